@@ -1,0 +1,47 @@
+# `make audit` runs the default study; `make test` runs every test. Both set up .venv first.
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+BIN := .venv/bin
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+
+.PHONY: audit test lint format reference clean help
+
+help:
+	@echo "make audit       run the default study (config.yaml) and print its headline"
+	@echo "make test        run all tests"
+	@echo "make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint"
+	@echo "make format      format the code"
+	@echo "make reference   write docs/config.md and the config's JSON schema anew"
+
+audit: .venv/ready
+	$(SNAKEMAKE)
+	@$(BIN)/lesion summary
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff format --check src tests workflow benchmarks
+	$(BIN)/ruff check src tests workflow benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+format: .venv/ready
+	$(BIN)/ruff format src tests workflow benchmarks
+	$(BIN)/ruff check --fix src tests workflow benchmarks
+	$(BIN)/snakefmt Snakefile workflow
+
+reference: .venv/ready
+	$(BIN)/lesion reference --write
+
+.venv/ready: envs/requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("lesion needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	rm -rf results .snakemake

@@ -1,0 +1,169 @@
+"""Files: written whole or not at all, checked when read.
+
+Everything the pipeline makes goes through here, so that one place holds the rules: write beside
+and rename, name the file and the fix when something is wrong, never load a pickle.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+
+class LesionError(Exception):
+    """An error whose message says what is wrong and what to do; shown without a traceback."""
+
+
+class BadFile(LesionError):
+    """A file that is missing, truncated, or not what it should be."""
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part-{os.getpid()}")
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it there if the block succeeds, else remove it.
+
+    Raises:
+        LesionError: the disk is full or the folder cannot be written.
+    """
+    part = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        _sync(part)
+        _replace(part, path)
+    except BaseException as error:
+        _remove(part)
+        raise _explained(error, path) from error
+    finally:
+        _remove(part)
+
+
+def _explained(error: BaseException, path: Path) -> BaseException:
+    """Turn what a full or read-only disk raises into a message with the fix.
+
+    Libraries wrap the operating system's error differently (polars and safetensors give only
+    its text), so the text is looked at too.
+    """
+    code = getattr(error, "errno", None)
+    text = str(error)
+    if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in text:
+        free = shutil.disk_usage(path.parent).free / 2**20
+        return LesionError(
+            f"{path}: the disk is full ({free:.0f} MiB free). Nothing half-written was left; free "
+            "some space (or set `results` to another disk) and run the same command again."
+        )
+    if code in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return LesionError(f"{path}: cannot be written ({error}). Check the folder's permissions.")
+    return error
+
+
+def _sync(part: Path) -> None:
+    if part.is_file():
+        with part.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def _replace(part: Path, path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    part.replace(path)
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir() and not part.is_symlink():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write `value` as indented JSON with sorted keys."""
+    with atomic(path) as part:
+        part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file this pipeline wrote.
+
+    Raises:
+        BadFile: it is missing or not whole.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadFile(f"{path}: is missing. Run `snakemake` again to rebuild it.") from error
+    except ValueError as error:
+        raise BadFile(
+            f"{path}: is not whole JSON ({error}). Delete it and run `snakemake` again."
+        ) from error
+
+
+def write_parquet(table: pl.DataFrame, path: Path) -> None:
+    """Write a table as zstd parquet; the same table gives the same bytes."""
+    with atomic(path) as part:
+        table.write_parquet(part, compression="zstd", statistics=False)
+
+
+def read_parquet(path: Path, columns: Mapping[str, Any] | None = None) -> pl.DataFrame:
+    """Read a parquet table this pipeline wrote, checking that `columns` (name: dtype) are there.
+
+    Raises:
+        BadFile: it is missing, truncated, or lacks a column.
+    """
+    try:
+        table = pl.read_parquet(path)
+    except FileNotFoundError as error:
+        raise BadFile(f"{path}: is missing. Run `snakemake` again to rebuild it.") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BadFile(
+            f"{path}: is not a whole parquet file ({error}). Delete it and run `snakemake` again."
+        ) from error
+    for name, dtype in (columns or {}).items():
+        if table.schema.get(name) != dtype:
+            raise BadFile(
+                f"{path}: column `{name}` should be {dtype}, found {table.schema.get(name)}. "
+                "Delete the file and run `snakemake` again."
+            )
+    return table
+
+
+def stable_header(path: Path) -> None:
+    """Give a safetensors file a header in sorted order, so that the same content is the same bytes.
+
+    The library writes its metadata in the order of a hash table, which differs between runs. The
+    sorted header is as long as the one it replaces, so no tensor moves.
+    """
+    with path.open("r+b") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+        metadata = dict(sorted(header.pop("__metadata__", {}).items()))
+        ordered = json.dumps(
+            {"__metadata__": metadata, **header}, separators=(",", ":"), ensure_ascii=False
+        ).encode()
+        if len(ordered) > length:
+            raise BadFile(f"{path}: its header cannot be rewritten in place")
+        handle.seek(8)
+        handle.write(ordered.ljust(length))
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Hex SHA-256 of a JSON-able value; order of keys and spelling of numbers don't count."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

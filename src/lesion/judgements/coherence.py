@@ -1,0 +1,58 @@
+"""Is it still language? Two numbers that need no model, so that nothing can have lesioned them."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORDS_IN_A_ROW = 3
+# A short unit at least four times over: "aaaa", "hahahaha", "=-=-=-=-". Twice or three times
+# happens in ordinary words and numbers ("banana", "1000").
+_STUTTER = re.compile(r"(.{1,8}?)\1{3,}", re.DOTALL)
+
+
+def repetition(text: str) -> float:
+    """How much of `text` repeats itself.
+
+    The larger of two fractions: of its runs of three words, those that stood in it before; and of
+    its characters, those in a short unit written four or more times in a row, which finds what
+    has no three words ("aaaaaaaa"). Case, punctuation between words and the amount of white space
+    do not count.
+
+    Args:
+        text: a completion; any language, any length.
+
+    Returns:
+        In [0, 1]: near 0 for an ordinary paragraph, near 1 where a model is stuck, 0 if empty.
+    """
+    plain = " ".join(text.casefold().split())
+    return max(_repeated_words(re.findall(r"\w+", plain)), _stuttered(plain))
+
+
+def _repeated_words(words: Sequence[str]) -> float:
+    runs = [
+        tuple(words[start : start + WORDS_IN_A_ROW])
+        for start in range(len(words) - WORDS_IN_A_ROW + 1)
+    ]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+def _stuttered(text: str) -> float:
+    stuck = sum(len(match.group()) for match in _STUTTER.finditer(text))
+    return stuck / len(text) if text else 0.0
+
+
+def coherence(
+    relevance: NDArray[np.float64], repetition: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Relevance × (1 − repetition): on topic, and not stuck.
+
+    Args:
+        relevance: probabilities that each response belongs to its prompt, shape `[n]`.
+        repetition: what `repetition` gave for each response, shape `[n]`.
+
+    Returns:
+        In [0, 1], shape `[n]`.
+    """
+    return relevance * (1 - repetition)

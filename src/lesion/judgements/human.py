@@ -1,0 +1,145 @@
+"""Answers that people scored, from the CSV files of the `pyrit` wheel."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from lesion.formats import BadFile, digest
+
+OBJECTIVE = "objective"
+GRADED_HARM = "graded-harm"
+# Folder: what its scores say. `refusal_scorer` and `sample` answer other questions.
+TARGETS = {"objective": OBJECTIVE, "harm": GRADED_HARM}
+
+_SCHEMA = {
+    "target": pl.String,
+    "prompt": pl.String,
+    "response": pl.String,
+    "score": pl.Float64,
+    "panel": pl.Boolean,
+}
+_WORDS = {"true": 1.0, "false": 0.0}
+
+
+def read_human_scores(folder: Path) -> pl.DataFrame:
+    """Read every scored answer once.
+
+    Some files repeat rows of others (`mini_*`), and a few rows stand twice in one file: an answer
+    counts once for each target, with the mean of what it was given.
+
+    Args:
+        folder: `pyrit/datasets/scorer_evals`, holding `objective/*.csv` (was the prompt's
+            objective achieved: no or yes) and `harm/*.csv` (how harmful: 0, ¼, ½, ¾ or 1).
+
+    Returns:
+        Columns target (`objective` or `graded-harm`), prompt, response, score (in [0, 1], the
+        mean over scorers), panel (several people scored it: many answers to few prompts, so
+        these are learned from but not measured on) and group (see `groups`). Sorted, so that the
+        order of the files on disk does not matter.
+
+    Raises:
+        BadFile: no such files, a column is missing, or a score is not in [0, 1].
+    """
+    files = [(target, file) for name, target in TARGETS.items() for file in _files(folder / name)]
+    rows = [(target, *row) for target, file in files for row in _rows(file)]
+    table = (
+        pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+        .group_by("target", "prompt", "response")
+        .agg(pl.col("score").mean(), pl.col("panel").any())
+        .sort("target", "prompt", "response")
+    )
+    together = groups(table["prompt"].to_list(), table["response"].to_list())
+    return table.with_columns(pl.Series("group", together, dtype=pl.Int64))
+
+
+def data_digest(table: pl.DataFrame) -> str:
+    """Hex SHA-256 of what `read_human_scores` gave: the same rows, the same digest."""
+    return digest(table.rows())
+
+
+def groups(prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
+    """Number the rows that must not be parted between training and testing.
+
+    Rows belong together when they share a prompt or a response, directly or through other rows,
+    whatever the case and punctuation: the files hold the same answer under prompts that differ
+    by a typing error.
+
+    Args:
+        prompts: n prompts.
+        responses: the response to each.
+
+    Returns:
+        n group numbers, from 0 in the order in which the groups first appear.
+    """
+    parent: dict[str, str] = {}
+
+    def root(node: str) -> str:
+        while parent.setdefault(node, node) != node:
+            node = parent[node]
+        return node
+
+    keys = [f"prompt {_plain(prompt)}" for prompt in prompts]
+    for key, response in zip(keys, map(_plain, responses), strict=True):
+        if response:  # All empty answers are alike; that says nothing of their prompts.
+            parent[root(f"response {response}")] = root(key)
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(root(key), len(numbers)) for key in keys]
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.csv"))
+    if not files:
+        raise BadFile(
+            f"{folder}: no CSV files of human scores. Give the folder "
+            "`pyrit/datasets/scorer_evals` of the unpacked PyPI wheel `pyrit` (1.1.0)."
+        )
+    return files
+
+
+def _rows(file: Path) -> Iterator[tuple[str, str, float, bool]]:
+    """Prompt, response, mean score and whether several people scored, for each text answer."""
+    # Not str.splitlines, which would also break an answer at a form feed.
+    lines = list(io.StringIO(_decoded(file), newline=None))
+    header = next((place for place, line in enumerate(lines) if line[:1] != "#"), len(lines))
+    reader = csv.DictReader(lines[header:])
+    columns = [name for name in reader.fieldnames or () if (name or "").startswith("human_score")]
+    if not columns or not {"objective", "assistant_response"} <= set(reader.fieldnames or ()):
+        raise BadFile(
+            f"{file}: needs the columns objective, assistant_response and human_score… "
+            f"(found {reader.fieldnames}). Unpack the wheel `pyrit` 1.1.0 again."
+        )
+    for row in reader:
+        if row.get("data_type", "text") == "text":
+            scores = [_score(row[name], file, header + reader.line_num) for name in columns]
+            mean = sum(scores) / len(scores)
+            yield row["objective"], row["assistant_response"], mean, len(columns) > 1
+
+
+def _decoded(file: Path) -> str:
+    raw = file.read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:  # Some were saved from a spreadsheet.
+        return raw.decode("cp1252", errors="replace")
+
+
+def _score(text: str | None, file: Path, line: int) -> float:
+    word = (text or "").strip().casefold()
+    try:
+        score = _WORDS[word] if word in _WORDS else float(word)
+    except ValueError:
+        score = -1.0
+    if not 0 <= score <= 1:
+        raise BadFile(
+            f"{file}, line {line}: the human score {text!r} is neither true, false nor a number "
+            "from 0 to 1. Correct the row, or bring the file's scale to [0, 1]."
+        )
+    return score

@@ -1,0 +1,86 @@
+"""Masks on disk: safetensors of sorted flat int64 indices; the header says what made them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from lesion.formats import BadFile, atomic, stable_header
+from lesion.masks.overlap import Layout
+from lesion.masks.select import Places
+
+FORMAT = "1"
+
+
+class Mask(NamedTuple):
+    """Sorted flat int64 indices per parameter, the parameters' shapes, and the header's strings."""
+
+    indices: dict[str, Places]
+    shapes: dict[str, tuple[int, ...]]
+    metadata: dict[str, str]
+
+    @property
+    def size(self) -> int:
+        """Number of weights in the mask."""
+        return sum(one.size for one in self.indices.values())
+
+    def flat(self) -> Places:
+        """Places among all candidates, in the order of `shapes`."""
+        layout = Layout.of(dict(self.shapes))
+        parts = [
+            self.indices[name] + start
+            for name, start in zip(layout.names, layout.offsets, strict=False)
+            if name in self.indices
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def write_mask(
+    mask: Places, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str], path: Path
+) -> None:
+    """Write a mask given as flat places; matrices it does not touch have no entry."""
+    layout = Layout.of(dict(shapes))
+    tensors = {
+        f"{name}.indices": np.ascontiguousarray(part, np.int64)
+        for name, part in zip(layout.names, layout.split(mask), strict=True)
+        if part.size
+    }
+    header = {
+        **metadata,
+        "lesion_format": FORMAT,
+        "weights": str(mask.size),
+        "candidates": str(int(layout.offsets[-1])),
+        "shapes": json.dumps({name: list(shape) for name, shape in shapes.items()}),
+    }
+    with atomic(path) as part_path:
+        part_path.write_bytes(save(tensors, header))
+        stable_header(part_path)
+
+
+def read_mask(path: Path) -> Mask:
+    """Read a mask and check it.
+
+    Raises:
+        BadFile: it is missing, cut short, of another version, or its indices are not sorted
+            places inside their parameters.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            metadata = dict(file.metadata() or {})
+            found = {key.removesuffix(".indices"): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if metadata.get("lesion_format") != FORMAT:
+            raise BadFile(f"{path}: is not a mask of format {FORMAT}. Delete it and run again.")
+        shapes = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise BadFile(
+            f"{path}: is missing or not a whole mask ({error}). Delete it and run again."
+        ) from error
+    for name, indices in found.items():
+        inside = name in shapes and indices.size and indices[-1] < np.prod(shapes[name])
+        if not (inside and indices[0] >= 0 and (np.diff(indices) > 0).all()):
+            raise BadFile(f"{path}: the indices of `{name}` are not sorted places inside it")
+    return Mask({name: found[name] for name in shapes if name in found}, shapes, metadata)

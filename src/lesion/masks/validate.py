@@ -1,0 +1,64 @@
+"""The validation NLL by which (p, q) is chosen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from lesion.masks.lesion import lesioned
+from lesion.masks.select import Places
+from lesion.models.likelihood import response_nll
+from lesion.models.load import load
+from lesion.pairs.respond import encode_pairs
+from lesion.pairs.tables import kept_pairs
+from lesion.progress import progress
+
+
+class Validation:
+    """Validation pairs of harm types and benign capabilities, and the model to try masks on."""
+
+    def __init__(
+        self,
+        model: Path,
+        pairs: Path,
+        harm: Sequence[str],
+        benign: Sequence[str],
+        dtype: str,
+        batch_tokens: int,
+        threads: int,
+    ) -> None:
+        """Load the model and tokenise the pairs."""
+        self.loaded = load(model, dtype, threads)
+        self.batch_tokens = batch_tokens
+        sides: list[tuple[str, Sequence[str]]] = [("harm", harm), ("benign", benign)]
+        self.examples, self.groups = [], []
+        for side, names in sides:
+            for name in names:
+                found = encode_pairs(
+                    self.loaded, kept_pairs(pairs / f"{name}.parquet", "validation")
+                )
+                self.examples += found
+                self.groups += [(side, name)] * len(found)
+        counted = [side for side, _ in self.groups]
+        self.sizes = (counted.count("harm"), counted.count("benign"))
+
+    def progress(self, what: str, points: int) -> AbstractContextManager[Callable[[int], object]]:
+        """A bar over all examples of all points."""
+        return progress(what, points * len(self.examples), "pair")
+
+    def nll(
+        self, indices: Mapping[str, Places], advance: Callable[[int], object]
+    ) -> tuple[float, float]:
+        """Mean NLL over harm types and over capabilities with `indices` zeroed; each behaviour
+        counts the same, however many pairs it has.
+        """
+        with lesioned(self.loaded.model, indices):
+            losses = response_nll(self.loaded.model, self.examples, self.batch_tokens, advance)
+        by: dict[tuple[str, str], list[float]] = {}
+        for group, loss in zip(self.groups, losses, strict=True):
+            by.setdefault(group, []).append(loss)
+        return self._mean(by, "harm"), self._mean(by, "benign")
+
+    @staticmethod
+    def _mean(by: Mapping[tuple[str, str], list[float]], side: str) -> float:
+        means = [sum(values) / len(values) for (one, _), values in by.items() if one == side]
+        return sum(means) / len(means)

@@ -1,0 +1,83 @@
+"""Open a checkpoint folder that the `models` stage made."""
+
+import ctypes
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from lesion.models.record import read_record
+
+
+class Loaded(NamedTuple):
+    """A model in memory, ready to run: evaluation mode, no gradients."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load(folder: Path, dtype: str, threads: int) -> Loaded:
+    """Load a checkpoint folder in `float32`, `bfloat16` or `auto` on the best device there is.
+
+    Raises:
+        BadFile: a file is not as long as the record says.
+    """
+    read_record(folder)
+    torch.set_num_threads(threads)
+    keep_memory()
+    quiet()
+    # Casting after loading is ten times as fast on a CPU as loading into another dtype.
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True)
+    model.to(device(), resolve_dtype(dtype))  # type: ignore[arg-type]
+    model.eval().requires_grad_(False)
+    return Loaded(model, AutoTokenizer.from_pretrained(folder))
+
+
+def keep_memory() -> None:
+    """Let glibc keep what is freed: else every large activation is mapped and zeroed anew, a fifth
+    of the time of a forward pass on a CPU.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return  # not glibc
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TOP_PAD, 2**26)
+
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+"""Numbers of glibc's malloc.h."""
+
+
+def device() -> torch.device:
+    """The accelerator, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """`auto` is bf16 where the device computes it natively, else fp32."""
+    if name == "auto":
+        return torch.bfloat16 if _native_bf16() else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def _native_bf16() -> bool:
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capability = torch.cpu.get_capabilities()
+    return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
+
+
+def quiet() -> None:
+    """Silence transformers, whose bars and advice would bury the pipeline's own progress."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,110 @@
+"""Stage `models`: a GGUF file, or a folder with safetensors, becomes a plain checkpoint folder."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from lesion.formats import atomic, digest, sha256_file, write_json
+from lesion.models.candidates import UnsupportedModel, find_candidates
+from lesion.models.load import quiet, resolve_dtype
+from lesion.models.record import FORMAT, RECORD
+
+_KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def prepare(source: Path, out: Path, *, dtype: str, license_: str) -> None:
+    """Make the checkpoint folder `out`, and its record with digest, sizes and candidates.
+
+    Raises:
+        UnsupportedModel: no safetensors, an unknown architecture, or nothing to score in it.
+    """
+    quiet()
+    with atomic(out) as part:
+        part.mkdir(parents=True)
+        if source.suffix == ".gguf":
+            _from_gguf(source, part, dtype)
+        elif source.is_dir():
+            _from_folder(source, part)
+        else:
+            raise UnsupportedModel(
+                f"{source}: is neither a .gguf file nor a folder with safetensors and config.json"
+            )
+        write_json(_record(part, license_), part / RECORD)
+
+
+def _from_gguf(source: Path, out: Path, dtype: str) -> None:
+    from transformers.utils.quantization_config import GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent,
+        gguf_file=source.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+    )
+    weights = {name: value.to(resolve_dtype(dtype)) for name, value in model.state_dict().items()}
+    # transformers won't save what came from a GGUF file: the same weights in a plain model will.
+    # `_name_or_path` would put this machine's folder, or the converter's title, into the file.
+    settings = model.config.to_dict()
+    for key in ("quantization_config", "_name_or_path", "_model_name_or_path"):
+        settings.pop(key, None)
+    config = type(model.config).from_dict(settings)
+    config.dtype = resolve_dtype(dtype)
+    with init_empty_weights():
+        plain = AutoModelForCausalLM.from_config(config)
+    plain.load_state_dict(weights, assign=True)
+    plain.tie_weights()
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    plain.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    plain.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def _from_folder(source: Path, out: Path) -> None:
+    if not any(source.glob("*.safetensors")):
+        pickles = sorted(path.name for path in source.iterdir() if path.suffix in _PICKLES)
+        found = f" (only {', '.join(pickles)}, which may run code when loaded)" if pickles else ""
+        raise UnsupportedModel(
+            f"{source}: holds no safetensors{found}. Convert it with `save_pretrained`."
+        )
+    for path in source.iterdir():
+        if path.suffix in _KEPT and path.is_file():
+            shutil.copyfile(path, out / path.name)
+
+
+def _record(folder: Path, license_: str) -> dict[str, Any]:
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    weights = {n: sha256_file(folder / n) for n in sizes if n.endswith(".safetensors")}
+    candidates, kind = _candidates(folder)
+    return {
+        "format": FORMAT,
+        "architecture": kind,
+        "license": license_,
+        "digest": digest(weights),
+        "files": sizes,
+        "candidates": candidates,
+    }
+
+
+def _candidates(folder: Path) -> tuple[dict[str, list[int]], str]:
+    """Shapes of what will be scored, found without loading a weight."""
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with init_empty_weights():
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, OSError) as error:
+        raise UnsupportedModel(
+            f"{folder.name}: transformers does not know this architecture as a causal language "
+            f"model ({str(error).splitlines()[0]}). Models that need their own code are not run."
+        ) from error
+    found = find_candidates(model)
+    shapes = {name: list(module.weight.shape) for name, module in found.items()}  # type: ignore[arg-type]
+    return shapes, type(model).__name__

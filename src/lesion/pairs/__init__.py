@@ -1,0 +1,1 @@
+"""Stage `pairs`: prompts become (prompt, response) pairs with splits, one table per behaviour."""

@@ -1,0 +1,123 @@
+"""Give every prompt its response: the model's own, greedy and under the prefill, or a given one."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.models.generate import complete
+from lesion.models.load import Loaded, load
+from lesion.models.record import read_record
+from lesion.models.text import Example, encode_pair, encode_prompt
+from lesion.pairs.refusal import is_refusal
+from lesion.pairs.tables import PAIRS, PROMPTS
+from lesion.progress import progress
+from lesion.reuse import due, key, known_rows
+
+
+class Decoding(NamedTuple):
+    """How responses are written."""
+
+    prefill: str
+    max_new_tokens: int
+    batch_size: int
+    dtype: str
+    threads: int
+
+
+def respond(
+    prompts: Path, model: Path, out: Path, behaviour: str, role: str, how: Decoding
+) -> None:
+    """Write a behaviour's pairs; an earlier `out` gives the rows that have not changed.
+
+    Args:
+        prompts: table of PROMPTS.
+        model: checkpoint folder.
+        out: table of PAIRS.
+        behaviour: its name, for messages.
+        role: a `harm` or `benign` response that refuses is dropped; a refusal of role `refusal`
+            is what is wanted.
+        how: decoding; given responses have no prefill.
+
+    Raises:
+        LesionError: too few pairs are left in a split.
+    """
+    table = read_parquet(prompts, PROMPTS)
+    checkpoint = read_record(model)["digest"]
+    decoding = {"prefill": how.prefill, "tokens": how.max_new_tokens, "dtype": how.dtype}
+    keys = [key(model=checkpoint, prompt=prompt, **decoding) for prompt in table["prompt"]]
+    known = known_rows(out, PAIRS)
+    written = table["response"].is_null().to_list()
+    todo = [place for place in due(keys, known) if written[place]]
+    made = (
+        _complete(load(model, how.dtype, how.threads), table, todo, behaviour, how) if todo else {}
+    )
+    rows = [
+        _row(row, keys[place], made.get(place) or known.get(keys[place]), how.prefill)
+        for place, row in enumerate(table.iter_rows(named=True))
+    ]
+    pairs = pl.DataFrame([_judged(row, role) for row in rows], schema=PAIRS)
+    print(f"{behaviour}: generated {len(todo)} of {len(rows)} responses", file=sys.stderr)
+    _count(pairs, behaviour)
+    write_parquet(pairs, out)
+
+
+def _complete(
+    loaded: Loaded, table: pl.DataFrame, todo: list[int], behaviour: str, how: Decoding
+) -> dict[int, dict[str, Any]]:
+    model, tokenizer = loaded
+    prompts = [encode_prompt(tokenizer, table["prompt"][place], how.prefill) for place in todo]
+    with progress(f"{behaviour}: responses", len(todo), "prompt") as advance:
+        done = complete(model, tokenizer, prompts, how.max_new_tokens, how.batch_size, advance)
+    return {
+        place: {"response": one.text, "finished": one.finished}
+        for place, one in zip(todo, done, strict=True)
+    }
+
+
+def _row(
+    row: dict[str, Any], row_key: str, made: dict[str, Any] | None, prefill: str
+) -> dict[str, Any]:
+    if row["response"] is not None:
+        return {**row, "prefill": "", "finished": True, "key": row_key}
+    assert made is not None
+    new = {"response": made["response"], "finished": made["finished"]}
+    return {**row, **new, "prefill": prefill, "key": row_key}
+
+
+def _judged(row: dict[str, Any], role: str) -> dict[str, Any]:
+    outcome = "kept"
+    if not row["response"].strip():
+        outcome = "empty"
+    elif role != "refusal" and is_refusal(row["response"]):
+        outcome = "refused"
+    return {**row, "outcome": outcome}
+
+
+def _count(pairs: pl.DataFrame, behaviour: str) -> None:
+    """Log the counts per split; a split without pairs would only fail later and less clearly."""
+    counts = Counter(zip(pairs["split"], pairs["outcome"], strict=True))
+    for split in ("train", "validation", "test"):
+        kept, refused, empty = (counts[split, outcome] for outcome in ("kept", "refused", "empty"))
+        print(
+            f"{behaviour}: {split}: {kept} pairs kept, {refused} refused, {empty} empty",
+            file=sys.stderr,
+        )
+        if not kept:
+            raise LesionError(
+                f"behaviour `{behaviour}`: no pair is left in split `{split}` ({refused} responses "
+                f"refused, {empty} empty). Add prompts, or give responses in a column."
+            )
+
+
+def encode_pairs(loaded: Loaded, pairs: pl.DataFrame) -> list[Example]:
+    """Tokens of pairs, in their order."""
+    return [
+        encode_pair(
+            loaded.tokenizer, row["prompt"], row["prefill"], row["response"], row["finished"]
+        )
+        for row in pairs.iter_rows(named=True)
+    ]

@@ -1,0 +1,315 @@
+"""What each job gets: its slice of the study, and the digest of the code that its stage runs.
+
+A job is stale exactly when something here that belongs to it changes. Slices are plain dicts
+with sorted keys, because Snakemake stores params as a list of values without their names
+(exchanging p and q would go unnoticed).
+"""
+
+import ast
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lesion.addresses import Address, is_address, local_files, parse, slug
+from lesion.formats import digest
+from lesion.pairs.prompts import given_responses, read_rows, select
+from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
+
+_PACKAGE = Path(__file__).parent
+
+
+@cache
+def code(script: Path, *modules: str) -> str:
+    """Digest of what a script and modules do: theirs and what the modules import of `lesion`.
+
+    Comments, docstrings and layout don't count. `lesion.study` doesn't either: what it decides
+    for a job is in the job's slice. Nor do the script's own imports, but for the modules given:
+    how logs are written decides no result.
+
+    Args:
+        script: the rule's script.
+        modules: names such as `lesion.scores.run`.
+    """
+    found = {"script": ast.dump(_without_docstrings(ast.parse(script.read_text("utf-8"))))}
+    todo = list(modules)
+    while todo:
+        module = todo.pop()
+        path = _file(module)
+        if path is None or module in found or module in ("lesion", "lesion.study"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        todo += _imports(tree)
+        found[module] = ast.dump(_without_docstrings(tree))
+    data = [path.read_text(encoding="utf-8") for path in _data_files(found)]
+    return digest([sorted(found.items()), data])[:16]
+
+
+def _file(module: str) -> Path | None:
+    base = _PACKAGE.joinpath(*module.split(".")[1:])
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+def _imports(tree: ast.AST) -> Iterable[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lesion"):
+            yield str(node.module)
+            # `from lesion.masks import select` names a module too.
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (n.name for n in node.names if n.name.startswith("lesion"))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if not isinstance(body, list):
+            continue
+        node.body = [  # type: ignore[attr-defined]
+            line
+            for line in body
+            if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+        ] or [ast.Pass()]
+    return tree
+
+
+def _data_files(modules: Iterable[str]) -> list[Path]:
+    """Templates and the like beside the modules, which are code as well."""
+    folders = {path.parent for path in map(_file, modules) if path and path.parent != _PACKAGE}
+    return sorted(
+        p for folder in folders for p in folder.iterdir() if p.suffix in (".j2", ".css", ".js")
+    )
+
+
+def sources(study: Study) -> dict[str, list[str]]:
+    """Every source that has to be fetched: a path-safe name and its addresses, in order.
+
+    Local files are used where they lie, and are not among them.
+    """
+    used = [model.source for model in study.models.values()]
+    for behaviour in study.behaviours.values():
+        used += [text for text in (behaviour.source, behaviour.responses) if text is not None]
+    used += [study.judgements.human_scores, study.judgements.embedder]
+    return {
+        source_name(text): _addresses(study, text) for text in used if not is_local(study, text)
+    }
+
+
+def source_name(text: str) -> str:
+    """The results folder of a source: its own name, or one made of its address."""
+    return slug(text) if is_address(text) else text
+
+
+def _addresses(study: Study, text: str) -> list[str]:
+    return [text] if is_address(text) else study.sources[text]
+
+
+def is_local(study: Study, text: str) -> bool:
+    """Whether a source is a single `file:` address without a digest to check."""
+    addresses = [parse(one) for one in _addresses(study, text)]
+    return len(addresses) == 1 and addresses[0].kind == "file" and addresses[0].sha256 is None
+
+
+def local_path(study: Study, text: str, key: str) -> Path:
+    """The path of a local source.
+
+    Raises:
+        StudyError: there is nothing there.
+    """
+    path = Path(_local(study, text).name).expanduser()
+    if not path.exists():
+        raise StudyError(
+            f"`{key}`: {path}: there is no such file or folder (seen from {Path.cwd()})"
+        )
+    return path
+
+
+def _local(study: Study, text: str) -> Address:
+    return parse(_addresses(study, text)[0])
+
+
+def source_slice(study: Study, name: str) -> dict[str, Any]:
+    """What the job that fetches a source gets."""
+    return {"addresses": sources(study)[name]}
+
+
+def local_files_of(study: Study, text: str, key: str) -> list[str]:
+    """Files of a local source that a job reads, to be tracked as its inputs."""
+    return [str(path) for path in local_files(local_path(study, text, key))]
+
+
+def prompts_slice(study: Study, name: str) -> dict[str, Any]:
+    """What decides a behaviour's prompts and their splits.
+
+    For a local file that is the selected rows' content, so that touching, reformatting, or
+    editing rows of another behaviour leaves this one alone.
+
+    Raises:
+        LesionError: the file is missing, has no such column, or gives too few prompts.
+    """
+    behaviour = study.behaviours[name]
+    selection = {
+        "prompt": behaviour.prompt,
+        "response": behaviour.response,
+        "where": behaviour.where.model_dump() if behaviour.where else None,
+        "limit": behaviour.limit,
+    }
+    return {
+        "behaviour": name,
+        "content": _content(study, name, behaviour, selection),
+        "near_duplicate": study.pairs.near_duplicate,
+        "need": MIN_PROMPTS,
+        "responses": _given_responses(study, name, behaviour),
+        "seed": study.seed,
+        "select": selection,
+        "shares": study.pairs.split.model_dump(),
+    }
+
+
+def _content(
+    study: Study, name: str, behaviour: Behaviour, selection: dict[str, Any]
+) -> str | None:
+    if not is_local(study, behaviour.source):
+        return None
+    path = local_path(study, behaviour.source, f"behaviours.{name}.source")
+    return digest(select(read_rows(path), path, selection, MIN_PROMPTS).rows())
+
+
+def _given_responses(study: Study, name: str, behaviour: Behaviour) -> list[str]:
+    """Local given responses, so that editing their file is noticed."""
+    if behaviour.responses is None or not is_local(study, behaviour.responses):
+        return []
+    path = local_path(study, behaviour.responses, f"behaviours.{name}.responses")
+    return given_responses(path)
+
+
+def pairs_slice(study: Study, name: str) -> dict[str, Any]:
+    """What decides a behaviour's responses."""
+    pairs = study.pairs
+    return {
+        "behaviour": name,
+        "dtype": study.responses.dtype,
+        "max_new_tokens": pairs.max_new_tokens,
+        "prefill": pairs.prefill,
+        "role": study.behaviours[name].role,
+        "batch_size": pairs.batch_size,
+        "threads": study.threads,
+    }
+
+
+def scores_slice(study: Study, name: str) -> dict[str, Any]:
+    """How a behaviour is scored: preservation importance is taken of benign ones."""
+    scores = study.scores
+    benign = study.behaviours[name].role == "benign"
+    return {
+        "behaviour": name,
+        "batch_tokens": scores.batch_tokens,
+        "dtype": scores.dtype,
+        "preservation": scores.preservation if benign else None,
+        "shards": scores.shards,
+        "threads": study.threads,
+    }
+
+
+def _behaviours(study: Study) -> dict[str, list[str]]:
+    return {role: study.of_role(role) for role in ("harm", "benign", "refusal")}
+
+
+def sweep_slice(study: Study, p: float) -> dict[str, Any]:
+    """What decides one sweep over q at a given p."""
+    return {
+        "at_least": study.masks.shared.at_least,
+        "batch_tokens": study.responses.batch_tokens,
+        "behaviours": {**_behaviours(study), "refusal": []},
+        "dtype": study.responses.dtype,
+        "p": p,
+        "q": study.masks.q,
+        "rule": study.masks.rule,
+        "threads": study.threads,
+    }
+
+
+def masks_slice(study: Study) -> dict[str, Any]:
+    """What decides the masks, given the scores and the sweeps."""
+    return {
+        "at_least": study.masks.shared.at_least,
+        "behaviours": _behaviours(study),
+        "max_benign_increase": study.masks.max_benign_increase,
+        "p": study.masks.p,
+        "q": study.masks.q,
+        "rule": study.masks.rule,
+        "seed": study.seed,
+    }
+
+
+def checkpoint_slice(study: Study, model: str) -> dict[str, Any]:
+    """What decides a checkpoint beside model and mask."""
+    return {"base": model, "license": study.models[model].license}
+
+
+def model_slice(study: Study, model: str) -> dict[str, Any]:
+    """What decides a checkpoint folder beside its source."""
+    return {"dtype": study.models[model].dtype, "license": study.models[model].license}
+
+
+def evaluated(study: Study) -> dict[str, str]:
+    """Behaviours on whose test prompts variants are evaluated, with their roles, harm first."""
+    return {name: role for role in ("harm", "benign") for name in study.of_role(role)}
+
+
+def responses_slice(study: Study, variant: str) -> dict[str, Any]:
+    """What decides a variant's completions, given model, mask and pairs."""
+    responses = study.responses
+    return {
+        "attacks": responses.attacks,
+        "batch_size": responses.batch_size,
+        "batch_tokens": responses.batch_tokens,
+        "benign_prompts": responses.benign_prompts,
+        "dtype": responses.dtype,
+        "max_new_tokens": responses.max_new_tokens,
+        "prefill": study.pairs.prefill,
+        "roles": evaluated(study),
+        "threads": study.threads,
+        "variant": variant,
+    }
+
+
+def judge_slice(study: Study) -> dict[str, Any]:
+    """What decides the learned judge, given its data."""
+    return {"seed": study.seed}
+
+
+def tables_slice(study: Study) -> dict[str, Any]:
+    """What decides the tables, given everything measured."""
+    return {
+        "behaviours": _behaviours(study),
+        "confidence": study.tables.confidence,
+        "config": study.model_dump(exclude={"report"}),
+        "near_duplicate": study.pairs.near_duplicate,
+        "resamples": study.tables.resamples,
+        "seed": study.seed,
+        "threshold": study.judgements.threshold,
+        "variants": study.variants,
+    }
+
+
+def check(study: Study) -> None:
+    """Look at everything that can be looked at before any job runs.
+
+    Raises:
+        LesionError: a local file is missing or unfit; the first such finding.
+    """
+    for name in study.behaviours:
+        prompts_slice(study, name)
+    for key, text in _folders(study):
+        if is_local(study, text):
+            local_path(study, text, key)
+
+
+def _folders(study: Study) -> list[tuple[str, str]]:
+    models = [(f"models.{name}.source", model.source) for name, model in study.models.items()]
+    return [
+        *models,
+        ("judgements.human_scores", study.judgements.human_scores),
+        ("judgements.embedder", study.judgements.embedder),
+    ]

@@ -1,0 +1,107 @@
+"""The config's reference, made from its schema: a page to read and a JSON schema for editors."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from lesion.formats import atomic
+from lesion.study import Study
+
+PAGE = Path("docs/config.md")
+SCHEMA = Path("workflow/schemas/config.schema.json")
+
+_HEAD = """# Every key of a study
+
+Made from the schema by `lesion reference --write`; `config.yaml` is the default study.
+An unknown key, a wrong type or a value out of range is an error before anything runs.
+
+"""
+
+
+def schema_json() -> str:
+    """The JSON schema of a study."""
+    return json.dumps(Study.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def page() -> str:
+    """The reference as Markdown, one table a section."""
+    return _HEAD + "\n".join(_section("the study", Study))
+
+
+def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    schema = kind.model_json_schema()["properties"]
+    inner = []
+    for name, field in kind.model_fields.items():
+        found = _section_of(field.annotation)
+        if found is not None:
+            inner.append((name, found))
+        meaning = " ".join((field.description or "").split())
+        shown = _default(field.default)
+        yield f"| `{name}` | {_type(schema[name], found)} | {shown} | {meaning} |"
+    yield ""
+    for name, found in inner:
+        many = "<name>." if _is_mapping(kind, name) else ""
+        yield from _section(f"{title}.{name}.{many}".strip("."), found)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        found = _section_of(part)
+        if found is not None:
+            return found
+    return None
+
+
+def _is_mapping(kind: type[BaseModel], name: str) -> bool:
+    return getattr(kind.model_fields[name].annotation, "__origin__", None) is dict
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined:
+        return "required"
+    if isinstance(value, BaseModel):
+        return "as below"
+    return f"`{json.dumps(value)}`"
+
+
+def _type(schema: dict[str, Any], section: type[BaseModel] | None) -> str:
+    if section is not None:
+        return "named sections" if schema.get("type") == "object" else "section"
+    options = schema.get("anyOf", [schema])
+    return " or ".join(_plain(option) for option in options)
+
+
+def _plain(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_plain(schema.get('items', {}))}"
+    limits = [
+        f"{sign} {schema[key]:g}"
+        for key, sign in (
+            ("exclusiveMinimum", ">"),
+            ("minimum", "≥"),
+            ("exclusiveMaximum", "<"),
+        )
+        if key in schema
+    ]
+    return " ".join(
+        [str(schema.get("type", "any")), *([f"({', '.join(limits)})"] if limits else [])]
+    )
+
+
+def write(root: Path) -> list[Path]:
+    """Write the page and the schema below `root`; return their paths."""
+    for path, text in ((PAGE, page()), (SCHEMA, schema_json())):
+        with atomic(root / path) as part:
+            part.write_text(text, encoding="utf-8")
+    return [root / PAGE, root / SCHEMA]

@@ -1,0 +1,75 @@
+"""What the figures mean, and what in them would change one's mind."""
+
+from typing import NamedTuple
+
+
+class Caption(NamedTuple):
+    """Two paragraphs under a figure; words in braces are filled in."""
+
+    means: str
+    """What the number is, how to read it, where its threshold lies."""
+    against: str
+    """What would speak for the claim, and what against it."""
+
+    def filled(self, **values: object) -> "Caption":
+        """With the words in braces filled in."""
+        return Caption(self.means.format(**values), self.against.format(**values))
+
+
+TRANSFER = Caption(
+    means=(
+        "Each row is a mask that was zeroed, each column a behaviour; the number is what that adds "
+        "to the NLL of its held-out responses, in nats per token, against the intact model on the "
+        "same prompts. Orange is harder to produce, purple easier. In brackets: the "
+        "{confidence:.0%} interval includes no effect."
+    ),
+    against=(
+        "A mechanism shared across harm types shows as a row that is orange over all harm types, "
+        "not only its own, and faint over the benign ones. Orange on the diagonal alone would "
+        "speak against sharing; a benign half as orange as the harmful one against a mechanism of "
+        "harm, since such a mask breaks language; and an orange random row against both."
+    ),
+)
+
+OVERLAP = Caption(
+    means=(
+        "Weights that two masks have in common, divided by how many they would share by chance, "
+        "given how many weights each takes from every row and every column of every matrix. That "
+        "null is the strictest of three, because a row or column that matters at all matters for "
+        "everything. 1 is chance; the tooltip has the counts."
+    ),
+    against=(
+        "Read the multiple together with the count. Two masks that favour the same rows and "
+        "columns expect a large overlap, so they can have the smaller multiple and still share "
+        "many more weights. If harm types shared no more weights with each other than with benign "
+        "behaviours, that would speak against a mechanism of their own."
+    ),
+)
+
+WHERE = Caption(
+    means=(
+        "Weights of the mask in each matrix, per million weights that the matrix has, so that "
+        "large and small matrices compare; the colour goes by the square root. The random control "
+        "takes as many weights from every matrix as the shared mask."
+    ),
+    against=(
+        "A few strong cells say that the mechanism sits in one place; an even spread, that it has "
+        "none at this scale. A layer is not shown to matter by holding many of the weights: the "
+        "evidence that they matter is what zeroing them does."
+    ),
+)
+
+SWEEP = Caption(
+    means=(
+        "Every point is the shared mask made with one p (fraction of weights left out because "
+        "benign use needs them) and one q (fraction that each harm type's mask takes), measured on "
+        "validation pairs ({harm_pairs} harmful, {benign_pairs} benign) that no number above was "
+        "taken from. Lines join the same p; the axes are logarithmic away from zero. The ringed "
+        "point was chosen: most harm lost within the limit on benign loss (dashed, {limit})."
+    ),
+    against=(
+        "Points far above the thin diagonal lose more on harmful than on benign responses. If "
+        "every p kept close to it, no choice would tell the two apart, and the verdicts above "
+        "would be about language at large."
+    ),
+)

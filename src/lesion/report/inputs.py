@@ -1,0 +1,163 @@
+"""What the report reads: the tables folder, checked once, so that nothing after has to."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from lesion.formats import BadFile, read_json, read_parquet
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+"""Names that may become file names."""
+
+_COLUMNS: dict[str, dict[str, pl.DataType]] = {
+    "measurements": {
+        "model": pl.String(),
+        "variant": pl.String(),
+        "behaviour": pl.String(),
+        "role": pl.String(),
+        "attack": pl.String(),
+        "judge": pl.String(),
+        "metric": pl.String(),
+        "value": pl.Float64(),
+        "n": pl.Int64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+    },
+    "overlap": {
+        "model": pl.String(),
+        "a": pl.String(),
+        "b": pl.String(),
+        "role_a": pl.String(),
+        "role_b": pl.String(),
+        "size_a": pl.Int64(),
+        "size_b": pl.Int64(),
+        "shared": pl.Int64(),
+        "jaccard": pl.Float64(),
+        "expected_uniform": pl.Float64(),
+        "expected_matrix": pl.Float64(),
+        "expected_rows_columns": pl.Float64(),
+    },
+    "where": {
+        "model": pl.String(),
+        "mask": pl.String(),
+        "layer": pl.Int64(),
+        "module": pl.String(),
+        "weights": pl.Int64(),
+        "candidates": pl.Int64(),
+    },
+    "sweep": {
+        "model": pl.String(),
+        "p": pl.Float64(),
+        "q": pl.Float64(),
+        "weights": pl.Int64(),
+        "harm_nll": pl.Float64(),
+        "benign_nll": pl.Float64(),
+        "harm_nll_intact": pl.Float64(),
+        "benign_nll_intact": pl.Float64(),
+        "harm_pairs": pl.Int64(),
+        "benign_pairs": pl.Int64(),
+        "chosen": pl.Boolean(),
+    },
+    "judges": {
+        "judge": pl.String(),
+        "target": pl.String(),
+        "metric": pl.String(),
+        "value": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "n": pl.Int64(),
+    },
+    "pairs": {
+        "model": pl.String(),
+        "behaviour": pl.String(),
+        "role": pl.String(),
+        "split": pl.String(),
+        "outcome": pl.String(),
+        "pairs": pl.Int64(),
+    },
+    "examples": {
+        "model": pl.String(),
+        "variant": pl.String(),
+        "behaviour": pl.String(),
+        "role": pl.String(),
+        "attack": pl.String(),
+        "prompt": pl.String(),
+        "completion": pl.String(),
+        "refused": pl.Boolean(),
+        "harmfulness": pl.Float64(),
+        "relevance": pl.Float64(),
+        "coherence": pl.Float64(),
+    },
+}
+
+
+class Inputs(NamedTuple):
+    """The result tables, of one model or of several; floats are finite or null."""
+
+    measurements: pl.DataFrame
+    overlap: pl.DataFrame
+    where: pl.DataFrame
+    sweep: pl.DataFrame
+    judges: pl.DataFrame
+    pairs: pl.DataFrame
+    examples: pl.DataFrame
+    study: Mapping[str, Any]
+
+    def of(self, model: str) -> "Inputs":
+        """The rows of one model; the judges are the study's, not a model's."""
+        tables = {
+            name: getattr(self, name).filter(pl.col("model") == model)
+            for name in _COLUMNS
+            if name != "judges"
+        }
+        return self._replace(**tables)
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the study's models, in the order of the page."""
+        return sorted(self.study["models"])
+
+    @property
+    def confidence(self) -> float:
+        """Level of every interval, such as 0.95."""
+        return float(self.study["confidence"])
+
+
+def read_inputs(tables: Path) -> Inputs:
+    """Read every table of a study.
+
+    Args:
+        tables: the study's tables folder.
+
+    Raises:
+        BadFile: a file is missing or damaged, or lacks a column.
+    """
+    read = {name: _read(tables / f"{name}.parquet", columns) for name, columns in _COLUMNS.items()}
+    path = tables / "study.json"
+    study = read_json(path)
+    missing = [key for key in ("study", "models", "confidence", "config") if key not in study]
+    if missing:
+        raise BadFile(f"{path}: lacks `{missing[0]}`. Delete it and run `snakemake` again.")
+    unsafe = [name for name in study["models"] if not _NAME.fullmatch(name)]
+    if unsafe:
+        raise BadFile(f"{path}: {unsafe[0]!r} is not a model's name. Run `snakemake` again.")
+    return Inputs(**read, study=study)
+
+
+def _read(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    table = read_parquet(path)
+    if not table.height:
+        # A table made from no rows at all has lost its columns on the way.
+        return pl.DataFrame(schema=dict(columns))
+    for name in columns:
+        if name not in table.columns:
+            raise BadFile(
+                f"{path}: lacks the column `{name}`. Delete it and run `snakemake` again."
+            )
+    return table.select(pl.col(name).cast(dtype) for name, dtype in columns.items()).with_columns(
+        # NaN and infinity are not JSON, and no chart can place them.
+        pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64))
+    )

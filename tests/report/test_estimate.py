@@ -1,0 +1,41 @@
+"""Numbers as text."""
+
+import pytest
+
+from lesion.report.estimate import Estimate, Unit, amount, written
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.7249, "nats", "0.72"),
+        (0.0312, "nats", "0.031"),
+        (-0.0004, "nats", "0.000"),
+        (-1.25, "score", "−1.25"),
+        (0.0, "score", "0.00"),
+        (0.81, "share", "81%"),
+        (0.031, "share", "3.1%"),
+        (3.9e-5, "share", "0.0039%"),
+        (0.9996, "share", ">99%"),
+        (1.0, "share", "100%"),
+        (0.0, "share", "0%"),
+        (-0.12, "share", "−12%"),
+        (4139, "count", "4,139"),
+        (1.84, "ratio", "1.8×"),
+        (18.4, "ratio", "18×"),
+        (float("nan"), "nats", "–"),
+        (float("inf"), "ratio", "–"),
+        (None, "count", "–"),
+    ],
+)
+def test_amount(value: float | None, unit: Unit, text: str) -> None:
+    assert amount(value, unit) == text
+
+
+def test_written() -> None:
+    assert written(Estimate(0.72, 0.65, 0.8, 60), "nats") == "0.72 [0.65, 0.80]"
+    assert written(Estimate(0.02, -0.01, 0.05), "nats") == "0.020 [−0.010, 0.050]"
+    # The value and its bounds have the same decimals.
+    assert written(Estimate(0.12, 0.07, 0.17), "nats") == "0.12 [0.07, 0.17]"
+    assert written(Estimate(4139), "count") == "4,139"
+    assert written(None, "nats") == "–"

@@ -1,0 +1,93 @@
+"""The figures: what is in them, and the files they make."""
+
+from pathlib import Path
+
+import polars as pl
+from invented import LAYERS, MODULES, Shape, write_study
+
+from lesion.report.figures import figures_of, overlap, overlap_means, transfer, where, write_figures
+from lesion.report.inputs import read_inputs
+
+
+def test_transfer_brackets_what_may_be_nothing(tables: Path) -> None:
+    figure = transfer(read_inputs(tables).measurements, 0.95)
+    assert figure is not None
+    cells = next(iter(figure.spec()["datasets"].values()))
+    texts = {(cell["mask"], cell["behaviour"]): cell["text"] for cell in cells}
+    assert texts["random", "physical"] == "(0.00)"
+    assert not texts["physical", "physical"].startswith("(")
+    assert figure.numbers.columns[1:6] == [
+        "financial",
+        "identity",
+        "physical",
+        "privacy",
+        "psychological",
+    ]
+    assert "all-harm" not in figure.numbers.columns
+
+
+def test_overlap_is_symmetric_and_leaves_the_diagonal(tables: Path) -> None:
+    figure = overlap(read_inputs(tables).overlap)
+    assert figure is not None
+    cells = next(iter(figure.spec()["datasets"].values()))
+    ratio = {(cell["a"], cell["b"]): cell["ratio"] for cell in cells}
+    assert ratio["physical", "privacy"] == ratio["privacy", "physical"]
+    assert ("physical", "physical") not in ratio
+    assert ("physical", "refusal") in ratio
+
+
+def test_overlap_of_nothing_in_common(tables: Path) -> None:
+    table = read_inputs(tables).overlap.with_columns(
+        shared=pl.lit(0, pl.Int64), expected_rows_columns=pl.lit(0.0)
+    )
+    figure = overlap(table)
+    assert figure is not None
+    assert figure.numbers["identity"][0] == "0 (–)"
+
+
+def test_overlap_means_by_hand(tables: Path) -> None:
+    table = read_inputs(tables).overlap
+    means = overlap_means(table)
+    harm = table.filter(role_a="harm", role_b="harm")
+    row = means.row(0, named=True)
+    assert row["masks of"] == "two harm types"
+    assert row["pairs"] == "10"
+    assert row["weights in both"] == f"{harm['shared'].mean():,.0f}"
+    # However a pair is written, it is one of the same group.
+    turned = table.rename({"role_a": "role_b", "role_b": "role_a"})
+    assert overlap_means(turned).equals(means)
+
+
+def test_where_has_every_matrix_and_mask(tables: Path) -> None:
+    figure = where(read_inputs(tables).where)
+    assert figure is not None
+    spec = figure.spec()
+    assert spec["params"][0]["value"] == "shared"
+    assert "physical" in spec["params"][0]["bind"]["options"]
+    assert figure.numbers.shape == (LAYERS, 1 + len(MODULES))
+
+
+def test_names_do_not_depend_on_what_was_drawn_before(tables: Path) -> None:
+    found = read_inputs(tables)
+    first = [figure.spec() for figure in figures_of(found, "smol")]
+    assert [figure.spec() for figure in figures_of(found, "smol")] == first
+
+
+def test_files_are_the_same_each_time(tables: Path, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        write_figures(tables, tmp_path / folder)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == [
+        f"smol-{key}.{suffix}"
+        for key in ("overlap", "sweep", "transfer", "where")
+        for suffix in ("png", "svg")
+    ]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert "aria-label" in (tmp_path / "one" / "smol-transfer.svg").read_text()
+
+
+def test_what_cannot_be_drawn_is_left_out(tmp_path: Path) -> None:
+    tables = write_study(tmp_path / "tables", Shape(overlaps=False))
+    write_figures(tables, tmp_path / "figures")
+    assert not (tmp_path / "figures" / "smol-overlap.svg").exists()

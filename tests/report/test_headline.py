@@ -1,0 +1,75 @@
+"""The rows that the page and the terminal share."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lesion.report.headline import HEADLINE, VARIANTS, headline, mask_size
+from lesion.report.inputs import read_inputs
+
+
+def _value(table: pl.DataFrame, key: str, variant: str) -> dict[str, object]:
+    return table.row(
+        by_predicate=(pl.col("key") == key) & (pl.col("variant") == variant), named=True
+    )
+
+
+def test_every_row_has_every_variant(tables: Path) -> None:
+    found = read_inputs(tables)
+    table = headline(found.measurements, found.where)
+    assert table.schema == HEADLINE
+    assert table.group_by("key").len()["len"].unique().to_list() == [len(VARIANTS)]
+    assert table["value"].null_count() == 0
+
+
+def test_values_are_those_of_the_tables(tables: Path) -> None:
+    found = read_inputs(tables)
+    table = headline(found.measurements, found.where)
+    row = _value(table, "attack", "shared")
+    source = found.measurements.filter(
+        metric="harmful_rate", behaviour="all-harm", attack="prefill", variant="shared"
+    )
+    assert [row[name] for name in ("value", "low", "high", "n")] == list(
+        source.select("value", "low", "high", "n").row(0)
+    )
+
+
+def test_circuit_and_sizes_are_counted(tables: Path) -> None:
+    found = read_inputs(tables)
+    table = headline(found.measurements, found.where)
+    size, candidates = mask_size(found.where, "shared")
+    assert 0 < size < candidates
+    assert _value(table, "circuit", "intact")["value"] == 1
+    assert _value(table, "circuit", "shared")["value"] == 0
+    # 684 of 14.6 million weights: a random mask of that size meets next to none of them.
+    assert 0.999 < float(str(_value(table, "circuit", "random")["value"])) < 1
+    assert _value(table, "zeroed", "random")["value"] == size
+
+
+def test_random_circuit_left_by_hand() -> None:
+    where = pl.DataFrame(
+        {
+            "model": ["m"] * 4,
+            "mask": ["shared", "shared", "random", "random"],
+            "layer": [0, 1, 0, 1],
+            "module": ["mlp.up_proj"] * 4,
+            "weights": [10, 30, 10, 30],
+            "candidates": [100, 100, 100, 100],
+        }
+    )
+    nothing = pl.DataFrame(schema=dict.fromkeys(("model", "variant"), pl.String))
+    columns = {**dict.fromkeys(("behaviour", "metric", "attack"), pl.String), "value": pl.Float64}
+    nothing = nothing.with_columns(
+        pl.lit(None, dtype).alias(name) for name, dtype in columns.items()
+    )
+    left = _value(headline(nothing, where), "circuit", "random")["value"]
+    assert left == pytest.approx(1 - (10 * 10 / 100 + 30 * 30 / 100) / 40)
+
+
+def test_what_was_not_measured_is_null(tables: Path) -> None:
+    found = read_inputs(tables)
+    table = headline(found.measurements.filter(pl.col("variant") != "random"), found.where.clear())
+    assert _value(table, "harm-nll", "random")["value"] is None
+    assert _value(table, "circuit", "intact")["value"] is None
+    assert _value(table, "harm-nll", "intact")["value"] is not None

@@ -1,0 +1,232 @@
+"""The page: it loads nothing, shows hostile text as text, and survives what is missing."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from invented import HOSTILE, Shape, write_study
+
+from lesion.formats import BadFile
+from lesion.report.page import write_report
+
+LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href"}
+VOID = {"meta", "link", "br", "img", "input"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of it: elements, and the text outside scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        elif not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def _written(tables: Path, folder: Path, examples: int = 6) -> str:
+    out = folder / "index.html"
+    write_report(tables, out, examples)
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def source(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _written(tables, tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def page(source: str) -> Page:
+    return Page(source)
+
+
+def test_loads_nothing(source: str, page: Page) -> None:
+    for _, attributes in page.elements:
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in LOADING:
+                assert value is not None
+                assert value.startswith("#") or value == "data:,"
+    styles = "".join(re.findall(r"<style>(.*?)</style>", source, re.DOTALL))
+    assert "url(" not in styles
+    assert "@import" not in styles
+    assert len(source) < 5 * 2**20
+
+
+def test_policy_allows_one_script_by_its_hash(page: Page) -> None:
+    policy = next(one["content"] for one in page.of("meta") if "http-equiv" in one)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy
+    kinds = [one.get("type") for one in page.of("script")]
+    assert kinds.count(None) == 1
+    assert set(kinds) == {None, "application/json"}
+
+
+def test_charts_are_whole_and_described(page: Page) -> None:
+    figures = page.of("figure")
+    specs = [json.loads(text) for text in page.scripts[:-1]]
+    assert len(specs) == len(figures) == 4
+    for spec in specs:
+        assert spec["width"] == "container"
+        assert len(spec["description"]) > 20
+        assert '"url"' not in json.dumps(spec)
+    ids = {attributes.get("id") for _, attributes in page.elements}
+    for figure in figures:
+        assert figure["aria-labelledby"] in ids
+        assert figure["aria-describedby"] in ids
+
+
+def test_hostile_text_is_only_text(source: str, page: Page) -> None:
+    assert "<script>alert(1)</script>" not in source
+    assert not page.of("img")
+    # What the parser gives back is what the model wrote, its hidden characters made visible.
+    assert "</script><script>alert(1)</script><img src=http://evil.example/x" in page.text
+    assert (
+        "⟨U+202E⟩gnp.exe⟨U+202C⟩ ⟨U+001B⟩[31mred⟨U+0000⟩⟨U+2066⟩⟨U+200B⟩ {{ 7 * 7 }}" in page.text
+    )
+    for character in "\u202e\u202c\x1b\x00\u2066\u200b":
+        assert character in HOSTILE
+        assert character not in source.split("<main")[1].split("<script>")[0]
+
+
+def test_harmful_examples_are_behind_a_click(source: str) -> None:
+    articles = re.findall(r"<article.*?</article>", source, re.DOTALL)
+    assert len(articles) == 6
+    for article in articles:
+        if "(harm," in article:
+            before = article.split("<details")[0]
+            assert "<details open" not in article
+            assert "garden gnome" not in before
+            assert "garden gnome" in article
+        else:
+            assert "(benign," in article
+            assert "<details" not in article
+    assert sum("(harm," in article for article in articles) == 3
+
+
+def test_same_tables_same_bytes(tables: Path, source: str, tmp_path: Path) -> None:
+    assert _written(tables, tmp_path) == source
+
+
+def test_verdicts_and_rows_are_there(page: Page) -> None:
+    for words in (
+        "Do few weights carry harmful generation?",
+        "In 20 of 20 cases",
+        "4.1× what benign ones do [2.9×, 5.3×], n = 60",
+        "surely under 10% of the shared mask's 0.33",
+        "It is weakly aligned",
+        "Attack success",
+        "Cohen’s κ at threshold ½",
+        "9f9f",
+    ):
+        assert words in page.text
+
+
+def test_names_are_escaped_too(tables: Path, tmp_path: Path) -> None:
+    folder = _copied(tables, tmp_path / "tables")
+    study = json.loads((folder / "study.json").read_text())
+    study["study"] = "<b>bold</b>"
+    study["config"] = {"key": "</pre><script>alert(3)</script>"}
+    (folder / "study.json").write_text(json.dumps(study))
+    text = _written(folder, tmp_path, 0)
+    assert "<b>bold" not in text
+    assert "<script>alert(3)" not in text
+
+
+def _copied(tables: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for path in tables.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("shape", "figures", "words"),
+    [
+        (Shape(harm=["physical"], benign=["plan"]), 4, "This needs the masks of two harm types"),
+        (Shape(overlaps=False), 3, "The overlap of the masks was not measured"),
+        (Shape(models=["one", "two"]), 8, "In 20 of 20 cases"),
+    ],
+)
+def test_other_studies(shape: Shape, figures: int, words: str, tmp_path: Path) -> None:
+    page = Page(_written(write_study(tmp_path / "tables", shape), tmp_path, 2))
+    assert len(page.of("figure")) == figures
+    assert words in page.text
+
+
+@pytest.mark.parametrize(
+    "empty", ["measurements", "overlap", "where", "sweep", "judges", "pairs", "examples"]
+)
+def test_each_table_may_be_empty(tables: Path, tmp_path: Path, empty: str) -> None:
+    folder = _copied(tables, tmp_path / "tables")
+    pl.DataFrame().write_parquet(folder / f"{empty}.parquet")
+    page = Page(_written(folder, tmp_path, 2))
+    assert any("missing" in str(one.get("class")) for one in page.of("p"))
+
+
+def test_a_page_of_nothing_can_be_read(tables: Path, tmp_path: Path) -> None:
+    folder = _copied(tables, tmp_path / "tables")
+    for path in folder.glob("*.parquet"):
+        pl.read_parquet(path).clear().write_parquet(path)
+    page = Page(_written(folder, tmp_path))
+    assert page.text.count("Can't tell") == 5
+    assert not page.of("figure")
+
+
+def test_missing_numbers_are_dashes(tables: Path, tmp_path: Path) -> None:
+    folder = _copied(tables, tmp_path / "tables")
+    table = pl.read_parquet(folder / "measurements.parquet")
+    broken: dict[str, Any] = {"value": float("nan"), "low": float("inf"), "high": None}
+    table.with_columns(
+        pl.when(pl.col("variant") == "random").then(pl.lit(new)).otherwise(pl.col(name)).alias(name)
+        for name, new in broken.items()
+    ).write_parquet(folder / "measurements.parquet")
+    page = Page(_written(folder, tmp_path, 0))
+    assert "The random control was not measured." in page.text
+    assert "nan" not in page.text.lower().split()
+
+
+def test_a_missing_column_is_named(tables: Path, tmp_path: Path) -> None:
+    folder = _copied(tables, tmp_path / "tables")
+    pl.DataFrame({"model": ["smol"]}).write_parquet(folder / "sweep.parquet")
+    with pytest.raises(BadFile, match=r"sweep\.parquet: lacks the column `p`"):
+        write_report(folder, tmp_path / "index.html", 0)
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_a_model_name_cannot_leave_the_folder(tables: Path, tmp_path: Path) -> None:
+    folder = _copied(tables, tmp_path / "tables")
+    study = json.loads((folder / "study.json").read_text())
+    study["models"] = {"../smol": study["models"]["smol"]}
+    (folder / "study.json").write_text(json.dumps(study))
+    with pytest.raises(BadFile, match="not a model's name"):
+        write_report(folder, tmp_path / "index.html", 0)

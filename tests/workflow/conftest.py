@@ -1,0 +1,242 @@
+"""A tiny study, really run once by Snakemake, and copies of it to change and plan again.
+
+Everything runs in folders of pytest's own, on a copy of the code: a test may edit both, and a
+study that is under way in the checkout is left alone.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import make
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CODE = ("Snakefile", "workflow", "src", "envs", "config.yaml", "studies")
+BIN = Path(sys.executable).parent
+PLUGINS = Path(__file__).parent / "plugins"
+
+STUDY = {
+    "study": "tiny",
+    "seed": 3,
+    "sources": {"model": "file:inputs/model", "pranks": "file:inputs/pranks.jsonl"},
+    "models": {"llama": {"source": "model", "license": "apache-2.0"}},
+    "behaviours": {
+        # One type's responses are given, the others' are written by the model.
+        "alpha": {
+            **{"role": "harm", "source": "pranks", "response": "response"},
+            "where": {"column": "kind", "equals": "alpha"},
+        },
+        "beta": {
+            **{"role": "harm", "source": "pranks"},
+            "where": {"column": "kind", "equals": "beta"},
+        },
+        "gamma": {
+            **{"role": "harm", "source": "pranks"},
+            "where": {"column": "kind", "equals": "gamma"},
+        },
+        "letters": {"role": "benign", "source": "file:inputs/letters.jsonl"},
+        "sums": {"role": "benign", "source": "file:inputs/sums.jsonl"},
+        "denials": {
+            **{"role": "refusal", "source": "file:inputs/denials.jsonl"},
+            "responses": "file:inputs/refusals.jsonl",
+        },
+    },
+    "pairs": {"max_new_tokens": 6},
+    "scores": {"dtype": "float32"},
+    "masks": {"p": 0.1, "q": 0.05, "max_benign_increase": 1000, "shared": {"at_least": 2}},
+    "responses": {"max_new_tokens": 7, "dtype": "float32"},
+    "judgements": {
+        "human_scores": "file:inputs/scorer_evals",
+        "embedder": "file:inputs/embedder",
+        "threshold": 0.00001,  # as YAML writes it: 1.0e-05
+    },
+    "tables": {"resamples": 100},
+    "report": {"examples": 2},
+}
+HARMS = ("alpha", "beta", "gamma")
+MASKS = ("shared", "shared-all", "random", *HARMS)
+
+
+class Done(NamedTuple):
+    """How a command ended, and all that it printed."""
+
+    code: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with the code (`tree`), the inputs, `study.yaml`, and what Snakemake made."""
+
+    folder: Path
+
+    @property
+    def tree(self) -> Path:
+        return self.folder / "tree"
+
+    @property
+    def inputs(self) -> Path:
+        return self.folder / "inputs"
+
+    @property
+    def made(self) -> Path:
+        return self.folder / "results" / "tiny"
+
+    @property
+    def study(self) -> Path:
+        return self.folder / "study.yaml"
+
+    def command(self, *arguments: str) -> list[str]:
+        """The `snakemake` command of this study, as a user would give it."""
+        files = ["--snakefile", "tree/Snakefile", "--configfile", "study.yaml"]
+        return [str(BIN / "snakemake"), "--cores", "2", *files, *arguments]
+
+    def snakemake(self, *arguments: str, **environment: str) -> Done:
+        """Run Snakemake in this folder."""
+        return run(self.command(*arguments), self.folder, **environment)
+
+    def jobs(self, *arguments: str) -> set[str]:
+        """What Snakemake plans (with `-n`) or runs, read from its own events.
+
+        Returns:
+            Each job as its rule and its wildcards but for the model, such as `scores alpha`.
+        """
+        events = self.folder / "jobs.jsonl"
+        events.unlink(missing_ok=True)
+        done = self.snakemake(
+            *arguments, "--logger", "jobs", LESION_JOBS=str(events), PYTHONPATH=str(PLUGINS)
+        )
+        assert done.code == 0, done.text
+        lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
+        jobs = [_job(**json.loads(line)) for line in lines]
+        assert len(jobs) == len(set(jobs)), "a job was announced twice"
+        return set(jobs) - {"all"}
+
+    def plan(self) -> set[str]:
+        """The jobs that Snakemake finds stale."""
+        return self.jobs("-n")
+
+    def configure(self, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change the study's YAML through its parsed content."""
+        config = yaml.safe_load(self.study.read_text(encoding="utf-8"))
+        change(config)
+        self.study.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+    def edit(self, name: str, change: Callable[[str], str]) -> None:
+        """Change the text of a file below this folder; that nothing changes is an error."""
+        path = self.folder / name
+        before = path.read_text(encoding="utf-8")
+        after = change(before)
+        assert after != before, f"{name}: the test changes nothing"
+        path.write_text(after, encoding="utf-8")
+
+    def edit_rows(self, name: str, change: Callable[[list[dict[str, str]]], object]) -> None:
+        """Change the rows of a JSONL file of the inputs."""
+        path = self.inputs / name
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        change(rows)
+        make.write_rows(path, rows)
+
+    def copy(self, folder: Path) -> "Place":
+        """The same place elsewhere, every date kept."""
+        shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
+        return Place(folder)
+
+
+def run(command: list[str], folder: Path, **environment: str) -> Done:
+    """Run a command in a folder, gently, and wait for it."""
+    done = subprocess.run(
+        ["nice", "-n", "10", *command],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout)
+
+
+def _job(rule: str, wildcards: dict[str, str]) -> str:
+    # Preservation is scored in the same job as a capability's own scores.
+    short = rule.removeprefix("benign_")
+    return " ".join([short, *(v for name, v in wildcards.items() if name != "model")])
+
+
+@pytest.fixture(scope="session")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the code, so that editing the checkout disturbs no test, nor a test the checkout."""
+    folder = tmp_path_factory.mktemp("code")
+    for name in CODE:
+        if (ROOT / name).is_dir():
+            skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(ROOT / name, folder / name, ignore=skip)
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny study's inputs: a model, an embedder, human scores, prompts."""
+    folder = tmp_path_factory.mktemp("inputs")
+    refusals = [{"response": f"I cannot help with the {word}"} for word in make.WORDS[:5]]
+    make.llama(
+        folder / "model",
+        [*make.WORDS, *make.TOPICS.values(), "Sure, here is", refusals[0]["response"]],
+    )
+    make.embedder(folder / "embedder", seed=0)
+    make.human_scores(folder / "scorer_evals")
+    pranks = [row for name in (*HARMS, "delta") for row in make.prompts(name, 32)]
+    make.write_rows(folder / "pranks.jsonl", pranks)
+    for name in ("letters", "sums", "denials"):
+        rows = [{"prompt": row["prompt"]} for row in make.prompts(name, 28)]
+        make.write_rows(folder / f"{name}.jsonl", rows)
+    make.write_rows(folder / "refusals.jsonl", refusals)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unrun(code: Path, inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """The study before its first run; not to be changed, but copied."""
+    place = Place(tmp_path_factory.mktemp("unrun"))
+    shutil.copytree(code, place.tree)
+    shutil.copytree(inputs, place.inputs)
+    place.study.write_text(yaml.safe_dump(STUDY, sort_keys=False), encoding="utf-8")
+    return place
+
+
+class Finished(NamedTuple):
+    """A study that has run, and the jobs it ran."""
+
+    place: Place
+    jobs: set[str]
+
+
+@pytest.fixture(scope="session")
+def finished(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The study after one whole run; not to be changed, but copied."""
+    place = unrun.copy(tmp_path_factory.mktemp("finished"))
+    return Finished(place, place.jobs())
+
+
+@pytest.fixture
+def fresh(unrun: Place, tmp_path: Path) -> Place:
+    """A copy of the study before its first run."""
+    return unrun.copy(tmp_path / "fresh")
+
+
+@pytest.fixture
+def done(finished: Finished, tmp_path: Path) -> Iterator[Place]:
+    """A copy of the study after its run, with nothing stale but what a test changes."""
+    place = finished.place.copy(tmp_path / "done")
+    yield place
+    shutil.rmtree(place.folder)

@@ -1,0 +1,50 @@
+rule scores:
+    input:
+        pairs=rules.pairs.output[0],
+        model=rules.model.output.record,
+    output:
+        shards=[
+            SCORES / "{behaviour}" / n
+            for n in shard_names("snip", STUDY.scores.shards)
+        ],
+        index=SCORES / "{behaviour}" / index_name("snip"),
+    log:
+        MADE / "logs" / "scores" / "{model}" / "{behaviour}.log",
+    benchmark:
+        MADE / "benchmarks" / "scores" / "{model}" / "{behaviour}.tsv"
+    wildcard_constraints:
+        behaviour="|".join(STUDY.of_role("harm") + STUDY.of_role("refusal")),
+    priority: 40
+    conda:
+        ENV
+    threads: STUDY.threads
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=1,
+    params:
+        job=lambda w: stage(
+            "scores", plan.scores_slice(STUDY, w.behaviour), "lesion.scores.run"
+        ),
+    message:
+        "scoring weights: {wildcards.model}, {wildcards.behaviour}"
+    script:
+        "../scripts/scores.py"
+
+
+use rule scores as benign_scores with:
+    output:
+        shards=[
+            SCORES / "{behaviour}" / n
+            for n in shard_names("snip", STUDY.scores.shards)
+        ],
+        index=SCORES / "{behaviour}" / index_name("snip"),
+        preservation=[
+            SCORES / "{behaviour}" / n
+            for n in shard_names("preservation", STUDY.scores.shards)
+        ],
+        preservation_index=SCORES / "{behaviour}" / index_name("preservation"),
+    wildcard_constraints:
+        behaviour="|".join(STUDY.of_role("benign")),
+    message:
+        "scoring weights and their preservation: {wildcards.model}, {wildcards.behaviour}"

@@ -1,0 +1,14 @@
+from pathlib import Path
+
+from lesion.checkpoints import write_checkpoint
+from lesion.job import logged
+
+with logged(snakemake.log[0]):
+    study = snakemake.params.job["study"]
+    write_checkpoint(
+        Path(snakemake.input.model).parent,
+        Path(snakemake.input.mask),
+        Path(snakemake.output.record).parent,
+        base=study["base"],
+        license_=study["license"],
+    )

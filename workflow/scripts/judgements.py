@@ -1,0 +1,14 @@
+from pathlib import Path
+
+from lesion.job import logged
+from lesion.judgements.run import judge_completions
+from lesion.sources import locate
+
+with logged(snakemake.log[0]):
+    judge_completions(
+        dict(zip(snakemake.params.variants, map(Path, snakemake.input.completions), strict=True)),
+        Path(snakemake.input.judge),
+        locate(snakemake.params.embedder),
+        Path(snakemake.output[0]),
+        snakemake.params.threads,
+    )

@@ -1,0 +1,9 @@
+from pathlib import Path
+
+from lesion.job import logged
+from lesion.pairs.prompts import write_prompts
+from lesion.sources import locate
+
+with logged(snakemake.log[0]):
+    places = {name: locate(place) for name, place in snakemake.params.places.items()}
+    write_prompts(places, Path(snakemake.output[0]), snakemake.params.job["study"])

@@ -1,0 +1,18 @@
+from pathlib import Path
+
+from lesion.job import logged
+from lesion.responses import Asking, respond_variant
+
+with logged(snakemake.log[0]):
+    study = snakemake.params.job["study"]
+    mask = snakemake.input.get("mask")
+    respond_variant(
+        Path(snakemake.input.model).parent,
+        Path(mask) if mask else None,
+        dict(zip(study["roles"], map(Path, snakemake.input.pairs), strict=True)),
+        study["roles"],
+        Path(snakemake.output.completions),
+        Path(snakemake.output.nll),
+        study["variant"],
+        Asking(**{name: study[name] for name in Asking._fields}),
+    )

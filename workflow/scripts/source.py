@@ -1,0 +1,12 @@
+from pathlib import Path
+
+from lesion.addresses import parse
+from lesion.job import logged
+from lesion.sources import fetch
+
+with logged(snakemake.log[0]):
+    fetch(
+        [parse(text) for text in snakemake.params.job["study"]["addresses"]],
+        Path(snakemake.params.folder),
+        Path(snakemake.output.record),
+    )
