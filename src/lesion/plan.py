@@ -276,7 +276,7 @@ def responses_slice(study: Study, variant: str) -> dict[str, Any]:
 
 def judge_slice(study: Study) -> dict[str, Any]:
     """What decides the learned judge, given its data."""
-    return {"seed": study.seed}
+    return {"seed": study.seed, "tokens": study.responses.max_new_tokens}
 
 
 def tables_slice(study: Study) -> dict[str, Any]:

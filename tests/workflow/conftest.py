@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-CODE = ("Snakefile", "workflow", "src", "envs", "config.yaml", "studies")
+CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "studies")
 BIN = Path(sys.executable).parent
 PLUGINS = Path(__file__).parent / "plugins"
 
@@ -116,7 +116,10 @@ class Place:
         )
         assert done.code == 0, done.text
         lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
-        jobs = [_job(**json.loads(line)) for line in lines]
+        found = [json.loads(line) for line in lines]
+        jobs = [_job(one["rule"], one["wildcards"]) for one in found]
+        for job, one in zip(jobs, found, strict=True):  # shown where a test fails
+            print(f"{job}: {one['reason']}")
         assert len(jobs) == len(set(jobs)), "a job was announced twice"
         return set(jobs) - {"all"}
 

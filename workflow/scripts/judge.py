@@ -10,5 +10,5 @@ with logged(snakemake.log[0]):
         locate(snakemake.params.embedder),
         Path(snakemake.output.judge),
         Path(snakemake.output.table),
-        snakemake.params.job["study"]["seed"],
+        **snakemake.params.job["study"],
     )

@@ -14,11 +14,26 @@ long and by large models; `measure` says how well the judge does on them, and on
 cut to the length of ours.
 """
 
+import polars as pl
+
 from lesion.judgements.agreement import measure
 from lesion.judgements.coherence import coherence, repetition
 from lesion.judgements.learned import BadJudge, JudgeScores, LearnedJudge, train
 
+JUDGES = ("matching", "learned", "relevance", "coherence")
+VERDICTS = {
+    "variant": pl.String,
+    "behaviour": pl.String,
+    "attack": pl.String,
+    "prompt": pl.String,
+    "judge": pl.String,
+    "score": pl.Float64,
+}
+"""One row a completion and judge; scores in [0, 1]."""
+
 __all__ = [
+    "JUDGES",
+    "VERDICTS",
     "BadJudge",
     "JudgeScores",
     "LearnedJudge",

@@ -40,7 +40,7 @@ class _Statistic(NamedTuple):
 
 def measure(
     human_scores: Path,
-    embedder: Path,
+    embedder: Path | Embedder,
     seed: int,
     folds: int = 5,
     *,
@@ -65,7 +65,7 @@ def measure(
 
     Args:
         human_scores: see `read_human_scores`.
-        embedder: folder of the sentence embedder.
+        embedder: the sentence embedder, or its folder.
         seed: of the folds, the training, the shuffling and the resampling.
         folds: how many parts; each is judged by a judge trained on the others.
         refuses: whether a response is a refusal, by matching its words.
@@ -77,7 +77,7 @@ def measure(
         One row for each judge, target (`objective`, `graded-harm`) and metric: judge, target,
         metric, value, low, high (95%, bootstrap over groups of prompts), n (answers), seed.
     """
-    reader = Embedder(embedder, precision)
+    reader = Embedder.of(embedder, precision)
     rows = read_human_scores(human_scores)
     tests = rows.filter(~pl.col("panel")).with_columns(judged=pl.col("response"))
     if response_tokens is not None:

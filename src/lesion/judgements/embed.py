@@ -48,6 +48,12 @@ class Embedder:
             )
         self.folder = folder
         self.precision = precision
+        self._known: dict[str, NDArray[np.float32]] = {}
+
+    @classmethod
+    def of(cls, given: "Path | Embedder", precision: Precision = "float32") -> "Embedder":
+        """The embedder itself, or the one in a folder."""
+        return given if isinstance(given, Embedder) else cls(given, precision)
 
     @cached_property
     def digest(self) -> str:
@@ -58,24 +64,28 @@ class Embedder:
     def vectors(self, texts: Iterable[str]) -> Vectors:
         """Embed each distinct text once: the mean of its first 128 tokens' last hidden states.
 
+        What was embedded before is remembered.
+
         Args:
             texts: any texts; the empty one is allowed.
 
         Returns:
             Text → float32 vector of length 1, shape `[hidden_size]`, for each distinct text.
         """
-        distinct = sorted(set(texts))
+        wanted = set(texts)
+        self._learn(sorted(wanted - self._known.keys()))
+        return {text: self._known[text] for text in sorted(wanted)}
+
+    def _learn(self, distinct: Sequence[str]) -> None:
         if not distinct:
-            return {}
+            return
         tokens = self._tokens(distinct)
         # Texts of a length share a batch, so that hardly any padding is computed.
         order = sorted(range(len(distinct)), key=lambda row: len(tokens[row]))
-        found: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(order), BATCH_SIZE):
             rows = order[start : start + BATCH_SIZE]
             batch = self._embed([tokens[row] for row in rows])
-            found.update(zip((distinct[row] for row in rows), batch, strict=True))
-        return found
+            self._known.update(zip((distinct[row] for row in rows), batch, strict=True))
 
     def first_tokens(self, text: str, count: int) -> str:
         """Cut `text` after its first `count` tokens of this tokenizer, close to words in number."""

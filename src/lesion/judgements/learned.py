@@ -155,13 +155,13 @@ class LearnedJudge:
 
 
 def train(
-    human_scores: Path, embedder: Path, seed: int, precision: Precision = "float32"
+    human_scores: Path, embedder: Path | Embedder, seed: int, precision: Precision = "float32"
 ) -> LearnedJudge:
     """Train a judge on all scored answers. The same inputs give the same judge.
 
     Args:
         human_scores: see `read_human_scores`.
-        embedder: folder of the sentence embedder.
+        embedder: the sentence embedder, or its folder.
         seed: chooses the pairs that teach relevance, and how they are shuffled.
         precision: of the embedder (see `Embedder`).
 
@@ -173,7 +173,7 @@ def train(
 
     rows = read_human_scores(human_scores)
     pairs = one_per_group(rows, seed)
-    reader = Embedder(embedder, precision)
+    reader = Embedder.of(embedder, precision)
     vectors = reader.vectors([*pairs["prompt"], *pairs["response"]])
     facts = {
         "data": data_digest(rows),

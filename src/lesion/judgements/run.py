@@ -6,29 +6,41 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
 
 from lesion.formats import read_parquet, write_parquet
+from lesion.judgements import JUDGES, VERDICTS
 from lesion.judgements.agreement import measure
 from lesion.judgements.coherence import coherence, repetition
+from lesion.judgements.embed import Embedder
 from lesion.judgements.learned import LearnedJudge, train
+from lesion.models.load import keep_memory
 from lesion.pairs.refusal import is_refusal
 from lesion.responses import COMPLETIONS
 
-VERDICTS = {
-    "variant": pl.String,
-    "behaviour": pl.String,
-    "attack": pl.String,
-    "prompt": pl.String,
-    "judge": pl.String,
-    "score": pl.Float64,
-}
-JUDGES = ("matching", "learned", "relevance", "coherence")
 
+def train_judge(
+    human_scores: Path, embedder: Path, judge: Path, table: Path, *, seed: int, tokens: int
+) -> None:
+    """Train the learned judge on all human scores; write it, and how well it does in folds.
 
-def train_judge(human_scores: Path, embedder: Path, judge: Path, table: Path, seed: int) -> None:
-    """Train the learned judge on all human scores; write it, and how well it does in folds."""
-    write_parquet(measure(human_scores, embedder, seed, refuses=is_refusal), table)
-    train(human_scores, embedder, seed).save(judge)
+    Args:
+        human_scores: folder of the human-scored answers.
+        embedder: folder of the sentence embedder.
+        judge: where the trained judge goes.
+        table: how well it does on whole answers, and on their first `tokens`: the human-scored
+            answers are long, and the study's completions are not.
+        seed: of folds, training and resampling.
+        tokens: length of the study's completions.
+    """
+    keep_memory()
+    reader = Embedder(embedder)
+    whole = measure(human_scores, reader, seed, refuses=is_refusal)
+    cut = measure(human_scores, reader, seed, response_tokens=tokens).with_columns(
+        judge=pl.col("judge") + f", first {tokens} tokens"
+    )
+    write_parquet(pl.concat([whole, cut]), table)
+    train(human_scores, reader, seed).save(judge)
 
 
 def judge_completions(
@@ -43,9 +55,8 @@ def judge_completions(
         out: table of VERDICTS, one row a completion and judge, scores in [0, 1].
         threads: processor threads.
     """
-    import torch
-
     torch.set_num_threads(threads)
+    keep_memory()
     tables = [
         read_parquet(path, COMPLETIONS).with_columns(variant=pl.lit(variant))
         for variant, path in completions.items()

@@ -11,7 +11,7 @@ import polars as pl
 
 from lesion import __version__
 from lesion.formats import read_json, read_parquet, write_json, write_parquet
-from lesion.judgements.run import VERDICTS
+from lesion.judgements import VERDICTS
 from lesion.masks.run import SWEEP
 from lesion.models.record import read_record
 from lesion.pairs.prompts import similarity
