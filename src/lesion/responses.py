@@ -218,7 +218,7 @@ def _likelihoods(subject: _Subject, pairs: pl.DataFrame, what: str) -> list[floa
     if pairs.is_empty():
         return []
     from lesion.models.likelihood import response_nll
-    from lesion.pairs.respond import encode_pairs
+    from lesion.pairs.encode import encode_pairs
 
     loaded = subject.load()
     examples = encode_pairs(loaded, pairs)

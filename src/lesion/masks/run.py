@@ -62,7 +62,8 @@ def preservation(
     for name in benign:
         stored = StoredScores(scores / name, "preservation", shapes)
         count = int(stored.metadata["examples"])
-        part = stored.flat() * np.float32(count)
+        part = stored.flat()
+        part *= np.float32(count)
         total = part if total is None else np.add(total, part, out=total)
         pairs += count
     assert total is not None

@@ -8,7 +8,7 @@ from lesion.masks.lesion import lesioned
 from lesion.masks.select import Places
 from lesion.models.likelihood import response_nll
 from lesion.models.load import load
-from lesion.pairs.respond import encode_pairs
+from lesion.pairs.encode import encode_pairs
 from lesion.pairs.tables import kept_pairs
 from lesion.progress import progress
 

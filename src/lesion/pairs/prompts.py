@@ -20,21 +20,37 @@ STRADDLES = "straddles"
 
 
 def read_rows(path: Path) -> pl.DataFrame:
-    """Read a table of prompts: JSONL, CSV, parquet, or PyRIT's `.prompt` (YAML).
+    """Read a table of prompts: JSONL, CSV, parquet, PyRIT `.prompt` (YAML) or a data set folder.
 
     Raises:
         BadFile: it is missing, of another kind, or not whole.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if not path.is_file():
+    reader = _read_dataset if path.is_dir() else _READERS.get(path.suffix.lower())
+    if not path.exists():
         raise BadFile(f"{path}: there is no such file")
     if reader is None:
         raise BadFile(f"{path}: prompts are read from {', '.join(sorted(_READERS))} files")
     try:
         table: pl.DataFrame = reader(path)
-    except (pl.exceptions.PolarsError, yaml.YAMLError, OSError, KeyError, TypeError) as error:
-        raise BadFile(f"{path}: could not be read as {path.suffix}: {error}") from error
+    except (pl.exceptions.PolarsError, yaml.YAMLError, OSError, *_MISFITS) as error:
+        raise BadFile(f"{path}: could not be read: {error}") from error
     return table
+
+
+_MISFITS = (KeyError, TypeError, ValueError)
+"""What the readers raise for a file of the right kind with something else in it."""
+
+
+def _read_dataset(folder: Path) -> pl.DataFrame:
+    """A hub data set's folder: its `train` split, or its only one."""
+    # Imported here: it takes a second, and only such a source needs it.
+    from datasets import load_dataset
+
+    splits = load_dataset(str(folder))
+    if "train" not in splits and len(splits) > 1:
+        raise ValueError(f"it has the splits {', '.join(splits)}, and none is `train`")
+    chosen = splits["train" if "train" in splits else next(iter(splits))]
+    return pl.DataFrame(chosen.to_polars())
 
 
 def _read_pyrit(path: Path) -> pl.DataFrame:

@@ -8,10 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from lesion.formats import LesionError, read_parquet, write_parquet
-from lesion.models.generate import complete
-from lesion.models.load import Loaded, load
 from lesion.models.record import read_record
-from lesion.models.text import Example, encode_pair, encode_prompt
 from lesion.pairs.refusal import is_refusal
 from lesion.pairs.tables import PAIRS, PROMPTS
 from lesion.progress import progress
@@ -52,9 +49,7 @@ def respond(
     known = known_rows(out, PAIRS)
     written = table["response"].is_null().to_list()
     todo = [place for place in due(keys, known) if written[place]]
-    made = (
-        _complete(load(model, how.dtype, how.threads), table, todo, behaviour, how) if todo else {}
-    )
+    made = _complete(model, table, todo, behaviour, how) if todo else {}
     rows = [
         _row(row, keys[place], made.get(place) or known.get(keys[place]), how.prefill)
         for place, row in enumerate(table.iter_rows(named=True))
@@ -66,12 +61,17 @@ def respond(
 
 
 def _complete(
-    loaded: Loaded, table: pl.DataFrame, todo: list[int], behaviour: str, how: Decoding
+    model: Path, table: pl.DataFrame, todo: list[int], behaviour: str, how: Decoding
 ) -> dict[int, dict[str, Any]]:
-    model, tokenizer = loaded
+    # torch takes seconds to import; a behaviour whose responses are given or known does without.
+    from lesion.models.generate import complete
+    from lesion.models.load import load
+    from lesion.models.text import encode_prompt
+
+    network, tokenizer = load(model, how.dtype, how.threads)
     prompts = [encode_prompt(tokenizer, table["prompt"][place], how.prefill) for place in todo]
     with progress(f"{behaviour}: responses", len(todo), "prompt") as advance:
-        done = complete(model, tokenizer, prompts, how.max_new_tokens, how.batch_size, advance)
+        done = complete(network, tokenizer, prompts, how.max_new_tokens, how.batch_size, advance)
     return {
         place: {"response": one.text, "finished": one.finished}
         for place, one in zip(todo, done, strict=True)
@@ -111,13 +111,3 @@ def _count(pairs: pl.DataFrame, behaviour: str) -> None:
                 f"behaviour `{behaviour}`: no pair is left in split `{split}` ({refused} responses "
                 f"refused, {empty} empty). Add prompts, or give responses in a column."
             )
-
-
-def encode_pairs(loaded: Loaded, pairs: pl.DataFrame) -> list[Example]:
-    """Tokens of pairs, in their order."""
-    return [
-        encode_pair(
-            loaded.tokenizer, row["prompt"], row["prefill"], row["response"], row["finished"]
-        )
-        for row in pairs.iter_rows(named=True)
-    ]

@@ -10,7 +10,7 @@ from lesion.models.candidates import find_candidates
 from lesion.models.load import load, resolve_dtype
 from lesion.models.record import read_record
 from lesion.models.text import batches
-from lesion.pairs.respond import encode_pairs
+from lesion.pairs.encode import encode_pairs
 from lesion.pairs.tables import kept_pairs
 from lesion.progress import progress
 from lesion.scores.collect import score
