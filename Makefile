@@ -4,13 +4,14 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: audit test lint format reference clean help
+.PHONY: audit test lint format reference picture clean help
 
 help:
 	@echo "make audit       run the default study (config.yaml) and print its headline"
 	@echo "make test        run all tests"
 	@echo "make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint"
 	@echo "make format      format the code"
+	@echo "make picture     run the default study and put its figure into docs/ for the README"
 	@echo "make reference   write docs/config.md and the config's JSON schema anew"
 
 audit: .venv/ready
@@ -35,6 +36,9 @@ format: .venv/ready
 
 reference: .venv/ready
 	$(BIN)/lesion reference --write
+
+picture: audit
+	cp results/default/report/figures/smollm2-135m-instruct-transfer.svg docs/result.svg
 
 .venv/ready: envs/requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("lesion needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

@@ -1,5 +1,6 @@
 """What every workflow script does around its one call: a log that always has the reason."""
 
+import errno
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,15 +18,22 @@ def logged(log: str) -> Iterator[None]:
     the log gets both.
     """
     path = Path(log)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    opened = path.open("w", encoding="utf-8", buffering=1)
-    with opened as file, redirect_stderr(file), redirect_stdout(file):
-        try:
-            yield
-        except BaseException as error:
-            traceback.print_exc(file=file)
-            print(_told(error, path), file=sys.__stderr__, flush=True)
-            raise SystemExit(1) from None
+    failure: BaseException | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("w", encoding="utf-8", buffering=1)
+        with opened as file, redirect_stderr(file), redirect_stdout(file):
+            try:
+                yield
+            except BaseException as error:
+                failure = error
+                traceback.print_exc(file=file)
+    except OSError as error:
+        # The log itself could not be written; the first reason is the one to tell.
+        failure = failure or error
+    if failure is not None:
+        print(_told(failure, path), file=sys.__stderr__, flush=True)
+        raise SystemExit(1)
 
 
 def _told(error: BaseException, log: Path) -> str:
@@ -35,5 +43,10 @@ def _told(error: BaseException, log: Path) -> str:
         return (
             f"\nlesion: out of memory. Lower `scores.batch_tokens`, `responses.batch_size` or the "
             f"number of jobs at once (--cores).\n(log: {log})"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"\nlesion: the disk is full ({error}). Free some space (or set `results` to another "
+            f"disk) and run the same command again.\n(log: {log})"
         )
     return f"\nlesion: {type(error).__name__}: {error}\n(log: {log})"

@@ -6,13 +6,16 @@ with sorted keys, because Snakemake stores params as a list of values without th
 """
 
 import ast
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lesion.addresses import Address, is_address, local_files, parse, slug
 from lesion.formats import digest
+from lesion.masks.select import size_of
+from lesion.models.record import RECORD, candidate_shapes
 from lesion.pairs.prompts import given_responses, read_rows, select
 from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
 
@@ -31,7 +34,7 @@ def code(script: Path, *modules: str) -> str:
         script: the rule's script.
         modules: names such as `lesion.scores.run`.
     """
-    found = {"script": ast.dump(_without_docstrings(ast.parse(script.read_text("utf-8"))))}
+    found: dict[str, str] = {}
     todo = list(modules)
     while todo:
         module = todo.pop()
@@ -42,7 +45,8 @@ def code(script: Path, *modules: str) -> str:
         todo += _imports(tree)
         found[module] = ast.dump(_without_docstrings(tree))
     data = [path.read_text(encoding="utf-8") for path in _data_files(found)]
-    return digest([sorted(found.items()), data])[:16]
+    own = ast.dump(_without_docstrings(ast.parse(script.read_text(encoding="utf-8"))))
+    return digest([own, sorted(found.items()), data])[:16]
 
 
 def _file(module: str) -> Path | None:
@@ -293,6 +297,16 @@ def tables_slice(study: Study) -> dict[str, Any]:
     }
 
 
+def check_fractions(fractions: Iterable[float], shapes: Mapping[str, Sequence[int]]) -> None:
+    """Look whether every q selects at least one of a model's candidate weights.
+
+    Raises:
+        LesionError: one selects none.
+    """
+    for q in fractions:
+        size_of(q, sum(math.prod(shape) for shape in shapes.values()))
+
+
 def check(study: Study) -> None:
     """Look at everything that can be looked at before any job runs.
 
@@ -304,6 +318,10 @@ def check(study: Study) -> None:
     for key, text in _folders(study):
         if is_local(study, text):
             local_path(study, text, key)
+    for name in study.models:
+        folder = Path(study.results) / study.study / "models" / name
+        if (folder / RECORD).is_file():
+            check_fractions(study.masks.q, candidate_shapes(folder))
 
 
 def _folders(study: Study) -> list[tuple[str, str]]:

@@ -18,6 +18,8 @@ import make
 import pytest
 import yaml
 
+from lesion.study import load_study
+
 ROOT = Path(__file__).parents[2]
 CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "studies")
 BIN = Path(sys.executable).parent
@@ -62,7 +64,8 @@ STUDY = {
     "report": {"examples": 2},
 }
 HARMS = ("alpha", "beta", "gamma")
-MASKS = ("shared", "shared-all", "random", *HARMS)
+MASKS = tuple(load_study(STUDY).variants[1:])
+"""What is evaluated beside the intact model."""
 
 
 class Done(NamedTuple):
@@ -97,7 +100,7 @@ class Place:
     def command(self, *arguments: str) -> list[str]:
         """The `snakemake` command of this study, as a user would give it."""
         files = ["--snakefile", "tree/Snakefile", "--configfile", "study.yaml"]
-        return [str(BIN / "snakemake"), "--cores", "2", *files, *arguments]
+        return [str(BIN / "snakemake"), "--cores", "2", *arguments, *files]
 
     def snakemake(self, *arguments: str, **environment: str) -> Done:
         """Run Snakemake in this folder."""

@@ -28,9 +28,7 @@ def test_a_plan_of_the_default_study_imports_no_framework(code: Path, tmp_path: 
     (tmp_path / "site" / "sitecustomize.py").write_text(LISTS_MODULES, encoding="utf-8")
     modules = tmp_path / "modules.jsonl"
     snakemake = [str(BIN / "snakemake"), "-n", "--cores", "2"]
-    done = run(
-        snakemake, checkout, PYTHONPATH=str(tmp_path / "site"), LESION_MODULES=str(modules)
-    )
+    done = run(snakemake, checkout, PYTHONPATH=str(tmp_path / "site"), LESION_MODULES=str(modules))
     assert done.code == 0, done.text
     # The sources are not here yet: everything is planned without them.
     assert "pairs" in done.text

@@ -103,11 +103,13 @@ def prompt_places(w):
     return places
 
 
-def score_indices(roles, kinds):
+def score_files(roles, kinds):
+    """Indices and shards: a shard that is gone is only made again if somebody asks for it."""
     return [
-        SCORES / behaviour / index_name(kind)
+        SCORES / behaviour / name
         for role, kind in zip(roles, kinds)
         for behaviour in STUDY.of_role(role)
+        for name in (index_name(kind), *shard_names(kind, STUDY.scores.shards))
     ]
 
 

@@ -1,6 +1,6 @@
 rule sweep:
     input:
-        scores=score_indices(["harm", "benign"], ["snip", "preservation"]),
+        scores=score_files(["harm", "benign"], ["snip", "preservation"]),
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
             for role in ("harm", "benign")
@@ -40,7 +40,7 @@ rule masks:
             MADE / "masks" / "{model}" / "sweep" / f"p{p!r}.parquet"
             for p in STUDY.masks.p
         ],
-        scores=score_indices(
+        scores=score_files(
             ["harm", "benign", "refusal", "benign"],
             ["snip", "snip", "snip", "preservation"],
         ),

@@ -1,0 +1,79 @@
+from collections.abc import Sequence
+
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+
+from lesion.models.likelihood import keeps_some, response_losses, response_nll
+from lesion.models.load import Loaded
+from lesion.models.text import Example, batches
+from lesion.pairs.encode import encode_pairs
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return tiny.loaded(tiny.checkpoint(tmp_path_factory.mktemp("likelihood")))
+
+
+@pytest.fixture(scope="module")
+def examples(subject: Loaded) -> list[Example]:
+    found = encode_pairs(subject, tiny.pairs("alpha", 7))
+    # Prompts of other lengths too, so that responses of one batch begin at other places.
+    return [Example(one.tokens[row:], one.start - row) for row, one in enumerate(found)]
+
+
+@torch.no_grad()
+def _naive(model: nn.Module, examples: Sequence[Example]) -> list[float]:
+    found = []
+    for tokens, start in examples:
+        logits = model(input_ids=torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+        spent = [-float(logits[place - 1, tokens[place]]) for place in range(start, len(tokens))]
+        found.append(sum(spent) / len(spent))
+    return found
+
+
+def test_it_is_the_mean_over_each_examples_response_tokens(
+    subject: Loaded, examples: list[Example]
+) -> None:
+    wanted = _naive(subject.model, examples)
+    assert response_nll(subject.model, examples, 10_000) == pytest.approx(wanted, rel=1e-5)
+    assert max(wanted) - min(wanted) > 0.1
+
+
+def test_padding_and_company_change_nothing(subject: Loaded, examples: list[Example]) -> None:
+    alone = response_nll(subject.model, examples, 1)
+    together = response_nll(subject.model, examples, 10_000)
+    assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_what_stands_in_the_padding_does_not_count(
+    subject: Loaded, examples: list[Example]
+) -> None:
+    (batch,) = batches(examples, 10_000)
+    other = batch.tokens.where(batch.mask == 1, 5)
+    assert not torch.equal(other, batch.tokens)
+    with torch.no_grad():
+        plain = response_losses(subject.model, batch)
+        filled = response_losses(subject.model, batch._replace(tokens=other))
+    torch.testing.assert_close(plain, filled)
+
+
+class _Old(nn.Module):
+    """A model that cannot skip logits."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, use_cache: bool) -> object:
+        return self.inner(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
+
+
+def test_a_model_without_logits_to_keep_gives_the_same(
+    subject: Loaded, examples: list[Example]
+) -> None:
+    assert keeps_some(type(subject.model))
+    assert not keeps_some(_Old)
+    found = response_nll(_Old(subject.model), examples, 200)
+    assert found == pytest.approx(response_nll(subject.model, examples, 200), rel=1e-5)

@@ -1,0 +1,183 @@
+import copy
+from collections.abc import Sequence
+
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from lesion.formats import LesionError
+from lesion.models.candidates import find_candidates
+from lesion.models.likelihood import response_losses
+from lesion.models.load import Loaded
+from lesion.models.text import Example, batches
+from lesion.pairs.encode import encode_pairs
+from lesion.scores.collect import Scores, score
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return tiny.loaded(tiny.checkpoint(tmp_path_factory.mktemp("collect")))
+
+
+@pytest.fixture(scope="module")
+def examples(subject: Loaded) -> list[Example]:
+    found = encode_pairs(subject, tiny.pairs("gamma", 6))
+    return [Example(one.tokens[row:], one.start - row) for row, one in enumerate(found)]
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> nn.Module:
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_layer=2,
+        n_embd=8,
+        n_head=2,
+        vocab_size=200,
+        n_positions=64,
+        initializer_range=0.3,
+        eos_token_id=1,
+        bos_token_id=1,
+    )
+    return GPT2LMHeadModel(config).eval()
+
+
+def _score(
+    model: nn.Module, examples: Sequence[Example], budget: int = 60, preservation: bool = False
+) -> Scores:
+    return score(
+        model, find_candidates(model), batches(examples, budget), preservation=preservation
+    )
+
+
+def _by_autograd(model: nn.Module, examples: Sequence[Example]) -> list[dict[str, Tensor]]:
+    """W * dL(x)/dW of every example, each by a pass of its own."""
+    own = copy.deepcopy(model).requires_grad_(True)
+    weights = {name: module.weight for name, module in find_candidates(own).items()}
+    found = []
+    for example in examples:
+        (batch,) = batches([example], 1)
+        own.zero_grad()
+        response_losses(own, batch).sum().backward()
+        found.append({name: (one * one.grad).detach() for name, one in weights.items()})
+    return found
+
+
+def _close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert list(found) == list(wanted)
+    for name, one in wanted.items():
+        torch.testing.assert_close(found[name], one, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def _mean(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
+
+
+@pytest.mark.parametrize("preservation", [False, True])
+def test_signed_scores_are_weight_times_gradient(
+    subject: Loaded, examples: list[Example], preservation: bool
+) -> None:
+    found = _score(subject.model, examples, preservation=preservation)
+    _close(found.snip, _mean(_by_autograd(subject.model, examples)))
+    assert any(bool((one < 0).any()) for one in found.snip.values())
+    assert found.examples == len(examples)
+    assert (found.preservation is not None) == preservation
+
+
+def test_preservation_is_the_mean_of_each_examples_absolute_score(
+    subject: Loaded, examples: list[Example]
+) -> None:
+    found = _score(subject.model, examples, preservation=True).preservation
+    assert found is not None
+    parts = _by_autograd(subject.model, examples)
+    _close(found, _mean([{name: one.abs() for name, one in part.items()} for part in parts]))
+
+
+def test_conv1d_scores_lie_as_its_weight_does(gpt2: nn.Module, examples: list[Example]) -> None:
+    parts = _by_autograd(gpt2, examples)
+    found = _score(gpt2, examples, preservation=True)
+    _close(found.snip, _mean(parts))
+    assert found.preservation is not None
+    _close(
+        found.preservation,
+        _mean([{name: one.abs() for name, one in part.items()} for part in parts]),
+    )
+    assert found.snip["transformer.h.0.mlp.c_fc.weight"].shape == (8, 32)
+
+
+@torch.no_grad()
+def _loss(model: nn.Module, examples: Sequence[Example]) -> float:
+    """The mean over examples of the mean NLL of the response, in the model's own precision."""
+    total = 0.0
+    for tokens, start in examples:
+        logits = model(input_ids=torch.tensor([tokens])).logits[0].log_softmax(-1)
+        places = torch.arange(start - 1, len(tokens) - 1)
+        total -= float(logits[places, torch.tensor(tokens[start:])].mean())
+    return total / len(examples)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_shrinking_a_weight_changes_the_loss_by_minus_its_score(
+    subject: Loaded, gpt2: nn.Module, examples: list[Example], kind: str
+) -> None:
+    model = copy.deepcopy(subject.model if kind == "llama" else gpt2).double()
+    scores = _score(model, examples).snip
+    candidates = find_candidates(model)
+    epsilon = 1e-2
+    signs = set()
+    for name in list(candidates)[::3]:
+        weight = candidates[name].weight
+        flat = scores[name].flatten()
+        for place in (int(flat.argmin()), int(flat.argmax())):
+            cell = divmod(place, weight.shape[1])
+            losses = []
+            for factor in (1 - epsilon, 1 + epsilon):
+                with torch.no_grad():
+                    before = weight[cell].item()
+                    weight[cell] = before * factor
+                    losses.append(_loss(model, examples))
+                    weight[cell] = before
+            added = (losses[0] - losses[1]) / 2
+            wanted = -epsilon * flat[place].item()
+            assert added == pytest.approx(wanted, rel=0.02, abs=1e-6), name
+            assert abs(wanted) > 1e-5
+            signs.add(wanted > 0)
+    assert signs == {True, False}
+
+
+def test_a_bf16_model_is_summed_in_fp32(subject: Loaded, examples: list[Example]) -> None:
+    model = copy.deepcopy(subject.model).to(torch.bfloat16)
+    once = _score(model, examples[:1])
+    often = _score(model, examples[:1] * 64, budget=1)
+    for name, one in often.snip.items():
+        assert one.dtype == torch.float32
+        # Sums of 64 equal bf16 numbers are exact in fp32, and far from it in bf16.
+        assert torch.equal(one, once.snip[name])
+
+
+def test_the_loss_is_the_mean_over_examples(subject: Loaded, examples: list[Example]) -> None:
+    each = [_score(subject.model, [one]).loss for one in examples]
+    assert _score(subject.model, examples).loss == pytest.approx(sum(each) / len(each), rel=1e-5)
+
+
+def test_a_score_that_is_not_finite_names_its_parameter(
+    subject: Loaded, examples: list[Example]
+) -> None:
+    model = copy.deepcopy(subject.model)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("inf"))
+    with pytest.raises(LesionError, match=r"^model\.layers\.\S+\.weight: its score is not finite"):
+        _score(model, examples)
+
+
+def test_nothing_to_score_is_an_error(subject: Loaded) -> None:
+    with pytest.raises(LesionError, match="no examples to score"):
+        _score(subject.model, [])
+
+
+def test_no_hook_and_no_gradient_stays_behind(subject: Loaded, examples: list[Example]) -> None:
+    _score(subject.model, examples)
+    modules = list(subject.model.modules())
+    assert not any(module._forward_hooks for module in modules)
+    assert not any(one.requires_grad for one in subject.model.parameters())
