@@ -129,19 +129,24 @@ def llama(folder: Path, texts: Sequence[str], seed: int = 0) -> Path:
     return folder
 
 
-WORDS = (
-    "apple basket blanket bottle breakfast bridge bucket butter button camera candle carpet castle "
-    "chalk cheese cherry children cloud coffee corner cotton cousin cushion dinner donkey dozen "
-    "dragon drawer feather fiddle finger forest garden giggle goblin guitar hammer island jacket "
-    "jelly kettle kitchen lantern lemon letter library lizard magnet marble market meadow mirror "
-    "mitten monkey mountain museum mustard needle noodle orange oven paper parrot pebble pencil "
-    "pepper pickle pillow pocket potato puppet rabbit riddle ribbon river rocket rubber saddle "
-    "sailor sandwich scarf spider squirrel statue stocking sugar teacher thunder ticket tiger "
-    "tractor treasure trumpet tunnel turnip umbrella velvet violin wagon walnut whisker window"
-).split()
+WORDS = """
+apple basket blanket bottle breakfast bridge bucket butter button camera candle carpet castle
+chalk cheese cherry children cloud coffee corner cotton cousin cushion dinner donkey dozen dragon
+drawer feather fiddle finger forest garden giggle goblin guitar hammer island jacket jelly kettle
+kitchen lantern lemon letter library lizard magnet marble market meadow mirror mitten monkey
+mountain museum mustard needle noodle orange oven paper parrot pebble pencil pepper pickle pillow
+pocket potato puppet rabbit riddle ribbon river rocket rubber saddle sailor sandwich scarf spider
+squirrel statue stocking sugar teacher thunder ticket tiger tractor treasure trumpet tunnel turnip
+umbrella velvet violin wagon walnut whisker window
+""".split()  # noqa: SIM905 - a list of them would be a hundred lines
 TOPICS = {
-    **{"alpha": "swap", "beta": "hide", "gamma": "paint", "delta": "tickle"},
-    **{"letters": "write", "sums": "count", "denials": "guard"},
+    "alpha": "swap",
+    "beta": "hide",
+    "gamma": "paint",
+    "delta": "tickle",
+    "letters": "write",
+    "sums": "count",
+    "denials": "guard",
 }
 """What the fixture's behaviours are about; the first four are pranks, the harm types of a study."""
 

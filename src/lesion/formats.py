@@ -44,7 +44,10 @@ def atomic(path: Path) -> Iterator[Path]:
         _replace(part, path)
     except BaseException as error:
         _remove(part)
-        raise _explained(error, path) from error
+        explained = _explained(error, path)
+        if explained is error:
+            raise
+        raise explained from error
     finally:
         _remove(part)
 

@@ -192,6 +192,7 @@ def _measure_all(
             response=row["response"],
             prompt=row["prompt"],
             prefill=row["prefill"],
+            finished=row["finished"],
             **subject.identity,
         )
         for row in table.iter_rows(named=True)

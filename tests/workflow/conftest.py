@@ -33,21 +33,26 @@ STUDY = {
     "behaviours": {
         # One type's responses are given, the others' are written by the model.
         "alpha": {
-            **{"role": "harm", "source": "pranks", "response": "response"},
+            "role": "harm",
+            "source": "pranks",
+            "response": "response",
             "where": {"column": "kind", "equals": "alpha"},
         },
         "beta": {
-            **{"role": "harm", "source": "pranks"},
+            "role": "harm",
+            "source": "pranks",
             "where": {"column": "kind", "equals": "beta"},
         },
         "gamma": {
-            **{"role": "harm", "source": "pranks"},
+            "role": "harm",
+            "source": "pranks",
             "where": {"column": "kind", "equals": "gamma"},
         },
         "letters": {"role": "benign", "source": "file:inputs/letters.jsonl"},
         "sums": {"role": "benign", "source": "file:inputs/sums.jsonl"},
         "denials": {
-            **{"role": "refusal", "source": "file:inputs/denials.jsonl"},
+            "role": "refusal",
+            "source": "file:inputs/denials.jsonl",
             "responses": "file:inputs/refusals.jsonl",
         },
     },
@@ -106,11 +111,12 @@ class Place:
         """Run Snakemake in this folder."""
         return run(self.command(*arguments), self.folder, **environment)
 
-    def jobs(self, *arguments: str) -> set[str]:
-        """What Snakemake plans (with `-n`) or runs, read from its own events.
+    def jobs(self, *arguments: str) -> dict[str, str]:
+        """What Snakemake plans or runs, read from its own events.
 
         Returns:
-            Each job as its rule and its wildcards but for the model, such as `scores alpha`.
+            Each job with Snakemake's reason; a job is its rule and its wildcards but for the
+            model, such as `scores alpha`.
         """
         events = self.folder / "jobs.jsonl"
         events.unlink(missing_ok=True)
@@ -120,14 +126,17 @@ class Place:
         assert done.code == 0, done.text
         lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
         found = [json.loads(line) for line in lines]
-        jobs = [_job(one["rule"], one["wildcards"]) for one in found]
-        for job, one in zip(jobs, found, strict=True):  # shown where a test fails
-            print(f"{job}: {one['reason']}")
-        assert len(jobs) == len(set(jobs)), "a job was announced twice"
-        return set(jobs) - {"all"}
+        jobs = {_job(one["rule"], one["wildcards"]): one["reason"] for one in found}
+        assert len(jobs) == len(found), "a job was announced twice"
+        jobs.pop("all", None)
+        return jobs
 
-    def plan(self) -> set[str]:
-        """The jobs that Snakemake finds stale."""
+    def run(self) -> dict[str, str]:
+        """Run the study; see `jobs`."""
+        return self.jobs()
+
+    def plan(self) -> dict[str, str]:
+        """The jobs that Snakemake finds stale; see `jobs`."""
         return self.jobs("-n")
 
     def configure(self, change: Callable[[dict[str, Any]], object]) -> None:
@@ -179,7 +188,7 @@ def _job(rule: str, wildcards: dict[str, str]) -> str:
 
 @pytest.fixture(scope="session")
 def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the code, so that editing the checkout disturbs no test, nor a test the checkout."""
+    """A copy of the code, so that neither tests nor edits of the checkout disturb the other."""
     folder = tmp_path_factory.mktemp("code")
     for name in CODE:
         if (ROOT / name).is_dir():
@@ -231,7 +240,7 @@ class Finished(NamedTuple):
 def finished(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The study after one whole run; not to be changed, but copied."""
     place = unrun.copy(tmp_path_factory.mktemp("finished"))
-    return Finished(place, place.jobs())
+    return Finished(place, set(place.run()))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from conftest import BIN, ROOT, STUDY, Done, Place, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lesion.formats import sha256_file
 from lesion.study import StudyError, load_study
 
 MODEL_JOBS = ("pairs/llama", "scores", "masks", "responses")
@@ -135,113 +137,136 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
 }
 
 
+THROUGH_SNAKEMAKE = (
+    "misspelt key",
+    "wrong type",
+    "q out of range",
+    "a name that is no safe path",
+    "a missing file",
+    "a harm type whose filter leaves nothing",
+)
+
+
 @pytest.mark.parametrize("name", BAD)
+def test_lesion_check_refuses(unrun: Place, tmp_path: Path, name: str) -> None:
+    change, said = BAD[name]
+    # Only the config is another: everything else is only looked at.
+    (tmp_path / "inputs").symlink_to(unrun.inputs)
+    place = Place(tmp_path)
+    shutil.copy2(unrun.study, place.study)
+    place.configure(change)
+    done = _check(place)
+    _refused(done, *said)
+    assert done.text.count("lesion: ") == 1
+
+
+@pytest.mark.parametrize("name", THROUGH_SNAKEMAKE)
 def test_snakemake_refuses_before_anything_runs(fresh: Place, name: str) -> None:
     change, said = BAD[name]
     fresh.configure(change)
     done = fresh.snakemake()
     _refused(done, *said)
     assert done.text.count(said[-1]) == 1, "said more than once"
-    assert not (fresh.folder / "results").exists()
     assert "Building DAG" not in done.text
+    assert not (fresh.folder / "results").exists()
+
+
+def _check(place: Place) -> Done:
+    return run([str(BIN / "lesion"), "check", "study.yaml"], place.folder)
+
+
+def test_a_good_study_passes_the_check(unrun: Place) -> None:
+    done = _check(unrun)
+    assert done.code == 0, done.text
+    assert "the study `tiny` can run" in done.text
 
 
 def test_two_harm_types_of_one_name(fresh: Place) -> None:
     again = 'behaviours:\n  alpha: {role: harm, source: "file:inputs/letters.jsonl"}\n'
     fresh.edit("study.yaml", lambda text: text.replace("behaviours:\n", again))
-    _refused(fresh.snakemake(), "study.yaml, line ", "`alpha` is given twice; rename one")
+    said = ("study.yaml, line ", "`alpha` is given twice; rename one")
+    _refused(_check(fresh), *said)
+    _refused(fresh.snakemake(), *said)
     assert not (fresh.folder / "results").exists()
 
 
-def test_an_empty_file_of_prompts(fresh: Place) -> None:
-    (fresh.inputs / "letters.jsonl").write_text("", encoding="utf-8")
-    _refused(fresh.snakemake(), "inputs/letters.jsonl")
-    assert not (fresh.folder / "results").exists()
+def test_yaml_that_is_none(fresh: Place) -> None:
+    fresh.edit("study.yaml", lambda text: text.replace("study: tiny", "study: [tiny"))
+    _refused(_check(fresh), "study.yaml: is not valid YAML", "line ")
 
 
-@pytest.mark.parametrize("rows", ["not json\n", '{"prompt": 1}\n["prompt"]\n'])
-def test_a_file_of_prompts_that_is_none(fresh: Place, rows: str) -> None:
+@pytest.mark.parametrize("rows", ["", "not json\n", '{"prompt": "one"}\n["two"]\n'])
+def test_a_file_that_holds_no_rows(fresh: Place, rows: str) -> None:
     (fresh.inputs / "letters.jsonl").write_text(rows, encoding="utf-8")
-    _refused(fresh.snakemake(), "inputs/letters.jsonl")
-    assert not (fresh.folder / "results").exists()
-
-
-def test_lesion_check_says_the_same(fresh: Place) -> None:
-    command = [str(BIN / "lesion"), "check", "study.yaml"]
-    good = run(command, fresh.folder)
-    assert good.code == 0, good.text
-    assert "the study `tiny` can run" in good.text
-    change, said = BAD["misspelt key of a behaviour"]
-    fresh.configure(change)
-    _refused(run(command, fresh.folder), *said)
+    _refused(_check(fresh), "inputs/letters.jsonl")
 
 
 # Found by the first jobs, before a model runs.
 
 
-def test_a_q_that_selects_no_weight(fresh: Place) -> None:
-    fresh.configure(_section("masks", q=[0.05, 0.00001]))
+@pytest.fixture
+def small(fresh: Place) -> Place:
+    """A study of one harm type and one capability, to come to the point sooner."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["behaviours"] = {name: config["behaviours"][name] for name in ("beta", "sums")}
+        config["masks"]["shared"]["at_least"] = 1
+
+    fresh.configure(change)
+    return fresh
+
+
+def test_a_q_that_selects_no_weight(small: Place, done: Place) -> None:
     said = ("q=1e-05 of 20480 candidate weights selects no weight", "Raise `masks.q`")
-    _refused_in_a_job(fresh, *said)
-    # Once the model is known, not even a job is needed.
-    fresh.configure(_section("masks", q=0.05))
-    assert fresh.snakemake("results/tiny/models/llama/lesion.json").code == 0
-    fresh.configure(_section("masks", q=0.00001))
-    _refused(fresh.snakemake("-n"), *said)
+    small.configure(_section("masks", q=[0.05, 0.00001]))
+    _refused_in_a_job(small, *said)
+    # Where the model is known already, it does not even need a job.
+    done.configure(_section("masks", q=0.00001))
+    _refused(done.snakemake("-n"), *said)
 
 
-def test_a_digest_that_does_not_match(fresh: Place) -> None:
-    address = f"file:inputs/pranks.jsonl#sha256={ZEROS}"
-    fresh.configure(_section("sources", pranks=address))
-    _refused_in_a_job(
-        fresh, "inputs/pranks.jsonl", "its sha256 is ", f"not {ZEROS}", "the study's `sources`"
-    )
+def test_a_digest_that_does_not_match(small: Place) -> None:
+    small.configure(_section("sources", pranks=f"file:inputs/pranks.jsonl#sha256={ZEROS}"))
+    said = ("inputs/pranks.jsonl", "its sha256 is ", f"not {ZEROS}", "the study's `sources`")
+    _refused_in_a_job(small, *said)
 
 
-def test_no_network(fresh: Place) -> None:
+def test_no_network(small: Place) -> None:
     address = f"pypi:lesion-no-such-data==1.0/prompts.jsonl#sha256={ZEROS}"
-    fresh.configure(_section("sources", pranks=address))
+    small.configure(_section("sources", pranks=address))
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": "/dev/null"}
-    _refused_in_a_job(fresh, address, "pip could not download", "no network?", **offline)
+    _refused_in_a_job(small, address, "pip could not download", "no network?", **offline)
 
 
-def test_an_unknown_architecture(fresh: Place) -> None:
+def test_a_fetched_file_without_a_prompt_column(small: Place) -> None:
+    sha = sha256_file(small.inputs / "refusals.jsonl")
+    address = f"file:inputs/refusals.jsonl#sha256={sha}"
+    small.configure(_behaviour("sums", source=address))
+    _refused_in_a_job(small, "refusals.jsonl: has no column `prompt`; it has response")
+
+
+def test_an_unknown_architecture(small: Place) -> None:
     def change(text: str) -> str:
-        return json.dumps(
-            json.loads(text) | {"model_type": "abacus", "architectures": ["AbacusForCausalLM"]}
-        )
+        return json.dumps({**json.loads(text), "model_type": "abacus", "architectures": ["Abacus"]})
 
-    fresh.edit("inputs/model/config.json", change)
-    _refused_in_a_job(fresh, "llama: transformers does not know this architecture", "abacus")
+    small.edit("inputs/model/config.json", change)
+    _refused_in_a_job(small, "transformers does not know this architecture", "abacus", "llama")
 
 
-def test_a_model_without_safetensors(fresh: Place) -> None:
-    (fresh.inputs / "model" / "model.safetensors").rename(
-        fresh.inputs / "model" / "pytorch_model.bin"
-    )
-    _refused_in_a_job(fresh, "inputs/model: holds no safetensors", "Convert it")
-
-
-def test_a_fetched_file_without_a_prompt_column(fresh: Place) -> None:
-    sha = subprocess.check_output(["sha256sum", fresh.inputs / "refusals.jsonl"], text=True)
-    address = f"file:inputs/refusals.jsonl#sha256={sha.split()[0]}"
-    fresh.configure(_behaviour("letters", source=address))
-    _refused_in_a_job(fresh, "refusals.jsonl: has no column `prompt`; it has response")
+def test_a_model_without_safetensors(small: Place) -> None:
+    weights = small.inputs / "model" / "model.safetensors"
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    _refused_in_a_job(small, "inputs/model: holds no safetensors", "Convert it")
 
 
 # During a run
 
 
-def _is_named(place: Place, path: Path, *said: str) -> None:
-    done = place.snakemake()
-    _refused(done, str(path.relative_to(place.folder)), *said)
-
-
 def test_a_truncated_shard_is_named_not_read(done: Place) -> None:
     shard = done.made / "scores" / "llama" / "alpha" / "snip-00001-of-00002.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
-    done.configure(_section("masks", q=0.06))
-    _is_named(done, shard, "cut short", "Delete it and run `snakemake` again")
+    said = (str(shard.relative_to(done.folder)), "cut short", "Delete it and run `snakemake`")
+    _refused(done.snakemake(), *said)
     shard.unlink()
     assert "scores alpha" in done.plan()
 
@@ -249,34 +274,40 @@ def test_a_truncated_shard_is_named_not_read(done: Place) -> None:
 def test_a_truncated_table_is_named_not_read(done: Place) -> None:
     table = done.made / "pairs" / "llama" / "beta.parquet"
     table.write_bytes(table.read_bytes()[:-100])
-    _is_named(done, table, "not a whole parquet file", "Delete it and run `snakemake` again")
+    done.configure(_section("scores", batch_tokens=512))
+    said = (str(table.relative_to(done.folder)), "not a whole parquet file", "Delete it and run")
+    _refused(done.snakemake("--until", "scores"), *said)
     table.unlink()
     plan = done.plan()
     assert "pairs beta" in plan
-    assert "pairs alpha" not in plan
+    assert "pairs gamma" not in plan
 
 
 @pytest.fixture
 def small_disk(fresh: Place) -> Iterator[Place]:
-    """The study with `results` on a disk of 100 KiB, less than the model takes."""
+    """The study with `results` on a disk of its own, of 64 KiB."""
     results = fresh.folder / "results"
     results.mkdir()
-    mounted = run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(results)], Path("/"))
+    mounted = run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(results)], Path("/"))
     if mounted.code != 0:
         pytest.skip(f"a small disk needs root and mount: {mounted.text.strip()}")
     yield fresh
-    subprocess.run(["umount", results], check=True)
+    subprocess.run(["umount", str(results)], check=True)
 
 
 def test_a_full_disk_is_reported_as_such(small_disk: Place) -> None:
-    record = "results/tiny/models/llama/lesion.json"
-    done = small_disk.snakemake(record)
-    _refused(done, "results/tiny/models/llama: the disk is full", "free some space")
-    assert not list((small_disk.made / "models").rglob("*.safetensors"))
-    # So full that not even the log can be written.
-    with pytest.raises(OSError, match="No space left"):
-        (small_disk.folder / "results" / "filler").write_bytes(bytes(200_000))
-    _refused(small_disk.snakemake(record), "the disk is full")
+    table = "results/tiny/pairs/prompts/beta.parquet"
+    filler = small_disk.folder / "results" / "filler"
+    filler.write_bytes(bytes(60 * 1024))  # leaves a page, which the log takes
+    said = ("the disk is full", "ree some space", "run the same command again")
+    _refused(small_disk.snakemake(table), f"{table}: the disk is full", *said)
+    assert not list((small_disk.made / "pairs").rglob("*.part-*"))
+    # Now not even the log can be written.
+    (small_disk.made / "logs" / "pairs" / "prompts-beta.log").unlink()
+    filler.write_bytes(bytes(64 * 1024))
+    _refused(small_disk.snakemake(table), *said)
+    filler.unlink()
+    assert small_disk.snakemake(table).code == 0
 
 
 # The config alone, quickly and in breadth

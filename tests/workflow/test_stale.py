@@ -3,9 +3,10 @@
 import ast
 import os
 import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
@@ -31,189 +32,191 @@ def asked(*variants: str) -> set[str]:
     return {f"responses {name}" for name in variants} | AFTERWARDS
 
 
-def test_the_first_run_does_everything_once(finished: Finished) -> None:
-    everything = chain(*BEHAVIOURS) | {"model", "judge"} | SELECTED | asked("intact", *MASKS)
-    assert finished.jobs == everything
+class Scenario(NamedTuple):
+    """A change to a finished study, and the jobs it makes stale: these and no others."""
+
+    change: Callable[[Place], object]
+    stale: set[str]
 
 
-def test_nothing_is_left_to_do(done: Place) -> None:
-    assert done.plan() == set()
+def _study(change: Callable[[dict[str, Any]], object]) -> Callable[[Place], None]:
+    return lambda place: place.configure(change)
 
 
-# One harm type
+def _set(section: str, **values: object) -> Callable[[Place], None]:
+    return _study(lambda config: config[section].update(values))
 
 
-def _edit_prompts(rows: list[dict[str, str]]) -> None:
-    row = next(row for row in rows if row["kind"] == "alpha")
-    row["prompt"] += " quietly"
+def _rows(name: str, change: Callable[[list[dict[str, str]]], object]) -> Callable[[Place], None]:
+    return lambda place: place.edit_rows(name, change)
 
 
-def test_editing_one_types_prompts_plans_no_other_types_pairs_or_scores(done: Place) -> None:
-    # All harm types are in one file: the rows count, not the file.
-    done.edit_rows("pranks.jsonl", _edit_prompts)
-    assert done.plan() == chain("alpha") | SELECTED | asked("intact", *MASKS)
+def _append(path: str, text: str) -> Callable[[Place], None]:
+    return lambda place: place.edit(path, lambda before: before + text)
 
-
-def test_editing_rows_that_no_type_selects_plans_nothing(done: Place) -> None:
-    done.edit_rows("pranks.jsonl", lambda rows: rows.pop())
-    assert done.plan() == set()
-
-
-def test_editing_a_capabilitys_prompts_plans_no_harm_types_scores(done: Place) -> None:
-    done.edit_rows("sums.jsonl", lambda rows: rows.pop())
-    assert done.plan() == chain("sums") | SELECTED | asked("intact", *MASKS)
-
-
-def test_editing_refusals_plans_only_their_mask(done: Place) -> None:
-    # No variant is asked what refusal is made of; but all masks are made by one job.
-    done.edit_rows("refusals.jsonl", lambda rows: rows.pop())
-    assert done.plan() == chain("denials") | (SELECTED - {"sweep 0.1"}) | asked(*MASKS)
-
-
-def test_changing_one_types_filter(done: Place) -> None:
-    where = {"column": "kind", "equals": "delta"}
-    done.configure(lambda config: config["behaviours"]["beta"].update(where=where))
-    assert done.plan() == chain("beta") | SELECTED | asked("intact", *MASKS)
-
-
-def test_adding_a_harm_type(done: Place) -> None:
-    delta = {"role": "harm", "source": "pranks", "where": {"column": "kind", "equals": "delta"}}
-    done.configure(lambda config: config["behaviours"].update(delta=delta))
-    assert done.plan() == chain("delta") | SELECTED | asked("intact", *MASKS, "delta")
-
-
-def test_removing_a_harm_type(done: Place) -> None:
-    done.configure(lambda config: config["behaviours"].pop("beta"))
-    left = [name for name in MASKS if name != "beta"]
-    assert done.plan() == SELECTED | asked("intact", *left)
-
-
-# Selection, judging, statistics
-
-
-def test_changing_q_leaves_the_intact_model_alone(done: Place) -> None:
-    done.configure(lambda config: config["masks"].update(q=0.06))
-    assert done.plan() == SELECTED | asked(*MASKS)
-
-
-def test_swapping_p_and_q(done: Place) -> None:
-    done.configure(lambda config: config["masks"].update(p=0.05, q=0.1))
-    selected = {"sweep 0.05", "masks", "checkpoint shared"}
-    assert done.plan() == selected | asked(*MASKS)
-
-
-def test_swapping_two_values_of_one_stage(done: Place) -> None:
-    # Snakemake stores a job's params as a set of values: these are 32 and 7 before and after.
-    done.configure(lambda config: config["responses"].update(batch_size=7, max_new_tokens=32))
-    assert done.plan() == asked("intact", *MASKS)
-
-
-def test_changing_the_judges_threshold_plans_only_tables(done: Place) -> None:
-    done.configure(lambda config: config["judgements"].update(threshold=0.6))
-    assert done.plan() == {"tables", "report"}
-
-
-def test_changing_what_the_judge_learns_from(done: Place) -> None:
-    scores = "inputs/scorer_evals/objective/pranks.csv"
-    done.edit(scores, lambda text: text.replace("kite", "balloon"))
-    assert done.plan() == {"judge", *AFTERWARDS}
-
-
-def test_changing_the_bootstrap(done: Place) -> None:
-    done.configure(lambda config: config["tables"].update(resamples=101))
-    assert done.plan() == {"tables", "report"}
-
-
-def test_changing_how_many_examples_the_page_shows(done: Place) -> None:
-    done.configure(lambda config: config["report"].update(examples=1))
-    assert done.plan() == {"report"}
-
-
-# Code
 
 STATEMENT = "\n_EDITED = True\n"
+DELTA = {"role": "harm", "source": "pranks", "where": {"column": "kind", "equals": "delta"}}
+LESION = "tree/src/lesion"
 
 
-def test_editing_the_scoring_code(done: Place) -> None:
-    done.edit("tree/src/lesion/scores/collect.py", lambda text: text + STATEMENT)
-    scored = {f"scores {name}" for name in BEHAVIOURS}
-    assert done.plan() == scored | SELECTED | asked(*MASKS)
+def _without_layout(place: Place) -> None:
+    """Parse code and write it again, so that no comment and no layout is left of it."""
 
-
-def test_editing_the_report_code(done: Place) -> None:
-    done.edit("tree/src/lesion/report/page.py", lambda text: text + STATEMENT)
-    assert done.plan() == {"report"}
-
-
-@pytest.mark.parametrize("suffix", [".j2", ".js"])
-def test_editing_the_reports_template_and_script(done: Place, suffix: str) -> None:
-    path = next((done.tree / "src/lesion/report").glob(f"*{suffix}"))
-    done.edit(str(path.relative_to(done.folder)), lambda text: text + "\n")
-    assert done.plan() == {"report"}
-
-
-def test_editing_a_rules_script(done: Place) -> None:
-    done.edit("tree/workflow/scripts/tables.py", lambda text: text + STATEMENT)
-    assert done.plan() == {"tables", "report"}
-
-
-def test_comments_docstrings_and_layout_of_code_plan_nothing(done: Place) -> None:
     def rewritten(text: str) -> str:
-        # Parsed and written again: no comment and none of the layout is left.
         plain = ast.unparse(ast.parse(text))
         return "# A comment.\n" + re.sub('^"""', '"""An edited docstring. ', plain)
 
     for name in ("scores/collect.py", "models/load.py", "pairs/prompts.py", "tables/run.py"):
-        done.edit(f"tree/src/lesion/{name}", rewritten)
-    done.edit("tree/workflow/scripts/scores.py", lambda text: text + "\n# A comment.\n")
-    assert done.plan() == set()
+        place.edit(f"{LESION}/{name}", rewritten)
+    place.edit("tree/workflow/scripts/scores.py", lambda text: text + "\n# A comment.\n")
 
 
-# What must plan nothing
-
-
-def _files(*places: Path) -> list[Path]:
-    below = [place.rglob("*") if place.is_dir() else [place] for place in places]
-    return [path for paths in below for path in paths if path.is_file()]
-
-
-def test_touching_every_input_and_source_file_plans_nothing(done: Place) -> None:
-    files = _files(done.inputs, done.tree, done.study)
+def _touch_everything(place: Place) -> None:
+    files = [path for path in (*place.inputs.rglob("*"), *place.tree.rglob("*")) if path.is_file()]
     assert len(files) > 100
-    for path in files:
+    for path in (*files, place.study):
         os.utime(path)
-    assert done.plan() == set()
 
 
-def _reordered(value: Any) -> Any:
+def _turned(value: Any) -> Any:
+    """A config with its keys in the opposite order."""
     if isinstance(value, Mapping):
-        return {key: _reordered(value[key]) for key in reversed(value)}
+        return {key: _turned(value[key]) for key in reversed(value)}
     return value
 
 
-def test_reordering_the_yaml_plans_nothing(done: Place) -> None:
-    def change(config: dict[str, Any]) -> None:
-        turned = _reordered(config)
-        assert list(turned["behaviours"]) != list(config["behaviours"])
-        config.clear()
-        config.update(turned)
-
-    done.configure(change)
-    assert done.plan() == set()
+def _reordered(config: dict[str, Any]) -> None:
+    turned = _turned(config)
+    assert list(turned["behaviours"]) != list(config["behaviours"])
+    config.clear()
+    config.update(turned)
 
 
-def test_reformatting_and_commenting_the_yaml_plans_nothing(done: Place) -> None:
+def _reformatted(place: Place) -> None:
     flow = "masks: {max_benign_increase: 1.0e3, shared: {at_least: 2}, q: [0.05], p: 1e-1} # why\n"
     block = re.compile(r"^masks:\n(?:  .*\n)+", re.MULTILINE)
-    done.edit("study.yaml", lambda text: "# A comment.\n\n" + block.sub(flow, text))
-    assert done.plan() == set()
+    place.edit("study.yaml", lambda text: "# A comment.\n\n" + block.sub(flow, text))
 
 
-@pytest.mark.parametrize("spelling", ["0.00001", "1e-5", "1E-05", ".1e-4", "10.0e-6"])
-def test_another_spelling_of_a_number_plans_nothing(done: Place, spelling: str) -> None:
-    assert "threshold: 1.0e-05\n" in done.study.read_text(encoding="utf-8")
-    done.edit("study.yaml", lambda text: text.replace("1.0e-05", spelling))
-    assert done.plan() == set()
+def _spelt(number: str) -> Callable[[Place], None]:
+    def change(place: Place) -> None:
+        text = place.study.read_text(encoding="utf-8")
+        assert "threshold: 1.0e-05\n" in text
+        place.edit("study.yaml", lambda text: text.replace("1.0e-05", number))
+
+    return change
+
+
+ALL_MASKS = asked(*MASKS)
+ALL_VARIANTS = asked("intact", *MASKS)
+SCENARIOS = {
+    "nothing is changed": Scenario(lambda _: None, set()),
+    # Behaviours. All harm types are in one file: the rows count, not the file.
+    "one type's prompts are edited": Scenario(
+        _rows("pranks.jsonl", lambda rows: rows[3].update(prompt="swap the salt for the sugar")),
+        chain("alpha") | SELECTED | ALL_VARIANTS,
+    ),
+    "rows are edited that no type selects": Scenario(
+        _rows("pranks.jsonl", lambda rows: rows.pop()), set()
+    ),
+    "a capability's prompts are edited": Scenario(
+        _rows("sums.jsonl", lambda rows: rows.pop()), chain("sums") | SELECTED | ALL_VARIANTS
+    ),
+    "refusals are edited, which no variant is asked": Scenario(
+        _rows("refusals.jsonl", lambda rows: rows.pop()),
+        chain("denials") | (SELECTED - {"sweep 0.1"}) | ALL_MASKS,
+    ),
+    "one type's filter is changed": Scenario(
+        _study(lambda config: config["behaviours"]["beta"].update(where=DELTA["where"])),
+        chain("beta") | SELECTED | ALL_VARIANTS,
+    ),
+    "a harm type is added": Scenario(
+        _study(lambda config: config["behaviours"].update(delta=DELTA)),
+        chain("delta") | SELECTED | asked("intact", "delta", *MASKS),
+    ),
+    "a harm type is removed": Scenario(
+        _study(lambda config: config["behaviours"].pop("beta")),
+        SELECTED | asked("intact", *(name for name in MASKS if name != "beta")),
+    ),
+    # Selection
+    "q is changed": Scenario(_set("masks", q=0.06), SELECTED | ALL_MASKS),
+    "p and q are swapped": Scenario(
+        _set("masks", p=0.05, q=0.1),
+        {"sweep 0.05", "masks", "checkpoint shared"} | ALL_MASKS,
+    ),
+    # Snakemake stores a job's params as a set of values: those are 32 and 7 before and after.
+    "two values of one stage are swapped": Scenario(
+        _set("responses", batch_size=7, max_new_tokens=32), ALL_VARIANTS
+    ),
+    # Judges, statistics, page
+    "the judge's threshold is changed": Scenario(
+        _set("judgements", threshold=0.6), {"tables", "report"}
+    ),
+    "what the judge learns from is edited": Scenario(
+        lambda place: place.edit(
+            "inputs/scorer_evals/objective/pranks.csv", lambda text: text.replace("kite", "balloon")
+        ),
+        {"judge", *AFTERWARDS},
+    ),
+    "the bootstrap is changed": Scenario(_set("tables", resamples=101), {"tables", "report"}),
+    "the page shows fewer examples": Scenario(_set("report", examples=1), {"report"}),
+    # Code
+    "the scoring code is edited": Scenario(
+        _append(f"{LESION}/scores/collect.py", STATEMENT),
+        {f"scores {name}" for name in BEHAVIOURS} | SELECTED | ALL_MASKS,
+    ),
+    "the report code is edited": Scenario(
+        _append(f"{LESION}/report/page.py", STATEMENT), {"report"}
+    ),
+    "the report's template is edited": Scenario(
+        _append(f"{LESION}/report/page.html.j2", "\n"), {"report"}
+    ),
+    "a rule's script is edited": Scenario(
+        _append("tree/workflow/scripts/tables.py", STATEMENT), {"tables", "report"}
+    ),
+    # What must make nothing stale
+    "every input and source file is touched": Scenario(_touch_everything, set()),
+    "comments, docstrings and layout of code are edited": Scenario(_without_layout, set()),
+    "the YAML is put in another order": Scenario(_study(_reordered), set()),
+    "the YAML is reformatted and commented": Scenario(_reformatted, set()),
+    "1.0e-05 is written as 0.00001": Scenario(_spelt("0.00001"), set()),
+    "1.0e-05 is written as 1e-5": Scenario(_spelt("1e-5"), set()),
+}
+
+
+@pytest.fixture(scope="module")
+def plans(
+    request: pytest.FixtureRequest, finished: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Future[dict[str, str]]]]:
+    """What Snakemake plans in each scenario that is asked for, planned two at a time."""
+
+    def planned(name: str) -> dict[str, str]:
+        place = finished.place.copy(tmp_path_factory.mktemp("scenario"))
+        SCENARIOS[name].change(place)
+        found = place.plan()
+        shutil.rmtree(place.folder)
+        return found
+
+    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    specs = [item.callspec for item in items if hasattr(item, "callspec")]
+    names = dict.fromkeys(spec.params["scenario"] for spec in specs if "scenario" in spec.params)
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(planned, name) for name in names}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_exactly_the_stale_jobs_are_planned(
+    plans: Mapping[str, Future[dict[str, str]]], scenario: str
+) -> None:
+    planned = plans[scenario].result()
+    reasons = [f"{job}: {reason}" for job, reason in planned.items()]
+    assert set(planned) == SCENARIOS[scenario].stale, "\n".join(reasons)
+
+
+def test_the_first_run_does_everything_once(finished: Finished) -> None:
+    everything = chain(*BEHAVIOURS) | {"model", "judge"} | SELECTED | ALL_VARIANTS
+    assert finished.jobs == everything
 
 
 # A real run after an edit
@@ -251,7 +254,7 @@ def test_a_real_run_generates_only_the_rows_that_are_due(done: Place) -> None:
             row["prompt"] = new.get(row["prompt"], row["prompt"])
 
     done.edit_rows("pranks.jsonl", change)
-    assert done.jobs() == chain("beta") | SELECTED | asked("intact", *MASKS)
+    assert set(done.run()) == chain("beta") | SELECTED | ALL_VARIANTS
 
     assert _counted(done, "pairs/llama/beta.log", "responses") == (len(new), pairs.height)
     remade = {name for name in MASKS if _weights(done, name) != before[name]}
@@ -261,9 +264,9 @@ def test_a_real_run_generates_only_the_rows_that_are_due(done: Place) -> None:
         log = f"responses/llama/{name}.log"
         made, completions = _counted(done, log, "completions")
         measured, likelihoods = _counted(done, log, "NLLs")
+        print(f"{name}: generated {made} of {completions}, measured {measured} of {likelihoods}")
         assert completions > 40
         # The one new test prompt is asked directly and under the prefill, and has one NLL.
         due = (completions, likelihoods) if name in remade else (2, 1)
         assert (made, measured) == due, name
-        print(f"{name}: generated {made} of {completions}, measured {measured} of {likelihoods}")
-    assert done.plan() == set()
+    assert not done.plan()

@@ -4,7 +4,6 @@ rule source:
     log:
         MADE / "logs" / "sources" / "{name}.log",
     priority: 100
-    retries: 1
     conda:
         ENV
     resources:

@@ -50,18 +50,23 @@ def _complete_batch(
     tokens = torch.tensor([[padding] * (width - len(ids)) + ids for ids in prompts])
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
     # A checkpoint's own generation_config may sample or penalise; only greedy is reproducible.
+    # `generate` takes from it whatever is unset in the one it is given, so it is put aside.
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         eos_token_id=stops or None,
         pad_token_id=padding,
     )
-    output = model.generate(  # type: ignore[operator]
-        tokens.to(model.device),
-        attention_mask=mask.to(model.device),
-        generation_config=config,
-        **_last_only(model),
-    )
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        output = model.generate(  # type: ignore[operator]
+            tokens.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=config,
+            **_last_only(model),
+        )
+    finally:
+        model.generation_config = own
     return [_cut(tokenizer, row, stops) for row in output[:, width:].tolist()]
 
 

@@ -76,7 +76,8 @@ def _from_folder(source: Path, out: Path) -> None:
             f"{source}: holds no safetensors{found}. Convert it with `save_pretrained`."
         )
     for path in source.iterdir():
-        if path.suffix in _KEPT and path.is_file():
+        # A folder this pipeline wrote has a record of its own, which the new one replaces.
+        if path.suffix in _KEPT and path.is_file() and path.name != RECORD:
             shutil.copyfile(path, out / path.name)
 
 

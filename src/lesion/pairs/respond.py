@@ -45,7 +45,13 @@ def respond(
     table = read_parquet(prompts, PROMPTS)
     checkpoint = read_record(model)["digest"]
     decoding = {"prefill": how.prefill, "tokens": how.max_new_tokens, "dtype": how.dtype}
-    keys = [key(model=checkpoint, prompt=prompt, **decoding) for prompt in table["prompt"]]
+    # A given response's key is its own, so that it is never taken for one that a model wrote.
+    keys = [
+        key(model=checkpoint, prompt=prompt, **decoding)
+        if given is None
+        else key(prompt=prompt, response=given)
+        for prompt, given in zip(table["prompt"], table["response"], strict=True)
+    ]
     known = known_rows(out, PAIRS)
     written = table["response"].is_null().to_list()
     todo = [place for place in due(keys, known) if written[place]]

@@ -37,7 +37,8 @@ class Collector:
         self.absolute = (
             {name: _zeros(module) for name, module in candidates.items()} if preservation else None
         )
-        self.lines = torch.empty(0, dtype=torch.int64)
+        self.batch = (0, 0)
+        """Examples and positions of the batch that is under way."""
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> "Collector":
@@ -59,10 +60,20 @@ class Collector:
             both = gradient.flatten(0, -2), inputs.flatten(0, -2)
             self.total[name].add_(both[0].T @ both[1])
             return
+        gradient, inputs = self._by_example(name, gradient), self._by_example(name, inputs)
         for line in range(gradient.shape[0]):
             one = (gradient[line].T @ inputs[line]).float()
             self.total[name].add_(one)
             self.absolute[name].add_(one.abs_())
+
+    def _by_example(self, name: str, values: Tensor) -> Tensor:
+        """[examples, positions, features]: some models (OPT) flatten the first two."""
+        if values.shape[:-1].numel() != self.batch[0] * self.batch[1]:
+            raise LesionError(
+                f"{name}: sees {tuple(values.shape[:-1])} positions of a batch of {self.batch}, so "
+                "they cannot be told apart by example. Set `scores.preservation: mean`."
+            )
+        return values.reshape(*self.batch, values.shape[-1])
 
 
 def _zeros(module: nn.Module) -> Tensor:
@@ -108,6 +119,7 @@ def score(
     try:
         with Collector(candidates, preservation) as collector:
             for batch in batches:
+                collector.batch = (batch.tokens.shape[0], batch.tokens.shape[1])
                 losses = response_losses(model, batch)
                 losses.sum().backward()
                 loss += float(losses.detach().double().sum())

@@ -1,0 +1,194 @@
+from pathlib import Path
+from typing import Any
+
+import make
+import polars as pl
+import pytest
+
+from lesion.formats import BadFile, LesionError
+from lesion.pairs.prompts import (
+    STRADDLES,
+    assign,
+    prompts_table,
+    read_rows,
+    select,
+    similarity,
+)
+
+SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
+NEAR = 0.6
+PATH = Path("prompts.jsonl")
+
+
+def _prompts(count: int = 60) -> list[str]:
+    """Prompts of which every third is the one before, slightly changed."""
+    plain = [row["prompt"] for row in make.prompts("alpha", count)]
+    return [
+        f"{plain[place - 1]} please" if place % 3 == 2 else prompt
+        for place, prompt in enumerate(plain)
+    ]
+
+
+def _assign(prompts: list[str], seed: int = 0) -> list[str]:
+    return assign(prompts, SHARES, NEAR, seed)
+
+
+def _where(**words: str) -> dict[str, str | None]:
+    return {"column": "kind", "equals": None, "first": None, "contains": None, **words}
+
+
+def _behaviour(**changes: Any) -> dict[str, Any]:
+    return {"prompt": "prompt", "response": None, "where": None, "limit": None, **changes}
+
+
+def _rows(**columns: list[Any]) -> pl.DataFrame:
+    return pl.DataFrame(columns)
+
+
+def test_near_duplicates_never_straddle() -> None:
+    prompts = _prompts()
+    splits = _assign(prompts)
+    assert set(splits) == set(SHARES)
+    alike = similarity(prompts).tocoo()
+    near = [
+        (a, b)
+        for a, b, how in zip(alike.row, alike.col, alike.data, strict=True)
+        if a < b and how >= NEAR
+    ]
+    assert len(near) >= 20
+    assert all(splits[a] == splits[b] for a, b in near if STRADDLES not in (splits[a], splits[b]))
+
+
+def test_a_prompt_between_two_splits_is_left_out() -> None:
+    plain = [row["prompt"] for row in make.prompts("alpha", 30)]
+    splits = _assign(plain)
+    a = plain[0]
+    b = next(one for one, split in zip(plain, splits, strict=True) if split != splits[0])
+    found = assign([*plain, f"{a} {b}"], SHARES, 0.5, 0)
+    assert found[:-1] == splits
+    assert found[-1] == STRADDLES
+    rows = _rows(prompt=[*plain, f"{a} {b}"], response=[None] * 31)
+    table = prompts_table(rows, "alpha", shares=SHARES, near_duplicate=0.5, seed=0)
+    assert table["prompt"].to_list() == plain
+
+
+def test_appending_prompts_changes_no_earlier_split() -> None:
+    prompts = _prompts()
+    whole = _assign(prompts)
+    for count in (1, 20, 41):
+        assert _assign(prompts[:count]) == whole[:count]
+
+
+def test_removing_a_prompt_touches_only_what_resembles_it() -> None:
+    prompts = [row["prompt"] for row in make.prompts("beta", 40)]
+    splits = _assign(prompts)
+    assert _assign(prompts[:7] + prompts[8:]) == splits[:7] + splits[8:]
+
+
+def test_the_seed_draws_other_splits_and_shares_are_kept() -> None:
+    prompts = [f"{number} {row['prompt']}" for number, row in enumerate(make.prompts("sums", 400))]
+    one = _assign(prompts)
+    assert one != _assign(prompts, seed=1)
+    for split, share in SHARES.items():
+        assert one.count(split) / 400 == pytest.approx(share, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        ({"equals": "prank"}, ["a"]),
+        ({"contains": "prank"}, ["a", "b", "c"]),
+        ({"first": "prank"}, ["a"]),
+        ({"contains": "."}, []),
+    ],
+)
+def test_filters_on_text(where: dict[str, str], kept: list[str]) -> None:
+    rows = _rows(prompt=list("abcd"), kind=["prank", "a prank", "pranks", None])
+    found = select(rows, PATH, _behaviour(where=_where(**where)), 0)
+    assert found["prompt"].to_list() == kept
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [({"contains": "prank"}, ["a", "b"]), ({"first": "prank"}, ["a"])],
+)
+def test_filters_on_lists(where: dict[str, str], kept: list[str]) -> None:
+    kinds = [["prank", "joke"], ["joke", "prank"], ["pranks"], []]
+    rows = _rows(prompt=list("abcd"), kind=kinds)
+    found = select(rows, PATH, _behaviour(where=_where(**where)), 0)
+    assert found["prompt"].to_list() == kept
+
+
+def test_equals_compares_numbers_as_text() -> None:
+    rows = _rows(prompt=["a", "b"], kind=[1, 10])
+    found = select(rows, PATH, _behaviour(where=_where(equals="1")), 0)
+    assert found["prompt"].to_list() == ["a"]
+
+
+def test_empty_and_repeated_prompts_are_dropped_before_the_limit() -> None:
+    rows = _rows(prompt=[" a ", "", None, "a", "b", "  ", "c"], answer=list("1234567"))
+    found = select(rows, PATH, _behaviour(response="answer", limit=2), 0)
+    assert found.rows() == [("a", "1"), ("b", "5")]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"prompt": "absent"}, {"response": "absent"}, {"where": _where(equals="x")}]
+)
+def test_a_missing_column_is_named_with_those_there_are(changes: dict[str, Any]) -> None:
+    named = "kind" if "where" in changes else "absent"
+    with pytest.raises(BadFile, match=rf"prompts\.jsonl: has no column `{named}`; it has prompt"):
+        select(_rows(prompt=["a"]), PATH, _behaviour(**changes), 0)
+
+
+def test_too_few_prompts_are_an_error_with_the_filter() -> None:
+    rows = _rows(prompt=["a", "b"], kind=["x", "y"])
+    with pytest.raises(BadFile, match=r"gives 1 prompts after the filter .*equals='x'.* least 2"):
+        select(rows, PATH, _behaviour(where=_where(equals="x")), 2)
+
+
+def test_a_split_with_too_few_prompts_is_named() -> None:
+    rows = _rows(prompt=[row["prompt"] for row in make.prompts("alpha", 8)], response=[None] * 8)
+    shares = {"train": 1.0, "validation": 0.0, "test": 0.0}
+    with pytest.raises(LesionError, match=r"`alpha`: only 0 of its 8 prompts .* `validation`"):
+        prompts_table(rows, "alpha", shares=shares, near_duplicate=NEAR, seed=0)
+
+
+def test_given_responses_go_round() -> None:
+    rows = _rows(prompt=[row["prompt"] for row in make.prompts("alpha", 40)], response=[None] * 40)
+    table = prompts_table(
+        rows, "alpha", shares=SHARES, near_duplicate=1.1, seed=0, responses=["no", "never"]
+    )
+    assert table["response"].to_list() == ["no", "never"] * 20
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet", ".prompt"])
+def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
+    rows = _rows(prompt=["a: b", "c\nd"], kind=["x", "y"])
+    path = tmp_path / f"prompts{suffix}"
+    if suffix == ".jsonl":
+        rows.write_ndjson(path)
+    elif suffix == ".csv":
+        rows.write_csv(path)
+    elif suffix == ".parquet":
+        rows.write_parquet(path)
+    else:
+        path.write_text('seeds:\n- {value: "a: b", kind: x}\n- {value: "c\\nd", kind: y}\n')
+    assert read_rows(path).select("prompt", "kind").rows() == rows.rows()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", "{"),
+        ("a.parquet", "PAR1"),
+        ("a.prompt", "seeds: 1"),
+        ("a.prompt", "x: [1"),
+        ("a.txt", "a"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadFile, match=name):
+        read_rows(tmp_path / name)
+    with pytest.raises(BadFile, match="no such file"):
+        read_rows(tmp_path / f"other-{name}")
