@@ -65,6 +65,11 @@ def test_a_wheel_needs_its_digest() -> None:
         parse("pypi:toy==1/data.csv")
 
 
+def test_a_digest_of_a_whole_repository_is_not_passed_over() -> None:
+    with pytest.raises(AddressError, match="a sha256 is of one file"):
+        parse(f"hf:org/repo@main#sha256={SHA}")
+
+
 @pytest.mark.parametrize("end", ["#sha256=12", f"#{SHA}", f"#md5={SHA}", f"#sha256={SHA.upper()}"])
 def test_a_digest_of_another_form_is_refused(end: str) -> None:
     with pytest.raises(AddressError, match="64 hexadecimal digits"):

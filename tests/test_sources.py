@@ -70,9 +70,11 @@ def test_another_digest_is_refused_and_leaves_nothing(place: Place, data: Path) 
     assert place.empty
 
 
-def test_a_digest_of_a_folder_is_not_passed_over(place: Place, data: Path) -> None:
-    with pytest.raises(FetchError, match="folder"):
-        place.fetch(f"file:{data.parent}#sha256={'0' * 64}")
+def test_a_digest_of_a_folder_is_not_passed_over(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.csv").write_text("a")
+    with pytest.raises(FetchError, match="is a folder, and a sha256 is of one file"):
+        place.fetch(f"file:{tmp_path / 'set'}#sha256={'0' * 64}")
     assert place.empty
 
 
@@ -127,9 +129,7 @@ def test_one_member_of_a_wheel(
     assert place.open().read_text() == "a"
 
 
-def test_a_folder_of_a_wheel(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_of_a_wheel(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sha = _wheel(tmp_path, monkeypatch, GOOD)
     place.fetch(f"pypi:toy==1/toy/data#sha256={sha}")
     assert set(read_json(place.record)["files"]) == {"a.csv", "deep/b.csv"}

@@ -53,6 +53,8 @@ def parse(text: str) -> Address:
     member = match["member"] or ""
     if member and (PurePosixPath(member).is_absolute() or ".." in PurePosixPath(member).parts):
         raise AddressError(f"`{text}`: `{member}` must lie inside the source")
+    if sha is not None and not member:
+        raise AddressError(f"`{text}`: a sha256 is of one file, and this is a whole repository")
     if kind == "pypi" and sha is None:
         raise AddressError(
             f"`{text}`: give the wheel's digest, as `#sha256=…`, so that it is pinned"

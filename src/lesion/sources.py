@@ -186,6 +186,8 @@ def _get_file(address: Address, into: Path) -> None:
     if path.is_file():
         _check(path, address)
         shutil.copyfile(path, into / path.name)
+    elif address.sha256 is not None:
+        raise FetchError(f"{path}: is a folder, and a sha256 is of one file; leave it out")
     else:
         shutil.copytree(path, into, dirs_exist_ok=True)
 

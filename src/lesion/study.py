@@ -174,6 +174,7 @@ class Pairs(Section):
     near_duplicate: Fraction = 0.6
     """Prompts at least this similar (cosine of character 3- to 5-grams) share a split."""
     split: Split = Split()
+    """Which shares of the prompts make scores, choose p and q, and report."""
 
 
 class Scores(Section):
@@ -212,6 +213,7 @@ class Masks(Section):
     max_benign_increase: Annotated[float, Field(gt=0)] = 0.1
     """Limit on the shared mask's added benign NLL (nats per token, validation) in choosing p, q."""
     shared: SharedMask = SharedMask()
+    """The mask of what harm types have in common."""
 
 
 class Responses(Section):

@@ -84,9 +84,7 @@ def test_the_null_given_rows_and_columns() -> None:
     draws = []
     for _ in range(DRAWS):
         shared = 0
-        for own, other, shape in zip(
-            LAYOUT.split(A), LAYOUT.split(B), LAYOUT.shapes, strict=True
-        ):
+        for own, other, shape in zip(LAYOUT.split(A), LAYOUT.split(B), LAYOUT.shapes, strict=True):
             shared += int(dealt(own, shape) @ dealt(other, shape))
         draws.append(float(shared))
     _close(draws, overlap(A, B, LAYOUT).expected_rows_columns)

@@ -56,7 +56,9 @@ def test_lowest_survives_a_sample_that_misleads(monkeypatch: pytest.MonkeyPatch)
 
 @few
 @given(tied, st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]), min_size=1, max_size=3))
-def test_preserved_holds_exactly_the_top_fraction(values: list[int], fractions: list[float]) -> None:
+def test_preserved_holds_exactly_the_top_fraction(
+    values: list[int], fractions: list[float]
+) -> None:
     importance = _array(values)
     preserved = Preserved(importance, fractions)
     everywhere = np.arange(importance.size)

@@ -89,7 +89,10 @@ def select(rows: pl.DataFrame, path: Path, behaviour: Mapping[str, Any], need: i
     ):
         if column not in rows.columns:
             raise BadFile(f"{path}: has no column `{column}`; it has {', '.join(rows.columns)}")
-    kept = rows.filter(_condition(rows, where)) if where else rows
+    try:
+        kept = rows.filter(_condition(rows, where)) if where else rows
+    except pl.exceptions.PolarsError as error:
+        raise BadFile(f"{path}: the filter {_shown(where)} does not fit its column: {error}") from error
     response = pl.col(behaviour["response"]) if behaviour["response"] else pl.lit(None)
     found = (
         kept.select(

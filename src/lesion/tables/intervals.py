@@ -1,11 +1,12 @@
 """Intervals: Wilson for rates, bootstrap over prompts for means, differences and ratios."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import norm
 
 Values = NDArray[np.float64]
 
@@ -19,10 +20,19 @@ class Estimate(NamedTuple):
     n: int
 
 
-def rate(hits: int, n: int, confidence: float) -> Estimate:
-    """A proportion with Wilson's interval."""
-    found = binomtest(hits, n).proportion_ci(confidence, method="wilson")
-    return Estimate(hits / n, float(found.low), float(found.high), n)
+def rate(groups: Sequence[Values], confidence: float) -> Estimate:
+    """The mean over groups of their proportions, each group counting the same; Wilson's interval.
+
+    The interval is that of as many draws as give the mean its variance: all of them where the
+    groups are of one size, fewer where they are not.
+    """
+    value = float(np.mean([values.mean() for values in groups]))
+    draws = len(groups) ** 2 / sum(1 / values.size for values in groups)
+    z = float(norm.ppf((1 + confidence) / 2))
+    middle = value + z**2 / (2 * draws)
+    reach = z * math.sqrt(value * (1 - value) / draws + z**2 / (4 * draws**2))
+    low, high = ((middle + side * reach) / (1 + z**2 / draws) for side in (-1, 1))
+    return Estimate(value, max(0.0, low), min(1.0, high), sum(map(len, groups)))
 
 
 class Bootstrap:

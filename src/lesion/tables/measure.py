@@ -1,9 +1,9 @@
 """From rows per prompt to rows per measurement. Polars in, polars out; no I/O."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Estimate, Values, rate
@@ -99,25 +99,18 @@ def _nll_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
 
 
 def _judged_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    proportion = partial(rate, confidence=boot.confidence)
     for (variant, attack), table in judged.group_by("variant", "attack", maintain_order=True):
         for role in ROLES:
             for metric in _JUDGED:
                 if role == "benign" and metric.name in _HARM_ONLY:
                     continue
                 groups = _groups(table, metric.column, role)
-                estimate = _rate_of(boot.confidence) if metric.is_rate else boot.mean
+                estimate = proportion if metric.is_rate else boot.mean
                 for name, one in _with_total(groups, role, estimate):
                     yield _row(
                         str(variant), name, role, str(attack), metric.judge, metric.name, one
                     )
-
-
-def _rate_of(confidence: float) -> Callable[[Sequence[Values]], Estimate]:
-    def estimate(groups: Sequence[Values]) -> Estimate:
-        values = np.concatenate(groups)
-        return rate(int(values.sum()), values.size, confidence)
-
-    return estimate
 
 
 def _row(

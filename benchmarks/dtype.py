@@ -1,0 +1,83 @@
+"""Does scoring in bf16 pick the same weights as in fp32? `python benchmarks/dtype.py`.
+
+After the default study: scores its harm types again in each precision, alternating, on the same
+pairs; selects at the study's (p, q) with its preservation importance; prints how far the masks
+agree (Jaccard) and how much faster bf16 was. On a processor without native bf16 it says so.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lesion.formats import read_json
+from lesion.masks.run import preservation
+from lesion.masks.select import Places, Preserved, budget, size_of, vote
+from lesion.models.candidates import find_candidates
+from lesion.models.load import load, resolve_dtype
+from lesion.models.record import candidate_shapes
+from lesion.models.text import batches
+from lesion.pairs.encode import encode_pairs
+from lesion.pairs.tables import kept_pairs
+from lesion.scores.collect import score
+from lesion.study import Study, load_study, read_config
+
+DTYPES = ("float32", "bfloat16")
+
+
+def jaccard(a: Places, b: Places) -> float:
+    """Share of the union that both hold."""
+    shared = np.intersect1d(a, b).size
+    return shared / (a.size + b.size - shared)
+
+
+def select(
+    model: Path, pairs: Path, dtype: str, study: Study, kept: Preserved, p: float, q: float
+) -> tuple[Places, float]:
+    """Score one behaviour and select its mask; return it and the seconds of scoring."""
+    loaded = load(model, dtype, study.threads)
+    candidates = find_candidates(loaded.model)
+    examples = encode_pairs(loaded, kept_pairs(pairs, "train"))
+    started = time.monotonic()
+    found = score(
+        loaded.model,
+        candidates,
+        batches(examples, study.scores.batch_tokens),
+        preservation=False,
+    )
+    seconds = time.monotonic() - started
+    flat = torch.cat([found.snip[name].flatten() for name in candidates]).numpy()
+    return budget(flat, kept, p, size_of(q, flat.size)), seconds
+
+
+def main() -> None:
+    """Print one line a harm type, then the shared mask's."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("config.yaml"))
+    study = load_study(read_config(parser.parse_args().config))
+    made, name = Path(study.results) / study.study, next(iter(study.models))
+    model = made / "models" / name
+    chosen = read_json(made / "masks" / name / "chosen.json")
+    importance = preservation(
+        made / "scores" / name, study.of_role("benign"), candidate_shapes(model)
+    )
+    kept = Preserved(importance, [chosen["p"]])
+    print(f"`auto` is {resolve_dtype('auto')} here; p={chosen['p']}, q={chosen['q']}")
+    masks: dict[str, list[Places]] = {dtype: [] for dtype in DTYPES}
+    total = dict.fromkeys(DTYPES, 0.0)
+    for behaviour in study.of_role("harm"):
+        pairs = made / "pairs" / name / f"{behaviour}.parquet"
+        for dtype in DTYPES:
+            mask, seconds = select(model, pairs, dtype, study, kept, chosen["p"], chosen["q"])
+            masks[dtype].append(mask)
+            total[dtype] += seconds
+        print(f"{behaviour:14} Jaccard {jaccard(*(masks[dtype][-1] for dtype in DTYPES)):.3f}")
+    shared = [vote(masks[dtype], study.masks.shared.at_least) for dtype in DTYPES]
+    print(f"{'shared':14} Jaccard {jaccard(*shared):.3f} of {shared[0].size} and {shared[1].size}")
+    print(f"scoring: fp32 / bf16 = {total['float32'] / total['bfloat16']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from lesion.tables.intervals import Bootstrap, Values, rate
+
+BOOT = Bootstrap(2_000, 0.95, 0)
+
+
+def _hits(hits: int, n: int) -> Values:
+    return np.repeat([1.0, 0.0], [hits, n - hits])
+
+
+def _draws(size: int, seed: int = 0) -> Values:
+    return np.random.default_rng(seed).normal(3, 1, size)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 1), (0, 40), (40, 40), (3, 7), (50, 333)])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_wilson_as_scipy_has_it(hits: int, n: int, confidence: float) -> None:
+    wanted = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    found = rate([_hits(hits, n)], confidence)
+    assert found == pytest.approx((hits / n, wanted.low, wanted.high, n), abs=1e-12)
+
+
+def test_a_rate_of_groups_of_one_size_is_that_of_all_their_prompts() -> None:
+    found = rate([_hits(1, 20), _hits(9, 20), _hits(5, 20)], 0.95)
+    assert found == pytest.approx(rate([_hits(15, 60)], 0.95))
+
+
+def test_each_group_counts_the_same_in_a_rate() -> None:
+    small, large = _hits(4, 4), _hits(0, 400)
+    found = rate([small, large], 0.95)
+    assert found.value == 0.5
+    assert found.n == 404
+    # No surer than the small group lets it be.
+    assert found.low < 0.3
+    assert found.high > 0.7
+
+
+def test_the_bootstrap_is_deterministic_and_goes_by_its_seed() -> None:
+    groups = [_draws(20), _draws(9, 1)]
+    one = BOOT.mean(groups)
+    assert one == Bootstrap(2_000, 0.95, 0).mean(groups)
+    other = Bootstrap(2_000, 0.95, 1).mean(groups)
+    assert other.value == one.value
+    assert (other.low, other.high) != (one.low, one.high)
+
+
+def test_the_mean_is_over_groups_with_about_the_normal_interval() -> None:
+    groups = [_draws(400), _draws(100, 1) + 4]
+    found = BOOT.mean(groups)
+    assert found.value == pytest.approx((groups[0].mean() + groups[1].mean()) / 2)
+    assert found.n == 500
+    error = np.sqrt(sum(one.var() / one.size for one in groups)) / 2
+    assert found.low == pytest.approx(found.value - 1.96 * error, abs=0.2 * error)
+    assert found.high == pytest.approx(found.value + 1.96 * error, abs=0.2 * error)
+
+
+def test_more_confidence_is_wider() -> None:
+    wide, narrow = (Bootstrap(2_000, one, 0).mean([_draws(50)]) for one in (0.99, 0.8))
+    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
+
+
+def test_a_ratio_of_means_resamples_its_sides_apart() -> None:
+    above, below = [_draws(60)], [_draws(60, 1) / 2]
+    found = BOOT.ratio(above, below)
+    assert found.value == pytest.approx(above[0].mean() / below[0].mean())
+    assert found.low < found.value < found.high
+    assert found.n == 120
+    # The same prompts on both sides would make a ratio without any spread.
+    same = BOOT.ratio(above, above)
+    assert same.value == 1
+    assert same.high - same.low > 0.05
