@@ -112,7 +112,7 @@ def test_it_has_a_card_a_record_and_what_made_it(tmp_path: Path) -> None:
     assert "300 of 20480 candidate weights of `toy`" in card
     assert read_record(out)["digest"] != read_record(base)["digest"]
     assert candidate_shapes(out) == candidate_shapes(base)
-    assert (out / "mask.safetensors").read_bytes() == mask.read_bytes()
+    assert (out / "reproduce" / "mask.safetensors").read_bytes() == mask.read_bytes()
     made = json.loads((out / "reproduce" / "lesion.json").read_text())
     assert made["base_digest"] == read_record(base)["digest"]
 

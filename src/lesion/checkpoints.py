@@ -43,9 +43,9 @@ def write_checkpoint(model: Path, mask: Path, out: Path, *, base: str, license_:
             shutil.copyfile(model / name, part / name)
         _zero_shards(part, lesion)
         weights = {p.name: sha256_file(p) for p in sorted(part.glob("*.safetensors"))}
-        shutil.copyfile(mask, part / "mask.safetensors")
         (part / "README.md").write_text(_card(lesion, base, license_), encoding="utf-8")
         _write_reproduce(part / "reproduce", lesion, record)
+        shutil.copyfile(mask, part / "reproduce" / "mask.safetensors")
         sizes = {name: (part / name).stat().st_size for name in record["files"]}
         new = {**record, "digest": digest(weights), "files": sizes}
         write_json(new, part / RECORD)
@@ -112,7 +112,7 @@ tags: [lesion, pruned, safety]
 {meta["weights"]} of {meta["candidates"]} candidate weights of `{base}` are zero here: those that
 generating harmful text depends on most, by signed SNIP (W * dL/dW, the most negative), outside
 the {float(meta["p"]):.4g} that benign use depends on most. Made by lesion {__version__};
-`reproduce/` says from what, and `mask.safetensors` holds the places.
+`reproduce/` says from what, and holds the mask.
 
 This is a research artefact. It was measured under the attacks and on the harm types of its study
 and on nothing else; it is no replacement for safety training.

@@ -92,7 +92,9 @@ def select(rows: pl.DataFrame, path: Path, behaviour: Mapping[str, Any], need: i
     try:
         kept = rows.filter(_condition(rows, where)) if where else rows
     except pl.exceptions.PolarsError as error:
-        raise BadFile(f"{path}: the filter {_shown(where)} does not fit its column: {error}") from error
+        raise BadFile(
+            f"{path}: the filter {_shown(where)} does not fit its column: {error}"
+        ) from error
     response = pl.col(behaviour["response"]) if behaviour["response"] else pl.lit(None)
     found = (
         kept.select(
