@@ -21,7 +21,7 @@ def peak_memory(process: subprocess.Popen[bytes]) -> int:
     peak = 0
     while process.poll() is None:
         peak = max(peak, sum(map(_memory, [root, *_descendants(root)])))
-        time.sleep(0.5)
+        time.sleep(1)
     return peak
 
 

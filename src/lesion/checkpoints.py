@@ -42,12 +42,12 @@ def write_checkpoint(model: Path, mask: Path, out: Path, *, base: str, license_:
         for name in record["files"]:
             shutil.copyfile(model / name, part / name)
         _zero_shards(part, lesion)
-        weights = {p.name: sha256_file(p) for p in sorted(part.glob("*.safetensors"))}
+        content = {name: sha256_file(part / name) for name in record["files"]}
         (part / "README.md").write_text(_card(lesion, base, license_), encoding="utf-8")
         _write_reproduce(part / "reproduce", lesion, record)
         shutil.copyfile(mask, part / "reproduce" / "mask.safetensors")
         sizes = {name: (part / name).stat().st_size for name in record["files"]}
-        new = {**record, "digest": digest(weights), "files": sizes}
+        new = {**record, "digest": digest(content), "files": sizes}
         write_json(new, part / RECORD)
 
 
@@ -57,7 +57,7 @@ def _check_fits(mask: Mask, record: Mapping[str, Any], path: Path) -> None:
             f"{path}: was made from the model with digest {mask.metadata.get('model_digest')}, and "
             f"this is {record['digest']}. Use the model the mask was made from."
         )
-    if mask.metadata.get("role") not in ("harm", "control"):
+    if mask.metadata.get("role") != "harm":
         raise LesionError(
             f"{path}: is of role {mask.metadata.get('role')}; only harm masks become checkpoints"
         )

@@ -384,7 +384,7 @@ def _check_masks(study: Study) -> None:
                 raise ValueError(
                     f"`{key}`: no mask is named `{name}`{_nearest(name, study.masks_made)}"
                 )
-    harms = {*study.of_role("harm"), *BUILT_MASKS}
+    harms = {*study.of_role("harm"), "shared", "shared-all"}
     for name in study.checkpoints:
         if name not in harms:
             raise ValueError(

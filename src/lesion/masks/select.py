@@ -31,9 +31,8 @@ class Preserved:
         ranks = sorted({importance.size - count for count in counts.values() if count})
         parted = np.partition(importance, ranks) if ranks else importance
         self._cut = {
-            p: self._threshold(parted[importance.size - count], count)
+            p: self._threshold(parted[importance.size - count], count) if count else None
             for p, count in counts.items()
-            if count
         }
 
     def _threshold(self, value: np.float32, count: int) -> tuple[np.float32, int]:
@@ -44,10 +43,11 @@ class Preserved:
         return value, int(equal[room]) if room < equal.size else self.importance.size
 
     def holds(self, places: Places, p: float) -> NDArray[np.bool_]:
-        """Which of the places are preserved at fraction p."""
-        if p not in self._cut:
+        """Which of the places are preserved at fraction p, one of those given at the start."""
+        cut = self._cut[p]
+        if cut is None:
             return np.zeros(places.size, np.bool_)
-        value, end = self._cut[p]
+        value, end = cut
         own = self.importance[places]
         held: NDArray[np.bool_] = (own > value) | ((own == value) & (places < end))
         return held

@@ -40,12 +40,18 @@ def prepare(source: Path, out: Path, *, dtype: str, license_: str) -> None:
 def _from_gguf(source: Path, out: Path, dtype: str) -> None:
     from transformers.utils.quantization_config import GgufConfig
 
-    model = AutoModelForCausalLM.from_pretrained(
-        source.parent,
-        gguf_file=source.name,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.float32,
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source.parent,
+            gguf_file=source.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+        )
+    except (ValueError, KeyError, IndexError, OSError) as error:
+        raise UnsupportedModel(
+            f"{source}: is not whole, or not of an architecture that transformers reads from GGUF "
+            f"({error}). Fetch it again, or give a folder with safetensors."
+        ) from error
     weights = {name: value.to(resolve_dtype(dtype)) for name, value in model.state_dict().items()}
     # transformers won't save what came from a GGUF file: the same weights in a plain model will.
     # `_name_or_path` would put this machine's folder, or the converter's title, into the file.
@@ -83,13 +89,14 @@ def _from_folder(source: Path, out: Path) -> None:
 
 def _record(folder: Path, license_: str) -> dict[str, Any]:
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    weights = {n: sha256_file(folder / n) for n in sizes if n.endswith(".safetensors")}
+    # The tokenizer and its chat template decide as much as the weights what a prompt brings out.
+    content = {name: sha256_file(folder / name) for name in sizes}
     candidates, kind = _candidates(folder)
     return {
         "format": FORMAT,
         "architecture": kind,
         "license": license_,
-        "digest": digest(weights),
+        "digest": digest(content),
         "files": sizes,
         "candidates": candidates,
     }
