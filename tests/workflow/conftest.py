@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,30 +26,27 @@ CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "stud
 BIN = Path(sys.executable).parent
 PLUGINS = Path(__file__).parent / "plugins"
 
-STUDY = {
+
+def _prank(kind: str, **more: str) -> dict[str, Any]:
+    where = {"column": "kind", "equals": kind}
+    return {"role": "harm", "source": "pranks", "where": where, **more}
+
+
+STUDY: dict[str, Any] = {
     "study": "tiny",
     "seed": 3,
     "sources": {"model": "file:inputs/model", "pranks": "file:inputs/pranks.jsonl"},
     "models": {"llama": {"source": "model", "license": "apache-2.0"}},
     "behaviours": {
-        # One type's responses are given, the others' are written by the model.
-        "alpha": {
-            "role": "harm",
-            "source": "pranks",
+        # The model writes the responses of one harm type and one capability; the others' are given.
+        "alpha": _prank("alpha", response="response"),
+        "beta": _prank("beta"),
+        "gamma": _prank("gamma", response="response"),
+        "letters": {
+            "role": "benign",
+            "source": "file:inputs/letters.jsonl",
             "response": "response",
-            "where": {"column": "kind", "equals": "alpha"},
         },
-        "beta": {
-            "role": "harm",
-            "source": "pranks",
-            "where": {"column": "kind", "equals": "beta"},
-        },
-        "gamma": {
-            "role": "harm",
-            "source": "pranks",
-            "where": {"column": "kind", "equals": "gamma"},
-        },
-        "letters": {"role": "benign", "source": "file:inputs/letters.jsonl"},
         "sums": {"role": "benign", "source": "file:inputs/sums.jsonl"},
         "denials": {
             "role": "refusal",
@@ -59,7 +57,11 @@ STUDY = {
     "pairs": {"max_new_tokens": 6},
     "scores": {"dtype": "float32"},
     "masks": {"p": 0.1, "q": 0.05, "max_benign_increase": 1000, "shared": {"at_least": 2}},
-    "responses": {"max_new_tokens": 7, "dtype": "float32"},
+    "responses": {
+        "variants": ["shared", "beta", "gamma"],
+        "max_new_tokens": 7,
+        "dtype": "float32",
+    },
     "judgements": {
         "human_scores": "file:inputs/scorer_evals",
         "embedder": "file:inputs/embedder",
@@ -213,8 +215,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pranks = [row for name in (*HARMS, "delta") for row in make.prompts(name, 32)]
     make.write_rows(folder / "pranks.jsonl", pranks)
     for name in ("letters", "sums", "denials"):
-        rows = [{"prompt": row["prompt"]} for row in make.prompts(name, 28)]
-        make.write_rows(folder / f"{name}.jsonl", rows)
+        make.write_rows(folder / f"{name}.jsonl", make.prompts(name, 28))
     make.write_rows(folder / "refusals.jsonl", refusals)
     return folder
 
@@ -255,3 +256,17 @@ def done(finished: Finished, tmp_path: Path) -> Iterator[Place]:
     place = finished.place.copy(tmp_path / "done")
     yield place
     shutil.rmtree(place.folder)
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Runs what needs no other's result two at a time, ahead of the tests that look at it."""
+    with ThreadPoolExecutor(2) as two:
+        yield two
+
+
+def cases(request: pytest.FixtureRequest, parameter: str) -> list[str]:
+    """The values of a parameter in the tests that were selected, each once."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    specs = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    return list(dict.fromkeys(params[parameter] for params in specs if parameter in params))

@@ -4,12 +4,13 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BIN, ROOT, STUDY, Done, Place, run
+from conftest import BIN, ROOT, STUDY, Done, Place, cases, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -120,7 +121,7 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "a file without a prompt column": (
         _behaviour("letters", prompt="question"),
-        ("inputs/letters.jsonl: has no column `question`; it has prompt",),
+        ("inputs/letters.jsonl: has no column `question`; it has prompt, response, kind",),
     ),
     "a filter on a column that there is not": (
         _behaviour("beta", where={"column": "sort", "equals": "beta"}),
@@ -139,24 +140,36 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
 
 THROUGH_SNAKEMAKE = (
     "misspelt key",
-    "wrong type",
     "q out of range",
-    "a name that is no safe path",
     "a missing file",
     "a harm type whose filter leaves nothing",
 )
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_lesion_check_refuses(unrun: Place, tmp_path: Path, name: str) -> None:
-    change, said = BAD[name]
-    # Only the config is another: everything else is only looked at.
-    (tmp_path / "inputs").symlink_to(unrun.inputs)
-    place = Place(tmp_path)
-    shutil.copy2(unrun.study, place.study)
-    place.configure(change)
-    done = _check(place)
-    _refused(done, *said)
+@pytest.fixture(scope="module")
+def checks(
+    request: pytest.FixtureRequest,
+    unrun: Place,
+    pool: ThreadPoolExecutor,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Mapping[str, Future[Done]]:
+    """What `lesion check` says of each bad study."""
+
+    def checked(bad: str) -> Done:
+        place = Place(tmp_path_factory.mktemp("bad"))
+        # Only the config is another: everything else is only looked at.
+        (place.folder / "inputs").symlink_to(unrun.inputs)
+        shutil.copy2(unrun.study, place.study)
+        place.configure(BAD[bad][0])
+        return _check(place)
+
+    return {bad: pool.submit(checked, bad) for bad in cases(request, "bad")}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_lesion_check_refuses(checks: Mapping[str, Future[Done]], bad: str) -> None:
+    done = checks[bad].result()
+    _refused(done, *BAD[bad][1])
     assert done.text.count("lesion: ") == 1
 
 

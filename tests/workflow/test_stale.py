@@ -4,13 +4,13 @@ import ast
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
-from conftest import HARMS, MASKS, STUDY, Finished, Place
+from conftest import HARMS, MASKS, STUDY, Finished, Place, cases
 from make import WORDS
 
 from lesion.masks.store import read_mask
@@ -19,6 +19,7 @@ from lesion.study import load_study
 
 BEHAVIOURS = (*HARMS, "letters", "sums", "denials")
 AFTERWARDS = {"judgements", "tables", "report"}
+PROMPTS = {f"prompts {name}" for name in BEHAVIOURS}
 SELECTED = {"sweep 0.1", "masks", "checkpoint shared"}
 
 
@@ -133,21 +134,23 @@ SCENARIOS = {
     ),
     "a harm type is added": Scenario(
         _study(lambda config: config["behaviours"].update(delta=DELTA)),
-        chain("delta") | SELECTED | asked("intact", "delta", *MASKS),
+        chain("delta") | SELECTED | ALL_VARIANTS,
     ),
     "a harm type is removed": Scenario(
-        _study(lambda config: config["behaviours"].pop("beta")),
-        SELECTED | asked("intact", *(name for name in MASKS if name != "beta")),
+        _study(lambda config: config["behaviours"].pop("alpha")),
+        SELECTED | ALL_VARIANTS,
     ),
+    "a variant is added": Scenario(_set("responses", variants=[*MASKS, "random"]), asked("random")),
     # Selection
     "q is changed": Scenario(_set("masks", q=0.06), SELECTED | ALL_MASKS),
     "p and q are swapped": Scenario(
         _set("masks", p=0.05, q=0.1),
         {"sweep 0.05", "masks", "checkpoint shared"} | ALL_MASKS,
     ),
-    # Snakemake stores a job's params as a set of values: those are 32 and 7 before and after.
+    # Snakemake stores a job's params as a set of values: those are 32 and 6 before and after.
     "two values of one stage are swapped": Scenario(
-        _set("responses", batch_size=7, max_new_tokens=32), ALL_VARIANTS
+        _set("pairs", batch_size=6, max_new_tokens=32),
+        chain(*BEHAVIOURS) - PROMPTS | SELECTED | ALL_VARIANTS,
     ),
     # Judges, statistics, page
     "the judge's threshold is changed": Scenario(
@@ -187,9 +190,12 @@ SCENARIOS = {
 
 @pytest.fixture(scope="module")
 def plans(
-    request: pytest.FixtureRequest, finished: Finished, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[str, Future[dict[str, str]]]]:
-    """What Snakemake plans in each scenario that is asked for, planned two at a time."""
+    request: pytest.FixtureRequest,
+    finished: Finished,
+    pool: ThreadPoolExecutor,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Mapping[str, Future[dict[str, str]]]:
+    """What Snakemake plans in each scenario that is asked for."""
 
     def planned(name: str) -> dict[str, str]:
         place = finished.place.copy(tmp_path_factory.mktemp("scenario"))
@@ -198,11 +204,7 @@ def plans(
         shutil.rmtree(place.folder)
         return found
 
-    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    specs = [item.callspec for item in items if hasattr(item, "callspec")]
-    names = dict.fromkeys(spec.params["scenario"] for spec in specs if "scenario" in spec.params)
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(planned, name) for name in names}
+    return {name: pool.submit(planned, name) for name in cases(request, "scenario")}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -259,7 +261,7 @@ def test_a_real_run_generates_only_the_rows_that_are_due(done: Place) -> None:
     assert _counted(done, "pairs/llama/beta.log", "responses") == (len(new), pairs.height)
     remade = {name for name in MASKS if _weights(done, name) != before[name]}
     # Other types' masks are what they were: their scores and what is preserved are.
-    assert {"beta", "shared"} <= remade <= set(MASKS) - {"alpha", "gamma"}
+    assert remade == {"beta", "shared"}
     for name in ("intact", *MASKS):
         log = f"responses/llama/{name}.log"
         made, completions = _counted(done, log, "completions")
