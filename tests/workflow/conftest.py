@@ -7,8 +7,10 @@ study that is under way in the checkout is left alone.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from lesion.study import load_study
 ROOT = Path(__file__).parents[2]
 CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "studies")
 BIN = Path(sys.executable).parent
+PATIENCE = 400.0
 PLUGINS = Path(__file__).parent / "plugins"
 
 
@@ -169,17 +172,27 @@ class Place:
 
 
 def run(command: list[str], folder: Path, **environment: str) -> Done:
-    """Run a command in a folder, gently, and wait for it."""
-    done = subprocess.run(
-        ["nice", "-n", "10", *command],
-        cwd=folder,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout)
+    """Run a command in a folder and wait for it; one that hangs is an error."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        # Into a file: a pipe would be waited for as long as anything the command left holds it.
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGABRT)  # on which Python says where it was
+            process.wait()
+            code = None
+        output.seek(0)
+        text = output.read()
+    assert code is not None, f"still running after {PATIENCE} s: {' '.join(command)}\n{text}"
+    return Done(code, text)
 
 
 def _job(rule: str, wildcards: dict[str, str]) -> str:

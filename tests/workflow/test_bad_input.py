@@ -224,6 +224,7 @@ def small(fresh: Place) -> Place:
     def change(config: dict[str, Any]) -> None:
         config["behaviours"] = {name: config["behaviours"][name] for name in ("beta", "sums")}
         config["masks"]["shared"]["at_least"] = 1
+        config["responses"].pop("variants", None)
 
     fresh.configure(change)
     return fresh
