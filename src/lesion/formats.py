@@ -33,8 +33,8 @@ def _beside(path: Path) -> Path:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it there if the block succeeds, else remove it.
 
-    Whole after a killed process. Not synced to the disk, which would hold up scoring by half: what
-    a power cut leaves is caught by the sizes and headers that every reader checks.
+    Whole after a killed process. Not synced to the disk, because a study writes gigabytes of scores:
+    what a power cut leaves is caught by the sizes and headers that every reader checks.
 
     Raises:
         LesionError: the disk is full or the folder cannot be written.
