@@ -33,7 +33,7 @@ def _beside(path: Path) -> Path:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it there if the block succeeds, else remove it.
 
-    Whole after a killed process. Not synced to the disk, because a study writes gigabytes of scores:
+    Whole after a killed process. Not synced to the disk, since a study writes gigabytes of scores:
     what a power cut leaves is caught by the sizes and headers that every reader checks.
 
     Raises:
