@@ -23,7 +23,7 @@ rule all:
     input:
         rules.report.output,
         [
-            MADE / "checkpoints" / model / mask / "lesion.json"
+            MADE / "checkpoints" / model / mask / "README.md"
             for model in STUDY.models
             for mask in STUDY.checkpoints
         ],

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from lesion.formats import read_json
-from lesion.masks.run import preservation
-from lesion.masks.select import Places, Preserved, budget, size_of, vote
+from lesion.masks.algebra import vote
+from lesion.masks.select import Point, select
 from lesion.models.candidates import find_candidates
+from lesion.models.layout import Flat, Layout, Places, layout_of
 from lesion.models.load import load, resolve_dtype
-from lesion.models.record import candidate_shapes
-from lesion.models.text import batches
 from lesion.pairs.encode import encode_pairs
 from lesion.pairs.tables import kept_pairs
 from lesion.scores.collect import score
+from lesion.scores.store import Pooled, StoredScores
 from lesion.study import Study, load_study, read_config
 
 DTYPES = ("float32", "bfloat16")
@@ -33,23 +33,35 @@ def jaccard(a: Places, b: Places) -> float:
     return shared / (a.size + b.size - shared)
 
 
-def select(
-    model: Path, pairs: Path, dtype: str, study: Study, kept: Preserved, p: float, q: float
+class Fresh:
+    """Scores in memory as a source to select from."""
+
+    def __init__(self, scores: dict[str, torch.Tensor]) -> None:
+        self.scores = scores
+
+    def open(self, name: str) -> Flat:
+        """The flat scores of a parameter."""
+        found: Flat = self.scores[name].flatten().numpy()
+        return found
+
+
+def mask_of(
+    model: Path,
+    pairs: Path,
+    dtype: str,
+    study: Study,
+    importance: Pooled,
+    layout: Layout,
+    point: Point,
 ) -> tuple[Places, float]:
     """Score one behaviour and select its mask; return it and the seconds of scoring."""
     loaded = load(model, dtype, study.threads)
     candidates = find_candidates(loaded.model)
     examples = encode_pairs(loaded, kept_pairs(pairs, "train"))
     started = time.monotonic()
-    found = score(
-        loaded.model,
-        candidates,
-        batches(examples, study.scores.batch_tokens),
-        preservation=False,
-    )
+    found = score(loaded.model, candidates, examples, study.scores.batch_tokens)
     seconds = time.monotonic() - started
-    flat = torch.cat([found.snip[name].flatten() for name in candidates]).numpy()
-    return budget(flat, kept, p, size_of(q, flat.size)), seconds
+    return select({"it": Fresh(found.snip)}, importance, layout, [point])["it"][0], seconds
 
 
 def main() -> None:
@@ -60,17 +72,20 @@ def main() -> None:
     made, name = Path(study.results) / study.study, next(iter(study.models))
     model = made / "models" / name
     chosen = read_json(made / "masks" / name / "chosen.json")
-    importance = preservation(
-        made / "scores" / name, study.of_role("benign"), candidate_shapes(model)
+    layout = layout_of(model)
+    benign = [made / "scores" / name / one for one in study.of_role("benign")]
+    importance = Pooled(
+        [StoredScores(one, "preservation", layout.stored_shapes) for one in benign],
+        study.masks.pool,
     )
-    kept = Preserved(importance, [chosen["p"]])
+    point = Point(chosen["p"], chosen["q"])
     print(f"`auto` is {resolve_dtype('auto')} here; p={chosen['p']}, q={chosen['q']}")
     masks: dict[str, list[Places]] = {dtype: [] for dtype in DTYPES}
     total = dict.fromkeys(DTYPES, 0.0)
     for behaviour in study.of_role("harm"):
         pairs = made / "pairs" / name / f"{behaviour}.parquet"
         for dtype in DTYPES:
-            mask, seconds = select(model, pairs, dtype, study, kept, chosen["p"], chosen["q"])
+            mask, seconds = mask_of(model, pairs, dtype, study, importance, layout, point)
             masks[dtype].append(mask)
             total[dtype] += seconds
         print(f"{behaviour:14} Jaccard {jaccard(*(masks[dtype][-1] for dtype in DTYPES)):.3f}")

@@ -14,17 +14,18 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from scored import Held
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lesion.masks.lesion import lesioned
-from lesion.masks.overlap import Layout
-from lesion.masks.select import Flat, Places, Preserved, budget, random_like
+from lesion.masks.select import Point, select
 from lesion.models.candidates import find_candidates
+from lesion.models.layout import Flat, Layout, Places
 from lesion.models.likelihood import response_losses, response_nll
 from lesion.models.text import Example, batches
-from lesion.scores.collect import score
+from lesion.scores.collect import Wanted, score
 
 WIDTH, NEURONS, SPARSE = 64, 16, 300
 START, STOP, END = range(3)
@@ -213,15 +214,20 @@ class Planted(NamedTuple):
 
     def masks(self, p: float) -> dict[str, Places]:
         """As many weights as were planted, by signed SNIP and by each control."""
-        count, kept = self.places.size, Preserved(self.importance, [p])
-        signed = budget(self.snip, kept, p, count)
+        count = self.places.size
+        scattered = -np.random.default_rng(0).random(self.snip.size)
         return {
-            "signed": signed,
-            "unsigned": budget(-np.abs(self.snip), kept, p, count),
-            "size": budget(-self.size, kept, p, count),
-            "random": random_like(signed, self.layout.offsets, 0),
-            "half": budget(self.snip, kept, p, count // 2),
+            "signed": self._lowest(self.snip, p, count),
+            "unsigned": self._lowest(-np.abs(self.snip), p, count),
+            "size": self._lowest(-self.size, p, count),
+            "random": self._lowest(scattered, p, count),
+            "half": self._lowest(self.snip, p, count // 2),
         }
+
+    def _lowest(self, values: Flat, p: float, count: int) -> Places:
+        importance, point = Held(self.importance, self.layout), Point(p, count / values.size)
+        found = select({"planted": Held(values, self.layout)}, importance, self.layout, [point])
+        return found["planted"][0]
 
     def share(self, mask: Places) -> float:
         """How much of a mask was planted; of one as large as the planted set, also the recall."""
@@ -237,18 +243,20 @@ def planted() -> Planted:
     _plant(model, 1, world.triggered(192, REFUSAL), everyday)
     marks = _plant(model, 0, harm, everyday)
     candidates = find_candidates(model)
-    flat = [marks.get(one, torch.zeros_like(one.weight)).flatten() for one in candidates.values()]
+    flat = [
+        marks.get(one.module, torch.zeros_like(one.weight)).flatten() for one in candidates.values()
+    ]
 
     def joined(parts: dict[str, Tensor]) -> Flat:
         return torch.cat([parts[name].flatten() for name in candidates]).numpy()
 
-    importance = score(model, candidates, batches(everyday, 4096), preservation=True).preservation
+    importance = score(model, candidates, everyday, 4096, Wanted(preservation=True)).preservation
     assert importance is not None
     return Planted(
         model,
         Layout.of({name: one.weight.shape for name, one in candidates.items()}),
         np.flatnonzero(torch.cat(flat).numpy()),
-        joined(score(model, candidates, batches(harm, 4096), preservation=False).snip),
+        joined(score(model, candidates, harm, 4096).snip),
         joined(importance),
         joined({name: one.weight.abs() for name, one in candidates.items()}),
         {

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -154,6 +154,46 @@ def stable_header(path: Path) -> None:
             raise BadFile(f"{path}: its header cannot be rewritten in place")
         handle.seek(8)
         handle.write(ordered.ljust(length))
+
+
+class Stored(NamedTuple):
+    """A tensor in a safetensors file: its dtype's name there, shape, and bytes [begin, end)."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def safetensors_header(path: Path) -> dict[str, Stored]:
+    """Where a safetensors file's tensors lie, in its order; no tensor is read.
+
+    Raises:
+        BadFile: it is missing or not a whole safetensors file.
+    """
+    try:
+        with path.open("rb") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            size = path.stat().st_size
+            if length > size:
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            header = json.loads(handle.read(length))
+            header.pop("__metadata__", None)
+        start = 8 + length
+        found = {
+            name: Stored(
+                one["dtype"], tuple(one["shape"]), *(start + b for b in one["data_offsets"])
+            )
+            for name, one in header.items()
+        }
+        if any(not start <= one.begin <= one.end <= size for one in found.values()):
+            raise ValueError("a tensor lies outside the file")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadFile(
+            f"{path}: is not a whole safetensors file ({error}). Delete it and run `snakemake` "
+            "again."
+        ) from error
+    return found
 
 
 def sha256_file(path: Path) -> str:

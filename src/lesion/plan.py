@@ -8,14 +8,15 @@ with sorted keys, because Snakemake stores params as a list of values without th
 import ast
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lesion.addresses import Address, is_address, local_files, parse, slug
-from lesion.formats import digest
+from lesion.formats import BadFile, digest
 from lesion.masks.select import size_of
-from lesion.models.record import RECORD, candidate_shapes
+from lesion.models.record import candidate_shapes
 from lesion.pairs.prompts import given_responses, read_rows, select
 from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
 
@@ -192,6 +193,7 @@ def pairs_slice(study: Study, name: str) -> dict[str, Any]:
     pairs = study.pairs
     return {
         "behaviour": name,
+        "device_map": study.device_map,
         "dtype": study.responses.dtype,
         "max_new_tokens": pairs.max_new_tokens,
         "prefill": pairs.prefill,
@@ -203,45 +205,63 @@ def pairs_slice(study: Study, name: str) -> dict[str, Any]:
 
 def scores_slice(study: Study, name: str) -> dict[str, Any]:
     """How a behaviour is scored: preservation importance is taken of benign ones."""
-    scores = study.scores
-    benign = study.behaviours[name].role == "benign"
+    scores, role = study.scores, study.behaviours[name].role
+    tail = scores.tail and {**scores.tail.model_dump(), "scope": study.masks.scope}
     return {
         "behaviour": name,
         "batch_tokens": scores.batch_tokens,
+        "device_map": study.device_map,
         "dtype": scores.dtype,
-        "preservation": scores.preservation if benign else None,
+        "memory": scores.memory.model_dump(),
+        "norms": role != "benign" and wants_norms(study),
+        "preservation": scores.preservation if role == "benign" else None,
+        "save_minutes": scores.save_minutes,
         "shards": scores.shards,
+        "tail": tail,
         "threads": study.threads,
     }
+
+
+def wants_norms(study: Study) -> bool:
+    """Whether scoring notes the inputs' norms: Wanda's control is made of them."""
+    return "wanda" in study.masks.controls
 
 
 def _behaviours(study: Study) -> dict[str, list[str]]:
     return {role: study.of_role(role) for role in ("harm", "benign", "refusal")}
 
 
-def sweep_slice(study: Study, p: float) -> dict[str, Any]:
-    """What decides one sweep over q at a given p."""
+def _cut(study: Study) -> dict[str, Any]:
+    masks = study.masks
     return {
-        "at_least": study.masks.shared.at_least,
+        "at_least": masks.shared.at_least,
+        "pool": masks.pool,
+        "rule": masks.rule,
+        "scope": masks.scope,
+    }
+
+
+def sweep_slice(study: Study) -> dict[str, Any]:
+    """What decides the trials of (p, q)."""
+    return {
         "batch_tokens": study.responses.batch_tokens,
         "behaviours": {**_behaviours(study), "refusal": []},
+        "cut": _cut(study),
+        "device_map": study.device_map,
         "dtype": study.responses.dtype,
-        "p": p,
+        "p": study.masks.p,
         "q": study.masks.q,
-        "rule": study.masks.rule,
         "threads": study.threads,
     }
 
 
 def masks_slice(study: Study) -> dict[str, Any]:
-    """What decides the masks, given the scores and the sweeps."""
+    """What decides the masks, given the scores and the sweep."""
     return {
-        "at_least": study.masks.shared.at_least,
         "behaviours": _behaviours(study),
+        "controls": study.masks.controls,
+        "cut": _cut(study),
         "max_benign_increase": study.masks.max_benign_increase,
-        "p": study.masks.p,
-        "q": study.masks.q,
-        "rule": study.masks.rule,
         "seed": study.seed,
     }
 
@@ -269,6 +289,7 @@ def responses_slice(study: Study, variant: str) -> dict[str, Any]:
         "batch_size": responses.batch_size,
         "batch_tokens": responses.batch_tokens,
         "benign_prompts": responses.benign_prompts,
+        "device_map": study.device_map,
         "dtype": responses.dtype,
         "max_new_tokens": responses.max_new_tokens,
         "prefill": study.pairs.prefill,
@@ -320,7 +341,8 @@ def check(study: Study) -> None:
             local_path(study, text, key)
     for name in study.models:
         folder = Path(study.results) / study.study / "models" / name
-        if (folder / RECORD).is_file():
+        # One that is damaged or of an earlier version is stale, and made anew.
+        with suppress(BadFile):
             check_fractions(study.masks.q, candidate_shapes(folder))
 
 

@@ -51,6 +51,7 @@ class Asking(NamedTuple):
     batch_tokens: int
     dtype: str
     threads: int
+    device_map: str | None
 
 
 class _Subject:
@@ -71,7 +72,7 @@ class _Subject:
             from lesion.masks.lesion import lesioned
             from lesion.models.load import load
 
-            self._loaded = load(self.model, self.how.dtype, self.how.threads)
+            self._loaded = load(self.model, self.how.dtype, self.how.threads, self.how.device_map)
             # Entered for good: the process serves one variant and ends. Held, because dropping it
             # would close it, and give the weights back.
             self._lesion = lesioned(self._loaded.model, self.mask.indices if self.mask else {})

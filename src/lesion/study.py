@@ -27,7 +27,9 @@ from lesion.addresses import Address, AddressError, is_address, parse
 from lesion.formats import LesionError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-BUILT_MASKS = ("shared", "shared-all", "random")
+CONTROLS = ("random", "random-magnitude", "unsigned", "wanda", "unimportant", "benign-signed")
+"""Masks of the same size as `shared` in every matrix, chosen otherwise."""
+BUILT_MASKS = ("shared", "shared-all", *CONTROLS)
 """Masks that the masks stage makes by itself; no behaviour may take their names."""
 
 MIN_PROMPTS = 12
@@ -73,6 +75,8 @@ Name = Annotated[str, AfterValidator(_name)]
 AddressText = Annotated[str, AfterValidator(_address)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Control = Literal["random", "random-magnitude", "unsigned", "wanda", "unimportant", "benign-signed"]
 Role = Literal["harm", "benign", "refusal"]
 Attack = Literal["direct", "prefill"]
 SPLITS = ("train", "validation", "test")
@@ -177,6 +181,29 @@ class Pairs(Section):
     """Which shares of the prompts make scores, choose p and q, and report."""
 
 
+class Memory(Section):
+    """How scoring spends memory; whatever it does, the scores agree to rounding."""
+
+    plan: Literal["auto", "all", "offload", "passes"] = "auto"
+    """`all`: all layers' sums at once, on the model's device. `offload`: sums in the CPU's memory;
+    gradients go there layer by layer. `passes`: the pairs are gone over once for each of several
+    groups of layers. `auto` takes the first that fits into what is free, and logs it."""
+    passes: Positive | None = None
+    """Groups of layers, each with a pass of its own; at most `shards`. As few as fit, if not
+    given."""
+    checkpointing: bool | None = None
+    """Make activations again in the backward instead of keeping them; if needed, if not given."""
+
+
+class Tail(Section):
+    """Up to which p and q a score file serves selections, at the study's scope."""
+
+    p: Share
+    """Largest fraction preserved."""
+    q: Fraction
+    """Largest fraction taken."""
+
+
 class Scores(Section):
     """How weights are scored."""
 
@@ -189,6 +216,13 @@ class Scores(Section):
     """Files a behaviour's scores are written to."""
     preservation: Literal["per-example", "mean"] = "per-example"
     """Preservation importance: mean over examples of |W*g|, or |mean of W*g| (cheaper)."""
+    memory: Memory = Memory()
+    """How scoring spends memory."""
+    tail: Tail | None = None
+    """Store only what selections up to this (p, q) can use: exact within it, refused outside it,
+    and a small part of the size for the small fractions of large models."""
+    save_minutes: Annotated[float, Field(gt=0)] = 10
+    """A killed scoring job goes on from sums saved this often."""
 
 
 class SharedMask(Section):
@@ -204,9 +238,12 @@ class Masks(Section):
     rule: Literal["budget", "difference"] = "budget"
     """`budget`: leave out the top p, then take exactly q. `difference`: take the top q, then take
     away those in the top p."""
-    scope: Literal["global"] = "global"
-    """Over which weights the fractions count."""
-    p: Annotated[list[Fraction], BeforeValidator(_several), AfterValidator(_ascending)] = [0.05]
+    scope: Literal["global", "matrix", "row"] = "global"
+    """Over which weights the fractions count: all candidates, each matrix, each output unit."""
+    pool: Literal["mean", "max"] = "mean"
+    """Preservation importance over several capabilities: the mean over all their pairs, or the
+    largest of their means (what one capability alone needs is preserved too)."""
+    p: Annotated[list[Share], BeforeValidator(_several), AfterValidator(_ascending)] = [0.05]
     """Fraction of weights preserved for benign use; several values are tried on validation."""
     q: Annotated[list[Fraction], BeforeValidator(_several), AfterValidator(_ascending)] = [2e-4]
     """Fraction of weights each behaviour's mask takes; several values are tried on validation."""
@@ -214,6 +251,11 @@ class Masks(Section):
     """Limit on the shared mask's added benign NLL (nats per token, validation) in choosing p, q."""
     shared: SharedMask = SharedMask()
     """The mask of what harm types have in common."""
+    controls: Annotated[list[Control], AfterValidator(_ascending)] = ["random"]
+    """Masks with as many weights in every matrix as `shared`: `random`; `random-magnitude`, random
+    of the same |W|; `unsigned`, the largest |W*g| on harm; `wanda`, the largest |W| * ||X|| on
+    harm; `unimportant`, the least preservation importance; `benign-signed`, the same method pointed
+    at benign pairs. Evaluated if named in `responses.variants`, or left out there."""
 
 
 class Responses(Section):
@@ -227,7 +269,7 @@ class Responses(Section):
     ]
     """How harmful test prompts are put: bare, or with the answer begun by `pairs.prefill`."""
     variants: list[Name] | None = None
-    """Masks to evaluate beside `intact`; `shared`, `random` and every harm type's own, if not
+    """Masks to evaluate beside `intact`; `shared`, the controls and every harm type's own, if not
     given."""
     max_new_tokens: Positive = 40
     """Length of the completions."""
@@ -279,6 +321,8 @@ class Study(Section):
     threads: Positive = 1
     """Processor threads of one model job. One each, and as many jobs as cores, is the fastest
     on a CPU; results depend on it in the last bits."""
+    device_map: Literal["auto"] | None = None
+    """`auto` spreads a model over all GPUs of a job (accelerate's); one device, if not given."""
     sources: Annotated[
         dict[Name, Annotated[list[AddressText], BeforeValidator(_several)]],
         AfterValidator(_by_name),
@@ -312,15 +356,15 @@ class Study(Section):
     @property
     def masks_made(self) -> list[str]:
         """Every mask of the study."""
-        return [*BUILT_MASKS, *sorted(self.behaviours)]
+        return ["shared", "shared-all", *self.masks.controls, *sorted(self.behaviours)]
 
     @property
     def variants(self) -> list[str]:
         """Every variant that is evaluated, `intact` first."""
-        chosen = self.responses.variants
+        chosen, harm = self.responses.variants, self.of_role("harm")
         return [
             "intact",
-            *(["shared", "random", *self.of_role("harm")] if chosen is None else chosen),
+            *(["shared", *self.masks.controls, *harm] if chosen is None else chosen),
         ]
 
     @model_validator(mode="after")
@@ -384,6 +428,7 @@ def _check_masks(study: Study) -> None:
                 raise ValueError(
                     f"`{key}`: no mask is named `{name}`{_nearest(name, study.masks_made)}"
                 )
+    _check_tail(study)
     harms = {*study.of_role("harm"), "shared", "shared-all"}
     for name in study.checkpoints:
         if name not in harms:
@@ -391,6 +436,28 @@ def _check_masks(study: Study) -> None:
                 f"`checkpoints`: `{name}` is not a mask of role harm. A checkpoint without its "
                 "refusals or skills is not written; evaluate it under `responses.variants`"
             )
+
+
+def _check_tail(study: Study) -> None:
+    tail, masks = study.scores.tail, study.masks
+    if tail is None:
+        return
+    if max(masks.p) > tail.p or max(masks.q) > tail.q:
+        raise ValueError(
+            f"`scores.tail`: serves p up to {tail.p} and q up to {tail.q}; `masks` asks for "
+            f"{max(masks.p)} and {max(masks.q)}. Raise it"
+        )
+    if masks.pool == "mean" and len(study.of_role("benign")) > 1:
+        raise ValueError(
+            "`scores.tail`: the mean over several capabilities can't be taken from tails, because "
+            "a weight's place in it depends on scores that they lack. Set `masks.pool: max`"
+        )
+    whole = sorted({"unsigned", "unimportant", "benign-signed"} & set(masks.controls))
+    if whole:
+        raise ValueError(
+            f"`scores.tail`: the controls {', '.join(whole)} need every score. Take them from "
+            "`masks.controls`, or leave `scores.tail` out"
+        )
 
 
 def _nearest(wrong: str, known: Sequence[str] | Mapping[str, Any]) -> str:

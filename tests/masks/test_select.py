@@ -1,139 +1,165 @@
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import scored
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from scored import LAYOUT, Held
 
 from lesion.formats import LesionError
-from lesion.masks.select import (
-    Preserved,
-    budget,
-    difference,
-    lowest,
-    random_like,
-    size_of,
-    vote,
+from lesion.masks.select import Point, Preserved, select, size_of
+from lesion.models.layout import Flat, Layout
+
+few = settings(max_examples=80, deadline=None)
+fractions = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5]), st.sampled_from([0.05, 0.15, 0.3])),
+    min_size=1,
+    max_size=5,
 )
-
-# Few values and many places: most of them are ties.
-tied = st.lists(st.integers(-3, 2), min_size=1, max_size=60)
-few = settings(max_examples=60, deadline=None)
+scopes = st.sampled_from(["global", "matrix", "row"])
+rules = st.sampled_from(["budget", "difference"])
 
 
-def _array(values: list[int]) -> NDArray[np.float32]:
-    return np.array(values, np.float32)
-
-
-def _by_value(values: NDArray[np.float32], count: int, sign: int = 1) -> list[int]:
-    """The first `count` places by value, then place."""
-    return sorted(range(values.size), key=lambda place: (sign * values[place], place))[:count]
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of seven scores, so that small arrays are read in many."""
+    for module in ("lesion.masks.select", "lesion.scores.lowest"):
+        monkeypatch.setattr(f"{module}.BLOCK", 7)
 
 
 @few
-@given(tied, st.integers(0, 80))
-def test_lowest_breaks_ties_by_place(values: list[int], count: int) -> None:
-    scores = _array(values)
-    assert lowest(scores, count).tolist() == _by_value(scores, count)
-
-
-@pytest.mark.parametrize("count", [1, 50, 4_000, 19_999, 20_000, 30_000])
-def test_lowest_of_many(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A sample of every 40th score, so that the guess of the threshold is really used.
-    monkeypatch.setattr("lesion.masks.select._SAMPLE", 500)
-    scores = np.random.default_rng(0).normal(size=20_000).round(1).astype(np.float32)
-    np.testing.assert_array_equal(lowest(scores, count), np.argsort(scores, kind="stable")[:count])
-
-
-def test_lowest_survives_a_sample_that_misleads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lesion.masks.select._SAMPLE", 100)
-    scores = np.ones(10_000, np.float32)
-    scores[::100] = -5  # only these are sampled
-    assert lowest(scores, 150).tolist() == _by_value(scores, 150)
-
-
-@few
-@given(tied, st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]), min_size=1, max_size=3))
-def test_preserved_holds_exactly_the_top_fraction(
-    values: list[int], fractions: list[float]
+@given(st.integers(0, 10_000), fractions, rules, scopes)
+def test_every_mask_is_what_sorting_gives(
+    seed: int, pairs: list[tuple[float, float]], rule: str, scope: str
 ) -> None:
-    importance = _array(values)
-    preserved = Preserved(importance, fractions)
-    everywhere = np.arange(importance.size)
-    for p in fractions:
-        wanted = sorted(_by_value(importance, round(p * importance.size), sign=-1))
-        assert everywhere[preserved.holds(everywhere, p)].tolist() == wanted
-        assert preserved.holds(everywhere[::-1], p).sum() == len(wanted)
+    scores, importance = scored.tied(seed)
+    other, _ = scored.tied(seed + 1)
+    points = [Point(*pair) for pair in pairs]
+    both = {"one": scores, "two": other}
+    wanted = {
+        name: [scored.brute(held, importance, *point, rule, scope) for point in points]
+        for name, held in both.items()
+    }
+    enough = scope != "global" or rule == "difference"
+    short = any(
+        len(mask) < round(point.q * LAYOUT.size)
+        for masks in wanted.values()
+        for mask, point in zip(masks, points, strict=True)
+    )
+    empty = any(not mask for masks in wanted.values() for mask in masks)
+    if (short and not enough) or (empty and scope != "global"):
+        with pytest.raises(LesionError, match="masks:"):
+            select(both, importance, LAYOUT, points, rule=rule, scope=scope)
+        return
+    found = select(both, importance, LAYOUT, points, rule=rule, scope=scope)
+    assert {name: [mask.tolist() for mask in masks] for name, masks in found.items()} == wanted
 
 
-def _case(seed: int, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    generator = np.random.default_rng(seed)
-    scores, importance = generator.integers(-6, 3, (2, size)).astype(np.float32)
-    return scores, importance
+def _large(seed: int, size: int = 200_000) -> tuple[Layout, Held, Held]:
+    layout = Layout.of({"w": (size // 100, 100)})
+    dice = np.random.default_rng(seed)
+    scores = Held(dice.normal(size=size).round(3), layout)
+    return layout, scores, Held(np.abs(dice.normal(size=size)).round(3), layout)
 
 
-@few
-@given(st.integers(0, 10_000), st.integers(20, 400), st.sampled_from([0.0, 0.1, 0.5]))
-def test_budget_and_difference_by_brute_force(seed: int, size: int, p: float) -> None:
-    scores, importance = _case(seed, size)
-    preserved = Preserved(importance, [p])
-    held = set(_by_value(importance, round(p * size), sign=-1))
-    count = max(1, size // 12)
-    order = [place for place in _by_value(scores, size) if scores[place] < 0]
-    free = [place for place in order if place not in held]
-    wanted = sorted(place for place in order[:count] if place not in held)
-    assert difference(scores, preserved, p, count).tolist() == wanted
-    if len(free) < count:
-        with pytest.raises(LesionError, match=rf"only {len(free)} weights"):
-            budget(scores, preserved, p, count)
-    else:
-        assert budget(scores, preserved, p, count).tolist() == sorted(free[:count])
+@pytest.mark.parametrize("p", [0.0, 0.001, 0.2, 0.9])
+@pytest.mark.parametrize("rule", ["budget", "difference"])
+def test_guessed_thresholds_give_the_exact_mask(
+    p: float, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lesion.masks.select._SAMPLE", 2_000)
+    monkeypatch.setattr("lesion.masks.select.BLOCK", 5_000)
+    layout, scores, importance = _large(0)
+    found = select({"one": scores}, importance, layout, [Point(p, 0.002)], rule=rule)
+    assert found["one"][0].tolist() == scored.brute(scores, importance, p, 0.002, rule, "global")
 
 
-def test_budget_reaches_past_many_preserved_weights() -> None:
-    scores = -np.arange(40_000, 0, -1, dtype=np.float32)
-    preserved = Preserved(-scores, [0.9])  # the most negative are just the preserved ones
-    assert budget(scores, preserved, 0.9, 5).tolist() == list(range(36_000, 36_005))
-    assert difference(scores, preserved, 0.9, 5).size == 0
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sample_that_misleads_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lesion.masks.select._SAMPLE", 2_000)
+    monkeypatch.setattr("lesion.masks.select.BLOCK", 5_000)
+    layout, scores, importance = _large(seed)
+    importance.values[: layout.size // 2] *= 100
+    every = layout.size // 2_000 * 256
+    for first in range(0, layout.size, every):  # only these are sampled
+        importance.values[first : first + 256] = seed - 1
+    found = select({"one": scores}, importance, layout, [Point(0.2, 0.002)])
+    wanted = scored.brute(scores, importance, 0.2, 0.002, "budget", "global")
+    assert found["one"][0].tolist() == wanted
+
+
+def test_a_budget_reaches_past_many_preserved_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lesion.masks.select.BLOCK", 5_000)
+    layout = Layout.of({"w": (400, 100)})
+    scores = Held(-np.arange(40_000, 0, -1), layout)
+    importance = Held(-scores.values, layout)  # the most negative are just the preserved ones
+    (mask,) = select({"one": scores}, importance, layout, [Point(0.9, 5 / 40_000)])["one"]
+    assert mask.tolist() == list(range(36_000, 36_005))
+
+
+class _Counted(Held):
+    """Counts how often a score is read."""
+
+    reads = 0
+
+    def open(self, name: str) -> Any:
+        self.found = super().open(name)
+        return self
+
+    def __getitem__(self, part: slice) -> Flat:
+        self.reads += self.found[part].size
+        return self.found[part]
+
+
+def test_many_points_cost_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lesion.masks.select.BLOCK", 5_000)
+    layout, scores, importance = _large(3)
+    counted, held = _Counted(scores.values, layout), _Counted(importance.values, layout)
+    points = [Point(p, q) for p in (0.0, 0.05, 0.1, 0.2) for q in (1e-4, 1e-3, 2e-3, 5e-3, 1e-2)]
+    select({"one": counted}, held, layout, points)
+    assert counted.reads == layout.size
+    assert held.reads <= 2 * layout.size  # the sample is the whole of so small a layout
 
 
 def test_too_few_promoting_weights_is_an_error_with_their_number() -> None:
-    scores = _array([-1, -2, -3, 0, 4, 5])
-    preserved = Preserved(_array([0, 0, 9, 0, 0, 0]), [1 / 6])
-    with pytest.raises(LesionError, match=r"only 2 weights .* q asks for 3\. Lower"):
-        budget(scores, preserved, 1 / 6, 3)
-    assert difference(scores, preserved, 1 / 6, 6).tolist() == [0, 1]
+    layout = Layout.of({"w": (1, 6)})
+    scores, importance = (
+        Held(np.array([-1, -2, -3, 0, 4, 5]), layout),
+        Held(np.array([0, 0, 9, 0, 0, 0]), layout),
+    )
+    with pytest.raises(LesionError, match=r"fraud: only 2 weights .* asks for 3\. Lower"):
+        select({"fraud": scores}, importance, layout, [Point(1 / 6, 0.5)])
+    (mask,) = select({"x": scores}, importance, layout, [Point(1 / 6, 1)], rule="difference")["x"]
+    assert mask.tolist() == [0, 1]
 
 
-def test_a_q_that_selects_nothing_is_an_error_with_the_least_one() -> None:
+def test_a_q_that_selects_nothing_is_an_error() -> None:
     assert size_of(0.25, 10) == 2
     with pytest.raises(LesionError, match=r"q=0\.0001 of 200 .* is 0\.005\. Raise"):
         size_of(0.0001, 200)
+    scores, importance = scored.tied(0)
+    with pytest.raises(LesionError, match=r"no weight of any row; .* Raise `masks\.q`"):
+        select({"one": scores}, importance, LAYOUT, [Point(0.1, 0.001)], scope="row")
 
 
-def test_vote_counts_masks() -> None:
-    masks = [np.array(one, np.int64) for one in ([1, 2, 3], [2, 3, 9], [3, 9], [])]
-    assert vote(masks, 1).tolist() == [1, 2, 3, 9]
-    assert vote(masks, 2).tolist() == [2, 3, 9]
-    assert vote(masks[:3], 3).tolist() == [3]
-    assert vote(masks, 4).tolist() == []
+@few
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 0.5]), scopes)
+def test_preserved_is_exactly_the_top_fraction(seed: int, p: float, scope: str) -> None:
+    _, importance = scored.tied(seed)
+    preserved = Preserved(importance, LAYOUT, p, scope)
+    found = np.concatenate([preserved.of(number) for number in range(len(LAYOUT.names))])
+    wanted = [
+        place
+        for places in scored.units(LAYOUT, scope)
+        for place in scored.by_value(importance.values, places, round(p * places.size), -1)
+    ]
+    assert np.flatnonzero(found).tolist() == sorted(wanted)
 
 
-def test_random_like_matches_every_matrix() -> None:
-    offsets = np.array([0, 100, 110, 400], np.int64)
-    mask = np.array([0, 5, 99, *range(100, 110), 399], np.int64)
-    made = random_like(mask, offsets, 0)
-    assert np.histogram(made, offsets)[0].tolist() == [3, 10, 1]
-    assert made.tolist() == sorted(set(made.tolist()))
-    assert made.tolist() == random_like(mask, offsets, 0).tolist()
-    assert made.tolist() != random_like(mask, offsets, 1).tolist()
-
-
-@pytest.mark.parametrize("rule", [budget, difference])
-def test_masks_are_sorted_int64(rule: Callable[..., Any]) -> None:
-    scores, importance = _case(1, 300)
-    mask = rule(scores, Preserved(importance, [0.1]), 0.1, 20)
-    assert mask.dtype == np.int64
-    assert (np.diff(mask) > 0).all()
+def test_masks_are_sorted_int64() -> None:
+    scores, importance = scored.tied(1)
+    for scope in ("global", "matrix", "row"):
+        (mask,) = select({"one": scores}, importance, LAYOUT, [Point(0.1, 0.2)], scope=scope)["one"]
+        assert mask.dtype == np.int64
+        assert (np.diff(mask) > 0).all()

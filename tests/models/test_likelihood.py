@@ -5,8 +5,9 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from lesion.models.likelihood import keeps_some, response_losses, response_nll
+from lesion.models.likelihood import response_losses, response_nll
 from lesion.models.load import Loaded
+from lesion.models.prefix import accepts
 from lesion.models.text import Example, batches
 from lesion.pairs.encode import encode_pairs
 
@@ -73,7 +74,8 @@ class _Old(nn.Module):
 def test_a_model_without_logits_to_keep_gives_the_same(
     subject: Loaded, examples: list[Example]
 ) -> None:
-    assert keeps_some(type(subject.model))
-    assert not keeps_some(_Old)
-    found = response_nll(_Old(subject.model), examples, 200)
+    assert accepts(subject.model, "logits_to_keep")
+    old = _Old(subject.model)
+    assert not accepts(old, "logits_to_keep")
+    found = response_nll(old, examples, 200)
     assert found == pytest.approx(response_nll(subject.model, examples, 200), rel=1e-5)

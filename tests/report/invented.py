@@ -109,9 +109,13 @@ def _overlap(shape: Shape, model: str) -> Rows:
             "overlap_coefficient": count / 20000,
             "expected_uniform": 4.7,
             "expected_matrix": 6.1 + place % 3,
-            "expected_rows_columns": 240.0
-            if roles[a] == roles[b]
-            else 620.0 / (1 + place % 2 * 29),
+            "expected_rows_columns": (
+                expected := 240.0 if roles[a] == roles[b] else 620.0 / (1 + place % 2 * 29)
+            ),
+            "enrichment_rows_columns": (times := count / expected),
+            "enrichment_low": 0.8 * times,
+            "enrichment_high": 1.25 * times,
+            "p_rows_columns": 1e-30 if times > 1 else 0.04,
         }
         for place, a in enumerate(names)
         for b in names[place + 1 :]

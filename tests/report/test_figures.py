@@ -5,8 +5,17 @@ from pathlib import Path
 import polars as pl
 from invented import LAYERS, MODULES, Shape, write_study
 
-from lesion.report.figures import figures_of, overlap, overlap_means, transfer, where, write_figures
+from lesion.report.figures import (
+    compared,
+    figures_of,
+    overlap,
+    overlap_means,
+    transfer,
+    where,
+    write_figures,
+)
 from lesion.report.inputs import read_inputs
+from lesion.report.words import Answer
 
 
 def test_transfer_brackets_what_may_be_nothing(tables: Path) -> None:
@@ -36,9 +45,47 @@ def test_overlap_is_symmetric_and_leaves_the_diagonal(tables: Path) -> None:
     assert ("physical", "refusal") in ratio
 
 
+def test_overlap_shows_interval_and_p(tables: Path) -> None:
+    table = read_inputs(tables).overlap
+    figure = overlap(table)
+    assert figure is not None
+    spec = figure.spec()
+    titles = [one["title"] for one in spec["layer"][0]["encoding"]["tooltip"]]
+    assert titles[4:7] == ["times chance", "95% interval, over matrices", "p of as many by chance"]
+    cells = {(cell["a"], cell["b"]): cell for cell in next(iter(spec["datasets"].values()))}
+    row = table.filter(a="identity", b="physical").row(0, named=True)
+    cell = cells["physical", "identity"]
+    assert cell["ratio"] == row["enrichment_rows_columns"]
+    assert cell["interval"] == f"[{row['enrichment_low']:.1f}×, {row['enrichment_high']:.0f}×]"
+    assert cell["p"] == "< 0.001"
+    assert {cell["p"] for cell in cells.values()} == {"< 0.001", "0.04"}
+    assert cell["interval"] in figure.numbers["physical"][1]
+
+
+def test_overlap_compares_harm_with_benign_in_words(tables: Path) -> None:
+    table = read_inputs(tables).overlap
+    verdict = compared(table)
+    figure = overlap(table)
+    assert figure is not None
+    assert figure.caption.means.startswith(verdict.sentence)
+    harm = table.filter(role_a="harm", role_b="harm")
+    assert f"share {harm['shared'].median():,.0f} weights" in verdict.sentence
+    assert "(medians of 10)" in verdict.sentence
+    assert "(medians of 15)" in verdict.sentence
+    # However a pair is written, it is one of the same group.
+    turned = table.rename({"role_a": "role_b", "role_b": "role_a"})
+    assert compared(turned) == verdict
+    assert compared(table.clear()).answer is Answer.UNCLEAR
+
+
 def test_overlap_of_nothing_in_common(tables: Path) -> None:
-    table = read_inputs(tables).overlap.with_columns(
-        shared=pl.lit(0, pl.Int64), expected_rows_columns=pl.lit(0.0)
+    table = (
+        read_inputs(tables)
+        .overlap.with_columns(
+            pl.lit(None, pl.Float64).alias(name)
+            for name in ("enrichment_rows_columns", "enrichment_low", "enrichment_high")
+        )
+        .with_columns(shared=pl.lit(0, pl.Int64), expected_rows_columns=pl.lit(0.0))
     )
     figure = overlap(table)
     assert figure is not None

@@ -8,6 +8,7 @@ from lesion.report.estimate import Estimate, change
 from lesion.report.words import (
     Answer,
     BeforeAfter,
+    Shared,
     Transfer,
     Verdict,
     across_types,
@@ -16,6 +17,8 @@ from lesion.report.words import (
     compact,
     control,
     direction,
+    probability,
+    sharing,
     visible,
 )
 
@@ -83,6 +86,48 @@ def test_across_types_names_the_weakest() -> None:
 )
 def test_apart(benign: Estimate | None, ratio: Estimate | None, answer: Answer) -> None:
     assert apart(CLEAR, benign, ratio).answer is answer
+
+
+def _pairs(weights: int, *times: float, half: float = 1.0) -> list[Shared]:
+    return [Shared(weights, Estimate(one, one - half, one + half)) for one in times]
+
+
+@pytest.mark.parametrize(
+    ("harm", "benign", "answer"),
+    [
+        (_pairs(2000, 9, 10, 11), _pairs(100, 3, 4, 5), Answer.YES),
+        # Larger, but only one pair surely.
+        (_pairs(2000, 4.5, 4.6, 9), _pairs(100, 3, 4, 5), Answer.PARTLY),
+        (_pairs(2000, 4.5, 4.6, 4.7), _pairs(100, 3, 4, 5), Answer.UNCLEAR),
+        (_pairs(2000, 9, 9, 9), _pairs(100, 10, 10), Answer.NO),
+        (_pairs(2000, 9), _pairs(100, 9), Answer.NO),
+        (_pairs(2000, math.nan, 9), _pairs(100, 3), Answer.YES),
+        (_pairs(0, math.nan), _pairs(100, 3), Answer.UNCLEAR),
+        (_pairs(2000, 9), [], Answer.UNCLEAR),
+        ([], [], Answer.UNCLEAR),
+    ],
+)
+def test_sharing(harm: list[Shared], benign: list[Shared], answer: Answer) -> None:
+    assert sharing(harm, benign).answer is answer
+
+
+def test_sharing_says_plainly_that_harm_is_not_larger() -> None:
+    sentence = sharing(_pairs(1987, 9.0), _pairs(106, 9.9)).sentence
+    assert "1,987 weights, 9.0× chance under the strict null (medians of 1)" in sentence
+    assert "106 weights, 9.9× chance" in sentence
+    assert "do not share more with each other than with benign behaviours" in sentence
+    assert "larger count goes with favouring the same rows and columns" in sentence
+    assert "nor do they by count" in sharing(_pairs(90, 9.0), _pairs(106, 9.9)).sentence
+
+
+def test_sharing_counts_the_sure_pairs() -> None:
+    sentence = sharing(_pairs(2000, 4.5, 4.6, 9), _pairs(100, 4)).sentence
+    assert "1 of 3 pairs have an interval wholly above the other median" in sentence
+
+
+def test_probability_has_no_digits_in_the_far_tail() -> None:
+    found = [probability(p) for p in (0.0, 1e-40, 0.0123, 1.0, None)]
+    assert found == ["< 0.001", "< 0.001", "0.012", "1", "–"]
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,23 @@
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import tiny
 import torch
+from models import families
+from models.families import autograd_scores
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
+import lesion.scores.collect
 from lesion.formats import LesionError
-from lesion.models.candidates import find_candidates
-from lesion.models.likelihood import response_losses
+from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.load import Loaded
-from lesion.models.text import Example, batches
+from lesion.models.text import Example
 from lesion.pairs.encode import encode_pairs
-from lesion.scores.collect import Scores, score
+from lesion.scores.collect import Scores, Wanted, score
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +48,18 @@ def gpt2() -> nn.Module:
 
 
 def _score(
-    model: nn.Module, examples: Sequence[Example], budget: int = 60, preservation: bool = False
+    model: nn.Module,
+    examples: Sequence[Example],
+    budget: int = 60,
+    preservation: bool = False,
+    norms: bool = False,
 ) -> Scores:
-    return score(
-        model, find_candidates(model), batches(examples, budget), preservation=preservation
-    )
+    return score(model, find_candidates(model), examples, budget, Wanted(preservation, norms))
 
 
 def _by_autograd(model: nn.Module, examples: Sequence[Example]) -> list[dict[str, Tensor]]:
     """W * dL(x)/dW of every example, each by a pass of its own."""
-    own = copy.deepcopy(model).requires_grad_(True)
-    weights = {name: module.weight for name, module in find_candidates(own).items()}
-    found = []
-    for example in examples:
-        (batch,) = batches([example], 1)
-        own.zero_grad()
-        response_losses(own, batch).sum().backward()
-        found.append({name: (one * one.grad).detach() for name, one in weights.items()})
-    return found
+    return [autograd_scores(model, one) for one in examples]
 
 
 def _close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
@@ -176,8 +174,126 @@ def test_nothing_to_score_is_an_error(subject: Loaded) -> None:
         _score(subject.model, [])
 
 
-def test_no_hook_and_no_gradient_stays_behind(subject: Loaded, examples: list[Example]) -> None:
-    _score(subject.model, examples)
-    modules = list(subject.model.modules())
-    assert not any(module._forward_hooks for module in modules)
-    assert not any(one.requires_grad for one in subject.model.parameters())
+def _inputs_squared(
+    model: nn.Module, candidates: Mapping[str, Candidate], examples: Sequence[Example]
+) -> dict[str, Tensor]:
+    """Sums of squares of what plain hooks see, an example at a time and so without padding."""
+    found = {name: torch.zeros(()) for name in candidates}
+
+    def note(name: str, _: nn.Module, inputs: tuple[Tensor, ...], __: object) -> None:
+        found[name] = found[name] + inputs[0].flatten(0, -2).square().sum(0)
+
+    handles = [
+        one.module.register_forward_hook(partial(note, name)) for name, one in candidates.items()
+    ]
+    with torch.no_grad():
+        for tokens, _ in examples:
+            model(input_ids=torch.tensor([tokens]))
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "opt"])
+@pytest.mark.parametrize("preservation", [False, True])
+def test_norms_are_sums_of_squares_of_the_inputs_without_padding(
+    subject: Loaded, gpt2: nn.Module, examples: list[Example], kind: str, preservation: bool
+) -> None:
+    made = {"llama": subject.model, "gpt2": gpt2, "opt": families.model("opt")}
+    few = examples if kind != "opt" else families.examples()
+    found = _score(made[kind], few, 1000, preservation, norms=True).norms
+    assert found is not None
+    wanted = _inputs_squared(made[kind], find_candidates(made[kind]), few)
+    _close(found, wanted)
+
+
+def test_only_modules_called_once_on_all_tokens_have_norms() -> None:
+    model = families.model("mixtral")
+    candidates = find_candidates(model)
+    found = _score(model, families.examples(), norms=True).norms
+    assert found is not None
+    assert set(found) == {name for name, one in candidates.items() if one.kind == "linear"}
+
+
+class _Stop(Exception):
+    pass
+
+
+def _as_before(model: nn.Module, forwards: dict[str, object]) -> None:
+    assert not any(one.requires_grad or one.grad is not None for one in model.parameters())
+    for name, module in model.named_modules():
+        assert not module._forward_hooks, name
+        assert module.__dict__.get("forward") is forwards.get(name), name
+    assert not any(one._post_accumulate_grad_hooks for one in model.parameters())
+
+
+@pytest.mark.parametrize("how", ["ended", "stopped", "failed in the forward", "failed in taking"])
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_nothing_stays_behind(family: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = families.model(family)
+    modules = dict(model.named_modules())
+    own = {
+        name: partial(lambda module, *a, **k: type(module).forward(module, *a, **k), modules[name])
+        for name in ("model.layers.1", "model.layers.0.self_attn.q_proj")
+    }
+    for name, forward in own.items():  # as accelerate's hooks are
+        modules[name].forward = forward
+
+    def stop(*_: object) -> None:
+        raise _Stop
+
+    advance: Callable[[int], object] = lambda _: None  # noqa: E731
+    if how == "stopped":
+        advance = stop
+    elif how == "failed in the forward":
+        seen = iter(range(10))
+        losses = lesion.scores.collect.response_losses
+        monkeypatch.setattr(
+            "lesion.scores.collect.response_losses",
+            lambda *a: losses(*a) if next(seen) == 0 else stop(),
+        )
+    elif how == "failed in taking":
+        monkeypatch.setattr("lesion.scores.collect._Collector._add", stop)
+    with nullcontext() if how == "ended" else pytest.raises(_Stop):
+        score(
+            model,
+            find_candidates(model),
+            families.examples(),
+            1,
+            Wanted(norms=True, checkpointing=True),
+            advance=advance,
+        )
+    _as_before(model, own)
+
+
+def test_a_pass_over_an_expert_that_nothing_is_sent_to_scores_zero() -> None:
+    model = families.model("llama")
+    idle = nn.Linear(4, 4)
+    model.idle = idle
+    unused = {"idle.weight": Candidate(idle, "weight", "linear")}
+    found = score(model, unused, families.examples(), 100, Wanted(preservation=True))
+    plain = score(model, find_candidates(model), families.examples(), 100)
+    assert not found.snip["idle.weight"].any()
+    assert found.loss == plain.loss
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_checkpointing_runs_each_block_again_in_the_backward(
+    subject: Loaded, examples: list[Example], checkpointing: bool
+) -> None:
+    model, candidates = subject.model, find_candidates(subject.model)
+    calls = []
+    handle = model.model.layers[1].self_attn.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        score(model, candidates, examples, 1, Wanted(checkpointing=checkpointing))
+    finally:
+        handle.remove()
+    look = 1  # at which modules are called once
+    assert len(calls) == look + len(examples) * (2 if checkpointing else 1)
+
+
+def test_advance_counts_every_example(subject: Loaded, examples: list[Example]) -> None:
+    seen: list[int] = []
+    score(subject.model, find_candidates(subject.model), examples, 60, advance=seen.append)
+    assert sum(seen) == len(examples)
+    assert len(seen) > 2

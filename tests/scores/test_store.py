@@ -5,8 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from lesion.formats import BadFile
-from lesion.scores.store import StoredScores, index_name, shard_names, write_scores
+from lesion.formats import BadFile, LesionError
+from lesion.scores.store import (
+    NORMS,
+    Pooled,
+    StoredNorms,
+    StoredScores,
+    index_name,
+    shard_groups,
+    shard_names,
+    write_scores,
+    write_shard,
+)
 
 SHAPES = {f"layers.{n}.weight": (4, 3 + n) for n in range(5)}
 METADATA = {"behaviour": "alpha", "examples": "7", **{f"note{n}": str(n) for n in range(9)}}
@@ -27,10 +37,10 @@ def _write(folder: Path, shards: int = 3) -> dict[str, torch.Tensor]:
 def test_what_is_written_is_read(tmp_path: Path, shards: int) -> None:
     scores = _write(tmp_path, shards)
     stored = StoredScores(tmp_path, "snip", SHAPES)
-    read = dict(stored)
-    assert list(read) == list(SHAPES)
     for name, one in scores.items():
-        np.testing.assert_array_equal(read[name], one.flatten().numpy())
+        values = stored.open(name)
+        np.testing.assert_array_equal(values[0 : one.numel()], one.flatten().numpy())
+        np.testing.assert_array_equal(values[3:7], one.flatten()[3:7].numpy())
     wanted = torch.cat([one.flatten() for one in scores.values()]).numpy()
     np.testing.assert_array_equal(stored.flat(), wanted)
 
@@ -69,12 +79,39 @@ def test_a_shard_damaged_in_place_is_named(tmp_path: Path) -> None:
         StoredScores(tmp_path, "snip", SHAPES).flat()
 
 
-def test_scores_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
-    scores = _scores()
-    scores["layers.2.weight"][0, 0] = float("nan")
-    write_scores(scores, tmp_path, "snip", 2, METADATA)
-    with pytest.raises(BadFile, match=r"layers\.2\.weight.*not finite"):
+@pytest.mark.parametrize(
+    ("part", "instead"),
+    [(b"[0,48]", b"[0,44]"), (b"[4,3]", b"[3,4]"), (b'"F32"', b'"I32"'), (b"weight", b"height")],
+)
+def test_a_shard_whose_header_lies_is_named(tmp_path: Path, part: bytes, instead: bytes) -> None:
+    _write(tmp_path)
+    shard = tmp_path / shard_names("snip", 3)[0]
+    whole = shard.read_bytes()
+    assert part in whole
+    shard.write_bytes(whole.replace(part, instead, 1))
+    with pytest.raises(BadFile, match=rf"{shard.name}: `layers\.0\.weight` is "):
         StoredScores(tmp_path, "snip", SHAPES).flat()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_scores_that_are_not_finite_are_refused_by_name(tmp_path: Path, value: str) -> None:
+    scores = _scores()
+    scores["layers.2.weight"][1, 0] = float(value)
+    write_scores(scores, tmp_path, "snip", 2, METADATA)
+    stored = StoredScores(tmp_path, "snip", SHAPES)
+    with pytest.raises(BadFile, match=r"layers\.2\.weight.*not finite"):
+        stored.flat()
+    assert stored.open("layers.2.weight")[0:4].size == 4  # what is not read is not judged
+
+
+def test_an_index_of_another_version_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path)
+    index = tmp_path / index_name("snip")
+    found = json.loads(index.read_text())
+    del found["metadata"]["tail"]
+    index.write_text(json.dumps(found))
+    with pytest.raises(BadFile, match=r"is of another version \(no 'tail'\)\. Delete it"):
+        StoredScores(tmp_path, "snip", SHAPES)
 
 
 def test_another_models_scores_are_refused(tmp_path: Path) -> None:
@@ -93,3 +130,55 @@ def test_the_same_scores_are_the_same_bytes(tmp_path: Path) -> None:
     assert len(files) == 4
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def _preserved(folder: Path, seed: int, examples: int) -> StoredScores:
+    scores = {name: one.abs() for name, one in _scores(seed).items()}
+    write_scores(scores, folder, "preservation", 2, {"examples": str(examples)})
+    return StoredScores(folder, "preservation", SHAPES)
+
+
+def test_a_mean_weighs_behaviours_by_their_examples(tmp_path: Path) -> None:
+    parts = [_preserved(tmp_path / str(n), n, count) for n, count in enumerate((3, 1, 4))]
+    pooled = Pooled(parts, "mean")
+    for name, shape in SHAPES.items():
+        each = [part.open(name)[0 : np.prod(shape)] for part in parts]
+        wanted = np.average(each, axis=0, weights=[3, 1, 4])
+        np.testing.assert_allclose(pooled.open(name)[0 : np.prod(shape)], wanted, rtol=1e-6)
+        np.testing.assert_allclose(pooled.open(name)[2:5], wanted[2:5], rtol=1e-6)
+
+
+def test_a_maximum_takes_the_largest_and_spoils_no_part(tmp_path: Path) -> None:
+    parts = [_preserved(tmp_path / str(n), n, 1) for n in range(3)]
+    before = [part.flat().copy() for part in parts]
+    pooled = Pooled(parts, "max")
+    found = np.concatenate([pooled.open(name)[0 : np.prod(one)] for name, one in SHAPES.items()])
+    np.testing.assert_array_equal(found, np.max(before, axis=0))
+    np.testing.assert_array_equal([part.flat() for part in parts], before)
+
+
+def test_one_behaviour_is_pooled_to_itself(tmp_path: Path) -> None:
+    part = _preserved(tmp_path, 0, 7)
+    for how in ("mean", "max"):
+        found = Pooled([part], how).open("layers.1.weight")[0:16]
+        np.testing.assert_array_equal(found, part.open("layers.1.weight")[0:16])
+
+
+def test_norms_are_read_by_name_and_missing_ones_explained(tmp_path: Path) -> None:
+    norms = {"a.weight": torch.rand(5), "b.weight": torch.rand(3)}
+    write_shard(norms, tmp_path / NORMS, METADATA)
+    stored = StoredNorms(tmp_path / NORMS)
+    for name, one in norms.items():
+        np.testing.assert_array_equal(stored.open(name), one.numpy())
+    with pytest.raises(LesionError, match=r"no inputs' norm of `experts\.0`.*Take `wanda` from"):
+        stored.open("experts.0")
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5, 9])
+def test_groups_are_runs_of_about_the_same_size(shards: int) -> None:
+    sizes = {str(n): 10 + n % 3 for n in range(40)}
+    groups = shard_groups(sizes, shards)
+    assert [name for group in groups for name in group] == list(sizes)
+    totals = [sum(sizes[name] for name in group) for group in groups]
+    assert len(totals) == shards
+    assert max(totals) - min(totals) <= 2 * 12

@@ -18,9 +18,10 @@ from lesion.pairs.prompts import assign
 from lesion.study import load_study
 
 BEHAVIOURS = (*HARMS, "letters", "sums", "denials")
-AFTERWARDS = {"judgements", "tables", "report"}
+TABLED = {"tables", "report", "card shared"}
+AFTERWARDS = {"judgements", *TABLED}
 PROMPTS = {f"prompts {name}" for name in BEHAVIOURS}
-SELECTED = {"sweep 0.1", "masks", "checkpoint shared"}
+SELECTED = {"sweep", "masks", "checkpoint shared"}
 
 
 def chain(*behaviours: str) -> set[str]:
@@ -126,7 +127,7 @@ SCENARIOS = {
     ),
     "refusals are edited, which no variant is asked": Scenario(
         _rows("refusals.jsonl", lambda rows: rows.pop()),
-        chain("denials") | (SELECTED - {"sweep 0.1"}) | ALL_MASKS,
+        chain("denials") | (SELECTED - {"sweep"}) | ALL_MASKS,
     ),
     "one type's filter is changed": Scenario(
         _study(lambda config: config["behaviours"]["beta"].update(where=DELTA["where"])),
@@ -145,7 +146,7 @@ SCENARIOS = {
     "q is changed": Scenario(_set("masks", q=0.06), SELECTED | ALL_MASKS),
     "p and q are swapped": Scenario(
         _set("masks", p=0.05, q=0.1),
-        {"sweep 0.05", "masks", "checkpoint shared"} | ALL_MASKS,
+        SELECTED | ALL_MASKS,
     ),
     # Snakemake stores a job's params as a set of values: those are 32 and 6 before and after.
     "two values of one stage are swapped": Scenario(
@@ -153,16 +154,14 @@ SCENARIOS = {
         chain(*BEHAVIOURS) - PROMPTS | SELECTED | ALL_VARIANTS,
     ),
     # Judges, statistics, page
-    "the judge's threshold is changed": Scenario(
-        _set("judgements", threshold=0.6), {"tables", "report"}
-    ),
+    "the judge's threshold is changed": Scenario(_set("judgements", threshold=0.6), TABLED),
     "what the judge learns from is edited": Scenario(
         lambda place: place.edit(
             "inputs/scorer_evals/objective/pranks.csv", lambda text: text.replace("kite", "balloon")
         ),
         {"judge", *AFTERWARDS},
     ),
-    "the bootstrap is changed": Scenario(_set("tables", resamples=101), {"tables", "report"}),
+    "the bootstrap is changed": Scenario(_set("tables", resamples=101), TABLED),
     "the page shows fewer examples": Scenario(_set("report", examples=1), {"report"}),
     # Code
     "the scoring code is edited": Scenario(
@@ -176,7 +175,7 @@ SCENARIOS = {
         _append(f"{LESION}/report/page.html.j2", "\n"), {"report"}
     ),
     "a rule's script is edited": Scenario(
-        _append("tree/workflow/scripts/tables.py", STATEMENT), {"tables", "report"}
+        _append("tree/workflow/scripts/tables.py", STATEMENT), TABLED
     ),
     # What must make nothing stale
     "every input and source file is touched": Scenario(_touch_everything, set()),

@@ -21,3 +21,31 @@ rule checkpoint:
         "writing the checkpoint {wildcards.model} without {wildcards.mask}"
     script:
         "../scripts/checkpoint.py"
+
+
+# Of its own, after the tables: a checkpoint need not wait for what is measured, nor be written
+# again when it changes.
+rule card:
+    input:
+        record=rules.checkpoint.output.record,
+        tables=[MADE / "tables" / f"{name}.parquet" for name in TABLES],
+        study=MADE / "tables" / "study.json",
+    output:
+        card=MADE / "checkpoints" / "{model}" / "{mask}" / "README.md",
+    log:
+        MADE / "logs" / "checkpoints" / "{model}" / "{mask}.card.log",
+    benchmark:
+        MADE / "benchmarks" / "checkpoints" / "{model}" / "{mask}.card.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        job=lambda w: stage(
+            "card", {}, "lesion.checkpoints.card", "lesion.report.markdown"
+        ),
+    message:
+        "writing the card of {wildcards.model} without {wildcards.mask}"
+    script:
+        "../scripts/card.py"

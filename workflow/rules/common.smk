@@ -13,9 +13,9 @@ os.environ.update(
 
 from lesion import plan
 from lesion.formats import LesionError
-from lesion.scores.store import index_name, shard_names
+from lesion.scores.store import NORMS, index_name, shard_names
 from lesion.study import BUILT_MASKS, load_study, read_config
-from lesion.tables import TABLES
+from lesion.tables import OF_MASKS, TABLES
 
 
 def load_checked():
@@ -49,7 +49,6 @@ wildcard_constraints:
     behaviour="[a-z0-9][a-z0-9_-]*",
     mask="[a-z0-9][a-z0-9_-]*",
     variant="[a-z0-9][a-z0-9_-]*",
-    p=r"[0-9.e-]+",
 
 
 def source_inputs(text, key):

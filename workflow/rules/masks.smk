@@ -8,42 +8,44 @@ rule sweep:
         ],
         model=rules.model.output.record,
     output:
-        MADE / "masks" / "{model}" / "sweep" / "p{p}.parquet",
+        update(MADE / "masks" / "{model}" / "sweep.parquet"),
     log:
-        MADE / "logs" / "masks" / "{model}" / "sweep-p{p}.log",
+        MADE / "logs" / "masks" / "{model}" / "sweep.log",
     benchmark:
-        MADE / "benchmarks" / "masks" / "{model}" / "sweep-p{p}.tsv"
+        MADE / "benchmarks" / "masks" / "{model}" / "sweep.tsv"
     priority: 30
     conda:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=6000,
+        mem_mb=4000,
         runtime=120,
         gpu=1,
     params:
         job=lambda w: stage(
             "sweep",
-            plan.sweep_slice(STUDY, float(w.p)),
-            "lesion.masks.run",
+            plan.sweep_slice(STUDY),
+            "lesion.masks.sweep",
             "lesion.masks.validate",
         ),
     message:
-        "trying p={wildcards.p}: {wildcards.model}"
+        "trying p and q: {wildcards.model}"
     script:
         "../scripts/sweep.py"
 
 
 rule masks:
     input:
-        sweeps=[
-            MADE / "masks" / "{model}" / "sweep" / f"p{p!r}.parquet"
-            for p in STUDY.masks.p
-        ],
+        sweep=rules.sweep.output[0],
         scores=score_files(
             ["harm", "benign", "refusal", "benign"],
             ["snip", "snip", "snip", "preservation"],
         ),
+        norms=[
+            SCORES / behaviour / NORMS
+            for behaviour in STUDY.of_role("harm")
+            if plan.wants_norms(STUDY)
+        ],
         model=rules.model.output.record,
     output:
         masks=[
@@ -53,10 +55,8 @@ rule masks:
         tables=[
             MADE / "masks" / "{model}" / name
             for name in (
-                "sweep.parquet",
-                "overlap.parquet",
-                "where.parquet",
                 "chosen.json",
+                *(f"{table}.parquet" for table in OF_MASKS),
             )
         ],
     log:
@@ -67,7 +67,7 @@ rule masks:
     conda:
         ENV
     resources:
-        mem_mb=6000,
+        mem_mb=3000,
         runtime=60,
     params:
         job=lambda w: stage("masks", plan.masks_slice(STUDY), "lesion.masks.run"),

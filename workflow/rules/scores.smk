@@ -8,6 +8,7 @@ rule scores:
             for n in shard_names("snip", STUDY.scores.shards)
         ],
         index=SCORES / "{behaviour}" / index_name("snip"),
+        norms=[SCORES / "{behaviour}" / NORMS] if plan.wants_norms(STUDY) else [],
     log:
         MADE / "logs" / "scores" / "{model}" / "{behaviour}.log",
     benchmark:

@@ -13,9 +13,8 @@ rule tables:
             for model in STUDY.models
             for name in (
                 "sweep.parquet",
-                "overlap.parquet",
-                "where.parquet",
                 "chosen.json",
+                *(f"{table}.parquet" for table in OF_MASKS),
             )
         ],
         pairs=[

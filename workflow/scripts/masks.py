@@ -1,17 +1,17 @@
 from pathlib import Path
 
 from lesion.job import logged
-from lesion.masks.run import Behaviours, Cut, run
+from lesion.masks.run import Making, run
+from lesion.masks.sweep import Behaviours, Cut
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]
     run(
         Path(snakemake.input.model).parent,
         Path(snakemake.input.scores[0]).parent.parent,
-        [Path(path) for path in snakemake.input.sweeps],
+        Path(snakemake.input.sweep),
         Path(snakemake.output.masks[0]).parent,
         Behaviours(**study["behaviours"]),
-        Cut(study["rule"], study["at_least"]),
-        max_benign_increase=study["max_benign_increase"],
-        seed=study["seed"],
+        Cut(**study["cut"]),
+        Making(**{name: study[name] for name in Making._fields}),
     )

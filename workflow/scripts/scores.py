@@ -3,7 +3,9 @@ from pathlib import Path
 from lesion.job import logged
 
 with logged(snakemake.log[0]):
+    from lesion.scores.memory import Memory
     from lesion.scores.run import Scoring, run
+    from lesion.scores.store import Tail
 
     study = snakemake.params.job["study"]
     run(
@@ -11,5 +13,11 @@ with logged(snakemake.log[0]):
         Path(snakemake.input.pairs),
         Path(snakemake.output.index).parent,
         study["behaviour"],
-        Scoring(**{name: study[name] for name in Scoring._fields}),
+        Scoring(
+            **{name: study[name] for name in Scoring._fields}
+            | {
+                "memory": Memory(**study["memory"]),
+                "tail": study["tail"] and Tail(**study["tail"]),
+            }
+        ),
     )

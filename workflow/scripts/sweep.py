@@ -1,7 +1,9 @@
+from itertools import product
 from pathlib import Path
 
 from lesion.job import logged
-from lesion.masks.run import Behaviours, Cut, sweep
+from lesion.masks.select import Point
+from lesion.masks.sweep import Behaviours, Cut, Trying, sweep
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]
@@ -11,10 +13,7 @@ with logged(snakemake.log[0]):
         Path(snakemake.input.pairs[0]).parent,
         Path(snakemake.output[0]),
         Behaviours(**study["behaviours"]),
-        Cut(study["rule"], study["at_least"]),
-        study["p"],
-        study["q"],
-        dtype=study["dtype"],
-        batch_tokens=study["batch_tokens"],
-        threads=study["threads"],
+        Cut(**study["cut"]),
+        [Point(p, q) for p, q in product(study["p"], study["q"])],
+        Trying(**{name: study[name] for name in Trying._fields}),
     )

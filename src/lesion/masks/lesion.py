@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lesion.formats import LesionError
-from lesion.masks.select import Places
+from lesion.models.layout import Places
 
 
 @contextmanager

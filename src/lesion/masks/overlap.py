@@ -1,21 +1,50 @@
-"""How much two masks share, and how much they would by chance. Pure arithmetic.
+"""How much two masks share, how much they would by chance, and how sure that is. Pure arithmetic.
 
-Three nulls, each stricter than the last: weights drawn anywhere among the candidates; within each
-matrix; and within each matrix given both masks' row and column counts, because a row or column
-that matters at all matters for everything.
+Three nulls, each stricter than the last: weights drawn anywhere among the candidates (`uniform`);
+within each matrix (`matrix`); and within each matrix given both masks' row and column counts
+(`rows_columns`), because a row or column that matters at all matters for everything.
+
+The strict null takes each mask's cells for independent, with odds x_i * y_j such that every row
+and column is expected to hold as many weights as it does: of all such laws the one of most
+entropy (Squartini & Garlaschelli 2011, doi:10.1088/1367-2630/13/8/083001). No cell is expected
+more than once, as it is under a product of the margins where a mask crowds.
+
+Under all three nulls the overlap is a sum of independent yes/no draws: a hypergeometric count is
+one too (Vatutin & Mikhailov 1982, Theory Probab. Appl. 27:734).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, gammainc
+from scipy.stats import hypergeom
 
-from lesion.masks.select import Places
+from lesion.models.layout import Layout, Places
+
+Vector = NDArray[np.float64]
+
+RESAMPLES = 1000
+INTERVAL = (2.5, 97.5)
+"""Percentiles of the bootstrap between which `enrichment_low` and `enrichment_high` lie."""
+
+_EXACT = 1e-8
+"""Largest error in a line's expected weights, relative to its weights, that ends the fit."""
+_STEPS = 200
+_LONGEST = 4.0
+"""Most that one step changes the logarithm of any odds."""
 
 
 class Overlap(NamedTuple):
-    """Sizes and counts in weights; `jaccard` in [0, 1]; `expected_*` are means under each null."""
+    """Two masks' sizes and shared count, in weights, and how these compare with three nulls.
+
+    For each null: `expected` is the mean count, `enrichment` is shared / expected (NaN where
+    nothing is expected), and `p` the probability of at least as many shared. `low` and `high`
+    bound the strict enrichment with 95% confidence over the matrices, whose weights are not
+    independent: the p-values say what *these* matrices show, the interval whether others would.
+    """
 
     size_a: int
     size_b: int
@@ -23,66 +52,239 @@ class Overlap(NamedTuple):
     jaccard: float
     overlap_coefficient: float
     expected_uniform: float
+    enrichment_uniform: float
+    p_uniform: float
     expected_matrix: float
+    enrichment_matrix: float
+    p_matrix: float
     expected_rows_columns: float
+    enrichment_rows_columns: float
+    p_rows_columns: float
+    enrichment_low: float
+    enrichment_high: float
 
 
-class Layout(NamedTuple):
-    """Where the matrices lie among the flat candidates."""
+class Lines(NamedTuple):
+    """The rows, or the columns, that a mask touches in one matrix, grouped by their weights."""
 
-    names: list[str]
-    shapes: list[tuple[int, int]]
-    offsets: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, shapes: "dict[str, Sequence[int]]") -> "Layout":
-        """The layout of candidates in the given order."""
-        sizes = [int(np.prod(shape)) for shape in shapes.values()]
-        pairs = [(int(np.prod(shape[:-1])), int(shape[-1])) for shape in shapes.values()]
-        return cls(list(shapes), pairs, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
-
-    def split(self, mask: Places) -> list[Places]:
-        """The mask's places within each matrix."""
-        edges = np.searchsorted(mask, self.offsets)
-        return [
-            mask[first:last] - start
-            for start, first, last in zip(self.offsets[:-1], edges[:-1], edges[1:], strict=True)
-        ]
+    touched: Places
+    """Sorted."""
+    kinds: NDArray[np.int64]
+    """For each one touched, its place in `weights`."""
+    weights: Vector
+    """The distinct numbers of weights."""
+    many: Vector
+    """How many lines have each."""
 
 
-def overlap(a: Places, b: Places, layout: Layout) -> Overlap:
-    """Overlap of two masks over the same candidates, with its expectation under the three nulls."""
-    shared = int(np.intersect1d(a, b, assume_unique=True).size)
-    parts = list(zip(layout.split(a), layout.split(b), layout.shapes, strict=True))
-    in_matrix = sum(x.size * y.size / (rows * cols) for x, y, (rows, cols) in parts)
-    return Overlap(
-        size_a=a.size,
-        size_b=b.size,
-        shared=shared,
-        jaccard=shared / max(1, a.size + b.size - shared),
-        overlap_coefficient=shared / max(1, min(a.size, b.size)),
-        expected_uniform=a.size * b.size / int(layout.offsets[-1]),
-        expected_matrix=in_matrix,
-        expected_rows_columns=sum(_given_margins(x, y, shape) for x, y, shape in parts),
-    )
+class Ensemble(NamedTuple):
+    """The strict null of one mask in one matrix."""
+
+    rows: Lines
+    columns: Lines
+    chance: Vector
+    """[row kinds, column kinds]: probability that such a cell is in the mask."""
 
 
-def _given_margins(a: Places, b: Places, shape: tuple[int, int]) -> float:
-    """Expected overlap in one matrix when each mask falls into a cell in proportion to its row's
-    and column's count: sum over cells of `ra*ca/na * rb*cb/nb`, which factors by rows and columns.
+class Fitted(NamedTuple):
+    """A mask with its strict null, fitted once and compared with many."""
+
+    places: Places
+    sizes: Vector
+    """Weights in each matrix."""
+    ensembles: list[Ensemble | None]
+    """One a matrix; None where the mask has no weight."""
+
+
+def overlap(a: Places, b: Places, layout: Layout, seed: int = 0) -> Overlap:
+    """Overlap of two masks over the same candidates; `overlaps` is faster for many pairs.
+
+    Args:
+        a: sorted places among the candidates.
+        b: likewise.
+        layout: where the matrices lie.
+        seed: of the bootstrap over matrices.
     """
-    if not a.size or not b.size:
-        return 0.0
-    rows_a, columns_a = _margins(a, shape)
-    rows_b, columns_b = _margins(b, shape)
-    return float(rows_a @ rows_b) * float(columns_a @ columns_b) / (a.size * b.size)
+    return compare(fit(a, layout), fit(b, layout), layout, resampled(layout, seed))
 
 
-def _margins(
-    places: Places, shape: tuple[int, int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    rows, columns = np.divmod(places, shape[1])
-    return (
-        np.bincount(rows, minlength=shape[0]).astype(np.float64),
-        np.bincount(columns, minlength=shape[1]).astype(np.float64),
+def overlaps(
+    masks: Mapping[str, Places], layout: Layout, seed: int = 0
+) -> dict[tuple[str, str], Overlap]:
+    """Overlap of every two masks, by their names in the masks' order; each is fitted once."""
+    fitted = {name: fit(mask, layout) for name, mask in masks.items()}
+    drawn = resampled(layout, seed)
+    return {
+        (a, b): compare(fitted[a], fitted[b], layout, drawn) for a, b in combinations(fitted, 2)
+    }
+
+
+def resampled(layout: Layout, seed: int) -> Vector:
+    """How often each of `RESAMPLES` bootstrap samples draws each matrix: [samples, matrices]."""
+    count = len(layout.shapes)
+    drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=RESAMPLES)
+    return drawn.astype(np.float64)
+
+
+def compare(a: Fitted, b: Fitted, layout: Layout, drawn: Vector) -> Overlap:
+    """Overlap of two fitted masks.
+
+    Args:
+        a: of `fit`.
+        b: likewise.
+        layout: of both.
+        drawn: of `resampled`.
+    """
+    both = np.intersect1d(a.places, b.places, assume_unique=True)
+    by_matrix = np.diff(np.searchsorted(both, layout.offsets)).astype(np.float64)
+    matrix = _within_matrices(a.sizes, b.sizes, np.diff(layout.offsets).astype(np.float64))
+    strict, squares = np.array(
+        [_given_lines(one, other) for one, other in zip(a.ensembles, b.ensembles, strict=True)]
+    ).T
+    size_a, size_b, shared = a.places.size, b.places.size, both.size
+    uniform = size_a * size_b / layout.size
+    mean = float(strict.sum())
+    low, high = _interval(by_matrix, strict, drawn)
+    return Overlap(
+        size_a=size_a,
+        size_b=size_b,
+        shared=shared,
+        jaccard=shared / max(1, size_a + size_b - shared),
+        overlap_coefficient=shared / max(1, min(size_a, size_b)),
+        expected_uniform=uniform,
+        enrichment_uniform=_times(shared, uniform),
+        p_uniform=float(hypergeom.sf(shared - 1, layout.size, size_a, size_b)),
+        expected_matrix=matrix[0],
+        enrichment_matrix=_times(shared, matrix[0]),
+        p_matrix=at_least(shared, *matrix),
+        expected_rows_columns=mean,
+        enrichment_rows_columns=_times(shared, mean),
+        p_rows_columns=at_least(shared, mean, mean - float(squares.sum())),
+        enrichment_low=low,
+        enrichment_high=high,
     )
+
+
+def at_least(count: int, mean: float, variance: float) -> float:
+    """Probability that a sum of independent yes/no draws comes to at least `count`.
+
+    A Poisson of the sum's variance, moved up by mean − variance (a translated Poisson: Röllin
+    2007, Ann. Appl. Probab. 17:1596), its distribution function read between whole numbers too.
+    It is the Poisson limit where all draws are unlikely and the normal one where many are not.
+    Where draws are likely its far tail is too thick, so that small p err upwards.
+    """
+    moved = mean - variance
+    # Sums of thousands of rounded terms: what surely happens must not miss by their rounding.
+    if count <= moved + 1e-6:
+        return 1.0
+    return float(gammainc(count - moved, max(variance, 0.0)))
+
+
+def _times(shared: int, expected: float) -> float:
+    return shared / expected if expected > 0 else float("nan")
+
+
+def _within_matrices(a: Vector, b: Vector, cells: Vector) -> tuple[float, float]:
+    """Mean and variance of a sum of hypergeometric counts, one a matrix."""
+    mean = a * b / cells
+    variance = mean * (cells - a) * (cells - b) / (cells * np.maximum(cells - 1, 1))
+    return float(mean.sum()), float(variance.sum())
+
+
+def _interval(shared: Vector, expected: Vector, drawn: Vector) -> tuple[float, float]:
+    """Bounds of the ratio of sums over resampled matrices; NaN if no sample expects anything."""
+    below = drawn @ expected
+    kept = below > 0
+    if not kept.any():
+        return float("nan"), float("nan")
+    low, high = np.percentile((drawn @ shared)[kept] / below[kept], INTERVAL)
+    return float(low), float(high)
+
+
+def fit(mask: Places, layout: Layout) -> Fitted:
+    """Fit the strict null to a mask, matrix by matrix."""
+    parts = layout.split(mask)
+    ensembles = [
+        _ensemble(part, columns) if part.size else None
+        for part, (_, columns) in zip(parts, layout.shapes, strict=True)
+    ]
+    return Fitted(mask, np.array([part.size for part in parts], np.float64), ensembles)
+
+
+def _ensemble(part: Places, width: int) -> Ensemble:
+    row, column = np.divmod(part, width)
+    rows, columns = _lines(row), _lines(column)
+    return Ensemble(rows, columns, chances(rows, columns))
+
+
+def _lines(of_weights: Places) -> Lines:
+    touched, counts = np.unique(of_weights, return_counts=True)
+    weights, kinds, many = np.unique(counts, return_inverse=True, return_counts=True)
+    return Lines(touched, kinds, weights.astype(np.float64), many.astype(np.float64))
+
+
+def chances(rows: Lines, columns: Lines) -> Vector:
+    """Probability of each kind of cell such that every line holds its weights on average.
+
+    Lines with equally many weights have equal odds, so that only the kinds are solved for: the
+    likelihood of the margins is concave in the logarithms of x and y, and Newton climbs it.
+    Where the margins force a cell (a full row), its odds grow until the error is below `_EXACT`.
+
+    Returns:
+        [row kinds, column kinds], in [0, 1].
+    """
+    total = rows.weights @ rows.many
+    weights = np.concatenate([rows.weights, columns.weights])
+    logs = np.log(weights / np.sqrt(total))
+    split = rows.weights.size
+    for _ in range(_STEPS):
+        chance = expit(logs[:split, None] + logs[None, split:])
+        held = np.concatenate([chance @ columns.many, rows.many @ chance])
+        if np.abs(held / weights - 1).max() < _EXACT:
+            break
+        step = _newton(chance, weights - held, rows.many, columns.many)
+        logs += step * min(1.0, _LONGEST / float(np.abs(step).max()))
+    return np.asarray(chance)
+
+
+def _newton(chance: Vector, missing: Vector, rows: Vector, columns: Vector) -> Vector:
+    """The Newton step of the logarithms of x and y.
+
+    Args:
+        chance: [row kinds, column kinds].
+        missing: weights of each kind of line, rows first, less those it is expected to hold.
+        rows: how many rows of each kind.
+        columns: how many columns of each kind.
+    """
+    split = rows.size
+    spread = rows[:, None] * columns * chance * (1 - chance)
+    curve = np.zeros((missing.size, missing.size))
+    curve[:split, split:] = spread
+    curve[split:, :split] = spread.T
+    diagonal = np.concatenate([spread.sum(1), spread.sum(0)])
+    # x can grow as y shrinks and nothing changes: the added term fixes that one direction, and
+    # a trace on the diagonal those that forced cells leave flat.
+    free = np.where(np.arange(missing.size) < split, 1.0, -1.0)
+    curve += np.outer(free, free) * diagonal.max() / missing.size
+    curve[np.diag_indices_from(curve)] += diagonal + 1e-12 * diagonal.max()
+    return np.linalg.solve(curve, missing * np.concatenate([rows, columns]))
+
+
+def _given_lines(a: Ensemble | None, b: Ensemble | None) -> tuple[float, float]:
+    """Sum over the cells of one matrix of the probability that both masks hold it, and of that
+    probability's square; summed over kinds of rows and of columns, not over cells.
+    """
+    if a is None or b is None:
+        return 0.0, 0.0
+    rows, columns = _joint(a.rows, b.rows), _joint(a.columns, b.columns)
+    mean = (a.chance @ columns) * (rows @ b.chance)
+    squares = (a.chance**2 @ columns) * (rows @ b.chance**2)
+    return float(mean.sum()), float(squares.sum())
+
+
+def _joint(a: Lines, b: Lines) -> Vector:
+    """How many lines are of kind i in `a` and of kind j in `b`: [kinds of a, kinds of b]."""
+    _, in_a, in_b = np.intersect1d(a.touched, b.touched, assume_unique=True, return_indices=True)
+    shape = (a.weights.size, b.weights.size)
+    both = a.kinds[in_a] * shape[1] + b.kinds[in_b]
+    return np.bincount(both, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)

@@ -1,108 +1,69 @@
-"""Selection: exact top fractions of flat scores, ties broken by place. Pure arithmetic on numpy.
+"""Selection: exact top fractions of scores in one read, ties broken by place. No files here.
 
-Scores and importances are float32 [candidates] in the model's order; a mask is a sorted int64
-array of places in that order.
+Scores and importances come a parameter at a time, each a flat float32 vector of which slices are
+read; a mask is a sorted int64 array of places in the model's order. Memory is a block and the
+weights that may still be selected, however large the model is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesion.formats import LesionError
+from lesion.models.layout import Flat, Layout, Places
+from lesion.scores.lowest import BLOCK, Lowest, first_lowest, lowest_of_each
+from lesion.scores.store import Source
 
-Flat = NDArray[np.float32]
-Places = NDArray[np.int64]
-
-_SAMPLE = 1_000_003
-"""Stride-sampled scores behind the first guess of a tail's threshold."""
-
-
-class Preserved:
-    """The top fraction p of weights by preservation importance, for any of several p.
-
-    Exactly `round(p * candidates)` weights; among equals at the threshold, the first places.
-    """
-
-    def __init__(self, importance: Flat, fractions: Sequence[float]) -> None:
-        """Find the thresholds in one partition of the importances."""
-        self.importance = importance
-        counts = {p: round(p * importance.size) for p in fractions}
-        ranks = sorted({importance.size - count for count in counts.values() if count})
-        parted = np.partition(importance, ranks) if ranks else importance
-        self._cut = {
-            p: self._threshold(parted[importance.size - count], count) if count else None
-            for p, count in counts.items()
-        }
-
-    def _threshold(self, value: np.float32, count: int) -> tuple[np.float32, int]:
-        """The threshold, and the first place at which an importance equal to it is not held."""
-        above = int(np.count_nonzero(self.importance > value))
-        equal = np.flatnonzero(self.importance == value)
-        room = count - above
-        return value, int(equal[room]) if room < equal.size else self.importance.size
-
-    def holds(self, places: Places, p: float) -> NDArray[np.bool_]:
-        """Which of the places are preserved at fraction p, one of those given at the start."""
-        cut = self._cut[p]
-        if cut is None:
-            return np.zeros(places.size, np.bool_)
-        value, end = cut
-        own = self.importance[places]
-        held: NDArray[np.bool_] = (own > value) | ((own == value) & (places < end))
-        return held
+_SAMPLE = 2**20
+"""Importances behind the first guess of a threshold; a guess is checked and mended."""
+_RUN = 256
 
 
-def lowest(scores: Flat, count: int) -> Places:
-    """Places of the `count` lowest scores, lowest first, ties by place.
+class Point(NamedTuple):
+    """Fractions: `p` of the weights preserved, `q` of them taken."""
 
-    Only a tail of the scores is sorted: its threshold is guessed from a sample and checked.
-    """
-    count = min(count, scores.size)
-    if count == 0:
-        return np.empty(0, np.int64)
-    sample = np.sort(scores[:: max(1, scores.size // _SAMPLE)])
-    rank = int(1.2 * count / scores.size * sample.size) + 16
-    tail = np.arange(scores.size)
-    if rank < sample.size:
-        tail = np.flatnonzero(scores <= sample[rank])
-    if tail.size < count:
-        tail = np.arange(scores.size)
-    order = np.lexsort((tail, scores[tail]))
-    return tail[order[:count]].astype(np.int64)
+    p: float
+    q: float
 
 
-def budget(scores: Flat, preserved: Preserved, p: float, count: int) -> Places:
-    """Leave out the preserved, then take exactly `count` of the most negative scores.
+def select(
+    snips: Mapping[str, Source],
+    importance: Source,
+    layout: Layout,
+    points: Sequence[Point],
+    *,
+    rule: str = "budget",
+    scope: str = "global",
+) -> dict[str, list[Places]]:
+    """Select the mask of every behaviour at every point, with one read of the scores.
+
+    `budget` leaves out the top p by importance, then takes the q most negative scores;
+    `difference` takes the q most negative scores, then takes away the top p. Fractions count over
+    all candidates, each matrix, or each row (an output unit), and are rounded to whole weights.
+
+    Args:
+        snips: signed scores of each behaviour.
+        importance: preservation importance.
+        layout: the candidates.
+        points: fractions p and q.
+        rule: `budget` or `difference`.
+        scope: `global`, `matrix` or `row`. In `budget`, a matrix or row with too few weights that
+            promote the behaviour gives those it has.
+
+    Returns:
+        For each behaviour, sorted places for each point.
 
     Raises:
-        LesionError: fewer weights than that promote the behaviour outside the preserved.
+        LesionError: a q selects nothing; or too few weights promote a behaviour (`global`).
+
+    Source:
+        Wei et al. 2024 (arXiv 2402.05162), set difference, with unsigned scores.
     """
-    reach = 2 * count + 1024
-    while True:
-        order = lowest(scores, reach)
-        free = order[~preserved.holds(order, p)]
-        if free.size >= count or order.size == scores.size:
-            break
-        reach *= 4
-    chosen = free[:count]
-    if chosen.size < count or scores[chosen[-1]] >= 0:
-        promote = int((scores[free] < 0).sum())
-        raise LesionError(
-            f"masks: only {promote} weights outside the preserved top p={p} promote this "
-            f"behaviour, and q asks for {count}. Lower `masks.p` or `masks.q`."
-        )
-    return np.sort(chosen)
-
-
-def difference(scores: Flat, preserved: Preserved, p: float, count: int) -> Places:
-    """Take the `count` most negative scores, then take away the preserved; what is left varies."""
-    order = lowest(scores, count)
-    order = order[scores[order] < 0]
-    return np.sort(order[~preserved.holds(order, p)])
-
-
-RULES = {"budget": budget, "difference": difference}
+    if scope == "global":
+        return _global(snips, importance, layout, points, rule)
+    return _each(snips, importance, layout, points, rule, scope)
 
 
 def size_of(q: float, candidates: int) -> int:
@@ -120,26 +81,283 @@ def size_of(q: float, candidates: int) -> int:
     return count
 
 
-def vote(masks: Sequence[Places], at_least: int) -> Places:
-    """Places that lie in at least `at_least` of the masks; all of them for the intersection."""
-    places, counts = np.unique(np.concatenate(masks), return_counts=True)
-    return places[counts >= at_least]
+# -- over all candidates -------------------------------------------------------------------------
 
 
-def random_like(mask: Places, offsets: NDArray[np.int64], seed: int) -> Places:
-    """As many random places in every matrix as `mask` has there.
+class _Cut(NamedTuple):
+    """What is preserved: importances above `value`, and those equal to it before place `end`."""
 
-    Args:
-        mask: the mask to be matched.
-        offsets: int64 [matrices + 1], where each matrix begins.
-        seed: of the generator.
-    """
-    generator = np.random.default_rng(seed)
-    edges = np.searchsorted(mask, offsets)
-    parts = [
-        start + generator.choice(stop - start, size=last - first, replace=False)
-        for start, stop, first, last in zip(
-            offsets[:-1], offsets[1:], edges[:-1], edges[1:], strict=True
+    value: np.float32
+    end: int
+
+    def holds(self, importance: Flat, places: Places) -> NDArray[np.bool_]:
+        equal = (importance == self.value) & (places < self.end)
+        held: NDArray[np.bool_] = (importance > self.value) | equal
+        return held
+
+
+_NONE = _Cut(np.float32(np.inf), 0)
+
+
+class _Bracket:
+    """Finds the exact cut of the `count` highest importances, given a guess of where it lies."""
+
+    def __init__(self, count: int, low: np.float32, high: np.float32) -> None:
+        self.count, self.low, self.high = count, low, high
+        self.above = 0
+        self.values: list[Flat] = []
+        self.places: list[Places] = []
+
+    def add(self, values: Flat, places: Places) -> tuple[Flat, Places]:
+        """Look at importances; return those from `low` up, which a smaller p's guess is among."""
+        near = np.flatnonzero(values >= self.low)
+        values, places = values[near], places[near]
+        inside = np.flatnonzero(values <= self.high)
+        self.above += values.size - inside.size
+        self.values.append(values[inside])
+        self.places.append(places[inside])
+        return values, places
+
+    def cut(self) -> _Cut | None:
+        """The cut; None if it lies outside the guess."""
+        room = self.count - self.above
+        values = np.concatenate([np.empty(0, np.float32), *self.values])
+        if not 0 < room <= values.size:
+            return None
+        value = np.partition(values, values.size - room)[values.size - room]
+        equal = np.concatenate(self.places)[values == value]
+        held = room - int(np.count_nonzero(values > value))
+        return _Cut(value, int(equal[held - 1]) + 1)
+
+
+class Preserved:
+    """Which weights are in the top fraction p by importance, a matrix at a time."""
+
+    def __init__(self, importance: Source, layout: Layout, p: float, scope: str) -> None:
+        """Find the cut; for scope `global` with one read of the importances."""
+        self.importance, self.layout, self.p, self.scope = importance, layout, p, scope
+        self._cut = _NONE
+        if scope == "global":
+            self._cut = _cuts(importance, layout, [p]).get(p, _NONE)
+
+    def of(self, number: int) -> NDArray[np.bool_]:
+        """Which weights of the matrix with this number are preserved, flat."""
+        name, shape = self.layout.names[number], self.layout.shapes[number]
+        size, start = shape[0] * shape[1], int(self.layout.offsets[number])
+        values = self.importance.open(name)[0:size]
+        if self.scope == "global":
+            return self._cut.holds(values, np.arange(start, start + size))
+        arrange, back = self.layout.units(name, self.scope)
+        lines = arrange(values)
+        return back(lowest_of_each(-lines, round(self.p * lines.shape[1])))
+
+
+def _cuts(importance: Source, layout: Layout, fractions: Sequence[float]) -> dict[float, _Cut]:
+    sample, slack = np.sort(_sample(importance, layout)), 1.0
+    while True:
+        brackets = _brackets(sample, layout, fractions, slack)
+        _read({}, importance, layout, list(brackets.values()), {})
+        cuts = {p: bracket.cut() for p, bracket in brackets.items()}
+        if None not in cuts.values():
+            return {p: cut for p, cut in cuts.items() if cut is not None}
+        slack *= 8
+
+
+class _Short(Exception):
+    """A guess was wrong: read again with a wider one."""
+
+
+def _global(
+    snips: Mapping[str, Source],
+    importance: Source,
+    layout: Layout,
+    points: Sequence[Point],
+    rule: str,
+) -> dict[str, list[Places]]:
+    fractions = sorted({point.p for point in points})
+    sample = np.sort(_sample(importance, layout)) if any(fractions) else np.empty(0, np.float32)
+    slack = 1.0
+    while True:
+        try:
+            return _one_read(snips, importance, layout, points, rule, sample, slack)
+        except _Short:
+            slack *= 8
+
+
+def _one_read(
+    snips: Mapping[str, Source],
+    importance: Source,
+    layout: Layout,
+    points: Sequence[Point],
+    rule: str,
+    sample: Flat,
+    slack: float,
+) -> dict[str, list[Places]]:
+    counts = {point: size_of(point.q, layout.size) for point in points}
+    brackets = _brackets(sample, layout, [point.p for point in points], slack)
+    pools = {
+        name: {
+            p: _pool(brackets.get(p), [counts[one] for one in points if one.p == p], rule, slack)
+            for p in {point.p for point in points}
+        }
+        for name in snips
+    }
+    _read(snips, importance, layout, list(brackets.values()), pools)
+    cuts: dict[float, _Cut] = {}
+    for p, bracket in brackets.items():
+        cut = bracket.cut()
+        if cut is None:
+            raise _Short
+        cuts[p] = cut
+    return {
+        name: [
+            _take(name, own[point.p], cuts.get(point.p, _NONE), point, counts[point], rule)
+            for point in points
+        ]
+        for name, own in pools.items()
+    }
+
+
+def _brackets(
+    sample: Flat, layout: Layout, fractions: Sequence[float], slack: float
+) -> dict[float, _Bracket]:
+    """The largest p first: whatever may decide a smaller one is among what it looks at."""
+    return {
+        p: _Bracket(count, *_guess(sample, p, slack))
+        for p in sorted(set(fractions), reverse=True)
+        if (count := round(p * layout.size))
+    }
+
+
+def _guess(sample: Flat, p: float, slack: float) -> tuple[np.float32, np.float32]:
+    """Bounds between which the cut should lie: 5% (times slack) of the rank to either side."""
+    rank = p * sample.size
+    wide = slack * (0.05 * rank + 64)
+    low, high = sample.size - 1 - int(rank + wide), sample.size - 1 - int(rank - wide)
+    return (
+        sample[low] if low >= 0 else np.float32(-np.inf),
+        sample[high] if high < sample.size else np.float32(np.inf),
+    )
+
+
+class _Pool(NamedTuple):
+    """The most negative scores among weights whose importance is at most `cap`."""
+
+    lowest: Lowest
+    cap: np.float32
+
+
+def _pool(bracket: _Bracket | None, counts: Sequence[int], rule: str, slack: float) -> _Pool:
+    if rule == "difference" or bracket is None:
+        return _Pool(Lowest(max(counts), 0, 1), np.float32(np.inf))
+    # What is preserved for sure never enters; some of what does may be preserved yet.
+    return _Pool(Lowest(int(slack * (1.25 * max(counts) + 1024)), 0, 1), bracket.high)
+
+
+def _sample(importance: Source, layout: Layout) -> Flat:
+    every = max(1, layout.size // _SAMPLE)
+    parts = []
+    for name, (rows, columns) in zip(layout.names, layout.shapes, strict=True):
+        size = rows * columns
+        values = importance.open(name)
+        if every == 1:
+            parts.append(values[0:size])
+        else:
+            parts += [values[at : at + _RUN] for at in range(0, size, every * _RUN)]
+    return np.concatenate(parts)
+
+
+def _read(
+    snips: Mapping[str, Source],
+    importance: Source,
+    layout: Layout,
+    brackets: Sequence[_Bracket],
+    pools: Mapping[str, Mapping[float, _Pool]],
+) -> None:
+    for name, (rows, columns), start in zip(
+        layout.names, layout.shapes, layout.offsets, strict=False
+    ):
+        held = importance.open(name)
+        opened = {behaviour: source.open(name) for behaviour, source in snips.items()}
+        for first in range(0, rows * columns, BLOCK):
+            part = slice(first, min(first + BLOCK, rows * columns))
+            block = held[part]
+            place = int(start) + first
+            values, places = block, np.arange(place, place + block.size)
+            for bracket in brackets:
+                values, places = bracket.add(values, places)
+            for behaviour, scores in opened.items():
+                _offer(scores[part], block, place, list(pools[behaviour].values()))
+
+
+def _offer(scores: Flat, importance: Flat, place: int, pools: Sequence[_Pool]) -> None:
+    inside = np.flatnonzero(scores < max(pool.lowest.limit for pool in pools))
+    if inside.size:
+        few, own, places = scores[inside], importance[inside], inside + place
+        for pool in pools:
+            free = own <= pool.cap
+            pool.lowest.add(few[free], places[free], own[free])
+
+
+def _take(name: str, pool: _Pool, cut: _Cut, point: Point, count: int, rule: str) -> Places:
+    scores, places, importance = pool.lowest.kept()
+    if rule == "difference":
+        keep = first_lowest(scores, count)
+        return places[keep][~cut.holds(importance[keep], places[keep])]
+    free = ~cut.holds(importance, places)
+    promote = int(np.count_nonzero(free))
+    if promote < count:
+        if pool.lowest.dropped:
+            raise _Short
+        raise LesionError(
+            f"masks: {name}: only {promote} weights outside the preserved top p={point.p} promote "
+            f"this behaviour, and q={point.q} asks for {count}. Lower `masks.p` or `masks.q`."
         )
-    ]
-    return np.sort(np.concatenate(parts)).astype(np.int64)
+    return places[free][first_lowest(scores[free], count)]
+
+
+# -- within each matrix or row -------------------------------------------------------------------
+
+
+def _each(
+    snips: Mapping[str, Source],
+    importance: Source,
+    layout: Layout,
+    points: Sequence[Point],
+    rule: str,
+    scope: str,
+) -> dict[str, list[Places]]:
+    found: dict[str, list[list[Places]]] = {name: [[] for _ in points] for name in snips}
+    for name, shape, start in zip(layout.names, layout.shapes, layout.offsets, strict=False):
+        size = shape[0] * shape[1]
+        arrange, _ = layout.units(name, scope)
+        held = arrange(importance.open(name)[0:size])
+        places = arrange(np.arange(start, start + size))
+        preserved = {
+            p: lowest_of_each(-held, round(p * held.shape[1])) for p in {one.p for one in points}
+        }
+        for behaviour, source in snips.items():
+            scores = arrange(source.open(name)[0:size])
+            for number, point in enumerate(points):
+                chosen = _unit_mask(scores, preserved[point.p], point.q, rule)
+                found[behaviour][number].append(np.sort(places[chosen]))
+    masks = {name: [np.concatenate(one) for one in each] for name, each in found.items()}
+    for each in masks.values():
+        for mask, point in zip(each, points, strict=True):
+            if not mask.size:
+                raise LesionError(
+                    f"masks: q={point.q} selects no weight of any {scope}; it has to be near "
+                    f"{0.5 / max(columns for _, columns in layout.shapes):.2g} or more for `row`. "
+                    "Raise `masks.q`, or set `masks.scope: global`."
+                )
+    return masks
+
+
+def _unit_mask(
+    scores: NDArray[np.float32], preserved: NDArray[np.bool_], q: float, rule: str
+) -> NDArray[np.bool_]:
+    count = round(q * scores.shape[1])
+    if rule == "difference":
+        return lowest_of_each(scores, count) & (scores < 0) & ~preserved
+    free = np.where(preserved | (scores >= 0), np.float32(np.inf), scores)
+    return lowest_of_each(free, count) & np.isfinite(free)

@@ -10,8 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lesion.formats import BadFile, atomic, stable_header
-from lesion.masks.overlap import Layout
-from lesion.masks.select import Places
+from lesion.models.layout import Layout, Places
 
 FORMAT = "1"
 

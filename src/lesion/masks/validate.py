@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lesion.masks.lesion import lesioned
-from lesion.masks.select import Places
+from lesion.models.layout import Places
 from lesion.models.likelihood import response_nll
 from lesion.models.load import load
 from lesion.pairs.encode import encode_pairs
@@ -25,9 +25,10 @@ class Validation:
         dtype: str,
         batch_tokens: int,
         threads: int,
+        device_map: str | None,
     ) -> None:
         """Load the model and tokenise the pairs."""
-        self.loaded = load(model, dtype, threads)
+        self.loaded = load(model, dtype, threads, device_map)
         self.batch_tokens = batch_tokens
         sides: list[tuple[str, Sequence[str]]] = [("harm", harm), ("benign", benign)]
         self.examples, self.groups = [], []

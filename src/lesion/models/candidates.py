@@ -1,66 +1,305 @@
-"""Which weights are candidates: the linear matrices of the transformer blocks."""
+"""Which weights are candidates: the matrices of the transformer blocks.
 
-from collections.abc import Iterator
+Found by structure, so that a family needs no table here; docs/architectures.md says what that
+gives for each.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+)
 from transformers.pytorch_utils import Conv1D
 
 from lesion.formats import LesionError
+
+Kind = Literal["linear", "conv1d", "stacked", "direct"]
+
+_DTYPES = {torch.float64, torch.float32, torch.bfloat16, torch.float16}
+_SAME_AS_LINEAR = {"FalconLinear"}
+"""Subclasses of `nn.Linear` with a forward of their own that computes the same."""
+_NO_MATRIX = ("bias", "_embed", "_log")
+"""How 3-D parameters end that are added or multiplied elementwise (XLNet, Zamba)."""
+_MODALITIES = ("image", "video", "audio")
 
 
 class UnsupportedModel(LesionError):
     """A model whose weights cannot be scored, with the reason."""
 
 
-def find_candidates(model: nn.Module) -> dict[str, nn.Module]:
-    """Find the linear modules of the transformer blocks, by structure and not by name.
+class Candidate(NamedTuple):
+    """A weight matrix that can be scored, and where it lives.
 
-    The blocks are the longest `ModuleList` of the model whose members are of one class. Inside
-    them every `nn.Linear` and every `Conv1D` (GPT-2's transposed linear) counts; embeddings,
-    `lm_head`, norms and biases lie outside or are no such module.
+    `linear` is the weight of a module that computes what `nn.Linear` does, and of that module
+    alone. `conv1d` is the same for GPT-2's Conv1D. `stacked` is a parameter that holds several
+    matrices, mostly [experts, outputs, inputs]. `direct` is a matrix that several modules use, or
+    one whose module computes something else: only autograd on the parameter knows its gradient.
+    """
+
+    module: nn.Module
+    attribute: str
+    kind: Kind
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The parameter itself."""
+        found = getattr(self.module, self.attribute)
+        assert isinstance(found, nn.Parameter)
+        return found
+
+    @property
+    def transposed(self) -> bool:
+        """Whether it is stored as [inputs, outputs]; `stacked` ones are told by their family."""
+        return isinstance(self.module, Conv1D)
+
+
+def auto_class(config: Any) -> Any:
+    """The class of transformers that opens a model as one that writes text.
+
+    Multimodal models of which there is no causal form are opened whole, and run on text alone.
+    """
+    causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    return AutoModelForCausalLM if causal else AutoModelForImageTextToText
+
+
+def find_candidates(model: nn.Module) -> dict[str, Candidate]:
+    """Find the weight matrices of the text decoder's blocks, by structure and not by name.
+
+    The blocks are the members of the decoder's outermost `ModuleList`s; a vision or audio tower
+    is none of the decoder's. Inside them count every `nn.Linear`, every `Conv1D`, every 3-D
+    parameter of a module of its own (stacked experts) and every such 2-D parameter at least as
+    wide both ways as the hidden state (DBRX's experts). Embeddings, `lm_head`, norms, biases and
+    convolutions do not, nor do a mixture's routers and other matrices with a side of 1: a router
+    is a raw parameter in most families, and would count in the rest only.
 
     Args:
-        model: a causal language model in memory.
+        model: a decoder language model; on the meta device too.
 
     Returns:
-        Parameter name of the weight (as in the checkpoint) to its module, in the model's order.
+        The weight's name in `model.named_parameters()` to its place, in the model's order. The
+        file may have it under another name: `prepare` records which.
 
     Raises:
-        UnsupportedModel: there are no blocks, or no dense linear modules in them.
+        UnsupportedModel: an encoder-decoder, a quantised model, one without blocks or without
+            matrices in them, or one that uses a block's weight outside the blocks too.
 
     Source:
         Wei et al. 2024 (arXiv 2402.05162) score the same seven matrices of Llama-2, by name.
     """
-    prefix, blocks = _blocks(model)
-    found: dict[str, nn.Module] = {
-        f"{prefix}.{name}.weight": module
-        for name, module in blocks.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D))
-    }
+    _refuse_encoder_decoder(model)
+    _refuse_quantised(model)
+    lists = _block_lists(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    users = _users(model)
+    inside = {id(module) for blocks in lists.values() for module in blocks.modules()}
+    found: dict[str, Candidate] = {}
+    for blocks in lists.values():
+        for one in _matrices(blocks, _width(model)):
+            name, shared = names[id(one.weight)], users[id(one.weight)]
+            _refuse_tied_outside(name, shared, inside)
+            _refuse_dtype(name, one.weight.dtype)
+            if name not in found:
+                found[name] = one._replace(kind="direct") if len(shared) > 1 else one
     if not found:
         raise UnsupportedModel(
-            f"{type(model).__name__}: `{prefix}` holds no dense linear weights (quantised?). "
-            "Load an unquantised checkpoint."
+            f"{type(model).__name__}: `{', '.join(lists)}` holds no dense linear weights "
+            "(quantised?). Load an unquantised checkpoint."
         )
-    for name, module in found.items():
-        dtype = module.weight.dtype
-        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise UnsupportedModel(f"{name} is {dtype}: quantised weights can't be scored")
     return found
 
 
-def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    lists = list(_uniform_lists(model))
-    if not lists:
+def find_blocks(model: nn.Module) -> list[nn.Module]:
+    """The text decoder's blocks, in order."""
+    return [block for blocks in _block_lists(model).values() for block in blocks]
+
+
+def _matrices(blocks: nn.ModuleList, width: int | None) -> Iterator[Candidate]:
+    routers = _routers(blocks)
+    for module in blocks.modules():
+        if isinstance(module, (nn.Linear, Conv1D)):
+            if 1 not in module.weight.shape and id(module) not in routers:
+                yield Candidate(module, "weight", _kind(module))
+        else:
+            for own, parameter in _raw(module):
+                if parameter.ndim == 3 or (width and min(parameter.shape) >= width):
+                    yield Candidate(module, own, "stacked")
+
+
+def _raw(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters of several dimensions that no module of torch's holds: what may be matrices."""
+    if not isinstance(module, (nn.Linear, Conv1D, nn.Embedding, nn.modules.conv._ConvNd)):
+        for own, parameter in module.named_parameters(recurse=False):
+            # RWKV has vectors of shape [1, 1, n].
+            matrix = parameter.ndim in (2, 3) and 1 not in parameter.shape[-2:]
+            if matrix and not own.endswith(_NO_MATRIX):
+                yield own, parameter
+
+
+def _kind(module: nn.Module) -> Kind:
+    if isinstance(module, Conv1D):
+        return "conv1d"
+    own = type(module).forward is not nn.Linear.forward
+    return "direct" if own and type(module).__name__ not in _SAME_AS_LINEAR else "linear"
+
+
+def _width(model: nn.Module) -> int | None:
+    width = getattr(_text_config(model), "hidden_size", None)
+    return width if isinstance(width, int) else None
+
+
+def _text_config(model: nn.Module) -> Any:
+    if isinstance(model, PreTrainedModel):
+        return model.config.get_text_config(decoder=True)
+    return getattr(model, "config", None)
+
+
+def _routers(blocks: nn.ModuleList) -> set[int]:
+    """Linear modules beside the experts that have their input and one output per expert.
+
+    Alone in what holds them: Qwen3-Next's shared expert is as wide as there are experts.
+    """
+    found = set()
+    for parent in blocks.modules():
+        shapes = {shape for child in parent.children() for shape in _experts(child)}
+        for child in parent.children() if shapes and parent is not blocks else ():
+            alone = [one for one in child.modules() if isinstance(one, nn.Linear)]
+            if len(alone) == 1 and _routes(alone[0], shapes):
+                found.add(id(alone[0]))
+    return found
+
+
+def _routes(module: nn.Linear, shapes: set[tuple[int, ...]]) -> bool:
+    return any(
+        module.out_features == count and module.in_features in sides for count, *sides in shapes
+    )
+
+
+def _experts(module: nn.Module) -> Iterator[tuple[int, ...]]:
+    """How many experts a module holds, and the sides of their matrices."""
+    if isinstance(module, nn.ModuleList):
+        for expert in module:
+            for one in expert.modules():
+                if isinstance(one, nn.Linear):
+                    yield len(module), *one.weight.shape
+    else:
+        yield from (tuple(one.shape) for _, one in _raw(module) if one.ndim == 3)
+
+
+def _block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
+    """The outermost lists of modules in the text decoder, by name."""
+    names = {id(module): name for name, module in model.named_modules()}
+    for root in _roots(model):
+        for towers in (_towers(model, root) | _strangers(root), _towers(model, root), set()):
+            lists = {names[id(one)]: one for one in _outermost(root, towers)}
+            if lists:
+                return lists
+    raise UnsupportedModel(
+        f"{type(model).__name__} has no list of transformer blocks; only the decoder language "
+        "models of transformers can be scored."
+    )
+
+
+def _roots(model: nn.Module) -> Iterator[nn.Module]:
+    """Where the decoder may be. ModernBERT's `decoder` is its head, so the rest is tried too."""
+    if isinstance(model, PreTrainedModel):
+        yield model.get_decoder()
+        yield model.base_model
+    yield model
+
+
+def _towers(model: nn.Module, root: nn.Module) -> set[int]:
+    """Encoders of images, video and sound, which transformers finds in the model or the decoder."""
+    found: set[int] = set()
+    for one in (model, root):
+        if isinstance(one, PreTrainedModel):
+            towers = [one.get_encoder(modality=kind) for kind in _MODALITIES]
+            # Without a tower the answer is a model that holds the decoder.
+            found |= {id(one) for one in towers if one is not None and not _holds(one, root)}
+    return found
+
+
+def _holds(module: nn.Module, inner: nn.Module) -> bool:
+    return any(one is inner for one in module.modules())
+
+
+def _strangers(root: nn.Module) -> set[int]:
+    """Models inside the decoder that are configured as another kind: GIT's vision model."""
+    config = type(getattr(root, "config", None))
+    inner = (one for one in root.modules() if isinstance(one, PreTrainedModel))
+    return {id(one) for one in inner if type(one.config) is not config}
+
+
+def _outermost(module: nn.Module, without: set[int]) -> Iterator[nn.ModuleList]:
+    for child in module.children():
+        if id(child) in without:
+            continue
+        if not isinstance(child, nn.ModuleList):
+            yield from _outermost(child, without)
+        elif _are_blocks(child):
+            yield child
+
+
+def _are_blocks(modules: nn.ModuleList) -> bool:
+    """Gemma 3n has lists of bare projections beside its blocks, and others of rotary tables."""
+    bare = (nn.Linear, Conv1D, nn.Embedding)
+    return any(not isinstance(one, bare) and list(one.parameters()) for one in modules)
+
+
+def _users(model: nn.Module) -> dict[int, list[nn.Module]]:
+    """Which modules hold a parameter as their own."""
+    found: dict[int, list[nn.Module]] = {}
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                found.setdefault(id(parameter), []).append(module)
+    return found
+
+
+def _refuse_tied_outside(name: str, users: list[nn.Module], inside: set[int]) -> None:
+    outside = [type(one).__name__ for one in users if id(one) not in inside]
+    if outside:
         raise UnsupportedModel(
-            f"{type(model).__name__} has no list of transformer blocks; only decoder language "
-            "models of transformers' AutoModelForCausalLM can be scored."
+            f"{name}: is tied to a weight outside the blocks ({', '.join(outside)}), so zeroing it "
+            "would change that too. Untie it and save the checkpoint again."
         )
-    return max(lists, key=lambda item: len(item[1]) * sum(p.numel() for p in item[1].parameters()))
 
 
-def _uniform_lists(model: nn.Module) -> Iterator[tuple[str, nn.ModuleList]]:
+def _refuse_dtype(name: str, dtype: torch.dtype) -> None:
+    if dtype not in _DTYPES:
+        raise UnsupportedModel(
+            f"{name} is {dtype}: quantised weights can't be scored. Load an unquantised checkpoint."
+        )
+
+
+def _refuse_encoder_decoder(model: nn.Module) -> None:
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise UnsupportedModel(
+            f"{type(model).__name__} is an encoder-decoder; only decoder language models can be "
+            "scored."
+        )
+
+
+def _refuse_quantised(model: nn.Module) -> None:
+    for config in (getattr(model, "config", None), _text_config(model)):
+        how = getattr(config, "quantization_config", None)
+        if how is None:
+            continue
+        settings: Mapping[str, Any] = how if isinstance(how, dict) else vars(how)
+        if not settings.get("dequantize"):
+            method = getattr(settings.get("quant_method"), "value", settings.get("quant_method"))
+            raise UnsupportedModel(
+                f"{type(model).__name__} is quantised (`quantization_config` of its config.json: "
+                f"{method}), and quantised weights can't be scored. Load an unquantised checkpoint."
+            )
     for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len({type(child) for child in module}) == 1:
-            yield name, module
+        if hasattr(module, "qweight"):
+            raise UnsupportedModel(
+                f"{name}.qweight: quantised weights can't be scored. Load an unquantised "
+                "checkpoint."
+            )

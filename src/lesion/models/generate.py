@@ -1,12 +1,23 @@
 """Greedy, batched generation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from lesion.models.likelihood import keeps_some
+from lesion.models.prefix import (
+    WORTH,
+    Held,
+    accepts,
+    common_prefix,
+    hold,
+    lacking,
+    last_only,
+    left_padded,
+    resume,
+    shareable,
+)
 from lesion.models.text import end_of_turn
 
 
@@ -27,15 +38,84 @@ def complete(
     batch_size: int,
     advance: Callable[[int], object] = lambda _: None,
 ) -> list[Completion]:
-    """Complete each prompt greedily, in batches of similar length, and return them in order."""
-    order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
+    """Complete each prompt greedily, in batches of similar length, and return them in order.
+
+    What all prompts begin with is run once, and a prompt that others extend once for them all.
+    """
+    # A model that isn't told positions may count columns, and a held row's are others.
+    shares = shareable(model) and accepts(model, "position_ids")
+    prefix = _prefix(model, prompts) if shares else None
+    families = _families(prompts) if shares else [[row] for row in range(len(prompts))]
     found: dict[int, Completion] = {}
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = _complete_batch(model, tokenizer, [prompts[row] for row in rows], max_new_tokens)
-        found.update(zip(rows, batch, strict=True))
+    for batch in _batches(prompts, families, batch_size):
+        rows = [row for row, _ in batch]
+        chosen = [prompts[row] for row in rows]
+        cache = _begun(model, chosen, [prompts[root] for _, root in batch], prefix, shares)
+        done = _complete_batch(model, tokenizer, chosen, max_new_tokens, cache)
+        found.update(zip(rows, done, strict=True))
         advance(len(rows))
     return [found[row] for row in range(len(prompts))]
+
+
+def _prefix(model: PreTrainedModel, prompts: Sequence[list[int]]) -> Held | None:
+    """The common beginning of all prompts but for one token, if it is worth a pass."""
+    if len(prompts) < 2:
+        return None
+    length = min(common_prefix(prompts), min(map(len, prompts)) - 1)
+    if length < 1 or length * (len(prompts) - 1) < WORTH:
+        return None
+    return hold(model, [prompts[0][:length]])
+
+
+def _families(prompts: Sequence[list[int]]) -> list[list[int]]:
+    """Rows of prompts by the shortest one that they all begin with, which comes first."""
+    families: list[list[int]] = []
+    # In this order, whatever stands between a prompt and its extension extends it too.
+    for row in sorted(range(len(prompts)), key=lambda row: (prompts[row], row)):
+        root = prompts[families[-1][0]] if families else None
+        if root is not None and prompts[row][: len(root)] == root:
+            families[-1].append(row)
+        else:
+            families.append([row])
+    return families
+
+
+def _batches(
+    prompts: Sequence[list[int]], families: Sequence[list[int]], size: int
+) -> Iterator[list[tuple[int, int]]]:
+    """(Row, root) of each prompt by length; a family is cut only if it is larger than a batch."""
+    batch: list[tuple[int, int]] = []
+    for family in sorted(families, key=lambda rows: (len(prompts[rows[0]]), rows[0])):
+        if batch and len(family) <= size < len(batch) + len(family):
+            yield batch
+            batch = []
+        for row in family:
+            batch.append((row, family[0]))
+            if len(batch) == size:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
+
+
+def _begun(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    roots: Sequence[list[int]],
+    prefix: Held | None,
+    shares: bool,
+) -> DynamicCache | None:
+    """What is known of a batch's prompts before they are run: their roots, or just the prefix."""
+    lines = {tuple(root): 0 for root in roots}
+    lines = {root: line for line, root in enumerate(lines)}
+    seen = prefix.lengths[0] if prefix else 0
+    alone = lacking(prompts, [seen] * len(prompts)) * len(prompts)
+    together = (max(map(len, lines)) - seen) * len(lines) + WORTH
+    together += lacking(prompts, [len(root) for root in roots]) * len(prompts)
+    held = hold(model, list(lines), prefix) if shares and together < alone else None
+    if held:
+        return resume(held, prompts, [lines[tuple(root)] for root in roots])
+    return resume(prefix, prompts, [0] * len(prompts)) if prefix else None
 
 
 def _complete_batch(
@@ -43,12 +123,11 @@ def _complete_batch(
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[int]],
     max_new_tokens: int,
+    cache: DynamicCache | None,
 ) -> list[Completion]:
     stops = _stops(model, tokenizer)
-    width = max(map(len, prompts))
     padding = stops[0] if stops else 0
-    tokens = torch.tensor([[padding] * (width - len(ids)) + ids for ids in prompts])
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
+    tokens, mask = left_padded(prompts, padding)
     # A checkpoint's own generation_config may sample or penalise; only greedy is reproducible.
     # `generate` takes from it whatever is unset in the one it is given, so it is put aside.
     config = GenerationConfig(
@@ -59,26 +138,18 @@ def _complete_batch(
     )
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
+        # All tokens and the whole mask: `generate` counts positions by the mask, and feeds what
+        # the cache lacks.
         output = model.generate(  # type: ignore[operator]
             tokens.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=config,
-            **_last_only(model),
+            **({} if cache is None else {"past_key_values": cache}),
+            **last_only(model),
         )
     finally:
         model.generation_config = own
-    return [_cut(tokenizer, row, stops) for row in output[:, width:].tolist()]
-
-
-def _last_only(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Ask for the last position's logits by index.
-
-    By number, as `generate` does, the slice is not contiguous and the product with the
-    vocabulary's matrix copies that matrix for every row of the batch: 40% of the prompt's time.
-    """
-    if not keeps_some(type(model)):
-        return {}
-    return {"logits_to_keep": torch.tensor([-1], device=model.device)}
+    return [_cut(tokenizer, row, stops) for row in output[:, tokens.shape[1] :].tolist()]
 
 
 def _stops(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

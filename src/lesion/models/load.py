@@ -2,16 +2,18 @@
 
 import ctypes
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import (
-    AutoModelForCausalLM,
+    AutoConfig,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from lesion.formats import LesionError
+from lesion.models.candidates import auto_class
 from lesion.models.record import read_record
 
 
@@ -22,21 +24,48 @@ class Loaded(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def load(folder: Path, dtype: str, threads: int) -> Loaded:
+def load(folder: Path, dtype: str, threads: int, device_map: str | None = None) -> Loaded:
     """Load a checkpoint folder in `float32`, `bfloat16` or `auto` on the best device there is.
 
+    Args:
+        folder: as the `models` stage made it.
+        dtype: of the weights in memory.
+        threads: of the processor.
+        device_map: `auto` for accelerate's, over several GPUs; None for one device.
+
     Raises:
+        LesionError: the GPUs have no room for all weights; gradients need them there.
         BadFile: a file is not as long as the record says.
     """
     read_record(folder)
     torch.set_num_threads(threads)
     keep_memory()
     quiet()
+    if device_map is not None:
+        return Loaded(_spread(folder, dtype, device_map), AutoTokenizer.from_pretrained(folder))
     # Casting after loading is ten times as fast on a CPU as loading into another dtype.
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True)
-    model.to(device(), resolve_dtype(dtype))  # type: ignore[arg-type]
+    model = _class(folder).from_pretrained(folder, dtype="auto", use_safetensors=True)
+    model.to(device(), resolve_dtype(dtype))
     model.eval().requires_grad_(False)
     return Loaded(model, AutoTokenizer.from_pretrained(folder))
+
+
+def _class(folder: Path) -> Any:
+    return auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+
+
+def _spread(folder: Path, dtype: str, device_map: str) -> PreTrainedModel:
+    model: PreTrainedModel = _class(folder).from_pretrained(
+        folder, dtype=resolve_dtype(dtype), device_map=device_map, use_safetensors=True
+    )
+    away = [name for name, one in model.named_parameters() if one.device.type in ("meta", "disk")]
+    if away:
+        raise LesionError(
+            f"device_map {device_map}: {away[0]} and {len(away) - 1} more weights find no room on "
+            "the GPUs. Give the job more GPUs, or use `bfloat16`."
+        )
+    model.eval().requires_grad_(False)
+    return model
 
 
 def keep_memory() -> None:

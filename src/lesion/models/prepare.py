@@ -8,13 +8,13 @@ import torch
 from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from lesion.formats import atomic, digest, sha256_file, write_json
-from lesion.models.candidates import UnsupportedModel, find_candidates
+from lesion.formats import atomic, safetensors_header, write_json
+from lesion.models.candidates import Candidate, UnsupportedModel, auto_class, find_candidates
 from lesion.models.load import quiet, resolve_dtype
-from lesion.models.record import FORMAT, RECORD
+from lesion.models.record import FORMAT, RECORD, content_digest, kept_files
 
-_KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_STORED = ("F64", "F32", "BF16", "F16")
 
 
 def prepare(source: Path, out: Path, *, dtype: str, license_: str) -> None:
@@ -81,38 +81,69 @@ def _from_folder(source: Path, out: Path) -> None:
         raise UnsupportedModel(
             f"{source}: holds no safetensors{found}. Convert it with `save_pretrained`."
         )
-    for path in source.iterdir():
-        # A folder this pipeline wrote has a record of its own, which the new one replaces.
-        if path.suffix in _KEPT and path.is_file() and path.name != RECORD:
-            shutil.copyfile(path, out / path.name)
+    # A folder this pipeline wrote has a record of its own, which the new one replaces.
+    for path in kept_files(source):
+        shutil.copyfile(path, out / path.name)
 
 
 def _record(folder: Path, license_: str) -> dict[str, Any]:
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    # The tokenizer and its chat template decide as much as the weights what a prompt brings out.
-    content = {name: sha256_file(folder / name) for name in sizes}
     candidates, kind = _candidates(folder)
+    shapes = {name: list(one.weight.shape) for name, one in candidates.items()}
     return {
         "format": FORMAT,
         "architecture": kind,
         "license": license_,
-        "digest": digest(content),
+        "digest": content_digest(folder),
         "files": sizes,
-        "candidates": candidates,
+        # A list: an object's keys are sorted when it is written, and the model's order is lost.
+        "candidates": list(shapes.items()),
+        "transposed": [name for name, one in candidates.items() if one.transposed],
+        "unstored": _unstored(folder, shapes),
     }
 
 
-def _candidates(folder: Path) -> tuple[dict[str, list[int]], str]:
-    """Shapes of what will be scored, found without loading a weight."""
+def _candidates(folder: Path) -> tuple[dict[str, Candidate], str]:
+    """What will be scored, found without loading a weight."""
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        with init_empty_weights():
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (ValueError, KeyError, OSError) as error:
+        # Not accelerate's empty weights: those untie what is tied.
+        with torch.device("meta"):
+            model = auto_class(config).from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, OSError, ImportError) as error:
         raise UnsupportedModel(
             f"{folder.name}: transformers does not know this architecture as a causal language "
-            f"model ({str(error).splitlines()[0]}). Models that need their own code are not run."
+            f"model ({_first_line(error)}). Models that need their own code are not run."
         ) from error
-    found = find_candidates(model)
-    shapes = {name: list(module.weight.shape) for name, module in found.items()}  # type: ignore[arg-type]
-    return shapes, type(model).__name__
+    return find_candidates(model), type(model).__name__
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
+    """Candidates that no shard holds under their name, but for the model's prefix, and shape.
+
+    transformers stacks experts and renames weights while loading. Such a model can be scored and
+    lesioned in memory, but zeros cannot be poked into its files.
+
+    Raises:
+        UnsupportedModel: a candidate is stored in a quantised format.
+    """
+    shards = sorted(folder.glob("*.safetensors"))
+    stored = {name: one for path in shards for name, one in safetensors_header(path).items()}
+    for name in shapes:
+        if name in stored and stored[name].dtype not in _STORED:
+            raise UnsupportedModel(
+                f"{name} is stored as {stored[name].dtype}: quantised weights can't be scored. "
+                "Give an unquantised checkpoint."
+            )
+    # Old checkpoints (GPT-2's) leave out the model's own prefix, and are written so too.
+    bare = 0 if shapes.keys() & stored.keys() else 1
+    names = {name: name.split(".", bare)[-1] for name in shapes}
+    return [
+        own
+        for own, name in names.items()
+        if name not in stored or list(stored[name].shape) != shapes[own]
+    ]

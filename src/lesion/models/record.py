@@ -1,16 +1,41 @@
 """The record beside a checkpoint's own files; reading it needs no torch."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lesion.formats import BadFile, read_json
+from lesion.formats import BadFile, digest, read_json, sha256_file
 
 RECORD = "lesion.json"
-FORMAT = 1
+FORMAT = 3
+KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja")
+"""Endings of the files that make a checkpoint: weights, config, tokenizer and chat template."""
+
+
+def kept_files(folder: Path) -> list[Path]:
+    """The files that make the checkpoint in a folder, by name; not the record of one."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in KEPT and path.is_file() and path.name != RECORD
+    )
+
+
+def content_digest(folder: Path) -> str:
+    """Digest of a checkpoint folder's content, plain or made by the `models` stage."""
+    # The tokenizer and its chat template decide as much as the weights what a prompt brings out.
+    files = kept_files(folder)
+    with ThreadPoolExecutor(2) as pool:
+        return digest(
+            {
+                path.name: found
+                for path, found in zip(files, pool.map(sha256_file, files), strict=True)
+            }
+        )
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Digest, sizes of files, candidates' shapes, architecture and licence of a checkpoint folder.
+    """Digest, sizes of files, candidates, architecture and licence of a checkpoint folder.
 
     Raises:
         BadFile: the record is of another version, or a file is not as long as it says.
@@ -30,4 +55,17 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def candidate_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of the candidate weights, in the model's order."""
-    return {name: tuple(shape) for name, shape in read_record(folder)["candidates"].items()}
+    return {name: tuple(shape) for name, shape in read_record(folder)["candidates"]}
+
+
+def transposed(folder: Path) -> list[str]:
+    """Candidates stored as [inputs, outputs] (GPT-2's): their rows are inputs."""
+    return list(read_record(folder)["transposed"])
+
+
+def unstored(folder: Path) -> list[str]:
+    """Candidates that the files hold under another name or in other parts, such as experts.
+
+    They can be scored and lesioned in memory, but no zeros can be written into the files.
+    """
+    return list(read_record(folder)["unstored"])

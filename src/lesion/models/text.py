@@ -8,7 +8,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 PLAIN = "User: {prompt}\n\nAssistant:"
-"""What a base model without a chat template is given."""
+"""What a base model without a chat template is given (docs/architectures.md).
+
+A prefill follows after one space, the response after that, and the tokenizer's own special tokens
+(a BOS) come before. EOS ends a turn.
+"""
 
 
 class Example(NamedTuple):

@@ -23,6 +23,7 @@ class Decoding(NamedTuple):
     batch_size: int
     dtype: str
     threads: int
+    device_map: str | None
 
 
 def respond(
@@ -74,7 +75,7 @@ def _complete(
     from lesion.models.load import load
     from lesion.models.text import encode_prompt
 
-    network, tokenizer = load(model, how.dtype, how.threads)
+    network, tokenizer = load(model, how.dtype, how.threads, how.device_map)
     prompts = [encode_prompt(tokenizer, table["prompt"][place], how.prefill) for place in todo]
     with progress(f"{behaviour}: responses", len(todo), "prompt") as advance:
         done = complete(network, tokenizer, prompts, how.max_new_tokens, how.batch_size, advance)

@@ -33,16 +33,19 @@ TRANSFER = Caption(
 
 OVERLAP = Caption(
     means=(
-        "Weights that two masks have in common, divided by how many they would share by chance, "
-        "given how many weights each takes from every row and every column of every matrix. That "
-        "null is the strictest of three, because a row or column that matters at all matters for "
-        "everything. 1 is chance; the tooltip has the counts."
+        "{compared} The number is how many weights two masks have in common, divided by how many "
+        "they would share by chance, given how many each takes from every row and every column of "
+        "every matrix. That null is the strictest of three, because a row or column that matters "
+        "at all matters for everything. 1 is chance. The tooltip has the counts; the interval, "
+        "from resampling matrices; and p, how often chance alone would share as many."
     ),
     against=(
         "Read the multiple together with the count. Two masks that favour the same rows and "
         "columns expect a large overlap, so they can have the smaller multiple and still share "
-        "many more weights. If harm types shared no more weights with each other than with benign "
-        "behaviours, that would speak against a mechanism of their own."
+        "many more weights. A small p says only that two masks are not independent, and hardly "
+        "any two are. A mechanism of harm’s own needs pairs of harm types to stand out against "
+        "pairs of harm and benign: by the count if it may be whole rows and columns, which the "
+        "null takes away, and by the multiple if it is to be single weights."
     ),
 )
 

@@ -108,7 +108,8 @@ def overlap_chart(data: pl.DataFrame, x: Axis, y: Axis) -> Chart:
     """Heatmap of overlaps as multiples of chance, on a log scale around 1.
 
     Args:
-        data: a, b, shared, expected, jaccard, ratio (null where nothing was expected), text.
+        data: a, b, shared, expected, jaccard, ratio (null where nothing was expected), text,
+            interval and p as texts.
         x: the masks `b`.
         y: the masks `a`.
     """
@@ -119,7 +120,7 @@ def overlap_chart(data: pl.DataFrame, x: Axis, y: Axis) -> Chart:
     ticks = [tick for tick in (0.01, 0.1, 0.3, 1, 3, 10, 30, 100) if 1 / top <= tick <= top]
     color = alt.Color(
         "shade:Q",
-        title="shared weights ÷ expected by chance (log scale)",
+        title="shared weights ÷ expected by the strict null (log)",
         scale=alt.Scale(type="log", domain=[1 / top, 1, top], range=_DIVERGING, interpolate="lab"),
         legend=alt.Legend(**_LEGEND, values=ticks),
     )
@@ -129,6 +130,8 @@ def overlap_chart(data: pl.DataFrame, x: Axis, y: Axis) -> Chart:
         alt.Tooltip("shared:Q", title="weights in both", format=","),
         alt.Tooltip("expected:Q", title="expected (rows × columns)", format=",.1f"),
         alt.Tooltip("ratio:Q", title="times chance", format=".2f"),
+        alt.Tooltip("interval:N", title="95% interval, over matrices"),
+        alt.Tooltip("p:N", title="p of as many by chance"),
         alt.Tooltip("jaccard:Q", title="Jaccard", format=".4f"),
     ]
     return _matrix(shaded, x, y, color, _dark("log(datum.shade)", math.log(top)), tooltip)

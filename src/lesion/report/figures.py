@@ -28,8 +28,9 @@ from lesion.report.charts import (
     where_chart,
     where_height,
 )
-from lesion.report.estimate import NOTHING, amount, estimate_of, interval, written
+from lesion.report.estimate import NOTHING, Estimate, amount, estimate_of, interval, written
 from lesion.report.inputs import Inputs, read_inputs
+from lesion.report.words import Shared, Verdict, probability, sharing
 
 VEGALITE = alt.SCHEMA_VERSION.removeprefix("v").rsplit(".", 1)[0]
 """The Vega-Lite that Altair writes for, as vl-convert names it, such as `6.4`."""
@@ -147,7 +148,7 @@ def overlap(table: pl.DataFrame) -> Figure | None:
     rows = sorted(set(data["a"]))
     others = [sorted(set(data.filter(role_b=role)["b"])) for role in ("harm", "benign", "refusal")]
     texts = {
-        (row["a"], row["b"]): f"{row['shared']:,} ({row['text']})"
+        (row["a"], row["b"]): f"{row['shared']:,} ({row['text']} {row['interval']}".rstrip() + ")"
         for row in data.iter_rows(named=True)
     }
     return Figure(
@@ -155,7 +156,7 @@ def overlap(table: pl.DataFrame) -> Figure | None:
         "How much do the masks share?",
         f"Heatmap of the overlap of the masks of {len(rows)} harm types with each other and with "
         f"{sum(map(len, others[1:]))} other behaviours, as a multiple of chance.",
-        captions.OVERLAP,
+        captions.OVERLAP.filled(compared=compared(table).sentence),
         overlap_chart(
             data,
             Axis("b", "mask of: harm types, then the others", apart(*others)),
@@ -171,27 +172,39 @@ def _overlap_cells(table: pl.DataFrame) -> pl.DataFrame:
     """A row for each harm type `a` and other mask `b`; a pair of harm types is there both ways."""
     turned = table.rename({"a": "b", "b": "a", "role_a": "role_b", "role_b": "role_a"})
     both = pl.concat([table, turned.select(table.columns)]).filter(role_a="harm")
-    cells = (
-        both.unique(["a", "b"], keep="first", maintain_order=True)
-        .sort("a", "b")
-        .with_columns(ratio=_times_chance())
-    )
+    cells = both.unique(["a", "b"], keep="first", maintain_order=True).sort("a", "b")
+    times = _times_chance(cells)
     return cells.select(
-        "a",
-        "b",
-        "role_b",
-        "shared",
-        "jaccard",
-        "ratio",
+        *("a", "b", "role_b", "shared", "jaccard"),
+        ratio="enrichment_rows_columns",
         expected="expected_rows_columns",
-        text=pl.Series([amount(value, "ratio") for value in cells["ratio"]], dtype=pl.String),
+        text=pl.Series([amount(one.value, "ratio") for one in times], dtype=pl.String),
+        interval=pl.Series([interval(one, "ratio") for one in times], dtype=pl.String),
+        p=pl.Series([probability(p) for p in cells["p_rows_columns"]], dtype=pl.String),
     )
 
 
-def _times_chance() -> pl.Expr:
-    """`shared` over its expectation under the strict null; null where nothing is expected."""
-    expected = pl.col("expected_rows_columns")
-    return pl.when(expected > 0).then(pl.col("shared") / expected)
+def _times_chance(table: pl.DataFrame) -> list[Estimate]:
+    """Each pair's strict enrichment; NaN where nothing is expected."""
+    times = table.select(
+        value="enrichment_rows_columns", low="enrichment_low", high="enrichment_high", n=None
+    )
+    return [estimate_of(row) for row in times.iter_rows(named=True)]
+
+
+def compared(table: pl.DataFrame) -> Verdict:
+    """What two harm types share against what one shares with a benign behaviour.
+
+    Args:
+        table: `overlap` of one model.
+    """
+    groups = [_of_roles(table, roles) for roles in (("harm", "harm"), ("benign", "harm"))]
+    return sharing(*(list(map(Shared, one["shared"], _times_chance(one))) for one in groups))
+
+
+def _of_roles(table: pl.DataFrame, roles: tuple[str, str]) -> pl.DataFrame:
+    """The pairs of these two roles, sorted, whichever comes first."""
+    return table.filter(pl.concat_list("role_a", "role_b").list.sort() == pl.lit(list(roles)))
 
 
 _KINDS = {
@@ -208,28 +221,23 @@ def overlap_means(table: pl.DataFrame) -> pl.DataFrame:
     """Means over pairs of masks by the roles of the two, as texts; empty if there are none."""
     rows = []
     for roles, kind in _KINDS.items():
-        group = table.filter(
-            pl.concat_list("role_a", "role_b").list.sort() == pl.lit(list(roles))
-        ).with_columns(ratio=_times_chance())
+        group = _of_roles(table, roles)
         if group.height:
+            mean = group.mean().row(0, named=True)
+            times = group.median().row(0, named=True)["enrichment_rows_columns"]
             rows.append(
                 {
                     "masks of": kind,
                     "pairs": str(group.height),
-                    "weights in both": amount(_mean(group, "shared"), "count"),
-                    "Jaccard": amount(_mean(group, "jaccard"), "score", 3),
-                    "expected: uniform": amount(_mean(group, "expected_uniform"), "score", 1),
-                    "in matrix": amount(_mean(group, "expected_matrix"), "score", 1),
-                    "in row × column": amount(_mean(group, "expected_rows_columns"), "score", 1),
-                    "× chance (strictest)": amount(_mean(group, "ratio"), "ratio"),
+                    "× chance, strict (median)": amount(times, "ratio"),
+                    "weights in both": amount(mean["shared"], "count"),
+                    "Jaccard": amount(mean["jaccard"], "score", 3),
+                    "expected: uniform": amount(mean["expected_uniform"], "score", 1),
+                    "in matrix": amount(mean["expected_matrix"], "score", 1),
+                    "in row × column": amount(mean["expected_rows_columns"], "score", 1),
                 }
             )
     return pl.DataFrame(rows)
-
-
-def _mean(table: pl.DataFrame, column: str) -> float | None:
-    value = table[column].mean()
-    return float(value) if isinstance(value, int | float) else None
 
 
 def where(table: pl.DataFrame) -> Figure | None:

@@ -39,6 +39,10 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "expected_uniform": pl.Float64(),
         "expected_matrix": pl.Float64(),
         "expected_rows_columns": pl.Float64(),
+        "enrichment_rows_columns": pl.Float64(),
+        "enrichment_low": pl.Float64(),
+        "enrichment_high": pl.Float64(),
+        "p_rows_columns": pl.Float64(),
     },
     "where": {
         "model": pl.String(),

@@ -7,9 +7,11 @@ which is not "no": the study was too small, or the effect is.
 import unicodedata
 from collections.abc import Sequence
 from enum import StrEnum
+from statistics import median
 from typing import NamedTuple
 
 from lesion.report.estimate import (
+    NOTHING,
     Estimate,
     Unit,
     amount,
@@ -155,6 +157,76 @@ def _sign(one: Estimate) -> Answer:
     if one.above_zero:
         return Answer.YES
     return Answer.NO if one.below_zero else Answer.UNCLEAR
+
+
+class Shared(NamedTuple):
+    """What two masks have in common: weights, and how many times the strict null's expectation."""
+
+    weights: int
+    times: Estimate
+
+
+def sharing(harm: Sequence[Shared], benign: Sequence[Shared]) -> Verdict:
+    """Do harm types share more weights with each other than with benign behaviours?
+
+    By the medians of the strict enrichment, in which rows and columns that both masks favour
+    count for nothing. "No" is said where the median of harm types is not the larger one. "Yes"
+    also needs nearly every pair of harm types to lie surely above the other median.
+
+    Args:
+        harm: every two harm types.
+        benign: every harm type with every benign behaviour.
+    """
+    question = "Do harm types share more weights with each other than with benign use?"
+    own, other = (
+        [one for one in pairs if one.times.value >= 0]  # What nothing was expected of is NaN.
+        for pairs in (harm, benign)
+    )
+    if not own or not other:
+        sentence = "There are not both pairs of harm types and pairs of harm and benign to compare."
+        return Verdict(question, Answer.UNCLEAR, sentence)
+    typical = median(one.times.value for one in other)
+    clear = [one for one in own if one.times.low > typical]
+    larger = median(one.times.value for one in own) > typical
+    answer = _sharing(len(clear) / len(own), larger)
+    facts = f"Two harm types share {_typical(own)}; a harm and a benign mask {_typical(other)}."
+    return Verdict(question, answer, f"{facts} {_concluded(own, other, len(clear), larger)}")
+
+
+def _typical(pairs: Sequence[Shared]) -> str:
+    times = amount(median(one.times.value for one in pairs), "ratio")
+    weights = amount(median(one.weights for one in pairs), "count")
+    return f"{weights} weights, {times} chance under the strict null (medians of {len(pairs)})"
+
+
+def _sharing(clear: float, larger: bool) -> Answer:
+    if not larger:
+        return Answer.NO
+    if clear >= ALL_BUT_FEW:
+        return Answer.YES
+    return Answer.PARTLY if clear else Answer.UNCLEAR
+
+
+def _concluded(own: Sequence[Shared], other: Sequence[Shared], clear: int, larger: bool) -> str:
+    if larger:
+        return (
+            "Given the rows and columns that they favour, harm types share more with each other; "
+            f"{clear} of {len(own)} pairs have an interval wholly above the other median."
+        )
+    plain = (
+        "Given the rows and columns that they favour, harm types do not share more with each "
+        "other than with benign behaviours"
+    )
+    if median(one.weights for one in own) > median(one.weights for one in other):
+        return f"{plain}. Their larger count goes with favouring the same rows and columns."
+    return f"{plain}, nor do they by count."
+
+
+def probability(p: float | None) -> str:
+    """A p-value as text: 0.03, or `< 0.001`, below which an approximate tail has no digits."""
+    if p is None:
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def control(shared: Estimate | None, random: Estimate | None) -> Verdict:

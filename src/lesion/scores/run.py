@@ -1,68 +1,204 @@
-"""Score one behaviour of one model: load, one pass over its train pairs, write the shards."""
+"""Score one behaviour of one model: load, plan, pass over its train pairs, write the shards."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from lesion import __version__
 from lesion.formats import digest
-from lesion.models.candidates import find_candidates
-from lesion.models.load import load, resolve_dtype
+from lesion.models.candidates import Candidate, find_candidates
+from lesion.models.layout import layout_of
+from lesion.models.load import Loaded, load, resolve_dtype
 from lesion.models.record import read_record
-from lesion.models.text import batches
+from lesion.models.text import Example
 from lesion.pairs.encode import encode_pairs
 from lesion.pairs.tables import kept_pairs
 from lesion.progress import progress
-from lesion.scores.collect import score
-from lesion.scores.store import write_scores
+from lesion.scores.collect import Scores, Wanted, score
+from lesion.scores.memory import Memory, Plan, free_memory, make_plan, need
+from lesion.scores.resume import Workplace
+from lesion.scores.store import (
+    NORMS,
+    StoredScores,
+    Tail,
+    index_name,
+    shard_groups,
+    shard_names,
+    write_index,
+    write_shard,
+)
+from lesion.scores.tail import write_tail
 
 LOSS = "mean over examples of the mean NLL (nats) of the response tokens"
 
 
 class Scoring(NamedTuple):
-    """How a behaviour is scored; `preservation` is None for behaviours that are not preserved."""
+    """How a behaviour is scored.
+
+    `preservation` is None for behaviours that are not preserved; `tail` is None to store every
+    score; `save_minutes` is the least time between two savings of unfinished sums.
+    """
 
     dtype: str
     batch_tokens: int
     shards: int
     preservation: str | None
+    norms: bool
+    memory: Memory
+    tail: Tail | None
+    save_minutes: float
+    device_map: str | None
     threads: int
 
 
 def run(model: Path, pairs: Path, folder: Path, behaviour: str, how: Scoring) -> None:
-    """Write `snip` scores, and `preservation` importance where asked for, into `folder`."""
-    loaded = load(model, how.dtype, how.threads)
+    """Write `snip` scores, and `preservation` importance where asked for, into `folder`.
+
+    A killed job goes on from its last saved sums, which lie in `.scoring` in the folder until the
+    shards are whole; the result is the same bytes.
+    """
+    loaded = load(model, how.dtype, how.threads, how.device_map)
     table = kept_pairs(pairs, "train")
     examples = encode_pairs(loaded, table)
     candidates = find_candidates(loaded.model)
-    with progress(f"{behaviour}: scores", len(examples), "pair") as advance:
-        found = score(
-            loaded.model,
-            candidates,
-            batches(examples, how.batch_tokens),
-            preservation=how.preservation == "per-example",
-            advance=advance,
-        )
-    print(
-        f"{behaviour}: mean train NLL {found.loss:.4f} over {found.examples} pairs", file=sys.stderr
-    )
-    common = {
+    plan = _planned(loaded, candidates, how)
+    metadata = {
         "lesion_version": __version__,
         "model_digest": str(read_record(model)["digest"]),
         "behaviour": behaviour,
         "loss": LOSS,
-        "examples": str(found.examples),
+        "examples": str(len(examples)),
         "pairs_digest": digest(table.rows()),
         "dtype": str(resolve_dtype(how.dtype)).removeprefix("torch."),
     }
-    definition = {"definition": "W * dL/dW", "sign": "signed; negative promotes the response"}
-    if how.preservation == "mean":
-        benign = {name: value.abs() for name, value in found.snip.items()}
-        write_scores(benign, folder, "preservation", how.shards, {**common, **_MEAN})
-    if found.preservation is not None:
-        write_scores(found.preservation, folder, "preservation", how.shards, {**common, **_EACH})
-    write_scores(found.snip, folder, "snip", how.shards, {**common, **definition})
+    decides = {**metadata, "plan": plan._replace(why=""), "how": how._replace(memory=None)}  # type: ignore[arg-type]
+    place = Workplace(folder / ".scoring", digest(decides))
+    job = _Job(behaviour, how, plan, place, metadata)
+    loss = job.passes(loaded, candidates, examples)
+    print(f"{behaviour}: mean train NLL {loss:.4f} over {len(examples)} pairs", file=sys.stderr)
+    job.publish(folder, model)
 
 
-_EACH = {"definition": "mean over examples of |W * dL(x)/dW|", "sign": "unsigned"}
-_MEAN = {"definition": "|W * dL/dW|", "sign": "unsigned"}
+def _planned(loaded: Loaded, candidates: Mapping[str, Candidate], how: Scoring) -> Plan:
+    wanted = need(loaded.model, candidates, how.batch_tokens, how.preservation == "per-example")
+    plan = make_plan(wanted, free_memory(loaded.model.device), how.memory, how.shards)
+    print(f"scores: {plan.why}", file=sys.stderr)
+    return plan
+
+
+class _Job(NamedTuple):
+    behaviour: str
+    how: Scoring
+    plan: Plan
+    place: Workplace
+    metadata: dict[str, str]
+
+    @property
+    def kinds(self) -> list[str]:
+        return ["snip", *(["preservation"] if self.how.preservation else [])]
+
+    def about(self, kind: str) -> dict[str, str]:
+        key = "signed" if kind == "snip" else str(self.how.preservation)
+        return {**self.metadata, **_DEFINITIONS[key]}
+
+    def passes(
+        self, loaded: Loaded, candidates: Mapping[str, Candidate], examples: Sequence[Example]
+    ) -> float:
+        """Make every shard in the working folder, one pass for each run of them."""
+        groups = shard_groups(
+            {name: one.weight.numel() for name, one in candidates.items()}, self.how.shards
+        )
+        wanted = Wanted(
+            preservation=self.how.preservation == "per-example",
+            norms=self.how.norms,
+            offload=self.plan.offload,
+            checkpointing=self.plan.checkpointing,
+        )
+        loss = 0.0
+        total = self.plan.passes * len(examples)
+        with progress(f"{self.behaviour}: scores", total, "pair") as advance:
+            for number in range(self.plan.passes):
+                edges = [n * len(groups) // self.plan.passes for n in (number, number + 1)]
+                shards = range(*edges)
+                names = [name for shard in shards for name in groups[shard]]
+                noted = self.place.finished(number, self._files(shards, number))
+                if noted is None:
+                    found = score(
+                        loaded.model,
+                        {name: candidates[name] for name in names},
+                        examples,
+                        self.how.batch_tokens,
+                        wanted,
+                        saved=self.place.sums(number, 60 * self.how.save_minutes),
+                        advance=advance,
+                    )
+                    self._write(found, {shard: groups[shard] for shard in shards}, number)
+                    noted = {"loss": found.loss}
+                    self.place.finish(number, noted)
+                else:
+                    advance(len(examples))
+                loss = noted["loss"]
+        return loss
+
+    def _files(self, shards: range, number: int) -> list[str]:
+        """What a pass leaves in the working folder."""
+        each = [shard_names(kind, self.how.shards) for kind in self.kinds]
+        names = [own[shard] for own in each for shard in shards]
+        return [*names, f"{number}-{NORMS}"] if self.how.norms else names
+
+    def _write(self, found: Scores, groups: Mapping[int, list[str]], number: int) -> None:
+        kinds: dict[str, dict[str, Tensor]] = {"snip": found.snip}
+        if self.how.preservation == "mean":
+            # Into new tensors: the signed scores are written as well.
+            kinds["preservation"] = {name: one.abs() for name, one in found.snip.items()}
+        if found.preservation is not None:
+            kinds["preservation"] = found.preservation
+        for kind, scores in kinds.items():
+            names = shard_names(kind, self.how.shards)
+            for shard, group in groups.items():
+                tensors = {name: scores[name].cpu() for name in group}
+                write_shard(tensors, self.place.folder / names[shard], self.about(kind))
+        if found.norms is not None:
+            norms = {name: one.cpu() for name, one in found.norms.items()}
+            write_shard(norms, self.place.folder / f"{number}-{NORMS}", self.metadata)
+
+    def publish(self, folder: Path, model: Path) -> None:
+        """Put the finished files into their place; cut to a tail first if that is wanted."""
+        layout = layout_of(model)
+        sizes = {
+            name: rows * cols
+            for name, (rows, cols) in zip(layout.names, layout.shapes, strict=True)
+        }
+        groups = shard_groups(sizes, self.how.shards)
+        for kind in self.kinds:
+            write_index(self.place.folder, kind, groups, self.about(kind))
+            if self.how.tail:
+                whole = StoredScores(self.place.folder, kind, layout.stored_shapes)
+                write_tail(
+                    whole, folder, kind, self.how.shards, layout, self.how.tail, self.about(kind)
+                )
+            else:
+                names = [*shard_names(kind, self.how.shards), index_name(kind)]
+                self.place.move(names, folder)
+        if self.how.norms:
+            self._publish_norms(folder)
+        self.place.remove()
+
+    def _publish_norms(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        parts = sorted(self.place.folder.glob(f"*-{NORMS}"))
+        norms: dict[str, Any] = {}
+        for part in parts:
+            norms |= load_file(part)
+        write_shard(norms, folder / NORMS, self.metadata)
+
+
+_DEFINITIONS = {
+    "signed": {"definition": "W * dL/dW", "sign": "signed; negative promotes the response"},
+    "per-example": {"definition": "mean over examples of |W * dL(x)/dW|", "sign": "unsigned"},
+    "mean": {"definition": "|W * dL/dW|", "sign": "unsigned"},
+}

@@ -1,17 +1,42 @@
-"""Scores on disk: safetensors shards with an index, in Hugging Face's sharding layout."""
+"""Scores on disk: safetensors shards with an index, in Hugging Face's sharding layout.
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+`full` storage holds every score. `tail` storage holds what any selection up to a stated (p, q)
+can use, as sorted places and values; everything else reads as a score that is never selected.
+"""
+
+import importlib
+import mmap
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from lesion.formats import BadFile, atomic, read_json, stable_header, write_json
+from lesion.formats import (
+    BadFile,
+    LesionError,
+    Stored,
+    atomic,
+    read_json,
+    safetensors_header,
+    stable_header,
+    write_json,
+)
+from lesion.models.layout import Flat
 
 KINDS = ("snip", "preservation")
+_FILL = {"snip": np.float32(np.inf), "preservation": np.float32(-np.inf)}
+"""How a score that a tail lacks reads: as one that is never taken, or never preserved."""
+
+
+class Tail(NamedTuple):
+    """Fractions up to which a tail serves every selection, over what they count."""
+
+    p: float
+    q: float
+    scope: str
 
 
 def shard_names(kind: str, shards: int) -> list[str]:
@@ -24,26 +49,7 @@ def index_name(kind: str) -> str:
     return f"{kind}.safetensors.index.json"
 
 
-def write_scores(
-    scores: Mapping[str, Any], folder: Path, kind: str, shards: int, metadata: Mapping[str, str]
-) -> None:
-    """Write one kind of score (float32 torch tensors) as about equal shards, and an index."""
-    from safetensors.torch import save_file
-
-    groups = _groups({name: value.numel() for name, value in scores.items()}, shards)
-    names = shard_names(kind, shards)
-    for name, group in zip(names, groups, strict=True):
-        with atomic(folder / name) as part:
-            save_file({key: scores[key].cpu() for key in group}, part, {**metadata, "format": "pt"})
-            stable_header(part)
-    total = sum(value.numel() * 4 for value in scores.values())
-    where = {key: name for name, group in zip(names, groups, strict=True) for key in group}
-    sizes = {name: (folder / name).stat().st_size for name in names}
-    index = {"metadata": {**metadata, "total_size": total, "files": sizes}, "weight_map": where}
-    write_json(index, folder / index_name(kind))
-
-
-def _groups(sizes: Mapping[str, int], shards: int) -> list[list[str]]:
+def shard_groups(sizes: Mapping[str, int], shards: int) -> list[list[str]]:
     """Cut the names, in order, into `shards` runs of about the same number of elements."""
     target = sum(sizes.values()) / shards
     groups: list[list[str]] = [[] for _ in range(shards)]
@@ -54,8 +60,97 @@ def _groups(sizes: Mapping[str, int], shards: int) -> list[list[str]]:
     return groups
 
 
+def write_shard(tensors: Mapping[str, Any], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write one shard of torch tensors or numpy arrays, whole or not at all."""
+    # Chosen here, because whoever writes a tail need not have torch loaded.
+    arrays = any(isinstance(one, np.ndarray) for one in tensors.values())
+    kind = importlib.import_module(f"safetensors.{'numpy' if arrays else 'torch'}")
+    with atomic(path) as part:
+        kind.save_file(dict(tensors), part, {**metadata, "format": "pt"})
+        stable_header(part)
+
+
+def write_index(
+    folder: Path,
+    kind: str,
+    groups: Sequence[Iterable[str]],
+    metadata: Mapping[str, str],
+    tail: Tail | None = None,
+) -> None:
+    """Write the index of shards that lie in `folder`: which parameter is where, sizes, metadata."""
+    names = shard_names(kind, len(groups))
+    files = {name: (folder / name).stat().st_size for name in names}
+    where = {key: name for name, group in zip(names, groups, strict=True) for key in group}
+    about = {
+        **metadata,
+        "storage": "tail" if tail else "full",
+        "tail": tail._asdict() if tail else None,
+        "total_size": sum(one.end - one.begin for path in files for one in _stored(folder / path)),
+        "files": files,
+    }
+    write_json({"metadata": about, "weight_map": where}, folder / index_name(kind))
+
+
+def _stored(path: Path) -> list[Stored]:
+    return list(safetensors_header(path).values())
+
+
+def write_scores(
+    scores: Mapping[str, Any], folder: Path, kind: str, shards: int, metadata: Mapping[str, str]
+) -> None:
+    """Write one kind of score (float32 torch tensors) as about equal shards, and an index."""
+    groups = shard_groups({name: value.numel() for name, value in scores.items()}, shards)
+    for name, group in zip(shard_names(kind, shards), groups, strict=True):
+        write_shard({key: scores[key].cpu() for key in group}, folder / name, metadata)
+    write_index(folder, kind, groups, metadata)
+
+
+class Values(Protocol):
+    """Flat float32 scores of one parameter; a slice reads no more than itself."""
+
+    def __getitem__(self, part: slice, /) -> Flat: ...
+
+
+class Source(Protocol):
+    """Scores of one kind, a parameter at a time."""
+
+    def open(self, name: str, /) -> Values:
+        """The scores of a parameter."""
+        ...
+
+
+class _Dense:
+    """Scores as they lie in the file, looked at for NaN and infinity as they are read."""
+
+    def __init__(self, values: Flat, what: str) -> None:
+        self.values, self.what = values, what
+
+    def __getitem__(self, part: slice) -> Flat:
+        block = self.values[part]
+        if block.size and not np.isfinite([block.min(), block.max()]).all():
+            raise BadFile(
+                f"{self.what} holds scores that are not finite. Delete the file and run "
+                "`snakemake` again."
+            )
+        return block
+
+
+class _Sparse:
+    """A tail as if it were dense."""
+
+    def __init__(self, places: NDArray[Any], values: Flat, fill: np.float32) -> None:
+        self.places, self.values, self.fill = places, values, fill
+
+    def __getitem__(self, part: slice) -> Flat:
+        # numpy's own search copies all places into the type of what it looks for.
+        first, last = bisect_left(self.places, part.start), bisect_left(self.places, part.stop)
+        block = np.full(part.stop - part.start, self.fill, np.float32)
+        block[self.places[first:last].astype(np.int64) - part.start] = self.values[first:last]
+        return block
+
+
 class StoredScores:
-    """One kind of score of one behaviour, read a parameter at a time."""
+    """One kind of score of one behaviour, read a parameter at a time through a memory map."""
 
     def __init__(self, folder: Path, kind: str, shapes: Mapping[str, Sequence[int]]) -> None:
         """Open the index and check that it covers `shapes` and that every shard is whole.
@@ -63,15 +158,26 @@ class StoredScores:
         Raises:
             BadFile: a shard is missing or cut short, or the scores are of another model.
         """
-        self.folder = folder
+        self.folder, self.kind = folder, kind
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         index = read_json(folder / index_name(kind))
-        self.metadata: dict[str, Any] = index["metadata"]
-        self.where: dict[str, str] = index["weight_map"]
+        try:
+            self.metadata: dict[str, Any] = index["metadata"]
+            self.where: dict[str, str] = index["weight_map"]
+            files: dict[str, int] = self.metadata["files"]
+            tail = self.metadata["tail"]
+        except (KeyError, TypeError) as error:
+            raise BadFile(
+                f"{folder / index_name(kind)}: is of another version (no {error}). Delete it and "
+                "run `snakemake` again."
+            ) from error
+        self.tail = Tail(**tail) if tail else None
         if set(self.where) != set(shapes):
             raise BadFile(f"{folder / index_name(kind)}: holds scores of another model's weights")
-        for name, size in self.metadata["files"].items():
+        for name, size in files.items():
             self._check_size(folder / name, size)
+        self._headers: dict[str, dict[str, Stored]] = {}
+        self._maps: dict[str, mmap.mmap] = {}
 
     @staticmethod
     def _check_size(path: Path, size: int) -> None:
@@ -82,43 +188,162 @@ class StoredScores:
                 "`snakemake` again."
             )
 
-    def __iter__(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """Parameter name and flat scores, in the order of `shapes`, one parameter in memory."""
-        opened: dict[str, Any] = {}
-        for name, shape in self.shapes.items():
-            shard = self.where[name]
-            if shard not in opened:
-                opened = {shard: self._open(self.folder / shard)}
-            values = self._read(opened[shard], self.folder / shard, name)
-            if values.shape != shape:
-                raise BadFile(f"{self.folder / shard}: `{name}` is {values.shape}, not {shape}")
-            yield name, values.reshape(-1)
+    def check_covers(self, p: float, q: float, scope: str) -> None:
+        """Refuse a selection for which a tail does not hold enough.
 
-    @staticmethod
-    def _open(path: Path) -> Any:
-        try:
-            return safe_open(path, "np")
-        except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        Raises:
+            LesionError: p or q lies beyond the tail, or it was cut for another scope.
+        """
+        if self.tail and (p > self.tail.p or q > self.tail.q or scope != self.tail.scope):
+            raise LesionError(
+                f"{self.folder}: its scores are a tail that serves p up to {self.tail.p}, q up to "
+                f"{self.tail.q} and scope {self.tail.scope}; p={p}, q={q}, scope {scope} was asked "
+                "for. Raise `scores.tail` (the behaviour is scored anew) or ask for less."
+            )
+
+    def open(self, name: str) -> Values:
+        """The flat scores of a parameter.
+
+        Raises:
+            BadFile: the shard is damaged or holds another shape.
+        """
+        if not self.tail:
+            whole = self._tensor(name, name, "F32").view(np.float32)
+            return _Dense(whole, f"{self._path(name)}: `{name}`")
+        size = int(np.prod(self.shapes[name]))
+        stored, dtype = place_type(size)
+        places: NDArray[Any] = self._tensor(name, f"{name}.indices", stored).view(dtype)
+        values: Flat = self._tensor(name, f"{name}.values", "F32").view(np.float32)
+        _check_tail(places, values, size, self._path(name), name)
+        return _Sparse(places, values, _FILL[self.kind])
+
+    def _path(self, name: str) -> Path:
+        return self.folder / self.where[name]
+
+    def _tensor(self, name: str, key: str, dtype: str) -> NDArray[np.uint8]:
+        """The bytes of a tensor, mapped and not read."""
+        shard = self.where[name]
+        if shard not in self._maps:
+            self._headers[shard] = safetensors_header(self.folder / shard)
+            with (self.folder / shard).open("rb") as handle:
+                self._maps[shard] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+        entry = self._headers[shard].get(key)
+        shape = self.shapes[name]
+        if (
+            entry is None
+            or entry.dtype != dtype
+            or entry.end - entry.begin != _bytes(entry)
+            or (not self.tail and entry.shape != shape)
+        ):
+            found = (
+                f"{entry.dtype} {list(entry.shape)} in {entry.end - entry.begin} bytes"
+                if entry
+                else "missing"
+            )
             raise BadFile(
-                f"{path}: is not a whole safetensors file ({error}). Delete it and run "
-                "`snakemake` again."
-            ) from error
+                f"{self.folder / shard}: `{key}` is {found}, not {dtype} {list(shape)}. Delete the "
+                "file and run `snakemake` again."
+            )
+        mapped = np.frombuffer(self._maps[shard], np.uint8)
+        return mapped[entry.begin : entry.end]
 
-    @staticmethod
-    def _read(shard: Any, path: Path, name: str) -> NDArray[np.float32]:
-        try:
-            values: NDArray[np.float32] = shard.get_tensor(name)
-        except SafetensorError as error:
-            raise BadFile(f"{path}: `{name}` cannot be read ({error}). Delete the file.") from error
-        if not np.isfinite(values).all():
-            raise BadFile(f"{path}: `{name}` holds scores that are not finite. Delete the file.")
-        return values
-
-    def flat(self) -> NDArray[np.float32]:
+    def flat(self) -> Flat:
         """All scores in the order of `shapes`, float32 [candidates]."""
-        out = np.empty(sum(int(np.prod(shape)) for shape in self.shapes.values()), np.float32)
-        start = 0
-        for _, values in self:
-            out[start : start + values.size] = values
-            start += values.size
+        sizes = {name: int(np.prod(shape)) for name, shape in self.shapes.items()}
+        return np.concatenate([self.open(name)[0:size] for name, size in sizes.items()])
+
+
+def _bytes(entry: Stored) -> int:
+    return int(np.prod(entry.shape)) * int(entry.dtype[1:]) // 8
+
+
+def place_type(size: int) -> tuple[str, type[np.unsignedinteger[Any]] | type[np.int64]]:
+    """How a tail stores places in a parameter of `size` weights: safetensors' and numpy's name."""
+    return ("U32", np.uint32) if size <= 2**32 else ("I64", np.int64)
+
+
+def _check_tail(places: NDArray[Any], values: Flat, size: int, path: Path, name: str) -> None:
+    whole = places.size == values.size and bool(np.isfinite(values).all())
+    ordered = bool((places[1:] > places[:-1]).all())
+    inside = not places.size or (int(places[0]) >= 0 and int(places[-1]) < size)
+    if not (whole and ordered and inside):
+        raise BadFile(
+            f"{path}: the tail of `{name}` is not finite scores at sorted places inside it. Delete "
+            "the file and run `snakemake` again."
+        )
+
+
+class Pooled:
+    """Preservation importance over several behaviours: what a mask of benign use is made of.
+
+    `mean` weighs each behaviour by its examples, as if all were one set. `max` takes the largest,
+    so that what matters to one behaviour alone is preserved too; only it is exact over tails,
+    because a weight's place in a mean depends on scores that they lack.
+    """
+
+    def __init__(self, parts: Sequence[StoredScores], how: str) -> None:
+        """Pool scores of kind `preservation`.
+
+        Raises:
+            LesionError: a mean of several tails.
+        """
+        if how == "mean" and len(parts) > 1 and any(part.tail for part in parts):
+            raise LesionError(
+                "masks: the mean of several behaviours' preservation importance cannot be taken "
+                "from tails. Set `masks.pool: max`, or `scores.storage: full`."
+            )
+        self.parts, self.how = parts, how
+        counts = [int(part.metadata["examples"]) for part in parts]
+        self.shares = [np.float32(count / sum(counts)) for count in counts]
+
+    def open(self, name: str) -> Values:
+        """The pooled importance of a parameter."""
+        opened = [part.open(name) for part in self.parts]
+        return _PooledValues(opened, self.shares if self.how == "mean" else None)
+
+
+class _PooledValues:
+    def __init__(self, parts: Sequence[Values], shares: Sequence[np.float32] | None) -> None:
+        self.parts, self.shares = parts, shares
+
+    def __getitem__(self, part: slice) -> Flat:
+        if len(self.parts) == 1:
+            return self.parts[0][part]
+        if self.shares is None:
+            out = self.parts[0][part].copy()
+            for one in self.parts[1:]:
+                np.maximum(out, one[part], out=out)
+            return out
+        out = self.parts[0][part] * self.shares[0]
+        scratch = np.empty_like(out)
+        for one, share in zip(self.parts[1:], self.shares[1:], strict=True):
+            np.multiply(one[part], share, out=scratch)
+            out += scratch
         return out
+
+
+NORMS = "norms.safetensors"
+
+
+class StoredNorms:
+    """Sums of squares of each module's inputs over a behaviour's pairs (Wanda's ||X||^2)."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the header."""
+        self.path = path
+        self._header = safetensors_header(path)
+
+    def open(self, name: str) -> Flat:
+        """float32 [inputs].
+
+        Raises:
+            LesionError: the parameter is called in a way that gives no norm of its own.
+        """
+        if name not in self._header:
+            raise LesionError(
+                f"{self.path}: has no inputs' norm of `{name}`: stacked experts and weights that a "
+                "model uses without calling their module have none. Take `wanda` from "
+                "`masks.controls`."
+            )
+        entry = self._header[name]
+        return np.fromfile(self.path, np.float32, entry.shape[0], offset=entry.begin)

@@ -1,3 +1,5 @@
 """Stage `tables`: everything measured, as tidy parquet tables with intervals."""
 
-TABLES = ("measurements", "overlap", "where", "sweep", "judges", "pairs", "examples")
+OF_MASKS = ("overlap", "sharing", "where", "concentration", "lines")
+"""Tables of the masks stage that are passed on as they are, model by model."""
+TABLES = ("measurements", *OF_MASKS, "sweep", "judges", "pairs", "examples")

@@ -12,12 +12,12 @@ import polars as pl
 from lesion import __version__
 from lesion.formats import read_json, read_parquet, write_json, write_parquet
 from lesion.judgements import VERDICTS
-from lesion.masks.run import SWEEP
+from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.pairs.prompts import similarity
 from lesion.pairs.tables import PAIRS
 from lesion.responses import COMPLETIONS, NLL
-from lesion.tables import TABLES
+from lesion.tables import OF_MASKS, TABLES
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.measure import measurements
 
@@ -85,9 +85,8 @@ def _of_model(results: Path, model: str, study: Study, how: Statistics) -> dict[
     )
     return {
         "measurements": measurements(model, nll, judged, boot),
-        "overlap": read_parquet(masks / "overlap.parquet"),
-        "where": read_parquet(masks / "where.parquet"),
-        "sweep": sweep,
+        **{name: read_parquet(masks / f"{name}.parquet") for name in OF_MASKS},
+        "sweep": sweep.drop("key"),
         "pairs": pairs.group_by("behaviour", "role", "split", "outcome", maintain_order=True).agg(
             pairs=pl.len().cast(pl.Int64)
         ),
@@ -177,6 +176,6 @@ def _about(results: Path, model: str) -> dict[str, Any]:
         "architecture": record["architecture"],
         "license": record["license"],
         "digest": record["digest"],
-        "candidates": sum(math.prod(shape) for shape in record["candidates"].values()),
+        "candidates": sum(math.prod(shape) for _, shape in record["candidates"]),
         **read_json(results / "masks" / model / "chosen.json"),
     }

@@ -1,21 +1,11 @@
-"""The command `lesion`: look at a study before it runs and at its results after."""
+"""Commands about a study: before it runs, and after."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lesion.formats import LesionError
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Which weights does a behaviour depend on, and what is left when they are zeroed?",
-    epilog="A study is run by Snakemake: `snakemake --cores` runs config.yaml, "
-    "`snakemake --cores --configfile studies/mine.yaml` another. "
-    "`snakemake -n` shows which jobs are stale.",
-)
+from lesion.cli.app import app
 
 ConfigFile = Annotated[Path, typer.Argument(help="The study's YAML file.")]
 
@@ -61,12 +51,3 @@ def reference(
             typer.echo(f"wrote {path}")
     else:
         typer.echo(made.page())
-
-
-def main() -> None:
-    """Run the command; a LesionError is a message and exit code 2, not a traceback."""
-    try:
-        app()
-    except LesionError as error:
-        typer.echo(f"lesion: {error}", err=True)
-        raise SystemExit(2) from None

@@ -1,0 +1,152 @@
+"""Scoring against the bare passes it consists of: `python benchmarks/scoring.py`.
+
+On the default model and pairs (after the default study), or on a random model (`--random 8b`; on
+a GPU if there is one). Prints, from one run that alternates the sides:
+
+- signed scores, and signed with preservation, over a bare forward and backward of the same batches
+  with a gradient for every candidate;
+- on a GPU, the peak memory of every plan;
+- the predecessor's schedule over ours (`--predecessor`): for every layer a pass of its own over
+  the data, one example at a time, gradients summed in the weights' dtype (Wei et al. 2024, whose
+  formula is W * dL/dW per layer).
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import synthetic
+import torch
+from torch import nn
+
+from lesion.models.candidates import Candidate, find_candidates
+from lesion.models.likelihood import response_losses
+from lesion.models.load import device, keep_memory, load, resolve_dtype
+from lesion.models.text import Example, batches
+from lesion.pairs.encode import encode_pairs
+from lesion.pairs.tables import kept_pairs
+from lesion.scores.collect import Wanted, score
+from lesion.study import load_study, read_config
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call, the GPU's work included."""
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def bare(
+    model: nn.Module, weights: Sequence[nn.Parameter], todo: Sequence[Example], budget: int
+) -> None:
+    """A forward and backward over the batches, with a gradient for each of the weights."""
+    for weight in weights:
+        weight.requires_grad_(True)
+    for batch in batches(todo, budget):
+        response_losses(model, batch).sum().backward()
+    for weight in weights:
+        weight.grad = None
+        weight.requires_grad_(False)
+
+
+def predecessor(model: nn.Module, found: Mapping[str, Candidate], todo: Sequence[Example]) -> None:
+    """W * dL/dW of each layer by its own pass over the data, one example at a time."""
+    layers: dict[str, list[nn.Parameter]] = {}
+    for name, one in found.items():
+        layer = name.split("layers.")[1].split(".")[0]
+        layers.setdefault(layer, []).append(one.weight)
+    for weights in layers.values():
+        sums = [torch.zeros_like(weight) for weight in weights]
+        for example in todo:
+            for weight in weights:
+                weight.requires_grad_(True)
+            for batch in batches([example], 1):
+                response_losses(model, batch).sum().backward()
+            for total, weight in zip(sums, weights, strict=True):
+                total += weight * weight.grad
+                weight.grad = None
+        for weight in weights:
+            weight.requires_grad_(False)
+
+
+PLANS = {
+    "all at once": Wanted(),
+    "sums on the CPU": Wanted(offload=True),
+    "checkpointed": Wanted(checkpointing=True),
+    "with preservation": Wanted(preservation=True),
+    "with preservation, sums on the CPU": Wanted(preservation=True, offload=True),
+}
+
+
+def print_memory(
+    model: nn.Module, found: Mapping[str, Candidate], todo: Sequence[Example], budget: int
+) -> None:
+    """Peak memory of each plan on the GPU; benchmarks/growth.py does so for the CPU's."""
+    quarter = len(found) // 4
+    cases = [(name, list(found), wanted) for name, wanted in PLANS.items()]
+    cases.append(("first of 4 passes", list(found)[:quarter], Wanted()))
+    for name, names, wanted in cases:
+        torch.cuda.reset_peak_memory_stats()
+        score(model, {one: found[one] for one in names}, todo, budget, wanted)
+        print(f"{name:36} {torch.cuda.max_memory_allocated() / 2**30:6.1f} GiB")
+
+
+def main() -> None:
+    """Print the ratios."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--random", choices=synthetic.SHAPES, help="a random model of this size")
+    parser.add_argument("--examples", type=int, default=16)
+    parser.add_argument("--length", type=int, default=256, help="tokens of a random example")
+    parser.add_argument("--batch-tokens", type=int, default=512)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--predecessor", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    keep_memory()
+    if given.random:
+        model: nn.Module = synthetic.llama(given.random, resolve_dtype(given.dtype), str(device()))
+        todo = synthetic.examples(given.examples, given.length)
+    else:
+        study = load_study(read_config(Path("config.yaml")))
+        made, name = Path(study.results) / study.study, next(iter(study.models))
+        loaded = load(made / "models" / name, given.dtype, given.threads)
+        model = loaded.model
+        pairs = kept_pairs(made / "pairs" / name / f"{study.of_role('benign')[0]}.parquet", "train")
+        todo = encode_pairs(loaded, pairs)[: given.examples]
+    found = find_candidates(model)
+    weights = [one.weight for one in found.values()]
+    numel, tokens = sum(w.numel() for w in weights), sum(len(one.tokens) for one in todo)
+    print(f"{numel / 1e6:.0f} M candidates in {weights[0].dtype} on {weights[0].device}")
+    print(f"{len(todo)} examples, {tokens} tokens, best of {given.rounds}")
+    budget = given.batch_tokens
+    sides: dict[str, Callable[[], object]] = {
+        "bare": lambda: bare(model, weights, todo, budget),
+        "signed": lambda: score(model, found, todo, budget),
+        "both": lambda: score(model, found, todo, budget, Wanted(preservation=True)),
+    }
+    if given.predecessor:
+        sides["predecessor"] = lambda: predecessor(model, found, todo)
+    best = dict.fromkeys(sides, float("inf"))
+    for number in range(given.rounds):
+        for side, work in sides.items():
+            if side != "predecessor" or number == 0:  # minutes, and slower is all that matters
+                best[side] = min(best[side], seconds(work))
+    for side, spent in best.items():
+        print(f"{side:12} {spent:8.2f} s {tokens / spent:10.0f} tokens/s")
+    print(f"signed / bare                = {best['signed'] / best['bare']:.2f}")
+    print(f"signed + preservation / bare = {best['both'] / best['bare']:.2f}")
+    if torch.cuda.is_available():
+        print_memory(model, found, todo, budget)
+    if given.predecessor:
+        print(f"predecessor / ours (signed)  = {best['predecessor'] / best['signed']:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Selecting masks against reading the scores: `python benchmarks/selection.py`.
+
+After the default study. Prints, from one run that alternates the sides, all with the files in the
+page cache: the selection of one mask over reading its shards once with numpy, and a sweep of 20
+(p, q) over one point. Then the bytes per parameter of full and tail storage.
+"""
+
+import argparse
+import time
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from lesion.masks.select import Point, select
+from lesion.models.layout import layout_of
+from lesion.scores.store import Pooled, StoredScores, Tail
+from lesion.scores.tail import write_tail
+from lesion.study import load_study, read_config
+
+ONE = Point(0.15, 1.5e-4)
+MANY = [Point(*pair) for pair in product((0.01, 0.05, 0.1, 0.15, 0.2), (2e-5, 5e-5, 1e-4, 1.5e-4))]
+TAILS = {"this study's": Tail(0.15, 1.5e-4, "global"), "the paper's 8B": Tail(1e-3, 1e-4, "global")}
+
+
+def main() -> None:
+    """Print the ratios."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    study = load_study(read_config(Path("config.yaml")))
+    made, name = Path(study.results) / study.study, next(iter(study.models))
+    layout = layout_of(made / "models" / name)
+    harm, benign = (made / "scores" / name / study.of_role(role)[0] for role in ("harm", "benign"))
+    files = [*sorted(harm.glob("snip-*")), *sorted(benign.glob("preservation-*"))]
+
+    def opened(folder: Path, kind: str) -> StoredScores:
+        return StoredScores(folder, kind, layout.stored_shapes)
+
+    def selecting(points: list[Point]) -> None:
+        importance = Pooled([opened(benign, "preservation")], "mean")
+        select({"harm": opened(harm, "snip")}, importance, layout, points)
+
+    def reading() -> None:
+        for path in files:
+            np.fromfile(path, np.uint8)
+
+    sides = {"read": reading, "one": lambda: selecting([ONE]), "twenty": lambda: selecting(MANY)}
+    best = dict.fromkeys(sides, float("inf"))
+    for _ in range(rounds):
+        for side, work in sides.items():
+            started = time.perf_counter()
+            work()
+            best[side] = min(best[side], time.perf_counter() - started)
+    size = sum(path.stat().st_size for path in files)
+    print(f"{layout.size / 1e6:.0f} M candidates, {size / 2**20:.0f} MiB of shards; {best}")
+    print(f"one mask / reading the shards = {best['one'] / best['read']:.2f}")
+    print(f"20 points / one               = {best['twenty'] / best['one']:.2f}")
+    print(f"full storage: {4:.3f} bytes per parameter and kind")
+    for title, tail in TAILS.items():
+        with TemporaryDirectory() as folder:
+            for kind, source in (("snip", harm), ("preservation", benign)):
+                write_tail(opened(source, kind), Path(folder), kind, 1, layout, tail, {})
+                (path,) = Path(folder).glob(f"{kind}-*")
+                each = path.stat().st_size / layout.size
+                print(f"tail, {title} p={tail.p} q={tail.q}, {kind}: {each:.4f}")
+
+
+if __name__ == "__main__":
+    main()

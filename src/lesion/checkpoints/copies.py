@@ -1,0 +1,126 @@
+"""Copies of big files with some bytes zeroed, checked against the original. Memory is constant."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesion.checkpoints.shards import Zeros
+from lesion.formats import BadFile
+from lesion.models.layout import Places
+
+_CHUNK = 2**20
+"""Copied, read and read back before the next one, so that the processor may still have it."""
+_FICLONE = 0x40049409
+_ZEROS = memoryview(bytes(_CHUNK))
+
+Done = Callable[[int], object]
+"""Is told how many bytes more are finished."""
+
+
+def copy_with_zeros(base: Path, copy: Path, zeros: Sequence[Zeros], done: Done) -> None:
+    """Copy a file with some of its bytes zeroed, and compare every byte read back.
+
+    Args:
+        base: the original.
+        copy: the new file.
+        zeros: what becomes zero.
+        done: gets the file's size in all.
+
+    Raises:
+        BadFile: the copy is not what the original and the zeros make it.
+    """
+    wanted, found = np.zeros(_CHUNK, np.uint8), np.zeros(_CHUNK, np.uint8)
+    at = 0
+    with base.open("rb", buffering=0) as source, copy.open("x+b", buffering=0) as target:
+        shared = _reflink(source, target)
+        while size := _fill(source, at, wanted):
+            if not shared:
+                _copy(source, target, at, wanted.data[:size])
+            _poke(target, at, size, zeros)
+            _zero(wanted[:size], at, zeros)
+            again = _fill(target, at, found)
+            # Words, not bytes: an eighth of the comparisons.
+            if again != size or not np.array_equal(wanted.view(np.int64), found.view(np.int64)):
+                raise BadFile(
+                    f"{copy}: differs after byte {at} from what {base} and the mask make it. The "
+                    "base was changed meanwhile, or the disk or memory is faulty. Run it again."
+                )
+            at += size
+            done(size)
+        if os.fstat(target.fileno()).st_size != at:
+            raise BadFile(f"{copy}: is longer than {base}, which was changed meanwhile. Run again.")
+
+
+def _reflink(source: BinaryIO, target: BinaryIO) -> bool:
+    """Share the bytes on disk until they are written to, where the file system can."""
+    if sys.platform != "linux":
+        return False
+    from fcntl import ioctl
+
+    try:
+        ioctl(target.fileno(), _FICLONE, source.fileno())
+    except OSError:
+        return False
+    return True
+
+
+def _copy(source: BinaryIO, target: BinaryIO, at: int, data: memoryview) -> None:
+    """Copy a chunk within the kernel; where it cannot, write what was read of it."""
+    end = at + len(data)
+    try:
+        while at < end and (
+            more := os.copy_file_range(source.fileno(), target.fileno(), end - at, at, at)
+        ):
+            at += more
+    except (OSError, AttributeError):
+        pass  # Writing says what is wrong, if it is not only this call.
+    if at < end:
+        _write(target, at, data[at - end :])
+
+
+def _poke(file: BinaryIO, at: int, size: int, zeros: Sequence[Zeros]) -> None:
+    """Write the zeros of one chunk, each run of neighbours at once: the rest may stay shared."""
+    for one in zeros:
+        starts = _reaching(one, at, size)
+        if starts.size:
+            breaks = np.flatnonzero(np.diff(starts) != one.width)
+            first = starts[np.concatenate([[0], breaks + 1])].clip(at)
+            last = (starts[np.concatenate([breaks, [-1]])] + one.width).clip(max=at + size)
+            for begin, end in zip(first.tolist(), last.tolist(), strict=True):
+                _write(file, begin, _ZEROS[: end - begin])
+
+
+def _zero(chunk: NDArray[np.uint8], at: int, zeros: Sequence[Zeros]) -> None:
+    """Apply the mask to the original's bytes from `at` on."""
+    for one in zeros:
+        starts = _reaching(one, at, chunk.size)
+        places = (starts[:, None] + np.arange(one.width) - at).ravel()
+        chunk[places[(places >= 0) & (places < chunk.size)]] = 0
+
+
+def _reaching(zeros: Zeros, at: int, size: int) -> Places:
+    """Weights with a byte in a chunk: the first may begin before it, the last end after."""
+    first, last = np.searchsorted(zeros.starts, [at - zeros.width + 1, at + size])
+    return zeros.starts[first:last]
+
+
+def _fill(file: BinaryIO, at: int, chunk: NDArray[np.uint8]) -> int:
+    """Read a chunk, zeros after the end of the file; a single read may give less than asked."""
+    filled = 0
+    while filled < chunk.size and (
+        more := os.preadv(file.fileno(), [chunk.data[filled:]], at + filled)
+    ):
+        filled += more
+    chunk[filled:] = 0
+    return filled
+
+
+def _write(file: BinaryIO, at: int, data: memoryview) -> None:
+    while data:
+        written = os.pwrite(file.fileno(), data, at)
+        at, data = at + written, data[written:]

@@ -1,0 +1,69 @@
+"""What a pruned checkpoint was made from, kept beside it: `reproduce/`."""
+
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lesion import __version__
+from lesion.formats import write_json
+from lesion.masks.store import Mask
+
+FOLDER = "reproduce"
+MADE = "lesion.json"
+_PACKAGES = ("numpy", "safetensors", "snakemake", "torch", "transformers")
+
+
+def write_reproduce(
+    folder: Path, mask: Path, read: Mask, about: Mapping[str, Any], study: Mapping[str, Any] | None
+) -> None:
+    """Write the mask, the digests, the versions, the command, and the study's config if any.
+
+    Args:
+        folder: the new folder.
+        mask: the mask's file.
+        read: the same, read.
+        about: names, digests and command.
+        study: the study's config, with every default in it.
+    """
+    folder.mkdir()
+    header = {key: value for key, value in read.metadata.items() if key != "shapes"}
+    write_json({**about, "mask": header, "versions": _versions()}, folder / MADE)
+    shutil.copyfile(mask, folder / "mask.safetensors")
+    if study is not None:
+        # Where its results lay on some machine is no part of a study.
+        config = {key: value for key, value in study.items() if key != "results"}
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        (folder / "study.yaml").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(_how(study is not None), encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    found = {"lesion": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _how(study: bool) -> str:
+    again = """
+Find the mask anew, in a checkout of lesion:
+
+    snakemake --cores --configfile study.yaml
+"""
+    return f"""# How to make this again
+
+With lesion {__version__}, from the base checkpoint and the mask alone:
+
+    lesion apply BASE mask.safetensors OUT
+{again if study else ""}
+`lesion show mask.safetensors` says what the mask is. `{MADE}` has the digests to compare with
+(`base_digest` is the base's), the versions, and the command that was given.
+"""

@@ -1,0 +1,135 @@
+"""Write a pruned checkpoint: shards copied, zeros poked at their byte offsets, all compared."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from lesion.checkpoints.card import write_card
+from lesion.checkpoints.copies import copy_with_zeros
+from lesion.checkpoints.reproduce import FOLDER, write_reproduce
+from lesion.checkpoints.shards import Zeros, find_zeros, loaded_files
+from lesion.formats import LesionError, atomic, digest, write_json
+from lesion.masks.store import Mask, read_mask
+from lesion.models.record import RECORD, content_digest, kept_files, read_record
+from lesion.progress import progress
+
+_MEGABYTE = 10**6
+
+
+def write_checkpoint(
+    model: Path,
+    mask: Path,
+    out: Path,
+    *,
+    base: str,
+    license_: str,
+    command: str = "",
+    study: Mapping[str, Any] | None = None,
+    card: bool = True,
+) -> None:
+    """Write the folder `out`: the base's shards, dtype, index and tokenizer, with zeros in place.
+
+    No tensor is loaded; memory doesn't grow with the checkpoint. Every byte is then compared with
+    the base's.
+
+    Args:
+        model: the base's checkpoint folder, from the `models` stage or any with safetensors.
+        mask: a mask of role harm.
+        out: the new folder.
+        base: name of the base, for the model card.
+        license_: licence of the base.
+        command: what the user gave, for `reproduce/`.
+        study: the study's config, for `reproduce/`.
+        card: write the model card too, without measurements; else `write_card` does.
+
+    Raises:
+        LesionError: the mask was made from another model, is not of role harm, or names weights
+            that the base's files do not hold as such.
+        BadFile: what was written is not what it should be.
+    """
+    lesion = read_mask(mask)
+    if lesion.metadata.get("role") != "harm":
+        raise LesionError(
+            f"{mask}: is of role {lesion.metadata.get('role')}; only harm masks become checkpoints"
+        )
+    base_digest = _check_base(model, lesion, mask)
+    files = loaded_files(model, [path.name for path in kept_files(model)])
+    zeros = find_zeros(model, files, lesion)
+    # Not of the new bytes: these two decide them, and hashing gigabytes takes as long as writing.
+    found = digest({"base": base_digest, "zeroed": _zeroed_digest(lesion)})
+    about = {"base": base, "base_digest": base_digest, "digest": found}
+    about |= {"license": license_, "command": command}
+    with atomic(out) as part:
+        part.mkdir(parents=True)
+        _copy_files(model, part, files, zeros)
+        if (model / RECORD).is_file():
+            sizes = {name: (part / name).stat().st_size for name in files}
+            changed = {"license": license_, "digest": found, "files": sizes}
+            write_json({**read_record(model), **changed}, part / RECORD)
+        write_reproduce(part / FOLDER, mask, lesion, about, study)
+        if card:
+            write_card(part)
+
+
+def _check_base(folder: Path, mask: Mask, path: Path) -> str:
+    """The base's digest, which has to be the mask's."""
+    wanted = mask.metadata.get("model_digest")
+    if (folder / RECORD).is_file() and read_record(folder)["digest"] == wanted:
+        return str(wanted)
+    if not any(folder.glob("*.safetensors")):
+        raise LesionError(f"{folder}: holds no safetensors. Give the base checkpoint's folder.")
+    # A plain folder; or a pruned one, whose record has another digest than its content.
+    found = content_digest(folder)
+    if found != wanted:
+        raise LesionError(
+            f"{path}: was made from the model with digest {wanted}, and {folder} is {found}. Give "
+            "the same revision of the same model; if the study read a GGUF file, the folder that "
+            "it made of it, results/<study>/models/<model>."
+        )
+    return found
+
+
+def _copy_files(
+    model: Path, out: Path, files: Sequence[str], zeros: Mapping[str, Sequence[Zeros]]
+) -> None:
+    sizes = {name: (model / name).stat().st_size for name in files}
+    # The system's calls, not Python, do the work; two at a time keep a disk or memory busy.
+    threads = min(2, os.cpu_count() or 1)
+    lock, told, seen = Lock(), 0, 0
+    total = sum(sizes.values()) // _MEGABYTE
+    with progress("write and compare", total, "megabyte") as advance:
+
+        def done(count: int) -> None:
+            nonlocal told, seen
+            with lock:
+                seen += count
+                if seen // _MEGABYTE > told:
+                    advance(seen // _MEGABYTE - told)
+                    told = seen // _MEGABYTE
+
+        with ThreadPoolExecutor(threads) as pool:
+            jobs = [
+                pool.submit(
+                    partial(copy_with_zeros, model / name, out / name, zeros.get(name, ()), done)
+                )
+                for name in sorted(files, key=lambda name: -sizes[name])
+            ]
+            try:
+                for job in jobs:
+                    job.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _zeroed_digest(mask: Mask) -> str:
+    """SHA-256 of which weights a mask zeroes, whatever else its header says."""
+    total = hashlib.sha256()
+    for name, places in sorted(mask.indices.items()):
+        total.update(f"{name} {places.size}\n".encode())
+        total.update(places.astype("<i8").tobytes())
+    return total.hexdigest()

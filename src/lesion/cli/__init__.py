@@ -1,0 +1,18 @@
+"""The command `lesion`: look at a study and its masks, and put a mask into a checkpoint."""
+
+import typer
+
+from lesion.cli import apply, masks, studies
+from lesion.cli.app import app
+from lesion.formats import LesionError
+
+__all__ = ["app", "apply", "main", "masks", "studies"]
+
+
+def main() -> None:
+    """Run the command; a LesionError is a message and exit code 2, not a traceback."""
+    try:
+        app()
+    except LesionError as error:
+        typer.echo(f"lesion: {error}", err=True)
+        raise SystemExit(2) from None

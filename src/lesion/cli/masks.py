@@ -1,0 +1,177 @@
+"""`lesion show` and `lesion overlap`: what masks are, and what they share."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lesion.cli.app import app
+from lesion.formats import LesionError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.table import Table
+
+    from lesion.masks.overlap import Overlap
+    from lesion.masks.store import Mask
+
+MaskFile = Annotated[
+    Path, typer.Argument(help="A mask: results/STUDY/masks/MODEL/NAME.safetensors.")
+]
+MaskFiles = Annotated[list[Path], typer.Argument(help="Two masks or more, of one model.")]
+
+
+@app.command()
+def show(mask: MaskFile) -> None:
+    """Say what a mask is: what made it, how many weights it has, and where they lie.
+
+    Example: lesion show results/default/masks/smollm2-135m-instruct/shared.safetensors
+    """
+    from rich.console import Console
+
+    from lesion.masks.store import read_mask
+
+    read = read_mask(mask)
+    console = Console(highlight=False)
+    facts = _table("", "", title=str(mask))
+    for key, value in sorted(read.metadata.items()):
+        if key not in ("shapes", "weights", "candidates"):
+            facts.add_row(key, value)
+    total = sum(math.prod(shape) for shape in read.shapes.values())
+    facts.add_row("weights", f"{read.size:,} of {total:,} candidates")
+    facts.add_row("sparsity", f"{read.size / max(1, total):.3g} of the candidates are zeroed")
+    console.print(facts)
+    if read.size:
+        console.print(_where(read))
+
+
+def _where(mask: "Mask") -> "Table":
+    """Counts of weights: a row a layer, a column a kind of matrix; empty layers are left out."""
+    import polars as pl
+
+    from lesion.masks.where import where_table
+    from lesion.models.layout import Layout
+
+    # One column for a block's many experts.
+    kind = pl.col("module").str.split(".").list.last()
+    found = where_table({"": mask.flat()}, Layout.of(mask.shapes)).filter(pl.col("weights") > 0)
+    found = found.group_by("layer", kind).agg(pl.col("weights").sum()).sort("layer")
+    kinds = found["module"].unique().sort().to_list()
+    # Broken after underscores, so that seven of them fit a terminal.
+    table = _table("layer", *(name.replace("_", "_\n") for name in kinds), "all")
+    for (layer,), group in found.group_by("layer", maintain_order=True):
+        table.add_row(str(layer), *_counts(group, kinds))
+    table.add_section()
+    table.add_row("all", *_counts(found, kinds))
+    return table
+
+
+def _counts(found: "pl.DataFrame", kinds: list[str]) -> list[str]:
+    counts = [int(found.filter(module=name)["weights"].sum()) for name in kinds]
+    return [_count(count) for count in (*counts, sum(counts))]
+
+
+@app.command()
+def overlap(masks: MaskFiles) -> None:
+    """Say how much masks share, for every two of them, and how much more than by chance.
+
+    Strict counts chance within each matrix given both masks' rows and columns, since a row that
+    matters at all matters for everything; its brackets are a 95% interval over the matrices.
+    Matrix takes only each matrix's count for given, any only the masks' sizes.
+
+    Example: lesion overlap masks/m/privacy.safetensors masks/m/physical.safetensors
+    """
+    from rich.console import Console
+
+    from lesion.masks.overlap import overlaps
+    from lesion.masks.store import read_mask
+    from lesion.models.layout import Layout
+
+    if len(masks) < 2 or len(set(masks)) < len(masks):
+        raise LesionError("give two masks or more, each once: lesion overlap A B ...")
+    read = {path: read_mask(path) for path in masks}
+    _check_one_base(read)
+    labels = _labels(read)
+    shapes = next(iter(read.values())).shapes
+    found = overlaps({labels[path]: one.flat() for path, one in read.items()}, Layout.of(shapes))
+    console = Console(highlight=False)
+    sizes = _table("mask", "weights")
+    for path, one in read.items():
+        sizes.add_row(labels[path], _count(one.size))
+    console.print(sizes)
+    console.print("\nTimes as many shared as by chance, under three notions of it; p of strict")
+    console.print(_overlaps(found))
+
+
+def _overlaps(found: "dict[tuple[str, str], Overlap]") -> "Table":
+    table = _table("masks", "shared", "Jaccard", "strict [95%]", "p", "matrix", "any")
+    table.columns[0].no_wrap = True
+    for (a, b), one in found.items():
+        strict = f"{_times(one.enrichment_rows_columns)} {_interval(one)}".strip()
+        table.add_row(
+            *(f"{a}\n{b}", _count(one.shared), f"{one.jaccard:.3f}"),
+            *(strict, _probability(one.p_rows_columns)),
+            *(_times(one.enrichment_matrix), _times(one.enrichment_uniform)),
+        )
+    return table
+
+
+def _check_one_base(masks: "dict[Path, Mask]") -> None:
+    (first, one), *others = masks.items()
+    for path, other in others:
+        digests = [mask.metadata.get("model_digest") for mask in (one, other)]
+        if digests[0] != digests[1] or one.shapes != other.shapes:
+            raise LesionError(
+                f"{path}: was made from the model with digest {digests[1]}, and {first} from "
+                f"{digests[0]}. Only masks of one model can be compared."
+            )
+
+
+def _labels(masks: "dict[Path, Mask]") -> dict[Path, str]:
+    """The masks' own names, or their files' where two have the same."""
+    names = [mask.metadata.get("mask", str(path)) for path, mask in masks.items()]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in masks]
+    return dict(zip(masks, names, strict=True))
+
+
+def _table(*columns: str, title: str | None = None) -> "Table":
+    """A plain table: the first column is text, and so are the others if none has a header."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        show_header=any(columns),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    for place, column in enumerate(columns):
+        number = place > 0 and any(columns)
+        table.add_column(
+            column, justify="right" if number else "left", no_wrap=number, overflow="fold"
+        )
+    return table
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else "·"
+
+
+def _times(ratio: float) -> str:
+    if not math.isfinite(ratio):
+        return "-"
+    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.1f}x"
+
+
+def _probability(p: float) -> str:
+    return f"{p:.1g}" if p else "<1e-300"
+
+
+def _interval(one: "Overlap") -> str:
+    bounds = one.enrichment_low, one.enrichment_high
+    return f"[{bounds[0]:.1f}, {bounds[1]:.1f}]" if all(map(math.isfinite, bounds)) else ""

@@ -1,0 +1,50 @@
+"""Sets of weights: sorted places in, sorted places out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import binom
+
+from lesion.models.layout import Layout, Places
+
+
+def vote(masks: Sequence[Places], at_least: int) -> Places:
+    """Places that lie in at least `at_least` of the masks."""
+    places, counts = np.unique(np.concatenate(masks), return_counts=True)
+    return places[counts >= at_least]
+
+
+def intersection(masks: Sequence[Places]) -> Places:
+    """Places that lie in all of the masks."""
+    return vote(masks, len(masks))
+
+
+def union(masks: Sequence[Places]) -> Places:
+    """Places that lie in any of the masks."""
+    return vote(masks, 1)
+
+
+def difference(mask: Places, *others: Places) -> Places:
+    """Places of a mask that lie in none of the others."""
+    return np.setdiff1d(mask, union(others), assume_unique=True) if others else mask
+
+
+def expected_vote(masks: Sequence[Places], at_least: int, layout: Layout) -> float:
+    """How many places `vote` would find if each mask kept its size within every matrix and were
+    scattered there at random: the sum over matrices of n * P(at least so many of the masks).
+    """
+    counts = np.array([[part.size for part in layout.split(mask)] for mask in masks])
+    sizes = np.diff(layout.offsets)
+    return float((sizes * _at_least(counts / sizes, at_least)).sum())
+
+
+def _at_least(chances: np.ndarray, least: int) -> np.ndarray:
+    """P(at least `least` successes) per column of [trials, columns] unequal chances."""
+    if (chances == chances[0]).all():
+        return np.asarray(binom.sf(least - 1, len(chances), chances[0]))
+    found = np.zeros((len(chances) + 1, chances.shape[1]))
+    found[0] = 1
+    for chance in chances:
+        found[1:] = found[1:] * (1 - chance) + found[:-1] * chance
+        found[0] *= 1 - chance
+    return np.asarray(found[least:].sum(0))

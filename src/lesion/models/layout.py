@@ -1,0 +1,79 @@
+"""Where the candidate weights lie: matrices in the model's order, places counted through them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesion.models.record import candidate_shapes, transposed
+
+Flat = NDArray[np.float32]
+Places = NDArray[np.int64]
+
+
+class Units(NamedTuple):
+    """How a flat parameter becomes lines of what a fraction counts over, and back."""
+
+    arrange: Callable[[NDArray[Any]], NDArray[Any]]
+    back: Callable[[NDArray[Any]], NDArray[Any]]
+
+
+class Layout(NamedTuple):
+    """Names, shapes as (rows, columns), and offsets among the flat candidates.
+
+    Experts stored as one 3-D parameter are one tall matrix; `stored_shapes` has them as they are.
+    """
+
+    names: list[str]
+    shapes: list[tuple[int, int]]
+    offsets: NDArray[np.int64]
+    stored_shapes: dict[str, tuple[int, ...]]
+    transposed: frozenset[str] = frozenset()
+    """Matrices stored as [inputs, outputs] (GPT-2's): their rows are inputs."""
+
+    @classmethod
+    def of(cls, shapes: Mapping[str, Sequence[int]], transposed: Iterable[str] = ()) -> "Layout":
+        """The layout of candidates in the given order."""
+        pairs = [(int(np.prod(shape[:-1])), int(shape[-1])) for shape in shapes.values()]
+        sizes = [rows * columns for rows, columns in pairs]
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        stored = {name: tuple(shape) for name, shape in shapes.items()}
+        return cls(list(shapes), pairs, offsets, stored, frozenset(transposed))
+
+    @property
+    def size(self) -> int:
+        """Number of candidate weights."""
+        return int(self.offsets[-1])
+
+    def split(self, mask: Places) -> list[Places]:
+        """The mask's places within each matrix."""
+        edges = np.searchsorted(mask, self.offsets)
+        return [
+            mask[first:last] - start
+            for start, first, last in zip(self.offsets[:-1], edges[:-1], edges[1:], strict=True)
+        ]
+
+    def by_name(self, mask: Places) -> dict[str, Places]:
+        """The mask's places within each matrix that it touches."""
+        parts = zip(self.names, self.split(mask), strict=True)
+        return {name: part for name, part in parts if part.size}
+
+    def units(self, name: str, scope: str) -> Units:
+        """The lines of a parameter: itself for scope `matrix`, its output units for `row`."""
+        if scope == "matrix":
+            return Units(lambda flat: flat.reshape(1, -1), lambda lines: lines.reshape(-1))
+        shape = self.shapes[self.names.index(name)]
+        if name in self.transposed:  # its rows are inputs, and outputs are wanted
+            turned = shape[::-1]
+            return Units(
+                lambda flat: np.ascontiguousarray(flat.reshape(shape).T),
+                lambda lines: np.ascontiguousarray(lines.reshape(turned).T).reshape(-1),
+            )
+        return Units(lambda flat: flat.reshape(shape), lambda lines: lines.reshape(-1))
+
+
+def layout_of(folder: Path) -> Layout:
+    """The layout of a prepared checkpoint's candidates."""
+    return Layout.of(candidate_shapes(folder), transposed(folder))

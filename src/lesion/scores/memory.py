@@ -1,0 +1,158 @@
+"""How much memory scoring takes, and the way to make it fit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import torch
+from torch import nn
+
+from lesion.formats import LesionError
+from lesion.models.candidates import Candidate
+
+_SPARE = 0.9
+"""Share of what is free that a plan may use."""
+
+
+class Memory(NamedTuple):
+    """How the user wants memory spent; None leaves it to the plan.
+
+    `plan` is `auto`; `all`: every sum on the model's device; `offload`: sums in the CPU's memory,
+    gradients taken to it layer by layer; or `passes`: the data is gone over once for each of
+    several groups of layers.
+    """
+
+    plan: str
+    passes: int | None
+    checkpointing: bool | None
+
+
+class Need(NamedTuple):
+    """Bytes: of the weights, of all sums, and of a batch's activations."""
+
+    weights: int
+    sums: int
+    activations: int
+    checkpointed: int
+
+
+class Plan(NamedTuple):
+    """What scoring will do."""
+
+    offload: bool
+    passes: int
+    checkpointing: bool
+    why: str
+
+
+class Free(NamedTuple):
+    """Free bytes on the model's device and in the CPU's memory; the same for a model there."""
+
+    device: int
+    host: int
+    same: bool
+
+
+def need(
+    model: nn.Module, candidates: Mapping[str, Candidate], batch_tokens: int, preservation: bool
+) -> Need:
+    """Estimate what scoring needs.
+
+    Activations: the inputs and outputs of every candidate, half as much again for what lies
+    between, and the logits with their fp32 copy and gradient. Checkpointed, only the blocks'
+    inputs and one block.
+    """
+    size = next(model.parameters()).element_size()
+    weights = sum(one.numel() * one.element_size() for one in model.parameters())
+    numel = sum(one.weight.numel() for one in candidates.values())
+    widths = [sum(one.weight.shape[-2:]) for one in candidates.values()]
+    inner = int(1.5 * batch_tokens * sum(widths) * size)
+    config = getattr(model, "config", None)
+    text = config.get_text_config() if config is not None else None
+    vocabulary = int(getattr(text, "vocab_size", 0))
+    layers = max(1, int(getattr(text, "num_hidden_layers", 1)))
+    logits = batch_tokens * vocabulary * (size + 8)
+    hidden = batch_tokens * int(getattr(text, "hidden_size", 0)) * size
+    return Need(
+        weights,
+        numel * 4 * (2 if preservation else 1),
+        inner + logits,
+        inner // layers + layers * hidden + logits,
+    )
+
+
+def free_memory(device: torch.device) -> Free:
+    """What is free now; on a CPU never more than the job's control group allows."""
+    host = min(psutil.virtual_memory().available, _group_limit())
+    if device.type == "cuda":
+        return Free(torch.cuda.mem_get_info(device)[0], host, same=False)
+    return Free(host, host, same=True)
+
+
+def _group_limit() -> int:
+    """What is left of a cgroup's memory (SLURM, containers); no limit where there is none."""
+    base = Path("/sys/fs/cgroup")
+    try:
+        own = Path("/proc/self/cgroup").read_text().split("::")[-1].strip().lstrip("/")
+        limit = (base / own / "memory.max").read_text().strip()
+        used = int((base / own / "memory.current").read_text())
+        return 2**62 if limit == "max" else max(0, int(limit) - used)
+    except (OSError, ValueError):
+        return 2**62
+
+
+def make_plan(need: Need, free: Free, wish: Memory, shards: int) -> Plan:
+    """The first that fits: all at once, checkpointed, sums on the CPU, several passes.
+
+    Raises:
+        LesionError: nothing fits; says what would.
+    """
+    passes = wish.passes or (shards if wish.plan == "passes" else 1)
+    if passes > shards:
+        raise LesionError(
+            f"scores: {passes} passes need at least as many shards, and `scores.shards` is "
+            f"{shards}. Raise `scores.shards`."
+        )
+    room = int(free.device * _SPARE)
+    tries = [
+        Plan(offload, count, again, why)
+        for count in ([passes] if wish.passes or wish.plan != "auto" else range(1, shards + 1))
+        for offload in _choices(wish.plan, free)
+        for again in ([wish.checkpointing] if wish.checkpointing is not None else [False, True])
+        if (why := _fits(need, free, room, count, offload, again))
+    ]
+    if tries:
+        return tries[0]
+    if wish.plan != "auto":  # the user's word counts: the estimate may be wrong
+        return Plan(wish.plan == "offload", passes, bool(wish.checkpointing), "asked for")
+    least = need.checkpointed + need.sums // shards
+    raise LesionError(
+        f"scores: {free.device / 2**30:.1f} GiB are free, and even with gradient checkpointing and "
+        f"a pass for each of {shards} shards about {least / 2**30:.1f} GiB are needed. Lower "
+        "`scores.batch_tokens`, raise `scores.shards`, or score with `scores.dtype: bfloat16`."
+    )
+
+
+def _choices(plan: str, free: Free) -> list[bool]:
+    """Whether sums may go to the CPU; on a CPU they are there anyway."""
+    if plan == "offload":
+        return [True]
+    return [False] if plan in ("all", "passes") or free.same else [False, True]
+
+
+def _fits(
+    need: Need, free: Free, room: int, passes: int, offload: bool, checkpointing: bool
+) -> str:
+    """Why this fits, in words for the log; empty if it doesn't."""
+    sums = -(-need.sums // passes)
+    active = need.checkpointed if checkpointing else need.activations
+    device = active + (0 if offload and not free.same else sums)
+    if device > room or (offload and sums > free.host * _SPARE):
+        return ""
+    where = "on the CPU" if offload else "beside the model"
+    return (
+        f"sums of {sums / 2**20:.0f} MiB {where} in {passes} pass(es), activations of "
+        f"{active / 2**20:.0f} MiB{' (checkpointed)' if checkpointing else ''}; "
+        f"{free.device / 2**20:.0f} MiB are free beside the weights' {need.weights / 2**20:.0f}"
+    )

@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scored
+from safetensors.numpy import save_file
+from scored import LAYOUT, SHAPES, Held
+
+from lesion.formats import LesionError
+from lesion.masks.controls import MADE, Material, control_masks, same_magnitude
+from lesion.masks.select import Preserved
+from lesion.models.layout import Places
+from lesion.models.weights import StoredWeights
+
+LIKE = np.array([0, 5, 40, 50, 60, 95, *range(100, 112), LAYOUT.size - 1], np.int64)
+
+
+@pytest.fixture
+def material(tmp_path: Path) -> Material:
+    dice = np.random.default_rng(0)
+    weights = {name: dice.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    save_file(weights, tmp_path / "model.safetensors")
+    inputs = {"a.weight": 8, "b.experts": 8, "c.weight": 10, "d.weight": 20}
+    norms = {name: dice.random(size).astype(np.float32) for name, size in inputs.items()}
+    save_file(norms, tmp_path / "norms.safetensors.part")
+    (tmp_path / "norms.safetensors.part").rename(tmp_path / "norms")
+    harm, importance = scored.tied(1, values=40)
+    benign, _ = scored.tied(2, values=40)
+    return Material(
+        harm,
+        benign,
+        importance,
+        Preserved(importance, LAYOUT, 0.2, "global"),
+        tmp_path,
+        [tmp_path / "norms"],
+    )
+
+
+def _made(material: Material, *names: str, seed: int = 0) -> dict[str, Places]:
+    return control_masks(names or list(MADE), LIKE, LAYOUT, material, seed)
+
+
+def test_every_control_has_the_masks_size_in_every_matrix(material: Material) -> None:
+    wanted = [part.size for part in LAYOUT.split(LIKE)]
+    for name, mask in _made(material).items():
+        assert [part.size for part in LAYOUT.split(mask)] == wanted, name
+        assert (np.diff(mask) > 0).all(), name
+
+
+def test_random_ones_follow_the_seed_and_nothing_else_does(material: Material) -> None:
+    first, again, other = _made(material), _made(material), _made(material, seed=1)
+    for name in MADE:
+        assert first[name].tolist() == again[name].tolist()
+        changed = first[name].tolist() != other[name].tolist()
+        assert changed == name.startswith("random"), name
+
+
+def _ranked(values: np.ndarray, free: np.ndarray) -> list[int]:
+    """The first of the free places by value, in every matrix as many as the mask has there."""
+    found = []
+    for number, part in enumerate(LAYOUT.split(LIKE)):
+        first, last = LAYOUT.offsets[number : number + 2]
+        places = np.arange(first, last)
+        places = places[free[places]]
+        found += scored.by_value(values, places, part.size)
+    return sorted(found)
+
+
+def test_scored_controls_take_the_right_end(material: Material) -> None:
+    made = _made(material)
+    every = range(len(LAYOUT.names))
+    free = ~np.concatenate([material.preserved.of(number) for number in every])
+    harm, benign, importance = (one.values for one in material[:3] if isinstance(one, Held))
+    assert made["unsigned"].tolist() == _ranked(-np.abs(harm), free)
+    assert made["benign-signed"].tolist() == _ranked(benign, free)
+    assert made["unimportant"].tolist() == _ranked(importance, np.ones_like(free))
+
+
+def test_wanda_is_weight_times_the_inputs_norm(material: Material) -> None:
+    weights, norms = StoredWeights(material.model), material.norms[0]
+    from lesion.scores.store import StoredNorms
+
+    stored = StoredNorms(norms)
+    values = []
+    for name, shape in zip(LAYOUT.names, LAYOUT.shapes, strict=True):
+        norm = np.sqrt(stored.open(name))
+        across = norm[:, None] if name == "c.weight" else norm[None, :]
+        values.append((np.abs(weights.open(name)).reshape(shape) * across).reshape(-1))
+    every = range(len(LAYOUT.names))
+    free = ~np.concatenate([material.preserved.of(number) for number in every])
+    assert _made(material)["wanda"].tolist() == _ranked(-np.concatenate(values), free)
+
+
+def test_wanda_without_norms_says_so(material: Material) -> None:
+    with pytest.raises(LesionError, match="needs the inputs' norms"):
+        _made(material._replace(norms=[]), "wanda")
+
+
+def test_the_same_magnitude_is_nearly_that() -> None:
+    dice = np.random.default_rng(0)
+    magnitude = np.abs(dice.normal(size=20_000)).astype(np.float32)
+    own = np.argsort(magnitude)[-2000:-1000:5]
+    found = same_magnitude(own, magnitude, dice)
+    assert not set(found) & set(own)
+    assert len(set(found)) == 200
+    assert magnitude[found].mean() == pytest.approx(magnitude[own].mean(), rel=0.05)
+    assert magnitude[own].mean() > 2 * magnitude.mean()
+
+
+def test_same_magnitude_ends_when_nothing_is_left() -> None:
+    found = same_magnitude(np.arange(6), np.ones(10, np.float32), np.random.default_rng(0))
+    assert sorted(found) == [6, 7, 8, 9]

@@ -1,0 +1,249 @@
+"""Every mask and table of a tiny study, counted again by brute force."""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import combinations, product
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import tiny_study
+from scored import Held, brute
+from tiny_study import BEHAVIOURS, EXAMPLES, Tiny
+
+from lesion.formats import LesionError, read_json, write_parquet
+from lesion.masks.controls import MADE
+from lesion.masks.run import Making, run, sharing_table
+from lesion.masks.select import Point
+from lesion.masks.store import Mask, read_mask
+from lesion.masks.sweep import SWEEP, Cut
+from lesion.masks.where import CONCENTRATION, LINES, WHERE
+from lesion.models.layout import Layout, Places
+from lesion.scores.store import Tail
+from lesion.scores.tail import write_tail
+
+P, Q = 0.1, 0.02
+SHARES = (0.125, 0.25, 0.5, 1.0)
+CUT = Cut("budget", "global", "mean", 2)
+HOW = Making(1.0, list(MADE), 0)
+SHARED = {"shared": 2, "shared-all": 3}
+TABLES = ("overlap", "where", "concentration", "lines", "sharing")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return tiny_study.made(tmp_path_factory.mktemp("study"))
+
+
+def _swept(folder: Path, p: float = P, q: float = Q) -> Path:
+    """A sweep that chooses (p, q)."""
+    rows = [(p, q, 9, 4.0, 1.1, 2.0, 1.0, 5, 5, "a"), (0.3, 0.01, 9, 3.0, 1.0, 2.0, 1.0, 5, 5, "b")]
+    write_parquet(pl.DataFrame(rows, schema=SWEEP, orient="row"), folder / "sweep.parquet")
+    return folder / "sweep.parquet"
+
+
+def _run(study: Tiny, out: Path, cut: Cut = CUT, how: Making = HOW, q: float = Q) -> Path:
+    run(study.model, study.scores, _swept(out, q=q), out, BEHAVIOURS, cut, how)
+    return out
+
+
+@pytest.fixture(scope="module")
+def out(study: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _run(study, tmp_path_factory.mktemp("masks"))
+
+
+@pytest.fixture(scope="module")
+def masks(out: Path) -> dict[str, Mask]:
+    return {path.stem: read_mask(path) for path in out.glob("*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def importance(study: Tiny) -> Held:
+    weights = [EXAMPLES[name] for name in BEHAVIOURS.benign]
+    each = [study.importances[name] for name in BEHAVIOURS.benign]
+    return Held(np.average(each, axis=0, weights=weights), study.layout)
+
+
+@pytest.fixture(scope="module")
+def sorted_out(study: Tiny, importance: Held) -> Callable[[str, float], list[int]]:
+    """A behaviour's mask at the chosen p and some q, by sorting everything."""
+
+    def of(name: str, q: float) -> list[int]:
+        held = Held(study.snips[name], study.layout)
+        return brute(held, importance, P, q, "budget", "global")
+
+    return of
+
+
+def _votes(masks: list[list[int]], at_least: int) -> list[int]:
+    counts = Counter(place for mask in masks for place in mask)
+    return sorted(place for place, count in counts.items() if count >= at_least)
+
+
+def test_every_mask_and_table_is_there(out: Path) -> None:
+    names = [*BEHAVIOURS.names, *SHARED, *MADE]
+    assert len(MADE) == 6
+    wanted = {f"{name}.safetensors" for name in names} | {f"{name}.parquet" for name in TABLES}
+    assert {path.name for path in out.iterdir()} == wanted | {"chosen.json", "sweep.parquet"}
+    assert read_json(out / "chosen.json") == {"p": P, "q": Q, "limit": 1.0}
+
+
+def test_every_behaviours_mask_is_what_sorting_gives(
+    masks: dict[str, Mask], sorted_out: Callable[[str, float], list[int]]
+) -> None:
+    for name in BEHAVIOURS.names:
+        assert masks[name].flat().tolist() == sorted_out(name, Q)
+
+
+def test_shared_ones_are_votes(masks: dict[str, Mask]) -> None:
+    harm = [masks[name].flat().tolist() for name in BEHAVIOURS.harm]
+    for name, least in SHARED.items():
+        assert masks[name].flat().tolist() == _votes(harm, least)
+        assert masks[name].metadata["made"] == f"in at least {least} of alpha, beta, gamma"
+    assert 0 < masks["shared-all"].size < masks["shared"].size
+
+
+def test_controls_have_the_shared_ones_size_in_every_matrix(masks: dict[str, Mask]) -> None:
+    wanted = {name: part.size for name, part in masks["shared"].indices.items()}
+    for name, made in MADE.items():
+        assert {key: part.size for key, part in masks[name].indices.items()} == wanted, name
+        about = masks[name].metadata
+        assert (about["role"], about["made"], about["seed"]) == ("control", made, "0")
+    assert len({masks[name].flat().tobytes() for name in ("shared", *MADE)}) == 7
+
+
+def test_headers_say_what_made_the_mask(masks: dict[str, Mask]) -> None:
+    for name, mask in masks.items():
+        about = mask.metadata
+        assert about["mask"] == name
+        assert (about["p"], about["q"], about["rule"]) == ("0.1", "0.02", "budget")
+        assert (about["scope"], about["pool"]) == ("global", "mean")
+        assert about["weights"] == str(mask.size)
+    for name in BEHAVIOURS.names:
+        about = masks[name].metadata
+        assert about["pairs_digest"] == f"of {name}"
+        assert about["role"] == BEHAVIOURS.role(name)
+
+
+def test_overlap_has_every_two_behaviours(out: Path, masks: dict[str, Mask]) -> None:
+    table = pl.read_parquet(out / "overlap.parquet")
+    pairs = list(combinations(BEHAVIOURS.names, 2))
+    assert table.select("a", "b").rows() == pairs
+    for row in table.iter_rows(named=True):
+        a, b = (set(masks[row[side]].flat().tolist()) for side in "ab")
+        assert (row["size_a"], row["size_b"], row["shared"]) == (len(a), len(b), len(a & b))
+        assert [row["role_a"], row["role_b"]] == [BEHAVIOURS.role(row[one]) for one in "ab"]
+    harm = table.filter(role_a="harm", role_b="harm")
+    assert harm["p_rows_columns"].max() < 1e-6
+    others = table.filter(pl.col("role_b") != "harm")
+    assert others["p_rows_columns"].min() > 1e-4
+
+
+def test_tables_of_places_add_up_to_the_masks(out: Path, masks: dict[str, Mask]) -> None:
+    sizes = {name: mask.size for name, mask in masks.items()}
+    for name, schema in (("where", WHERE), ("concentration", CONCENTRATION)):
+        table = pl.read_parquet(out / f"{name}.parquet")
+        assert table.schema == schema
+        counted = table.group_by("mask").agg(pl.col("weights").sum()).rows()
+        assert dict(counted) == sizes, name
+    lines = pl.read_parquet(out / "lines.parquet")
+    assert lines.schema == LINES
+    assert set(lines["mask"]) == set(sizes)
+    assert lines.group_by("mask", "axis").len()["len"].to_list() == [10] * 2 * len(sizes)
+
+
+def _expected(masks: list[list[int]], at_least: int, layout: Layout) -> float:
+    """The sum over matrices of cells times the chance that so many of the masks hold one."""
+    total = 0.0
+    for first, last in zip(layout.offsets[:-1], layout.offsets[1:], strict=True):
+        cells = int(last - first)
+        inside = [np.searchsorted(mask, [first, last]) for mask in masks]
+        chances = [float(end - begin) / cells for begin, end in inside]
+        for holds in product((False, True), repeat=len(masks)):
+            if sum(holds) >= at_least:
+                each = (a if held else 1 - a for a, held in zip(chances, holds, strict=True))
+                total += cells * float(np.prod(list(each)))
+    return total
+
+
+def test_sharing_by_size_is_counted_right(
+    out: Path, study: Tiny, sorted_out: Callable[[str, float], list[int]]
+) -> None:
+    rows = pl.read_parquet(out / "sharing.parquet").rows(named=True)
+    assert [(row["q"], row["at_least"]) for row in rows] == [
+        (Q * share, least) for share in SHARES for least in (1, 2, 3)
+    ]
+    for row in rows:
+        each = [sorted_out(name, row["q"]) for name in BEHAVIOURS.harm]
+        assert (row["p"], row["of"], row["size"]) == (P, 3, round(row["q"] * study.layout.size))
+        assert row["weights"] == len(_votes(each, row["at_least"]))
+        assert row["expected"] == pytest.approx(_expected(each, row["at_least"], study.layout))
+    assert rows[-1]["weights"] > 20 * rows[-1]["expected"]
+
+
+def test_unequal_masks_are_expected_to_share_by_their_own_sizes(study: Tiny) -> None:
+    dice = np.random.default_rng(0)
+    each: dict[str, list[Places]] = {
+        name: [np.sort(dice.choice(study.layout.size, size, replace=False))]
+        for name, size in (("a", 400), ("b", 900), ("c", 2500))
+    }
+    table = sharing_table(each, [Point(P, Q)], study.layout)
+    for row in table.iter_rows(named=True):
+        lists = [one[0].tolist() for one in each.values()]
+        wanted = _expected(lists, row["at_least"], study.layout)
+        assert row["expected"] == pytest.approx(wanted)
+        assert row["weights"] == len(_votes(lists, row["at_least"]))
+    assert table["size"].to_list() == [(400 + 900 + 2500) // 3] * 3
+
+
+def test_sizes_of_no_weight_are_left_out_of_sharing(study: Tiny, tmp_path: Path) -> None:
+    least = 2 / study.layout.size
+    _run(study, tmp_path, how=HOW._replace(controls=[]), q=least)
+    sizes = pl.read_parquet(tmp_path / "sharing.parquet")["size"].unique().to_list()
+    assert sorted(sizes) == [1, 2]
+
+
+@pytest.mark.parametrize("scope", ["matrix", "row"])
+@pytest.mark.parametrize("rule", ["budget", "difference"])
+def test_every_rule_and_scope_gives_masks_by_sorting(
+    study: Tiny, importance: Held, tmp_path: Path, scope: str, rule: str
+) -> None:
+    _run(study, tmp_path, CUT._replace(scope=scope, rule=rule), q=0.05)
+    for name in BEHAVIOURS.names:
+        held = Held(study.snips[name], study.layout)
+        wanted = brute(held, importance, P, 0.05, rule, scope)
+        assert read_mask(tmp_path / f"{name}.safetensors").flat().tolist() == wanted
+
+
+def test_masks_made_twice_are_the_same_bytes(study: Tiny, out: Path, tmp_path: Path) -> None:
+    _run(study, tmp_path)
+    for path in out.iterdir():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def _cut_to_tails(study: Tiny, folder: Path, tail: Tail) -> Tiny:
+    """The study with tails in place of all scores."""
+    folder.mkdir()
+    (folder / "model").symlink_to(study.model)
+    kinds = {"snip": study.snips, "preservation": study.importances}
+    for kind, each in kinds.items():
+        for name, values in each.items():
+            about = read_json(study.scores / name / f"{kind}.safetensors.index.json")["metadata"]
+            kept = {key: about[key] for key in ("examples", "pairs_digest", "loss", "dtype")}
+            held = Held(values, study.layout)
+            write_tail(held, folder / "scores" / name, kind, 2, study.layout, tail, kept)
+    return study._replace(folder=folder)
+
+
+def test_tails_of_several_harm_types_give_the_same_masks(study: Tiny, tmp_path: Path) -> None:
+    cut = CUT._replace(pool="max")
+    how = HOW._replace(controls=["random", "random-magnitude"])
+    tails = _cut_to_tails(study, tmp_path / "tails", Tail(P, Q, "global"))
+    full, cut_short = (
+        _run(one, tmp_path / name, cut, how) for one, name in ((study, "a"), (tails, "b"))
+    )
+    for path in full.iterdir():
+        assert path.read_bytes() == (cut_short / path.name).read_bytes(), path.name
+    with pytest.raises(LesionError, match="its scores are a tail"):
+        _run(tails, tmp_path / "c", cut, how, q=0.03)

@@ -1,0 +1,366 @@
+"""A scoring job that was killed goes on, and nobody can tell from what it leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+import lesion.scores.run
+from lesion.formats import write_parquet
+from lesion.scores.collect import Scores, Sums, score
+from lesion.scores.memory import Memory
+from lesion.scores.resume import Resumable, Workplace
+from lesion.scores.run import Scoring, run
+from lesion.scores.store import Tail
+
+BATCHES = 6
+"""One for each pair."""
+HOW = Scoring(
+    dtype="float32",
+    batch_tokens=1,
+    shards=2,
+    preservation="per-example",
+    norms=True,
+    memory=Memory("all", None, None),
+    tail=None,
+    save_minutes=0,
+    device_map=None,
+    threads=1,
+)
+TWICE = HOW._replace(memory=Memory("passes", 2, False))
+TAIL = HOW._replace(tail=Tail(0.2, 0.05, "global"))
+
+
+class _Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.checkpoint(tmp_path_factory.mktemp("resume"))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pairs") / "gamma.parquet"
+    write_parquet(_pairs(), path)
+    return path
+
+
+def _pairs() -> pl.DataFrame:
+    return tiny.pairs("gamma", BATCHES, "train")
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    model: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Scoring], dict[str, bytes]]:
+    """What a job leaves that nothing disturbs."""
+    known: dict[Scoring, dict[str, bytes]] = {}
+
+    def of(how: Scoring) -> dict[str, bytes]:
+        if how not in known:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            run(model, pairs, folder, "gamma", how)
+            known[how] = _files(folder)
+        return known[how]
+
+    return of
+
+
+Bar = Callable[..., object]
+
+
+def _killing(after: int) -> Bar:
+    """A bar that ends the job once so many batches are done."""
+
+    @contextmanager
+    def bar(*_: object) -> Iterator[Callable[[int], None]]:
+        left = [after]
+
+        def advance(count: int) -> None:
+            left[0] -= count > 0
+            if not left[0]:
+                raise _Killed
+
+        yield advance
+
+    return bar
+
+
+def _run_killed(
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+    model: Path,
+    pairs: Path,
+    folder: Path,
+    how: Scoring = HOW,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("lesion.scores.run.progress", _killing(after))
+        with pytest.raises(_Killed):
+            run(model, pairs, folder, "gamma", how)
+
+
+class _Watched:
+    """Counts the passes of a job, the batches they run, and where they begin."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passes, self.batches = 0, 0
+        losses = lesion.scores.collect.response_losses
+
+        def counted(*args: object) -> object:
+            self.batches += 1
+            return losses(*args)  # type: ignore[arg-type]
+
+        def noted(*args: object, **more: object) -> Scores:
+            self.passes += 1
+            return score(*args, **more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("lesion.scores.collect.response_losses", counted)
+        monkeypatch.setattr("lesion.scores.run.score", noted)
+
+
+@pytest.mark.parametrize(
+    ("how", "after"), [(HOW, 1), (HOW, 4), (TAIL, 3), (TWICE, 2), (TWICE, BATCHES + 2)]
+)
+def test_a_stopped_job_goes_on_to_the_same_bytes(
+    model: Path,
+    pairs: Path,
+    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: Scoring,
+    after: int,
+) -> None:
+    wanted = undisturbed(how)
+    _run_killed(monkeypatch, after, model, pairs, tmp_path, how)
+    assert (tmp_path / ".scoring" / "sums.safetensors").is_file()
+    assert not _files(tmp_path)
+    watched = _Watched(monkeypatch)
+    run(model, pairs, tmp_path, "gamma", how)
+    assert _files(tmp_path) == wanted
+    assert not (tmp_path / ".scoring").exists()
+    assert watched.batches == BATCHES * (2 if how is TWICE else 1) - after
+    assert "norms.safetensors" in wanted
+
+
+CHILD = """
+import os, signal, sys
+from contextlib import contextmanager
+from pathlib import Path
+import lesion.scores.run as own
+sys.path.insert(0, sys.argv[1])
+from test_resume import HOW
+
+@contextmanager
+def bar(*_):
+    done = []
+    def advance(count):
+        done.append(count)
+        if len(done) == 1 + 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+    yield advance
+
+own.progress = bar
+own.run(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), "gamma", HOW)
+"""
+
+
+def test_a_killed_process_is_gone_on_from(
+    model: Path,
+    pairs: Path,
+    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = Path(__file__).parent
+    found = subprocess.run(
+        [sys.executable, "-c", CHILD, str(here), str(model), str(pairs), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(here.parent), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        check=False,
+    )
+    assert found.returncode == -signal.SIGKILL, found.stderr.decode()[-2000:]
+    wanted = undisturbed(HOW)
+    watched = _Watched(monkeypatch)
+    run(model, pairs, tmp_path, "gamma", HOW)
+    assert watched.batches == BATCHES - 4
+    assert _files(tmp_path) == wanted
+    assert not (tmp_path / ".scoring").exists()
+
+
+def test_finished_passes_are_not_repeated(
+    model: Path,
+    pairs: Path,
+    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = undisturbed(TWICE)
+    watched = _Watched(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(Workplace, "move", _raise)
+        with pytest.raises(_Killed):
+            run(model, pairs, tmp_path, "gamma", TWICE)
+    assert watched.passes == 2
+    run(model, pairs, tmp_path, "gamma", TWICE)
+    assert watched.passes == 2
+    assert _files(tmp_path) == wanted
+
+
+def _raise(*_: object) -> None:
+    raise _Killed
+
+
+def test_a_job_killed_while_it_moved_its_files_repeats_what_is_gone(
+    model: Path,
+    pairs: Path,
+    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = undisturbed(TWICE)
+    move = Workplace.move
+
+    def first_only(self: Workplace, names: list[str], to: Path) -> None:
+        move(self, names[:1], to)
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workplace, "move", first_only)
+        with pytest.raises(_Killed):
+            run(model, pairs, tmp_path, "gamma", TWICE)
+    for path in tmp_path.glob("*.safetensors"):  # as Snakemake does with a failed job's outputs
+        path.unlink()
+    watched = _Watched(monkeypatch)
+    run(model, pairs, tmp_path, "gamma", TWICE)
+    assert watched.passes == 1
+    assert _files(tmp_path) == wanted
+
+
+def test_more_passes_than_groups_with_weights_is_no_error(
+    model: Path, pairs: Path, undisturbed: Callable[[Scoring], dict[str, bytes]], tmp_path: Path
+) -> None:
+    many = HOW._replace(shards=20, memory=Memory("passes", 20, False))
+    run(model, pairs, tmp_path, "gamma", many)
+    plain = undisturbed(HOW._replace(shards=1))
+    for kind in ("snip", "preservation"):
+        found = {}
+        for path in tmp_path.glob(f"{kind}-*"):
+            found |= load_file(path)
+        (tmp_path / "one").write_bytes(plain[f"{kind}-00001-of-00001.safetensors"])
+        wanted = load_file(tmp_path / "one")
+        assert set(found) == set(wanted)
+        for name, one in wanted.items():
+            torch.testing.assert_close(found[name], one)
+
+
+def test_changed_pairs_or_another_dtype_begin_anew(
+    model: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = tmp_path / "changed.parquet"
+    write_parquet(_pairs().with_columns(response=pl.col("response") + " apple"), changed)
+    anew = HOW._replace(dtype="bfloat16")
+    for number, (table, how) in enumerate([(changed, HOW), (pairs, anew)]):
+        folder, fresh = tmp_path / f"{number}", tmp_path / f"fresh-{number}"
+        _run_killed(monkeypatch, 3, model, pairs, folder)
+        with monkeypatch.context() as patch:
+            watched = _Watched(patch)
+            run(model, table, folder, "gamma", how)
+            resumed = watched.batches
+            run(model, table, fresh, "gamma", how)
+        assert resumed == BATCHES
+        assert watched.batches == 2 * BATCHES
+        assert _files(folder) == _files(fresh)
+        assert not (folder / ".scoring").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "a tensor is missing"])
+def test_damaged_sums_are_ignored(
+    model: Path,
+    pairs: Path,
+    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+) -> None:
+    wanted = undisturbed(HOW)
+    _run_killed(monkeypatch, 3, model, pairs, tmp_path)
+    _damage(tmp_path / ".scoring" / "sums.safetensors", damage)
+    watched = _Watched(monkeypatch)
+    run(model, pairs, tmp_path, "gamma", HOW)
+    assert watched.batches == BATCHES
+    assert _files(tmp_path) == wanted
+
+
+def _damage(file: Path, how: str) -> None:
+    whole = file.read_bytes()
+    if how == "a tensor is missing":
+        from safetensors import safe_open
+
+        tensors = load_file(file)
+        with safe_open(file, "pt") as opened:
+            about = opened.metadata()
+        tensors.pop(list(tensors)[-1])
+        save_file(tensors, file, about)
+    else:
+        left = {"cut": whole[:-8], "noise": b"\xff" * len(whole), "empty": b""}
+        file.write_bytes(left[how])
+
+
+def _sums(value: float) -> Sums:
+    each = ({"w": torch.full((2, 3), value)} for _ in range(2))
+    return Sums(*each, {"w": torch.full((3,), value)})
+
+
+def test_sums_come_back_with_their_counts(tmp_path: Path) -> None:
+    loss = 0.1 + 0.2
+    Resumable(tmp_path, "key", 0).save(_sums(1 / 3), 5, loss, 11)
+    found = _sums(0.0)
+    assert Resumable(tmp_path, "key", 0).restore(found) == (5, loss, 11)
+    for one, other in zip(found, _sums(1 / 3), strict=True):
+        assert torch.equal(one["w"], other["w"])
+
+
+def test_anothers_sums_are_left_alone(tmp_path: Path) -> None:
+    Resumable(tmp_path, "key", 0).save(_sums(1), 5, 1.0, 11)
+    found = _sums(0.0)
+    assert Resumable(tmp_path, "other", 0).restore(found) == (0, 0.0, 0)
+    assert not any(one["w"].any() for one in found)
+
+
+def test_sums_are_not_saved_before_it_is_time(tmp_path: Path) -> None:
+    Resumable(tmp_path, "key", 60).save(_sums(1), 5, 1.0, 11)
+    assert not list(tmp_path.iterdir())
+
+
+def test_finished_passes_of_other_pairs_are_not_taken_over(
+    model: Path,
+    pairs: Path,
+    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changed = tmp_path / "changed.parquet"
+    write_parquet(_pairs().with_columns(response=pl.col("response") + " apple"), changed)
+    folder = tmp_path / "scores"
+    with monkeypatch.context() as patch:
+        patch.setattr(Workplace, "move", _raise)
+        with pytest.raises(_Killed):
+            run(model, changed, folder, "gamma", TWICE)
+    run(model, pairs, folder, "gamma", TWICE)
+    assert _files(folder) == undisturbed(TWICE)
