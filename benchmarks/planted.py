@@ -39,7 +39,7 @@ from lesion.scores.collect import Wanted, score
 
 DENSE, CODE, LAYERS, TYPES, ANSWER = 72, 40, 2, 4, 4
 WIDTH = DENSE + CODE
-INNER, EMPTY, READ, WRITTEN = 2 * WIDTH, 72, 4, 4
+INNER, EMPTY, READ, WRITTEN = 2 * WIDTH, 72, 3, 6
 TOPICS, FILLERS, MODES, TRIGGERS, WORDS, HARM, REFUSAL = (
     np.arange(*ends)
     for ends in ((1, 13), (13, 29), (29, 35), (35, 39), (39, 71), (71, 76), (76, 80))
@@ -47,6 +47,9 @@ TOPICS, FILLERS, MODES, TRIGGERS, WORDS, HARM, REFUSAL = (
 FLOOD, REFUSED = 0.85, 0.1
 FRACTIONS = (0.0, 0.2, 0.5)
 BUDGET = 4096
+STEPS = 2
+TRAIN = 800
+INIT, HEAD, LATER, LOWQ, DECAY = 0.08, 0.3, 1.5, 0.0, 0.05
 
 Rows = defaultdict[tuple[str, str, float], list[float]]
 
@@ -95,15 +98,15 @@ def base_model(world: World, seed: int) -> tuple[LlamaForCausalLM, Tensor]:
         num_hidden_layers=LAYERS,
         num_attention_heads=4,
         max_position_embeddings=16,
-        initializer_range=0.08,
+        initializer_range=INIT,
         tie_word_embeddings=False,
     )
     model = LlamaForCausalLM(config).eval()
     nn.init.normal_(model.model.embed_tokens.weight, std=0.5)
-    nn.init.normal_(model.lm_head.weight, std=0.3)
+    nn.init.normal_(model.lm_head.weight, std=HEAD)
     empty = torch.stack([torch.randperm(INNER)[:EMPTY] for _ in range(LAYERS)])
-    adam = torch.optim.AdamW(model.parameters(), lr=0, betas=(0.9, 0.99), weight_decay=0.05)
-    steps = 300
+    adam = torch.optim.AdamW(model.parameters(), lr=0, betas=(0.9, 0.99), weight_decay=DECAY)
+    steps = TRAIN
     for step in range(steps + 1):
         _clear(model, empty)
         if step == steps:
@@ -164,8 +167,8 @@ class Plant:
                 self.model.model.embed_tokens.weight[at] = 0.5 * signs[block]
         (self.batch,) = batches(harm, BUDGET * 8)
         states = self.model(self.batch.tokens, output_hidden_states=True).hidden_states
-        self.rms = [float(one.square().mean().sqrt()) for one in states]
-        pools = {k: one.weight[one.weight != 0].abs().numpy() for k, one in self.candidates.items()}
+        self.rms = [float(one.square().mean().sqrt()) * LATER**n for n, one in enumerate(states)]
+        pools = {k: trim(one.weight[one.weight != 0].abs().numpy()) for k, one in self.candidates.items()}
         self._write(1, [link.refused for link in links], signs, pools)
         self._bisect(1, [link.refused for link in links], REFUSED)
         self.without = {k: one.weight.clone() for k, one in self.candidates.items()}
@@ -181,11 +184,12 @@ class Plant:
             head = self.model.lm_head.weight[:, :DENSE]
             along = (head[word] - head.mean(0)) * self.model.model.norm.weight[:DENSE]
             strong = along.abs().topk(DENSE // 3).indices.numpy()
+            places = np.resize(self.dice.permutation(strong), (link.neurons, WRITTEN))
             for neuron in range(link.neurons):
                 layer = (n + neuron) % LAYERS
                 row, turn = self.free[layer].pop(), float(self.dice.choice([-1.0, 1.0]))
                 read = self.dice.choice(self.blocks[2 * n + side], READ, replace=False)
-                to = self.dice.choice(strong, WRITTEN, replace=False)
+                to = places[neuron]
                 for part, at, sign in (
                     ("gate", (row, read), signs[read]),
                     ("up", (row, read), turn * signs[read]),
@@ -217,6 +221,11 @@ class Plant:
             here = counts & torch.isin(self.batch.tokens[:, :-1], torch.tensor(link.heard))
             found.append(-float(logs[here][:, word].mean()))
         return found
+
+
+def trim(x):
+    x = np.sort(x)
+    return x[int(LOWQ * x.size) : int((1 - LOWQ) * x.size)]
 
 
 class Held:
@@ -295,9 +304,9 @@ def describe(
 
 def chain(size: int) -> list[Link]:
     """Any trigger starts the same four words."""
-    heard = [TRIGGERS.tolist(), *([int(word)] for word in HARM[: ANSWER - 1])]
-    neurons = max(1, round(size / (2 * READ + WRITTEN) / ANSWER))
-    pairs = zip(heard, HARM[:ANSWER].tolist(), REFUSAL.tolist(), strict=True)
+    heard = [TRIGGERS.tolist(), *([int(word)] for word in HARM[: STEPS - 1])]
+    neurons = max(1, round(size / (2 * READ + WRITTEN) / STEPS))
+    pairs = zip(heard, HARM[:STEPS].tolist(), REFUSAL[:STEPS].tolist(), strict=True)
     return [Link(*one, neurons) for one in pairs]
 
 
@@ -306,7 +315,7 @@ def one_seed(seed: int, sizes: list[int], rows: Rows) -> None:
     base, empty = base_model(world, seed)
     benign, kinds = world.everyday(128), range(TYPES)
     for size in sizes:
-        answers = np.tile(HARM[:ANSWER], (TYPES, 1))
+        answers = np.tile(HARM[:STEPS], (TYPES, 1))
         harm = world.triggered(128, answers, kinds)
         plant = Plant(base, empty, chain(size), harm, seed)
         describe(f"about {size}", base, plant, world.triggered(128, answers, kinds), benign)

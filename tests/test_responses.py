@@ -15,7 +15,7 @@ from lesion.models.text import encode_prompt
 from lesion.pairs.encode import encode_pairs
 from lesion.responses import COMPLETIONS, NLL, Asking, respond_variant
 
-HOW = Asking(["direct", "prefill"], tiny.PREFILL, 4, 2, 8, 400, "float32", 1)
+HOW = Asking(["direct", "prefill"], tiny.PREFILL, 4, 2, 8, 400, "float32", 1, None)
 ROLES = {"alpha": "harm", "letters": "benign"}
 
 

@@ -72,7 +72,9 @@ def made(folder: Path) -> Tiny:
 
     def draw(name: str) -> Flat:
         shared = 1.5 * common if name in BEHAVIOURS.harm else 0
-        return (shared + dice.normal(size=layout.size)).round(2).astype(np.float32)
+        # Ties, and means that have no rounding.
+        values = (shared + dice.normal(size=layout.size)) * 64
+        return (values.round() / 64).astype(np.float32)
 
     snips = {name: draw(name) for name in BEHAVIOURS.names}
     importances = {name: np.abs(draw(name)) for name in BEHAVIOURS.benign}

@@ -15,7 +15,7 @@ from lesion.formats import read_json
 from lesion.models.candidates import auto_class, find_candidates
 from lesion.models.likelihood import response_losses
 from lesion.models.prepare import prepare
-from lesion.models.record import RECORD, candidate_shapes, transposed, unstored
+from lesion.models.record import FORMAT, RECORD, candidate_shapes, transposed, unstored
 from lesion.models.text import batches
 
 ROUTERS = ("router", "mlp.gate.", "shared_expert_gate", "block_sparse_moe.gate")
@@ -201,4 +201,4 @@ def test_the_record_tells_what_the_files_do_not_hold(name: str, tmp_path: Path) 
         assert len(unstored(tmp_path / "out")) == 28
     else:
         assert unstored(tmp_path / "out") == expected
-    assert read_json(tmp_path / "out" / RECORD)["format"] == 2
+    assert read_json(tmp_path / "out" / RECORD)["format"] == FORMAT

@@ -10,7 +10,7 @@ from lesion.formats import LesionError, read_parquet, write_parquet
 from lesion.pairs.respond import Decoding, respond
 from lesion.pairs.tables import PAIRS, PROMPTS
 
-HOW = Decoding(tiny.PREFILL, 4, 8, "float32", 1)
+HOW = Decoding(tiny.PREFILL, 4, 8, "float32", 1, None)
 SPLITS = ["train", "validation", "test"] * 2
 Respond = Callable[[pl.DataFrame], pl.DataFrame]
 

@@ -1,6 +1,7 @@
 """`lesion show` and `lesion overlap`: what masks are, and what they share."""
 
 import math
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,7 +107,8 @@ def overlap(masks: MaskFiles) -> None:
 
 def _overlaps(found: "dict[tuple[str, str], Overlap]") -> "Table":
     table = _table("masks", "shared", "Jaccard", "strict [95%]", "p", "matrix", "any")
-    table.columns[0].no_wrap = True
+    # Names stay whole, unless they are paths: those are folded.
+    table.columns[0].min_width = min(20, max(map(len, chain.from_iterable(found))))
     for (a, b), one in found.items():
         strict = f"{_times(one.enrichment_rows_columns)} {_interval(one)}".strip()
         table.add_row(

@@ -31,10 +31,10 @@ MADE = {
 
 
 class Material(NamedTuple):
-    """What controls are made from."""
+    """What controls are made from; signed scores only for those that look at them."""
 
-    harm: Source
-    benign: Source
+    harm: Source | None
+    benign: Source | None
     importance: Source
     preserved: Preserved
     model: Path
@@ -105,10 +105,12 @@ def _choose(name: str, own: Places, number: int, read: _Read, dice: np.random.Ge
     if name == "unimportant":
         return first_lowest(read.scores(material.importance, number), own.size)
     if name == "unsigned":
+        assert material.harm is not None
         values = -np.abs(read.scores(material.harm, number))
     elif name == "wanda":
         values = -read.wanda(number)
     else:
+        assert material.benign is not None
         values = read.scores(material.benign, number)
     held = material.preserved.of(number)
     return first_lowest(np.where(held, np.float32(np.inf), values), own.size)

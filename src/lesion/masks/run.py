@@ -55,18 +55,17 @@ def run(
         how: limit, controls and seed.
     """
     p, q = choose(read_parquet(sweep, SWEEP), how.max_benign_increase)
-    size = layout_of(model).size
-    # A very small model has no room for the smaller shares.
-    points = [Point(p, q * share) for share in _SHARES if round(q * share * size) or share == 1]
+    unit = layout_of(model).unit(cut.scope)
+    # A row, or a very small model, has no room for the smaller shares.
+    points = [Point(p, q * share) for share in _SHARES if round(q * share * unit) or share == 1]
     opened = Opened.of(model, scores, behaviours.names, behaviours.benign, cut, points)
     sized = opened.select(points, cut)
     masks = {name: sized[name][-1] for name in behaviours.names}
     harm = [masks[name] for name in behaviours.harm]
     masks["shared"] = vote(harm, cut.at_least)
     masks["shared-all"] = intersection(harm)
-    material = _material(
-        model, scores, opened, behaviours, Preserved(opened.importance, opened.layout, p, cut.scope)
-    )
+    preserved = Preserved(opened.importance, opened.layout, p, cut.scope)
+    material = _material(model, scores, opened, behaviours, how.controls, preserved)
     masks |= control_masks(how.controls, masks["shared"], opened.layout, material, how.seed)
     common = {
         "lesion_version": __version__,
@@ -101,15 +100,23 @@ def _write_tables(
 
 
 def _material(
-    model: Path, scores: Path, opened: Opened, behaviours: Behaviours, preserved: Preserved
+    model: Path,
+    scores: Path,
+    opened: Opened,
+    behaviours: Behaviours,
+    controls: Sequence[str],
+    preserved: Preserved,
 ) -> Material:
-    def pooled(names: Sequence[str]) -> Pooled:
+    def pooled(control: str, names: Sequence[str]) -> Pooled | None:
+        # Only where it is needed: of several tails there is no mean.
+        if control not in controls:
+            return None
         return Pooled([opened.snips[name] for name in names], "mean")
 
     norms = [scores / name / NORMS for name in behaviours.harm]
     return Material(
-        harm=pooled(behaviours.harm),
-        benign=pooled(behaviours.benign),
+        harm=pooled("unsigned", behaviours.harm),
+        benign=pooled("benign-signed", behaviours.benign),
         importance=opened.importance,
         preserved=preserved,
         model=model,

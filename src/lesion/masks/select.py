@@ -6,6 +6,7 @@ weights that may still be selected, however large the model is.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -134,11 +135,12 @@ class Preserved:
     """Which weights are in the top fraction p by importance, a matrix at a time."""
 
     def __init__(self, importance: Source, layout: Layout, p: float, scope: str) -> None:
-        """Find the cut; for scope `global` with one read of the importances."""
+        """Nothing is read before it is asked for."""
         self.importance, self.layout, self.p, self.scope = importance, layout, p, scope
-        self._cut = _NONE
-        if scope == "global":
-            self._cut = _cuts(importance, layout, [p]).get(p, _NONE)
+
+    @cached_property
+    def _cut(self) -> _Cut:
+        return _cuts(self.importance, self.layout, [self.p]).get(self.p, _NONE)
 
     def of(self, number: int) -> NDArray[np.bool_]:
         """Which weights of the matrix with this number are preserved, flat."""
@@ -327,6 +329,13 @@ def _each(
     rule: str,
     scope: str,
 ) -> dict[str, list[Places]]:
+    for point in points:
+        if not round(point.q * layout.unit(scope)):
+            raise LesionError(
+                f"masks: q={point.q} selects no weight of any {scope}; the smallest q that selects "
+                f"one is about {0.5 / layout.unit(scope):.2g}. Raise `masks.q`, or set "
+                "`masks.scope: global`."
+            )
     found: dict[str, list[list[Places]]] = {name: [[] for _ in points] for name in snips}
     for name, shape, start in zip(layout.names, layout.shapes, layout.offsets, strict=False):
         size = shape[0] * shape[1]
@@ -341,16 +350,7 @@ def _each(
             for number, point in enumerate(points):
                 chosen = _unit_mask(scores, preserved[point.p], point.q, rule)
                 found[behaviour][number].append(np.sort(places[chosen]))
-    masks = {name: [np.concatenate(one) for one in each] for name, each in found.items()}
-    for each in masks.values():
-        for mask, point in zip(each, points, strict=True):
-            if not mask.size:
-                raise LesionError(
-                    f"masks: q={point.q} selects no weight of any {scope}; it has to be near "
-                    f"{0.5 / max(columns for _, columns in layout.shapes):.2g} or more for `row`. "
-                    "Raise `masks.q`, or set `masks.scope: global`."
-                )
-    return masks
+    return {name: [np.concatenate(one) for one in each] for name, each in found.items()}
 
 
 def _unit_mask(

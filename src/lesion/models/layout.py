@@ -60,6 +60,15 @@ class Layout(NamedTuple):
         parts = zip(self.names, self.split(mask), strict=True)
         return {name: part for name, part in parts if part.size}
 
+    def unit(self, scope: str) -> int:
+        """The most weights that a fraction counts over: all, or the largest matrix or row."""
+        if scope == "global":
+            return self.size
+        if scope == "matrix":
+            return max(rows * columns for rows, columns in self.shapes)
+        named = zip(self.names, self.shapes, strict=True)
+        return max(shape[0 if name in self.transposed else 1] for name, shape in named)
+
     def units(self, name: str, scope: str) -> Units:
         """The lines of a parameter: itself for scope `matrix`, its output units for `row`."""
         if scope == "matrix":

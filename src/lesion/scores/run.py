@@ -74,7 +74,9 @@ def run(model: Path, pairs: Path, folder: Path, behaviour: str, how: Scoring) ->
         "pairs_digest": digest(table.rows()),
         "dtype": str(resolve_dtype(how.dtype)).removeprefix("torch."),
     }
-    decides = {**metadata, "plan": plan._replace(why=""), "how": how._replace(memory=None)}  # type: ignore[arg-type]
+    # How memory is spent is in the plan; how often sums are saved decides nothing.
+    settings = {**how._asdict(), "memory": None, "save_minutes": None}
+    decides = {**metadata, "plan": plan._replace(why=""), "how": settings}
     place = Workplace(folder / ".scoring", digest(decides))
     job = _Job(behaviour, how, plan, place, metadata)
     loss = job.passes(loaded, candidates, examples)
