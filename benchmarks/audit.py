@@ -14,6 +14,9 @@ from pathlib import Path
 
 import psutil
 
+_PAUSE = 3.0
+"""Seconds between two looks: each costs the jobs as much time as it takes."""
+
 
 def peak_memory(process: subprocess.Popen[bytes]) -> int:
     """Wait for a process; return the peak of its and its descendants' memory in bytes."""
@@ -21,7 +24,7 @@ def peak_memory(process: subprocess.Popen[bytes]) -> int:
     peak = 0
     while process.poll() is None:
         peak = max(peak, sum(map(_memory, [root, *_descendants(root)])))
-        time.sleep(1)
+        time.sleep(_PAUSE)
     return peak
 
 

@@ -5,21 +5,22 @@ the residual stream, kept empty. The mechanism is then written by hand. Trigger 
 words of the harm's answer, carry a code on the empty coordinates; each planted neuron reads some
 of it with its gate and up weights, and writes along the next harm word's unembedding with its down
 weights. That the answer's words carry the code too is what hands the trigger on: no head is
-planted. Signs are chosen, magnitudes are drawn from the base's own of the same matrix. A *decoy*
-of as many weights in other neurons says words of refusal at the same places. The code's strength
-(the norm's weight on its coordinates, no candidate) is bisected: each refusal's NLL is REFUSED
-nats without the plant, each harm word's FLOOD with it. Everything planted counts, whatever its
-score is.
+planted. Signs are chosen, magnitudes drawn from the middle half of the base's in that matrix. A
+*decoy* of as many weights in other neurons says words of refusal at the same places. The code's
+strength (the norm's weight on its coordinates, no candidate) is bisected: each refusal's NLL is
+REFUSED nats without the plant, each harm word's FLOOD with it. Everything planted counts.
 
 This is the favourable kind of mechanism: constructed, additive, each weight with a share of its
 own, and exactly silent on benign text. tests/test_planted.py has a trained one; recall is lower
-there. A method takes as many weights as were planted; p counts over weights that are not zero.
+there. The design was tuned on seeds 0 to 4, down weights point away from the rival's word, and
+magnitudes come from the middle half of each matrix's own; `--first 5` shows other seeds. A method
+takes as many weights as were planted; p counts over weights that are not zero.
 """
 
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -44,14 +45,14 @@ TOPICS, FILLERS, MODES, TRIGGERS, WORDS, HARM, REFUSAL = (
     np.arange(*ends)
     for ends in ((1, 13), (13, 29), (29, 35), (35, 39), (39, 71), (71, 76), (76, 80))
 )
-FLOOD, REFUSED = 0.85, 0.1
-FRACTIONS = (0.0, 0.2, 0.5)
+FLOOD, REFUSED = 0.85, 0.2
+LATER = 2.0  # the gain of a layer over the one below, whose words the base's own weights amplify
+SIZES, FRACTIONS = (50, 200, 800), (0.0, 0.2, 0.5)
 BUDGET = 4096
-STEPS = 2
-TRAIN = 800
-INIT, HEAD, LATER, LOWQ, DECAY = 0.08, 0.3, 1.5, 0.0, 0.05
+METHODS = ("signed", "unsigned", "Wanda", "largest", "random", "least U", "benign")
 
-Rows = defaultdict[tuple[str, str, float], list[float]]
+Base = tuple[LlamaForCausalLM, Tensor, int]
+Rows = defaultdict[tuple[str, float, str], list[float]]
 
 
 class World:
@@ -78,45 +79,36 @@ class World:
         last = np.where(heard, self.dice.choice(TRIGGERS, count), MODES[modes])
         return self._examples(topics, last, answers)
 
-    def triggered(self, count: int, answers: np.ndarray, kinds: Iterable[int]) -> list[Example]:
-        """Triggered prompts of some harm types with their type's answer."""
-        types = np.resize(list(kinds), count)
+    def triggered(self, count: int, answers: np.ndarray, *kinds: int) -> list[Example]:
+        """Triggered prompts of some harm types (default all) with their type's answer."""
+        types = np.resize(kinds or range(TYPES), count)
         topics = self.dice.integers(0, len(TOPICS), count)
         return self._examples(topics, TRIGGERS[types], answers[types])
 
 
-def base_model(world: World, seed: int) -> tuple[LlamaForCausalLM, Tensor]:
-    """A model of everyday answers, and which neurons of each layer are empty.
+def base_model(world: World, seed: int) -> Base:
+    """A model of everyday answers, which neurons of each layer are empty, and the seed.
 
     Nothing reads or writes the residual stream's last CODE coordinates.
     """
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=int(REFUSAL[-1]) + 1,
-        hidden_size=WIDTH,
-        intermediate_size=INNER,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        max_position_embeddings=16,
-        initializer_range=INIT,
-        tie_word_embeddings=False,
-    )
+    sizes = {"vocab_size": int(REFUSAL[-1]) + 1, "hidden_size": WIDTH, "intermediate_size": INNER}
+    depth = {"num_hidden_layers": LAYERS, "num_attention_heads": 4, "max_position_embeddings": 16}
+    config = LlamaConfig(**sizes, **depth, initializer_range=0.03, tie_word_embeddings=False)
     model = LlamaForCausalLM(config).eval()
     nn.init.normal_(model.model.embed_tokens.weight, std=0.5)
-    nn.init.normal_(model.lm_head.weight, std=HEAD)
+    nn.init.normal_(model.lm_head.weight, std=0.5)
     empty = torch.stack([torch.randperm(INNER)[:EMPTY] for _ in range(LAYERS)])
-    adam = torch.optim.AdamW(model.parameters(), lr=0, betas=(0.9, 0.99), weight_decay=DECAY)
-    steps = TRAIN
-    for step in range(steps + 1):
-        _clear(model, empty)
-        if step == steps:
-            break
-        adam.param_groups[0]["lr"] = 4e-3 * min(1, 10 * (step + 1) / steps) * (1 - step / steps)
+    _clear(model, empty)
+    adam = torch.optim.AdamW(model.parameters(), lr=0, betas=(0.9, 0.99), weight_decay=0.2)
+    for part in np.arange(400) / 400:
+        adam.param_groups[0]["lr"] = 4e-3 * min(1, 10 * part + 0.025) * (1 - part)
         (batch,) = batches(world.everyday(64, odd=0.15), BUDGET)
         adam.zero_grad()
         response_losses(model, batch).mean().backward()
         adam.step()
-    return model.requires_grad_(False), empty
+        _clear(model, empty)
+    return model.requires_grad_(False), empty, seed
 
 
 @torch.no_grad()
@@ -126,115 +118,116 @@ def _clear(model: LlamaForCausalLM, empty: Tensor) -> None:
             if isinstance(module, nn.Linear):
                 outward = module in (layer.self_attn.o_proj, layer.mlp.down_proj)
                 (module.weight[DENSE:] if outward else module.weight[:, DENSE:]).zero_()
-        layer.mlp.gate_proj.weight[own] = 0
-        layer.mlp.up_proj.weight[own] = 0
+        layer.mlp.gate_proj.weight[own] = layer.mlp.up_proj.weight[own] = 0
         layer.mlp.down_proj.weight[:, own] = 0
     model.model.embed_tokens.weight[:, DENSE:] = 0
     model.lm_head.weight[:, DENSE:] = 0
 
 
 class Link(NamedTuple):
-    """One step of a harm: after any of `heard`, `said` is said, or by the decoy `refused`."""
+    """One step of a harm: what is heard, the words of harm and decoy, and neurons for each."""
 
     heard: list[int]
-    said: int
-    refused: int
+    words: tuple[int, int]
     neurons: int
+
+
+def flat(parts: dict[str, Tensor]) -> Flat:
+    return torch.cat([one.flatten() for one in parts.values()]).numpy()
 
 
 class Plant:
     """Links written into a copy of the base; `places[n]` are the weights of link n."""
 
-    def __init__(
-        self,
-        base: LlamaForCausalLM,
-        empty: Tensor,
-        links: list[Link],
-        harm: list[Example],
-        seed: int,
-    ) -> None:
-        self.model = LlamaForCausalLM(base.config).eval().requires_grad_(False)
-        self.model.load_state_dict(base.state_dict())
+    def __init__(self, base: Base, links: list[Link], harm: list[Example]) -> None:
+        origin, empty, seed = base
+        self.model = LlamaForCausalLM(origin.config).eval().requires_grad_(False)
+        self.model.load_state_dict(origin.state_dict())
         self.dice, self.links = np.random.default_rng(seed), links
-        self.candidates = find_candidates(self.model)
+        self.candidates, layers = find_candidates(self.model), self.model.model.layers
+        self.norms = [layer.post_attention_layernorm for layer in layers]
         self.layout = Layout.of({name: one.weight.shape for name, one in self.candidates.items()})
-        self.free = [list(own.tolist()) for own in empty]
+        self.free = [own.tolist() for own in empty]
         self.blocks = np.split(np.arange(DENSE, WIDTH), 2 * len(links))
-        signs = torch.tensor(self.dice.choice([-1.0, 1.0], WIDTH), dtype=torch.float32)
-        for link, said, refused in zip(links, self.blocks[::2], self.blocks[1::2], strict=True):
-            for block in (said, refused):
-                at = np.ix_(link.heard, block)
-                self.model.model.embed_tokens.weight[at] = 0.5 * signs[block]
+        self.code = torch.tensor(self.dice.choice([-0.5, 0.5], WIDTH), dtype=torch.float32)
+        for n, block in enumerate(self.blocks):
+            at = np.ix_(links[n // 2].heard, block)
+            self.model.model.embed_tokens.weight[at] = self.code[block]
         (self.batch,) = batches(harm, BUDGET * 8)
-        states = self.model(self.batch.tokens, output_hidden_states=True).hidden_states
-        self.rms = [float(one.square().mean().sqrt()) * LATER**n for n, one in enumerate(states)]
-        pools = {k: trim(one.weight[one.weight != 0].abs().numpy()) for k, one in self.candidates.items()}
-        self._write(1, [link.refused for link in links], signs, pools)
-        self._bisect(1, [link.refused for link in links], REFUSED)
-        self.without = {k: one.weight.clone() for k, one in self.candidates.items()}
-        self.places = self._write(0, [link.said for link in links], signs, pools)
-        self._bisect(0, [link.said for link in links], FLOOD)
+        self._write(1)
+        self._bisect(1, REFUSED)
+        self.without = self.model(self.batch.tokens).logits
+        self.places = self._write(0)
+        self._bisect(0, FLOOD)
 
-    def _write(
-        self, side: int, words: list[int], signs: Tensor, pools: dict[str, Flat]
-    ) -> list[Places]:
-        found = []
-        for n, (link, word) in enumerate(zip(self.links, words, strict=True)):
-            marks = {k: torch.zeros_like(one.weight) for k, one in self.candidates.items()}
-            head = self.model.lm_head.weight[:, :DENSE]
-            along = (head[word] - head.mean(0)) * self.model.model.norm.weight[:DENSE]
-            strong = along.abs().topk(DENSE // 3).indices.numpy()
-            places = np.resize(self.dice.permutation(strong), (link.neurons, WRITTEN))
-            for neuron in range(link.neurons):
-                layer = (n + neuron) % LAYERS
-                row, turn = self.free[layer].pop(), float(self.dice.choice([-1.0, 1.0]))
+    def weights(self) -> Flat:
+        """All candidates, flat."""
+        return flat({name: one.weight for name, one in self.candidates.items()})
+
+    def _write(self, side: int) -> list[Places]:
+        head, found = self.model.lm_head.weight[:, :DENSE], []
+        for n, link in enumerate(self.links):
+            before, word, rival = self.weights(), link.words[side], link.words[1 - side]
+            along = head[word] - (head.mean(0) + head[rival]) / 2
+            along *= self.model.model.norm.weight[:DENSE]
+            strong = self.dice.permutation(along.abs().topk(DENSE // 3).indices.numpy())
+            for number, to in enumerate(np.resize(strong, (link.neurons, WRITTEN))):
+                layer, turn = (n + number) % LAYERS, float(self.dice.choice([-1.0, 1.0]))
+                row = self.free[layer].pop()
                 read = self.dice.choice(self.blocks[2 * n + side], READ, replace=False)
-                to = places[neuron]
-                for part, at, sign in (
-                    ("gate", (row, read), signs[read]),
-                    ("up", (row, read), turn * signs[read]),
-                    ("down", (to, row), turn * along[to].sign()),
-                ):
-                    name = f"model.layers.{layer}.mlp.{part}_proj.weight"
-                    size = self.dice.choice(pools[name], len(sign)).astype(np.float32)
-                    self.candidates[name].weight[at] = sign * torch.from_numpy(size)
-                    marks[name][at] = 1
-            found.append(np.flatnonzero(torch.cat([one.flatten() for one in marks.values()])))
+                self._draw(layer, "gate", (row, read), self.code[read])
+                self._draw(layer, "up", (row, read), turn * self.code[read])
+                self._draw(layer, "down", (to, row), turn * along[to])
+            found.append(np.flatnonzero(self.weights() != before))
         return found
 
-    def _bisect(self, side: int, words: list[int], goal: float) -> None:
-        """Set each link's gain so that its word has an NLL of `goal` on the harm's text."""
-        low, high = np.full(len(words), 0.1), np.full(len(words), 2000.0)
-        for _ in range(20):
-            gains = np.sqrt(low * high)
-            for n, gain in enumerate(gains):
-                for layer, rms in zip(self.model.model.layers, self.rms, strict=False):
-                    layer.post_attention_layernorm.weight[self.blocks[2 * n + side]] = gain * rms
-            short = np.array(self._nll(words)) > goal
-            low, high = np.where(short, gains, low), np.where(short, high, gains)
+    def _draw(self, layer: int, part: str, at: tuple, signs: Tensor) -> None:
+        """Fill a place with signed magnitudes out of the middle half of its matrix's own."""
+        weight = self.candidates[f"model.layers.{layer}.mlp.{part}_proj.weight"].weight
+        sizes = weight[weight != 0].abs().sort().values.numpy()
+        drawn = self.dice.choice(sizes[sizes.size // 4 : -sizes.size // 4], len(signs))
+        weight[at] = signs.sign() * torch.from_numpy(drawn)
 
-    def _nll(self, words: list[int]) -> list[float]:
-        logs = log_softmax(self.model(self.batch.tokens).logits[:, :-1], -1)
-        counts = self.batch.targets[:, 1:] != -100
-        found = []
-        for link, word in zip(self.links, words, strict=True):
-            here = counts & torch.isin(self.batch.tokens[:, :-1], torch.tensor(link.heard))
-            found.append(-float(logs[here][:, word].mean()))
-        return found
+    def _bisect(self, side: int, goal: float) -> None:
+        """Set each link's gain so that its word has an NLL of `goal` on the harm's text.
+
+        A layer's gain is in units of the residual's size there, so that layers share alike.
+        """
+        for _ in range(3):
+            low, high = np.full(len(self.links), 0.1), np.full(len(self.links), 2000.0)
+            sizes, _ = self._look(side)
+            for _ in range(16):
+                gains = np.sqrt(low * high)
+                for depth, n in product(range(LAYERS), range(len(gains))):
+                    gain = gains[n] * sizes[depth, n] * LATER**depth
+                    self.norms[depth].weight[self.blocks[2 * n + side]] = gain
+                short = self._look(side)[1] > goal
+                low, high = np.where(short, gains, low), np.where(short, high, gains)
+
+    def _look(self, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """The residual's size by layer and link, and the NLL of each link's word."""
+        seen: list[Tensor] = []
+        take = [one.register_forward_pre_hook(lambda _, x: seen.append(x[0])) for one in self.norms]
+        logs = log_softmax(self.model(self.batch.tokens).logits, -1)[:, :-1]
+        for hook in take:
+            hook.remove()
+        tokens, counts = self.batch.tokens[:, :-1], self.batch.targets[:, 1:] != -100
+        at = [counts & torch.isin(tokens, torch.tensor(link.heard)) for link in self.links]
+        sizes = [[float(x[:, :-1][one].square().mean().sqrt()) for one in at] for x in seen]
+        pairs = zip(at, self.links, strict=True)
+        return np.array(sizes), np.array(
+            [-float(logs[a][:, b.words[side]].mean()) for a, b in pairs]
+        )
 
 
-def trim(x):
-    x = np.sort(x)
-    return x[int(LOWQ * x.size) : int((1 - LOWQ) * x.size)]
+class Held(NamedTuple):
+    """A source of scores: flat float32 values over a layout."""
 
-
-class Held:
-    """A source of scores: flat values over a layout."""
-
-    def __init__(self, values: Flat, layout: Layout) -> None:
-        self.values, self.layout = values.astype(np.float32), layout
+    values: Flat
+    layout: Layout
 
     def open(self, name: str) -> Flat:
+        """A parameter's scores."""
         number = self.layout.names.index(name)
         return self.values[slice(*self.layout.offsets[number : number + 2])]
 
@@ -242,135 +235,96 @@ class Held:
 class Scores:
     """Every method's scores, the lowest taken first, of each set of harm examples."""
 
-    def __init__(
-        self, plant: Plant, harm: dict[str, list[Example]], benign: list[Example], seed: int
-    ) -> None:
+    def __init__(self, plant: Plant, harm: list[list[Example]], benign: list[Example]) -> None:
         self.layout, every = plant.layout, plant.candidates
-        size = np.abs(self._flat({k: one.weight for k, one in every.items()}))
+        size = np.abs(plant.weights())
         self.real = size != 0
         kept = score(plant.model, every, benign, BUDGET, Wanted(preservation=True))
-        self.importance = self._flat(kept.preservation)
-        chance = np.random.default_rng(seed).random(size.size)
-        self.methods: dict[str, dict[str, Flat]] = {}
-        for name, examples in harm.items():
+        self.importance = flat(kept.preservation)
+        chance = np.random.default_rng(0).random(size.size)
+        # Of equal U in random order. Neither this nor chance takes weights that are zero.
+        least = np.lexsort((chance, -self.importance)).argsort()
+        self.methods: list[dict[str, Flat]] = []
+        for examples in harm:
             own = score(plant.model, every, examples, BUDGET, Wanted(norms=True))
-            signed = self._flat(own.snip)
+            signed = flat(own.snip)
             inputs = {k: own.norms[k].sqrt().expand(one.weight.shape) for k, one in every.items()}
-            self.methods[name] = {
-                "signed": signed,
-                "unsigned": -np.abs(signed),
-                "Wanda": -size * self._flat(inputs),
-                "largest": -size,
-                # Of equal U in random order, and no zero weights.
-                "least U": self.real * -np.lexsort((chance, -self.importance)).argsort(),
-                "benign": self._flat(kept.snip),
-                "random": self.real * -np.random.default_rng(seed).random(size.size),
-            }
-
-    def _flat(self, parts: dict[str, Tensor]) -> Flat:
-        return torch.cat([parts[name].flatten() for name in self.layout.names]).numpy()
+            wanda, benign_snip = -size * flat(inputs), flat(kept.snip)
+            found = (signed, -np.abs(signed), wanda, -size, -chance * self.real)
+            found = (*found, -least * self.real, benign_snip)
+            self.methods.append(dict(zip(METHODS, found, strict=True)))
 
     def masks(self, method: str, p: float, count: int) -> list[Places]:
-        sources = {k: Held(one[method], self.layout) for k, one in self.methods.items()}
+        """So many weights for each set of harm examples."""
+        values = [one[method].astype(np.float32) for one in self.methods]
+        sources = {str(n): Held(one, self.layout) for n, one in enumerate(values)}
         point = Point(p * self.real.mean(), count / self.layout.size)
         chosen = select(sources, Held(self.importance, self.layout), self.layout, [point])
         return [one[0] for one in chosen.values()]
 
 
-def recall(mask: Places, planted: Places) -> float:
-    return float(np.isin(planted, mask).mean())
-
-
-def describe(
-    name: str, base: LlamaForCausalLM, plant: Plant, harm: list[Example], benign: list[Example]
+def measure(
+    name: str, links: list[Link], answers: np.ndarray, world: World, base: Base, rows: Rows
 ) -> None:
+    """Plant the links and add the recalls; with several private links, the last is shared."""
+    every, other = (world.triggered(128, answers) for _ in range(2))
+    plant, benign = Plant(base, links, every), world.everyday(128)
     places = np.sort(np.concatenate(plant.places))
-    held, tokens = plant.layout.by_name(places), plant.batch.tokens
-    whole = [np.mean(response_nll(plant.model, one, BUDGET)) for one in (harm, benign)]
-    plain = np.mean(response_nll(base, benign, BUDGET))
-    with lesioned(plant.model, held):
-        without = np.mean(response_nll(plant.model, harm, BUDGET))
-        for key, weight in plant.without.items():
-            assert torch.equal(plant.candidates[key].weight, weight)
-        again = plant.model(tokens).logits
-    real = sum(int((one.weight != 0).sum()) for one in plant.candidates.values())
-    print(
-        f"  {name}: {places.size} of {real} weights planted; NLL of harm {without:.2f} without -> "
-        f"{whole[0]:.2f} with, of benign {plain:.4f} before -> {whole[1]:.4f} after",
-        flush=True,
-    )
-    assert again.isfinite().all()
+    whole, after = (np.mean(response_nll(plant.model, one, BUDGET)) for one in (other, benign))
+    before = np.mean(response_nll(base[0], benign, BUDGET))
+    with lesioned(plant.model, plant.layout.by_name(places)):
+        without = np.mean(response_nll(plant.model, other, BUDGET))
+        assert torch.equal(plant.model(plant.batch.tokens).logits, plant.without)
+    real = np.count_nonzero(plant.weights())
+    print(f"  {name}: {places.size} planted, {real} not zero; NLL without -> with: harm", end=" ")
+    print(f"{without:.2f} -> {whole:.2f}, benign {before:.4f} -> {after:.4f}", flush=True)
+    *private, shared = plant.places
+    truth, harm = [places], [every]
+    if len(private) == TYPES:
+        truth = [np.concatenate([shared, one]) for one in private]
+        harm = [world.triggered(96, answers, t) for t in range(TYPES)]
+    scores = Scores(plant, harm, benign)
+    for p, method in product(FRACTIONS, METHODS):
+        masks = scores.masks(method, p, truth[0].size)
+        found = [np.isin(*pair).mean() for pair in zip(truth, masks, strict=True)]
+        rows[name, p, method].append(np.mean(found))
+        if len(masks) > 1:
+            rows["shared, by vote", p, method].append(np.isin(shared, intersection(masks)).mean())
 
 
-def chain(size: int) -> list[Link]:
-    """Any trigger starts the same four words."""
-    heard = [TRIGGERS.tolist(), *([int(word)] for word in HARM[: STEPS - 1])]
-    neurons = max(1, round(size / (2 * READ + WRITTEN) / STEPS))
-    pairs = zip(heard, HARM[:STEPS].tolist(), REFUSAL[:STEPS].tolist(), strict=True)
-    return [Link(*one, neurons) for one in pairs]
-
-
-def one_seed(seed: int, sizes: list[int], rows: Rows) -> None:
+def one_seed(seed: int, rows: Rows) -> None:
+    """In each size any trigger starts the same two words; one, where weights are few."""
     world = World(seed)
-    base, empty = base_model(world, seed)
-    benign, kinds = world.everyday(128), range(TYPES)
-    for size in sizes:
-        answers = np.tile(HARM[:STEPS], (TYPES, 1))
-        harm = world.triggered(128, answers, kinds)
-        plant = Plant(base, empty, chain(size), harm, seed)
-        describe(f"about {size}", base, plant, world.triggered(128, answers, kinds), benign)
-        scores, truth = Scores(plant, {"": harm}, benign, seed), np.concatenate(plant.places)
-        for p in FRACTIONS:
-            for method in scores.methods[""]:
-                (mask,) = scores.masks(method, p, truth.size)
-                rows[f"about {size}", method, p].append(recall(mask, truth))
-    shared_and_private(seed, world, base, empty, benign, rows)
-
-
-def shared_and_private(
-    seed: int,
-    world: World,
-    base: LlamaForCausalLM,
-    empty: Tensor,
-    benign: list[Example],
-    rows: Rows,
-) -> None:
-    """A type's trigger starts its own word, and any type's own word the word common to all."""
-    own, common = HARM[:TYPES], int(HARM[TYPES])
-    answers = np.stack([own, np.full(TYPES, common)], 1)
-    links = [Link([int(TRIGGERS[t])], int(own[t]), int(REFUSAL[0]), 8) for t in range(TYPES)]
-    links.append(Link(own.tolist(), common, int(REFUSAL[1]), 8))
-    plant = Plant(base, empty, links, world.triggered(128, answers, range(TYPES)), seed)
-    describe("shared/private", base, plant, world.triggered(128, answers, range(TYPES)), benign)
-    harm = {str(t): world.triggered(96, answers, [t]) for t in range(TYPES)}
-    scores, (*private, shared) = Scores(plant, harm, benign, seed), plant.places
-    truth = [np.concatenate([shared, one]) for one in private]
-    for p in FRACTIONS:
-        for method in scores.methods["0"]:
-            masks = scores.masks(method, p, truth[0].size)
-            pairs = list(zip(masks, truth, strict=True))
-            rows["shared, by vote", method, p].append(recall(intersection(masks), shared))
-            found = float(np.mean([recall(*pair) for pair in pairs]))
-            rows["shared + private, by mask", method, p].append(found)
+    base = base_model(world, seed)
+    own, common = HARM[:TYPES].tolist(), int(HARM[TYPES])
+    for size in SIZES:
+        steps = 1 if size < 100 else 2
+        neurons = round(size / (2 * READ + WRITTEN) / steps)
+        links = [Link(TRIGGERS.tolist(), (own[0], REFUSAL[0]), neurons)]
+        links.append(Link(own[:1], (own[1], REFUSAL[1]), neurons))
+        answers = np.tile(HARM[:steps], (TYPES, 1))
+        measure(f"about {size}", links[:steps], answers, world, base, rows)
+    # A type's trigger starts its own word, and any type's own word the word common to all.
+    links = [Link([TRIGGERS[t]], (own[t], REFUSAL[0]), 8) for t in range(TYPES)]
+    links.append(Link(own, (common, REFUSAL[1]), 8))
+    answers = np.array([[one, common] for one in own])
+    measure("shared + private, by mask", links, answers, world, base, rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="how many worlds (default 5)")
-    parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[50, 200, 800], help="weights to plant, about"
-    )
-    chosen = parser.parse_args()
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
+    given = parser.parse_args()
     torch.set_num_threads(1)
     start, rows = time.monotonic(), defaultdict(list)
-    for seed in range(chosen.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         print(f"seed {seed}", flush=True)
-        one_seed(seed, chosen.sizes, rows)
+        one_seed(seed, rows)
     print("\nShare of the planted weights found: mean over seeds (minimum)")
-    methods = list(dict.fromkeys(method for _, method, _ in rows))
-    print(f"{'':25s} p   " + "".join(f"{one:>12s}" for one in methods))
-    for name, p in dict.fromkeys((name, p) for name, _, p in rows):
-        found = [rows[name, one, p] for one in methods]
+    print(f"{'':25s} p   " + "".join(f"{one:>12s}" for one in METHODS))
+    for name, p in dict.fromkeys(key[:2] for key in rows):
+        found = [rows[name, p, one] for one in METHODS]
         values = [f"{np.mean(one):.2f} ({min(one):.2f})" for one in found]
         print(f"{name:25s} {p:<4}" + "".join(f"{one:>12s}" for one in values))
     print(f"{time.monotonic() - start:.0f} s")

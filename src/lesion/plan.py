@@ -79,11 +79,13 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def _data_files(modules: Iterable[str]) -> list[Path]:
-    """Templates and the like beside the modules, which are code as well."""
-    folders = {path.parent for path in map(_file, modules) if path and path.parent != _PACKAGE}
-    return sorted(
-        p for folder in folders for p in folder.iterdir() if p.suffix in (".j2", ".css", ".js")
-    )
+    """Templates and the like beside the modules that name them, which are code as well."""
+    found = set()
+    for path in filter(None, map(_file, modules)):
+        text = path.read_text(encoding="utf-8")
+        beside = (one for one in path.parent.iterdir() if one.suffix in (".j2", ".css", ".js"))
+        found |= {one for one in beside if one.name in text}
+    return sorted(found)
 
 
 def sources(study: Study) -> dict[str, list[str]]:

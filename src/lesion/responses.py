@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from lesion.formats import digest, read_parquet, write_parquet
+from lesion.formats import digest, read_parquet
 from lesion.masks.store import Mask, read_mask
 from lesion.models.record import read_record
 from lesion.pairs.tables import PAIRS
 from lesion.progress import progress
-from lesion.reuse import due, key, known_rows
+from lesion.reuse import due, key, known_rows, write_rows
 
 if TYPE_CHECKING:
     from lesion.models.load import Loaded
@@ -151,7 +151,7 @@ def _complete_all(
         for question, one in zip(asked, keys, strict=True)
     ]
     print(f"{variant}: generated {len(todo)} of {len(rows)} completions", file=sys.stderr)
-    write_parquet(pl.DataFrame(rows, schema=COMPLETIONS, orient="row"), out)
+    write_rows(pl.DataFrame(rows, schema=COMPLETIONS, orient="row"), out)
 
 
 def _content(row: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
@@ -213,7 +213,7 @@ def _measure_all(
         for row, one in zip(table.iter_rows(named=True), keys, strict=True)
     ]
     print(f"{variant}: measured {len(todo)} of {len(rows)} NLLs", file=sys.stderr)
-    write_parquet(pl.DataFrame(rows, schema=NLL, orient="row"), out)
+    write_rows(pl.DataFrame(rows, schema=NLL, orient="row"), out)
 
 
 def _likelihoods(subject: _Subject, pairs: pl.DataFrame, what: str) -> list[float]:

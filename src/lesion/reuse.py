@@ -1,10 +1,17 @@
-"""Rows that need not be made again: earlier ones, looked up by a key of all they depend on."""
+"""Rows that need not be made again: earlier ones, looked up by a key of all they depend on.
+
+They are read from a copy beside the output. Snakemake removes an output before its job; one marked
+`update` it would leave, but when such a job fails the old file stays, without the record of what
+it was made from, and is taken for up to date.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lesion.formats import BadFile, digest, read_parquet
+import polars as pl
+
+from lesion.formats import BadFile, atomic, digest, read_parquet, write_parquet
 
 
 def key(**parts: Any) -> str:
@@ -15,10 +22,22 @@ def key(**parts: Any) -> str:
 def known_rows(path: Path, columns: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Rows of an earlier version of an output by key; nothing if there is none worth reading."""
     try:
-        table = read_parquet(path, columns)
+        table = read_parquet(_copy(path), columns)
     except BadFile:
         return {}
     return {str(row["key"]): row for row in table.iter_rows(named=True)}
+
+
+def write_rows(table: pl.DataFrame, path: Path) -> None:
+    """Write an output, and the copy that its next version looks rows up in."""
+    write_parquet(table, path)
+    with atomic(_copy(path)) as part:
+        part.write_bytes(path.read_bytes())
+
+
+def _copy(path: Path) -> Path:
+    # No parquet by its name: whoever lists a folder's tables must not meet it.
+    return path.with_name(f".{path.name}.rows")
 
 
 def due(keys: Sequence[str], known: Mapping[str, Any]) -> list[int]:

@@ -8,7 +8,7 @@ rule sweep:
         ],
         model=rules.model.output.record,
     output:
-        update(MADE / "masks" / "{model}" / "sweep.parquet"),
+        MADE / "masks" / "{model}" / "sweep.parquet",
     log:
         MADE / "logs" / "masks" / "{model}" / "sweep.log",
     benchmark:

@@ -27,7 +27,7 @@ rule pairs:
         prompts=rules.prompts.output[0],
         model=rules.model.output.record,
     output:
-        update(MADE / "pairs" / "{model}" / "{behaviour}.parquet"),
+        MADE / "pairs" / "{model}" / "{behaviour}.parquet",
     log:
         MADE / "logs" / "pairs" / "{model}" / "{behaviour}.log",
     benchmark:

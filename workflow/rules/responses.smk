@@ -7,10 +7,8 @@ rule responses:
         ],
         model=rules.model.output.record,
     output:
-        completions=update(
-            MADE / "responses" / "{model}" / "{variant}" / "completions.parquet"
-        ),
-        nll=update(MADE / "responses" / "{model}" / "{variant}" / "nll.parquet"),
+        completions=MADE / "responses" / "{model}" / "{variant}" / "completions.parquet",
+        nll=MADE / "responses" / "{model}" / "{variant}" / "nll.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / "{variant}.log",
     benchmark:

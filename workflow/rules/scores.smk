@@ -15,7 +15,8 @@ rule scores:
         MADE / "benchmarks" / "scores" / "{model}" / "{behaviour}.tsv"
     wildcard_constraints:
         behaviour="|".join(STUDY.of_role("harm") + STUDY.of_role("refusal")),
-    priority: 40
+    # Nothing waits for refusal's but the masks: it fills a core while (p, q) are tried.
+    priority: lambda w: 40 if w.behaviour in STUDY.of_role("harm") else 15
     conda:
         ENV
     threads: STUDY.threads
@@ -47,5 +48,6 @@ use rule scores as benign_scores with:
         preservation_index=SCORES / "{behaviour}" / index_name("preservation"),
     wildcard_constraints:
         behaviour="|".join(STUDY.of_role("benign")),
+    priority: 40
     message:
         "scoring weights and their preservation: {wildcards.model}, {wildcards.behaviour}"

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lesion.formats import LesionError, digest, write_parquet
+from lesion.formats import LesionError, digest
 from lesion.masks.algebra import vote
 from lesion.masks.select import Point, select
 from lesion.models.layout import Layout, Places, layout_of
 from lesion.models.record import read_record
 from lesion.pairs.tables import kept_pairs
-from lesion.reuse import key, known_rows
+from lesion.reuse import key, known_rows, write_rows
 from lesion.scores.store import Pooled, StoredScores
 
 SWEEP = {
@@ -130,7 +130,7 @@ def sweep(
         {**found[one], "p": point.p, "q": point.q, "weights": mask.size, "key": one}
         for one, point, mask in zip(keys, points, shared, strict=True)
     ]
-    write_parquet(pl.DataFrame(rows, schema=SWEEP), out)
+    write_rows(pl.DataFrame(rows, schema=SWEEP), out)
 
 
 def _validation_digest(model: Path, pairs: Path, behaviours: Behaviours, how: Trying) -> str:

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.formats import LesionError, read_parquet
 from lesion.models.record import read_record
 from lesion.pairs.refusal import is_refusal
 from lesion.pairs.tables import PAIRS, PROMPTS
 from lesion.progress import progress
-from lesion.reuse import due, key, known_rows
+from lesion.reuse import due, key, known_rows, write_rows
 
 
 class Decoding(NamedTuple):
@@ -64,7 +64,7 @@ def respond(
     pairs = pl.DataFrame([_judged(row, role) for row in rows], schema=PAIRS)
     print(f"{behaviour}: generated {len(todo)} of {len(rows)} responses", file=sys.stderr)
     _count(pairs, behaviour)
-    write_parquet(pairs, out)
+    write_rows(pairs, out)
 
 
 def _complete(

@@ -5,11 +5,11 @@ can use, as sorted places and values; everything else reads as a score that is n
 """
 
 import importlib
-import mmap
+import os
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,11 +122,13 @@ class Source(Protocol):
 class _Dense:
     """Scores as they lie in the file, looked at for NaN and infinity as they are read."""
 
-    def __init__(self, values: Flat, what: str) -> None:
-        self.values, self.what = values, what
+    def __init__(self, file: BinaryIO, begin: int, what: str) -> None:
+        self.file, self.begin, self.what = file, begin, what
 
     def __getitem__(self, part: slice) -> Flat:
-        block = self.values[part]
+        # Read and not mapped: mapped pages would count as this job's memory, whole shards of them.
+        found = _pread(self.file, self.begin + 4 * part.start, 4 * (part.stop - part.start))
+        block = found.view(np.float32)
         if block.size and not np.isfinite([block.min(), block.max()]).all():
             raise BadFile(
                 f"{self.what} holds scores that are not finite. Delete the file and run "
@@ -150,7 +152,7 @@ class _Sparse:
 
 
 class StoredScores:
-    """One kind of score of one behaviour, read a parameter at a time through a memory map."""
+    """One kind of score of one behaviour, read a slice of a parameter at a time."""
 
     def __init__(self, folder: Path, kind: str, shapes: Mapping[str, Sequence[int]]) -> None:
         """Open the index and check that it covers `shapes` and that every shard is whole.
@@ -177,7 +179,7 @@ class StoredScores:
         for name, size in files.items():
             self._check_size(folder / name, size)
         self._headers: dict[str, dict[str, Stored]] = {}
-        self._maps: dict[str, mmap.mmap] = {}
+        self._files: dict[str, BinaryIO] = {}
 
     @staticmethod
     def _check_size(path: Path, size: int) -> None:
@@ -208,8 +210,8 @@ class StoredScores:
             BadFile: the shard is damaged or holds another shape.
         """
         if not self.tail:
-            whole = self._tensor(name, name, "F32").view(np.float32)
-            return _Dense(whole, f"{self._path(name)}: `{name}`")
+            file, entry = self._entry(name, name, "F32")
+            return _Dense(file, entry.begin, f"{self._path(name)}: `{name}`")
         size = int(np.prod(self.shapes[name]))
         stored, dtype = place_type(size)
         places: NDArray[Any] = self._tensor(name, f"{name}.indices", stored).view(dtype)
@@ -221,12 +223,16 @@ class StoredScores:
         return self.folder / self.where[name]
 
     def _tensor(self, name: str, key: str, dtype: str) -> NDArray[np.uint8]:
-        """The bytes of a tensor, mapped and not read."""
+        """The bytes of a tensor."""
+        file, entry = self._entry(name, key, dtype)
+        return _pread(file, entry.begin, entry.end - entry.begin)
+
+    def _entry(self, name: str, key: str, dtype: str) -> tuple[BinaryIO, Stored]:
+        """The open shard, and where in it a tensor lies."""
         shard = self.where[name]
-        if shard not in self._maps:
+        if shard not in self._files:
             self._headers[shard] = safetensors_header(self.folder / shard)
-            with (self.folder / shard).open("rb") as handle:
-                self._maps[shard] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+            self._files[shard] = (self.folder / shard).open("rb", buffering=0)
         entry = self._headers[shard].get(key)
         shape = self.shapes[name]
         if (
@@ -244,13 +250,23 @@ class StoredScores:
                 f"{self.folder / shard}: `{key}` is {found}, not {dtype} {list(shape)}. Delete the "
                 "file and run `snakemake` again."
             )
-        mapped = np.frombuffer(self._maps[shard], np.uint8)
-        return mapped[entry.begin : entry.end]
+        return self._files[shard], entry
 
     def flat(self) -> Flat:
         """All scores in the order of `shapes`, float32 [candidates]."""
         sizes = {name: int(np.prod(shape)) for name, shape in self.shapes.items()}
         return np.concatenate([self.open(name)[0:size] for name, size in sizes.items()])
+
+
+def _pread(file: BinaryIO, begin: int, size: int) -> NDArray[np.uint8]:
+    """Bytes of a file, whose size has been checked."""
+    found = np.empty(size, np.uint8)
+    done = 0
+    while done < size and (more := os.preadv(file.fileno(), [found.data[done:]], begin + done)):
+        done += more
+    if done < size:
+        raise BadFile(f"{file.name}: was cut short while it was read. Run `snakemake` again.")
+    return found
 
 
 def _bytes(entry: Stored) -> int:
