@@ -1,8 +1,9 @@
 """Selecting masks against reading the scores: `python benchmarks/selection.py`.
 
 After the default study. Prints, from one run that alternates the sides, all with the files in the
-page cache: the selection of one mask over reading its shards once with numpy, and a sweep of 20
-(p, q) over one point. Then the bytes per parameter of full and tail storage.
+page cache: the selection of one mask over reading its shards once with numpy; and, with all harm
+types and capabilities as a study does it, a sweep of 20 (p, q) over one point. Then the bytes per
+parameter of full and tail storage.
 """
 
 import argparse
@@ -34,21 +35,31 @@ def main() -> None:
     study = load_study(read_config(Path("config.yaml")))
     made, name = Path(study.results) / study.study, next(iter(study.models))
     layout = layout_of(made / "models" / name)
-    harm, benign = (made / "scores" / name / study.of_role(role)[0] for role in ("harm", "benign"))
+    folders = {
+        role: [made / "scores" / name / one for one in study.of_role(role)]
+        for role in ("harm", "benign")
+    }
+    harm, benign = folders["harm"][0], folders["benign"][0]
     files = [*sorted(harm.glob("snip-*")), *sorted(benign.glob("preservation-*"))]
 
     def opened(folder: Path, kind: str) -> StoredScores:
         return StoredScores(folder, kind, layout.stored_shapes)
 
-    def selecting(points: list[Point]) -> None:
-        importance = Pooled([opened(benign, "preservation")], "mean")
-        select({"harm": opened(harm, "snip")}, importance, layout, points)
+    def selecting(harms: list[Path], benigns: list[Path], points: list[Point]) -> None:
+        importance = Pooled([opened(one, "preservation") for one in benigns], "mean")
+        select({one.name: opened(one, "snip") for one in harms}, importance, layout, points)
 
     def reading() -> None:
         for path in files:
             np.fromfile(path, np.uint8)
 
-    sides = {"read": reading, "one": lambda: selecting([ONE]), "twenty": lambda: selecting(MANY)}
+    every = folders["harm"], folders["benign"]
+    sides = {
+        "read": reading,
+        "one": lambda: selecting([harm], [benign], [ONE]),
+        "all, one": lambda: selecting(*every, [ONE]),
+        "all, twenty": lambda: selecting(*every, MANY),
+    }
     best = dict.fromkeys(sides, float("inf"))
     for _ in range(rounds):
         for side, work in sides.items():
@@ -56,9 +67,11 @@ def main() -> None:
             work()
             best[side] = min(best[side], time.perf_counter() - started)
     size = sum(path.stat().st_size for path in files)
-    print(f"{layout.size / 1e6:.0f} M candidates, {size / 2**20:.0f} MiB of shards; {best}")
+    print(f"{layout.size / 1e6:.0f} M candidates, {size / 2**20:.0f} MiB of shards of one mask")
+    for side, spent in best.items():
+        print(f"{side:12} {spent:6.2f} s")
     print(f"one mask / reading the shards = {best['one'] / best['read']:.2f}")
-    print(f"20 points / one               = {best['twenty'] / best['one']:.2f}")
+    print(f"20 points / one point         = {best['all, twenty'] / best['all, one']:.2f}")
     print(f"full storage: {4:.3f} bytes per parameter and kind")
     for title, tail in TAILS.items():
         with TemporaryDirectory() as folder:

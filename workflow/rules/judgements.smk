@@ -9,7 +9,8 @@ rule judge:
         MADE / "logs" / "judgements" / "judge.log",
     benchmark:
         MADE / "benchmarks" / "judgements" / "judge.tsv"
-    priority: 60
+    # Needed last, and by one job: it fills a core wherever nothing else is left to do.
+    priority: 5
     conda:
         ENV
     threads: STUDY.threads

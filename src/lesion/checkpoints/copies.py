@@ -41,8 +41,9 @@ def copy_with_zeros(base: Path, copy: Path, zeros: Sequence[Zeros], done: Done) 
         while size := _fill(source, at, wanted):
             if not shared:
                 _copy(source, target, at, wanted.data[:size])
-            _poke(target, at, size, zeros)
-            _zero(wanted[:size], at, zeros)
+            near = [one for one in zeros if _near(one, at, size)]
+            _poke(target, at, size, near)
+            _zero(wanted[:size], at, near)
             again = _fill(target, at, found)
             # Words, not bytes: an eighth of the comparisons.
             if again != size or not np.array_equal(wanted.view(np.int64), found.view(np.int64)):
@@ -101,6 +102,13 @@ def _zero(chunk: NDArray[np.uint8], at: int, zeros: Sequence[Zeros]) -> None:
         starts = _reaching(one, at, chunk.size)
         places = (starts[:, None] + np.arange(one.width) - at).ravel()
         chunk[places[(places >= 0) & (places < chunk.size)]] = 0
+
+
+def _near(zeros: Zeros, at: int, size: int) -> bool:
+    """Whether a chunk may hold any of them: most hold none of most matrices."""
+    if not zeros.starts.size:
+        return False
+    return bool(zeros.starts[0] < at + size and zeros.starts[-1] + zeros.width > at)
 
 
 def _reaching(zeros: Zeros, at: int, size: int) -> Places:

@@ -276,6 +276,7 @@ def _read(
     brackets: Sequence[_Bracket],
     pools: Mapping[str, Mapping[float, _Pool]],
 ) -> None:
+    offers = {behaviour: _Offers(list(own.values())) for behaviour, own in pools.items()}
     for name, (rows, columns), start in zip(
         layout.names, layout.shapes, layout.offsets, strict=False
     ):
@@ -289,16 +290,39 @@ def _read(
             for bracket in brackets:
                 values, places = bracket.add(values, places)
             for behaviour, scores in opened.items():
-                _offer(scores[part], block, place, list(pools[behaviour].values()))
+                offers[behaviour].add(scores[part], block, place)
+    for one in offers.values():
+        one.flush()
 
 
-def _offer(scores: Flat, importance: Flat, place: int, pools: Sequence[_Pool]) -> None:
-    inside = np.flatnonzero(scores < max(pool.lowest.limit for pool in pools))
-    if inside.size:
-        few, own, places = scores[inside], importance[inside], inside + place
-        for pool in pools:
-            free = own <= pool.cap
+class _Offers:
+    """What of a behaviour may enter one of its pools, handed on many blocks at a time: a pool costs
+    the same for a few scores as for thousands.
+    """
+
+    def __init__(self, pools: Sequence[_Pool]) -> None:
+        self.pools = pools
+        self.limit = self._highest()
+        self.held = 0
+        self.parts: list[tuple[Flat, Flat, Places]] = []
+
+    def _highest(self) -> np.float32:
+        return max(pool.lowest.limit for pool in self.pools)
+
+    def add(self, scores: Flat, importance: Flat, place: int) -> None:
+        inside = np.flatnonzero(scores < self.limit)
+        self.parts.append((scores[inside], importance[inside], inside + place))
+        self.held += inside.size
+        if self.held > BLOCK // 2:
+            self.flush()
+
+    def flush(self) -> None:
+        few, own, places = (np.concatenate(one) for one in zip(*self.parts, strict=True))
+        for pool in self.pools:
+            free = np.flatnonzero(own <= pool.cap)
             pool.lowest.add(few[free], places[free], own[free])
+        self.parts, self.held = [], 0
+        self.limit = self._highest()
 
 
 def _take(name: str, pool: _Pool, cut: _Cut, point: Point, count: int, rule: str) -> Places:

@@ -62,7 +62,7 @@ class Lowest:
         new = tuple(one[keep] for one in offered)
         self._parts.append(new)
         self._held += new[0].size
-        if self._held > 4 * self.reach + BLOCK:
+        if self._held > 2 * self.reach + BLOCK:
             self._trim()
 
     def kept(self) -> tuple[NDArray[Any], ...]:
