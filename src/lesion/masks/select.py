@@ -317,6 +317,8 @@ class _Offers:
             self.flush()
 
     def flush(self) -> None:
+        if not self.parts:
+            return
         few, own, places = (np.concatenate(one) for one in zip(*self.parts, strict=True))
         for pool in self.pools:
             free = np.flatnonzero(own <= pool.cap)
