@@ -40,7 +40,7 @@ def code(script: Path, *modules: str) -> str:
     while todo:
         module = todo.pop()
         path = _file(module)
-        if path is None or module in found or module in ("lesion", "lesion.study"):
+        if path is None or module in found or _decides_by_slice(module):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         todo += _imports(tree)
@@ -48,6 +48,10 @@ def code(script: Path, *modules: str) -> str:
     data = [path.read_text(encoding="utf-8") for path in _data_files(found)]
     own = ast.dump(_without_docstrings(ast.parse(script.read_text(encoding="utf-8"))))
     return digest([own, sorted(found.items()), data])[:16]
+
+
+def _decides_by_slice(module: str) -> bool:
+    return module == "lesion" or module.split(".")[1] == "study"
 
 
 def _file(module: str) -> Path | None:
@@ -283,6 +287,15 @@ def evaluated(study: Study) -> dict[str, str]:
     return {name: role for role in ("harm", "benign") for name in study.of_role(role)}
 
 
+def device(study: Study) -> dict[str, Any]:
+    """In what precision variants are asked, and where."""
+    return {
+        "device_map": study.device_map,
+        "dtype": study.responses.dtype,
+        "threads": study.threads,
+    }
+
+
 def responses_slice(study: Study, variant: str) -> dict[str, Any]:
     """What decides a variant's completions, given model, mask and pairs."""
     responses = study.responses
@@ -291,12 +304,10 @@ def responses_slice(study: Study, variant: str) -> dict[str, Any]:
         "batch_size": responses.batch_size,
         "batch_tokens": responses.batch_tokens,
         "benign_prompts": responses.benign_prompts,
-        "device_map": study.device_map,
-        "dtype": responses.dtype,
+        "device": device(study),
         "max_new_tokens": responses.max_new_tokens,
         "prefill": study.pairs.prefill,
         "roles": evaluated(study),
-        "threads": study.threads,
         "variant": variant,
     }
 

@@ -24,7 +24,7 @@ rule responses:
         gpu=1,
     params:
         job=lambda w: stage(
-            "responses", plan.responses_slice(STUDY, w.variant), "lesion.responses"
+            "responses", plan.responses_slice(STUDY, w.variant), "lesion.responses.ask"
         ),
     message:
         "asking {wildcards.model}, {wildcards.variant}"

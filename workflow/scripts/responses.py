@@ -1,7 +1,8 @@
 from pathlib import Path
 
 from lesion.job import logged
-from lesion.responses import Asking, respond_variant
+from lesion.responses.ask import Asking, respond_variant
+from lesion.responses.subject import Device
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]
@@ -14,5 +15,8 @@ with logged(snakemake.log[0]):
         Path(snakemake.output.completions),
         Path(snakemake.output.nll),
         study["variant"],
-        Asking(**{name: study[name] for name in Asking._fields}),
+        Asking(
+            **{name: study[name] for name in Asking._fields if name != "device"},
+            device=Device(**study["device"]),
+        ),
     )

@@ -1,43 +1,19 @@
-"""Stage `responses`: what a variant answers on the test prompts, and how likely it finds the
-held-out responses.
-"""
+"""What a variant answers on the test prompts, and how likely it finds the held-out responses."""
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.formats import digest, read_parquet
-from lesion.masks.store import Mask, read_mask
-from lesion.models.record import read_record
+from lesion.formats import read_parquet
+from lesion.masks.store import read_mask
 from lesion.pairs.tables import PAIRS
 from lesion.progress import progress
+from lesion.responses import COMPLETIONS, NLL
+from lesion.responses.subject import Device, Subject
 from lesion.reuse import due, key, known_rows, write_rows
-
-if TYPE_CHECKING:
-    from lesion.models.load import Loaded
-
-COMPLETIONS = {
-    "behaviour": pl.String,
-    "role": pl.String,
-    "attack": pl.String,
-    "prompt": pl.String,
-    "prefill": pl.String,
-    "completion": pl.String,
-    "tokens": pl.Int64,
-    "finished": pl.Boolean,
-    "key": pl.String,
-}
-NLL = {
-    "behaviour": pl.String,
-    "role": pl.String,
-    "prompt": pl.String,
-    "nll": pl.Float64,
-    "key": pl.String,
-}
 
 
 class Asking(NamedTuple):
@@ -49,35 +25,7 @@ class Asking(NamedTuple):
     benign_prompts: int
     batch_size: int
     batch_tokens: int
-    dtype: str
-    threads: int
-    device_map: str | None
-
-
-class _Subject:
-    """The variant: loaded and lesioned only if some row is due."""
-
-    def __init__(self, model: Path, mask: Mask | None, how: Asking) -> None:
-        self.model, self.mask, self.how = model, mask, how
-        places = {name: one.tolist() for name, one in mask.indices.items()} if mask else {}
-        checkpoint = read_record(model)["digest"]
-        self.identity = {"model": checkpoint, "mask": digest(places), "dtype": how.dtype}
-        self._loaded: Loaded | None = None
-        self._lesion: AbstractContextManager[None] | None = None
-
-    def load(self) -> "Loaded":
-        if self._loaded is None:
-            # torch takes seconds to import; a job with nothing due, or one that only wants the
-            # tables' columns, does without.
-            from lesion.masks.lesion import lesioned
-            from lesion.models.load import load
-
-            self._loaded = load(self.model, self.how.dtype, self.how.threads, self.how.device_map)
-            # Entered for good: the process serves one variant and ends. Held, because dropping it
-            # would close it, and give the weights back.
-            self._lesion = lesioned(self._loaded.model, self.mask.indices if self.mask else {})
-            self._lesion.__enter__()
-        return self._loaded
+    device: Device
 
 
 def respond_variant(
@@ -102,13 +50,13 @@ def respond_variant(
         variant: its name, for messages.
         how: attacks and decoding.
     """
-    subject = _Subject(model, read_mask(mask) if mask else None, how)
+    subject = Subject(model, read_mask(mask) if mask else None, how.device)
     tests = {
         name: read_parquet(path, PAIRS).filter(pl.col("split") == "test")
         for name, path in pairs.items()
     }
-    _complete_all(subject, tests, roles, completions, variant)
-    _measure_all(subject, tests, roles, nll, variant)
+    _complete_all(subject, tests, roles, completions, variant, how)
+    _measure_all(subject, tests, roles, nll, variant, how)
 
 
 def _attacks(role: str, how: Asking) -> Sequence[str]:
@@ -121,13 +69,13 @@ def _prompts(table: pl.DataFrame, role: str, how: Asking) -> list[str]:
 
 
 def _complete_all(
-    subject: _Subject,
+    subject: Subject,
     tests: Mapping[str, pl.DataFrame],
     roles: Mapping[str, str],
     out: Path,
     variant: str,
+    how: Asking,
 ) -> None:
-    how = subject.how
     asked = [
         (name, roles[name], attack, prompt, how.prefill if attack == "prefill" else "")
         for name, table in tests.items()
@@ -140,7 +88,7 @@ def _complete_all(
     ]
     known = known_rows(out, COMPLETIONS)
     todo = due(keys, known)
-    made = _generate(subject, [asked[place] for place in todo], f"{variant}: completions")
+    made = _generate(subject, [asked[place] for place in todo], f"{variant}: completions", how)
     new = {keys[place]: one for place, one in zip(todo, made, strict=True)}
     rows = [
         (
@@ -159,7 +107,7 @@ def _content(row: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _generate(
-    subject: _Subject, asked: Sequence[tuple[str, str, str, str, str]], what: str
+    subject: Subject, asked: Sequence[tuple[str, str, str, str, str]], what: str, how: Asking
 ) -> list[dict[str, Any]]:
     if not asked:
         return []
@@ -168,7 +116,6 @@ def _generate(
 
     model, tokenizer = subject.load()
     prompts = [encode_prompt(tokenizer, prompt, prefill) for *_, prompt, prefill in asked]
-    how = subject.how
     with progress(what, len(prompts), "prompt") as advance:
         done = complete(model, tokenizer, prompts, how.max_new_tokens, how.batch_size, advance)
     return [
@@ -177,11 +124,12 @@ def _generate(
 
 
 def _measure_all(
-    subject: _Subject,
+    subject: Subject,
     tests: Mapping[str, pl.DataFrame],
     roles: Mapping[str, str],
     out: Path,
     variant: str,
+    how: Asking,
 ) -> None:
     kept = [
         table.filter(pl.col("outcome") == "kept").with_columns(behaviour=pl.lit(name))
@@ -200,7 +148,7 @@ def _measure_all(
     ]
     known = known_rows(out, NLL)
     todo = due(keys, known)
-    made = _likelihoods(subject, table[todo], f"{variant}: NLL")
+    made = _likelihoods(subject, table[todo], f"{variant}: NLL", how)
     new = {keys[place]: {"nll": one} for place, one in zip(todo, made, strict=True)}
     rows = [
         (
@@ -216,7 +164,7 @@ def _measure_all(
     write_rows(pl.DataFrame(rows, schema=NLL, orient="row"), out)
 
 
-def _likelihoods(subject: _Subject, pairs: pl.DataFrame, what: str) -> list[float]:
+def _likelihoods(subject: Subject, pairs: pl.DataFrame, what: str, how: Asking) -> list[float]:
     if pairs.is_empty():
         return []
     from lesion.models.likelihood import response_nll
@@ -225,4 +173,4 @@ def _likelihoods(subject: _Subject, pairs: pl.DataFrame, what: str) -> list[floa
     loaded = subject.load()
     examples = encode_pairs(loaded, pairs)
     with progress(what, len(examples), "pair") as advance:
-        return response_nll(loaded.model, examples, subject.how.batch_tokens, advance)
+        return response_nll(loaded.model, examples, how.batch_tokens, advance)

@@ -13,9 +13,11 @@ from lesion.models.likelihood import response_nll
 from lesion.models.record import candidate_shapes
 from lesion.models.text import encode_prompt
 from lesion.pairs.encode import encode_pairs
-from lesion.responses import COMPLETIONS, NLL, Asking, respond_variant
+from lesion.responses import COMPLETIONS, NLL
+from lesion.responses.ask import Asking, respond_variant
+from lesion.responses.subject import Device
 
-HOW = Asking(["direct", "prefill"], tiny.PREFILL, 4, 2, 8, 400, "float32", 1, None)
+HOW = Asking(["direct", "prefill"], tiny.PREFILL, 4, 2, 8, 400, Device("float32", 1, None))
 ROLES = {"alpha": "harm", "letters": "benign"}
 
 

@@ -1,0 +1,48 @@
+"""The variant that is asked: a checkpoint with a mask's weights zeroed in memory."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from lesion.formats import digest
+from lesion.masks.store import Mask
+from lesion.models.record import read_record
+
+if TYPE_CHECKING:
+    from lesion.models.load import Loaded
+
+
+class Device(NamedTuple):
+    """In what precision a variant is loaded, and where."""
+
+    dtype: str
+    threads: int
+    device_map: str | None
+
+
+class Subject:
+    """The variant: loaded and lesioned only if some row is due."""
+
+    def __init__(self, model: Path, mask: Mask | None, device: Device) -> None:
+        """Read the record; `identity` is what a row's key needs to know of the variant."""
+        self.model, self.mask, self.device = model, mask, device
+        places = {name: one.tolist() for name, one in mask.indices.items()} if mask else {}
+        checkpoint = read_record(model)["digest"]
+        self.identity = {"model": checkpoint, "mask": digest(places), "dtype": device.dtype}
+        self._loaded: Loaded | None = None
+        self._lesion: AbstractContextManager[None] | None = None
+
+    def load(self) -> "Loaded":
+        """The model without the mask's weights, and its tokenizer."""
+        if self._loaded is None:
+            # torch takes seconds to import; a job with nothing due, or one that only wants the
+            # tables' columns, does without.
+            from lesion.masks.lesion import lesioned
+            from lesion.models.load import load
+
+            self._loaded = load(self.model, *self.device)
+            # Entered for good: the process serves one variant and ends. Held, because dropping it
+            # would close it, and give the weights back.
+            self._lesion = lesioned(self._loaded.model, self.mask.indices if self.mask else {})
+            self._lesion.__enter__()
+        return self._loaded

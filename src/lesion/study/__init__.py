@@ -1,0 +1,23 @@
+"""The study: one validated, normalised config, and what each job may know of it.
+
+A YAML file becomes a `Study` or one clear message. Every job gets a *slice* of it (`plan.py`)
+as its Snakemake params, so that a job is stale exactly when its own slice has changed. Nothing
+here imports torch or transformers: the Snakefile reads this for every plan.
+"""
+
+from lesion.study.load import load_study, read_config
+from lesion.study.names import BUILT_MASKS, MIN_PROMPTS, NAME, Role, StudyError
+from lesion.study.sections import Behaviour
+from lesion.study.whole import Study
+
+__all__ = [
+    "BUILT_MASKS",
+    "MIN_PROMPTS",
+    "NAME",
+    "Behaviour",
+    "Role",
+    "Study",
+    "StudyError",
+    "load_study",
+    "read_config",
+]

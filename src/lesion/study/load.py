@@ -1,0 +1,97 @@
+"""From a YAML file to a `Study`, or to one message that names every wrong key."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from lesion.study.names import Section, StudyError, nearest
+from lesion.study.whole import Study
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key written twice, which YAML parsers silently let win."""
+
+
+def _unique_keys(loader: _StrictLoader, node: yaml.MappingNode) -> Any:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            line = key_node.start_mark.line + 1
+            raise StudyError(
+                f"{key_node.start_mark.name}, line {line}: `{key}` is given twice; rename one."
+            )
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_keys)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML config, refusing duplicate keys.
+
+    Raises:
+        StudyError: the file is missing, is not YAML, or gives a key twice.
+    """
+    try:
+        with path.open(encoding="utf-8") as handle:
+            value = yaml.load(handle, _StrictLoader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError as error:
+        raise StudyError(f"{path}: there is no such config file.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: is not valid YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise StudyError(f"{path}: should hold keys and values, such as `study: default`.")
+    return value
+
+
+def load_study(config: Mapping[str, Any], name: str = "config.yaml") -> Study:
+    """Validate a config.
+
+    Raises:
+        StudyError: one message that names every wrong key and its fix.
+    """
+    try:
+        return Study.model_validate(config)
+    except ValidationError as error:
+        lines = [_message(detail) for detail in error.errors()]
+        raise StudyError("\n".join([f"{name}: the study can't run:", *lines])) from error
+
+
+def _message(detail: ErrorDetails) -> str:
+    # pydantic puts its own union and validator tags into the place; a user knows only the keys.
+    key = ".".join(str(part) for part in detail["loc"] if not str(part).endswith("]"))
+    if detail["type"] == "extra_forbidden":
+        return f"  `{key}`: unknown key{nearest(str(detail['loc'][-1]), _fields(detail['loc']))}"
+    if detail["type"] == "missing":
+        return f"  `{key}`: is missing; add it."
+    text = detail["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(detail["input"], (dict, Section)) else f" (found {detail['input']!r})"
+    return f"  `{key}`: {text}{shown}" if key else f"  {text}"
+
+
+def _fields(place: Sequence[int | str]) -> list[str]:
+    """The keys that are valid where an unknown one was found."""
+    kind: Any = Study
+    for part in place[:-1]:
+        kind = kind.model_fields[part].annotation if _is_section(kind) else _section_in(kind)
+    kind = kind if _is_section(kind) else _section_in(kind)
+    return list(kind.model_fields) if _is_section(kind) else []
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _section_in(kind: Any) -> Any:
+    """The section inside `dict[Name, Section]` or `Section | None`."""
+    return next((k for k in map(_section_or_none, get_args(kind)) if k is not None), None)
+
+
+def _section_or_none(kind: Any) -> Any:
+    return kind if _is_section(kind) else None

@@ -1,0 +1,77 @@
+"""Words, names and numbers that a config may hold."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from lesion.addresses import AddressError, parse
+from lesion.formats import LesionError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+Control = Literal["random", "random-magnitude", "unsigned", "wanda", "unimportant", "benign-signed"]
+"""Masks of the same size as `shared` in every matrix, chosen otherwise."""
+BUILT_MASKS = ("shared", "shared-all", *get_args(Control))
+"""Masks that the masks stage makes by itself; no behaviour may take their names."""
+
+MIN_PROMPTS = 12
+"""Below this a behaviour has no room for three splits."""
+
+
+class StudyError(LesionError):
+    """A study that cannot run, with the key and the fix."""
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError(
+            "is not a safe name: use small letters, digits, `_` and `-`, beginning with a letter "
+            "or digit"
+        )
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        parse(text)
+    except AddressError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+def several(value: Any) -> Any:
+    """A single value stands for a list of one."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def ascending(values: list[Any]) -> list[Any]:
+    """Sorted, each once: neither order nor repetition in the file decides anything."""
+    return sorted(set(values))
+
+
+def by_name(values: dict[str, Any]) -> dict[str, Any]:
+    """The order in the file decides nothing, and must make nothing stale."""
+    return dict(sorted(values.items()))
+
+
+Name = Annotated[str, AfterValidator(_name)]
+AddressText = Annotated[str, AfterValidator(_address)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Role = Literal["harm", "benign", "refusal"]
+Attack = Literal["direct", "prefill"]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def nearest(wrong: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    """End an error message: the known name that was probably meant, or all there are."""
+    close = difflib.get_close_matches(str(wrong), list(known), n=1, cutoff=0.5)
+    return f". Did you mean `{close[0]}`?" if close else f". Known: {', '.join(known) or 'none'}."

@@ -1,0 +1,240 @@
+"""The sections of a config; see `config.yaml` for the default one with a comment on every key."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from lesion.study.names import (
+    MIN_PROMPTS,
+    Attack,
+    Control,
+    Fraction,
+    Name,
+    Positive,
+    Role,
+    Section,
+    Share,
+    ascending,
+    several,
+)
+
+
+class Model(Section):
+    """A model to study."""
+
+    source: str
+    """Where the model is: a name from `sources`, or an address. A GGUF file, or a folder or hub
+    repository with safetensors."""
+    license: str = "unknown"
+    """SPDX name of the model's licence; it goes into the model cards."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """In what precision a GGUF file is written; other checkpoints keep theirs."""
+
+
+class Where(Section):
+    """A filter: a column, and what its value has to be."""
+
+    column: str
+    """Column of the source to look at."""
+    equals: str | None = None
+    """Keep rows whose value is this."""
+    first: str | None = None
+    """Keep rows whose list begins with this."""
+    contains: str | None = None
+    """Keep rows whose list, or text, contains this."""
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        given = [self.equals, self.first, self.contains]
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("give exactly one of `equals`, `first` and `contains`")
+        return self
+
+
+class Behaviour(Section):
+    """What a model does that is to be located."""
+
+    role: Role
+    """`harm`: a harm type, located and lesioned. `benign`: a capability to preserve. `refusal`."""
+    source: str
+    """Prompts: a name from `sources`, or an address such as `file:my/prompts.jsonl` (JSONL, CSV,
+    parquet, or a PyRIT `.prompt` file)."""
+    prompt: str = "prompt"
+    """Column that holds the prompts."""
+    response: str | None = None
+    """Column that holds responses to use instead of the model's own."""
+    responses: str | None = None
+    """Address of a file with a `response` column whose rows are given to the prompts in turn
+    (refusals, say)."""
+    where: Where | None = None
+    """Which rows of the source belong to this behaviour; all, if not given."""
+    limit: Positive | None = None
+    """Take at most this many prompts, in the source's order."""
+
+    @model_validator(mode="after")
+    def _one_response(self) -> Self:
+        if self.response is not None and self.responses is not None:
+            raise ValueError("give `response` or `responses`, not both")
+        if self.limit is not None and self.limit < MIN_PROMPTS:
+            raise ValueError(f"`limit` must leave at least {MIN_PROMPTS} prompts to split")
+        return self
+
+
+class Split(Section):
+    """Shares of the prompts."""
+
+    train: Fraction = 0.55
+    """Share of prompts whose pairs make the scores."""
+    validation: Fraction = 0.2
+    """Share that chooses p and q."""
+    test: Fraction = 0.25
+    """Share that only reports."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if abs(self.train + self.validation + self.test - 1) > 1e-9:
+            raise ValueError("`train`, `validation` and `test` must add up to 1")
+        return self
+
+
+class Pairs(Section):
+    """Prompt and response pairs."""
+
+    prefill: str = "Sure, here is"
+    """What the model's answer is made to begin with, for harm and benign alike; never scored."""
+    max_new_tokens: Positive = 48
+    """Length of the responses the model writes for itself."""
+    batch_size: Positive = 32
+    """Prompts generated at once."""
+    near_duplicate: Fraction = 0.6
+    """Prompts at least this similar (cosine of character 3- to 5-grams) share a split."""
+    split: Split = Split()
+    """Which shares of the prompts make scores, choose p and q, and report."""
+
+
+class Memory(Section):
+    """How scoring spends memory; whatever it does, the scores agree to rounding."""
+
+    plan: Literal["auto", "all", "offload", "passes"] = "auto"
+    """`all`: all layers' sums at once, on the model's device. `offload`: sums in the CPU's memory;
+    gradients go there layer by layer. `passes`: the pairs are gone over once for each of several
+    groups of layers. `auto` takes the first that fits into what is free, and logs it."""
+    passes: Positive | None = None
+    """Groups of layers, each with a pass of its own; at most `shards`. As few as fit, if not
+    given."""
+    checkpointing: bool | None = None
+    """Make activations again in the backward instead of keeping them; if needed, if not given."""
+
+
+class Tail(Section):
+    """Up to which p and q a score file serves selections, at the study's scope."""
+
+    p: Share
+    """Largest fraction preserved."""
+    q: Fraction
+    """Largest fraction taken."""
+
+
+class Scores(Section):
+    """How weights are scored."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of forward and backward; sums are always fp32. `auto` is bf16 where the device
+    computes it natively, else fp32."""
+    batch_tokens: Positive = 1024
+    """Padded tokens in one batch."""
+    shards: Positive = 2
+    """Files a behaviour's scores are written to."""
+    preservation: Literal["per-example", "mean"] = "per-example"
+    """Preservation importance: mean over examples of |W*g|, or |mean of W*g| (cheaper)."""
+    memory: Memory = Memory()
+    """How scoring spends memory."""
+    tail: Tail | None = None
+    """Store only what selections up to this (p, q) can use: exact within it, refused outside it,
+    and a small part of the size for the small fractions of large models."""
+    save_minutes: Annotated[float, Field(gt=0)] = 10
+    """A killed scoring job goes on from sums saved this often."""
+
+
+class SharedMask(Section):
+    """The mask across harm types."""
+
+    at_least: Positive = 3
+    """A weight belongs to `shared` if at least this many harm types' masks hold it."""
+
+
+class Masks(Section):
+    """How masks are selected."""
+
+    rule: Literal["budget", "difference"] = "budget"
+    """`budget`: leave out the top p, then take exactly q. `difference`: take the top q, then take
+    away those in the top p."""
+    scope: Literal["global", "matrix", "row"] = "global"
+    """Over which weights the fractions count: all candidates, each matrix, each output unit."""
+    pool: Literal["mean", "max"] = "mean"
+    """Preservation importance over several capabilities: the mean over all their pairs, or the
+    largest of their means (what one capability alone needs is preserved too)."""
+    p: Annotated[list[Share], BeforeValidator(several), AfterValidator(ascending)] = [0.05]
+    """Fraction of weights preserved for benign use; several values are tried on validation."""
+    q: Annotated[list[Fraction], BeforeValidator(several), AfterValidator(ascending)] = [2e-4]
+    """Fraction of weights each behaviour's mask takes; several values are tried on validation."""
+    max_benign_increase: Annotated[float, Field(gt=0)] = 0.1
+    """Limit on the shared mask's added benign NLL (nats per token, validation) in choosing p, q."""
+    shared: SharedMask = SharedMask()
+    """The mask of what harm types have in common."""
+    controls: Annotated[list[Control], AfterValidator(ascending)] = ["random"]
+    """Masks with as many weights in every matrix as `shared`: `random`; `random-magnitude`, random
+    of the same |W|; `unsigned`, the largest |W*g| on harm; `wanda`, the largest |W| * ||X|| on
+    harm; `unimportant`, the least preservation importance; `benign-signed`, the same method pointed
+    at benign pairs. Evaluated if named in `responses.variants`, or left out there."""
+
+
+class Responses(Section):
+    """What the variants are asked."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of generation and of evaluation."""
+    attacks: Annotated[list[Attack], Field(min_length=1), AfterValidator(ascending)] = [
+        "direct",
+        "prefill",
+    ]
+    """How harmful test prompts are put: bare, or with the answer begun by `pairs.prefill`."""
+    variants: list[Name] | None = None
+    """Masks to evaluate beside `intact`; `shared`, the controls and every harm type's own, if not
+    given."""
+    max_new_tokens: Positive = 40
+    """Length of the completions."""
+    benign_prompts: Positive = 6
+    """Test prompts of each benign capability that are completed (their NLL is taken on all)."""
+    batch_size: Positive = 32
+    """Prompts generated at once."""
+    batch_tokens: Positive = 2048
+    """Padded tokens in one batch of the NLL."""
+
+
+class Judgements(Section):
+    """Who judges the answers."""
+
+    human_scores: str
+    """Folder of human-scored responses (PyRIT's `scorer_evals`) that the learned judge is trained
+    on: a name from `sources`, or an address."""
+    embedder: str
+    """Folder of the sentence embedder (all-MiniLM-L6-v2): a name from `sources`, or an address."""
+    threshold: Fraction = 0.5
+    """Harmfulness at which a completion counts as harmful."""
+
+
+class Tables(Section):
+    """Statistics."""
+
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    """Bootstrap resamples behind the intervals of means and differences."""
+    confidence: Fraction = 0.95
+    """Level of every interval."""
+
+
+class Report(Section):
+    """The page."""
+
+    examples: Annotated[int, Field(ge=0)] = 6
+    """Prompts shown with the intact and the pruned model's answer."""

@@ -1,0 +1,83 @@
+"""The whole config as one checked value."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from lesion.study.checks import check_consistent
+from lesion.study.names import AddressText, Name, Positive, Role, Section, by_name, several
+from lesion.study.sections import (
+    Behaviour,
+    Judgements,
+    Masks,
+    Model,
+    Pairs,
+    Report,
+    Responses,
+    Scores,
+    Tables,
+)
+
+
+class Study(Section):
+    """A whole study; see `config.yaml` for the default one with a comment on every key."""
+
+    study: Name
+    """Name of the study; its results go to `<results>/<study>/`."""
+    results: str = "results"
+    """Folder for everything made."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seeds the splits, the random control and the bootstrap."""
+    threads: Positive = 1
+    """Processor threads of one model job. One each, and as many jobs as cores, is the fastest
+    on a CPU; results depend on it in the last bits."""
+    device_map: Literal["auto"] | None = None
+    """`auto` spreads a model over all GPUs of a job (accelerate's); one device, if not given."""
+    sources: Annotated[
+        dict[Name, Annotated[list[AddressText], BeforeValidator(several)]],
+        AfterValidator(by_name),
+    ] = {}
+    """Named addresses; a list holds alternatives, tried in turn."""
+    models: Annotated[dict[Name, Model], Field(min_length=1), AfterValidator(by_name)]
+    """The models to study."""
+    behaviours: Annotated[dict[Name, Behaviour], AfterValidator(by_name)]
+    """What is located: harm types, benign capabilities, refusal."""
+    pairs: Pairs = Pairs()
+    """Prompt and response pairs."""
+    scores: Scores = Scores()
+    """How weights are scored."""
+    masks: Masks = Masks()
+    """How masks are selected."""
+    checkpoints: list[Name] = ["shared"]
+    """Masks to write out as pruned checkpoints."""
+    responses: Responses = Responses()
+    """What the variants are asked."""
+    judgements: Judgements
+    """Who judges the answers."""
+    tables: Tables = Tables()
+    """Statistics."""
+    report: Report = Report()
+    """The page."""
+
+    def of_role(self, role: Role) -> list[str]:
+        """Names of the behaviours of a role, in the config's order made stable by name."""
+        return sorted(name for name, b in self.behaviours.items() if b.role == role)
+
+    @property
+    def masks_made(self) -> list[str]:
+        """Every mask of the study."""
+        return ["shared", "shared-all", *self.masks.controls, *sorted(self.behaviours)]
+
+    @property
+    def variants(self) -> list[str]:
+        """Every variant that is evaluated, `intact` first."""
+        chosen, harm = self.responses.variants, self.of_role("harm")
+        return [
+            "intact",
+            *(["shared", *self.masks.controls, *harm] if chosen is None else chosen),
+        ]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_consistent(self)
+        return self
