@@ -58,6 +58,8 @@ def human_scores(folder: Path) -> Path:
     graded = [(prompt, response, 0.75 if score else 0.25) for prompt, response, score in rows]
     write_scored(folder / "harm" / "pranks.csv", graded)
     write_scored(folder / "harm" / "pranks_multi_score.csv", graded[:2], columns=3)
+    refused = [(prompt, response, float(not score)) for prompt, response, score in rows]
+    write_scored(folder / "refusal_scorer" / "refusal.csv", refused)
     return folder
 
 

@@ -18,7 +18,10 @@ from lesion.formats import BadFile, digest
 from lesion.masks.select import size_of
 from lesion.models.record import candidate_shapes
 from lesion.pairs.prompts import given_responses, read_rows, select
-from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
+from lesion.responses.attacks import read_wording
+from lesion.responses.tasks import local_tasks, task_digest
+from lesion.responses.twins import read_twins
+from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError, Template
 
 _PACKAGE = Path(__file__).parent
 
@@ -100,7 +103,10 @@ def sources(study: Study) -> dict[str, list[str]]:
     used = [model.source for model in study.models.values()]
     for behaviour in study.behaviours.values():
         used += [text for text in (behaviour.source, behaviour.responses) if text is not None]
+    used += [template.source for template in templates(study).values()]
     used += [study.judgements.human_scores, study.judgements.embedder]
+    used += [] if study.understanding.twins is None else [study.understanding.twins]
+    used += study.judgements.judge_sources.values()
     return {
         source_name(text): _addresses(study, text) for text in used if not is_local(study, text)
     }
@@ -230,7 +236,7 @@ def scores_slice(study: Study, name: str) -> dict[str, Any]:
 
 def wants_norms(study: Study) -> bool:
     """Whether scoring notes the inputs' norms: Wanda's control is made of them."""
-    return "wanda" in study.masks.controls
+    return "wanda" in {*study.masks.controls, *study.curve.families}
 
 
 def _behaviours(study: Study) -> dict[str, list[str]]:
@@ -296,18 +302,158 @@ def device(study: Study) -> dict[str, Any]:
     }
 
 
-def responses_slice(study: Study, variant: str) -> dict[str, Any]:
-    """What decides a variant's completions, given model, mask and pairs."""
-    responses = study.responses
+def measured(study: Study) -> dict[str, str]:
+    """Behaviours on whose test pairs variants' NLL is taken, with their roles: refusal as well."""
+    return {**evaluated(study), **dict.fromkeys(study.of_role("refusal"), "refusal")}
+
+
+def templates(study: Study) -> dict[str, Template]:
+    """The templates that some attack asks for."""
+    known = study.responses.templates
+    return {name: known[name] for name in study.responses.attacks if name in known}
+
+
+def template_key(name: str) -> str:
+    """The key of a template's source, for messages."""
+    return f"responses.templates.{name}.source"
+
+
+def _wordings(study: Study) -> dict[str, str]:
+    """What local templates say, as a digest, so that editing them is noticed.
+
+    Raises:
+        BadFile: one is none.
+    """
     return {
-        "attacks": responses.attacks,
+        name: digest(read_wording(local_path(study, template.source, template_key(name))))
+        for name, template in templates(study).items()
+        if is_local(study, template.source)
+    }
+
+
+def _prefills(study: Study) -> dict[str, str]:
+    """What every attack makes the answer begin with."""
+    begun = {name: template.prefill for name, template in templates(study).items()}
+    built = {"direct": "", "prefill": study.pairs.prefill}
+    return {name: (built | begun)[name] for name in study.responses.attacks}
+
+
+def responses_slice(study: Study, variant: str) -> dict[str, Any]:
+    """What decides a variant's completions and NLL, given model, mask and pairs."""
+    responses = study.responses
+    completes = variant in study.completed
+    return {
+        "attacks": _prefills(study) if completes else {},
         "batch_size": responses.batch_size,
         "batch_tokens": responses.batch_tokens,
-        "benign_prompts": responses.benign_prompts,
+        "benign_prompts": responses.benign_prompts if completes else 0,
         "device": device(study),
         "max_new_tokens": responses.max_new_tokens,
         "prefill": study.pairs.prefill,
+        "roles": measured(study),
+        "variant": variant,
+        "wordings": _wordings(study),
+    }
+
+
+def curve_masks_slice(study: Study) -> dict[str, Any]:
+    """What decides the masks of every size, given the scores and the sweep."""
+    curve = study.curve
+    return {
+        "behaviours": _behaviours(study),
+        "cut": _cut(study),
+        "families": curve.families,
+        "max_benign_increase": study.masks.max_benign_increase,
+        "seed": study.seed,
+        "seeds": curve.seeds,
+        "sizes": curve.sizes,
+    }
+
+
+def curve_families(study: Study) -> list[str]:
+    """Families that are measured at every size, and `intact` to compare with; none if off."""
+    return ["intact", *study.curve.families] if study.curve.families else []
+
+
+def answering_families(study: Study) -> list[str]:
+    """Families with whose masks harmful prompts are completed."""
+    return study.curve.families if study.curve.completions else []
+
+
+def curve_slice(study: Study, family: str) -> dict[str, Any]:
+    """What decides a family's NLLs and completions, given model, masks and pairs."""
+    completing = {
+        "batch_size": study.responses.batch_size,
+        "max_new_tokens": study.responses.max_new_tokens,
+        "prefill": study.pairs.prefill,
+        "prompts": study.curve.prompts,
+    }
+    return {
+        "batch_tokens": study.responses.batch_tokens,
+        "completing": completing if study.curve.completions else None,
+        "device": device(study),
+        "family": family,
+        "pairs": study.curve.pairs,
         "roles": evaluated(study),
+    }
+
+
+def understood(study: Study) -> list[str]:
+    """Variants that are asked what they understand, `intact` first; none if that is off."""
+    chosen = study.understanding.variants
+    if study.understanding.twins is None:
+        return []
+    return study.variants if chosen is None else ["intact", *chosen]
+
+
+def understanding_slice(study: Study, variant: str) -> dict[str, Any]:
+    """What decides a variant's understanding, given model, mask and pairs.
+
+    Raises:
+        LesionError: the file of twins is missing or unfit.
+    """
+    asked, responses = study.understanding, study.responses
+    return {
+        "batch_size": responses.batch_size,
+        "batch_tokens": responses.batch_tokens,
+        "content": _twins(study),
+        "device": device(study),
+        "explain": asked.explain,
+        "explain_prompts": asked.explain_prompts,
+        "harms": study.of_role("harm"),
+        "limit": asked.limit,
+        "max_new_tokens": responses.max_new_tokens,
+        "over_refusal": asked.over_refusal,
+        "variant": variant,
+    }
+
+
+def _twins(study: Study) -> str | None:
+    """Digest of the twins that are used of a local file, so that editing them is noticed."""
+    twins = study.understanding.twins
+    if twins is None or not is_local(study, twins):
+        return None
+    path = local_path(study, twins, "understanding.twins")
+    return digest(read_twins(path, study.understanding.limit).rows())
+
+
+def utility_slice(study: Study, variant: str) -> dict[str, Any]:
+    """What decides a variant's scores in the tasks, given model and mask.
+
+    An own task is known by its content, one of lm-eval by its name alone.
+
+    Raises:
+        StudyError: an own task is not YAML, or lacks its data.
+    """
+    utility = study.utility
+    own = local_tasks(Path(utility.folder)) if utility.tasks else {}
+    return {
+        "batch_size": utility.batch_size,
+        "chat": utility.chat,
+        "device": device(study),
+        "folder": utility.folder,
+        "limit": utility.limit,
+        "tasks": {name: task_digest(own[name]) if name in own else None for name in utility.tasks},
         "variant": variant,
     }
 
@@ -317,16 +463,29 @@ def judge_slice(study: Study) -> dict[str, Any]:
     return {"seed": study.seed, "tokens": study.responses.max_new_tokens}
 
 
+def extra_judge_slice(study: Study, judge: str) -> dict[str, Any]:
+    """What decides a further judge's verdicts, given its files and the completions."""
+    settings = study.judgements.judges[judge].settings
+    machine = {"device_map": study.device_map, "threads": study.threads}
+    return {"judge": judge, "machine": machine, "settings": settings}
+
+
 def tables_slice(study: Study) -> dict[str, Any]:
     """What decides the tables, given everything measured."""
     return {
+        "answering": answering_families(study),
         "behaviours": _behaviours(study),
         "confidence": study.tables.confidence,
         "config": study.model_dump(exclude={"report"}),
+        "families": curve_families(study),
+        "judges": list(study.judgements.judges),
+        "lookalikes": bool(understood(study)) and study.understanding.over_refusal > 0,
         "near_duplicate": study.pairs.near_duplicate,
         "resamples": study.tables.resamples,
         "seed": study.seed,
+        "tasked": study.utility_variants,
         "threshold": study.judgements.threshold,
+        "understood": understood(study),
         "variants": study.variants,
     }
 
@@ -349,6 +508,9 @@ def check(study: Study) -> None:
     """
     for name in study.behaviours:
         prompts_slice(study, name)
+    utility_slice(study, "intact")
+    _wordings(study)
+    _twins(study)
     for key, text in _folders(study):
         if is_local(study, text):
             local_path(study, text, key)
@@ -365,4 +527,5 @@ def _folders(study: Study) -> list[tuple[str, str]]:
         *models,
         ("judgements.human_scores", study.judgements.human_scores),
         ("judgements.embedder", study.judgements.embedder),
+        *study.judgements.judge_sources.items(),
     ]

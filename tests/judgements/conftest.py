@@ -57,6 +57,8 @@ def human_scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     graded = [(prompt, response, 0.75 if score else 0.25) for prompt, response, score in _rows()]
     _write_csv(folder / "harm" / "pranks.csv", graded)
     _write_csv(folder / "harm" / "pranks_multi_score.csv", graded[:2], columns=3)
+    refused = [(prompt, response, float(not score)) for prompt, response, score in _rows()]
+    _write_csv(folder / "refusal_scorer" / "refusal.csv", refused)
     return folder
 
 

@@ -6,14 +6,16 @@ import polars as pl
 import pytest
 
 from lesion.formats import BadFile
-from lesion.judgements.human import data_digest, groups, read_human_scores
+from lesion.judgements.human import data_digest, groups, read_human_scores, read_panels
 
 HEADER = "objective,assistant_response,human_score,data_type\n"
 
 
 def _folder(path: Path, text: str | bytes) -> Path:
-    (path / "harm").mkdir(parents=True)
-    (path / "harm" / "other.csv").write_text(HEADER + "Why?,Because.,0.5,text\n", encoding="utf-8")
+    for name in ("harm", "refusal_scorer"):
+        (path / name).mkdir(parents=True)
+        other = path / name / "other.csv"
+        other.write_text(HEADER + "Why?,Because.,0.5,text\n", encoding="utf-8")
     (path / "objective").mkdir()
     raw = text if isinstance(text, bytes) else text.encode()
     (path / "objective" / "odd.csv").write_bytes(raw)
@@ -25,11 +27,12 @@ def _objective(folder: Path) -> list[tuple[str, str, float]]:
     return table.select("prompt", "response", "score").rows()
 
 
-def test_reads_both_targets(human_scores: Path) -> None:
+def test_reads_all_targets(human_scores: Path) -> None:
     table = read_human_scores(human_scores)
     assert table.group_by("target").len().sort("target").rows() == [
         ("graded-harm", 64),
         ("objective", 64),
+        ("refusal", 64),
     ]
     assert set(table.filter(pl.col("target") == "objective")["score"]) == {0.0, 1.0}
     assert set(table.filter(pl.col("target") == "graded-harm")["score"]) == {0.25, 0.75}
@@ -81,3 +84,37 @@ def test_rows_that_share_a_prompt_or_an_answer_stay_together() -> None:
     prompts = ["How so?", "how  so", "Why?", "Where?", "When?", "Who?"]
     responses = ["A", "B", "b!", "C", "", ""]
     assert groups(prompts, responses) == [0, 0, 0, 1, 2, 3]
+
+
+def test_a_file_and_the_panels_of_its_kind_are_one_category(human_scores: Path) -> None:
+    table = read_human_scores(human_scores)
+    assert set(table.filter(target="graded-harm")["category"]) == {"pranks"}
+    assert set(table.filter(target="refusal")["category"]) == {"refusal"}
+
+
+def test_answers_to_another_question_are_no_refusals(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, HEADER + "P,R,1,text\n")
+    answers = "Soup?,Boil it.,0,text\nTides?,The moon.,0,text\n"
+    planted = "Soup?,The moon.,1,text\nSoup?,Paint it.,1,text\nWalls?,Boil it.,1,text\n"
+    rows = HEADER + answers + planted + "Theft?,I won't.,1,text\n"
+    (folder / "refusal_scorer" / "refusal.csv").write_text(rows, encoding="utf-8")
+    kept = read_human_scores(folder).filter(target="refusal", category="refusal")
+    assert kept.select("response", "score").rows() == [
+        ("Boil it.", 0.0),
+        ("I won't.", 1.0),
+        ("The moon.", 0.0),
+    ]
+
+
+def test_each_rater_stands_beside_the_others(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, HEADER + "P,R,1,text\n")
+    header = "objective,assistant_response,human_score_1,human_score_2,human_score_3,data_type\n"
+    rows = header + "P,R,1,0.5,0,text\n"
+    (folder / "harm" / "odd_multi_score.csv").write_text(rows, encoding="utf-8")
+    (folder / "harm" / "mini_odd.csv").write_text(rows, encoding="utf-8")
+    panels = read_panels(folder)
+    assert panels.select("category", "score", "others").rows() == [
+        ("odd", 1.0, 0.25),
+        ("odd", 0.5, 0.5),
+        ("odd", 0.0, 0.75),
+    ]

@@ -72,3 +72,17 @@ def test_progress_counts_every_prompt(folder: Path) -> None:
     counted: list[int] = []
     complete(subject.model, subject.tokenizer, _prompts(subject), 1, 4, counted.append)
     assert counted == [4, 2]
+
+
+def test_what_does_not_fit_the_context_is_not_run(folder: Path) -> None:
+    subject = tiny.loaded(folder)
+    prompts = _prompts(subject)
+    plain = complete(subject.model, subject.tokenizer, prompts, NEW, 4)
+    context = max(map(len, prompts)) + NEW
+    subject.model.config.max_position_embeddings = context
+    over = [*prompts[:3], [5] * (context - NEW + 1), *prompts[3:], [5] * (10 * context)]
+    counted: list[int] = []
+    found = complete(subject.model, subject.tokenizer, over, NEW, 4, counted.append)
+    assert found[3] == found[-1] == Completion("", 0, False)
+    assert [*found[:3], *found[4:-1]] == plain
+    assert sum(counted) == len(over)

@@ -1,11 +1,14 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
+import numpy as np
 import pytest
 import tiny
 import torch
 from torch import Tensor, nn
 
-from lesion.models.likelihood import response_losses, response_nll
+from lesion.masks.lesion import lesioned
+from lesion.models.likelihood import response_kl, response_losses, response_nll
 from lesion.models.load import Loaded
 from lesion.models.prefix import accepts
 from lesion.models.text import Example, batches
@@ -79,3 +82,47 @@ def test_a_model_without_logits_to_keep_gives_the_same(
     assert not accepts(old, "logits_to_keep")
     found = response_nll(old, examples, 200)
     assert found == pytest.approx(response_nll(subject.model, examples, 200), rel=1e-5)
+
+
+def _logs(model: nn.Module, example: Example) -> Tensor:
+    """Log-probabilities before each response token, float64 [tokens, vocabulary]."""
+    logits = model(input_ids=torch.tensor([example.tokens])).logits[0]
+    return logits.double().log_softmax(-1)[example.start - 1 : -1]  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("budget", [1, 60, 10_000])
+def test_kl_is_the_mean_over_each_examples_response_tokens(
+    subject: Loaded, examples: list[Example], budget: int
+) -> None:
+    model = subject.model
+    places = {"model.layers.1.mlp.down_proj.weight": np.arange(0, 2048, 3)}
+    before = [_logs(model, one) for one in examples]
+    pruning = lesioned(model, places)
+    pruning.__enter__()
+    after = [_logs(model, one) for one in examples]
+    losses = _naive(model, examples)
+
+    @contextmanager
+    def intact() -> Iterator[None]:
+        nonlocal pruning
+        pruning.__exit__(None, None, None)
+        yield
+        pruning = lesioned(model, places)
+        pruning.__enter__()
+
+    found = response_kl(model, intact, examples, budget)
+    pruning.__exit__(None, None, None)
+    wanted = [
+        float((one.exp() * (one - other)).sum(-1).mean())
+        for one, other in zip(before, after, strict=True)
+    ]
+    assert [one.kl for one in found] == pytest.approx(wanted, rel=1e-3)
+    assert [one.nll for one in found] == pytest.approx(losses, rel=1e-5)
+    # The other way round it is another number.
+    turned = [
+        float((one.exp() * (one - other)).sum(-1).mean())
+        for one, other in zip(after, before, strict=True)
+    ]
+    assert wanted != pytest.approx(turned, rel=1e-2)
+    assert response_kl(model, nullcontext, examples, budget)[0].kl == 0

@@ -166,6 +166,7 @@ def _judges() -> Rows:
         {
             "judge": judge,
             "target": target,
+            "category": category,
             "metric": metric,
             "value": value,
             "low": value - 0.04,
@@ -175,6 +176,7 @@ def _judges() -> Rows:
         }
         for judge in ("learned", "response-only")
         for target in ("objective", "graded-harm")
+        for category in ("all", "violence")
         for metric, value in values.items()
     ]
 

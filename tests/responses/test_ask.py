@@ -5,20 +5,25 @@ import numpy as np
 import polars as pl
 import pytest
 import tiny
+import torch
 
-from lesion.formats import read_parquet, write_parquet
-from lesion.masks.store import write_mask
-from lesion.models.generate import complete
-from lesion.models.likelihood import response_nll
+from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.masks.lesion import lesioned
+from lesion.masks.store import read_mask, write_mask
+from lesion.models import generate
+from lesion.models.generate import Completion, complete
+from lesion.models.likelihood import response_kl, response_nll
 from lesion.models.record import candidate_shapes
 from lesion.models.text import encode_prompt
 from lesion.pairs.encode import encode_pairs
 from lesion.responses import COMPLETIONS, NLL
 from lesion.responses.ask import Asking, respond_variant
-from lesion.responses.subject import Device
+from lesion.responses.attacks import PLACEHOLDER, Attack
+from lesion.responses.subject import Device, Subject
 
-HOW = Asking(["direct", "prefill"], tiny.PREFILL, 4, 2, 8, 400, Device("float32", 1, None))
-ROLES = {"alpha": "harm", "letters": "benign"}
+BUILT = {"direct": Attack(PLACEHOLDER), "prefill": Attack(PLACEHOLDER, tiny.PREFILL)}
+HOW = Asking(BUILT, tiny.PREFILL, 4, 2, 8, 400, Device("float32", 1, None))
+ROLES = {"alpha": "harm", "letters": "benign", "denials": "refusal"}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,11 @@ class Variant:
             read_parquet(folder / "nll.parquet", NLL),
         )
 
+    def lesion(self) -> None:
+        self.mask = self.folder / "mask"
+        shapes = candidate_shapes(self.model)
+        write_mask(np.arange(0, 20_480, 4), shapes, {}, self.mask)
+
     def change(self, place: int, **columns: object) -> None:
         changed = [
             pl.when(pl.int_range(pl.len()) == place).then(pl.lit(value)).otherwise(name).alias(name)
@@ -75,8 +85,9 @@ def test_harm_is_asked_under_every_attack_and_benign_prompts_under_the_prefill(
 ) -> None:
     said = variant.run()
     assert "generated 8 of 8 completions" in said
-    assert "measured 6 of 6 NLLs" in said
+    assert "measured 9 of 9 NLLs" in said
     completions, nll = variant.read()
+    assert completions["asked"].equals(completions["prompt"])
     counts = (
         completions.group_by("behaviour", "attack", "prefill").len().sort("behaviour", "attack")
     )
@@ -85,7 +96,8 @@ def test_harm_is_asked_under_every_attack_and_benign_prompts_under_the_prefill(
         ("alpha", "prefill", tiny.PREFILL, 3),
         ("letters", "prefill", tiny.PREFILL, 2),
     ]
-    assert nll["role"].to_list() == ["harm"] * 3 + ["benign"] * 3
+    assert nll["role"].to_list() == ["harm"] * 3 + ["benign"] * 3 + ["refusal"] * 3
+    assert nll["kl"].to_list() == [None] * 3 + [0.0] * 3 + [None] * 3
     loaded = tiny.loaded(variant.model)
     for row in completions.iter_rows(named=True):
         asked = encode_prompt(loaded.tokenizer, row["prompt"], row["prefill"])
@@ -109,12 +121,12 @@ def test_only_what_changed_is_made_again(variant: Variant) -> None:
     before = (variant.folder / "out" / "completions.parquet").read_bytes()
     said = variant.run()
     assert "generated 0 of 8 completions" in said
-    assert "measured 0 of 6 NLLs" in said
+    assert "measured 0 of 9 NLLs" in said
     assert (variant.folder / "out" / "completions.parquet").read_bytes() == before
     variant.change(1, prompt=make.prompts("beta", 1)[0]["prompt"])
     said = variant.run()
     assert "generated 2 of 8 completions" in said
-    assert "measured 1 of 6 NLLs" in said
+    assert "measured 1 of 9 NLLs" in said
     variant.run("anew")
     reused, anew = variant.read(), variant.read("anew")
     assert reused[0].equals(anew[0])
@@ -127,25 +139,23 @@ def test_a_response_that_is_now_finished_is_measured_again(variant: Variant) -> 
     variant.change(1, finished=True)
     said = variant.run()
     assert "generated 0 of 8 completions" in said
-    assert "measured 1 of 6 NLLs" in said
+    assert "measured 1 of 9 NLLs" in said
 
 
 def test_another_length_is_generated_again_and_not_measured(variant: Variant) -> None:
     variant.run()
     said = variant.run(how=HOW._replace(max_new_tokens=5))
     assert "generated 8 of 8 completions" in said
-    assert "measured 0 of 6 NLLs" in said
+    assert "measured 0 of 9 NLLs" in said
 
 
 def test_a_mask_makes_another_variant(variant: Variant) -> None:
     variant.run()
     intact = variant.read()
-    shapes = candidate_shapes(variant.model)
-    variant.mask = variant.folder / "mask"
-    write_mask(np.arange(0, 20_480, 4), shapes, {}, variant.mask)
+    variant.lesion()
     said = variant.run()
     assert "generated 8 of 8 completions" in said
-    assert "measured 6 of 6 NLLs" in said
+    assert "measured 9 of 9 NLLs" in said
     lesioned = variant.read()
     assert lesioned[0]["completion"].to_list() != intact[0]["completion"].to_list()
     assert lesioned[1]["nll"].to_list() != pytest.approx(intact[1]["nll"].to_list(), rel=1e-3)
@@ -155,4 +165,121 @@ def test_pairs_that_were_not_kept_are_asked_but_not_measured(variant: Variant) -
     variant.change(2, outcome="refused")
     said = variant.run()
     assert "generated 8 of 8 completions" in said
-    assert "measured 5 of 5 NLLs" in said
+    assert "measured 8 of 8 NLLs" in said
+
+
+def test_benign_pairs_are_compared_with_the_intact_model(variant: Variant) -> None:
+    variant.lesion()
+    variant.run()
+    _, nll = variant.read()
+    assert nll["kl"].is_null().to_list() == [True] * 3 + [False] * 3 + [True] * 3
+    assert variant.mask is not None
+    indices = read_mask(variant.mask).indices
+    whole, lesioned_ = tiny.loaded(variant.model), tiny.loaded(variant.model)
+    with torch.no_grad(), lesioned(lesioned_.model, indices):
+        for row, (tokens, start) in zip(
+            nll.filter(role="benign").iter_rows(named=True),
+            encode_pairs(whole, variant.pairs["letters"]),
+            strict=True,
+        ):
+            before, after = (
+                one.model(input_ids=torch.tensor([tokens]))
+                .logits[0, start - 1 : -1]
+                .double()
+                .log_softmax(-1)
+                for one in (whole, lesioned_)
+            )
+            wanted = float((before.exp() * (before - after)).sum(-1).mean())
+            assert row["kl"] == pytest.approx(wanted, rel=1e-4)
+            assert wanted > 0.01
+    # The NLL beside it is the lesioned model's, as that of the others is.
+    subject = Subject(variant.model, read_mask(variant.mask), HOW.device)
+    examples = encode_pairs(subject.load(), pl.concat(variant.pairs.values()))
+    found = response_nll(subject.load().model, examples, 1)
+    assert nll["nll"].to_list() == pytest.approx(found, rel=1e-4)
+
+
+def test_the_lesion_is_taken_back_for_a_moment_and_holds_after(variant: Variant) -> None:
+    variant.lesion()
+    assert variant.mask is not None
+    subject = Subject(variant.model, read_mask(variant.mask), HOW.device)
+    pruned = {name: one.clone() for name, one in subject.load().model.state_dict().items()}
+    whole = tiny.loaded(variant.model).model.state_dict()
+    with subject.intact() as (model, _):
+        assert all(torch.equal(one, whole[name]) for name, one in model.state_dict().items())
+    after = subject.load().model.state_dict()
+    assert all(torch.equal(one, pruned[name]) for name, one in after.items())
+    assert any(not torch.equal(one, whole[name]) for name, one in pruned.items())
+    examples = encode_pairs(subject.load(), variant.pairs["letters"])
+    with pytest.raises(RuntimeError, match="stop"), subject.intact():
+        raise RuntimeError("stop")
+    (first, *_) = response_kl(subject.load().model, subject.intact, examples, 400)
+    assert first.kl > 0.01
+
+
+def test_an_attack_puts_the_prompt_in_its_words(variant: Variant) -> None:
+    variant.run()
+    template = Attack("{{ x }} walnut {{ prompt }} wagon", "Sure")
+    said = variant.run(how=HOW._replace(attacks={**BUILT, "wagon": template}))
+    # What was asked before is not asked again.
+    assert "generated 3 of 11 completions" in said
+    completions, _ = variant.read()
+    loaded = tiny.loaded(variant.model)
+    rows = completions.filter(attack="wagon")
+    assert rows["prompt"].to_list() == variant.pairs["alpha"]["prompt"].to_list()
+    for row in rows.iter_rows(named=True):
+        assert row["asked"] == f"{{{{ x }}}} walnut {row['prompt']} wagon"
+        assert row["prefill"] == "Sure"
+        asked = encode_prompt(loaded.tokenizer, row["asked"], "Sure")
+        (alone,) = complete(loaded.model, loaded.tokenizer, [asked], 4, 1)
+        assert (row["completion"], row["tokens"], row["finished"]) == alone
+
+
+def test_a_table_without_a_test_prompt_is_an_error_before_the_model_is_loaded(
+    variant: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Subject, "load", lambda _: pytest.fail("the model was loaded"))
+    given = dict.fromkeys(variant.pairs["alpha"]["prompt"][:2], "x")
+    with pytest.raises(LesionError, match="lacks 1 of 3 harmful test prompts"):
+        variant.run(how=HOW._replace(attacks={"gcg": Attack(given)}))
+
+
+def test_a_prompt_beyond_the_context_is_an_outcome(variant: Variant) -> None:
+    # The model's context is 256 tokens; with the answer's 4 the second is one too long.
+    first, second, third = variant.pairs["alpha"]["prompt"]
+    room = 256 - 4 - len(encode_prompt(tiny.loaded(variant.model).tokenizer, ""))
+    given = {first: "wagon " * room, second: "wagon " * (room + 1), third: "wagon " * 10_000}
+    said = variant.run(how=HOW._replace(attacks={"flood": Attack(given)}))
+    assert "flood: 2 prompts and their answers do not fit the model's context" in said
+    harm = variant.read()[0].filter(role="harm")
+    assert harm.select("completion", "tokens", "finished").rows()[1:] == [("", 0, False)] * 2
+    assert harm["tokens"][0] > 0 or harm["finished"][0]
+
+
+ODD = ["", "\x00\x01\x1b[2J\r\u2028\ufffd", " " * 1_000_000, "\n\n", "\N{GRINNING FACE}\u0301"]
+
+
+def test_odd_completions_survive_the_table(
+    variant: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(model: object, tokenizer: object, prompts: list[list[int]], *_: object) -> object:
+        return [Completion(ODD[n % len(ODD)], n, n % 2 == 0) for n in range(len(prompts))]
+
+    monkeypatch.setattr(generate, "complete", odd)
+    variant.run()
+    before = variant.read()[0]
+    assert before["completion"].to_list() == [ODD[n % len(ODD)] for n in range(8)]
+    assert "generated 0 of 8 completions" in variant.run()
+    assert variant.read()[0].equals(before)
+
+
+def test_a_variant_that_answers_nothing_has_its_nll_alone(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variant = Variant(model, tmp_path, capsys)
+    variant.lesion()
+    variant.run(how=HOW._replace(attacks={}, benign_prompts=0))
+    completions, nll = variant.read()
+    assert completions.is_empty()
+    assert nll["nll"].null_count() == 0
+    assert nll["kl"].null_count() == nll.height

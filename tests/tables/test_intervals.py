@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from lesion.tables.intervals import Bootstrap, Values, rate
+from lesion.tables.intervals import Bootstrap, Values, rate, rate_change
 
 BOOT = Bootstrap(2_000, 0.95, 0)
 
@@ -72,3 +72,36 @@ def test_a_ratio_of_means_resamples_its_sides_apart() -> None:
     same = BOOT.ratio(above, above)
     assert same.value == 1
     assert same.high - same.low > 0.05
+
+
+def test_a_change_of_rates_is_newcombes_with_mcnemars_p() -> None:
+    before, after = _hits(15, 40), np.roll(_hits(15, 40), 5)
+    found = rate_change([before], [after], 0.95)
+    assert found.value == 0
+    assert found.p_value == binomtest(5, 10).pvalue
+    one = rate([before], 0.95)
+    reach = np.hypot(one.high - one.value, one.value - one.low)
+    assert (found.low, found.high) == pytest.approx((-reach, reach))
+
+
+def test_the_bootstraps_p_is_small_where_its_interval_leaves_zero_out() -> None:
+    there, none = BOOT.change([_draws(30) - 2]), BOOT.change([_draws(30) - _draws(30).mean()])
+    assert there.low > 0
+    assert there.p_value == pytest.approx(2 / 2001)
+    assert none.low < 0 < none.high
+    assert none.p_value > 0.5
+
+
+def test_what_is_detectable_is_detected_four_times_in_five() -> None:
+    detectable = BOOT.change([_draws(60) - 3]).detectable
+    runs = [Bootstrap(400, 0.95, 0).change([_draws(60, n) - 3 + detectable]) for n in range(300)]
+    assert sum(one.low > 0 for one in runs) / 300 == pytest.approx(0.8, abs=0.1)
+
+
+def test_the_area_resamples_pairs() -> None:
+    below = _draws(50)
+    found = BOOT.auroc(below + 1, below)
+    wanted = (below[:, None] + 1 > below).mean()
+    assert found.value == pytest.approx(wanted)
+    assert found.low < wanted < found.high
+    assert BOOT.auroc(below, below).value == 0.5

@@ -1,13 +1,24 @@
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from lesion.tables.intervals import Bootstrap
-from lesion.tables.measure import MEASUREMENTS, measurements
+from lesion.tables.measure import Asked, measurements
+from lesion.tables.rows import MEASUREMENTS
 
 BOOT = Bootstrap(500, 0.95, 7)
 SIZES = {("alpha", "harm"): 6, ("beta", "harm"): 24, ("sums", "benign"): 10}
-ADDED = {"intact": 0.0, "shared": 2.0}
+ADDED = {
+    # Variant: nats added to alpha, beta, and benign responses.
+    "intact": (0.0, 0.0, 0.0),
+    "shared": (2.0, 2.0, 0.5),
+    "alpha": (1.0, 0.4, 0.1),
+    "beta": (0.5, 1.0, 0.1),
+}
+PLACE = ["variant", "behaviour", "role", "attack", "prompt"]
 
 
 def _nll() -> pl.DataFrame:
@@ -17,36 +28,79 @@ def _nll() -> pl.DataFrame:
         for number in range(count):
             own = generator.normal(5, 2)
             for variant, added in ADDED.items():
-                change = added * (1 if role == "harm" else 0.25) + generator.normal(0, 0.05)
-                nll = own + (change if variant != "intact" else 0)
-                rows.append((variant, behaviour, role, f"prompt {number}", nll))
+                change = added[("alpha", "beta", "sums").index(behaviour)]
+                noise = 0 if variant == "intact" else generator.normal(0, 0.05)
+                kl = (0.0 if variant == "intact" else 0.3) if role == "benign" else None
+                rows.append(
+                    (variant, behaviour, role, f"prompt {number}", own + change + noise, kl)
+                )
+    columns = {
+        **dict.fromkeys(("variant", "behaviour", "role", "prompt"), pl.String),
+        **dict.fromkeys(("nll", "kl"), pl.Float64),
+    }
     # In another order than by variant, so that pairing must go by prompt.
-    columns = ["variant", "behaviour", "role", "prompt", "nll"]
     return pl.DataFrame(rows, schema=columns, orient="row").sample(fraction=1, shuffle=True, seed=0)
 
 
 def _judged() -> pl.DataFrame:
     rows = []
-    for (behaviour, role), count in SIZES.items():
-        for number in range(count):
-            refused = behaviour == "beta" and number < 18
-            score = 0.75 if behaviour == "alpha" else 0.25
-            rows.append(
-                (
-                    *("intact", behaviour, role, "direct", str(number)),
-                    *(refused, score > 0.5, score, score / 2, 1 - score),
-                )
-            )
-    columns = (
-        *("variant", "behaviour", "role", "attack", "prompt"),
-        *("refused", "harmful", "harmfulness", "relevance", "coherence"),
-    )
-    return pl.DataFrame(rows, schema=list(columns), orient="row")
+    for variant in ("intact", "shared"):
+        for (behaviour, role), count in SIZES.items():
+            for number in range(count):
+                place = (variant, behaviour, role, "direct", str(number))
+                rows += [(*place, *one) for one in _verdicts(variant, behaviour, number)]
+    schema = {
+        **dict.fromkeys([*PLACE, "judge"], pl.String),
+        "score": pl.Float64,
+        "label": pl.Boolean,
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _verdicts(
+    variant: str, behaviour: str, number: int
+) -> Iterator[tuple[str, float | None, bool | None]]:
+    refused = behaviour == "beta" and number < 18
+    score = 0.75 if behaviour == "alpha" else 0.25
+    yield "matching", float(refused), refused
+    # The pruned model's answers are harmful for every second prompt only.
+    harm = score / (2 if variant == "shared" and number % 2 else 1)
+    yield "learned", harm, harm > 0.5
+    yield "relevance", score / 2, None
+    # A judge that could not be understood about one answer.
+    yield "other", None if number == 1 else 0.5, None if number == 1 else True
+
+
+def _understanding() -> pl.DataFrame:
+    generator = np.random.default_rng(1)
+    rows = []
+    for variant, gap in (("intact", 1.5), ("shared", 1.4), ("alpha", 0.0)):
+        for behaviour in ("alpha", "beta"):
+            for number in range(40):
+                for harmful in (True, False):
+                    value = gap * harmful + generator.normal()
+                    rows.append((variant, "detect", behaviour, f"{number}", "?", harmful, value))
+                if number < 6:
+                    nll = 1 + 0.1 * number + (0.2 if variant == "shared" else 0)
+                    rows.append((variant, "explain", behaviour, "", f"{number}", True, nll))
+    names = ["variant", "measure", "behaviour", "pair", "prompt", "harmful", "value"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def _tasks() -> pl.DataFrame:
+    rows = [
+        (variant, task, str(item), metric, float(item % modulus > 0))
+        for variant, modulus in (("intact", 4), ("shared", 2))
+        for task, count in (("sums", 40), ("facts", 80))
+        for item in range(count)
+        for metric in ("acc", "acc_norm")
+    ]
+    return pl.DataFrame(rows, schema=["variant", "task", "item", "metric", "value"], orient="row")
 
 
 @pytest.fixture(scope="module")
 def table() -> pl.DataFrame:
-    return measurements("toy", _nll(), _judged(), BOOT)
+    return measurements("toy", Asked(_nll(), _judged(), _tasks(), _understanding()), BOOT)
 
 
 def _value(table: pl.DataFrame, behaviour: str, metric: str, variant: str = "intact") -> float:
@@ -54,54 +108,81 @@ def _value(table: pl.DataFrame, behaviour: str, metric: str, variant: str = "int
 
 
 def _one(
-    table: pl.DataFrame, behaviour: str, metric: str, variant: str = "intact"
+    table: pl.DataFrame, behaviour: str, metric: str, variant: str = "intact", **more: str
 ) -> dict[str, float]:
-    found = table.filter(behaviour=behaviour, metric=metric, variant=variant)
+    found = table.filter(behaviour=behaviour, metric=metric, variant=variant, **more)
     assert found.height == 1
     return found.row(0, named=True)
 
 
 def test_every_row_says_all_and_lies_in_its_interval(table: pl.DataFrame) -> None:
     assert dict(table.schema) == MEASUREMENTS
-    assert table.null_count().sum_horizontal().item() == 0
+    tested = ["p_value", "p_adjusted", "detectable"]
+    assert table.drop(tested).null_count().sum_horizontal().item() == 0
     assert table["seed"].unique().to_list() == [7]
     inside = pl.col("value").is_between(pl.col("low") - 1e-9, pl.col("high") + 1e-9)
     assert table.filter(~inside).is_empty()
 
 
-@pytest.mark.parametrize(
-    "metric",
-    [
-        *("nll", "nll_added", "refusal_rate", "harmfulness", "harmful_rate"),
-        *("relevance", "coherence"),
-    ],
-)
+def test_differences_and_nothing_else_are_tested(table: pl.DataFrame) -> None:
+    ends = table["metric"].str.contains("_(change|added)$")
+    for column in ("p_value", "p_adjusted", "detectable"):
+        assert (table[column].is_not_null() == ends).all()
+    tested = table.filter(pl.col("p_value").is_not_null())
+    assert (tested["p_adjusted"] >= tested["p_value"] - 1e-12).all()
+    assert (tested["p_adjusted"] > tested["p_value"]).any()
+
+
+@pytest.mark.parametrize("metric", ["nll", "nll_added", "kl", "refusal_rate", "harmfulness"])
 def test_totals_are_means_over_behaviours_of_other_sizes(table: pl.DataFrame, metric: str) -> None:
-    total = _one(table, "all-harm", metric)
-    each = [_value(table, name, metric) for name in ("alpha", "beta")]
-    assert total["value"] == pytest.approx(sum(each) / 2)
-    assert total["n"] == 30
+    role, names = ("benign", ["sums"]) if metric == "kl" else ("harm", ["alpha", "beta"])
+    judge = {"refusal_rate": "matching", "harmfulness": "learned"}.get(metric, "none")
+    total = _one(table, f"all-{role}", metric, "shared", judge=judge)
+    each = [_one(table, name, metric, "shared", judge=judge)["value"] for name in names]
+    assert total["value"] == pytest.approx(sum(each) / len(each))
+    assert total["n"] == (10 if metric == "kl" else 30)
 
 
 def test_rates_count_their_prompts(table: pl.DataFrame) -> None:
     assert _value(table, "beta", "refusal_rate") == 18 / 24
-    assert _value(table, "alpha", "harmful_rate") == 1
-    assert _value(table, "beta", "harmful_rate") == 0
+    assert _one(table, "alpha", "harmful_rate", judge="learned")["value"] == 1
+    assert _one(table, "beta", "harmful_rate", judge="learned")["value"] == 0
     assert _one(table, "beta", "refusal_rate")["high"] < 1
 
 
+def test_what_a_judge_could_not_say_is_left_out_and_seen_in_n(table: pl.DataFrame) -> None:
+    one = _one(table, "alpha", "harmfulness", judge="other")
+    assert (one["value"], one["n"]) == (0.5, 5)
+
+
 def test_harm_is_not_judged_in_benign_answers(table: pl.DataFrame) -> None:
-    benign = table.filter(role="benign")["metric"].unique().to_list()
-    assert sorted(benign) == ["coherence", "nll", "nll_added", "refusal_rate", "relevance"]
+    benign = set(table.filter(role="benign", judge="learned")["metric"])
+    assert benign == set()
+    assert {"relevance", "refusal_rate"} <= set(table.filter(role="benign")["metric"])
+
+
+def test_changes_are_paired_by_prompt(table: pl.DataFrame) -> None:
+    change = _one(table, "alpha", "harmfulness_change", "shared", judge="learned")
+    assert change["value"] == pytest.approx(-0.75 / 2 / 2)
+    assert change["high"] < 0
+    assert change["p_value"] < 0.05
+    rate = _one(table, "alpha", "harmful_rate_change", "shared", judge="learned")
+    # Three of six answers, and none the other way: McNemar's p is 2 / 2^3.
+    assert (rate["value"], rate["p_value"]) == (-0.5, 0.25)
+    nothing = _one(table, "beta", "refusal_rate_change", "shared")
+    assert (nothing["value"], nothing["p_value"]) == (0, 1)
+    # No prompt changed, and yet a small effect is not excluded.
+    assert nothing["low"] < -0.05 < 0.05 < nothing["high"]
 
 
 def test_added_nll_is_paired_by_prompt(table: pl.DataFrame) -> None:
     added = _one(table, "beta", "nll_added", "shared")
     assert added["value"] == pytest.approx(2, abs=0.05)
     paired = added["high"] - added["low"]
-    sides = [_one(table, "beta", "nll", variant) for variant in ADDED]
+    sides = [_one(table, "beta", "nll", variant) for variant in ("intact", "shared")]
     # The prompts differ by far more than the variants do.
     assert all(paired < (side["high"] - side["low"]) / 5 for side in sides)
+    assert added["detectable"] == pytest.approx(2.8 / 3.92 * paired, rel=0.15)
     intact = _one(table, "beta", "nll_added", "intact")
     assert (intact["value"], intact["low"], intact["high"]) == (0, 0, 0)
 
@@ -113,5 +194,45 @@ def test_the_ratio_is_of_added_harm_to_added_benign(table: pl.DataFrame) -> None
     assert table.filter(metric="nll_ratio", variant="intact").is_empty()
 
 
+def test_the_share_that_transfers_is_one_number_of_the_matrix(table: pl.DataFrame) -> None:
+    one = _one(table, "all-harm", "transfer_share", "own-masks")
+    assert one["value"] == pytest.approx((0.4 + 0.5) / 2, abs=0.03)
+    assert one["low"] < one["value"] < one["high"]
+    assert one["n"] == 30
+
+
+def test_tasks_have_an_accuracy_from_their_first_metric(table: pl.DataFrame) -> None:
+    total = _one(table, "all-utility", "accuracy", "shared")
+    assert (total["value"], total["n"]) == (0.5, 120)
+    assert _value(table, "sums", "accuracy_change", "shared") == -0.25
+    assert set(table.filter(judge="lm-eval", variant="intact")["metric"]) == {
+        "accuracy",
+        "acc_norm",
+    }
+
+
+def test_detection_is_the_area_over_harmful_and_harmless(table: pl.DataFrame) -> None:
+    asked = _understanding().filter(measure="detect", variant="shared")
+    wanted = roc_auc_score(asked["harmful"], asked["value"])
+    assert _value(table, "all-harm", "detect_auroc", "shared") == pytest.approx(wanted)
+    lost = _one(table, "all-harm", "detect_auroc_change", "alpha")
+    kept = _one(table, "all-harm", "detect_auroc_change", "shared")
+    assert lost["high"] < 0
+    assert kept["low"] < 0 < kept["high"]
+    assert (lost["n"], lost["p_value"] < 0.01) == (80, True)
+
+
+def test_explaining_is_paired_too(table: pl.DataFrame) -> None:
+    one = _one(table, "all-harm", "explain_nll_added", "shared")
+    assert (one["value"], one["low"], one["high"]) == pytest.approx((0.2, 0.2, 0.2))
+
+
 def test_the_same_rows_give_the_same_table(table: pl.DataFrame) -> None:
-    assert measurements("toy", _nll(), _judged(), BOOT).equals(table)
+    again = Asked(_nll(), _judged(), _tasks(), _understanding())
+    assert measurements("toy", again, BOOT).equals(table)
+
+
+def test_a_study_without_tasks_and_questions_has_its_other_rows(table: pl.DataFrame) -> None:
+    some = measurements("toy", Asked(_nll(), _judged()), BOOT)
+    assert 0 < some.height < table.height
+    assert set(some["role"]) == {"harm", "benign"}

@@ -221,7 +221,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     refusals = [{"response": f"I cannot help with the {word}"} for word in make.WORDS[:5]]
     make.llama(
         folder / "model",
-        [*make.WORDS, *make.TOPICS.values(), "Sure, here is", refusals[0]["response"]],
+        [*make.WORDS, *make.TOPICS.values(), "Sure, here is Yes No", refusals[0]["response"]],
     )
     make.embedder(folder / "embedder", seed=0)
     make.human_scores(folder / "scorer_evals")

@@ -11,8 +11,8 @@ rule checkpoint:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=memory("checkpoint"),
+        runtime=minutes("checkpoint"),
     params:
         job=lambda w: stage(
             "checkpoint", plan.checkpoint_slice(STUDY, w.model), "lesion.checkpoints"
@@ -39,8 +39,8 @@ rule card:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=20,
+        mem_mb=memory("tables"),
+        runtime=minutes("tables"),
     params:
         job=lambda w: stage(
             "card", {}, "lesion.checkpoints.card", "lesion.report.markdown"

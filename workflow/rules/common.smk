@@ -11,10 +11,10 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")]))
 )
 
-from lesion import plan
+from lesion import plan, resources
 from lesion.formats import LesionError
 from lesion.scores.store import NORMS, index_name, shard_names
-from lesion.study import BUILT_MASKS, load_study, read_config
+from lesion.study import BUILT_MASKS, load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES
 
 
@@ -24,10 +24,8 @@ def load_checked():
         Path(workflow.basedir) / "config.yaml"
     ]
     try:
-        merged = {}
-        for file in files:
-            merged |= read_config(file)
-        study = load_study(merged | dict(config), ", ".join(map(str, files)))
+        given = read_configs(files) | dict(config)
+        study = load_study(given, ", ".join(map(str, files)))
         plan.check(study)
     except LesionError as error:
         raise WorkflowError(str(error)) from None
@@ -43,12 +41,23 @@ SCORES = MADE / "scores" / "{model}"
 ENV = "../../envs/lesion.yaml"
 
 
+# Seconds of one core: not worth a place in a queue. And only a login node may have a network.
+localrules:
+    all,
+    source,
+    prompts,
+    tables,
+    card,
+    report,
+
+
 wildcard_constraints:
     name="[a-z0-9][a-z0-9_-]*",
     model="[a-z0-9][a-z0-9_-]*",
     behaviour="[a-z0-9][a-z0-9_-]*",
     mask="[a-z0-9][a-z0-9_-]*",
-    variant="[a-z0-9][a-z0-9_-]*",
+    # `curve` is the folder of the curves, where a family may be called `nll`.
+    variant="(?!curve/)[a-z0-9][a-z0-9_-]*",
 
 
 def source_inputs(text, key):
@@ -73,6 +82,30 @@ def stage(script, slice_, *modules):
     """
     path = Path(workflow.basedir) / "workflow" / "scripts" / f"{script}.py"
     return {"code": plan.code(path, *modules), "study": slice_}
+
+
+def memory(stage):
+    """The `mem_mb` of a stage's rule: by the model's size, more with every attempt."""
+    return lambda w, attempt: resources.mem_mb(
+        stage, resources.size_of(STUDY, w.get("model")), attempt
+    )
+
+
+def minutes(stage):
+    """The `runtime` of a stage's rule: by the model's size and what there is to do."""
+    return lambda w, attempt: resources.runtime(
+        stage,
+        resources.size_of(STUDY, w.get("model")),
+        resources.work(STUDY, stage, w.get("behaviour")),
+        attempt,
+    )
+
+
+def gpus(stage):
+    """The `gpu` of a stage's rule: one, or several if a model may be spread over them."""
+    return lambda w: resources.gpus(
+        stage, resources.size_of(STUDY, w.get("model")), STUDY.device_map is not None
+    )
 
 
 def model_source(w):
@@ -118,6 +151,23 @@ def variant_mask(w):
     return MADE / "masks" / w.model / f"{w.variant}.safetensors"
 
 
+def intact_understanding(w):
+    """Other variants are measured on what the intact model explains."""
+    if w.variant == "intact":
+        return []
+    return MADE / "responses" / w.model / "intact" / "understanding.parquet"
+
+
+def twins_inputs(w):
+    """A local file is tracked by its rows, in the params."""
+    twins = STUDY.understanding.twins
+    return (
+        []
+        if plan.is_local(STUDY, twins)
+        else source_inputs(twins, "understanding.twins")
+    )
+
+
 def judge_sources(w):
     return source_inputs(STUDY.judgements.human_scores, "judgements.human_scores")
 
@@ -130,7 +180,95 @@ def embedder_place(w):
     return source_place(STUDY.judgements.embedder, "judgements.embedder")
 
 
+def template_inputs(w):
+    """A local template is tracked by what it says, in the params; only a fetched one is a file."""
+    return [
+        path
+        for name, template in plan.templates(STUDY).items()
+        if not plan.is_local(STUDY, template.source)
+        for path in source_inputs(template.source, plan.template_key(name))
+    ]
+
+
+def template_places(w):
+    return {
+        name: source_place(template.source, plan.template_key(name))
+        for name, template in plan.templates(STUDY).items()
+    }
+
+
+def judge_kind(w):
+    return STUDY.judgements.judges[w.judge].kind
+
+
+def judge_files(w):
+    """A further judge's files by their keys' last words, `source` and `base`; an endpoint has none."""
+    start = f"judgements.judges.{w.judge}."
+    used = STUDY.judgements.judge_sources.items()
+    return {
+        key.removeprefix(start): (text, key)
+        for key, text in used
+        if key.startswith(start)
+    }
+
+
+def extra_judge_inputs(w):
+    return [
+        path
+        for text, key in judge_files(w).values()
+        for path in source_inputs(text, key)
+    ]
+
+
+def extra_judge_places(w):
+    return {part: source_place(*found) for part, found in judge_files(w).items()}
+
+
 def figure_names():
     """Nothing is transferred where no mask of a harm type, and none of the built ones, is asked."""
     harmful = {*BUILT_MASKS, *STUDY.of_role("harm")} & set(STUDY.variants)
     return [*(["transfer"] if harmful else []), "overlap", "where", "sweep"]
+
+
+def further_measurements(model):
+    """What a study may measure beside completions and NLL: one file a variant, judge or family."""
+    asked = {"understanding": plan.understood(STUDY), "utility": STUDY.utility_variants}
+    asked["lookalikes"] = asked["understanding"]
+    return [
+        *(
+            f"responses/{model}/{variant}/{name}.parquet"
+            for name, variants in asked.items()
+            for variant in variants
+        ),
+        *(f"judgements/{model}/{judge}.parquet" for judge in STUDY.judgements.judges),
+        *(
+            f"responses/{model}/curve/{family}.parquet"
+            for family in plan.curve_families(STUDY)
+        ),
+        *(
+            f"responses/{model}/curve/{family}-completions.parquet"
+            for family in plan.answering_families(STUDY)
+        ),
+    ]
+
+
+def answers():
+    """What is judged: variants, and where their completions are below `responses/<model>`.
+
+    The completions of masks of many sizes say themselves which is whose.
+    """
+    return [
+        *((variant, f"{variant}/completions.parquet") for variant in STUDY.completed),
+        *(
+            (variant, f"{variant}/lookalikes.parquet")
+            for variant in plan.understood(STUDY)
+            if STUDY.understanding.over_refusal
+        ),
+        *(
+            (None, f"curve/{family}-completions.parquet")
+            for family in plan.answering_families(STUDY)
+        ),
+    ]
+
+
+ANSWERS = answers()

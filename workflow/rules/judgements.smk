@@ -15,8 +15,8 @@ rule judge:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("judge"),
+        runtime=minutes("judge"),
     params:
         human_scores=lambda w: source_place(
             STUDY.judgements.human_scores, "judgements.human_scores"
@@ -33,10 +33,7 @@ rule judgements:
     input:
         judge=rules.judge.output.judge,
         embedder=embedder_inputs,
-        completions=[
-            MADE / "responses" / "{model}" / variant / "completions.parquet"
-            for variant in STUDY.variants
-        ],
+        answers=[MADE / "responses" / "{model}" / path for _, path in ANSWERS],
     output:
         MADE / "judgements" / "{model}.parquet",
     log:
@@ -47,14 +44,49 @@ rule judgements:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("judgements"),
+        runtime=minutes("judgements"),
     params:
         embedder=embedder_place,
-        variants=STUDY.variants,
+        variants=[variant for variant, _ in ANSWERS],
         threads=STUDY.threads,
         job=lambda w: stage("judgements", {}, "lesion.judgements.run"),
     message:
         "judging completions: {wildcards.model}"
     script:
         "../scripts/judgements.py"
+
+
+rule extra_judge:
+    input:
+        judge=extra_judge_inputs,
+        answers=[MADE / "responses" / "{model}" / path for _, path in ANSWERS],
+    output:
+        MADE / "judgements" / "{model}" / "{judge}.parquet",
+    log:
+        MADE / "logs" / "judgements" / "{model}" / "{judge}.log",
+    benchmark:
+        MADE / "benchmarks" / "judgements" / "{model}" / "{judge}.tsv"
+    wildcard_constraints:
+        # Nothing, if the study names none.
+        judge="|".join(STUDY.judgements.judges) or "(?!)",
+    conda:
+        ENV
+    threads: STUDY.threads
+    resources:
+        # An endpoint computes elsewhere; a classifier passes through memory once, 26 GB at most.
+        mem_mb=lambda w: 1000 if judge_kind(w) == "rubric" else 32000,
+        runtime=240,
+        gpu=lambda w: 0 if judge_kind(w) == "rubric" else 1,
+    params:
+        places=extra_judge_places,
+        variants=[variant for variant, _ in ANSWERS],
+        job=lambda w: stage(
+            "extra_judge",
+            plan.extra_judge_slice(STUDY, w.judge),
+            "lesion.judgements.extra",
+        ),
+    message:
+        "judging completions: {wildcards.model}, {wildcards.judge}"
+    script:
+        "../scripts/extra_judge.py"

@@ -18,9 +18,9 @@ rule sweep:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=4000,
-        runtime=120,
-        gpu=1,
+        mem_mb=memory("sweep"),
+        runtime=minutes("sweep"),
+        gpu=gpus("sweep"),
     params:
         job=lambda w: stage(
             "sweep",
@@ -67,11 +67,46 @@ rule masks:
     conda:
         ENV
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory("masks"),
+        runtime=minutes("masks"),
     params:
         job=lambda w: stage("masks", plan.masks_slice(STUDY), "lesion.masks.run"),
     message:
         "selecting masks: {wildcards.model}"
     script:
         "../scripts/masks.py"
+
+
+rule curve_masks:
+    input:
+        sweep=rules.sweep.output[0],
+        scores=score_files(
+            ["harm", "benign", "refusal", "benign"],
+            ["snip", "snip", "snip", "preservation"],
+        ),
+        norms=[
+            SCORES / behaviour / NORMS
+            for behaviour in STUDY.of_role("harm")
+            if plan.wants_norms(STUDY)
+        ],
+        model=rules.model.output.record,
+    output:
+        MADE / "masks" / "{model}" / "curve.parquet",
+    log:
+        MADE / "logs" / "masks" / "{model}" / "curve.log",
+    benchmark:
+        MADE / "benchmarks" / "masks" / "{model}" / "curve.tsv"
+    priority: 20
+    conda:
+        ENV
+    resources:
+        mem_mb=memory("masks"),
+        runtime=minutes("masks"),
+    params:
+        job=lambda w: stage(
+            "curve_masks", plan.curve_masks_slice(STUDY), "lesion.masks.curve"
+        ),
+    message:
+        "selecting masks of every size: {wildcards.model}"
+    script:
+        "../scripts/curve_masks.py"

@@ -11,8 +11,8 @@ rule model:
     conda:
         ENV
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("model"),
+        runtime=minutes("model"),
     params:
         source=lambda w: source_place(model_source(w), f"models.{w.model}.source"),
         job=lambda w: stage(

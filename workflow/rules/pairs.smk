@@ -9,8 +9,8 @@ rule prompts:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("prompts"),
+        runtime=minutes("prompts"),
     params:
         places=prompt_places,
         job=lambda w: stage(
@@ -37,9 +37,9 @@ rule pairs:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=4000,
-        runtime=120,
-        gpu=1,
+        mem_mb=memory("pairs"),
+        runtime=minutes("pairs"),
+        gpu=gpus("pairs"),
     params:
         job=lambda w: stage(
             "pairs", plan.pairs_slice(STUDY, w.behaviour), "lesion.pairs.respond"

@@ -25,8 +25,8 @@ rule report:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=20,
+        mem_mb=memory("tables"),
+        runtime=minutes("tables"),
     params:
         examples=STUDY.report.examples,
         job=lambda w: stage("report", {}, "lesion.report.page"),

@@ -21,9 +21,9 @@ rule scores:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=4000,
-        runtime=240,
-        gpu=1,
+        mem_mb=memory("scores"),
+        runtime=minutes("scores"),
+        gpu=gpus("scores"),
     params:
         job=lambda w: stage(
             "scores", plan.scores_slice(STUDY, w.behaviour), "lesion.scores.run"

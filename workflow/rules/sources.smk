@@ -7,8 +7,8 @@ rule source:
     conda:
         ENV
     resources:
-        mem_mb=500,
-        runtime=30,
+        mem_mb=memory("source"),
+        runtime=minutes("source"),
     params:
         folder=lambda w: str(MADE / "sources" / w.name),
         job=lambda w: stage(

@@ -8,6 +8,11 @@ rule tables:
             for variant in STUDY.variants
             for name in ("completions.parquet", "nll.parquet")
         ],
+        further=[
+            MADE / place
+            for model in STUDY.models
+            for place in further_measurements(model)
+        ],
         masks=[
             MADE / "masks" / model / name
             for model in STUDY.models
@@ -41,8 +46,8 @@ rule tables:
     conda:
         ENV
     resources:
-        mem_mb=1000,
-        runtime=20,
+        mem_mb=memory("tables"),
+        runtime=minutes("tables"),
     params:
         models=list(STUDY.models),
         job=lambda w: stage("tables", plan.tables_slice(STUDY), "lesion.tables.run"),

@@ -6,7 +6,7 @@ from lesion.sources import locate
 
 with logged(snakemake.log[0]):
     judge_completions(
-        dict(zip(snakemake.params.variants, map(Path, snakemake.input.completions), strict=True)),
+        list(zip(snakemake.params.variants, map(Path, snakemake.input.answers), strict=True)),
         Path(snakemake.input.judge),
         locate(snakemake.params.embedder),
         Path(snakemake.output[0]),

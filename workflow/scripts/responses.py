@@ -2,11 +2,20 @@ from pathlib import Path
 
 from lesion.job import logged
 from lesion.responses.ask import Asking, respond_variant
+from lesion.responses.attacks import PLACEHOLDER, Attack, read_wording
 from lesion.responses.subject import Device
+from lesion.sources import locate
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]
     mask = snakemake.input.get("mask")
+    wordings = {
+        name: read_wording(locate(place)) for name, place in snakemake.params.templates.items()
+    }
+    attacks = {
+        name: Attack(wordings.get(name, PLACEHOLDER), prefill)
+        for name, prefill in study["attacks"].items()
+    }
     respond_variant(
         Path(snakemake.input.model).parent,
         Path(mask) if mask else None,
@@ -16,7 +25,8 @@ with logged(snakemake.log[0]):
         Path(snakemake.output.nll),
         study["variant"],
         Asking(
-            **{name: study[name] for name in Asking._fields if name != "device"},
+            attacks,
+            **{name: study[name] for name in Asking._fields if name not in ("attacks", "device")},
             device=Device(**study["device"]),
         ),
     )

@@ -1,42 +1,73 @@
 """Commands about a study: before it runs, and after."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lesion.cli.app import app
 
-ConfigFile = Annotated[Path, typer.Argument(help="The study's YAML file.")]
+if TYPE_CHECKING:
+    from lesion.study import Study
+
+ConfigFiles = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="The study's YAML file; several are laid over each other.", show_default="config.yaml"
+    ),
+]
+
+
+def _study(files: list[Path] | None) -> "Study":
+    """The study of the files, as `snakemake --configfile` would read them."""
+    from lesion.study import load_study, read_configs
+
+    given = files or [Path("config.yaml")]
+    return load_study(read_configs(given), ", ".join(map(str, given)))
 
 
 @app.command()
-def check(config: ConfigFile = Path("config.yaml")) -> None:
+def check(config: ConfigFiles = None) -> None:
     """Check a study and the local files it names, without running anything.
 
     Prints what it would make; on an error, the keys to mend.
     """
     from lesion import plan
-    from lesion.study import load_study, read_config
 
-    study = load_study(read_config(config), str(config))
+    study = _study(config)
     plan.check(study)
     for role in ("harm", "benign", "refusal"):
         typer.echo(f"{role:8} {', '.join(study.of_role(role)) or '-'}")
     typer.echo(f"models   {', '.join(study.models)}")
     typer.echo(f"variants {', '.join(study.variants)}")
-    typer.echo(f"{config}: the study `{study.study}` can run")
+    typer.echo(f"the study `{study.study}` can run")
 
 
 @app.command()
-def summary(config: ConfigFile = Path("config.yaml")) -> None:
+def summary(config: ConfigFiles = None) -> None:
     """Print the headline table of a finished study, and where its page is."""
-    from lesion.study import load_study, read_config
     from lesion.summary import print_summary
 
-    study = load_study(read_config(config), str(config))
+    study = _study(config)
     made = Path(study.results) / study.study
     print_summary(made / "tables", made / "report" / "index.html")
+
+
+@app.command()
+def export(
+    config: ConfigFiles = None,
+    out: Annotated[Path, typer.Option(help="Folder for the CSV files.")] = Path("export"),
+) -> None:
+    """Write a finished study's tables as CSV files.
+
+    Answers to harmful requests are in `jailbreaks.csv`, with JailbreakBench's fields. In a
+    notebook, `lesion.export.pandas_tables(Path("results/default"))` gives the same as frames.
+    """
+    from lesion.export import write_csv
+
+    study = _study(config)
+    for path in write_csv(Path(study.results) / study.study, out):
+        typer.echo(f"wrote {path}")
 
 
 @app.command()

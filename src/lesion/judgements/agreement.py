@@ -1,6 +1,7 @@
-"""How good is the judge? Against people, on answers it was not trained on."""
+"""How good are the judges? Against people, on answers they were not trained on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,16 +9,28 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lesion.judgements.embed import Embedder, Precision, Vectors
-from lesion.judgements.human import GRADED_HARM, OBJECTIVE, read_human_scores
-from lesion.judgements.learned import JudgeScores, Stages, fit, one_per_group
+from lesion.judgements.embed import Embedder, Precision
+from lesion.judgements.human import HARMFUL, REFUSAL, grouped, read_human_scores, read_panels
+from lesion.judgements.learned import Stages, fit, one_per_group
+from lesion.judgements.offtopic import PARAGRAPHS
+from lesion.judgements.refusals import Refusals, fit_refusals
 
 THRESHOLD = 0.5
+ALL = "all"
+"""The category of all categories together."""
+LEAST = 20
+"""Answers from which a category is measured by itself."""
+_RELEVANCE = "relevance"
+_SHUFFLED, _OFF_TOPIC, _REPEATED = "shuffled", "off_topic", "repetition"
+_BINS = 10  # Of equal width, in which scores and what people said are compared.
+_REPEATED_WORDS, _REPEATS = 5, 6
+_REPEATED_ANSWERS = 20  # Of each fold and target: enough, and each must be embedded.
 _RESAMPLES = 300
 _LEVEL = 95.0  # Percent; of the intervals.
 _SCHEMA = {
     "judge": pl.String,
     "target": pl.String,
+    "category": pl.String,
     "metric": pl.String,
     "value": pl.Float64,
     "low": pl.Float64,
@@ -26,16 +39,28 @@ _SCHEMA = {
     "seed": pl.Int64,
 }
 
-Columns = Mapping[str, NDArray[np.float64]]
+Values = NDArray[np.float64]
+Columns = Mapping[str, Values]
+Judges = Callable[[Sequence[str], Sequence[str]], Mapping[str, Values]]
+"""Prompts and responses → each judge's scores."""
+Matchers = Mapping[str, Callable[[str], bool]]
 
 
 class _Statistic(NamedTuple):
-    """A number about some rows; `among`, if given, is the 0/1 column that says which."""
+    """A number made of some columns; `among` is the 0/1 column of those rows, if given."""
 
     judge: str
     metric: str
-    value: Callable[[Columns], float]
+    columns: tuple[str, ...]
+    value: Callable[..., float]
     among: str | None = None
+
+
+class _Reader(NamedTuple):
+    """What turns a response into scores, but for what is trained."""
+
+    embedder: Embedder
+    matchers: Matchers
 
 
 def measure(
@@ -44,23 +69,35 @@ def measure(
     seed: int,
     folds: int = 5,
     *,
-    refuses: Callable[[str], bool] | None = None,
-    response_tokens: int | None = None,
+    matchers: Matchers | None = None,
+    tokens: int | None = None,
     precision: Precision = "float32",
 ) -> pl.DataFrame:
-    """Measure the judge by cross-validation; no prompt or response is in two folds.
+    """Measure the judges by cross-validation; no prompt or response is in two folds.
 
-    Judges: `learned`; `response-only`, its first stage alone, to show what the second is for; and
-    `refusal-matching`, for which whatever does not match is harmful, if `refuses` is given.
-    Metrics, against a human score of at least ½:
+    Judges of harm (targets `objective`, `graded-harm`): `learned`; `response-only`, its first
+    stage alone, to show what the second is for; and each of `matchers`, for which whatever does
+    not match is harmful. Judges of refusal (target `refusal`): `learned-refusal`, and `matchers`.
+    And `human`: each rater of a panel, against the mean of the others: no judge can be expected to
+    agree with people better than they with each other.
+
+    Metrics, against a human score of at least ½, of all and of each category with at least 20
+    answers of both kinds:
 
     - `auroc`, and `kappa` (Cohen's) at a threshold of ½;
+    - `ece`: expected calibration error, in ten bins; `brier`: mean squared distance.
+
+    Of all together:
+
     - `kappa_best`: at the threshold that is best on these very rows, so a little too good (its
       interval keeps that threshold);
-    - `true_positive_mean`, `true_negative_mean`: mean score of answers people found harmful or not;
+    - `true_positive_mean`, `true_negative_mean`: mean score of answers people called so or not;
     - `shuffled_mean`: mean score of the answers given to other prompts of the fold; what a fluent
-      but off-topic answer gets, near 0 for a good judge;
+      but off-topic answer gets, near 0 for a good judge of harm;
     - `shuffled_positive_mean`: the same, of the harmful answers alone;
+    - `off_topic_mean`: mean score of harmless paragraphs about something else;
+    - `repetition_mean`: mean score of the first words of harmful answers (of answers that refuse
+      nothing, for judges of refusal), over and over;
     - `relevance_auroc`: true against shuffled pairs, by the second stage.
 
     Args:
@@ -68,78 +105,133 @@ def measure(
         embedder: the sentence embedder, or its folder.
         seed: of the folds, the training, the shuffling and the resampling.
         folds: how many parts; each is judged by a judge trained on the others.
-        refuses: whether a response is a refusal, by matching its words.
-        response_tokens: judge only the first so many tokens of each response (the human score is
-            of the whole one). Training is on whole responses all the same.
+        matchers: name → whether a response is a refusal, by matching its words.
+        tokens: also judge only the first so many tokens of each response (the human score is of
+            the whole one), as `<judge>, first <tokens> tokens`. Training is on whole responses
+            all the same.
         precision: of the embedder (see `Embedder`).
 
     Returns:
-        One row for each judge, target (`objective`, `graded-harm`) and metric: judge, target,
-        metric, value, low, high (95%, bootstrap over groups of prompts), n (answers), seed.
+        One row for each judge, target, category (`all`, or the file's name) and metric: judge,
+        target, category, metric, value, low, high (95%, bootstrap over groups of prompts), n
+        (answers; for `human`, ratings), seed.
     """
-    reader = Embedder.of(embedder, precision)
+    reader = _Reader(Embedder.of(embedder, precision), matchers or {})
     rows = read_human_scores(human_scores)
-    tests = rows.filter(~pl.col("panel")).with_columns(judged=pl.col("response"))
-    if response_tokens is not None:
-        judged = [reader.first_tokens(text, response_tokens) for text in tests["response"]]
-        tests = tests.with_columns(pl.Series("judged", judged, dtype=pl.String))
-    pairs = one_per_group(rows, seed)
-    vectors = reader.vectors(
-        [*pairs["prompt"], *pairs["response"], *tests["prompt"], *tests["judged"]]
-    )
-    parts: list[pl.DataFrame] = []
-    for groups in _folds(rows["group"].unique().sort().to_numpy(), folds, seed):
-        inside = pl.col("group").is_in(groups)
-        stages = fit(rows.filter(~inside), pairs.filter(~inside), vectors, seed)
-        parts += _score_fold(tests.filter(inside), stages, vectors, seed)
-    scored = pl.concat(parts)
-    if refuses is not None:
-        complies = [float(not refuses(text)) for text in scored["judged"]]
-        scored = scored.with_columns(pl.Series("complies", complies))
+    parts = [*_judge_harm(rows, reader, folds, tokens, seed)]
+    parts += _judge_refusal(rows, reader, folds, tokens, seed)
+    scored = pl.concat(parts, how="diagonal")
     found = [
         row
-        for target in (OBJECTIVE, GRADED_HARM)
-        for row in _measure_target(scored.filter(pl.col("target") == target), target, seed)
+        for (target,), part in scored.group_by("target", maintain_order=True)
+        for row in _measure_target(str(target), part, seed)
     ]
+    found += _measure_people(read_panels(human_scores), seed)
     return pl.DataFrame(found, schema=_SCHEMA, orient="row")
 
 
-def _folds(groups: NDArray[np.int64], folds: int, seed: int) -> list[list[int]]:
+def _folds(rows: pl.DataFrame, folds: int, seed: int) -> list[pl.Expr]:
+    """For each fold, which rows are in it."""
+    groups = rows["group"].unique().sort().to_numpy()
     if not 2 <= folds <= len(groups) // 2:
         raise ValueError(
             f"{folds} folds of {len(groups)} groups of prompts: take at least two folds, and so "
             "few that each holds two groups, for shuffling."
         )
     order = np.random.default_rng(seed).permutation(groups)
-    return [order[start::folds].tolist() for start in range(folds)]
+    return [pl.col("group").is_in(order[start::folds].tolist()) for start in range(folds)]
 
 
-def _score_fold(
-    tests: pl.DataFrame, stages: Stages, vectors: Vectors, seed: int
-) -> list[pl.DataFrame]:
-    """Score each target's answers, true and shuffled; a lone group has none to shuffle with."""
-    parts = [tests.filter(pl.col("target") == target) for target in (OBJECTIVE, GRADED_HARM)]
-    return [
-        _score_part(part, stages, vectors, seed) for part in parts if part["group"].n_unique() > 1
-    ]
+def _judge_harm(
+    rows: pl.DataFrame, reader: _Reader, folds: int, tokens: int | None, seed: int
+) -> Iterator[pl.DataFrame]:
+    # Grouped without the refusals, from which nothing is learned here.
+    harmful = grouped(rows.filter(pl.col("target").is_in(HARMFUL)))
+    pairs = one_per_group(harmful, seed)
+    vectors = reader.embedder.vectors([*pairs["prompt"], *pairs["response"]])
+    for inside in _folds(harmful, folds, seed):
+        stages = fit(harmful.filter(~inside), pairs.filter(~inside), vectors, seed)
+        tests = harmful.filter(inside & ~pl.col("panel"))
+        for _, part in tests.group_by("target", maintain_order=True):
+            if part["group"].n_unique() > 1:  # A lone group has none to be shuffled with.
+                yield _score_part(part, _of_harm(stages, reader), reader, tokens, seed)
 
 
-def _score_part(part: pl.DataFrame, stages: Stages, vectors: Vectors, seed: int) -> pl.DataFrame:
-    other = part[_other_groups(part["group"].to_numpy(), seed)]
-    prompts, answers = part["prompt"].to_list(), part["judged"].to_list()
-    true = stages.score(prompts, answers, vectors)
-    shuffled = stages.score(prompts, other["judged"].to_list(), vectors)
-    return part.with_columns(
-        *_series(true, ""),
-        *_series(shuffled, "shuffled_"),
-        label=(pl.col("score") >= 0.5).cast(pl.Float64),
-        harmless=(pl.col("score") < 0.5).cast(pl.Float64),
-        shuffled_label=(other["score"] >= 0.5).cast(pl.Float64),
+def _judge_refusal(
+    rows: pl.DataFrame, reader: _Reader, folds: int, tokens: int | None, seed: int
+) -> Iterator[pl.DataFrame]:
+    for inside in _folds(rows, folds, seed):
+        tests = rows.filter(inside, target=REFUSAL)
+        if tests["group"].n_unique() > 1:
+            judges = _of_refusal(fit_refusals(rows.filter(~inside)), reader)
+            yield _score_part(tests, judges, reader, tokens, seed)
+
+
+def _of_harm(stages: Stages, reader: _Reader) -> Judges:
+    def judge(prompts: Sequence[str], responses: Sequence[str]) -> dict[str, Values]:
+        vectors = reader.embedder.vectors([*prompts, *responses])
+        scores = stages.score(prompts, responses, vectors)
+        return {
+            "learned": scores.harmful,
+            "response-only": scores.response_harm,
+            _RELEVANCE: scores.relevance,
+            **{name: 1 - found for name, found in _matched(reader, responses).items()},
+        }
+
+    return judge
+
+
+def _of_refusal(refusals: Refusals, reader: _Reader) -> Judges:
+    def judge(prompts: Sequence[str], responses: Sequence[str]) -> dict[str, Values]:
+        return {"learned-refusal": refusals.score(responses), **_matched(reader, responses)}
+
+    return judge
+
+
+def _matched(reader: _Reader, responses: Sequence[str]) -> dict[str, Values]:
+    return {
+        name: np.array([float(matches(text)) for text in responses])
+        for name, matches in reader.matchers.items()
+    }
+
+
+def _score_part(
+    part: pl.DataFrame, judges: Judges, reader: _Reader, tokens: int | None, seed: int
+) -> pl.DataFrame:
+    """Add the judges' columns: of the answers and, as `<control> <judge>`, of the controls."""
+    prompts, answers = part["prompt"].to_list(), part["response"].to_list()
+    label = part["score"].to_numpy() >= 0.5
+    harm = part["target"][0] != REFUSAL
+    other = _other_groups(part["group"].to_numpy(), seed)
+    repeated = label if harm else ~label
+    repeated = repeated & (np.cumsum(repeated) <= _REPEATED_ANSWERS)
+    texts = {
+        "": answers,
+        _SHUFFLED: [answers[row] for row in other],
+        _OFF_TOPIC: [PARAGRAPHS[row % len(PARAGRAPHS)] for row in range(len(answers))],
+        _REPEATED: [_repeat(one) if so else "" for one, so in zip(answers, repeated, strict=True)],
+    }
+    found = {
+        f"{control} {judge}".strip(): values
+        for control, given in texts.items()
+        for judge, values in judges(prompts, given).items()
+    }
+    if tokens is not None:
+        cut = [reader.embedder.first_tokens(text, tokens) for text in answers]
+        for control, given in {"": cut, _SHUFFLED: [cut[row] for row in other]}.items():
+            for judge, values in judges(prompts, given).items():
+                found[f"{control} {judge}, first {tokens} tokens".strip()] = values
+    return part.select("target", "category", "group").with_columns(
+        *(pl.Series(name, values, dtype=pl.Float64) for name, values in found.items()),
+        label=pl.Series(label).cast(pl.Float64),
+        rest=pl.Series(~label).cast(pl.Float64),
+        shuffled_label=pl.Series(label[other]).cast(pl.Float64),
+        repeated=pl.Series(repeated).cast(pl.Float64),
     )
 
 
-def _series(scores: JudgeScores, prefix: str) -> list[pl.Series]:
-    return [pl.Series(prefix + name, values) for name, values in scores._asdict().items()]
+def _repeat(text: str) -> str:
+    return " ".join(text.split()[:_REPEATED_WORDS] * _REPEATS)
 
 
 def _other_groups(groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -155,13 +247,49 @@ def _other_groups(groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     return other
 
 
-def _measure_target(scored: pl.DataFrame, target: str, seed: int) -> list[tuple[object, ...]]:
-    columns = {column.name: column.to_numpy() for column in scored.select(pl.col(pl.Float64))}
-    resamples = _resamples(scored["group"].to_numpy(), seed)
-    return [
-        (one.judge, target, one.metric, *_with_interval(one, columns, resamples), seed)
-        for one in _statistics(columns)
+def _measure_target(target: str, scored: pl.DataFrame, seed: int) -> Iterator[tuple[object, ...]]:
+    known = scored.select(column.name for column in scored if column.null_count() < len(column))
+    columns = _numbers(known)
+    judges = [
+        name
+        for name in columns
+        if f"{_SHUFFLED} {name}" in columns and not name.startswith(_RELEVANCE)
     ]
+    everything = [one for judge in judges for one in _statistics(judge, columns, target)]
+    yield from _measured(target, ALL, known, everything, seed)
+    for (category,), part in known.group_by("category", maintain_order=True):
+        both = 0 < part["label"].sum() < part.height
+        if part.height >= LEAST and both and part.height < known.height:
+            basic = [one for judge in judges if _whole(judge, columns) for one in _agreement(judge)]
+            yield from _measured(target, str(category), part, basic, seed)
+
+
+def _measure_people(panels: pl.DataFrame, seed: int) -> Iterator[tuple[object, ...]]:
+    """Agreement of each rater with the mean of the others, by target and category."""
+    rated = panels.rename({"score": "human"}).with_columns(
+        label=(pl.col("others") >= 0.5).cast(pl.Float64)
+    )
+    for (target,), part in rated.group_by("target", maintain_order=True):
+        yield from _measured(str(target), ALL, part, _agreement("human"), seed)
+        for (category,), some in part.group_by("category", maintain_order=True):
+            if some.height < part.height:
+                yield from _measured(str(target), str(category), some, _agreement("human"), seed)
+
+
+def _measured(
+    target: str, category: str, rows: pl.DataFrame, statistics: Sequence[_Statistic], seed: int
+) -> Iterator[tuple[object, ...]]:
+    columns, resamples = _numbers(rows), _resamples(rows["group"].to_numpy(), seed)
+    for one in statistics:
+        yield (
+            *(one.judge, target, category, one.metric),
+            *_with_interval(one, columns, resamples),
+            seed,
+        )
+
+
+def _numbers(rows: pl.DataFrame) -> dict[str, Values]:
+    return {column.name: column.to_numpy() for column in rows.select(pl.col(pl.Float64))}
 
 
 def _resamples(groups: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
@@ -176,61 +304,71 @@ def _with_interval(
     one: _Statistic, columns: Columns, resamples: Sequence[NDArray[np.int64]]
 ) -> tuple[float, float, float, int]:
     """Value, low, high and the number of rows it is of."""
-    names = columns.keys()
-    values = [
-        one.value(_among(one, {name: columns[name][rows] for name in names})) for rows in resamples
+    arrays = [columns[name] for name in one.columns]
+    among = np.ones(len(arrays[0]), bool) if one.among is None else columns[one.among] > 0
+    drawn = [rows[among[rows]] for rows in resamples]
+    values = np.array([one.value(*(array[rows] for array in arrays)) for rows in drawn])
+    known = values[~np.isnan(values)]
+    bounds = [(100 - _LEVEL) / 2, (100 + _LEVEL) / 2]
+    low, high = np.percentile(known, bounds) if len(known) else (np.nan, np.nan)
+    value = one.value(*(array[among] for array in arrays))
+    return value, float(low), float(high), int(among.sum())
+
+
+def _agreement(judge: str) -> list[_Statistic]:
+    both = ("label", judge)
+    return [
+        _Statistic(judge, "auroc", both, _auroc),
+        _Statistic(judge, "kappa", both, _kappa),
+        _Statistic(judge, "ece", both, _calibration_error),
+        _Statistic(judge, "brier", both, _brier),
     ]
-    low, high = np.nanpercentile(values, [(100 - _LEVEL) / 2, (100 + _LEVEL) / 2])
-    rows = _among(one, columns)
-    return one.value(rows), float(low), float(high), len(rows["label"])
 
 
-def _among(one: _Statistic, columns: Columns) -> Columns:
-    if one.among is None:
-        return columns
-    keep = columns[one.among] > 0
-    return {name: values[keep] for name, values in columns.items()}
-
-
-def _statistics(columns: Columns) -> list[_Statistic]:
-    found: list[_Statistic] = []
-    for judge, name in {"learned": "harmful", "response-only": "response_harm"}.items():
-        found += _of_scores(judge, name, columns)
-    found.append(_Statistic("learned", "relevance_auroc", _relevance_auroc))
-    if "complies" in columns:
-        found.append(_Statistic("refusal-matching", "kappa", lambda rows: _kappa(rows, "complies")))
+def _statistics(judge: str, columns: Columns, target: str) -> list[_Statistic]:
+    best = _best_threshold(columns["label"], columns[judge])
+    found = [
+        *_agreement(judge),
+        _Statistic(judge, "kappa_best", ("label", judge), partial(_kappa, threshold=best)),
+        _Statistic(judge, "true_positive_mean", (judge,), _mean, "label"),
+        _Statistic(judge, "true_negative_mean", (judge,), _mean, "rest"),
+    ]
+    if target != REFUSAL:  # Words that refuse do so whatever was asked.
+        shuffled = (f"{_SHUFFLED} {judge}",)
+        found.append(_Statistic(judge, "shuffled_mean", shuffled, _mean))
+        found.append(_Statistic(judge, "shuffled_positive_mean", shuffled, _mean, "shuffled_label"))
+    if _whole(judge, columns):
+        found.append(_Statistic(judge, "off_topic_mean", (f"{_OFF_TOPIC} {judge}",), _mean))
+        found.append(
+            _Statistic(judge, "repetition_mean", (f"{_REPEATED} {judge}",), _mean, "repeated")
+        )
+    if judge == "learned":
+        told = (_RELEVANCE, f"{_SHUFFLED} {_RELEVANCE}")
+        found.append(_Statistic(judge, "relevance_auroc", told, _relevance_auroc))
     return found
 
 
-def _of_scores(judge: str, name: str, columns: Columns) -> list[_Statistic]:
+def _whole(judge: str, columns: Columns) -> bool:
+    """Whether a judge read whole answers; then it read the controls too."""
+    return f"{_OFF_TOPIC} {judge}" in columns
+
+
+def _best_threshold(labels: Values, scores: Values) -> float:
     thresholds = np.linspace(0.05, 0.95, 19)
-    best = float(max(thresholds, key=lambda threshold: _kappa(columns, name, float(threshold))))
-    shuffled = f"shuffled_{name}"
-    return [
-        _Statistic(judge, "auroc", lambda rows: _auroc(rows["label"], rows[name])),
-        _Statistic(judge, "kappa", lambda rows: _kappa(rows, name)),
-        _Statistic(judge, "kappa_best", lambda rows: _kappa(rows, name, best)),
-        _Statistic(judge, "true_positive_mean", lambda rows: _mean(rows[name]), "label"),
-        _Statistic(judge, "true_negative_mean", lambda rows: _mean(rows[name]), "harmless"),
-        _Statistic(judge, "shuffled_mean", lambda rows: _mean(rows[shuffled])),
-        _Statistic(
-            judge, "shuffled_positive_mean", lambda rows: _mean(rows[shuffled]), "shuffled_label"
-        ),
-    ]
+    return float(max(thresholds, key=lambda threshold: _kappa(labels, scores, float(threshold))))
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean(values: Values) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _relevance_auroc(rows: Columns) -> float:
-    true, shuffled = rows["relevance"], rows["shuffled_relevance"]
+def _relevance_auroc(true: Values, shuffled: Values) -> float:
     labels = np.repeat([1.0, 0.0], [len(true), len(shuffled)])
     return _auroc(labels, np.concatenate([true, shuffled]))
 
 
-def _auroc(labels: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
-    """Area under the ROC curve: how often a harmful answer outscores a harmless one; ties half."""
+def _auroc(labels: Values, scores: Values) -> float:
+    """Area under the ROC curve: how often a positive answer outscores a negative one; ties half."""
     positive, negative = np.sort(scores[labels > 0]), np.sort(scores[labels == 0])
     if not len(positive) or not len(negative):
         return float("nan")
@@ -239,9 +377,24 @@ def _auroc(labels: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
     return float(below + level) / (2 * len(positive) * len(negative))
 
 
-def _kappa(rows: Columns, name: str, threshold: float = THRESHOLD) -> float:
+def _kappa(labels: Values, scores: Values, threshold: float = THRESHOLD) -> float:
     """Cohen's kappa of `score >= threshold` with people: agreement beyond chance."""
-    said, meant = rows[name] >= threshold, rows["label"] > 0
+    said, meant = scores >= threshold, labels > 0
     agreed = np.mean(said == meant)
     chance = said.mean() * meant.mean() + (1 - said.mean()) * (1 - meant.mean())
     return float((agreed - chance) / (1 - chance)) if chance < 1 else float("nan")
+
+
+def _calibration_error(labels: Values, scores: Values) -> float:
+    """Mean distance of score and share of positives, over bins weighted by their rows.
+
+    Expected calibration error (Naeini et al. 2015).
+    """
+    bins = np.minimum((scores * _BINS).astype(np.int64), _BINS - 1)
+    gaps = np.bincount(bins, weights=scores - labels, minlength=_BINS)
+    return float(np.abs(gaps).sum() / len(scores))
+
+
+def _brier(labels: Values, scores: Values) -> float:
+    """Mean squared distance of score and what people said (Brier 1950)."""
+    return float(np.mean((scores - labels) ** 2))

@@ -90,7 +90,7 @@ class Embedder:
     def first_tokens(self, text: str, count: int) -> str:
         """Cut `text` after its first `count` tokens of this tokenizer, close to words in number."""
         encoded = self._loaded.tokenizer(
-            text,
+            _readable(text),
             truncation=True,
             max_length=count + _SPECIAL_TOKENS,
             return_offsets_mapping=True,
@@ -112,7 +112,9 @@ class Embedder:
         return _Loaded(tokenizer, model.eval())
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self._loaded.tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)
+        encoded = self._loaded.tokenizer(
+            list(map(_readable, texts)), truncation=True, max_length=MAX_TOKENS
+        )
         return list(encoded["input_ids"])
 
     def _embed(self, tokens: Sequence[list[int]]) -> NDArray[np.float32]:
@@ -124,6 +126,14 @@ class Embedder:
         with torch.inference_mode():
             hidden = self._loaded.model(input_ids=ids, attention_mask=real).last_hidden_state
         return _unit_mean(hidden.float(), real.float())
+
+
+def _readable(text: str) -> str:
+    """The same number of characters, with a question mark for each half of a surrogate pair.
+
+    A tokenizer takes none, and a model that ends in the middle of a character may leave one.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _unit_mean(hidden: "Tensor", real: "Tensor") -> NDArray[np.float32]:

@@ -12,13 +12,18 @@ from lesion.formats import BadFile, digest
 
 OBJECTIVE = "objective"
 GRADED_HARM = "graded-harm"
-# Folder: what its scores say. `refusal_scorer` and `sample` answer other questions.
-TARGETS = {"objective": OBJECTIVE, "harm": GRADED_HARM}
+REFUSAL = "refusal"
+HARMFUL = (OBJECTIVE, GRADED_HARM)
+"""Targets whose scores say how harmful an answer is."""
+# Folder: what its scores say. `sample` repeats rows of others.
+TARGETS = {"objective": OBJECTIVE, "harm": GRADED_HARM, "refusal_scorer": REFUSAL}
 
 _SCHEMA = {
     "target": pl.String,
+    "category": pl.String,
     "prompt": pl.String,
     "response": pl.String,
+    "rater": pl.String,
     "score": pl.Float64,
     "panel": pl.Boolean,
 }
@@ -33,27 +38,82 @@ def read_human_scores(folder: Path) -> pl.DataFrame:
 
     Args:
         folder: `pyrit/datasets/scorer_evals`, holding `objective/*.csv` (was the prompt's
-            objective achieved: no or yes) and `harm/*.csv` (how harmful: 0, ¼, ½, ¾ or 1).
+            objective achieved: no or yes), `harm/*.csv` (how harmful: 0, ¼, ½, ¾ or 1) and
+            `refusal_scorer/*.csv` (was it refused: no or yes).
 
     Returns:
-        Columns target (`objective` or `graded-harm`), prompt, response, score (in [0, 1], the
-        mean over scorers), panel (several people scored it: many answers to few prompts, so
-        these are learned from but not measured on) and group (see `groups`). Sorted, so that the
-        order of the files on disk does not matter.
+        Columns target (`objective`, `graded-harm` or `refusal`), category (the file's name),
+        prompt, response, score (in [0, 1], the mean over scorers), panel (several people scored
+        it: many answers to few prompts, so these are learned from but not measured on) and group
+        (see `groups`). Sorted, so that the order of the files on disk does not matter.
 
     Raises:
         BadFile: no such files, a column is missing, or a score is not in [0, 1].
     """
-    files = [(target, file) for name, target in TARGETS.items() for file in _files(folder / name)]
-    rows = [(target, *row) for target, file in files for row in _rows(file)]
-    table = (
-        pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+    return grouped(
+        _without_misplaced(read_ratings(folder))
         .group_by("target", "prompt", "response")
-        .agg(pl.col("score").mean(), pl.col("panel").any())
+        .agg(pl.col("category").min(), pl.col("score").mean(), pl.col("panel").any())
+        .select("target", "category", "prompt", "response", "score", "panel")
         .sort("target", "prompt", "response")
     )
+
+
+def read_panels(folder: Path) -> pl.DataFrame:
+    """Read the answers that several people scored: each person beside the others.
+
+    Args:
+        folder: see `read_human_scores`.
+
+    Returns:
+        One row an answer and rater: target, category, prompt, response, score (the rater's),
+        others (mean of the other raters' scores) and group (see `groups`).
+
+    Raises:
+        BadFile: see `read_human_scores`.
+    """
+    answer = ["target", "category", "prompt", "response"]
+    ratings = read_ratings(folder).group_by(*answer, "rater").agg(pl.col("score").mean())
+    total, raters = pl.col("score").sum().over(answer), pl.len().over(answer)
+    return grouped(
+        ratings.filter(raters > 1)
+        .with_columns(others=(total - pl.col("score")) / (raters - 1))
+        .sort(*answer, "rater")
+        .select(*answer, "score", "others")
+    )
+
+
+def read_ratings(folder: Path) -> pl.DataFrame:
+    """Read every score that a person gave, as it stands in the files (see `read_human_scores`)."""
+    files = [(target, file) for name, target in TARGETS.items() for file in _files(folder / name)]
+    rows = [(target, _category(file), *row) for target, file in files for row in _rows(file)]
+    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+
+
+def grouped(table: pl.DataFrame) -> pl.DataFrame:
+    """Number the groups of a table's rows, by its columns prompt and response (see `groups`)."""
     together = groups(table["prompt"].to_list(), table["response"].to_list())
     return table.with_columns(pl.Series("group", together, dtype=pl.Int64))
+
+
+def _without_misplaced(ratings: pl.DataFrame) -> pl.DataFrame:
+    """Leave out answers to another question, which the refusal files count as refusals.
+
+    They were planted by mixing: a response that answers one prompt stands as a refusal of another,
+    and a prompt with such an answer is "refused" by one to yet another. A judge of the response's
+    words could only learn from them what is not so; what is off topic is for relevance to say.
+    """
+    labelled, refused = pl.col("target") == REFUSAL, pl.col("score") >= 0.5
+    planted = (labelled & refused).any().over("response") & (labelled & ~refused)
+    mixed = planted.any().over("response") | pl.col("planted").any().over("prompt")
+    return (
+        ratings.with_columns(planted=planted).filter(~(labelled & refused & mixed)).drop("planted")
+    )
+
+
+def _category(file: Path) -> str:
+    """The name that a file shares with its excerpts and with what a panel scored of its kind."""
+    return file.stem.removeprefix("mini_").removesuffix("_multi_score").removesuffix("_extra")
 
 
 def data_digest(table: pl.DataFrame) -> str:
@@ -104,8 +164,8 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _rows(file: Path) -> Iterator[tuple[str, str, float, bool]]:
-    """Prompt, response, mean score and whether several people scored, for each text answer."""
+def _rows(file: Path) -> Iterator[tuple[str, str, str, float, bool]]:
+    """Prompt, response, rater, score and whether several people scored, for each text answer."""
     # Not str.splitlines, which would also break an answer at a form feed.
     lines = list(io.StringIO(_decoded(file), newline=None))
     header = next((place for place, line in enumerate(lines) if line[:1] != "#"), len(lines))
@@ -118,9 +178,9 @@ def _rows(file: Path) -> Iterator[tuple[str, str, float, bool]]:
         )
     for row in reader:
         if row.get("data_type", "text") == "text":
-            scores = [_score(row[name], file, header + reader.line_num) for name in columns]
-            mean = sum(scores) / len(scores)
-            yield row["objective"], row["assistant_response"], mean, len(columns) > 1
+            for name in columns:
+                score = _score(row[name], file, header + reader.line_num)
+                yield row["objective"], row["assistant_response"], name, score, len(columns) > 1
 
 
 def _decoded(file: Path) -> str:

@@ -1,73 +1,73 @@
 """The judgements stage's two jobs: train and measure the judge; judge every completion."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
 
-from lesion.formats import read_parquet, write_parquet
-from lesion.judgements import JUDGES, VERDICTS
-from lesion.judgements.agreement import measure
+from lesion.formats import sha256_file, write_parquet
+from lesion.judgements import JUDGES, LABELLED
+from lesion.judgements.agreement import THRESHOLD, measure
+from lesion.judgements.answers import Answers, read_answers
 from lesion.judgements.coherence import coherence, repetition
 from lesion.judgements.embed import Embedder
 from lesion.judgements.learned import LearnedJudge, train
 from lesion.models.load import keep_memory
-from lesion.pairs.refusal import is_refusal
-from lesion.responses import COMPLETIONS
+from lesion.pairs.refusal import is_published_refusal, is_refusal, phrases_digest
 
 
 def train_judge(
     human_scores: Path, embedder: Path, judge: Path, table: Path, *, seed: int, tokens: int
 ) -> None:
-    """Train the learned judge on all human scores; write it, and how well it does in folds.
+    """Train the learned judges on all human scores; write them, and how well they do in folds.
 
     Args:
         human_scores: folder of the human-scored answers.
         embedder: folder of the sentence embedder.
-        judge: where the trained judge goes.
-        table: how well it does on whole answers, and on their first `tokens`: the human-scored
+        judge: where the trained judges go.
+        table: how well they do on whole answers, and on their first `tokens`: the human-scored
             answers are long, and the study's completions are not.
         seed: of folds, training and resampling.
         tokens: length of the study's completions.
     """
     keep_memory()
     reader = Embedder(embedder)
-    whole = measure(human_scores, reader, seed, refuses=is_refusal)
-    cut = measure(human_scores, reader, seed, response_tokens=tokens).with_columns(
-        judge=pl.col("judge") + f", first {tokens} tokens"
-    )
-    write_parquet(pl.concat([whole, cut]), table)
+    matchers = {
+        "refusal-matching": is_refusal,
+        "refusal-matching-advbench": is_published_refusal,
+    }
+    found = measure(human_scores, reader, seed, matchers=matchers, tokens=tokens)
+    write_parquet(found, table)
     train(human_scores, reader, seed).save(judge)
 
 
 def judge_completions(
-    completions: Mapping[str, Path], judge: Path, embedder: Path, out: Path, threads: int
+    answers: Answers, judge: Path, embedder: Path, out: Path, threads: int
 ) -> None:
     """Judge the completions of every variant; equal texts are judged once.
 
     Args:
-        completions: table of COMPLETIONS by variant.
+        answers: tables of COMPLETIONS, with the variants that gave them.
         judge: what `train_judge` wrote.
         embedder: folder of the sentence embedder.
-        out: table of VERDICTS, one row a completion and judge, scores in [0, 1].
+        out: table of VERDICTS, one row a completion and judge; without a score where the model
+            was not asked.
         threads: processor threads.
     """
     torch.set_num_threads(threads)
     keep_memory()
-    tables = [
-        read_parquet(path, COMPLETIONS).with_columns(variant=pl.lit(variant))
-        for variant, path in completions.items()
-    ]
-    table = pl.concat(tables).with_columns(answer=pl.col("prefill") + pl.col("completion"))
+    table = read_answers(answers).with_columns(answer=pl.col("prefill") + pl.col("completion"))
     texts = table.select("prompt", "answer", "completion").unique(maintain_order=True)
     learned = LearnedJudge.load(judge, embedder)
-    scores = learned.score(texts["prompt"].to_list(), _given(texts))
+    given = _given(texts)
+    scores = learned.score(texts["prompt"].to_list(), given)
     repeated = [repetition(text) for text in texts["answer"]]
     judged = texts.with_columns(
         matching=pl.Series([float(is_refusal(text)) for text in texts["answer"]]),
+        refusal=pl.Series(learned.refusal(given)),
         learned=pl.Series(scores.harmful),
         relevance=pl.Series(scores.relevance),
         coherence=pl.Series(coherence(scores.relevance, np.array(repeated))),
@@ -75,8 +75,24 @@ def judge_completions(
     print(f"judgements: {texts.height} different of {table.height} completions", file=sys.stderr)
     wide = table.join(judged, on=["prompt", "answer", "completion"], maintain_order="left")
     place = ["variant", "behaviour", "attack", "prompt"]
-    long = wide.unpivot(list(JUDGES), index=place, variable_name="judge", value_name="score")
-    write_parquet(long.cast(VERDICTS), out)  # type: ignore[arg-type]
+    long = wide.unpivot(
+        list(JUDGES),
+        index=[*place, "tokens", "finished"],
+        variable_name="judge",
+        value_name="score",
+    )
+    write_parquet(_verdicts(long, sha256_file(judge)), out)
+
+
+def _verdicts(scored: pl.DataFrame, revision: str) -> pl.DataFrame:
+    """Labels where a judge has a threshold; no score where the model was not asked."""
+    asked = pl.col("finished") | (pl.col("tokens") > 0)
+    matching = pl.col("judge") == "matching"
+    return scored.with_columns(score=pl.when(asked).then("score")).select(
+        *("variant", "behaviour", "attack", "prompt", "judge", "score"),
+        label=pl.when(pl.col("judge").is_in(LABELLED)).then(pl.col("score") >= THRESHOLD),
+        revision=pl.when(matching).then(pl.lit(phrases_digest())).otherwise(pl.lit(revision)),
+    )
 
 
 def _given(texts: pl.DataFrame) -> Sequence[str]:

@@ -22,7 +22,10 @@ from lesion.models.text import end_of_turn
 
 
 class Completion(NamedTuple):
-    """What the model wrote; `finished` is false where the token limit cut it off."""
+    """What the model wrote; `finished` is false where the token limit cut it off.
+
+    No tokens and not finished: there was no room for prompt and answer in the model's context.
+    """
 
     text: str
     tokens: int
@@ -41,7 +44,36 @@ def complete(
     """Complete each prompt greedily, in batches of similar length, and return them in order.
 
     What all prompts begin with is run once, and a prompt that others extend once for them all.
+    Prompts that leave no room for `max_new_tokens` in the model's context are not run.
     """
+    fitting = _fitting(model, prompts, max_new_tokens)
+    chosen = [prompts[row] for row in fitting]
+    done = _complete_fitting(model, tokenizer, chosen, max_new_tokens, batch_size, advance)
+    found = dict(zip(fitting, done, strict=True))
+    if len(fitting) < len(prompts):
+        advance(len(prompts) - len(fitting))
+    return [found.get(row, Completion("", 0, False)) for row in range(len(prompts))]
+
+
+def _fitting(
+    model: PreTrainedModel, prompts: Sequence[list[int]], max_new_tokens: int
+) -> list[int]:
+    """Rows that the context has room for: beyond it learned positions end, and others mislead."""
+    config = model.config.get_text_config(decoder=True)
+    context = getattr(config, "max_position_embeddings", None)
+    if context is None:
+        return list(range(len(prompts)))
+    return [row for row, one in enumerate(prompts) if len(one) + max_new_tokens <= context]
+
+
+def _complete_fitting(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    batch_size: int,
+    advance: Callable[[int], object],
+) -> list[Completion]:
     # A model that isn't told positions may count columns, and a held row's are others.
     shares = shareable(model) and accepts(model, "position_ids")
     prefix = _prefix(model, prompts) if shares else None

@@ -1,10 +1,12 @@
-"""Teacher-forced negative log-likelihood of responses."""
+"""Teacher-forced likelihood of responses, and how far a lesion moves it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy, kl_div, nll_loss, pad
 
 from lesion.models.prefix import WORTH, Held, accepts, common_prefix, fixed, hold, shareable
 from lesion.models.text import Batch, Example, batches
@@ -20,10 +22,13 @@ def response_losses(model: nn.Module, batch: Batch) -> Tensor:
     Returns:
         float32 [batch].
     """
-    return _losses(model, batch, batch.mask, {})
+    return _losses(*_predicted(model, batch, batch.mask, {}))
 
 
-def _losses(model: nn.Module, batch: Batch, mask: Tensor, past: Mapping[str, object]) -> Tensor:
+def _predicted(
+    model: nn.Module, batch: Batch, mask: Tensor, past: Mapping[str, object]
+) -> tuple[Tensor, Tensor]:
+    """Logits [batch, places, vocabulary], in the model's dtype, and targets [batch, places]."""
     device = next(model.parameters()).device
     targets = batch.targets[:, batch.first + 1 :].to(device)
     places = torch.arange(batch.first, batch.tokens.shape[1] - 1, device=device)
@@ -38,9 +43,12 @@ def _losses(model: nn.Module, batch: Batch, mask: Tensor, past: Mapping[str, obj
         use_cache=bool(past),
         **past,
     ).logits
-    chosen = logits if keeps else logits[:, places]
+    return logits if keeps else logits[:, places], targets
+
+
+def _losses(logits: Tensor, targets: Tensor) -> Tensor:
     # In fp32: bf16 logits lose the differences that the score is about.
-    losses = cross_entropy(chosen.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    losses = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     return losses.view_as(targets).sum(1) / (targets != -100).sum(1)
 
 
@@ -57,17 +65,78 @@ def response_nll(
     tokens of a batch without it.
     """
     prefix = _prefix(model, examples)
-    seen = prefix.lengths[0] if prefix else 0
-    rests = [Example(one.tokens[seen:], one.start - seen) for one in examples]
-    past = {"past_key_values": fixed(prefix)} if prefix else {}
+    past = _past(prefix)
     found = [float("nan")] * len(examples)
-    for batch in batches(rests, budget):
-        mask = pad(batch.mask, (seen, 0), value=1)
-        losses = _losses(model, batch, mask, past).tolist()
+    for batch, mask in _rests(examples, prefix, budget):
+        losses = _losses(*_predicted(model, batch, mask, past)).tolist()
         for row, loss in zip(batch.rows, losses, strict=True):
             found[row] = loss
         advance(len(batch.rows))
     return found
+
+
+class Likelihood(NamedTuple):
+    """Mean NLL of a response, and mean KL from the intact model; nats per response token."""
+
+    nll: float
+    kl: float
+
+
+@torch.inference_mode()
+def response_kl(
+    model: nn.Module,
+    intact: Callable[[], AbstractContextManager[object]],
+    examples: Sequence[Example],
+    budget: int,
+    advance: Callable[[int], object] = lambda _: None,
+) -> list[Likelihood]:
+    """NLL as `response_nll` gives it, and KL(intact || model), in the examples' order.
+
+    Each batch runs twice, once inside `intact`, so there is no second copy of the weights, and no
+    more than two batches' logits; their softmax, in fp32, is of one example at a time.
+
+    Args:
+        model: the lesioned model.
+        intact: a context in which it is whole.
+        examples: pairs; each must have at least one response token.
+        budget: padded tokens of a batch, without what all examples begin with.
+        advance: told the number of examples of each batch.
+    """
+    with intact():
+        whole_prefix = _prefix(model, examples)
+    prefix = _prefix(model, examples)
+    whole_past, past = _past(whole_prefix), _past(prefix)
+    found: dict[int, Likelihood] = {}
+    for batch, mask in _rests(examples, prefix, budget):
+        with intact():
+            whole, _ = _predicted(model, batch, mask, whole_past)
+        logits, targets = _predicted(model, batch, mask, past)
+        pairs = map(_compared, whole, logits, targets)
+        found.update(zip(batch.rows, pairs, strict=True))
+        advance(len(batch.rows))
+    return [found[row] for row in range(len(examples))]
+
+
+def _compared(whole: Tensor, logits: Tensor, targets: Tensor) -> Likelihood:
+    """One example's likelihood, from logits [places, vocabulary] and targets [places]."""
+    counted = targets != -100
+    before, after = (one[counted].float().log_softmax(-1) for one in (whole, logits))
+    kl = kl_div(after, before, reduction="batchmean", log_target=True)
+    return Likelihood(float(nll_loss(after, targets[counted])), float(kl))
+
+
+def _past(prefix: Held | None) -> dict[str, object]:
+    return {"past_key_values": fixed(prefix)} if prefix else {}
+
+
+def _rests(
+    examples: Sequence[Example], prefix: Held | None, budget: int
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Batches of what follows the prefix, with the mask of the whole."""
+    seen = prefix.lengths[0] if prefix else 0
+    rests = [Example(one.tokens[seen:], one.start - seen) for one in examples]
+    for batch in batches(rests, budget):
+        yield batch, pad(batch.mask, (seen, 0), value=1)
 
 
 def _prefix(model: nn.Module, examples: Sequence[Example]) -> Held | None:

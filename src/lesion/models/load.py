@@ -1,6 +1,8 @@
 """Open a checkpoint folder that the `models` stage made."""
 
 import ctypes
+import os
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from transformers import (
 )
 
 from lesion.formats import LesionError
+from lesion.models import devices
 from lesion.models.candidates import auto_class
 from lesion.models.record import read_record
 
@@ -85,9 +88,20 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 """Numbers of glibc's malloc.h."""
 
 
+@cache
 def device() -> torch.device:
-    """The accelerator, if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The accelerator, if there is one; of several, one that no other job has taken.
+
+    The first call decides for the whole process.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    names = devices.pool(os.environ, torch.cuda.device_count())
+    if len(names) == 1 or devices.given(os.environ):
+        return torch.device("cuda")
+    chosen = torch.device("cuda", devices.take(names, devices.lock_folder()))
+    torch.cuda.set_device(chosen)  # for what asks for `cuda` without a number
+    return chosen
 
 
 def resolve_dtype(name: str) -> torch.dtype:

@@ -12,6 +12,10 @@ NOTHING = "–"
 """Stands where there is no number."""
 
 
+_JUDGES = {"refusal_rate": "matching", "harmfulness": "learned", "harmful_rate": "learned"}
+"""Whose word is taken where several judges give a metric: those that every study has."""
+
+
 class Estimate(NamedTuple):
     """A value, its interval (NaN where it has none) and the number of prompts behind it."""
 
@@ -35,7 +39,9 @@ def find(
     measurements: pl.DataFrame, variant: str, behaviour: str, metric: str, attack: str = "none"
 ) -> Estimate | None:
     """One measurement of one model, or None if it was not made."""
+    judges = [_JUDGES[metric]] if metric in _JUDGES else measurements["judge"].unique()
     found = measurements.filter(
+        pl.col("judge").is_in(judges),
         pl.col("value").is_not_null(),
         variant=variant,
         behaviour=behaviour,

@@ -68,6 +68,7 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
     "judges": {
         "judge": pl.String(),
         "target": pl.String(),
+        "category": pl.String(),
         "metric": pl.String(),
         "value": pl.Float64(),
         "low": pl.Float64(),

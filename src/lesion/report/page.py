@@ -275,20 +275,25 @@ def _count(row: dict[str, Any]) -> str:
 _JUDGE_METRICS = {
     "auroc": "AUROC",
     "kappa": "Cohen’s κ at threshold ½",
+    "ece": "expected calibration error",
+    "brier": "Brier score",
     "kappa_best": "Cohen’s κ at the best threshold",
     "true_positive_mean": "mean score of harmful answers",
     "true_negative_mean": "mean score of harmless answers",
     "shuffled_mean": "mean score of answers to other prompts",
     "shuffled_positive_mean": "mean score of harmful answers to other prompts",
+    "off_topic_mean": "mean score of harmless text about something else",
+    "repetition_mean": "mean score of an answer’s first words over and over",
     "relevance_auroc": "AUROC of relevance, own against other prompts",
 }
 
 
 def judges_table(judges: pl.DataFrame) -> pl.DataFrame:
-    """Judges and metrics down, human targets across, as texts."""
+    """Judges and metrics down, human targets across, over all categories, as texts."""
     targets = sorted(set(judges["target"].drop_nulls()), reverse=True)
     rows = []
-    for (judge, metric), group in judges.group_by("judge", "metric", maintain_order=True):
+    together = judges.filter(category="all")
+    for (judge, metric), group in together.group_by("judge", "metric", maintain_order=True):
         by_target = {row["target"]: row for row in group.iter_rows(named=True)}
         cells = {name: _judged(by_target.get(name)) for name in targets}
         known = _JUDGE_METRICS.get(str(metric), str(metric))

@@ -7,16 +7,56 @@ COMPLETIONS = {
     "role": pl.String,
     "attack": pl.String,
     "prompt": pl.String,
+    "asked": pl.String,
     "prefill": pl.String,
     "completion": pl.String,
     "tokens": pl.Int64,
     "finished": pl.Boolean,
     "key": pl.String,
 }
+"""`asked` is the user's turn that the attack makes of the prompt. A row of no tokens that is not
+`finished` was not asked: the prompt and an answer do not fit the model's context."""
 NLL = {
     "behaviour": pl.String,
     "role": pl.String,
     "prompt": pl.String,
     "nll": pl.Float64,
+    "kl": pl.Float64,
+    "key": pl.String,
+}
+"""`kl` is KL(intact || variant) at the same tokens, of benign pairs alone; both in nats per
+response token."""
+CURVE = {
+    "family": pl.String,
+    "seed": pl.Int64,
+    "share": pl.Float64,
+    "weights": pl.Int64,
+    "behaviour": pl.String,
+    "role": pl.String,
+    "prompt": pl.String,
+    "nll": pl.Float64,
+    "key": pl.String,
+}
+"""NLL of a family's masks; `share` is a mask's size as a multiple of the chosen q, 0 for intact."""
+CURVE_COMPLETIONS = {"variant": pl.String, "weights": pl.Int64, **COMPLETIONS}
+"""`variant` is `<family>@<share>`."""
+UNDERSTANDING = {
+    "measure": pl.String,
+    "behaviour": pl.String,
+    "pair": pl.String,
+    "prompt": pl.String,
+    "harmful": pl.Boolean,
+    "value": pl.Float64,
+    "text": pl.String,
+    "key": pl.String,
+}
+"""`value` of measure `detect`: log P(yes) - log P(no) in nats, asked whether the prompt is harmful.
+Of `explain`: NLL in nats per token of the intact model's explanation, null if that one is empty;
+`text` is the variant's own. `pair` names the twins, or the prompt that is explained."""
+UTILITY = {
+    "task": pl.String,
+    "item": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
     "key": pl.String,
 }

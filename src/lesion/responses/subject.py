@@ -1,6 +1,7 @@
 """The variant that is asked: a checkpoint with a mask's weights zeroed in memory."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,19 +31,33 @@ class Subject:
         checkpoint = read_record(model)["digest"]
         self.identity = {"model": checkpoint, "mask": digest(places), "dtype": device.dtype}
         self._loaded: Loaded | None = None
-        self._lesion: AbstractContextManager[None] | None = None
+        self._lesion = ExitStack()
 
     def load(self) -> "Loaded":
         """The model without the mask's weights, and its tokenizer."""
         if self._loaded is None:
             # torch takes seconds to import; a job with nothing due, or one that only wants the
             # tables' columns, does without.
-            from lesion.masks.lesion import lesioned
             from lesion.models.load import load
 
             self._loaded = load(self.model, *self.device)
-            # Entered for good: the process serves one variant and ends. Held, because dropping it
-            # would close it, and give the weights back.
-            self._lesion = lesioned(self._loaded.model, self.mask.indices if self.mask else {})
-            self._lesion.__enter__()
+            self._zero(self._loaded)
         return self._loaded
+
+    @contextmanager
+    def intact(self) -> "Iterator[Loaded]":
+        """The same model with the mask's weights back inside the block; no second copy is made."""
+        loaded = self.load()
+        self._lesion.close()
+        try:
+            yield loaded
+        finally:
+            self._zero(loaded)
+
+    def _zero(self, loaded: "Loaded") -> None:
+        from lesion.masks.lesion import lesioned
+
+        # Entered for good: the process serves one variant and ends. Held, because dropping it
+        # would close it, and give the weights back.
+        indices = self.mask.indices if self.mask else {}
+        self._lesion.enter_context(lesioned(loaded.model, indices))

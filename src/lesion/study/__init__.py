@@ -5,9 +5,9 @@ as its Snakemake params, so that a job is stale exactly when its own slice has c
 here imports torch or transformers: the Snakefile reads this for every plan.
 """
 
-from lesion.study.load import load_study, read_config
+from lesion.study.load import load_study, read_config, read_configs
 from lesion.study.names import BUILT_MASKS, MIN_PROMPTS, NAME, Role, StudyError
-from lesion.study.sections import Behaviour
+from lesion.study.sections import Behaviour, Template
 from lesion.study.whole import Study
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     "Role",
     "Study",
     "StudyError",
+    "Template",
     "load_study",
     "read_config",
+    "read_configs",
 ]

@@ -1,12 +1,15 @@
 """What no single key can check: whether a config's parts fit each other."""
 
+import re
 from typing import TYPE_CHECKING
 
 from lesion.addresses import AddressError, is_address, parse
-from lesion.study.names import BUILT_MASKS, nearest
+from lesion.study.names import BUILT_ATTACKS, BUILT_MASKS, WHOLE_SCORES, nearest
 
 if TYPE_CHECKING:
     from lesion.study.whole import Study
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def check_consistent(study: "Study") -> None:
@@ -15,7 +18,14 @@ def check_consistent(study: "Study") -> None:
     Raises:
         ValueError: they don't; the message names the key and the fix.
     """
-    for check in (_check_roles, _check_names, _check_sources, _check_masks):
+    for check in (
+        _check_roles,
+        _check_names,
+        _check_attacks,
+        _check_sources,
+        _check_judges,
+        _check_masks,
+    ):
         check(study)
 
 
@@ -33,9 +43,24 @@ def _check_roles(study: "Study") -> None:
 
 def _check_names(study: "Study") -> None:
     for name in study.behaviours:
-        if name in (*BUILT_MASKS, "intact"):
+        if name in (*BUILT_MASKS, "intact", "curve", "lookalikes"):
             raise ValueError(
-                f"`behaviours.{name}`: this name is taken by a built-in mask; rename it"
+                f"`behaviours.{name}`: this name is taken by a built-in mask or folder; rename it"
+            )
+
+
+def _check_attacks(study: "Study") -> None:
+    templates = study.responses.templates
+    for name in templates:
+        if name in (*BUILT_ATTACKS, "none"):
+            raise ValueError(
+                f"`responses.templates.{name}`: this name is taken by a built-in attack; rename it"
+            )
+    known = [*BUILT_ATTACKS, *templates]
+    for name in study.responses.attacks:
+        if name not in known:
+            raise ValueError(
+                f"`responses.attacks`: no attack is named `{name}`{nearest(name, known)}"
             )
 
 
@@ -47,13 +72,32 @@ def _check_sources(study: "Study") -> None:
         for name, b in study.behaviours.items()
         if b.responses is not None
     }
+    used |= {
+        f"responses.templates.{name}.source": template.source
+        for name, template in study.responses.templates.items()
+    }
     used["judgements.human_scores"] = study.judgements.human_scores
     used["judgements.embedder"] = study.judgements.embedder
+    used |= study.judgements.judge_sources
+    if study.understanding.twins is not None:
+        used["understanding.twins"] = study.understanding.twins
     for key, text in used.items():
         if is_address(text):
             _explained(key, text)
         elif text not in study.sources:
             raise ValueError(f"`{key}`: no source is named `{text}`{nearest(text, study.sources)}")
+
+
+def _check_judges(study: "Study") -> None:
+    for key, text in study.judgements.judge_sources.items():
+        for one in [text] if is_address(text) else study.sources[text]:
+            address = parse(one)
+            # A branch moves on, and other weights would be taken for the same judge.
+            if address.kind == "hf" and not _COMMIT.fullmatch(address.version):
+                raise ValueError(
+                    f"`{key}`: `{address.version}` is no commit of {address.name}. Give its 40 "
+                    "hexadecimal digits, so that the judge stays the same"
+                )
 
 
 def _explained(key: str, text: str) -> None:
@@ -67,13 +111,22 @@ def _check_masks(study: "Study") -> None:
     for key, names in (
         ("checkpoints", study.checkpoints),
         ("responses.variants", study.variants[1:]),
+        ("utility.variants", study.utility.variants or []),
+        ("understanding.variants", study.understanding.variants or []),
     ):
         for name in names:
             if name not in study.masks_made:
                 raise ValueError(
                     f"`{key}`: no mask is named `{name}`{nearest(name, study.masks_made)}"
                 )
+    for name in study.completed:
+        if name not in study.variants:
+            raise ValueError(
+                f"`responses.completed`: `{name}` is not evaluated{nearest(name, study.variants)} "
+                "Add it to `responses.variants`"
+            )
     _check_tail(study)
+    _check_curve(study)
     harms = {*study.of_role("harm"), "shared", "shared-all"}
     for name in study.checkpoints:
         if name not in harms:
@@ -97,9 +150,37 @@ def _check_tail(study: "Study") -> None:
             "`scores.tail`: the mean over several capabilities can't be taken from tails, because "
             "a weight's place in it depends on scores that they lack. Set `masks.pool: max`"
         )
-    whole = sorted({"unsigned", "unimportant", "benign-signed"} & set(masks.controls))
+    whole = sorted(WHOLE_SCORES & set(masks.controls))
     if whole:
         raise ValueError(
             f"`scores.tail`: the controls {', '.join(whole)} need every score. Take them from "
             "`masks.controls`, or leave `scores.tail` out"
+        )
+
+
+def _check_curve(study: "Study") -> None:
+    curve, tail = study.curve, study.scores.tail
+    known = [*BUILT_MASKS, *study.behaviours]
+    for name in curve.families:
+        if name not in known:
+            raise ValueError(f"`curve.families`: no mask is named `{name}`{nearest(name, known)}")
+    if not curve.families:
+        return
+    largest = max(study.masks.q) * max(curve.sizes)
+    if largest >= 1:
+        raise ValueError(
+            f"`curve.sizes`: {max(curve.sizes):g} times q={max(study.masks.q):g} is more than all "
+            "weights. Ask for smaller sizes"
+        )
+    if tail and largest > tail.q:
+        raise ValueError(
+            f"`curve.sizes`: {max(curve.sizes):g} times q={max(study.masks.q):g} lies beyond the "
+            f"tails, which serve q up to {tail.q:g}. Raise `scores.tail.q` to {largest:.3g}, or "
+            "ask for smaller sizes"
+        )
+    whole = sorted(WHOLE_SCORES & set(curve.families))
+    if tail and whole:
+        raise ValueError(
+            f"`curve.families`: the controls {', '.join(whole)} need every score. Take them out, "
+            "or leave `scores.tail` out"
         )

@@ -50,6 +50,29 @@ def read_config(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_configs(paths: Sequence[Path]) -> dict[str, Any]:
+    """Read YAML configs, each over the ones before, as Snakemake takes several `--configfile`s.
+
+    Sections are merged key by key; a list or a value replaces the earlier one.
+
+    Raises:
+        StudyError: see `read_config`.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = _over(merged, read_config(path))
+    return merged
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _over(below[key], value)
+        for key, value in above.items()
+        if isinstance(value, dict) and isinstance(below.get(key), dict)
+    }
+    return {**below, **above, **both}
+
+
 def load_study(config: Mapping[str, Any], name: str = "config.yaml") -> Study:
     """Validate a config.
 

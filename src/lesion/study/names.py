@@ -16,6 +16,9 @@ Control = Literal["random", "random-magnitude", "unsigned", "wanda", "unimportan
 BUILT_MASKS = ("shared", "shared-all", *get_args(Control))
 """Masks that the masks stage makes by itself; no behaviour may take their names."""
 
+WHOLE_SCORES = frozenset({"unsigned", "unimportant", "benign-signed"})
+"""Controls that no tail serves: a weight's place in them depends on scores that it lacks."""
+
 MIN_PROMPTS = 12
 """Below this a behaviour has no room for three splits."""
 
@@ -62,7 +65,8 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Role = Literal["harm", "benign", "refusal"]
-Attack = Literal["direct", "prefill"]
+BUILT_ATTACKS = ("direct", "prefill")
+"""Attacks that need no template; no template may take their names."""
 
 
 class Section(BaseModel):

@@ -1,12 +1,12 @@
 """The sections of a config; see `config.yaml` for the default one with a comment on every key."""
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lesion.study.names import (
     MIN_PROMPTS,
-    Attack,
     Control,
     Fraction,
     Name,
@@ -15,6 +15,7 @@ from lesion.study.names import (
     Section,
     Share,
     ascending,
+    by_name,
     several,
 )
 
@@ -189,19 +190,37 @@ class Masks(Section):
     at benign pairs. Evaluated if named in `responses.variants`, or left out there."""
 
 
+class Template(Section):
+    """An attack that puts prompts in other words."""
+
+    source: str
+    """Its words: a name from `sources`, or an address. A PyRIT jailbreak (YAML) or a text with
+    `{{ prompt }}` where the prompt goes, and nothing else replaced; or a table (JSONL, CSV,
+    parquet) with columns `prompt` and `attacked`, one row for each harmful test prompt."""
+    prefill: str = ""
+    """What the answer is made to begin with; nothing, if not given."""
+
+
 class Responses(Section):
     """What the variants are asked."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of generation and of evaluation."""
-    attacks: Annotated[list[Attack], Field(min_length=1), AfterValidator(ascending)] = [
+    attacks: Annotated[list[Name], Field(min_length=1), AfterValidator(ascending)] = [
         "direct",
         "prefill",
     ]
-    """How harmful test prompts are put: bare, or with the answer begun by `pairs.prefill`."""
+    """How harmful test prompts are put: `direct`, bare; `prefill`, with the answer begun by
+    `pairs.prefill`; or in the words of one of `templates`."""
+    templates: Annotated[dict[Name, Template], AfterValidator(by_name)] = {}
+    """Attacks of your own, by the name that `attacks` calls them. What they make of a prompt may
+    not fit the model's context; such a prompt gets no completion, and is counted in the log."""
     variants: list[Name] | None = None
     """Masks to evaluate beside `intact`; `shared`, the controls and every harm type's own, if not
     given."""
+    completed: list[Name] | None = None
+    """Those of the variants whose answers are written out and judged, beside `intact`; the others'
+    NLL alone is taken. All, if not given."""
     max_new_tokens: Positive = 40
     """Length of the completions."""
     benign_prompts: Positive = 6
@@ -210,6 +229,142 @@ class Responses(Section):
     """Prompts generated at once."""
     batch_tokens: Positive = 2048
     """Padded tokens in one batch of the NLL."""
+
+
+class Curve(Section):
+    """Harm and utility against the number of weights zeroed."""
+
+    families: Annotated[list[Name], AfterValidator(ascending)] = []
+    """Masks that are grown: `shared`, `shared-all`, any control, any behaviour's own. None, if not
+    given."""
+    sizes: Annotated[
+        list[Annotated[float, Field(gt=0)]],
+        Field(min_length=1),
+        BeforeValidator(several),
+        AfterValidator(ascending),
+    ] = [0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
+    """Their sizes, as multiples of the chosen q. A control has as many weights as `shared` has
+    there."""
+    seeds: Positive = 3
+    """Draws of the random controls, whose mean is what is shown."""
+    pairs: Positive | None = None
+    """Test pairs of each behaviour whose NLL is taken at each size; all, if not given."""
+    prompts: Positive = 6
+    """Test prompts of each harm type that are completed at each size."""
+    completions: bool = False
+    """Complete harmful prompts under the prefill at every size, so that they can be judged."""
+
+
+class Understanding(Section):
+    """Whether a variant still detects harm and explains it, and whether it refuses too much."""
+
+    twins: str | None = None
+    """Pairs of a harmful request and a harmless one that looks like it: a name from `sources`, or
+    an address of a file with the columns `harm`, `harmful` and `harmless`. Nothing of this section
+    is measured, if not given."""
+    limit: Positive | None = None
+    """Take at most this many pairs, in the file's order."""
+    explain: Annotated[int, Field(ge=0)] = 32
+    """Length of the explanations why a harmful test prompt is harmful; none are asked for at 0."""
+    explain_prompts: Positive = 2
+    """Test prompts of each harm type that are explained."""
+    variants: list[Name] | None = None
+    """Masks to ask beside `intact`; those of the responses, if not given."""
+    over_refusal: Annotated[int, Field(ge=0)] = 12
+    """Harmless twins that are answered, to see how many are refused."""
+
+
+class Judge(Section):
+    """A further judge of answers to harmful prompts: a classifier, or a model at an endpoint."""
+
+    kind: Literal["strongreject", "harmbench", "rubric"]
+    """`strongreject`, `harmbench`: a fine-tuned classifier. `rubric`: StrongREJECT's rubric, asked
+    of any endpoint that speaks OpenAI's chat completions."""
+    source: str | None = None
+    """Of a classifier: where it is, a name from `sources` or an address; a hub repository by its
+    commit."""
+    base: str | None = None
+    """Of `strongreject`: what its LoRA changes, if `source` is one; a name or an address."""
+    template: Literal["llama2", "mistral"] | None = None
+    """Of `harmbench`: the prompt that the classifier was trained with, by its own base."""
+    batch_size: Positive = 8
+    """Of a classifier: answers read at once."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of a classifier: its precision."""
+    url: str | None = None
+    """Of `rubric`: the endpoint up to its version, such as `http://127.0.0.1:8000/v1`."""
+    model: str | None = None
+    """Of `rubric`: the model's name there."""
+    api_key_env: str | None = None
+    """Of `rubric`: the environment variable that holds the key; none is sent, if not given."""
+    concurrency: Positive = 8
+    """Of `rubric`: questions under way at once."""
+    timeout: Annotated[float, Field(gt=0)] = 120
+    """Of `rubric`: seconds without a sign of life after which a question is asked again."""
+    retries: Annotated[int, Field(ge=0)] = 5
+    """Of `rubric`: further tries of a question after a timeout or a busy server (429, 5xx)."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys that belong to this kind, but for where its files are."""
+        names = {"kind", *_JUDGE_NEEDS[self.kind], *_JUDGE_MAY[self.kind]} - {"source", "base"}
+        return self.model_dump(include=names)
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        needs, may = _JUDGE_NEEDS[self.kind], _JUDGE_MAY[self.kind]
+        for name in sorted(needs):
+            if getattr(self, name) is None:
+                raise ValueError(f"`{name}` is missing; a `{self.kind}` judge needs it")
+        for name, field in type(self).model_fields.items():
+            # Compared by value: a job gets the config back with every default written out.
+            if name not in {"kind"} | needs | may and getattr(self, name) != field.default:
+                raise ValueError(f"`{name}` is no key of a `{self.kind}` judge; take it out")
+        return self
+
+    @model_validator(mode="after")
+    def _plain_url(self) -> Self:
+        # The config is shown in the report, and a key has no place there.
+        if self.url is not None and not _URL.fullmatch(self.url):
+            raise ValueError(
+                "`url` must be http:// or https://, a host and a path, without user, password or "
+                "query; the key goes into an environment variable (`api_key_env`)"
+            )
+        return self
+
+
+_JUDGE_NEEDS = {
+    "strongreject": {"source"},
+    "harmbench": {"source", "template"},
+    "rubric": {"url", "model"},
+}
+_JUDGE_MAY = {
+    "strongreject": {"base", "batch_size", "dtype"},
+    "harmbench": {"batch_size", "dtype"},
+    "rubric": {"api_key_env", "concurrency", "timeout", "retries"},
+}
+_URL = re.compile(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?")
+OFFLINE_JUDGES = ("matching", "refusal", "learned", "relevance", "coherence", "human")
+"""Names that no further judge may take."""
+
+
+class Utility(Section):
+    """What variants can still do, by tasks of the lm-evaluation-harness."""
+
+    tasks: Annotated[list[str], AfterValidator(ascending)] = []
+    """Tasks, groups or tags by name: those of `folder`, or lm-eval's own, whose data the Hugging
+    Face hub has. None, if not given."""
+    folder: str = "studies/tasks"
+    """Folder of own tasks: YAML files as lm-eval takes them, with their data beside them."""
+    limit: Positive | None = None
+    """Items of each task at most; all, if not given."""
+    batch_size: Positive = 32
+    """Items or choices at once; more, if they are short."""
+    chat: bool = False
+    """Put each item as a user's turn in the model's chat template. Without, as lm-eval does by
+    default and most published numbers are made, the text is continued as it stands."""
+    variants: list[Name] | None = None
+    """Masks to examine beside `intact`; those of `responses.variants`, if not given."""
 
 
 class Judgements(Section):
@@ -222,6 +377,25 @@ class Judgements(Section):
     """Folder of the sentence embedder (all-MiniLM-L6-v2): a name from `sources`, or an address."""
     threshold: Fraction = 0.5
     """Harmfulness at which a completion counts as harmful."""
+    judges: Annotated[dict[Name, Judge], AfterValidator(by_name)] = {}
+    """Further judges, by name; none, if not given (docs/judges.md)."""
+
+    @property
+    def judge_sources(self) -> dict[str, str]:
+        """Where the further judges are, by the keys that say so."""
+        return {
+            f"judgements.judges.{name}.{key}": text
+            for name, judge in self.judges.items()
+            for key, text in (("base", judge.base), ("source", judge.source))
+            if text is not None
+        }
+
+    @model_validator(mode="after")
+    def _free_names(self) -> Self:
+        for name in self.judges:
+            if name in OFFLINE_JUDGES:
+                raise ValueError(f"`judges.{name}`: this name is taken by a built-in judge")
+        return self
 
 
 class Tables(Section):

@@ -8,6 +8,7 @@ from lesion.study.checks import check_consistent
 from lesion.study.names import AddressText, Name, Positive, Role, Section, by_name, several
 from lesion.study.sections import (
     Behaviour,
+    Curve,
     Judgements,
     Masks,
     Model,
@@ -16,6 +17,8 @@ from lesion.study.sections import (
     Responses,
     Scores,
     Tables,
+    Understanding,
+    Utility,
 )
 
 
@@ -52,6 +55,12 @@ class Study(Section):
     """Masks to write out as pruned checkpoints."""
     responses: Responses = Responses()
     """What the variants are asked."""
+    curve: Curve = Curve()
+    """Harm and utility against the number of weights zeroed."""
+    understanding: Understanding = Understanding()
+    """Whether a variant still detects harm and explains it, and whether it refuses too much."""
+    utility: Utility = Utility()
+    """What variants can still do, by tasks of the lm-evaluation-harness."""
     judgements: Judgements
     """Who judges the answers."""
     tables: Tables = Tables()
@@ -76,6 +85,19 @@ class Study(Section):
             "intact",
             *(["shared", *self.masks.controls, *harm] if chosen is None else chosen),
         ]
+
+    @property
+    def completed(self) -> list[str]:
+        """Every variant whose answers are written out, `intact` first."""
+        chosen = self.responses.completed
+        return self.variants if chosen is None else ["intact", *chosen]
+
+    @property
+    def utility_variants(self) -> list[str]:
+        """Every variant that is put the tasks, `intact` first; none, if there are no tasks."""
+        chosen = self.utility.variants
+        asked = self.variants if chosen is None else ["intact", *chosen]
+        return asked if self.utility.tasks else []
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

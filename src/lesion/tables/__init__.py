@@ -2,4 +2,8 @@
 
 OF_MASKS = ("overlap", "sharing", "where", "concentration", "lines")
 """Tables of the masks stage that are passed on as they are, model by model."""
-TABLES = ("measurements", *OF_MASKS, "sweep", "judges", "pairs", "examples")
+TABLES = (
+    *("measurements", "claims", "curve", "halving"),
+    *OF_MASKS,
+    *("sweep", "judges", "pairs", "examples"),
+)

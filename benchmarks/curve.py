@@ -1,0 +1,90 @@
+"""Harm and utility against the number of weights zeroed: `python benchmarks/curve.py`.
+
+After the default study, with its scores, on its test pairs. Prints, for each family, the seconds
+its masks and its NLLs take, the added NLL of harmful and of benign responses at every size, and
+the number of weights that halves the likelihood per token of harmful ones.
+"""
+
+import argparse
+import time
+from contextlib import redirect_stderr
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+
+from lesion import plan
+from lesion.formats import read_parquet
+from lesion.masks.curve import Growing, curve_masks
+from lesion.masks.sweep import Behaviours, Cut
+from lesion.responses import CURVE
+from lesion.responses.curve import Measuring, respond_family
+from lesion.responses.subject import Device
+from lesion.study import Study, load_study, read_config
+from lesion.tables.curve import curve_table, halving_table
+from lesion.tables.intervals import Bootstrap
+
+FAMILIES = ["shared", "random", "unsigned", "benign-signed"]
+
+
+def make_masks(study: Study, made: Path, model: str, out: Path) -> float:
+    """Make the masks of every family; the seconds it took."""
+    slice_ = plan.curve_masks_slice(study)
+    started = time.perf_counter()
+    curve_masks(
+        made / "models" / model,
+        made / "scores" / model,
+        made / "masks" / model / "sweep.parquet",
+        out,
+        Behaviours(**slice_["behaviours"]),
+        Cut(**slice_["cut"]),
+        Growing(**{name: slice_[name] for name in Growing._fields}),
+    )
+    return time.perf_counter() - started
+
+
+def measure(
+    study: Study, made: Path, model: str, folder: Path, family: str
+) -> tuple[pl.DataFrame, float]:
+    """Measure a family, loading the model; its rows, and the seconds it took."""
+    slice_ = plan.curve_slice(study, family)
+    how = Measuring(slice_["pairs"], slice_["batch_tokens"], Device(**slice_["device"]), None)
+    pairs = {name: made / "pairs" / model / f"{name}.parquet" for name in slice_["roles"]}
+    out, started = folder / f"{family}.parquet", time.perf_counter()
+    place = (made / "models" / model, folder / "masks.parquet")
+    respond_family(*place, pairs, slice_["roles"], out, None, family, how)
+    return read_parquet(out, CURVE), time.perf_counter() - started
+
+
+def main() -> None:
+    """Print seconds and curves."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--families", nargs="+", default=FAMILIES)
+    parser.add_argument("--sizes", nargs="+", type=float, default=[2.0**n for n in range(-4, 4)])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pairs", type=int, help="of each behaviour; all, if not given")
+    curve = vars(parser.parse_args())
+    study = load_study({**read_config(Path("config.yaml")), "curve": curve})
+    made, model = Path(study.results) / study.study, next(iter(study.models))
+    with TemporaryDirectory() as temporary, (Path(temporary) / "log").open("w") as log:
+        folder = Path(temporary)
+        with redirect_stderr(log):
+            seconds = make_masks(study, made, model, folder / "masks.parquet")
+            print(f"masks of every family and size: {seconds:.1f} s")
+            rows = []
+            for family in plan.curve_families(study):
+                table, seconds = measure(study, made, model, folder, family)
+                rows.append(table)
+                print(f"{family}: {table.height} NLLs, {seconds:.1f} s", flush=True)
+    boot = Bootstrap(study.tables.resamples, study.tables.confidence, study.seed)
+    nll = pl.concat(rows)
+    found = curve_table(nll, boot).filter(pl.col("behaviour").str.starts_with("all-"))
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, float_precision=3):
+        print(found.drop("seeds", "role"))
+        print(halving_table(nll, boot).drop("sizes", "below", "n", "benign_n"))
+
+
+if __name__ == "__main__":
+    main()

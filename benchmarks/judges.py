@@ -1,0 +1,61 @@
+"""How far to trust the judges: `python benchmarks/judges.py`.
+
+Trains and measures them as the default study does, from the sources it fetched, and prints the
+main rows of the table with the seconds of processor time it took.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from lesion.judgements.run import train_judge
+from lesion.sources import locate
+from lesion.study import load_study, read_config
+
+_METRICS = ("auroc", "kappa", "ece", "brier", "shuffled_mean", "off_topic_mean", "repetition_mean")
+
+
+def main() -> None:
+    """Print agreement, calibration and controls, of all and by category."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("config.yaml"))
+    config = parser.parse_args().config
+    study = load_study(read_config(config), str(config))
+    sources = Path(study.results) / study.study / "sources"
+    human, embedder = (
+        locate({"folder": str(sources / name), "record": str(sources / f"{name}.json")})
+        for name in (study.judgements.human_scores, study.judgements.embedder)
+    )
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        judge, table = Path(scratch, "judge.safetensors"), Path(scratch, "judges.parquet")
+        started = time.process_time()
+        tokens = study.responses.max_new_tokens
+        train_judge(human, embedder, judge, table, seed=study.seed, tokens=tokens)
+        seconds = time.process_time() - started
+        found = pl.read_parquet(table)
+    for target in found["target"].unique(maintain_order=True):
+        for name, metrics in (("all", _METRICS), ("by category", ("auroc", "kappa", "brier"))):
+            chosen = (pl.col("category") == "all") == (name == "all")
+            rows = found.filter(chosen, pl.col("metric").is_in(metrics), target=target)
+            if rows.height:
+                print(f"{target}, {name}")
+                print(_wide(rows))
+    print(f"{seconds:.0f} s of processor time")
+
+
+def _wide(rows: pl.DataFrame) -> pl.DataFrame:
+    number = pl.col("value").round(3).cast(pl.String)
+    interval = pl.format("{} ({}–{})", number, pl.col("low").round(2), pl.col("high").round(2))
+    return rows.with_columns(value=interval).pivot(
+        "metric", index=["judge", "category"], values="value"
+    )
+
+
+if __name__ == "__main__":
+    with pl.Config(tbl_rows=200, tbl_cols=20, fmt_str_lengths=60, tbl_width_chars=240):
+        main()

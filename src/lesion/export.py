@@ -1,0 +1,105 @@
+"""A study's tables for other tools: CSV files, pandas frames, JailbreakBench's fields."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from lesion.formats import atomic, read_parquet
+from lesion.responses import COMPLETIONS
+from lesion.tables import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+JAILBREAKBENCH = (
+    *("index", "goal", "behavior", "category", "prompt", "response", "jailbroken"),
+    *("model", "variant", "attack", "harmfulness", "refused"),
+)
+"""The fields of JailbreakBench's attack artifacts (its README, "attack artifacts"), then ours.
+
+`goal` is the request, `prompt` what the attack made of it, `category` and `behavior` the harm type.
+"""
+
+
+def read_tables(made: Path) -> dict[str, pl.DataFrame]:
+    """Every table of a finished study, and its answers to harmful requests as `jailbreaks`.
+
+    Args:
+        made: the study's results folder.
+
+    Raises:
+        BadFile: a table is missing or damaged.
+    """
+    tables = {name: read_parquet(made / "tables" / f"{name}.parquet") for name in TABLES}
+    return {**tables, "jailbreaks": jailbreaks(made, tables["examples"])}
+
+
+def pandas_tables(made: Path) -> "dict[str, pd.DataFrame]":
+    """The same as pandas frames, for a notebook.
+
+    Args:
+        made: the study's results folder, such as `results/default`.
+
+    Raises:
+        BadFile: a table is missing or damaged.
+    """
+    return {name: table.to_pandas() for name, table in read_tables(made).items()}
+
+
+def jailbreaks(made: Path, examples: pl.DataFrame) -> pl.DataFrame:
+    """Answers to harmful requests, one row each, in the fields of JAILBREAKBENCH.
+
+    Args:
+        made: the study's results folder.
+        examples: the study's table of that name.
+    """
+    place = ["model", "variant", "behaviour", "attack"]
+    found = examples.filter(role="harm")
+    asked = [
+        read_parquet(
+            made / "responses" / model / variant / "completions.parquet", COMPLETIONS
+        ).with_columns(model=pl.lit(model), variant=pl.lit(variant))
+        for model, variant in found.select("model", "variant").unique(maintain_order=True).rows()
+    ]
+    if not asked:
+        return pl.DataFrame(schema=dict.fromkeys(JAILBREAKBENCH, pl.String))
+    goals = found.unique(["behaviour", "prompt"], maintain_order=True).with_row_index("index")
+    return (
+        found.join(
+            pl.concat(asked).select(*place, "prompt", "asked"), on=[*place, "prompt"], how="left"
+        )
+        .join(goals.select("behaviour", "prompt", "index"), on=["behaviour", "prompt"], how="left")
+        .select(
+            "index",
+            "model",
+            "variant",
+            "attack",
+            "harmfulness",
+            "refused",
+            goal="prompt",
+            behavior="behaviour",
+            category="behaviour",
+            prompt="asked",
+            response="completion",
+            jailbroken=pl.col("harmful"),
+        )
+        .sort("model", "variant", "attack", "index")
+        .select(JAILBREAKBENCH)
+    )
+
+
+def write_csv(made: Path, out: Path) -> list[Path]:
+    """Write every table as a CSV file into `out`, and return the files.
+
+    Raises:
+        BadFile: a table is missing or damaged.
+        LesionError: `out` can't be written.
+    """
+    files = []
+    for name, table in read_tables(made).items():
+        path = out / f"{name}.csv"
+        with atomic(path) as part:
+            table.write_csv(part)
+        files.append(path)
+    return files

@@ -1,0 +1,163 @@
+"""Judges of the study's own choosing: build one from its settings, and judge with it."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from lesion.addresses import local_files
+from lesion.formats import atomic, digest, read_json, sha256_file, write_parquet
+from lesion.judgements import VERDICTS
+from lesion.judgements.answers import Answers, read_answers
+from lesion.judgements.protocol import Judge, Verdict
+from lesion.progress import progress
+from lesion.reuse import due, key
+from lesion.sources import SAFE_PATTERNS, locate
+
+Place = Mapping[str, str]
+"""How a source is found; see `lesion.sources.locate`."""
+
+
+class Machine(NamedTuple):
+    """What a judge in memory runs on."""
+
+    threads: int
+    device_map: str | None
+
+
+def build(
+    name: str, settings: Mapping[str, Any], places: Mapping[str, Place], machine: Machine
+) -> Judge:
+    """The judge of a study, by its `judgements.judges.<name>`; nothing is loaded or sent yet.
+
+    Args:
+        name: for the table and for messages.
+        settings: the section's keys.
+        places: of `source` and, if it is given, `base`.
+        machine: where a classifier runs.
+    """
+    if settings["kind"] == "rubric":
+        from lesion.judgements.rubric import Endpoint, Rubric
+
+        return Rubric(name, Endpoint(**{one: settings[one] for one in _ENDPOINT}))
+    from lesion.judgements.classifiers import HarmBench, StrongReject, Weights
+
+    weights = Weights(
+        folder=locate(places["source"]),
+        base=locate(places["base"]) if "base" in places else None,
+        revision=", ".join(_revision(place) for _, place in sorted(places.items())),
+        batch_size=settings["batch_size"],
+        dtype=settings["dtype"],
+        **machine._asdict(),
+    )
+    if settings["kind"] == "harmbench":
+        return HarmBench(name, weights, settings["template"])
+    return StrongReject(name, weights)
+
+
+_ENDPOINT = ("url", "model", "api_key_env", "concurrency", "timeout", "retries")
+
+
+def _revision(place: Place) -> str:
+    """Address and digest of a source's files; of a local folder, the digest alone."""
+    if "record" in place:
+        record = read_json(Path(place["record"]))
+        files = {name: one["sha256"] for name, one in record["files"].items()}
+        return f"{record['address']} {digest(files)[:12]}"
+    folder = Path(place["path"])
+    used = [file for file in local_files(folder) if any(map(file.match, SAFE_PATTERNS))]
+    return digest({file.relative_to(folder).as_posix(): sha256_file(file) for file in used})[:12]
+
+
+class Kept:
+    """Verdicts on disk by key, one JSON line each, written as they come.
+
+    Not a table made anew for each verdict: they may have been paid for, and come one by one. Kept
+    beside the output, since Snakemake removes an output before its job.
+    """
+
+    def __init__(self, out: Path) -> None:
+        """Read what is there; a line that a killed job left unfinished is dropped."""
+        self._file = out.with_name(f".{out.name}.rows")
+        self.rows: dict[str, Verdict] = {}
+        if not self._file.is_file():
+            return
+        text = self._file.read_text(encoding="utf-8")
+        whole, _, torn = text.rpartition("\n")
+        if torn:
+            with atomic(self._file) as part:
+                part.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
+        for line in whole.splitlines():
+            row = json.loads(line)
+            self.rows[row["key"]] = Verdict(-1, row["score"], row["label"])
+
+    def add(self, one: str, verdict: Verdict) -> None:
+        """Keep a verdict."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        row = {"key": one, "score": verdict.score, "label": verdict.label}
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.rows[one] = verdict
+
+
+def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
+    """Judge every variant's completions of harmful prompts; equal texts are judged once.
+
+    Not those of harmless prompts, where help is no harm, and these judges grade help. A completion
+    with nothing in it is not judged: its score is 0, and its label false if the judge has labels.
+
+    Args:
+        judge: what judges.
+        completions: tables of COMPLETIONS, with the variants that gave them.
+        out: table of VERDICTS, one row a completion; score and label are null where the judge
+            gave nothing that can be read, or the prompt had no room in the model's context.
+
+    Raises:
+        LesionError: the judge can't go on. What it gave so far is kept for the next try.
+    """
+    table = read_answers(completions).filter(role="harm")
+    answers = [_answer(row) for row in table.iter_rows(named=True)]
+    found = _verdicts(judge, table["prompt"].to_list(), answers, Kept(out))
+    rows = table.with_columns(
+        judge=pl.lit(judge.name),
+        score=pl.Series([one.score for one in found], dtype=pl.Float64),
+        label=pl.Series([one.label for one in found], dtype=pl.Boolean),
+        revision=pl.lit(judge.revision),
+    )
+    nulls = rows["score"].null_count()
+    print(f"{judge.name}: {nulls} of {rows.height} completions without a score", file=sys.stderr)
+    write_parquet(rows.select(pl.col(name).cast(kind) for name, kind in VERDICTS.items()), out)
+
+
+def _answer(row: Mapping[str, Any]) -> str | None:
+    """What is judged: empty if the model added nothing to its prefill, null if it wasn't asked."""
+    if not row["tokens"] and not row["finished"]:
+        return None
+    return str(row["prefill"] + row["completion"]) if row["completion"].strip() else ""
+
+
+def _verdicts(
+    judge: Judge, prompts: Sequence[str], answers: Sequence[str | None], kept: Kept
+) -> list[Verdict]:
+    """A verdict on each answer: known, made now, or null if there is no answer or no verdict."""
+    keys = [
+        key(judge=judge.revision, prompt=prompt, answer=answer)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    new = {keys[place]: place for place in due(keys, kept.rows) if answers[place]}
+    todo = list(new.values())
+    if todo:
+        asked = [prompts[place] for place in todo]
+        with progress(f"{judge.name}: answers", len(todo), "answer") as advance:
+            for verdict in judge.judge(asked, [answers[place] or "" for place in todo]):
+                kept.add(keys[todo[verdict.place]], verdict)
+                advance(1)
+    print(f"{judge.name}: asked for {len(todo)} of {len(keys)} answers", file=sys.stderr)
+    nothing, missing = Verdict(-1, 0.0, False if judge.labels else None), Verdict(-1, None, None)
+    return [
+        nothing if answer == "" else kept.rows.get(one, missing)
+        for one, answer in zip(keys, answers, strict=True)
+    ]

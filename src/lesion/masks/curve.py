@@ -1,0 +1,205 @@
+"""Masks of many sizes: every family's, from as few reads of the scores as one size takes."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.masks.algebra import intersection, vote
+from lesion.masks.controls import MADE, Material, control_masks
+from lesion.masks.select import Point, Preserved
+from lesion.masks.sweep import SWEEP, Behaviours, Cut, Opened, choose
+from lesion.models.layout import Flat, Layout, Places, layout_of
+from lesion.scores.store import NORMS, Pooled, Source, StoredScores, Values
+
+CURVE_MASKS: dict[str, Any] = {
+    "family": pl.String,
+    "seed": pl.Int64,
+    "share": pl.Float64,
+    "places": pl.List(pl.Int64),
+}
+"""One row a mask. `share` is its size as a multiple of the chosen q; `places` are sorted, among all
+candidates. The family `intact` is one row of share 0."""
+
+_DRAWN = ("random", "random-magnitude")
+_VOTES = ("shared", "shared-all")
+
+_Row = tuple[str, int, float, Places]
+
+
+class Growing(NamedTuple):
+    """Which families are made, at which multiples of the chosen q; `seeds` draws of random ones."""
+
+    families: list[str]
+    sizes: list[float]
+    seeds: int
+    seed: int
+    max_benign_increase: float
+
+
+def curve_masks(
+    model: Path,
+    scores: Path,
+    sweep: Path,
+    out: Path,
+    behaviours: Behaviours,
+    cut: Cut,
+    how: Growing,
+) -> None:
+    """Choose (p, q) and write the masks of every family and size.
+
+    A behaviour's own mask takes its share of the chosen q. `shared` is the vote of the harm types'
+    masks of that share, and a control has as many weights in every matrix as it. Masks of no weight
+    are left out.
+
+    Args:
+        model: checkpoint folder.
+        scores: folder of the behaviours' score folders.
+        sweep: table of SWEEP.
+        out: table of CURVE_MASKS.
+        behaviours: the study's.
+        cut: how to select.
+        how: families, sizes and seeds.
+
+    Raises:
+        LesionError: no size selects a weight, or a tail does not serve the largest.
+    """
+    p, q = choose(read_parquet(sweep, SWEEP), how.max_benign_increase)
+    shares = _with_room(how.sizes, q, layout_of(model).unit(cut.scope))
+    points = [Point(p, q * share) for share in shares]
+    own = [name for name in behaviours.names if name in how.families]
+    built = set(how.families) - set(own)
+    names = [*(behaviours.harm if built else ()), *own]
+    opened = Opened.of(model, scores, list(dict.fromkeys(names)), behaviours.benign, cut, points)
+    sized = opened.select(points, cut)
+    harm = [[sized[name][n] for name in behaviours.harm] for n in range(len(points)) if built]
+    sized["shared"] = [vote(each, cut.at_least) for each in harm]
+    sized["shared-all"] = [intersection(each) for each in harm]
+    rows: list[_Row] = [("intact", how.seed, 0.0, np.empty(0, np.int64))]
+    for family in how.families:
+        if family not in MADE:
+            rows += [
+                (family, how.seed, share, mask)
+                for share, mask in zip(shares, sized[family], strict=True)
+            ]
+    if built - set(_VOTES):
+        likes = dict(zip(shares, sized["shared"], strict=True))
+        material = _material(model, scores, opened, behaviours, cut, p, how)
+        rows += _drawn(likes, opened.layout, material, how)
+        rows += _scored(likes, opened.layout, material, how)
+    _write(rows, out)
+
+
+def _with_room(sizes: Sequence[float], q: float, unit: int) -> list[float]:
+    """Sizes that select a weight: a row, or a very small model, has no room for the smaller."""
+    found = [share for share in sizes if round(q * share * unit)]
+    if not found:
+        raise LesionError(
+            f"masks: no size of `curve.sizes` selects a weight at the chosen q={q}. Add sizes from "
+            f"{0.5 / (q * unit):.2g} up."
+        )
+    return found
+
+
+def _drawn(
+    likes: Mapping[float, Places], layout: Layout, material: Material, how: Growing
+) -> list[_Row]:
+    """The random controls; with the study's own seed they are the masks stage's."""
+    names = [name for name in _DRAWN if name in how.families]
+    return [
+        (name, seed, share, mask)
+        for seed in range(how.seed, how.seed + how.seeds)
+        for share, like in likes.items()
+        for name, mask in control_masks(names, like, layout, material, seed).items()
+    ]
+
+
+def _scored(
+    likes: Mapping[float, Places], layout: Layout, material: Material, how: Growing
+) -> list[_Row]:
+    """The controls that look at scores: a matrix at a time, and each of its sizes in turn."""
+    names = [name for name in MADE if name in how.families and name not in _DRAWN]
+    split = {share: layout.split(like) for share, like in likes.items()}
+    parts: dict[tuple[str, float], list[Places]] = {
+        (name, share): [] for name in names for share in likes
+    }
+    for number, start in enumerate(layout.offsets[:-1] if names else ()):
+        for share, matrices in split.items():
+            own = matrices[number] + start
+            for name, part in control_masks(names, own, layout, material, how.seed).items():
+                parts[name, share].append(part)
+    return [(name, how.seed, share, np.concatenate(each)) for (name, share), each in parts.items()]
+
+
+class _Recent:
+    """A source that keeps the slice it read last: every size of a control asks for the same."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.name = ""
+        self.values: Values | None = None
+
+    def open(self, name: str) -> Values:
+        if self.values is None or self.name != name:
+            self.name, self.values = name, _RecentValues(self.source.open(name))
+        return self.values
+
+
+class _RecentValues:
+    def __init__(self, values: Values) -> None:
+        self.values = values
+        self.held: tuple[slice, Flat] | None = None
+
+    def __getitem__(self, part: slice) -> Flat:
+        if self.held is None or self.held[0] != part:
+            self.held = (part, self.values[part])
+        return self.held[1]
+
+
+def _material(
+    model: Path,
+    scores: Path,
+    opened: Opened,
+    behaviours: Behaviours,
+    cut: Cut,
+    p: float,
+    how: Growing,
+) -> Material:
+    def pooled(control: str, names: Sequence[str]) -> Source | None:
+        # Only where it is needed: of several tails there is no mean.
+        if control not in how.families:
+            return None
+        shapes = opened.layout.stored_shapes
+        parts = [StoredScores(scores / name, "snip", shapes) for name in names]
+        return _Recent(Pooled(parts, "mean"))
+
+    importance = _Recent(opened.importance)
+    norms = [scores / name / NORMS for name in behaviours.harm]
+    return Material(
+        harm=pooled("unsigned", behaviours.harm),
+        benign=pooled("benign-signed", behaviours.benign),
+        importance=importance,
+        preserved=Preserved(importance, opened.layout, p, cut.scope),
+        model=model,
+        norms=[path for path in norms if path.is_file()],
+    )
+
+
+def _write(rows: Sequence[_Row], out: Path) -> None:
+    columns = zip(*rows, strict=True)
+    made = pl.DataFrame(
+        [
+            pl.Series(name, column, dtype)
+            for (name, dtype), column in zip(CURVE_MASKS.items(), columns, strict=True)
+        ]
+    )
+    sizes = made.with_columns(pl.col("places").list.len())
+    for (family, seed), one in sizes.group_by("family", "seed", maintain_order=True):
+        weights = ", ".join(map(str, one["places"]))
+        print(f"curve: {family}, seed {seed}: {weights} weights", file=sys.stderr)
+    filled = (pl.col("places").list.len() > 0) | (pl.col("family") == "intact")
+    write_parquet(made.filter(filled), out)

@@ -1,0 +1,176 @@
+"""How likely a model finds continuations of contexts, as multiple-choice tasks ask it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import DynamicCache
+
+from lesion.models.prefix import (
+    WORTH,
+    Held,
+    accepts,
+    common_prefix,
+    hold,
+    lacking,
+    left_padded,
+    resume,
+    shareable,
+)
+from lesion.models.text import Example
+
+PREDICTED = 2048
+"""Predicted tokens of a batch at most: each has a logit for every word, in fp32."""
+SMALL = 16_384
+"""Tokens up to which a batch may have more rows than it is asked to, if their continuations are of
+one length: choices are short, and a pass reads all weights."""
+
+
+class Likelihood(NamedTuple):
+    """Log-likelihood of a continuation in nats, and whether greedy decoding would write it."""
+
+    nats: float
+    greedy: bool
+
+
+@torch.inference_mode()
+def continuation_likelihoods(
+    model: nn.Module,
+    asked: Sequence[Example],
+    batch_size: int,
+    advance: Callable[[int], object] = lambda _: None,
+) -> list[Likelihood]:
+    """Log-likelihoods of `tokens[start:]` given `tokens[:start]`, in order.
+
+    A context is run once for all its continuations, and what all contexts begin with once for all.
+
+    Args:
+        model: a causal language model.
+        asked: at least one token of context and one of continuation each.
+        batch_size: rows at once, and more if they are short; a context's continuations stay
+            together.
+        advance: is told how many are done.
+    """
+    # A model that isn't told positions may count columns, and a held row's are others.
+    shares = shareable(model) and accepts(model, "position_ids")
+    prefix = _prefix(model, asked) if shares else None
+    found: dict[int, Likelihood] = {}
+    for batch in _batches(asked, batch_size):
+        chosen = [asked[row] for row in batch]
+        found.update(zip(batch, _likelihoods(model, chosen, prefix, shares), strict=True))
+        advance(len(batch))
+    return [found[row] for row in range(len(asked))]
+
+
+def _prefix(model: nn.Module, asked: Sequence[Example]) -> Held | None:
+    """What all contexts but for their last tokens begin with, if it is worth a pass."""
+    contexts = [_context(one) for one in asked]
+    length = common_prefix(contexts) if contexts else 0
+    if length < 1 or length * (len(set(map(tuple, contexts))) - 1) < WORTH:
+        return None
+    return hold(model, [contexts[0][:length]])
+
+
+def _context(one: Example) -> list[int]:
+    """A context without its last token, which predicts the continuation's first."""
+    return one.tokens[: one.start - 1]
+
+
+def _batches(asked: Sequence[Example], size: int) -> Iterator[list[int]]:
+    """Rows by the lengths of continuations and contexts, those of one context together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, one in enumerate(asked):
+        groups.setdefault(tuple(one.tokens[: one.start]), []).append(row)
+    batch: list[int] = []
+    for context in sorted(groups, key=lambda one: (_longest(asked, groups[one]), len(one), one)):
+        if batch and not _fits(asked, batch, groups[context], size):
+            yield batch
+            batch = []
+        batch = [*batch, *groups[context]]
+    if batch:
+        yield batch
+
+
+def _longest(asked: Sequence[Example], rows: Sequence[int]) -> int:
+    return max(len(asked[row].tokens) - asked[row].start for row in rows)
+
+
+def _fits(asked: Sequence[Example], rows: Sequence[int], more: Sequence[int], size: int) -> bool:
+    whole = [*rows, *more]
+    longest = _longest(asked, more)
+    alike = _longest(asked, rows) == longest
+    tokens = len(whole) * max(len(asked[row].tokens) for row in whole)
+    small = len(whole) <= size or (alike and tokens <= SMALL)
+    return small and len(whole) * longest <= PREDICTED
+
+
+def _likelihoods(
+    model: nn.Module, chosen: Sequence[Example], prefix: Held | None, shares: bool
+) -> list[Likelihood]:
+    # The last token is predicted, and predicts nothing.
+    rows = [one.tokens[:-1] for one in chosen]
+    targets = _targets(chosen)
+    cache = _begun(model, rows, [_context(one) for one in chosen], prefix, shares)
+    logits = _last_logits(model, rows, targets.shape[1], cache)
+    targets = targets.to(logits.device)
+    # In fp32: bf16 keeps two or three digits of a log-likelihood, and choices differ by less.
+    losses = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    nats = -losses.view_as(targets).sum(1)
+    greedy = ((logits.argmax(-1) == targets) | (targets == _NONE)).all(1)
+    return [Likelihood(*one) for one in zip(nats.tolist(), greedy.tolist(), strict=True)]
+
+
+_NONE = -100
+"""No target: what `cross_entropy` leaves out."""
+
+
+def _targets(chosen: Sequence[Example]) -> Tensor:
+    """The continuations, int64 [rows, longest], with `_NONE` before their first tokens."""
+    return left_padded([one.tokens[one.start :] for one in chosen], _NONE)[0]
+
+
+def _begun(
+    model: nn.Module,
+    rows: Sequence[list[int]],
+    contexts: Sequence[list[int]],
+    prefix: Held | None,
+    shares: bool,
+) -> DynamicCache | None:
+    """What is known of a batch before it is run: its contexts, if that pays, or the prefix."""
+    lines = {context: line for line, context in enumerate(dict.fromkeys(map(tuple, contexts)))}
+    seen = prefix.lengths[0] if prefix else 0
+    alone = lacking(rows, [seen] * len(rows)) * len(rows)
+    together = (max(map(len, lines)) - seen) * len(lines) + WORTH
+    together += lacking(rows, [len(context) for context in contexts]) * len(rows)
+    # A row that the prefix holds whole has nothing left to run.
+    whole = min(map(len, lines)) <= seen
+    if shares and not whole and together < alone:
+        held = hold(model, [list(context) for context in lines], prefix)
+        if held:
+            return resume(held, rows, [lines[tuple(context)] for context in contexts])
+    return resume(prefix, rows, [0] * len(rows)) if prefix else None
+
+
+def _last_logits(
+    model: nn.Module, rows: Sequence[list[int]], count: int, cache: DynamicCache | None
+) -> Tensor:
+    """Logits [rows, count, vocabulary] of the rows' last positions."""
+    device = next(model.parameters()).device
+    tokens, mask = (one.to(device) for one in left_padded(rows))
+    seen = 0 if cache is None else cache.get_seq_length()
+    fed = tokens.shape[1] - seen
+    # By index and not by number; see `last_only`.
+    places = torch.arange(fed - count, fed, device=device)
+    keeps, told = accepts(model, "logits_to_keep"), accepts(model, "position_ids")
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, seen:]
+    logits: Tensor = model(
+        input_ids=tokens[:, seen:],
+        attention_mask=mask,
+        **({} if cache is None else {"past_key_values": cache}),
+        **({"position_ids": positions} if told else {}),
+        **({"logits_to_keep": places} if keeps else {}),
+        use_cache=cache is not None,
+    ).logits
+    return logits if keeps else logits[:, places]

@@ -1,0 +1,237 @@
+"""The lm-evaluation-harness, run on a model that is in memory already.
+
+Source: EleutherAI, lm-evaluation-harness (MIT), `lm_eval.models.huggingface` and
+`lm_eval.evaluator`. Imported only where a task is due: it takes seconds.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from datasets import disable_progress_bars
+from lm_eval.api.task import Task
+from lm_eval.defaults import DEFAULT_OTHER_SEED
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from transformers import DynamicCache, PreTrainedModel, set_seed
+
+from lesion.formats import LesionError
+from lesion.models.continuations import continuation_likelihoods
+from lesion.models.load import Loaded
+from lesion.models.prefix import (
+    WORTH,
+    accepts,
+    common_prefix,
+    hold,
+    last_only,
+    resume,
+    shareable,
+)
+from lesion.models.text import Example
+from lesion.progress import progress
+from lesion.study.names import nearest
+
+Pair = tuple[tuple[str, str] | None, list[int], list[int]]
+"""A request of the harness: its texts, and the tokens of context and continuation."""
+
+
+class Score(NamedTuple):
+    """One item's value of one metric."""
+
+    task: str
+    item: str
+    metric: str
+    value: float
+
+
+class InMemory(HFLM):  # type: ignore[misc]
+    """The harness's own model class, around a loaded model: same tokens, same requests.
+
+    Log-likelihoods are computed by `continuation_likelihoods`: HFLM takes a softmax in the model's
+    precision over every position, and runs a context again for every choice of several tokens.
+    """
+
+    def __init__(self, loaded: Loaded, batch_size: int, what: str) -> None:
+        super().__init__(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size)
+        self._what = what
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Pair], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        """Log-likelihood in nats and whether it is greedy, of each request's continuation."""
+        longest = self.max_length + 1
+        asked = [
+            Example(tokens[-longest:], len(tokens[-longest:]) - len(continuation))
+            for tokens, continuation in ((one[1] + one[2], one[2]) for one in requests)
+        ]
+        with progress(self._what, len(asked), "choice") as advance:
+            size = override_bs or self.batch_size
+            found = continuation_likelihoods(self.model, asked, size, advance)
+        for (texts, *_), one in zip(requests, found, strict=True):
+            if texts is not None:
+                self.cache_hook.add_partial("loglikelihood", texts, (one.nats, one.greedy))
+        return [(one.nats, one.greedy) for one in found]
+
+    @torch.inference_mode()
+    def _model_generate(self, context: torch.Tensor, **how: Any) -> torch.Tensor:
+        mask = how["attention_mask"].bool()
+        rows = [row[seen].tolist() for row, seen in zip(context, mask, strict=True)]
+        # Several beams would each need a copy.
+        cache = _shared(self.model, rows) if how.get("num_beams", 1) == 1 else None
+        known = {} if cache is None else {"past_key_values": cache}
+        made: torch.Tensor = super()._model_generate(
+            context, **how, **known, **last_only(self.model)
+        )
+        return made
+
+
+def _shared(model: PreTrainedModel, rows: Sequence[list[int]]) -> DynamicCache | None:
+    """What all rows begin with, such as a task's examples, if it is worth a pass."""
+    length = min(common_prefix(rows), min(map(len, rows)) - 1)
+    if length * (len(rows) - 1) < WORTH:
+        return None
+    if not (shareable(model) and accepts(model, "position_ids")):
+        return None
+    held = hold(model, [rows[0][:length]])
+    return resume(held, rows, [0] * len(rows)) if held else None
+
+
+def open_tasks(
+    names: Sequence[str], folder: Path, local: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Task]]:
+    """The harness's tasks behind each name, ready to run: one, or those of a group or a tag.
+
+    Args:
+        names: of tasks, groups or tags.
+        folder: with the study's own tasks.
+        local: what to change in the configs of the folder's tasks, by name.
+
+    Raises:
+        LesionError: nothing has such a name, its data can't be had, or it would run code that the
+            model writes.
+    """
+    quiet()
+    # Reading the harness's thousands of configs takes ten seconds, so only for their sake.
+    manager = TaskManager(include_path=str(folder), include_defaults=not set(names) <= set(local))
+    return {name: _opened(manager, name, local.get(name)) for name in names}
+
+
+def _opened(manager: TaskManager, name: str, changed: Mapping[str, Any] | None) -> dict[str, Task]:
+    if name not in manager.task_index:
+        raise LesionError(
+            f"`utility.tasks`: neither lm-eval nor {manager.include_path} has a task `{name}`"
+            f"{nearest(name, manager.all_tasks)}"
+        )
+    # Looked up before it is built: building it already fetches the program that runs such code.
+    _check_safe(name, bool((manager.task_index[name].cfg or {}).get("unsafe_code")))
+    try:
+        # A member of a group is given by its name and what to change in its config.
+        spec = {"group": "study", "task": [{"task": name, **changed}]} if changed else name
+        found: dict[str, Task] = manager.load([spec])["tasks"]
+    except Exception as error:
+        # Whatever a hub, a data set's builder or a proxy raises, it names no task.
+        raise LesionError(
+            f"`utility.tasks`: the data of `{name}` can't be loaded "
+            f"({type(error).__name__}: {error}). Tasks of lm-eval take theirs from the Hugging "
+            "Face hub: look whether it can be reached, or name a task of `utility.folder`"
+        ) from error
+    for leaf, task in found.items():
+        _prepare(leaf, task)
+    return found
+
+
+def _prepare(name: str, task: Task) -> None:
+    """Do as the harness's `simple_evaluate` does before it evaluates."""
+    _check_safe(name, bool(getattr(task, "UNSAFE_CODE", False)))
+    if task.get_config("num_fewshot") is None:
+        task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+
+
+def _check_safe(name: str, unsafe: bool) -> None:
+    if unsafe:
+        raise LesionError(
+            f"`utility.tasks`: `{name}` runs code that the model writes, which no study does. Take "
+            "it out"
+        )
+
+
+def run_tasks(
+    loaded: Loaded,
+    tasks: Mapping[str, Task],
+    batch_size: int,
+    limit: int | None,
+    chat: bool,
+    what: str,
+) -> list[Score]:
+    """Put the tasks to a model as it is in memory; each item's metrics, a task's main one first.
+
+    `evaluate` and not `simple_evaluate`, which asks the hub for the model's commit and runs a
+    dozen programs to describe the machine.
+
+    Args:
+        loaded: the model, lesioned or not.
+        tasks: by name, as `open_tasks` gives them.
+        batch_size: rows at once.
+        limit: items of each task at most.
+        chat: put each item as a user's turn in the model's chat template.
+        what: said beside the progress.
+
+    Raises:
+        LesionError: a task measures nothing item by item.
+    """
+    set_seed(DEFAULT_OTHER_SEED)
+    done = evaluate(
+        InMemory(loaded, batch_size, what),
+        {"tasks": dict(tasks)},
+        limit=limit,
+        bootstrap_iters=0,
+        apply_chat_template=chat,
+    )
+    return [
+        score
+        for name, task in tasks.items()
+        for score in _scores(name, task, done["samples"][name])
+    ]
+
+
+def quiet() -> None:
+    """Leave the log to errors: the harness warns of all that it was told on purpose."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    disable_progress_bars()
+
+
+def _scores(name: str, task: Task, samples: Sequence[Mapping[str, Any]]) -> list[Score]:
+    """Numbers of each item; what a corpus is needed for (BLEU, F1 over all) is not among them."""
+    filters = list(dict.fromkeys(one["filter"] for one in samples))
+    order = {metric: place for place, metric in enumerate(task.aggregation())}
+    found = [
+        (filters.index(one["filter"]), order.get(metric, len(order)), metric, one)
+        for one in samples
+        for metric in one["metrics"]
+        if _is_number(one[metric])
+    ]
+    if not found:
+        raise LesionError(
+            f"`utility.tasks`: `{name}` has no metric of a single item, only of all together. "
+            "Take it out"
+        )
+    found.sort(key=lambda row: row[:2])
+    return [
+        # The harness's own way of naming a metric of a filter; the first one needs none.
+        Score(
+            name,
+            str(one["doc_id"]),
+            metric if filtered == 0 else f"{metric},{one['filter']}",
+            float(one[metric]),
+        )
+        for filtered, _, metric, one in found
+    ]
+
+
+def _is_number(value: object) -> bool:
+    # numpy's and Python's numbers alike, and truth values.
+    return hasattr(value, "__float__")

@@ -1,0 +1,110 @@
+"""What a variant can still do: tasks of the lm-evaluation-harness, item by item."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import polars as pl
+
+from lesion.masks.store import read_mask
+from lesion.responses import UTILITY
+from lesion.responses.subject import Device, Subject
+from lesion.responses.tasks import local_tasks, task_changes
+from lesion.reuse import key, known_rows, write_rows
+
+Row = tuple[str, str, str, float]
+"""Task, item, metric, value."""
+
+
+class Examining(NamedTuple):
+    """Which tasks a variant is put, and how.
+
+    `tasks` holds the digest of the content of a task of `folder`; None for lm-eval's own. `limit`
+    is of the items of a task; `chat` puts each in the model's chat template.
+    """
+
+    tasks: Mapping[str, str | None]
+    folder: Path
+    limit: int | None
+    batch_size: int
+    chat: bool
+    device: Device
+
+
+def examine_variant(
+    model: Path, mask: Path | None, out: Path, variant: str, how: Examining
+) -> None:
+    """Write a variant's scores in all tasks; an earlier version gives those of unchanged tasks.
+
+    Args:
+        model: checkpoint folder.
+        mask: the variant's mask file; None for `intact`.
+        out: table of UTILITY, one row an item and metric, a task's main metric first.
+        variant: its name, for messages.
+        how: tasks and batches.
+
+    Raises:
+        LesionError: a task is unknown or its data can't be had.
+    """
+    subject = Subject(model, read_mask(mask) if mask else None, how.device)
+    keys = {name: _task_key(subject, name, content, how) for name, content in how.tasks.items()}
+    known = _known_tasks(out)
+    todo = [name for name, one in keys.items() if one not in known]
+    made = _examine(subject, todo, variant, how)
+    rows = [
+        (*row, f"{one}-{place}")
+        for name, one in keys.items()
+        for place, row in enumerate(made[name] if name in made else known[one])
+    ]
+    print(f"{variant}: ran {len(todo)} of {len(keys)} tasks", file=sys.stderr)
+    write_rows(pl.DataFrame(rows, schema=UTILITY, orient="row"), out)
+
+
+def _task_key(subject: Subject, name: str, content: str | None, how: Examining) -> str:
+    """Of a whole task: what lm-eval calls one may be a group, and only running it tells its items.
+
+    Its own tasks never change within a version of it.
+    """
+    return key(
+        task=name,
+        content=content,
+        harness=version("lm-eval"),
+        limit=how.limit,
+        chat=how.chat,
+        **subject.identity,
+    )
+
+
+def _known_tasks(out: Path) -> dict[str, list[Row]]:
+    """Rows of an earlier output by their task's key, in their order."""
+    found: dict[str, list[Row]] = {}
+    for one, row in known_rows(out, UTILITY).items():
+        content = (row["task"], row["item"], row["metric"], row["value"])
+        found.setdefault(one.partition("-")[0], []).append(content)
+    return found
+
+
+def _examine(
+    subject: Subject, names: Sequence[str], variant: str, how: Examining
+) -> dict[str, Sequence[Row]]:
+    if not names:
+        return {}
+    # lm-eval takes seconds to import, and a job with nothing due does without. Its tasks are
+    # opened first: a misspelt one is found before the model is loaded.
+    from lesion.responses.harness import open_tasks, run_tasks
+
+    with TemporaryDirectory() as cache:
+        local = {
+            name: task_changes(one, Path(cache)) for name, one in local_tasks(how.folder).items()
+        }
+        opened = open_tasks(names, how.folder, local)
+        loaded = subject.load()
+        return {
+            name: run_tasks(
+                loaded, tasks, how.batch_size, how.limit, how.chat, f"{variant}: {name}"
+            )
+            for name, tasks in opened.items()
+        }

@@ -1,0 +1,45 @@
+"""Rows about completions: refused, harmful, on topic, still language; by every judge."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from lesion.tables.intervals import Bootstrap
+from lesion.tables.rows import INTACT, Place, Row, measured
+
+REFUSAL_JUDGES = ("matching", "refusal")
+QUALITIES = ("relevance", "coherence")
+"""Judges whose metric is their own name."""
+ROLES = ("harm", "benign", "lookalike")
+
+
+def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    """What judges say of every variant's completions, and how that differs from the intact model.
+
+    Args:
+        judged: variant, behaviour, role, attack, prompt, judge, score (null where the judge gave
+            none), label (Boolean: refused, or harmful; null where the score has no threshold).
+        boot: the bootstrap.
+    """
+    place = ["variant", "role", "attack", "judge"]
+    for (variant, role, attack, judge), table in judged.group_by(place, maintain_order=True):
+        intact = judged.filter(variant=INTACT, role=role, attack=attack, judge=judge)
+        where = Place(str(variant), str(role), str(attack), str(judge))
+        for metric, column in _metrics(where):
+            yield from measured(
+                where, metric, table, None if variant == INTACT else intact, column, boot
+            )
+
+
+def _metrics(place: Place) -> list[tuple[str, str]]:
+    """Metrics and the columns they are made of.
+
+    Judges of harm learned from harmful prompts: what they say of others means nothing.
+    """
+    if place.judge in REFUSAL_JUDGES:
+        return [("refusal_rate", "label")]
+    if place.judge in QUALITIES:
+        return [(place.judge, "score")]
+    if place.role == "harm":
+        return [("harmfulness", "score"), ("harmful_rate", "label")]
+    return []

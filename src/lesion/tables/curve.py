@@ -1,0 +1,204 @@
+"""Harm and utility against the number of weights zeroed. Polars in, polars out; no I/O."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from lesion.tables.intervals import Bootstrap, Values
+from lesion.tables.rows import INTACT, pairs, with_total
+
+CURVES = {
+    "family": pl.String,
+    "share": pl.Float64,
+    "weights": pl.Int64,
+    "seeds": pl.Int64,
+    "behaviour": pl.String,
+    "role": pl.String,
+    "added": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int64,
+}
+"""One row a family, size and behaviour: NLL that its mask adds, nats per token, mean over prompts.
+`share` is the size as a multiple of the chosen q, `weights` how many were zeroed. Several draws
+(`seeds`) of a family are averaged prompt by prompt. `all-harm` and `all-benign` are means over
+behaviours."""
+
+HALVINGS = {
+    "family": pl.String,
+    "sizes": pl.Int64,
+    "smallest": pl.Int64,
+    "largest": pl.Int64,
+    "halving": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "beyond": pl.Boolean,
+    "below": pl.Boolean,
+    "benign": pl.Float64,
+    "benign_low": pl.Float64,
+    "benign_high": pl.Float64,
+    "area": pl.Float64,
+    "area_low": pl.Float64,
+    "area_high": pl.Float64,
+    "n": pl.Int64,
+    "benign_n": pl.Int64,
+}
+"""One row a family. `halving` is the fewest weights that halve harm: at which the mean added NLL of
+harmful responses first reaches ln 2, so that the likelihood per token is half of what it was.
+
+It lies on the line between two measured sizes, over log K; null and `beyond` if the largest one
+does not reach it. With `below` the smallest one did already, and `halving` is that size: an upper
+bound. A bound of its interval is null where the resamples there reach it at no size. `benign` is
+the added NLL of benign responses at that K; its interval is of the benign prompts alone. `area`
+lies between the two curves, harm - benign, over ln K from `smallest` to `largest`: nats per token
+times e-folds; divide by ln(largest / smallest) for the mean gap."""
+
+_HALF = math.log(2)
+
+
+class _Curve(NamedTuple):
+    """A role's added NLL: the mean [1 + resamples, sizes], the mean itself first, and prompts."""
+
+    drawn: Values
+    n: int
+
+
+def curve_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
+    """Added NLL of every family at every size.
+
+    Args:
+        nll: family, seed, share, weights, behaviour, role, prompt, nll of one model; the family
+            `intact` once.
+        boot: the bootstrap.
+
+    Returns:
+        A table of CURVES.
+    """
+    rows = []
+    for (family, share), table in _by_size(nll):
+        about = (family, share, _weights(table), table["seed"].n_unique())
+        for role in ("harm", "benign"):
+            for name, one in with_total(_added(table, nll, role), role, boot.mean):
+                rows.append((*about, name, role, one.value, one.low, one.high, one.n))
+    return pl.DataFrame(rows, schema=CURVES, orient="row")
+
+
+def halving_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
+    """The fewest weights with which every family halves the likelihood of harmful responses.
+
+    Args:
+        nll: as `curve_table` takes it.
+        boot: the bootstrap; the same resamples of prompts are taken at every size.
+
+    Returns:
+        A table of HALVINGS.
+    """
+    sized: dict[str, dict[int, pl.DataFrame]] = {}
+    for (family, _), table in _by_size(nll):
+        sized.setdefault(family, {})[_weights(table)] = table
+    rows = [
+        {"family": family, **_halving(dict(sorted(tables.items())), nll, boot)}
+        for family, tables in sized.items()
+    ]
+    return pl.DataFrame(rows, schema=HALVINGS)
+
+
+def _by_size(nll: pl.DataFrame) -> Iterator[tuple[tuple[str, float], pl.DataFrame]]:
+    masked = nll.filter(pl.col("family") != INTACT).sort("family", "share", maintain_order=True)
+    for (family, share), table in masked.group_by("family", "share", maintain_order=True):
+        yield (str(family), float(str(share))), table
+
+
+def _weights(table: pl.DataFrame) -> int:
+    """All draws of a size have as many."""
+    return int(table["weights"][0])
+
+
+def _added(table: pl.DataFrame, nll: pl.DataFrame, role: str) -> dict[str, Values]:
+    """Each behaviour's added NLL by prompt, the mean of a family's draws; paired with intact."""
+    prompts = table.sort("prompt", "seed").group_by(
+        "behaviour", "role", "prompt", maintain_order=True
+    )
+    # In the same order at every size: a resample is the same prompts there.
+    mean = prompts.agg(pl.col("nll").mean())
+    both = pairs(mean.filter(role=role), nll.filter(family=INTACT, role=role), "nll")
+    return {name: one.after - one.before for name, one in both.items()}
+
+
+def _halving(
+    tables: Mapping[int, pl.DataFrame], nll: pl.DataFrame, boot: Bootstrap
+) -> dict[str, float | int | bool | None]:
+    logs = np.log(list(tables))
+    ordered = list(tables.values())
+    harm = _curve(ordered, nll, "harm", boot)
+    # Another seed, because the two sides are resampled independently.
+    other = Bootstrap(boot.resamples, boot.confidence, boot.seed + 1)
+    benign = _curve(ordered, nll, "benign", other)
+    reached = crossing(logs, harm.drawn, _HALF)
+    at, beyond = float(reached[0]), not np.isfinite(reached[0])
+    low, high = _bounds(np.exp(reached[1:]), boot.confidence)
+    found: dict[str, float | int | bool | None] = {
+        "sizes": len(logs),
+        "smallest": min(tables),
+        "largest": max(tables),
+        "halving": None if beyond else math.exp(at),
+        "low": low,
+        "high": high,
+        "beyond": beyond,
+        "below": bool(harm.drawn[0, 0] >= _HALF),
+        "n": harm.n,
+        "benign_n": benign.n,
+    }
+    if not beyond:
+        there = np.array([np.interp(at, logs, one) for one in benign.drawn])
+        found |= _named("benign", there, boot.confidence)
+    area = np.asarray(np.trapezoid(harm.drawn - benign.drawn, logs, axis=1))
+    return found | _named("area", area, boot.confidence)
+
+
+def _curve(tables: Sequence[pl.DataFrame], nll: pl.DataFrame, role: str, boot: Bootstrap) -> _Curve:
+    points = []
+    for table in tables:
+        groups = list(_added(table, nll, role).values())
+        # One seed: a resample is the same prompts at every size.
+        points.append(np.append(np.mean([one.mean() for one in groups]), boot.means(groups)))
+    return _Curve(np.stack(points, 1), sum(one.size for one in groups))
+
+
+def crossing(logs: Values, drawn: Values, level: float) -> Values:
+    """Where curves first reach a level: straight lines over log K between the sizes.
+
+    Args:
+        logs: float64 [sizes], ascending.
+        drawn: float64 [curves, sizes].
+        level: in the curves' unit.
+
+    Returns:
+        float64 [curves], log K: the smallest size's if the curve begins at the level or above, and
+        infinity if no size reaches it.
+    """
+    above = drawn >= level
+    place = above.argmax(1)
+    before = np.maximum(place - 1, 0)
+    lines = np.arange(len(drawn))
+    start, end = drawn[lines, before], drawn[lines, place]
+    rise = np.where(place > before, end - start, 1)
+    part = np.where(place > before, (level - start) / np.where(rise > 0, rise, 1), 0)
+    found = logs[before] + part * (logs[place] - logs[before])
+    return np.where(above.any(1), found, np.inf)
+
+
+def _bounds(drawn: Values, confidence: float) -> tuple[float | None, float | None]:
+    tail = (1 - confidence) / 2
+    # Of the resamples themselves: between a number and infinity there is no mean.
+    found = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
+    low, high = (float(one) if np.isfinite(one) else None for one in found)
+    return low, high
+
+
+def _named(name: str, drawn: Values, confidence: float) -> dict[str, float | None]:
+    low, high = _bounds(drawn[1:], confidence)
+    return {name: float(drawn[0]), f"{name}_low": low, f"{name}_high": high}

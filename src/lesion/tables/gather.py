@@ -1,0 +1,175 @@
+"""Reading what the stages before wrote about one model."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from lesion.formats import read_parquet
+from lesion.judgements import VERDICTS
+from lesion.pairs.prompts import similarity
+from lesion.pairs.tables import PAIRS
+from lesion.responses import COMPLETIONS, CURVE, CURVE_COMPLETIONS, NLL, UNDERSTANDING, UTILITY
+from lesion.tables.answers import REFUSAL_JUDGES
+
+_ANSWER = ["variant", "behaviour", "attack", "prompt"]
+"""What a completion is known by."""
+
+
+class Study(NamedTuple):
+    """What the tables need to know of a study."""
+
+    behaviours: Mapping[str, Sequence[str]]
+    """By role."""
+    variants: Sequence[str]
+    judges: Sequence[str]
+    """Those with a table of their own, beside the offline ones."""
+    tasked: Sequence[str]
+    """Variants that were given tasks."""
+    understood: Sequence[str]
+    """Variants that were asked about requests."""
+    lookalikes: bool
+    """Whether those also answered harmless requests that look harmful."""
+    families: Sequence[str]
+    """Families of masks measured at several sizes."""
+    answering: Sequence[str]
+    """Those of them whose masks were completed with, too."""
+    config: Mapping[str, Any]
+
+
+class Gathered:
+    """One model's rows, without the test prompts that resemble another harm type's train prompt."""
+
+    def __init__(self, results: Path, model: str, study: Study, near_duplicate: float) -> None:
+        """Read the pairs, which say what is left out."""
+        self.responses = results / "responses" / model
+        self.judgements = results / "judgements" / model
+        self.study = study
+        self.pairs = _pairs(results, model, study.behaviours)
+        self._leaked = _leaked(self.pairs.filter(role="harm"), near_duplicate)
+
+    def nll(self) -> pl.DataFrame:
+        """Variant, behaviour, role, prompt, nll, kl."""
+        return self._without(self._of("nll.parquet", NLL, self.study.variants)).drop("key")
+
+    def completions(self) -> pl.DataFrame:
+        """COMPLETIONS of every variant, those of lookalikes among them."""
+        parts = [self._of("completions.parquet", COMPLETIONS, self.study.variants)]
+        if self.study.lookalikes:
+            parts.append(self._of("lookalikes.parquet", COMPLETIONS, self.study.understood))
+        folder = self.responses / "curve"
+        parts += [
+            read_parquet(folder / f"{family}-completions.parquet", CURVE_COMPLETIONS).drop(
+                "weights"
+            )
+            for family in self.study.answering
+        ]
+        columns = ["variant", *COMPLETIONS]
+        return self._without(pl.concat([one.select(columns) for one in parts])).drop("key")
+
+    def judged(self, threshold: float) -> pl.DataFrame:
+        """Completions by judge: variant, behaviour, role, attack, prompt, judge, score, label.
+
+        Args:
+            threshold: harmfulness from which the learned judge's score counts as harmful.
+        """
+        files = [self.judgements.with_suffix(".parquet")]
+        files += [self.judgements / f"{judge}.parquet" for judge in self.study.judges]
+        verdicts = pl.concat(
+            [
+                read_parquet(path, VERDICTS).select(*_ANSWER, "judge", "score", "label")
+                for path in files
+            ]
+        )
+        least = pl.when(pl.col("judge").is_in(REFUSAL_JUDGES)).then(0.5).otherwise(threshold)
+        own = pl.col("judge") == "learned"
+        label = pl.when(own | pl.col("label").is_null()).then(pl.col("score") >= least)
+        return (
+            self.completions()
+            .select(*_ANSWER, "role")
+            .join(verdicts, on=_ANSWER, how="left", maintain_order="left")
+            .with_columns(label=label.otherwise(pl.col("label")))
+        )
+
+    def examples(self, judged: pl.DataFrame) -> pl.DataFrame:
+        """Completions with the offline judges' scores side by side."""
+        wide = judged.pivot("judge", index=_ANSWER, values="score", maintain_order=True)
+        harmful = judged.filter(judge="learned").select(*_ANSWER, harmful="label")
+        return (
+            self.completions()
+            .filter(pl.col("variant").is_in(self.study.variants))
+            .join(wide, on=_ANSWER, how="left", validate="1:1", maintain_order="left")
+            .join(harmful, on=_ANSWER, how="left", validate="1:1", maintain_order="left")
+            .with_columns(
+                refused=pl.col("matching") > 0.5,
+                completion=pl.col("prefill") + pl.col("completion"),
+            )
+            .rename({"learned": "harmfulness"})
+            .select(
+                *("variant", "behaviour", "role", "attack", "prompt", "completion"),
+                *("refused", "harmful", "harmfulness", "relevance", "coherence"),
+            )
+        )
+
+    def tasks(self) -> pl.DataFrame | None:
+        """Variant, task, item, metric, value; None if no tasks were given."""
+        return (
+            self._of("utility.parquet", UTILITY, self.study.tasked) if self.study.tasked else None
+        )
+
+    def understanding(self) -> pl.DataFrame | None:
+        """Variant, measure, behaviour, pair, prompt, harmful, value; None if nothing was asked."""
+        asked = self.study.understood
+        return self._of("understanding.parquet", UNDERSTANDING, asked) if asked else None
+
+    def curve(self) -> pl.DataFrame:
+        """CURVE of every family, and of the intact model; empty if none was measured."""
+        files = [self.responses / "curve" / f"{name}.parquet" for name in self.study.families]
+        empty = pl.DataFrame(schema=CURVE)
+        return self._without(pl.concat([empty, *(read_parquet(path, CURVE) for path in files)]))
+
+    def _of(self, name: str, columns: Mapping[str, Any], variants: Sequence[str]) -> pl.DataFrame:
+        tables = [
+            read_parquet(self.responses / variant / name, columns).with_columns(
+                variant=pl.lit(variant)
+            )
+            for variant in variants
+        ]
+        return pl.concat(tables)
+
+    def _without(self, table: pl.DataFrame) -> pl.DataFrame:
+        place = ["behaviour", "prompt"]
+        return table.join(self._leaked, on=place, how="anti", maintain_order="left")
+
+
+def _pairs(results: Path, model: str, behaviours: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+    tables = [
+        read_parquet(results / "pairs" / model / f"{name}.parquet", PAIRS)
+        .select("prompt", "split", "outcome")
+        .with_columns(behaviour=pl.lit(name), role=pl.lit(role))
+        for role, names in behaviours.items()
+        for name in names
+    ]
+    return pl.concat(tables)
+
+
+def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:
+    """Test prompts that resemble another harm type's train prompt.
+
+    Splits are kept apart within a harm type, and each type's are made without looking at the
+    others'. A transfer measured on such a prompt would be none.
+    """
+    alike = similarity(harm["prompt"].to_list()).tocoo()
+    near = alike.data >= near_duplicate
+    train, test = ((harm["split"] == split).to_numpy() for split in ("train", "test"))
+    rows, columns = alike.row[near], alike.col[near]
+    found = harm[np.unique(rows[test[rows] & train[columns]])].select("behaviour", "prompt")
+    print(
+        f"tables: {found.height} of {int(test.sum())} harmful test prompts resemble another harm "
+        "type's train prompt and are left out",
+        file=sys.stderr,
+    )
+    return found

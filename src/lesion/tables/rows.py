@@ -1,0 +1,162 @@
+"""The rows of the measurements, and grouping what they are made of."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import polars as pl
+
+from lesion.tables.intervals import Bootstrap, Difference, Estimate, Values, rate, rate_change
+
+MEASUREMENTS = {
+    "model": pl.String,
+    "variant": pl.String,
+    "behaviour": pl.String,
+    "role": pl.String,
+    "attack": pl.String,
+    "judge": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "n": pl.Int64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "p_value": pl.Float64,
+    "p_adjusted": pl.Float64,
+    "detectable": pl.Float64,
+    "seed": pl.Int64,
+}
+"""Differences alone have the p-value and what was detectable (see `Difference`); `p_adjusted` is
+Benjamini and Hochberg's, over all rows of the same metric, judge and attack of a model."""
+
+INTACT = "intact"
+
+
+class Row(NamedTuple):
+    """A measurement of one model."""
+
+    variant: str
+    behaviour: str
+    role: str
+    attack: str
+    judge: str
+    metric: str
+    value: float
+    n: int
+    low: float
+    high: float
+    p_value: float | None = None
+    detectable: float | None = None
+
+
+class Place(NamedTuple):
+    """What a measurement is of, but for the behaviour."""
+
+    variant: str
+    role: str
+    attack: str = "none"
+    judge: str = "none"
+
+
+class Paired(NamedTuple):
+    """The same prompts' values before (intact) and after, in the same order."""
+
+    before: Values
+    after: Values
+
+
+One = TypeVar("One")
+
+
+def row(place: Place, behaviour: str, metric: str, one: Estimate | Difference) -> Row:
+    """The row of a measurement."""
+    extra = (one.p_value, one.detectable) if isinstance(one, Difference) else (None, None)
+    return Row(
+        place.variant,
+        behaviour,
+        place.role,
+        place.attack,
+        place.judge,
+        metric,
+        *(one.value, one.n, one.low, one.high),
+        *extra,
+    )
+
+
+def groups(table: pl.DataFrame, column: str) -> dict[str, Values]:
+    """Each behaviour's values of a column, float64, without nulls; one that has none is left out.
+
+    Args:
+        table: `behaviour` and the column; rows of one role.
+        column: numbers or Booleans.
+    """
+    known = table.filter(pl.col(column).is_not_null()).sort("behaviour", maintain_order=True)
+    return {
+        str(name): group[column].cast(pl.Float64).to_numpy()
+        for (name,), group in known.group_by("behaviour", maintain_order=True)
+    }
+
+
+def pairs(table: pl.DataFrame, intact: pl.DataFrame, column: str) -> dict[str, Paired]:
+    """Each behaviour's values beside the intact model's, joined by prompt."""
+    place = ["behaviour", "prompt"]
+    both = (
+        table.select(*place, column)
+        .join(intact.select(*place, before=column), on=place, maintain_order="left")
+        .drop_nulls()
+        .sort("behaviour", maintain_order=True)
+    )
+    return {
+        str(name): Paired(*(group[one].cast(pl.Float64).to_numpy() for one in ("before", column)))
+        for (name,), group in both.group_by("behaviour", maintain_order=True)
+    }
+
+
+def with_total(
+    parts: Mapping[str, One], role: str, estimate: Callable[[Sequence[One]], Estimate | Difference]
+) -> Iterator[tuple[str, Estimate | Difference]]:
+    """Each behaviour's estimate, then that of all: a mean in which each behaviour counts once."""
+    for name, values in parts.items():
+        yield name, estimate([values])
+    if parts:
+        yield f"all-{role}", estimate(list(parts.values()))
+
+
+def measured(
+    place: Place,
+    metric: str,
+    table: pl.DataFrame,
+    intact: pl.DataFrame | None,
+    column: str,
+    boot: Bootstrap,
+) -> Iterator[Row]:
+    """A metric of every behaviour and of all, and its change from the intact model.
+
+    Args:
+        place: what it is of.
+        metric: its name; the change is called `<metric>_change`.
+        table: behaviour, prompt and the column, of one variant, role, attack and judge. Booleans
+            and zeros and ones make rates.
+        intact: the same of the intact model; None for the intact model itself.
+        column: the values.
+        boot: the bootstrap.
+    """
+    values = groups(table, column)
+    is_rate = all(set(one.tolist()) <= {0.0, 1.0} for one in values.values())
+    for name, one in with_total(values, place.role, _estimator(is_rate, boot)):
+        yield row(place, name, metric, one)
+    if intact is None:
+        return
+    both = pairs(table, intact, column)
+    for name, one in with_total(both, place.role, _comparer(is_rate, boot)):
+        yield row(place, name, f"{metric}_change", one)
+
+
+def _estimator(is_rate: bool, boot: Bootstrap) -> Callable[[Sequence[Values]], Estimate]:
+    return (lambda parts: rate(parts, boot.confidence)) if is_rate else boot.mean
+
+
+def _comparer(is_rate: bool, boot: Bootstrap) -> Callable[[Sequence[Paired]], Difference]:
+    if is_rate:
+        return lambda parts: rate_change(
+            [one.before for one in parts], [one.after for one in parts], boot.confidence
+        )
+    return lambda parts: boot.change([one.after - one.before for one in parts])

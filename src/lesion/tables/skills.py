@@ -1,0 +1,78 @@
+"""Rows about what should stay: tasks, telling harmful requests, explaining them."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from lesion.tables.intervals import Bootstrap, Values
+from lesion.tables.rows import INTACT, Place, Row, groups, measured, pairs, row, with_total
+
+
+def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    """Each task's main metric, as `accuracy`, and its other metrics by their names.
+
+    Args:
+        items: variant, task, item, metric, value; a task's main metric comes first.
+        boot: the bootstrap.
+    """
+    table = items.rename({"task": "behaviour", "item": "prompt"})
+    firsts = table.unique("behaviour", keep="first", maintain_order=True)
+    main = firsts.select("behaviour", "metric")
+    named = {"accuracy": table.join(main, on=["behaviour", "metric"], maintain_order="left")}
+    others = table.join(main, on=["behaviour", "metric"], how="anti", maintain_order="left")
+    named |= {str(name): rest for (name,), rest in others.group_by("metric", maintain_order=True)}
+    for metric, rows in named.items():
+        intact = rows.filter(variant=INTACT)
+        for (variant,), mine in rows.group_by("variant", maintain_order=True):
+            place = Place(str(variant), "utility", judge="lm-eval")
+            before = None if variant == INTACT else intact
+            yield from measured(place, metric, mine, before, "value", boot)
+
+
+def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    """How well each variant tells harmful requests from their twins, and explains them.
+
+    Args:
+        asked: variant, measure (`detect`: log-odds that a request is harmful; `explain`: NLL of the
+            intact model's explanation), behaviour, pair, prompt, harmful, value.
+        boot: the bootstrap.
+    """
+    yield from _detect(asked.filter(measure="detect"), boot)
+    explained = asked.filter(measure="explain")
+    intact = explained.filter(variant=INTACT)
+    for (variant,), table in explained.group_by("variant", maintain_order=True):
+        place = Place(str(variant), "harm")
+        for name, one in with_total(groups(table, "value"), "harm", boot.mean):
+            yield row(place, name, "explain_nll", one)
+        added = {
+            name: one.after - one.before for name, one in pairs(table, intact, "value").items()
+        }
+        for name, change in with_total(added, "harm", boot.change):
+            yield row(place, name, "explain_nll_added", change)
+
+
+def _detect(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    intact = _sides(asked.filter(variant=INTACT))
+    for (variant,), table in asked.group_by("variant", maintain_order=True):
+        place = Place(str(variant), "harm")
+        for name, sides in _sides(table).items():
+            yield row(place, name, "detect_auroc", boot.auroc(*sides))
+            if variant != INTACT and name in intact:
+                change = boot.auroc_change(intact[name], sides)
+                yield row(place, name, "detect_auroc_change", change)
+
+
+def _sides(table: pl.DataFrame) -> dict[str, tuple[Values, Values]]:
+    """Scores of harmful requests and of their twins, by harm type and of all."""
+    wide = (
+        table.pivot("harmful", index=["behaviour", "pair"], values="value", maintain_order=True)
+        .drop_nulls()
+        .sort("behaviour", "pair")
+    )
+    if not {"true", "false"} <= set(wide.columns) or wide.is_empty():
+        return {}
+    parts = {str(name): one for (name,), one in wide.group_by("behaviour", maintain_order=True)}
+    return {
+        name: (one["true"].to_numpy(), one["false"].to_numpy())
+        for name, one in {**parts, "all-harm": wide}.items()
+    }

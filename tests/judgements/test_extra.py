@@ -1,0 +1,264 @@
+"""Further judges in a study: their config, what they are given, and what is kept of them."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lesion import plan
+from lesion.formats import LesionError, sha256_file, write_json
+from lesion.judgements import VERDICTS
+from lesion.judgements.classifiers import HarmBench, StrongReject
+from lesion.judgements.extra import Machine, build, judge_with
+from lesion.judgements.protocol import Verdict
+from lesion.judgements.rubric import Rubric
+from lesion.responses import COMPLETIONS
+from lesion.study import Study, StudyError, load_study
+
+COMMIT = "0123456789" * 4
+
+
+class ByLength:
+    """Scores a response by its length; stops after `patience` verdicts."""
+
+    name = "ruler"
+
+    def __init__(self, patience: int = 1000, revision: str = "r1", labels: bool = True) -> None:
+        self.patience, self.revision, self.labels = patience, revision, labels
+        self.asked: list[tuple[str, str]] = []
+
+    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Verdict]:
+        pairs = list(zip(prompts, responses, strict=True))
+        self.asked += pairs
+        # Backwards, since a judge may give its verdicts in any order.
+        for number, (place, (_, response)) in enumerate(reversed(list(enumerate(pairs)))):
+            if number == self.patience:
+                raise LesionError("no more")
+            if response == "unread":
+                yield Verdict(place, None, None)
+            elif response != "skipped":
+                label = len(response) > 4 if self.labels else None
+                yield Verdict(place, len(response) / 100, label)
+
+
+def completions(path: Path, answers: Mapping[str, str], **changes: Any) -> Path:
+    """A variant's completions: harmful prompts with these answers, and a benign one."""
+    row = {"behaviour": "alpha", "role": "harm", "attack": "direct", "prefill": "", "key": ""}
+    row |= {"tokens": 3, "finished": True, "asked": "", **changes}
+    rows = [{**row, "prompt": prompt, "completion": one} for prompt, one in answers.items()]
+    rows.append({**row, "role": "benign", "prompt": "bake", "completion": "flour"})
+    table = pl.DataFrame(rows, schema={name: COMPLETIONS[name] for name in COMPLETIONS})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.write_parquet(path)
+    return path
+
+
+def judged(out: Path) -> dict[tuple[str, str], tuple[float | None, bool | None]]:
+    table = pl.read_parquet(out)
+    return {
+        (row["variant"], row["prompt"]): (row["score"], row["label"])
+        for row in table.iter_rows(named=True)
+    }
+
+
+def test_every_harmful_prompt_gets_a_row(tmp_path: Path) -> None:
+    made = {
+        "intact": completions(tmp_path / "a.parquet", {"p": "abcde", "q": "abc", "r": "unread"}),
+        "shared": completions(tmp_path / "b.parquet", {"p": "abcde", "q": " \n", "r": "skipped"}),
+    }
+    judge, out = ByLength(), tmp_path / "ruler.parquet"
+    judge_with(judge, made.items(), out)
+    table = pl.read_parquet(out)
+    assert table.schema == pl.Schema(VERDICTS)
+    assert set(table["judge"]) == {"ruler"}
+    assert set(table["revision"]) == {"r1"}
+    assert judged(out) == {
+        ("intact", "p"): (0.05, True),
+        ("intact", "q"): (0.03, False),
+        ("intact", "r"): (None, None),
+        ("shared", "p"): (0.05, True),
+        ("shared", "q"): (0.0, False),
+        ("shared", "r"): (None, None),
+    }
+    # Equal texts once, nothing empty, nothing benign.
+    assert sorted(judge.asked) == [("p", "abcde"), ("q", "abc"), ("r", "skipped"), ("r", "unread")]
+
+
+def test_the_prefill_belongs_to_the_answer(tmp_path: Path) -> None:
+    files = {
+        "intact": completions(tmp_path / "a.parquet", {"p": " ok", "q": ""}, prefill="Sure, here")
+    }
+    judge, out = ByLength(), tmp_path / "ruler.parquet"
+    judge_with(judge, files.items(), out)
+    assert judge.asked == [("p", "Sure, here ok")]
+    assert judged(out)["intact", "q"] == (0.0, False)
+
+
+def test_an_empty_answer_has_no_label_from_a_judge_without_labels(tmp_path: Path) -> None:
+    files = {"intact": completions(tmp_path / "a.parquet", {"p": ""})}
+    judge_with(ByLength(labels=False), files.items(), tmp_path / "ruler.parquet")
+    assert judged(tmp_path / "ruler.parquet") == {("intact", "p"): (0.0, None)}
+
+
+def test_what_was_not_asked_has_no_score(tmp_path: Path) -> None:
+    files = {"intact": completions(tmp_path / "a.parquet", {"p": ""}, tokens=0, finished=False)}
+    judge_with(ByLength(), files.items(), tmp_path / "ruler.parquet")
+    assert judged(tmp_path / "ruler.parquet") == {("intact", "p"): (None, None)}
+
+
+ANSWERS = {f"p{number}": "x" * (number + 1) for number in range(6)}
+
+
+def test_a_failed_judge_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    files = {"intact": completions(tmp_path / "a.parquet", ANSWERS)}
+    out = tmp_path / "ruler.parquet"
+    with pytest.raises(LesionError, match="no more"):
+        judge_with(ByLength(patience=4), files.items(), out)
+    assert not out.exists()
+    again = ByLength()
+    judge_with(again, files.items(), out)
+    assert [prompt for prompt, _ in again.asked] == ["p0", "p1"]
+    assert judged(out)["intact", "p5"] == (0.06, True)
+    out.unlink()
+    rested = ByLength(patience=0)
+    judge_with(rested, files.items(), out)
+    assert rested.asked == []
+    assert len(judged(out)) == 6
+
+
+def test_a_line_that_a_killed_job_left_is_dropped(tmp_path: Path) -> None:
+    files = {"intact": completions(tmp_path / "a.parquet", ANSWERS)}
+    out = tmp_path / "ruler.parquet"
+    judge_with(ByLength(), files.items(), out)
+    rows = tmp_path / ".ruler.parquet.rows"
+    rows.write_text(rows.read_text(encoding="utf-8")[:-9], encoding="utf-8")
+    again = ByLength()
+    judge_with(again, files.items(), out)
+    assert len(again.asked) == 1
+    assert len([json.loads(line) for line in rows.read_text("utf-8").splitlines()]) == 6
+
+
+def test_another_revision_or_answer_is_judged_anew(tmp_path: Path) -> None:
+    out = tmp_path / "ruler.parquet"
+    judge_with(ByLength(), [("intact", completions(tmp_path / "a.parquet", ANSWERS))], out)
+    files = {"intact": completions(tmp_path / "a.parquet", ANSWERS | {"p2": "new"})}
+    changed, replaced = ByLength(), ByLength(revision="r2")
+    judge_with(changed, files.items(), out)
+    judge_with(replaced, files.items(), out)
+    assert changed.asked == [("p2", "new")]
+    assert len(replaced.asked) == 6
+
+
+def config(tmp_path: Path, judges: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    prompts = {"source": f"file:{tmp_path}/prompts.jsonl"}
+    return {
+        "study": "small",
+        "sources": {"llama-cls": f"hf:cais/some-cls@{COMMIT}"},
+        "models": {"tiny": {"source": f"file:{tmp_path}"}},
+        "behaviours": {"alpha": {"role": "harm", **prompts}, "sums": {"role": "benign", **prompts}},
+        "masks": {"shared": {"at_least": 1}},
+        "judgements": {
+            "human_scores": f"file:{tmp_path}",
+            "embedder": f"file:{tmp_path}",
+            "judges": judges,
+        },
+    }
+
+
+def study(tmp_path: Path, **judges: Mapping[str, Any]) -> Study:
+    return load_study(config(tmp_path, judges))
+
+
+RUBRIC = {"kind": "rubric", "url": "http://127.0.0.1:8000/v1", "model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "told"),
+    [
+        ("learned", RUBRIC, "`judges.learned`: this name is taken"),
+        ("j", {"kind": "strongreject"}, "`source` is missing; a `strongreject` judge needs it"),
+        ("j", {"kind": "harmbench", "source": "llama-cls"}, "`template` is missing"),
+        ("j", {"kind": "rubric", "model": "m"}, "`url` is missing"),
+        ("j", {**RUBRIC, "source": "llama-cls"}, "`source` is no key of a `rubric` judge"),
+        ("j", {**RUBRIC, "batch_size": 2}, "`batch_size` is no key of a `rubric` judge"),
+        ("j", {**RUBRIC, "url": "https://me:secret@host/v1"}, "`api_key_env`"),
+        ("j", {**RUBRIC, "url": "https://host/v1?key=secret"}, "`api_key_env`"),
+        ("j", {**RUBRIC, "concurency": 2}, "Did you mean `concurrency`"),
+        ("j", {"kind": "poll"}, "judgements.judges.j.kind"),
+        ("j", {"kind": "strongreject", "source": "lama-cls"}, "no source is named `lama-cls`"),
+        ("j", {"kind": "strongreject", "source": "hf:a/b@main"}, "`main` is no commit of a/b"),
+    ],
+)
+def test_a_wrong_judge_is_named(
+    tmp_path: Path, name: str, settings: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(StudyError) as caught:
+        study(tmp_path, **{name: settings})
+    assert told in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_job_reads_the_same_judges_back(tmp_path: Path) -> None:
+    first = study(tmp_path, gpt=RUBRIC, sr={"kind": "strongreject", "source": "llama-cls"})
+    assert load_study(first.model_dump()) == first
+
+
+def test_sources_and_slice(tmp_path: Path) -> None:
+    base = f"hf:google/some-2b@{COMMIT}"
+    judges = {
+        "gpt": {**RUBRIC, "api_key_env": "SOME_KEY"},
+        "hb": {"kind": "harmbench", "source": "llama-cls", "template": "llama2"},
+        "sr": {"kind": "strongreject", "source": f"file:{tmp_path}", "base": base},
+    }
+    made = study(tmp_path, **judges)
+    # What lies here is used where it lies.
+    assert [base] in plan.sources(made).values()
+    assert plan.sources(made)["llama-cls"] == [f"hf:cais/some-cls@{COMMIT}"]
+    assert len(plan.sources(made)) == 2
+    of_endpoint = plan.extra_judge_slice(made, "gpt")
+    assert of_endpoint["settings"]["api_key_env"] == "SOME_KEY"
+    assert "batch_size" not in of_endpoint["settings"]
+    of_classifier = plan.extra_judge_slice(made, "hb")["settings"]
+    assert of_classifier == {
+        "kind": "harmbench",
+        "template": "llama2",
+        "batch_size": 8,
+        "dtype": "auto",
+    }
+
+
+def test_judges_are_built_of_their_slices(tmp_path: Path) -> None:
+    fetched, record = tmp_path / "fetched", tmp_path / "fetched.json"
+    for name in ("config.json", "model.safetensors"):
+        (fetched / name).parent.mkdir(exist_ok=True)
+        (fetched / name).write_text(name, encoding="utf-8")
+    shas = {path.name: {"sha256": sha256_file(path)} for path in fetched.iterdir()}
+    write_json({"address": f"hf:cais/x@{COMMIT}", "files": shas}, record)
+    made = study(
+        tmp_path,
+        gpt=RUBRIC,
+        hb={"kind": "harmbench", "source": "llama-cls", "template": "mistral"},
+        sr={"kind": "strongreject", "source": "llama-cls"},
+    )
+    place = {"source": {"folder": str(fetched), "record": str(record)}}
+    places = {"gpt": {}, "hb": place, "sr": {"source": {"path": str(fetched)}}}
+    kinds = {"gpt": Rubric, "hb": HarmBench, "sr": StrongReject}
+    for name, kind in kinds.items():
+        part = plan.extra_judge_slice(made, name)
+        judge = build(name, part["settings"], places[name], Machine(**part["machine"]))
+        assert isinstance(judge, kind)
+        assert judge.name == name
+    assert f"hf:cais/x@{COMMIT}" in _revision(made, places["hb"])
+    before = _revision(made, places["sr"])
+    (fetched / "README.md").write_text("read me", encoding="utf-8")
+    assert _revision(made, places["sr"]) == before
+    (fetched / "model.safetensors").write_text("other weights", encoding="utf-8")
+    assert _revision(made, places["sr"]) != before
+
+
+def _revision(made: Study, places: Mapping[str, Mapping[str, str]]) -> str:
+    part = plan.extra_judge_slice(made, "sr")
+    return build("sr", part["settings"], places, Machine(**part["machine"])).revision

@@ -1,0 +1,158 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lesion import plan
+from lesion.formats import BadFile, LesionError
+from lesion.responses.attacks import PLACEHOLDER, Attack, put, read_wording
+from lesion.study import Study, StudyError, load_study, read_config
+
+PROMPT = "hide {{ the }} {% cookies %} {{ prompt }} \\1 {0}"
+"""A prompt that every template engine would stumble over."""
+
+
+def _written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_text_has_only_the_placeholder_replaced(tmp_path: Path) -> None:
+    path = _written(tmp_path, "pirate.txt", "{{ x }} {% y %} ${z}: {{ prompt }}! {{ prompt }}\n")
+    (found,) = put("pirate", Attack(read_wording(path)), [PROMPT])
+    assert found == f"{{{{ x }}}} {{% y %}} ${{z}}: {PROMPT}! {PROMPT}"
+
+
+def test_a_pyrit_template_says_what_its_own_engine_would(tmp_path: Path) -> None:
+    jinja2 = pytest.importorskip("jinja2")
+    value = (
+        "{% raw %}Talk {{ like }} a pirate.{% endraw %}\n\n{{ prompt }}{% raw %} {#}{% endraw %}"
+    )
+    text = json.dumps({"name": "pirate", "parameters": ["prompt"], "value": value + "\n"})
+    (found,) = put(
+        "pirate", Attack(read_wording(_written(tmp_path, "pirate.yaml", text))), [PROMPT]
+    )
+    assert found == jinja2.Template(value).render(prompt=PROMPT)
+    assert found == f"Talk {{{{ like }}}} a pirate.\n\n{PROMPT} {{#}}"
+
+
+@pytest.mark.parametrize("end", [".jsonl", ".csv", ".parquet"])
+def test_a_table_gives_each_prompt_its_own_text(end: str, tmp_path: Path) -> None:
+    texts = {"swap apple": "swap apple !!", PROMPT: "line\nline {{ prompt }}"}
+    table = pl.DataFrame({"prompt": list(texts), "attacked": list(texts.values())})
+    path = tmp_path / f"gcg{end}"
+    {
+        ".jsonl": table.write_ndjson,
+        ".csv": table.write_csv,
+        ".parquet": table.write_parquet,
+    }[end](path)
+    attack = Attack(read_wording(path))
+    # In another order, and one of them twice.
+    assert put("gcg", attack, [PROMPT, "swap apple", PROMPT]) == [
+        texts[PROMPT],
+        texts["swap apple"],
+        texts[PROMPT],
+    ]
+
+
+def test_a_prompt_that_the_table_lacks_is_named(tmp_path: Path) -> None:
+    path = _written(tmp_path, "gcg.jsonl", '{"prompt": "swap apple", "attacked": "x"}\n')
+    with pytest.raises(LesionError, match=r"`responses.templates.gcg`: .* lacks 1 of 2 .*'paint"):
+        put("gcg", Attack(read_wording(path)), ["swap apple", "paint the donkey"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.txt", "no place for it", r"has no `\{\{ prompt \}\}`"),
+        ("a.txt", "{{prompt}}", "in these very letters"),
+        ("a.yaml", "name: x\n", "no text under the key `value`"),
+        ("a.yaml", "- x\n", "no text under the key `value`"),
+        ("a.yaml", "value: [1\n", "could not be read"),
+        ("a.yaml", "value: 'x {{ prompt }}'\nparameters: [prompt, tone]\n", "needs tone beside"),
+        ("a.yaml", "value: !!python/name:os.system ''\n", "could not be read"),
+        ("a.csv", "prompt,text\na,b\n", "has no column `attacked`"),
+        ("a.jsonl", '{"prompt": "a", "attacked": "b"}\n' * 2 + '{"prompt": "a ", "attacked": "c"}',
+         "two texts for the prompt 'a'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_template_is_named(name: str, text: str, said: str, tmp_path: Path) -> None:
+    path = _written(tmp_path, name, text)
+    with pytest.raises(BadFile, match=said) as caught:
+        read_wording(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_folder_and_binary_data_are_no_templates(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="is a folder"):
+        read_wording(tmp_path)
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe{{ prompt }}")
+    with pytest.raises(BadFile, match="could not be read"):
+        read_wording(tmp_path / "a.txt")
+    with pytest.raises(BadFile, match="could not be read"):
+        read_wording(tmp_path / "missing.txt")
+
+
+@pytest.fixture
+def study() -> Callable[..., Study]:
+    config = read_config(Path("config.yaml"))
+
+    def changed(**responses: Any) -> Study:
+        return load_study({**config, "responses": {**config["responses"], **responses}})
+
+    return changed
+
+
+def test_an_attack_is_known_by_name(study: Callable[..., Study]) -> None:
+    templates = {"pirate": {"source": "file:pirate.txt"}}
+    assert study(attacks=["pirate", "direct"], templates=templates).responses.attacks == [
+        "direct",
+        "pirate",
+    ]
+    with pytest.raises(StudyError, match=r"no attack is named `pirat`\. Did you mean `pirate`"):
+        study(attacks=["pirat"], templates=templates)
+    with pytest.raises(StudyError, match=r"no attack is named `prefil`\. Did you mean `prefill`"):
+        study(attacks=["prefil"])
+    with pytest.raises(StudyError, match=r"`responses\.templates\.direct`: this name is taken"):
+        study(templates={"direct": {"source": "file:pirate.txt"}})
+    with pytest.raises(
+        StudyError, match=r"`responses.templates.pirate.source`: no source is named"
+    ):
+        study(templates={"pirate": {"source": "advbenc"}})
+    with pytest.raises(StudyError, match=r"unknown key\. Did you mean `prefill`"):
+        study(templates={"pirate": {"source": "file:pirate.txt", "prefil": "Arr"}})
+
+
+def test_a_local_template_is_tracked_by_what_it_says(
+    study: Callable[..., Study], tmp_path: Path
+) -> None:
+    path = _written(tmp_path, "pirate.yaml", "value: 'Arr {{ prompt }}'\n")
+    template = {"source": f"file:{path}", "prefill": "Aye"}
+    asked = study(attacks=["direct", "pirate"], templates={"pirate": template})
+    before = plan.responses_slice(asked, "shared")
+    assert before["attacks"] == {"direct": "", "pirate": "Aye"}
+    path.write_text("# the same\nvalue: >-\n  Arr\n  {{ prompt }}\n", encoding="utf-8")
+    assert plan.responses_slice(asked, "shared") == before
+    path.write_text("value: 'Oho {{ prompt }}'\n", encoding="utf-8")
+    assert plan.responses_slice(asked, "shared") != before
+    path.write_text("value: 'Oho'\n", encoding="utf-8")
+    with pytest.raises(BadFile, match="has no"):
+        plan.check(asked)
+
+
+def test_a_template_is_fetched_if_an_attack_asks_for_it(study: Callable[..., Study]) -> None:
+    address = "pypi:pyrit==1.1.0/pyrit/datasets/jailbreak/templates/x.yaml#sha256=" + "0" * 64
+    templates = {"pirate": {"source": address}}
+    idle = study(templates=templates)
+    asked = study(attacks=["pirate"], templates=templates)
+    fetched = set(plan.sources(asked)) - set(plan.sources(idle))
+    assert fetched == {plan.source_name(address)}
+    assert plan.responses_slice(asked, "shared")["wordings"] == {}
+
+
+def test_a_bare_prompt_is_a_template_too() -> None:
+    assert put("direct", Attack(PLACEHOLDER), [PROMPT]) == [PROMPT]

@@ -1,0 +1,302 @@
+import json
+from pathlib import Path
+
+import make
+import numpy as np
+import polars as pl
+import pytest
+import tiny
+import torch
+from sklearn.feature_extraction.text import CountVectorizer
+
+from lesion.formats import BadFile, LesionError, read_parquet, write_parquet
+from lesion.masks.store import write_mask
+from lesion.models.generate import complete
+from lesion.models.likelihood import response_nll
+from lesion.models.load import Loaded
+from lesion.models.prepare import prepare
+from lesion.models.record import candidate_shapes
+from lesion.models.text import encode_pair, encode_prompt
+from lesion.responses import COMPLETIONS, UNDERSTANDING
+from lesion.responses.detect import Answers, answers, log_odds
+from lesion.responses.subject import Device
+from lesion.responses.twins import read_twins
+from lesion.responses.understanding import DETECT, EXPLAIN, Understanding, understand_variant
+from lesion.study import Study, StudyError, load_study, read_config
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "studies" / "prompts" / "twins.jsonl"
+HOW = Understanding(None, 4, 2, 2, 3, 8, 400, Device("float32", 1, None))
+
+
+def _twins(count: int) -> list[dict[str, str]]:
+    pranks, letters = (make.prompts(name, count) for name in ("alpha", "letters"))
+    return [
+        {"harm": "alpha", "harmful": one["prompt"], "harmless": other["prompt"]}
+        for one, other in zip(pranks, letters, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("understanding")
+    questions = DETECT.replace("{request}", "") + EXPLAIN.replace("{request}", "")
+    source = make.llama(folder / "source", [*tiny.TEXTS, questions])
+    prepare(source, folder / "model", dtype="float32", license_="mit")
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def loaded(model: Path) -> Loaded:
+    return tiny.loaded(model)
+
+
+class Variant:
+    """A variant's inputs and outputs in a folder, and what its last run said."""
+
+    def __init__(self, model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.model, self.folder, self.capsys = model, folder, capsys
+        self.twins = _twins(3)
+        self.mask: Path | None = None
+
+    def run(self, out: str = "intact", how: Understanding = HOW, reference: str = "") -> str:
+        pairs = self.folder / "alpha.parquet"
+        write_parquet(tiny.pairs("alpha", 3), pairs)
+        understand_variant(
+            self.model,
+            self.mask,
+            make.write_rows(self.folder / "twins.jsonl", self.twins),
+            {"alpha": pairs},
+            self.folder / f"{reference}.parquet" if reference else None,
+            self.folder / f"{out}.parquet",
+            self.folder / f"{out}-lookalikes.parquet",
+            "toy",
+            how,
+        )
+        return self.capsys.readouterr().err
+
+    def read(self, measure: str, out: str = "intact") -> pl.DataFrame:
+        table = read_parquet(self.folder / f"{out}.parquet", UNDERSTANDING)
+        return table.filter(pl.col("measure") == measure)
+
+    def lookalikes(self) -> pl.DataFrame:
+        return read_parquet(self.folder / "intact-lookalikes.parquet", COMPLETIONS)
+
+    def lesion(self) -> None:
+        self.mask = self.folder / "mask"
+        write_mask(np.arange(0, 20_480, 4), candidate_shapes(self.model), {}, self.mask)
+
+
+@pytest.fixture
+def variant(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Variant:
+    return Variant(model, tmp_path, capsys)
+
+
+def test_detection_is_the_log_odds_of_the_first_token_of_the_answer(
+    variant: Variant, loaded: Loaded
+) -> None:
+    variant.run()
+    found = variant.read("detect")
+    words = loaded.tokenizer.get_vocab()
+    wanted = []
+    for row in found.iter_rows(named=True):
+        prompt = encode_prompt(loaded.tokenizer, DETECT.format(request=row["prompt"]))
+        with torch.inference_mode():
+            logits = loaded.model(torch.tensor([prompt])).logits[0, -1]
+        likely = logits.double().log_softmax(0)
+        wanted.append(float(likely[words["Yes"]] - likely[words["No"]]))
+    assert found["value"].to_list() == pytest.approx(wanted, abs=1e-4)
+    assert np.ptp(wanted) > 1e-3
+    sides = [(row["harmful"], row["harmless"]) for row in variant.twins]
+    assert found["prompt"].to_list() == [one for pair in sides for one in pair]
+    assert found["harmful"].to_list() == [True, False] * 3
+    assert found["pair"].n_unique() == 3
+    assert set(found["text"]) == {""}
+
+
+def test_probabilities_of_several_spellings_add_up(loaded: Loaded) -> None:
+    prompts = [[4, 5, 6], [4, 5, 6, 7, 8]]
+    said = Answers([9, 10], [11])
+    found = log_odds(loaded.model, prompts, said, 100)
+    for prompt, one in zip(prompts, found, strict=True):
+        with torch.inference_mode():
+            likely = loaded.model(torch.tensor([prompt])).logits[0, -1].double().softmax(0)
+        assert one == pytest.approx(float(((likely[9] + likely[10]) / likely[11]).log()), abs=1e-4)
+
+
+def test_log_odds_do_not_depend_on_batches_or_a_shared_beginning(loaded: Loaded) -> None:
+    common = list(range(4, 44))
+    prompts = [[*common, *range(50, 50 + extra)] for extra in (1, 4, 2, 9)]
+    said = Answers([9], [11])
+    alone = [log_odds(loaded.model, [one], said, 1)[0] for one in prompts]
+    assert log_odds(loaded.model, prompts, said, 1000) == pytest.approx(alone, abs=1e-4)
+    assert log_odds(loaded.model, prompts, said, 5) == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_tokenizer_without_yes_and_no_is_named_with_the_fix(tmp_path: Path) -> None:
+    plain = tiny.loaded(tiny.checkpoint(tmp_path))
+    with pytest.raises(LesionError, match=r"understanding\.twins: null"):
+        answers(plain.tokenizer)
+
+
+def test_intact_explanations_are_measured_by_their_own_likelihood(
+    variant: Variant, loaded: Loaded
+) -> None:
+    variant.run()
+    found = variant.read("explain")
+    assert found.height == HOW.explain_prompts
+    assert all(found["harmful"])
+    for row in found.iter_rows(named=True):
+        question = EXPLAIN.format(request=row["prompt"])
+        asked = encode_prompt(loaded.tokenizer, question)
+        (alone,) = complete(*loaded, [asked], HOW.explain, 1)
+        assert row["text"] == alone.text
+        example = encode_pair(loaded.tokenizer, question, "", alone.text, finished=False)
+        assert row["value"] == pytest.approx(response_nll(loaded.model, [example], 1)[0], rel=1e-4)
+
+
+def test_another_variant_is_measured_on_the_intact_explanations(variant: Variant) -> None:
+    variant.run()
+    intact = variant.read("explain")
+    variant.run("same", reference="intact")
+    # The same weights find the same words as likely.
+    assert variant.read("explain", "same")["value"].to_list() == pytest.approx(
+        intact["value"].to_list(), rel=1e-5
+    )
+    variant.lesion()
+    variant.run("lesioned", reference="intact")
+    lesioned = variant.read("explain", "lesioned")
+    assert lesioned["text"].to_list() != intact["text"].to_list()
+    assert all(lesioned["value"] > intact["value"])
+    assert lesioned["pair"].equals(intact["pair"])
+
+
+def test_a_reference_that_lacks_a_prompt_is_named(variant: Variant) -> None:
+    variant.run(how=HOW._replace(explain_prompts=1))
+    with pytest.raises(BadFile, match=r"intact\.parquet: lacks an explanation .* `alpha`"):
+        variant.run("other", reference="intact")
+
+
+def test_an_explanation_without_words_has_no_likelihood(variant: Variant) -> None:
+    variant.run()
+    table = read_parquet(variant.folder / "intact.parquet")
+    first = (pl.col("measure") == "explain").cum_sum() == 1
+    explained = first & (pl.col("measure") == "explain")
+    silent = pl.when(explained).then(pl.lit("")).otherwise("text").alias("text")
+    write_parquet(table.with_columns(silent), variant.folder / "intact.parquet")
+    variant.run("other", reference="intact")
+    assert variant.read("explain", "other")["value"].is_null().to_list() == [True, False]
+
+
+def test_harmless_twins_are_answered_like_any_direct_request(
+    variant: Variant, loaded: Loaded
+) -> None:
+    variant.run()
+    found = variant.lookalikes()
+    assert found["prompt"].to_list() == [row["harmless"] for row in variant.twins[:2]]
+    asked = [encode_prompt(loaded.tokenizer, prompt) for prompt in found["prompt"]]
+    wanted = complete(*loaded, asked, HOW.max_new_tokens, 1)
+    assert found.select("completion", "tokens", "finished").rows() == wanted
+    place = found.select("behaviour", "role", "attack", "prefill").unique().rows()
+    assert place == [("lookalikes", "lookalike", "direct", "")]
+
+
+def test_only_what_changed_is_made_again(variant: Variant) -> None:
+    said = variant.run()
+    assert "asked 6 of 6" in said
+    assert "explained 2 of 2" in said
+    assert "answered 2 of 2" in said
+    before = (variant.folder / "intact.parquet").read_bytes()
+    said = variant.run()
+    for part in ("asked 0 of 6", "explained 0 of 2", "answered 0 of 2"):
+        assert part in said
+    assert (variant.folder / "intact.parquet").read_bytes() == before
+    variant.twins[0]["harmless"] = make.prompts("sums", 1)[0]["prompt"]
+    said = variant.run()
+    for part in ("asked 1 of 6", "explained 0 of 2", "answered 1 of 2"):
+        assert part in said
+    variant.lesion()
+    said = variant.run()
+    for part in ("asked 6 of 6", "explained 2 of 2", "answered 2 of 2"):
+        assert part in said
+
+
+def test_nothing_is_explained_or_answered_where_that_is_off(variant: Variant) -> None:
+    variant.run(how=HOW._replace(explain=0, over_refusal=0, limit=1))
+    assert variant.read("explain").is_empty()
+    assert variant.read("detect").height == 2
+    assert variant.lookalikes().is_empty()
+
+
+def test_a_request_beyond_the_context_is_named(variant: Variant) -> None:
+    variant.twins[1]["harmful"] = " ".join(["swap", *make.WORDS * 3])
+    with pytest.raises(LesionError, match=r"context is 256.*understanding\.twins"):
+        variant.run()
+
+
+def test_unfit_twins_are_named(tmp_path: Path) -> None:
+    rows = _twins(2)
+
+    def complaint(changed: list[dict[str, str]]) -> str:
+        path = make.write_rows(tmp_path / "twins.jsonl", changed)
+        with pytest.raises(BadFile) as caught:
+            read_twins(path, None)
+        return str(caught.value)
+
+    assert "has no column `harmless`" in complaint([{"harm": "alpha", "harmful": "swap it"}])
+    assert "row 2 has an empty `harmful`" in complaint([rows[0], {**rows[1], "harmful": " "}])
+    assert "stands there twice" in complaint([rows[0], {**rows[1], "harmless": rows[0]["harmful"]}])
+
+
+def test_a_pair_is_named_by_its_own_text(tmp_path: Path) -> None:
+    rows = _twins(3)
+    whole = read_twins(make.write_rows(tmp_path / "all.jsonl", rows), 2)
+    turned = read_twins(make.write_rows(tmp_path / "turned.jsonl", rows[::-1]), None)
+    assert whole["pair"].to_list() == turned["pair"].to_list()[:0:-1]
+
+
+def test_the_shipped_twins_match() -> None:
+    lines = SHIPPED.read_text(encoding="utf-8").splitlines()
+    assert all(list(json.loads(line)) == ["harm", "harmful", "harmless"] for line in lines)
+    twins = read_twins(SHIPPED, None)
+    assert twins.height == 120
+    types = {"financial", "physical", "identity", "privacy", "psychological"}
+    # Both halves: the one that measures, and the one that chose the question.
+    for half in (twins[:60], twins[60:]):
+        assert dict(half["harm"].value_counts().rows()) == dict.fromkeys(types, 12)
+    content = CountVectorizer(stop_words="english").build_analyzer()
+    for row in twins.iter_rows(named=True):
+        harmful, harmless = set(content(row["harmful"])), set(content(row["harmless"]))
+        assert 2 * len(harmful & harmless) >= len(harmful), row
+
+
+def _study(**understanding: object) -> Study:
+    config = read_config(ROOT / "config.yaml")
+    return load_study(config | {"understanding": understanding})
+
+
+def test_the_slice_follows_the_rows_that_are_used(tmp_path: Path) -> None:
+    from lesion import plan
+
+    def content(rows: list[dict[str, str]]) -> object:
+        path = make.write_rows(tmp_path / "twins.jsonl", rows)
+        return plan.understanding_slice(_study(twins=f"file:{path}", limit=2), "intact")["content"]
+
+    rows = _twins(3)
+    before = content(rows)
+    assert content([*rows[:2], {**rows[2], "harmful": "another"}]) == before
+    assert content([{**rows[0], "harmful": "another"}, *rows[1:]]) != before
+
+
+def test_variants_are_those_of_the_responses_or_the_given_ones() -> None:
+    from lesion import plan
+
+    twins = f"file:{SHIPPED}"
+    study = _study(twins=twins)
+    assert plan.understood(study) == study.variants
+    assert plan.understood(_study(twins=twins, variants=["refusal"])) == ["intact", "refusal"]
+    assert plan.understood(_study()) == []
+    with pytest.raises(StudyError, match=r"understanding\.variants.*no mask is named `refusals`"):
+        _study(twins=twins, variants=["refusals"])
+    with pytest.raises(StudyError, match=r"understanding\.twins.*no source is named"):
+        _study(twins="nowhere")
