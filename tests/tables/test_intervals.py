@@ -74,14 +74,32 @@ def test_a_ratio_of_means_resamples_its_sides_apart() -> None:
     assert same.high - same.low > 0.05
 
 
+def _sides(both: int, lost: int, gained: int, neither: int) -> tuple[Values, Values]:
+    counts = (both, lost, gained, neither)
+    return np.repeat([1.0, 1, 0, 0], counts), np.repeat([1.0, 0, 1, 0], counts)
+
+
 def test_a_change_of_rates_is_newcombes_with_mcnemars_p() -> None:
-    before, after = _hits(15, 40), np.roll(_hits(15, 40), 5)
-    found = rate_change([before], [after], 0.95)
-    assert found.value == 0
-    assert found.p_value == binomtest(5, 10).pvalue
-    one = rate([before], 0.95)
-    reach = np.hypot(one.high - one.value, one.value - one.low)
-    assert (found.low, found.high) == pytest.approx((-reach, reach))
+    # Newcombe 1998, Statistics in Medicine 17, 2635-2650, table III: 36 / 12 / 2 / 0 of 50.
+    before, after = _sides(36, 2, 12, 0)
+    found = rate_change([after], [before], 0.95)
+    assert found.value == pytest.approx(-0.2)
+    assert (found.low, found.high) == pytest.approx((-0.3404, -0.0569), abs=1e-4)
+    assert found.p_value == binomtest(2, 14).pvalue
+
+
+def test_agreement_makes_a_change_surer_and_none_leaves_a_width() -> None:
+    loose, close, same = (
+        rate_change([before], [after], 0.95)
+        for before, after in (
+            _sides(100, 50, 50, 100),
+            _sides(145, 5, 5, 145),
+            _sides(150, 0, 0, 150),
+        )
+    )
+    assert loose.high > 2 * close.high > 2 * same.high > 0
+    # About the exact error of a paired difference: sqrt(b + c) / n.
+    assert close.high == pytest.approx(1.96 * np.sqrt(10) / 300, rel=0.1)
 
 
 def test_the_bootstraps_p_is_small_where_its_interval_leaves_zero_out() -> None:

@@ -57,10 +57,9 @@ def rate(groups: Sequence[Values], confidence: float) -> Estimate:
 def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: float) -> Difference:
     """The difference of two rates of the same prompts, by groups.
 
-    The interval is Newcombe's (1998, method 10 without its correlation): each side's distance to
-    its own Wilson bound, added in squares. It holds where no prompt changed, where a bootstrap's
-    interval would have no width, and is too wide, never too narrow, where prompts agree. The
-    p-value is McNemar's, exact.
+    The interval is Newcombe's for paired rates (1998, method 10): each side's distance to its own
+    Wilson bound, added in squares, less what the prompts' agreement takes off. It has a width
+    where no prompt changed, unlike a bootstrap's. The p-value is McNemar's, exact.
 
     Args:
         before: zeros and ones, one array a group.
@@ -69,18 +68,36 @@ def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: f
     """
     first, second = rate(before, confidence), rate(after, confidence)
     value = second.value - first.value
-    below = math.hypot(second.value - second.low, first.high - first.value)
-    above = math.hypot(second.high - second.value, first.value - first.low)
-    gained, lost = (
-        sum(int(np.sum(side * (a - b) > 0)) for a, b in zip(after, before, strict=True))
-        for side in (1, -1)
-    )
+    table = _crossed(np.concatenate(before) > 0, np.concatenate(after) > 0)
+    agreement = _agreement(table)
+
+    def reach(own: float, other: float) -> float:
+        return math.sqrt(own**2 + other**2 - 2 * agreement * own * other)
+
+    below = reach(second.value - second.low, first.high - first.value)
+    above = reach(second.high - second.value, first.value - first.low)
+    lost, gained = int(table[1, 0]), int(table[0, 1])
     p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    z = float(norm.ppf((1 + confidence) / 2))
-    error = (below + above) / (2 * z)
+    error = (below + above) / (2 * float(norm.ppf((1 + confidence) / 2)))
     return Difference(
         value, value - below, value + above, first.n, p_value, _detectable(error, confidence)
     )
+
+
+def _crossed(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Values:
+    """Prompts by what they were (rows) and became (columns)."""
+    return np.array([[np.sum((before == b) & (after == a)) for a in (0, 1)] for b in (0, 1)], float)
+
+
+def _agreement(table: Values) -> float:
+    """Newcombe's correlation of the two sides, less half a prompt where it is positive."""
+    margins = float(np.prod([*table.sum(0), *table.sum(1)]))
+    if not margins:
+        return 0.0
+    product = table[0, 0] * table[1, 1] - table[0, 1] * table[1, 0]
+    if product > 0:
+        product = max(product - table.sum() / 2, 0)
+    return float(product / math.sqrt(margins))
 
 
 def _detectable(error: float, confidence: float) -> float:
