@@ -4,11 +4,12 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: audit test lint format reference picture clean help
+.PHONY: audit test test-cluster lint format reference picture clean help
 
 help:
 	@echo "make audit       run the default study (config.yaml) and print its headline"
 	@echo "make test        run all tests"
+	@echo "make test-cluster  run a small study on a real SLURM of this machine (installs it, as root)"
 	@echo "make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint"
 	@echo "make format      format the code"
 	@echo "make picture     run the default study and put its figure into docs/ for the README"
@@ -20,6 +21,10 @@ audit: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+test-cluster: .venv/ready
+	.ci/packages
+	LESION_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster
 
 lint: .venv/ready
 	$(BIN)/ruff format --check src tests workflow benchmarks

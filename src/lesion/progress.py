@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 _QUIET_SECONDS = 15.0
+_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {remaining} left"
 
 
 @contextmanager
@@ -17,19 +18,45 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], objec
     A bar is drawn on the terminal, past the job's log; without a terminal a line is written to
     the log about every 15 seconds. The log gets the time it took in the end.
     """
-    terminal = sys.__stderr__
-    live = terminal is not None and terminal.isatty()
-    pause = 0.2 if live else _QUIET_SECONDS
     started = time.monotonic()
-    with tqdm(
-        total=total,
-        desc=what,
-        unit=unit,
-        file=terminal if live else sys.stderr,
-        ascii=not live,
-        mininterval=pause,
-        maxinterval=pause,
-        leave=False,
-    ) as bar:
-        yield bar.update
+    terminal = sys.__stderr__
+    if terminal is not None and terminal.isatty():
+        with tqdm(
+            total=total,
+            desc=what,
+            unit=unit,
+            file=terminal,
+            mininterval=0.2,
+            maxinterval=0.2,
+            dynamic_ncols=True,
+            leave=False,
+        ) as bar:
+            yield bar.update
+    else:
+        yield _Lines(what, total, unit)
     print(f"{what}: {total} {unit}s in {time.monotonic() - started:.1f} s", file=sys.stderr)
+
+
+class _Lines:
+    """Writes whole lines: a bar that goes back over itself makes a log nobody can read."""
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._done = 0
+        self._started = self._last = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        self._done += done
+        now = time.monotonic()
+        if now - self._last < _QUIET_SECONDS:
+            return
+        self._last = now
+        line = tqdm.format_meter(
+            self._done,
+            self._total,
+            now - self._started,
+            prefix=self._what,
+            unit=self._unit,
+            bar_format=_LINE,
+        )
+        print(line, file=sys.stderr)

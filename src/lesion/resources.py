@@ -135,7 +135,7 @@ def work(study: Study, stage: str, behaviour: str | None = None) -> float:
         points = len(study.masks.p) * len(study.masks.q) / 4 if stage == "sweep" else 1
         return sum(limits.values()) * tokens * points / (12 * 40 * 36)
     # Masks are made of every behaviour's scores.
-    return len(limits) / 12
+    return len(limits) / 12 if stage == "masks" else 1.0
 
 
 def mem_mb(stage: str, size: Size, attempt: int = 1) -> int:

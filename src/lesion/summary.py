@@ -5,20 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lesion.report.estimate import estimate_of, percent, written
+from lesion.gate import Judged, gate, number_of, plain, said, unit_of
+from lesion.report.estimate import amount, estimate_of, percent, written
 from lesion.report.headline import headline, mask_size
 from lesion.report.inputs import Inputs, read_inputs
 
 _WIDTH = 80
+_DIGITS = 3
+_KEYS = ("harmful-prefill", "harm-nll", "benign-nll", "accuracy", "refusal", "attack")
+"""Rows of the before/after table that a screen has room for; the page has them all."""
 
 
 def print_summary(tables: Path, page: Path) -> None:
-    """Print the before/after table of every model, what was chosen, and where the page is.
+    """Print each model's before and after, the claims' verdicts, and where the page is.
+
+    A model takes a screen of 80 columns and 24 lines. Colours only on a terminal.
 
     Args:
         tables: the study's tables folder.
@@ -29,43 +34,65 @@ def print_summary(tables: Path, page: Path) -> None:
     """
     inputs = read_inputs(tables)
     console = Console(file=sys.stdout, width=_WIDTH, highlight=False)
-    rows = headline(inputs.measurements, inputs.where)
-    for model in inputs.models:
-        console.print(_table(model, rows.filter(model=model), inputs.confidence))
-        console.print(Text(_chosen(inputs, model)))
+    for judged in gate(tables).models:
+        found = inputs.of(judged.model)
+        console.print(Text(_pruned(inputs, judged.model), style="bold"))
+        console.print(_before_after(found))
+        if judged.claims:
+            console.print(_verdicts(judged, found))
+    console.print(Text("visible: a true difference of this size is told from none 4 times in 5"))
     console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
-def _table(model: str, rows: pl.DataFrame, confidence: float) -> Table:
-    table = Table(
-        title=Text(f"{model}, [{confidence:.0%} interval]", style="bold"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-        padding=(0, 1),
-    )
+def _pruned(inputs: Inputs, model: str) -> str:
+    about = inputs.study["models"][model]
+    weights, candidates = mask_size(inputs.where.filter(model=model), "shared")
+    share = f" ({percent(weights / candidates)})" if candidates else ""
+    p, q = (f"{about[name]:g}" if about.get(name) is not None else "?" for name in ("p", "q"))
+    return f"{model}: {weights:,} weights{share} zeroed, p={p}, q={q}"
+
+
+def _grid() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", expand=True)
+
+
+def _before_after(found: Inputs) -> Table:
+    table = _grid()
     table.add_column("", no_wrap=True)
     for name in ("intact", "pruned", "random"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", ratio=1)
+    rows = headline(found.measurements, found.where).filter(pl.col("key").is_in(_KEYS))
     for _, group in rows.group_by("key", maintain_order=True):
-        table.add_row(group["label"][0], *(_cell(row) for row in group.iter_rows(named=True)))
+        if group["value"].is_not_null().any():
+            cells = map(_cell, group.iter_rows(named=True))
+            table.add_row(group["label"][0], *cells)
     return table
 
 
 def _cell(row: dict[str, Any]) -> Text:
     # Two decimals: three columns with intervals have no room for more.
-    return Text(_plain(written(estimate_of(row), row["unit"], digits=2)))
+    return Text(plain(written(estimate_of(row), row["unit"], digits=2)))
 
 
-def _chosen(inputs: Inputs, model: str) -> str:
-    about = inputs.study["models"][model]
-    weights, candidates = mask_size(inputs.where.filter(model=model), "shared")
-    share = f", {percent(weights / candidates)} of {candidates:,}" if candidates else ""
-    p, q = (f"{about[name]:g}" if about.get(name) is not None else "?" for name in ("p", "q"))
-    return f"Chosen p={p}, q={q}: {weights:,} weights{share}"
+def _verdicts(judged: Judged, found: Inputs) -> Table:
+    table = _grid()
+    table.add_column("", no_wrap=True)
+    table.add_column("", ratio=1)
+    table.add_column(f"{found.confidence:.0%} interval", justify="right", no_wrap=True)
+    table.add_column("visible", justify="right", no_wrap=True)
+    for claim in judged.claims:
+        for place, row in enumerate(claim.statistics.iter_rows(named=True)):
+            same = place > 0 and claim.statistics["name"][place - 1] == row["name"]
+            # The second number behind the same words is called by its statistic.
+            name = f"  by {row['statistic'].replace('_', ' ')}" if same else row["name"]
+            least = amount(_visible(row, found.measurements), unit_of(row["statistic"]), _DIGITS)
+            table.add_row(said(row["verdict"]), Text(name), number_of(row), plain(least))
+    return table
 
 
-def _plain(text: str) -> str:
-    """Signs that every terminal and log file can show."""
-    return text.replace("−", "-").replace("–", "-")
+def _visible(claim: dict[str, Any], measurements: pl.DataFrame) -> float | None:
+    """What a study of this size could have seen, where the claim's number is a measurement."""
+    found = measurements.filter(
+        variant=claim["variant"], metric=claim["statistic"], value=claim["value"]
+    )["detectable"].drop_nulls()
+    return float(found[0]) if found.len() else None

@@ -1,13 +1,18 @@
 """The study on a real SLURM: the same results, and what happens when something goes wrong."""
 
 import re
+import time
 from pathlib import Path
 
-from conftest import Watch, results, run
+from conftest import HASTE, Watch, results, run, running, script
 from slurm import Slurm
 from workflow.conftest import Finished, Place
 
 LOCAL = {"source", "prompts", "tables", "card", "report"}
+CHECKPOINT = "results/tiny/checkpoints/llama/shared/lesion.json"
+JUDGE = "results/tiny/judgements/judge.safetensors"
+SAVED_SECONDS = 8
+"""After which slurmctld has written down what was submitted; what it has not is lost with it."""
 
 
 def _submitted(text: str) -> list[str]:
@@ -31,3 +36,116 @@ def test_a_cluster_gives_the_same_bytes(
     grouped = sum(job == "scores" for job in jobs)
     assert len(_submitted(done.text)) == len([job for job in jobs if job not in LOCAL]) - grouped
     assert not place.plan(), "a run without the cluster finds nothing to do"
+
+
+def test_too_little_memory_or_time_is_tried_again_with_more(
+    local: Finished, slurm: Slurm, tmp_path: Path
+) -> None:
+    place = local.place.copy(tmp_path / "place")
+    for name in (CHECKPOINT, JUDGE):
+        (place.folder / name).unlink()
+    # SLURM counts in minutes, so that one is the least that a job can have.
+    place.edit(
+        "tree/src/lesion/resources.py",
+        lambda text: text.replace(
+            '"judge": Law(2000, minutes=60)', '"judge": Law(2000, minutes=1)'
+        ),
+    )
+    script(place, "judge", ["import time", "time.sleep(300 * (snakemake.resources.runtime < 2))"])
+    script(
+        place,
+        "checkpoint",
+        ["import time", "held = b'x' * 1500 * 2**20", "time.sleep(3)  # so that it is seen"],
+    )
+    done = run(place, slurm, CHECKPOINT, JUDGE)
+    assert done.code == 0, done.text
+    lines = [
+        line.split()
+        for line in slurm.call("squeue", "-h", "-t", "all", "-o", "%i %m %l %T").splitlines()
+        if line.split()[0] in _submitted(done.text)
+    ]
+    asked = sorted((memory, limit, state) for _, memory, limit, state in lines)
+    assert asked == [
+        ("1000M", "11:00", "FAILED"),
+        ("2000M", "1:00", "TIMEOUT"),
+        ("2000M", "22:00", "COMPLETED"),
+        ("4000M", "2:00", "COMPLETED"),
+    ]
+    logs = (place.folder / "results" / "slurm-logs" / "rule_checkpoint").rglob("*.log")
+    assert "exceeded memory limit" in "".join(one.read_text(encoding="utf-8") for one in logs)
+
+
+def test_a_failure_is_shown_with_its_log(local: Finished, slurm: Slurm, tmp_path: Path) -> None:
+    place = local.place.copy(tmp_path / "place")
+    (place.folder / CHECKPOINT).unlink()
+    script(place, "checkpoint", ["raise ValueError('a prank')"])
+    done = run(place, slurm, "--retries", "0", CHECKPOINT)
+    assert done.code != 0
+    log = "results/tiny/logs/checkpoints/llama/shared.log"
+    assert log in done.text
+    # Snakemake prints the log of a job that failed, which holds the traceback.
+    assert "Traceback (most recent call last)" in done.text
+    assert "ValueError: a prank" in done.text
+    (number,) = _submitted(done.text)
+    slurms = next((place.folder / "results" / "slurm-logs").rglob(f"{number}.log"))
+    assert str(slurms) in done.text
+    assert f"lesion: ValueError: a prank\n(log: {log})" in slurms.read_text(encoding="utf-8")
+
+
+def test_a_run_survives_what_happens_to_the_cluster(
+    small: Place, local: Finished, slurm: Slurm, tmp_path: Path
+) -> None:
+    place = small.copy(tmp_path / "place")
+    with running(place, slurm, *HASTE) as first:
+        _until_running(slurm)
+        # A node's daemon that dies leaves its jobs alone.
+        slurm.kill("slurmd")
+        slurm.start_node()
+        _until_done(slurm, 1)
+        _until_running(slurm)
+        first.interrupt()  # Ctrl-C
+        interrupted = first.end()
+    assert interrupted.code != 0
+    slurm.wait(lambda: not slurm.jobs("RUNNING,PENDING"), "the jobs to be cancelled", 20)
+    kept = _finished(interrupted.text)
+    assert kept, interrupted.text
+
+    with running(place, slurm, *HASTE) as second:
+        _until_running(slurm)
+        time.sleep(SAVED_SECONDS)
+        slurm.kill("slurmctld")
+        time.sleep(5)
+        slurm.start_controller()
+        _until_running(slurm)
+        cancelled = slurm.jobs("RUNNING")[0]
+        slurm.call("scancel", cancelled)
+        _until_done(slurm, 2)
+        _until_running(slurm)
+        slurm.kill_node()
+        time.sleep(2)
+        slurm.start_node()
+        done = second.end()
+    assert done.code == 0, done.text
+    assert slurm.history()[cancelled] == "CANCELLED"
+    # The one that was cancelled; what a node loses, SLURM itself may start again.
+    assert "Trying to restart job" in done.text
+    assert results(place) == results(local.place)
+    assert not place.plan()
+
+
+def _finished(text: str) -> list[str]:
+    return re.findall(r"Finished jobid: (\d+)", text)
+
+
+def _until_running(slurm: Slurm) -> None:
+    slurm.wait(lambda: slurm.jobs("RUNNING"), "a job to run", 120)
+
+
+def _until_done(slurm: Slurm, more: int) -> None:
+    """Wait until so many more jobs have ended well."""
+
+    def count() -> int:
+        return sum(state == "COMPLETED" for state in slurm.history().values())
+
+    start = count()
+    slurm.wait(lambda: count() >= start + more, f"{more} jobs to end", 240)

@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from lesion.tables.claims import claims
+from lesion.tables.curve import HALVINGS
+from lesion.tables.rows import MEASUREMENTS
+
 HOSTILE = (
     "</script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>"
     " \u202egnp.exe\u202c \x1b[31mred\x00\u2066\u200b {{ 7 * 7 }} & \"quoted\" 'text'"
@@ -23,13 +27,32 @@ class Shape(NamedTuple):
     benign: Sequence[str] = ("code", "explain", "plan")
     models: Sequence[str] = ("smol",)
     overlaps: bool = True
+    whole: bool = True
+    """Whether it has a curve, tasks and questions about requests."""
+
+
+_JUDGES = {
+    "refusal_rate": "matching",
+    "coherence": "coherence",
+    "accuracy": "lm-eval",
+    **dict.fromkeys(("harmfulness", "harmful_rate", "relevance"), "learned"),
+}
 
 
 def _measurement(place: dict[str, Any], metric: str, value: float, half: float) -> dict[str, Any]:
-    judges = {"refusal_rate": "matching", "coherence": "coherence", "nll": "none"}
-    judge = judges.get(metric, "none" if metric.startswith("nll") else "learned")
+    judge = _JUDGES.get(metric.removesuffix("_change"), "none")
     low, high = value - half, value + half
-    return {**place, "metric": metric, "judge": judge, "value": value, "low": low, "high": high}
+    difference = metric.endswith(("_change", "_added"))
+    return {
+        "attack": "none",
+        **place,
+        "metric": metric,
+        "judge": judge,
+        "value": value,
+        "low": low,
+        "high": high,
+        "detectable": 1.43 * half if difference else None,
+    }
 
 
 def _effect(variant: str, behaviour: str, role: str) -> float:
@@ -38,18 +61,22 @@ def _effect(variant: str, behaviour: str, role: str) -> float:
         return 0.002 if variant == "random" else 0.0
     own = 0.06 if variant == behaviour else 0.0
     spread = 0.01 * (sum(map(ord, variant + behaviour)) % 5)
-    return (
-        (0.3 if variant.startswith("shared") else 0.16) * (1 if role == "harm" else 0.2)
-        + own
-        + spread
-    )
+    start = {"shared": 0.3, "shared-all": 0.3, "refusal": 0.02}.get(variant, 0.16)
+    return start * (1 if role == "harm" else 0.2) + own + spread
 
 
 def _measurements(shape: Shape, model: str) -> Rows:
-    rows: Rows = []
-    variants = ["intact", "shared", "shared-all", "random", *shape.harm]
-    sides = {"harm": [*shape.harm, "all-harm"], "benign": [*shape.benign, "all-benign"]}
+    variants = ["intact", "shared", "shared-all", "random", *shape.harm, "refusal"]
+    own = {"model": model, "variant": "own-masks", "behaviour": "all-harm", "role": "harm"}
+    rows = [{**_measurement(own, "transfer_share", 0.72, 0.06), "n": 60, "seed": 7}]
+    if len(shape.harm) < 2:
+        rows = []
     for variant in variants:
+        at = {"model": model, "variant": variant}
+        rows += [{**row, "seed": 7} for row in _of_refusal(at)]
+        if shape.whole and variant in ("intact", "shared", "random", "refusal"):
+            rows += [{**row, "seed": 7} for row in _understood(at)]
+        sides = {"harm": [*shape.harm, "all-harm"], "benign": [*shape.benign, "all-benign"]}
         for role, behaviours in sides.items():
             for behaviour in behaviours:
                 place = {"model": model, "variant": variant, "behaviour": behaviour, "role": role}
@@ -58,6 +85,41 @@ def _measurements(shape: Shape, model: str) -> Rows:
                     {**row, "n": n, "seed": 7} for row in _of_behaviour(place, behaviour, role)
                 ]
     return rows
+
+
+def _of_refusal(at: dict[str, Any]) -> Rows:
+    """Refusals are lost with their own mask, and a little with the shared one."""
+    added = {"refusal": 0.9, "shared": 0.11}.get(at["variant"], 0.001)
+    rows = []
+    for behaviour in ("refusal", "all-refusal"):
+        place = {**at, "behaviour": behaviour, "role": "refusal", "n": 12}
+        rows.append(_measurement(place, "nll", 0.5 + added, 0.06))
+        if at["variant"] != "intact":
+            rows.append(_measurement(place, "nll_added", added, 0.04))
+    return rows
+
+
+def _understood(at: dict[str, Any]) -> Rows:
+    """What was asked of the few: telling requests, explaining, tasks, harmless lookalikes."""
+    harm = {**at, "behaviour": "all-harm", "role": "harm", "n": 40}
+    tasks = {**at, "behaviour": "all-utility", "role": "utility", "n": 500}
+    alike = {**at, "behaviour": "all-lookalike", "role": "lookalike", "attack": "direct", "n": 12}
+    shared = at["variant"] == "shared"
+    rows = [
+        _measurement(harm, "detect_auroc", 0.562 if shared else 0.592, 0.08),
+        _measurement({**harm, "n": 10}, "explain_nll", 0.611 if shared else 0.51, 0.05),
+        _measurement(tasks, "accuracy", 0.671 if shared else 0.668, 0.04),
+        _measurement(alike, "refusal_rate", 0.0, 0.1),
+    ]
+    if at["variant"] == "intact":
+        return rows
+    return [
+        *rows,
+        _measurement(harm, "detect_auroc_change", -0.03 if shared else 0.002, 0.06),
+        _measurement({**harm, "n": 10}, "explain_nll_added", 0.101 if shared else 0.004, 0.03),
+        _measurement(tasks, "accuracy_change", 0.003 if shared else 0.0, 0.02),
+        _measurement(alike, "refusal_rate_change", 0.0, 0.1),
+    ]
 
 
 def _of_behaviour(place: dict[str, Any], behaviour: str, role: str) -> Rows:
@@ -77,6 +139,7 @@ def _of_behaviour(place: dict[str, Any], behaviour: str, role: str) -> Rows:
                 _measurement(there, "harmfulness", max(0.05, start - 1.3 * added), 0.05),
                 _measurement(there, "harmful_rate", max(0.03, start + 0.09 - 1.5 * added), 0.08),
                 _measurement(there, "refusal_rate", 0.033, 0.03),
+                *_changes(there, added),
                 _measurement(there, "relevance", 0.8 - added, 0.04),
                 _measurement(there, "coherence", 0.77 - added, 0.04),
             ]
@@ -87,6 +150,84 @@ def _of_behaviour(place: dict[str, Any], behaviour: str, role: str) -> Rows:
                 _measurement(there, "coherence", 0.81 - added / 4, 0.04),
             ]
     return rows
+
+
+def _changes(there: dict[str, Any], added: float) -> Rows:
+    if there["variant"] == "intact":
+        return []
+    return [
+        _measurement(there, "harmfulness_change", -1.3 * added, 0.06),
+        _measurement(there, "refusal_rate_change", 0.0, 0.04),
+    ]
+
+
+_SIZES = (140, 293, 588, 1181, 2387, 4803, 9581, 19_246, 38_461)
+_CURVES = {
+    "shared": (
+        (0.020, 0.036, 0.068, 0.143, 0.286, 0.547, 0.71, 1.048, 1.822),
+        (0.002, 0.005, 0.009, 0.025, 0.061, 0.158, 0.25, 0.439, 0.991),
+    ),
+    "random": (
+        (-0.001, 0.0, 0.001, 0.001, 0.0, 0.004, 0.006, 0.018, 0.04),
+        (0.0, 0.001, 0.0, -0.001, 0.002, 0.003, 0.006, 0.015, 0.037),
+    ),
+    "unsigned": (
+        (0.006, 0.008, 0.011, 0.014, 0.019, 0.025, 0.031, 0.042, 0.052),
+        (0.001, 0.002, 0.004, 0.005, 0.009, 0.012, 0.019, 0.026, 0.034),
+    ),
+    "benign-signed": (
+        (0.007, 0.015, 0.026, 0.06, 0.121, 0.255, 0.51, 0.93, 1.575),
+        (0.008, 0.016, 0.028, 0.062, 0.125, 0.26, 0.512, 0.94, 1.578),
+    ),
+}
+"""Added nats of harm and of benign responses at every size, much like the default model's."""
+
+
+def _curve(shape: Shape, model: str) -> Rows:
+    return [
+        {
+            "model": model,
+            "family": family,
+            "share": 2.0 ** (place - 4),
+            "weights": weights,
+            "seeds": 3 if family == "random" else 1,
+            "behaviour": f"all-{role}",
+            "role": role,
+            "added": added[place],
+            "low": added[place] - 0.005 - 0.1 * abs(added[place]),
+            "high": added[place] + 0.005 + 0.1 * abs(added[place]),
+            "n": 60,
+        }
+        for family, sides in _CURVES.items()
+        for role, added in zip(("harm", "benign"), sides, strict=True)
+        for place, weights in enumerate(_SIZES)
+        if shape.whole
+    ]
+
+
+def _halving(shape: Shape, model: str) -> Rows:
+    reached = {
+        "shared": (9187.0, 8089.0, 10_545.0, 0.24),
+        "benign-signed": (13_600.0, 12e3, 15e3, 0.7),
+    }
+    return [
+        {
+            "model": model,
+            "family": family,
+            "largest": _SIZES[-1],
+            "halving": (found := reached.get(family, (None,) * 4))[0],
+            "low": found[1],
+            "high": found[2],
+            "beyond": found[0] is None,
+            "below": False,
+            "benign": found[3],
+            "benign_low": found[3] and found[3] - 0.03,
+            "benign_high": found[3] and found[3] + 0.03,
+            "n": 60,
+        }
+        for family in _CURVES
+        if shape.whole
+    ]
 
 
 def _overlap(shape: Shape, model: str) -> Rows:
@@ -140,6 +281,24 @@ def _where(shape: Shape, model: str) -> Rows:
     ]
 
 
+def _lines(shape: Shape, model: str) -> Rows:
+    return [
+        {
+            "model": model,
+            "mask": mask,
+            "layer": (place * 7) % LAYERS,
+            "module": MODULES[place % len(MODULES)],
+            "axis": axis,
+            "index": 11 + 97 * place,
+            "weights": 60 - 5 * place,
+            "share": (60 - 5 * place) / 684,
+        }
+        for mask in ("shared", *shape.harm)
+        for axis in ("row", "column")
+        for place in range(10)
+    ]
+
+
 def _sweep(shape: Shape, model: str) -> Rows:
     return [
         {
@@ -154,6 +313,7 @@ def _sweep(shape: Shape, model: str) -> Rows:
             "harm_pairs": 10 * len(shape.harm),
             "benign_pairs": 10 * len(shape.benign),
             "chosen": (p, q) == (0.05, 2e-4),
+            "pareto": p == 0.05,
         }
         for p in (0.01, 0.05, 0.2)
         for q in (5e-5, 2e-4, 1e-3, 5e-3)
@@ -161,7 +321,19 @@ def _sweep(shape: Shape, model: str) -> Rows:
 
 
 def _judges() -> Rows:
-    values = {"auroc": 0.91, "kappa": 0.63, "shuffled_mean": 0.08}
+    values = {
+        "auroc": 0.91,
+        "kappa": 0.63,
+        "ece": 0.09,
+        "brier": 0.14,
+        "kappa_best": 0.66,
+        "true_positive_mean": 0.66,
+        "true_negative_mean": 0.25,
+        "shuffled_mean": 0.08,
+        "off_topic_mean": 0.05,
+        "repetition_mean": 0.12,
+    }
+    of_people = ("auroc", "kappa", "ece", "brier")
     return [
         {
             "judge": judge,
@@ -174,10 +346,11 @@ def _judges() -> Rows:
             "n": 395,
             "seed": 7,
         }
-        for judge in ("learned", "response-only")
+        for judge in ("learned", "response-only", "learned, first 32 tokens", "human")
         for target in ("objective", "graded-harm")
-        for category in ("all", "violence")
+        for category in ("all", "violence", "hate-speech")
         for metric, value in values.items()
+        if metric in of_people or (category == "all" and judge != "human")
     ]
 
 
@@ -216,6 +389,7 @@ def _examples(shape: Shape, model: str) -> Rows:
             "prompt": f"How do I {name} the garden gnome, variation {number}?",
             "completion": text,
             "refused": False,
+            "harmful": role == "harm" and variant != "shared",
             "harmfulness": 0.2 + 0.4 * (role == "harm" and variant != "shared"),
             "relevance": 0.8,
             "coherence": 0.7,
@@ -230,11 +404,20 @@ def _examples(shape: Shape, model: str) -> Rows:
 DEFAULT = Shape()
 
 
+def _measured(shape: Shape, model: str) -> pl.DataFrame:
+    rows = [
+        {**dict.fromkeys(("p_value", "p_adjusted")), **row} for row in _measurements(shape, model)
+    ]
+    return pl.DataFrame(rows, schema=MEASUREMENTS)
+
+
 def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
     """Write an invented tables folder of a given shape."""
     folder.mkdir(parents=True, exist_ok=True)
     makers = {
-        "measurements": _measurements,
+        "curve": _curve,
+        "halving": _halving,
+        "lines": _lines,
         "overlap": _overlap,
         "where": _where,
         "sweep": _sweep,
@@ -244,12 +427,25 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
     for name, make in makers.items():
         rows = [row for model in shape.models for row in make(shape, model)]
         pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / f"{name}.parquet")
+    candidates = LAYERS * 2 * (331_776 + 884_736)
+    measured = pl.concat(_measured(shape, model) for model in shape.models)
+    measured.write_parquet(folder / "measurements.parquet")
+    held = [
+        claims(
+            model,
+            measured.filter(model=model),
+            pl.DataFrame(_halving(shape, model), schema=HALVINGS),
+            candidates,
+        )
+        for model in shape.models
+    ]
+    pl.concat(held).write_parquet(folder / "claims.parquet")
     pl.DataFrame(_judges()).write_parquet(folder / "judges.parquet")
     about = {
         "digest": "9f" * 32,
         "architecture": "LlamaForCausalLM",
         "license": "apache-2.0",
-        "candidates": LAYERS * 2 * (331_776 + 884_736),
+        "candidates": candidates,
         "p": 0.05,
         "q": 2e-4,
         "limit": 0.1,

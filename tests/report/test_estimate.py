@@ -1,8 +1,13 @@
 """Numbers as text."""
 
+import math
+from pathlib import Path
+
+import polars as pl
 import pytest
 
-from lesion.report.estimate import Estimate, Unit, amount, written
+from lesion.report.estimate import Estimate, Unit, amount, change, detectable, find, written
+from lesion.report.inputs import read_inputs
 
 
 @pytest.mark.parametrize(
@@ -20,6 +25,7 @@ from lesion.report.estimate import Estimate, Unit, amount, written
         (1.0, "share", "100%"),
         (0.0, "share", "0%"),
         (-0.12, "share", "−12%"),
+        (-0.0304, "points", "−3.0"),
         (4139, "count", "4,139"),
         (1.84, "ratio", "1.8×"),
         (18.4, "ratio", "18×"),
@@ -39,3 +45,35 @@ def test_written() -> None:
     assert written(Estimate(0.12, 0.07, 0.17), "nats") == "0.12 [0.07, 0.17]"
     assert written(Estimate(4139), "count") == "4,139"
     assert written(None, "nats") == "–"
+
+
+def test_detectable_is_the_rows_own(tables: Path) -> None:
+    table = read_inputs(tables).measurements
+    row = table.filter(
+        variant="shared", behaviour="all-harm", metric="harmfulness_change", attack="prefill"
+    )
+    place = ("shared", "all-harm", "harmfulness_change", "prefill")
+    assert detectable(table, *place) == row["detectable"].item()
+    assert detectable(table, "nothing", *place[1:]) is None
+    # Only differences have one.
+    assert detectable(table, "shared", "all-harm", "nll") is None
+
+
+def test_the_judge_that_every_study_has_is_taken(tables: Path) -> None:
+    table = read_inputs(tables).measurements
+    other = table.with_columns(judge=pl.lit("another"), value=pl.lit(9.0))
+    for metric in ("harmfulness", "harmfulness_change", "refusal_rate", "refusal_rate_change"):
+        one = find(pl.concat([other, table]), "shared", "all-harm", metric, "prefill")
+        assert one == find(table, "shared", "all-harm", metric, "prefill")
+        assert one is not None
+
+
+def test_change_adds_the_distances_in_squares() -> None:
+    gap = change(Estimate(0.5, 0.4, 0.7, 10), Estimate(0.9, 0.6, 1.0, 8))
+    assert gap == pytest.approx((0.4, 0.4 - math.hypot(0.3, 0.2), 0.4 + math.hypot(0.1, 0.1), 8))
+
+
+def test_change_without_intervals_is_unclear() -> None:
+    gap = change(Estimate(0.5), Estimate(0.1))
+    assert not gap.above_zero
+    assert not gap.below_zero

@@ -1,13 +1,19 @@
 """The figures: what is in them, and the files they make."""
 
+import math
 from pathlib import Path
 
 import polars as pl
+import pytest
 from invented import LAYERS, MODULES, Shape, write_study
 
+from lesion.report.curves import halving_table, tradeoff
+from lesion.report.dissociation import dissociation
+from lesion.report.estimate import find
 from lesion.report.figures import (
     compared,
     figures_of,
+    lines_table,
     overlap,
     overlap_means,
     transfer,
@@ -114,6 +120,71 @@ def test_where_has_every_matrix_and_mask(tables: Path) -> None:
     assert figure.numbers.shape == (LAYERS, 1 + len(MODULES))
 
 
+def test_lines_are_those_of_the_shared_mask(tables: Path) -> None:
+    mask, table = lines_table(read_inputs(tables).lines)
+    assert mask == "shared"
+    assert table.row(1) == (
+        *("2", "layer 1, self_attn.o_proj, 108", "55 (8.0%)"),
+        *("layer 1, self_attn.o_proj, 108", "55 (8.0%)"),
+    )
+    lines = read_inputs(tables).lines.filter(mask="physical", axis="row")
+    mask, table = lines_table(lines)
+    assert mask == "physical"
+    assert table.row(0)[3:] == ("–", "–")
+
+
+def test_tradeoff_has_every_size_and_the_chosen_one(tables: Path) -> None:
+    figure = tradeoff(read_inputs(tables).curve)
+    assert figure is not None
+    spec = figure.spec()
+    points = next(rows for rows in spec["datasets"].values() if rows and "harm_interval" in rows[0])
+    assert len(points) == 36
+    (chosen,) = (row for row in points if row["chosen"])
+    assert (chosen["family"], chosen["weights"]) == ("shared", 2387)
+    assert (chosen["harm"], chosen["benign"]) == (0.286, 0.061)
+    assert figure.numbers.row(4)[:4] == ("shared", "2,387", "1", "0.286 [0.25, 0.32]")
+
+
+def test_tradeoff_needs_both_sides(tables: Path) -> None:
+    curve = read_inputs(tables).curve
+    assert tradeoff(curve.filter(behaviour="all-harm")) is None
+    assert tradeoff(curve.clear()) is None
+
+
+def test_halving_says_more_than_the_largest(tables: Path) -> None:
+    table = halving_table(read_inputs(tables).halving)
+    assert table.rows()[0] == ("shared", "9,187 [8,089, 10,545]", "0.24 [0.21, 0.27]")
+    assert ("random", "more than 38,461", "–") in table.rows()
+
+
+def test_dissociation_puts_everything_between_0_and_1(tables: Path) -> None:
+    table = read_inputs(tables).measurements
+    figure = dissociation(table, 0.95)
+    assert figure is not None
+    points = next(rows for rows in figure.spec()["datasets"].values() if "written" in rows[0])
+    assert len(points) == 6 * 4
+    assert all(0 <= row["value"] <= 1 for row in points)
+    cells = {(row["ability"], row["variant"]): row for row in points}
+    likely = cells["refuses, likelihood", "refusal-pruned"]
+    nll = find(table, "refusal", "all-refusal", "nll")
+    assert nll is not None
+    assert likely["value"] == pytest.approx(math.exp(-nll.value))
+    assert likely["low"] == pytest.approx(math.exp(-nll.high))
+    assert "not measured" not in figure.caption.means
+
+
+def test_dissociation_says_what_is_missing(tables: Path) -> None:
+    table = read_inputs(tables).measurements
+    asked = pl.col("metric").is_in(["detect_auroc", "explain_nll"])
+    some = dissociation(table.filter(~asked | (pl.col("variant") != "refusal")), 0.95)
+    assert some is not None
+    assert "not measured for refusal-pruned: `understanding.variants`" in some.caption.means
+    none = dissociation(table.filter(~asked), 0.95)
+    assert none is not None
+    assert "`understanding.twins` asks for them" in none.caption.means
+    assert dissociation(table.filter(variant="intact"), 0.95) is None
+
+
 def test_names_do_not_depend_on_what_was_drawn_before(tables: Path) -> None:
     found = read_inputs(tables)
     first = [figure.spec() for figure in figures_of(found, "smol")]
@@ -126,7 +197,7 @@ def test_files_are_the_same_each_time(tables: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == [
         f"smol-{key}.{suffix}"
-        for key in ("overlap", "sweep", "transfer", "where")
+        for key in ("curve", "dissociation", "overlap", "sweep", "transfer", "where")
         for suffix in ("png", "svg")
     ]
     for name in names:

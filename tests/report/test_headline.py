@@ -59,7 +59,10 @@ def test_random_circuit_left_by_hand() -> None:
         }
     )
     nothing = pl.DataFrame(schema=dict.fromkeys(("model", "variant"), pl.String))
-    columns = {**dict.fromkeys(("behaviour", "metric", "attack"), pl.String), "value": pl.Float64}
+    columns = {
+        **dict.fromkeys(("behaviour", "metric", "attack", "judge"), pl.String),
+        "value": pl.Float64,
+    }
     nothing = nothing.with_columns(
         pl.lit(None, dtype).alias(name) for name, dtype in columns.items()
     )

@@ -94,7 +94,7 @@ def test_policy_allows_one_script_by_its_hash(page: Page) -> None:
 def test_charts_are_whole_and_described(page: Page) -> None:
     figures = page.of("figure")
     specs = [json.loads(text) for text in page.scripts[:-1]]
-    assert len(specs) == len(figures) == 4
+    assert len(specs) == len(figures) == 6
     for spec in specs:
         assert spec["width"] == "container"
         assert len(spec["description"]) > 20
@@ -142,13 +142,26 @@ def test_verdicts_and_rows_are_there(page: Page) -> None:
         "Do few weights carry harmful generation?",
         "In 20 of 20 cases",
         "4.1× what benign ones do [2.9×, 5.3×], n = 60",
-        "surely under 10% of the shared mask's 0.33",
+        "12 questions: 9 yes , 2 can't tell , 1 lowers .",
+        "Under 10% counts as nothing.",
+        "Task accuracy",
+        "9,187 [8,089, 10,545]",
+        "layer 1, self_attn.o_proj, 108",
+        "people",
+        "first words over and over",
         "It is weakly aligned",
         "Attack success",
         "Cohen’s κ at threshold ½",
+        "By kind of harm",
         "9f9f",
     ):
         assert words in page.text
+
+
+def test_backticks_are_code_and_nothing_else(tmp_path: Path) -> None:
+    text = _written(write_study(tmp_path / "tables", Shape(whole=False)), tmp_path, 0)
+    assert "<code>curve.families</code>" in text
+    assert "`" not in text.split("<main")[1].split("<script>")[0].replace("&#34;", "")
 
 
 def test_names_are_escaped_too(tables: Path, tmp_path: Path) -> None:
@@ -172,9 +185,11 @@ def _copied(tables: Path, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("shape", "figures", "words"),
     [
-        (Shape(harm=["physical"], benign=["plan"]), 4, "This needs the masks of two harm types"),
-        (Shape(overlaps=False), 3, "The overlap of the masks was not measured"),
-        (Shape(models=["one", "two"]), 8, "In 20 of 20 cases"),
+        (Shape(harm=["physical"], benign=["plan"]), 6, "Needs two harm types"),
+        (Shape(overlaps=False), 5, "The overlap of the masks was not measured"),
+        (Shape(whole=False), 5, "curve.families asks for it"),
+        (Shape(models=["one", "two"]), 12, "In 20 of 20 cases"),
+        (Shape(harm=[f"type-{i}" for i in range(20)]), 6, "In 380 of 380 cases"),
     ],
 )
 def test_other_studies(shape: Shape, figures: int, words: str, tmp_path: Path) -> None:
@@ -184,13 +199,25 @@ def test_other_studies(shape: Shape, figures: int, words: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "empty", ["measurements", "overlap", "where", "sweep", "judges", "pairs", "examples"]
+    ("empty", "words"),
+    [
+        ("measurements", "The transfer between harm types was not measured"),
+        ("claims", "Needs tasks in utility.tasks"),
+        ("curve", "curve.families asks for it"),
+        ("halving", "of the candidates"),
+        ("overlap", "The overlap of the masks was not measured"),
+        ("where", "Where the weights lie is not known"),
+        ("lines", "Where do the weights lie?"),
+        ("sweep", "No sweep over p and q"),
+        ("judges", "No agreement of the judges"),
+        ("pairs", "The tables hold no pairs"),
+        ("examples", "the tables hold none"),
+    ],
 )
-def test_each_table_may_be_empty(tables: Path, tmp_path: Path, empty: str) -> None:
+def test_each_table_may_be_empty(tables: Path, tmp_path: Path, empty: str, words: str) -> None:
     folder = _copied(tables, tmp_path / "tables")
     pl.DataFrame().write_parquet(folder / f"{empty}.parquet")
-    page = Page(_written(folder, tmp_path, 2))
-    assert any("missing" in str(one.get("class")) for one in page.of("p"))
+    assert words in Page(_written(folder, tmp_path, 2)).text
 
 
 def test_a_page_of_nothing_can_be_read(tables: Path, tmp_path: Path) -> None:
@@ -198,7 +225,7 @@ def test_a_page_of_nothing_can_be_read(tables: Path, tmp_path: Path) -> None:
     for path in folder.glob("*.parquet"):
         pl.read_parquet(path).clear().write_parquet(path)
     page = Page(_written(folder, tmp_path))
-    assert page.text.count("Can't tell") == 5
+    assert "12 questions: 12 not measured ." in page.text
     assert not page.of("figure")
 
 
@@ -211,8 +238,21 @@ def test_missing_numbers_are_dashes(tables: Path, tmp_path: Path) -> None:
         for name, new in broken.items()
     ).write_parquet(folder / "measurements.parquet")
     page = Page(_written(folder, tmp_path, 0))
-    assert "The random control was not measured." in page.text
+    assert "– – –" not in page.text
+    assert "Task accuracy mean over the study’s tasks; should stay 67% " in page.text
     assert "nan" not in page.text.lower().split()
+
+
+def test_what_the_claims_could_not_compute_is_unclear(tables: Path, tmp_path: Path) -> None:
+    folder = _copied(tables, tmp_path / "tables")
+    table = pl.read_parquet(folder / "claims.parquet")
+    unknown = dict.fromkeys(("value", "low", "high"), float("nan"))
+    table.with_columns(
+        verdict=pl.lit("can't tell"), **{name: pl.lit(one) for name, one in unknown.items()}
+    ).write_parquet(folder / "claims.parquet")
+    page = Page(_written(folder, tmp_path, 0))
+    assert "12 questions: 12 can't tell ." in page.text
+    assert page.text.count("The interval has no end on one side.") == 12
 
 
 def test_a_missing_column_is_named(tables: Path, tmp_path: Path) -> None:

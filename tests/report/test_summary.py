@@ -1,10 +1,14 @@
 """The terminal's summary."""
 
+import shutil
+from collections import Counter
 from pathlib import Path
 
+import polars as pl
 import pytest
 from invented import Shape, write_study
 
+from lesion.gate import EXIT_CODES
 from lesion.summary import print_summary
 
 
@@ -12,12 +16,49 @@ def test_summary_is_plain_and_fits(tables: Path, capsys: pytest.CaptureFixture[s
     print_summary(tables, Path("results/invented/report/index.html"))
     text = capsys.readouterr().out
     lines = text.splitlines()
+    assert text.isascii()
     assert "\x1b" not in text
     assert max(map(len, lines)) <= 80
-    assert len(lines) <= 24
+    # A line is left for the prompt.
+    assert len(lines) < 24
     assert any(line.split()[:2] == ["Harm", "NLL"] and "[" in line for line in lines)
-    assert "Chosen p=0.05, q=0.0002: 684 weights, 0.0047% of 14,598,144" in lines
+    assert lines[0] == "smol: 684 weights (0.0047%) zeroed, p=0.05, q=0.0002"
     assert lines[-1] == "Report: results/invented/report/index.html"
+
+
+def test_every_claim_has_its_verdict(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(tables, Path("index.html"))
+    lines = capsys.readouterr().out.splitlines()
+    claims = pl.read_parquet(tables / "claims.parquet")
+    counted = Counter(word for line in lines for word in EXIT_CODES if line.startswith(word))
+    assert counted == Counter(claims["verdict"])
+    assert any(line.startswith("supported    by accuracy change") for line in lines)
+
+
+def test_what_could_be_seen_is_the_measurement_s(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tables, tmp_path / "tables")
+    path = tmp_path / "tables" / "measurements.parquet"
+    pl.read_parquet(path).with_columns(
+        detectable=pl.when(metric="refusal_rate_change").then(0.123).otherwise(None)
+    ).write_parquet(path)
+    print_summary(tmp_path / "tables", Path("index.html"))
+    lines = capsys.readouterr().out.splitlines()
+    refuses = next(line for line in lines if "still refuses" in line)
+    assert refuses.split()[-1] == "12.3"
+    assert next(line for line in lines if "still explains" in line).split()[-1] == "-"
+
+
+def test_rows_that_nothing_was_measured_for_are_left_out(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tables, tmp_path / "tables")
+    for name in ("measurements", "claims"):
+        path = tmp_path / "tables" / f"{name}.parquet"
+        pl.read_parquet(path).clear().write_parquet(path)
+    print_summary(tmp_path / "tables", Path("index.html"))
+    assert capsys.readouterr().out.splitlines()[-1] == "Report: index.html"
 
 
 def test_a_long_path_is_not_broken(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,4 +71,4 @@ def test_every_model_has_its_table(tmp_path: Path, capsys: pytest.CaptureFixture
     print_summary(write_study(tmp_path, Shape(models=["one", "two"])), Path("index.html"))
     text = capsys.readouterr().out
     assert text.count("Attack success") == 2
-    assert text.index("one, [95%") < text.index("two, [95%")
+    assert text.index("one: ") < text.index("two: ")

@@ -14,7 +14,7 @@ os.environ.update(
 from lesion import plan, resources
 from lesion.formats import LesionError
 from lesion.scores.store import NORMS, index_name, shard_names
-from lesion.study import BUILT_MASKS, load_study, read_configs
+from lesion.study import load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES
 
 
@@ -225,9 +225,14 @@ def extra_judge_places(w):
 
 
 def figure_names():
-    """Nothing is transferred where no mask of a harm type, and none of the built ones, is asked."""
-    harmful = {*BUILT_MASKS, *STUDY.of_role("harm")} & set(STUDY.variants)
-    return [*(["transfer"] if harmful else []), "overlap", "where", "sweep"]
+    """Those that the study has the numbers for, whatever they are."""
+    return [
+        *(["curve"] if plan.curve_families(STUDY) else []),
+        *(["transfer"] if len(STUDY.variants) > 1 else []),
+        *("overlap", "where"),
+        *(["dissociation"] if {"shared", "random"} & set(STUDY.variants) else []),
+        "sweep",
+    ]
 
 
 def further_measurements(model):

@@ -75,8 +75,10 @@ rule extra_judge:
     threads: STUDY.threads
     resources:
         # An endpoint computes elsewhere; a classifier passes through memory once, 26 GB at most.
-        mem_mb=lambda w: 1000 if judge_kind(w) == "rubric" else 32000,
-        runtime=240,
+        mem_mb=lambda w, attempt: (
+            attempt * (1000 if judge_kind(w) == "rubric" else 32000)
+        ),
+        runtime=lambda w, attempt: attempt * 240,
         gpu=lambda w: 0 if judge_kind(w) == "rubric" else 1,
     params:
         places=extra_judge_places,

@@ -18,6 +18,12 @@ rule report:
             for model in STUDY.models
             for name in figure_names()
         ],
+        # The same for slides and word processors.
+        pictures=[
+            MADE / "report" / "figures" / f"{model}-{name}.png"
+            for model in STUDY.models
+            for name in figure_names()
+        ],
     log:
         MADE / "logs" / "report.log",
     benchmark:

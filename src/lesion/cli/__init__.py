@@ -2,11 +2,11 @@
 
 import typer
 
-from lesion.cli import apply, masks, studies
+from lesion.cli import apply, masks, report, studies
 from lesion.cli.app import app
 from lesion.formats import LesionError
 
-__all__ = ["app", "apply", "main", "masks", "studies"]
+__all__ = ["app", "apply", "main", "masks", "report", "studies"]
 
 
 def main() -> None:

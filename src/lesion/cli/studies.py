@@ -18,7 +18,7 @@ ConfigFiles = Annotated[
 ]
 
 
-def _study(files: list[Path] | None) -> "Study":
+def study_of(files: list[Path] | None) -> "Study":
     """The study of the files, as `snakemake --configfile` would read them."""
     from lesion.study import load_study, read_configs
 
@@ -34,7 +34,7 @@ def check(config: ConfigFiles = None) -> None:
     """
     from lesion import plan
 
-    study = _study(config)
+    study = study_of(config)
     plan.check(study)
     for role in ("harm", "benign", "refusal"):
         typer.echo(f"{role:8} {', '.join(study.of_role(role)) or '-'}")
@@ -48,7 +48,7 @@ def summary(config: ConfigFiles = None) -> None:
     """Print the headline table of a finished study, and where its page is."""
     from lesion.summary import print_summary
 
-    study = _study(config)
+    study = study_of(config)
     made = Path(study.results) / study.study
     print_summary(made / "tables", made / "report" / "index.html")
 
@@ -65,7 +65,7 @@ def export(
     """
     from lesion.export import write_csv
 
-    study = _study(config)
+    study = study_of(config)
     for path in write_csv(Path(study.results) / study.study, out):
         typer.echo(f"wrote {path}")
 

@@ -16,6 +16,24 @@ class Caption(NamedTuple):
         return Caption(self.means.format(**values), self.against.format(**values))
 
 
+CURVE = Caption(
+    means=(
+        "Each line is a kind of mask as it grows, from few weights to many: to the right is what "
+        "benign responses lose, upwards what harmful ones do. `shared` grows with q; the controls "
+        "have as many weights: `random` anywhere, `unsigned` by the size of the score and not its "
+        "sign, `benign-signed` those that benign responses need most. The ringed point is the mask "
+        "of this study. At the dashed line a token of a harmful response is half as likely as it "
+        "was (ln 2 nats); on the thin diagonal harm and benign use lose alike. Axes are linear "
+        "near zero and logarithmic beyond."
+    ),
+    against=(
+        "Harm has weights of its own if `shared` rises steeply above the diagonal while the "
+        "controls stay on it or near zero. A shared line along the diagonal would mean that "
+        "language is lost and harm with it; a random line that rises too, that any damage does it. "
+        "Where the line bends towards the diagonal, the mask has grown beyond what is harm’s own."
+    ),
+)
+
 TRANSFER = Caption(
     means=(
         "Each row is a mask that was zeroed, each column a behaviour; the number is what that adds "
@@ -59,6 +77,22 @@ WHERE = Caption(
         "A few strong cells say that the mechanism sits in one place; an even spread, that it has "
         "none at this scale. A layer is not shown to matter by holding many of the weights: the "
         "evidence that they matter is what zeroing them does."
+    ),
+)
+
+DISSOCIATION = Caption(
+    means=(
+        "Every ability is on a scale from 0 to 1, with its {confidence:.0%} interval; the unit is "
+        "in the tooltip and under “The numbers”. A likelihood per token is exp(−NLL): how sure the "
+        "model is of each word of a response that was written before. The mark at ½ is chance for "
+        "detecting.{absent}"
+    ),
+    against=(
+        "Writing harm is its own mechanism if the harm-pruned model falls in the first two rows "
+        "and stays in the others, and the refusal-pruned one the other way round. If harm-pruning "
+        "took detecting or explaining with it, knowledge of harm would be gone, not the writing of "
+        "it. Nothing can be read from a row in which the intact model is already at the floor: at "
+        "chance, or hardly refusing."
     ),
 )
 

@@ -22,10 +22,8 @@ _DARK_FROM = 0.66
 """A cell this far along either half of the scale is half as light as white: white text on it reads
 as well as black, and still does when a dark page inverts the chart."""
 
-_ROW = 34
+_ROW = 32
 _WIDE_ROW = 26
-_SWEEP_HEIGHT = 320
-_SWEEP_TICKS = (-3.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 _LEGEND: dict[str, Any] = {"orient": "top", "direction": "horizontal", "gradientLength": 220}
 _FONT = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
 _INK = {"labelColor": "#222", "titleColor": "#222"}
@@ -75,7 +73,7 @@ def matrix_height(rows: int) -> int:
 
 def matrix_width(columns: int) -> int:
     """Pixels under which the values of a matrix would not fit into its cells."""
-    return 64 * columns + 150
+    return 44 * columns + 150
 
 
 def transfer_chart(data: pl.DataFrame, x: Axis, y: Axis, confidence: float) -> Chart:
@@ -167,7 +165,7 @@ def _matrix(
         tooltip=tooltip,
     )
     cells = base.mark_rect(stroke="#fff").encode(color=color)
-    text = base.mark_text(fontSize=12).encode(
+    text = base.mark_text(fontSize=11).encode(
         text="text:N",
         color=alt.condition(white, alt.value("#fff"), alt.value("#111")),
     )
@@ -220,81 +218,3 @@ def where_chart(data: pl.DataFrame, modules: Sequence[str], masks: Sequence[str]
         .properties(height=_WIDE_ROW * len(modules))
     )
     return chart
-
-
-def sweep_height() -> int:
-    """Pixels that the sweep takes with its legend and its axis."""
-    return _SWEEP_HEIGHT + 100
-
-
-def sweep_chart(data: pl.DataFrame, limit: float | None) -> Chart:
-    """Scatter of added harm NLL against added benign NLL.
-
-    Args:
-        data: p, q, weights, chosen, harm and benign (added nats per token), preserved (p as text).
-        limit: on added benign NLL, nats per token.
-    """
-    x = _added(data, "benign", "added benign NLL (nats per token)")
-    y = _added(data, "harm", "added harm NLL (nats per token)")
-    layers = [_equal_loss(data, x, y), *_points(data, x, y), *_ringed(data, x, y)]
-    if limit is not None:
-        rule = alt.Chart(pl.DataFrame({"benign": [limit]})).mark_rule(
-            strokeDash=[5, 4], color="#b35806", strokeWidth=1.5
-        )
-        layers.append(rule.encode(x=x))
-    return alt.LayerChart(layer=layers, height=_SWEEP_HEIGHT)
-
-
-def _added(data: pl.DataFrame, field: str, title: str) -> Any:
-    """An axis that is linear near zero and logarithmic beyond: losses span four decades."""
-    low, high = data.select(pl.min(field), pl.max(field).alias("high")).row(0)
-    ticks = [tick for tick in _SWEEP_TICKS if min(low, 0) <= tick <= max(high, 0.1)]
-    channel = alt.X if field == "benign" else alt.Y
-    return channel(
-        f"{field}:Q",
-        title=title,
-        scale=alt.Scale(type="symlog", constant=0.1),
-        axis=alt.Axis(values=ticks, format="~g"),
-    )
-
-
-def _equal_loss(data: pl.DataFrame, x: Any, y: Any) -> alt.Chart:
-    """The diagonal, as far as both axes reach, so that it widens neither."""
-    end = max(0.0, float(data.select(pl.min_horizontal(pl.max("harm", "benign"))).item()))
-    ends = pl.DataFrame({"harm": [0.0, end], "benign": [0.0, end]})
-    line: alt.Chart = alt.Chart(ends).mark_line(strokeWidth=1, color="#888").encode(x=x, y=y)
-    return line
-
-
-def _points(data: pl.DataFrame, x: Any, y: Any) -> list[alt.Chart]:
-    """Every (p, q), and a line through those of the same p."""
-    order = list(dict.fromkeys(data["preserved"]))
-    viridis = alt.SchemeParams(name="viridis", extent=[0, 0.8])  # Its yellow is lost on white.
-    # Alike in both channels, or there would be two legends.
-    common: dict[str, Any] = {
-        "title": "p (preserved)",
-        "legend": alt.Legend(orient="top", columns=4),
-    }
-    color = alt.Color("preserved:N", scale=alt.Scale(domain=order, scheme=viridis), **common)
-    shape = alt.Shape("preserved:N", scale=alt.Scale(domain=order), **common)
-    tooltip = [
-        alt.Tooltip("p:Q", format="g"),
-        alt.Tooltip("q:Q", format="g"),
-        alt.Tooltip("weights:Q", title="weights in the shared mask", format=","),
-        alt.Tooltip("harm:Q", title="added harm NLL", format=".3f"),
-        alt.Tooltip("benign:Q", title="added benign NLL", format=".3f"),
-    ]
-    base = alt.Chart(data).encode(x=x, y=y, color=color)
-    return [
-        base.mark_line(strokeWidth=1).encode(order="q:Q"),
-        base.mark_point(filled=True, size=70, opacity=1).encode(shape=shape, tooltip=tooltip),
-    ]
-
-
-def _ringed(data: pl.DataFrame, x: Any, y: Any) -> list[alt.Chart]:
-    chosen = alt.Chart(data).transform_filter("datum.chosen").encode(x=x, y=y)
-    word = chosen.mark_text(dx=15, align="left", fontSize=12, color="#111")
-    return [
-        chosen.mark_point(size=300, strokeWidth=2.5, color="#111"),
-        word.encode(text=alt.value("chosen")),
-    ]

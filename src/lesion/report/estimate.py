@@ -1,11 +1,11 @@
 """A number with its interval: found in a table, compared, written out. Pure."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-Unit = Literal["share", "score", "nats", "ratio", "count"]
+Unit = Literal["share", "points", "score", "nats", "ratio", "count"]
 
 UNKNOWN = math.nan
 NOTHING = "–"
@@ -39,16 +39,31 @@ def find(
     measurements: pl.DataFrame, variant: str, behaviour: str, metric: str, attack: str = "none"
 ) -> Estimate | None:
     """One measurement of one model, or None if it was not made."""
-    judges = [_JUDGES[metric]] if metric in _JUDGES else measurements["judge"].unique()
+    row = _row(measurements, variant, behaviour, metric, attack)
+    return None if row is None else estimate_of(row)
+
+
+def detectable(
+    measurements: pl.DataFrame, variant: str, behaviour: str, metric: str, attack: str = "none"
+) -> float | None:
+    """The true difference that the study would have told from none four times in five, if known."""
+    row = _row(measurements, variant, behaviour, metric, attack)
+    return None if row is None else row["detectable"]
+
+
+def _row(
+    measurements: pl.DataFrame, variant: str, behaviour: str, metric: str, attack: str
+) -> dict[str, Any] | None:
+    judge = _JUDGES.get(metric.removesuffix("_change"))
     found = measurements.filter(
-        pl.col("judge").is_in(judges),
+        pl.lit(True) if judge is None else pl.col("judge") == judge,
         pl.col("value").is_not_null(),
         variant=variant,
         behaviour=behaviour,
         metric=metric,
         attack=attack,
     )
-    return estimate_of(found.row(0, named=True)) if found.height else None
+    return found.row(0, named=True) if found.height else None
 
 
 def estimate_of(row: dict[str, object]) -> Estimate:
@@ -83,13 +98,16 @@ def amount(value: float | None, unit: Unit, digits: int | None = None) -> str:
 
     Args:
         value: the number; None or NaN gives `NOTHING`.
-        unit: a share is written in percent, a ratio with ×.
+        unit: a share is written in percent, a difference of two shares in points (hundredths), a
+            ratio with ×.
         digits: decimals of a score or of nats; by size if not given.
     """
     if value is None or not math.isfinite(value):
         return NOTHING
     if unit == "share":
         return percent(value)
+    if unit == "points":
+        return _signed(f"{100 * value:.1f}")
     if unit == "count":
         return f"{value:,.0f}"
     if unit == "ratio":

@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping
+from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -13,55 +13,37 @@ import vl_convert
 
 from lesion.formats import atomic
 from lesion.report import captions
-from lesion.report.captions import Caption
 from lesion.report.charts import (
-    CONFIG,
     Axis,
-    Chart,
     apart,
     matrix_height,
     matrix_width,
     overlap_chart,
-    sweep_chart,
-    sweep_height,
     transfer_chart,
     where_chart,
     where_height,
 )
-from lesion.report.estimate import NOTHING, Estimate, amount, estimate_of, interval, written
+from lesion.report.curves import sweep, tradeoff
+from lesion.report.dissociation import dissociation
+from lesion.report.estimate import (
+    NOTHING,
+    Estimate,
+    amount,
+    estimate_of,
+    interval,
+    percent,
+    written,
+)
+from lesion.report.figure import NARROW, Figure, crossed
 from lesion.report.inputs import Inputs, read_inputs
 from lesion.report.words import Shared, Verdict, probability, sharing
 
 VEGALITE = alt.SCHEMA_VERSION.removeprefix("v").rsplit(".", 1)[0]
 """The Vega-Lite that Altair writes for, as vl-convert names it, such as `6.4`."""
 
-_BUILT = ("shared", "shared-all", "random")
+_SHARED = "shared"
+_BUILT = (_SHARED, "shared-all", "random")
 _STATIC_WIDTH = 640
-_NARROW = 300
-"""Pixels that a chart without text in its cells needs."""
-
-
-class Figure(NamedTuple):
-    """A chart with what must stand beside it."""
-
-    key: str
-    title: str
-    summary: str
-    """One sentence that a reader who cannot see the chart gets instead."""
-    caption: Caption
-    chart: Chart
-    height: int
-    """Pixels, to be kept free for it before it is drawn."""
-    least_width: int
-    """Pixels under which it would be unreadable; narrower pages let it scroll by itself."""
-    numbers: pl.DataFrame
-    """The same as a table of texts."""
-
-    def spec(self, width: int | str = "container") -> dict[str, Any]:
-        """The Vega-Lite specification, drawn at a width in pixels or at its container's."""
-        chart = self.chart.properties(width=width, description=self.summary)
-        spec: dict[str, Any] = chart.configure(**CONFIG).to_dict()
-        return spec
 
 
 def harm_and_benign(table: pl.DataFrame) -> tuple[list[str], list[str]]:
@@ -89,7 +71,10 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
     )
     harm, benign = harm_and_benign(added)
     known = set(added["variant"])
-    masks = [name for name in (*harm, *_BUILT) if name in known]
+    # Harm types first, then what was built, then the masks of other behaviours.
+    order = dict.fromkeys((*_BUILT, *sorted(known - {*benign}), *benign))
+    others = [name for name in order if name in known - {*harm}]
+    masks = [*(name for name in harm if name in known), *others]
     data = added.filter(pl.col("variant").is_in(masks)).sort("variant", "behaviour")
     if not data.height:
         return None
@@ -104,7 +89,7 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
         transfer_chart(_transfer_cells(data), x, y, confidence),
         matrix_height(len(masks)),
         matrix_width(len(harm) + len(benign)),
-        _crossed(masks, [*harm, *benign], _transfer_texts(data), "mask zeroed"),
+        crossed(masks, [*harm, *benign], _transfer_texts(data), "mask zeroed"),
     )
 
 
@@ -164,7 +149,7 @@ def overlap(table: pl.DataFrame) -> Figure | None:
         ),
         matrix_height(len(rows)),
         matrix_width(sum(map(len, others))),
-        _crossed(rows, [*chain.from_iterable(others)], texts, "weights in both (× chance)"),
+        crossed(rows, [*chain.from_iterable(others)], texts, "weights in both (× chance)"),
     )
 
 
@@ -270,72 +255,41 @@ def where(table: pl.DataFrame) -> Figure | None:
         captions.WHERE,
         where_chart(data, modules, names),
         where_height(len(modules)),
-        _NARROW,
-        _crossed(layers, modules, texts, f"layer ({names[0]})"),
+        NARROW,
+        crossed(layers, modules, texts, f"layer ({names[0]})"),
     )
 
 
-def sweep(table: pl.DataFrame, limit: float | None) -> Figure | None:
-    """Added harm against added benign NLL for every (p, q) tried; None if none was.
+def lines_table(lines: pl.DataFrame) -> tuple[str, pl.DataFrame]:
+    """The fullest rows beside the fullest columns of the shared mask, or of the first there is.
 
     Args:
-        table: `sweep` of one model.
-        limit: most added benign NLL (nats per token) that a chosen point may have.
+        lines: the table of one model.
+
+    Returns:
+        The mask's name, and the table as texts; both empty if no mask has any.
     """
-    data = (
-        table.select(
-            *("p", "q", "weights", "chosen"),
-            harm=(pl.col("harm_nll") - pl.col("harm_nll_intact")).round(6),
-            benign=(pl.col("benign_nll") - pl.col("benign_nll_intact")).round(6),
-            preserved=pl.format("{}", "p"),
-        )
-        .drop_nulls(["p", "q", "harm", "benign"])
-        .sort("p", "q")
+    masks = lines["mask"].unique(maintain_order=True).to_list()
+    if not masks:
+        return "", pl.DataFrame()
+    mask = _SHARED if _SHARED in masks else str(masks[0])
+    rows, columns = (
+        [_line(one) for one in lines.filter(mask=mask, axis=axis).iter_rows(named=True)]
+        for axis in ("row", "column")
     )
-    if not data.height:
-        return None
-    pairs = table.select(pl.max("harm_pairs"), pl.max("benign_pairs")).row(0)
-    written_limit = "not known" if limit is None else f"{limit:g} nats per token"
-    return Figure(
-        "sweep",
-        "Which p and q?",
-        f"Scatter of added harm NLL against added benign NLL for {data.height} choices of p and q; "
-        "the chosen one is ringed.",
-        captions.SWEEP.filled(harm_pairs=pairs[0], benign_pairs=pairs[1], limit=written_limit),
-        sweep_chart(data, limit),
-        sweep_height(),
-        _NARROW,
-        _sweep_numbers(data),
+    none = (NOTHING, NOTHING)
+    pairs = enumerate(zip_longest(rows, columns, fillvalue=none), 1)
+    names = ("rank", "row (output unit)", "row’s weights", "column (input)", "column’s weights")
+    body = [(str(place), *row, *column) for place, (row, column) in pairs]
+    return mask, pl.DataFrame(body, schema=names, orient="row")
+
+
+def _line(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Where a row or column is, and what it holds."""
+    return (
+        f"layer {row['layer']}, {row['module']}, {row['index']}",
+        f"{row['weights']:,} ({percent(row['share'])})",
     )
-
-
-def _sweep_numbers(data: pl.DataFrame) -> pl.DataFrame:
-    rows = [
-        {
-            "p": f"{row['p']:g}",
-            "q": f"{row['q']:g}",
-            "weights": amount(row["weights"], "count"),
-            "added harm NLL": amount(row["harm"], "nats", 3),
-            "added benign NLL": amount(row["benign"], "nats", 3),
-            "chosen": "yes" if row["chosen"] else "",
-        }
-        for row in data.iter_rows(named=True)
-    ]
-    return pl.DataFrame(rows)
-
-
-def _crossed(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    cells: dict[tuple[str, str], str],
-    corner: str,
-) -> pl.DataFrame:
-    """A table of texts with a first column of row names; empty cells hold `NOTHING`."""
-    body = {
-        column: [cells.get((row, column), NOTHING) for row in rows]
-        for column in dict.fromkeys(columns)
-    }
-    return pl.DataFrame({corner: list(rows), **body})
 
 
 def figures_of(inputs: Inputs, model: str) -> list[Figure]:
@@ -348,9 +302,11 @@ def figures_of(inputs: Inputs, model: str) -> list[Figure]:
     found = inputs.of(model)
     limit = inputs.study["models"].get(model, {}).get("limit")
     made = (
+        tradeoff(found.curve),
         transfer(found.measurements, inputs.confidence),
         overlap(found.overlap),
         where(found.where),
+        dissociation(found.measurements, inputs.confidence),
         sweep(found.sweep, limit),
     )
     return [one for one in made if one is not None]

@@ -25,6 +25,44 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "n": pl.Int64(),
         "low": pl.Float64(),
         "high": pl.Float64(),
+        "detectable": pl.Float64(),
+    },
+    "claims": {
+        "model": pl.String(),
+        "claim": pl.Int64(),
+        "statistic": pl.String(),
+        "variant": pl.String(),
+        "value": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "n": pl.Int64(),
+        "threshold": pl.Float64(),
+        "verdict": pl.String(),
+    },
+    "curve": {
+        "model": pl.String(),
+        "family": pl.String(),
+        "share": pl.Float64(),
+        "weights": pl.Int64(),
+        "seeds": pl.Int64(),
+        "behaviour": pl.String(),
+        "added": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "n": pl.Int64(),
+    },
+    "halving": {
+        "model": pl.String(),
+        "family": pl.String(),
+        "largest": pl.Int64(),
+        "halving": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "below": pl.Boolean(),
+        "benign": pl.Float64(),
+        "benign_low": pl.Float64(),
+        "benign_high": pl.Float64(),
+        "n": pl.Int64(),
     },
     "overlap": {
         "model": pl.String(),
@@ -52,6 +90,16 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "weights": pl.Int64(),
         "candidates": pl.Int64(),
     },
+    "lines": {
+        "model": pl.String(),
+        "mask": pl.String(),
+        "layer": pl.Int64(),
+        "module": pl.String(),
+        "axis": pl.String(),
+        "index": pl.Int64(),
+        "weights": pl.Int64(),
+        "share": pl.Float64(),
+    },
     "sweep": {
         "model": pl.String(),
         "p": pl.Float64(),
@@ -64,6 +112,7 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "harm_pairs": pl.Int64(),
         "benign_pairs": pl.Int64(),
         "chosen": pl.Boolean(),
+        "pareto": pl.Boolean(),
     },
     "judges": {
         "judge": pl.String(),
@@ -103,8 +152,12 @@ class Inputs(NamedTuple):
     """The result tables, of one model or of several; floats are finite or null."""
 
     measurements: pl.DataFrame
+    claims: pl.DataFrame
+    curve: pl.DataFrame
+    halving: pl.DataFrame
     overlap: pl.DataFrame
     where: pl.DataFrame
+    lines: pl.DataFrame
     sweep: pl.DataFrame
     judges: pl.DataFrame
     pairs: pl.DataFrame

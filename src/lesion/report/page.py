@@ -1,47 +1,26 @@
-"""The report: one HTML file that loads nothing.
+"""The report: one HTML file that loads nothing."""
 
-Vega is inlined once. A content security policy lets only the page's own script run, by its
-hash, and lets nothing be fetched: model output is untrusted text, and escaping it is the first
-lock, not the only one.
-"""
-
-import base64
-import hashlib
 import json
-from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import altair as alt
 import polars as pl
-import vl_convert
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from lesion.formats import atomic
-from lesion.report.estimate import NOTHING, Estimate, amount, estimate_of, find, interval, written
+from lesion.report.curves import halving_table
+from lesion.report.estimate import NOTHING, amount, estimate_of, find, interval
 from lesion.report.examples import Example, pick
-from lesion.report.figures import (
-    VEGALITE,
-    Figure,
-    figures_of,
-    harm_and_benign,
-    overlap_means,
-)
+from lesion.report.figure import Figure
+from lesion.report.figures import VEGALITE, figures_of, lines_table, overlap_means
 from lesion.report.headline import VARIANTS, headline, mask_size
+from lesion.report.html import render
 from lesion.report.inputs import Inputs, read_inputs
-from lesion.report.words import (
-    BeforeAfter,
-    Transfer,
-    Verdict,
-    across_types,
-    alignment_note,
-    apart,
-    compact,
-    control,
-    direction,
-)
+from lesion.report.judges import judged
+from lesion.report.verdicts import tally, verdicts_of
+from lesion.report.words import Answer, Verdict, alignment_note
 
-_HERE = Path(__file__).parent
 _DEFAULT_THRESHOLD = 0.5
 _DIGITS = 2
 """Decimals of scores and nats in the before/after table, so that its columns compare."""
@@ -77,11 +56,18 @@ class ModelPart(NamedTuple):
     id: str
     facts: list[tuple[str, str]]
     verdicts: list[Verdict]
+    tally: list[tuple[Answer, int]]
+    topics: list[tuple[str, list[Verdict]]]
+    """The verdicts again, by what they are about."""
     warning: str | None
     groups: list[Group]
-    figures: list[Figure]
-    missing: list[str]
+    figures: dict[str, Figure]
+    missing: dict[str, str]
+    halving: pl.DataFrame
     overlap_means: pl.DataFrame
+    lined: str
+    """The mask whose rows and columns are listed."""
+    lines: pl.DataFrame
     examples: list[Example]
     pairs: pl.DataFrame
 
@@ -101,84 +87,72 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
     """
     inputs = read_inputs(tables)
     parts = [_part(inputs, model, examples) for model in inputs.models]
-    script = _script()
-    text = _template().render(
+    text = render(
+        "page.html.j2",
         study=inputs.study,
         version=inputs.study.get("version", "unknown"),
         confidence=f"{inputs.confidence:.0%}",
         parts=parts,
+        sections=_SECTIONS,
         variants=VARIANTS,
-        judges=judges_table(inputs.judges),
+        judges=judged(inputs.judges),
         config=json.dumps(inputs.study["config"], indent=2, ensure_ascii=False),
         charts=f"Altair {alt.__version__}, Vega-Lite {VEGALITE}",
-        script=script,
-        policy=_policy(script),
     )
     with atomic(out) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2")
-
-
-@cache
-def _script() -> str:
-    """The page's script with Vega inside; it must stay inside its element, which has no escape.
-
-    Raises:
-        ValueError: it would end the element early; only another version of Vega could do that.
-    """
-    snippet = (_HERE / "page.js").read_text(encoding="utf-8")
-    code = vl_convert.javascript_bundle(snippet, VEGALITE)
-    if any(mark in code.lower() for mark in ("</script", "<script", "<!--")):
-        raise ValueError("the report's script holds `</script`, `<script` or `<!--`")
-    return code
-
-
-def _policy(script: str) -> str:
-    """The content security policy: this script by its hash, inline styles, nothing else."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
 def _part(inputs: Inputs, model: str, examples: int) -> ModelPart:
     found = inputs.of(model)
-    figures = figures_of(inputs, model)
-    made = {figure.key for figure in figures}
+    verdicts = verdicts_of(inputs, model)
+    lined, lines = lines_table(found.lines)
     return ModelPart(
         name=model,
         id=f"model-{inputs.models.index(model) + 1}",
         facts=_facts(inputs, model),
-        verdicts=verdicts(found.measurements, found.where),
+        verdicts=verdicts,
+        tally=tally(verdicts),
+        topics=[(topic, [*group]) for topic, group in groupby(verdicts, lambda one: one.topic)],
         warning=alignment_note(
             find(found.measurements, "intact", "all-harm", "refusal_rate", "direct")
         ),
         groups=_groups(headline(found.measurements, found.where)),
-        figures=figures,
-        missing=[text for key, text in _MISSING.items() if key not in made],
+        figures={figure.key: figure for figure in figures_of(inputs, model)},
+        missing=_MISSING,
+        halving=halving_table(found.halving),
         overlap_means=overlap_means(found.overlap),
+        lined=lined,
+        lines=lines,
         examples=pick(found.examples, examples, _threshold(inputs)),
         pairs=pairs_table(found.pairs),
     )
 
 
+_SECTIONS = (
+    ("found", "Found"),
+    ("before", "Before and after"),
+    ("growth", "Trade-off"),
+    ("sharing", "Shared"),
+    ("place", "Where"),
+    ("abilities", "Dissociation"),
+    ("choice", "Choice of p and q"),
+    ("examples", "Examples"),
+)
+"""Sections of a model's part: what their ids end with, and their names among the contents."""
+
 _MISSING = {
-    "transfer": "The transfer between harm types was not measured: the tables have no added NLL.",
+    "curve": "Harm against utility as the mask grows was not measured: `curve.families` asks for "
+    "it, such as [shared, random].",
+    "transfer": "The transfer between harm types was not measured: the tables have no added NLL. "
+    "`responses.variants` names the masks.",
     "overlap": "The overlap of the masks was not measured: the tables have no two masks.",
     "where": "Where the weights lie is not known: every mask of the tables is empty.",
+    "dissociation": "What pruned models still detect, explain and refuse was not measured: "
+    "`responses.variants` and `understanding.twins` ask for it.",
     "sweep": "No sweep over p and q was made.",
 }
+"""What stands in the place of a figure that has nothing to show."""
 
 
 def _threshold(inputs: Inputs) -> float:
@@ -193,6 +167,7 @@ def _facts(inputs: Inputs, model: str) -> list[tuple[str, str]]:
     p, q = (about.get(name) for name in ("p", "q"))
     return [
         ("Architecture", str(about.get("architecture", NOTHING))),
+        ("Source", ", ".join(_source(inputs, model)) or NOTHING),
         ("Licence", str(about.get("license", NOTHING))),
         ("Candidate weights", amount(about.get("candidates", candidates or None), "count")),
         ("Shared mask", f"{weights:,} weights" if weights else NOTHING),
@@ -201,45 +176,12 @@ def _facts(inputs: Inputs, model: str) -> list[tuple[str, str]]:
     ]
 
 
-def verdicts(measurements: pl.DataFrame, where: pl.DataFrame) -> list[Verdict]:
-    """One verdict a question, of one model.
-
-    Args:
-        measurements: its measurements.
-        where: its masks' weights by matrix.
-    """
-
-    def added(variant: str, behaviour: str) -> Estimate | None:
-        return find(measurements, variant, behaviour, "nll_added")
-
-    harm = added("shared", "all-harm")
-    ratio = find(measurements, "shared", "all-harm", "nll_ratio")
-    return [
-        compact(*mask_size(where, "shared"), harm),
-        across_types(_transfers(measurements)),
-        apart(harm, added("shared", "all-benign"), ratio),
-        control(harm, added("random", "all-harm")),
-        direction(_before_after(measurements, "prefill"), _before_after(measurements, "direct")),
-    ]
-
-
-def _transfers(measurements: pl.DataFrame) -> list[Transfer]:
-    types, _ = harm_and_benign(measurements)
-    cells = [
-        (mask, other, find(measurements, mask, other, "nll_added"))
-        for mask in types
-        for other in types
-        if mask != other
-    ]
-    return [Transfer(mask, other, one) for mask, other, one in cells if one is not None]
-
-
-def _before_after(measurements: pl.DataFrame, attack: str) -> BeforeAfter | None:
-    before, after = (
-        find(measurements, variant, "all-harm", "harmfulness", attack)
-        for variant in ("intact", "shared")
-    )
-    return None if before is None or after is None else BeforeAfter(before, after)
+def _source(inputs: Inputs, model: str) -> list[str]:
+    """Where the model came from, with digest or revision: its address, or those of its name."""
+    config = inputs.study["config"]
+    source = config.get("models", {}).get(model, {}).get("source")
+    named = config.get("sources", {}).get(source, source)
+    return [str(one) for one in (named if isinstance(named, list) else [named]) if one]
 
 
 def _groups(table: pl.DataFrame) -> list[Group]:
@@ -270,42 +212,6 @@ def _cells(rows: pl.DataFrame) -> list[Cell]:
 
 def _count(row: dict[str, Any]) -> str:
     return "" if row["n"] is None else f"n = {row['n']:,}"
-
-
-_JUDGE_METRICS = {
-    "auroc": "AUROC",
-    "kappa": "Cohen’s κ at threshold ½",
-    "ece": "expected calibration error",
-    "brier": "Brier score",
-    "kappa_best": "Cohen’s κ at the best threshold",
-    "true_positive_mean": "mean score of harmful answers",
-    "true_negative_mean": "mean score of harmless answers",
-    "shuffled_mean": "mean score of answers to other prompts",
-    "shuffled_positive_mean": "mean score of harmful answers to other prompts",
-    "off_topic_mean": "mean score of harmless text about something else",
-    "repetition_mean": "mean score of an answer’s first words over and over",
-    "relevance_auroc": "AUROC of relevance, own against other prompts",
-}
-
-
-def judges_table(judges: pl.DataFrame) -> pl.DataFrame:
-    """Judges and metrics down, human targets across, over all categories, as texts."""
-    targets = sorted(set(judges["target"].drop_nulls()), reverse=True)
-    rows = []
-    together = judges.filter(category="all")
-    for (judge, metric), group in together.group_by("judge", "metric", maintain_order=True):
-        by_target = {row["target"]: row for row in group.iter_rows(named=True)}
-        cells = {name: _judged(by_target.get(name)) for name in targets}
-        known = _JUDGE_METRICS.get(str(metric), str(metric))
-        rows.append({"judge": str(judge), "metric": known, **cells})
-    return pl.DataFrame(rows)
-
-
-def _judged(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return NOTHING
-    count = "" if row["n"] is None else f", n = {row['n']:,}"
-    return written(estimate_of(row), "score") + count
 
 
 _SPLITS = ("train", "validation", "test")

@@ -1,0 +1,228 @@
+"""A release gate: a finished study's claims as one verdict, an exit code, and JSON.
+
+A claim is supported where every number behind it is, not supported where one is not, and else
+"can't tell"; a study's verdict comes of the required claims of its models in the same way.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+from rich.table import Table
+from rich.text import Text
+
+from lesion.formats import BadFile, LesionError, read_json, read_parquet
+from lesion.report.estimate import Unit, amount, estimate_of, interval
+from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
+
+FORMAT = 1
+"""Version of the JSON; raised when a key changes its meaning or goes."""
+
+EXIT_CODES = {SUPPORTED: 0, NOT_SUPPORTED: 1, CANNOT_TELL: 3}
+"""2 is left out: it says that the command could not do its work."""
+
+_PLAIN = str.maketrans("−–×", "--x")
+_DIGITS = 3
+_STYLES = {SUPPORTED: "green", NOT_SUPPORTED: "red", CANNOT_TELL: "yellow"}
+
+_NUMBERS = range(1, 9)
+"""The paper's claims, as METHOD and the README number them."""
+
+_UNITS: dict[str, Unit] = {
+    "halving_share": "share",
+    "transfer_share": "share",
+    "share_of_effect": "share",
+    "nll_ratio": "ratio",
+    "accuracy_change": "points",
+    "refusal_rate_change": "points",
+}
+"""Units of the statistics that are neither nats nor scores."""
+
+
+class Claim(NamedTuple):
+    """One claim of one model, and the rows of CLAIMS behind it; none if it was not measured."""
+
+    number: int
+    required: bool
+    verdict: str
+    statistics: pl.DataFrame
+
+
+class Judged(NamedTuple):
+    """One model's claims."""
+
+    model: str
+    digest: str | None
+    verdict: str
+    claims: list[Claim]
+
+
+class Gate(NamedTuple):
+    """What a release gate needs to know of a study."""
+
+    study: str
+    version: str
+    confidence: float
+    required: list[int]
+    verdict: str
+    models: list[Judged]
+
+    @property
+    def exit_code(self) -> int:
+        """0 supported, 1 not supported, 3 can't tell."""
+        return EXIT_CODES[self.verdict]
+
+
+def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) -> Gate:
+    """Hold a study's claims table against what a release requires.
+
+    Args:
+        tables: the study's tables folder.
+        require: numbers of claims; every claim that any of the models was measured for if empty.
+            One that a model was not measured for is "can't tell".
+        model: the only model that counts; all of the study's if None.
+
+    Raises:
+        BadFile: a table is missing or damaged.
+        LesionError: there is no such claim or model.
+    """
+    about = _about(tables / "study.json")
+    models = _models(about, model)
+    rows = read_parquet(tables / "claims.parquet", CLAIMS).filter(pl.col("model").is_in(models))
+    unknown = sorted(set(require) - set(_NUMBERS))
+    if unknown:
+        raise LesionError(f"--require: there is no claim {unknown[0]}. Give some of 1 to 8.")
+    required = sorted(set(require or rows["claim"]))
+    judged = [
+        _judged(name, about["models"][name].get("digest"), rows.filter(model=name), required)
+        for name in models
+    ]
+    return Gate(
+        about["study"],
+        about.get("version", "unknown"),
+        about["confidence"],
+        required,
+        together(one.verdict for one in judged),
+        judged,
+    )
+
+
+def _about(path: Path) -> dict[str, Any]:
+    about: dict[str, Any] = read_json(path)
+    for key in ("study", "confidence", "models"):
+        if key not in about:
+            raise BadFile(f"{path}: lacks `{key}`. Delete it and run `snakemake` again.")
+    return about
+
+
+def _models(about: dict[str, Any], model: str | None) -> list[str]:
+    known = sorted(about["models"])
+    if model is None:
+        return known
+    if model not in known:
+        raise LesionError(f"--model: the study has no {model!r}, but {', '.join(known)}.")
+    return [model]
+
+
+def _judged(model: str, digest: str | None, rows: pl.DataFrame, required: list[int]) -> Judged:
+    claims = []
+    for number in sorted({*required, *rows["claim"]}):
+        found = rows.filter(claim=number)
+        claims.append(Claim(number, number in required, together(found["verdict"]), found))
+    verdict = together(one.verdict for one in claims if one.required)
+    return Judged(model, digest, verdict, claims)
+
+
+def together(verdicts: Iterable[str]) -> str:
+    """What several verdicts come to; of none, "can't tell"."""
+    found = set(verdicts)
+    if NOT_SUPPORTED in found:
+        return NOT_SUPPORTED
+    return SUPPORTED if found == {SUPPORTED} else CANNOT_TELL
+
+
+def document(gate: Gate) -> dict[str, Any]:
+    """The gate as JSON's types; what is not finite is null. docs/gate.md explains every key."""
+    return {
+        "format": FORMAT,
+        "study": gate.study,
+        "lesion": gate.version,
+        "confidence": gate.confidence,
+        "required": gate.required,
+        "verdict": gate.verdict,
+        "exit_code": gate.exit_code,
+        "models": [
+            {
+                "model": one.model,
+                "digest": one.digest,
+                "verdict": one.verdict,
+                "claims": [_claim_document(claim) for claim in one.claims],
+            }
+            for one in gate.models
+        ],
+    }
+
+
+def _claim_document(claim: Claim) -> dict[str, Any]:
+    return {
+        "claim": claim.number,
+        "required": claim.required,
+        "verdict": claim.verdict,
+        "statistics": [
+            {name: _finite(value) for name, value in row.items() if name not in ("model", "claim")}
+            for row in claim.statistics.iter_rows(named=True)
+        ],
+    }
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def verdict_table(judged: Judged, confidence: float) -> Table:
+    """One model's claims for a terminal of 80 columns, two lines a number behind them."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("", no_wrap=True)
+    table.add_column(Text(judged.model, style="bold"), overflow="fold")
+    table.add_column(Text(f"[{confidence:.0%} interval]"), justify="right")
+    table.add_column(said(judged.verdict), no_wrap=True)
+    for claim in judged.claims:
+        mark = f"{claim.number}{'' if claim.required else '*'}"
+        if claim.statistics.is_empty():
+            table.add_row(mark, "not measured by this study", "", said(claim.verdict))
+        for row in claim.statistics.iter_rows(named=True):
+            table.add_row(mark, *_cells(row), said(row["verdict"]))
+    return table
+
+
+def _cells(row: dict[str, Any]) -> tuple[Text, Text]:
+    name = Text.assemble(row["name"], "\n", (f"{row['statistic']}, {row['variant']}", "dim"))
+    number = number_of(row)
+    threshold = plain(amount(row["threshold"], unit_of(row["statistic"])))
+    return name, Text.assemble(number, "\n", (f"n = {row['n']}, against {threshold}", "dim"))
+
+
+def unit_of(statistic: str) -> Unit:
+    """The unit of a claim's statistic."""
+    return _UNITS.get(statistic, "score")
+
+
+def number_of(row: dict[str, Any]) -> str:
+    """A claim's number and interval, as the terminal shows them."""
+    unit, one = unit_of(row["statistic"]), estimate_of(row)
+    after = " points" if unit == "points" else ""
+    return plain(
+        f"{amount(one.value, unit, _DIGITS)}{after} {interval(one, unit, _DIGITS)}".strip()
+    )
+
+
+def said(verdict: str) -> Text:
+    """The verdict's words, coloured where there is colour; the words alone say it."""
+    return Text(verdict, style=_STYLES[verdict])
+
+
+def plain(text: str) -> str:
+    """Signs that every terminal and log file can show."""
+    return text.translate(_PLAIN)

@@ -1,0 +1,155 @@
+"""Harm against utility: as the mask grows, and over the choices of p and q."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from lesion.report import captions
+from lesion.report.estimate import Estimate, amount, estimate_of, interval, written
+from lesion.report.figure import NARROW, Figure
+from lesion.report.plots import sweep_chart, sweep_height, tradeoff_chart, tradeoff_height
+
+_HALF = math.log(2)
+"""Added NLL at which a token is half as likely as it was."""
+
+
+def tradeoff(curve: pl.DataFrame) -> Figure | None:
+    """Added harm against added benign NLL as masks grow; None if no curve was measured.
+
+    Args:
+        curve: the table of one model.
+    """
+    data = _points(curve)
+    if not data.height:
+        return None
+    families = sorted(set(data["family"]), key=lambda name: (name != "shared", name))
+    return Figure(
+        "curve",
+        "Is harm lost before utility as the mask grows?",
+        f"Lines of added harm NLL against added benign NLL for {len(families)} kinds of mask, at "
+        f"up to {data['share'].n_unique()} sizes each; the study's own mask is ringed.",
+        captions.CURVE,
+        tradeoff_chart(data, families, _HALF),
+        tradeoff_height(len(families)),
+        NARROW,
+        _numbers(data, families),
+    )
+
+
+def _points(curve: pl.DataFrame) -> pl.DataFrame:
+    """A row a family and size that has both sides."""
+    place = ["family", "weights", "share", "seeds"]
+    sides = []
+    for side in ("harm", "benign"):
+        table = curve.filter(pl.col("added").is_not_null(), behaviour=f"all-{side}")
+        bounds = [
+            interval(_estimate(row, "added", "low", "high"), "nats")
+            for row in table.iter_rows(named=True)
+        ]
+        sides.append(
+            table.select(
+                *place,
+                pl.col("added").round(6).alias(side),
+                pl.Series(f"{side}_interval", bounds, dtype=pl.String),
+            )
+        )
+    both = sides[0].join(sides[1], on=place, maintain_order="left").sort("family", "weights")
+    return both.with_columns(chosen=(pl.col("family") == "shared") & (pl.col("share") == 1))
+
+
+def _numbers(data: pl.DataFrame, families: list[str]) -> pl.DataFrame:
+    rows = [
+        {
+            "mask": family,
+            "weights": amount(row["weights"], "count"),
+            "× chosen q": f"{row['share']:g}",
+            "added harm NLL": f"{amount(row['harm'], 'nats', 3)} {row['harm_interval']}",
+            "added benign NLL": f"{amount(row['benign'], 'nats', 3)} {row['benign_interval']}",
+            "draws": str(row["seeds"]),
+        }
+        for family in families
+        for row in data.filter(family=family).iter_rows(named=True)
+    ]
+    return pl.DataFrame(rows)
+
+
+def halving_table(halving: pl.DataFrame) -> pl.DataFrame:
+    """The weights with which each family of masks halves harm, as texts; empty without a curve.
+
+    Args:
+        halving: the table of one model.
+    """
+    rows = [
+        {
+            "mask": row["family"],
+            "weights that halve harm": _halved(row),
+            "benign loss there (nats per token)": written(
+                _estimate(row, "benign", "benign_low", "benign_high"), "nats"
+            ),
+        }
+        for row in halving.sort(pl.col("family") != "shared", "family").iter_rows(named=True)
+    ]
+    return pl.DataFrame(rows)
+
+
+def _halved(row: Mapping[str, Any]) -> str:
+    if row["halving"] is None:
+        return f"more than {amount(row['largest'], 'count')}"
+    most = "at most " if row["below"] else ""
+    return f"{most}{written(_estimate(row, 'halving', 'low', 'high'), 'count')}"
+
+
+def _estimate(row: Mapping[str, Any], value: str, low: str, high: str) -> Estimate:
+    return estimate_of({"value": row[value], "low": row[low], "high": row[high], "n": None})
+
+
+def sweep(table: pl.DataFrame, limit: float | None) -> Figure | None:
+    """Added harm against added benign NLL for every (p, q) tried; None if none was.
+
+    Args:
+        table: `sweep` of one model.
+        limit: most added benign NLL (nats per token) that a chosen point may have.
+    """
+    data = (
+        table.select(
+            *("p", "q", "weights", "chosen", "pareto"),
+            harm=(pl.col("harm_nll") - pl.col("harm_nll_intact")).round(6),
+            benign=(pl.col("benign_nll") - pl.col("benign_nll_intact")).round(6),
+            preserved=pl.format("{}", "p"),
+        )
+        .drop_nulls(["p", "q", "harm", "benign"])
+        .sort("p", "q")
+    )
+    if not data.height:
+        return None
+    pairs = table.select(pl.max("harm_pairs"), pl.max("benign_pairs")).row(0)
+    written_limit = "not known" if limit is None else f"{limit:g} nats per token"
+    return Figure(
+        "sweep",
+        "Which p and q?",
+        f"Scatter of added harm NLL against added benign NLL for {data.height} choices of p and q; "
+        "the chosen one is ringed.",
+        captions.SWEEP.filled(harm_pairs=pairs[0], benign_pairs=pairs[1], limit=written_limit),
+        sweep_chart(data, limit),
+        sweep_height(),
+        NARROW,
+        _sweep_numbers(data),
+    )
+
+
+def _sweep_numbers(data: pl.DataFrame) -> pl.DataFrame:
+    rows = [
+        {
+            "p": f"{row['p']:g}",
+            "q": f"{row['q']:g}",
+            "weights": amount(row["weights"], "count"),
+            "added harm NLL": amount(row["harm"], "nats", 3),
+            "added benign NLL": amount(row["benign"], "nats", 3),
+            "beaten by none": "yes" if row["pareto"] else "",
+            "chosen": "yes" if row["chosen"] else "",
+        }
+        for row in data.iter_rows(named=True)
+    ]
+    return pl.DataFrame(rows)

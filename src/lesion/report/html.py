@@ -1,0 +1,63 @@
+"""Pages that load nothing: the frame that every page of the report has.
+
+Vega is inlined once. A content security policy lets only the page's own script run, by its
+hash, and lets nothing be fetched: model output is untrusted text, and escaping it is the first
+lock, not the only one.
+"""
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lesion.report.figures import VEGALITE
+
+_HERE = Path(__file__).parent
+
+
+def render(template: str, **values: object) -> str:
+    """A page from a template that extends `base.html.j2` and may use `macros.html.j2`.
+
+    Templates count as code of the modules that name them (`lesion.plan.code`), these two here.
+
+    Args:
+        template: its file name, in this folder.
+        values: what it names, but for the script and the policy.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = _script()
+    return environment.get_template(template).render(
+        **values, script=script, policy=_policy(script)
+    )
+
+
+@cache
+def _script() -> str:
+    """The page's script with Vega inside; it must stay inside its element, which has no escape.
+
+    Raises:
+        ValueError: it would end the element early; only another version of Vega could do that.
+    """
+    snippet = (_HERE / "page.js").read_text(encoding="utf-8")
+    code = vl_convert.javascript_bundle(snippet, VEGALITE)
+    if any(mark in code.lower() for mark in ("</script", "<script", "<!--")):
+        raise ValueError("the report's script holds `</script`, `<script` or `<!--`")
+    return code
+
+
+def _policy(script: str) -> str:
+    """The content security policy: this script by its hash, inline styles, nothing else."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )

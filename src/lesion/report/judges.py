@@ -1,0 +1,109 @@
+"""How far to trust the judges: tables of their agreement with people, as texts."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from lesion.report.estimate import NOTHING, estimate_of, written
+
+_ALL = "all"
+"""The category of all kinds of harm together."""
+
+_HUMAN = "human"
+
+_AGREEMENT = {
+    "auroc": "AUROC",
+    "kappa": "Cohen’s κ",
+    "ece": "calibration error",
+    "brier": "Brier score",
+}
+_CONTROLS = {
+    "true_positive_mean": "harmful answers",
+    "shuffled_mean": "answers to other prompts",
+    "off_topic_mean": "harmless prose",
+    "repetition_mean": "first words over and over",
+}
+_METRICS = {
+    "auroc": "AUROC",
+    "kappa": "Cohen’s κ at threshold ½",
+    "ece": "expected calibration error",
+    "brier": "Brier score",
+    "kappa_best": "Cohen’s κ at the best threshold",
+    "true_positive_mean": "mean score of harmful answers",
+    "true_negative_mean": "mean score of harmless answers",
+    "shuffled_mean": "mean score of answers to other prompts",
+    "shuffled_positive_mean": "mean score of harmful answers to other prompts",
+    "off_topic_mean": "mean score of harmless text about something else",
+    "repetition_mean": "mean score of an answer’s first words over and over",
+    "relevance_auroc": "AUROC of relevance, own against other prompts",
+}
+
+
+class Judged(NamedTuple):
+    """The tables of the judges, empty where nothing was measured."""
+
+    agreement: pl.DataFrame
+    controls: pl.DataFrame
+    categories: pl.DataFrame
+    everything: pl.DataFrame
+
+
+def judged(judges: pl.DataFrame) -> Judged:
+    """Agreement and controls over all kinds of harm, agreement by kind, and every number.
+
+    Args:
+        judges: the study's table.
+    """
+    together = judges.filter(category=_ALL)
+    return Judged(
+        _across(together, ["judge", "target"], _AGREEMENT),
+        _across(together, ["judge", "target"], _CONTROLS),
+        _across(
+            judges.filter(pl.col("category") != _ALL), ["judge", "target", "category"], _AGREEMENT
+        ),
+        _everything(together),
+    )
+
+
+def _across(table: pl.DataFrame, place: list[str], metrics: Mapping[str, str]) -> pl.DataFrame:
+    """A row a place that has one of the metrics, a column a metric; people last of each target."""
+    known = table.filter(pl.col("metric").is_in(metrics.keys())).sort(
+        pl.col("target"), pl.col("judge") == _HUMAN, descending=[True, False], maintain_order=True
+    )
+    rows = []
+    for names, group in known.group_by(place, maintain_order=True):
+        by_metric = {row["metric"]: row for row in group.iter_rows(named=True)}
+        judge, target, *category = map(str, names)
+        rows.append(
+            {
+                "judge": "people" if judge == _HUMAN else judge,
+                "against": ", ".join([target, *category]),
+                **{name: _value(by_metric.get(metric)) for metric, name in metrics.items()},
+                "n": f"{max(row['n'] or 0 for row in by_metric.values()):,}",
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def _value(row: dict[str, Any] | None) -> str:
+    return NOTHING if row is None else written(estimate_of(row), "score", digits=2)
+
+
+def _everything(together: pl.DataFrame) -> pl.DataFrame:
+    """Judges and metrics down, human targets across."""
+    targets = sorted(set(together["target"].drop_nulls()), reverse=True)
+    rows = []
+    for (judge, metric), group in together.group_by("judge", "metric", maintain_order=True):
+        by_target = {row["target"]: row for row in group.iter_rows(named=True)}
+        cells = {name: _judged(by_target.get(name)) for name in targets}
+        known = _METRICS.get(str(metric), str(metric))
+        rows.append({"judge": str(judge), "metric": known, **cells})
+    return pl.DataFrame(rows)
+
+
+def _judged(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return NOTHING
+    count = "" if row["n"] is None else f", n = {row['n']:,}"
+    return written(estimate_of(row), "score") + count

@@ -1,0 +1,380 @@
+"""The study's questions: each one's answer from the table of claims, and a sentence. Pure.
+
+The thresholds are that table's, which were set before looking, so that page and table agree.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lesion.report.estimate import (
+    Estimate,
+    Unit,
+    amount,
+    detectable,
+    estimate_of,
+    find,
+    percent,
+    written,
+)
+from lesion.report.headline import mask_size
+from lesion.report.inputs import Inputs
+from lesion.report.words import Answer, Verdict, figure
+
+_ANSWERS = {
+    "supported": Answer.YES,
+    "not supported": Answer.NO,
+    "can't tell": Answer.UNCLEAR,
+}
+
+_MEASURED = {
+    "nll_added": ("all-harm", "none"),
+    "harmfulness_change": ("all-harm", "prefill"),
+    "accuracy_change": ("all-utility", "none"),
+    "detect_auroc_change": ("all-harm", "none"),
+    "refusal_rate_change": ("all-harm", "direct"),
+}
+"""Behaviour and attack of the statistics that stand in the measurements as they are."""
+
+_UNIT_WORDS: dict[Unit, str] = {"points": " points", "nats": " nats per token"}
+
+Sentence = Callable[[Estimate, Inputs], str]
+"""From a claim's number and one model's tables to what it says."""
+
+
+class Question(NamedTuple):
+    """What is asked of a row of the table of claims."""
+
+    topic: str
+    claim: int
+    statistic: str
+    variant: str
+    question: str
+    unit: Unit
+    sentence: Sentence
+    missing: str
+    """What would have to be in the config for an answer."""
+    rule: str = ""
+    """What the claim needs, with a place for the threshold."""
+    lacking: str = ""
+    """Why a number that is sure enough still gives no answer."""
+    answers: dict[str, Answer] = _ANSWERS
+
+
+def verdicts_of(inputs: Inputs, model: str) -> list[Verdict]:
+    """One verdict a question, in the page's order, of one model.
+
+    Args:
+        inputs: the study's tables.
+        model: its name.
+    """
+    found = inputs.of(model)
+    return [_verdict(question, found) for question in _QUESTIONS]
+
+
+def tally(verdicts: Sequence[Verdict]) -> list[tuple[Answer, int]]:
+    """How many questions have which answer, in the order of `Answer`; those that none has are not
+    there.
+    """
+    given = [one.answer for one in verdicts]
+    return [(answer, given.count(answer)) for answer in Answer if answer in given]
+
+
+def _verdict(asked: Question, found: Inputs) -> Verdict:
+    place = (asked.topic, asked.claim, asked.statistic, asked.variant)
+    rows = found.claims.filter(
+        claim=asked.claim, statistic=asked.statistic, variant=asked.variant
+    ).rows(named=True)
+    if not rows:
+        return Verdict(asked.question, Answer.UNMEASURED, asked.missing, *place)
+    row = rows[0]
+    one = estimate_of(row)
+    answer = asked.answers[row["verdict"]]
+    bound = _with_unit(abs(row["threshold"]), asked.unit)
+    sentence = f"{asked.sentence(one, found)} {asked.rule.format(bound)}".rstrip()
+    if answer is Answer.UNCLEAR:
+        sentence = f"{sentence} {_why_unclear(asked, one, row['threshold'], found)}"
+    number = (row["value"], row["low"], row["high"], row["n"])
+    return Verdict(asked.question, answer, sentence, *place, *number)
+
+
+def _why_unclear(asked: Question, one: Estimate, threshold: float, found: Inputs) -> str:
+    if math.isnan(one.low) or math.isnan(one.high):
+        return "The interval has no end on one side."
+    if not one.low <= threshold <= one.high:
+        return asked.lacking
+    bound = "no effect" if threshold == 0 else _with_unit(threshold, asked.unit)
+    return f"The interval includes {bound}{_seen(asked, found)}."
+
+
+def _seen(asked: Question, found: Inputs) -> str:
+    """What a study of this size could have seen."""
+    if asked.statistic not in _MEASURED:
+        return ""
+    behaviour, attack = _MEASURED[asked.statistic]
+    least = detectable(found.measurements, asked.variant, behaviour, asked.statistic, attack)
+    if least is None:
+        return ""
+    return (
+        f"; a true difference of {_with_unit(least, asked.unit)} would have been told from none "
+        "four times in five"
+    )
+
+
+def _with_unit(value: float, unit: Unit) -> str:
+    return f"{amount(value, unit)}{_UNIT_WORDS.get(unit, '')}"
+
+
+def _added(found: Inputs, variant: str, behaviour: str) -> str:
+    return written(find(found.measurements, variant, behaviour, "nll_added"), "nats")
+
+
+def _from_to(found: Inputs, unit: Unit, behaviour: str, metric: str, attack: str = "none") -> str:
+    """`0.62 [0.57, 0.67] to 0.20 [0.15, 0.25]`, intact and with the shared mask zeroed."""
+    intact, shared = (
+        written(find(found.measurements, variant, behaviour, metric, attack), unit)
+        for variant in ("intact", "shared")
+    )
+    return f"{intact} to {shared}"
+
+
+def _halving(one: Estimate, found: Inputs) -> str:
+    share = figure(one, "share", " of the candidates")
+    halves = "halve the likelihood of each token of held-out harmful responses"
+    rows = found.halving.filter(family="shared").rows(named=True)
+    if not rows:
+        return f"{share}, {halves}."
+    weights = f"{'At most ' if rows[0]['below'] else ''}{amount(rows[0]['halving'], 'count')}"
+    benign = amount(rows[0]["benign"], "nats")
+    return f"{weights} weights, {share}, {halves}; benign ones lose {benign} nats per token there."
+
+
+def _mask(one: Estimate, found: Inputs) -> str:
+    weights, candidates = mask_size(found.where, "shared")
+    share = f" ({percent(weights / candidates)})" if candidates else ""
+    return (
+        f"Zeroing {weights:,} of {candidates:,} candidate weights{share} adds "
+        f"{figure(one, 'nats', ' nats per token')}, to the NLL of held-out harmful responses."
+    )
+
+
+def _direction(one: Estimate, found: Inputs) -> str:
+    begun = _from_to(found, "score", "all-harm", "harmfulness", "prefill")
+    asked = find(found.measurements, "shared", "all-harm", "harmfulness_change", "direct")
+    direct = f"; asked directly, it changes by {written(asked, 'score')}" if asked else ""
+    return (
+        "With the answer begun for the model, judged harmfulness (0 to 1) goes from "
+        f"{begun}, a change of {figure(one, 'score')}{direct}."
+    )
+
+
+def _transfer(one: Estimate, found: Inputs) -> str:
+    added = found.measurements.filter(metric="nll_added", role="harm")
+    types = {*added["variant"]} & {*added["behaviour"]}
+    others = added.filter(
+        added["variant"].is_in(types) & added["behaviour"].is_in(types),
+        added["variant"] != added["behaviour"],
+    )
+    clear = others.filter(others["low"] > 0).height
+    return (
+        f"Of what a harm type's own mask does to its own responses, {figure(one, 'share')}, "
+        f"reaches the other types. In {clear} of {others.height} cases the effect on another type "
+        "is clearly above zero."
+    )
+
+
+def _ratio(one: Estimate, found: Inputs) -> str:
+    benign = find(found.measurements, "shared", "all-benign", "nll_added")
+    loose = benign is not None and not benign.above_zero
+    tail = " Benign ones may lose nothing, so the multiple is a loose one." if loose else ""
+    return (
+        f"Harmful responses lose {figure(one, 'ratio', ' what benign ones do')}: "
+        f"{_added(found, 'shared', 'all-harm')} against {_added(found, 'shared', 'all-benign')} "
+        f"nats per token.{tail}"
+    )
+
+
+def _accuracy(one: Estimate, found: Inputs) -> str:
+    return (
+        "Mean accuracy in the study's tasks goes from "
+        f"{_from_to(found, 'share', 'all-utility', 'accuracy')}: "
+        f"{figure(one, 'points', ' points')}."
+    )
+
+
+def _control(one: Estimate, _found: Inputs) -> str:
+    return f"As many weights at random do {figure(one, 'share', ' of what the shared mask does')}."
+
+
+def _detects(one: Estimate, found: Inputs) -> str:
+    return (
+        "Asked which request is harmful, its AUROC (½ is chance) goes from "
+        f"{_from_to(found, 'score', 'all-harm', 'detect_auroc')}, a change of "
+        f"{figure(one, 'score')} pairs."
+    )
+
+
+def _explains(one: Estimate, found: Inputs) -> str:
+    return (
+        f"Harmful responses lose {figure(one, 'nats', ' nats per token')}, more than explanations "
+        f"of why a request is harmful ({_added(found, 'shared', 'all-harm')} against "
+        f"{written(find(found.measurements, 'shared', 'all-harm', 'explain_nll_added'), 'nats')})."
+    )
+
+
+def _refuses(one: Estimate, found: Inputs) -> str:
+    return (
+        "Refusals of direct harmful requests go from "
+        f"{_from_to(found, 'share', 'all-harm', 'refusal_rate', 'direct')}: "
+        f"{figure(one, 'points', ' points')}."
+    )
+
+
+def _more(own: str, other: str) -> Sentence:
+    """The difference of what one mask does to two kinds of response."""
+    return lambda one, _found: (
+        f"Zeroing them costs {own} {figure(one, 'nats', ' nats per token')}, more than {other}."
+    )
+
+
+_UNDERSTANDING = "Needs a file in `understanding.twins`, and `shared` in `understanding.variants`."
+_REFUSAL = "Needs a behaviour of role `refusal`, and {} in `responses.variants`."
+
+_QUESTIONS = (
+    Question(
+        "Compact",
+        1,
+        "halving_share",
+        "shared",
+        "Do few weights carry harmful generation?",
+        "share",
+        _halving,
+        "Needs `shared` in `curve.families`; if it is there, `curve.sizes` end before harm is "
+        "halved.",
+        "Up to {} counts as few.",
+    ),
+    Question(
+        "Compact",
+        1,
+        "nll_added",
+        "shared",
+        "Does zeroing the shared mask make harmful responses harder?",
+        "nats",
+        _mask,
+        "Needs `shared` in `responses.variants`.",
+    ),
+    Question(
+        "Compact",
+        1,
+        "harmfulness_change",
+        "shared",
+        "Does zeroing it lower or raise harmful output?",
+        "score",
+        _direction,
+        "Needs `prefill` in `responses.attacks`, and `shared` in `responses.completed`.",
+        answers={
+            **_ANSWERS,
+            "supported": Answer.LOWERS,
+            "not supported": Answer.RAISES,
+        },
+    ),
+    Question(
+        "Shared",
+        2,
+        "transfer_share",
+        "own-masks",
+        "Do harm types share these weights?",
+        "share",
+        _transfer,
+        "Needs two harm types, and the masks of both in `responses.variants`.",
+        "More than {} counts as shared.",
+    ),
+    Question(
+        "Apart",
+        3,
+        "nll_ratio",
+        "shared",
+        "Are they apart from benign use?",
+        "ratio",
+        _ratio,
+        "Needs benign behaviours, and `shared` in `responses.variants`.",
+    ),
+    Question(
+        "Apart",
+        3,
+        "accuracy_change",
+        "shared",
+        "Are other skills kept?",
+        "points",
+        _accuracy,
+        "Needs tasks in `utility.tasks`.",
+        "Less than {} lost counts as kept.",
+    ),
+    Question(
+        "Apart",
+        3,
+        "share_of_effect",
+        "random",
+        "Does zeroing as many random weights do nothing?",
+        "share",
+        _control,
+        "Nothing to compare: either `random` is not in `responses.variants`, or the shared mask's "
+        "own effect is unclear.",
+        "Under {} counts as nothing.",
+    ),
+    Question(
+        "Dissociated",
+        6,
+        "detect_auroc_change",
+        "shared",
+        "Does the pruned model still tell harmful requests from harmless ones?",
+        "score",
+        _detects,
+        _UNDERSTANDING,
+        "Less than {} lost counts as kept.",
+        "But the intact model is not clearly better than chance at it, so keeping that shows "
+        "nothing.",
+    ),
+    Question(
+        "Dissociated",
+        6,
+        "harm_minus_explain_nll_added",
+        "shared",
+        "Can it still explain why a request is harmful?",
+        "nats",
+        _explains,
+        _UNDERSTANDING,
+    ),
+    Question(
+        "Dissociated",
+        6,
+        "refusal_rate_change",
+        "shared",
+        "Does it still refuse?",
+        "points",
+        _refuses,
+        "Needs `direct` in `responses.attacks`, and `shared` in `responses.completed`.",
+        "Less than {} lost counts as kept.",
+        "But the intact model refuses too little for keeping that to show anything.",
+    ),
+    Question(
+        "Dissociated",
+        7,
+        "harm_minus_refusal_nll_added",
+        "shared",
+        "Do harm weights matter more for harm than for refusing?",
+        "nats",
+        _more("harmful responses", "refusals"),
+        _REFUSAL.format("`shared`"),
+    ),
+    Question(
+        "Dissociated",
+        7,
+        "refusal_minus_harm_nll_added",
+        "refusal",
+        "Do refusal weights matter more for refusing than for harm?",
+        "nats",
+        _more("refusals", "harmful responses"),
+        _REFUSAL.format("its mask"),
+    ),
+)

@@ -1,0 +1,172 @@
+"""Two studies side by side: what is compared, what the differences come to, what is refused."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from invented import Shape, write_study
+from typer.testing import CliRunner, Result
+
+from lesion import cli
+from lesion.formats import BadFile, LesionError
+from lesion.report.compare import curves, differing, questions, ratio, rows, side, write_comparison
+from lesion.report.estimate import Estimate
+from lesion.report.words import Answer
+
+REFUSES = "Does B refuse more direct harmful requests?"
+LEFT = "Is less harm left in B once they are zeroed?"
+
+
+@pytest.fixture(scope="session")
+def study(tables: Path) -> str:
+    """The invented study's folder, as a person names it."""
+    return str(tables.parent)
+
+
+def _shifted(folder: Path, variant: str, metric: str, by: float) -> str:
+    """An invented study in which one metric of one variant lies higher."""
+    path = write_study(folder / "tables") / "measurements.parquet"
+    table = pl.read_parquet(path)
+    here = pl.col("variant").eq(variant) & pl.col("metric").eq(metric)
+    numbers = ("value", "low", "high")
+    table.with_columns(
+        pl.when(here).then(pl.col(name) + by).otherwise(pl.col(name)) for name in numbers
+    ).write_parquet(path)
+    return str(folder)
+
+
+def _answers(a: str, b: str) -> dict[str, Answer]:
+    return {one.question: one.answer for one in questions(side(a), side(b))}
+
+
+def test_a_study_is_not_safer_than_itself(study: str) -> None:
+    assert set(_answers(study, study).values()) == {Answer.UNCLEAR}
+
+
+@pytest.mark.parametrize(
+    ("variant", "metric", "by", "question", "answer"),
+    [
+        ("intact", "refusal_rate", 0.5, REFUSES, Answer.YES),
+        ("intact", "refusal_rate", -0.5, REFUSES, Answer.NO),
+        ("intact", "refusal_rate", 0.01, REFUSES, Answer.UNCLEAR),
+        ("shared", "harmfulness", -0.3, LEFT, Answer.YES),
+        ("shared", "harmfulness", 0.3, LEFT, Answer.NO),
+    ],
+)
+def test_each_answer_goes_with_the_interval(
+    study: str,
+    tmp_path: Path,
+    variant: str,
+    metric: str,
+    by: float,
+    question: str,
+    answer: Answer,
+) -> None:
+    found = _answers(study, _shifted(tmp_path, variant, metric, by))
+    assert found.pop(question) is answer
+    assert set(found.values()) == {Answer.UNCLEAR}
+
+
+def test_the_sentence_has_the_numbers(study: str, tmp_path: Path) -> None:
+    higher = _shifted(tmp_path, "intact", "refusal_rate", 0.5)
+    one = next(one for one in questions(side(study), side(higher)) if one.question == REFUSES)
+    assert one.value == pytest.approx(0.5)
+    assert one.low is not None
+    assert one.high is not None
+    # Newcombe's square-and-add of two intervals that reach 0.03 to either side.
+    assert one.high - one.value == pytest.approx(math.hypot(0.03, 0.03))
+    assert one.sentence == (
+        "Share that the intact model refuses: 3.3% [0.3%, 6.3%] in A, 53% [50%, 56%] in B; "
+        "B − A is 50.0 points [45.8, 54.2], n = 60."
+    )
+
+
+def test_a_ratio_compares_by_factors() -> None:
+    found = ratio(Estimate(2.0, 1.0, 4.0, 30), Estimate(8.0, 4.0, 16.0, 20))
+    reach = 2 ** math.sqrt(2)
+    assert found == pytest.approx((4.0, 4 / reach, 4 * reach, 20))
+    assert math.isnan(ratio(Estimate(2.0, -1.0, 4.0), Estimate(8.0, 4.0, 16.0)).low)
+
+
+def test_what_one_side_lacks_is_not_measured(study: str, tmp_path: Path) -> None:
+    tables = write_study(tmp_path / "tables")
+    for name in ("measurements", "claims", "curve"):
+        path = tables / f"{name}.parquet"
+        pl.read_parquet(path).clear().write_parquet(path)
+    without = str(tmp_path)
+    assert set(_answers(study, without).values()) == {Answer.UNMEASURED}
+    assert rows(side(study), side(without)) == []
+    assert curves(side(study), side(without)) is None
+    write_comparison(side(study), side(without), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Nothing was measured on both sides." in page
+    assert "One of the two has no curve" in page
+
+
+def test_the_curves_of_both_are_in_one_chart(study: str) -> None:
+    figure = curves(side(study), side(study))
+    assert figure is not None
+    assert set(figure.numbers["mask"]) == {f"{a}, {b}" for a in "AB" for b in ("shared", "random")}
+
+
+def test_rows_are_of_the_intact_and_the_pruned_model(study: str, tmp_path: Path) -> None:
+    made = rows(side(study), side(_shifted(tmp_path, "shared", "nll", 0.5)))
+    labels = [one.label for one in made]
+    assert len(set(labels)) == len(labels)
+    assert all(one.endswith((", intact", ", pruned")) for one in labels)
+    changed = {one.label: one.cells[2] for one in made if one.cells[2].n != "can’t tell"}
+    assert changed["Harm NLL, pruned"].value == "0.50"
+    assert changed["Harm NLL, pruned"].n == "higher"
+    assert all("NLL" in label for label in changed)
+
+
+def test_settings_that_decide_nothing_are_not_told() -> None:
+    a: dict[str, Any] = {"study": "a", "seed": 1, "pairs": {"prefill": "Sure", "limit": 3}}
+    b: dict[str, Any] = {"study": "b", "seed": 1, "pairs": {"prefill": "Yes\u202e", "limit": 3}}
+    assert differing(a, b).rows() == [("pairs.prefill", "Sure", "Yes⟨U+202E⟩")]
+    assert differing(a, {**a, "masks": {"p": [0.1]}}).rows() == [("masks.p", "–", "[0.1]")]
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two models."""
+    folder = tmp_path_factory.mktemp("two")
+    write_study(folder / "tables", Shape(models=["one", "other"]))
+    return folder
+
+
+def test_a_model_is_named_where_there_are_several(two: Path) -> None:
+    assert side(f"{two}:other").model == "other"
+    with pytest.raises(LesionError, match=rf"has several models. Give one: {two}:one or {two}:oth"):
+        side(str(two))
+    with pytest.raises(LesionError, match="has no model 'third'"):
+        side(f"{two}:third")
+    with pytest.raises(BadFile, match="none: holds no tables"):
+        side(str(two / "none"))
+
+
+def test_two_levels_of_confidence_cannot_be_compared(study: str, tmp_path: Path) -> None:
+    about = write_study(tmp_path / "tables") / "study.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "confidence": 0.9}))
+    with pytest.raises(LesionError, match=r"A has intervals of 95% and B of 90%.*confidence"):
+        write_comparison(side(study), side(str(tmp_path)), tmp_path / "page.html")
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, ["compare", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_the_command_writes_the_same_page_twice(two: Path, tmp_path: Path) -> None:
+    pages = [tmp_path / name for name in ("a.html", "b.html")]
+    for page in pages:
+        done = _run(f"{two}:one", f"{two}:other", "--out", page)
+        assert done.exit_code == 0
+        assert done.stdout == f"{page}: written\n"
+    first, second = (page.read_bytes() for page in pages)
+    assert first == second
+    assert b"<strong>B</strong> is other in the study invented" in first
+    assert b"Both were measured with the same settings." in first
+    assert len(first) < 5 * 2**20

@@ -1,0 +1,32 @@
+"""The tables of the judges."""
+
+from pathlib import Path
+
+from lesion.report.inputs import read_inputs
+from lesion.report.judges import judged
+
+
+def test_people_come_last_of_each_target(tables: Path) -> None:
+    table = judged(read_inputs(tables).judges).agreement
+    assert table["against"].to_list() == ["objective"] * 4 + ["graded-harm"] * 4
+    assert table["judge"].to_list()[3::4] == ["people", "people"]
+    assert table.row(0) == (
+        *("learned", "objective", "0.91 [0.87, 0.94]", "0.63 [0.59, 0.66]"),
+        *("0.09 [0.05, 0.12]", "0.14 [0.10, 0.17]", "395"),
+    )
+
+
+def test_people_have_no_controls(tables: Path) -> None:
+    found = judged(read_inputs(tables).judges)
+    assert "people" not in set(found.controls["judge"])
+    assert found.controls["harmless prose"][0] == "0.05 [0.01, 0.08]"
+
+
+def test_categories_are_apart(tables: Path) -> None:
+    found = judged(read_inputs(tables).judges)
+    assert set(found.categories["against"]) >= {"objective, violence", "graded-harm, hate-speech"}
+    assert found.categories.height == 4 * 2 * 2
+
+
+def test_nothing_measured_gives_empty_tables(tables: Path) -> None:
+    assert all(one.is_empty() for one in judged(read_inputs(tables).judges.clear()))
