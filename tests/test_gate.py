@@ -211,3 +211,9 @@ def _keys(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _keys(one) for name, one in value.items()}
     return [_keys(one) for one in value if isinstance(one, dict)] if isinstance(value, list) else ()
+
+
+@pytest.mark.parametrize("command", ["verdicts", "compare"])
+def test_help_has_an_example(command: str) -> None:
+    done = CliRunner().invoke(cli.app, [command, "--help"])
+    assert f"Example: lesion {command}" in " ".join(done.stdout.split())

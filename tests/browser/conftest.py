@@ -19,7 +19,8 @@ from lesion.report.page import write_report
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 HEIGHT = 800
-PATIENCE_MS = 30_000
+# Far more than a page takes: machines can be busy, and no test is about time.
+PATIENCE_MS = 180_000
 SCRIPT = "<script>window.taken = true; alert(3)</script>"
 LONG = f"{SCRIPT}<b onmouseover=alert(4)>\u202e" + 200_000 * "word "
 
@@ -70,6 +71,7 @@ def opened(browser: Browser) -> Iterator[Opener]:
         context = browser.new_context(
             viewport={"width": width, "height": HEIGHT}, color_scheme=scheme
         )
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         found = Opened(page, [], [], [], 0.0)
@@ -91,7 +93,7 @@ def opened(browser: Browser) -> Iterator[Opener]:
         page.on("request", requested)
         started = time.monotonic()
         page.goto(path.as_uri())
-        page.wait_for_selector("html[data-drawn]", state="attached", timeout=PATIENCE_MS)
+        page.wait_for_selector("html[data-drawn]", state="attached")
         return found._replace(seconds=time.monotonic() - started)
 
     yield opener

@@ -45,7 +45,7 @@ def check(config: ConfigFiles = None) -> None:
 
 @app.command()
 def summary(config: ConfigFiles = None) -> None:
-    """Print the headline table of a finished study, and where its page is."""
+    """Print what a finished study found, in one screen, and where its page is."""
     from lesion.summary import print_summary
 
     study = study_of(config)

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
+import altair as alt
 import polars as pl
 
 from lesion.formats import BadFile, LesionError, atomic
@@ -137,7 +138,7 @@ def _facts(a: Side, b: Side) -> pl.DataFrame:
         "Chosen p, q": lambda one: ", ".join(str(one.about.get(key, NOTHING)) for key in "pq"),
         "lesion": lambda one: str(one.inputs.study.get("version", "unknown")),
     }
-    return _table("", [(name, make(a), make(b)) for name, make in makers.items()])
+    return _table("what", [(name, make(a), make(b)) for name, make in makers.items()])
 
 
 def _table(first: str, rows: list[tuple[str, str, str]]) -> pl.DataFrame:
@@ -330,8 +331,8 @@ _CURVES = Caption(
     ),
     against=(
         "Harm is more apart from benign use in the model whose line lies higher and further to the "
-        "left. Lines within each other’s intervals (hover for them) are no difference; each side "
-        "has lost its own responses, so only the shapes compare, not how harmful these are."
+        "left. Lines within each other’s intervals (hover for them) are no difference. Each side "
+        "loses its own model’s responses: the shapes compare, not how harmful these are."
     ),
 )
 
@@ -346,11 +347,16 @@ def curves(a: Side, b: Side) -> Figure | None:
         for name, table in zip(NAMES, both, strict=True)
     ]
     made = tradeoff(pl.concat(named))
-    return made and made._replace(
+    if made is None:
+        return None
+    # Neither line is called `shared`, so none is ringed; Vega warns of a layer without points.
+    layers = [one for one in made.chart.layer if one.transform is alt.Undefined]
+    return made._replace(
         title="Whose harm is further apart?",
         summary="Lines of added harm NLL against added benign NLL for the masks of A and of B as "
         "they grow.",
         caption=_CURVES,
+        chart=alt.LayerChart(layer=layers, height=made.chart.height),
     )
 
 
