@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
-import altair as alt
 import polars as pl
 
 from lesion.formats import BadFile, LesionError, atomic
@@ -349,14 +348,11 @@ def curves(a: Side, b: Side) -> Figure | None:
     made = tradeoff(pl.concat(named))
     if made is None:
         return None
-    # Neither line is called `shared`, so none is ringed; Vega warns of a layer without points.
-    layers = [one for one in made.chart.layer if one.transform is alt.Undefined]
     return made._replace(
         title="Whose harm is further apart?",
         summary="Lines of added harm NLL against added benign NLL for the masks of A and of B as "
         "they grow.",
         caption=_CURVES,
-        chart=alt.LayerChart(layer=layers, height=made.chart.height),
     )
 
 

@@ -106,6 +106,8 @@ def _points(data: pl.DataFrame, x: Any, y: Any) -> list[alt.Chart]:
 
 
 def _ringed(data: pl.DataFrame, x: Any, y: Any) -> list[alt.Chart]:
+    if not data["chosen"].any():
+        return []  # Vega warns of a layer without points.
     chosen = alt.Chart(data).transform_filter("datum.chosen").encode(x=x, y=y)
     word = chosen.mark_text(dx=15, align="left", fontSize=12, color="#111")
     return [
