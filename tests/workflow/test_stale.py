@@ -125,9 +125,9 @@ SCENARIOS = {
     "a capability's prompts are edited": Scenario(
         _rows("sums.jsonl", lambda rows: rows.pop()), chain("sums") | SELECTED | ALL_VARIANTS
     ),
-    "refusals are edited, which no variant is asked": Scenario(
+    "refusals are edited, whose likelihood every variant gives": Scenario(
         _rows("refusals.jsonl", lambda rows: rows.pop()),
-        chain("denials") | (SELECTED - {"sweep"}) | ALL_MASKS,
+        chain("denials") | (SELECTED - {"sweep"}) | ALL_VARIANTS,
     ),
     "one type's filter is changed": Scenario(
         _study(lambda config: config["behaviours"]["beta"].update(where=DELTA["where"])),
