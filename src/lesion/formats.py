@@ -5,16 +5,22 @@ and rename, name the file and the fix when something is wrong, never load a pick
 """
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import polars as pl
+import psutil
 
 
 class LesionError(Exception):
@@ -26,7 +32,18 @@ class BadFile(LesionError):
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part-{os.getpid()}")
+    return path.with_name(f".{path.name}.part-{_HOST}-{os.getpid()}")
+
+
+_HOST = re.sub(r"[^A-Za-z0-9]", "_", platform.node())
+
+
+def _clear(path: Path) -> None:
+    """Remove what a killed process of this machine left beside `path`; others' may still write."""
+    for left in path.parent.glob(f"{glob.escape(f'.{path.name}.part-{_HOST}')}-*"):
+        number = left.name.rpartition("-")[2]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            _remove(left)
 
 
 @contextmanager
@@ -42,6 +59,7 @@ def atomic(path: Path) -> Iterator[Path]:
     part = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(path)
         yield part
         _replace(part, path)
     except BaseException as error:
@@ -111,20 +129,23 @@ def read_json(path: Path) -> Any:
 def write_parquet(table: pl.DataFrame, path: Path) -> None:
     """Write a table as zstd parquet; the same table gives the same bytes."""
     with atomic(path) as part:
-        table.write_parquet(part, compression="zstd", statistics=False)
+        table.write_parquet(part, compression="zstd", statistics=False, metadata=SEAL)
+        seal(part)
 
 
 def read_parquet(path: Path, columns: Mapping[str, Any] | None = None) -> pl.DataFrame:
     """Read a parquet table this pipeline wrote, checking that `columns` (name: dtype) are there.
 
     Raises:
-        BadFile: it is missing, truncated, or lacks a column.
+        BadFile: it is missing, truncated, damaged, or lacks a column.
     """
     try:
+        # First: of a damaged page polars may read other values, or panic.
+        check_seal(path)
         table = pl.read_parquet(path)
     except FileNotFoundError as error:
         raise BadFile(f"{path}: is missing. Run `snakemake` again to rebuild it.") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise BadFile(
             f"{path}: is not a whole parquet file ({error}). Delete it and run `snakemake` again."
         ) from error
@@ -135,6 +156,61 @@ def read_parquet(path: Path, columns: Mapping[str, Any] | None = None) -> pl.Dat
                 "Delete the file and run `snakemake` again."
             )
     return table
+
+
+SEAL = {"lesion_crc32": "00000000"}
+"""Metadata of a parquet or safetensors file that will be sealed: room for its checksum."""
+
+_SEALS = (b"lesion_crc32\x18\x08", b'"lesion_crc32":"')
+"""What stands before the checksum in a parquet's footer (Thrift), in a safetensors' header."""
+
+
+def seal(path: Path) -> None:
+    """Put the CRC-32 of a file's other bytes into the room that `SEAL` has made in it.
+
+    Raises:
+        BadFile: the file was written without `SEAL`.
+    """
+    with path.open("r+b") as file:
+        found = _checksum(file)
+        if found is None:
+            raise BadFile(f"{path}: was written without room for its checksum")
+        file.seek(found.at)
+        file.write(found.now)
+
+
+def check_seal(path: Path) -> None:
+    """Compare a sealed file with its checksum; any other is left to its reader.
+
+    Raises:
+        ValueError: a byte has changed since it was sealed.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        found = _checksum(file)
+    if found and found.now != found.then:
+        raise ValueError(f"its checksum is {found.now.decode()}, not {found.then!r} as written")
+
+
+class _Checksum(NamedTuple):
+    """Where it stands, what stands there, and what the other bytes give."""
+
+    at: int
+    then: bytes
+    now: bytes
+
+
+def _checksum(file: BinaryIO) -> _Checksum | None:
+    if not os.fstat(file.fileno()).st_size:
+        return None  # and cannot be mapped
+    with mmap(file.fileno(), 0, access=ACCESS_READ) as whole, memoryview(whole) as view:
+        # The last: a parquet's footer lies after whatever its rows say.
+        ends = [at + len(key) for key in _SEALS if (at := whole.rfind(key)) >= 0]
+        if not ends:
+            return None
+        at = max(ends)
+        now = zlib.crc32(view[at + 8 :], zlib.crc32(view[:at]))
+        return _Checksum(at, bytes(view[at : at + 8]), b"%08x" % now)
 
 
 def stable_header(path: Path) -> None:
@@ -194,6 +270,13 @@ def safetensors_header(path: Path) -> dict[str, Stored]:
             "again."
         ) from error
     return found
+
+
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """The strings in the header of a safetensors file that `safetensors_header` has read."""
+    with path.open("rb") as handle:
+        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+    return dict(header.get("__metadata__", {}))
 
 
 def sha256_file(path: Path) -> str:

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from itertools import pairwise
 from pathlib import Path
 
 from lesion.formats import LesionError
@@ -44,14 +45,52 @@ def logged(log: str) -> Iterator[None]:
 def _told(error: BaseException, log: Path) -> str:
     if isinstance(error, LesionError):
         return f"\nlesion: {error}\n(log: {log})"
-    if isinstance(error, MemoryError):
-        return (
-            f"\nlesion: out of memory. Lower `scores.batch_tokens`, `responses.batch_size` or the "
-            f"number of jobs at once (--cores).\n(log: {log})"
-        )
+    if _out_of_memory(error):
+        return f"\nlesion: {_lack_of_memory(error, log)}\n(log: {log})"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"\nlesion: the disk is full ({error}). Free some space (or set `results` to another "
             f"disk) and run the same command again.\n(log: {log})"
         )
     return f"\nlesion: {type(error).__name__}: {error}\n(log: {log})"
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether Python, numpy, torch's allocator on the CPU, or CUDA's had no more to give.
+
+    Told by their words: importing torch to name its exceptions takes seconds.
+    """
+    told = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in told)
+    )
+
+
+def _lack_of_memory(error: BaseException, log: Path) -> str:
+    """The stage, what it needed, and the settings that lower it."""
+    # A log is <results>/<study>/logs/<stage>/…, and any of the folders may be called `logs`.
+    under = [stage for above, stage in pairwise(log.parts) if above == "logs" and stage in _LOWER]
+    stage = under[0] if under else "job"
+    needed = next(iter(str(error).strip().splitlines()), "")
+    said = f" ({needed})" if needed else ""
+    lower = f"{_LOWER[stage]}, or run" if under else "Run"
+    return (
+        f"{stage}: out of memory{said}. {lower} fewer jobs at once (--cores), then the same "
+        "command again: what is finished is kept."
+    )
+
+
+_BATCH = "Lower `responses.batch_size` and `responses.batch_tokens`"
+_LOWER = {
+    "models": "Give the model in a smaller dtype",
+    "pairs": "Lower `pairs.batch_size` or `pairs.max_new_tokens`",
+    "scores": "Lower `scores.batch_tokens`, set `scores.memory.plan: passes`, or `scores.tail`",
+    "masks": "Set `scores.tail`, lower `responses.batch_tokens`, ask for fewer `masks.p` and `q`",
+    "responses": _BATCH,
+    "curve": f"{_BATCH}, or ask for fewer `curve.sizes`",
+    "understanding": _BATCH,
+    "utility": "Lower `utility.batch_size`",
+    "judgements": "Lower `batch_size` of the judge under `judgements.judges`",
+    "tables": "Lower `tables.resamples`",
+}
+"""By a log's folder: which settings lower what its jobs take."""

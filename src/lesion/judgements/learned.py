@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lesion.formats import BadFile, atomic
+from lesion.formats import SEAL, BadFile, atomic, check_seal, seal, stable_header
 from lesion.judgements.coherence import repetition
 from lesion.judgements.embed import Embedder, Precision, Vectors
 from lesion.judgements.human import HARMFUL, data_digest, grouped, read_human_scores
@@ -117,9 +117,9 @@ class LearnedJudge:
         """Write the judge as one safetensors file; the same judge gives the same bytes.
 
         Tensors: idf and harm weights `[terms]`, relevance weights `[2]`, the refusal judge's own
-        idf and weights `[its terms]`, intercepts `[1]`, all float64. The header has one entry,
-        `lesion`: JSON of the format version, both judges' terms in order, and the facts. One,
-        because safetensors writes several in random order.
+        idf and weights `[its terms]`, intercepts `[1]`, all float64. The header has
+        `lesion`, JSON of the format version, both judges' terms in order, and the facts; and the
+        file's checksum.
         """
         from safetensors.numpy import save_file
 
@@ -130,7 +130,9 @@ class LearnedJudge:
             "refusal_terms": list(map(str, self.refusals.terms.get_feature_names_out())),
         }
         with atomic(path) as part:
-            save_file(_tensors(self), part, {"lesion": json.dumps(header, sort_keys=True)})
+            save_file(_tensors(self), part, {"lesion": json.dumps(header, sort_keys=True), **SEAL})
+            stable_header(part)
+            seal(part)
 
     @classmethod
     def load(cls, path: Path, embedder: Path, precision: Precision = "float32") -> "LearnedJudge":
@@ -301,6 +303,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
 
     remedy = "Delete it and run `snakemake` again to train it anew."
     try:
+        check_seal(path)
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("lesion")
             header = json.loads(text) if text else {}
@@ -312,5 +315,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
             return header, {name: file.get_tensor(name) for name in _TENSORS}
     except FileNotFoundError as error:
         raise BadJudge(f"{path}: is missing. Run `snakemake` again to train it.") from error
-    except (SafetensorError, OSError) as error:
+    except BadJudge:
+        raise
+    except (SafetensorError, OSError, ValueError) as error:
         raise BadJudge(f"{path}: is truncated or no safetensors ({error}). {remedy}") from error

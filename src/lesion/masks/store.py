@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lesion.formats import BadFile, atomic, stable_header
+from lesion.formats import SEAL, BadFile, atomic, check_seal, seal, stable_header
 from lesion.models.layout import Layout, Places
 
 FORMAT = "1"
@@ -50,6 +50,7 @@ def write_mask(
     }
     header = {
         **metadata,
+        **SEAL,
         "lesion_format": FORMAT,
         "weights": str(mask.size),
         "candidates": str(int(layout.offsets[-1])),
@@ -58,18 +59,22 @@ def write_mask(
     with atomic(path) as part_path:
         part_path.write_bytes(save(tensors, header))
         stable_header(part_path)
+        seal(part_path)
 
 
 def read_mask(path: Path) -> Mask:
     """Read a mask and check it.
 
     Raises:
-        BadFile: it is missing, cut short, of another version, or its indices are not sorted
+        BadFile: it is missing, damaged, of another version, or its indices are not sorted
             places inside their parameters.
     """
     try:
+        check_seal(path)
         with safe_open(path, "np") as file:
-            metadata = dict(file.metadata() or {})
+            metadata = {
+                key: text for key, text in (file.metadata() or {}).items() if key not in SEAL
+            }
             found = {key.removesuffix(".indices"): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if metadata.get("lesion_format") != FORMAT:
             raise BadFile(f"{path}: is not a mask of format {FORMAT}. Delete it and run again.")

@@ -21,6 +21,7 @@ from lesion.formats import (
     atomic,
     read_json,
     safetensors_header,
+    safetensors_metadata,
     stable_header,
     write_json,
 )
@@ -232,6 +233,7 @@ class StoredScores:
         shard = self.where[name]
         if shard not in self._files:
             self._headers[shard] = safetensors_header(self.folder / shard)
+            self._check_origin(self.folder / shard)
             self._files[shard] = (self.folder / shard).open("rb", buffering=0)
         entry = self._headers[shard].get(key)
         shape = self.shapes[name]
@@ -251,6 +253,15 @@ class StoredScores:
                 "file and run `snakemake` again."
             )
         return self._files[shard], entry
+
+    def _check_origin(self, path: Path) -> None:
+        """Refuse a whole shard of another behaviour, model or kind in this one's place."""
+        for key, text in safetensors_metadata(path).items():
+            if self.metadata.get(key, text) != text:
+                raise BadFile(
+                    f"{path}: its `{key}` is {text!r}, and its index says {self.metadata[key]!r}: "
+                    "it is another's shard. Delete it and run `snakemake` again."
+                )
 
     def flat(self) -> Flat:
         """All scores in the order of `shapes`, float32 [candidates]."""
@@ -354,6 +365,7 @@ class StoredNorms:
 
         Raises:
             LesionError: the parameter is called in a way that gives no norm of its own.
+            BadFile: its bytes are not as many as its shape says.
         """
         if name not in self._header:
             raise LesionError(
@@ -362,4 +374,9 @@ class StoredNorms:
                 "`masks.controls`."
             )
         entry = self._header[name]
+        if entry.dtype != "F32" or entry.end - entry.begin != _bytes(entry):
+            raise BadFile(
+                f"{self.path}: `{name}` is {entry.dtype} {list(entry.shape)} in "
+                f"{entry.end - entry.begin} bytes. Delete the file and run `snakemake` again."
+            )
         return np.fromfile(self.path, np.float32, entry.shape[0], offset=entry.begin)

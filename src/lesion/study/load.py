@@ -20,11 +20,11 @@ def _unique_keys(loader: _StrictLoader, node: yaml.MappingNode) -> Any:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
+        place = f"{key_node.start_mark.name}, line {key_node.start_mark.line + 1}"
+        if not isinstance(key, (str, int, float)):
+            raise StudyError(_printable(f"{place}: `{key}` is no key; use a plain word."))
         if key in seen:
-            line = key_node.start_mark.line + 1
-            raise StudyError(
-                f"{key_node.start_mark.name}, line {line}: `{key}` is given twice; rename one."
-            )
+            raise StudyError(_printable(f"{place}: `{key}` is given twice; rename one."))
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -43,8 +43,13 @@ def read_config(path: Path) -> dict[str, Any]:
             value = yaml.load(handle, _StrictLoader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError as error:
         raise StudyError(f"{path}: there is no such config file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: is not valid YAML: {error}") from error
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror}).") from error
+    except StudyError:
+        raise
+    # PyYAML lets through whatever its constructors run into, in a date such as 2026-99-99.
+    except Exception as error:
+        raise StudyError(_printable(f"{path}: is not valid YAML: {error}")) from error
     if not isinstance(value, dict):
         raise StudyError(f"{path}: should hold keys and values, such as `study: default`.")
     return value
@@ -83,7 +88,16 @@ def load_study(config: Mapping[str, Any], name: str = "config.yaml") -> Study:
         return Study.model_validate(config)
     except ValidationError as error:
         lines = [_message(detail) for detail in error.errors()]
-        raise StudyError("\n".join([f"{name}: the study can't run:", *lines])) from error
+        text = "\n".join([f"{name}: the study can't run:", *lines])
+        raise StudyError(_printable(text)) from error
+
+
+def _printable(text: str) -> str:
+    """What a config says must not move a terminal's cursor or change its colours."""
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode()
+        for one in text
+    )
 
 
 def _message(detail: ErrorDetails) -> str:

@@ -1,0 +1,163 @@
+"""Kill a study at random moments until it is done: `python benchmarks/kills.py --times 30`.
+
+Runs the tests' tiny study, with one harm type and one capability, once undisturbed, then again in
+another folder, where Snakemake and all its jobs are killed (SIGKILL) `--times` times, each after a
+random part of the undisturbed run's time, and started anew. Where that ends early, the study begins
+again in a new folder. Prints a line for each kill, and fails if a byte of the results differs, a
+finished job was repeated, or something half-written is left.
+"""
+
+import argparse
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from workflow.conftest import Place, code, inputs, unrun
+
+from lesion.formats import sha256_file
+
+_STARTED = re.compile(r"(?m)^Job (\d+): (.*)$")
+_FINISHED = re.compile(r"(?m)^Finished jobid: (\d+) ")
+
+
+class Run(NamedTuple):
+    """How a run ended (None: killed), its seconds, and the jobs it started and finished."""
+
+    code: int | None
+    seconds: float
+    started: set[str]
+    finished: set[str]
+
+
+class _Folders:
+    """What the tests' fixtures want of pytest."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def mktemp(self, name: str) -> Path:
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root))
+
+
+def run(place: Place, seconds: float | None) -> Run:
+    """Run the study, for so many seconds at most."""
+    log = place.folder / "run.log"
+    begun = time.monotonic()
+    with log.open("w", encoding="utf-8") as lines:
+        process = subprocess.Popen(
+            place.command(), cwd=place.folder, stdout=lines, stderr=lines, start_new_session=True
+        )
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+            # Snakemake and all its jobs, which have no time to put anything in order.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    while _lives(process.pid):
+        time.sleep(0.05)
+    return Run(code, time.monotonic() - begun, *_jobs(log.read_text(encoding="utf-8")))
+
+
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _jobs(log: str) -> tuple[set[str], set[str]]:
+    names = dict(_STARTED.findall(log))
+    return set(names.values()), {names[n] for n in _FINISHED.findall(log) if n in names}
+
+
+def content(made: Path) -> dict[str, str]:
+    """SHA-256 of every result; not of logs and timings, nor of what only a next run reads."""
+    found = (path for path in sorted(made.rglob("*")) if path.is_file())
+    names = {path: path.relative_to(made) for path in found}
+    return {
+        str(name): sha256_file(path)
+        for path, name in names.items()
+        if name.parts[0] not in ("logs", "benchmarks")
+        and not any(part.startswith(".") for part in name.parts)
+    }
+
+
+def disturbed(place: Place, left: int, longest: float, chance: random.Random) -> tuple[int, int]:
+    """Kill and start anew until the study is done; return kills and finished jobs repeated."""
+    finished: set[str] = set()
+    kills = repeated = 0
+    while True:
+        one = run(place, chance.uniform(1, longest) if kills < left else None)
+        again = sorted(one.started & finished)
+        repeated += len(again)
+        finished |= one.finished
+        if one.code is not None:
+            if one.code:
+                sys.exit((place.folder / "run.log").read_text(encoding="utf-8"))
+            print(f"  done after {one.seconds:.0f} s more, {len(finished)} jobs in all")
+            return kills, repeated
+        kills += 1
+        told = f", repeated {', '.join(again)}" if again else ""
+        print(
+            f"  kill {kills} after {one.seconds:.1f} s: {len(one.finished)} jobs finished, "
+            f"{len(one.started - one.finished)} under way{told}",
+            flush=True,
+        )
+        subprocess.run(place.command("--unlock"), cwd=place.folder, capture_output=True, check=True)
+
+
+def _smaller(config: dict[str, Any]) -> None:
+    config["behaviours"] = {name: config["behaviours"][name] for name in ("beta", "sums")}
+    config["masks"]["shared"]["at_least"] = 1
+    config["responses"]["variants"] = ["shared"]
+
+
+def main() -> None:
+    """Run, kill, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=30, help="kills in all")
+    parser.add_argument("--longest", type=float, default=0.5, help="share of a run before a kill")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    chance = random.Random(chosen.seed)  # noqa: S311 - nothing to keep secret
+    bad = kills = repeated = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = _Folders(Path(scratch))
+        fresh: Place = unrun.__wrapped__(
+            code.__wrapped__(folders), inputs.__wrapped__(folders), folders
+        )
+        fresh.configure(_smaller)
+        calm = fresh.copy(folders.mktemp("calm"))
+        whole = run(calm, None)
+        if whole.code:
+            sys.exit((calm.folder / "run.log").read_text(encoding="utf-8"))
+        wanted = content(calm.made)
+        print(f"undisturbed: {whole.seconds:.0f} s, {len(whole.finished)} jobs")
+        while kills < chosen.times:
+            place = fresh.copy(folders.mktemp("disturbed"))
+            longest = chosen.longest * whole.seconds
+            more = disturbed(place, chosen.times - kills, longest, chance)
+            kills, repeated = kills + more[0], repeated + more[1]
+            found = content(place.made)
+            differing = sorted(dict(wanted.items() ^ found.items()))
+            left = [path for path in place.made.rglob("*.part-*") if path.exists()]
+            bad += len(differing) + len(left)
+            print(f"  {len(found)} files, differing: {differing}, left behind: {left}", flush=True)
+    print(f"{kills} kills, {repeated} finished jobs repeated, {bad} files differ or are left")
+    if bad or repeated:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Files that were cut, changed or swapped are named and refused, never read as if they were whole.
+
+What each reader notices is in docs/faults.md; a flipped bit in gigabytes of scores or weights is
+not among it.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import make
+import numpy as np
+import polars as pl
+import pytest
+import tiny
+import torch
+
+from lesion.checkpoints import write_checkpoint
+from lesion.formats import BadFile, LesionError, read_json, read_parquet, write_json, write_parquet
+from lesion.judgements.learned import LearnedJudge, train
+from lesion.masks.curve import CURVE_MASKS
+from lesion.masks.store import read_mask, write_mask
+from lesion.models.record import candidate_shapes, read_record
+from lesion.models.weights import StoredWeights
+from lesion.pairs.tables import kept_pairs
+from lesion.scores.store import StoredNorms, StoredScores, shard_names, write_scores, write_shard
+
+SHAPES = {"a.weight": (3, 50), "b.weight": (40, 5)}
+PLACES = np.array([0, 7, 149, 150, 160, 349])
+METADATA = {"behaviour": "alpha", "model_digest": "0" * 64, "definition": "W * dL/dW"}
+
+
+class Kept(NamedTuple):
+    """A file that was written, and how it is read."""
+
+    path: Path
+    read: Callable[[], Any]
+
+
+def _pairs(folder: Path) -> Kept:
+    path = folder / "alpha.parquet"
+    write_parquet(tiny.pairs("alpha", 12, "train"), path)
+    return Kept(path, lambda: kept_pairs(path, "train").rows())
+
+
+def _curve_masks(folder: Path) -> Kept:
+    path = folder / "curve.parquet"
+    row = {"family": "shared", "seed": 1, "share": 0.5, "places": PLACES.tolist()}
+    write_parquet(pl.DataFrame([row] * 4, schema=CURVE_MASKS), path)
+    return Kept(path, lambda: read_parquet(path, CURVE_MASKS).rows())
+
+
+def _mask(folder: Path) -> Kept:
+    path = folder / "shared.safetensors"
+    write_mask(PLACES, SHAPES, {**METADATA, "role": "harm"}, path)
+
+    def read() -> Any:
+        mask = read_mask(path)
+        return mask.flat().tolist(), mask.shapes, mask.metadata["role"]
+
+    return Kept(path, read)
+
+
+def _scores(folder: Path) -> Kept:
+    torch.manual_seed(0)
+    tensors = {name: torch.randn(shape) for name, shape in SHAPES.items()}
+    write_scores(tensors, folder, "snip", 1, METADATA)
+    path = folder / shard_names("snip", 1)[0]
+    return Kept(path, lambda: StoredScores(folder, "snip", SHAPES).flat().tolist())
+
+
+def _norms(folder: Path) -> Kept:
+    path = folder / "norms.safetensors"
+    write_shard({"a.weight": torch.arange(50.0)}, path, METADATA)
+    return Kept(path, lambda: StoredNorms(path).open("a.weight").tolist())
+
+
+def _index(folder: Path) -> Kept:
+    _scores(folder)
+    path = folder / "snip.safetensors.index.json"
+    return Kept(path, lambda: StoredScores(folder, "snip", SHAPES).flat().tolist())
+
+
+def _weights(folder: Path) -> Kept:
+    model = tiny.checkpoint(folder)
+
+    def read() -> Any:
+        name = next(iter(candidate_shapes(model)))
+        return StoredWeights(model).open(name).tolist()
+
+    return Kept(model / "model.safetensors", read)
+
+
+def _checkpoint(folder: Path) -> Kept:
+    model, out = tiny.checkpoint(folder), folder / "pruned"
+    about = {"role": "harm", "model_digest": read_record(model)["digest"]}
+    write_mask(np.arange(9), candidate_shapes(model), about, folder / "mask")
+    write_checkpoint(model, folder / "mask", out, base="toy", license_="mit")
+    return Kept(out / "model.safetensors", lambda: read_record(out)["digest"])
+
+
+SMALL = {
+    "pairs": _pairs,
+    "curve masks": _curve_masks,
+    "mask": _mask,
+    "scores": _scores,
+    "norms": _norms,
+    "index": _index,
+}
+LARGE = {"model": _weights, "checkpoint": _checkpoint}
+SEALED = ("pairs", "curve masks", "mask")
+
+CUTS: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "a few bytes": lambda whole: whole[:5],
+    "half": lambda whole: whole[: len(whole) // 2],
+    "all but a byte": lambda whole: whole[:-1],
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("what", [*SMALL, *LARGE])
+def test_a_file_that_was_cut_is_named(tmp_path: Path, what: str, cut: str) -> None:
+    kept = {**SMALL, **LARGE}[what](tmp_path)
+    kept.read()
+    kept.path.write_bytes(CUTS[cut](kept.path.read_bytes()))
+    if what == "index" and cut == "all but a byte":
+        kept.read()  # its last is the newline
+        return
+    with pytest.raises(BadFile, match=rf"{kept.path.name}: .*(again|whole)"):
+        kept.read()
+
+
+@pytest.mark.parametrize("what", [*SMALL, *LARGE])
+def test_a_file_that_is_gone_is_named(tmp_path: Path, what: str) -> None:
+    kept = {**SMALL, **LARGE}[what](tmp_path)
+    kept.path.unlink()
+    with pytest.raises(BadFile, match=rf"{kept.path.name}: .*(missing|No such file)"):
+        kept.read()
+
+
+def _flipped(path: Path, places: range) -> Iterator[int]:
+    """One bit after the other is flipped in the file, and put back."""
+    whole = path.read_bytes()
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        yield place
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("what", SEALED)
+def test_a_flipped_bit_is_named_wherever_it_is(tmp_path: Path, what: str) -> None:
+    kept = SMALL[what](tmp_path)
+    wanted = kept.read()
+    seen = []
+    for place in _flipped(kept.path, range(0, kept.path.stat().st_size, 3)):
+        try:
+            # Only the name that the checksum goes by may change unseen, and it says nothing.
+            assert kept.read() == wanted, place
+            seen.append(place)
+        except BadFile as error:
+            assert kept.path.name in str(error), place  # noqa: PT017 - the rest must be equal
+    assert len(seen) <= 8
+    assert kept.read() == wanted
+
+
+@pytest.mark.parametrize("what", ["scores", "norms"])
+def test_a_flipped_bit_in_a_header_is_named_or_changes_nothing(tmp_path: Path, what: str) -> None:
+    kept = SMALL[what](tmp_path)
+    wanted = kept.read()
+    length = 8 + int.from_bytes(kept.path.read_bytes()[:8], "little")
+    named = 0
+    for place in _flipped(kept.path, range(length)):
+        try:
+            assert kept.read() == wanted, place
+        except LesionError as error:
+            named += kept.path.name in str(error)
+    assert named > length / 4
+
+
+def test_a_flipped_bit_of_a_score_is_named_only_where_it_gives_no_number(tmp_path: Path) -> None:
+    """What is not noticed: scores have no checksum, for it would be a read of gigabytes more."""
+    kept = _scores(tmp_path)
+    wanted = kept.read()
+    whole = bytearray(kept.path.read_bytes())
+    whole[-1] ^= 1  # a sign or an exponent
+    kept.path.write_bytes(whole)
+    assert kept.read() != wanted
+    whole[-4:] = np.float32("nan").tobytes()
+    kept.path.write_bytes(whole)
+    with pytest.raises(BadFile, match=rf"{kept.path.name}: .* not finite"):
+        kept.read()
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A saved judge, and the embedder it was trained with."""
+    folder = tmp_path_factory.mktemp("judge")
+    embedder = make.embedder(folder / "embedder", seed=0)
+    train(make.human_scores(folder / "scores"), embedder, seed=0).save(folder / "j.safetensors")
+    return folder / "j.safetensors", embedder
+
+
+def test_a_damaged_judge_is_named(judge: tuple[Path, Path]) -> None:
+    path, embedder = judge
+    for _ in _flipped(path, range(0, path.stat().st_size, path.stat().st_size // 40)):
+        with pytest.raises(BadFile, match=path.name):
+            LearnedJudge.load(path, embedder)
+    LearnedJudge.load(path, embedder)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"behaviour": "beta"}, {"model_digest": "1" * 64}, {"definition": "mean |W * dL/dW|"}],
+)
+def test_a_shard_of_another_is_named(tmp_path: Path, other: dict[str, str]) -> None:
+    kept = _scores(tmp_path)
+    tensors = {name: torch.ones(shape) for name, shape in SHAPES.items()}
+    write_scores(tensors, tmp_path / "other", "snip", 1, {**METADATA, **other})
+    # As long as its own: another name would be noticed by the size.
+    if (tmp_path / "other" / kept.path.name).stat().st_size != kept.path.stat().st_size:
+        index = read_json(tmp_path / "snip.safetensors.index.json")
+        size = (tmp_path / "other" / kept.path.name).stat().st_size
+        index["metadata"]["files"][kept.path.name] = size
+        write_json(index, tmp_path / "snip.safetensors.index.json")
+    shutil.copyfile(tmp_path / "other" / kept.path.name, kept.path)
+    with pytest.raises(BadFile, match=rf"{kept.path.name}: its `{next(iter(other))}` is .*another"):
+        kept.read()
+
+
+def test_shards_that_changed_places_are_named(tmp_path: Path) -> None:
+    shapes = {"a.weight": (4, 5), "b.weight": (4, 5)}
+    tensors = {name: torch.ones(shape) for name, shape in shapes.items()}
+    write_scores(tensors, tmp_path, "snip", 2, METADATA)
+    one, other = (tmp_path / name for name in shard_names("snip", 2))
+    one.rename(tmp_path / "x")
+    other.rename(one)
+    (tmp_path / "x").rename(other)
+    with pytest.raises(BadFile, match=rf"{one.name}: `a\.weight` is missing"):
+        StoredScores(tmp_path, "snip", shapes).flat()
+
+
+def test_a_table_of_an_earlier_version_is_still_read(tmp_path: Path) -> None:
+    table = tiny.pairs("alpha", 3)
+    table.write_parquet(tmp_path / "old.parquet")
+    assert read_parquet(tmp_path / "old.parquet").equals(table)

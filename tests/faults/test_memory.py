@@ -1,0 +1,73 @@
+"""A stage that runs out of memory says which it is, what it needed and what lowers it."""
+
+from pathlib import Path
+
+import pytest
+
+from lesion.job import logged
+from lesion.study import read_config
+
+CUDA = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB"
+CPU = (
+    "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: not enough memory: you tried 9 bytes"
+)
+NUMPY = "Unable to allocate 8.00 GiB for an array with shape (1073741824,)"
+STAGES = {
+    "pairs": "`pairs.batch_size`",
+    "scores": "`scores.batch_tokens`, set `scores.memory.plan: passes`",
+    "masks": "`scores.tail`",
+    "responses": "`responses.batch_size`",
+    "curve": "`curve.sizes`",
+    "understanding": "`responses.batch_size`",
+    "utility": "`utility.batch_size`",
+    "judgements": "`judgements.judges`",
+    "tables": "`tables.resamples`",
+}
+
+
+def _said(log: Path, error: Exception, capfd: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit), logged(str(log)):
+        raise error
+    return capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(NUMPY), RuntimeError(CUDA), RuntimeError(CPU)], ids=["py", "cuda", "cpu"]
+)
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_stage_its_need_and_its_setting_are_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], stage: str, error: Exception
+) -> None:
+    log = tmp_path / "logs" / "tiny" / "logs" / stage / "llama" / "alpha.log"
+    said = _said(log, error, capfd)
+    assert f"lesion: {stage}: out of memory ({error})" in said
+    assert STAGES[stage] in said
+    assert f"(log: {log})" in said
+    assert "Traceback" not in said
+    assert "Traceback" in log.read_text(encoding="utf-8")
+
+
+def test_torchs_own_error_is_known(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    error = torch.OutOfMemoryError(CUDA)
+    assert "pairs: out of memory" in _said(tmp_path / "logs" / "pairs" / "x.log", error, capfd)
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.float32)
+    said = _said(tmp_path / "logs" / "scores" / "x.log", caught.value, capfd)
+    assert "scores: out of memory" in said
+
+
+def test_another_runtime_error_is_told_as_it_is(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = _said(tmp_path / "logs" / "pairs" / "x.log", RuntimeError("shapes differ"), capfd)
+    assert "lesion: RuntimeError: shapes differ" in said
+
+
+def test_the_default_study_has_the_settings_that_are_named() -> None:
+    config = read_config(Path(__file__).parents[2] / "config.yaml")
+    for told in STAGES.values():
+        section, _, key = told.split("`")[1].partition(".")
+        assert section in config
+        assert key in config[section] or key in ("tail", "judges")
