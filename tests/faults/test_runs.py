@@ -22,7 +22,7 @@ WAIT_SECONDS = 300.0
 @pytest.fixture(scope="module")
 def place(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A study of one harm type and one capability, in a folder with spaces, quotes and letters."""
-    folder = tmp_path_factory.mktemp("runs") / "Größe & 'mæß' 测试 $HOME {x}"
+    folder = tmp_path_factory.mktemp("runs") / "Größe & 'mæß' 测试 $HOME"
     place = unrun.copy(folder)
     place.configure(_smaller)
     yield place
