@@ -1,7 +1,6 @@
 """The sections of a config; see `config.yaml` for the default one with a comment on every key."""
 
-import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -274,80 +273,6 @@ class Understanding(Section):
     """Harmless twins that are answered, to see how many are refused."""
 
 
-class Judge(Section):
-    """A further judge of answers to harmful prompts: a classifier, or a model at an endpoint."""
-
-    kind: Literal["strongreject", "harmbench", "rubric"]
-    """`strongreject`, `harmbench`: a fine-tuned classifier. `rubric`: StrongREJECT's rubric, asked
-    of any endpoint that speaks OpenAI's chat completions."""
-    source: str | None = None
-    """Of a classifier: where it is, a name from `sources` or an address; a hub repository by its
-    commit."""
-    base: str | None = None
-    """Of `strongreject`: what its LoRA changes, if `source` is one; a name or an address."""
-    template: Literal["llama2", "mistral"] | None = None
-    """Of `harmbench`: the prompt that the classifier was trained with, by its own base."""
-    batch_size: Positive = 8
-    """Of a classifier: answers read at once."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of a classifier: its precision."""
-    url: str | None = None
-    """Of `rubric`: the endpoint up to its version, such as `http://127.0.0.1:8000/v1`."""
-    model: str | None = None
-    """Of `rubric`: the model's name there."""
-    api_key_env: str | None = None
-    """Of `rubric`: the environment variable that holds the key; none is sent, if not given."""
-    concurrency: Positive = 8
-    """Of `rubric`: questions under way at once."""
-    timeout: Annotated[float, Field(gt=0)] = 120
-    """Of `rubric`: seconds without a sign of life after which a question is asked again."""
-    retries: Annotated[int, Field(ge=0)] = 5
-    """Of `rubric`: further tries of a question after a timeout or a busy server (429, 5xx)."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The keys that belong to this kind, but for where its files are."""
-        names = {"kind", *_JUDGE_NEEDS[self.kind], *_JUDGE_MAY[self.kind]} - {"source", "base"}
-        return self.model_dump(include=names)
-
-    @model_validator(mode="after")
-    def _of_its_kind(self) -> Self:
-        needs, may = _JUDGE_NEEDS[self.kind], _JUDGE_MAY[self.kind]
-        for name in sorted(needs):
-            if getattr(self, name) is None:
-                raise ValueError(f"`{name}` is missing; a `{self.kind}` judge needs it")
-        for name, field in type(self).model_fields.items():
-            # Compared by value: a job gets the config back with every default written out.
-            if name not in {"kind"} | needs | may and getattr(self, name) != field.default:
-                raise ValueError(f"`{name}` is no key of a `{self.kind}` judge; take it out")
-        return self
-
-    @model_validator(mode="after")
-    def _plain_url(self) -> Self:
-        # The config is shown in the report, and a key has no place there.
-        if self.url is not None and not _URL.fullmatch(self.url):
-            raise ValueError(
-                "`url` must be http:// or https://, a host and a path, without user, password or "
-                "query; the key goes into an environment variable (`api_key_env`)"
-            )
-        return self
-
-
-_JUDGE_NEEDS = {
-    "strongreject": {"source"},
-    "harmbench": {"source", "template"},
-    "rubric": {"url", "model"},
-}
-_JUDGE_MAY = {
-    "strongreject": {"base", "batch_size", "dtype"},
-    "harmbench": {"batch_size", "dtype"},
-    "rubric": {"api_key_env", "concurrency", "timeout", "retries"},
-}
-_URL = re.compile(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?")
-OFFLINE_JUDGES = ("matching", "refusal", "learned", "relevance", "coherence", "human")
-"""Names that no further judge may take."""
-
-
 class Utility(Section):
     """What variants can still do, by tasks of the lm-evaluation-harness."""
 
@@ -365,37 +290,6 @@ class Utility(Section):
     default and most published numbers are made, the text is continued as it stands."""
     variants: list[Name] | None = None
     """Masks to examine beside `intact`; those of `responses.variants`, if not given."""
-
-
-class Judgements(Section):
-    """Who judges the answers."""
-
-    human_scores: str
-    """Folder of human-scored responses (PyRIT's `scorer_evals`) that the learned judge is trained
-    on: a name from `sources`, or an address."""
-    embedder: str
-    """Folder of the sentence embedder (all-MiniLM-L6-v2): a name from `sources`, or an address."""
-    threshold: Fraction = 0.5
-    """Harmfulness at which a completion counts as harmful."""
-    judges: Annotated[dict[Name, Judge], AfterValidator(by_name)] = {}
-    """Further judges, by name; none, if not given (docs/judges.md)."""
-
-    @property
-    def judge_sources(self) -> dict[str, str]:
-        """Where the further judges are, by the keys that say so."""
-        return {
-            f"judgements.judges.{name}.{key}": text
-            for name, judge in self.judges.items()
-            for key, text in (("base", judge.base), ("source", judge.source))
-            if text is not None
-        }
-
-    @model_validator(mode="after")
-    def _free_names(self) -> Self:
-        for name in self.judges:
-            if name in OFFLINE_JUDGES:
-                raise ValueError(f"`judges.{name}`: this name is taken by a built-in judge")
-        return self
 
 
 class Tables(Section):

@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lesion.study.checks import check_consistent
+from lesion.study.judges import Judgements
 from lesion.study.names import AddressText, Name, Positive, Role, Section, by_name, several
 from lesion.study.sections import (
     Behaviour,
     Curve,
-    Judgements,
     Masks,
     Model,
     Pairs,

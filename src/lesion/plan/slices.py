@@ -1,158 +1,20 @@
-"""What each job gets: its slice of the study, and the digest of the code that its stage runs.
+"""What each job gets of the study; plain dicts with sorted keys."""
 
-A job is stale exactly when something here that belongs to it changes. Slices are plain dicts
-with sorted keys, because Snakemake stores params as a list of values without their names
-(exchanging p and q would go unnoticed).
-"""
-
-import ast
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lesion.addresses import Address, is_address, local_files, parse, slug
-from lesion.formats import BadFile, digest
-from lesion.masks.select import size_of
-from lesion.models.record import candidate_shapes
+from lesion.formats import digest
 from lesion.pairs.prompts import given_responses, read_rows, select
+from lesion.plan.places import is_local, local_path, sources, template_key, templates
 from lesion.responses.attacks import read_wording
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.twins import read_twins
-from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError, Template
-
-_PACKAGE = Path(__file__).parent
-
-
-@cache
-def code(script: Path, *modules: str) -> str:
-    """Digest of what a script and modules do: theirs and what the modules import of `lesion`.
-
-    Comments, docstrings and layout don't count. `lesion.study` doesn't either: what it decides
-    for a job is in the job's slice. Nor do the script's own imports, but for the modules given:
-    how logs are written decides no result.
-
-    Args:
-        script: the rule's script.
-        modules: names such as `lesion.scores.run`.
-    """
-    found: dict[str, str] = {}
-    todo = list(modules)
-    while todo:
-        module = todo.pop()
-        path = _file(module)
-        if path is None or module in found or _decides_by_slice(module):
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        todo += _imports(tree)
-        found[module] = ast.dump(_without_docstrings(tree))
-    data = [path.read_text(encoding="utf-8") for path in _data_files(found)]
-    own = ast.dump(_without_docstrings(ast.parse(script.read_text(encoding="utf-8"))))
-    return digest([own, sorted(found.items()), data])[:16]
-
-
-def _decides_by_slice(module: str) -> bool:
-    return module == "lesion" or module.split(".")[1] == "study"
-
-
-def _file(module: str) -> Path | None:
-    base = _PACKAGE.joinpath(*module.split(".")[1:])
-    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
-
-
-def _imports(tree: ast.AST) -> Iterable[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lesion"):
-            yield str(node.module)
-            # `from lesion.masks import select` names a module too.
-            yield from (f"{node.module}.{name.name}" for name in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (n.name for n in node.names if n.name.startswith("lesion"))
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if not isinstance(body, list):
-            continue
-        node.body = [  # type: ignore[attr-defined]
-            line
-            for line in body
-            if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
-        ] or [ast.Pass()]
-    return tree
-
-
-def _data_files(modules: Iterable[str]) -> list[Path]:
-    """Templates and the like beside the modules that name them, which are code as well."""
-    found = set()
-    for path in filter(None, map(_file, modules)):
-        text = path.read_text(encoding="utf-8")
-        beside = (one for one in path.parent.iterdir() if one.suffix in (".j2", ".css", ".js"))
-        found |= {one for one in beside if one.name in text}
-    return sorted(found)
-
-
-def sources(study: Study) -> dict[str, list[str]]:
-    """Every source that has to be fetched: a path-safe name and its addresses, in order.
-
-    Local files are used where they lie, and are not among them.
-    """
-    used = [model.source for model in study.models.values()]
-    for behaviour in study.behaviours.values():
-        used += [text for text in (behaviour.source, behaviour.responses) if text is not None]
-    used += [template.source for template in templates(study).values()]
-    used += [study.judgements.human_scores, study.judgements.embedder]
-    used += [] if study.understanding.twins is None else [study.understanding.twins]
-    used += study.judgements.judge_sources.values()
-    return {
-        source_name(text): _addresses(study, text) for text in used if not is_local(study, text)
-    }
-
-
-def source_name(text: str) -> str:
-    """The results folder of a source: its own name, or one made of its address."""
-    return slug(text) if is_address(text) else text
-
-
-def _addresses(study: Study, text: str) -> list[str]:
-    return [text] if is_address(text) else study.sources[text]
-
-
-def is_local(study: Study, text: str) -> bool:
-    """Whether a source is a single `file:` address without a digest to check."""
-    addresses = [parse(one) for one in _addresses(study, text)]
-    return len(addresses) == 1 and addresses[0].kind == "file" and addresses[0].sha256 is None
-
-
-def local_path(study: Study, text: str, key: str) -> Path:
-    """The path of a local source.
-
-    Raises:
-        StudyError: there is nothing there.
-    """
-    path = Path(_local(study, text).name).expanduser()
-    if not path.exists():
-        raise StudyError(
-            f"`{key}`: {path}: there is no such file or folder (seen from {Path.cwd()})"
-        )
-    return path
-
-
-def _local(study: Study, text: str) -> Address:
-    return parse(_addresses(study, text)[0])
+from lesion.study import MIN_PROMPTS, Behaviour, Study
 
 
 def source_slice(study: Study, name: str) -> dict[str, Any]:
     """What the job that fetches a source gets."""
     return {"addresses": sources(study)[name]}
-
-
-def local_files_of(study: Study, text: str, key: str) -> list[str]:
-    """Files of a local source that a job reads, to be tracked as its inputs."""
-    return [str(path) for path in local_files(local_path(study, text, key))]
 
 
 def prompts_slice(study: Study, name: str) -> dict[str, Any]:
@@ -305,17 +167,6 @@ def device(study: Study) -> dict[str, Any]:
 def measured(study: Study) -> dict[str, str]:
     """Behaviours on whose test pairs variants' NLL is taken, with their roles: refusal as well."""
     return {**evaluated(study), **dict.fromkeys(study.of_role("refusal"), "refusal")}
-
-
-def templates(study: Study) -> dict[str, Template]:
-    """The templates that some attack asks for."""
-    known = study.responses.templates
-    return {name: known[name] for name in study.responses.attacks if name in known}
-
-
-def template_key(name: str) -> str:
-    """The key of a template's source, for messages."""
-    return f"responses.templates.{name}.source"
 
 
 def _wordings(study: Study) -> dict[str, str]:
@@ -490,42 +341,14 @@ def tables_slice(study: Study) -> dict[str, Any]:
     }
 
 
-def check_fractions(fractions: Iterable[float], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Look whether every q selects at least one of a model's candidate weights.
+def check_local_content(study: Study) -> None:
+    """Look whether what local files say can be used.
 
     Raises:
-        LesionError: one selects none.
-    """
-    for q in fractions:
-        size_of(q, sum(math.prod(shape) for shape in shapes.values()))
-
-
-def check(study: Study) -> None:
-    """Look at everything that can be looked at before any job runs.
-
-    Raises:
-        LesionError: a local file is missing or unfit; the first such finding.
+        LesionError: one is missing or unfit; the first such finding.
     """
     for name in study.behaviours:
         prompts_slice(study, name)
     utility_slice(study, "intact")
     _wordings(study)
     _twins(study)
-    for key, text in _folders(study):
-        if is_local(study, text):
-            local_path(study, text, key)
-    for name in study.models:
-        folder = Path(study.results) / study.study / "models" / name
-        # One that is damaged or of an earlier version is stale, and made anew.
-        with suppress(BadFile):
-            check_fractions(study.masks.q, candidate_shapes(folder))
-
-
-def _folders(study: Study) -> list[tuple[str, str]]:
-    models = [(f"models.{name}.source", model.source) for name, model in study.models.items()]
-    return [
-        *models,
-        ("judgements.human_scores", study.judgements.human_scores),
-        ("judgements.embedder", study.judgements.embedder),
-        *study.judgements.judge_sources.items(),
-    ]

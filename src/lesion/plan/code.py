@@ -1,0 +1,79 @@
+"""The digest of the code that a job runs."""
+
+import ast
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from lesion.formats import digest
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+@cache
+def code(script: Path, *modules: str) -> str:
+    """Digest of what a script and modules do: theirs and what the modules import of `lesion`.
+
+    Comments, docstrings and layout don't count. `lesion.study` doesn't either: what it decides
+    for a job is in the job's slice. Nor do the script's own imports, but for the modules given:
+    how logs are written decides no result.
+
+    Args:
+        script: the rule's script.
+        modules: names such as `lesion.scores.run`.
+    """
+    found: dict[str, str] = {}
+    todo = list(modules)
+    while todo:
+        module = todo.pop()
+        path = _file(module)
+        if path is None or module in found or _decides_by_slice(module):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        todo += _imports(tree)
+        found[module] = ast.dump(_without_docstrings(tree))
+    data = [path.read_text(encoding="utf-8") for path in _data_files(found)]
+    own = ast.dump(_without_docstrings(ast.parse(script.read_text(encoding="utf-8"))))
+    return digest([own, sorted(found.items()), data])[:16]
+
+
+def _decides_by_slice(module: str) -> bool:
+    return module == "lesion" or module.split(".")[1] == "study"
+
+
+def _file(module: str) -> Path | None:
+    base = _PACKAGE.joinpath(*module.split(".")[1:])
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+def _imports(tree: ast.AST) -> Iterable[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lesion"):
+            yield str(node.module)
+            # `from lesion.masks import select` names a module too.
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (n.name for n in node.names if n.name.startswith("lesion"))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if not isinstance(body, list):
+            continue
+        node.body = [  # type: ignore[attr-defined]
+            line
+            for line in body
+            if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+        ] or [ast.Pass()]
+    return tree
+
+
+def _data_files(modules: Iterable[str]) -> list[Path]:
+    """Templates and the like beside the modules that name them, which are code as well."""
+    found = set()
+    for path in filter(None, map(_file, modules)):
+        text = path.read_text(encoding="utf-8")
+        beside = (one for one in path.parent.iterdir() if one.suffix in (".j2", ".css", ".js"))
+        found |= {one for one in beside if one.name in text}
+    return sorted(found)

@@ -1,0 +1,72 @@
+"""Where sources lie: fetched ones in the results, local ones where they are."""
+
+from pathlib import Path
+
+from lesion.addresses import Address, is_address, local_files, parse, slug
+from lesion.study import Study, StudyError, Template
+
+
+def templates(study: Study) -> dict[str, Template]:
+    """The templates that some attack asks for."""
+    known = study.responses.templates
+    return {name: known[name] for name in study.responses.attacks if name in known}
+
+
+def template_key(name: str) -> str:
+    """The key of a template's source, for messages."""
+    return f"responses.templates.{name}.source"
+
+
+def sources(study: Study) -> dict[str, list[str]]:
+    """Every source that has to be fetched: a path-safe name and its addresses, in order.
+
+    Local files are used where they lie, and are not among them.
+    """
+    used = [model.source for model in study.models.values()]
+    for behaviour in study.behaviours.values():
+        used += [text for text in (behaviour.source, behaviour.responses) if text is not None]
+    used += [template.source for template in templates(study).values()]
+    used += [study.judgements.human_scores, study.judgements.embedder]
+    used += [] if study.understanding.twins is None else [study.understanding.twins]
+    used += study.judgements.judge_sources.values()
+    return {
+        source_name(text): _addresses(study, text) for text in used if not is_local(study, text)
+    }
+
+
+def source_name(text: str) -> str:
+    """The results folder of a source: its own name, or one made of its address."""
+    return slug(text) if is_address(text) else text
+
+
+def _addresses(study: Study, text: str) -> list[str]:
+    return [text] if is_address(text) else study.sources[text]
+
+
+def is_local(study: Study, text: str) -> bool:
+    """Whether a source is a single `file:` address without a digest to check."""
+    addresses = [parse(one) for one in _addresses(study, text)]
+    return len(addresses) == 1 and addresses[0].kind == "file" and addresses[0].sha256 is None
+
+
+def local_path(study: Study, text: str, key: str) -> Path:
+    """The path of a local source.
+
+    Raises:
+        StudyError: there is nothing there.
+    """
+    path = Path(_local(study, text).name).expanduser()
+    if not path.exists():
+        raise StudyError(
+            f"`{key}`: {path}: there is no such file or folder (seen from {Path.cwd()})"
+        )
+    return path
+
+
+def _local(study: Study, text: str) -> Address:
+    return parse(_addresses(study, text)[0])
+
+
+def local_files_of(study: Study, text: str, key: str) -> list[str]:
+    """Files of a local source that a job reads, to be tracked as its inputs."""
+    return [str(path) for path in local_files(local_path(study, text, key))]
