@@ -1,0 +1,217 @@
+"""Training after a lesion: what comes back, and what it spoils. Polars in, polars out; no I/O."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lesion.tables.curve import _bounds, crossing
+from lesion.tables.intervals import Bootstrap, Difference, Estimate, Values, rate, rate_change
+from lesion.tables.rows import INTACT, Paired, groups, pairs, with_total
+
+RETRAINING = {
+    "experiment": pl.String,
+    "arm": pl.String,
+    "seeds": pl.Int64,
+    "step": pl.Int64,
+    "examples": pl.Int64,
+    "behaviour": pl.String,
+    "role": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int64,
+}
+"""One row an arm, step, behaviour and metric; `all-<role>` is the mean over behaviours. Seeds are
+averaged prompt by prompt: intervals cover prompts, not seeds.
+
+Rows without a step sum up an arm; gap is its mean NLL of harmful responses less that of the arm
+`intact` at the same step:
+- `recovered_share`: 1 - gap at the last step / gap before training. Null where the lesion added
+  nothing, so that there is nothing to recover.
+- `half_steps`, `half_examples`: where the gap first falls to half of what it was, on the line
+  between measured steps. Null if it never does; so is a bound where the resamples there never do.
+- `misaligned_change`: rate of misaligned answers, less that of `intact`, both at the last step.
+- `misaligned_change_by_training`: of `intact`, the last step's less that before training."""
+
+RATES = ("harmful", "misaligned")
+"""Metrics of zeros and ones."""
+HALF = 0.5
+
+_PLACE = ["arm", "step", "role", "metric"]
+
+
+class _Row(NamedTuple):
+    arm: str
+    seeds: int
+    step: int | None
+    examples: int | None
+    behaviour: str
+    role: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class _Gaps(NamedTuple):
+    """An arm's gaps to `intact` at the steps of both, by behaviour: float64 [prompts, steps]."""
+
+    of: Mapping[str, Values]
+    steps: Values
+    examples: Values
+    seeds: int
+
+
+def retraining_table(experiment: str, rows: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
+    """Every metric of every arm at every step, and what it comes to in the end.
+
+    Args:
+        experiment: its name.
+        rows: arm, seed, step, examples, behaviour, role, prompt, metric, value (null where a judge
+            gave none) of one model. Step 0 is before training; `examples` were trained on by then.
+            Arms are `intact`, `<mask>`, `<mask>-frozen` and `<mask>-after`, which has its last step
+            alone. `nll` is in nats per token, RATES are 0 or 1.
+        boot: the bootstrap.
+
+    Returns:
+        A table of RETRAINING.
+    """
+    mean = _by_prompt(rows)
+    found = [*_measured(mean, boot), *_recoveries(mean, boot), *_misalignment(mean, boot)]
+    return pl.DataFrame([(experiment, *one) for one in found], schema=RETRAINING, orient="row")
+
+
+def _by_prompt(rows: pl.DataFrame) -> pl.DataFrame:
+    """The mean of an arm's seeds, and how many there are."""
+    known = rows.drop_nulls("value").with_columns(seeds=pl.col("seed").n_unique().over(_PLACE))
+    return (
+        # Sorted, so that sums do not depend on the order in which rows come.
+        known.sort(*_PLACE, "behaviour", "prompt", "seed")
+        .group_by(*_PLACE, "behaviour", "prompt", maintain_order=True)
+        .agg(pl.col("value").mean(), pl.col("seeds", "examples").first())
+    )
+
+
+def _measured(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
+    for (arm, step, role, metric), table in mean.group_by(_PLACE, maintain_order=True):
+        place = (str(arm), _first(table, "seeds"), int(str(step)), _first(table, "examples"))
+        estimate = _estimator(str(metric), boot)
+        for name, one in with_total(groups(table, "value"), str(role), estimate):
+            yield _Row(*place, name, str(role), str(metric), *one[:4])
+
+
+def _first(table: pl.DataFrame, column: str) -> int:
+    return int(table[column][0])
+
+
+def _estimator(metric: str, boot: Bootstrap) -> Callable[[Sequence[Values]], Estimate]:
+    def estimate(parts: Sequence[Values]) -> Estimate:
+        if metric in RATES and _whole(parts):
+            return rate(parts, boot.confidence)
+        return boot.mean(parts)
+
+    return estimate
+
+
+def _whole(parts: Sequence[Values]) -> bool:
+    """Whether all are zeros and ones: one seed's, or those of seeds that agree."""
+    return all(bool(np.isin(one, (0, 1)).all()) for one in parts)
+
+
+def _recoveries(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
+    nll = mean.filter(metric="nll", role="harm")
+    intact = nll.filter(arm=INTACT)
+    for arm in nll.filter(pl.col("arm") != INTACT)["arm"].unique().sort():
+        gaps = _gaps(nll.filter(arm=arm), intact)
+        # An arm that was lesioned at the end has no gap to close.
+        if gaps.of and gaps.steps[0] == 0 and gaps.steps.size > 1:
+            parts = {name: [one] for name, one in gaps.of.items()}
+            for name, each in {**parts, "all-harm": list(gaps.of.values())}.items():
+                yield from _recovery(arm, name, each, gaps, boot)
+
+
+def _gaps(own: pl.DataFrame, intact: pl.DataFrame) -> _Gaps:
+    place = ["behaviour", "prompt", "step"]
+    both = own.join(intact.select(*place, before="value"), on=place).sort(place)
+    times = both.group_by("step").agg(pl.col("examples").max()).sort("step")
+    # A resample must be the same prompts at every step.
+    always = both.filter(pl.len().over("behaviour", "prompt") == times.height)
+    of = {
+        str(name): (one["value"] - one["before"]).to_numpy().reshape(-1, times.height)
+        for (name,), one in always.group_by("behaviour", maintain_order=True)
+    }
+    steps, examples = (times[one].cast(pl.Float64).to_numpy() for one in ("step", "examples"))
+    return _Gaps(of, steps, examples, int(str(own["seeds"].max())))
+
+
+def _recovery(
+    arm: str, behaviour: str, parts: Sequence[Values], gaps: _Gaps, boot: Bootstrap
+) -> Iterator[_Row]:
+    drawn = np.stack(
+        [_drawn([one[:, n] for one in parts], boot) for n in range(gaps.steps.size)], 1
+    )
+    # Of no gap there is no share.
+    opened = drawn[:, 0] > 0
+    recovered = np.full_like(drawn, np.nan)
+    recovered[opened] = 1 - drawn[opened] / drawn[opened, :1]
+    for metric, found in (
+        ("recovered_share", recovered[:, -1]),
+        ("half_steps", crossing(gaps.steps, recovered, HALF)),
+        ("half_examples", crossing(gaps.examples, recovered, HALF)),
+    ):
+        value = float(found[0]) if opened[0] and np.isfinite(found[0]) else None
+        bounds = _open_bounds(found[1:], opened[1:], boot.confidence)
+        n = sum(map(len, parts))
+        yield _Row(arm, gaps.seeds, None, None, behaviour, "harm", metric, value, *bounds, n)
+
+
+def _drawn(parts: Sequence[Values], boot: Bootstrap) -> Values:
+    """The mean, then the resamples': one seed, so the same prompts at every step."""
+    return np.append(np.mean([one.mean() for one in parts]), boot.means(parts))
+
+
+def _open_bounds(
+    drawn: Values, known: NDArray[np.bool_], confidence: float
+) -> tuple[float | None, float | None]:
+    """A resample without an answer may be anything: it counts as low below and as high above."""
+    low, _ = _bounds(np.where(known, drawn, -np.inf), confidence)
+    _, high = _bounds(np.where(known, drawn, np.inf), confidence)
+    return low, high
+
+
+def _misalignment(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
+    for role in ("broad", "narrow"):
+        asked = mean.filter(metric="misaligned", role=role)
+        intact = asked.filter(arm=INTACT)
+        after = intact.filter(step=pl.col("step").max())
+        last = asked.join(after, on="step", how="semi").filter(pl.col("arm") != INTACT)
+        for (arm,), table in last.group_by("arm", maintain_order=True):
+            yield from _changes(str(arm), role, "misaligned_change", table, after, boot)
+        before = intact.filter(step=0)
+        if not after.equals(before):
+            metric = "misaligned_change_by_training"
+            yield from _changes(INTACT, role, metric, after, before, boot)
+
+
+def _changes(
+    arm: str,
+    role: str,
+    metric: str,
+    table: pl.DataFrame,
+    before: pl.DataFrame,
+    boot: Bootstrap,
+) -> Iterator[_Row]:
+    def change(parts: Sequence[Paired]) -> Difference:
+        first, second = [one.before for one in parts], [one.after for one in parts]
+        if _whole([*first, *second]):
+            return rate_change(first, second, boot.confidence)
+        return boot.change([one.after - one.before for one in parts])
+
+    for name, one in with_total(pairs(table, before, "value"), role, change):
+        place = (arm, _first(table, "seeds"), None, None)
+        yield _Row(*place, name, role, metric, *one[:4])

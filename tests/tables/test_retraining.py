@@ -1,0 +1,312 @@
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
+from lesion.tables.intervals import Bootstrap, rate, rate_change
+from lesion.tables.retraining import RETRAINING, retraining_table
+from lesion.tables.training_claims import retraining_claims
+
+BOOT = Bootstrap(300, 0.95, 7)
+STEPS = (0, 10, 40)
+ROWS = {
+    "arm": pl.String,
+    "seed": pl.Int64,
+    "step": pl.Int64,
+    "examples": pl.Int64,
+    "behaviour": pl.String,
+    "role": pl.String,
+    "prompt": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+}
+PROMPTS = {"alpha": 6, "beta": 10}
+
+
+def _rows(rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
+    # In another order, so that pairing must go by prompt.
+    table = pl.DataFrame(list(rows), schema=ROWS, orient="row", strict=False)
+    return table.sample(fraction=1, shuffle=True, seed=0)
+
+
+def _nll(
+    arms: dict[str, tuple[float, ...]], *, scatter: float = 0.0, seeds: tuple[int, ...] = (0,)
+) -> pl.DataFrame:
+    """NLL of arms whose gap to `intact` is this at each step; `scatter` is that of prompts."""
+    generator = np.random.default_rng(1)
+    rows = []
+    for behaviour, prompts in PROMPTS.items():
+        for number in range(prompts):
+            own, pulls = generator.normal(5, 2), 1 + scatter * generator.normal(size=len(STEPS))
+            for arm, gaps in {"intact": (0.0, 0.0, 0.0), **arms}.items():
+                for (place, step), gap in zip(enumerate(STEPS), gaps, strict=True):
+                    nll = own - 0.01 * step + pulls[place] * gap  # training alone lowers it
+                    for seed in seeds:
+                        value = nll + 0.1 * (seed - np.mean(seeds))
+                        of = (behaviour, "harm", f"prompt {number}", "nll", value)
+                        rows.append((arm, seed, step, 8 * step, *of))
+    return _rows(rows)
+
+
+def _labels(rates: dict[tuple[str, int], int], role: str = "broad", seed: int = 0) -> pl.DataFrame:
+    """So many of forty answers are misaligned, in every arm the first ones."""
+    return _rows(
+        (arm, seed, step, 8 * step, "pets", role, f"question {n:02}", "misaligned", n < count)
+        for (arm, step), count in rates.items()
+        for n in range(40)
+    )
+
+
+def _table(rows: pl.DataFrame, boot: Bootstrap = BOOT) -> pl.DataFrame:
+    table = retraining_table("again", rows, boot)
+    assert dict(table.schema) == RETRAINING
+    return table
+
+
+def _one(table: pl.DataFrame, **place: Any) -> dict[str, Any]:
+    found = table.filter(**place)
+    assert found.height == 1
+    return found.row(0, named=True)
+
+
+def _summary(table: pl.DataFrame, metric: str, arm: str = "shared", **more: str) -> dict[str, Any]:
+    more = {"behaviour": "all-harm", **more}
+    return _one(table.filter(pl.col("step").is_null()), arm=arm, metric=metric, **more)
+
+
+def test_every_step_has_its_rows() -> None:
+    table = _table(_nll({"shared": (2.0, 1.6, 0.4)}, seeds=(3, 4)))
+    steps = table.filter(metric="nll")
+    names = ["all-harm", "alpha", "beta"]
+    wanted = [(arm, step, name) for arm in ("intact", "shared") for step in STEPS for name in names]
+    assert sorted(steps.select("arm", "step", "behaviour").rows()) == wanted
+    assert set(table["seeds"]) == {2}
+    assert set(table["experiment"]) == {"again"}
+    assert dict(steps.select("step", "examples").unique().rows()) == {0: 0, 10: 80, 40: 320}
+    counts = dict(steps.select("behaviour", "n").unique().rows())
+    assert counts == {"all-harm": 16, "alpha": 6, "beta": 10}
+
+
+def test_seeds_are_averaged_by_prompt() -> None:
+    one, two = (_table(_nll({"shared": (2.0, 1.6, 0.4)}, seeds=each)) for each in ((0,), (0, 1)))
+    values = ["value", "low", "high", "n"]
+    for column in values:
+        assert one[column].to_list() == pytest.approx(two[column].to_list())
+
+
+def test_the_recovered_share_is_what_the_gap_lost() -> None:
+    table = _table(_nll({"shared": (2.0, 1.6, 0.4), "shared-frozen": (2.0, 2.2, 3.0)}))
+    for behaviour in ("alpha", "beta", "all-harm"):
+        one = _summary(table, "recovered_share", behaviour=behaviour)
+        # The same in every prompt: however much these differ, nothing scatters.
+        assert (one["value"], one["low"], one["high"]) == pytest.approx((0.8, 0.8, 0.8))
+        assert (one["step"], one["examples"], one["role"]) == (None, None, "harm")
+    assert _summary(table, "recovered_share", "shared-frozen")["value"] == pytest.approx(-0.5)
+
+
+def test_half_is_on_the_line_between_steps() -> None:
+    table = _table(_nll({"shared": (2.0, 1.6, 0.4)}))
+    # A gap of 1 is halfway from 1.6 at step 10 to 0.4 at step 40.
+    assert _summary(table, "half_steps")["value"] == pytest.approx(25)
+    assert _summary(table, "half_examples")["value"] == pytest.approx(200)
+    assert _summary(table, "half_steps")["low"] == pytest.approx(25)
+
+
+def test_a_gap_that_never_halves_has_no_step() -> None:
+    table = _table(_nll({"shared": (2.0, 1.9, 1.5)}))
+    one = _summary(table, "half_steps")
+    assert (one["value"], one["low"], one["high"]) == (None, None, None)
+    assert _summary(table, "recovered_share")["value"] == pytest.approx(0.25)
+
+
+def test_a_bound_is_open_where_resamples_never_halve() -> None:
+    one = _summary(_table(_nll({"shared": (2.0, 1.9, 0.99)}, scatter=0.2)), "half_steps")
+    assert one["low"] is not None
+    assert one["high"] is None
+
+
+def test_the_recovery_is_resampled_by_prompt_at_all_steps_together() -> None:
+    rows = _nll({"shared": (2.0, 1.2, 0.5)}, scatter=0.4)
+    table = _table(rows)
+    wide = rows.pivot("arm", index=["behaviour", "prompt", "step"], values="value")
+    gaps = [
+        (one["shared"] - one["intact"]).to_numpy().reshape(-1, len(STEPS))
+        for _, one in wide.sort("behaviour", "prompt", "step").group_by(
+            "behaviour", maintain_order=True
+        )
+    ]
+    dice = np.random.default_rng(BOOT.seed)
+    draws = [dice.integers(0, len(one), (BOOT.resamples, len(one))) for one in gaps]
+    shares, halves = [], []
+    for row in range(BOOT.resamples):
+        mean = np.mean([one[draw[row]].mean(0) for one, draw in zip(gaps, draws, strict=True)], 0)
+        shares.append(1 - mean[-1] / mean[0])
+        halves.append(np.interp(-mean[0] / 2, -mean, STEPS))
+    for metric, found in (("recovered_share", shares), ("half_steps", halves)):
+        one = _summary(table, metric)
+        wanted = np.quantile(found, [0.025, 0.975], method="inverted_cdf")
+        assert (one["low"], one["high"]) == pytest.approx(tuple(wanted))
+
+
+@pytest.mark.parametrize("gap", [0.0, -0.3])
+def test_of_no_gap_there_is_no_share(gap: float) -> None:
+    table = _table(_nll({"shared": (gap, gap, gap)}))
+    for metric in ("recovered_share", "half_steps", "half_examples"):
+        one = _summary(table, metric)
+        assert (one["value"], one["low"], one["high"]) == (None, None, None)
+    assert retraining_claims("toy", table).is_empty()
+
+
+def test_a_gap_that_may_be_none_has_an_open_interval() -> None:
+    # Prompts scatter so much that some resamples have no gap: their share could be anything.
+    table = _table(_nll({"shared": (0.5, 0.3, 0.1)}, scatter=6))
+    one = _summary(table, "recovered_share")
+    assert one["value"] is not None
+    assert (one["low"], one["high"]) == (None, None)
+    row = retraining_claims("toy", table).row(0, named=True)
+    assert row["verdict"] == CANNOT_TELL
+
+
+def test_an_arm_lesioned_at_the_end_has_nothing_to_recover() -> None:
+    rows = _nll({"shared-after": (2.0, 2.0, 2.0), "shared": (2.0, 1.6, 0.4)})
+    rows = rows.filter((pl.col("arm") != "shared-after") | (pl.col("step") == STEPS[-1]))
+    table = _table(rows)
+    assert set(table.filter(pl.col("step").is_null())["arm"]) == {"shared"}
+    assert table.filter(arm="shared-after")["step"].to_list() == [STEPS[-1]] * 3
+
+
+def test_without_a_measurement_before_training_nothing_is_summed_up() -> None:
+    rows = _nll({"shared": (2.0, 1.6, 0.4)}).filter(pl.col("step") > 0)
+    assert _table(rows)["step"].null_count() == 0
+    only = pl.concat([_nll({"shared": (2.0, 1.6, 0.4)}), _labels({("intact", 0): 5})])
+    assert _table(only.filter(step=0))["step"].null_count() == 0
+
+
+def test_a_prompt_that_lacks_a_step_is_left_out_of_the_recovery() -> None:
+    rows = _nll({"shared": (2.0, 1.6, 0.4)})
+    lost = (pl.col("prompt") == "prompt 3") & (pl.col("behaviour") == "alpha")
+    lost &= (pl.col("step") == 10) & (pl.col("arm") == "shared")
+    table = _table(rows.with_columns(value=pl.when(lost).then(None).otherwise("value")))
+    one = _summary(table, "half_steps")
+    assert (one["value"], one["n"]) == (pytest.approx(25), 15)
+
+
+def test_rates_of_one_seed_have_wilsons_interval() -> None:
+    table = _table(_labels({("intact", 0): 0, ("intact", 40): 12}))
+    for step, count in ((0, 0), (40, 12)):
+        wanted = rate([np.arange(40) < count], 0.95)
+        one = _one(table, step=step, behaviour="all-broad", metric="misaligned")
+        assert (one["value"], one["low"], one["high"], one["n"]) == pytest.approx(tuple(wanted))
+
+
+def test_rates_of_several_seeds_are_resampled_by_question() -> None:
+    seeds = [_labels({("intact", 40): count}, seed=n) for n, count in enumerate((10, 10, 30))]
+    one = _one(_table(pl.concat(seeds)), behaviour="pets")
+    # The mean of seeds by question: neither three questions of each, nor zeros and ones.
+    wanted = BOOT.mean([np.array([1.0] * 10 + [1 / 3] * 20 + [0.0] * 10)])
+    assert (one["value"], one["low"], one["high"], one["n"]) == pytest.approx(tuple(wanted))
+    assert one["seeds"] == 3
+
+
+def test_seeds_that_agree_have_wilsons_interval() -> None:
+    rows = pl.concat([_labels({("intact", 40): 0}, seed=n) for n in range(3)])
+    # Resampling zeros would give no width.
+    assert _one(_table(rows), behaviour="pets")["high"] == pytest.approx(
+        rate([np.zeros(40)], 0.95).high
+    )
+
+
+def test_answers_without_a_verdict_are_left_out() -> None:
+    rows = _labels({("intact", 40): 10})
+    some = pl.col("prompt").is_in(["question 00", "question 39"])
+    rows = rows.with_columns(value=pl.when(some).then(None).otherwise("value"))
+    one = _one(_table(rows), behaviour="all-broad")
+    assert (one["value"], one["n"]) == (pytest.approx(9 / 38), 38)
+
+
+RATES = {
+    ("intact", 0): 0,
+    ("intact", 40): 20,
+    ("savings", 40): 5,
+    ("savings-after", 40): 19,
+    ("random", 40): 0,
+}
+
+
+def test_misalignment_is_compared_with_intact_and_with_before() -> None:
+    table = _table(_labels(RATES))
+    for arm, before, after, metric in (
+        ("savings", 20, 5, "misaligned_change"),
+        ("savings-after", 20, 19, "misaligned_change"),
+        ("intact", 0, 20, "misaligned_change_by_training"),
+    ):
+        first, second = ((np.arange(40) < count).astype(float) for count in (before, after))
+        wanted = rate_change([first], [second], 0.95)
+        for name in ("pets", "all-broad"):
+            one = _summary(table, metric, arm, behaviour=name)
+            assert (one["value"], one["low"], one["high"]) == pytest.approx(tuple(wanted[:3]))
+            assert (one["n"], one["role"]) == (40, "broad")
+    assert table.filter(arm="intact", metric="misaligned_change").is_empty()
+
+
+def test_misalignment_of_several_seeds_is_resampled() -> None:
+    counts = [{("intact", 40): 20, ("savings", 40): count} for count in (4, 8)]
+    rows = pl.concat([_labels(one, seed=n) for n, one in enumerate(counts)])
+    one = _summary(_table(rows), "misaligned_change", "savings", behaviour="all-broad")
+    # By question: 4 as before, 4 half of it, 12 none any more, 20 never were.
+    wanted = BOOT.change([np.array([0.0] * 4 + [-0.5] * 4 + [-1.0] * 12 + [0.0] * 20)])
+    assert (one["value"], one["low"], one["high"]) == pytest.approx(tuple(wanted[:3]))
+
+
+def test_the_same_rows_give_the_same_table() -> None:
+    rows = pl.concat([_nll({"shared": (2.0, 1.6, 0.4)}, scatter=0.3), _labels(RATES)])
+    other = rows.sample(fraction=1, shuffle=True, seed=5)
+    assert _table(rows).equals(_table(other))
+
+
+def test_nothing_measured_gives_no_rows_and_no_claims() -> None:
+    table = _table(pl.DataFrame(schema=ROWS))
+    assert table.is_empty()
+    found = retraining_claims("toy", table)
+    assert (found.height, dict(found.schema)) == (0, CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [((2.0, 1.0, 0.4), SUPPORTED), ((2.0, 2.0, 1.6), NOT_SUPPORTED)],
+)
+def test_a_mechanism_comes_back(gaps: tuple[float, ...], verdict: str) -> None:
+    arms = {"shared": gaps, "shared-frozen": (2.0, 2.0, 2.0), "random": (0.1, 0.0, 0.0)}
+    found = retraining_claims("toy", _table(_nll(arms)))
+    assert dict(found.schema) == CLAIMS
+    columns = ["model", "claim", "statistic", "variant", "threshold", "verdict"]
+    assert found.select(columns).rows() == [
+        ("toy", 8, "recovered_share", "shared", 0.5, verdict),
+        ("toy", 8, "recovered_share", "shared-frozen", 0.5, NOT_SUPPORTED),
+    ]
+
+
+def _emergent(rates: dict[tuple[str, int], int]) -> dict[str, str]:
+    narrow = _labels({one: 40 - count for one, count in rates.items()}, "narrow")
+    found = retraining_claims("toy", _table(pl.concat([_labels(rates), narrow])))
+    assert set(found["claim"]) == {5}
+    return dict(found.select("variant", "verdict").rows())
+
+
+def test_less_broad_misalignment_after_a_lesion() -> None:
+    found = _emergent(RATES)
+    # Of the control nothing is claimed.
+    assert found == {"intact": SUPPORTED, "savings": SUPPORTED, "savings-after": CANNOT_TELL}
+    assert _emergent({**RATES, ("savings", 40): 38})["savings"] == NOT_SUPPORTED
+
+
+def test_what_training_did_not_do_no_lesion_prevents() -> None:
+    # It was as misaligned before.
+    found = _emergent({**RATES, ("intact", 0): 20})
+    assert found == {"intact": CANNOT_TELL, "savings": CANNOT_TELL, "savings-after": CANNOT_TELL}
+    found = _emergent({**RATES, ("intact", 0): 38})
+    assert found["intact"] == NOT_SUPPORTED
+    assert found["savings"] == CANNOT_TELL
