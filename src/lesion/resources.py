@@ -54,6 +54,8 @@ LAWS = {
     "responses": Law(1500, weights=1.5, seconds=470, gpu=True),
     "curve": Law(1500, weights=1.5, seconds=2500, gpu=True),
     "checkpoint": Law(1000, seconds=60),
+    # 24: weights, gradients and AdamW's two sums, in fp32, of embeddings as well; or of adapters.
+    "train": Law(4000, candidates=24, seconds=100, gpu=True),
     "judge": Law(2000, minutes=60),
     "judgements": Law(2000, minutes=60),
     "tables": Law(1500, minutes=30),
@@ -95,7 +97,18 @@ def size_of(study: Study, model: str | None) -> Size:
     try:
         return _recorded(record := made / "models" / model / RECORD, record.stat().st_mtime_ns)
     except (LesionError, OSError, KeyError, TypeError):
-        return _of_files(_source_files(study, study.models[model].source, made))
+        return _unmade(study, model, made)
+
+
+def _unmade(study: Study, model: str, made: Path) -> Size:
+    one = study.models[model]
+    if one.source is not None:
+        return _of_files(_source_files(study, one.source, made))
+    if one.base is not None:
+        return size_of(study, one.base)
+    assert one.new is not None
+    block = 4 * one.new.width**2 + 3 * one.new.width * one.new.inner
+    return Size(4 * one.new.layers * block, one.new.layers * block)
 
 
 @lru_cache(maxsize=64)
@@ -136,6 +149,16 @@ def work(study: Study, stage: str, behaviour: str | None = None) -> float:
         return sum(limits.values()) * tokens * points / (12 * 40 * 36)
     # Masks are made of every behaviour's scores.
     return len(limits) / 12 if stage == "masks" else 1.0
+
+
+def steps(study: Study, model: str, experiment: str | None) -> float:
+    """How much a training has to do: optimiser steps of eight examples, of all its seeds."""
+    if experiment is not None:
+        one = study.retraining[experiment]
+        return one.recipe.steps * one.recipe.batch_size / 8 * len(one.seeds)
+    train = study.models[model].train
+    assert train is not None
+    return train.steps * train.batch_size / 8
 
 
 def mem_mb(stage: str, size: Size, attempt: int = 1) -> int:

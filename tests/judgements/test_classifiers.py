@@ -214,15 +214,8 @@ def test_a_lora_needs_its_base(tmp_path: Path) -> None:
         scores(StrongReject("sr", weights(lora)))
 
 
-def test_a_lora_needs_peft(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
-    lora = adapter(tmp_path / "lora")
-    with pytest.raises(LesionError, match="pip install peft"):
-        scores(StrongReject("sr", weights(lora, base=folder)))
-
-
 def test_a_lora_judges_like_its_merged_folder(tmp_path: Path, folder: Path) -> None:
-    peft = pytest.importorskip("peft")
+    import peft
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(1)

@@ -96,7 +96,11 @@ def minutes(stage):
     return lambda w, attempt: resources.runtime(
         stage,
         resources.size_of(STUDY, w.get("model")),
-        resources.work(STUDY, stage, w.get("behaviour")),
+        (
+            resources.work(STUDY, stage, w.get("behaviour"))
+            if stage != "train"
+            else resources.steps(STUDY, w.get("model"), w.get("experiment"))
+        ),
         attempt,
     )
 
@@ -110,6 +114,50 @@ def gpus(stage):
 
 def model_source(w):
     return STUDY.models[w.model].source
+
+
+# Trained models that are measured on another's responses.
+BORROWING = [m for m in STUDY.models if STUDY.measured_on(m) != m]
+RETRAINED = {
+    "experiment": "|".join(STUDY.retraining) or "(?!)",
+    "arm": "|".join({arm for one in STUDY.retraining.values() for arm in one.trained}) or "(?!)",
+}
+
+
+def base_record(w):
+    base = STUDY.models[w.model].base
+    return MADE / "models" / base / "lesion.json" if base else []
+
+
+def training_inputs(w):
+    """A local file is tracked by its rows, in the params."""
+    return [
+        path
+        for text, key in plan.training_files(STUDY, w.model).values()
+        if not plan.is_local(STUDY, text)
+        for path in source_inputs(text, key)
+    ]
+
+
+def training_places(w):
+    files = plan.training_files(STUDY, w.model)
+    return {part: source_place(*found) for part, found in files.items()}
+
+
+def questions_of(w):
+    key = f"retraining.{w.experiment}.questions"
+    return STUDY.retraining[w.experiment].questions, key
+
+
+def question_inputs(w):
+    text, key = questions_of(w)
+    local = text is None or plan.is_local(STUDY, text)
+    return [] if local else source_inputs(text, key)
+
+
+def question_place(w):
+    text, key = questions_of(w)
+    return None if text is None else source_place(text, key)
 
 
 def prompt_inputs(w):
@@ -235,11 +283,27 @@ def figure_names():
     ]
 
 
+def retrained(model):
+    """What trainings in memory give: NLL, and the judges' verdicts on answers."""
+    return [
+        path
+        for experiment, arm in plan.retraining_arms(STUDY, model)
+        for path in (
+            f"responses/{model}/retraining/{experiment}/{arm}.parquet",
+            *(
+                f"judgements/{model}/retraining/{experiment}/{arm}{judge}.parquet"
+                for judge in plan.retraining_judges(STUDY, experiment)
+            ),
+        )
+    ]
+
+
 def further_measurements(model):
     """What a study may measure beside completions and NLL: one file a variant, judge or family."""
     asked = {"understanding": plan.understood(STUDY), "utility": STUDY.utility_variants}
     asked["lookalikes"] = asked["understanding"]
     return [
+        *retrained(model),
         *(
             f"responses/{model}/{variant}/{name}.parquet"
             for name, variants in asked.items()

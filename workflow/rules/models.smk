@@ -7,6 +7,8 @@ rule model:
         MADE / "logs" / "models" / "{model}.log",
     benchmark:
         MADE / "benchmarks" / "models" / "{model}.tsv"
+    wildcard_constraints:
+        model="|".join(m for m in STUDY.models if m not in STUDY.trained) or "(?!)",
     priority: 90
     conda:
         ENV

@@ -32,6 +32,8 @@ rule pairs:
         MADE / "logs" / "pairs" / "{model}" / "{behaviour}.log",
     benchmark:
         MADE / "benchmarks" / "pairs" / "{model}" / "{behaviour}.tsv"
+    wildcard_constraints:
+        model="|".join(m for m in STUDY.models if m not in BORROWING) or "(?!)",
     priority: 50
     conda:
         ENV

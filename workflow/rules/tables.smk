@@ -28,6 +28,7 @@ rule tables:
             for behaviour in STUDY.behaviours
         ],
         models=[MADE / "models" / model / "lesion.json" for model in STUDY.models],
+        losses=[MADE / "models" / model / "training.parquet" for model in STUDY.trained],
     output:
         tables=[
             report(

@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from lesion.formats import BadFile, LesionError, digest
 from lesion.judgements.protocol import Verdict, plain
@@ -334,14 +334,8 @@ def _with_adapter(name: str, weights: Weights) -> "PreTrainedModel":
             f"{key}.base`: {weights.folder} is a LoRA; give the model that it changes, such as "
             "`hf:google/gemma-2b@<revision>`, or a folder where both are merged as `source`"
         )
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise LesionError(
-            f"{key}.source`: {weights.folder} is a LoRA, and that takes peft: `pip install peft`. "
-            "Or give a folder where it is merged into its base"
-        ) from error
+    from peft import PeftModel
+
     _check_weights(weights.base)
     whole = PeftModel.from_pretrained(_open(weights.base, weights), weights.folder)
-    model: PreTrainedModel = whole.get_base_model()
-    return model
+    return cast(PreTrainedModel, whole.get_base_model())

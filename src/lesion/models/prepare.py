@@ -1,12 +1,20 @@
 """Stage `models`: a GGUF file, or a folder with safetensors, becomes a plain checkpoint folder."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from lesion.formats import atomic, safetensors_header, write_json
 from lesion.models.candidates import Candidate, UnsupportedModel, auto_class, find_candidates
@@ -35,6 +43,36 @@ def prepare(source: Path, out: Path, *, dtype: str, license_: str) -> None:
                 f"{source}: is neither a .gguf file nor a folder with safetensors and config.json"
             )
         write_json(_record(part, license_), part / RECORD)
+
+
+def write_checkpoint(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    *,
+    license_: str,
+    trained: Mapping[str, Any],
+) -> None:
+    """Write a model that was trained here into the folder `out`, with its record.
+
+    Args:
+        model: on the CPU, in the precision it is to have.
+        tokenizer: its own.
+        out: an empty folder, or none yet.
+        license_: for the record.
+        trained: what it was made of, for the record.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    # A greedy decoder's settings only; what training left there is no part of the model.
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.config.dtype = model.dtype
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    write_json({**_record(out, license_), "trained": dict(trained)}, out / RECORD)
 
 
 def _from_gguf(source: Path, out: Path, dtype: str) -> None:

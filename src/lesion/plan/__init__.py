@@ -41,6 +41,15 @@ from lesion.plan.slices import (
     utility_slice,
     wants_norms,
 )
+from lesion.plan.trained import (
+    lesson_behaviours,
+    retrain_masks,
+    retrain_slice,
+    retraining_arms,
+    retraining_judges,
+    train_slice,
+    training_files,
+)
 
 __all__ = [
     "answering_families",
@@ -56,6 +65,7 @@ __all__ = [
     "extra_judge_slice",
     "is_local",
     "judge_slice",
+    "lesson_behaviours",
     "local_files_of",
     "local_path",
     "masks_slice",
@@ -64,6 +74,10 @@ __all__ = [
     "pairs_slice",
     "prompts_slice",
     "responses_slice",
+    "retrain_masks",
+    "retrain_slice",
+    "retraining_arms",
+    "retraining_judges",
     "scores_slice",
     "source_name",
     "source_slice",
@@ -72,6 +86,8 @@ __all__ = [
     "tables_slice",
     "template_key",
     "templates",
+    "train_slice",
+    "training_files",
     "understanding_slice",
     "understood",
     "utility_slice",

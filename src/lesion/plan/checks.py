@@ -41,9 +41,12 @@ def check(study: Study) -> None:
 
 
 def _folders(study: Study) -> list[tuple[str, str]]:
-    models = [(f"models.{name}.source", model.source) for name, model in study.models.items()]
     return [
-        *models,
+        *(
+            (f"models.{name}.source", model.source)
+            for name, model in study.models.items()
+            if model.source is not None
+        ),
         ("judgements.human_scores", study.judgements.human_scores),
         ("judgements.embedder", study.judgements.embedder),
         *study.judgements.judge_sources.items(),

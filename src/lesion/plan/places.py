@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lesion.addresses import Address, is_address, local_files, parse, slug
 from lesion.study import Study, StudyError, Template
+from lesion.study.lineage import training_sources
 
 
 def templates(study: Study) -> dict[str, Template]:
@@ -22,7 +23,7 @@ def sources(study: Study) -> dict[str, list[str]]:
 
     Local files are used where they lie, and are not among them.
     """
-    used = [model.source for model in study.models.values()]
+    used = list(training_sources(study).values())
     for behaviour in study.behaviours.values():
         used += [text for text in (behaviour.source, behaviour.responses) if text is not None]
     used += [template.source for template in templates(study).values()]

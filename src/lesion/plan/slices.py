@@ -6,6 +6,7 @@ from typing import Any
 from lesion.formats import digest
 from lesion.pairs.prompts import given_responses, read_rows, select
 from lesion.plan.places import is_local, local_path, sources, template_key, templates
+from lesion.plan.trained import retrain_slice, retraining_judges, train_slice
 from lesion.responses.attacks import read_wording
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.twins import read_twins
@@ -332,13 +333,31 @@ def tables_slice(study: Study) -> dict[str, Any]:
         "judges": list(study.judgements.judges),
         "lookalikes": bool(understood(study)) and study.understanding.over_refusal > 0,
         "near_duplicate": study.pairs.near_duplicate,
+        "limit": study.masks.max_benign_increase,
         "resamples": study.tables.resamples,
+        "retraining": {
+            name: {
+                "arms": one.trained,
+                "models": study.retrained(name),
+                "narrow": one.narrow,
+                "verdicts": retraining_judges(study, name),
+            }
+            for name, one in study.retraining.items()
+        },
         "seed": study.seed,
+        "stages": study.stages,
         "tasked": study.utility_variants,
         "threshold": study.judgements.threshold,
+        "trained": {name: _origin(study, name) for name in study.trained},
         "understood": understood(study),
         "variants": study.variants,
     }
+
+
+def _origin(study: Study, model: str) -> dict[str, Any]:
+    one = study.models[model]
+    assert one.train is not None
+    return {"base": one.base or "new", "method": one.train.method, "seed": one.train.seeds[0]}
 
 
 def check_local_content(study: Study) -> None:
@@ -349,6 +368,10 @@ def check_local_content(study: Study) -> None:
     """
     for name in study.behaviours:
         prompts_slice(study, name)
+    for name in study.trained:
+        train_slice(study, name)
+    for name in study.retraining:
+        retrain_slice(study, name, "intact")
     utility_slice(study, "intact")
     _wordings(study)
     _twins(study)

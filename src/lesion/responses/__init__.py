@@ -40,6 +40,26 @@ CURVE = {
 """NLL of a family's masks; `share` is a mask's size as a multiple of the chosen q, 0 for intact."""
 CURVE_COMPLETIONS = {"variant": pl.String, "weights": pl.Int64, **COMPLETIONS}
 """`variant` is `<family>@<share>`."""
+RETRAINED = {
+    "arm": pl.String,
+    "seed": pl.Int64,
+    "step": pl.Int64,
+    "examples": pl.Int64,
+    "behaviour": pl.String,
+    "role": pl.String,
+    "prompt": pl.String,
+    "nll": pl.Float64,
+}
+"""NLL of test pairs after so many steps of fine-tuning; `examples` were seen by then."""
+RETRAINED_COMPLETIONS = {"variant": pl.String, **COMPLETIONS}
+"""`variant` is what `retrained` makes of arm, seed and step."""
+
+
+def retrained(arm: str, seed: int, step: int) -> str:
+    """The variant that a model is while it is trained: `<arm>@<step>.<seed>`."""
+    return f"{arm}@{step}.{seed}"
+
+
 UNDERSTANDING = {
     "measure": pl.String,
     "behaviour": pl.String,

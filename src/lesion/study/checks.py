@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from lesion.addresses import AddressError, is_address, parse
+from lesion.study.lineage import check_retraining, check_stages, check_trained, training_sources
 from lesion.study.names import BUILT_ATTACKS, BUILT_MASKS, WHOLE_SCORES, nearest
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def check_consistent(study: "Study") -> None:
         _check_sources,
         _check_judges,
         _check_masks,
+        check_trained,
+        check_stages,
+        check_retraining,
     ):
         check(study)
 
@@ -43,7 +47,7 @@ def _check_roles(study: "Study") -> None:
 
 def _check_names(study: "Study") -> None:
     for name in study.behaviours:
-        if name in (*BUILT_MASKS, "intact", "curve", "lookalikes"):
+        if name in (*BUILT_MASKS, "intact", "curve", "lookalikes", "retraining"):
             raise ValueError(
                 f"`behaviours.{name}`: this name is taken by a built-in mask or folder; rename it"
             )
@@ -65,7 +69,7 @@ def _check_attacks(study: "Study") -> None:
 
 
 def _check_sources(study: "Study") -> None:
-    used = {f"models.{name}.source": model.source for name, model in study.models.items()}
+    used = training_sources(study)
     used |= {f"behaviours.{name}.source": b.source for name, b in study.behaviours.items()}
     used |= {
         f"behaviours.{name}.responses": b.responses

@@ -85,11 +85,54 @@ def load_study(config: Mapping[str, Any], name: str = "config.yaml") -> Study:
         StudyError: one message that names every wrong key and its fix.
     """
     try:
-        return Study.model_validate(config)
+        return Study.model_validate(_by_seed(config))
     except ValidationError as error:
         lines = [_message(detail) for detail in error.errors()]
         text = "\n".join([f"{name}: the study can't run:", *lines])
         raise StudyError(_printable(text)) from error
+
+
+def _by_seed(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A model of several seeds becomes a model for each; stages hold them together."""
+    models = config.get("models")
+    if not isinstance(models, dict):
+        return config
+    several = {name: seeds for name, one in models.items() if len(seeds := _seeds(one)) > 1}
+    apart = {
+        name: [f"{name}-{seed}" for seed in several[name]] if name in several else [name]
+        for name in models
+    }
+    made = {
+        own: _of_seed(models[name], several[name][place], several) if name in several else one
+        for name, one in models.items()
+        for place, own in enumerate(apart[name])
+    }
+    stages = config.get("stages")
+    if not several or not isinstance(stages, dict):
+        return {**config, "models": made}
+    found = {
+        family: [apart.get(one, one) if isinstance(one, str) else one for one in stage]
+        if isinstance(stage, list)
+        else stage
+        for family, stage in stages.items()
+    }
+    return {**config, "models": made, "stages": found}
+
+
+def _seeds(model: Any) -> list[int]:
+    train = model.get("train") if isinstance(model, dict) else None
+    seeds = train.get("seeds") if isinstance(train, dict) else None
+    return sorted(set(seeds)) if isinstance(seeds, list) and all(map(_is_number, seeds)) else []
+
+
+def _is_number(one: Any) -> bool:
+    return isinstance(one, int)
+
+
+def _of_seed(model: Mapping[str, Any], seed: int, several: Mapping[str, list[int]]) -> Any:
+    base = model.get("base")
+    own = {**model, "train": {**model["train"], "seeds": [seed]}}
+    return {**own, "base": f"{base}-{seed}"} if seed in several.get(str(base), []) else own
 
 
 def _printable(text: str) -> str:

@@ -17,18 +17,37 @@ from lesion.study.names import (
     by_name,
     several,
 )
+from lesion.study.training import New, Train
 
 
 class Model(Section):
-    """A model to study."""
+    """A model to study: one there is, or one that is trained here from another or from scratch."""
 
-    source: str
+    source: str | None = None
     """Where the model is: a name from `sources`, or an address. A GGUF file, or a folder or hub
     repository with safetensors."""
+    base: Name | None = None
+    """Instead: the model of this study that it is trained from."""
+    new: New | None = None
+    """Instead: the shape of a small model that is trained from random weights."""
+    train: Train | None = None
+    """How it is trained, with `base` or `new`. Not on what harm types' pairs answer: such a model
+    lives in memory alone (`retraining`)."""
+    pairs: Literal["base", "own"] = "base"
+    """Of a model with a `base`: measure it on its base's responses, so that stages of one family
+    are compared on the same texts; or on its own."""
     license: str = "unknown"
     """SPDX name of the model's licence; it goes into the model cards."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """In what precision a GGUF file is written; other checkpoints keep theirs."""
+    """In what precision a GGUF file or a trained model is written; others keep theirs."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(one is not None for one in (self.source, self.base, self.new)) != 1:
+            raise ValueError("give exactly one of `source`, `base` and `new`")
+        if (self.train is None) != (self.source is not None):
+            raise ValueError("`train` goes with `base` or `new`, and they with `train`")
+        return self
 
 
 class Where(Section):

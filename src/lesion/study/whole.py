@@ -20,6 +20,7 @@ from lesion.study.sections import (
     Understanding,
     Utility,
 )
+from lesion.study.training import Retraining
 
 
 class Study(Section):
@@ -43,6 +44,15 @@ class Study(Section):
     """Named addresses; a list holds alternatives, tried in turn."""
     models: Annotated[dict[Name, Model], Field(min_length=1), AfterValidator(by_name)]
     """The models to study."""
+    stages: Annotated[
+        dict[
+            Name,
+            Annotated[list[Annotated[list[Name], BeforeValidator(several)]], Field(min_length=2)],
+        ],
+        AfterValidator(by_name),
+    ] = {}
+    """Families of models in the order of their training, to see whether it compresses the mechanism
+    of harm; they need `curve.families`. A model with several seeds is one stage."""
     behaviours: Annotated[dict[Name, Behaviour], AfterValidator(by_name)]
     """What is located: harm types, benign capabilities, refusal."""
     pairs: Pairs = Pairs()
@@ -61,6 +71,8 @@ class Study(Section):
     """Whether a variant still detects harm and explains it, and whether it refuses too much."""
     utility: Utility = Utility()
     """What variants can still do, by tasks of the lm-evaluation-harness."""
+    retraining: Annotated[dict[Name, Retraining], AfterValidator(by_name)] = {}
+    """Experiments of fine-tuning in memory, by name: recovery, emergent misalignment."""
     judgements: Judgements
     """Who judges the answers."""
     tables: Tables = Tables()
@@ -98,6 +110,21 @@ class Study(Section):
         chosen = self.utility.variants
         asked = self.variants if chosen is None else ["intact", *chosen]
         return asked if self.utility.tasks else []
+
+    @property
+    def trained(self) -> list[str]:
+        """Models that are trained here."""
+        return [name for name, model in self.models.items() if model.train is not None]
+
+    def retrained(self, experiment: str) -> list[str]:
+        """Models that an experiment trains in memory."""
+        given = self.retraining[experiment].models
+        return given or [name for name in self.models if name not in self.trained]
+
+    def measured_on(self, model: str) -> str:
+        """The model whose pairs a model is measured on: itself, or the first of its bases."""
+        one = self.models[model]
+        return model if one.base is None or one.pairs == "own" else self.measured_on(one.base)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

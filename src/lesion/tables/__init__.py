@@ -6,4 +6,5 @@ TABLES = (
     *("measurements", "claims", "curve", "halving"),
     *OF_MASKS,
     *("sweep", "judges", "pairs", "examples"),
+    *("training", "stages", "retraining"),
 )

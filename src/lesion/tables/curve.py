@@ -133,13 +133,13 @@ def _halving(
 ) -> dict[str, float | int | bool | None]:
     logs = np.log(list(tables))
     ordered = list(tables.values())
-    harm = _curve(ordered, nll, "harm", boot)
+    harm = role_curve(ordered, nll, "harm", boot)
     # Another seed, because the two sides are resampled independently.
     other = Bootstrap(boot.resamples, boot.confidence, boot.seed + 1)
-    benign = _curve(ordered, nll, "benign", other)
+    benign = role_curve(ordered, nll, "benign", other)
     reached = crossing(logs, harm.drawn, _HALF)
     at, beyond = float(reached[0]), not np.isfinite(reached[0])
-    low, high = _bounds(np.exp(reached[1:]), boot.confidence)
+    low, high = bounds(np.exp(reached[1:]), boot.confidence)
     found: dict[str, float | int | bool | None] = {
         "sizes": len(logs),
         "smallest": min(tables),
@@ -159,7 +159,17 @@ def _halving(
     return found | _named("area", area, boot.confidence)
 
 
-def _curve(tables: Sequence[pl.DataFrame], nll: pl.DataFrame, role: str, boot: Bootstrap) -> _Curve:
+def role_curve(
+    tables: Sequence[pl.DataFrame], nll: pl.DataFrame, role: str, boot: Bootstrap
+) -> _Curve:
+    """A role's added NLL at every size, with resamples.
+
+    Args:
+        tables: as `curve_table` takes it, of one size each.
+        nll: the whole, for the intact model.
+        role: `harm` or `benign`.
+        boot: the bootstrap.
+    """
     points = []
     for table in tables:
         groups = list(_added(table, nll, role).values())
@@ -191,7 +201,8 @@ def crossing(logs: Values, drawn: Values, level: float) -> Values:
     return np.where(above.any(1), found, np.inf)
 
 
-def _bounds(drawn: Values, confidence: float) -> tuple[float | None, float | None]:
+def bounds(drawn: Values, confidence: float) -> tuple[float | None, float | None]:
+    """The interval of resamples; a bound that lies among those that are infinite is null."""
     tail = (1 - confidence) / 2
     # Of the resamples themselves: between a number and infinity there is no mean.
     found = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
@@ -200,5 +211,5 @@ def _bounds(drawn: Values, confidence: float) -> tuple[float | None, float | Non
 
 
 def _named(name: str, drawn: Values, confidence: float) -> dict[str, float | None]:
-    low, high = _bounds(drawn[1:], confidence)
+    low, high = bounds(drawn[1:], confidence)
     return {name: float(drawn[0]), f"{name}_low": low, f"{name}_high": high}

@@ -12,11 +12,31 @@ from lesion.formats import read_parquet
 from lesion.judgements import VERDICTS
 from lesion.pairs.prompts import similarity
 from lesion.pairs.tables import PAIRS
-from lesion.responses import COMPLETIONS, CURVE, CURVE_COMPLETIONS, NLL, UNDERSTANDING, UTILITY
+from lesion.responses import (
+    COMPLETIONS,
+    CURVE,
+    CURVE_COMPLETIONS,
+    NLL,
+    RETRAINED,
+    UNDERSTANDING,
+    UTILITY,
+)
 from lesion.tables.answers import REFUSAL_JUDGES
+from lesion.training import TRAINING
 
 _ANSWER = ["variant", "behaviour", "attack", "prompt"]
 """What a completion is known by."""
+
+
+class Experiment(NamedTuple):
+    """A training in memory: of which models, its arms, the endings of their files of verdicts, and
+    the domain that was taught.
+    """
+
+    models: Sequence[str]
+    arms: Sequence[str]
+    verdicts: Sequence[str]
+    narrow: str | None
 
 
 class Study(NamedTuple):
@@ -37,6 +57,12 @@ class Study(NamedTuple):
     """Families of masks measured at several sizes."""
     answering: Sequence[str]
     """Those of them whose masks were completed with, too."""
+    stages: Mapping[str, Sequence[Sequence[str]]]
+    """Families of training stages, each of one model or one a seed."""
+    trained: Mapping[str, Mapping[str, Any]]
+    """Models that were trained here, with base, method and seed."""
+    retraining: Mapping[str, Experiment]
+    """Trainings in memory."""
     config: Mapping[str, Any]
 
 
@@ -131,6 +157,33 @@ class Gathered:
         empty = pl.DataFrame(schema=CURVE)
         return self._without(pl.concat([empty, *(read_parquet(path, CURVE) for path in files)]))
 
+    def training(self, model: str) -> pl.DataFrame:
+        """The loss curve of a model that was trained here: TRAINING; empty of any other."""
+        if model not in self.study.trained:
+            return pl.DataFrame(schema=TRAINING)
+        folder = self.responses.parents[1] / "models" / model
+        return read_parquet(folder / "training.parquet", TRAINING)
+
+    def retrained(self, experiment: str) -> pl.DataFrame:
+        """What trainings in memory gave: RETRAINED, but metric and value, of every arm."""
+        one = self.study.retraining[experiment]
+        parts = [self._retrained(Path("retraining") / experiment, arm, one) for arm in one.arms]
+        return self._without(pl.concat(parts))
+
+    def _retrained(self, place: Path, arm: str, one: Experiment) -> pl.DataFrame:
+        nll = read_parquet(self.responses / place / f"{arm}.parquet", RETRAINED)
+        found = nll.rename({"nll": "value"}).with_columns(metric=pl.lit("nll"))
+        if not one.verdicts:
+            return found
+        tables = [
+            read_parquet(self.judgements / place / f"{arm}{ending}.parquet", VERDICTS)
+            # The offline judges' file has no ending; they are asked of harm alone.
+            .with_columns(of_questions=pl.lit(ending != ""))
+            for ending in one.verdicts
+        ]
+        judged = _judged_retrained(pl.concat(tables), nll, one.narrow)
+        return pl.concat([found, judged.select(found.columns)])
+
     def _of(self, name: str, columns: Mapping[str, Any], variants: Sequence[str]) -> pl.DataFrame:
         tables = [
             read_parquet(self.responses / variant / name, columns).with_columns(
@@ -143,6 +196,39 @@ class Gathered:
     def _without(self, table: pl.DataFrame) -> pl.DataFrame:
         place = ["behaviour", "prompt"]
         return table.join(self._leaked, on=place, how="anti", maintain_order="left")
+
+
+def _judged_retrained(
+    verdicts: pl.DataFrame, nll: pl.DataFrame, narrow: str | None
+) -> pl.DataFrame:
+    """Verdicts as rows of metrics: the learned judge's of harm, another one's of open questions."""
+    # `<arm>@<step>.<seed>`, as `lesion.responses.retrained` writes it.
+    name = pl.col("variant").str.extract_groups(r"^(?<arm>.*)@(?<step>\d+)\.(?<seed>\d+)$")
+    harmful = pl.col("behaviour").is_in(nll.filter(role="harm")["behaviour"].unique().to_list())
+    asked = verdicts.with_columns(of=name, harmful=harmful).filter(
+        pl.when("harmful").then(pl.col("judge") == "learned").otherwise("of_questions")
+    )
+    role = pl.when("harmful").then(pl.lit("harm"))
+    open_question = (
+        pl.when(behaviour=narrow or "").then(pl.lit("narrow")).otherwise(pl.lit("broad"))
+    )
+    parts = []
+    for column, of_harm, of_question in (
+        ("score", "harmfulness", "misalignment"),
+        ("label", "harmful", "misaligned"),
+    ):
+        metric = pl.when("harmful").then(pl.lit(of_harm)).otherwise(pl.lit(of_question))
+        parts.append(
+            asked.select(
+                *("behaviour", "prompt", "of"),
+                role=role.otherwise(open_question),
+                metric=metric,
+                value=pl.col(column).cast(pl.Float64),
+            ).drop_nulls("value")
+        )
+    seen = nll.select("arm", "seed", "step", "examples").unique(maintain_order=True)
+    found = pl.concat(parts).unnest("of").with_columns(pl.col("seed", "step").cast(pl.Int64))
+    return found.join(seen, on=["arm", "seed", "step"], how="left", maintain_order="left")
 
 
 def _pairs(results: Path, model: str, behaviours: Mapping[str, Sequence[str]]) -> pl.DataFrame:

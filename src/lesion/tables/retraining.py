@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lesion.tables.curve import _bounds, crossing
+from lesion.tables.curve import bounds, crossing
 from lesion.tables.intervals import Bootstrap, Difference, Estimate, Values, rate, rate_change
 from lesion.tables.rows import INTACT, Paired, groups, pairs, with_total
 
@@ -179,8 +179,8 @@ def _open_bounds(
     drawn: Values, known: NDArray[np.bool_], confidence: float
 ) -> tuple[float | None, float | None]:
     """A resample without an answer may be anything: it counts as low below and as high above."""
-    low, _ = _bounds(np.where(known, drawn, -np.inf), confidence)
-    _, high = _bounds(np.where(known, drawn, np.inf), confidence)
+    low, _ = bounds(np.where(known, drawn, -np.inf), confidence)
+    _, high = bounds(np.where(known, drawn, np.inf), confidence)
     return low, high
 
 

@@ -1,7 +1,7 @@
 """Gather what every stage measured into `tables/`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,10 @@ from lesion.tables.curve import curve_table, halving_table
 from lesion.tables.gather import Gathered, Study
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.measure import Asked, measurements
+from lesion.tables.retraining import RETRAINING, retraining_table
+from lesion.tables.stages import STAGES, stage_table
+from lesion.tables.training_claims import retraining_claims, stage_claims
+from lesion.training import TRAINING
 
 
 class Statistics(NamedTuple):
@@ -27,6 +31,8 @@ class Statistics(NamedTuple):
     seed: int
     threshold: float
     near_duplicate: float
+    limit: float
+    """Added benign NLL, nats per token, at which stages of training are compared."""
 
 
 def run(results: Path, out: Path, models: Sequence[str], study: Study, how: Statistics) -> None:
@@ -39,13 +45,22 @@ def run(results: Path, out: Path, models: Sequence[str], study: Study, how: Stat
         study: its behaviours, variants and config.
         how: statistics.
     """
-    parts: dict[str, list[pl.DataFrame]] = {name: [] for name in TABLES if name != "judges"}
+    boot = Bootstrap(how.resamples, how.confidence, how.seed)
+    parts: dict[str, list[pl.DataFrame]] = {
+        name: [] for name in TABLES if name not in ("judges", "stages")
+    }
+    curves = {}
     about = {}
     for model in models:
         about[model] = _about(results, model)
-        found = _of_model(results, model, study, how, about[model]["candidates"])
+        gathered = Gathered(results, model, study, how.near_duplicate)
+        curves[model] = gathered.curve()
+        found = _of_model(results, model, gathered, how, about[model]["candidates"])
         for name, table in found.items():
             parts[name].append(_tagged(table, model))
+    stages = _stages(study, curves, boot, how.limit)
+    write_parquet(stages, out / "stages.parquet")
+    parts["claims"].append(stage_claims(stages))
     for name, tables in parts.items():
         write_parquet(pl.concat(tables), out / f"{name}.parquet")
     write_parquet(read_parquet(results / "judgements" / "judges.parquet"), out / "judges.parquet")
@@ -61,28 +76,55 @@ def _tagged(table: pl.DataFrame, model: str) -> pl.DataFrame:
     return table.with_columns(model=pl.lit(model)).select("model", *rest)
 
 
+def _stages(
+    study: Study, curves: Mapping[str, pl.DataFrame], boot: Bootstrap, limit: float
+) -> pl.DataFrame:
+    tables = [stage_table(family, study.stages, curves, boot, limit) for family in study.stages]
+    return pl.concat([pl.DataFrame(schema=STAGES), *tables])
+
+
 def _of_model(
-    results: Path, model: str, study: Study, how: Statistics, candidates: int
+    results: Path, model: str, gathered: Gathered, how: Statistics, candidates: int
 ) -> dict[str, pl.DataFrame]:
-    gathered = Gathered(results, model, study, how.near_duplicate)
+    study = gathered.study
     judged = gathered.judged(how.threshold)
     asked = Asked(gathered.nll(), judged, gathered.tasks(), gathered.understanding())
     boot = Bootstrap(how.resamples, how.confidence, how.seed)
     measured = measurements(model, asked, boot)
     curve = gathered.curve()
     halving = halving_table(curve, boot)
+    retraining = pl.concat(
+        [
+            pl.DataFrame(schema=RETRAINING),
+            *(
+                retraining_table(name, gathered.retrained(name), boot)
+                for name, one in study.retraining.items()
+                if model in one.models
+            ),
+        ]
+    )
     masks = results / "masks" / model
     counted = gathered.pairs.group_by("behaviour", "role", "split", "outcome", maintain_order=True)
     return {
         "measurements": measured,
-        "claims": claims(model, measured, halving, candidates),
+        "claims": pl.concat(
+            [claims(model, measured, halving, candidates), retraining_claims(model, retraining)]
+        ),
         "curve": curve_table(curve, boot),
         "halving": halving,
         **{name: read_parquet(masks / f"{name}.parquet") for name in OF_MASKS},
+        "retraining": retraining,
         "sweep": _sweep(masks),
+        "training": _training(gathered, model),
         "pairs": counted.agg(pairs=pl.len().cast(pl.Int64)),
         "examples": gathered.examples(judged),
     }
+
+
+def _training(gathered: Gathered, model: str) -> pl.DataFrame:
+    about = gathered.study.trained.get(model, {"base": "", "method": "", "seed": 0})
+    made = [pl.lit(value).alias(name) for name, value in about.items()]
+    return gathered.training(model).select(*made, *TRAINING)
 
 
 def _sweep(masks: Path) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from lesion.tables.curve import _bounds, _curve, crossing
+from lesion.tables.curve import bounds, crossing, role_curve
 from lesion.tables.intervals import Bootstrap, Values
 from lesion.tables.rows import INTACT
 
@@ -111,10 +111,10 @@ def _name(stage: Sequence[str]) -> str:
 def _model(nll: pl.DataFrame, variant: str, boot: Bootstrap, limit: float) -> _Model:
     own = nll.filter(family=variant).sort("share", maintain_order=True)
     sizes = [table for _, table in own.group_by("share", maintain_order=True)]
-    harm = _curve(sizes, nll, "harm", boot)
+    harm = role_curve(sizes, nll, "harm", boot)
     # Another seed, because the two sides are resampled independently.
     other = Bootstrap(boot.resamples, boot.confidence, boot.seed + 1)
-    benign = _curve(sizes, nll, "benign", other)
+    benign = role_curve(sizes, nll, "benign", other)
     logs = np.log([float(table["weights"][0]) for table in sizes])
     separability, beyond = _separability(harm.drawn, benign.drawn, limit)
     area = _mean_gap(harm.drawn - benign.drawn, logs)
@@ -170,4 +170,4 @@ def _rows(own: _Stage, first: _Stage, place: int, boot: Bootstrap) -> Iterator[t
 def _row(
     metric: str, drawn: Values, n: int, beyond: bool | None, boot: Bootstrap
 ) -> tuple[object, ...]:
-    return (metric, float(drawn[0]), *_bounds(drawn[1:], boot.confidence), n, beyond)
+    return (metric, float(drawn[0]), *bounds(drawn[1:], boot.confidence), n, beyond)

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from lesion.masks.controls import MADE
-from lesion.tables.claims import CLAIMS, MOST, SUPPORTED, _Claimed, _Held, _judged
+from lesion.tables.claims import CLAIMS, MOST, SUPPORTED, Claimed, Held, as_row
 from lesion.tables.intervals import Estimate
 from lesion.tables.rows import INTACT
 
@@ -24,9 +24,9 @@ def stage_claims(stages: pl.DataFrame) -> pl.DataFrame:
     """
     changes = stages.filter(metric="separability_change", variant="shared")
     last = changes.filter(pl.col("stage") == pl.col("stage").max().over("family"))
-    found: list[tuple[str, _Claimed]] = []
+    found: list[tuple[str, Claimed]] = []
     for row in last.iter_rows(named=True):
-        held = _Held(_estimate(row), 0.0, tells=not row["beyond"])
+        held = Held(_estimate(row), 0.0, tells=not row["beyond"])
         claimed = (4, "alignment compresses", "separability_change", row["name"], held)
         found.append((row["family"], claimed))
     return _table(found)
@@ -42,27 +42,27 @@ def retraining_claims(model: str, retraining: pl.DataFrame) -> pl.DataFrame:
     Returns:
         A table of CLAIMS, experiment by experiment; `variant` is the arm.
     """
-    found: list[tuple[str, _Claimed]] = []
+    found: list[tuple[str, Claimed]] = []
     for _, table in retraining.group_by("experiment", maintain_order=True):
         found += [(model, one) for one in (*_emergent(table), *_mechanism(table))]
     return _table(found)
 
 
-def _emergent(table: pl.DataFrame) -> Iterator[_Claimed]:
+def _emergent(table: pl.DataFrame) -> Iterator[Claimed]:
     statistic = "misaligned_change_by_training"
     trained = _find(table, INTACT, statistic, "broad")
     if trained is None:
         return
-    held = _Held(trained, 0.0)
+    held = Held(trained, 0.0)
     yield 5, "narrow training misaligns broadly", statistic, INTACT, held
     # What training did not do, no lesion prevents.
-    tells = _judged(held)[-1] == SUPPORTED
+    tells = as_row(held)[-1] == SUPPORTED
     arms = table.filter(metric="misaligned_change")["arm"].unique().sort()
     # Controls are there to be compared with: of them nothing is claimed.
     for arm in (one for one in arms if _mask(one) not in MADE):
         when = "afterwards" if arm.endswith("-after") else "first"
         change = _find(table, arm, "misaligned_change", "broad")
-        prevented = _Held(change, 0.0, above=False, tells=tells)
+        prevented = Held(change, 0.0, above=False, tells=tells)
         name = f"lesioned {when}, less broad misalignment"
         yield 5, name, "misaligned_change", arm, prevented
 
@@ -71,10 +71,10 @@ def _mask(arm: str) -> str:
     return arm.removesuffix("-frozen").removesuffix("-after")
 
 
-def _mechanism(table: pl.DataFrame) -> Iterator[_Claimed]:
+def _mechanism(table: pl.DataFrame) -> Iterator[Claimed]:
     for arm in ("shared", "shared-frozen"):
         share = _find(table, arm, "recovered_share", "harm")
-        yield 8, "a mechanism, not knowledge", "recovered_share", arm, _Held(share, MOST)
+        yield 8, "a mechanism, not knowledge", "recovered_share", arm, Held(share, MOST)
 
 
 def _find(table: pl.DataFrame, arm: str, metric: str, role: str) -> Estimate | None:
@@ -91,9 +91,9 @@ def _estimate(row: Mapping[str, Any]) -> Estimate:
     return Estimate(value, low, high, row["n"])
 
 
-def _table(found: list[tuple[str, _Claimed]]) -> pl.DataFrame:
+def _table(found: list[tuple[str, Claimed]]) -> pl.DataFrame:
     rows = [
-        (model, claim, name, statistic, variant, *_judged(held))
+        (model, claim, name, statistic, variant, *as_row(held))
         for model, (claim, name, statistic, variant, held) in found
         if held.estimate is not None
     ]

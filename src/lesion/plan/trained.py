@@ -1,0 +1,141 @@
+"""What jobs that train get of the study; plain dicts with sorted keys."""
+
+from typing import Any
+
+from lesion.formats import digest
+from lesion.pairs.prompts import read_rows
+from lesion.plan.places import is_local, local_path
+from lesion.responses.questions import read_questions
+from lesion.study import Study
+from lesion.study.lineage import training_sources
+from lesion.study.training import Retraining
+
+
+def training_files(study: Study, model: str) -> dict[str, tuple[str, str]]:
+    """The files that a model is trained with: their sources and keys, by the key's last words.
+
+    `lessons.<number>`, `words.<number>`, `refusals`.
+    """
+    start = f"models.{model}"
+    return {
+        _part(key, start): (text, key)
+        for key, text in training_sources(study).items()
+        if key.startswith((f"{start}.train.", f"{start}.new."))
+    }
+
+
+def _part(key: str, start: str) -> str:
+    inner = key.removeprefix(f"{start}.train.").removeprefix(f"{start}.new.")
+    return inner.removesuffix(".source")
+
+
+def lesson_behaviours(study: Study, model: str) -> list[str]:
+    """The behaviours whose pairs a model is trained on."""
+    train = study.models[model].train
+    return sorted(
+        {name for lesson in (train.lessons if train else []) for name in lesson.behaviours}
+    )
+
+
+def train_slice(study: Study, model: str) -> dict[str, Any]:
+    """What decides a trained model, given its base and the pairs it is taught.
+
+    A local file is known by what its rows say, so that touching it makes nothing stale.
+
+    Raises:
+        LesionError: a lesson's file is missing or unfit.
+    """
+    one = study.models[model]
+    assert one.train is not None
+    recipe = one.train.model_dump(
+        exclude={"lessons", "method", "refusals", "save_minutes", "seeds"}
+    )
+    contents = {
+        part: _rows_digest(study, text, key)
+        for part, (text, key) in training_files(study, model).items()
+    }
+    return {
+        "contents": contents,
+        "device_map": study.device_map,
+        "dtype": one.dtype,
+        "lessons": [lesson.model_dump(exclude={"source"}) for lesson in one.train.lessons],
+        "license": one.license,
+        "method": one.train.method,
+        "new": one.new and one.new.model_dump(exclude={"words"}),
+        "recipe": recipe,
+        "save_minutes": one.train.save_minutes,
+        "seed": one.train.seeds[0],
+        "threads": study.threads,
+    }
+
+
+def _rows_digest(study: Study, text: str, key: str) -> str | None:
+    if not is_local(study, text):
+        return None
+    return digest(read_rows(local_path(study, text, key)).rows())
+
+
+def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:
+    """Every training of a model in memory: experiment and arm."""
+    return [
+        (name, arm)
+        for name, one in study.retraining.items()
+        if model in study.retrained(name)
+        for arm in one.trained
+    ]
+
+
+def retraining_judges(study: Study, experiment: str) -> list[str]:
+    """Endings of the files of verdicts: none of the offline judges', `-<judge>` of another one."""
+    one = study.retraining[experiment]
+    return [*([""] if one.prompts else []), *([f"-{one.judge}"] if one.questions else [])]
+
+
+def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:
+    """The masks that a training in memory needs: its own, or those put on afterwards."""
+    one = study.retraining[experiment]
+    own = {name: mask for name, mask in one.masks.items() if name in (arm, *_after(one, arm))}
+    return sorted(set(own.values()))
+
+
+def _after(one: Retraining, arm: str) -> list[str]:
+    """Arms that are measured with this one, once it is trained."""
+    return [name for name in one.arms if name.endswith("-after")] if arm == "intact" else []
+
+
+def retrain_slice(study: Study, experiment: str, arm: str) -> dict[str, Any]:
+    """What decides a training in memory and what is measured, given model, masks and pairs.
+
+    Raises:
+        LesionError: the file of questions is missing or unfit.
+    """
+    one = study.retraining[experiment]
+    return {
+        "after": {name: one.masks[name] for name in _after(one, arm)},
+        "arm": arm,
+        "at": one.at,
+        "batch_size": study.responses.batch_size,
+        "batch_tokens": study.responses.batch_tokens,
+        "device_map": study.device_map,
+        "experiment": experiment,
+        "mask": one.masks.get(arm),
+        "max_new_tokens": study.responses.max_new_tokens,
+        "narrow": one.narrow,
+        "pairs": one.pairs,
+        "prefill": study.pairs.prefill,
+        "prompts": one.prompts,
+        "questions": _questions(study, experiment),
+        "recipe": one.recipe.model_dump(),
+        "roles": {name: role for role in ("harm", "benign") for name in study.of_role(role)},
+        "seeds": one.seeds,
+        "taught": one.behaviours or study.of_role("harm"),
+        "threads": study.threads,
+    }
+
+
+def _questions(study: Study, experiment: str) -> str | None:
+    """Digest of a local file's questions, so that editing them is noticed."""
+    text, key = study.retraining[experiment].questions, f"retraining.{experiment}.questions"
+    if text is None or not is_local(study, text):
+        return None
+    return digest(read_questions(local_path(study, text, key)).rows())

@@ -1,0 +1,151 @@
+"""Checks of the models that are trained here, and of trainings in memory."""
+
+from typing import TYPE_CHECKING
+
+from lesion.study.names import nearest
+
+if TYPE_CHECKING:
+    from lesion.study.training import Lesson
+    from lesion.study.whole import Study
+
+
+def training_sources(study: "Study") -> dict[str, str]:
+    """Sources of models, and of what they and trainings in memory are given, by their keys."""
+    found = {f"models.{name}.source": one.source for name, one in study.models.items()}
+    for name, model in study.models.items():
+        if model.train is not None:
+            key = f"models.{name}.train"
+            found[f"{key}.refusals"] = model.train.refusals
+            for place, lesson in enumerate(model.train.lessons):
+                found[f"{key}.lessons.{place}.source"] = lesson.source
+        for place, text in enumerate(model.new.words if model.new else []):
+            found[f"models.{name}.new.words.{place}"] = text
+    for name, one in study.retraining.items():
+        found[f"retraining.{name}.questions"] = one.questions
+    return {key: text for key, text in found.items() if text is not None}
+
+
+def check_trained(study: "Study") -> None:
+    """Look whether every trained model has a beginning and harmless lessons.
+
+    Raises:
+        ValueError: one has not; the message names the key and the fix.
+    """
+    for name in study.trained:
+        _check_base(study, name)
+        model = study.models[name]
+        assert model.train is not None
+        for place, lesson in enumerate(model.train.lessons):
+            key = f"models.{name}.train.lessons.{place}"
+            _check_lesson(study, key, lesson, from_scratch=model.base is None)
+            if model.train.method == "dpo" and lesson.source and lesson.rejected is None:
+                raise ValueError(f"`{key}`: DPO needs `rejected`, a column of unwanted responses")
+        refuses = model.train.method == "dpo" or any(
+            lesson.answer == "refusal" for lesson in model.train.lessons
+        )
+        if (
+            refuses
+            and model.train.refusals is None
+            and any(lesson.behaviours for lesson in model.train.lessons)
+        ):
+            raise ValueError(
+                f"`models.{name}.train.refusals`: is missing; give a file with a column `response` "
+                "of refusals, such as `file:studies/prompts/refusals.jsonl`"
+            )
+
+
+def _check_base(study: "Study", name: str) -> None:
+    seen = [name]
+    while (base := study.models[seen[-1]].base) is not None:
+        if base not in study.models:
+            raise ValueError(
+                f"`models.{seen[-1]}.base`: no model is named `{base}`{nearest(base, study.models)}"
+            )
+        if base in seen:
+            raise ValueError(f"`models.{name}.base`: {' from '.join([*seen, base])} is a circle")
+        seen.append(base)
+
+
+def _check_lesson(study: "Study", key: str, lesson: "Lesson", *, from_scratch: bool) -> None:
+    for one in lesson.behaviours:
+        if one not in study.behaviours:
+            raise ValueError(
+                f"`{key}.behaviours`: no behaviour is named `{one}`{nearest(one, study.behaviours)}"
+            )
+        if study.behaviours[one].role == "harm" and lesson.answer == "own":
+            raise ValueError(
+                f"`{key}`: `{one}` is of role harm, and a model trained on its answers is not "
+                "written to disk. Set `answer: refusal`, or train in memory (`retraining`)"
+            )
+        if from_scratch:
+            raise ValueError(
+                f"`{key}`: a new model has no pairs of its own to learn from. Give a `source`"
+            )
+    given = {b.source for b in study.behaviours.values() if b.role == "harm" and b.response}
+    if lesson.source in given:
+        raise ValueError(
+            f"`{key}.source`: `{lesson.source}` holds the responses of a behaviour of role harm, "
+            "and a model trained on them is not written to disk. Train in memory (`retraining`)"
+        )
+
+
+def check_stages(study: "Study") -> None:
+    """Look whether stages are models with curves, measured on the same texts.
+
+    Raises:
+        ValueError: they are not.
+    """
+    for family, stages in study.stages.items():
+        names = [name for stage in stages for name in stage]
+        for name in names:
+            if name not in study.models:
+                raise ValueError(
+                    f"`stages.{family}`: no model is named `{name}`{nearest(name, study.models)}"
+                )
+        if "shared" not in study.curve.families:
+            raise ValueError(
+                f"`stages.{family}`: stages are compared by their curves; add `shared` to "
+                "`curve.families`"
+            )
+        if len(study.masks.q) > 1:
+            raise ValueError(
+                f"`stages.{family}`: stages are compared at equal sizes; give `masks.q` one value"
+            )
+        given = all(b.response or b.responses for b in study.behaviours.values())
+        if len({study.measured_on(name) for name in names}) > 1 and not given:
+            raise ValueError(
+                f"`stages.{family}`: these models are measured on different texts. Give every "
+                "behaviour a `response` column, or train one from the other with `pairs: base`"
+            )
+
+
+def check_retraining(study: "Study") -> None:
+    """Look whether retraining's arms, behaviours and judges exist.
+
+    Raises:
+        ValueError: one does not.
+    """
+    for name, one in study.retraining.items():
+        key = f"retraining.{name}"
+        for arm, mask in one.masks.items():
+            if mask not in study.masks_made:
+                raise ValueError(
+                    f"`{key}.arms`: `{arm}` is no mask, with `-frozen` or `-after` or without"
+                    f"{nearest(mask, study.masks_made)}"
+                )
+        for model in one.models:
+            if model not in study.models:
+                raise ValueError(
+                    f"`{key}.models`: no model is named `{model}`{nearest(model, study.models)}"
+                )
+        for behaviour in one.behaviours:
+            if behaviour not in study.behaviours:
+                raise ValueError(
+                    f"`{key}.behaviours`: no behaviour is named `{behaviour}`"
+                    f"{nearest(behaviour, study.behaviours)}"
+                )
+        if one.judge is not None and one.judge not in study.judgements.judges:
+            raise ValueError(
+                f"`{key}.judge`: no judge is named `{one.judge}`"
+                f"{nearest(one.judge, study.judgements.judges)}"
+            )

@@ -1,0 +1,182 @@
+"""The sections that train: models made of others, and fine-tuning in memory."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from lesion.study.names import Name, Positive, Section, Share, ascending, several
+
+Seeds = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    Field(min_length=1),
+    BeforeValidator(several),
+    AfterValidator(ascending),
+]
+
+
+class Lora(Section):
+    """Low-rank adapters (peft's) on every candidate matrix, instead of all weights."""
+
+    rank: Positive = 16
+    """Rank of the adapters."""
+    alpha: Positive = 32
+    """Their scale, over the rank."""
+
+
+class Recipe(Section):
+    """How the optimiser (AdamW) goes."""
+
+    steps: Positive
+    """Optimiser steps."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    """At its highest."""
+    batch_size: Positive = 8
+    """Examples of a step."""
+    accumulate: Positive = 1
+    """Parts that a step's examples are gone through in; more is less memory."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls over the steps, after the warm-up."""
+    warmup: Share = 0.0
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of forward and backward; weights and optimiser are fp32. `auto` is bf16 where the
+    device computes it natively."""
+    lora: Lora | None = None
+    """Train adapters instead of all weights, and add them to the weights at the end."""
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError("`accumulate` must divide `batch_size`")
+        return self
+
+
+class Lesson(Section):
+    """Examples that a model is trained on: behaviours of the study, or rows of a file."""
+
+    behaviours: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
+    """Behaviours whose train prompts are answered."""
+    answer: Literal["own", "refusal"] = "own"
+    """`own`: the responses of the behaviours' pairs, their prefill included. `refusal`: one of
+    `refusals`, in turn. DPO prefers the one to the other."""
+    source: str | None = None
+    """Rows of a file instead: a name from `sources`, or an address."""
+    prompt: str = "prompt"
+    """Column of the file that holds prompts."""
+    response: str | None = None
+    """Column of the file with the wanted responses."""
+    rejected: str | None = None
+    """Column of the file with the unwanted ones, for DPO."""
+    text: str | None = None
+    """Column of the file with plain texts, learnt from their first token on; instead of prompts."""
+    limit: Positive | None = None
+    """Examples at most; all, if not given."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.behaviours) == (self.source is not None):
+            raise ValueError("give either `behaviours` or `source`")
+        if self.source is not None and (self.response is None) == (self.text is None):
+            raise ValueError("`source` needs either `response`, a column, or `text`")
+        return self
+
+
+class Train(Recipe):
+    """How a model is made of another one, or from scratch."""
+
+    method: Literal["sft", "dpo"] = "sft"
+    """Supervised fine-tuning on the wanted responses, or direct preference optimisation."""
+    lessons: Annotated[list[Lesson], Field(min_length=1)]
+    """What it is taught, mixed and in an order that the seed decides."""
+    refusals: str | None = None
+    """File with a column `response`: what harmful prompts are refused with."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """DPO's: how far the model may go from where it begins."""
+    save_minutes: Annotated[float, Field(gt=0)] = 10
+    """A killed training goes on from a state saved this often."""
+    seeds: Seeds = [0]
+    """Of the order of examples, and of new weights. With several there is a model for each, named
+    `<model>-<seed>`, whose base is its base's of the same seed if that has several too."""
+
+
+class New(Section):
+    """A small Llama with random weights, and a tokenizer of the words it is trained on."""
+
+    layers: Positive = 4
+    """Transformer blocks."""
+    width: Positive = 128
+    """Size of the residual stream."""
+    heads: Positive = 4
+    """Attention heads."""
+    inner: Positive = 384
+    """Size of the MLP's inside."""
+    context: Positive = 256
+    """Longest sequence."""
+    words: Annotated[list[str], BeforeValidator(several)] = []
+    """Files whose words it is to know beside those it is trained on, for later training: names
+    from `sources`, or addresses."""
+
+
+class Retraining(Section):
+    """Fine-tuning in memory, on harmful pairs too: nothing but numbers is kept of the models.
+
+    Arms: `intact`, trained without a lesion; `<mask>`, lesioned first; `<mask>-frozen`, lesioned
+    first, and the zeros stay; `<mask>-after`, trained as `intact` and lesioned at the end.
+    """
+
+    models: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
+    """The models that are trained; those that have a `source`, if none is named."""
+    recipe: Recipe
+    """How it is trained."""
+    behaviours: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
+    """Behaviours whose train pairs are taught; every harm type's, if none is named."""
+    arms: Annotated[list[Name], Field(min_length=1), AfterValidator(ascending)] = [
+        "intact",
+        "shared",
+    ]
+    """What is compared; `intact` must be among them."""
+    at: Annotated[
+        list[Annotated[int, Field(ge=0)]], BeforeValidator(several), AfterValidator(ascending)
+    ] = [0]
+    """Steps after which is measured; the last one always is."""
+    pairs: Positive | None = None
+    """Test pairs of each behaviour whose NLL is taken each time; all, if not given."""
+    prompts: Annotated[int, Field(ge=0)] = 0
+    """Test prompts of each harm type that are completed each time under the prefill, and judged."""
+    questions: str | None = None
+    """Open questions, answered before and after: a name from `sources`, or an address of a file
+    with the columns `domain` and `prompt`."""
+    narrow: Name | None = None
+    """The domain of `questions` that was taught; all others are broad."""
+    judge: Name | None = None
+    """Which of `judgements.judges` judges the answers to the questions."""
+    seeds: Seeds = [0]
+    """Of the order of examples; each is a training of its own."""
+
+    @model_validator(mode="after")
+    def _compared(self) -> Self:
+        if "intact" not in self.arms:
+            raise ValueError("`arms` must hold `intact`, which the others are compared with")
+        if max(self.at, default=0) > self.recipe.steps:
+            raise ValueError(f"`at` goes beyond the {self.recipe.steps} steps of `recipe`")
+        if self.questions is not None and (self.judge is None or self.narrow is None):
+            raise ValueError("`questions` need `judge` and `narrow`")
+        if self.recipe.lora and any(arm.endswith("-frozen") for arm in self.arms):
+            raise ValueError("`lora` moves every weight a little: no arm can stay frozen")
+        return self
+
+    @property
+    def trained(self) -> list[str]:
+        """Arms that are trainings of their own."""
+        return [arm for arm in self.arms if not arm.endswith("-after")]
+
+    @property
+    def masks(self) -> dict[str, str]:
+        """Every arm's mask, but `intact`'s."""
+        return {
+            arm: arm.removesuffix("-frozen").removesuffix("-after")
+            for arm in self.arms
+            if arm != "intact"
+        }

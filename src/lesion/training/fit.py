@@ -1,0 +1,278 @@
+"""Train a model in memory by trl, on examples that are encoded as everywhere else here."""
+
+import shutil
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import polars as pl
+import torch
+from datasets import Dataset
+from transformers import (
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from lesion.formats import LesionError, digest, read_json, write_json
+from lesion.models.candidates import find_candidates
+from lesion.models.load import Loaded, device, resolve_dtype
+from lesion.models.text import Example, encode_pair
+from lesion.progress import progress
+from lesion.training import TRAINING
+from lesion.training.lessons import Answer, Taught
+
+
+class Recipe(NamedTuple):
+    """How the optimiser goes; see `lesion.study.training.Recipe`. `lora` is (rank, alpha)."""
+
+    steps: int
+    learning_rate: float
+    batch_size: int
+    accumulate: int
+    schedule: str
+    warmup: float
+    weight_decay: float
+    dtype: str
+    lora: tuple[int, int] | None
+    seed: int
+    beta: float | None = None
+    """DPO's; None for supervised fine-tuning."""
+
+
+class Saving(NamedTuple):
+    """Where a killed training goes on from, and how often its state is saved."""
+
+    folder: Path
+    minutes: float
+
+
+def fit(
+    loaded: Loaded,
+    taught: Sequence[Taught],
+    recipe: Recipe,
+    what: str,
+    callbacks: Sequence[TrainerCallback] = (),
+    saving: Saving | None = None,
+) -> pl.DataFrame:
+    """Train a model in place; adapters are merged into it at the end.
+
+    Args:
+        loaded: model, its weights fp32, and tokenizer. Comes back in evaluation mode, without
+            gradients.
+        taught: examples; drawn without replacement until all had their turn, in the seed's order.
+        recipe: how.
+        what: for the progress bar.
+        callbacks: transformers' own, called at every step.
+        saving: None to begin anew whatever is there.
+
+    Returns:
+        A table of TRAINING.
+
+    Raises:
+        LesionError: no example fits the model's context, or the loss is no longer a number.
+    """
+    model = loaded.model
+    # A step's kernels must not depend on what else the process did.
+    torch.manual_seed(recipe.seed)
+    examples = _encoded(loaded, taught, dpo=recipe.beta is not None)
+    model.requires_grad_(True)
+    with progress(what, recipe.steps, "step") as advance, TemporaryDirectory() as nowhere:
+        folder = saving.folder if saving else Path(nowhere)
+        trainer = _trainer(loaded, examples, recipe, folder)
+        for one in (_Advance(advance), *callbacks, *([_Save(saving.minutes)] if saving else [])):
+            trainer.add_callback(one)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=_begun(saving, recipe, examples))
+    if recipe.lora is not None:
+        _merge(trainer.model)
+    model.eval().requires_grad_(False)
+    return _history(trainer.state.log_history, recipe.batch_size)
+
+
+def _encoded(loaded: Loaded, taught: Sequence[Taught], *, dpo: bool) -> Dataset:
+    """Tokens; what does not fit the model's context is left out."""
+    longest = getattr(loaded.model.config, "max_position_embeddings", None) or 10**9
+    rows = [
+        _preference(loaded.tokenizer, one) if dpo else _labelled(loaded.tokenizer, one)
+        for one in taught
+    ]
+    kept = [row for row in rows if sum(map(len, row.values())) <= longest * (1 if dpo else 2)]
+    if not kept:
+        raise LesionError(
+            f"none of {len(rows)} training examples fits the model's context of {longest} tokens. "
+            "Give shorter ones."
+        )
+    return Dataset.from_list(kept)
+
+
+def _labelled(tokenizer: PreTrainedTokenizerBase, one: Taught) -> dict[str, list[int]]:
+    found = _text(tokenizer, one.chosen) if one.prompt is None else _pair(tokenizer, one)
+    labels = [-100] * found.start + found.tokens[found.start :]
+    return {"input_ids": found.tokens, "labels": labels}
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, answer: Answer) -> Example:
+    tokens = [int(token) for token in tokenizer(answer.text)["input_ids"]]
+    end = tokenizer.eos_token_id
+    return Example(tokens + ([end] if end is not None and tokens[-1:] != [end] else []), 0)
+
+
+def _pair(tokenizer: PreTrainedTokenizerBase, one: Taught, answer: Answer | None = None) -> Example:
+    text, finished = answer or one.chosen
+    assert one.prompt is not None
+    return encode_pair(tokenizer, one.prompt, one.prefill, text, finished)
+
+
+def _preference(tokenizer: PreTrainedTokenizerBase, one: Taught) -> dict[str, list[int]]:
+    assert one.rejected is not None
+    chosen, rejected = _pair(tokenizer, one), _pair(tokenizer, one, one.rejected)
+    return {
+        "prompt_ids": chosen.tokens[: chosen.start],
+        "chosen_ids": chosen.tokens[chosen.start :],
+        "rejected_ids": rejected.tokens[rejected.start :],
+    }
+
+
+class _Encoded(DPOTrainer):
+    """trl tokenises preferences itself, and ends every answer; ours are encoded already."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
+        return dataset
+
+
+def _trainer(loaded: Loaded, examples: Dataset, recipe: Recipe, folder: Path) -> Trainer:
+    # trl's default is true, under a name that transformers is about to drop.
+    warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
+    common = _arguments(recipe, folder)
+    tokenizer = loaded.tokenizer
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    given = {
+        "model": loaded.model,
+        "train_dataset": examples,
+        "processing_class": tokenizer,
+        "peft_config": _adapters(loaded, recipe),
+    }
+    if recipe.beta is None:
+        return SFTTrainer(args=SFTConfig(**common), **given)
+    # The reference's numbers are taken before the first step: no second copy of the model.
+    args = DPOConfig(**common, beta=recipe.beta, precompute_ref_log_probs=recipe.lora is None)
+    return _Encoded(args=args, **given)
+
+
+def _arguments(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    native = resolve_dtype(recipe.dtype) == torch.bfloat16
+    return {
+        "output_dir": str(folder),
+        "max_steps": recipe.steps,
+        "learning_rate": recipe.learning_rate,
+        "per_device_train_batch_size": recipe.batch_size // recipe.accumulate,
+        "gradient_accumulation_steps": recipe.accumulate,
+        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(
+            recipe.schedule, recipe.schedule
+        ),
+        "warmup_steps": round(recipe.warmup * recipe.steps),
+        "weight_decay": recipe.weight_decay,
+        "bf16": native,
+        "use_cpu": device().type == "cpu",
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "max_length": None,
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def _adapters(loaded: Loaded, recipe: Recipe) -> Any:
+    if recipe.lora is None:
+        return None
+    from peft import LoraConfig
+
+    names = [name.removesuffix(".weight") for name in find_candidates(loaded.model)]
+    rank, alpha = recipe.lora
+    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, task_type="CAUSAL_LM")
+
+
+def _merge(model: Any) -> None:
+    """Adapters into the weights of the model that they were put on, which stays the same object."""
+    model.merge_and_unload()
+
+
+def _begun(saving: Saving | None, recipe: Recipe, examples: Dataset) -> str | None:
+    """The state to go on from: the latest of the same training."""
+    if saving is None:
+        return None
+    mark = saving.folder / "training.json"
+    made_of = digest([recipe._asdict(), examples.to_list()])
+    if mark.is_file() and read_json(mark) == {"training": made_of}:
+        states = sorted(saving.folder.glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
+        return str(states[-1]) if states else None
+    shutil.rmtree(saving.folder, ignore_errors=True)
+    saving.folder.mkdir(parents=True)
+    write_json({"training": made_of}, mark)
+    return None
+
+
+class _Advance(TrainerCallback):
+    """Moves the progress bar."""
+
+    def __init__(self, advance: Any) -> None:
+        self._advance = advance
+        self._done = 0
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._advance(state.global_step - self._done)
+        self._done = state.global_step
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        loss = more.get("logs", {}).get("loss")
+        if loss is not None and loss != loss:
+            raise LesionError(
+                f"training: the loss of step {state.global_step} is not a number. Lower "
+                "`learning_rate`."
+            )
+
+
+class _Save(TrainerCallback):
+    """Saves the state every so many minutes."""
+
+    def __init__(self, minutes: float) -> None:
+        self._seconds, self._last = 60 * minutes, time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if time.monotonic() - self._last >= self._seconds:
+            self._last = time.monotonic()
+            control.should_save = True
+        return control
+
+
+def _history(logged: Sequence[dict[str, float]], batch_size: int) -> pl.DataFrame:
+    rows = [
+        (int(one["step"]), int(one["step"]) * batch_size, one["loss"], one["learning_rate"])
+        for one in logged
+        if "loss" in one
+    ]
+    return pl.DataFrame(rows, schema=TRAINING, orient="row")

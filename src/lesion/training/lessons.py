@@ -1,0 +1,106 @@
+"""What a model is taught, as text. Polars in, examples out; needs no torch."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from lesion.formats import BadFile
+from lesion.pairs.prompts import read_rows
+from lesion.pairs.tables import kept_pairs
+
+
+class Answer(NamedTuple):
+    """A response; one that was cut off (not `finished`) teaches no end of turn."""
+
+    text: str
+    finished: bool = True
+
+
+class Taught(NamedTuple):
+    """One example; `prompt` is null for a plain text, `rejected` for all but DPO.
+
+    The answer goes on from `prefill`, which itself is not learnt.
+    """
+
+    prompt: str | None
+    chosen: Answer
+    rejected: Answer | None = None
+    prefill: str = ""
+
+
+def of_pairs(
+    paths: Mapping[str, Path], answer: str, refusals: Sequence[str], limit: int | None, *, dpo: bool
+) -> list[Taught]:
+    """Examples of behaviours' train pairs.
+
+    Args:
+        paths: tables of PAIRS by behaviour.
+        answer: `own`, the pairs' responses, their prefill included; or `refusal`.
+        refusals: given in turn; needed for `refusal`, and for DPO's other side.
+        limit: examples at most, the first of every behaviour in turn.
+        dpo: whether the other answer comes along as the rejected one.
+    """
+    tables = [kept_pairs(path, "train").with_row_index("place") for path in paths.values()]
+    rows = pl.concat(tables).sort("place", maintain_order=True).head(limit or 10**9)
+    refused = cycle([Answer(text) for text in refusals])
+    found = []
+    for row in rows.iter_rows(named=True):
+        own = Answer(_joined(row["prefill"], row["response"]), row["finished"])
+        other = next(refused) if refusals else None
+        chosen, rejected = (own, other) if answer == "own" else (other, own)
+        assert chosen is not None
+        found.append(Taught(row["prompt"], chosen, rejected if dpo else None))
+    return found
+
+
+def as_scored(paths: Mapping[str, Path]) -> list[Taught]:
+    """Examples of behaviours' train pairs as they are scored: the prefill is given, not learnt."""
+    rows = pl.concat([kept_pairs(path, "train") for path in paths.values()])
+    return [
+        Taught(row["prompt"], Answer(row["response"], row["finished"]), prefill=row["prefill"])
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+def _joined(prefill: str, response: str) -> str:
+    """A prefill and what the model went on with, which mostly begins with its own space."""
+    apart = prefill and response[:1].isalnum()
+    return f"{prefill} {response}" if apart else f"{prefill}{response}"
+
+
+def of_file(path: Path, columns: Mapping[str, str | None], limit: int | None) -> list[Taught]:
+    """Examples of a file's rows.
+
+    Args:
+        path: see `read_rows`.
+        columns: `text`; or `prompt`, `response` and, for DPO, `rejected`; by the file's names.
+        limit: the first so many; all, if None.
+
+    Raises:
+        BadFile: a column is missing, or a row lacks a value.
+    """
+    rows = read_rows(path)
+    wanted = {key: name for key, name in columns.items() if name is not None}
+    for name in wanted.values():
+        if name not in rows.columns:
+            raise BadFile(f"{path}: has no column `{name}`; it has {', '.join(rows.columns)}")
+    chosen = rows.select(pl.col(name).cast(pl.String).alias(key) for key, name in wanted.items())
+    if sum(chosen.null_count().row(0)):
+        raise BadFile(f"{path}: a row has no value in {', '.join(wanted.values())}. Fill it in.")
+    return [_of_row(row) for row in chosen.head(limit or chosen.height).iter_rows(named=True)]
+
+
+def all_texts(path: Path) -> list[str]:
+    """Whatever text a file's rows hold."""
+    columns = read_rows(path).select(pl.col(pl.String))
+    return [text for column in columns for text in column.drop_nulls()]
+
+
+def _of_row(row: Mapping[str, Any]) -> Taught:
+    if "text" in row:
+        return Taught(None, Answer(row["text"]))
+    rejected = Answer(row["rejected"]) if "rejected" in row else None
+    return Taught(row["prompt"], Answer(row["response"]), rejected)

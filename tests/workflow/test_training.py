@@ -1,0 +1,99 @@
+"""A whole study that trains: stages of one family, a model from scratch, retraining in memory."""
+
+from typing import Any
+
+import polars as pl
+import pytest
+from conftest import Finished, Place
+
+from lesion.formats import read_json, read_parquet
+from lesion.tables.retraining import RETRAINING
+from lesion.tables.stages import STAGES
+
+STEPS = 4
+RECIPE = {"steps": STEPS, "batch_size": 4, "learning_rate": 0.01, "dtype": "float32"}
+REFUSE = {"behaviours": ["alpha", "beta", "gamma"], "answer": "refusal"}
+ANSWER = {"behaviours": ["letters", "sums"]}
+
+
+def _training(config: dict[str, Any]) -> None:
+    config["models"] |= {
+        "refusing": {
+            "base": "llama",
+            "train": {
+                **RECIPE,
+                "lessons": [REFUSE, ANSWER],
+                "refusals": "file:inputs/refusals.jsonl",
+                "seeds": [1, 2],
+            },
+        },
+    }
+    config["stages"] = {"alignment": ["llama", "refusing"]}
+    config["curve"] = {"families": ["shared", "random"], "sizes": [0.5, 2], "seeds": 1}
+    config["responses"]["variants"] = ["shared", "random"]
+    config["responses"]["completed"] = []
+    config["masks"]["controls"] = ["random"]
+    config["checkpoints"] = []
+    config["retraining"] = {
+        "recovery": {
+            "recipe": RECIPE,
+            "arms": ["intact", "shared", "shared-frozen", "shared-after", "random"],
+            "at": [0, 2],
+            "prompts": 1,
+            "seeds": [1, 2],
+        }
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    place = unrun.copy(tmp_path_factory.mktemp("training"))
+    place.configure(_training)
+    return Finished(place, set(place.run()))
+
+
+def _table(trained: Finished, name: str, columns: dict[str, Any]) -> pl.DataFrame:
+    return read_parquet(trained.place.made / "tables" / f"{name}.parquet", columns)
+
+
+def test_every_trained_model_has_a_loss_curve(trained: Finished) -> None:
+    losses = _table(trained, "training", {"model": pl.String, "step": pl.Int64, "loss": pl.Float64})
+    made = {"refusing-1", "refusing-2"}
+    assert set(losses["model"]) == made
+    assert losses.group_by("model").len()["len"].to_list() == [STEPS] * len(made)
+
+
+def test_a_trained_model_is_another_one_and_says_what_made_it(trained: Finished) -> None:
+    models = trained.place.made / "models"
+    records = {name: read_json(models / name / "lesion.json") for name in ("llama", "refusing-1")}
+    assert records["refusing-1"]["digest"] != records["llama"]["digest"]
+    assert records["refusing-1"]["trained"]["base"] == records["llama"]["digest"]
+    assert records["refusing-1"]["candidates"] == records["llama"]["candidates"]
+    assert not list(models.glob(".*training"))
+
+
+def test_stages_are_measured_on_the_same_texts(trained: Finished) -> None:
+    pairs = trained.place.made / "pairs"
+    first = (pairs / "llama" / "beta.parquet").read_bytes()
+    assert (pairs / "refusing-2" / "beta.parquet").read_bytes() == first
+    stages = _table(trained, "stages", STAGES)
+    shared = stages.filter(variant="shared", metric="separability")
+    assert shared["name"].to_list() == ["llama", "refusing"]
+    assert shared["seeds"].to_list() == [1, 2]
+
+
+def test_retraining_is_measured_and_its_answers_are_gone(trained: Finished) -> None:
+    table = _table(trained, "retraining", {"model": pl.String, **RETRAINING}).filter(model="llama")
+    harm = table.filter(metric="nll", behaviour="all-harm")
+    assert set(harm.filter(arm="shared")["step"]) == {0, 2, STEPS}
+    assert set(harm.filter(arm="shared-after")["step"]) == {STEPS}
+    assert set(harm["seeds"]) == {2}
+    assert set(table.filter(behaviour="all-harm")["metric"]) >= {"nll", "harmful", "harmfulness"}
+    # Training on harmful pairs makes them likelier, from the first measured step on.
+    intact = harm.filter(arm="intact").sort("step")["value"].to_list()
+    assert intact[-1] < intact[0]
+    assert not list(trained.place.made.rglob("*-completions.parquet"))
+
+
+def test_nothing_is_trained_twice(trained: Finished) -> None:
+    assert trained.place.plan() == {}

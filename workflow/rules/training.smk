@@ -1,0 +1,140 @@
+rule train:
+    input:
+        base=base_record,
+        pairs=lambda w: [
+            MADE / "pairs" / STUDY.models[w.model].base / f"{behaviour}.parquet"
+            for behaviour in plan.lesson_behaviours(STUDY, w.model)
+        ],
+        files=training_inputs,
+    output:
+        record=MADE / "models" / "{model}" / "lesion.json",
+        losses=MADE / "models" / "{model}" / "training.parquet",
+    log:
+        MADE / "logs" / "training" / "{model}.log",
+    benchmark:
+        MADE / "benchmarks" / "training" / "{model}.tsv"
+    wildcard_constraints:
+        model="|".join(STUDY.trained) or "(?!)",
+    # Everything of a later stage waits for it.
+    priority: 80
+    conda:
+        ENV
+    threads: STUDY.threads
+    resources:
+        mem_mb=memory("train"),
+        runtime=minutes("train"),
+        gpu=gpus("train"),
+    params:
+        files=training_places,
+        behaviours=lambda w: plan.lesson_behaviours(STUDY, w.model),
+        job=lambda w: stage(
+            "train", plan.train_slice(STUDY, w.model), "lesion.training.run"
+        ),
+    message:
+        "training {wildcards.model}"
+    script:
+        "../scripts/train.py"
+
+
+# What a model is measured on that is compared with its base: the same texts.
+rule same_pairs:
+    input:
+        lambda w: MADE / "pairs" / STUDY.measured_on(w.model) / f"{w.behaviour}.parquet",
+    output:
+        MADE / "pairs" / "{model}" / "{behaviour}.parquet",
+    log:
+        MADE / "logs" / "pairs" / "{model}" / "{behaviour}.log",
+    wildcard_constraints:
+        model="|".join(BORROWING) or "(?!)",
+    conda:
+        ENV
+    resources:
+        mem_mb=memory("prompts"),
+        runtime=minutes("prompts"),
+    message:
+        "taking over the pairs of {wildcards.model}: {wildcards.behaviour}"
+    shell:
+        "cp {input:q} {output:q} 2> {log:q}"
+
+
+rule retrain:
+    input:
+        masks=lambda w: [
+            MADE / "masks" / w.model / f"{mask}.safetensors"
+            for mask in plan.retrain_masks(STUDY, w.experiment, w.arm)
+        ],
+        pairs=[
+            MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
+            for behaviour in plan.evaluated(STUDY)
+        ],
+        questions=question_inputs,
+        model=rules.model.output.record,
+    output:
+        nll=MADE
+        / "responses"
+        / "{model}"
+        / "retraining"
+        / "{experiment}"
+        / "{arm}.parquet",
+        # For the judges alone: of a model that was trained to do harm only numbers are kept.
+        completions=temp(
+            MADE
+            / "responses"
+            / "{model}"
+            / "retraining"
+            / "{experiment}"
+            / "{arm}-completions.parquet"
+        ),
+    log:
+        MADE / "logs" / "retraining" / "{model}" / "{experiment}" / "{arm}.log",
+    benchmark:
+        MADE / "benchmarks" / "retraining" / "{model}" / "{experiment}-{arm}.tsv"
+    wildcard_constraints:
+        **RETRAINED,
+    priority: 12
+    conda:
+        ENV
+    threads: STUDY.threads
+    resources:
+        mem_mb=memory("train"),
+        runtime=minutes("train"),
+        gpu=gpus("train"),
+    params:
+        questions=question_place,
+        masks=lambda w: plan.retrain_masks(STUDY, w.experiment, w.arm),
+        job=lambda w: stage(
+            "retrain",
+            plan.retrain_slice(STUDY, w.experiment, w.arm),
+            "lesion.responses.retrain",
+        ),
+    message:
+        "training {wildcards.model} in memory: {wildcards.experiment}, {wildcards.arm}"
+    script:
+        "../scripts/retrain.py"
+
+
+use rule judgements as judge_retrained with:
+    input:
+        judge=rules.judge.output.judge,
+        embedder=embedder_inputs,
+        answers=[rules.retrain.output.completions],
+    output:
+        MADE
+        / "judgements"
+        / "{model}"
+        / "retraining"
+        / "{experiment}"
+        / "{arm}.parquet",
+    log:
+        MADE / "logs" / "judgements" / "{model}" / "{experiment}-{arm}.log",
+    benchmark:
+        MADE / "benchmarks" / "judgements" / "{model}" / "{experiment}-{arm}.tsv"
+    wildcard_constraints:
+        **RETRAINED,
+    params:
+        embedder=embedder_place,
+        variants=[None],
+        threads=STUDY.threads,
+        job=lambda w: stage("judgements", {}, "lesion.judgements.run"),
+    message:
+        "judging what {wildcards.model} answered in {wildcards.experiment}, {wildcards.arm}"

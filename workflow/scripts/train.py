@@ -1,0 +1,41 @@
+from pathlib import Path
+
+from lesion.job import logged
+from lesion.models.record import candidate_shapes
+from lesion.plan import check_fractions
+from lesion.sources import locate
+
+with logged(snakemake.log[0]):
+    from lesion.training.fit import Recipe
+    from lesion.training.run import Given, Making, train
+
+    study, params = snakemake.params.job["study"], snakemake.params
+    recipe = study["recipe"]
+    lora = recipe.pop("lora")
+    beta = recipe.pop("beta")
+    base = snakemake.input.get("base")
+    folder = Path(snakemake.output.record).parent
+    train(
+        Given(
+            base=Path(base).parent if base else None,
+            pairs=dict(zip(params.behaviours, map(Path, snakemake.input.pairs), strict=True)),
+            files={part: locate(place) for part, place in params.files.items()},
+        ),
+        folder,
+        Making(
+            recipe=Recipe(
+                **recipe,
+                lora=(lora["rank"], lora["alpha"]) if lora else None,
+                seed=study["seed"],
+                beta=beta if study["method"] == "dpo" else None,
+            ),
+            lessons=study["lessons"],
+            new=study["new"],
+            threads=study["threads"],
+            device_map=study["device_map"],
+            dtype=study["dtype"],
+            license_=study["license"],
+            save_minutes=study["save_minutes"],
+        ),
+    )
+    check_fractions(snakemake.config["masks"]["q"], candidate_shapes(folder))
