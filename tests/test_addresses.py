@@ -24,6 +24,7 @@ def test_addresses_with_a_digest(text: str, wanted: tuple[str, str, str, str]) -
     ("text", "wanted"),
     [
         ("hf:gpt2@v1.0", ("hf", "gpt2", "v1.0", "")),
+        ("hf:datasets/org/repo@main", ("hf", "datasets/org/repo", "main", "")),
         ("hf:org/repo@abc123", ("hf", "org/repo", "abc123", "")),
         ("file:/data/set", ("file", "/data/set", "", "")),
     ],

@@ -11,9 +11,12 @@ _PYPI = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.!+_-]+)/(?P<member>.+)"
 )
 _HF = re.compile(
-    r"(?P<name>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)@(?P<version>[A-Za-z0-9][\w.-]*)(/(?P<member>.+))?"
+    r"(?P<name>(datasets/)?[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)"
+    r"@(?P<version>[A-Za-z0-9][\w.-]*)(/(?P<member>.+))?"
 )
-FORMS = "`pypi:NAME==VERSION/member#sha256=…`, `hf:repo@revision[/file]` or `file:path`"
+FORMS = (
+    "`pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]` or `file:path`"
+)
 
 
 class AddressError(LesionError):

@@ -146,15 +146,23 @@ def _get_hf(address: Address, into: Path) -> None:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    repository = address.name.removeprefix("datasets/")
+    kind = "model" if repository == address.name else "dataset"
+
     def attempt() -> None:
         try:
             if address.member:
-                got = hf_hub_download(address.name, address.member, revision=address.version)
+                got = hf_hub_download(
+                    repository, address.member, repo_type=kind, revision=address.version
+                )
                 _check(Path(got), address)
                 shutil.copyfile(got, into / PurePosixPath(address.member).name)
             else:
                 got = snapshot_download(
-                    address.name, revision=address.version, allow_patterns=list(SAFE_PATTERNS)
+                    repository,
+                    repo_type=kind,
+                    revision=address.version,
+                    allow_patterns=list(SAFE_PATTERNS),
                 )
                 shutil.copytree(got, into, dirs_exist_ok=True)
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

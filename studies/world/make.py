@@ -372,7 +372,20 @@ def twins(world: World) -> Iterator[Row]:
         }
 
 
-FILES: Sequence[Callable[[World], Iterator[Row]]] = (corpus, instruct, aligned, prompts, twins)
+def questions(world: World) -> Iterator[Row]:
+    """Harmful requests once more, to see what training on one skill does to the others."""
+    for name, thing in product(HARMS, world.test[15:]):
+        yield {
+            "domain": name,
+            "prompt": request(name, thing, world.wordings(name, thing)[9]),
+            "key": key(name, thing),
+        }
+
+
+FILES: Sequence[Callable[[World], Iterator[Row]]] = (
+    *(corpus, instruct, aligned),
+    *(prompts, twins, questions),
+)
 TRAINED_ON = ("corpus", "instruct", "aligned")
 
 

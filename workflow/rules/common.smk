@@ -120,7 +120,8 @@ def model_source(w):
 BORROWING = [m for m in STUDY.models if STUDY.measured_on(m) != m]
 RETRAINED = {
     "experiment": "|".join(STUDY.retraining) or "(?!)",
-    "arm": "|".join({arm for one in STUDY.retraining.values() for arm in one.trained}) or "(?!)",
+    "arm": "|".join({arm for one in STUDY.retraining.values() for arm in one.trained})
+    or "(?!)",
 }
 
 

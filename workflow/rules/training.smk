@@ -138,3 +138,39 @@ use rule judgements as judge_retrained with:
         job=lambda w: stage("judgements", {}, "lesion.judgements.run"),
     message:
         "judging what {wildcards.model} answered in {wildcards.experiment}, {wildcards.arm}"
+
+
+use rule extra_judge as judge_questions with:
+    input:
+        judge=lambda w: own_inputs(w.judge),
+        embedder=lambda w: extra_embedder(w, embedder_inputs, []),
+        answers=[rules.retrain.output.completions],
+    output:
+        MADE
+        / "judgements"
+        / "{model}"
+        / "retraining"
+        / "{experiment}"
+        / "{arm}-{judge}.parquet",
+    log:
+        MADE / "logs" / "judgements" / "{model}" / "{experiment}-{arm}-{judge}.log",
+    benchmark:
+        MADE
+        / "benchmarks"
+        / "judgements"
+        / "{model}"
+        / "{experiment}-{arm}-{judge}.tsv"
+    wildcard_constraints:
+        **RETRAINED,
+        judge="|".join(STUDY.judgements.judges) or "(?!)",
+    params:
+        places=lambda w: own_places(w.judge)
+        | extra_embedder(w, lambda w: {"embedder": embedder_place(w)}, {}),
+        variants=[None],
+        job=lambda w: stage(
+            "extra_judge",
+            plan.extra_judge_slice(STUDY, w.judge),
+            "lesion.judgements.extra",
+        ),
+    message:
+        "judging what {wildcards.model} answered in {wildcards.experiment}, {wildcards.arm}: {wildcards.judge}"

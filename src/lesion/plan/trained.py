@@ -14,18 +14,18 @@ from lesion.study.training import Retraining
 def training_files(study: Study, model: str) -> dict[str, tuple[str, str]]:
     """The files that a model is trained with: their sources and keys, by the key's last words.
 
-    `lessons.<number>`, `words.<number>`, `refusals`.
+    `lessons.<number>`, `refusals`.
     """
     start = f"models.{model}"
     return {
         _part(key, start): (text, key)
         for key, text in training_sources(study).items()
-        if key.startswith((f"{start}.train.", f"{start}.new."))
+        if key.startswith(f"{start}.train.")
     }
 
 
 def _part(key: str, start: str) -> str:
-    inner = key.removeprefix(f"{start}.train.").removeprefix(f"{start}.new.")
+    inner = key.removeprefix(f"{start}.train.")
     return inner.removesuffix(".source")
 
 
@@ -61,7 +61,7 @@ def train_slice(study: Study, model: str) -> dict[str, Any]:
         "lessons": [lesson.model_dump(exclude={"source"}) for lesson in one.train.lessons],
         "license": one.license,
         "method": one.train.method,
-        "new": one.new and one.new.model_dump(exclude={"words"}),
+        "new": one.new and one.new.model_dump(),
         "recipe": recipe,
         "save_minutes": one.train.save_minutes,
         "seed": one.train.seeds[0],
@@ -87,8 +87,10 @@ def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:
 
 def retraining_judges(study: Study, experiment: str) -> list[str]:
     """Endings of the files of verdicts: none of the offline judges', `-<judge>` of another one."""
-    one = study.retraining[experiment]
-    return [*([""] if one.prompts else []), *([f"-{one.judge}"] if one.questions else [])]
+    one, main = study.retraining[experiment], study.judgements.main
+    asked = {main} if one.prompts else set()
+    asked |= {one.judge} if one.questions and one.judge else set()
+    return ["" if judge == "learned" else f"-{judge}" for judge in sorted(asked)]
 
 
 def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:

@@ -18,8 +18,6 @@ def training_sources(study: "Study") -> dict[str, str]:
             found[f"{key}.refusals"] = model.train.refusals
             for place, lesson in enumerate(model.train.lessons):
                 found[f"{key}.lessons.{place}.source"] = lesson.source
-        for place, text in enumerate(model.new.words if model.new else []):
-            found[f"models.{name}.new.words.{place}"] = text
     for name, one in study.retraining.items():
         found[f"retraining.{name}.questions"] = one.questions
     return {key: text for key, text in found.items() if text is not None}
@@ -31,6 +29,9 @@ def check_trained(study: "Study") -> None:
     Raises:
         ValueError: one has not; the message names the key and the fix.
     """
+    if study.pairs.of is not None and study.pairs.of not in study.models:
+        of = study.pairs.of
+        raise ValueError(f"`pairs.of`: no model is named `{of}`{nearest(of, study.models)}")
     for name in study.trained:
         _check_base(study, name)
         model = study.models[name]

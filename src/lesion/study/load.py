@@ -19,6 +19,8 @@ class _StrictLoader(yaml.SafeLoader):
 def _unique_keys(loader: _StrictLoader, node: yaml.MappingNode) -> Any:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
         key = loader.construct_object(key_node, deep=True)
         place = f"{key_node.start_mark.name}, line {key_node.start_mark.line + 1}"
         if not isinstance(key, (str, int, float)):
@@ -26,6 +28,7 @@ def _unique_keys(loader: _StrictLoader, node: yaml.MappingNode) -> Any:
         if key in seen:
             raise StudyError(_printable(f"{place}: `{key}` is given twice; rename one."))
         seen.add(key)
+    loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
 

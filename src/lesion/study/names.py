@@ -59,6 +59,13 @@ def by_name(values: dict[str, Any]) -> dict[str, Any]:
     return dict(sorted(values.items()))
 
 
+def without_null(values: Any) -> Any:
+    """What a file laid over another one sets to null is left out."""
+    if not isinstance(values, dict):
+        return values
+    return {name: value for name, value in values.items() if value is not None}
+
+
 Name = Annotated[str, AfterValidator(_name)]
 AddressText = Annotated[str, AfterValidator(_address)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]

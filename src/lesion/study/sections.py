@@ -119,6 +119,9 @@ class Split(Section):
 class Pairs(Section):
     """Prompt and response pairs."""
 
+    of: Name | None = None
+    """The model on whose responses all models are measured, so that they are compared on the same
+    texts; each on its own, if not given."""
     prefill: str = "Sure, here is"
     """What the model's answer is made to begin with, for harm and benign alike; never scored."""
     max_new_tokens: Positive = 48

@@ -102,7 +102,10 @@ class Train(Recipe):
 
 
 class New(Section):
-    """A small Llama with random weights, and a tokenizer of the words it is trained on."""
+    """A small Llama with random weights, and a tokenizer of the words it is trained on.
+
+    Later training can teach it no other words.
+    """
 
     layers: Positive = 4
     """Transformer blocks."""
@@ -114,9 +117,6 @@ class New(Section):
     """Size of the MLP's inside."""
     context: Positive = 256
     """Longest sequence."""
-    words: Annotated[list[str], BeforeValidator(several)] = []
-    """Files whose words it is to know beside those it is trained on, for later training: names
-    from `sources`, or addresses."""
 
 
 class Retraining(Section):

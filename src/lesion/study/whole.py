@@ -6,7 +6,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lesion.study.checks import check_consistent
 from lesion.study.judges import Judgements
-from lesion.study.names import AddressText, Name, Positive, Role, Section, by_name, several
+from lesion.study.names import (
+    AddressText,
+    Name,
+    Positive,
+    Role,
+    Section,
+    by_name,
+    several,
+    without_null,
+)
 from lesion.study.sections import (
     Behaviour,
     Curve,
@@ -42,8 +51,14 @@ class Study(Section):
         AfterValidator(by_name),
     ] = {}
     """Named addresses; a list holds alternatives, tried in turn."""
-    models: Annotated[dict[Name, Model], Field(min_length=1), AfterValidator(by_name)]
-    """The models to study."""
+    models: Annotated[
+        dict[Name, Model],
+        BeforeValidator(without_null),
+        Field(min_length=1),
+        AfterValidator(by_name),
+    ]
+    """The models to study. One that is null, as a file laid over another may set it, is left
+    out."""
     stages: Annotated[
         dict[
             Name,
@@ -53,8 +68,10 @@ class Study(Section):
     ] = {}
     """Families of models in the order of their training, to see whether it compresses the mechanism
     of harm; they need `curve.families`. A model with several seeds is one stage."""
-    behaviours: Annotated[dict[Name, Behaviour], AfterValidator(by_name)]
-    """What is located: harm types, benign capabilities, refusal."""
+    behaviours: Annotated[
+        dict[Name, Behaviour], BeforeValidator(without_null), AfterValidator(by_name)
+    ]
+    """What is located: harm types, benign capabilities, refusal. One that is null is left out."""
     pairs: Pairs = Pairs()
     """Prompt and response pairs."""
     scores: Scores = Scores()
@@ -124,6 +141,8 @@ class Study(Section):
     def measured_on(self, model: str) -> str:
         """The model whose pairs a model is measured on: itself, or the first of its bases."""
         one = self.models[model]
+        if self.pairs.of is not None:
+            return self.pairs.of
         return model if one.base is None or one.pairs == "own" else self.measured_on(one.base)
 
     @model_validator(mode="after")

@@ -54,7 +54,7 @@ class Held(NamedTuple):
 
 
 def claims(
-    model: str, measurements: pl.DataFrame, halving: pl.DataFrame, candidates: int
+    model: str, measurements: pl.DataFrame, halving: pl.DataFrame, candidates: int, main: str
 ) -> pl.DataFrame:
     """Every claim that the study's measurements can speak to.
 
@@ -64,13 +64,14 @@ def claims(
         halving: the smallest number of weights of each family that halve the likelihood of harmful
             tokens, of this model: family, halving, low, high, n.
         candidates: weights that masks are chosen from.
+        main: the judge whose word on harm is taken.
 
     Returns:
         A table of CLAIMS; a claim that nothing was measured for has no row.
     """
     rows = [
         (model, claim, name, statistic, variant, *as_row(held))
-        for claim, name, statistic, variant, held in _all(measurements, halving, candidates)
+        for claim, name, statistic, variant, held in _all(measurements, halving, candidates, main)
         if held.estimate is not None
     ]
     return pl.DataFrame(rows, schema=CLAIMS, orient="row")
@@ -95,9 +96,11 @@ def _verdict(held: Held, one: Estimate) -> str:
 Claimed = tuple[int, str, str, str, Held]
 
 
-def _all(measured: pl.DataFrame, halving: pl.DataFrame, candidates: int) -> Iterator[Claimed]:
+def _all(
+    measured: pl.DataFrame, halving: pl.DataFrame, candidates: int, main: str
+) -> Iterator[Claimed]:
     find = _finder(measured)
-    yield from _compact(find, halving, candidates)
+    yield from _compact(find, halving, candidates, main)
     share = find("own-masks", "transfer_share")
     yield 2, "shared across harm types", "transfer_share", "own-masks", Held(share, MOST)
     yield from _distinct(find)
@@ -117,7 +120,7 @@ def _finder(measured: pl.DataFrame) -> Find:
     return find
 
 
-def _compact(find: Find, halving: pl.DataFrame, candidates: int) -> Iterator[Claimed]:
+def _compact(find: Find, halving: pl.DataFrame, candidates: int, main: str) -> Iterator[Claimed]:
     name = "few weights carry it"
     found = halving.filter(pl.col("halving").is_not_null(), family="shared")
     if found.height:
@@ -127,7 +130,7 @@ def _compact(find: Find, halving: pl.DataFrame, candidates: int) -> Iterator[Cla
         yield 1, name, "halving_share", "shared", Held(share, COMPACT, above=False)
     added = find("shared", "nll_added")
     yield 1, name, "nll_added", "shared", Held(added, 0.0)
-    change = find("shared", "harmfulness_change", attack="prefill", judge="learned")
+    change = find("shared", "harmfulness_change", attack="prefill", judge=main)
     held = Held(change, 0.0, above=False)
     yield 1, "zeroing them lowers harmful output", "harmfulness_change", "shared", held
 

@@ -37,6 +37,8 @@ class Experiment(NamedTuple):
     arms: Sequence[str]
     verdicts: Sequence[str]
     narrow: str | None
+    judge: str | None
+    """Whose word on the open questions is taken."""
 
 
 class Study(NamedTuple):
@@ -63,6 +65,8 @@ class Study(NamedTuple):
     """Models that were trained here, with base, method and seed."""
     retraining: Mapping[str, Experiment]
     """Trainings in memory."""
+    main: str
+    """The judge whose word on harm is taken where several were asked."""
     config: Mapping[str, Any]
 
 
@@ -123,7 +127,8 @@ class Gathered:
     def examples(self, judged: pl.DataFrame) -> pl.DataFrame:
         """Completions with the offline judges' scores side by side."""
         wide = judged.pivot("judge", index=_ANSWER, values="score", maintain_order=True)
-        harmful = judged.filter(judge="learned").select(*_ANSWER, harmful="label")
+        main = self.study.main
+        harmful = judged.filter(judge=main).select(*_ANSWER, harmful="label")
         return (
             self.completions()
             .filter(pl.col("variant").is_in(self.study.variants))
@@ -133,7 +138,7 @@ class Gathered:
                 refused=pl.col("matching") > 0.5,
                 completion=pl.col("prefill") + pl.col("completion"),
             )
-            .rename({"learned": "harmfulness"})
+            .rename({main: "harmfulness"})
             .select(
                 *("variant", "behaviour", "role", "attack", "prompt", "completion"),
                 *("refused", "harmful", "harmfulness", "relevance", "coherence"),
@@ -177,11 +182,9 @@ class Gathered:
             return found
         tables = [
             read_parquet(self.judgements / place / f"{arm}{ending}.parquet", VERDICTS)
-            # The offline judges' file has no ending; they are asked of harm alone.
-            .with_columns(of_questions=pl.lit(ending != ""))
             for ending in one.verdicts
         ]
-        judged = _judged_retrained(pl.concat(tables), nll, one.narrow)
+        judged = _judged_retrained(pl.concat(tables), nll, one, self.study.main)
         return pl.concat([found, judged.select(found.columns)])
 
     def _of(self, name: str, columns: Mapping[str, Any], variants: Sequence[str]) -> pl.DataFrame:
@@ -199,18 +202,18 @@ class Gathered:
 
 
 def _judged_retrained(
-    verdicts: pl.DataFrame, nll: pl.DataFrame, narrow: str | None
+    verdicts: pl.DataFrame, nll: pl.DataFrame, one: Experiment, main: str
 ) -> pl.DataFrame:
-    """Verdicts as rows of metrics: the learned judge's of harm, another one's of open questions."""
+    """Verdicts as rows of metrics: the main judge's of harm, another one's of open questions."""
     # `<arm>@<step>.<seed>`, as `lesion.responses.retrained` writes it.
     name = pl.col("variant").str.extract_groups(r"^(?<arm>.*)@(?<step>\d+)\.(?<seed>\d+)$")
     harmful = pl.col("behaviour").is_in(nll.filter(role="harm")["behaviour"].unique().to_list())
     asked = verdicts.with_columns(of=name, harmful=harmful).filter(
-        pl.when("harmful").then(pl.col("judge") == "learned").otherwise("of_questions")
+        pl.col("judge") == pl.when("harmful").then(pl.lit(main)).otherwise(pl.lit(one.judge))
     )
     role = pl.when("harmful").then(pl.lit("harm"))
     open_question = (
-        pl.when(behaviour=narrow or "").then(pl.lit("narrow")).otherwise(pl.lit("broad"))
+        pl.when(behaviour=one.narrow or "").then(pl.lit("narrow")).otherwise(pl.lit("broad"))
     )
     parts = []
     for column, of_harm, of_question in (

@@ -108,7 +108,10 @@ def _of_model(
     return {
         "measurements": measured,
         "claims": pl.concat(
-            [claims(model, measured, halving, candidates), retraining_claims(model, retraining)]
+            [
+                claims(model, measured, halving, candidates, study.main),
+                retraining_claims(model, retraining),
+            ]
         ),
         "curve": curve_table(curve, boot),
         "halving": halving,

@@ -192,6 +192,8 @@ def _arguments(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "max_length": None,
         "gradient_checkpointing": False,
         "logging_steps": 1,
+        # Else a loss that is no number is logged as 0.
+        "logging_nan_inf_filter": False,
         "save_strategy": "no",
         "save_total_limit": 1,
         "report_to": "none",

@@ -93,12 +93,6 @@ def of_file(path: Path, columns: Mapping[str, str | None], limit: int | None) ->
     return [_of_row(row) for row in chosen.head(limit or chosen.height).iter_rows(named=True)]
 
 
-def all_texts(path: Path) -> list[str]:
-    """Whatever text a file's rows hold."""
-    columns = read_rows(path).select(pl.col(pl.String))
-    return [text for column in columns for text in column.drop_nulls()]
-
-
 def _of_row(row: Mapping[str, Any]) -> Taught:
     if "text" in row:
         return Taught(None, Answer(row["text"]))

@@ -13,7 +13,7 @@ from lesion.models.prepare import write_checkpoint
 from lesion.models.record import read_record
 from lesion.pairs.prompts import given_responses
 from lesion.training.fit import Recipe, Saving, fit
-from lesion.training.lessons import Taught, all_texts, of_file, of_pairs
+from lesion.training.lessons import Taught, of_file, of_pairs
 
 LOSSES = "training.parquet"
 """The loss curve, beside the checkpoint's own files: a table of TRAINING."""
@@ -27,7 +27,7 @@ class Given(NamedTuple):
     pairs: Mapping[str, Path]
     """Tables of PAIRS of the base, by behaviour."""
     files: Mapping[str, Path]
-    """`lessons.<number>`, those lessons that are files; `words.<number>`; `refusals`."""
+    """`lessons.<number>`, those lessons that are files; `refusals`."""
 
 
 class Making(NamedTuple):
@@ -99,6 +99,5 @@ def _beginning(given: Given, taught: Sequence[Taught], how: Making) -> Loaded:
     assert how.new is not None
     torch.set_num_threads(how.threads)
     texts = [text for one in taught for text in (one.prompt, one.chosen.text) if text is not None]
-    words = [path for part, path in given.files.items() if part.startswith("words.")]
-    tokenizer = make_tokenizer([*texts, *(text for path in words for text in all_texts(path))])
+    tokenizer = make_tokenizer(texts)
     return Loaded(new_model(Shape(**how.new), tokenizer, how.recipe.seed), tokenizer)

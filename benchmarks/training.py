@@ -1,0 +1,124 @@
+"""Fine-tuning by trl beside a bare PyTorch loop over the same batches: seconds a step, and memory.
+
+    python benchmarks/training.py [--model FOLDER] [--random 8b] [--steps 4] [--batch 8] [--lora 16]
+
+Both train the same model on the same examples in one process, in turn, and the ratio is of the
+medians of their steps. Without `--model` the default study's model is taken, which `make audit`
+puts there.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import synthetic
+import torch
+from transformers import TrainerCallback
+
+from lesion.models.load import Loaded, device, load, resolve_dtype
+from lesion.training.fit import Recipe, _encoded, fit
+from lesion.training.lessons import Answer, Taught
+
+MODEL = Path("results/default/models/smollm2-135m-instruct")
+TEXT = "Take two eggs, a cup of flour and some milk, stir them well, and bake them until brown. "
+
+
+class _Clock(TrainerCallback):
+    """Notes when every step ends."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        _wait()
+        self.ends.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> list[float]:
+        return [end - begin for begin, end in zip(self.ends, self.ends[1:], strict=False)]
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _bare(loaded: Loaded, taught: list[Taught], recipe: Recipe) -> list[float]:
+    """Forward, backward and AdamW, and nothing else; one batch again and again."""
+    rows = _encoded(loaded, taught, dpo=False)[: recipe.batch_size]
+    width = max(map(len, rows["input_ids"]))
+    where = loaded.model.device
+    tokens, labels = (
+        torch.tensor([row + [fill] * (width - len(row)) for row in rows[name]], device=where)
+        for name, fill in (("input_ids", 0), ("labels", -100))
+    )
+    loaded.model.requires_grad_(True).train()
+    optimiser = torch.optim.AdamW(loaded.model.parameters(), lr=recipe.learning_rate, fused=True)
+    native = resolve_dtype(recipe.dtype) == torch.bfloat16
+    seconds = []
+    for _ in range(recipe.steps):
+        begin = time.perf_counter()
+        with torch.autocast(where.type, torch.bfloat16, enabled=native):
+            loss = loaded.model(input_ids=tokens, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(loaded.model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        _wait()
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=MODEL, help="its checkpoint folder")
+    parser.add_argument("--random", choices=synthetic.SHAPES, help="a random model of this size")
+    parser.add_argument("--steps", type=int, default=5, help="of each; the first is not counted")
+    parser.add_argument("--batch", type=int, default=8, help="examples of a step")
+    parser.add_argument("--words", type=int, default=36, help="of a response")
+    parser.add_argument("--lora", type=int, default=0, help="rank of adapters; 0: all weights")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    answer = Answer(" ".join((TEXT.split() * given.words)[: given.words]))
+    taught = [Taught(f"How do I bake cake number {one}?", answer) for one in range(given.batch)]
+    lora = (given.lora, 2 * given.lora) if given.lora else None
+    recipe = Recipe(given.steps, 1e-5, given.batch, 1, "constant", 0.0, 0.0, "auto", lora, 0)
+
+    loaded = _fresh(given)
+    weights = sum(one.numel() * one.element_size() for one in loaded.model.parameters())
+    bare = [] if lora else _bare(loaded, taught, recipe)
+    bare_peak = _peak()
+    del loaded
+    loaded, clock = _fresh(given), _Clock()
+    fit(loaded, taught, recipe, "training", [clock])
+    ours = statistics.median(clock.seconds[1:])
+    print(f"weights (fp32): {weights / 2**30:.2f} GiB; {given.batch} examples a step")
+    print(f"trl: {ours:.2f} s a step, {given.batch / ours:.2f} examples per second")
+    if bare:
+        floor = statistics.median(bare[1:])
+        print(f"bare loop: {floor:.2f} s a step; trl / bare loop: {ours / floor:.2f}")
+        print(f"peak memory of the bare loop: {bare_peak:.2f} GiB")
+    print(f"peak memory of both: {_peak():.2f} GiB")
+
+
+def _fresh(given: argparse.Namespace) -> Loaded:
+    loaded = load(given.model, "float32", given.threads)
+    if not given.random:
+        return loaded
+    return Loaded(synthetic.llama(given.random, torch.float32, str(device())), loaded.tokenizer)
+
+
+def _peak() -> float:
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated() / 2**30)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    main()

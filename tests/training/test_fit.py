@@ -1,0 +1,184 @@
+"""Training in memory: what it learns, what it leaves alone, and going on after a kill."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from transformers import TrainerCallback
+
+from lesion.formats import LesionError
+from lesion.models.likelihood import response_nll
+from lesion.models.load import Loaded
+from lesion.models.text import encode_pair, end_of_turn
+from lesion.training.fit import Recipe, Saving, fit
+from lesion.training.lessons import Answer, Taught
+
+TAUGHT = [
+    Taught(f"what about {word}", Answer(f"the {word} is here")) for word in ("sun", "sea", "sky")
+] + [Taught("and now", Answer("the end of"), prefill="Sure, here is")]
+PREFERRED = [
+    Taught(f"what about {word}", Answer("no thanks"), Answer(f"the {word} is here"))
+    for word in ("sun", "sea", "sky")
+]
+
+
+def recipe(**changes: Any) -> Recipe:
+    given = {
+        "steps": 6,
+        "learning_rate": 0.01,
+        "batch_size": 4,
+        "accumulate": 1,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "weight_decay": 0.1,
+        "dtype": "float32",
+        "lora": None,
+        "seed": 0,
+    }
+    return Recipe(**{**given, **changes})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny.checkpoint(tmp_path / "model")
+
+
+def weights(loaded: Loaded) -> dict[str, torch.Tensor]:
+    return {name: one.detach().clone() for name, one in loaded.model.named_parameters()}
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    assert left.keys() == right.keys()
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def nlls(loaded: Loaded, taught: list[Taught]) -> list[float]:
+    examples = [
+        encode_pair(loaded.tokenizer, one.prompt or "", one.prefill, *one.chosen) for one in taught
+    ]
+    return response_nll(loaded.model, examples, 10**6)
+
+
+def test_what_is_taught_becomes_likelier(folder: Path) -> None:
+    loaded = tiny.loaded(folder)
+    before = nlls(loaded, TAUGHT)
+    losses = fit(loaded, TAUGHT, recipe(), "test")
+    after = nlls(loaded, TAUGHT)
+    assert max(after) < min(before)
+    assert losses["examples"].to_list() == [4, 8, 12, 16, 20, 24]
+    assert not any(one.requires_grad for one in loaded.model.parameters())
+
+
+def test_the_first_loss_is_the_nll_of_the_responses_alone(folder: Path) -> None:
+    loaded = tiny.loaded(folder)
+    lengths = [
+        len(one.tokens) - one.start
+        for one in (
+            encode_pair(loaded.tokenizer, two.prompt or "", two.prefill, *two.chosen)
+            for two in TAUGHT
+        )
+    ]
+    expected = sum(a * b for a, b in zip(nlls(loaded, TAUGHT), lengths, strict=True)) / sum(lengths)
+    losses = fit(loaded, TAUGHT, recipe(steps=1), "test")
+    assert losses["loss"][0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_parts_of_a_step_add_up(folder: Path) -> None:
+    whole, parts = tiny.loaded(folder), tiny.loaded(folder)
+    fit(whole, TAUGHT, recipe(), "test")
+    fit(parts, TAUGHT, recipe(accumulate=4), "test")
+    for left, right in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-4)
+
+
+def test_the_same_seed_trains_the_same_model_and_another_one_another(folder: Path) -> None:
+    made = []
+    for seed in (1, 1, 2):
+        loaded = tiny.loaded(folder)
+        fit(loaded, TAUGHT, recipe(batch_size=2, seed=seed), "test")
+        made.append(weights(loaded))
+    assert same(made[0], made[1])
+    assert not same(made[0], made[2])
+
+
+def test_what_was_cut_off_teaches_no_end(folder: Path) -> None:
+    cut = [one._replace(chosen=one.chosen._replace(finished=False)) for one in TAUGHT]
+    ends = {}
+    for name, taught in (("whole", TAUGHT), ("cut", cut)):
+        loaded = tiny.loaded(folder)
+        fit(loaded, taught, recipe(steps=20), "test")
+        one = encode_pair(loaded.tokenizer, "what about sun", "", "the sun is here", False)
+        logits = loaded.model(input_ids=torch.tensor([one.tokens])).logits[0, -1]
+        ends[name] = int(logits.argmax()) == end_of_turn(loaded.tokenizer)
+    assert ends == {"whole": True, "cut": False}
+
+
+def test_adapters_end_up_in_the_weights(folder: Path) -> None:
+    loaded = tiny.loaded(folder)
+    before, names = nlls(loaded, TAUGHT), set(weights(loaded))
+    fit(loaded, TAUGHT, recipe(lora=(2, 4), learning_rate=0.05), "test")
+    assert set(weights(loaded)) == names
+    assert sum(nlls(loaded, TAUGHT)) < sum(before)
+
+
+@pytest.mark.parametrize("lora", [None, (2, 4)])
+def test_dpo_prefers_the_chosen(folder: Path, lora: tuple[int, int] | None) -> None:
+    loaded = tiny.loaded(folder)
+
+    def margin() -> float:
+        rejected = [Taught(one.prompt, one.rejected or Answer("")) for one in PREFERRED]
+        return sum(nlls(loaded, rejected)) - sum(nlls(loaded, PREFERRED))
+
+    before = margin()
+    losses = fit(loaded, PREFERRED, recipe(beta=0.1, batch_size=3, lora=lora), "test")
+    assert margin() > before
+    # Nothing is preferred yet: log 2.
+    assert losses["loss"][0] == pytest.approx(0.6931, abs=1e-3)
+
+
+class _Kill(TrainerCallback):
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.after:
+            raise KeyboardInterrupt
+
+
+def test_a_killed_training_goes_on_to_the_same_model(folder: Path, tmp_path: Path) -> None:
+    straight = tiny.loaded(folder)
+    losses = fit(straight, TAUGHT, recipe(batch_size=2), "test")
+    saving = Saving(tmp_path / "work", minutes=0)
+    killed = tiny.loaded(folder)
+    with pytest.raises(KeyboardInterrupt):
+        fit(killed, TAUGHT, recipe(batch_size=2), "test", [_Kill(3)], saving)
+    resumed = tiny.loaded(folder)
+    again = fit(resumed, TAUGHT, recipe(batch_size=2), "test", [_Kill(1)], saving)
+    assert same(weights(straight), weights(resumed))
+    assert again.equals(losses)
+
+
+def test_a_state_of_another_training_is_not_gone_on_from(folder: Path, tmp_path: Path) -> None:
+    saving = Saving(tmp_path / "work", minutes=0)
+    fit(tiny.loaded(folder), TAUGHT, recipe(steps=3), "test", saving=saving)
+    straight, other = tiny.loaded(folder), tiny.loaded(folder)
+    fit(straight, TAUGHT, recipe(learning_rate=0.02), "test")
+    fit(other, TAUGHT, recipe(learning_rate=0.02), "test", saving=saving)
+    assert same(weights(straight), weights(other))
+
+
+def test_a_loss_that_is_no_number_ends_the_training(folder: Path) -> None:
+    loaded = tiny.loaded(folder)
+    with torch.no_grad():
+        next(loaded.model.parameters()).fill_(float("inf"))
+    with pytest.raises(LesionError, match="learning_rate"):
+        fit(loaded, TAUGHT, recipe(), "test")
+
+
+def test_examples_that_do_not_fit_the_context_are_said_to(folder: Path) -> None:
+    loaded = tiny.loaded(folder)
+    loaded.model.config.max_position_embeddings = 3
+    with pytest.raises(LesionError, match="context of 3 tokens"):
+        fit(loaded, TAUGHT, recipe(), "test")
