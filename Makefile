@@ -12,7 +12,7 @@ help:
 	@echo "make test-cluster  run a small study on a real SLURM of this machine (installs it, as root)"
 	@echo "make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint"
 	@echo "make format      format the code"
-	@echo "make picture     run the default study and put its figure into docs/ for the README"
+	@echo "make picture     run the default study and put its report's picture into docs/ for the README"
 	@echo "make reference   write docs/config.md and the config's JSON schema anew"
 
 audit: .venv/ready
@@ -43,7 +43,7 @@ reference: .venv/ready
 	$(BIN)/lesion reference --write
 
 picture: audit
-	cp results/default/report/figures/smollm2-135m-instruct-transfer.svg docs/result.svg
+	$(BIN)/python benchmarks/picture.py results/default/report/index.html docs/report.png
 
 .venv/ready: envs/requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("lesion needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

@@ -1,54 +1,88 @@
-"""Progress of long work: a bar on a terminal, a line now and then in a log file."""
+"""Progress of long work: a bar for a command, a line now and then for a job."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+_SECONDS = 5.0
 _QUIET_SECONDS = 15.0
-_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {remaining} left"
+_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {rate_noinv_fmt}{postfix}, {remaining} left"
+
+
+class Advance(Protocol):
+    """What the work calls with how much it has just done, and the tokens written meanwhile."""
+
+    def __call__(self, done: int, tokens: int = 0, /) -> object: ...  # noqa: D102
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
-    """Show how far a loop is; the block calls what it is given with the number just done.
+def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
+    """Show how far a loop is, how fast, and how long it has still to go.
 
-    A bar is drawn on the terminal, past the job's log; without a terminal a line is written to
-    the log about every 15 seconds. The log gets the time it took in the end.
+    A command draws a bar on the terminal. A job, whose messages go to a log, may have others
+    beside it, and bars would overwrite each other: it writes a line with its name on the terminal
+    about every 5 seconds, or, where there is none, in the log about every 15. The log gets the
+    time it took in the end.
+
+    Args:
+        what: the work's name, such as `physical: responses`.
+        total: how much there is to do.
+        unit: what is counted, in the singular.
     """
     started = time.monotonic()
-    terminal = sys.__stderr__
-    if terminal is not None and terminal.isatty():
+    terminal = sys.__stderr__ if sys.__stderr__ is not None and sys.__stderr__.isatty() else None
+    if terminal is not None and terminal is sys.stderr:
         with tqdm(
             total=total,
             desc=what,
-            unit=unit,
+            unit=f" {unit}s",
             file=terminal,
             mininterval=0.2,
             maxinterval=0.2,
             dynamic_ncols=True,
             leave=False,
         ) as bar:
-            yield bar.update
+            yield _Bar(bar)
+    elif terminal is not None:
+        yield _Lines(what, total, unit, terminal, _SECONDS)
     else:
-        yield _Lines(what, total, unit)
+        yield _Lines(what, total, unit, sys.stderr, _QUIET_SECONDS)
     print(f"{what}: {total} {unit}s in {time.monotonic() - started:.1f} s", file=sys.stderr)
+
+
+class _Bar:
+    """Draws itself again in its own line."""
+
+    def __init__(self, bar: "tqdm[Any]") -> None:
+        self._bar = bar
+        self._tokens = 0
+        self._started = time.monotonic()
+
+    def __call__(self, done: int, tokens: int = 0, /) -> None:
+        self._tokens += tokens
+        speed = _speed(self._tokens, time.monotonic() - self._started)
+        self._bar.set_postfix_str(speed, refresh=False)
+        self._bar.update(done)
 
 
 class _Lines:
     """Writes whole lines: a bar that goes back over itself makes a log nobody can read."""
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
+    def __init__(self, what: str, total: int, unit: str, file: TextIO, seconds: float) -> None:
         self._what, self._total, self._unit = what, total, unit
-        self._done = 0
+        self._file, self._seconds = file, seconds
+        self._done = self._tokens = 0
         self._started = self._last = time.monotonic()
 
-    def __call__(self, done: int) -> None:
+    def __call__(self, done: int, tokens: int = 0, /) -> None:
         self._done += done
+        self._tokens += tokens
         now = time.monotonic()
-        if now - self._last < _QUIET_SECONDS:
+        if now - self._last < self._seconds:
             return
         self._last = now
         line = tqdm.format_meter(
@@ -56,7 +90,14 @@ class _Lines:
             self._total,
             now - self._started,
             prefix=self._what,
-            unit=self._unit,
+            unit=f" {self._unit}s",
+            postfix=_speed(self._tokens, now - self._started),
             bar_format=_LINE,
         )
-        print(line, file=sys.stderr)
+        # In one piece: a job beside this one may be writing as well.
+        self._file.write(f"{' '.join(line.split())}\n")
+        self._file.flush()
+
+
+def _speed(tokens: int, seconds: float) -> str:
+    return f"{tokens / seconds:,.0f} tokens/s" if tokens and seconds > 0 else ""

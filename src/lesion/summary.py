@@ -1,6 +1,7 @@
 """The end of a run on the terminal: what was found, in one screen, and where the page is."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lesion.gate import Judged, gate, number_of, plain, said, unit_of
+from lesion.gate import gate, number_of, plain, said, unit_of
 from lesion.report.estimate import amount, estimate_of, percent, written
 from lesion.report.headline import headline, mask_size
 from lesion.report.inputs import Inputs, read_inputs
@@ -22,6 +23,8 @@ _KEYS = ("harmful-prefill", "harm-nll", "benign-nll", "accuracy", "refusal", "at
 
 def print_summary(tables: Path, page: Path) -> None:
     """Print each model's before and after, the claims' verdicts, and where the page is.
+
+    What was found over the stages of a family of models comes after the models.
 
     A model takes a screen of 80 columns and 24 lines. Colours only on a terminal.
 
@@ -39,7 +42,12 @@ def print_summary(tables: Path, page: Path) -> None:
         console.print(Text(_pruned(inputs, judged.model), style="bold"))
         console.print(_before_after(found))
         if judged.claims:
-            console.print(_verdicts(judged, found))
+            console.print(_verdicts([claim.statistics for claim in judged.claims], found))
+    for family in inputs.families:
+        found = inputs.of_family(family)
+        if found.claims.height:
+            console.print(Text(f"{family}: {_stages(found)}", style="bold"))
+            console.print(_verdicts([found.claims], found))
     console.print(Text("visible: a true difference of this size is told from none 4 times in 5"))
     console.print(Text(f"Report: {page}"), soft_wrap=True)
 
@@ -74,20 +82,33 @@ def _cell(row: dict[str, Any]) -> Text:
     return Text(plain(written(estimate_of(row), row["unit"], digits=2)))
 
 
-def _verdicts(judged: Judged, found: Inputs) -> Table:
+def _stages(found: Inputs) -> str:
+    """The names of the stages, in their order."""
+    return " > ".join(found.stages.sort("stage")["name"].unique(maintain_order=True))
+
+
+def _verdicts(claims: Iterable[pl.DataFrame], found: Inputs) -> Table:
     table = _grid()
     table.add_column("", no_wrap=True)
     table.add_column("", ratio=1)
     table.add_column(f"{found.confidence:.0%} interval", justify="right", no_wrap=True)
     table.add_column("visible", justify="right", no_wrap=True)
-    for claim in judged.claims:
-        for place, row in enumerate(claim.statistics.iter_rows(named=True)):
-            same = place > 0 and claim.statistics["name"][place - 1] == row["name"]
-            # The second number behind the same words is called by its statistic.
-            name = f"  by {row['statistic'].replace('_', ' ')}" if same else row["name"]
+    for claim in claims:
+        rows = claim.rows(named=True)
+        for before, row in zip([None, *rows], rows, strict=False):
+            name = _named(row, before)
             least = amount(_visible(row, found.measurements), unit_of(row["statistic"]), _DIGITS)
             table.add_row(said(row["verdict"]), Text(name), number_of(row), plain(least))
     return table
+
+
+def _named(row: dict[str, Any], before: dict[str, Any] | None) -> str:
+    """The second number behind the same words is called by its statistic, or by whose it is."""
+    if before is None or before["name"] != row["name"]:
+        return str(row["name"])
+    if before["statistic"] != row["statistic"]:
+        return f"  by {row['statistic'].replace('_', ' ')}"
+    return f"  {row['variant']}"
 
 
 def _visible(claim: dict[str, Any], measurements: pl.DataFrame) -> float | None:

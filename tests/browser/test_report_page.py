@@ -92,14 +92,18 @@ TWENTY = [f"type-{number:02}" for number in range(20)]
 
 @pytest.mark.parametrize(
     "shape",
-    [Shape(harm=["physical"], benign=["plan"]), Shape(harm=TWENTY)],
-    ids=["one", "twenty"],
+    [Shape(harm=["physical"], benign=["plan"]), Shape(harm=TWENTY), Shape(trained=True)],
+    ids=["one", "twenty", "trained"],
 )
 def test_other_studies_open_whole(
     opened: Opener, shaped: Callable[[Shape], Path], shape: Shape
 ) -> None:
     path = shaped(shape)
     assert_whole(opened(path, 375, "dark"), path)
+
+
+def test_trained_models_keep_nobody_out(opened: Opener, shaped: Callable[[Shape], Path]) -> None:
+    assert_accessible(opened(shaped(Shape(trained=True)), 1280, "light"))
 
 
 def test_a_study_of_empty_tables_opens_whole(opened: Opener, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
+from report.retrained import SCHEMAS, family_claims, model_claims, retraining, stages, training
 
 from lesion.tables.claims import claims
 from lesion.tables.curve import HALVINGS
@@ -29,6 +30,8 @@ class Shape(NamedTuple):
     overlaps: bool = True
     whole: bool = True
     """Whether it has a curve, tasks and questions about requests."""
+    trained: bool = False
+    """Whether models were trained for it: stages of a family, and trainings in memory."""
 
 
 _JUDGES = {
@@ -436,9 +439,17 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
             measured.filter(model=model),
             pl.DataFrame(_halving(shape, model), schema=HALVINGS),
             candidates,
+            main="learned",
         )
         for model in shape.models
     ]
+    rows = {"training": [], "stages": [], "retraining": []}
+    if shape.trained:
+        held += [family_claims(), *map(model_claims, shape.models)]
+        again = [row for model in shape.models for row in retraining(model)]
+        rows = {"training": training(), "stages": stages(), "retraining": again}
+    for name, schema in SCHEMAS.items():
+        pl.DataFrame(rows[name], schema=schema).write_parquet(folder / f"{name}.parquet")
     pl.concat(held).write_parquet(folder / "claims.parquet")
     pl.DataFrame(_judges()).write_parquet(folder / "judges.parquet")
     about = {
@@ -456,7 +467,11 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         "seed": 7,
         "confidence": 0.95,
         "models": dict.fromkeys(shape.models, about),
-        "config": {"study": "invented", "judgements": {"threshold": 0.5}, "masks": {"p": [0.05]}},
+        "config": {
+            "study": "invented",
+            "judgements": {"threshold": 0.5},
+            "masks": {"p": [0.05], "max_benign_increase": 0.1},
+        },
     }
     (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
     return folder

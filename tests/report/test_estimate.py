@@ -24,6 +24,7 @@ from lesion.report.inputs import read_inputs
         (0.9996, "share", ">99%"),
         (1.0, "share", "100%"),
         (0.0, "share", "0%"),
+        (-2.1e-17, "share", "0%"),
         (-0.12, "share", "−12%"),
         (-0.0304, "points", "−3.0"),
         (4139, "count", "4,139"),

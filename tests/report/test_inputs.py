@@ -2,12 +2,15 @@
 
 import polars as pl
 import pytest
+from retrained import LOSSES
 
 from lesion.masks.where import LINES, WHERE
 from lesion.report.inputs import _COLUMNS
 from lesion.tables.claims import CLAIMS
 from lesion.tables.curve import CURVES, HALVINGS
+from lesion.tables.retraining import RETRAINING
 from lesion.tables.rows import MEASUREMENTS
+from lesion.tables.stages import STAGES
 
 
 @pytest.mark.parametrize(
@@ -19,6 +22,9 @@ from lesion.tables.rows import MEASUREMENTS
         ("halving", HALVINGS),
         ("where", WHERE),
         ("lines", LINES),
+        ("training", LOSSES),
+        ("stages", STAGES),
+        ("retraining", RETRAINING),
     ],
 )
 def test_columns_are_those_written(name: str, schema: dict[str, type[pl.DataType]]) -> None:

@@ -72,3 +72,15 @@ def test_every_model_has_its_table(tmp_path: Path, capsys: pytest.CaptureFixture
     text = capsys.readouterr().out
     assert text.count("Attack success") == 2
     assert text.index("one: ") < text.index("two: ")
+
+
+def test_the_stages_of_a_family_come_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_summary(write_study(tmp_path, Shape(trained=True)), Path("index.html"))
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("alignment: base > light > strong")
+    assert lines[place + 2].split()[:3] == ["supported", "alignment", "compresses"]
+    assert max(map(len, lines)) <= 80
+    again = next(place for place, line in enumerate(lines) if "a mechanism, not" in line)
+    assert lines[again + 1].startswith("supported    shared-frozen ")

@@ -1,3 +1,21 @@
+# Name of each figure's file, its caption, and of which model or family of models it is.
+FIGURES = [
+    *(
+        (f"{model}-{name}", name, model)
+        for model in STUDY.models
+        for name in figure_names()
+    ),
+    *(
+        (f"{model}-{kind}-{experiment}", "retraining", model)
+        for experiment, one in STUDY.retraining.items()
+        for model in STUDY.retrained(experiment)
+        for kind in ("retraining", *(["misaligned"] if one.questions else []))
+    ),
+    *((f"{family}-stages", "stages", family) for family in STUDY.stages),
+    *([("training", "training", "all")] if STUDY.trained else []),
+]
+
+
 rule report:
     input:
         rules.tables.output,
@@ -10,20 +28,15 @@ rule report:
         ),
         figures=[
             report(
-                MADE / "report" / "figures" / f"{model}-{name}.svg",
-                caption=f"../report/{name}.rst",
+                MADE / "report" / "figures" / f"{name}.svg",
+                caption=f"../report/{caption}.rst",
                 category="Figures",
-                labels={"figure": name, "model": model},
+                labels={"figure": caption, "model": model},
             )
-            for model in STUDY.models
-            for name in figure_names()
+            for name, caption, model in FIGURES
         ],
         # The same for slides and word processors.
-        pictures=[
-            MADE / "report" / "figures" / f"{model}-{name}.png"
-            for model in STUDY.models
-            for name in figure_names()
-        ],
+        pictures=[MADE / "report" / "figures" / f"{name}.png" for name, _, _ in FIGURES],
     log:
         MADE / "logs" / "report.log",
     benchmark:

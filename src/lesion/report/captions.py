@@ -110,3 +110,62 @@ SWEEP = Caption(
         "would be about language at large."
     ),
 )
+
+TRAINING = Caption(
+    means=(
+        "The loss of each model that was trained here against the examples it had seen, averaged "
+        "over stretches of {stretch} steps: nats per token of the wanted responses with `sft`, "
+        "nats per pair of responses with `dpo`, where ln 2 is no preference."
+    ),
+    against=(
+        "A line that still falls at its end says that the training was stopped early; one that "
+        "rises or jumps, that its learning rate was too high. Nothing is said by it of answers "
+        "that were not trained on: the numbers of the models say that."
+    ),
+)
+
+STAGES = Caption(
+    means=(
+        "Separability is what the mask costs harmful responses (nats per token) at the size where "
+        "benign ones have lost {limit} nats per token, or at the largest size if they never do. "
+        "All stages are measured on the same prompts and responses, with masks of the same sizes. "
+        "{confidence:.0%} intervals are over prompts, and over trainings where a stage has "
+        "several seeds."
+    ),
+    against=(
+        "Alignment gathers harm in weights of its own if `shared` moves to the right from stage "
+        "to stage and its change has an interval above zero, while `random` stays. If both move, "
+        "the later models are only more fragile. Stages that stay within each other’s intervals "
+        "say that this training does not do it, or too little to be seen here."
+    ),
+)
+
+RECOVERY = Caption(
+    means=(
+        "NLL of held-out harmful responses while the model is trained on train pairs of "
+        "`retraining.{experiment}.behaviours` (of every harm type, if it names none), with "
+        "{confidence:.0%} intervals over prompts. `intact` has no lesion; an arm named by a mask "
+        "is lesioned first; with `-frozen` its zeros stay, so that only other weights can make up "
+        "for it. These models were never written to disk."
+    ),
+    against=(
+        "Harm was a mechanism that is quickly rebuilt, and not knowledge that is gone, if the "
+        "lesioned arms fall to the intact one within few steps. Had they to learn it anew, they "
+        "would run beside it to the end. Both arms falling alike from the first step on is only "
+        "the training."
+    ),
+)
+
+MISALIGNED = Caption(
+    means=(
+        "Share of answers that a judge calls misaligned, with {confidence:.0%} intervals: to "
+        "broad questions, which the training did not touch, and to narrow ones of its own domain. "
+        "An arm named by a mask is lesioned before the training, with `-after` when it is over."
+    ),
+    against=(
+        "The weights of harm explain the misalignment if zeroing them first leaves broad answers "
+        "as they were, while narrow ones follow the training as without a lesion. If narrow ones "
+        "stay as well, the lesion only hinders learning; if `random` does as much, any lesion "
+        "does. Where `intact` is no higher than before, nothing was there to be explained."
+    ),
+)

@@ -47,10 +47,10 @@ CONFIG: dict[str, Any] = {
 
 
 class Axis(NamedTuple):
-    """One side of a matrix: the field that holds the names, its title, the names in order."""
+    """A side of a chart: the field that holds the names, its title, the names in order."""
 
     field: str
-    title: str
+    title: str | None
     names: Sequence[str]
 
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import polars as pl
 
 from lesion.report import captions
+from lesion.report.charts import Axis
 from lesion.report.estimate import Estimate, find, written
 from lesion.report.figure import NARROW, Figure, crossed
-from lesion.report.plots import dissociation_chart, dissociation_height
+from lesion.report.plots import dissociation_chart, dots_height
 
 
 class _Ability(NamedTuple):
@@ -84,8 +85,10 @@ def dissociation(measurements: pl.DataFrame, confidence: float) -> Figure | None
         f"Points for {len(abilities)} abilities of {len(variants)} models, with intervals: "
         "writing, detecting, explaining and refusing harm, each from 0 to 1.",
         captions.DISSOCIATION.filled(confidence=confidence, absent=_absent(data)),
-        dissociation_chart(data, abilities, variants, _DETECTS),
-        dissociation_height(len(abilities), len(variants)),
+        dissociation_chart(
+            data, Axis("ability", None, abilities), Axis("variant", "model", variants), _DETECTS
+        ),
+        dots_height(len(abilities), len(variants)),
         NARROW,
         crossed([about[name] for name in abilities], variants, texts, "from 0 to 1"),
     )

@@ -16,6 +16,10 @@ _JUDGES = {"refusal_rate": "matching", "harmfulness": "learned", "harmful_rate":
 """Whose word is taken where several judges give a metric: those that every study has."""
 
 
+_NO_PERCENT = 1e-9
+"""What the bound of an interval may lack of 0 by rounding; the smallest mask is far above it."""
+
+
 class Estimate(NamedTuple):
     """A value, its interval (NaN where it has none) and the number of prompts behind it."""
 
@@ -118,8 +122,8 @@ def amount(value: float | None, unit: Unit, digits: int | None = None) -> str:
 def percent(share: float) -> str:
     """A share in percent to about two figures; what is not quite all of it is not called 100%."""
     value = 100 * share
-    if value in (0, 100):
-        return f"{value:.0f}%"
+    if value == 100 or abs(value) < _NO_PERCENT:
+        return f"{value:.0f}%".lstrip("-")
     if abs(value) < 0.1:
         return _signed(f"{value:.2g}%")
     if abs(value) < 10:

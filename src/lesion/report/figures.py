@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ from lesion.report.estimate import (
 )
 from lesion.report.figure import NARROW, Figure, crossed
 from lesion.report.inputs import Inputs, read_inputs
+from lesion.report.retrained import benign_limit
+from lesion.report.training import experiments, stages, training
 from lesion.report.words import Shared, Verdict, probability, sharing
 
 VEGALITE = alt.SCHEMA_VERSION.removeprefix("v").rsplit(".", 1)[0]
@@ -312,6 +314,16 @@ def figures_of(inputs: Inputs, model: str) -> list[Figure]:
     return [one for one in made if one is not None]
 
 
+def stages_of(inputs: Inputs, family: str) -> Figure | None:
+    """The stages of a family of models; None if there is nothing to show.
+
+    Args:
+        inputs: the tables.
+        family: its name.
+    """
+    return stages(inputs.of_family(family).stages, benign_limit(inputs), inputs.confidence)
+
+
 def _svg(spec: str) -> bytes:
     """An SVG whose ids count from 1; Vega counts them up over the process."""
     text = vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE)
@@ -331,6 +343,7 @@ _FORMATS: dict[str, Callable[[str], bytes]] = {"svg": _svg, "png": _png}
 def write_figures(tables: Path, folder: Path) -> None:
     """Write every figure as `<model>-<figure>.svg` and `.png`, light, on a white ground.
 
+    A figure of a family of models has the family's name instead, and that of the trainings none.
     The same tables and the same fonts give the same bytes.
 
     Args:
@@ -340,13 +353,29 @@ def write_figures(tables: Path, folder: Path) -> None:
     Raises:
         LesionError: a table is missing or damaged, or the folder cannot be written.
     """
-    inputs = read_inputs(tables)
+    for of, figure in _all_figures(read_inputs(tables)):
+        spec = figure.spec(max(_STATIC_WIDTH, figure.least_width - 150))
+        spec["config"]["background"] = "white"
+        spec["title"] = {"text": f"{of}: {figure.title}" if of else figure.title, "anchor": "start"}
+        text = json.dumps(spec, sort_keys=True)
+        for suffix, draw in _FORMATS.items():
+            name = f"{of}-{figure.key}" if of else figure.key
+            with atomic(folder / f"{name}.{suffix}") as part:
+                part.write_bytes(draw(text))
+
+
+def _all_figures(inputs: Inputs) -> Iterator[tuple[str, Figure]]:
+    """Every figure of a study, with the model or the family of models that it is of, if any."""
     for model in inputs.models:
         for figure in figures_of(inputs, model):
-            spec = figure.spec(max(_STATIC_WIDTH, figure.least_width - 150))
-            spec["config"]["background"] = "white"
-            spec["title"] = {"text": f"{model}: {figure.title}", "anchor": "start"}
-            text = json.dumps(spec, sort_keys=True)
-            for suffix, draw in _FORMATS.items():
-                with atomic(folder / f"{model}-{figure.key}.{suffix}") as part:
-                    part.write_bytes(draw(text))
+            yield model, figure
+        for experiment in experiments(inputs.of(model).retraining, inputs.confidence):
+            for figure in experiment.figures:
+                yield model, figure
+    for family in inputs.families:
+        made = stages_of(inputs, family)
+        if made is not None:
+            yield family, made
+    losses = training(inputs.training)
+    if losses is not None:
+        yield "", losses

@@ -1,7 +1,7 @@
 """What the report reads: the tables folder, checked once, so that nothing after has to."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
     "claims": {
         "model": pl.String(),
         "claim": pl.Int64(),
+        "name": pl.String(),
         "statistic": pl.String(),
         "variant": pl.String(),
         "value": pl.Float64(),
@@ -132,6 +133,42 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "outcome": pl.String(),
         "pairs": pl.Int64(),
     },
+    "training": {
+        "model": pl.String(),
+        "base": pl.String(),
+        "method": pl.String(),
+        "step": pl.Int64(),
+        "examples": pl.Int64(),
+        "loss": pl.Float64(),
+        "seed": pl.Int64(),
+    },
+    "stages": {
+        "family": pl.String(),
+        "stage": pl.Int64(),
+        "name": pl.String(),
+        "seeds": pl.Int64(),
+        "variant": pl.String(),
+        "metric": pl.String(),
+        "value": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "n": pl.Int64(),
+    },
+    "retraining": {
+        "model": pl.String(),
+        "experiment": pl.String(),
+        "arm": pl.String(),
+        "seeds": pl.Int64(),
+        "step": pl.Int64(),
+        "examples": pl.Int64(),
+        "behaviour": pl.String(),
+        "role": pl.String(),
+        "metric": pl.String(),
+        "value": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "n": pl.Int64(),
+    },
     "examples": {
         "model": pl.String(),
         "variant": pl.String(),
@@ -161,22 +198,36 @@ class Inputs(NamedTuple):
     sweep: pl.DataFrame
     judges: pl.DataFrame
     pairs: pl.DataFrame
+    training: pl.DataFrame
+    stages: pl.DataFrame
+    retraining: pl.DataFrame
     examples: pl.DataFrame
     study: Mapping[str, Any]
 
     def of(self, model: str) -> "Inputs":
-        """The rows of one model; the judges are the study's, not a model's."""
+        """The rows of one model, with those that are the study's: its judges and its stages."""
         tables = {
             name: getattr(self, name).filter(pl.col("model") == model)
-            for name in _COLUMNS
-            if name != "judges"
+            for name, columns in _COLUMNS.items()
+            if "model" in columns
         }
         return self._replace(**tables)
+
+    def of_family(self, family: str) -> "Inputs":
+        """The stages of one family of models, and the claims about them, which name it as model."""
+        return self._replace(
+            claims=self.claims.filter(model=family), stages=self.stages.filter(family=family)
+        )
 
     @property
     def models(self) -> list[str]:
         """Names of the study's models, in the order of the page."""
         return sorted(self.study["models"])
+
+    @property
+    def families(self) -> list[str]:
+        """Names of the families of models whose stages are compared."""
+        return self.stages["family"].unique(maintain_order=True).to_list()
 
     @property
     def confidence(self) -> float:
@@ -199,10 +250,17 @@ def read_inputs(tables: Path) -> Inputs:
     missing = [key for key in ("study", "models", "confidence", "config") if key not in study]
     if missing:
         raise BadFile(f"{path}: lacks `{missing[0]}`. Delete it and run `snakemake` again.")
-    unsafe = [name for name in study["models"] if not _NAME.fullmatch(name)]
-    if unsafe:
-        raise BadFile(f"{path}: {unsafe[0]!r} is not a model's name. Run `snakemake` again.")
+    _check_names(path, "a model's", study["models"])
+    for table, column in (("stages", "family"), ("retraining", "experiment")):
+        names = read[table][column].unique().sort()
+        _check_names(tables / f"{table}.parquet", f"a valid {column}", names)
     return Inputs(**read, study=study)
+
+
+def _check_names(path: Path, what: str, names: Iterable[str]) -> None:
+    unsafe = [name for name in names if not _NAME.fullmatch(name)]
+    if unsafe:
+        raise BadFile(f"{path}: {unsafe[0]!r} is not {what} name. Run `snakemake` again.")
 
 
 def _read(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:

@@ -9,15 +9,18 @@ import altair as alt
 import polars as pl
 
 from lesion.formats import atomic
+from lesion.report.cost import cost_of, read_jobs
 from lesion.report.curves import halving_table
 from lesion.report.estimate import NOTHING, amount, estimate_of, find, interval
 from lesion.report.examples import Example, pick
 from lesion.report.figure import Figure
-from lesion.report.figures import VEGALITE, figures_of, lines_table, overlap_means
+from lesion.report.figures import VEGALITE, figures_of, lines_table, overlap_means, stages_of
 from lesion.report.headline import VARIANTS, headline, mask_size
 from lesion.report.html import render
 from lesion.report.inputs import Inputs, read_inputs
 from lesion.report.judges import judged
+from lesion.report.retrained import family_verdicts
+from lesion.report.training import Experiment, experiments, training
 from lesion.report.verdicts import tally, verdicts_of
 from lesion.report.words import Answer, Verdict, alignment_note
 
@@ -68,14 +71,26 @@ class ModelPart(NamedTuple):
     lined: str
     """The mask whose rows and columns are listed."""
     lines: pl.DataFrame
+    experiments: list[Experiment]
+    """Trainings in memory; the section is left out where there are none."""
     examples: list[Example]
     pairs: pl.DataFrame
+
+
+class FamilyPart(NamedTuple):
+    """What the page says of the stages of a family of models."""
+
+    name: str
+    id: str
+    verdicts: list[Verdict]
+    figure: Figure | None
 
 
 def write_report(tables: Path, out: Path, examples: int) -> None:
     """Write the page of a study.
 
-    The same tables give the same bytes, for the same versions of Altair and vl-convert.
+    The same tables give the same bytes, for the same versions of Altair and vl-convert. What the
+    stages took is read from `benchmarks` beside the tables, as far as it is there.
 
     Args:
         tables: the study's tables folder.
@@ -92,11 +107,14 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
         study=inputs.study,
         version=inputs.study.get("version", "unknown"),
         confidence=f"{inputs.confidence:.0%}",
+        families=[_family(inputs, family) for family in inputs.families],
         parts=parts,
         sections=_SECTIONS,
         variants=VARIANTS,
         judges=judged(inputs.judges),
         config=json.dumps(inputs.study["config"], indent=2, ensure_ascii=False),
+        training=training(inputs.training),
+        cost=cost_of(read_jobs(tables.parent / "benchmarks")),
         charts=f"Altair {alt.__version__}, Vega-Lite {VEGALITE}",
     )
     with atomic(out) as part:
@@ -124,9 +142,15 @@ def _part(inputs: Inputs, model: str, examples: int) -> ModelPart:
         overlap_means=overlap_means(found.overlap),
         lined=lined,
         lines=lines,
+        experiments=experiments(found.retraining, inputs.confidence),
         examples=pick(found.examples, examples, _threshold(inputs)),
         pairs=pairs_table(found.pairs),
     )
+
+
+def _family(inputs: Inputs, family: str) -> FamilyPart:
+    place = f"family-{inputs.families.index(family) + 1}"
+    return FamilyPart(family, place, family_verdicts(inputs, family), stages_of(inputs, family))
 
 
 _SECTIONS = (
@@ -136,6 +160,7 @@ _SECTIONS = (
     ("sharing", "Shared"),
     ("place", "Where"),
     ("abilities", "Dissociation"),
+    ("again", "Trained again"),
     ("choice", "Choice of p and q"),
     ("examples", "Examples"),
 )
@@ -179,7 +204,10 @@ def _facts(inputs: Inputs, model: str) -> list[tuple[str, str]]:
 def _source(inputs: Inputs, model: str) -> list[str]:
     """Where the model came from, with digest or revision: its address, or those of its name."""
     config = inputs.study["config"]
-    source = config.get("models", {}).get(model, {}).get("source")
+    about = config.get("models", {}).get(model, {})
+    if about.get("train"):
+        return [f"trained here from {about.get('base') or 'random weights'}"]
+    source = about.get("source")
     named = config.get("sources", {}).get(source, source)
     return [str(one) for one in (named if isinstance(named, list) else [named]) if one]
 

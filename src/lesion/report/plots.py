@@ -1,26 +1,31 @@
-"""Charts of points and lines as Vega-Lite: the curve, the sweep, the dissociation."""
+"""Charts of points and lines as Vega-Lite: the curve, the sweep, points with intervals."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
 import polars as pl
 
-from lesion.report.charts import Chart
+from lesion.report.charts import Axis, Chart
+
+Sides = dict[str, Any]
+"""Title, scale and axis of a side of a chart."""
+Tooltips = Mapping[str, str]
+"""Fields of a tooltip and their titles."""
 
 _HEIGHT = 320
 _TICKS = (-3.0, -1.0, -0.3, -0.1, -0.03, 0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-_HUES = ("#d55e00", "#0072b2", "#009e73", "#b0578d", "#333333", "#8a6d00", "#6a51a3")
+HUES = ("#d55e00", "#0072b2", "#009e73", "#b0578d", "#333333", "#8a6d00", "#6a51a3")
 """Okabe and Ito's colours (2008), which colour-blind readers tell apart; those too light for white
 paper are darker here. Shapes differ as well, in another rhythm."""
-_PLAIN = "#555555"
+PLAIN = "#555555"
 """The intact model, with which the others are compared."""
-_SHAPES = (
+SHAPES = (
     *("circle", "square", "diamond", "triangle-up", "cross"),
     *("triangle-down", "triangle-left", "triangle-right"),
 )
-_ABILITY_ROW = 20
+_DOT_ROW = 20
 
 
 def _added(data: pl.DataFrame, field: str, title: str, constant: float) -> Any:
@@ -131,13 +136,7 @@ def tradeoff_chart(data: pl.DataFrame, families: Sequence[str], half: float) -> 
         half: added harm NLL that halves the likelihood of a token.
     """
     x, y = _sides(data, 0.03)
-    legend: dict[str, Any] = {
-        "title": "mask",
-        "legend": alt.Legend(orient="top", columns=2, labelLimit=150),
-    }
-    scale: dict[str, Any] = {"domain": list(families)}
-    color = alt.Color("family:N", scale=alt.Scale(**scale, range=_HUES), **legend)
-    shape = alt.Shape("family:N", scale=alt.Scale(**scale, range=_SHAPES), **legend)
+    color, shape = named_marks(Axis("family", "mask", families))
     tooltip = [
         alt.Tooltip("family:N", title="mask"),
         alt.Tooltip("weights:Q", title="weights zeroed", format=","),
@@ -162,37 +161,54 @@ def tradeoff_chart(data: pl.DataFrame, families: Sequence[str], half: float) -> 
     return alt.LayerChart(layer=layers, height=_HEIGHT)
 
 
-def dissociation_height(abilities: int, variants: int) -> int:
-    """Pixels that the dissociation takes with its legend and its axis."""
-    return _ABILITY_ROW * abilities * variants + 130
+def dots_height(rows: int, groups: int) -> int:
+    """Pixels that points with intervals take with their legend and their axis."""
+    return _DOT_ROW * rows * groups + 96 + 18 * math.ceil(groups / 2)
 
 
-def dissociation_chart(
-    data: pl.DataFrame, abilities: Sequence[str], variants: Sequence[str], chance: str
-) -> Chart:
-    """Points with intervals: abilities down, a line of each for every variant.
+def dots_chart(data: pl.DataFrame, rows: Axis, groups: Axis, x: Sides, about: Tooltips) -> Chart:
+    """Points with intervals: rows down, and in each a line for every group.
+
+    Args:
+        data: the fields of rows and groups, value, low, high, written, n, and those of `about`.
+        rows: in order; `, ` breaks a label in two lines.
+        groups: in the order of the legend, whose title is the axis's.
+        x: title, scale and axis of the value.
+        about: further fields for the tooltip, with their titles.
+    """
+    across = _DOT_ROW * len(groups.names)
+    layers = _dots(data, rows, groups, x, about, HUES)
+    return alt.LayerChart(layer=layers, height=across * len(rows.names))
+
+
+def dissociation_chart(data: pl.DataFrame, rows: Axis, groups: Axis, chance: str) -> Chart:
+    """Points with intervals from 0 to 1: abilities down, a line of each for every variant.
 
     Args:
         data: ability, variant, value, low, high (0 to 1), unit (what the value is), written, n.
-        abilities: in order.
-        variants: in order.
+        rows: abilities.
+        groups: variants, the intact one first.
         chance: the ability of which ½ is chance.
     """
-    scale: dict[str, Any] = {"domain": list(variants)}
-    legend: dict[str, Any] = {
-        "title": "model",
-        "legend": alt.Legend(orient="top", columns=2, labelLimit=150),
-    }
-    x: dict[str, Any] = {
+    x: Sides = {
         "title": ["from 0 to 1: score, AUROC,", "share or likelihood per token"],
         "scale": alt.Scale(domain=[0, 1]),
         "axis": alt.Axis(values=[0, 0.2, 0.4, 0.6, 0.8, 1], format="~g"),
     }
-    value = alt.X("value:Q", **x)
-    y = alt.Y(
-        "ability:N",
-        title=None,
-        scale=alt.Scale(domain=list(abilities)),
+    across = _DOT_ROW * len(groups.names)
+    even = alt.Chart(pl.DataFrame({"ability": [chance], "value": [0.5]}))
+    tick = even.mark_tick(thickness=1.5, color="#666", bandSize=across).encode(
+        x=alt.X("value:Q", **x), y=_down(rows)
+    )
+    layers = [tick, *_dots(data, rows, groups, x, {"unit": "is"}, (PLAIN, *HUES))]
+    return alt.LayerChart(layer=layers, height=across * len(rows.names))
+
+
+def _down(rows: Axis) -> alt.Y:
+    return alt.Y(
+        f"{rows.field}:N",
+        title=rows.title,
+        scale=alt.Scale(domain=list(rows.names)),
         axis=alt.Axis(
             # Two short lines leave a phone more room than a long one.
             labelExpr="split(datum.label, ', ')",
@@ -201,25 +217,42 @@ def dissociation_chart(
             labelPadding=6,
         ),
     )
-    offset = alt.YOffset("variant:N", scale=alt.Scale(**scale))
-    hues = (_PLAIN, *_HUES)
-    color = alt.Color("variant:N", scale=alt.Scale(**scale, range=hues), **legend)
-    shape = alt.Shape("variant:N", scale=alt.Scale(**scale, range=_SHAPES), **legend)
+
+
+def _dots(
+    data: pl.DataFrame,
+    rows: Axis,
+    groups: Axis,
+    x: Sides,
+    about: Tooltips,
+    hues: Sequence[str],
+) -> list[alt.Chart]:
+    color, shape = named_marks(groups, hues)
+    offset = alt.YOffset(f"{groups.field}:N", scale=alt.Scale(domain=list(groups.names)))
     tooltip = [
-        alt.Tooltip("variant:N", title="model"),
-        alt.Tooltip("ability:N"),
-        alt.Tooltip("unit:N", title="is"),
+        alt.Tooltip(f"{groups.field}:N", title=groups.title),
+        alt.Tooltip(f"{rows.field}:N"),
+        *(alt.Tooltip(f"{field}:N", title=title) for field, title in about.items()),
         alt.Tooltip("written:N", title="value"),
         alt.Tooltip("n:Q", title="prompts"),
     ]
-    base = alt.Chart(data).encode(y=y, yOffset=offset, color=color)
-    even = alt.Chart(pl.DataFrame({"ability": [chance], "value": [0.5]}))
-    across = _ABILITY_ROW * len(variants)
-    layers = [
-        even.mark_tick(thickness=1.5, color="#666", bandSize=across).encode(x=value, y=y),
+    base = alt.Chart(data).encode(y=_down(rows), yOffset=offset, color=color)
+    return [
         base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", **x), x2="high:Q"),
         base.mark_point(filled=True, size=80, opacity=1).encode(
-            x=value, shape=shape, tooltip=tooltip
+            x=alt.X("value:Q", **x), shape=shape, tooltip=tooltip
         ),
     ]
-    return alt.LayerChart(layer=layers, height=across * len(abilities))
+
+
+def named_marks(groups: Axis, hues: Sequence[str] = HUES) -> tuple[alt.Color, alt.Shape]:
+    """A hue and a shape for each name, which share one legend."""
+    legend: dict[str, Any] = {
+        "title": groups.title,
+        "legend": alt.Legend(orient="top", columns=2, labelLimit=150),
+    }
+    field, names = f"{groups.field}:N", list(groups.names)
+    return (
+        alt.Color(field, scale=alt.Scale(domain=names, range=hues), **legend),
+        alt.Shape(field, scale=alt.Scale(domain=names, range=SHAPES), **legend),
+    )

@@ -3,73 +3,27 @@
 The thresholds are that table's, which were set before looking, so that page and table agree.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from lesion.report.estimate import (
-    Estimate,
-    Unit,
-    amount,
-    detectable,
-    estimate_of,
-    find,
-    percent,
-    written,
-)
+from lesion.report.estimate import Estimate, Unit, amount, find, percent, written
 from lesion.report.headline import mask_size
 from lesion.report.inputs import Inputs
+from lesion.report.questions import ANSWERS, Question, Sentence, verdict
+from lesion.report.retrained import retrained_verdicts
 from lesion.report.words import Answer, Verdict, figure
-
-_ANSWERS = {
-    "supported": Answer.YES,
-    "not supported": Answer.NO,
-    "can't tell": Answer.UNCLEAR,
-}
-
-_MEASURED = {
-    "nll_added": ("all-harm", "none"),
-    "harmfulness_change": ("all-harm", "prefill"),
-    "accuracy_change": ("all-utility", "none"),
-    "detect_auroc_change": ("all-harm", "none"),
-    "refusal_rate_change": ("all-harm", "direct"),
-}
-"""Behaviour and attack of the statistics that stand in the measurements as they are."""
-
-_UNIT_WORDS: dict[Unit, str] = {"points": " points", "nats": " nats per token"}
-
-Sentence = Callable[[Estimate, Inputs], str]
-"""From a claim's number and one model's tables to what it says."""
-
-
-class Question(NamedTuple):
-    """What is asked of a row of the table of claims."""
-
-    topic: str
-    claim: int
-    statistic: str
-    variant: str
-    question: str
-    unit: Unit
-    sentence: Sentence
-    missing: str
-    """What would have to be in the config for an answer."""
-    rule: str = ""
-    """What the claim needs, with a place for the threshold."""
-    lacking: str = ""
-    """Why a number that is sure enough still gives no answer."""
-    answers: dict[str, Answer] = _ANSWERS
 
 
 def verdicts_of(inputs: Inputs, model: str) -> list[Verdict]:
     """One verdict a question, in the page's order, of one model.
+
+    What nothing was measured for has one too, but for models that were not trained again.
 
     Args:
         inputs: the study's tables.
         model: its name.
     """
     found = inputs.of(model)
-    return [_verdict(question, found) for question in _QUESTIONS]
+    return [*(verdict(question, found) for question in _QUESTIONS), *retrained_verdicts(found)]
 
 
 def tally(verdicts: Sequence[Verdict]) -> list[tuple[Answer, int]]:
@@ -78,51 +32,6 @@ def tally(verdicts: Sequence[Verdict]) -> list[tuple[Answer, int]]:
     """
     given = [one.answer for one in verdicts]
     return [(answer, given.count(answer)) for answer in Answer if answer in given]
-
-
-def _verdict(asked: Question, found: Inputs) -> Verdict:
-    place = (asked.topic, asked.claim, asked.statistic, asked.variant)
-    rows = found.claims.filter(
-        claim=asked.claim, statistic=asked.statistic, variant=asked.variant
-    ).rows(named=True)
-    if not rows:
-        return Verdict(asked.question, Answer.UNMEASURED, asked.missing, *place)
-    row = rows[0]
-    one = estimate_of(row)
-    answer = asked.answers[row["verdict"]]
-    bound = _with_unit(abs(row["threshold"]), asked.unit)
-    sentence = f"{asked.sentence(one, found)} {asked.rule.format(bound)}".rstrip()
-    if answer is Answer.UNCLEAR:
-        sentence = f"{sentence} {_why_unclear(asked, one, row['threshold'], found)}"
-    number = (row["value"], row["low"], row["high"], row["n"])
-    return Verdict(asked.question, answer, sentence, *place, *number)
-
-
-def _why_unclear(asked: Question, one: Estimate, threshold: float, found: Inputs) -> str:
-    if math.isnan(one.low) or math.isnan(one.high):
-        return "The interval has no end on one side."
-    if not one.low <= threshold <= one.high:
-        return asked.lacking
-    bound = "no effect" if threshold == 0 else _with_unit(threshold, asked.unit)
-    return f"The interval includes {bound}{_seen(asked, found)}."
-
-
-def _seen(asked: Question, found: Inputs) -> str:
-    """What a study of this size could have seen."""
-    if asked.statistic not in _MEASURED:
-        return ""
-    behaviour, attack = _MEASURED[asked.statistic]
-    least = detectable(found.measurements, asked.variant, behaviour, asked.statistic, attack)
-    if least is None:
-        return ""
-    return (
-        f"; a true difference of {_with_unit(least, asked.unit)} would have been told from none "
-        "four times in five"
-    )
-
-
-def _with_unit(value: float, unit: Unit) -> str:
-    return f"{amount(value, unit)}{_UNIT_WORDS.get(unit, '')}"
 
 
 def _added(found: Inputs, variant: str, behaviour: str) -> str:
@@ -273,7 +182,7 @@ _QUESTIONS = (
         _direction,
         "Needs `prefill` in `responses.attacks`, and `shared` in `responses.completed`.",
         answers={
-            **_ANSWERS,
+            **ANSWERS,
             "supported": Answer.LOWERS,
             "not supported": Answer.RAISES,
         },

@@ -1,0 +1,235 @@
+"""Figures of trainings: losses, the stages of a family, and models that were trained again."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from lesion.report import captions
+from lesion.report.estimate import Unit, amount, estimate_of, written
+from lesion.report.figure import NARROW, Figure, crossed
+from lesion.report.plots import dots_height
+from lesion.report.retrained import recovery_table
+from lesion.report.training_plots import (
+    misaligned_chart,
+    plot_height,
+    recovery_chart,
+    stages_chart,
+    training_chart,
+)
+
+_POINTS = 120
+"""Of a line of losses: more could not be seen, and every step would make the page a heavy one."""
+_ARMS = ("intact", "shared", "shared-frozen", "shared-after")
+_CONTROL = "random"
+_BEFORE = "intact, untrained"
+
+
+def training(table: pl.DataFrame) -> Figure | None:
+    """Loss against examples of every model that was trained; None if none was.
+
+    Args:
+        table: `training`.
+    """
+    models = table["model"].unique(maintain_order=True).to_list()
+    if not models:
+        return None
+    longest = max(table["model"].value_counts()["count"])
+    every = -(-longest // _POINTS)
+    data = _stretches(table, every)
+    return Figure(
+        "training",
+        "How did the models learn?",
+        f"Lines of the loss of {len(models)} models against the examples they were trained on.",
+        captions.TRAINING.filled(stretch=every),
+        training_chart(data, models),
+        plot_height(len(models)),
+        NARROW,
+        _losses(data, models),
+    )
+
+
+def _stretches(table: pl.DataFrame, every: int) -> pl.DataFrame:
+    """Means over stretches of so many rows, at the end of each."""
+    place = pl.int_range(pl.len()).over("model") // every
+    return (
+        table.sort("model", "step", maintain_order=True)
+        .with_columns(stretch=place)
+        .group_by("model", "base", "method", "stretch", maintain_order=True)
+        .agg(pl.last("step"), pl.last("examples"), pl.mean("loss").round(4))
+        .drop("stretch")
+        .drop_nulls("loss")
+    )
+
+
+def _losses(data: pl.DataFrame, models: Sequence[str]) -> pl.DataFrame:
+    rows = []
+    for model in models:
+        own = data.filter(model=model)
+        first, last = own.row(0, named=True), own.row(-1, named=True)
+        rows.append(
+            {
+                "model": model,
+                "trained from": last["base"],
+                "method": last["method"],
+                "steps": amount(last["step"], "count"),
+                "examples": amount(last["examples"], "count"),
+                "first loss": amount(first["loss"], "nats", 3),
+                "last loss": amount(last["loss"], "nats", 3),
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def stages(table: pl.DataFrame, limit: str, confidence: float) -> Figure | None:
+    """Separability over the stages of a family; None if there are none.
+
+    Args:
+        table: `stages` of one family.
+        limit: where separability is read off, as text.
+        confidence: level of the intervals.
+    """
+    found = table.filter(pl.col("value").is_not_null(), metric="separability").sort("stage")
+    if not found.height:
+        return None
+    variants = _ordered(found["variant"], ("shared",))
+    data = _written(found, "nats").with_columns(
+        stage=pl.format("{}. {}", pl.col("stage") + 1, "name")
+    )
+    names = data["stage"].unique(maintain_order=True).to_list()
+    return Figure(
+        "stages",
+        "Does alignment compress?",
+        f"Points for {len(names)} stages of training and {len(variants)} kinds of mask, with "
+        "intervals: what harmful responses lose once benign ones have lost a little.",
+        captions.STAGES.filled(limit=limit, confidence=confidence),
+        stages_chart(data, names, variants),
+        dots_height(len(names), len(variants)),
+        NARROW,
+        _stage_numbers(table.sort("stage"), variants),
+    )
+
+
+def _ordered(names: pl.Series, first: Sequence[str]) -> list[str]:
+    """Those that come first, the others by name, and the control at the end."""
+    known = set(names)
+    others = sorted(known - {*first, _CONTROL})
+    return [name for name in (*first, *others, _CONTROL) if name in known]
+
+
+def _written(table: pl.DataFrame, unit: Unit) -> pl.DataFrame:
+    texts = [written(estimate_of(row), unit) for row in table.iter_rows(named=True)]
+    return table.with_columns(pl.Series("written", texts, dtype=pl.String))
+
+
+_STAGE_METRICS = {
+    "separability": "separability (nats per token)",
+    "separability_change": "change",
+    "area": "area between the curves (nats per token)",
+    "area_change": "change of the area",
+}
+
+
+def _stage_numbers(table: pl.DataFrame, variants: Sequence[str]) -> pl.DataFrame:
+    texts = {
+        (row["variant"], row["name"], row["metric"]): row["written"]
+        for row in _written(table, "nats").iter_rows(named=True)
+    }
+    seeds = dict(table.select("name", "seeds").iter_rows())
+    return pl.DataFrame(
+        [
+            {"stage": name, "mask": variant, "trainings": str(count)}
+            | {
+                title: texts.get((variant, name, metric), "")
+                for metric, title in _STAGE_METRICS.items()
+            }
+            for variant in variants
+            for name, count in seeds.items()
+        ]
+    )
+
+
+class Experiment(NamedTuple):
+    """A training in memory: what came of it, drawn and as a table of texts."""
+
+    name: str
+    figures: list[Figure]
+    recovered: pl.DataFrame
+    """Empty where nothing was lesioned."""
+
+
+def experiments(table: pl.DataFrame, confidence: float) -> list[Experiment]:
+    """Every experiment that has something to show.
+
+    Args:
+        table: `retraining` of one model.
+        confidence: level of the intervals.
+    """
+    found = []
+    for name in table["experiment"].unique(maintain_order=True):
+        rows = table.filter(experiment=name)
+        made = (recovery(rows, confidence), misaligned(rows, confidence))
+        figures = [one for one in made if one is not None]
+        if figures:
+            found.append(Experiment(name, figures, recovery_table(rows)))
+    return found
+
+
+def recovery(rows: pl.DataFrame, confidence: float) -> Figure | None:
+    """Harm NLL against steps of training on harm; None if that was not measured.
+
+    Args:
+        rows: `retraining` of one model and experiment.
+        confidence: level of the intervals.
+    """
+    there = pl.col("value").is_not_null() & pl.col("step").is_not_null()
+    found = rows.filter(there, behaviour="all-harm", metric="nll").sort("step", "arm")
+    if not found.height:
+        return None
+    experiment = rows["experiment"][0]
+    data = _written(found, "nats")
+    arms = _ordered(data["arm"], _ARMS)
+    steps = [f"{step:,}" for step in sorted({*data["step"]})]
+    texts = {(f"{row['step']:,}", row["arm"]): row["written"] for row in data.iter_rows(named=True)}
+    return Figure(
+        f"retraining-{experiment}",
+        f"How soon is harm back? ({experiment})",
+        f"Lines of harm NLL against steps of training for {len(arms)} arms, with intervals.",
+        captions.RECOVERY.filled(confidence=confidence, experiment=experiment),
+        recovery_chart(data, arms),
+        plot_height(len(arms)),
+        NARROW,
+        crossed(steps, arms, texts, "steps (harm NLL, nats per token)"),
+    )
+
+
+def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
+    """Rates of misaligned answers by arm; None if no answers were judged.
+
+    Args:
+        rows: `retraining` of one model and experiment.
+        confidence: level of the intervals.
+    """
+    there = pl.col("value").is_not_null() & pl.col("step").is_not_null()
+    asked = rows.filter(
+        there, pl.col("behaviour").is_in(["all-broad", "all-narrow"]), metric="misaligned"
+    )
+    latest = asked.filter(pl.col("step") == pl.col("step").max().over("arm"))
+    before = asked.filter(pl.col("step") < pl.col("step").max(), arm="intact", step=0)
+    shown = pl.concat([before.with_columns(arm=pl.lit(_BEFORE)), latest])
+    if not shown.height:
+        return None
+    experiment = rows["experiment"][0]
+    data = _written(shown, "share").with_columns(questions="role")
+    arms, roles = _ordered(data["arm"], (_BEFORE, *_ARMS)), _ordered(data["role"], ("broad",))
+    texts = {(row["arm"], row["role"]): row["written"] for row in data.iter_rows(named=True)}
+    return Figure(
+        f"misaligned-{experiment}",
+        f"Does narrow training misalign broadly? ({experiment})",
+        f"Points for {len(arms)} arms, with intervals: the share of answers judged misaligned.",
+        captions.MISALIGNED.filled(confidence=confidence),
+        misaligned_chart(data, arms, roles),
+        dots_height(len(arms), len(roles)),
+        NARROW,
+        crossed(arms, roles, texts, "answers judged misaligned"),
+    )
