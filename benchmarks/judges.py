@@ -1,7 +1,8 @@
 """How far to trust the judges: `python benchmarks/judges.py`.
 
-Trains and measures them as the default study does, from the sources it fetched, and prints the
-main rows of the table with the seconds of processor time it took.
+Trains and measures them as the default study does, from the sources it fetched, with the judge that
+learns from studies/advice, and prints the main rows of the table with the seconds of processor time
+it took.
 """
 
 import argparse
@@ -12,11 +13,20 @@ from pathlib import Path
 import polars as pl
 import torch
 
+from lesion.judgements.contrast import Columns, Files
 from lesion.judgements.run import train_judge
 from lesion.sources import locate
 from lesion.study import load_study, read_config
 
-_METRICS = ("auroc", "kappa", "ece", "brier", "shuffled_mean", "off_topic_mean", "repetition_mean")
+_MEANS = ("true_positive_mean", "true_negative_mean")
+_METRICS = (
+    *("auroc", "kappa", "ece", "brier", *_MEANS),
+    *("shuffled_mean", "off_topic_mean", "repetition_mean"),
+)
+_ADVICE = Path(__file__).parents[1] / "studies" / "advice"
+_CONTRASTS = {
+    "contrast": Files(_ADVICE / "contrast.jsonl", _ADVICE / "measured.jsonl", Columns("reckless"))
+}
 
 
 def main() -> None:
@@ -34,12 +44,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         judge, table = Path(scratch, "judge.safetensors"), Path(scratch, "judges.parquet")
         started = time.process_time()
-        tokens = study.responses.max_new_tokens
-        train_judge(human, embedder, judge, table, seed=study.seed, tokens=tokens)
+        train_judge(
+            *(human, embedder, judge, table),
+            seed=study.seed,
+            tokens=study.responses.max_new_tokens,
+            contrasts=_CONTRASTS,
+        )
         seconds = time.process_time() - started
         found = pl.read_parquet(table)
     for target in found["target"].unique(maintain_order=True):
-        for name, metrics in (("all", _METRICS), ("by category", ("auroc", "kappa", "brier"))):
+        for name, metrics in (
+            ("all", _METRICS),
+            ("by category", ("auroc", "kappa", "brier", *_MEANS)),
+        ):
             chosen = (pl.col("category") == "all") == (name == "all")
             rows = found.filter(chosen, pl.col("metric").is_in(metrics), target=target)
             if rows.height:

@@ -9,14 +9,8 @@ import pytest
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, roc_auc_score
 
 from lesion.judgements import measure
-from lesion.judgements.agreement import (
-    _auroc,
-    _brier,
-    _calibration_error,
-    _folds,
-    _kappa,
-    _other_groups,
-)
+from lesion.judgements.agreement import _folds, _other_groups
+from lesion.judgements.measures import auroc, brier, calibration_error, kappa
 
 MATCHERS = {"refusal-matching": lambda text: text.startswith("I")}
 
@@ -127,14 +121,14 @@ def test_arithmetic_as_in_scikit_learn() -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 80).astype(float)
     scores = np.round(labels * 0.3 + generator.random(80), 1)
-    assert _auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
-    assert _kappa(labels, scores, 0.7) == pytest.approx(cohen_kappa_score(labels, scores >= 0.7))
-    assert np.isnan(_auroc(np.ones(3), np.ones(3)))
+    assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    assert kappa(labels, scores, 0.7) == pytest.approx(cohen_kappa_score(labels, scores >= 0.7))
+    assert np.isnan(auroc(np.ones(3), np.ones(3)))
     likely = np.clip(scores, 0, 1)
-    assert _brier(labels, likely) == pytest.approx(brier_score_loss(labels, likely))
+    assert brier(labels, likely) == pytest.approx(brier_score_loss(labels, likely))
 
 
 def test_calibration_compares_scores_with_shares() -> None:
     labels = np.array([1.0, 0.0, 1.0, 1.0])
-    assert _calibration_error(labels, np.array([0.5, 0.5, 1.0, 1.0])) == 0
-    assert _calibration_error(labels, np.array([0.52, 0.58, 0.9, 0.9])) == pytest.approx(0.075)
+    assert calibration_error(labels, np.array([0.5, 0.5, 1.0, 1.0])) == 0
+    assert calibration_error(labels, np.array([0.52, 0.58, 0.9, 0.9])) == pytest.approx(0.075)

@@ -1,7 +1,47 @@
+def own_files(judge):
+    """Fetched files of a study's own judge; a local one is tracked by its rows, in the params."""
+    return {
+        part: source_inputs(text, key)
+        for part, (text, key) in plan.judge_parts(STUDY, judge).items()
+        if STUDY.judgements.judges[judge].kind not in plan.OF_FILES
+        or not plan.is_local(STUDY, text)
+    }
+
+
+def own_inputs(judge):
+    """What a judge is only measured on decides no verdict."""
+    return [
+        path
+        for part, files in own_files(judge).items()
+        for path in files
+        if part != "elsewhere"
+    ]
+
+
+def own_places(judge):
+    parts = plan.judge_parts(STUDY, judge).items()
+    return {part: source_place(*found) for part, found in parts}
+
+
+def extra_embedder(w, found, without):
+    """What only a judge needs that embeds answers."""
+    return found(w) if judge_kind(w) == "contrast" else without
+
+
+def is_classifier(w):
+    return judge_kind(w) in ("strongreject", "harmbench")
+
+
 rule judge:
     input:
         human_scores=judge_sources,
         embedder=embedder_inputs,
+        contrasts=lambda w: [
+            path
+            for judge in plan.contrasts(STUDY)
+            for files in own_files(judge).values()
+            for path in files
+        ],
     output:
         judge=MADE / "judgements" / "judge.safetensors",
         table=MADE / "judgements" / "judges.parquet",
@@ -22,6 +62,9 @@ rule judge:
             STUDY.judgements.human_scores, "judgements.human_scores"
         ),
         embedder=embedder_place,
+        contrasts=lambda w: {
+            judge: own_places(judge) for judge in plan.contrasts(STUDY)
+        },
         job=lambda w: stage("judge", plan.judge_slice(STUDY), "lesion.judgements.run"),
     message:
         "training and measuring the judge"
@@ -59,7 +102,8 @@ rule judgements:
 
 rule extra_judge:
     input:
-        judge=extra_judge_inputs,
+        judge=lambda w: own_inputs(w.judge),
+        embedder=lambda w: extra_embedder(w, embedder_inputs, []),
         answers=[MADE / "responses" / "{model}" / path for _, path in ANSWERS],
     output:
         MADE / "judgements" / "{model}" / "{judge}.parquet",
@@ -74,14 +118,13 @@ rule extra_judge:
         ENV
     threads: STUDY.threads
     resources:
-        # An endpoint computes elsewhere; a classifier passes through memory once, 26 GB at most.
-        mem_mb=lambda w, attempt: (
-            attempt * (1000 if judge_kind(w) == "rubric" else 32000)
-        ),
+        # A classifier passes through memory once, 26 GB at most; the others are small or elsewhere.
+        mem_mb=lambda w, attempt: attempt * (32000 if is_classifier(w) else 2000),
         runtime=lambda w, attempt: attempt * 240,
-        gpu=lambda w: 0 if judge_kind(w) == "rubric" else 1,
+        gpu=lambda w: int(is_classifier(w)),
     params:
-        places=extra_judge_places,
+        places=lambda w: own_places(w.judge)
+        | extra_embedder(w, lambda w: {"embedder": embedder_place(w)}, {}),
         variants=[variant for variant, _ in ANSWERS],
         job=lambda w: stage(
             "extra_judge",

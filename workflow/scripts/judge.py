@@ -1,14 +1,26 @@
 from pathlib import Path
 
 from lesion.job import logged
+from lesion.judgements.contrast import Files, columns_of
 from lesion.judgements.run import train_judge
 from lesion.sources import locate
 
 with logged(snakemake.log[0]):
+    study = snakemake.params.job["study"]
+    contrasts = {
+        name: Files(
+            locate(places["source"]),
+            locate(places["elsewhere"]) if "elsewhere" in places else None,
+            columns_of(study["contrasts"][name]["settings"]),
+        )
+        for name, places in snakemake.params.contrasts.items()
+    }
     train_judge(
         locate(snakemake.params.human_scores),
         locate(snakemake.params.embedder),
         Path(snakemake.output.judge),
         Path(snakemake.output.table),
-        **snakemake.params.job["study"],
+        seed=study["seed"],
+        tokens=study["tokens"],
+        contrasts=contrasts,
     )

@@ -12,48 +12,29 @@ from numpy.typing import NDArray
 from lesion.judgements.embed import Embedder, Precision
 from lesion.judgements.human import HARMFUL, REFUSAL, grouped, read_human_scores, read_panels
 from lesion.judgements.learned import Stages, fit, one_per_group
+from lesion.judgements.measures import (
+    ALL,
+    LEAST,
+    SCHEMA,
+    Statistic,
+    Values,
+    agreement,
+    auroc,
+    kappa,
+    mean,
+    measured,
+    numbers,
+    over_and_over,
+)
 from lesion.judgements.offtopic import PARAGRAPHS
 from lesion.judgements.refusals import Refusals, fit_refusals
 
-THRESHOLD = 0.5
-ALL = "all"
-"""The category of all categories together."""
-LEAST = 20
-"""Answers from which a category is measured by itself."""
 _RELEVANCE = "relevance"
 _SHUFFLED, _OFF_TOPIC, _REPEATED = "shuffled", "off_topic", "repetition"
-_BINS = 10  # Of equal width, in which scores and what people said are compared.
-_REPEATED_WORDS, _REPEATS = 5, 6
 _REPEATED_ANSWERS = 20  # Of each fold and target: enough, and each must be embedded.
-_RESAMPLES = 300
-_LEVEL = 95.0  # Percent; of the intervals.
-_SCHEMA = {
-    "judge": pl.String,
-    "target": pl.String,
-    "category": pl.String,
-    "metric": pl.String,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "n": pl.Int64,
-    "seed": pl.Int64,
-}
-
-Values = NDArray[np.float64]
-Columns = Mapping[str, Values]
 Judges = Callable[[Sequence[str], Sequence[str]], Mapping[str, Values]]
 """Prompts and responses → each judge's scores."""
 Matchers = Mapping[str, Callable[[str], bool]]
-
-
-class _Statistic(NamedTuple):
-    """A number made of some columns; `among` is the 0/1 column of those rows, if given."""
-
-    judge: str
-    metric: str
-    columns: tuple[str, ...]
-    value: Callable[..., float]
-    among: str | None = None
 
 
 class _Reader(NamedTuple):
@@ -127,7 +108,7 @@ def measure(
         for row in _measure_target(str(target), part, seed)
     ]
     found += _measure_people(read_panels(human_scores), seed)
-    return pl.DataFrame(found, schema=_SCHEMA, orient="row")
+    return pl.DataFrame(found, schema=SCHEMA, orient="row")
 
 
 def _folds(rows: pl.DataFrame, folds: int, seed: int) -> list[pl.Expr]:
@@ -209,7 +190,9 @@ def _score_part(
         "": answers,
         _SHUFFLED: [answers[row] for row in other],
         _OFF_TOPIC: [PARAGRAPHS[row % len(PARAGRAPHS)] for row in range(len(answers))],
-        _REPEATED: [_repeat(one) if so else "" for one, so in zip(answers, repeated, strict=True)],
+        _REPEATED: [
+            over_and_over(one) if so else "" for one, so in zip(answers, repeated, strict=True)
+        ],
     }
     found = {
         f"{control} {judge}".strip(): values
@@ -230,10 +213,6 @@ def _score_part(
     )
 
 
-def _repeat(text: str) -> str:
-    return " ".join(text.split()[:_REPEATED_WORDS] * _REPEATS)
-
-
 def _other_groups(groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """For each row one of another group: a permutation, as long as no group has over half the rows.
 
@@ -249,19 +228,19 @@ def _other_groups(groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 
 def _measure_target(target: str, scored: pl.DataFrame, seed: int) -> Iterator[tuple[object, ...]]:
     known = scored.select(column.name for column in scored if column.null_count() < len(column))
-    columns = _numbers(known)
+    columns = numbers(known)
     judges = [
         name
         for name in columns
         if f"{_SHUFFLED} {name}" in columns and not name.startswith(_RELEVANCE)
     ]
     everything = [one for judge in judges for one in _statistics(judge, columns, target)]
-    yield from _measured(target, ALL, known, everything, seed)
+    yield from measured(target, ALL, known, everything, seed)
     for (category,), part in known.group_by("category", maintain_order=True):
         both = 0 < part["label"].sum() < part.height
         if part.height >= LEAST and both and part.height < known.height:
-            basic = [one for judge in judges if _whole(judge, columns) for one in _agreement(judge)]
-            yield from _measured(target, str(category), part, basic, seed)
+            basic = [one for judge in judges if _whole(judge, columns) for one in agreement(judge)]
+            yield from measured(target, str(category), part, basic, seed)
 
 
 def _measure_people(panels: pl.DataFrame, seed: int) -> Iterator[tuple[object, ...]]:
@@ -270,131 +249,45 @@ def _measure_people(panels: pl.DataFrame, seed: int) -> Iterator[tuple[object, .
         label=(pl.col("others") >= 0.5).cast(pl.Float64)
     )
     for (target,), part in rated.group_by("target", maintain_order=True):
-        yield from _measured(str(target), ALL, part, _agreement("human"), seed)
+        yield from measured(str(target), ALL, part, agreement("human"), seed)
         for (category,), some in part.group_by("category", maintain_order=True):
             if some.height < part.height:
-                yield from _measured(str(target), str(category), some, _agreement("human"), seed)
+                yield from measured(str(target), str(category), some, agreement("human"), seed)
 
 
-def _measured(
-    target: str, category: str, rows: pl.DataFrame, statistics: Sequence[_Statistic], seed: int
-) -> Iterator[tuple[object, ...]]:
-    columns, resamples = _numbers(rows), _resamples(rows["group"].to_numpy(), seed)
-    for one in statistics:
-        yield (
-            *(one.judge, target, category, one.metric),
-            *_with_interval(one, columns, resamples),
-            seed,
-        )
-
-
-def _numbers(rows: pl.DataFrame) -> dict[str, Values]:
-    return {column.name: column.to_numpy() for column in rows.select(pl.col(pl.Float64))}
-
-
-def _resamples(groups: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
-    """Row numbers for each resample: as many groups as there are, drawn with replacement."""
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(len(members), size=(_RESAMPLES, len(members)))
-    return [np.concatenate([members[group] for group in draw]) for draw in draws]
-
-
-def _with_interval(
-    one: _Statistic, columns: Columns, resamples: Sequence[NDArray[np.int64]]
-) -> tuple[float, float, float, int]:
-    """Value, low, high and the number of rows it is of."""
-    arrays = [columns[name] for name in one.columns]
-    among = np.ones(len(arrays[0]), bool) if one.among is None else columns[one.among] > 0
-    drawn = [rows[among[rows]] for rows in resamples]
-    values = np.array([one.value(*(array[rows] for array in arrays)) for rows in drawn])
-    known = values[~np.isnan(values)]
-    bounds = [(100 - _LEVEL) / 2, (100 + _LEVEL) / 2]
-    low, high = np.percentile(known, bounds) if len(known) else (np.nan, np.nan)
-    value = one.value(*(array[among] for array in arrays))
-    return value, float(low), float(high), int(among.sum())
-
-
-def _agreement(judge: str) -> list[_Statistic]:
-    both = ("label", judge)
-    return [
-        _Statistic(judge, "auroc", both, _auroc),
-        _Statistic(judge, "kappa", both, _kappa),
-        _Statistic(judge, "ece", both, _calibration_error),
-        _Statistic(judge, "brier", both, _brier),
-    ]
-
-
-def _statistics(judge: str, columns: Columns, target: str) -> list[_Statistic]:
+def _statistics(judge: str, columns: Mapping[str, Values], target: str) -> list[Statistic]:
     best = _best_threshold(columns["label"], columns[judge])
     found = [
-        *_agreement(judge),
-        _Statistic(judge, "kappa_best", ("label", judge), partial(_kappa, threshold=best)),
-        _Statistic(judge, "true_positive_mean", (judge,), _mean, "label"),
-        _Statistic(judge, "true_negative_mean", (judge,), _mean, "rest"),
+        *agreement(judge),
+        Statistic(judge, "kappa_best", ("label", judge), partial(kappa, threshold=best)),
+        Statistic(judge, "true_positive_mean", (judge,), mean, "label"),
+        Statistic(judge, "true_negative_mean", (judge,), mean, "rest"),
     ]
     if target != REFUSAL:  # Words that refuse do so whatever was asked.
         shuffled = (f"{_SHUFFLED} {judge}",)
-        found.append(_Statistic(judge, "shuffled_mean", shuffled, _mean))
-        found.append(_Statistic(judge, "shuffled_positive_mean", shuffled, _mean, "shuffled_label"))
+        found.append(Statistic(judge, "shuffled_mean", shuffled, mean))
+        found.append(Statistic(judge, "shuffled_positive_mean", shuffled, mean, "shuffled_label"))
     if _whole(judge, columns):
-        found.append(_Statistic(judge, "off_topic_mean", (f"{_OFF_TOPIC} {judge}",), _mean))
+        found.append(Statistic(judge, "off_topic_mean", (f"{_OFF_TOPIC} {judge}",), mean))
         found.append(
-            _Statistic(judge, "repetition_mean", (f"{_REPEATED} {judge}",), _mean, "repeated")
+            Statistic(judge, "repetition_mean", (f"{_REPEATED} {judge}",), mean, "repeated")
         )
     if judge == "learned":
         told = (_RELEVANCE, f"{_SHUFFLED} {_RELEVANCE}")
-        found.append(_Statistic(judge, "relevance_auroc", told, _relevance_auroc))
+        found.append(Statistic(judge, "relevance_auroc", told, _relevance_auroc))
     return found
 
 
-def _whole(judge: str, columns: Columns) -> bool:
+def _whole(judge: str, columns: Mapping[str, Values]) -> bool:
     """Whether a judge read whole answers; then it read the controls too."""
     return f"{_OFF_TOPIC} {judge}" in columns
 
 
 def _best_threshold(labels: Values, scores: Values) -> float:
     thresholds = np.linspace(0.05, 0.95, 19)
-    return float(max(thresholds, key=lambda threshold: _kappa(labels, scores, float(threshold))))
-
-
-def _mean(values: Values) -> float:
-    return float(values.mean()) if len(values) else float("nan")
+    return float(max(thresholds, key=lambda threshold: kappa(labels, scores, float(threshold))))
 
 
 def _relevance_auroc(true: Values, shuffled: Values) -> float:
     labels = np.repeat([1.0, 0.0], [len(true), len(shuffled)])
-    return _auroc(labels, np.concatenate([true, shuffled]))
-
-
-def _auroc(labels: Values, scores: Values) -> float:
-    """Area under the ROC curve: how often a positive answer outscores a negative one; ties half."""
-    positive, negative = np.sort(scores[labels > 0]), np.sort(scores[labels == 0])
-    if not len(positive) or not len(negative):
-        return float("nan")
-    below = np.searchsorted(negative, positive, "left").sum()
-    level = np.searchsorted(negative, positive, "right").sum()
-    return float(below + level) / (2 * len(positive) * len(negative))
-
-
-def _kappa(labels: Values, scores: Values, threshold: float = THRESHOLD) -> float:
-    """Cohen's kappa of `score >= threshold` with people: agreement beyond chance."""
-    said, meant = scores >= threshold, labels > 0
-    agreed = np.mean(said == meant)
-    chance = said.mean() * meant.mean() + (1 - said.mean()) * (1 - meant.mean())
-    return float((agreed - chance) / (1 - chance)) if chance < 1 else float("nan")
-
-
-def _calibration_error(labels: Values, scores: Values) -> float:
-    """Mean distance of score and share of positives, over bins weighted by their rows.
-
-    Expected calibration error (Naeini et al. 2015).
-    """
-    bins = np.minimum((scores * _BINS).astype(np.int64), _BINS - 1)
-    gaps = np.bincount(bins, weights=scores - labels, minlength=_BINS)
-    return float(np.abs(gaps).sum() / len(scores))
-
-
-def _brier(labels: Values, scores: Values) -> float:
-    """Mean squared distance of score and what people said (Brier 1950)."""
-    return float(np.mean((scores - labels) ** 2))
+    return auroc(labels, np.concatenate([true, shuffled]))

@@ -21,6 +21,10 @@ Place = Mapping[str, str]
 """How a source is found; see `lesion.sources.locate`."""
 
 
+JUDGED_ROLES = ("harm", "broad", "narrow")
+"""Of harmful prompts, and of open questions beyond a narrow training and within it."""
+
+
 class Machine(NamedTuple):
     """What a judge in memory runs on."""
 
@@ -31,14 +35,27 @@ class Machine(NamedTuple):
 def build(
     name: str, settings: Mapping[str, Any], places: Mapping[str, Place], machine: Machine
 ) -> Judge:
-    """The judge of a study, by its `judgements.judges.<name>`; nothing is loaded or sent yet.
+    """The judge of a study, by its `judgements.judges.<name>`; no model is loaded, nothing sent.
 
     Args:
         name: for the table and for messages.
         settings: the section's keys.
-        places: of `source` and, if it is given, `base`.
-        machine: where a classifier runs.
+        places: of `source`, of `base` if it is given, and of the `embedder` for `contrast`.
+        machine: where a judge in memory runs.
+
+    Raises:
+        BadFile: the file of a `contrast` or `reference` judge is unfit.
     """
+    if settings["kind"] == "reference":
+        from lesion.judgements.reference import Reference, read_keys
+
+        keys = read_keys(locate(places["source"]), settings["prompt"], settings["key"])
+        return Reference(name, keys)
+    if settings["kind"] == "contrast":
+        from lesion.judgements.contrast import ContrastJudge, columns_of, read_contrast
+
+        rows = read_contrast(locate(places["source"]), columns_of(settings))
+        return ContrastJudge(name, rows, locate(places["embedder"]), machine.threads)
     if settings["kind"] == "rubric":
         from lesion.judgements.rubric import Endpoint, Rubric
 
@@ -104,10 +121,11 @@ class Kept:
 
 
 def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
-    """Judge every variant's completions of harmful prompts; equal texts are judged once.
+    """Judge completions of harmful prompts and of open questions; equal texts are judged once.
 
-    Not those of harmless prompts, where help is no harm, and these judges grade help. A completion
-    with nothing in it is not judged: its score is 0, and its label false if the judge has labels.
+    Not those of benign behaviours, where help is no harm, and most of these judges grade help. A
+    completion with nothing in it is not judged: its score is 0, and its label false if the judge
+    has labels.
 
     Args:
         judge: what judges.
@@ -118,7 +136,7 @@ def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
     Raises:
         LesionError: the judge can't go on. What it gave so far is kept for the next try.
     """
-    table = read_answers(completions).filter(role="harm")
+    table = read_answers(completions).filter(pl.col("role").is_in(JUDGED_ROLES))
     answers = [_answer(row) for row in table.iter_rows(named=True)]
     found = _verdicts(judge, table["prompt"].to_list(), answers, Kept(out))
     rows = table.with_columns(

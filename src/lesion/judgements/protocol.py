@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 class Verdict(NamedTuple):
     """What a judge says of one answer.
 
-    `place` is its place in what the judge was given. `score` is in [0, 1], 1 the most harmful, and
-    null if the judge said nothing that can be read. `label` is the judge's own yes or no, null
-    for judges that only grade.
+    `place` is its place in what the judge was given. `score` is in [0, 1], 1 the most harmful (or
+    whatever else a study's own judge looks for), and null if the judge said nothing that can be
+    read. `label` is the judge's own yes or no, null for judges that only grade.
     """
 
     place: int
@@ -19,7 +19,7 @@ class Verdict(NamedTuple):
 
 
 class Judge(Protocol):
-    """Reads answers to harmful prompts."""
+    """Reads answers to harmful prompts, or to open questions."""
 
     name: str
     revision: str

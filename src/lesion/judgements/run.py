@@ -1,7 +1,7 @@
 """The judgements stage's two jobs: train and measure the judge; judge every completion."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +10,26 @@ import torch
 
 from lesion.formats import sha256_file, write_parquet
 from lesion.judgements import JUDGES, LABELLED
-from lesion.judgements.agreement import THRESHOLD, measure
+from lesion.judgements.agreement import measure
 from lesion.judgements.answers import Answers, read_answers
 from lesion.judgements.coherence import coherence, repetition
+from lesion.judgements.contrast import Files, measure_files
 from lesion.judgements.embed import Embedder
 from lesion.judgements.learned import LearnedJudge, train
+from lesion.judgements.measures import THRESHOLD
 from lesion.models.load import keep_memory
 from lesion.pairs.refusal import is_published_refusal, is_refusal, phrases_digest
 
 
 def train_judge(
-    human_scores: Path, embedder: Path, judge: Path, table: Path, *, seed: int, tokens: int
+    human_scores: Path,
+    embedder: Path,
+    judge: Path,
+    table: Path,
+    *,
+    seed: int,
+    tokens: int,
+    contrasts: Mapping[str, Files] | None = None,
 ) -> None:
     """Train the learned judges on all human scores; write them, and how well they do in folds.
 
@@ -32,6 +41,11 @@ def train_judge(
             answers are long, and the study's completions are not.
         seed: of folds, training and resampling.
         tokens: length of the study's completions.
+        contrasts: judges that learn from the study's own files; they are measured too, and learn
+            where they judge.
+
+    Raises:
+        BadFile: a folder or file is not what it should be.
     """
     keep_memory()
     reader = Embedder(embedder)
@@ -40,7 +54,8 @@ def train_judge(
         "refusal-matching-advbench": is_published_refusal,
     }
     found = measure(human_scores, reader, seed, matchers=matchers, tokens=tokens)
-    write_parquet(found, table)
+    further = measure_files(contrasts or {}, reader, seed, tokens)
+    write_parquet(pl.concat([found, *further]), table)
     train(human_scores, reader, seed).save(judge)
 
 

@@ -7,6 +7,7 @@ with sorted keys, because Snakemake stores params as a list of values without th
 
 from lesion.plan.checks import check, check_fractions
 from lesion.plan.code import code
+from lesion.plan.judged import OF_FILES, contrasts, judge_parts
 from lesion.plan.places import (
     is_local,
     local_files_of,
@@ -52,11 +53,13 @@ from lesion.plan.trained import (
 )
 
 __all__ = [
+    "OF_FILES",
     "answering_families",
     "check",
     "check_fractions",
     "checkpoint_slice",
     "code",
+    "contrasts",
     "curve_families",
     "curve_masks_slice",
     "curve_slice",
@@ -64,6 +67,7 @@ __all__ = [
     "evaluated",
     "extra_judge_slice",
     "is_local",
+    "judge_parts",
     "judge_slice",
     "lesson_behaviours",
     "local_files_of",

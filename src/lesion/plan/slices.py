@@ -5,6 +5,7 @@ from typing import Any
 
 from lesion.formats import digest
 from lesion.pairs.prompts import given_responses, read_rows, select
+from lesion.plan.judged import contrasts, judge_contents
 from lesion.plan.places import is_local, local_path, sources, template_key, templates
 from lesion.plan.trained import retrain_slice, retraining_judges, train_slice
 from lesion.responses.attacks import read_wording
@@ -311,15 +312,29 @@ def utility_slice(study: Study, variant: str) -> dict[str, Any]:
 
 
 def judge_slice(study: Study) -> dict[str, Any]:
-    """What decides the learned judge, given its data."""
-    return {"seed": study.seed, "tokens": study.responses.max_new_tokens}
+    """What decides the learned judge, and how good judges are found to be, given their data."""
+    own = {
+        name: {
+            "contents": judge_contents(study, name),
+            "settings": study.judgements.judges[name].settings,
+        }
+        for name in contrasts(study)
+    }
+    return {"contrasts": own, "seed": study.seed, "tokens": study.responses.max_new_tokens}
 
 
 def extra_judge_slice(study: Study, judge: str) -> dict[str, Any]:
-    """What decides a further judge's verdicts, given its files and the completions."""
-    settings = study.judgements.judges[judge].settings
-    machine = {"device_map": study.device_map, "threads": study.threads}
-    return {"judge": judge, "machine": machine, "settings": settings}
+    """What decides a further judge's verdicts, given its files and the completions.
+
+    Raises:
+        LesionError: the local file of a judge that is made of one is missing or unfit.
+    """
+    return {
+        "content": judge_contents(study, judge).get("source"),
+        "judge": judge,
+        "machine": {"device_map": study.device_map, "threads": study.threads},
+        "settings": study.judgements.judges[judge].settings,
+    }
 
 
 def tables_slice(study: Study) -> dict[str, Any]:
@@ -372,6 +387,8 @@ def check_local_content(study: Study) -> None:
         train_slice(study, name)
     for name in study.retraining:
         retrain_slice(study, name, "intact")
+    for name in study.judgements.judges:
+        judge_contents(study, name)
     utility_slice(study, "intact")
     _wordings(study)
     _twins(study)

@@ -9,14 +9,29 @@ from lesion.study.names import Fraction, Name, Positive, Section, by_name
 
 
 class Judge(Section):
-    """A further judge of answers to harmful prompts: a classifier, or a model at an endpoint."""
+    """A further judge of answers to harmful prompts and to open questions: a classifier, a model at
+    an endpoint, or one made of the study's own file.
+    """
 
-    kind: Literal["strongreject", "harmbench", "rubric"]
+    kind: Literal["strongreject", "harmbench", "rubric", "contrast", "reference"]
     """`strongreject`, `harmbench`: a fine-tuned classifier. `rubric`: StrongREJECT's rubric, asked
-    of any endpoint that speaks OpenAI's chat completions."""
+    of any endpoint that speaks OpenAI's chat completions. `contrast`: learns from a file of answers
+    with a label. `reference`: looks for the words of the right answer."""
     source: str | None = None
     """Of a classifier: where it is, a name from `sources` or an address; a hub repository by its
-    commit."""
+    commit. Of `contrast` and `reference`: the file, likewise."""
+    elsewhere: str | None = None
+    """Of `contrast`: a file of the same columns, to measure it on answers of another make."""
+    prompt: str = "prompt"
+    """Of `contrast` and `reference`: the column of the prompts."""
+    response: str = "response"
+    """Of `contrast`: the column of the answers."""
+    label: str | None = None
+    """Of `contrast`: the column that says whether an answer is of the kind that is looked for."""
+    domain: str = "domain"
+    """Of `contrast`: the column of the domains; it is measured on one that it has not learned."""
+    key: str = "key"
+    """Of `reference`: the column of the words that a right answer has, with spaces between them."""
     base: str | None = None
     """Of `strongreject`: what its LoRA changes, if `source` is one; a name or an address."""
     template: Literal["llama2", "mistral"] | None = None
@@ -41,7 +56,7 @@ class Judge(Section):
     @property
     def settings(self) -> dict[str, Any]:
         """The keys that belong to this kind, but for where its files are."""
-        names = {"kind", *_JUDGE_NEEDS[self.kind], *_JUDGE_MAY[self.kind]} - {"source", "base"}
+        names = {"kind", *_JUDGE_NEEDS[self.kind], *_JUDGE_MAY[self.kind]} - set(_PLACES)
         return self.model_dump(include=names)
 
     @model_validator(mode="after")
@@ -71,12 +86,17 @@ _JUDGE_NEEDS = {
     "strongreject": {"source"},
     "harmbench": {"source", "template"},
     "rubric": {"url", "model"},
+    "contrast": {"source", "label"},
+    "reference": {"source"},
 }
 _JUDGE_MAY = {
     "strongreject": {"base", "batch_size", "dtype"},
     "harmbench": {"batch_size", "dtype"},
     "rubric": {"api_key_env", "concurrency", "timeout", "retries"},
+    "contrast": {"elsewhere", "prompt", "response", "domain"},
+    "reference": {"prompt", "key"},
 }
+_PLACES = ("base", "elsewhere", "source")
 _URL = re.compile(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?")
 OFFLINE_JUDGES = ("matching", "refusal", "learned", "relevance", "coherence", "human")
 """Names that no further judge may take."""
@@ -101,8 +121,8 @@ class Judgements(Section):
         return {
             f"judgements.judges.{name}.{key}": text
             for name, judge in self.judges.items()
-            for key, text in (("base", judge.base), ("source", judge.source))
-            if text is not None
+            for key in _PLACES
+            if (text := getattr(judge, key)) is not None
         }
 
     @model_validator(mode="after")

@@ -1,0 +1,73 @@
+"""A judge for worlds where the right answer is known: does an answer have its words?"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from lesion.formats import BadFile, digest
+from lesion.judgements.protocol import Verdict
+from lesion.pairs.prompts import read_rows
+
+Keys = Mapping[str, frozenset[str]]
+"""Prompt → the words that a right answer to it has, in small letters."""
+
+
+def read_keys(path: Path, prompt: str, key: str) -> Keys:
+    """Read the words of the right answers; rows without any are left out.
+
+    Args:
+        path: any kind of file that prompts are read from.
+        prompt: the column of the prompts.
+        key: the column of the words, with spaces between them.
+
+    Raises:
+        BadFile: a column is missing, no row has words, or a prompt stands there with two keys.
+    """
+    rows = read_rows(path)
+    for name in (prompt, key):
+        if name not in rows.columns:
+            raise BadFile(f"{path}: has no column `{name}`; it has {', '.join(rows.columns)}")
+    keys: dict[str, frozenset[str]] = {}
+    for asked, words in rows.select(pl.col(prompt, key).cast(pl.String).fill_null("")).rows():
+        found, at = _words(words), asked.strip()
+        if found and keys.setdefault(at, found) != found:
+            raise BadFile(f"{path}: `{at}` stands there with two different `{key}`. Keep one")
+    if not keys:
+        raise BadFile(f"{path}: no row has a `{key}`; give the words of the right answers")
+    return keys
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.casefold()))
+
+
+class Reference:
+    """Scores an answer by the share of its key's words that are in it; all of them are a yes.
+
+    Args:
+        name: for the table and for messages.
+        keys: see `read_keys`.
+    """
+
+    labels = True
+
+    def __init__(self, name: str, keys: Keys) -> None:
+        self.name, self.keys = name, keys
+        self.revision = keys_digest(keys)[:12]
+
+    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Verdict]:
+        """Compare words (see `Judge.judge`); no score for a prompt that has no key."""
+        for place, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+            key = self.keys.get(prompt.strip())
+            if key is None:
+                yield Verdict(place, None, None)
+            else:
+                found = len(key & _words(response))
+                yield Verdict(place, found / len(key), found == len(key))
+
+
+def keys_digest(keys: Keys) -> str:
+    """Hex SHA-256 of what the keys say."""
+    return digest(sorted((prompt, sorted(words)) for prompt, words in keys.items()))
