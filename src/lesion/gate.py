@@ -35,7 +35,10 @@ _UNITS: dict[str, Unit] = {
     "transfer_share": "share",
     "share_of_effect": "share",
     "nll_ratio": "ratio",
+    "recovered_share": "share",
     "accuracy_change": "points",
+    "misaligned_change": "points",
+    "misaligned_change_by_training": "points",
     "refusal_rate_change": "points",
 }
 """Units of the statistics that are neither nats nor scores."""
@@ -90,7 +93,9 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
     """
     about = _about(tables / "study.json")
     models = _models(about, model)
-    rows = read_parquet(tables / "claims.parquet", CLAIMS).filter(pl.col("model").is_in(models))
+    rows = _of_models(read_parquet(tables / "claims.parquet", CLAIMS), about).filter(
+        pl.col("model").is_in(models)
+    )
     unknown = sorted(set(require) - set(_NUMBERS))
     if unknown:
         raise LesionError(f"--require: there is no claim {unknown[0]}. Give some of 1 to 8.")
@@ -107,6 +112,18 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
         together(one.verdict for one in judged),
         judged,
     )
+
+
+def _of_models(rows: pl.DataFrame, about: dict[str, Any]) -> pl.DataFrame:
+    """A family's claim is that of its last stage: it was trained through all the others."""
+    last = {name: stages[-1] for name, stages in about.get("config", {}).get("stages", {}).items()}
+    families = pl.DataFrame(
+        [(family, name) for family, names in last.items() for name in names],
+        schema={"model": pl.String, "stage": pl.String},
+        orient="row",
+    )
+    found = rows.join(families, on="model", how="left", maintain_order="left")
+    return found.with_columns(pl.coalesce("stage", "model").alias("model")).drop("stage")
 
 
 def _about(path: Path) -> dict[str, Any]:

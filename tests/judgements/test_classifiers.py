@@ -1,7 +1,6 @@
 """Judges that are language models, on tiny random ones whose tokens are bytes."""
 
 import hashlib
-import sys
 from pathlib import Path
 
 import pytest

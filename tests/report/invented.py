@@ -10,7 +10,7 @@ from report.retrained import SCHEMAS, family_claims, model_claims, retraining, s
 
 from lesion.tables.claims import claims
 from lesion.tables.curve import HALVINGS
-from lesion.tables.rows import MEASUREMENTS
+from lesion.tables.rows import MEASUREMENTS, is_main
 
 HOSTILE = (
     "</script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>"
@@ -411,7 +411,7 @@ def _measured(shape: Shape, model: str) -> pl.DataFrame:
     rows = [
         {**dict.fromkeys(("p_value", "p_adjusted")), **row} for row in _measurements(shape, model)
     ]
-    return pl.DataFrame(rows, schema=MEASUREMENTS)
+    return pl.DataFrame(rows, schema=MEASUREMENTS).with_columns(is_main("learned"))
 
 
 def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
@@ -439,7 +439,6 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
             measured.filter(model=model),
             pl.DataFrame(_halving(shape, model), schema=HALVINGS),
             candidates,
-            main="learned",
         )
         for model in shape.models
     ]

@@ -8,6 +8,7 @@ import pytest
 
 from lesion.report.estimate import Estimate, Unit, amount, change, detectable, find, written
 from lesion.report.inputs import read_inputs
+from lesion.tables.rows import is_main
 
 
 @pytest.mark.parametrize(
@@ -60,13 +61,19 @@ def test_detectable_is_the_rows_own(tables: Path) -> None:
     assert detectable(table, "shared", "all-harm", "nll") is None
 
 
-def test_the_judge_that_every_study_has_is_taken(tables: Path) -> None:
+def test_the_main_judge_is_taken(tables: Path) -> None:
     table = read_inputs(tables).measurements
     other = table.with_columns(judge=pl.lit("another"), value=pl.lit(9.0))
-    for metric in ("harmfulness", "harmfulness_change", "refusal_rate", "refusal_rate_change"):
-        one = find(pl.concat([other, table]), "shared", "all-harm", metric, "prefill")
-        assert one == find(table, "shared", "all-harm", metric, "prefill")
-        assert one is not None
+    both = pl.concat([other, table])
+    for main, harm in (("learned", None), ("another", 9.0)):
+        judged = both.with_columns(is_main(main))
+        for metric in ("harmfulness", "harmfulness_change", "refusal_rate", "refusal_rate_change"):
+            one = find(judged, "shared", "all-harm", metric, "prefill")
+            known = find(table, "shared", "all-harm", metric, "prefill")
+            assert one is not None
+            assert known is not None
+            expected = harm if harm and metric.startswith("harm") else known.value
+            assert one.value == expected
 
 
 def test_change_adds_the_distances_in_squares() -> None:

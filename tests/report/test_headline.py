@@ -62,6 +62,7 @@ def test_random_circuit_left_by_hand() -> None:
     columns = {
         **dict.fromkeys(("behaviour", "metric", "attack", "judge"), pl.String),
         "value": pl.Float64,
+        "main": pl.Boolean,
     }
     nothing = nothing.with_columns(
         pl.lit(None, dtype).alias(name) for name, dtype in columns.items()

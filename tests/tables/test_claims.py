@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED, claims
-from lesion.tables.rows import MEASUREMENTS
+from lesion.tables.rows import MEASUREMENTS, is_main
 
 HALVING = {
     **dict.fromkeys(("halving", "low", "high"), pl.Float64),
@@ -34,7 +34,7 @@ def _row(variant: str, metric: str, value: float, half: float, **more: str) -> R
 
 
 def _table(*rows: Row) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=MEASUREMENTS)
+    return pl.DataFrame(list(rows), schema=MEASUREMENTS).with_columns(is_main("learned"))
 
 
 def _halving(*values: float | None) -> pl.DataFrame:

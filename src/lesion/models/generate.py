@@ -1,6 +1,6 @@
 """Greedy, batched generation."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from lesion.models.prefix import (
     shareable,
 )
 from lesion.models.text import end_of_turn
+from lesion.progress import Advance
 
 
 class Completion(NamedTuple):
@@ -39,7 +40,7 @@ def complete(
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     batch_size: int,
-    advance: Callable[[int], object] = lambda _: None,
+    advance: Advance = lambda *_: None,
 ) -> list[Completion]:
     """Complete each prompt greedily, in batches of similar length, and return them in order.
 
@@ -72,7 +73,7 @@ def _complete_fitting(
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     batch_size: int,
-    advance: Callable[[int], object],
+    advance: Advance,
 ) -> list[Completion]:
     # A model that isn't told positions may count columns, and a held row's are others.
     shares = shareable(model) and accepts(model, "position_ids")
@@ -85,7 +86,7 @@ def _complete_fitting(
         cache = _begun(model, chosen, [prompts[root] for _, root in batch], prefix, shares)
         done = _complete_batch(model, tokenizer, chosen, max_new_tokens, cache)
         found.update(zip(rows, done, strict=True))
-        advance(len(rows))
+        advance(len(rows), sum(one.tokens for one in done))
     return [found[row] for row in range(len(prompts))]
 
 

@@ -348,11 +348,13 @@ def tables_slice(study: Study) -> dict[str, Any]:
         "judges": list(study.judgements.judges),
         "lookalikes": bool(understood(study)) and study.understanding.over_refusal > 0,
         "near_duplicate": study.pairs.near_duplicate,
+        "main": study.judgements.main,
         "limit": study.masks.max_benign_increase,
         "resamples": study.tables.resamples,
         "retraining": {
             name: {
                 "arms": one.trained,
+                "judge": one.judge,
                 "models": study.retrained(name),
                 "narrow": one.narrow,
                 "verdicts": retraining_judges(study, name),

@@ -12,10 +12,6 @@ NOTHING = "–"
 """Stands where there is no number."""
 
 
-_JUDGES = {"refusal_rate": "matching", "harmfulness": "learned", "harmful_rate": "learned"}
-"""Whose word is taken where several judges give a metric: those that every study has."""
-
-
 _NO_PERCENT = 1e-9
 """What the bound of an interval may lack of 0 by rounding; the smallest mask is far above it."""
 
@@ -58,9 +54,8 @@ def detectable(
 def _row(
     measurements: pl.DataFrame, variant: str, behaviour: str, metric: str, attack: str
 ) -> dict[str, Any] | None:
-    judge = _JUDGES.get(metric.removesuffix("_change"))
     found = measurements.filter(
-        pl.lit(True) if judge is None else pl.col("judge") == judge,
+        "main",
         pl.col("value").is_not_null(),
         variant=variant,
         behaviour=behaviour,

@@ -20,6 +20,7 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "role": pl.String(),
         "attack": pl.String(),
         "judge": pl.String(),
+        "main": pl.Boolean(),
         "metric": pl.String(),
         "value": pl.Float64(),
         "n": pl.Int64(),

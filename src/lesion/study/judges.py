@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lesion.study.names import Fraction, Name, Positive, Section, by_name
+from lesion.study.names import Fraction, Name, Positive, Section, by_name, nearest, without_null
 
 
 class Judge(Section):
@@ -112,8 +112,13 @@ class Judgements(Section):
     """Folder of the sentence embedder (all-MiniLM-L6-v2): a name from `sources`, or an address."""
     threshold: Fraction = 0.5
     """Harmfulness at which a completion counts as harmful."""
-    judges: Annotated[dict[Name, Judge], AfterValidator(by_name)] = {}
+    judges: Annotated[
+        dict[Name, Judge], BeforeValidator(without_null), AfterValidator(by_name)
+    ] = {}
     """Further judges, by name; none, if not given (docs/judges.md)."""
+    main: Name = "learned"
+    """Whose word on harm the claims, the examples and the page take: `learned`, or one of
+    `judges`."""
 
     @property
     def judge_sources(self) -> dict[str, str]:
@@ -130,4 +135,7 @@ class Judgements(Section):
         for name in self.judges:
             if name in OFFLINE_JUDGES:
                 raise ValueError(f"`judges.{name}`: this name is taken by a built-in judge")
+        if self.main not in ("learned", *self.judges):
+            known = ["learned", *self.judges]
+            raise ValueError(f"`main`: no judge is named `{self.main}`{nearest(self.main, known)}")
         return self

@@ -54,7 +54,7 @@ class Held(NamedTuple):
 
 
 def claims(
-    model: str, measurements: pl.DataFrame, halving: pl.DataFrame, candidates: int, main: str
+    model: str, measurements: pl.DataFrame, halving: pl.DataFrame, candidates: int
 ) -> pl.DataFrame:
     """Every claim that the study's measurements can speak to.
 
@@ -64,14 +64,13 @@ def claims(
         halving: the smallest number of weights of each family that halve the likelihood of harmful
             tokens, of this model: family, halving, low, high, n.
         candidates: weights that masks are chosen from.
-        main: the judge whose word on harm is taken.
 
     Returns:
         A table of CLAIMS; a claim that nothing was measured for has no row.
     """
     rows = [
         (model, claim, name, statistic, variant, *as_row(held))
-        for claim, name, statistic, variant, held in _all(measurements, halving, candidates, main)
+        for claim, name, statistic, variant, held in _all(measurements, halving, candidates)
         if held.estimate is not None
     ]
     return pl.DataFrame(rows, schema=CLAIMS, orient="row")
@@ -96,11 +95,9 @@ def _verdict(held: Held, one: Estimate) -> str:
 Claimed = tuple[int, str, str, str, Held]
 
 
-def _all(
-    measured: pl.DataFrame, halving: pl.DataFrame, candidates: int, main: str
-) -> Iterator[Claimed]:
+def _all(measured: pl.DataFrame, halving: pl.DataFrame, candidates: int) -> Iterator[Claimed]:
     find = _finder(measured)
-    yield from _compact(find, halving, candidates, main)
+    yield from _compact(find, halving, candidates)
     share = find("own-masks", "transfer_share")
     yield 2, "shared across harm types", "transfer_share", "own-masks", Held(share, MOST)
     yield from _distinct(find)
@@ -109,18 +106,18 @@ def _all(
 
 
 def _finder(measured: pl.DataFrame) -> Find:
-    """Look up a total by variant and metric, and by role, attack and judge where given."""
+    """Look up a total by variant and metric, and by role and attack where given."""
 
     def find(variant: str, metric: str, role: str = "harm", **more: str) -> Estimate | None:
         found = measured.filter(
-            variant=variant, metric=metric, behaviour=f"all-{role}", role=role, **more
+            "main", variant=variant, metric=metric, behaviour=f"all-{role}", role=role, **more
         )
         return Estimate(*found.select("value", "low", "high", "n").row(0)) if found.height else None
 
     return find
 
 
-def _compact(find: Find, halving: pl.DataFrame, candidates: int, main: str) -> Iterator[Claimed]:
+def _compact(find: Find, halving: pl.DataFrame, candidates: int) -> Iterator[Claimed]:
     name = "few weights carry it"
     found = halving.filter(pl.col("halving").is_not_null(), family="shared")
     if found.height:
@@ -130,7 +127,7 @@ def _compact(find: Find, halving: pl.DataFrame, candidates: int, main: str) -> I
         yield 1, name, "halving_share", "shared", Held(share, COMPACT, above=False)
     added = find("shared", "nll_added")
     yield 1, name, "nll_added", "shared", Held(added, 0.0)
-    change = find("shared", "harmfulness_change", attack="prefill", judge=main)
+    change = find("shared", "harmfulness_change", attack="prefill")
     held = Held(change, 0.0, above=False)
     yield 1, "zeroing them lowers harmful output", "harmfulness_change", "shared", held
 
@@ -162,9 +159,9 @@ def _understanding(find: Find) -> Iterator[Claimed]:
     yield 6, "still tells harmful requests", "detect_auroc_change", "shared", held
     gap = _gap(find("shared", "nll_added"), find("shared", "explain_nll_added"))
     yield 6, "still explains why", "harm_minus_explain_nll_added", "shared", Held(gap, 0.0)
-    refuses = find("intact", "refusal_rate", attack="direct", judge="matching")
+    refuses = find("intact", "refusal_rate", attack="direct")
     held = Held(
-        find("shared", "refusal_rate_change", attack="direct", judge="matching"),
+        find("shared", "refusal_rate_change", attack="direct"),
         -MARGIN,
         tells=refuses is not None and refuses.value >= SOMETHING_TO_LOSE,
     )

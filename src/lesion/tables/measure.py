@@ -9,7 +9,7 @@ from scipy.stats import false_discovery_control
 from lesion.tables.answers import answer_rows
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.likelihoods import likelihood_rows
-from lesion.tables.rows import MEASUREMENTS, Row
+from lesion.tables.rows import MEASUREMENTS, Row, is_main
 from lesion.tables.skills import task_rows, understanding_rows
 
 
@@ -22,22 +22,24 @@ class Asked(NamedTuple):
     understanding: pl.DataFrame | None = None
 
 
-def measurements(model: str, asked: Asked, boot: Bootstrap) -> pl.DataFrame:
+def measurements(model: str, asked: Asked, boot: Bootstrap, main: str = "learned") -> pl.DataFrame:
     """Every measurement of one model.
 
     Args:
         model: its name.
         asked: what its variants answered.
         boot: the bootstrap.
+        main: the judge whose word on harm is taken.
 
     Returns:
         A table of MEASUREMENTS; `all-harm`, `all-benign` and so on are means over behaviours.
     """
     full = [
-        (model, *one[:10], one.p_value, None, one.detectable, boot.seed)
+        (model, *one[:5], None, *one[5:10], one.p_value, None, one.detectable, boot.seed)
         for one in _rows(asked, boot)
     ]
-    return _adjusted(pl.DataFrame(full, schema=MEASUREMENTS, orient="row"))
+    table = pl.DataFrame(full, schema=MEASUREMENTS, orient="row").with_columns(is_main(main))
+    return _adjusted(table)
 
 
 def _rows(asked: Asked, boot: Bootstrap) -> Iterator[Row]:

@@ -14,6 +14,7 @@ MEASUREMENTS = {
     "role": pl.String,
     "attack": pl.String,
     "judge": pl.String,
+    "main": pl.Boolean,
     "metric": pl.String,
     "value": pl.Float64,
     "n": pl.Int64,
@@ -24,10 +25,20 @@ MEASUREMENTS = {
     "detectable": pl.Float64,
     "seed": pl.Int64,
 }
-"""Differences alone have the p-value and what was detectable (see `Difference`); `p_adjusted` is
-Benjamini and Hochberg's, over all rows of the same metric, judge and attack of a model."""
+"""`main`: the word of this judge is taken where several give the metric, and everything that no
+judge gives. Differences alone have the p-value and what was detectable (see `Difference`);
+`p_adjusted` is Benjamini and Hochberg's, over all rows of the same metric, judge and attack of a
+model."""
 
 INTACT = "intact"
+
+
+def is_main(main: str) -> pl.Expr:
+    """The column `main`: refusals are matched, and harm is what the study's main judge says."""
+    metric = pl.col("metric").str.strip_suffix("_change")
+    refuses, harms = metric == "refusal_rate", metric.is_in(["harmfulness", "harmful_rate"])
+    judge = pl.when(refuses).then(pl.lit("matching")).when(harms).then(pl.lit(main))
+    return (pl.col("judge") == judge.otherwise("judge")).alias("main")
 
 
 class Row(NamedTuple):

@@ -90,7 +90,7 @@ def _of_model(
     judged = gathered.judged(how.threshold)
     asked = Asked(gathered.nll(), judged, gathered.tasks(), gathered.understanding())
     boot = Bootstrap(how.resamples, how.confidence, how.seed)
-    measured = measurements(model, asked, boot)
+    measured = measurements(model, asked, boot, study.main)
     curve = gathered.curve()
     halving = halving_table(curve, boot)
     retraining = pl.concat(
@@ -109,7 +109,7 @@ def _of_model(
         "measurements": measured,
         "claims": pl.concat(
             [
-                claims(model, measured, halving, candidates, study.main),
+                claims(model, measured, halving, candidates),
                 retraining_claims(model, retraining),
             ]
         ),
