@@ -250,29 +250,6 @@ def judge_kind(w):
     return STUDY.judgements.judges[w.judge].kind
 
 
-def judge_files(w):
-    """A further judge's files by their keys' last words, `source` and `base`; an endpoint has none."""
-    start = f"judgements.judges.{w.judge}."
-    used = STUDY.judgements.judge_sources.items()
-    return {
-        key.removeprefix(start): (text, key)
-        for key, text in used
-        if key.startswith(start)
-    }
-
-
-def extra_judge_inputs(w):
-    return [
-        path
-        for text, key in judge_files(w).values()
-        for path in source_inputs(text, key)
-    ]
-
-
-def extra_judge_places(w):
-    return {part: source_place(*found) for part, found in judge_files(w).items()}
-
-
 def figure_names():
     """Those that the study has the numbers for, whatever they are."""
     return [

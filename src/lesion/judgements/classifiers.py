@@ -338,4 +338,4 @@ def _with_adapter(name: str, weights: Weights) -> "PreTrainedModel":
 
     _check_weights(weights.base)
     whole = PeftModel.from_pretrained(_open(weights.base, weights), weights.folder)
-    return cast(PreTrainedModel, whole.get_base_model())
+    return cast("PreTrainedModel", whole.get_base_model())
