@@ -1,37 +1,3 @@
-def own_files(judge):
-    """Fetched files of a study's own judge; a local one is tracked by its rows, in the params."""
-    return {
-        part: source_inputs(text, key)
-        for part, (text, key) in plan.judge_parts(STUDY, judge).items()
-        if STUDY.judgements.judges[judge].kind not in plan.OF_FILES
-        or not plan.is_local(STUDY, text)
-    }
-
-
-def own_inputs(judge):
-    """What a judge is only measured on decides no verdict."""
-    return [
-        path
-        for part, files in own_files(judge).items()
-        for path in files
-        if part != "elsewhere"
-    ]
-
-
-def own_places(judge):
-    parts = plan.judge_parts(STUDY, judge).items()
-    return {part: source_place(*found) for part, found in parts}
-
-
-def extra_embedder(w, found, without):
-    """What only a judge needs that embeds answers."""
-    return found(w) if judge_kind(w) == "contrast" else without
-
-
-def is_classifier(w):
-    return judge_kind(w) in ("strongreject", "harmbench")
-
-
 rule judge:
     input:
         human_scores=judge_sources,
