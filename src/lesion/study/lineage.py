@@ -1,5 +1,6 @@
 """Checks of the models that are trained here, and of trainings in memory."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lesion.study.names import nearest
@@ -29,9 +30,8 @@ def check_trained(study: "Study") -> None:
     Raises:
         ValueError: one has not; the message names the key and the fix.
     """
-    if study.pairs.of is not None and study.pairs.of not in study.models:
-        of = study.pairs.of
-        raise ValueError(f"`pairs.of`: no model is named `{of}`{nearest(of, study.models)}")
+    if study.pairs.of is not None:
+        _known("pairs.of", "model", study.pairs.of, study.models)
     for name in study.trained:
         _check_base(study, name)
         model = study.models[name]
@@ -58,10 +58,7 @@ def check_trained(study: "Study") -> None:
 def _check_base(study: "Study", name: str) -> None:
     seen = [name]
     while (base := study.models[seen[-1]].base) is not None:
-        if base not in study.models:
-            raise ValueError(
-                f"`models.{seen[-1]}.base`: no model is named `{base}`{nearest(base, study.models)}"
-            )
+        _known(f"models.{seen[-1]}.base", "model", base, study.models)
         if base in seen:
             raise ValueError(f"`models.{name}.base`: {' from '.join([*seen, base])} is a circle")
         seen.append(base)
@@ -69,10 +66,7 @@ def _check_base(study: "Study", name: str) -> None:
 
 def _check_lesson(study: "Study", key: str, lesson: "Lesson", *, from_scratch: bool) -> None:
     for one in lesson.behaviours:
-        if one not in study.behaviours:
-            raise ValueError(
-                f"`{key}.behaviours`: no behaviour is named `{one}`{nearest(one, study.behaviours)}"
-            )
+        _known(f"{key}.behaviours", "behaviour", one, study.behaviours)
         if study.behaviours[one].role == "harm" and lesson.answer == "own":
             raise ValueError(
                 f"`{key}`: `{one}` is of role harm, and a model trained on its answers is not "
@@ -99,10 +93,7 @@ def check_stages(study: "Study") -> None:
     for family, stages in study.stages.items():
         names = [name for stage in stages for name in stage]
         for name in names:
-            if name not in study.models:
-                raise ValueError(
-                    f"`stages.{family}`: no model is named `{name}`{nearest(name, study.models)}"
-                )
+            _known(f"stages.{family}", "model", name, study.models)
         if "shared" not in study.curve.families:
             raise ValueError(
                 f"`stages.{family}`: stages are compared by their curves; add `shared` to "
@@ -135,18 +126,13 @@ def check_retraining(study: "Study") -> None:
                     f"{nearest(mask, study.masks_made)}"
                 )
         for model in one.models:
-            if model not in study.models:
-                raise ValueError(
-                    f"`{key}.models`: no model is named `{model}`{nearest(model, study.models)}"
-                )
+            _known(f"{key}.models", "model", model, study.models)
         for behaviour in one.behaviours:
-            if behaviour not in study.behaviours:
-                raise ValueError(
-                    f"`{key}.behaviours`: no behaviour is named `{behaviour}`"
-                    f"{nearest(behaviour, study.behaviours)}"
-                )
-        if one.judge is not None and one.judge not in study.judgements.judges:
-            raise ValueError(
-                f"`{key}.judge`: no judge is named `{one.judge}`"
-                f"{nearest(one.judge, study.judgements.judges)}"
-            )
+            _known(f"{key}.behaviours", "behaviour", behaviour, study.behaviours)
+        if one.judge is not None:
+            _known(f"{key}.judge", "judge", one.judge, study.judgements.judges)
+
+
+def _known(key: str, what: str, name: str, known: Mapping[str, object]) -> None:
+    if name not in known:
+        raise ValueError(f"`{key}`: no {what} is named `{name}`{nearest(name, known)}")
