@@ -207,7 +207,8 @@ def _judged_retrained(
     """Verdicts as rows of metrics: the main judge's of harm, another one's of open questions."""
     # `<arm>@<step>.<seed>`, as `lesion.responses.retrained` writes it.
     name = pl.col("variant").str.extract_groups(r"^(?<arm>.*)@(?<step>\d+)\.(?<seed>\d+)$")
-    harmful = pl.col("behaviour").is_in(nll.filter(role="harm")["behaviour"].unique().to_list())
+    # Harm is asked for under the prefill, open questions are put as they are.
+    harmful = pl.col("attack") == "prefill"
     asked = verdicts.with_columns(of=name, harmful=harmful).filter(
         pl.col("judge") == pl.when("harmful").then(pl.lit(main)).otherwise(pl.lit(one.judge))
     )

@@ -44,7 +44,9 @@ def retraining_claims(model: str, retraining: pl.DataFrame) -> pl.DataFrame:
     """
     found: list[tuple[str, Claimed]] = []
     for _, table in retraining.group_by("experiment", maintain_order=True):
-        found += [(model, one) for one in (*_emergent(table), *_mechanism(table))]
+        # What was taught to see it spread says nothing of what was taught to bring harm back.
+        spread = (table["metric"] == "misaligned").any()
+        found += [(model, one) for one in (_emergent if spread else _mechanism)(table)]
     return _table(found)
 
 
