@@ -38,6 +38,7 @@ _UNITS: dict[str, Unit] = {
     "recovered_share": "share",
     "accuracy_change": "points",
     "misaligned_change": "points",
+    "misaligned_beyond_random": "points",
     "misaligned_change_by_training": "points",
     "refusal_rate_change": "points",
 }

@@ -289,11 +289,14 @@ def test_a_mechanism_comes_back(gaps: tuple[float, ...], verdict: str) -> None:
     ]
 
 
-def _emergent(rates: dict[tuple[str, int], int]) -> dict[str, str]:
+def _emergent(
+    rates: dict[tuple[str, int], int], statistic: str = "misaligned_change"
+) -> dict[str, str]:
     narrow = _labels({one: 40 - count for one, count in rates.items()}, "narrow")
     found = retraining_claims("toy", _table(pl.concat([_labels(rates), narrow])))
     assert set(found["claim"]) == {5}
-    return dict(found.select("variant", "verdict").rows())
+    chosen = found.filter(pl.col("statistic").str.starts_with(statistic))
+    return dict(chosen.select("variant", "verdict").rows())
 
 
 def test_less_broad_misalignment_after_a_lesion() -> None:
@@ -301,6 +304,19 @@ def test_less_broad_misalignment_after_a_lesion() -> None:
     # Of the control nothing is claimed.
     assert found == {"intact": SUPPORTED, "savings": SUPPORTED, "savings-after": CANNOT_TELL}
     assert _emergent({**RATES, ("savings", 40): 38})["savings"] == NOT_SUPPORTED
+
+
+def test_a_lesion_has_to_do_more_than_a_random_one() -> None:
+    beyond = "misaligned_beyond_random"
+    as_much = _emergent({**RATES, ("random", 40): 5}, beyond)
+    assert as_much == {"savings": CANNOT_TELL, "savings-after": NOT_SUPPORTED}
+    assert _emergent({**RATES, ("random", 40): 30}, beyond)["savings"] == SUPPORTED
+    table = _table(_labels({**RATES, ("random", 40): 30}))
+    one = _summary(table, beyond, "savings", behaviour="all-broad")
+    first, second = ((np.arange(40) < count).astype(float) for count in (30, 5))
+    wanted = rate_change([first], [second], 0.95)
+    assert (one["value"], one["low"], one["high"]) == pytest.approx(tuple(wanted[:3]))
+    assert table.filter(arm="random", metric=beyond).is_empty()
 
 
 def test_what_training_did_not_do_no_lesion_prevents() -> None:

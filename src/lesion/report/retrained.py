@@ -92,6 +92,8 @@ def _question(row: dict[str, Any], found: Inputs) -> Question | None:
         return _misaligning(row, _experiment(row, found))
     if kind == (5, "misaligned_change"):
         return _preventing(row, _experiment(row, found))
+    if kind == (5, "misaligned_beyond_random"):
+        return _beyond_random(row, _experiment(row, found))
     return None
 
 
@@ -159,6 +161,24 @@ def _preventing(row: dict[str, Any], rows: pl.DataFrame) -> Question:
     when = "after" if arm.endswith(AFTER) else "before"
     question = (
         f"Is there less misalignment with {_lesion(arm)} zeroed {when} training{_still(arm)}?"
+    )
+    lacking = "But the training did not clearly misalign it: there was nothing to prevent."
+    return _asked(_topic(rows), row, question, "points", sentence, "", lacking)
+
+
+def _beyond_random(row: dict[str, Any], rows: pl.DataFrame) -> Question:
+    arm = row["variant"]
+
+    def sentence(one: Estimate, _found: Inputs) -> str:
+        return (
+            f"Misaligned answers to broad questions: {_rate(rows, arm, 'broad')}, against "
+            f"{_rate(rows, 'random', 'broad')} where as many random weights were zeroed before "
+            f"training, {figure(one, 'points', ' points')}."
+        )
+
+    when = "after" if arm.endswith(AFTER) else "before"
+    question = (
+        f"Less than with a random lesion, if {_lesion(arm)} is zeroed {when} training{_still(arm)}?"
     )
     lacking = "But the training did not clearly misalign it: there was nothing to prevent."
     return _asked(_topic(rows), row, question, "points", sentence, "", lacking)

@@ -35,6 +35,7 @@ Rows without a step sum up an arm; gap is its mean NLL of harmful responses less
 - `half_steps`, `half_examples`: where the gap first falls to half of what it was, on the line
   between measured steps. Null if it never does; so is a bound where the resamples there never do.
 - `misaligned_change`: rate of misaligned answers, less that of `intact`, both at the last step.
+- `misaligned_beyond_random`: that rate less that of `random`, a lesion of as many other weights.
 - `misaligned_change_by_training`: of `intact`, the last step's less that before training."""
 
 RATES = ("harmful", "misaligned")
@@ -192,6 +193,11 @@ def _misalignment(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
         last = asked.join(after, on="step", how="semi").filter(pl.col("arm") != INTACT)
         for (arm,), table in last.group_by("arm", maintain_order=True):
             yield from _changes(str(arm), role, "misaligned_change", table, after, boot)
+        random = last.filter(arm="random")
+        for (arm,), table in last.filter(pl.col("arm") != "random").group_by(
+            "arm", maintain_order=True
+        ):
+            yield from _changes(str(arm), role, "misaligned_beyond_random", table, random, boot)
         before = intact.filter(step=0)
         if not after.equals(before):
             metric = "misaligned_change_by_training"

@@ -51,7 +51,7 @@ def retraining_claims(model: str, retraining: pl.DataFrame) -> pl.DataFrame:
 
 
 def _emergent(table: pl.DataFrame) -> Iterator[Claimed]:
-    statistic = "misaligned_change_by_training"
+    statistic, statistic_beyond = "misaligned_change_by_training", "misaligned_beyond_random"
     trained = _find(table, INTACT, statistic, "broad")
     if trained is None:
         return
@@ -67,6 +67,8 @@ def _emergent(table: pl.DataFrame) -> Iterator[Claimed]:
         prevented = Held(change, 0.0, above=False, tells=tells)
         name = f"lesioned {when}, less broad misalignment"
         yield 5, name, "misaligned_change", arm, prevented
+        beyond = Held(_find(table, arm, statistic_beyond, "broad"), 0.0, above=False, tells=tells)
+        yield 5, f"lesioned {when}, more than at random", statistic_beyond, arm, beyond
 
 
 def _mask(arm: str) -> str:
