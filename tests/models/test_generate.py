@@ -69,9 +69,14 @@ def test_the_checkpoints_own_sampling_is_ignored(folder: Path) -> None:
 
 def test_progress_counts_every_prompt(folder: Path) -> None:
     subject = tiny.loaded(folder)
-    counted: list[int] = []
-    complete(subject.model, subject.tokenizer, _prompts(subject), 1, 4, counted.append)
-    assert counted == [4, 2]
+    counted: list[tuple[int, int]] = []
+
+    def advance(done: int, tokens: int = 0) -> None:
+        counted.append((done, tokens))
+
+    found = complete(subject.model, subject.tokenizer, _prompts(subject), 1, 4, advance)
+    assert [done for done, _ in counted] == [4, 2]
+    assert sum(tokens for _, tokens in counted) == sum(one.tokens for one in found)
 
 
 def test_what_does_not_fit_the_context_is_not_run(folder: Path) -> None:
@@ -82,7 +87,9 @@ def test_what_does_not_fit_the_context_is_not_run(folder: Path) -> None:
     subject.model.config.max_position_embeddings = context
     over = [*prompts[:3], [5] * (context - NEW + 1), *prompts[3:], [5] * (10 * context)]
     counted: list[int] = []
-    found = complete(subject.model, subject.tokenizer, over, NEW, 4, counted.append)
+    found = complete(
+        subject.model, subject.tokenizer, over, NEW, 4, lambda done, _=0: counted.append(done)
+    )
     assert found[3] == found[-1] == Completion("", 0, False)
     assert [*found[:3], *found[4:-1]] == plain
     assert sum(counted) == len(over)

@@ -209,14 +209,14 @@ def test_progress_counts_families_whole() -> None:
     counted: list[int] = []
     family = [[*PLAIN[0], *END[:count]] for count in range(3)]
     prompts = [*family, *PLAIN[1:4], *([*one, *END] for one in PLAIN[1:4]), PLAIN[5]]
-    complete(_model("llama"), NUMBERS, prompts, 1, 4, counted.append)
+    complete(_model("llama"), NUMBERS, prompts, 1, 4, lambda done, _=0: counted.append(done))
     assert sum(counted) == len(prompts)
     assert max(counted) <= 4
 
 
 def test_a_family_larger_than_a_batch_is_cut() -> None:
     counted: list[int] = []
-    complete(_model("llama"), NUMBERS, [PLAIN[0]] * 9, 1, 4, counted.append)
+    complete(_model("llama"), NUMBERS, [PLAIN[0]] * 9, 1, 4, lambda done, _=0: counted.append(done))
     assert counted == [4, 4, 1]
 
 
