@@ -90,7 +90,7 @@ def test_retraining_is_measured_and_its_answers_are_gone(trained: Place) -> None
     assert set(harm.filter(arm="shared-after")["step"]) == {STEPS}
     assert set(harm["seeds"]) == {2}
     assert set(table.filter(behaviour="all-harm")["metric"]) >= {"nll", "harmful", "harmfulness"}
-    # The tiny model's responses are random words, and what it learns of some says nothing of others.
+    # Its responses are random words: what it learns of some says nothing of others.
     for arm in ("intact", "shared-frozen"):
         assert harm.filter(arm=arm)["value"].n_unique() == 3
     assert not list(trained.made.rglob("*-completions.parquet"))
