@@ -147,6 +147,14 @@ def _misaligning(row: dict[str, Any], rows: pl.DataFrame) -> Question:
     return _asked(_topic(rows), row, question, "points", sentence)
 
 
+_NOTHING_TO_PREVENT = "But the training did not clearly misalign it: there was nothing to prevent."
+
+
+def _when(arm: str) -> str:
+    when = "after" if arm.endswith(AFTER) else "before"
+    return f"{_lesion(arm)} zeroed {when} training{_still(arm)}?"
+
+
 def _preventing(row: dict[str, Any], rows: pl.DataFrame) -> Question:
     arm = row["variant"]
 
@@ -158,12 +166,8 @@ def _preventing(row: dict[str, Any], rows: pl.DataFrame) -> Question:
             f"against {_rate(rows, 'intact', 'narrow')}."
         )
 
-    when = "after" if arm.endswith(AFTER) else "before"
-    question = (
-        f"Is there less misalignment with {_lesion(arm)} zeroed {when} training{_still(arm)}?"
-    )
-    lacking = "But the training did not clearly misalign it: there was nothing to prevent."
-    return _asked(_topic(rows), row, question, "points", sentence, "", lacking)
+    question = f"Is there less misalignment with {_when(arm)}"
+    return _asked(_topic(rows), row, question, "points", sentence, "", _NOTHING_TO_PREVENT)
 
 
 def _beyond_random(row: dict[str, Any], rows: pl.DataFrame) -> Question:
@@ -176,12 +180,8 @@ def _beyond_random(row: dict[str, Any], rows: pl.DataFrame) -> Question:
             f"training, {figure(one, 'points', ' points')}."
         )
 
-    when = "after" if arm.endswith(AFTER) else "before"
-    question = (
-        f"Less than with a random lesion, if {_lesion(arm)} is zeroed {when} training{_still(arm)}?"
-    )
-    lacking = "But the training did not clearly misalign it: there was nothing to prevent."
-    return _asked(_topic(rows), row, question, "points", sentence, "", lacking)
+    question = f"Is there less than with a random lesion with {_when(arm)}"
+    return _asked(_topic(rows), row, question, "points", sentence, "", _NOTHING_TO_PREVENT)
 
 
 def _still(arm: str) -> str:

@@ -1,6 +1,7 @@
 """Train a model in memory by trl, on examples that are encoded as everywhere else here."""
 
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -108,13 +109,26 @@ def _encoded(loaded: Loaded, taught: Sequence[Taught], *, dpo: bool) -> Dataset:
         _preference(loaded.tokenizer, one) if dpo else _labelled(loaded.tokenizer, one)
         for one in taught
     ]
-    kept = [row for row in rows if sum(map(len, row.values())) <= longest * (1 if dpo else 2)]
+    kept = [row for row in rows if _length(row) <= longest]
+    if len(kept) < len(rows):
+        print(
+            f"training: {len(rows) - len(kept)} of {len(rows)} examples are longer than the "
+            f"model's context of {longest} tokens, and left out",
+            file=sys.stderr,
+        )
     if not kept:
         raise LesionError(
             f"none of {len(rows)} training examples fits the model's context of {longest} tokens. "
             "Give shorter ones."
         )
     return Dataset.from_list(kept)
+
+
+def _length(row: dict[str, list[int]]) -> int:
+    """Tokens of an example; of a preference, with the longer of its answers."""
+    if "input_ids" in row:
+        return len(row["input_ids"])
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def _labelled(tokenizer: PreTrainedTokenizerBase, one: Taught) -> dict[str, list[int]]:
