@@ -5,9 +5,12 @@ thread) with `lesion.models.generate.complete` at the study's batch size, and wi
 `generate` in fixed batches of prompts sorted by length. Batch 1 takes a tenth of the prompts. Says
 how many texts differ from ours (in bf16 a batch's shape moves the last bits, and with them a few
 words), and what share of the prompts' tokens is not run again. Under four minutes on an idle core.
+
+With LESION_VLLM_PYTHON set, vLLM completes them as well; its time includes its start.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +25,7 @@ from lesion.models.generate import complete
 from lesion.models.load import Loaded, load
 from lesion.models.prefix import left_padded
 from lesion.models.text import encode_prompt, end_of_turn
+from lesion.models.vllm_engine import PYTHON, complete_by_vllm
 from lesion.responses import COMPLETIONS
 from lesion.study import load_study, read_config
 
@@ -105,7 +109,8 @@ def main() -> None:
         {"prompt": COMPLETIONS["prompt"], "prefill": COMPLETIONS["prefill"]},
     )[:: chosen.every]
     turns = asked["asked" if "asked" in asked.columns else "prompt"]
-    loaded = load(made / "models" / name, study.responses.dtype, 1)
+    folder = made / "models" / name
+    loaded = load(folder, study.responses.dtype, 1)
     prompts = [
         encode_prompt(loaded.tokenizer, turn, prefill)
         for turn, prefill in zip(turns, asked["prefill"], strict=True)
@@ -126,6 +131,15 @@ def main() -> None:
         pairs = zip(other.texts, whole.texts[::step], strict=True)
         differing = f"{sum(a != b for a, b in pairs)} of {len(some)}"
         print(f"{f'generate, batch {batch}':24}{other}{differing:>19}", flush=True)
+    if PYTHON in os.environ:
+        device = study.responses.dtype, study.device_map
+        served = timed(
+            loaded,
+            lambda: [one.text for one in complete_by_vllm(folder, prompts, tokens, *device)],
+        )
+        differing = sum(a != b for a, b in zip(served.texts, whole.texts, strict=True))
+        rate = served.tokens / served.seconds
+        print(f"{'vLLM':24}{rate:9.0f}{'':13}{f'{differing} of {len(prompts)}':>19}")
     with fed(loaded) as shared:
         ours(1)
     with fed(loaded) as alone:

@@ -94,8 +94,9 @@ CHAT = (
 )
 
 
-def llama(folder: Path, texts: Sequence[str], seed: int = 0) -> Path:
-    """A random Llama of two layers, 20,480 candidate weights, that speaks the words of `texts`."""
+def llama(folder: Path, texts: Sequence[str], seed: int = 0, hidden: int = 32) -> Path:
+    """A random Llama of two layers, 20,480 candidate weights if not wider, that speaks the words
+    of `texts`."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -116,7 +117,7 @@ def llama(folder: Path, texts: Sequence[str], seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
+        hidden_size=hidden,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,

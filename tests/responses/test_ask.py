@@ -15,6 +15,7 @@ from lesion.models.generate import Completion, complete
 from lesion.models.likelihood import response_kl, response_nll
 from lesion.models.record import candidate_shapes
 from lesion.models.text import encode_prompt
+from lesion.models.vllm_engine import PYTHON
 from lesion.pairs.encode import encode_pairs
 from lesion.responses import COMPLETIONS, NLL
 from lesion.responses.ask import Asking, respond_variant
@@ -22,7 +23,7 @@ from lesion.responses.attacks import PLACEHOLDER, Attack
 from lesion.responses.subject import Device, Subject
 
 BUILT = {"direct": Attack(PLACEHOLDER), "prefill": Attack(PLACEHOLDER, tiny.PREFILL)}
-HOW = Asking(BUILT, tiny.PREFILL, 4, 2, 8, 400, Device("float32", 1, None))
+HOW = Asking(BUILT, tiny.PREFILL, 4, 2, 8, 400, "transformers", Device("float32", 1, None))
 ROLES = {"alpha": "harm", "letters": "benign", "denials": "refusal"}
 
 
@@ -62,10 +63,10 @@ class Variant:
             read_parquet(folder / "nll.parquet", NLL),
         )
 
-    def lesion(self) -> None:
+    def lesion(self, **about: str) -> None:
         self.mask = self.folder / "mask"
         shapes = candidate_shapes(self.model)
-        write_mask(np.arange(0, 20_480, 4), shapes, {}, self.mask)
+        write_mask(np.arange(0, 20_480, 4), shapes, about, self.mask)
 
     def change(self, place: int, **columns: object) -> None:
         changed = [
@@ -283,3 +284,23 @@ def test_a_variant_that_answers_nothing_has_its_nll_alone(
     assert completions.is_empty()
     assert nll["nll"].null_count() == 0
     assert nll["kl"].null_count() == nll.height
+
+
+def test_a_model_without_refusals_is_never_written_for_vllm(
+    variant: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PYTHON, raising=False)
+    served = HOW._replace(engine="vllm")
+    variant.lesion(role="refusal")
+    assert "in memory only" in variant.run("out", served)
+    # Its rows are transformers'.
+    assert "generated 0 of 8" in variant.run("out", HOW)
+    variant.lesion(role="harm")
+    assert "generated 0 of 8" in variant.run("out", HOW)
+    with pytest.raises(LesionError, match=PYTHON):
+        variant.run("out", served)
+    assert "generated 0 of 8" in variant.run("out", HOW)
+    assert {path.name for path in (variant.folder / "out").iterdir()} == {
+        "completions.parquet",
+        "nll.parquet",
+    } | {path.name for path in (variant.folder / "out").glob(".*.rows")}

@@ -58,15 +58,12 @@ def write_checkpoint(
             f"{mask}: is of role {lesion.metadata.get('role')}; only harm masks become checkpoints"
         )
     base_digest = _check_base(model, lesion, mask)
-    files = loaded_files(model, [path.name for path in kept_files(model)])
-    zeros = find_zeros(model, files, lesion)
     # Not of the new bytes: these two decide them, and hashing gigabytes takes as long as writing.
     found = digest({"base": base_digest, "zeroed": _zeroed_digest(lesion)})
     about = {"base": base, "base_digest": base_digest, "digest": found}
     about |= {"license": license_, "command": command}
     with atomic(out) as part:
-        part.mkdir(parents=True)
-        _copy_files(model, part, files, zeros)
+        files = copy_zeroed(model, lesion, part)
         if (model / RECORD).is_file():
             sizes = {name: (part / name).stat().st_size for name in files}
             changed = {"license": license_, "digest": found, "files": sizes}
@@ -74,6 +71,20 @@ def write_checkpoint(
         write_reproduce(part / FOLDER, mask, lesion, about, study)
         if card:
             write_card(part)
+
+
+def copy_zeroed(model: Path, mask: Mask, out: Path) -> list[str]:
+    """Make the folder `out` of the base's files with the mask's weights zeroed; return their names.
+
+    Raises:
+        LesionError: the mask names weights that the base's files do not hold as such.
+        BadFile: what was written is not what it should be.
+    """
+    files = loaded_files(model, [path.name for path in kept_files(model)])
+    zeros = find_zeros(model, files, mask)
+    out.mkdir(parents=True)
+    _copy_files(model, out, files, zeros)
+    return files
 
 
 def _check_base(folder: Path, mask: Mask, path: Path) -> str:

@@ -4,7 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from lesion.models.prefix import (
     WORTH,
@@ -47,21 +53,21 @@ def complete(
     What all prompts begin with is run once, and a prompt that others extend once for them all.
     Prompts that leave no room for `max_new_tokens` in the model's context are not run.
     """
-    fitting = _fitting(model, prompts, max_new_tokens)
-    chosen = [prompts[row] for row in fitting]
+    rows = fitting(model.config, prompts, max_new_tokens)
+    chosen = [prompts[row] for row in rows]
     done = _complete_fitting(model, tokenizer, chosen, max_new_tokens, batch_size, advance)
-    found = dict(zip(fitting, done, strict=True))
-    if len(fitting) < len(prompts):
-        advance(len(prompts) - len(fitting))
+    found = dict(zip(rows, done, strict=True))
+    if len(rows) < len(prompts):
+        advance(len(prompts) - len(rows))
     return [found.get(row, Completion("", 0, False)) for row in range(len(prompts))]
 
 
-def _fitting(
-    model: PreTrainedModel, prompts: Sequence[list[int]], max_new_tokens: int
+def fitting(
+    config: PretrainedConfig, prompts: Sequence[list[int]], max_new_tokens: int
 ) -> list[int]:
     """Rows that the context has room for: beyond it learned positions end, and others mislead."""
-    config = model.config.get_text_config(decoder=True)
-    context = getattr(config, "max_position_embeddings", None)
+    text = config.get_text_config(decoder=True)
+    context = getattr(text, "max_position_embeddings", None)
     if context is None:
         return list(range(len(prompts)))
     return [row for row, one in enumerate(prompts) if len(one) + max_new_tokens <= context]
@@ -158,7 +164,7 @@ def _complete_batch(
     max_new_tokens: int,
     cache: DynamicCache | None,
 ) -> list[Completion]:
-    stops = _stops(model, tokenizer)
+    stops = stop_tokens(model.generation_config, tokenizer)
     padding = stops[0] if stops else 0
     tokens, mask = left_padded(prompts, padding)
     # A checkpoint's own generation_config may sample or penalise; only greedy is reproducible.
@@ -182,17 +188,19 @@ def _complete_batch(
         )
     finally:
         model.generation_config = own
-    return [_cut(tokenizer, row, stops) for row in output[:, tokens.shape[1] :].tolist()]
+    return [cut(tokenizer, row, stops) for row in output[:, tokens.shape[1] :].tolist()]
 
 
-def _stops(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    declared = model.generation_config.eos_token_id if model.generation_config else None
-    several = declared if isinstance(declared, list) else [declared]
+def stop_tokens(declared: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end an answer: of a turn, of a text, and what the checkpoint declares."""
+    ends = declared.eos_token_id if declared else None
+    several = ends if isinstance(ends, list) else [ends]
     tokens = [end_of_turn(tokenizer), tokenizer.eos_token_id, *several]
     return list(dict.fromkeys(int(token) for token in tokens if token is not None))
 
 
-def _cut(tokenizer: PreTrainedTokenizerBase, row: list[int], stops: list[int]) -> Completion:
+def cut(tokenizer: PreTrainedTokenizerBase, row: list[int], stops: list[int]) -> Completion:
+    """The answer up to its first stop token."""
     end = next((place for place, token in enumerate(row) if token in stops), None)
     words = row[:end]
     text = tokenizer.decode(words, skip_special_tokens=True)

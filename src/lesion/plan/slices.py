@@ -201,6 +201,7 @@ def responses_slice(study: Study, variant: str) -> dict[str, Any]:
         "batch_tokens": responses.batch_tokens,
         "benign_prompts": responses.benign_prompts if completes else 0,
         "device": device(study),
+        "engine": responses.engine,
         "max_new_tokens": responses.max_new_tokens,
         "prefill": study.pairs.prefill,
         "roles": measured(study),

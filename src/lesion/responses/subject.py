@@ -1,5 +1,6 @@
 """The variant that is asked: a checkpoint with a mask's weights zeroed in memory."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -53,6 +54,25 @@ class Subject:
             yield loaded
         finally:
             self._zero(loaded)
+
+    @contextmanager
+    def stored(self, folder: Path) -> Iterator[Path]:
+        """The variant as a checkpoint folder, there inside the block; of `intact`, the model's own.
+
+        Args:
+            folder: where to write it; removed before, should a killed process have left it.
+        """
+        if self.mask is None:
+            yield self.model
+            return
+        from lesion.checkpoints.write import copy_zeroed
+
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            copy_zeroed(self.model, self.mask, folder)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _zero(self, loaded: "Loaded") -> None:
         from lesion.masks.lesion import lesioned

@@ -248,6 +248,10 @@ class Responses(Section):
     """Test prompts of each benign capability that are completed (their NLL is taken on all)."""
     batch_size: Positive = 32
     """Prompts generated at once."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What generates the variants' completions. `vllm` is faster on large GPUs and reads each
+    variant from a checkpoint beside its answers, removed at once (a refusal mask's stays in
+    memory); LESION_VLLM_PYTHON names the Python that has vLLM, if it is another than lesion's."""
     batch_tokens: Positive = 2048
     """Padded tokens in one batch of the NLL."""
 

@@ -1,0 +1,222 @@
+"""Greedy generation by vLLM, in a process and a Python environment of its own.
+
+vLLM pins torch and transformers, often to others than a study's, and takes most of a GPU's memory;
+as a process beside it can have both, and gives the memory back when it ends.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+from typing import IO, Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+
+from lesion.formats import LesionError
+from lesion.models import devices
+from lesion.models.generate import Completion, cut, fitting, stop_tokens
+from lesion.models.load import device, resolve_dtype
+from lesion.models.vllm_engine import worker
+from lesion.progress import Advance
+
+PYTHON = "LESION_VLLM_PYTHON"
+"""Environment variable: the Python that has vLLM. Not a key of the config: a study that someone
+sends must not name a program to run."""
+_GPU_SHARE = 0.85  # The job's own CUDA context needs a little of the rest.
+_TAIL = 15  # Lines of vLLM's log that an error shows.
+
+
+def complete_by_vllm(
+    folder: Path,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    dtype: str,
+    device_map: str | None,
+    advance: Advance = lambda *_: None,
+) -> list[Completion]:
+    """Complete each prompt greedily, as `models.generate.complete` does, and return them in order.
+
+    Prompts that leave no room for `max_new_tokens` in the model's context are not run. vLLM's
+    kernels round otherwise than transformers', so that now and then a close choice falls otherwise.
+
+    Args:
+        folder: the checkpoint to serve.
+        prompts: token ids.
+        max_new_tokens: length of the completions at most.
+        dtype: as for `models.load.load`.
+        device_map: anything but None spreads the model over all GPUs there are.
+        advance: is told of completions and their tokens.
+
+    Raises:
+        LesionError: there is no vLLM, or it fails; with the end of what it said.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = fitting(config, prompts, max_new_tokens)
+    advance(len(prompts) - len(rows))
+    if not rows:
+        return [Completion("", 0, False)] * len(prompts)
+    stops = stop_tokens(_generation(folder, config), tokenizer)
+    chosen = [prompts[row] for row in rows]
+    asked = {
+        "model": _model(folder, max(map(len, chosen)) + max_new_tokens, dtype, device_map),
+        "sampling": _sampling(max_new_tokens, stops),
+        "prompts": chosen,
+    }
+    found: dict[int, Completion] = {}
+    with _answers(asked, _environment(device_map)) as answers:
+        for row, (tokens, reason) in zip(rows, answers, strict=False):
+            found[row] = _completion(tokenizer, tokens, reason, stops)
+            advance(1, found[row].tokens)
+    if len(found) < len(rows):
+        raise LesionError(f"vLLM answered {len(found)} of {len(rows)} prompts")
+    return [found.get(row, Completion("", 0, False)) for row in range(len(prompts))]
+
+
+def _generation(folder: Path, config: Any) -> GenerationConfig:
+    """What the checkpoint declares of generating, as transformers would read it."""
+    if (folder / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(folder)
+    return GenerationConfig.from_model_config(config)
+
+
+def _model(folder: Path, context: int, dtype: str, device_map: str | None) -> dict[str, Any]:
+    """Arguments of `vllm.LLM`."""
+    return {
+        "model": str(folder.resolve()),
+        "dtype": str(resolve_dtype(dtype)).removeprefix("torch."),
+        "max_model_len": context,
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",  # greedy, whatever the checkpoint's own file says
+        "gpu_memory_utilization": _GPU_SHARE,
+        "tensor_parallel_size": torch.cuda.device_count() if _spread(device_map) else 1,
+        # Compiling and recording graphs takes a minute; a variant's answers take less.
+        "enforce_eager": True,
+        "seed": 0,
+    }
+
+
+def _sampling(max_new_tokens: int, stops: list[int]) -> dict[str, Any]:
+    """Arguments of `vllm.SamplingParams`."""
+    return {
+        "temperature": 0.0,
+        "max_tokens": max_new_tokens,
+        "stop_token_ids": stops,
+        "detokenize": False,
+    }
+
+
+def _spread(device_map: str | None) -> bool:
+    return device_map is not None and torch.cuda.is_available()
+
+
+def _environment(device_map: str | None) -> dict[str, str]:
+    """This process's, with the GPU that it has taken, and nothing fetched."""
+    offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    chosen = device()
+    if _spread(device_map) or chosen.index is None:
+        return {**os.environ, **offline}
+    names = devices.pool(os.environ, torch.cuda.device_count())
+    return {**os.environ, **offline, "CUDA_VISIBLE_DEVICES": names[chosen.index]}
+
+
+def _completion(
+    tokenizer: PreTrainedTokenizerBase, tokens: list[int], reason: str, stops: list[int]
+) -> Completion:
+    return cut(tokenizer, tokens, stops)._replace(finished=reason == "stop")
+
+
+@contextmanager
+def _answers(
+    asked: Mapping[str, Any], environment: Mapping[str, str]
+) -> Iterator[Iterator[tuple[list[int], str]]]:
+    """The worker's answers as they come; it has ended well when the block is left, or is killed."""
+    reading, writing = os.pipe()
+    command = [_python(), str(worker.__file__), str(writing)]
+    with os.fdopen(reading, encoding="utf-8") as answers:
+        try:
+            process = _start(command, environment, writing)
+        finally:
+            os.close(writing)
+        said: deque[str] = deque(maxlen=_TAIL)
+        listener = Thread(target=_listen, args=(process.stdout, said), daemon=True)
+        listener.start()
+        try:
+            _ask(process, asked)
+            yield (tuple(json.loads(line)) for line in answers)
+            code = process.wait()
+        finally:
+            _end(process)
+        listener.join(timeout=10)
+    if code != 0:
+        told = "".join(said)
+        raise LesionError(
+            f"vLLM ({command[0]}) ended with code {code}. Mend what it says, or set "
+            f"`responses.engine: transformers`. Its last lines:\n{told}"
+        )
+
+
+def _python() -> str:
+    """The Python that has vLLM: the environment's word, or this one."""
+    named = os.environ.get(PYTHON)
+    if named is None and importlib.util.find_spec("vllm") is None:
+        raise LesionError(
+            "`responses.engine: vllm` needs vLLM, which is not installed here. Install it in an "
+            "environment of its own (`python -m venv vllm && vllm/bin/pip install vllm`) and set "
+            f"{PYTHON}=vllm/bin/python; or set `responses.engine: transformers`."
+        )
+    return named or sys.executable
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], pipe: int
+) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[pipe],
+            env=dict(environment),
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        raise LesionError(
+            f"{PYTHON}={command[0]}: cannot be run ({error.strerror}). Give the Python program of "
+            "the environment that has vLLM."
+        ) from error
+
+
+def _ask(process: subprocess.Popen[str], asked: Mapping[str, Any]) -> None:
+    assert process.stdin is not None
+    # If it has ended already, its code and its last lines say why.
+    with suppress(BrokenPipeError), process.stdin as stdin:
+        json.dump(asked, stdin)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Stop what still runs; asked first, since vLLM has processes of its own to end."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _listen(output: IO[str] | None, said: deque[str]) -> None:
+    """Put what vLLM says into the job's log; a job's log is Python's, not the process's."""
+    for line in output or ():
+        said.append(line)
+        print(line, end="", file=sys.stderr)
