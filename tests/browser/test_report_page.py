@@ -63,8 +63,14 @@ def test_harmful_examples_wait_for_a_click(opened: Opener, report: Path) -> None
     assert before
     assert not any(before)
     summary = page.locator("article.example summary").first
+    look = summary.locator(".blurred")
+    styles = "element => [getComputedStyle(element).filter, getComputedStyle(element).userSelect]"
+    seen, selected = look.evaluate(styles)
+    assert seen.startswith("blur(")
+    assert selected == "none"
     summary.focus()
     page.keyboard.press("Enter")
+    assert not look.is_visible()
     after = _legible(page)
     assert 0 < sum(after) < len(after)
     page.emulate_media(media="print")
