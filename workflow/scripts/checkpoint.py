@@ -11,7 +11,7 @@ with logged(snakemake.log[0]):
         Path(snakemake.output.record).parent,
         base=study["base"],
         license_=study["license"],
-        command="snakemake --cores --configfile study.yaml",
+        command="snakemake --cores all --configfile study.yaml",
         study=dict(snakemake.config),
         # The rule `card` writes it, when there are measurements to show.
         card=False,

@@ -56,7 +56,7 @@ def _how(study: bool) -> str:
     again = """
 Find the mask anew, in a checkout of lesion:
 
-    snakemake --cores --configfile study.yaml
+    snakemake --cores all --configfile study.yaml
 """
     return f"""# How to make this again
 

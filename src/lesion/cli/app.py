@@ -8,7 +8,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Which weights does a behaviour depend on, and what is left when they are zeroed?",
-    epilog="A study is run by Snakemake: `snakemake --cores` runs config.yaml, "
-    "`snakemake --cores --configfile studies/mine.yaml` another. "
+    epilog="A study is run by Snakemake: `snakemake --cores all` runs config.yaml, "
+    "`snakemake --cores all --configfile studies/mine.yaml` another. "
     "`snakemake -n` shows which jobs are stale.",
 )

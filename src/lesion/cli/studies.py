@@ -19,7 +19,7 @@ ConfigFiles = Annotated[
 
 
 def study_of(files: list[Path] | None) -> "Study":
-    """The study of the files, as `snakemake --configfile` would read them."""
+    """The study of the files, as Snakemake's `--configfile` would read them."""
     from lesion.study import load_study, read_configs
 
     given = files or [Path("config.yaml")]
