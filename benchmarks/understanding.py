@@ -89,7 +89,7 @@ def questions() -> None:
 def measured(variant: str, folder: Path, how: Understanding) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Run a variant, print its seconds, and return its two tables."""
     mask = STUDY / "masks" / MODEL / f"{variant}.safetensors"
-    out = {name: folder / f"{name}.parquet" for name in (variant, f"{variant}-lookalikes")}
+    out = {name: folder / f"{name}.parquet" for name in (variant, f"{variant}-said")}
     started, busy = time.monotonic(), time.process_time()
     understand_variant(
         STUDY / "models" / MODEL,
@@ -103,8 +103,8 @@ def measured(variant: str, folder: Path, how: Understanding) -> tuple[pl.DataFra
     )
     seconds, busy = time.monotonic() - started, time.process_time() - busy
     print(f"{variant}: {seconds:.1f} s, {busy:.1f} s of the processor")
-    table, lookalikes = map(pl.read_parquet, out.values())
-    return table, lookalikes
+    table, said = map(pl.read_parquet, out.values())
+    return table, said.filter(role="lookalike")
 
 
 def detection(table: pl.DataFrame) -> Scores:

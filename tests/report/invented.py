@@ -107,8 +107,10 @@ def _understood(at: dict[str, Any]) -> Rows:
     harm = {**at, "behaviour": "all-harm", "role": "harm", "n": 40}
     tasks = {**at, "behaviour": "all-utility", "role": "utility", "n": 500}
     alike = {**at, "behaviour": "all-lookalike", "role": "lookalike", "attack": "direct", "n": 12}
+    asked = {"role": "explanation", "attack": "explanation", "judge": "coherence", "n": 10}
     shared = at["variant"] == "shared"
     rows = [
+        _measurement({**at, "behaviour": "all-explanation", **asked}, "coherence", 0.93, 0.05),
         _measurement(harm, "detect_auroc", 0.562 if shared else 0.592, 0.08),
         _measurement({**harm, "n": 10}, "explain_nll", 0.611 if shared else 0.51, 0.05),
         _measurement(tasks, "accuracy", 0.671 if shared else 0.668, 0.04),

@@ -69,7 +69,7 @@ class Variant:
             {"alpha": pairs},
             self.folder / f"{reference}.parquet" if reference else None,
             self.folder / f"{out}.parquet",
-            self.folder / f"{out}-lookalikes.parquet",
+            self.folder / f"{out}-said.parquet",
             "toy",
             how,
         )
@@ -79,8 +79,8 @@ class Variant:
         table = read_parquet(self.folder / f"{out}.parquet", UNDERSTANDING)
         return table.filter(pl.col("measure") == measure)
 
-    def lookalikes(self) -> pl.DataFrame:
-        return read_parquet(self.folder / "intact-lookalikes.parquet", COMPLETIONS)
+    def said(self, role: str) -> pl.DataFrame:
+        return read_parquet(self.folder / "intact-said.parquet", COMPLETIONS).filter(role=role)
 
     def lesion(self) -> None:
         self.mask = self.folder / "mask"
@@ -192,7 +192,7 @@ def test_harmless_twins_are_answered_like_any_direct_request(
     variant: Variant, loaded: Loaded
 ) -> None:
     variant.run()
-    found = variant.lookalikes()
+    found = variant.said("lookalike")
     assert found["prompt"].to_list() == [row["harmless"] for row in variant.twins[:2]]
     asked = [encode_prompt(loaded.tokenizer, prompt) for prompt in found["prompt"]]
     wanted = complete(*loaded, asked, HOW.max_new_tokens, 1)
@@ -201,23 +201,36 @@ def test_harmless_twins_are_answered_like_any_direct_request(
     assert place == [("lookalikes", "lookalike", "direct", "")]
 
 
+def test_an_explanation_is_kept_for_the_judges(variant: Variant) -> None:
+    variant.run()
+    found = variant.said("explanation")
+    explained = variant.read("explain")
+    assert found["completion"].equals(explained["text"], check_names=False)
+    assert found["prompt"].equals(explained["prompt"])
+    assert found["asked"].to_list() == [
+        EXPLAIN.format(request=prompt) for prompt in explained["prompt"]
+    ]
+    place = found.select("behaviour", "role", "attack", "prefill").unique().rows()
+    assert place == [("alpha", "explanation", "explanation", "")]
+
+
 def test_only_what_changed_is_made_again(variant: Variant) -> None:
     said = variant.run()
     assert "asked 6 of 6" in said
-    assert "explained 2 of 2" in said
-    assert "answered 2 of 2" in said
+    assert "measured 2 of 2" in said
+    assert "answered 4 of 4" in said
     before = (variant.folder / "intact.parquet").read_bytes()
     said = variant.run()
-    for part in ("asked 0 of 6", "explained 0 of 2", "answered 0 of 2"):
+    for part in ("asked 0 of 6", "measured 0 of 2", "answered 0 of 4"):
         assert part in said
     assert (variant.folder / "intact.parquet").read_bytes() == before
     variant.twins[0]["harmless"] = make.prompts("sums", 1)[0]["prompt"]
     said = variant.run()
-    for part in ("asked 1 of 6", "explained 0 of 2", "answered 1 of 2"):
+    for part in ("asked 1 of 6", "measured 0 of 2", "answered 1 of 4"):
         assert part in said
     variant.lesion()
     said = variant.run()
-    for part in ("asked 6 of 6", "explained 2 of 2", "answered 2 of 2"):
+    for part in ("asked 6 of 6", "measured 2 of 2", "answered 4 of 4"):
         assert part in said
 
 
@@ -225,7 +238,7 @@ def test_nothing_is_explained_or_answered_where_that_is_off(variant: Variant) ->
     variant.run(how=HOW._replace(explain=0, over_refusal=0, limit=1))
     assert variant.read("explain").is_empty()
     assert variant.read("detect").height == 2
-    assert variant.lookalikes().is_empty()
+    assert variant.said("lookalike").is_empty()
 
 
 def test_a_request_beyond_the_context_is_named(variant: Variant) -> None:

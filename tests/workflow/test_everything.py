@@ -112,8 +112,10 @@ def test_every_metric_has_its_rows(whole: Place) -> None:
         "harmfulness_change",
     } <= metrics
     assert {"detect_auroc", "explain_nll_added", "accuracy", "accuracy_change"} <= metrics
-    assert set(table["role"]) == {"harm", "benign", "refusal", "lookalike", "utility"}
-    assert set(table["attack"]) == {"none", "direct", "prefill", "please"}
+    assert set(table["role"]) == {
+        *("harm", "benign", "refusal", "lookalike", "explanation", "utility")
+    }
+    assert set(table["attack"]) == {"none", "direct", "prefill", "please", "explanation"}
 
 
 def test_only_the_completed_variants_are_completed(whole: Place) -> None:

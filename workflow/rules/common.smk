@@ -313,7 +313,7 @@ def retrained(model):
 def further_measurements(model):
     """What a study may measure beside completions and NLL: one file a variant, judge or family."""
     asked = {"understanding": plan.understood(STUDY), "utility": STUDY.utility_variants}
-    asked["lookalikes"] = asked["understanding"]
+    asked["said"] = asked["understanding"]
     return [
         *retrained(model),
         *(
@@ -340,11 +340,7 @@ def answers():
     """
     return [
         *((variant, f"{variant}/completions.parquet") for variant in STUDY.completed),
-        *(
-            (variant, f"{variant}/lookalikes.parquet")
-            for variant in plan.understood(STUDY)
-            if STUDY.understanding.over_refusal
-        ),
+        *((variant, f"{variant}/said.parquet") for variant in plan.understood(STUDY)),
         *(
             (None, f"curve/{family}-completions.parquet")
             for family in plan.answering_families(STUDY)

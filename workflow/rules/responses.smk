@@ -85,8 +85,8 @@ rule understanding:
         ],
         model=rules.model.output.record,
     output:
-        answers=MADE / "responses" / "{model}" / "{variant}" / "understanding.parquet",
-        lookalikes=MADE / "responses" / "{model}" / "{variant}" / "lookalikes.parquet",
+        understanding=MADE / "responses" / "{model}" / "{variant}" / "understanding.parquet",
+        said=MADE / "responses" / "{model}" / "{variant}" / "said.parquet",
     log:
         MADE / "logs" / "understanding" / "{model}" / "{variant}.log",
     benchmark:

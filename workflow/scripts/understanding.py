@@ -14,8 +14,8 @@ with logged(snakemake.log[0]):
         locate(snakemake.params.twins),
         dict(zip(study["harms"], map(Path, snakemake.input.pairs), strict=True)),
         Path(reference) if reference else None,
-        Path(snakemake.output.answers),
-        Path(snakemake.output.lookalikes),
+        Path(snakemake.output.understanding),
+        Path(snakemake.output.said),
         study["variant"],
         Understanding(
             **{name: study[name] for name in Understanding._fields if name != "device"},

@@ -347,7 +347,6 @@ def tables_slice(study: Study) -> dict[str, Any]:
         "config": study.model_dump(exclude={"report"}),
         "families": curve_families(study),
         "judges": list(study.judgements.judges),
-        "lookalikes": bool(understood(study)) and study.understanding.over_refusal > 0,
         "near_duplicate": study.pairs.near_duplicate,
         "main": study.judgements.main,
         "limit": study.masks.max_benign_increase,

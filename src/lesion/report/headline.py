@@ -171,6 +171,14 @@ _ROWS = (
         _metric("all-harm", "explain_nll", "none"),
     ),
     _Row(
+        "explained",
+        "Understanding",
+        "Explanation coherence",
+        "the model’s own explanations: about the request and not repeating themselves, 0 to 1",
+        "score",
+        _metric("all-explanation", "coherence", "explanation"),
+    ),
+    _Row(
         "refusal",
         "Safety evaluation",
         "Refusals, direct",

@@ -56,7 +56,7 @@ def _check_names(study: "Study") -> None:
 def _check_attacks(study: "Study") -> None:
     templates = study.responses.templates
     for name in templates:
-        if name in (*BUILT_ATTACKS, "none"):
+        if name in (*BUILT_ATTACKS, "none", "explanation"):
             raise ValueError(
                 f"`responses.templates.{name}`: this name is taken by a built-in attack; rename it"
             )

@@ -290,7 +290,8 @@ class Understanding(Section):
     limit: Positive | None = None
     """Take at most this many pairs, in the file's order."""
     explain: Annotated[int, Field(ge=0)] = 32
-    """Length of the explanations why a harmful test prompt is harmful; none are asked for at 0."""
+    """Length of the explanations why a harmful test prompt is harmful, which are judged too; none
+    are asked for at 0."""
     explain_prompts: Positive = 2
     """Test prompts of each harm type that are explained."""
     variants: list[Name] | None = None

@@ -10,7 +10,6 @@ from lesion.tables.rows import INTACT, Place, Row, measured
 REFUSAL_JUDGES = ("matching", "refusal")
 QUALITIES = ("relevance", "coherence")
 """Judges whose metric is their own name."""
-ROLES = ("harm", "benign", "lookalike")
 
 
 def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:

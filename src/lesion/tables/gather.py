@@ -53,8 +53,6 @@ class Study(NamedTuple):
     """Variants that were given tasks."""
     understood: Sequence[str]
     """Variants that were asked about requests."""
-    lookalikes: bool
-    """Whether those also answered harmless requests that look harmful."""
     families: Sequence[str]
     """Families of masks measured at several sizes."""
     answering: Sequence[str]
@@ -86,10 +84,10 @@ class Gathered:
         return self._without(self._of("nll.parquet", NLL, self.study.variants)).drop("key")
 
     def completions(self) -> pl.DataFrame:
-        """COMPLETIONS of every variant, those of lookalikes among them."""
+        """COMPLETIONS of every variant, with lookalikes and explanations."""
         parts = [self._of("completions.parquet", COMPLETIONS, self.study.variants)]
-        if self.study.lookalikes:
-            parts.append(self._of("lookalikes.parquet", COMPLETIONS, self.study.understood))
+        if self.study.understood:
+            parts.append(self._of("said.parquet", COMPLETIONS, self.study.understood))
         folder = self.responses / "curve"
         parts += [
             read_parquet(folder / f"{family}-completions.parquet", CURVE_COMPLETIONS).drop(
