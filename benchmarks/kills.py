@@ -82,13 +82,15 @@ def _jobs(log: str) -> tuple[set[str], set[str]]:
 
 
 def content(made: Path) -> dict[str, str]:
-    """SHA-256 of every result; not of logs and timings, nor of what only a next run reads."""
+    """SHA-256 of every result; not of logs and timings, which the page shows, nor of what only a
+    next run reads."""
     found = (path for path in sorted(made.rglob("*")) if path.is_file())
     names = {path: path.relative_to(made) for path in found}
     return {
         str(name): sha256_file(path)
         for path, name in names.items()
         if name.parts[0] not in ("logs", "benchmarks")
+        and name.name != "index.html"
         and not any(part.startswith(".") for part in name.parts)
     }
 

@@ -85,7 +85,11 @@ rule understanding:
         ],
         model=rules.model.output.record,
     output:
-        understanding=MADE / "responses" / "{model}" / "{variant}" / "understanding.parquet",
+        understanding=MADE
+        / "responses"
+        / "{model}"
+        / "{variant}"
+        / "understanding.parquet",
         said=MADE / "responses" / "{model}" / "{variant}" / "said.parquet",
     log:
         MADE / "logs" / "understanding" / "{model}" / "{variant}.log",
