@@ -83,7 +83,8 @@ def _jobs(log: str) -> tuple[set[str], set[str]]:
 
 def content(made: Path) -> dict[str, str]:
     """SHA-256 of every result; not of logs and timings, which the page shows, nor of what only a
-    next run reads."""
+    next run reads.
+    """
     found = (path for path in sorted(made.rglob("*")) if path.is_file())
     names = {path: path.relative_to(made) for path in found}
     return {
