@@ -43,3 +43,11 @@ def _copy(path: Path) -> Path:
 def due(keys: Sequence[str], known: Mapping[str, Any]) -> list[int]:
     """Places of the keys that are not known."""
     return [place for place, one in enumerate(keys) if one not in known]
+
+
+def filled(
+    keys: Sequence[str], known: Mapping[str, Mapping[str, Any]], made: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The row of every key: the earlier one, or the one made; `made` is in the order of `due`."""
+    new = dict(zip((keys[place] for place in due(keys, known)), made, strict=True))
+    return [new.get(one) or known[one] for one in keys]

@@ -14,7 +14,7 @@ from lesion.progress import Advance, progress
 from lesion.responses import COMPLETIONS, NLL
 from lesion.responses.attacks import PLACEHOLDER, Attack, put
 from lesion.responses.subject import Device, Subject
-from lesion.reuse import due, key, known_rows, write_rows
+from lesion.reuse import due, filled, key, known_rows, write_rows
 
 if TYPE_CHECKING:
     from lesion.models.generate import Completion
@@ -116,14 +116,9 @@ def _complete_all(
     todo = due(keys, known)
     chosen = [questions[place] for place in todo]
     made = _generate(subject, chosen, f"{variant}: completions", how, out.parent)
-    new = {keys[place]: one for place, one in zip(todo, made, strict=True)}
     rows = [
-        (
-            *question,
-            *_content(new.get(one) or known[one], ("completion", "tokens", "finished")),
-            one,
-        )
-        for question, one in zip(questions, keys, strict=True)
+        (*question, *_content(found, ("completion", "tokens", "finished")), one)
+        for question, found, one in zip(questions, filled(keys, known, made), keys, strict=True)
     ]
     print(f"{variant}: generated {len(todo)} of {len(rows)} completions", file=sys.stderr)
     table = pl.DataFrame(rows, schema=COMPLETIONS, orient="row")
@@ -237,16 +232,12 @@ def _measure_all(
     todo = due(keys, known)
     chosen = [compared[place] for place in todo]
     made = _likelihoods(subject, table[todo], chosen, f"{variant}: NLL", how)
-    new = {keys[place]: one for place, one in zip(todo, made, strict=True)}
+    places = zip(table["behaviour"], table["prompt"], strict=True)
     rows = [
-        (
-            row["behaviour"],
-            roles[row["behaviour"]],
-            row["prompt"],
-            *_content(new.get(one) or known[one], ("nll", "kl")),
-            one,
+        (behaviour, roles[behaviour], prompt, *_content(found, ("nll", "kl")), one)
+        for (behaviour, prompt), found, one in zip(
+            places, filled(keys, known, made), keys, strict=True
         )
-        for row, one in zip(table.iter_rows(named=True), keys, strict=True)
     ]
     print(f"{variant}: measured {len(todo)} of {len(rows)} NLLs", file=sys.stderr)
     write_rows(pl.DataFrame(rows, schema=NLL, orient="row"), out)

@@ -14,7 +14,7 @@ from lesion.progress import progress
 from lesion.responses import COMPLETIONS, UNDERSTANDING
 from lesion.responses.subject import Device, Subject
 from lesion.responses.twins import read_twins
-from lesion.reuse import due, key, known_rows, write_rows
+from lesion.reuse import due, filled, key, known_rows, write_rows
 
 if TYPE_CHECKING:
     from lesion.models.generate import Completion
@@ -113,11 +113,11 @@ def _detected(
     known = known_rows(out, UNDERSTANDING)
     todo = due(keys, known)
     made = _odds(subject, [questions[place] for place in todo], f"{variant}: detection", how)
-    new = {keys[place]: {"value": one} for place, one in zip(todo, made, strict=True)}
     print(f"{variant}: asked {len(todo)} of {len(asked)} whether harmful", file=sys.stderr)
+    rows = filled(keys, known, [{"value": one} for one in made])
     return [
-        ("detect", *one, harmful, (new.get(name) or known[name])["value"], "", name)
-        for (one, harmful), name in zip(asked, keys, strict=True)
+        ("detect", *one, harmful, row["value"], "", name)
+        for (one, harmful), row, name in zip(asked, rows, keys, strict=True)
     ]
 
 
@@ -200,14 +200,14 @@ def _answered(
     ]
     known = known_rows(said, COMPLETIONS)
     todo = due(keys, known)
-    new: dict[str, dict[str, Any]] = {}
+    made: dict[int, dict[str, Any]] = {}
     for role, length in lengths.items():
         places = [place for place in todo if asked[place]["role"] == role]
         texts = [asked[place]["asked"] for place in places]
-        made = _written(subject, texts, length, f"{variant}: {role}s", how)
-        new |= {
-            keys[place]: {"completion": one.text, "tokens": one.tokens, "finished": one.finished}
-            for place, one in zip(places, made, strict=True)
+        done = _written(subject, texts, length, f"{variant}: {role}s", how)
+        made |= {
+            place: {"completion": one.text, "tokens": one.tokens, "finished": one.finished}
+            for place, one in zip(places, done, strict=True)
         }
     print(f"{variant}: answered {len(todo)} of {len(asked)}", file=sys.stderr)
     rows = [
@@ -217,8 +217,9 @@ def _answered(
             **{part: found[part] for part in ("completion", "tokens", "finished")},
             "key": name,
         }
-        for one, name in zip(asked, keys, strict=True)
-        for found in [new.get(name) or known[name]]
+        for one, found, name in zip(
+            asked, filled(keys, known, [made[place] for place in todo]), keys, strict=True
+        )
     ]
     return pl.DataFrame(rows, schema=COMPLETIONS)
 
@@ -248,11 +249,11 @@ def _explained(
         f"{variant}: NLL of explanations",
         how,
     )
-    new = {keys[place]: {"value": value} for place, value in zip(todo, values, strict=True)}
     print(f"{variant}: measured {len(todo)} of {len(asked)} explanations", file=sys.stderr)
+    rows = filled(keys, known, [{"value": value} for value in values])
     return [
-        ("explain", *one, True, (new.get(name) or known[name])["value"], text, name)
-        for one, text, name in zip(asked, own, keys, strict=True)
+        ("explain", *one, True, row["value"], text, name)
+        for one, text, row, name in zip(asked, own, rows, keys, strict=True)
     ]
 
 
