@@ -1,7 +1,6 @@
 """Files that were cut, changed or swapped are named and refused, never read as if they were whole.
 
-What each reader notices is in docs/faults.md; a flipped bit in gigabytes of scores or weights is
-not among it.
+What each reader notices is in docs/faults.md.
 """
 
 import shutil
@@ -21,10 +20,20 @@ from lesion.formats import BadFile, LesionError, read_json, read_parquet, write_
 from lesion.judgements.learned import LearnedJudge, train
 from lesion.masks.curve import CURVE_MASKS
 from lesion.masks.store import read_mask, write_mask
+from lesion.models.layout import Layout
+from lesion.models.load import load
 from lesion.models.record import candidate_shapes, read_record
 from lesion.models.weights import StoredWeights
 from lesion.pairs.tables import kept_pairs
-from lesion.scores.store import StoredNorms, StoredScores, shard_names, write_scores, write_shard
+from lesion.scores.store import (
+    StoredNorms,
+    StoredScores,
+    Tail,
+    shard_names,
+    write_scores,
+    write_shard,
+)
+from lesion.scores.tail import write_tail
 
 SHAPES = {"a.weight": (3, 50), "b.weight": (40, 5)}
 PLACES = np.array([0, 7, 149, 150, 160, 349])
@@ -181,18 +190,56 @@ def test_a_flipped_bit_in_a_header_is_named_or_changes_nothing(tmp_path: Path, w
     assert named > length / 4
 
 
-def test_a_flipped_bit_of_a_score_is_named_only_where_it_gives_no_number(tmp_path: Path) -> None:
-    """What is not noticed: scores have no checksum, for it would be a read of gigabytes more."""
-    kept = _scores(tmp_path)
+@pytest.mark.parametrize("what", ["scores", "norms"])
+def test_a_flipped_bit_of_a_score_is_named(tmp_path: Path, what: str) -> None:
+    kept = SMALL[what](tmp_path)
     wanted = kept.read()
-    whole = bytearray(kept.path.read_bytes())
-    whole[-1] ^= 1  # a sign or an exponent
-    kept.path.write_bytes(whole)
-    assert kept.read() != wanted
-    whole[-4:] = np.float32("nan").tobytes()
-    kept.path.write_bytes(whole)
-    with pytest.raises(BadFile, match=rf"{kept.path.name}: .* not finite"):
-        kept.read()
+    length = 8 + int.from_bytes(kept.path.read_bytes()[:8], "little")
+    for _ in _flipped(kept.path, range(length, kept.path.stat().st_size, 3)):
+        with pytest.raises(BadFile, match=rf"{kept.path.name}: .* (a bit has|not finite)"):
+            kept.read()
+    assert kept.read() == wanted
+
+
+def test_a_flipped_bit_of_a_tail_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scores = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    whole = {name: torch.from_numpy(one) for name, one in scores.items()}
+    write_scores(whole, tmp_path / "whole", "snip", 1, METADATA)
+    source = StoredScores(tmp_path / "whole", "snip", SHAPES)
+    tail = Tail(0.1, 0.2, "global")
+    (tmp_path / "tail").mkdir()
+    write_tail(source, tmp_path / "tail", "snip", 1, Layout.of(dict(SHAPES)), tail, METADATA)
+    path = tmp_path / "tail" / shard_names("snip", 1)[0]
+    length = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    for _ in _flipped(path, range(length, path.stat().st_size, 5)):
+        with pytest.raises(BadFile, match=f"{path.name}: .*a bit has changed"):
+            StoredScores(tmp_path / "tail", "snip", SHAPES).flat()
+    StoredScores(tmp_path / "tail", "snip", SHAPES).flat()
+
+
+def test_scores_read_in_any_slices_are_compared_once_they_are_whole(tmp_path: Path) -> None:
+    kept = _scores(tmp_path)
+    damaged = bytearray(kept.path.read_bytes())
+    damaged[-1] ^= 1
+    kept.path.write_bytes(damaged)
+    last = list(SHAPES)[-1]
+    size = int(np.prod(SHAPES[last]))
+    values = StoredScores(tmp_path, "snip", SHAPES).open(last)
+    # From the middle, and again from the beginning: nothing is said of a part.
+    for part in (slice(7, 9), slice(0, 5), slice(0, 7), slice(7, size - 1), slice(3, 4)):
+        assert values[part].size == part.stop - part.start
+    with pytest.raises(BadFile, match="a bit has changed"):
+        values[size - 1 : size]
+
+
+def test_a_flipped_bit_of_a_weight_is_named_when_the_model_is_loaded(tmp_path: Path) -> None:
+    model = tiny.checkpoint(tmp_path)
+    path = model / "model.safetensors"
+    for _ in _flipped(path, range(0, path.stat().st_size, path.stat().st_size // 20)):
+        with pytest.raises(BadFile, match=rf"{path.name}: .*a bit has changed"):
+            load(model, "float32", 1)
+    load(model, "float32", 1)
 
 
 @pytest.fixture(scope="module")

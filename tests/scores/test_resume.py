@@ -289,7 +289,9 @@ def test_changed_pairs_or_another_dtype_begin_anew(
         assert not (folder / ".scoring").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "a tensor is missing"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "noise", "empty", "a flipped bit", "a tensor is missing"]
+)
 def test_damaged_sums_are_ignored(
     model: Path,
     pairs: Path,
@@ -318,7 +320,9 @@ def _damage(file: Path, how: str) -> None:
         tensors.pop(list(tensors)[-1])
         save_file(tensors, file, about)
     else:
+        flipped = whole[:-3] + bytes([whole[-3] ^ 16]) + whole[-2:]
         left = {"cut": whole[:-8], "noise": b"\xff" * len(whole), "empty": b""}
+        left["a flipped bit"] = flipped
         file.write_bytes(left[how])
 
 

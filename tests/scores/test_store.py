@@ -81,7 +81,12 @@ def test_a_shard_damaged_in_place_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("part", "instead"),
-    [(b"[0,48]", b"[0,44]"), (b"[4,3]", b"[3,4]"), (b'"F32"', b'"I32"'), (b"weight", b"height")],
+    [
+        (b"[0,48]", b"[0,44]"),
+        (b"[4,3]", b"[3,4]"),
+        (b'"F32"', b'"I32"'),
+        (b'weight":{', b'height":{'),
+    ],
 )
 def test_a_shard_whose_header_lies_is_named(tmp_path: Path, part: bytes, instead: bytes) -> None:
     _write(tmp_path)

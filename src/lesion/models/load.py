@@ -17,7 +17,7 @@ from transformers import (
 from lesion.formats import LesionError
 from lesion.models import devices
 from lesion.models.candidates import auto_class
-from lesion.models.record import read_record
+from lesion.models.record import check_sums
 
 
 class Loaded(NamedTuple):
@@ -38,9 +38,9 @@ def load(folder: Path, dtype: str, threads: int, device_map: str | None = None) 
 
     Raises:
         LesionError: the GPUs have no room for all weights; gradients need them there.
-        BadFile: a file is not as long as the record says.
+        BadFile: a file is not as long as the record says, or a bit of its weights has changed.
     """
-    read_record(folder)
+    check_sums(folder)
     torch.set_num_threads(threads)
     keep_memory()
     quiet()

@@ -20,6 +20,7 @@ from lesion.formats import atomic, safetensors_header, write_json
 from lesion.models.candidates import Candidate, UnsupportedModel, auto_class, find_candidates
 from lesion.models.load import quiet, resolve_dtype
 from lesion.models.record import FORMAT, RECORD, content_digest, kept_files
+from lesion.models.sums import file_sum
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _STORED = ("F64", "F32", "BF16", "F16")
@@ -134,6 +135,7 @@ def _record(folder: Path, license_: str) -> dict[str, Any]:
         "license": license_,
         "digest": content_digest(folder),
         "files": sizes,
+        "sums": {name: file_sum(folder / name) for name in sizes if name.endswith(".safetensors")},
         # A list: an object's keys are sorted when it is written, and the model's order is lost.
         "candidates": list(shapes.items()),
         "transposed": [name for name, one in candidates.items() if one.transposed],

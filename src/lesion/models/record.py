@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lesion.formats import BadFile, digest, read_json, sha256_file
+from lesion.models.sums import file_sum
 
 RECORD = "lesion.json"
 FORMAT = 3
@@ -51,6 +52,20 @@ def read_record(folder: Path) -> dict[str, Any]:
                 f"{folder / RECORD} and run `snakemake` again."
             )
     return record
+
+
+def check_sums(folder: Path) -> None:
+    """Compare the weights' bytes with the record.
+
+    Raises:
+        BadFile: as `read_record`; or a bit has changed since the record was made.
+    """
+    for name, wanted in read_record(folder).get("sums", {}).items():
+        if file_sum(folder / name) != wanted:
+            raise BadFile(
+                f"{folder / name}: is not as it was written: a bit has changed. Delete "
+                f"{folder / RECORD} and run `snakemake` again."
+            )
 
 
 def candidate_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

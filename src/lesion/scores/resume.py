@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lesion.formats import BadFile, atomic, read_json, write_json
+from lesion.models.sums import word_sum
 from lesion.scores.collect import Sums
-from lesion.scores.store import write_shard
+from lesion.scores.store import read_sums, write_shard
 
 _SECTIONS = ("total", "absolute", "norms")
 
@@ -43,10 +44,14 @@ class Resumable:
                 about = file.metadata() or {}
                 if about.get("key") != self.key:
                     return 0, 0.0, 0
+                wanted = read_sums(about)
                 for section, tensors in zip(_SECTIONS, sums, strict=True):
                     for name, one in tensors.items():
-                        one.copy_(file.get_tensor(f"{section}/{name}"))
-        except (OSError, SafetensorError):
+                        saved = file.get_tensor(f"{section}/{name}")
+                        if word_sum(saved.numpy()) != wanted.get(f"{section}/{name}"):
+                            raise BadFile(f"{self._file}: `{section}/{name}` is damaged")
+                        one.copy_(saved)
+        except (OSError, SafetensorError, BadFile):
             for tensors in sums:
                 for one in tensors.values():
                     one.zero_()

@@ -5,6 +5,7 @@ can use, as sorted places and values; everything else reads as a score that is n
 """
 
 import importlib
+import json
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +27,11 @@ from lesion.formats import (
     write_json,
 )
 from lesion.models.layout import Flat
+from lesion.models.sums import added, word_sum
 
 KINDS = ("snip", "preservation")
+SUMS = "word_sums"
+"""Key of a shard's metadata: the word sum of every tensor, as JSON."""
 _FILL = {"snip": np.float32(np.inf), "preservation": np.float32(-np.inf)}
 """How a score that a tail lacks reads: as one that is never taken, or never preserved."""
 
@@ -62,12 +66,16 @@ def shard_groups(sizes: Mapping[str, int], shards: int) -> list[list[str]]:
 
 
 def write_shard(tensors: Mapping[str, Any], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write one shard of torch tensors or numpy arrays, whole or not at all."""
+    """Write one shard of torch tensors or numpy arrays, whole or not at all.
+
+    Its metadata gets the word sum of each tensor, which readers compare with what they read.
+    """
     # Chosen here, because whoever writes a tail need not have torch loaded.
     arrays = any(isinstance(one, np.ndarray) for one in tensors.values())
     kind = importlib.import_module(f"safetensors.{'numpy' if arrays else 'torch'}")
+    sums = {name: word_sum(np.ascontiguousarray(one)) for name, one in sorted(tensors.items())}
     with atomic(path) as part:
-        kind.save_file(dict(tensors), part, {**metadata, "format": "pt"})
+        kind.save_file(dict(tensors), part, {**metadata, "format": "pt", SUMS: json.dumps(sums)})
         stable_header(part)
 
 
@@ -106,6 +114,15 @@ def write_scores(
     write_index(folder, kind, groups, metadata)
 
 
+def read_sums(metadata: Mapping[str, str]) -> dict[str, int]:
+    """The word sums in a shard's metadata, by tensor; empty where there are none."""
+    try:
+        sums: dict[str, int] = json.loads(metadata.get(SUMS, "{}"))
+    except ValueError:
+        return {}
+    return sums
+
+
 class Values(Protocol):
     """Flat float32 scores of one parameter; a slice reads no more than itself."""
 
@@ -121,10 +138,15 @@ class Source(Protocol):
 
 
 class _Dense:
-    """Scores as they lie in the file, looked at for NaN and infinity as they are read."""
+    """Scores as they lie in the file, looked at for NaN and infinity as they are read.
 
-    def __init__(self, file: BinaryIO, begin: int, what: str) -> None:
-        self.file, self.begin, self.what = file, begin, what
+    Whoever reads them from first to last, in slices, has their sum compared at the end.
+    """
+
+    def __init__(self, file: BinaryIO, entry: Stored, what: str, wanted: int | None) -> None:
+        self.file, self.begin, self.what = file, entry.begin, what
+        self.size, self.wanted = (entry.end - entry.begin) // 4, wanted
+        self._next = self._sum = 0
 
     def __getitem__(self, part: slice) -> Flat:
         # Read and not mapped: mapped pages would count as this job's memory, whole shards of them.
@@ -135,7 +157,30 @@ class _Dense:
                 f"{self.what} holds scores that are not finite. Delete the file and run "
                 "`snakemake` again."
             )
+        self._add(part, found)
         return block
+
+    def _add(self, part: slice, found: NDArray[np.uint8]) -> None:
+        if part.start == 0:
+            self._next = self._sum = 0
+        if part.start != self._next:
+            return
+        self._next, self._sum = part.stop, added(self._sum, word_sum(found))
+        if self._next == self.size:
+            _check_sum(self.what, self._sum, self.wanted)
+
+
+def _wanted(sums: Mapping[str, int], name: str) -> int | None:
+    """What a tensor's words should add up to; None if the file is of a version without sums."""
+    return sums.get(name, -1) if sums else None
+
+
+def _check_sum(what: str, found: int, wanted: int | None) -> None:
+    if wanted not in (None, found):
+        raise BadFile(
+            f"{what} is not as it was written: a bit has changed. Delete the file and run "
+            "`snakemake` again."
+        )
 
 
 class _Sparse:
@@ -180,6 +225,7 @@ class StoredScores:
         for name, size in files.items():
             self._check_size(folder / name, size)
         self._headers: dict[str, dict[str, Stored]] = {}
+        self._sums: dict[str, dict[str, int]] = {}
         self._files: dict[str, BinaryIO] = {}
 
     @staticmethod
@@ -212,7 +258,8 @@ class StoredScores:
         """
         if not self.tail:
             file, entry = self._entry(name, name, "F32")
-            return _Dense(file, entry.begin, f"{self._path(name)}: `{name}`")
+            wanted = _wanted(self._sums[self.where[name]], name)
+            return _Dense(file, entry, f"{self._path(name)}: `{name}`", wanted)
         size = int(np.prod(self.shapes[name]))
         stored, dtype = place_type(size)
         places: NDArray[Any] = self._tensor(name, f"{name}.indices", stored).view(dtype)
@@ -226,14 +273,17 @@ class StoredScores:
     def _tensor(self, name: str, key: str, dtype: str) -> NDArray[np.uint8]:
         """The bytes of a tensor."""
         file, entry = self._entry(name, key, dtype)
-        return _pread(file, entry.begin, entry.end - entry.begin)
+        found = _pread(file, entry.begin, entry.end - entry.begin)
+        wanted = _wanted(self._sums[self.where[name]], key)
+        _check_sum(f"{self._path(name)}: `{key}`", word_sum(found), wanted)
+        return found
 
     def _entry(self, name: str, key: str, dtype: str) -> tuple[BinaryIO, Stored]:
         """The open shard, and where in it a tensor lies."""
         shard = self.where[name]
         if shard not in self._files:
             self._headers[shard] = safetensors_header(self.folder / shard)
-            self._check_origin(self.folder / shard)
+            self._sums[shard] = self._check_origin(self.folder / shard)
             self._files[shard] = (self.folder / shard).open("rb", buffering=0)
         entry = self._headers[shard].get(key)
         shape = self.shapes[name]
@@ -254,14 +304,20 @@ class StoredScores:
             )
         return self._files[shard], entry
 
-    def _check_origin(self, path: Path) -> None:
-        """Refuse a whole shard of another behaviour, model or kind in this one's place."""
-        for key, text in safetensors_metadata(path).items():
+    def _check_origin(self, path: Path) -> dict[str, int]:
+        """Refuse a whole shard of another behaviour, model or kind in this one's place.
+
+        Returns:
+            The word sums of its tensors.
+        """
+        metadata = safetensors_metadata(path)
+        for key, text in metadata.items():
             if self.metadata.get(key, text) != text:
                 raise BadFile(
                     f"{path}: its `{key}` is {text!r}, and its index says {self.metadata[key]!r}: "
                     "it is another's shard. Delete it and run `snakemake` again."
                 )
+        return read_sums(metadata)
 
     def flat(self) -> Flat:
         """All scores in the order of `shapes`, float32 [candidates]."""
@@ -359,6 +415,7 @@ class StoredNorms:
         """Read the header."""
         self.path = path
         self._header = safetensors_header(path)
+        self._sums = read_sums(safetensors_metadata(path))
 
     def open(self, name: str) -> Flat:
         """float32 [inputs].
@@ -379,4 +436,6 @@ class StoredNorms:
                 f"{self.path}: `{name}` is {entry.dtype} {list(entry.shape)} in "
                 f"{entry.end - entry.begin} bytes. Delete the file and run `snakemake` again."
             )
-        return np.fromfile(self.path, np.float32, entry.shape[0], offset=entry.begin)
+        found = np.fromfile(self.path, np.float32, entry.shape[0], offset=entry.begin)
+        _check_sum(f"{self.path}: `{name}`", word_sum(found), _wanted(self._sums, name))
+        return found
