@@ -34,7 +34,6 @@ _UNITS: dict[str, Unit] = {
     "halving_share": "share",
     "transfer_share": "share",
     "share_of_effect": "share",
-    "nll_ratio": "ratio",
     "recovered_share": "share",
     "accuracy_change": "points",
     "misaligned_change": "points",

@@ -17,7 +17,7 @@ from lesion.report.inputs import Inputs, read_inputs
 
 _WIDTH = 80
 _DIGITS = 3
-_KEYS = ("harmful-prefill", "harm-nll", "benign-nll", "accuracy", "refusal", "attack")
+_KEYS = ("harmful-prefill", "harm-nll", "benign-nll", "accuracy", "refusal")
 """Rows of the before/after table that a screen has room for; the page has them all."""
 
 

@@ -54,6 +54,7 @@ def _measurement(place: dict[str, Any], metric: str, value: float, half: float) 
         "value": value,
         "low": low,
         "high": high,
+        "p_adjusted": (0.001 if abs(value) > half else 0.5) if difference else None,
         "detectable": 1.43 * half if difference else None,
     }
 
@@ -71,7 +72,11 @@ def _effect(variant: str, behaviour: str, role: str) -> float:
 def _measurements(shape: Shape, model: str) -> Rows:
     variants = ["intact", "shared", "shared-all", "random", *shape.harm, "refusal"]
     own = {"model": model, "variant": "own-masks", "behaviour": "all-harm", "role": "harm"}
-    rows = [{**_measurement(own, "transfer_share", 0.72, 0.06), "n": 60, "seed": 7}]
+    about = {"n": 60, "seed": 7}
+    rows = [
+        {**_measurement(own, "transfer_share", 0.72, 0.06), **about},
+        {**_measurement(own, "nll_added", 0.22, 0.03), **about},
+    ]
     if len(shape.harm) < 2:
         rows = []
     for variant in variants:
@@ -123,6 +128,9 @@ def _understood(at: dict[str, Any]) -> Rows:
         _measurement(harm, "detect_auroc_change", -0.03 if shared else 0.002, 0.06),
         _measurement({**harm, "n": 10}, "explain_nll_added", 0.101 if shared else 0.004, 0.03),
         _measurement(tasks, "accuracy_change", 0.003 if shared else 0.0, 0.02),
+        _measurement(
+            {**at, "behaviour": "all-explanation", **asked}, "coherence_change", -0.01, 0.06
+        ),
         _measurement(alike, "refusal_rate_change", 0.0, 0.1),
     ]
 
@@ -136,6 +144,8 @@ def _of_behaviour(place: dict[str, Any], behaviour: str, role: str) -> Rows:
         rows.append(_measurement(none, "nll_added", added, 0.02))
         if behaviour == "all-harm":
             rows.append(_measurement(none, "nll_ratio", 4.1, 1.2))
+        if behaviour == "all-harm" and variant == "random":
+            rows.append(_measurement(none, "share_of_effect", 0.006, 0.02))
     for attack in ("direct", "prefill"):
         there = {**place, "attack": attack}
         if role == "harm":
@@ -219,6 +229,7 @@ def _halving(shape: Shape, model: str) -> Rows:
         {
             "model": model,
             "family": family,
+            "smallest": _SIZES[0],
             "largest": _SIZES[-1],
             "halving": (found := reached.get(family, (None,) * 4))[0],
             "low": found[1],

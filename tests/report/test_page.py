@@ -141,8 +141,8 @@ def test_verdicts_and_rows_are_there(page: Page) -> None:
     for words in (
         "Do few weights carry harmful generation?",
         "In 20 of 20 cases",
-        "4.1× what benign ones do [2.9×, 5.3×], n = 60",
-        "12 questions: 9 yes , 2 can't tell , 1 lowers .",
+        "more than benign ones: 0.33 [0.31, 0.35] against 0.070 [0.050, 0.090], 4.1× [2.9×, 5.3×]",
+        "13 questions: 9 yes , 3 can't tell , 1 lowers .",
         "Under 10% counts as nothing.",
         "Task accuracy",
         "9,187 [8,089, 10,545]",
@@ -225,7 +225,7 @@ def test_a_page_of_nothing_can_be_read(tables: Path, tmp_path: Path) -> None:
     for path in folder.glob("*.parquet"):
         pl.read_parquet(path).clear().write_parquet(path)
     page = Page(_written(folder, tmp_path))
-    assert "12 questions: 12 not measured ." in page.text
+    assert "13 questions: 13 not measured ." in page.text
     assert not page.of("figure")
 
 
@@ -251,8 +251,8 @@ def test_what_the_claims_could_not_compute_is_unclear(tables: Path, tmp_path: Pa
         verdict=pl.lit("can't tell"), **{name: pl.lit(one) for name, one in unknown.items()}
     ).write_parquet(folder / "claims.parquet")
     page = Page(_written(folder, tmp_path, 0))
-    assert "12 questions: 12 can't tell ." in page.text
-    assert page.text.count("The interval has no end on one side.") == 12
+    assert "13 questions: 13 can't tell ." in page.text
+    assert page.text.count("The interval has no end on one side.") == 13
 
 
 def test_a_missing_column_is_named(tables: Path, tmp_path: Path) -> None:

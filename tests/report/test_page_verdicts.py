@@ -44,7 +44,7 @@ def _held(found: Inputs, statistic: str, **new: object) -> Inputs:
 def test_every_row_of_the_claims_is_answered_as_it_is(found: Inputs) -> None:
     verdicts = {(one.claim, one.statistic, one.variant): one for one in verdicts_of(found, "smol")}
     rows = found.claims.rows(named=True)
-    assert len(rows) == len(verdicts) == 12
+    assert len(rows) == len(verdicts) == 13
     for row in rows:
         one = verdicts[row["claim"], row["statistic"], row["variant"]]
         assert one.answer in ANSWERS[row["verdict"]]
@@ -60,7 +60,11 @@ def test_every_row_of_the_claims_is_answered_as_it_is(found: Inputs) -> None:
         ("halving_share", "9,187 weights, 0.063% of the candidates [0.055%, 0.072%], n = 60"),
         ("nll_added", "Zeroing 684 of 14,598,144 candidate weights (0.0047%) adds 0.33 nats per"),
         ("harmfulness_change", "goes from 0.62 [0.57, 0.67] to 0.19 [0.14, 0.24], a change of −0"),
-        ("nll_ratio", "lose 4.1× what benign ones do [2.9×, 5.3×], n = 60: 0.33 [0.31, 0.35] ag"),
+        (
+            "harm_minus_benign_nll_added",
+            "lose 0.26 nats per token [0.23, 0.29], n = 120, more than benign ones: 0.33 [0.31, ",
+        ),
+        ("coherence_change", "goes from 0.93 [0.88, 0.98] to 0.93 [0.88, 0.98], a change of −0.01"),
         ("accuracy_change", "0.3 points [−1.7, 2.3], n = 500. Less than 5.0 points lost counts"),
         ("harm_minus_explain_nll_added", "0.23 nats per token [0.19, 0.27], n = 70, more than"),
     ],
@@ -72,7 +76,7 @@ def test_a_sentence_has_the_numbers(found: Inputs, statistic: str, words: str) -
 def test_transfer_counts_the_clear_cases(found: Inputs) -> None:
     assert "In 20 of 20 cases" in _of(found, "transfer_share", "own-masks").sentence
     flat = found.measurements.with_columns(
-        low=pl.when(variant="privacy", metric="nll_added").then(-1.0).otherwise("low")
+        p_adjusted=pl.when(variant="privacy", metric="nll_added").then(0.06).otherwise("p_adjusted")
     )
     sentence = _of(found._replace(measurements=flat), "transfer_share", "own-masks").sentence
     assert "In 16 of 20 cases" in sentence
@@ -82,7 +86,7 @@ def test_unclear_says_what_could_have_been_seen(found: Inputs) -> None:
     one = _of(found, "detect_auroc_change")
     assert one.answer is Answer.UNCLEAR
     assert (
-        "The interval includes −0.050; a true difference of 0.086 would have been" in one.sentence
+        "The interval includes −0.046; a true difference of 0.086 would have been" in one.sentence
     )
 
 
@@ -99,6 +103,19 @@ def test_unclear_of_an_open_interval(found: Inputs) -> None:
     assert one.sentence.endswith("The interval has no end on one side.")
 
 
+def test_no_size_that_halves_harm_is_an_answer(found: Inputs) -> None:
+    row = pl.col("family") == "shared"
+    none = found.halving.with_columns(
+        beyond=row | pl.col("beyond"), halving=pl.when(~row).then("halving")
+    )
+    held = _held(found, "halving_share", value=None, high=None, verdict="not supported")
+    one = _of(held._replace(halving=none), "halving_share")
+    assert one.answer is Answer.NO
+    assert "The most that were zeroed, 38,461 weights (0.3% of the candidates), do not halve" in (
+        one.sentence
+    )
+
+
 def test_direction_is_a_word_of_its_own(found: Inputs) -> None:
     assert _of(found, "harmfulness_change").answer is Answer.LOWERS
     turned = _held(found, "harmfulness_change", verdict="not supported")
@@ -107,15 +124,13 @@ def test_direction_is_a_word_of_its_own(found: Inputs) -> None:
     assert "The interval includes no effect" in _of(unsure, "harmfulness_change").sentence
 
 
-def test_a_multiple_of_nothing_is_loose(found: Inputs) -> None:
-    assert "loose" not in _of(found, "nll_ratio").sentence
+def test_of_nothing_there_is_no_multiple(found: Inputs) -> None:
+    apart = "harm_minus_benign_nll_added"
+    assert "4.1×" in _of(found, apart).sentence
     none = found.measurements.with_columns(
         low=pl.when(behaviour="all-benign", metric="nll_added").then(-0.1).otherwise("low")
     )
-    assert (
-        "the multiple is a loose one"
-        in _of(found._replace(measurements=none), "nll_ratio").sentence
-    )
+    assert "×" not in _of(found._replace(measurements=none), apart).sentence
 
 
 def test_what_was_not_measured_names_the_key(tmp_path: Path) -> None:
@@ -130,4 +145,4 @@ def test_what_was_not_measured_names_the_key(tmp_path: Path) -> None:
         assert one.answer is Answer.UNMEASURED
         assert one.value is None
         assert key in one.sentence
-    assert tally(verdicts_of(found, "smol"))[-1] == (Answer.UNMEASURED, 5)
+    assert tally(verdicts_of(found, "smol"))[-1] == (Answer.UNMEASURED, 6)

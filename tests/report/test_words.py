@@ -26,8 +26,12 @@ def _pairs(weights: int, *times: float, half: float = 1.0) -> list[Shared]:
         # Larger, but only one pair surely.
         (_pairs(2000, 4.5, 4.6, 9), _pairs(100, 3, 4, 5), Answer.PARTLY),
         (_pairs(2000, 4.5, 4.6, 4.7), _pairs(100, 3, 4, 5), Answer.UNCLEAR),
-        (_pairs(2000, 9, 9, 9), _pairs(100, 10, 10), Answer.NO),
-        (_pairs(2000, 9), _pairs(100, 9), Answer.NO),
+        (_pairs(2000, 8, 8, 8), _pairs(100, 10, 10), Answer.NO),
+        # Smaller, but no pair surely.
+        (_pairs(2000, 9.5, 9.5, 9.5), _pairs(100, 10, 10), Answer.UNCLEAR),
+        (_pairs(2000, 9), _pairs(100, 9), Answer.UNCLEAR),
+        # As many surely above as below.
+        (_pairs(2000, 6, 14), _pairs(100, 10), Answer.UNCLEAR),
         (_pairs(2000, math.nan, 9), _pairs(100, 3), Answer.YES),
         (_pairs(0, math.nan), _pairs(100, 3), Answer.UNCLEAR),
         (_pairs(2000, 9), [], Answer.UNCLEAR),
@@ -39,17 +43,18 @@ def test_sharing(harm: list[Shared], benign: list[Shared], answer: Answer) -> No
 
 
 def test_sharing_says_plainly_that_harm_is_not_larger() -> None:
-    sentence = sharing(_pairs(1987, 9.0), _pairs(106, 9.9)).sentence
-    assert "1,987 weights, 9.0× chance under the strict null (medians of 1)" in sentence
+    sentence = sharing(_pairs(1987, 8.0), _pairs(106, 9.9)).sentence
+    assert "1,987 weights, 8.0× chance under the strict null (medians of 1)" in sentence
     assert "106 weights, 9.9× chance" in sentence
-    assert "do not share more with each other than with benign behaviours" in sentence
+    assert "0 have an interval wholly above the other median and 1 wholly below it" in sentence
     assert "larger count goes with favouring the same rows and columns" in sentence
-    assert "nor do they by count" in sharing(_pairs(90, 9.0), _pairs(106, 9.9)).sentence
+    assert "larger count" not in sharing(_pairs(90, 8.0), _pairs(106, 9.9)).sentence
 
 
 def test_sharing_counts_the_sure_pairs() -> None:
     sentence = sharing(_pairs(2000, 4.5, 4.6, 9), _pairs(100, 4)).sentence
-    assert "1 of 3 pairs have an interval wholly above the other median" in sentence
+    assert "Of 3 pairs of harm types, 1 have an interval wholly above the other" in sentence
+    assert "larger count" not in sentence
 
 
 def test_probability_has_no_digits_in_the_far_tail() -> None:

@@ -4,13 +4,10 @@ import polars as pl
 import pytest
 
 from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED, claims
+from lesion.tables.curve import HALVINGS
 from lesion.tables.rows import MEASUREMENTS, is_main
 
-HALVING = {
-    **dict.fromkeys(("halving", "low", "high"), pl.Float64),
-    "family": pl.String,
-    "n": pl.Int64,
-}
+SMALLEST, LARGEST = 100, 20_000
 CANDIDATES = 1_000_000
 Row = dict[str, Any]
 
@@ -37,9 +34,11 @@ def _table(*rows: Row) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=MEASUREMENTS).with_columns(is_main("learned"))
 
 
-def _halving(*values: float | None) -> pl.DataFrame:
-    rows = [(*values, "shared", 40)] if values else []
-    return pl.DataFrame(rows, schema=HALVING, orient="row")
+def _halving(*values: float | None, largest: int = LARGEST) -> pl.DataFrame:
+    about = {"family": "shared", "smallest": SMALLEST, "largest": largest, "n": 40}
+    named = dict(zip(("halving", "low", "high"), values, strict=False))
+    rows = [{**about, **named, "beyond": values[0] is None}] if values else []
+    return pl.DataFrame(rows, schema=HALVINGS)
 
 
 def _verdicts(table: pl.DataFrame, halving: pl.DataFrame | None = None) -> dict[str, str]:
@@ -53,8 +52,12 @@ def _verdicts(table: pl.DataFrame, halving: pl.DataFrame | None = None) -> dict[
     [(0.9, 0.2, SUPPORTED), (0.3, 0.1, NOT_SUPPORTED), (0.6, 0.2, CANNOT_TELL)],
 )
 def test_the_whole_interval_must_lie_on_one_side(value: float, half: float, verdict: str) -> None:
-    table = _table(_row("own-masks", "transfer_share", value, half))
-    assert _verdicts(table) == {"own-masks transfer_share": verdict}
+    share, own = _row("own-masks", "transfer_share", value, half), "own-masks transfer_share"
+    table = _table(share, _row("own-masks", "nll_added", 0.5, 0.1))
+    assert _verdicts(table) == {own: verdict}
+    # Of no effect there is no share.
+    table = _table(share, _row("own-masks", "nll_added", 0.05, 0.1))
+    assert _verdicts(table) == {own: CANNOT_TELL}
 
 
 def test_nothing_measured_claims_nothing() -> None:
@@ -68,12 +71,28 @@ def test_nothing_measured_claims_nothing() -> None:
         ((2000.0, 1500.0, 3000.0), NOT_SUPPORTED),
         ((900.0, 500.0, 1500.0), CANNOT_TELL),
         ((900.0, 500.0, None), CANNOT_TELL),
+        ((2000.0, 1500.0, None), NOT_SUPPORTED),
+        # The largest mask does not do it, nor does it in any resample.
+        ((None, None, None), NOT_SUPPORTED),
+        ((None, 1500.0, None), NOT_SUPPORTED),
+        ((None, 500.0, None), CANNOT_TELL),
     ],
 )
 def test_compact_is_a_share_of_the_candidates(
     weights: tuple[float | None, ...], verdict: str
 ) -> None:
     assert _verdicts(_table(), _halving(*weights)) == {"shared halving_share": verdict}
+
+
+def test_outside_the_measured_sizes_only_the_side_is_known() -> None:
+    key = "shared halving_share"
+    assert _verdicts(_table(), _halving(None, None, None, largest=900)) == {key: CANNOT_TELL}
+    # The smallest mask halves it already: fewer might.
+    assert _verdicts(_table(), _halving(100.0, 100.0, 500.0)) == {key: SUPPORTED}
+    below = _halving(2000.0, 2000.0, 2500.0).with_columns(smallest=2000)
+    assert _verdicts(_table(), below) == {key: CANNOT_TELL}
+    row = claims("toy", _table(), _halving(None, None, None), CANDIDATES).row(0, named=True)
+    assert (row["value"], row["low"], row["high"]) == (None, LARGEST / CANDIDATES, None)
 
 
 def test_lowering_harmful_output_is_a_change_below_zero() -> None:
@@ -95,6 +114,35 @@ def test_a_model_with_nothing_to_lose_keeps_nothing() -> None:
     assert _verdicts(_table(told, blind)) == {"shared detect_auroc_change": CANNOT_TELL}
     sees = _row("intact", "detect_auroc", 0.8, 0.05)
     assert _verdicts(_table(told, sees)) == {"shared detect_auroc_change": SUPPORTED}
+    # Clearly above chance, but by so little that the margin is two thirds of it.
+    barely = _row("intact", "detect_auroc", 0.56, 0.03)
+    lost = _row("shared", "detect_auroc_change", -0.03, 0.015)
+    assert _verdicts(_table(lost, barely)) == {"shared detect_auroc_change": CANNOT_TELL}
+    assert _verdicts(_table(lost, sees)) == {"shared detect_auroc_change": SUPPORTED}
+
+
+def test_apart_is_a_difference_where_benign_responses_lose_nothing() -> None:
+    key = "shared harm_minus_benign_nll_added"
+    for value, half, verdict in (
+        (-0.001, 0.002, SUPPORTED),
+        (0.6, 0.1, NOT_SUPPORTED),
+        (0.3, 0.1, CANNOT_TELL),
+    ):
+        harm = _row("shared", "nll_added", 0.3, 0.05)
+        benign = _row("shared", "nll_added", value, half, role="benign")
+        assert _verdicts(_table(harm, benign))[key] == verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "verdict"),
+    [(0.0, 0.03, SUPPORTED), (-0.2, 0.1, NOT_SUPPORTED), (-0.06, 0.05, CANNOT_TELL)],
+)
+def test_explanations_are_kept_by_their_own_coherence(
+    value: float, half: float, verdict: str
+) -> None:
+    place = {"role": "explanation", "attack": "explanation", "judge": "coherence"}
+    table = _table(_row("shared", "coherence_change", value, half, **place))
+    assert _verdicts(table) == {"shared coherence_change": verdict}
 
 
 def test_a_double_dissociation_needs_both_sides() -> None:
@@ -112,8 +160,9 @@ def test_a_double_dissociation_needs_both_sides() -> None:
 def test_the_random_control_is_held_against_the_masks_effect() -> None:
     own = _row("shared", "nll_added", 1.0, 0.1)
     key = "random share_of_effect"
-    assert _verdicts(_table(own, _row("random", "nll_added", 0.01, 0.02)))[key] == SUPPORTED
-    assert _verdicts(_table(own, _row("random", "nll_added", 0.5, 0.1)))[key] == NOT_SUPPORTED
+    assert _verdicts(_table(own, _row("random", "share_of_effect", 0.01, 0.02)))[key] == SUPPORTED
+    assert _verdicts(_table(own, _row("random", "share_of_effect", 0.5, 0.1)))[key] == NOT_SUPPORTED
     # Of no effect there is no share.
     none = _row("shared", "nll_added", 0.0, 0.1)
-    assert key not in _verdicts(_table(none, _row("random", "nll_added", 0.01, 0.02)))
+    part = _row("random", "share_of_effect", 0.01, 0.02)
+    assert _verdicts(_table(none, part))[key] == CANNOT_TELL

@@ -23,6 +23,13 @@ def test_wilson_as_scipy_has_it(hits: int, n: int, confidence: float) -> None:
     assert found == pytest.approx((hits / n, wanted.low, wanted.high, n), abs=1e-12)
 
 
+def test_a_rate_of_none_is_not_clearly_above_zero() -> None:
+    for sizes in ((7, 11, 13), (12, 12, 12, 12, 13), (40,)):
+        none = rate([np.zeros(size) for size in sizes], 0.95)
+        every = rate([np.ones(size) for size in sizes], 0.95)
+        assert (none.low, every.high) == (0, 1)
+
+
 def test_a_rate_of_groups_of_one_size_is_that_of_all_their_prompts() -> None:
     found = rate([_hits(1, 20), _hits(9, 20), _hits(5, 20)], 0.95)
     assert found == pytest.approx(rate([_hits(15, 60)], 0.95))

@@ -129,6 +129,8 @@ def test_differences_and_nothing_else_are_tested(table: pl.DataFrame) -> None:
     for column in ("p_value", "p_adjusted", "detectable"):
         assert (table[column].is_not_null() == ends).all()
     tested = table.filter(pl.col("p_value").is_not_null())
+    # The intact model against itself would be a test more to correct for, and none to pass.
+    assert "intact" not in set(tested["variant"])
     assert (tested["p_adjusted"] >= tested["p_value"] - 1e-12).all()
     assert (tested["p_adjusted"] > tested["p_value"]).any()
 
@@ -183,8 +185,6 @@ def test_added_nll_is_paired_by_prompt(table: pl.DataFrame) -> None:
     # The prompts differ by far more than the variants do.
     assert all(paired < (side["high"] - side["low"]) / 5 for side in sides)
     assert added["detectable"] == pytest.approx(2.8 / 3.92 * paired, rel=0.15)
-    intact = _one(table, "beta", "nll_added", "intact")
-    assert (intact["value"], intact["low"], intact["high"]) == (0, 0, 0)
 
 
 def test_the_ratio_is_of_added_harm_to_added_benign(table: pl.DataFrame) -> None:
@@ -199,6 +199,30 @@ def test_the_share_that_transfers_is_one_number_of_the_matrix(table: pl.DataFram
     assert one["value"] == pytest.approx((0.4 + 0.5) / 2, abs=0.03)
     assert one["low"] < one["value"] < one["high"]
     assert one["n"] == 30
+    assert _value(table, "all-harm", "nll_added", "own-masks") == pytest.approx(1, abs=0.03)
+
+
+def test_a_share_of_the_effect_is_of_the_same_prompts(table: pl.DataFrame) -> None:
+    one = _one(table, "all-harm", "share_of_effect", "alpha")
+    assert one["value"] == pytest.approx((1 + 0.4) / 2 / 2, abs=0.03)
+    sides = [_one(table, "all-harm", "nll_added", name) for name in ("alpha", "shared")]
+    assert one["low"] >= sides[0]["low"] / sides[1]["high"]
+    assert one["high"] <= sides[0]["high"] / sides[1]["low"]
+    assert table.filter(metric="share_of_effect", variant="shared").is_empty()
+
+
+def test_a_score_that_falls_to_zero_throughout_is_still_a_score() -> None:
+    place = {"behaviour": "alpha", "role": "harm", "attack": "direct", "judge": "learned"}
+    scores = {"intact": [0.9, 0.6, 0.7, 0.8], "shared": [0.0, 0.0, 0.0, 0.0]}
+    rows = [
+        {**place, "variant": variant, "prompt": str(number), "score": score, "label": score > 0.5}
+        for variant, each in scores.items()
+        for number, score in enumerate(each)
+    ]
+    found = measurements("toy", Asked(_nll(), pl.DataFrame(rows)), BOOT)
+    one = _one(found, "alpha", "harmfulness_change", "shared")
+    assert one["value"] == pytest.approx(-0.75)
+    assert -0.9 <= one["low"] < one["high"] <= -0.6
 
 
 def test_tasks_have_an_accuracy_from_their_first_metric(table: pl.DataFrame) -> None:

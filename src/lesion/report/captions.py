@@ -38,8 +38,9 @@ TRANSFER = Caption(
     means=(
         "Each row is a mask that was zeroed, each column a behaviour; the number is what that adds "
         "to the NLL of its held-out responses, in nats per token, against the intact model on the "
-        "same prompts. Orange is harder to produce, purple easier. In brackets: the "
-        "{confidence:.0%} interval includes no effect."
+        "same prompts. Orange is harder to produce, purple easier. In brackets: not told from no "
+        "effect at {confidence:.0%}, with p-values corrected (Benjamini and Hochberg) for all "
+        "masks and behaviours together."
     ),
     against=(
         "A mechanism shared across harm types shows as a row that is orange over all harm types, "

@@ -1,6 +1,7 @@
 """A number with its interval: found in a table, compared, written out. Pure."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import polars as pl
@@ -78,6 +79,16 @@ def estimate_of(row: dict[str, object]) -> Estimate:
     )
 
 
+def is_clear(row: Mapping[str, Any], confidence: float) -> bool:
+    """Whether a difference among many is told from none.
+
+    Args:
+        row: of the measurements; by its p-value corrected for all that it is compared with.
+        confidence: level of the intervals.
+    """
+    return row["p_adjusted"] is not None and row["p_adjusted"] < 1 - confidence
+
+
 def change(before: Estimate, after: Estimate) -> Estimate:
     """`after − before`, with an interval from the two intervals alone.
 
@@ -129,8 +140,8 @@ def percent(share: float) -> str:
 
 
 def interval(one: Estimate, unit: Unit, digits: int | None = None) -> str:
-    """`[low, high]`; empty if it has none."""
-    if math.isnan(one.low) or math.isnan(one.high):
+    """`[low, high]`, with `NOTHING` for a side that has no end; empty if it has none."""
+    if math.isnan(one.low) and math.isnan(one.high):
         return ""
     digits = shared_digits(one) if digits is None else digits
     return f"[{amount(one.low, unit, digits)}, {amount(one.high, unit, digits)}]"

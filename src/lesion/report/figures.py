@@ -31,6 +31,7 @@ from lesion.report.estimate import (
     amount,
     estimate_of,
     interval,
+    is_clear,
     percent,
     written,
 )
@@ -88,20 +89,20 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
         f"Heatmap of the NLL that zeroing each of {len(masks)} masks adds to held-out responses "
         f"of {len(harm)} harm types and {len(benign)} benign behaviours.",
         captions.TRANSFER.filled(confidence=confidence),
-        transfer_chart(_transfer_cells(data), x, y, confidence),
+        transfer_chart(_transfer_cells(data, confidence), x, y, confidence),
         matrix_height(len(masks)),
         matrix_width(len(harm) + len(benign)),
         crossed(masks, [*harm, *benign], _transfer_texts(data), "mask zeroed"),
     )
 
 
-def _transfer_cells(data: pl.DataFrame) -> pl.DataFrame:
+def _transfer_cells(data: pl.DataFrame, confidence: float) -> pl.DataFrame:
     rows = [
         {
             "mask": row["variant"],
             "behaviour": row["behaviour"],
             "value": row["value"],
-            "text": _in_cell(row),
+            "text": _in_cell(row, confidence),
             "interval": interval(estimate_of(row), "nats"),
             "n": row["n"],
         }
@@ -110,10 +111,9 @@ def _transfer_cells(data: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _in_cell(row: dict[str, Any]) -> str:
-    one = estimate_of(row)
-    text = amount(one.value, "nats", 2)
-    return text if one.above_zero or one.below_zero else f"({text})"
+def _in_cell(row: dict[str, Any], confidence: float) -> str:
+    text = amount(row["value"], "nats", 2)
+    return text if is_clear(row, confidence) else f"({text})"
 
 
 def _transfer_texts(data: pl.DataFrame) -> dict[tuple[str, str], str]:

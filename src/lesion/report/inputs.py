@@ -26,6 +26,7 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "n": pl.Int64(),
         "low": pl.Float64(),
         "high": pl.Float64(),
+        "p_adjusted": pl.Float64(),
         "detectable": pl.Float64(),
     },
     "claims": {
@@ -60,6 +61,7 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "halving": pl.Float64(),
         "low": pl.Float64(),
         "high": pl.Float64(),
+        "beyond": pl.Boolean(),
         "below": pl.Boolean(),
         "benign": pl.Float64(),
         "benign_low": pl.Float64(),

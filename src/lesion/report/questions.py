@@ -20,6 +20,7 @@ _MEASURED = {
     "harmfulness_change": ("all-harm", "prefill"),
     "accuracy_change": ("all-utility", "none"),
     "detect_auroc_change": ("all-harm", "none"),
+    "coherence_change": ("all-explanation", "explanation"),
     "refusal_rate_change": ("all-harm", "direct"),
 }
 """Behaviour and attack of the statistics that stand in the measurements as they are."""

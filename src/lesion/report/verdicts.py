@@ -5,7 +5,7 @@ The thresholds are that table's, which were set before looking, so that page and
 
 from collections.abc import Sequence
 
-from lesion.report.estimate import Estimate, Unit, amount, find, percent, written
+from lesion.report.estimate import Estimate, Unit, amount, find, is_clear, percent, written
 from lesion.report.headline import mask_size
 from lesion.report.inputs import Inputs
 from lesion.report.questions import ANSWERS, Question, Sentence, verdict
@@ -48,13 +48,19 @@ def _from_to(found: Inputs, unit: Unit, behaviour: str, metric: str, attack: str
 
 
 def _halving(one: Estimate, found: Inputs) -> str:
-    share = figure(one, "share", " of the candidates")
     halves = "halve the likelihood of each token of held-out harmful responses"
+    share = figure(one, "share", " of the candidates")
     rows = found.halving.filter(family="shared").rows(named=True)
     if not rows:
         return f"{share}, {halves}."
-    weights = f"{'At most ' if rows[0]['below'] else ''}{amount(rows[0]['halving'], 'count')}"
-    benign = amount(rows[0]["benign"], "nats")
+    row = rows[0]
+    if row["beyond"]:
+        _, candidates = mask_size(found.where, "shared")
+        part = f" ({percent(row['largest'] / candidates)} of the candidates)" if candidates else ""
+        most = f"{amount(row['largest'], 'count')} weights{part}"
+        return f"The most that were zeroed, {most}, do not {halves}, n = {one.n}."
+    weights = f"{'At most ' if row['below'] else ''}{amount(row['halving'], 'count')}"
+    benign = amount(row["benign"], "nats")
     return f"{weights} weights, {share}, {halves}; benign ones lose {benign} nats per token there."
 
 
@@ -84,22 +90,28 @@ def _transfer(one: Estimate, found: Inputs) -> str:
         added["variant"].is_in(types) & added["behaviour"].is_in(types),
         added["variant"] != added["behaviour"],
     )
-    clear = others.filter(others["low"] > 0).height
+    clear = [
+        row
+        for row in others.iter_rows(named=True)
+        if row["value"] > 0 and is_clear(row, found.confidence)
+    ]
     return (
         f"Of what a harm type's own mask does to its own responses, {figure(one, 'share')}, "
-        f"reaches the other types. In {clear} of {others.height} cases the effect on another type "
-        "is clearly above zero."
+        f"reaches the other types. In {len(clear)} of {others.height} cases the effect on another "
+        "type is clearly above zero, corrected for their number."
     )
 
 
-def _ratio(one: Estimate, found: Inputs) -> str:
+def _apart(one: Estimate, found: Inputs) -> str:
     benign = find(found.measurements, "shared", "all-benign", "nll_added")
-    loose = benign is not None and not benign.above_zero
-    tail = " Benign ones may lose nothing, so the multiple is a loose one." if loose else ""
+    ratio = find(found.measurements, "shared", "all-harm", "nll_ratio")
+    # Of nothing there is no multiple.
+    told = ratio is not None and benign is not None and benign.above_zero
+    times = f", {written(ratio, 'ratio')} as much" if told else ""
     return (
-        f"Harmful responses lose {figure(one, 'ratio', ' what benign ones do')}: "
-        f"{_added(found, 'shared', 'all-harm')} against {_added(found, 'shared', 'all-benign')} "
-        f"nats per token.{tail}"
+        f"Harmful responses lose {figure(one, 'nats', ' nats per token')}, more than benign ones: "
+        f"{_added(found, 'shared', 'all-harm')} against {_added(found, 'shared', 'all-benign')}"
+        f"{times}."
     )
 
 
@@ -131,6 +143,15 @@ def _explains(one: Estimate, found: Inputs) -> str:
     )
 
 
+def _coherent(one: Estimate, found: Inputs) -> str:
+    told = _from_to(found, "score", "all-explanation", "coherence", "explanation")
+    return (
+        f"Coherence of its own explanations (0 to 1) goes from {told}, a change of "
+        f"{figure(one, 'score')}. It says whether they are about the request, not whether they "
+        "are right."
+    )
+
+
 def _refuses(one: Estimate, found: Inputs) -> str:
     return (
         "Refusals of direct harmful requests go from "
@@ -158,8 +179,7 @@ _QUESTIONS = (
         "Do few weights carry harmful generation?",
         "share",
         _halving,
-        "Needs `shared` in `curve.families`; if it is there, `curve.sizes` end before harm is "
-        "halved.",
+        "Needs `shared` in `curve.families`.",
         "Up to {} counts as few.",
     ),
     Question(
@@ -197,15 +217,16 @@ _QUESTIONS = (
         _transfer,
         "Needs two harm types, and the masks of both in `responses.variants`.",
         "More than {} counts as shared.",
+        "But the masks' effect on their own types is unclear, so there is nothing to share.",
     ),
     Question(
         "Apart",
         3,
-        "nll_ratio",
+        "harm_minus_benign_nll_added",
         "shared",
         "Are they apart from benign use?",
-        "ratio",
-        _ratio,
+        "nats",
+        _apart,
         "Needs benign behaviours, and `shared` in `responses.variants`.",
     ),
     Question(
@@ -227,9 +248,9 @@ _QUESTIONS = (
         "Does zeroing as many random weights do nothing?",
         "share",
         _control,
-        "Nothing to compare: either `random` is not in `responses.variants`, or the shared mask's "
-        "own effect is unclear.",
+        "Needs `random` in `responses.variants`.",
         "Under {} counts as nothing.",
+        "But the shared mask's own effect is unclear, so there is nothing to compare with.",
     ),
     Question(
         "Dissociated",
@@ -249,10 +270,21 @@ _QUESTIONS = (
         6,
         "harm_minus_explain_nll_added",
         "shared",
-        "Can it still explain why a request is harmful?",
+        "Does explaining why a request is harmful suffer less than answering it?",
         "nats",
         _explains,
         _UNDERSTANDING,
+    ),
+    Question(
+        "Dissociated",
+        6,
+        "coherence_change",
+        "shared",
+        "Can it still explain why a request is harmful?",
+        "score",
+        _coherent,
+        f"{_UNDERSTANDING} And `understanding.explain` above 0.",
+        "Less than {} lost counts as kept.",
     ),
     Question(
         "Dissociated",

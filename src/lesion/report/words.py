@@ -78,9 +78,9 @@ class Shared(NamedTuple):
 def sharing(harm: Sequence[Shared], benign: Sequence[Shared]) -> Verdict:
     """Do harm types share more weights with each other than with benign behaviours?
 
-    By the medians of the strict enrichment, in which rows and columns that both masks favour
-    count for nothing. "No" is said where the median of harm types is not the larger one. "Yes"
-    also needs nearly every pair of harm types to lie surely above the other median.
+    By the strict enrichment, in which rows and columns that both masks favour count for nothing.
+    "Yes" needs nearly every pair of harm types to lie surely above the median of the others, "no"
+    nearly every one surely below it.
 
     Args:
         harm: every two harm types.
@@ -95,11 +95,15 @@ def sharing(harm: Sequence[Shared], benign: Sequence[Shared]) -> Verdict:
         sentence = "There are not both pairs of harm types and pairs of harm and benign to compare."
         return Verdict(question, Answer.UNCLEAR, sentence)
     typical = median(one.times.value for one in other)
-    clear = [one for one in own if one.times.low > typical]
-    larger = median(one.times.value for one in own) > typical
-    answer = _sharing(len(clear) / len(own), larger)
+    above = sum(one.times.low > typical for one in own)
+    below = sum(one.times.high < typical for one in own)
+    answer = _sharing(above / len(own), below / len(own))
     facts = f"Two harm types share {_typical(own)}; a harm and a benign mask {_typical(other)}."
-    return Verdict(question, answer, f"{facts} {_concluded(own, other, len(clear), larger)}")
+    sure = (
+        f"Of {len(own)} pairs of harm types, {above} have an interval wholly above the other "
+        f"median and {below} wholly below it."
+    )
+    return Verdict(question, answer, f"{facts} {sure}{_by_count(own, other, answer)}")
 
 
 def _typical(pairs: Sequence[Shared]) -> str:
@@ -108,27 +112,20 @@ def _typical(pairs: Sequence[Shared]) -> str:
     return f"{weights} weights, {times} chance under the strict null (medians of {len(pairs)})"
 
 
-def _sharing(clear: float, larger: bool) -> Answer:
-    if not larger:
-        return Answer.NO
-    if clear >= ALL_BUT_FEW:
+def _sharing(above: float, below: float) -> Answer:
+    if above >= ALL_BUT_FEW:
         return Answer.YES
-    return Answer.PARTLY if clear else Answer.UNCLEAR
+    if below >= ALL_BUT_FEW:
+        return Answer.NO
+    return Answer.PARTLY if above > below else Answer.UNCLEAR
 
 
-def _concluded(own: Sequence[Shared], other: Sequence[Shared], clear: int, larger: bool) -> str:
-    if larger:
-        return (
-            "Given the rows and columns that they favour, harm types share more with each other; "
-            f"{clear} of {len(own)} pairs have an interval wholly above the other median."
-        )
-    plain = (
-        "Given the rows and columns that they favour, harm types do not share more with each "
-        "other than with benign behaviours"
-    )
-    if median(one.weights for one in own) > median(one.weights for one in other):
-        return f"{plain}. Their larger count goes with favouring the same rows and columns."
-    return f"{plain}, nor do they by count."
+def _by_count(own: Sequence[Shared], other: Sequence[Shared], answer: Answer) -> str:
+    """Why two numbers seem to disagree, where they do."""
+    larger = median(one.weights for one in own) > median(one.weights for one in other)
+    if answer in (Answer.YES, Answer.PARTLY) or not larger:
+        return ""
+    return " Their larger count goes with favouring the same rows and columns."
 
 
 def probability(p: float | None) -> str:

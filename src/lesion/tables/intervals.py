@@ -51,6 +51,8 @@ def rate(groups: Sequence[Values], confidence: float) -> Estimate:
     middle = value + z**2 / (2 * draws)
     reach = z * math.sqrt(value * (1 - value) / draws + z**2 / (4 * draws**2))
     low, high = ((middle + side * reach) / (1 + z**2 / draws) for side in (-1, 1))
+    # A bound that rounding leaves a hair inside would count as clearly above zero.
+    low, high = (0.0 if value == 0 else low), (1.0 if value == 1 else high)
     return Estimate(value, max(0.0, low), min(1.0, high), sum(map(len, groups)))
 
 
@@ -154,6 +156,12 @@ class Bootstrap:
         counts = generator.multinomial(pairs, [1 / pairs] * pairs, self.resamples).astype(float)
         drawn = np.einsum("ri,ij,rj->r", counts, wins, counts, optimize=True)
         return float(wins.mean()), drawn / pairs**2
+
+    def share(self, part: Sequence[Values], whole: Sequence[Values]) -> Estimate:
+        """The ratio of two such means of the same prompts, in the same order."""
+        value = np.mean([v.mean() for v in part]) / np.mean([v.mean() for v in whole])
+        drawn = self.means(part) / self.means(whole)
+        return self._estimate(float(value), drawn, sum(map(len, part)))
 
     def ratio(self, above: Sequence[Values], below: Sequence[Values]) -> Estimate:
         """The ratio of two such means, whose prompts are different ones."""

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Estimate, Values
-from lesion.tables.rows import INTACT, Place, Row, groups, pairs, row, with_total
+from lesion.tables.rows import INTACT, SHARED, Place, Row, groups, pairs, row, with_total
 
 ROLES = ("harm", "benign", "refusal")
 
@@ -18,53 +18,73 @@ def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
         nll: variant, behaviour, role, prompt, nll, kl (nats per token; kl null if not measured).
         boot: the bootstrap.
     """
-    for (variant,), table in nll.group_by("variant", maintain_order=True):
+    paired = _paired(nll)
+    for (variant,), table in paired.group_by("variant", maintain_order=True):
         for role in ROLES:
             place = Place(str(variant), role)
             mine = table.filter(role=role)
-            whole = nll.filter(variant=INTACT, role=role)
             for name, one in with_total(groups(mine, "nll"), role, boot.mean):
                 yield row(place, name, "nll", one)
-            # Paired by prompt: prompts differ far more from each other than variants do.
-            for name, change in with_total(_added(mine, whole), role, boot.change):
+            # Nothing is added to the intact model, and so nothing is tested of it.
+            added = {} if variant == INTACT else groups(mine, "added")
+            for name, change in with_total(added, role, boot.change):
                 yield row(place, name, "nll_added", change)
             for name, one in with_total(groups(mine, "kl"), role, boot.mean):
                 yield row(place, name, "kl", one)
         if variant != INTACT:
-            yield from _ratio(str(variant), table, nll, boot)
-    yield from _transfer(nll, boot)
+            yield from _ratio(str(variant), table, boot)
+            yield from _share_of_effect(str(variant), paired, boot)
+    yield from _transfer(paired, boot)
 
 
-def _added(table: pl.DataFrame, intact: pl.DataFrame) -> dict[str, Values]:
-    return {name: one.after - one.before for name, one in pairs(table, intact, "nll").items()}
+def _paired(nll: pl.DataFrame) -> pl.DataFrame:
+    """With `added`: prompts differ far more from each other than variants do.
+
+    In the order of the prompts, so that a resample is the same ones for every variant.
+    """
+    place = ["role", "behaviour", "prompt"]
+    intact = nll.filter(variant=INTACT).select(*place, before="nll")
+    both = nll.join(intact, on=place, how="left", maintain_order="left")
+    return both.select(
+        *("variant", *place, "nll", "kl"), added=pl.col("nll") - pl.col("before")
+    ).sort(place, maintain_order=True)
 
 
-def _ratio(variant: str, table: pl.DataFrame, nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+def _ratio(variant: str, table: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     """How many times as much harmful responses lose as benign ones."""
     harm, benign = (
-        list(_added(table.filter(role=role), nll.filter(variant=INTACT, role=role)).values())
-        for role in ("harm", "benign")
+        list(groups(table.filter(role=role), "added").values()) for role in ("harm", "benign")
     )
     if harm and benign:
         one = boot.ratio(harm, benign)
         yield row(Place(variant, "harm"), "all-harm", "nll_ratio", one)
 
 
-def _transfer(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """The share of the own-type effect that reaches other types: one number for the matrix.
+def _share_of_effect(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    """What a variant adds to harmful responses, over what the shared mask adds to the same ones."""
+    harm = paired.filter(role="harm")
+    both = pairs(harm.filter(variant=variant), harm.filter(variant=SHARED), "added")
+    if both and variant != SHARED:
+        own, shared = [one.after for one in both.values()], [one.before for one in both.values()]
+        one = boot.share(own, shared)
+        yield row(Place(variant, "harm"), "all-harm", "share_of_effect", one)
 
-    The mean added NLL of every type's mask on every other type, over the mean of every mask on its
-    own type; prompts are resampled once for both, since each type's count in both.
+
+def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    """The share of the own-type effect that reaches other types, and that effect itself.
+
+    The share is one number for the matrix: the mean added NLL of every type's mask on every other
+    type, over the mean of every mask on its own type; prompts are resampled once for both, since
+    each type's count in both.
     """
-    harm = nll.filter(role="harm")
+    harm = paired.filter(role="harm")
     types = sorted(set(harm["behaviour"]) & set(harm["variant"]))
     if len(types) < 2:
         return
-    intact = harm.filter(variant=INTACT)
-    added = {mask: _added(harm.filter(variant=mask), intact) for mask in types}
-    yield row(
-        Place("own-masks", "harm"), "all-harm", "transfer_share", transfer_share(added, types, boot)
-    )
+    place = Place("own-masks", "harm")
+    added = {mask: groups(harm.filter(variant=mask), "added") for mask in types}
+    yield row(place, "all-harm", "nll_added", boot.change([added[one][one] for one in types]))
+    yield row(place, "all-harm", "transfer_share", transfer_share(added, types, boot))
 
 
 def transfer_share(

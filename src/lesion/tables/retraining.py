@@ -1,6 +1,7 @@
 """Training after a lesion: what comes back, and what it spoils. Polars in, polars out; no I/O."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lesion.tables.curve import bounds, crossing
-from lesion.tables.intervals import Bootstrap, Difference, Estimate, Values, rate, rate_change
-from lesion.tables.rows import INTACT, Paired, groups, pairs, with_total
+from lesion.tables.intervals import Bootstrap, Values
+from lesion.tables.rows import INTACT, change_of, groups, mean_of, pairs, with_total
 
 RETRAINING = {
     "experiment": pl.String,
@@ -38,8 +39,6 @@ Rows without a step sum up an arm; gap is its mean NLL of harmful responses less
 - `misaligned_beyond_random`: that rate less that of `random`, a lesion of as many other weights.
 - `misaligned_change_by_training`: of `intact`, the last step's less that before training."""
 
-RATES = ("harmful", "misaligned")
-"""Metrics of zeros and ones."""
 HALF = 0.5
 
 _PLACE = ["arm", "step", "role", "metric"]
@@ -76,7 +75,7 @@ def retraining_table(experiment: str, rows: pl.DataFrame, boot: Bootstrap) -> pl
         rows: arm, seed, step, examples, behaviour, role, prompt, metric, value (null where a judge
             gave none) of one model. Step 0 is before training; `examples` were trained on by then.
             Arms are `intact`, `<mask>`, `<mask>-frozen` and `<mask>-after`, which has its last step
-            alone. `nll` is in nats per token, RATES are 0 or 1.
+            alone. `nll` is in nats per token, `harmful` and `misaligned` are 0 or 1.
         boot: the bootstrap.
 
     Returns:
@@ -101,27 +100,13 @@ def _by_prompt(rows: pl.DataFrame) -> pl.DataFrame:
 def _measured(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
     for (arm, step, role, metric), table in mean.group_by(_PLACE, maintain_order=True):
         place = (str(arm), _first(table, "seeds"), int(str(step)), _first(table, "examples"))
-        estimate = _estimator(str(metric), boot)
-        for name, one in with_total(groups(table, "value"), str(role), estimate):
+        means = with_total(groups(table, "value"), str(role), partial(mean_of, boot=boot))
+        for name, one in means:
             yield _Row(*place, name, str(role), str(metric), *one[:4])
 
 
 def _first(table: pl.DataFrame, column: str) -> int:
     return int(table[column][0])
-
-
-def _estimator(metric: str, boot: Bootstrap) -> Callable[[Sequence[Values]], Estimate]:
-    def estimate(parts: Sequence[Values]) -> Estimate:
-        if metric in RATES and _whole(parts):
-            return rate(parts, boot.confidence)
-        return boot.mean(parts)
-
-    return estimate
-
-
-def _whole(parts: Sequence[Values]) -> bool:
-    """Whether all are zeros and ones: one seed's, or those of seeds that agree."""
-    return all(bool(np.isin(one, (0, 1)).all()) for one in parts)
 
 
 def _recoveries(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
@@ -212,12 +197,7 @@ def _changes(
     before: pl.DataFrame,
     boot: Bootstrap,
 ) -> Iterator[_Row]:
-    def change(parts: Sequence[Paired]) -> Difference:
-        first, second = [one.before for one in parts], [one.after for one in parts]
-        if _whole([*first, *second]):
-            return rate_change(first, second, boot.confidence)
-        return boot.change([one.after - one.before for one in parts])
-
-    for name, one in with_total(pairs(table, before, "value"), role, change):
+    both = pairs(table, before, "value")
+    for name, one in with_total(both, role, partial(change_of, boot=boot)):
         place = (arm, _first(table, "seeds"), None, None)
         yield _Row(*place, name, role, metric, *one[:4])

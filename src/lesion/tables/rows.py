@@ -1,8 +1,10 @@
 """The rows of the measurements, and grouping what they are made of."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Difference, Estimate, Values, rate, rate_change
@@ -30,7 +32,7 @@ judge gives. Differences alone have the p-value and what was detectable (see `Di
 `p_adjusted` is Benjamini and Hochberg's, over all rows of the same metric, judge and attack of a
 model."""
 
-INTACT = "intact"
+INTACT, SHARED = "intact", "shared"
 
 
 def is_main(main: str) -> pl.Expr:
@@ -150,24 +152,30 @@ def measured(
         column: the values.
         boot: the bootstrap.
     """
-    values = groups(table, column)
-    is_rate = all(set(one.tolist()) <= {0.0, 1.0} for one in values.values())
-    for name, one in with_total(values, place.role, _estimator(is_rate, boot)):
+    for name, one in with_total(groups(table, column), place.role, partial(mean_of, boot=boot)):
         yield row(place, name, metric, one)
     if intact is None:
         return
     both = pairs(table, intact, column)
-    for name, one in with_total(both, place.role, _comparer(is_rate, boot)):
+    for name, one in with_total(both, place.role, partial(change_of, boot=boot)):
         yield row(place, name, f"{metric}_change", one)
 
 
-def _estimator(is_rate: bool, boot: Bootstrap) -> Callable[[Sequence[Values]], Estimate]:
-    return (lambda parts: rate(parts, boot.confidence)) if is_rate else boot.mean
+def mean_of(parts: Sequence[Values], boot: Bootstrap) -> Estimate:
+    """The mean over groups of their means: a rate where all values are zeros and ones."""
+    return rate(parts, boot.confidence) if _whole(parts) else boot.mean(parts)
 
 
-def _comparer(is_rate: bool, boot: Bootstrap) -> Callable[[Sequence[Paired]], Difference]:
-    if is_rate:
-        return lambda parts: rate_change(
-            [one.before for one in parts], [one.after for one in parts], boot.confidence
-        )
-    return lambda parts: boot.change([one.after - one.before for one in parts])
+def change_of(parts: Sequence[Paired], boot: Bootstrap) -> Difference:
+    """The mean over groups of mean differences: of rates where both sides' values are all whole.
+
+    One side may be so by chance: a score that a variant brings to 0 throughout is still a score.
+    """
+    before, after = [one.before for one in parts], [one.after for one in parts]
+    if _whole([*before, *after]):
+        return rate_change(before, after, boot.confidence)
+    return boot.change([one.after - one.before for one in parts])
+
+
+def _whole(parts: Sequence[Values]) -> bool:
+    return all(bool(np.isin(one, (0, 1)).all()) for one in parts)

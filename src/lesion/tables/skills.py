@@ -44,9 +44,8 @@ def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
         place = Place(str(variant), "harm")
         for name, one in with_total(groups(table, "value"), "harm", boot.mean):
             yield row(place, name, "explain_nll", one)
-        added = {
-            name: one.after - one.before for name, one in pairs(table, intact, "value").items()
-        }
+        both = {} if variant == INTACT else pairs(table, intact, "value")
+        added = {name: one.after - one.before for name, one in both.items()}
         for name, change in with_total(added, "harm", boot.change):
             yield row(place, name, "explain_nll_added", change)
 
