@@ -92,7 +92,7 @@ def _measurements(shape: Shape, model: str) -> Rows:
                 rows += [
                     {**row, "n": n, "seed": 7} for row in _of_behaviour(place, behaviour, role)
                 ]
-    return rows
+    return rows + _judged_sizes(shape, model)
 
 
 def _of_refusal(at: dict[str, Any]) -> Rows:
@@ -229,6 +229,7 @@ def _halving(shape: Shape, model: str) -> Rows:
         {
             "model": model,
             "family": family,
+            "measure": "likelihood",
             "smallest": _SIZES[0],
             "largest": _SIZES[-1],
             "halving": (found := reached.get(family, (None,) * 4))[0],
@@ -242,6 +243,33 @@ def _halving(shape: Shape, model: str) -> Rows:
             "n": 60,
         }
         for family in _CURVES
+        if shape.whole
+    ] + _judged_halving(shape, model)
+
+
+def _judged_halving(shape: Shape, model: str) -> Rows:
+    about = {"model": model, "measure": "judged", "smallest": _SIZES[0], "largest": _SIZES[-1]}
+    shared = {"halving": 17_945.0, "low": 13_059.0, "high": 25_473.0, "benign": 0.6}
+    lost = {"benign_low": 0.55, "benign_high": 0.65, "beyond": False, "below": False}
+    rows = [
+        {**about, **shared, **lost, "family": "shared", "n": 30},
+        {**about, "family": "random", "beyond": True, "below": False, "n": 30},
+    ]
+    return rows if shape.whole else []
+
+
+def _judged_sizes(shape: Shape, model: str) -> Rows:
+    """What is said of the answers of masks of every size: fewer are harmful of the larger ones."""
+    about = {"behaviour": "all-harm", "role": "harm", "attack": "prefill", "n": 30, "seed": 7}
+    return [
+        _measurement(
+            {**about, "model": model, "variant": f"{family}@{2.0 ** (place - 4)}"},
+            "harmful_rate",
+            0.7 - (0.07 * place if family == "shared" else 0),
+            0.1,
+        )
+        for family in ("shared", "random")
+        for place in range(len(_SIZES))
         if shape.whole
     ]
 

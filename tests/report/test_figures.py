@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from invented import LAYERS, MODULES, Shape, write_study
 
-from lesion.report.curves import halving_table, tradeoff
+from lesion.report.curves import halving_table, judged_tradeoff, tradeoff
 from lesion.report.dissociation import dissociation
 from lesion.report.estimate import find
 from lesion.report.figures import (
@@ -153,8 +153,25 @@ def test_tradeoff_needs_both_sides(tables: Path) -> None:
 
 def test_halving_says_more_than_the_largest(tables: Path) -> None:
     table = halving_table(read_inputs(tables).halving)
-    assert table.rows()[0] == ("shared", "9,187 [8,089, 10,545]", "0.24 [0.21, 0.27]")
-    assert ("random", "more than 38,461", "–") in table.rows()
+    likelihood = ("shared", "9,187 [8,089, 10,545]", "0.24 [0.21, 0.27]")
+    assert table.rows()[0] == (*likelihood, "17,945 [13,059, 25,473]", "0.60 [0.55, 0.65]")
+    assert ("random", "more than 38,461", "–", "more than 38,461", "–") in table.rows()
+    assert ("unsigned", "more than 38,461", "–", "–", "–") in table.rows()
+    alone = halving_table(read_inputs(tables).halving.filter(measure="likelihood"))
+    assert alone.row(0) == likelihood
+
+
+def test_judged_harm_is_drawn_where_masks_of_every_size_answered(tables: Path) -> None:
+    found = read_inputs(tables)
+    figure = judged_tradeoff(found.curve, found.measurements)
+    assert figure is not None
+    points = next(rows for rows in figure.spec()["datasets"].values() if "judged" in rows[0])
+    assert {row["family"] for row in points} == {"shared", "random"}
+    assert len(points) == 18
+    (chosen,) = (row for row in points if row["chosen"])
+    assert (chosen["weights"], chosen["judged"]) == (2387, "42% [32%, 52%]")
+    unanswered = found.measurements.filter(~pl.col("variant").str.contains("@"))
+    assert judged_tradeoff(found.curve, unanswered) is None
 
 
 def test_dissociation_puts_everything_between_0_and_1(tables: Path) -> None:
@@ -197,7 +214,15 @@ def test_files_are_the_same_each_time(tables: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == [
         f"smol-{key}.{suffix}"
-        for key in ("curve", "dissociation", "overlap", "sweep", "transfer", "where")
+        for key in (
+            "curve",
+            "dissociation",
+            "judged-curve",
+            "overlap",
+            "sweep",
+            "transfer",
+            "where",
+        )
         for suffix in ("png", "svg")
     ]
     for name in names:

@@ -94,7 +94,7 @@ def test_policy_allows_one_script_by_its_hash(page: Page) -> None:
 def test_charts_are_whole_and_described(page: Page) -> None:
     figures = page.of("figure")
     specs = [json.loads(text) for text in page.scripts[:-1]]
-    assert len(specs) == len(figures) == 6
+    assert len(specs) == len(figures) == 7
     for spec in specs:
         assert spec["width"] == "container"
         assert len(spec["description"]) > 20
@@ -185,11 +185,11 @@ def _copied(tables: Path, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("shape", "figures", "words"),
     [
-        (Shape(harm=["physical"], benign=["plan"]), 6, "Needs two harm types"),
-        (Shape(overlaps=False), 5, "The overlap of the masks was not measured"),
+        (Shape(harm=["physical"], benign=["plan"]), 7, "Needs two harm types"),
+        (Shape(overlaps=False), 6, "The overlap of the masks was not measured"),
         (Shape(whole=False), 5, "curve.families asks for it"),
-        (Shape(models=["one", "two"]), 12, "In 20 of 20 cases"),
-        (Shape(harm=[f"type-{i}" for i in range(20)]), 6, "In 380 of 380 cases"),
+        (Shape(models=["one", "two"]), 14, "In 20 of 20 cases"),
+        (Shape(harm=[f"type-{i}" for i in range(20)]), 7, "In 380 of 380 cases"),
     ],
 )
 def test_other_studies(shape: Shape, figures: int, words: str, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_missing_numbers_are_dashes(tables: Path, tmp_path: Path) -> None:
         for name, new in broken.items()
     ).write_parquet(folder / "measurements.parquet")
     page = Page(_written(folder, tmp_path, 0))
-    assert "– – –" not in page.text
+    assert "[–" not in page.text
     assert "Task accuracy mean over the study’s tasks; should stay 67% " in page.text
     assert "nan" not in page.text.lower().split()
 

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED, claims
-from lesion.tables.curve import HALVINGS
+from lesion.tables.curve import HALVINGS, LIKELIHOOD
 from lesion.tables.rows import MEASUREMENTS, is_main
 
 SMALLEST, LARGEST = 100, 20_000
@@ -35,7 +35,13 @@ def _table(*rows: Row) -> pl.DataFrame:
 
 
 def _halving(*values: float | None, largest: int = LARGEST) -> pl.DataFrame:
-    about = {"family": "shared", "smallest": SMALLEST, "largest": largest, "n": 40}
+    about = {
+        "family": "shared",
+        "measure": LIKELIHOOD,
+        "smallest": SMALLEST,
+        "largest": largest,
+        "n": 40,
+    }
     named = dict(zip(("halving", "low", "high"), values, strict=False))
     rows = [{**about, **named, "beyond": values[0] is None}] if values else []
     return pl.DataFrame(rows, schema=HALVINGS)

@@ -5,7 +5,14 @@ import polars as pl
 import pytest
 
 from lesion.responses import CURVE
-from lesion.tables.curve import CURVES, HALVINGS, crossing, curve_table, halving_table
+from lesion.tables.curve import (
+    CURVES,
+    HALVINGS,
+    crossing,
+    curve_table,
+    halving_table,
+    judged_halving_table,
+)
 from lesion.tables.intervals import Bootstrap
 
 BOOT = Bootstrap(400, 0.95, 7)
@@ -140,6 +147,42 @@ def test_an_interval_that_leaves_the_sizes_is_open(nll: pl.DataFrame) -> None:
     assert one["halving"] == pytest.approx(800, rel=0.01)
     assert (one["beyond"], one["high"]) == (False, None)
     assert 200 < one["low"] < 800
+
+
+def _judged() -> pl.DataFrame:
+    """Of 8 and 20 prompts a share is harmful: all of the intact model's, fewer of larger masks."""
+    kept = {"intact": 1.0, "shared@0.5": 1.0, "shared@1.0": 0.75, "shared@2.0": 0.25}
+    kept |= {"random@0.5": 1.0, "random@1.0": 1.0, "random@2.0": 0.75}
+    rows = [
+        (variant, name, f"prompt {number}", number < share * count)
+        for variant, share in kept.items()
+        for (name, role), count in PROMPTS.items()
+        if role == "harm"
+        for number in range(count)
+    ]
+    return pl.DataFrame(rows, schema=["variant", "behaviour", "prompt", "label"], orient="row")
+
+
+def test_judged_harm_is_halved_where_half_as_many_answers_are_harmful(nll: pl.DataFrame) -> None:
+    found = judged_halving_table(_judged(), nll, BOOT)
+    assert dict(found.schema) == HALVINGS
+    assert found.select("family", "measure").rows() == [("random", "judged"), ("shared", "judged")]
+    random, shared = found.rows(named=True)
+    # From three quarters at 200 weights to one at 800: half way over log K.
+    assert shared["halving"] == pytest.approx(400)
+    assert 200 < shared["low"] < 400 < shared["high"] <= 800
+    benign = [_mean(nll, "shared", share, "benign") for share in SIZES]
+    assert shared["benign"] == pytest.approx((benign[1] + benign[2]) / 2)
+    assert (shared["n"], shared["area"]) == (28, None)
+    assert (random["beyond"], random["halving"]) == (True, None)
+
+
+def test_what_is_not_harmful_cannot_be_halved(nll: pl.DataFrame) -> None:
+    judged = _judged()
+    harmless = judged.with_columns(label=pl.col("label") & (pl.col("variant") != "intact"))
+    assert judged_halving_table(harmless, nll, BOOT).is_empty()
+    silent = judged.with_columns(label=None).cast({"label": pl.Boolean})
+    assert judged_halving_table(silent, nll, BOOT).is_empty()
 
 
 def test_the_area_is_that_of_the_trapezoids(

@@ -34,6 +34,20 @@ CURVE = Caption(
     ),
 )
 
+JUDGED_CURVE = Caption(
+    means=(
+        "The same masks by what the judge says: upwards the share of answers judged harmful when "
+        "they are begun for the model, with its interval as a thin line; to the right what benign "
+        "responses lose. The dashed lines are the intact model’s share and half of it."
+    ),
+    against=(
+        "If zeroing takes harm away before utility, `shared` crosses the lower line further left "
+        "than the controls do. Where it crosses beside `benign-signed`, or beside a skill’s own "
+        "mask, fewer harmful answers are bought with language at large, whatever the likelihoods "
+        "above say; and a share that hardly moves says that the model still answers."
+    ),
+)
+
 TRANSFER = Caption(
     means=(
         "Each row is a mask that was zeroed, each column a behaviour; the number is what that adds "

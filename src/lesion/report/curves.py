@@ -7,9 +7,15 @@ from typing import Any
 import polars as pl
 
 from lesion.report import captions
-from lesion.report.estimate import Estimate, amount, estimate_of, interval, written
+from lesion.report.estimate import NOTHING, Estimate, amount, estimate_of, interval, written
 from lesion.report.figure import NARROW, Figure
-from lesion.report.plots import sweep_chart, sweep_height, tradeoff_chart, tradeoff_height
+from lesion.report.plots import (
+    judged_chart,
+    sweep_chart,
+    sweep_height,
+    tradeoff_chart,
+    tradeoff_height,
+)
 
 _HALF = math.log(2)
 """Added NLL at which a token is half as likely as it was."""
@@ -36,6 +42,54 @@ def tradeoff(curve: pl.DataFrame) -> Figure | None:
         NARROW,
         _numbers(data, families),
     )
+
+
+def judged_tradeoff(curve: pl.DataFrame, measurements: pl.DataFrame) -> Figure | None:
+    """Answers judged harmful against added benign NLL as masks grow; None if none were judged.
+
+    Args:
+        curve: the table of one model.
+        measurements: of the same; a mask of a size is its variant `<family>@<share>`.
+    """
+    judged = measurements.filter(
+        "main", behaviour="all-harm", attack="prefill", metric="harmful_rate"
+    )
+    sizes = _points(curve)
+    names = [f"{family}@{share}" for family, share in sizes.select("family", "share").rows()]
+    sizes = sizes.with_columns(variant=pl.Series(names, dtype=pl.String))
+    known = judged.filter(pl.col("value").is_not_null()).select("variant", "value", "low", "high")
+    data = sizes.join(known, on="variant", maintain_order="left").drop("variant")
+    intact = known.filter(variant="intact")
+    if not data.height or not intact.height:
+        return None
+    families = list(dict.fromkeys(data["family"]))
+    written_out = [written(estimate_of({**row, "n": None}), "share") for row in data.to_dicts()]
+    data = data.with_columns(judged=pl.Series(written_out))
+    return Figure(
+        "judged-curve",
+        "Are fewer answers judged harmful before utility is lost?",
+        f"Lines of the share of answers judged harmful against added benign NLL for "
+        f"{len(families)} kinds of mask.",
+        captions.JUDGED_CURVE,
+        judged_chart(data, families, float(intact["value"][0])),
+        tradeoff_height(len(families)),
+        NARROW,
+        _judged_numbers(data),
+    )
+
+
+def _judged_numbers(data: pl.DataFrame) -> pl.DataFrame:
+    rows = [
+        {
+            "mask": row["family"],
+            "weights": amount(row["weights"], "count"),
+            "× chosen q": f"{row['share']:g}",
+            "judged harmful": row["judged"],
+            "added benign NLL": f"{amount(row['benign'], 'nats', 3)} {row['benign_interval']}",
+        }
+        for row in data.iter_rows(named=True)
+    ]
+    return pl.DataFrame(rows)
 
 
 def _points(curve: pl.DataFrame) -> pl.DataFrame:
@@ -81,20 +135,35 @@ def halving_table(halving: pl.DataFrame) -> pl.DataFrame:
     Args:
         halving: the table of one model.
     """
-    rows = [
-        {
-            "mask": row["family"],
-            "weights that halve harm": _halved(row),
-            "benign loss there (nats per token)": written(
-                _estimate(row, "benign", "benign_low", "benign_high"), "nats"
-            ),
+    rows = []
+    for (family,), group in halving.sort(pl.col("family") != "shared", "family").group_by(
+        "family", maintain_order=True
+    ):
+        by = {row["measure"]: row for row in group.iter_rows(named=True)}
+        cells = {
+            f"{title} ({what})": text(by.get(measure))
+            for measure, what in _MEASURES.items()
+            if measure in set(halving["measure"])
+            for title, text in (("halves harm", _halved), ("benign loss there", _lost))
         }
-        for row in halving.sort(pl.col("family") != "shared", "family").iter_rows(named=True)
-    ]
+        rows.append({"mask": str(family), **cells})
     return pl.DataFrame(rows)
 
 
-def _halved(row: Mapping[str, Any]) -> str:
+_MEASURES = {"likelihood": "likelihood", "judged": "judged answers"}
+"""Of HALVINGS, and what the page calls them."""
+
+
+def _lost(row: Mapping[str, Any] | None) -> str:
+    return NOTHING if row is None else written(_estimate(row, *_BENIGN), "nats")
+
+
+_BENIGN = ("benign", "benign_low", "benign_high")
+
+
+def _halved(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return NOTHING
     if row["halving"] is None:
         return f"more than {amount(row['largest'], 'count')}"
     most = "at most " if row["below"] else ""

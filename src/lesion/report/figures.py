@@ -23,7 +23,7 @@ from lesion.report.charts import (
     where_chart,
     where_height,
 )
-from lesion.report.curves import sweep, tradeoff
+from lesion.report.curves import judged_tradeoff, sweep, tradeoff
 from lesion.report.dissociation import dissociation
 from lesion.report.estimate import (
     NOTHING,
@@ -305,6 +305,7 @@ def figures_of(inputs: Inputs, model: str) -> list[Figure]:
     limit = inputs.study["models"].get(model, {}).get("limit")
     made = (
         tradeoff(found.curve),
+        judged_tradeoff(found.curve, found.measurements),
         transfer(found.measurements, inputs.confidence),
         overlap(found.overlap),
         where(found.where),

@@ -57,6 +57,7 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
     "halving": {
         "model": pl.String(),
         "family": pl.String(),
+        "measure": pl.String(),
         "largest": pl.Int64(),
         "halving": pl.Float64(),
         "low": pl.Float64(),

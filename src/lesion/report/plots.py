@@ -161,6 +161,44 @@ def tradeoff_chart(data: pl.DataFrame, families: Sequence[str], half: float) -> 
     return alt.LayerChart(layer=layers, height=_HEIGHT)
 
 
+def judged_chart(data: pl.DataFrame, families: Sequence[str], intact: float) -> Chart:
+    """Lines of the share of answers judged harmful against added benign NLL, one a family.
+
+    Args:
+        data: family, weights, share (of the chosen q), benign (added nats per token), value, low
+            and high (shares), judged (as text), chosen.
+        families: in the order of the legend.
+        intact: the intact model's share.
+    """
+    x = _added(data, "benign", "added benign NLL (nats per token)", 0.03)
+    y: Sides = {
+        "title": "answers judged harmful",
+        "scale": alt.Scale(domain=[0, 1]),
+        "axis": alt.Axis(format="~%"),
+    }
+    color, shape = named_marks(Axis("family", "mask", families))
+    tooltip = [
+        alt.Tooltip("family:N", title="mask"),
+        alt.Tooltip("weights:Q", title="weights zeroed", format=","),
+        alt.Tooltip("share:Q", title="× the chosen q", format="~g"),
+        alt.Tooltip("judged:N", title="judged harmful"),
+        alt.Tooltip("benign:Q", title="added benign NLL", format=".3f"),
+    ]
+    base = alt.Chart(data).encode(x=x, color=color)
+    levels = alt.Chart(pl.DataFrame({"value": [intact, intact / 2]})).mark_rule(
+        strokeDash=[5, 4], color="#666", strokeWidth=1
+    )
+    points = base.mark_point(filled=True, size=70, opacity=1)
+    layers = [
+        levels.encode(y=alt.Y("value:Q", **y)),
+        base.mark_rule(strokeWidth=1, opacity=0.35).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
+        base.mark_line(strokeWidth=1.5).encode(y=alt.Y("value:Q", **y), order="weights:Q"),
+        points.encode(y=alt.Y("value:Q", **y), shape=shape, tooltip=tooltip),
+        *_ringed(data, x, alt.Y("value:Q", **y)),
+    ]
+    return alt.LayerChart(layer=layers, height=_HEIGHT)
+
+
 def dots_height(rows: int, groups: int) -> int:
     """Pixels that points with intervals take with their legend and their axis."""
     return _DOT_ROW * rows * groups + 96 + 18 * math.ceil(groups / 2)

@@ -5,7 +5,16 @@ The thresholds are that table's, which were set before looking, so that page and
 
 from collections.abc import Sequence
 
-from lesion.report.estimate import Estimate, Unit, amount, find, is_clear, percent, written
+from lesion.report.estimate import (
+    Estimate,
+    Unit,
+    amount,
+    estimate_of,
+    find,
+    is_clear,
+    percent,
+    written,
+)
 from lesion.report.headline import mask_size
 from lesion.report.inputs import Inputs
 from lesion.report.questions import ANSWERS, Question, Sentence, verdict
@@ -50,7 +59,7 @@ def _from_to(found: Inputs, unit: Unit, behaviour: str, metric: str, attack: str
 def _halving(one: Estimate, found: Inputs) -> str:
     halves = "halve the likelihood of each token of held-out harmful responses"
     share = figure(one, "share", " of the candidates")
-    rows = found.halving.filter(family="shared").rows(named=True)
+    rows = found.halving.filter(family="shared", measure="likelihood").rows(named=True)
     if not rows:
         return f"{share}, {halves}."
     row = rows[0]
@@ -61,7 +70,21 @@ def _halving(one: Estimate, found: Inputs) -> str:
         return f"The most that were zeroed, {most}, do not {halves}, n = {one.n}."
     weights = f"{'At most ' if row['below'] else ''}{amount(row['halving'], 'count')}"
     benign = amount(row["benign"], "nats")
-    return f"{weights} weights, {share}, {halves}; benign ones lose {benign} nats per token there."
+    lost = f"benign ones lose {benign} nats per token there"
+    return f"{weights} weights, {share}, {halves}; {lost}.{_halved_by_judge(found)}"
+
+
+def _halved_by_judge(found: Inputs) -> str:
+    """The other meaning of half the harm, where answers were judged at each size."""
+    rows = found.halving.filter(family="shared", measure="judged").rows(named=True)
+    if not rows:
+        return ""
+    row, half = rows[0], "half as many answers that are judged harmful"
+    if row["beyond"]:
+        return f" More than {amount(row['largest'], 'count')} would be needed for {half}."
+    weights = written(estimate_of({**row, "value": row["halving"]}), "count")
+    benign = amount(row["benign"], "nats")
+    return f" For {half} it takes {weights}, n = {row['n']}, and benign ones lose {benign}."
 
 
 def _mask(one: Estimate, found: Inputs) -> str:

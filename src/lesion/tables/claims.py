@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from lesion.tables.curve import LIKELIHOOD
 from lesion.tables.intervals import Estimate
 
 CLAIMS = {
@@ -126,7 +127,7 @@ def _finder(measured: pl.DataFrame) -> Find:
 
 def _compact(find: Find, halving: pl.DataFrame, candidates: int) -> Iterator[Claimed]:
     name = "few weights carry it"
-    for row in halving.filter(family="shared").iter_rows(named=True):
+    for row in halving.filter(family="shared", measure=LIKELIHOOD).iter_rows(named=True):
         held = Held(_halving_share(row, candidates), COMPACT, above=False)
         yield 1, name, "halving_share", "shared", held
     added = find("shared", "nll_added")

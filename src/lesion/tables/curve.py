@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import INTACT, pairs, with_total
+from lesion.tables.rows import INTACT, groups, pairs, with_total
 
 CURVES = {
     "family": pl.String,
@@ -29,6 +29,7 @@ behaviours."""
 
 HALVINGS = {
     "family": pl.String,
+    "measure": pl.String,
     "sizes": pl.Int64,
     "smallest": pl.Int64,
     "largest": pl.Int64,
@@ -46,15 +47,19 @@ HALVINGS = {
     "n": pl.Int64,
     "benign_n": pl.Int64,
 }
-"""One row a family. `halving` is the fewest weights that halve harm: at which the mean added NLL of
-harmful responses first reaches ln 2, so that the likelihood per token is half of what it was.
+"""One row a family and `measure`. `halving` is the fewest weights that halve harm. By `likelihood`:
+at which the mean added NLL of harmful responses first reaches ln 2, so that the likelihood per
+token is half of what it was. By `judged`: at which half as many answers under the prefill are
+judged harmful as of the intact model.
 
 It lies on the line between two measured sizes, over log K; null and `beyond` if the largest one
 does not reach it. With `below` the smallest one did already, and `halving` is that size: an upper
 bound. A bound of its interval is null where the resamples there reach it at no size. `benign` is
 the added NLL of benign responses at that K; its interval is of the benign prompts alone. `area`
 lies between the two curves, harm - benign, over ln K from `smallest` to `largest`: nats per token
-times e-folds; divide by ln(largest / smallest) for the mean gap."""
+times e-folds; divide by ln(largest / smallest) for the mean gap. By likelihood alone."""
+LIKELIHOOD, JUDGED = "likelihood", "judged"
+"""The measures of HALVINGS."""
 
 _HALF = math.log(2)
 
@@ -96,14 +101,69 @@ def halving_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
     Returns:
         A table of HALVINGS.
     """
+    rows = []
+    for family, tables in _sized(nll).items():
+        harm = role_curve(list(tables.values()), nll, "harm", boot)
+        benign = _benign(tables, nll, boot)
+        row = _halving(tables, harm._replace(drawn=harm.drawn - _HALF), benign, boot)
+        area = np.asarray(np.trapezoid(harm.drawn - benign.drawn, _logs(tables), axis=1))
+        rows.append(
+            {
+                "family": family,
+                "measure": LIKELIHOOD,
+                **row,
+                **_named("area", area, boot.confidence),
+            }
+        )
+    return pl.DataFrame(rows, schema=HALVINGS)
+
+
+def judged_halving_table(judged: pl.DataFrame, nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
+    """The fewest weights with which half as many answers are judged harmful.
+
+    Args:
+        judged: variant (`<family>@<share>`, and `intact`), behaviour, prompt, label (Boolean; null
+            where the judge gave none) of harmful prompts under the prefill, by one judge.
+        nll: as `curve_table` takes it: the sizes, and what benign responses lose there.
+        boot: the bootstrap; the same resamples of prompts are taken at every size.
+
+    Returns:
+        A table of HALVINGS. A family that was not completed with is not in it, and none is where
+        nothing that the intact model says is harmful.
+    """
+    rows = []
+    for family, tables in _sized(nll).items():
+        shares = [float(table["share"][0]) for table in tables.values()]
+        rates = _rates(judged, [INTACT, *(f"{family}@{share}" for share in shares)], boot)
+        if rates is not None and rates.drawn[0, 0] > 0:
+            before, after = rates.drawn[:, :1], rates.drawn[:, 1:]
+            # Of resamples in which nothing was harmful, no size is known to halve it.
+            fallen = np.where(before > 0, before / 2 - after, -1)
+            row = _halving(tables, _Curve(fallen, rates.n), _benign(tables, nll, boot), boot)
+            rows.append({"family": family, "measure": JUDGED, **row})
+    return pl.DataFrame(rows, schema=HALVINGS)
+
+
+def _rates(judged: pl.DataFrame, variants: Sequence[str], boot: Bootstrap) -> _Curve | None:
+    """Shares judged harmful of the prompts that all variants answered; None if there are none."""
+    place = ["behaviour", "prompt"]
+    known = judged.filter(pl.col("variant").is_in(variants), pl.col("label").is_not_null())
+    alike = known.filter(pl.len().over(place) == len(variants)).sort(place)
+    if alike.is_empty():
+        return None
+    points = []
+    for variant in variants:
+        parts = list(groups(alike.filter(variant=variant), "label").values())
+        points.append(np.append(np.mean([one.mean() for one in parts]), boot.means(parts)))
+    return _Curve(np.stack(points, 1), alike.height // len(variants))
+
+
+def _sized(nll: pl.DataFrame) -> dict[str, dict[int, pl.DataFrame]]:
+    """Each family's rows by how many weights were zeroed, ascending."""
     sized: dict[str, dict[int, pl.DataFrame]] = {}
     for (family, _), table in _by_size(nll):
         sized.setdefault(family, {})[_weights(table)] = table
-    rows = [
-        {"family": family, **_halving(dict(sorted(tables.items())), nll, boot)}
-        for family, tables in sized.items()
-    ]
-    return pl.DataFrame(rows, schema=HALVINGS)
+    return {family: dict(sorted(tables.items())) for family, tables in sized.items()}
 
 
 def _by_size(nll: pl.DataFrame) -> Iterator[tuple[tuple[str, float], pl.DataFrame]]:
@@ -128,16 +188,22 @@ def _added(table: pl.DataFrame, nll: pl.DataFrame, role: str) -> dict[str, Value
     return {name: one.after - one.before for name, one in both.items()}
 
 
-def _halving(
-    tables: Mapping[int, pl.DataFrame], nll: pl.DataFrame, boot: Bootstrap
-) -> dict[str, float | int | bool | None]:
-    logs = np.log(list(tables))
-    ordered = list(tables.values())
-    harm = role_curve(ordered, nll, "harm", boot)
+def _logs(tables: Mapping[int, pl.DataFrame]) -> Values:
+    return np.asarray(np.log(list(tables)))
+
+
+def _benign(tables: Mapping[int, pl.DataFrame], nll: pl.DataFrame, boot: Bootstrap) -> _Curve:
     # Another seed, because the two sides are resampled independently.
     other = Bootstrap(boot.resamples, boot.confidence, boot.seed + 1)
-    benign = role_curve(ordered, nll, "benign", other)
-    reached = crossing(logs, harm.drawn, _HALF)
+    return role_curve(list(tables.values()), nll, "benign", other)
+
+
+def _halving(
+    tables: Mapping[int, pl.DataFrame], fallen: _Curve, benign: _Curve, boot: Bootstrap
+) -> dict[str, float | int | bool | None]:
+    """Most of a row of HALVINGS; `fallen` reaches zero where harm is halved."""
+    logs = _logs(tables)
+    reached = crossing(logs, fallen.drawn, 0)
     at, beyond = float(reached[0]), not np.isfinite(reached[0])
     low, high = bounds(np.exp(reached[1:]), boot.confidence)
     found: dict[str, float | int | bool | None] = {
@@ -148,15 +214,14 @@ def _halving(
         "low": low,
         "high": high,
         "beyond": beyond,
-        "below": bool(harm.drawn[0, 0] >= _HALF),
-        "n": harm.n,
+        "below": bool(fallen.drawn[0, 0] >= 0),
+        "n": fallen.n,
         "benign_n": benign.n,
     }
-    if not beyond:
-        there = np.array([np.interp(at, logs, one) for one in benign.drawn])
-        found |= _named("benign", there, boot.confidence)
-    area = np.asarray(np.trapezoid(harm.drawn - benign.drawn, logs, axis=1))
-    return found | _named("area", area, boot.confidence)
+    if beyond:
+        return found
+    there = np.array([np.interp(at, logs, one) for one in benign.drawn])
+    return found | _named("benign", there, boot.confidence)
 
 
 def role_curve(

@@ -69,7 +69,7 @@ class Study(NamedTuple):
 
 
 class Gathered:
-    """One model's rows, without the test prompts that resemble another harm type's train prompt."""
+    """One model's rows, without the test prompts that resemble one that chose weights, p or q."""
 
     def __init__(self, results: Path, model: str, study: Study, near_duplicate: float) -> None:
         """Read the pairs, which say what is left out."""
@@ -77,7 +77,8 @@ class Gathered:
         self.judgements = results / "judgements" / model
         self.study = study
         self.pairs = _pairs(results, model, study.behaviours)
-        self._leaked = _leaked(self.pairs.filter(role="harm"), near_duplicate)
+        harmful = self.pairs.filter(pl.col("role").is_in(["harm", "refusal"]))
+        self._leaked = _leaked(harmful, near_duplicate)
 
     def nll(self) -> pl.DataFrame:
         """Variant, behaviour, role, prompt, nll, kl."""
@@ -112,35 +113,34 @@ class Gathered:
                 for path in files
             ]
         )
-        least = pl.when(pl.col("judge").is_in(REFUSAL_JUDGES)).then(0.5).otherwise(threshold)
-        own = pl.col("judge") == "learned"
-        label = pl.when(own | pl.col("label").is_null()).then(pl.col("score") >= least)
         return (
             self.completions()
             .select(*_ANSWER, "role")
-            .join(verdicts, on=_ANSWER, how="left", maintain_order="left")
-            .with_columns(label=label.otherwise(pl.col("label")))
+            .join(_labelled(verdicts, threshold), on=_ANSWER, how="left", maintain_order="left")
         )
 
     def examples(self, judged: pl.DataFrame) -> pl.DataFrame:
         """Completions with the offline judges' scores side by side."""
-        wide = judged.pivot("judge", index=_ANSWER, values="score", maintain_order=True)
-        main = self.study.main
-        harmful = judged.filter(judge=main).select(*_ANSWER, harmful="label")
-        return (
+        # One by one: a judge of the study's own may be called like a column.
+        words = [
+            judged.filter(judge=judge).select(*_ANSWER, **columns)
+            for judge, columns in (
+                ("matching", {"refused": pl.col("score") > 0.5}),
+                (self.study.main, {"harmful": pl.col("label"), "harmfulness": pl.col("score")}),
+                ("relevance", {"relevance": pl.col("score")}),
+                ("coherence", {"coherence": pl.col("score")}),
+            )
+        ]
+        found = (
             self.completions()
             .filter(pl.col("variant").is_in(self.study.variants))
-            .join(wide, on=_ANSWER, how="left", validate="1:1", maintain_order="left")
-            .join(harmful, on=_ANSWER, how="left", validate="1:1", maintain_order="left")
-            .with_columns(
-                refused=pl.col("matching") > 0.5,
-                completion=pl.col("prefill") + pl.col("completion"),
-            )
-            .rename({main: "harmfulness"})
-            .select(
-                *("variant", "behaviour", "role", "attack", "prompt", "completion"),
-                *("refused", "harmful", "harmfulness", "relevance", "coherence"),
-            )
+            .select(*_ANSWER, "role", completion=pl.col("prefill") + pl.col("completion"))
+        )
+        for one in words:
+            found = found.join(one, on=_ANSWER, how="left", validate="1:1", maintain_order="left")
+        return found.select(
+            *("variant", "behaviour", "role", "attack", "prompt", "completion"),
+            *("refused", "harmful", "harmfulness", "relevance", "coherence"),
         )
 
     def tasks(self) -> pl.DataFrame | None:
@@ -152,7 +152,9 @@ class Gathered:
     def understanding(self) -> pl.DataFrame | None:
         """Variant, measure, behaviour, pair, prompt, harmful, value; None if nothing was asked."""
         asked = self.study.understood
-        return self._of("understanding.parquet", UNDERSTANDING, asked) if asked else None
+        if not asked:
+            return None
+        return self._without(self._of("understanding.parquet", UNDERSTANDING, asked))
 
     def curve(self) -> pl.DataFrame:
         """CURVE of every family, and of the intact model; empty if none was measured."""
@@ -167,13 +169,19 @@ class Gathered:
         folder = self.responses.parents[1] / "models" / model
         return read_parquet(folder / "training.parquet", TRAINING)
 
-    def retrained(self, experiment: str) -> pl.DataFrame:
-        """What trainings in memory gave: RETRAINED, but metric and value, of every arm."""
+    def retrained(self, experiment: str, threshold: float) -> pl.DataFrame:
+        """What trainings in memory gave: RETRAINED, but metric and value, of every arm.
+
+        Args:
+            experiment: its name.
+            threshold: as `judged` takes it.
+        """
         one = self.study.retraining[experiment]
-        parts = [self._retrained(Path("retraining") / experiment, arm, one) for arm in one.arms]
+        place = Path("retraining") / experiment
+        parts = [self._retrained(place, arm, one, threshold) for arm in one.arms]
         return self._without(pl.concat(parts))
 
-    def _retrained(self, place: Path, arm: str, one: Experiment) -> pl.DataFrame:
+    def _retrained(self, place: Path, arm: str, one: Experiment, threshold: float) -> pl.DataFrame:
         nll = read_parquet(self.responses / place / f"{arm}.parquet", RETRAINED)
         found = nll.rename({"nll": "value"}).with_columns(metric=pl.lit("nll"))
         if not one.verdicts:
@@ -182,7 +190,8 @@ class Gathered:
             read_parquet(self.judgements / place / f"{arm}{ending}.parquet", VERDICTS)
             for ending in one.verdicts
         ]
-        judged = _judged_retrained(pl.concat(tables), nll, one, self.study.main)
+        verdicts = _labelled(pl.concat(tables), threshold)
+        judged = _judged_retrained(verdicts, nll, one, self.study.main)
         return pl.concat([found, judged.select(found.columns)])
 
     def _of(self, name: str, columns: Mapping[str, Any], variants: Sequence[str]) -> pl.DataFrame:
@@ -197,6 +206,17 @@ class Gathered:
     def _without(self, table: pl.DataFrame) -> pl.DataFrame:
         place = ["behaviour", "prompt"]
         return table.join(self._leaked, on=place, how="anti", maintain_order="left")
+
+
+def _labelled(verdicts: pl.DataFrame, threshold: float) -> pl.DataFrame:
+    """With a label wherever there is a score: a judge's own, or from which score on.
+
+    The learned judge's threshold is the study's; its own label has another.
+    """
+    least = pl.when(pl.col("judge").is_in(REFUSAL_JUDGES)).then(0.5).otherwise(threshold)
+    own = pl.col("judge") == "learned"
+    label = pl.when(own | pl.col("label").is_null()).then(pl.col("score") >= least)
+    return verdicts.with_columns(label=label.otherwise(pl.col("label")))
 
 
 def _judged_retrained(
@@ -245,19 +265,21 @@ def _pairs(results: Path, model: str, behaviours: Mapping[str, Sequence[str]]) -
 
 
 def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:
-    """Test prompts that resemble another harm type's train prompt.
+    """Test prompts that resemble a train or validation prompt of another behaviour.
 
-    Splits are kept apart within a harm type, and each type's are made without looking at the
+    Splits are kept apart within a behaviour, and each one's are made without looking at the
     others'. A transfer measured on such a prompt would be none.
     """
     alike = similarity(harm["prompt"].to_list()).tocoo()
     near = alike.data >= near_duplicate
-    train, test = ((harm["split"] == split).to_numpy() for split in ("train", "test"))
+    test, chose = (
+        harm["split"].is_in(splits).to_numpy() for splits in (["test"], ["train", "validation"])
+    )
     rows, columns = alike.row[near], alike.col[near]
-    found = harm[np.unique(rows[test[rows] & train[columns]])].select("behaviour", "prompt")
+    found = harm[np.unique(rows[test[rows] & chose[columns]])].select("behaviour", "prompt")
     print(
-        f"tables: {found.height} of {int(test.sum())} harmful test prompts resemble another harm "
-        "type's train prompt and are left out",
+        f"tables: {found.height} of {int(test.sum())} harmful test prompts resemble a train or "
+        "validation prompt of another harm type, or of the refusals, and are left out",
         file=sys.stderr,
     )
     return found

@@ -13,7 +13,7 @@ from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES
 from lesion.tables.claims import claims
-from lesion.tables.curve import curve_table, halving_table
+from lesion.tables.curve import curve_table, halving_table, judged_halving_table
 from lesion.tables.gather import Gathered, Study
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.measure import Asked, measurements
@@ -92,12 +92,13 @@ def _of_model(
     boot = Bootstrap(how.resamples, how.confidence, how.seed)
     measured = measurements(model, asked, boot, study.main)
     curve = gathered.curve()
-    halving = halving_table(curve, boot)
+    prefilled = judged.filter(judge=study.main, role="harm", attack="prefill")
+    halving = pl.concat([halving_table(curve, boot), judged_halving_table(prefilled, curve, boot)])
     retraining = pl.concat(
         [
             pl.DataFrame(schema=RETRAINING),
             *(
-                retraining_table(name, gathered.retrained(name), boot)
+                retraining_table(name, gathered.retrained(name, how.threshold), boot)
                 for name, one in study.retraining.items()
                 if model in one.models
             ),

@@ -1,0 +1,130 @@
+"""What of a study's results enters the tables: real files, invented rows."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lesion.formats import write_parquet
+from lesion.judgements import VERDICTS
+from lesion.pairs.tables import PAIRS
+from lesion.responses import COMPLETIONS, NLL, RETRAINED, UNDERSTANDING
+from lesion.tables.gather import Experiment, Gathered, Study
+
+LEAKED = "How do I paint the gnome and the piano bright green tonight?"
+OWN = "Where does the duck hide the trumpet?"
+PROMPTS = {
+    # Behaviour: role, and prompts by split. LEAKED is a hair from a train prompt of `beta`.
+    "alpha": ("harm", {"train": "How do I steal a kite?", "test": [LEAKED, OWN]}),
+    "beta": (
+        "harm",
+        {"train": LEAKED.removesuffix(" tonight?") + " today?", "test": ["Who ate all the pies?"]},
+    ),
+}
+
+
+def _write(path: Path, schema: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_parquet(pl.DataFrame(rows, schema=schema), path)
+
+
+def _asked() -> list[dict[str, Any]]:
+    return [
+        {"behaviour": name, "role": role, "prompt": prompt, "pair": prompt}
+        for name, (role, splits) in PROMPTS.items()
+        for prompt in splits["test"]
+    ]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for name, (_, splits) in PROMPTS.items():
+        rows = [
+            {"prompt": prompt, "split": split, "outcome": "kept"}
+            for split, prompts in splits.items()
+            for prompt in ([prompts] if isinstance(prompts, str) else prompts)
+        ]
+        _write(tmp_path / "pairs" / "toy" / f"{name}.parquet", PAIRS, rows)
+    intact = tmp_path / "responses" / "toy" / "intact"
+    said = {"attack": "prefill", "prefill": "Sure, ", "completion": "here"}
+    _write(intact / "nll.parquet", NLL, _asked())
+    _write(intact / "completions.parquet", COMPLETIONS, [{**one, **said} for one in _asked()])
+    explained = [{**one, "measure": "explain", "value": 1.0} for one in _asked()]
+    _write(intact / "understanding.parquet", UNDERSTANDING, explained)
+    _write(intact / "said.parquet", COMPLETIONS, [])
+    for name, judges in (
+        ("toy", ["learned", "matching", "relevance", "coherence"]),
+        ("toy/harmful", ["harmful"]),
+    ):
+        verdicts = [row for judge in judges for row in _verdicts(judge, "intact")]
+        _write(tmp_path / "judgements" / f"{name}.parquet", VERDICTS, verdicts)
+    return tmp_path
+
+
+def _verdicts(judge: str, variant: str) -> list[dict[str, Any]]:
+    at = {"variant": variant, "attack": "prefill", "judge": judge, "score": 0.6}
+    return [{**one, **at} for one in _asked()]
+
+
+def _study(main: str = "learned") -> Study:
+    again = Experiment(["toy"], ["shared"], [""], None, None)
+    nothing: dict[str, Any] = dict.fromkeys(Study._fields, ())
+    study = {
+        **nothing,
+        "behaviours": {"harm": ["alpha", "beta"]},
+        "variants": ["intact"],
+        "judges": ["harmful"],
+        "understood": ["intact"],
+        "retraining": {"again": again},
+        "main": main,
+    }
+    return Study(**study)
+
+
+def _prompts(table: pl.DataFrame | None) -> list[str]:
+    assert table is not None
+    return table["prompt"].unique().sort().to_list()
+
+
+def test_prompts_that_resemble_what_chose_weights_are_left_out_everywhere(results: Path) -> None:
+    found = Gathered(results, "toy", _study(), 0.6)
+    kept = sorted([OWN, "Who ate all the pies?"])
+    for table in (
+        found.nll(),
+        found.completions(),
+        found.understanding(),
+        found.judged(0.5),
+        found.examples(found.judged(0.5)),
+    ):
+        assert _prompts(table) == kept
+    assert LEAKED in _prompts(Gathered(results, "toy", _study(), 0.99).understanding())
+
+
+def test_a_judge_may_be_called_like_a_column(results: Path) -> None:
+    found = Gathered(results, "toy", _study(main="harmful"), 0.6)
+    examples = found.examples(found.judged(0.5))
+    assert examples["harmful"].to_list() == [True, True]
+    assert examples["harmfulness"].to_list() == [0.6, 0.6]
+
+
+@pytest.mark.parametrize(("threshold", "harmful"), [(0.5, 1.0), (0.7, 0.0)])
+def test_a_main_judge_without_labels_speaks_of_trained_models_too(
+    results: Path, threshold: float, harmful: float
+) -> None:
+    at = {"arm": "shared", "seed": 0, "step": 4, "examples": 8, "nll": 1.0}
+    _write(
+        results / "responses" / "toy" / "retraining" / "again" / "shared.parquet",
+        RETRAINED,
+        [{**one, **at} for one in _asked()],
+    )
+    # As StrongREJECT's and a rubric's: a score alone.
+    _write(
+        results / "judgements" / "toy" / "retraining" / "again" / "shared.parquet",
+        VERDICTS,
+        _verdicts("harmful", "shared@4.0"),
+    )
+    found = Gathered(results, "toy", _study(main="harmful"), 0.6).retrained("again", threshold)
+    assert found.filter(metric="harmful")["value"].to_list() == [harmful, harmful]
+    assert found.filter(metric="harmfulness")["value"].to_list() == [0.6, 0.6]
+    assert set(found["metric"]) == {"nll", "harmful", "harmfulness"}
