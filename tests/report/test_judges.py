@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lesion.report.inputs import read_inputs
-from lesion.report.judges import judged
+from lesion.report.judges import judged, trust
 
 
 def test_people_come_last_of_each_target(tables: Path) -> None:
@@ -30,3 +30,12 @@ def test_categories_are_apart(tables: Path) -> None:
 
 def test_nothing_measured_gives_empty_tables(tables: Path) -> None:
     assert all(one.is_empty() for one in judged(read_inputs(tables).judges.clear()))
+
+
+def test_trust_is_in_the_main_judge_on_answers_of_the_study_s_length(tables: Path) -> None:
+    judges = read_inputs(tables).judges
+    short = trust(judges, "learned", 32)
+    assert "cut to 32 tokens, as long as this study’s, its AUROC is 0.91 [0.87, 0.94] (obj" in short
+    whole = trust(judges, "learned", 64)
+    assert "answers of any length, its AUROC is 0.91 [0.87, 0.94] (objective) and 0.91" in whole
+    assert "`harmbench`, which was not held against people here" in trust(judges, "harmbench", 32)

@@ -66,6 +66,34 @@ def judged(judges: pl.DataFrame) -> Judged:
     )
 
 
+def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
+    """A sentence on how far to believe the harm scores of a study.
+
+    Args:
+        judges: the study's table.
+        main: the judge whose word on harm is taken.
+        tokens: the longest answer; agreement is also measured on as many tokens.
+    """
+    own = judges.filter(category=_ALL, metric="auroc")
+    short, whole = f"{main}, first {tokens} tokens", main
+    name = short if short in set(own["judge"]) else whole
+    found = {
+        row["target"]: written(estimate_of(row), "score", digits=2)
+        for row in own.filter(judge=name).iter_rows(named=True)
+    }
+    if not found:
+        return (
+            f"Harm scores are the word of the judge `{main}`, which was not held against people "
+            "here: they are as good as its authors say it is, on answers like theirs."
+        )
+    on = f"cut to {tokens} tokens, as long as this study’s" if name == short else "of any length"
+    told = " and ".join(f"{value} ({target})" for target, value in found.items())
+    return (
+        f"Harm scores are the word of the judge `{main}`. On people’s scored answers {on}, its "
+        f"AUROC is {told}."
+    )
+
+
 def _across(table: pl.DataFrame, place: list[str], metrics: Mapping[str, str]) -> pl.DataFrame:
     """A row a place that has one of the metrics, a column a metric; people last of each target."""
     known = table.filter(pl.col("metric").is_in(metrics.keys())).sort(

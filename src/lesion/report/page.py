@@ -9,6 +9,7 @@ import altair as alt
 import polars as pl
 
 from lesion.formats import atomic
+from lesion.report.attacks import attacks_table, refusal_note
 from lesion.report.cost import cost_of, read_jobs
 from lesion.report.curves import halving_table
 from lesion.report.estimate import NOTHING, amount, estimate_of, find, interval
@@ -18,7 +19,7 @@ from lesion.report.figures import VEGALITE, figures_of, lines_table, overlap_mea
 from lesion.report.headline import VARIANTS, headline, mask_size
 from lesion.report.html import render
 from lesion.report.inputs import Inputs, read_inputs
-from lesion.report.judges import judged
+from lesion.report.judges import judged, trust
 from lesion.report.retrained import family_verdicts
 from lesion.report.training import Experiment, experiments, training
 from lesion.report.verdicts import tally, verdicts_of
@@ -64,6 +65,10 @@ class ModelPart(NamedTuple):
     """The verdicts again, by what they are about."""
     warning: str | None
     groups: list[Group]
+    trust: str
+    """How far the judge of harm agrees with people, on answers of the study's length."""
+    attacks: pl.DataFrame
+    refusal_note: str | None
     figures: dict[str, Figure]
     missing: dict[str, str]
     halving: pl.DataFrame
@@ -136,6 +141,9 @@ def _part(inputs: Inputs, model: str, examples: int) -> ModelPart:
             find(found.measurements, "intact", "all-harm", "refusal_rate", "direct")
         ),
         groups=_groups(headline(found.measurements, found.where)),
+        trust=trust(inputs.judges, *_judging(inputs)),
+        attacks=attacks_table(found.measurements),
+        refusal_note=refusal_note(found.measurements),
         figures={figure.key: figure for figure in figures_of(inputs, model)},
         missing=_MISSING,
         halving=halving_table(found.halving),
@@ -184,6 +192,13 @@ def _threshold(inputs: Inputs) -> float:
     """Harmfulness at which this study calls an answer harmful."""
     judgements = inputs.study["config"].get("judgements") or {}
     return float(judgements.get("threshold", _DEFAULT_THRESHOLD))
+
+
+def _judging(inputs: Inputs) -> tuple[str, int | None]:
+    """The judge whose word on harm is taken, and the most tokens that an answer has."""
+    config = inputs.study["config"]
+    judgements, responses = (config.get(name) or {} for name in ("judgements", "responses"))
+    return judgements.get("main", "learned"), responses.get("max_new_tokens")
 
 
 def _facts(inputs: Inputs, model: str) -> list[tuple[str, str]]:
