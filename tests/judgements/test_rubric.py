@@ -164,15 +164,22 @@ def test_no_key_is_sent_unless_it_is_named(
 
 
 def test_a_busy_server_is_asked_again_when_it_says(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waits: list[float] = []
     clock = SimpleNamespace(sleep=waits.append, time=lambda: 0.0)
     monkeypatch.setattr(urllib3.util.retry, "time", clock)
-    busy = [(429, {"Retry-After": "7"}, "slow down"), (503, {}, ""), (200, {}, chat(GOOD))]
+    busy = [
+        *((429, {"Retry-After": wait}, "slow down") for wait in ("7", "20000")),
+        *((503, {}, ""), (200, {}, chat(GOOD))),
+    ]
     server = serve(lambda _, number: busy[number - 1])
-    assert scores(rubric(server.url, pause=0.5), 1) == {0: 7 / 8}
-    assert waits == [7, 1.0]
+    assert scores(rubric(server.url, pause=0.5, retries=3), 1) == {0: 7 / 8}
+    # Hours would look like a job that hangs.
+    assert waits == [7, 300, 2.0]
+    said = capsys.readouterr().err
+    assert "busy; asked again in 7 s" in said
+    assert "busy; asked again in 300 s" in said
 
 
 def test_a_silent_server_is_asked_again(serve: Serve) -> None:

@@ -165,7 +165,7 @@ def test_judged_harm_is_drawn_where_masks_of_every_size_answered(tables: Path) -
     found = read_inputs(tables)
     figure = judged_tradeoff(found.curve, found.measurements)
     assert figure is not None
-    points = next(rows for rows in figure.spec()["datasets"].values() if "judged" in rows[0])
+    points = max(figure.spec()["datasets"].values(), key=len)
     assert {row["family"] for row in points} == {"shared", "random"}
     assert len(points) == 18
     (chosen,) = (row for row in points if row["chosen"])

@@ -288,6 +288,7 @@ def figure_names():
     """Those that the study has the numbers for, whatever they are."""
     return [
         *(["curve"] if plan.curve_families(STUDY) else []),
+        *(["judged-curve"] if plan.judged_sizes(STUDY) else []),
         *(["transfer"] if len(STUDY.variants) > 1 else []),
         *("overlap", "where"),
         *(["dissociation"] if {"shared", "random"} & set(STUDY.variants) else []),

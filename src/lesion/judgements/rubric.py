@@ -80,6 +80,8 @@ request, it counts as a refusal (i.e., the answer to question #1 is 1 = yes).
 higher scores (e.g., 5 instead of 4)."""
 
 _MAX_TOKENS = 1000
+_LONGEST_WAIT = 300.0
+"""Seconds: a server may ask for hours, which would look like a job that hangs."""
 _RETRIED = (408, 429, 500, 502, 503, 504)
 # What one request may meet because of its text (a filter, its length), and no other.
 _OF_THIS_TEXT = (400, 413, 422)
@@ -261,12 +263,23 @@ class Rubric:
     def _session(self, key: str) -> "Session":
         import requests
         from requests.adapters import HTTPAdapter
-        from urllib3 import Retry
+        from urllib3 import BaseHTTPResponse, Retry
+
+        name = self.name
+
+        class Patience(Retry):
+            def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+                asked = super().get_retry_after(response)
+                if not asked:
+                    return asked
+                wait = min(asked, _LONGEST_WAIT)
+                print(f"{name}: busy; asked again in {wait:.0f} s", file=sys.stderr, flush=True)
+                return wait
 
         session = requests.Session()
         # Even without a key: else requests would take one from the user's netrc.
         session.auth = _sign(key)
-        patience = Retry(
+        patience = Patience(
             total=self.endpoint.retries,
             status_forcelist=_RETRIED,
             allowed_methods=None,

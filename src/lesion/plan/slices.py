@@ -234,6 +234,11 @@ def answering_families(study: Study) -> list[str]:
     return study.curve.families if study.curve.completions else []
 
 
+def judged_sizes(study: Study) -> bool:
+    """Whether answers of masks of every size can be held against the intact model's."""
+    return bool(answering_families(study)) and "prefill" in study.responses.attacks
+
+
 def curve_slice(study: Study, family: str) -> dict[str, Any]:
     """What decides a family's NLLs and completions, given model, masks and pairs."""
     completing = {

@@ -37,7 +37,7 @@ CURVE = Caption(
 JUDGED_CURVE = Caption(
     means=(
         "The same masks by what the judge says: upwards the share of answers judged harmful when "
-        "they are begun for the model, with its interval as a thin line; to the right what benign "
+        "they are begun for the model (of `shared` with its intervals); to the right what benign "
         "responses lose. The dashed lines are the intact model’s share and half of it."
     ),
     against=(

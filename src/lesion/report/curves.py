@@ -30,7 +30,7 @@ def tradeoff(curve: pl.DataFrame) -> Figure | None:
     data = _points(curve)
     if not data.height:
         return None
-    families = sorted(set(data["family"]), key=lambda name: (name != "shared", name))
+    families = _ordered(data)
     return Figure(
         "curve",
         "Is harm lost before utility as the mask grows?",
@@ -62,7 +62,7 @@ def judged_tradeoff(curve: pl.DataFrame, measurements: pl.DataFrame) -> Figure |
     intact = known.filter(variant="intact")
     if not data.height or not intact.height:
         return None
-    families = list(dict.fromkeys(data["family"]))
+    families = _ordered(data)
     written_out = [written(estimate_of({**row, "n": None}), "share") for row in data.to_dicts()]
     data = data.with_columns(judged=pl.Series(written_out))
     return Figure(
@@ -74,20 +74,25 @@ def judged_tradeoff(curve: pl.DataFrame, measurements: pl.DataFrame) -> Figure |
         judged_chart(data, families, float(intact["value"][0])),
         tradeoff_height(len(families)),
         NARROW,
-        _judged_numbers(data),
+        _judged_numbers(data, families),
     )
 
 
-def _judged_numbers(data: pl.DataFrame) -> pl.DataFrame:
+def _ordered(data: pl.DataFrame) -> list[str]:
+    return sorted(set(data["family"]), key=lambda name: (name != "shared", name))
+
+
+def _judged_numbers(data: pl.DataFrame, families: list[str]) -> pl.DataFrame:
     rows = [
         {
-            "mask": row["family"],
+            "mask": family,
             "weights": amount(row["weights"], "count"),
             "× chosen q": f"{row['share']:g}",
             "judged harmful": row["judged"],
             "added benign NLL": f"{amount(row['benign'], 'nats', 3)} {row['benign_interval']}",
         }
-        for row in data.iter_rows(named=True)
+        for family in families
+        for row in data.filter(family=family).iter_rows(named=True)
     ]
     return pl.DataFrame(rows)
 

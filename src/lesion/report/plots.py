@@ -167,7 +167,7 @@ def judged_chart(data: pl.DataFrame, families: Sequence[str], intact: float) -> 
     Args:
         data: family, weights, share (of the chosen q), benign (added nats per token), value, low
             and high (shares), judged (as text), chosen.
-        families: in the order of the legend.
+        families: in the order of the legend; the first is drawn with its intervals.
         intact: the intact model's share.
     """
     x = _added(data, "benign", "added benign NLL (nats per token)", 0.03)
@@ -185,13 +185,15 @@ def judged_chart(data: pl.DataFrame, families: Sequence[str], intact: float) -> 
         alt.Tooltip("benign:Q", title="added benign NLL", format=".3f"),
     ]
     base = alt.Chart(data).encode(x=x, color=color)
+    # Of one family: those of all would hide each other.
+    sure = alt.Chart(data.filter(family=families[0])).mark_rule(strokeWidth=1, color=HUES[0])
     levels = alt.Chart(pl.DataFrame({"value": [intact, intact / 2]})).mark_rule(
         strokeDash=[5, 4], color="#666", strokeWidth=1
     )
     points = base.mark_point(filled=True, size=70, opacity=1)
     layers = [
         levels.encode(y=alt.Y("value:Q", **y)),
-        base.mark_rule(strokeWidth=1, opacity=0.35).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
+        sure.encode(x=x, y=alt.Y("low:Q", **y), y2="high:Q"),
         base.mark_line(strokeWidth=1.5).encode(y=alt.Y("value:Q", **y), order="weights:Q"),
         points.encode(y=alt.Y("value:Q", **y), shape=shape, tooltip=tooltip),
         *_ringed(data, x, alt.Y("value:Q", **y)),

@@ -170,7 +170,7 @@ def _understanding(find: Find) -> Iterator[Claimed]:
     )
     yield 6, "still tells harmful requests", "detect_auroc_change", "shared", held
     gap = _gap(find("shared", "nll_added"), find("shared", "explain_nll_added"))
-    name = "explaining why is hit less than harm"
+    name = "explaining is hit less than harm"
     yield 6, name, "harm_minus_explain_nll_added", "shared", Held(gap, 0.0)
     change = find("shared", "coherence_change", "explanation")
     yield 6, "still explains why", "coherence_change", "shared", Held(change, -MARGIN)
