@@ -101,11 +101,21 @@ def test_a_wrong_config_is_told_so(change: Callable[[dict[str, Any]], None], mes
     assert message in str(error.value)
 
 
-def test_harmful_answers_of_a_file_are_not_taught_to_what_is_written() -> None:
+@pytest.mark.parametrize("spelling", ["advice", "file:advice.jsonl"])
+@pytest.mark.parametrize(
+    "harmful",
+    [
+        {"source": "advice", "response": "response"},
+        {"source": "advbench", "responses": "advice"},
+    ],
+)
+def test_harmful_answers_of_a_file_are_not_taught_to_what_is_written(
+    harmful: dict[str, str], spelling: str
+) -> None:
     found = config()
     found["sources"]["advice"] = "file:advice.jsonl"
-    found["behaviours"]["advice"] = {"role": "harm", "source": "advice", "response": "response"}
-    found["models"]["refusing"]["train"]["lessons"] = [{"source": "advice", "response": "response"}]
+    found["behaviours"]["advice"] = {"role": "harm", **harmful}
+    found["models"]["refusing"]["train"]["lessons"] = [{"source": spelling, "response": "response"}]
     with pytest.raises(StudyError, match="holds the responses of a behaviour of role harm"):
         load_study(found)
 

@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from models import families
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from lesion.formats import LesionError
 from lesion.models.candidates import find_candidates
 from lesion.scores.collect import Wanted, score
-from lesion.scores.memory import Free, Memory, Need, Plan, free_memory, make_plan, need
+from lesion.scores.memory import Free, Memory, Need, Plan, free_memory, group_limit, make_plan, need
 
 AUTO = Memory("auto", None, None)
 NEED = Need(weights=1000, sums=1000, activations=500, checkpointed=100)
@@ -123,6 +124,19 @@ def test_more_is_needed_for_more() -> None:
 
 def test_a_model_without_a_config_can_be_estimated() -> None:
     assert need(nn.Linear(3, 2), {}, 10, preservation=True) == Need(32, 0, 0, 0)
+
+
+def test_a_group_has_no_more_than_those_around_it(tmp_path: Path) -> None:
+    step = tmp_path / "slurm" / "job_1" / "step_0"
+    step.mkdir(parents=True)
+    assert group_limit(tmp_path, step) == 2**62
+    for folder, limit, used in ((step, "max", 5), (step.parent, "100", 30), (tmp_path, "7", 1)):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+    # SLURM limits the job, and the process is in one of its steps.
+    assert group_limit(tmp_path, step) == 70
+    (step.parent / "memory.current").write_text("130\n")
+    assert group_limit(tmp_path, step) == 0
 
 
 def test_free_memory_is_what_the_host_has() -> None:

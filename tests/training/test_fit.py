@@ -160,6 +160,21 @@ def test_a_killed_training_goes_on_to_the_same_model(folder: Path, tmp_path: Pat
     assert again.equals(losses)
 
 
+def test_a_state_that_was_not_saved_to_its_end_is_passed_over(folder: Path, tmp_path: Path) -> None:
+    straight = tiny.loaded(folder)
+    fit(straight, TAUGHT, recipe(batch_size=2), "test")
+    saving = Saving(tmp_path / "work", minutes=0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny.loaded(folder), TAUGHT, recipe(batch_size=2), "test", [_Kill(3)], saving)
+    states = list(saving.folder.glob("checkpoint-*"))
+    assert states
+    # The next state's folder was made, and the job died before anything was in it.
+    (saving.folder / "checkpoint-999").mkdir()
+    resumed = tiny.loaded(folder)
+    fit(resumed, TAUGHT, recipe(batch_size=2), "test", saving=saving)
+    assert same(weights(straight), weights(resumed))
+
+
 def test_a_state_of_another_training_is_not_gone_on_from(folder: Path, tmp_path: Path) -> None:
     saving = Saving(tmp_path / "work", minutes=0)
     fit(tiny.loaded(folder), TAUGHT, recipe(steps=3), "test", saving=saving)

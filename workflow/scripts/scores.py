@@ -14,8 +14,10 @@ with logged(snakemake.log[0]):
         Path(snakemake.output.index).parent,
         study["behaviour"],
         Scoring(
-            **{name: study[name] for name in Scoring._fields}
+            **{name: study[name] for name in Scoring._fields if name in study}
             | {
+                # Not of the params: how often sums are saved leaves them alone.
+                "save_minutes": snakemake.config["scores"]["save_minutes"],
                 "memory": Memory(**study["memory"]),
                 "tail": study["tail"] and Tail(**study["tail"]),
             }

@@ -35,7 +35,10 @@ with logged(snakemake.log[0]):
             device_map=study["device_map"],
             dtype=study["dtype"],
             license_=study["license"],
-            save_minutes=study["save_minutes"],
+            # Not of the params, like the q below: how often it is saved leaves the model alone.
+            save_minutes=snakemake.config["models"][snakemake.wildcards.model]["train"][
+                "save_minutes"
+            ],
         ),
     )
     check_fractions(snakemake.config["masks"]["q"], candidate_shapes(folder))

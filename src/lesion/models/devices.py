@@ -29,11 +29,6 @@ def pool(environment: Mapping[str, str], devices: int) -> list[str]:
     return [name.strip() for name in named.split(",")][:devices]
 
 
-def given(environment: Mapping[str, str]) -> bool:
-    """Whether a batch system has chosen the device already."""
-    return "SLURM_JOB_ID" in environment
-
-
 def take(names: Sequence[str], folder: Path) -> int:
     """Lock a device for this process's life; where all are taken, one that fewest share.
 

@@ -97,7 +97,7 @@ def device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     names = devices.pool(os.environ, torch.cuda.device_count())
-    if len(names) == 1 or devices.given(os.environ):
+    if len(names) == 1:
         return torch.device("cuda")
     chosen = torch.device("cuda", devices.take(names, devices.lock_folder()))
     torch.cuda.set_device(chosen)  # for what asks for `cuda` without a number

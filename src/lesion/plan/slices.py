@@ -91,7 +91,6 @@ def scores_slice(study: Study, name: str) -> dict[str, Any]:
         "memory": scores.memory.model_dump(),
         "norms": role != "benign" and wants_norms(study),
         "preservation": scores.preservation if role == "benign" else None,
-        "save_minutes": scores.save_minutes,
         "shards": scores.shards,
         "tail": tail,
         "threads": study.threads,

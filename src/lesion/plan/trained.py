@@ -63,7 +63,6 @@ def train_slice(study: Study, model: str) -> dict[str, Any]:
         "method": one.train.method,
         "new": one.new and one.new.model_dump(),
         "recipe": recipe,
-        "save_minutes": one.train.save_minutes,
         "seed": one.train.seeds[0],
         "threads": study.threads,
     }

@@ -82,6 +82,9 @@ def need(
     )
 
 
+_NO_LIMIT = 2**62
+
+
 def free_memory(device: torch.device) -> Free:
     """What is free now; on a CPU never more than the job's control group allows."""
     host = min(psutil.virtual_memory().available, _group_limit())
@@ -91,15 +94,33 @@ def free_memory(device: torch.device) -> Free:
 
 
 def _group_limit() -> int:
-    """What is left of a cgroup's memory (SLURM, containers); no limit where there is none."""
+    """What is left of the memory of a cgroup (SLURM, containers) and of those around it."""
     base = Path("/sys/fs/cgroup")
     try:
         own = Path("/proc/self/cgroup").read_text().split("::")[-1].strip().lstrip("/")
-        limit = (base / own / "memory.max").read_text().strip()
-        used = int((base / own / "memory.current").read_text())
-        return 2**62 if limit == "max" else max(0, int(limit) - used)
+    except OSError:
+        return _NO_LIMIT
+    return group_limit(base, base / own)
+
+
+def group_limit(base: Path, own: Path) -> int:
+    """The least that a group, or one around it, has left, in bytes.
+
+    Args:
+        base: where groups are mounted; it has no limit itself.
+        own: the group's folder, within it.
+    """
+    groups = [own, *own.parents]
+    return min(map(_left, groups[: groups.index(base)]), default=_NO_LIMIT)
+
+
+def _left(group: Path) -> int:
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        return _NO_LIMIT if limit == "max" else max(0, int(limit) - used)
     except (OSError, ValueError):
-        return 2**62
+        return _NO_LIMIT
 
 
 def make_plan(need: Need, free: Free, wish: Memory, shards: int) -> Plan:

@@ -1,8 +1,9 @@
 """Checks of the models that are trained here, and of trainings in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from lesion.addresses import Address, is_address, parse
 from lesion.study.names import nearest
 
 if TYPE_CHECKING:
@@ -76,12 +77,24 @@ def _check_lesson(study: "Study", key: str, lesson: "Lesson", *, from_scratch: b
             raise ValueError(
                 f"`{key}`: a new model has no pairs of its own to learn from. Give a `source`"
             )
-    given = {b.source for b in study.behaviours.values() if b.role == "harm" and b.response}
-    if lesson.source in given:
+    harm = [behaviour for behaviour in study.behaviours.values() if behaviour.role == "harm"]
+    given = [one.source for one in harm if one.response] + [one.responses for one in harm]
+    if _files(study, [lesson.source]) & _files(study, given):
         raise ValueError(
             f"`{key}.source`: `{lesson.source}` holds the responses of a behaviour of role harm, "
             "and a model trained on them is not written to disk. Train in memory (`retraining`)"
         )
+
+
+def _files(study: "Study", sources: Iterable[str | None]) -> set[Address]:
+    """What sources name: a name and an address, with a digest or without, may be one file."""
+    return {
+        parse(address)._replace(sha256=None, text="")
+        for source in sources
+        if source is not None
+        for address in study.sources.get(source, [source])
+        if is_address(address)
+    }
 
 
 def check_stages(study: "Study") -> None:

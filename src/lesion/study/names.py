@@ -54,6 +54,11 @@ def ascending(values: list[Any]) -> list[Any]:
     return sorted(set(values))
 
 
+def once(values: list[Any]) -> list[Any]:
+    """In the order of the file, each once."""
+    return list(dict.fromkeys(values))
+
+
 def by_name(values: dict[str, Any]) -> dict[str, Any]:
     """The order in the file decides nothing, and must make nothing stale."""
     return dict(sorted(values.items()))

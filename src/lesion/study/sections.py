@@ -15,6 +15,7 @@ from lesion.study.names import (
     Share,
     ascending,
     by_name,
+    once,
     several,
 )
 from lesion.study.training import New, Train
@@ -236,10 +237,10 @@ class Responses(Section):
     templates: Annotated[dict[Name, Template], AfterValidator(by_name)] = {}
     """Attacks of your own, by the name that `attacks` calls them. What they make of a prompt may
     not fit the model's context; such a prompt gets no completion, and is counted in the log."""
-    variants: list[Name] | None = None
+    variants: Annotated[list[Name], AfterValidator(once)] | None = None
     """Masks to evaluate beside `intact`; `shared`, the controls and every harm type's own, if not
     given."""
-    completed: list[Name] | None = None
+    completed: Annotated[list[Name], AfterValidator(once)] | None = None
     """Those of the variants whose answers are written out and judged, beside `intact`; the others'
     NLL alone is taken. All, if not given."""
     max_new_tokens: Positive = 40
@@ -294,7 +295,7 @@ class Understanding(Section):
     are asked for at 0."""
     explain_prompts: Positive = 2
     """Test prompts of each harm type that are explained."""
-    variants: list[Name] | None = None
+    variants: Annotated[list[Name], AfterValidator(once)] | None = None
     """Masks to ask beside `intact`; those of the responses, if not given."""
     over_refusal: Annotated[int, Field(ge=0)] = 12
     """Harmless twins that are answered, to see how many are refused."""
@@ -315,7 +316,7 @@ class Utility(Section):
     chat: bool = False
     """Put each item as a user's turn in the model's chat template. Without, as lm-eval does by
     default and most published numbers are made, the text is continued as it stands."""
-    variants: list[Name] | None = None
+    variants: Annotated[list[Name], AfterValidator(once)] | None = None
     """Masks to examine beside `intact`; those of `responses.variants`, if not given."""
 
 

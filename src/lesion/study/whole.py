@@ -13,6 +13,7 @@ from lesion.study.names import (
     Role,
     Section,
     by_name,
+    once,
     several,
     without_null,
 )
@@ -78,7 +79,7 @@ class Study(Section):
     """How weights are scored."""
     masks: Masks = Masks()
     """How masks are selected."""
-    checkpoints: list[Name] = ["shared"]
+    checkpoints: Annotated[list[Name], AfterValidator(once)] = ["shared"]
     """Masks to write out as pruned checkpoints."""
     responses: Responses = Responses()
     """What the variants are asked."""

@@ -238,8 +238,9 @@ def _begun(saving: Saving | None, recipe: Recipe, examples: Dataset) -> str | No
     mark = saving.folder / "training.json"
     made_of = digest([recipe._asdict(), examples.to_list()])
     if mark.is_file() and read_json(mark) == {"training": made_of}:
-        states = sorted(saving.folder.glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
-        return str(states[-1]) if states else None
+        # Written last: a state without it is of a job that was killed while it saved.
+        whole = [one.parent for one in saving.folder.glob("checkpoint-*/trainer_state.json")]
+        return str(max(whole, key=lambda one: int(one.name[11:]))) if whole else None
     shutil.rmtree(saving.folder, ignore_errors=True)
     saving.folder.mkdir(parents=True)
     write_json({"training": made_of}, mark)
