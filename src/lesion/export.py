@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lesion.formats import atomic, read_parquet
+from lesion.formats import LesionError, atomic, read_json, read_parquet
+from lesion.plan import source_place
 from lesion.responses import COMPLETIONS
+from lesion.sources import locate
+from lesion.study import Study, load_study
 from lesion.tables import TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from lesion.judgements.learned import LearnedJudge
 
 JAILBREAKBENCH = (
     *("index", "goal", "behavior", "category", "prompt", "response", "jailbroken"),
@@ -45,6 +50,51 @@ def pandas_tables(made: Path) -> "dict[str, pd.DataFrame]":
         BadFile: a table is missing or damaged.
     """
     return {name: table.to_pandas() for name, table in read_tables(made).items()}
+
+
+def asked_prompts(made: Path, model: str) -> pl.DataFrame:
+    """The harmful test prompts that a study's numbers are of: behaviour, prompt.
+
+    Args:
+        made: the study's results folder.
+        model: which of its models'.
+
+    Raises:
+        BadFile: the table of examples is missing or damaged.
+        LesionError: there are none of this model.
+    """
+    examples = read_parquet(made / "tables" / "examples.parquet")
+    found = examples.filter(role="harm", model=model).select("behaviour", "prompt")
+    if found.is_empty():
+        known = ", ".join(examples["model"].unique().sort())
+        raise LesionError(f"{made}: holds no answers of `{model}`. Give one of: {known}.")
+    return found.unique(maintain_order=True)
+
+
+def study_of(made: Path) -> Study:
+    """The study that a results folder was made by.
+
+    Raises:
+        BadFile: the study is not finished.
+    """
+    return load_study(read_json(made / "tables" / "study.json")["config"])
+
+
+def learned_judge(made: Path) -> "LearnedJudge":
+    """The judge of harm that a study trained for itself.
+
+    Args:
+        made: the study's results folder.
+
+    Raises:
+        BadFile: it is missing or damaged.
+        LesionError: its embedder is not where the study had it.
+    """
+    from lesion.judgements.learned import LearnedJudge
+
+    study = study_of(made)
+    place = source_place(study, made, study.judgements.embedder, "judgements.embedder")
+    return LearnedJudge.load(made / "judgements" / "judge.safetensors", locate(place))
 
 
 def jailbreaks(made: Path, examples: pl.DataFrame) -> pl.DataFrame:

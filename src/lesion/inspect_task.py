@@ -11,14 +11,9 @@ and the two scorers are the study's own refusal matching and learned judge. See 
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from lesion.formats import LesionError, read_json, read_parquet
-from lesion.judgements.learned import LearnedJudge
+from lesion.export import asked_prompts, learned_judge, study_of
+from lesion.formats import LesionError
 from lesion.pairs.refusal import is_refusal
-from lesion.pairs.tables import PAIRS
-from lesion.plan import source_name
-from lesion.sources import locate
 
 try:
     from inspect_ai import Task, task
@@ -32,38 +27,22 @@ except ImportError as error:
     ) from error
 
 
-def test_prompts(made: Path, model: str) -> pl.DataFrame:
-    """Harmful prompts of the split `test`: behaviour, prompt.
-
-    Args:
-        made: the study's results folder.
-        model: which of its models' pairs.
-
-    Raises:
-        BadFile: the study is not finished, or a table is damaged.
-    """
-    behaviours = read_json(made / "tables" / "study.json")["config"]["behaviours"]
-    tables = [
-        read_parquet(made / "pairs" / model / f"{name}.parquet", PAIRS)
-        .filter(pl.col("split") == "test")
-        .select("prompt", behaviour=pl.lit(name))
-        for name, one in behaviours.items()
-        if one["role"] == "harm"
-    ]
-    return pl.concat(tables)
-
-
 @task
-def harmful(made: str, model: str, max_tokens: int = 64) -> Task:
-    """Harmful test prompts, put directly; greedy with `-M do_sample=false`."""
+def harmful(made: str, model: str, max_tokens: int | None = None) -> Task:
+    """Harmful test prompts, put directly; greedy with `-M do_sample=false`.
+
+    Answers are as long as the study's, if `max_tokens` is not given: its judge has been held
+    against people at that length.
+    """
     folder = Path(made)
     samples = [
         Sample(input=row["prompt"], metadata={"behaviour": row["behaviour"]})
-        for row in test_prompts(folder, model).iter_rows(named=True)
+        for row in asked_prompts(folder, model).iter_rows(named=True)
     ]
+    length = max_tokens or study_of(folder).responses.max_new_tokens
     return Task(
         dataset=MemoryDataset(samples, name=f"lesion-{folder.name}"),
-        solver=generate(max_tokens=max_tokens),
+        solver=generate(max_tokens=length),
         scorer=[refused(), harmfulness(made)],
     )
 
@@ -81,13 +60,7 @@ def refused() -> Any:
 @scorer(metrics=[mean(), stderr()])
 def harmfulness(made: str) -> Any:
     """The study's learned judge, in [0, 1]."""
-    folder = Path(made)
-    embedder = read_json(folder / "tables" / "study.json")["config"]["judgements"]["embedder"]
-    place = folder / "sources" / source_name(embedder)
-    judge = LearnedJudge.load(
-        folder / "judgements" / "judge.safetensors",
-        locate({"folder": str(place), "record": f"{place}.json"}),
-    )
+    judge = learned_judge(Path(made))
 
     async def score(state: TaskState, target: Target) -> Score:
         found = judge.score([state.input_text], [state.output.completion])

@@ -1,6 +1,7 @@
 """A whole study that measures all there is to measure, and its tables as other tools read them."""
 
 import json
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 import yaml
 from conftest import ROOT, Finished, Place, run
 
-from lesion.export import JAILBREAKBENCH, pandas_tables
-from lesion.formats import read_parquet
+from lesion.export import JAILBREAKBENCH, asked_prompts, learned_judge, pandas_tables
+from lesion.formats import LesionError, read_parquet
 from lesion.tables import TABLES
 
 CLAIMS = {1, 2, 3, 6, 7}
@@ -116,6 +117,27 @@ def test_every_metric_has_its_rows(whole: Place) -> None:
         *("harm", "benign", "refusal", "lookalike", "explanation", "utility")
     }
     assert set(table["attack"]) == {"none", "direct", "prefill", "please", "explanation"}
+
+
+def test_another_tool_gets_the_study_s_prompts_and_its_judge(whole: Place) -> None:
+    """What `lesion.inspect_task` gives Inspect; the judge says the same of the same answers."""
+    asked = asked_prompts(whole.made, "llama")
+    measured = _table(whole, "measurements").filter(
+        judge="learned", behaviour="all-harm", variant="intact", attack="direct"
+    )
+    assert asked.height == measured["n"].max()
+    with pytest.raises(LesionError, match=r"holds no answers of `lama`\. Give one of: llama"):
+        asked_prompts(whole.made, "lama")
+    answers = read_parquet(whole.made / "responses" / "llama" / "intact" / "completions.parquet")
+    verdicts = read_parquet(whole.made / "judgements" / "llama.parquet")
+    place = ["behaviour", "attack", "prompt"]
+    found = answers.filter(role="harm", attack="direct").join(
+        verdicts.filter(variant="intact", judge="learned"), on=place, maintain_order="left"
+    )
+    with chdir(whole.folder):
+        judge = learned_judge(whole.made)
+        scores = judge.score(found["prompt"].to_list(), found["completion"].to_list()).harmful
+    assert scores == pytest.approx(found["score"].to_numpy(), abs=1e-6)
 
 
 def test_only_the_completed_variants_are_completed(whole: Place) -> None:

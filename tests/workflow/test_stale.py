@@ -163,6 +163,13 @@ SCENARIOS = {
     ),
     "the bootstrap is changed": Scenario(_set("tables", resamples=101), TABLED),
     "the page shows fewer examples": Scenario(_set("report", examples=1), {"report"}),
+    # How often a job saves what it has so far is nobody's number; the page shows the config.
+    "sums are saved more often": Scenario(
+        _study(lambda config: config.setdefault("scores", {}).update(save_minutes=1.5)), TABLED
+    ),
+    "a checkpoint is asked for twice": Scenario(
+        _study(lambda config: config.update(checkpoints=["shared", "shared"])), set()
+    ),
     # Code
     "the scoring code is edited": Scenario(
         _append(f"{LESION}/scores/collect.py", STATEMENT),

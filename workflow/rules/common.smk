@@ -68,11 +68,7 @@ def source_inputs(text, key):
 
 
 def source_place(text, key):
-    """How a script finds a source: a local path, or a fetched folder with its record."""
-    if plan.is_local(STUDY, text):
-        return {"path": str(plan.local_path(STUDY, text, key))}
-    place = MADE / "sources" / plan.source_name(text)
-    return {"folder": str(place), "record": f"{place}.json"}
+    return plan.source_place(STUDY, MADE, text, key)
 
 
 def stage(script, slice_, *modules):

@@ -64,6 +64,25 @@ def local_path(study: Study, text: str, key: str) -> Path:
     return path
 
 
+def source_place(study: Study, made: Path, text: str, key: str) -> dict[str, str]:
+    """How a job finds a source, as `lesion.sources.locate` takes it: a local path, or a fetched
+    folder of the results with its record.
+
+    Args:
+        study: the study.
+        made: its results folder.
+        text: a source's name or address.
+        key: of the config, for messages.
+
+    Raises:
+        StudyError: a local one is not there.
+    """
+    if is_local(study, text):
+        return {"path": str(local_path(study, text, key))}
+    place = made / "sources" / source_name(text)
+    return {"folder": str(place), "record": f"{place}.json"}
+
+
 def _local(study: Study, text: str) -> Address:
     return parse(_addresses(study, text)[0])
 
