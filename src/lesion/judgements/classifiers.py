@@ -281,6 +281,7 @@ def _load(name: str, weights: Weights, side: str) -> _Loaded:
     from transformers import AutoTokenizer
 
     from lesion.models.load import keep_memory, quiet
+    from lesion.models.text import context_of
 
     _check_weights(weights.folder)
     torch.set_num_threads(weights.threads)
@@ -294,8 +295,7 @@ def _load(name: str, weights: Weights, side: str) -> _Loaded:
         local_files_only=True,
         trust_remote_code=False,
     )
-    limit = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
-    return _Loaded(model.eval().requires_grad_(False), tokenizer, limit)
+    return _Loaded(model.eval().requires_grad_(False), tokenizer, context_of(model.config))
 
 
 def _check_weights(folder: Path) -> None:

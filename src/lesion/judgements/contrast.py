@@ -72,10 +72,7 @@ def read_contrast(path: Path, columns: Columns) -> pl.DataFrame:
         BadFile: a column is missing, a label is neither, or there are fewer than two domains or
             fewer than two answers of a kind.
     """
-    rows = read_rows(path)
-    for name in columns:
-        if name not in rows.columns:
-            raise BadFile(f"{path}: has no column `{name}`; it has {', '.join(rows.columns)}")
+    rows = read_rows(path, columns)
     if (
         not rows[columns.label]
         .cast(pl.String)

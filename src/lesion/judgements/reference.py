@@ -25,10 +25,7 @@ def read_keys(path: Path, prompt: str, key: str) -> Keys:
     Raises:
         BadFile: a column is missing, no row has words, or a prompt stands there with two keys.
     """
-    rows = read_rows(path)
-    for name in (prompt, key):
-        if name not in rows.columns:
-            raise BadFile(f"{path}: has no column `{name}`; it has {', '.join(rows.columns)}")
+    rows = read_rows(path, (prompt, key))
     keys: dict[str, frozenset[str]] = {}
     for asked, words in rows.select(pl.col(prompt, key).cast(pl.String).fill_null("")).rows():
         found, at = _words(words), asked.strip()

@@ -71,7 +71,7 @@ def size_of(q: float, candidates: int) -> int:
     """How many weights a fraction q is.
 
     Raises:
-        LesionError: none.
+        LesionError: it is less than one.
     """
     count = round(q * candidates)
     if count < 1:

@@ -24,7 +24,7 @@ from lesion.models.prefix import (
     resume,
     shareable,
 )
-from lesion.models.text import end_of_turn
+from lesion.models.text import context_of, end_of_turn
 from lesion.progress import Advance
 
 
@@ -66,10 +66,7 @@ def fitting(
     config: PretrainedConfig, prompts: Sequence[list[int]], max_new_tokens: int
 ) -> list[int]:
     """Rows that the context has room for: beyond it learned positions end, and others mislead."""
-    text = config.get_text_config(decoder=True)
-    context = getattr(text, "max_position_embeddings", None)
-    if context is None:
-        return list(range(len(prompts)))
+    context = context_of(config)
     return [row for row, one in enumerate(prompts) if len(one) + max_new_tokens <= context]
 
 

@@ -46,7 +46,7 @@ def prepare(source: Path, out: Path, *, dtype: str, license_: str) -> None:
         write_json(_record(part, license_), part / RECORD)
 
 
-def write_checkpoint(
+def write_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     out: Path,

@@ -1,11 +1,12 @@
 """From prompts and responses to tokens, and from tokens to batches."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 PLAIN = "User: {prompt}\n\nAssistant:"
 """What a base model without a chat template is given (docs/architectures.md).
@@ -35,6 +36,16 @@ class Batch(NamedTuple):
     rows: list[int]
     first: int
     """The first position of the batch whose next token counts."""
+
+
+def context_of(config: PretrainedConfig) -> int:
+    """The most tokens that a model was made for; without end if its config does not say.
+
+    Args:
+        config: of a causal model, or of one that holds one beside others (vision, audio).
+    """
+    text = config.get_text_config(decoder=True)
+    return getattr(text, "max_position_embeddings", None) or sys.maxsize
 
 
 def render(tokenizer: PreTrainedTokenizerBase, prompt: str, prefill: str = "") -> str:

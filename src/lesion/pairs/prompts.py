@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,15 @@ STRADDLES = "straddles"
 """The split of a prompt that resembles prompts of two splits: it is left out."""
 
 
-def read_rows(path: Path) -> pl.DataFrame:
+def read_rows(path: Path, columns: Iterable[str] = ()) -> pl.DataFrame:
     """Read a table of prompts: JSONL, CSV, parquet, PyRIT `.prompt` (YAML) or a data set folder.
 
+    Args:
+        path: the file or folder.
+        columns: that it must have.
+
     Raises:
-        BadFile: it is missing, of another kind, or not whole.
+        BadFile: it is missing, of another kind, or not whole, or lacks a column.
     """
     reader = _read_dataset if path.is_dir() else _READERS.get(path.suffix.lower())
     if not path.exists():
@@ -34,7 +38,14 @@ def read_rows(path: Path) -> pl.DataFrame:
         table: pl.DataFrame = reader(path)
     except (pl.exceptions.PolarsError, yaml.YAMLError, OSError, *_MISFITS) as error:
         raise BadFile(f"{path}: could not be read: {error}") from error
+    _check_columns(table, columns, path)
     return table
+
+
+def _check_columns(table: pl.DataFrame, columns: Iterable[str], path: Path) -> None:
+    for column in columns:
+        if column not in table.columns:
+            raise BadFile(f"{path}: has no column `{column}`; it has {', '.join(table.columns)}")
 
 
 _MISFITS = (KeyError, TypeError, ValueError)
@@ -84,11 +95,8 @@ def select(rows: pl.DataFrame, path: Path, behaviour: Mapping[str, Any], need: i
         BadFile: a column is missing, or too few prompts are left.
     """
     where = behaviour["where"]
-    for column in filter(
-        None, [behaviour["prompt"], behaviour["response"], where and where["column"]]
-    ):
-        if column not in rows.columns:
-            raise BadFile(f"{path}: has no column `{column}`; it has {', '.join(rows.columns)}")
+    named = [behaviour["prompt"], behaviour["response"], where and where["column"]]
+    _check_columns(rows, filter(None, named), path)
     try:
         kept = rows.filter(_condition(rows, where)) if where else rows
     except pl.exceptions.PolarsError as error:

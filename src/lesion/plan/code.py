@@ -74,6 +74,6 @@ def _data_files(modules: Iterable[str]) -> list[Path]:
     found = set()
     for path in filter(None, map(_file, modules)):
         text = path.read_text(encoding="utf-8")
-        beside = (one for one in path.parent.iterdir() if one.suffix in (".j2", ".css", ".js"))
+        beside = (one for one in path.parent.iterdir() if one.suffix in (".j2", ".js"))
         found |= {one for one in beside if one.name in text}
     return sorted(found)

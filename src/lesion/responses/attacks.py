@@ -82,10 +82,7 @@ def _value(path: Path, text: str) -> str:
 
 
 def _read_table(path: Path) -> dict[str, str]:
-    rows = read_rows(path)
-    for column in ("prompt", "attacked"):
-        if column not in rows.columns:
-            raise BadFile(f"{path}: has no column `{column}`; it has {', '.join(rows.columns)}")
+    rows = read_rows(path, ("prompt", "attacked"))
     found: dict[str, str] = {}
     for prompt, attacked in rows.select("prompt", "attacked").drop_nulls().iter_rows():
         # The prompts of a behaviour are stripped too.

@@ -19,10 +19,7 @@ def read_questions(path: Path) -> pl.DataFrame:
     Raises:
         BadFile: a column is missing, a field is empty, or a question stands there twice.
     """
-    rows = read_rows(path)
-    lacking = [name for name in QUESTIONS if name not in rows.columns]
-    if lacking:
-        raise BadFile(f"{path}: has no column `{lacking[0]}`; it has {', '.join(rows.columns)}")
+    rows = read_rows(path, QUESTIONS)
     table = rows.select(pl.col(list(QUESTIONS)).cast(pl.String).str.strip_chars().fill_null(""))
     for name in QUESTIONS:
         if (table[name] == "").any():

@@ -1,7 +1,7 @@
 """What fine-tuning in memory does to a lesioned model: NLL and answers after so many steps.
 
 The trained model lives in this process alone, and no answer of it is kept but for the judge
-(workflow/rules/retraining.smk).
+(workflow/rules/training.smk).
 """
 
 from collections.abc import Mapping, Sequence

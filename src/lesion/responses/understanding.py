@@ -135,14 +135,12 @@ def _odds(subject: Subject, questions: Sequence[str], what: str, how: Understand
 
 def _encoded(loaded: "Loaded", texts: Sequence[str], room: int) -> list[list[int]]:
     """Tokens of the texts as prompts, each with room for so many more in the model's context."""
-    from lesion.models.text import encode_prompt
+    from lesion.models.text import context_of, encode_prompt
 
     prompts = [encode_prompt(loaded.tokenizer, text) for text in texts]
-    context = getattr(
-        loaded.model.config.get_text_config(decoder=True), "max_position_embeddings", None
-    )
+    context = context_of(loaded.model.config)
     for text, prompt in zip(texts, prompts, strict=True):
-        if context is not None and len(prompt) + room > context:
+        if len(prompt) + room > context:
             raise LesionError(
                 f"`{text[:60]}…` is {len(prompt)} tokens long, {room} are to follow, and the "
                 f"model's context is {context}. Shorten the request or take it out: it is in the "

@@ -29,7 +29,6 @@ from lesion.formats import (
 from lesion.models.layout import Flat
 from lesion.models.sums import added, word_sum
 
-KINDS = ("snip", "preservation")
 SUMS = "word_sums"
 """Key of a shard's metadata: the word sum of every tensor, as JSON."""
 _FILL = {"snip": np.float32(np.inf), "preservation": np.float32(-np.inf)}

@@ -29,7 +29,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from lesion.formats import LesionError, digest, read_json, write_json
 from lesion.models.candidates import find_candidates
 from lesion.models.load import Loaded, device, resolve_dtype
-from lesion.models.text import Example, encode_pair
+from lesion.models.text import Example, context_of, encode_pair
 from lesion.progress import progress
 from lesion.training import TRAINING
 from lesion.training.lessons import Answer, Taught
@@ -104,7 +104,7 @@ def fit(
 
 def _encoded(loaded: Loaded, taught: Sequence[Taught], *, dpo: bool) -> Dataset:
     """Tokens; what does not fit the model's context is left out."""
-    longest = getattr(loaded.model.config, "max_position_embeddings", None) or 10**9
+    longest = context_of(loaded.model.config)
     rows = [
         _preference(loaded.tokenizer, one) if dpo else _labelled(loaded.tokenizer, one)
         for one in taught

@@ -9,7 +9,7 @@ import torch
 
 from lesion.formats import atomic, digest, write_parquet
 from lesion.models.load import Loaded, load, quiet, resolve_dtype
-from lesion.models.prepare import write_checkpoint
+from lesion.models.prepare import write_model
 from lesion.models.record import read_record
 from lesion.pairs.prompts import given_responses
 from lesion.training.fit import Recipe, Saving, fit
@@ -65,7 +65,7 @@ def train(given: Given, out: Path, how: Making) -> None:
         "recipe": how.recipe._asdict(),
     }
     with atomic(out) as part:
-        write_checkpoint(model, tokenizer, part, license_=how.license_, trained=made_of)
+        write_model(model, tokenizer, part, license_=how.license_, trained=made_of)
         write_parquet(losses, part / LOSSES)
     shutil.rmtree(work, ignore_errors=True)
 
