@@ -69,7 +69,7 @@ class Study(NamedTuple):
 
 
 class Gathered:
-    """One model's rows, without the test prompts that resemble one that chose weights, p or q."""
+    """One model's rows, without the test prompts that resemble another harm type's train prompt."""
 
     def __init__(self, results: Path, model: str, study: Study, near_duplicate: float) -> None:
         """Read the pairs, which say what is left out."""
@@ -77,8 +77,7 @@ class Gathered:
         self.judgements = results / "judgements" / model
         self.study = study
         self.pairs = _pairs(results, model, study.behaviours)
-        harmful = self.pairs.filter(pl.col("role").is_in(["harm", "refusal"]))
-        self._leaked = _leaked(harmful, near_duplicate)
+        self._leaked = _leaked(self.pairs.filter(role="harm"), near_duplicate)
 
     def nll(self) -> pl.DataFrame:
         """Variant, behaviour, role, prompt, nll, kl."""
@@ -265,21 +264,19 @@ def _pairs(results: Path, model: str, behaviours: Mapping[str, Sequence[str]]) -
 
 
 def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:
-    """Test prompts that resemble a train or validation prompt of another behaviour.
+    """Test prompts that resemble another harm type's train prompt.
 
-    Splits are kept apart within a behaviour, and each one's are made without looking at the
+    Splits are kept apart within a harm type, and each type's are made without looking at the
     others'. A transfer measured on such a prompt would be none.
     """
     alike = similarity(harm["prompt"].to_list()).tocoo()
     near = alike.data >= near_duplicate
-    test, chose = (
-        harm["split"].is_in(splits).to_numpy() for splits in (["test"], ["train", "validation"])
-    )
+    train, test = ((harm["split"] == split).to_numpy() for split in ("train", "test"))
     rows, columns = alike.row[near], alike.col[near]
-    found = harm[np.unique(rows[test[rows] & chose[columns]])].select("behaviour", "prompt")
+    found = harm[np.unique(rows[test[rows] & train[columns]])].select("behaviour", "prompt")
     print(
-        f"tables: {found.height} of {int(test.sum())} harmful test prompts resemble a train or "
-        "validation prompt of another harm type, or of the refusals, and are left out",
+        f"tables: {found.height} of {int(test.sum())} harmful test prompts resemble another harm "
+        "type's train prompt and are left out",
         file=sys.stderr,
     )
     return found
