@@ -12,7 +12,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from lesion.models import generate, likelihood
+from lesion.models import generate, prefix
 from lesion.models.generate import Completion, complete
 from lesion.models.likelihood import response_nll
 from lesion.models.prefix import common_prefix, fixed, hold, resume, shareable
@@ -145,7 +145,7 @@ def _both(
     with _fed(model) as some:
         shared = work()
     monkeypatch.setattr(generate, "shareable", lambda _: False)
-    monkeypatch.setattr(likelihood, "shareable", lambda _: False)
+    monkeypatch.setattr(prefix, "shareable", lambda _: False)
     with _fed(model) as all_:
         plain = work()
     return shared, plain, sum(all_) - sum(some)

@@ -8,17 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
-from lesion.models.prefix import (
-    WORTH,
-    Held,
-    accepts,
-    common_prefix,
-    hold,
-    lacking,
-    left_padded,
-    resume,
-    shareable,
-)
+from lesion.models.prefix import Held, accepts, beginning, begun, left_padded, shareable
 from lesion.models.text import Example
 
 PREDICTED = 2048
@@ -55,22 +45,14 @@ def continuation_likelihoods(
     """
     # A model that isn't told positions may count columns, and a held row's are others.
     shares = shareable(model) and accepts(model, "position_ids")
-    prefix = _prefix(model, asked) if shares else None
+    contexts = [list(one) for one in dict.fromkeys(tuple(_context(one)) for one in asked)]
+    prefix = beginning(model, contexts) if shares else None
     found: dict[int, Likelihood] = {}
     for batch in _batches(asked, batch_size):
         chosen = [asked[row] for row in batch]
         found.update(zip(batch, _likelihoods(model, chosen, prefix, shares), strict=True))
         advance(len(batch))
     return [found[row] for row in range(len(asked))]
-
-
-def _prefix(model: nn.Module, asked: Sequence[Example]) -> Held | None:
-    """What all contexts but for their last tokens begin with, if it is worth a pass."""
-    contexts = [_context(one) for one in asked]
-    length = common_prefix(contexts) if contexts else 0
-    if length < 1 or length * (len(set(map(tuple, contexts))) - 1) < WORTH:
-        return None
-    return hold(model, [contexts[0][:length]])
 
 
 def _context(one: Example) -> list[int]:
@@ -112,7 +94,7 @@ def _likelihoods(
     # The last token is predicted, and predicts nothing.
     rows = [one.tokens[:-1] for one in chosen]
     targets = _targets(chosen)
-    cache = _begun(model, rows, [_context(one) for one in chosen], prefix, shares)
+    cache = begun(model, rows, [_context(one) for one in chosen], prefix) if shares else None
     logits = _last_logits(model, rows, targets.shape[1], cache)
     targets = targets.to(logits.device)
     # In fp32: bf16 keeps two or three digits of a log-likelihood, and choices differ by less.
@@ -129,28 +111,6 @@ _NONE = -100
 def _targets(chosen: Sequence[Example]) -> Tensor:
     """The continuations, int64 [rows, longest], with `_NONE` before their first tokens."""
     return left_padded([one.tokens[one.start :] for one in chosen], _NONE)[0]
-
-
-def _begun(
-    model: nn.Module,
-    rows: Sequence[list[int]],
-    contexts: Sequence[list[int]],
-    prefix: Held | None,
-    shares: bool,
-) -> DynamicCache | None:
-    """What is known of a batch before it is run: its contexts, if that pays, or the prefix."""
-    lines = {context: line for line, context in enumerate(dict.fromkeys(map(tuple, contexts)))}
-    seen = prefix.lengths[0] if prefix else 0
-    alone = lacking(rows, [seen] * len(rows)) * len(rows)
-    together = (max(map(len, lines)) - seen) * len(lines) + WORTH
-    together += lacking(rows, [len(context) for context in contexts]) * len(rows)
-    # A row that the prefix holds whole has nothing left to run.
-    whole = min(map(len, lines)) <= seen
-    if shares and not whole and together < alone:
-        held = hold(model, [list(context) for context in lines], prefix)
-        if held:
-            return resume(held, rows, [lines[tuple(context)] for context in contexts])
-    return resume(prefix, rows, [0] * len(rows)) if prefix else None
 
 
 def _last_logits(

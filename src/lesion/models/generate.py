@@ -12,18 +12,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lesion.models.prefix import (
-    WORTH,
-    Held,
-    accepts,
-    common_prefix,
-    hold,
-    lacking,
-    last_only,
-    left_padded,
-    resume,
-    shareable,
-)
+from lesion.models.prefix import accepts, beginning, begun, last_only, left_padded, shareable
 from lesion.models.text import context_of, end_of_turn
 from lesion.progress import Advance
 
@@ -80,27 +69,18 @@ def _complete_fitting(
 ) -> list[Completion]:
     # A model that isn't told positions may count columns, and a held row's are others.
     shares = shareable(model) and accepts(model, "position_ids")
-    prefix = _prefix(model, prompts) if shares else None
+    prefix = beginning(model, [one[:-1] for one in prompts]) if shares else None
     families = _families(prompts) if shares else [[row] for row in range(len(prompts))]
     found: dict[int, Completion] = {}
     for batch in _batches(prompts, families, batch_size):
         rows = [row for row, _ in batch]
         chosen = [prompts[row] for row in rows]
-        cache = _begun(model, chosen, [prompts[root] for _, root in batch], prefix, shares)
+        roots = [prompts[root] for _, root in batch]
+        cache = begun(model, chosen, roots, prefix) if shares else None
         done = _complete_batch(model, tokenizer, chosen, max_new_tokens, cache)
         found.update(zip(rows, done, strict=True))
         advance(len(rows), sum(one.tokens for one in done))
     return [found[row] for row in range(len(prompts))]
-
-
-def _prefix(model: PreTrainedModel, prompts: Sequence[list[int]]) -> Held | None:
-    """The common beginning of all prompts but for one token, if it is worth a pass."""
-    if len(prompts) < 2:
-        return None
-    length = min(common_prefix(prompts), min(map(len, prompts)) - 1)
-    if length < 1 or length * (len(prompts) - 1) < WORTH:
-        return None
-    return hold(model, [prompts[0][:length]])
 
 
 def _families(prompts: Sequence[list[int]]) -> list[list[int]]:
@@ -132,26 +112,6 @@ def _batches(
                 batch = []
     if batch:
         yield batch
-
-
-def _begun(
-    model: PreTrainedModel,
-    prompts: Sequence[list[int]],
-    roots: Sequence[list[int]],
-    prefix: Held | None,
-    shares: bool,
-) -> DynamicCache | None:
-    """What is known of a batch's prompts before they are run: their roots, or just the prefix."""
-    lines = {tuple(root): 0 for root in roots}
-    lines = {root: line for line, root in enumerate(lines)}
-    seen = prefix.lengths[0] if prefix else 0
-    alone = lacking(prompts, [seen] * len(prompts)) * len(prompts)
-    together = (max(map(len, lines)) - seen) * len(lines) + WORTH
-    together += lacking(prompts, [len(root) for root in roots]) * len(prompts)
-    held = hold(model, list(lines), prefix) if shares and together < alone else None
-    if held:
-        return resume(held, prompts, [lines[tuple(root)] for root in roots])
-    return resume(prefix, prompts, [0] * len(prompts)) if prefix else None
 
 
 def _complete_batch(

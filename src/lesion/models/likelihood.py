@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, nll_loss, pad
 
-from lesion.models.prefix import WORTH, Held, accepts, common_prefix, fixed, hold, shareable
+from lesion.models.prefix import Held, accepts, beginning, fixed
 from lesion.models.text import Batch, Example, batches
 
 
@@ -64,7 +64,7 @@ def response_nll(
     What all examples begin with, as a chat template does, is run once; `budget` bounds the padded
     tokens of a batch without it.
     """
-    prefix = _prefix(model, examples)
+    prefix = beginning(model, _given(examples))
     past = _past(prefix)
     found = [float("nan")] * len(examples)
     for batch, mask in _rests(examples, prefix, budget):
@@ -103,8 +103,8 @@ def response_kl(
         advance: told the number of examples of each batch.
     """
     with intact():
-        whole_prefix = _prefix(model, examples)
-    prefix = _prefix(model, examples)
+        whole_prefix = beginning(model, _given(examples))
+    prefix = beginning(model, _given(examples))
     whole_past, past = _past(whole_prefix), _past(prefix)
     found: dict[int, Likelihood] = {}
     for batch, mask in _rests(examples, prefix, budget):
@@ -125,6 +125,11 @@ def _compared(whole: Tensor, logits: Tensor, targets: Tensor) -> Likelihood:
     return Likelihood(float(nll_loss(after, targets[counted])), float(kl))
 
 
+def _given(examples: Sequence[Example]) -> list[list[int]]:
+    """Without the token whose next one is the first to be predicted."""
+    return [one.tokens[: one.start - 1] for one in examples]
+
+
 def _past(prefix: Held | None) -> dict[str, object]:
     return {"past_key_values": fixed(prefix)} if prefix else {}
 
@@ -137,17 +142,3 @@ def _rests(
     rests = [Example(one.tokens[seen:], one.start - seen) for one in examples]
     for batch in batches(rests, budget):
         yield batch, pad(batch.mask, (seen, 0), value=1)
-
-
-def _prefix(model: nn.Module, examples: Sequence[Example]) -> Held | None:
-    """The common beginning, if it is worth a pass and the model can share it.
-
-    It leaves the token whose next one is the first to be predicted.
-    """
-    if len(examples) < 2:
-        return None
-    first = min(one.start for one in examples)
-    length = min(common_prefix([one.tokens for one in examples]), first - 1)
-    if length < 1 or length * (len(examples) - 1) < WORTH or not shareable(model):
-        return None
-    return hold(model, [examples[0].tokens[:length]])

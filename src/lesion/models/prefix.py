@@ -112,6 +112,47 @@ def hold(
     return Held(made, [len(row) for row in rows]) if _whole(made, tokens.shape[1]) else None
 
 
+def beginning(model: nn.Module, rows: Sequence[list[int]]) -> Held | None:
+    """What all rows begin with, if it is worth a pass of its own and the model can share it.
+
+    Args:
+        model: a causal language model.
+        rows: of each token row as much as may be shared: without its last token, or without those
+            whose next ones are predicted.
+    """
+    length = common_prefix(rows) if rows else 0
+    if length < 1 or length * (len(rows) - 1) < WORTH or not shareable(model):
+        return None
+    return hold(model, [rows[0][:length]])
+
+
+def begun(
+    model: nn.Module,
+    rows: Sequence[Sequence[int]],
+    contexts: Sequence[Sequence[int]],
+    prefix: Held | None,
+) -> DynamicCache | None:
+    """What is known of a batch before it is run: its contexts, if that pays, or the prefix.
+
+    Args:
+        model: one that is `shareable` and accepts `position_ids`.
+        rows: token rows.
+        contexts: for each row, what it begins with; rows may have one in common.
+        prefix: one row that all contexts begin with.
+    """
+    lines = {context: line for line, context in enumerate(dict.fromkeys(map(tuple, contexts)))}
+    seen = prefix.lengths[0] if prefix else 0
+    alone = lacking(rows, [seen] * len(rows)) * len(rows)
+    together = (max(map(len, lines)) - seen) * len(lines) + WORTH
+    together += lacking(rows, [len(context) for context in contexts]) * len(rows)
+    # A context that the prefix holds whole has nothing left to run.
+    if min(map(len, lines)) > seen and together < alone:
+        held = hold(model, list(lines), prefix)
+        if held:
+            return resume(held, rows, [lines[tuple(context)] for context in contexts])
+    return resume(prefix, rows, [0] * len(rows)) if prefix else None
+
+
 def lacking(rows: Sequence[Sequence[int]], known: Sequence[int]) -> int:
     """How many last tokens to feed of every row, of which the `known` first ones are held.
 

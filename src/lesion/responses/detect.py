@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lesion.formats import LesionError
-from lesion.models.prefix import WORTH, Held, accepts, common_prefix, fixed, hold, shareable
+from lesion.models.prefix import Held, accepts, beginning, fixed
 from lesion.models.text import Batch, Example, batches
 
 
@@ -57,7 +57,7 @@ def log_odds(
     Each P is the sum over the tokens of `said`. What all prompts begin with is run once; `budget`
     bounds the padded tokens of a batch without it.
     """
-    prefix = _prefix(model, prompts)
+    prefix = beginning(model, [one[:-1] for one in prompts])
     seen = prefix.lengths[0] if prefix else 0
     # The token that would follow only marks the place: what stands there is not looked at.
     rests = [Example([*one[seen:], 0], len(one) - seen) for one in prompts]
@@ -70,16 +70,6 @@ def log_odds(
             found[row] = one
         advance(len(batch.rows))
     return found
-
-
-def _prefix(model: PreTrainedModel, prompts: Sequence[list[int]]) -> Held | None:
-    """The common beginning but for one token, if it is worth a pass and the model can share it."""
-    if len(prompts) < 2:
-        return None
-    length = min(common_prefix(prompts), min(map(len, prompts)) - 1)
-    if length < 1 or length * (len(prompts) - 1) < WORTH or not shareable(model):
-        return None
-    return hold(model, [prompts[0][:length]])
 
 
 def _last(model: PreTrainedModel, batch: Batch, ends: Tensor, prefix: Held | None) -> Tensor:

@@ -22,13 +22,10 @@ from lesion.formats import LesionError
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.load import Loaded
 from lesion.models.prefix import (
-    WORTH,
     accepts,
-    common_prefix,
-    hold,
+    beginning,
     last_only,
     resume,
-    shareable,
 )
 from lesion.models.text import Example
 from lesion.progress import progress
@@ -90,12 +87,8 @@ class InMemory(HFLM):  # type: ignore[misc]
 
 def _shared(model: PreTrainedModel, rows: Sequence[list[int]]) -> DynamicCache | None:
     """What all rows begin with, such as a task's examples, if it is worth a pass."""
-    length = min(common_prefix(rows), min(map(len, rows)) - 1)
-    if length * (len(rows) - 1) < WORTH:
-        return None
-    if not (shareable(model) and accepts(model, "position_ids")):
-        return None
-    held = hold(model, [rows[0][:length]])
+    told = accepts(model, "position_ids")
+    held = beginning(model, [row[:-1] for row in rows]) if told else None
     return resume(held, rows, [0] * len(rows)) if held else None
 
 
