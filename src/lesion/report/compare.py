@@ -206,11 +206,10 @@ _QUESTIONS = (
     _Asked(
         _AT_THE_CIRCUIT,
         "Are they further apart from benign use?",
-        "What harmful responses lose, as a multiple of what benign ones do",
-        "ratio",
-        _measured(_PRUNED, "all-harm", "nll_ratio"),
+        "What harmful responses lose beyond what benign ones do, nats per token",
+        "nats",
+        _claimed(3, "harm_minus_benign_nll_added"),
         higher=True,
-        ratio=True,
         missing="Needs benign behaviours, and `shared` in `responses.variants` of both.",
     ),
     _Asked(
