@@ -192,6 +192,14 @@ def test_the_ratio_is_of_added_harm_to_added_benign(table: pl.DataFrame) -> None
     sides = [_value(table, f"all-{role}", "nll_added", "shared") for role in ("harm", "benign")]
     assert ratio == pytest.approx(sides[0] / sides[1])
     assert table.filter(metric="nll_ratio", variant="intact").is_empty()
+    nothing = _nll().with_columns(
+        nll=pl.when(role="benign")
+        .then(pl.col("nll").first().over("behaviour", "prompt"))
+        .otherwise("nll")
+    )
+    assert (
+        measurements("toy", Asked(nothing, _judged()), BOOT).filter(metric="nll_ratio").is_empty()
+    )
 
 
 def test_the_share_that_transfers_is_one_number_of_the_matrix(table: pl.DataFrame) -> None:

@@ -51,11 +51,11 @@ def _paired(nll: pl.DataFrame) -> pl.DataFrame:
 
 
 def _ratio(variant: str, table: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """How many times as much harmful responses lose as benign ones."""
+    """How many times as much harmful responses lose as benign ones, where those lose something."""
     harm, benign = (
         list(groups(table.filter(role=role), "added").values()) for role in ("harm", "benign")
     )
-    if harm and benign:
+    if harm and benign and boot.mean(benign).low > 0:
         one = boot.ratio(harm, benign)
         yield row(Place(variant, "harm"), "all-harm", "nll_ratio", one)
 
