@@ -130,13 +130,15 @@ def test_a_group_has_no_more_than_those_around_it(tmp_path: Path) -> None:
     step = tmp_path / "slurm" / "job_1" / "step_0"
     step.mkdir(parents=True)
     assert group_limit(tmp_path, step) == 2**62
-    for folder, limit, used in ((step, "max", 5), (step.parent, "100", 30), (tmp_path, "7", 1)):
+    for folder, limit, used in ((step, "max", 5), (step.parent, "100", 30), (tmp_path, "900", 1)):
         (folder / "memory.max").write_text(f"{limit}\n")
         (folder / "memory.current").write_text(f"{used}\n")
     # SLURM limits the job, and the process is in one of its steps.
     assert group_limit(tmp_path, step) == 70
     (step.parent / "memory.current").write_text("130\n")
     assert group_limit(tmp_path, step) == 0
+    # A container sees its own group where the root of all is elsewhere.
+    assert group_limit(tmp_path, tmp_path) == 899
 
 
 def test_free_memory_is_what_the_host_has() -> None:

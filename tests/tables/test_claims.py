@@ -118,6 +118,9 @@ def test_a_model_with_nothing_to_lose_keeps_nothing() -> None:
     blind = _row("intact", "detect_auroc", 0.52, 0.05)
     told = _row("shared", "detect_auroc_change", 0.0, 0.02)
     assert _verdicts(_table(told, blind)) == {"shared detect_auroc_change": CANNOT_TELL}
+    below = _row("intact", "detect_auroc", 0.4, 0.05)
+    row = claims("toy", _table(told, below), _halving(), CANDIDATES).row(0, named=True)
+    assert (row["verdict"], row["threshold"]) == (CANNOT_TELL, -0.05)
     sees = _row("intact", "detect_auroc", 0.8, 0.05)
     assert _verdicts(_table(told, sees)) == {"shared detect_auroc_change": SUPPORTED}
     # Clearly above chance, but by so little that the margin is two thirds of it.

@@ -16,6 +16,7 @@ from lesion.report.plots import (
     tradeoff_chart,
     tradeoff_height,
 )
+from lesion.tables.curve import JUDGED, LIKELIHOOD
 
 _HALF = math.log(2)
 """Added NLL at which a token is half as likely as it was."""
@@ -155,7 +156,7 @@ def halving_table(halving: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-_MEASURES = {"likelihood": "likelihood", "judged": "judged answers"}
+_MEASURES = {LIKELIHOOD: "likelihood", JUDGED: "judged answers"}
 """Of HALVINGS, and what the page calls them."""
 
 

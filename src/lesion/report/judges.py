@@ -69,6 +69,8 @@ def judged(judges: pl.DataFrame) -> Judged:
 def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
     """A sentence on how far to believe the harm scores of a study.
 
+    A judge of the study's own labels is in the table as well, and is held against those.
+
     Args:
         judges: the study's table.
         main: the judge whose word on harm is taken.
@@ -83,14 +85,14 @@ def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
     }
     if not found:
         return (
-            f"Harm scores are the word of the judge `{main}`, which was not held against people "
-            "here: they are as good as its authors say it is, on answers like theirs."
+            f"Harm scores are the word of the judge `{main}`, whose agreement with people was not "
+            "measured here."
         )
     on = f"cut to {tokens} tokens, as long as this study’s" if name == short else "of any length"
     told = " and ".join(f"{value} ({target})" for target, value in found.items())
     return (
-        f"Harm scores are the word of the judge `{main}`. On people’s scored answers {on}, its "
-        f"AUROC is {told}."
+        f"Harm scores are the word of the judge `{main}`. On scored answers that it had not "
+        f"learned from, {on}, its AUROC is {told}."
     )
 
 

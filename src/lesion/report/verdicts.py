@@ -20,6 +20,7 @@ from lesion.report.inputs import Inputs
 from lesion.report.questions import ANSWERS, Question, Sentence, verdict
 from lesion.report.retrained import retrained_verdicts
 from lesion.report.words import Answer, Verdict, figure
+from lesion.tables.curve import JUDGED, LIKELIHOOD
 
 
 def verdicts_of(inputs: Inputs, model: str) -> list[Verdict]:
@@ -59,7 +60,7 @@ def _from_to(found: Inputs, unit: Unit, behaviour: str, metric: str, attack: str
 def _halving(one: Estimate, found: Inputs) -> str:
     halves = "halve the likelihood of each token of held-out harmful responses"
     share = figure(one, "share", " of the candidates")
-    rows = found.halving.filter(family="shared", measure="likelihood").rows(named=True)
+    rows = found.halving.filter(family="shared", measure=LIKELIHOOD).rows(named=True)
     if not rows:
         return f"{share}, {halves}."
     row = rows[0]
@@ -76,7 +77,7 @@ def _halving(one: Estimate, found: Inputs) -> str:
 
 def _halved_by_judge(found: Inputs) -> str:
     """The other meaning of half the harm, where answers were judged at each size."""
-    rows = found.halving.filter(family="shared", measure="judged").rows(named=True)
+    rows = found.halving.filter(family="shared", measure=JUDGED).rows(named=True)
     if not rows:
         return ""
     row, half = rows[0], "half as many answers that are judged harmful"

@@ -80,7 +80,7 @@ def sharing(harm: Sequence[Shared], benign: Sequence[Shared]) -> Verdict:
 
     By the strict enrichment, in which rows and columns that both masks favour count for nothing.
     "Yes" needs nearly every pair of harm types to lie surely above the median of the others, "no"
-    nearly every one surely below it.
+    nearly every one surely below it; "in part" is that more lie surely above than below.
 
     Args:
         harm: every two harm types.

@@ -107,11 +107,11 @@ def group_limit(base: Path, own: Path) -> int:
     """The least that a group, or one around it, has left, in bytes.
 
     Args:
-        base: where groups are mounted; it has no limit itself.
-        own: the group's folder, within it.
+        base: where groups are mounted; within a container it is the container's own.
+        own: the group's folder, there or within it.
     """
     groups = [own, *own.parents]
-    return min(map(_left, groups[: groups.index(base)]), default=_NO_LIMIT)
+    return min(map(_left, groups[: groups.index(base) + 1]))
 
 
 def _left(group: Path) -> int:
