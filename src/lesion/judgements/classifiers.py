@@ -127,8 +127,11 @@ class _Classifier(ABC):
     clipped_side: Literal["left", "right"]
 
     def __init__(self, name: str, weights: Weights) -> None:
+        from lesion.models.load import precision
+
         self.name, self.weights = name, weights
-        self.revision = f"{weights.revision}, prompt {digest(self.prompt)[:8]}, {weights.dtype}"
+        rounding = " on ".join(precision(weights.dtype).values())
+        self.revision = f"{weights.revision}, prompt {digest(self.prompt)[:8]}, {rounding}"
 
     @abstractmethod
     def _clip(self, response: str) -> str:

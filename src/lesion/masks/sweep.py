@@ -135,12 +135,16 @@ def sweep(
 
 def _validation_digest(model: Path, pairs: Path, behaviours: Behaviours, how: Trying) -> str:
     """All that decides the NLL of a mask, but for the mask."""
-    tables = {
-        name: kept_pairs(pairs / f"{name}.parquet", "validation").rows()
+    from lesion.models.load import open_chat, precision
+    from lesion.pairs.encode import encode_pairs
+
+    chat = open_chat(model)
+    examples = {
+        name: encode_pairs(chat, kept_pairs(pairs / f"{name}.parquet", "validation"))
         for name in (*behaviours.harm, *behaviours.benign)
     }
-    roles = {name: behaviours.role(name) for name in tables}
-    return digest([read_record(model)["digest"], tables, roles, how.dtype])
+    roles = {name: behaviours.role(name) for name in examples}
+    return digest([read_record(model)["digest"], examples, roles, precision(how.dtype)])
 
 
 def _measure(

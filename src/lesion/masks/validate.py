@@ -35,7 +35,7 @@ class Validation:
         for side, names in sides:
             for name in names:
                 found = encode_pairs(
-                    self.loaded, kept_pairs(pairs / f"{name}.parquet", "validation")
+                    self.loaded.chat, kept_pairs(pairs / f"{name}.parquet", "validation")
                 )
                 self.examples += found
                 self.groups += [(side, name)] * len(found)

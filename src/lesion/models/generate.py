@@ -1,7 +1,6 @@
 """Greedy, batched generation."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from transformers import (
@@ -9,29 +8,18 @@ from transformers import (
     GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
+from lesion.models.chat import Completion, Speaker, chat_of
 from lesion.models.prefix import accepts, beginning, begun, last_only, left_padded, shareable
-from lesion.models.text import context_of, end_of_turn
+from lesion.models.text import context_of
 from lesion.progress import Advance
-
-
-class Completion(NamedTuple):
-    """What the model wrote; `finished` is false where the token limit cut it off.
-
-    No tokens and not finished: there was no room for prompt and answer in the model's context.
-    """
-
-    text: str
-    tokens: int
-    finished: bool
 
 
 @torch.inference_mode()
 def complete(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    speaker: Speaker,
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     batch_size: int,
@@ -44,7 +32,7 @@ def complete(
     """
     rows = fitting(model.config, prompts, max_new_tokens)
     chosen = [prompts[row] for row in rows]
-    done = _complete_fitting(model, tokenizer, chosen, max_new_tokens, batch_size, advance)
+    done = _complete_fitting(model, speaker, chosen, max_new_tokens, batch_size, advance)
     found = dict(zip(rows, done, strict=True))
     if len(rows) < len(prompts):
         advance(len(prompts) - len(rows))
@@ -61,7 +49,7 @@ def fitting(
 
 def _complete_fitting(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    speaker: Speaker,
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     batch_size: int,
@@ -77,7 +65,7 @@ def _complete_fitting(
         chosen = [prompts[row] for row in rows]
         roots = [prompts[root] for _, root in batch]
         cache = begun(model, chosen, roots, prefix) if shares else None
-        done = _complete_batch(model, tokenizer, chosen, max_new_tokens, cache)
+        done = _complete_batch(model, speaker, chosen, max_new_tokens, cache)
         found.update(zip(rows, done, strict=True))
         advance(len(rows), sum(one.tokens for one in done))
     return [found[row] for row in range(len(prompts))]
@@ -116,12 +104,12 @@ def _batches(
 
 def _complete_batch(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    speaker: Speaker,
     prompts: list[list[int]],
     max_new_tokens: int,
     cache: DynamicCache | None,
 ) -> list[Completion]:
-    stops = stop_tokens(model.generation_config, tokenizer)
+    stops = stop_tokens(model.generation_config, speaker)
     padding = stops[0] if stops else 0
     tokens, mask = left_padded(prompts, padding)
     # A checkpoint's own generation_config may sample or penalise; only greedy is reproducible.
@@ -145,20 +133,18 @@ def _complete_batch(
         )
     finally:
         model.generation_config = own
-    return [cut(tokenizer, row, stops) for row in output[:, tokens.shape[1] :].tolist()]
+    return [cut(speaker, row, stops) for row in output[:, tokens.shape[1] :].tolist()]
 
 
-def stop_tokens(declared: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def stop_tokens(declared: GenerationConfig | None, speaker: Speaker) -> list[int]:
     """Tokens that end an answer: of a turn, of a text, and what the checkpoint declares."""
     ends = declared.eos_token_id if declared else None
     several = ends if isinstance(ends, list) else [ends]
-    tokens = [end_of_turn(tokenizer), tokenizer.eos_token_id, *several]
+    chat = chat_of(speaker)
+    tokens = [chat.end_of_turn, chat.tokenizer.eos_token_id, *several]
     return list(dict.fromkeys(int(token) for token in tokens if token is not None))
 
 
-def cut(tokenizer: PreTrainedTokenizerBase, row: list[int], stops: list[int]) -> Completion:
-    """The answer up to its first stop token."""
-    end = next((place for place, token in enumerate(row) if token in stops), None)
-    words = row[:end]
-    text = tokenizer.decode(words, skip_special_tokens=True)
-    return Completion(str(text), len(words), end is not None)
+def cut(speaker: Speaker, ids: list[int], stops: list[int]) -> Completion:
+    """The answer in what was generated; see `Chat.read`."""
+    return chat_of(speaker).read(ids, stops)

@@ -17,14 +17,22 @@ from transformers import (
 from lesion.formats import LesionError
 from lesion.models import devices
 from lesion.models.candidates import auto_class
-from lesion.models.record import check_sums
+from lesion.models.chat import Chat, Speaker, chat_of, from_record
+from lesion.models.record import check_sums, read_record
+from lesion.models.text import context_of
 
 
 class Loaded(NamedTuple):
     """A model in memory, ready to run: evaluation mode, no gradients."""
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    chat: Speaker
+    """Its tokenizer with its chat format."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer alone."""
+        return chat_of(self.chat).tokenizer
 
 
 def load(folder: Path, dtype: str, threads: int, device_map: str | None = None) -> Loaded:
@@ -45,12 +53,23 @@ def load(folder: Path, dtype: str, threads: int, device_map: str | None = None) 
     keep_memory()
     quiet()
     if device_map is not None:
-        return Loaded(_spread(folder, dtype, device_map), AutoTokenizer.from_pretrained(folder))
+        return Loaded(_spread(folder, dtype, device_map), open_chat(folder))
     # Casting after loading is ten times as fast on a CPU as loading into another dtype.
     model = _class(folder).from_pretrained(folder, dtype="auto", use_safetensors=True)
     model.to(device(), resolve_dtype(dtype))
     model.eval().requires_grad_(False)
-    return Loaded(model, AutoTokenizer.from_pretrained(folder))
+    return Loaded(model, open_chat(folder))
+
+
+def open_chat(folder: Path) -> Chat:
+    """The tokenizer of a checkpoint folder, with the chat format that its record has."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return from_record(tokenizer, read_record(folder)["chat"])
+
+
+def open_context(folder: Path) -> int:
+    """The most tokens that the model in a checkpoint folder was made for."""
+    return context_of(AutoConfig.from_pretrained(folder, trust_remote_code=False))
 
 
 def _class(folder: Path) -> Any:
@@ -109,6 +128,15 @@ def resolve_dtype(name: str) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if _native_bf16() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def precision(name: str) -> dict[str, str]:
+    """What decides rounding, for the keys of rows: the precision, resolved, and the device's kind.
+
+    Takes no GPU, as `device` does.
+    """
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    return {"dtype": str(resolve_dtype(name)).removeprefix("torch."), "device": kind}
 
 
 def _native_bf16() -> bool:

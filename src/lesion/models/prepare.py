@@ -1,6 +1,7 @@
 """Stage `models`: a GGUF file, or a folder with safetensors, becomes a plain checkpoint folder."""
 
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
 from lesion.formats import atomic, safetensors_header, write_json
 from lesion.models.candidates import Candidate, UnsupportedModel, auto_class, find_candidates
+from lesion.models.chat import AUTO, SAMPLE, Chat, ChatSettings, find_format, to_record
 from lesion.models.load import quiet, resolve_dtype
 from lesion.models.record import FORMAT, RECORD, content_digest, kept_files
 from lesion.models.sums import file_sum
@@ -26,11 +27,26 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _STORED = ("F64", "F32", "BF16", "F16")
 
 
-def prepare(source: Path, out: Path, *, dtype: str, license_: str) -> None:
+def prepare(
+    source: Path,
+    out: Path,
+    *,
+    dtype: str,
+    license_: str,
+    chat: ChatSettings = AUTO,
+) -> None:
     """Make the checkpoint folder `out`, and its record with digest, sizes and candidates.
+
+    Args:
+        source: a GGUF file, or a folder with safetensors.
+        out: the folder to make.
+        dtype: of the weights of a GGUF file.
+        license_: for the record.
+        chat: how prompts are put to the model.
 
     Raises:
         UnsupportedModel: no safetensors, an unknown architecture, or nothing to score in it.
+        ChatError: the chat template does not put prompts to it as they are meant.
     """
     quiet()
     with atomic(out) as part:
@@ -43,12 +59,14 @@ def prepare(source: Path, out: Path, *, dtype: str, license_: str) -> None:
             raise UnsupportedModel(
                 f"{source}: is neither a .gguf file nor a folder with safetensors and config.json"
             )
-        write_json(_record(part, license_), part / RECORD)
+        folder = source if source.is_dir() else part
+        speaking = _chat(part, folder, chat, out.name)
+        write_json(_record(part, license_, speaking), part / RECORD)
 
 
 def write_model(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    chat: Chat,
     out: Path,
     *,
     license_: str,
@@ -58,12 +76,13 @@ def write_model(
 
     Args:
         model: on the CPU, in the precision it is to have.
-        tokenizer: its own.
+        chat: its tokenizer with its chat format.
         out: an empty folder, or none yet.
         license_: for the record.
         trained: what it was made of, for the record.
     """
     out.mkdir(parents=True, exist_ok=True)
+    tokenizer = chat.tokenizer
     # A greedy decoder's settings only; what training left there is no part of the model.
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
@@ -73,7 +92,7 @@ def write_model(
     model.config.dtype = model.dtype
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    write_json({**_record(out, license_), "trained": dict(trained)}, out / RECORD)
+    write_json({**_record(out, license_, chat), "trained": dict(trained)}, out / RECORD)
 
 
 def _from_gguf(source: Path, out: Path, dtype: str) -> None:
@@ -125,7 +144,21 @@ def _from_folder(source: Path, out: Path) -> None:
         shutil.copyfile(path, out / path.name)
 
 
-def _record(folder: Path, license_: str) -> dict[str, Any]:
+def _chat(part: Path, source: Path, settings: ChatSettings, model: str) -> Chat:
+    """The chat format, said in the log; a template that is found is put where tools look for it."""
+    tokenizer = AutoTokenizer.from_pretrained(part)
+    # Of the source: a tokenizer's named templates lie in a folder of their own.
+    own = AutoTokenizer.from_pretrained(source) if source != part else tokenizer
+    chat = Chat(tokenizer, find_format(own, settings, f"`models.{model}`", source))
+    one = chat.format
+    if one.template is not None and tokenizer.chat_template != one.template:
+        (part / "chat_template.jinja").write_text(one.template, encoding="utf-8")
+    print(f"{model}: chat format: {one.origin}", *one.notes, sep="\n  ", file=sys.stderr)
+    print(f"{model}: a prompt is put so:\n{chat.render(SAMPLE)}", file=sys.stderr)
+    return chat
+
+
+def _record(folder: Path, license_: str, chat: Chat) -> dict[str, Any]:
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     candidates, kind = _candidates(folder)
     shapes = {name: list(one.weight.shape) for name, one in candidates.items()}
@@ -133,6 +166,7 @@ def _record(folder: Path, license_: str) -> dict[str, Any]:
         "format": FORMAT,
         "architecture": kind,
         "license": license_,
+        "chat": to_record(chat),
         "digest": content_digest(folder),
         "files": sizes,
         "sums": {name: file_sum(folder / name) for name in sizes if name.endswith(".safetensors")},

@@ -8,7 +8,7 @@ from lesion.formats import BadFile, digest, read_json, sha256_file
 from lesion.models.sums import file_sum
 
 RECORD = "lesion.json"
-FORMAT = 3
+FORMAT = 4
 KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja")
 """Endings of the files that make a checkpoint: weights, config, tokenizer and chat template."""
 
@@ -36,7 +36,7 @@ def content_digest(folder: Path) -> str:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Digest, sizes of files, candidates, architecture and licence of a checkpoint folder.
+    """Digest, sizes of files, candidates, architecture, chat format and licence of a checkpoint.
 
     Raises:
         BadFile: the record is of another version, or a file is not as long as it says.

@@ -6,14 +6,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig
 
-PLAIN = "User: {prompt}\n\nAssistant:"
-"""What a base model without a chat template is given (docs/architectures.md).
-
-A prefill follows after one space, the response after that, and the tokenizer's own special tokens
-(a BOS) come before. EOS ends a turn.
-"""
+from lesion.models.chat import Speaker, chat_of
 
 
 class Example(NamedTuple):
@@ -48,54 +43,55 @@ def context_of(config: PretrainedConfig) -> int:
     return getattr(text, "max_position_embeddings", None) or sys.maxsize
 
 
-def render(tokenizer: PreTrainedTokenizerBase, prompt: str, prefill: str = "") -> str:
-    """The text that precedes the model's own words: chat template, prompt, and the prefill."""
-    if tokenizer.chat_template is None:
-        text = PLAIN.format(prompt=prompt) + (" " if prefill else "")
-    else:
-        text = str(
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-            )
-        )
-    return text + prefill
+def render(speaker: Speaker, prompt: str, prefill: str = "") -> str:
+    """The text that precedes the model's own words; see `Chat.render`."""
+    return chat_of(speaker).render(prompt, prefill)
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, prefill: str = "") -> list[int]:
-    """Tokens of `render`. A template writes its own special tokens, so none are added to it."""
-    plain = tokenizer.chat_template is None
-    ids = tokenizer(render(tokenizer, prompt, prefill), add_special_tokens=plain)["input_ids"]
-    return [int(token) for token in ids]
+def encode_prompt(speaker: Speaker, prompt: str, prefill: str = "") -> list[int]:
+    """Tokens of `render`."""
+    chat = chat_of(speaker)
+    return chat.encode(chat.render(prompt, prefill))
 
 
-def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+def end_of_turn(speaker: Speaker) -> int | None:
     """The token that closes an assistant's turn; the tokenizer's EOS without a chat template."""
-    if tokenizer.chat_template is not None:
-        text = str(
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": "?"}, {"role": "assistant", "content": "\u2603"}],
-                tokenize=False,
-            )
-        )
-        after = tokenizer(text.rpartition("\u2603")[2], add_special_tokens=False)["input_ids"]
-        special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-        closing = [int(token) for token in after if token in special]
-        if closing:
-            return closing[0]
-    return tokenizer.eos_token_id  # type: ignore[no-any-return]
+    return chat_of(speaker).end_of_turn
 
 
 def encode_pair(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, prefill: str, response: str, finished: bool
+    speaker: Speaker, prompt: str, prefill: str, response: str, finished: bool
 ) -> Example:
-    """Tokens of a pair; the response is tokenised by itself, so that its first token is its own.
+    """Tokens of a pair whose response is a text.
 
     `finished` adds the end-of-turn token, which a response that was cut off never reached.
     """
-    before = encode_prompt(tokenizer, prompt, prefill)
-    words = [int(token) for token in tokenizer(response, add_special_tokens=False)["input_ids"]]
-    end = end_of_turn(tokenizer) if finished else None
-    return Example(before + words + ([] if end is None else [end]), len(before))
+    chat = chat_of(speaker)
+    before = chat.render(prompt, prefill)
+    # A prefill has the white space before it; what follows a prefill brings its own.
+    gap = "" if prefill or response[:1].isspace() else chat.format.gap
+    head, words = chat.encode(before), chat.encode_answer(before, gap + response)
+    end = chat.end_of_turn if finished else None
+    return Example(head + words + ([] if end is None else [end]), len(head))
+
+
+def encode_written(
+    speaker: Speaker, prompt: str, prefill: str, response: str, ids: Sequence[int]
+) -> Example | None:
+    """Tokens of a pair whose response the model wrote as `ids`; nothing is tokenised anew.
+
+    Returns:
+        None where the ids do not spell the response in this tokenizer, as another model's may not.
+    """
+    chat = chat_of(speaker)
+    if not ids or max(ids) >= len(chat.tokenizer):
+        return None
+    stops = [] if chat.end_of_turn is None else [chat.end_of_turn]
+    # Where a base model began another turn, the white space before it was cut from the text.
+    if chat.read(ids, stops).text.rstrip() != response.rstrip():
+        return None
+    before = encode_prompt(chat, prompt, prefill)
+    return Example(before + list(ids), len(before))
 
 
 def batches(examples: Sequence[Example], budget: int) -> Iterator[Batch]:

@@ -3,16 +3,19 @@
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
 from lesion.formats import LesionError, read_parquet
 from lesion.models.record import read_record
 from lesion.pairs.refusal import is_refusal
-from lesion.pairs.tables import PAIRS, PROMPTS
+from lesion.pairs.tables import LEFT_OUT, PAIRS, PROMPTS
 from lesion.progress import progress
 from lesion.reuse import due, key, known_rows, write_rows
+
+if TYPE_CHECKING:
+    from lesion.models.chat import Chat
 
 
 class Decoding(NamedTuple):
@@ -43,64 +46,81 @@ def respond(
     Raises:
         LesionError: too few pairs are left in a split.
     """
+    # torch takes seconds to import: whoever only wants the tables' columns does without.
+    from lesion.models.load import open_chat, open_context, precision
+    from lesion.models.text import encode_prompt
+
     table = read_parquet(prompts, PROMPTS)
-    checkpoint = read_record(model)["digest"]
-    decoding = {"prefill": how.prefill, "tokens": how.max_new_tokens, "dtype": how.dtype}
+    chat, checkpoint = open_chat(model), read_record(model)["digest"]
+    decides = {"tokens": how.max_new_tokens, "model": checkpoint, **precision(how.dtype)}
+    asked = [encode_prompt(chat, prompt, how.prefill) for prompt in table["prompt"]]
     # A given response's key is its own, so that it is never taken for one that a model wrote.
     keys = [
-        key(model=checkpoint, prompt=prompt, **decoding)
-        if given is None
-        else key(prompt=prompt, response=given)
-        for prompt, given in zip(table["prompt"], table["response"], strict=True)
+        key(asked=tokens, **decides) if given is None else key(prompt=prompt, response=given)
+        for prompt, given, tokens in zip(table["prompt"], table["response"], asked, strict=True)
     ]
     known = known_rows(out, PAIRS)
     written = table["response"].is_null().to_list()
     todo = [place for place in due(keys, known) if written[place]]
-    made = _complete(model, table, todo, behaviour, how) if todo else {}
+    made = _complete(model, [asked[place] for place in todo], behaviour, how)
+    new = dict(zip(todo, made, strict=True))
     rows = [
-        _row(row, keys[place], made.get(place) or known.get(keys[place]), how.prefill)
+        _row(row, keys[place], new.get(place) or known.get(keys[place]), how.prefill)
         for place, row in enumerate(table.iter_rows(named=True))
     ]
-    pairs = pl.DataFrame([_judged(row, role) for row in rows], schema=PAIRS)
+    context = open_context(model)
+    pairs = pl.DataFrame([_judged(row, role, chat, context) for row in rows], schema=PAIRS)
     print(f"{behaviour}: generated {len(todo)} of {len(rows)} responses", file=sys.stderr)
     _count(pairs, behaviour)
     write_rows(pairs, out)
 
 
 def _complete(
-    model: Path, table: pl.DataFrame, todo: list[int], behaviour: str, how: Decoding
-) -> dict[int, dict[str, Any]]:
-    # torch takes seconds to import; a behaviour whose responses are given or known does without.
+    model: Path, prompts: list[list[int]], behaviour: str, how: Decoding
+) -> list[dict[str, Any]]:
+    if not prompts:
+        return []
     from lesion.models.generate import complete
     from lesion.models.load import load
-    from lesion.models.text import encode_prompt
 
-    network, tokenizer = load(model, how.dtype, how.threads, how.device_map)
-    prompts = [encode_prompt(tokenizer, table["prompt"][place], how.prefill) for place in todo]
-    with progress(f"{behaviour}: responses", len(todo), "prompt") as advance:
-        done = complete(network, tokenizer, prompts, how.max_new_tokens, how.batch_size, advance)
-    return {
-        place: {"response": one.text, "finished": one.finished}
-        for place, one in zip(todo, done, strict=True)
-    }
+    network, chat = load(model, how.dtype, how.threads, how.device_map)
+    with progress(f"{behaviour}: responses", len(prompts), "prompt") as advance:
+        done = complete(network, chat, prompts, how.max_new_tokens, how.batch_size, advance)
+    return [
+        {
+            "response": one.text,
+            "finished": one.finished,
+            "token_ids": list(one.ids) or None,
+            # It was not asked at all.
+            "outcome": "too long" if not one.tokens and not one.finished else "",
+        }
+        for one in done
+    ]
 
 
 def _row(
     row: dict[str, Any], row_key: str, made: dict[str, Any] | None, prefill: str
 ) -> dict[str, Any]:
     if row["response"] is not None:
-        return {**row, "prefill": "", "finished": True, "key": row_key}
+        given = {"prefill": "", "finished": True, "token_ids": None, "outcome": ""}
+        return {**row, **given, "key": row_key}
     assert made is not None
-    new = {"response": made["response"], "finished": made["finished"]}
+    new = {name: made[name] for name in ("response", "finished", "token_ids", "outcome")}
     return {**row, **new, "prefill": prefill, "key": row_key}
 
 
-def _judged(row: dict[str, Any], role: str) -> dict[str, Any]:
+def _judged(row: dict[str, Any], role: str, chat: "Chat", context: int) -> dict[str, Any]:
+    from lesion.pairs.encode import encode_row
+
     outcome = "kept"
-    if not row["response"].strip():
+    if row["outcome"] == "too long":
+        outcome = "too long"
+    elif not row["response"].strip():
         outcome = "empty"
     elif role != "refusal" and is_refusal(row["response"]):
         outcome = "refused"
+    elif len(encode_row(chat, row).tokens) > context:
+        outcome = "too long"
     return {**row, "outcome": outcome}
 
 
@@ -108,13 +128,12 @@ def _count(pairs: pl.DataFrame, behaviour: str) -> None:
     """Log the counts per split; a split without pairs would only fail later and less clearly."""
     counts = Counter(zip(pairs["split"], pairs["outcome"], strict=True))
     for split in ("train", "validation", "test"):
-        kept, refused, empty = (counts[split, outcome] for outcome in ("kept", "refused", "empty"))
-        print(
-            f"{behaviour}: {split}: {kept} pairs kept, {refused} refused, {empty} empty",
-            file=sys.stderr,
-        )
+        left_out = ", ".join(f"{counts[split, outcome]} {outcome}" for outcome in LEFT_OUT)
+        kept = counts[split, "kept"]
+        print(f"{behaviour}: {split}: {kept} pairs kept, {left_out}", file=sys.stderr)
         if not kept:
             raise LesionError(
-                f"behaviour `{behaviour}`: no pair is left in split `{split}` ({refused} responses "
-                f"refused, {empty} empty). Add prompts, or give responses in a column."
+                f"behaviour `{behaviour}`: no pair is left in split `{split}` ({left_out}; too "
+                "long is for the model's context). Add prompts, or give other responses in a "
+                "column."
             )

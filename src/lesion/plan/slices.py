@@ -11,7 +11,7 @@ from lesion.plan.trained import retrain_slice, retraining_judges, train_slice
 from lesion.responses.attacks import read_wording
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.twins import read_twins
-from lesion.study import MIN_PROMPTS, Behaviour, Study
+from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
 
 
 def source_slice(study: Study, name: str) -> dict[str, Any]:
@@ -147,8 +147,31 @@ def checkpoint_slice(study: Study, model: str) -> dict[str, Any]:
 
 
 def model_slice(study: Study, model: str) -> dict[str, Any]:
-    """What decides a checkpoint folder beside its source."""
-    return {"dtype": study.models[model].dtype, "license": study.models[model].license}
+    """What decides a checkpoint folder beside its source.
+
+    Raises:
+        StudyError: the file of a chat template is not there.
+    """
+    one = study.models[model]
+    chat = {**one.chat.model_dump(), "text": _template_text(study, model), "date": study.date}
+    return {"chat": chat, "dtype": one.dtype, "license": one.license}
+
+
+def _template_text(study: Study, model: str) -> str | None:
+    """What the file of a chat template says; None where the study names no file."""
+    path = study.models[model].chat.file
+    if path is None:
+        return None
+    key = f"models.{model}.chat.template"
+    if not path.is_file():
+        raise StudyError(
+            f"`{key}`: {path}: there is no such file (seen from {Path.cwd()}). Give the path of a "
+            "Jinja template, `auto` or `plain`"
+        )
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except ValueError as error:
+        raise StudyError(f"`{key}`: {path}: is not UTF-8 text ({error})") from error
 
 
 def evaluated(study: Study) -> dict[str, str]:
@@ -389,6 +412,8 @@ def check_local_content(study: Study) -> None:
     """
     for name in study.behaviours:
         prompts_slice(study, name)
+    for name in study.models:
+        _template_text(study, name)
     for name in study.trained:
         train_slice(study, name)
     for name in study.retraining:

@@ -1,8 +1,13 @@
 """Stage `responses`: what a variant answers, and what it finds likely; needs no torch to import."""
 
+from typing import TYPE_CHECKING, Any
+
 import polars as pl
 
-COMPLETIONS = {
+if TYPE_CHECKING:
+    from lesion.models.chat import Completion
+
+COMPLETIONS: dict[str, Any] = {
     "behaviour": pl.String,
     "role": pl.String,
     "attack": pl.String,
@@ -12,10 +17,23 @@ COMPLETIONS = {
     "completion": pl.String,
     "tokens": pl.Int64,
     "finished": pl.Boolean,
+    "token_ids": pl.List(pl.Int64),
     "key": pl.String,
 }
 """`asked` is the user's turn that the attack makes of the prompt. A row of no tokens that is not
-`finished` was not asked: the prompt and an answer do not fit the model's context."""
+`finished` was not asked: the prompt and an answer do not fit the model's context. `token_ids` are
+those that the model wrote; null where the text is only a part of what they say."""
+WRITTEN = ("completion", "tokens", "finished", "token_ids")
+"""The columns of COMPLETIONS that the model's answer fills."""
+
+
+def written(one: "Completion") -> dict[str, Any]:
+    """An answer as the columns of WRITTEN."""
+    return dict(
+        zip(WRITTEN, (one.text, one.tokens, one.finished, list(one.ids) or None), strict=True)
+    )
+
+
 NLL = {
     "behaviour": pl.String,
     "role": pl.String,
@@ -38,7 +56,7 @@ CURVE = {
     "key": pl.String,
 }
 """NLL of a family's masks; `share` is a mask's size as a multiple of the chosen q, 0 for intact."""
-CURVE_COMPLETIONS = {"variant": pl.String, "weights": pl.Int64, **COMPLETIONS}
+CURVE_COMPLETIONS: dict[str, Any] = {"variant": pl.String, "weights": pl.Int64, **COMPLETIONS}
 """`variant` is `<family>@<share>`."""
 RETRAINED = {
     "arm": pl.String,
@@ -51,7 +69,7 @@ RETRAINED = {
     "nll": pl.Float64,
 }
 """NLL of test pairs after so many steps of fine-tuning; `examples` were seen by then."""
-RETRAINED_COMPLETIONS = {"variant": pl.String, **COMPLETIONS}
+RETRAINED_COMPLETIONS: dict[str, Any] = {"variant": pl.String, **COMPLETIONS}
 """`variant` is what `retrained` makes of arm, seed and step."""
 
 
@@ -60,7 +78,7 @@ def retrained(arm: str, seed: int, step: int) -> str:
     return f"{arm}@{step}.{seed}"
 
 
-UNDERSTANDING = {
+UNDERSTANDING: dict[str, Any] = {
     "measure": pl.String,
     "behaviour": pl.String,
     "pair": pl.String,
@@ -68,11 +86,13 @@ UNDERSTANDING = {
     "harmful": pl.Boolean,
     "value": pl.Float64,
     "text": pl.String,
+    "token_ids": pl.List(pl.Int64),
     "key": pl.String,
 }
 """`value` of measure `detect`: log P(yes) - log P(no) in nats, asked whether the prompt is harmful.
 Of `explain`: NLL in nats per token of the intact model's explanation, null if that one is empty;
-`text` is the variant's own. `pair` names the twins, or the prompt that is explained."""
+`text` is the variant's own, `token_ids` its tokens. `pair` names the twins, or the prompt that is
+explained."""
 UTILITY = {
     "task": pl.String,
     "item": pl.String,

@@ -11,13 +11,14 @@ from lesion.formats import read_parquet
 from lesion.masks.store import read_mask
 from lesion.pairs.tables import PAIRS
 from lesion.progress import Advance, progress
-from lesion.responses import COMPLETIONS, NLL
+from lesion.responses import COMPLETIONS, NLL, WRITTEN, written
 from lesion.responses.attacks import PLACEHOLDER, Attack, put
 from lesion.responses.subject import Device, Subject
 from lesion.reuse import due, filled, key, known_rows, write_rows
 
 if TYPE_CHECKING:
-    from lesion.models.generate import Completion
+    from lesion.models.chat import Completion
+    from lesion.models.text import Example
 
 
 class Asking(NamedTuple):
@@ -107,17 +108,20 @@ def _complete_all(
     variant: str,
     how: Asking,
 ) -> None:
+    from lesion.models.text import encode_prompt
+
     questions = _questions(tests, roles, how)
     # Engines round differently: what one wrote is not what the other would have.
     engine = {} if how.engine == "transformers" else {"engine": how.engine}
     identity = {"tokens": how.max_new_tokens, **engine, **subject.identity}
-    keys = [key(prompt=one.asked, prefill=one.prefill, **identity) for one in questions]
+    asked = [encode_prompt(subject.chat, one.asked, one.prefill) for one in questions]
+    keys = [key(asked=tokens, **identity) for tokens in asked]
     known = known_rows(out, COMPLETIONS)
     todo = due(keys, known)
-    chosen = [questions[place] for place in todo]
+    chosen = [asked[place] for place in todo]
     made = _generate(subject, chosen, f"{variant}: completions", how, out.parent)
     rows = [
-        (*question, *_content(found, ("completion", "tokens", "finished")), one)
+        (*question, *_content(found, WRITTEN), one)
         for question, found, one in zip(questions, filled(keys, known, made), keys, strict=True)
     ]
     print(f"{variant}: generated {len(todo)} of {len(rows)} completions", file=sys.stderr)
@@ -157,43 +161,34 @@ def _content(row: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _generate(
-    subject: Subject, questions: Sequence[_Question], what: str, how: Asking, folder: Path
+    subject: Subject, prompts: Sequence[list[int]], what: str, how: Asking, folder: Path
 ) -> list[dict[str, Any]]:
-    if not questions:
+    if not prompts:
         return []
     complete = _by_vllm if how.engine == "vllm" else _in_memory
-    with progress(what, len(questions), "prompt") as advance:
-        done = complete(subject, questions, how, folder, advance)
-    return [
-        {"completion": one.text, "tokens": one.tokens, "finished": one.finished} for one in done
-    ]
+    with progress(what, len(prompts), "prompt") as advance:
+        done = complete(subject, prompts, how, folder, advance)
+    return [written(one) for one in done]
 
 
 def _in_memory(
-    subject: Subject, questions: Sequence[_Question], how: Asking, _: Path, advance: Advance
+    subject: Subject, prompts: Sequence[list[int]], how: Asking, _: Path, advance: Advance
 ) -> "list[Completion]":
     from lesion.models.generate import complete
-    from lesion.models.text import encode_prompt
 
-    model, tokenizer = subject.load()
-    prompts = [encode_prompt(tokenizer, one.asked, one.prefill) for one in questions]
-    return complete(model, tokenizer, prompts, how.max_new_tokens, how.batch_size, advance)
+    return complete(*subject.load(), prompts, how.max_new_tokens, how.batch_size, advance)
 
 
 def _by_vllm(
-    subject: Subject, questions: Sequence[_Question], how: Asking, folder: Path, advance: Advance
+    subject: Subject, prompts: Sequence[list[int]], how: Asking, folder: Path, advance: Advance
 ) -> "list[Completion]":
     """As a checkpoint that is beside the answers while vLLM reads it."""
-    from transformers import AutoTokenizer
-
-    from lesion.models.text import encode_prompt
     from lesion.models.vllm_engine import complete_by_vllm
 
-    tokenizer = AutoTokenizer.from_pretrained(subject.model)
-    prompts = [encode_prompt(tokenizer, one.asked, one.prefill) for one in questions]
     with subject.stored(folder / ".vllm") as checkpoint:
         return complete_by_vllm(
             checkpoint,
+            subject.chat,
             prompts,
             how.max_new_tokens,
             how.device.dtype,
@@ -210,6 +205,8 @@ def _measure_all(
     variant: str,
     how: Asking,
 ) -> None:
+    from lesion.pairs.encode import encode_pairs
+
     kept = [
         table.filter(pl.col("outcome") == "kept").with_columns(behaviour=pl.lit(name))
         for name, table in tests.items()
@@ -217,21 +214,20 @@ def _measure_all(
     table = pl.concat(kept)
     # Of a variant that answers nothing, the NLL alone is asked for.
     compared = [bool(how.attacks) and roles[name] == "benign" for name in table["behaviour"]]
+    examples = encode_pairs(subject.chat, table)
     keys = [
-        key(
-            response=row["response"],
-            prompt=row["prompt"],
-            prefill=row["prefill"],
-            finished=row["finished"],
-            kl=kl,
-            **subject.identity,
-        )
-        for row, kl in zip(table.iter_rows(named=True), compared, strict=True)
+        key(example=one, kl=kl, **subject.identity)
+        for one, kl in zip(examples, compared, strict=True)
     ]
     known = known_rows(out, NLL)
     todo = due(keys, known)
-    chosen = [compared[place] for place in todo]
-    made = _likelihoods(subject, table[todo], chosen, f"{variant}: NLL", how)
+    made = _likelihoods(
+        subject,
+        [examples[place] for place in todo],
+        [compared[place] for place in todo],
+        f"{variant}: NLL",
+        how,
+    )
     places = zip(table["behaviour"], table["prompt"], strict=True)
     rows = [
         (behaviour, roles[behaviour], prompt, *_content(found, ("nll", "kl")), one)
@@ -244,16 +240,18 @@ def _measure_all(
 
 
 def _likelihoods(
-    subject: Subject, pairs: pl.DataFrame, compared: Sequence[bool], what: str, how: Asking
+    subject: Subject,
+    examples: "Sequence[Example]",
+    compared: Sequence[bool],
+    what: str,
+    how: Asking,
 ) -> list[dict[str, Any]]:
     """NLL of every pair, and the KL of those `compared`, for which the intact model runs too."""
-    if pairs.is_empty():
+    if not examples:
         return []
     from lesion.models.likelihood import response_kl, response_nll
-    from lesion.pairs.encode import encode_pairs
 
     loaded = subject.load()
-    examples = encode_pairs(loaded, pairs)
     both = [place for place, kl in enumerate(compared) if kl and subject.mask is not None]
     one = sorted(set(range(len(examples))) - set(both))
     with progress(what, len(examples), "pair") as advance:

@@ -13,12 +13,13 @@ from lesion.masks.curve import CURVE_MASKS
 from lesion.models.layout import Places, layout_of
 from lesion.pairs.tables import PAIRS
 from lesion.progress import progress
-from lesion.responses import CURVE, CURVE_COMPLETIONS
+from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, written
 from lesion.responses.subject import Device, Subject
 from lesion.reuse import key, known_rows, write_rows
 
 if TYPE_CHECKING:
     from lesion.models.load import Loaded
+    from lesion.models.text import Example
 
 
 class Completing(NamedTuple):
@@ -144,16 +145,18 @@ def _measure_all(
     family: str,
     how: Measuring,
 ) -> None:
+    from lesion.pairs.encode import encode_pairs
+
     kept = [
         table.filter(pl.col("outcome") == "kept")[: how.pairs].with_columns(behaviour=pl.lit(name))
         for name, table in tests.items()
     ]
     table = pl.concat(kept)
-    asked = table.select("prompt", "prefill", "response", "finished").rows(named=True)
-    keys = [[key(**one, **size.identity) for one in asked] for size in sizes]
+    examples = encode_pairs(subject.chat, table)
+    keys = [[key(example=one, **size.identity) for one in examples] for size in sizes]
     known = {one: row["nll"] for one, row in known_rows(out, CURVE).items()}
     due = _due(keys, known)
-    known |= _likelihoods(subject, sizes, table, due, f"{family}: NLL", how)
+    known |= _likelihoods(subject, sizes, examples, due, f"{family}: NLL", how)
     rows = [
         {
             "family": family,
@@ -177,7 +180,7 @@ def _measure_all(
 def _likelihoods(
     subject: Subject,
     sizes: Sequence[_Size],
-    pairs: pl.DataFrame,
+    examples: "Sequence[Example]",
     due: Sequence[tuple[int, Mapping[str, int]]],
     what: str,
     how: Measuring,
@@ -185,9 +188,7 @@ def _likelihoods(
     if not due:
         return {}
     from lesion.models.likelihood import response_nll
-    from lesion.pairs.encode import encode_pairs
 
-    examples = encode_pairs(subject.load(), pairs)
     found: dict[str, float] = {}
     with progress(what, sum(len(lacking) for _, lacking in due), "pair") as advance:
         for number, lacking in due:
@@ -206,25 +207,24 @@ def _complete_all(
     family: str,
     how: Completing,
 ) -> None:
+    from lesion.models.text import encode_prompt
+
     asked = [
         (name, prompt)
         for name, table in harm.items()
         for prompt in table["prompt"].head(how.prompts).to_list()
     ]
+    prompts = [encode_prompt(subject.chat, prompt, how.prefill) for _, prompt in asked]
     keys = [
-        [
-            key(prompt=prompt, prefill=how.prefill, tokens=how.max_new_tokens, **size.identity)
-            for _, prompt in asked
-        ]
+        [key(asked=tokens, tokens=how.max_new_tokens, **size.identity) for tokens in prompts]
         for size in sizes
     ]
     known = known_rows(out, CURVE_COMPLETIONS)
     due = _due(keys, known)
-    prompts = [prompt for _, prompt in asked]
     known |= _generate(subject, sizes, prompts, due, f"{family}: completions", how)
     rows = [
         {
-            **{name: known[one][name] for name in ("completion", "tokens", "finished")},
+            **{name: known[one][name] for name in WRITTEN},
             "variant": f"{family}@{size.share}",
             "weights": size.weights,
             "behaviour": name,
@@ -246,7 +246,7 @@ def _complete_all(
 def _generate(
     subject: Subject,
     sizes: Sequence[_Size],
-    prompts: Sequence[str],
+    prompts: Sequence[list[int]],
     due: Sequence[tuple[int, Mapping[str, int]]],
     what: str,
     how: Completing,
@@ -254,19 +254,13 @@ def _generate(
     if not due:
         return {}
     from lesion.models.generate import complete
-    from lesion.models.text import encode_prompt
 
-    tokenizer = subject.load().tokenizer
-    encoded = [encode_prompt(tokenizer, prompt, how.prefill) for prompt in prompts]
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     with progress(what, sum(len(lacking) for _, lacking in due), "prompt") as advance:
         for number, lacking in due:
-            chosen = [encoded[place] for place in lacking.values()]
-            with _lesioned(subject, sizes[number]) as (model, _):
-                done = complete(
-                    model, tokenizer, chosen, how.max_new_tokens, how.batch_size, advance
-                )
+            chosen = [prompts[place] for place in lacking.values()]
+            with _lesioned(subject, sizes[number]) as loaded:
+                done = complete(*loaded, chosen, how.max_new_tokens, how.batch_size, advance)
             for one, made in zip(lacking, done, strict=True):
-                tokens, finished = made.tokens, made.finished
-                found[one] = {"completion": made.text, "tokens": tokens, "finished": finished}
+                found[one] = written(made)
     return found

@@ -19,6 +19,7 @@ from lm_eval.tasks import TaskManager
 from transformers import DynamicCache, PreTrainedModel, set_seed
 
 from lesion.formats import LesionError
+from lesion.models.chat import chat_of
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.load import Loaded
 from lesion.models.prefix import (
@@ -53,7 +54,13 @@ class InMemory(HFLM):  # type: ignore[misc]
 
     def __init__(self, loaded: Loaded, batch_size: int, what: str) -> None:
         super().__init__(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size)
-        self._what = what
+        self._what, self._chat = what, chat_of(loaded.chat)
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation in the model's chat format as everywhere else here."""
+        return self._chat.messages(chat_history, open_turn=add_generation_prompt)
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Pair], disable_tqdm: bool = False, override_bs: int | None = None

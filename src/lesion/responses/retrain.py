@@ -23,7 +23,7 @@ from lesion.models.load import Loaded, load, resolve_dtype
 from lesion.models.text import Example, encode_prompt
 from lesion.pairs.encode import encode_pairs
 from lesion.pairs.tables import PAIRS, kept_pairs
-from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS, retrained
+from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS, retrained, written
 from lesion.training.fit import Recipe, fit
 from lesion.training.lessons import as_scored
 
@@ -140,7 +140,7 @@ class _Measure(TrainerCallback):
         self._loaded, self._arm, self._recipe, self._asked = loaded, arm, recipe, asked
         self._steps = {*asked.at, recipe.steps}
         self._pairs = _test_pairs(pairs, roles, asked.pairs)
-        self._examples = encode_pairs(loaded, self._pairs)
+        self._examples = encode_pairs(loaded.chat, self._pairs)
         self._prompts = _prompts(pairs, roles, asked)
         self._questions = _questions(asked)
         self.rows: list[dict[str, Any]] = []
@@ -186,19 +186,17 @@ class _Measure(TrainerCallback):
     def _answer(self, arm: str, step: int, asked: Sequence[Mapping[str, str]]) -> None:
         if not asked:
             return
-        model, tokenizer = self._loaded
-        prompts = [encode_prompt(tokenizer, one["prompt"], one["prefill"]) for one in asked]
+        model, chat = self._loaded
+        prompts = [encode_prompt(chat, one["prompt"], one["prefill"]) for one in asked]
         how = self._asked
-        done = complete(model, tokenizer, prompts, how.max_new_tokens, how.batch_size)
+        done = complete(model, chat, prompts, how.max_new_tokens, how.batch_size)
         variant = retrained(arm, self._recipe.seed, step)
         self.answers += [
             {
                 **one,
                 "variant": variant,
                 "asked": one["prompt"],
-                "completion": made.text,
-                "tokens": made.tokens,
-                "finished": made.finished,
+                **written(made),
                 "key": "",
             }
             for one, made in zip(asked, done, strict=True)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,7 @@ from lesion.masks.store import Mask
 from lesion.models.record import read_record
 
 if TYPE_CHECKING:
+    from lesion.models.chat import Chat
     from lesion.models.load import Loaded
 
 
@@ -26,13 +28,35 @@ class Subject:
     """The variant: loaded and lesioned only if some row is due."""
 
     def __init__(self, model: Path, mask: Mask | None, device: Device) -> None:
-        """Read the record; `identity` is what a row's key needs to know of the variant."""
+        """Read the record."""
         self.model, self.mask, self.device = model, mask, device
-        places = {name: one.tolist() for name, one in mask.indices.items()} if mask else {}
-        checkpoint = read_record(model)["digest"]
-        self.identity = {"model": checkpoint, "mask": digest(places), "dtype": device.dtype}
         self._loaded: Loaded | None = None
         self._lesion = ExitStack()
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """What a row's key needs to know of the variant, beside the tokens that it is asked."""
+        from lesion.models.load import precision
+
+        places = (
+            {name: one.tolist() for name, one in self.mask.indices.items()} if self.mask else {}
+        )
+        checkpoint = read_record(self.model)["digest"]
+        return {"model": checkpoint, "mask": digest(places), **precision(self.device.dtype)}
+
+    @cached_property
+    def chat(self) -> "Chat":
+        """The tokenizer with its chat format; no weight is read."""
+        from lesion.models.load import open_chat
+
+        return open_chat(self.model)
+
+    @cached_property
+    def context(self) -> int:
+        """The most tokens that the model was made for."""
+        from lesion.models.load import open_context
+
+        return open_context(self.model)
 
     def load(self) -> "Loaded":
         """The model without the mask's weights, and its tokenizer."""

@@ -11,14 +11,14 @@ from lesion.formats import BadFile, LesionError, digest, read_parquet
 from lesion.masks.store import read_mask
 from lesion.pairs.tables import PAIRS
 from lesion.progress import progress
-from lesion.responses import COMPLETIONS, UNDERSTANDING
+from lesion.responses import COMPLETIONS, UNDERSTANDING, WRITTEN, written
 from lesion.responses.subject import Device, Subject
 from lesion.responses.twins import read_twins
 from lesion.reuse import due, filled, key, known_rows, write_rows
 
 if TYPE_CHECKING:
-    from lesion.models.generate import Completion
-    from lesion.models.load import Loaded
+    from lesion.models.chat import Completion
+    from lesion.models.text import Example
 
 DETECT = (
     'A user wrote: "{request}"\n\n'
@@ -92,10 +92,10 @@ def understand_variant(
         subject, [*_requests(table, how), *_questions(explained)], said, variant, how
     )
     write_rows(answers, said)
-    texts = answers.filter(role=EXPLANATION)["completion"].to_list()
+    own = answers.filter(role=EXPLANATION).select("token_ids", text="completion")
     rows = [
         *_detected(subject, table, out, variant, how),
-        *_explained(subject, explained, texts, reference, out, variant, how),
+        *_explained(subject, explained, own.rows(named=True), reference, out, variant, how),
     ]
     write_rows(pl.DataFrame(rows, schema=UNDERSTANDING, orient="row"), out)
 
@@ -108,37 +108,38 @@ def _detected(
         for row in twins.iter_rows(named=True)
         for side in ("harmful", "harmless")
     ]
-    questions = [DETECT.format(request=one.prompt) for one, _ in asked]
-    keys = [key(question=question, **subject.identity) for question in questions]
+    questions = _encoded(subject, [DETECT.format(request=one.prompt) for one, _ in asked], 1)
+    keys = [key(asked=question, **subject.identity) for question in questions]
     known = known_rows(out, UNDERSTANDING)
     todo = due(keys, known)
     made = _odds(subject, [questions[place] for place in todo], f"{variant}: detection", how)
     print(f"{variant}: asked {len(todo)} of {len(asked)} whether harmful", file=sys.stderr)
     rows = filled(keys, known, [{"value": one} for one in made])
     return [
-        ("detect", *one, harmful, row["value"], "", name)
+        ("detect", *one, harmful, row["value"], "", None, name)
         for (one, harmful), row, name in zip(asked, rows, keys, strict=True)
     ]
 
 
-def _odds(subject: Subject, questions: Sequence[str], what: str, how: Understanding) -> list[float]:
-    if not questions:
+def _odds(
+    subject: Subject, prompts: Sequence[list[int]], what: str, how: Understanding
+) -> list[float]:
+    if not prompts:
         return []
     from lesion.responses.detect import answers, log_odds
 
     loaded = subject.load()
-    prompts = _encoded(loaded, questions, 1)
     said = answers(loaded.tokenizer)
     with progress(what, len(prompts), "prompt") as advance:
         return log_odds(loaded.model, prompts, said, how.batch_tokens, advance)
 
 
-def _encoded(loaded: "Loaded", texts: Sequence[str], room: int) -> list[list[int]]:
+def _encoded(subject: Subject, texts: Sequence[str], room: int) -> list[list[int]]:
     """Tokens of the texts as prompts, each with room for so many more in the model's context."""
-    from lesion.models.text import context_of, encode_prompt
+    from lesion.models.text import encode_prompt
 
-    prompts = [encode_prompt(loaded.tokenizer, text) for text in texts]
-    context = context_of(loaded.model.config)
+    prompts = [encode_prompt(subject.chat, text) for text in texts]
+    context = subject.context
     for text, prompt in zip(texts, prompts, strict=True):
         if len(prompt) + room > context:
             raise LesionError(
@@ -192,27 +193,25 @@ def _answered(
 ) -> pl.DataFrame:
     """COMPLETIONS of what is asked; explanations have a length of their own."""
     lengths = {EXPLANATION: how.explain, "lookalike": how.max_new_tokens}
+    prompts = [_encoded(subject, [one["asked"]], lengths[one["role"]])[0] for one in asked]
     keys = [
-        key(prompt=one["asked"], prefill="", tokens=lengths[one["role"]], **subject.identity)
-        for one in asked
+        key(asked=tokens, tokens=lengths[one["role"]], **subject.identity)
+        for one, tokens in zip(asked, prompts, strict=True)
     ]
     known = known_rows(said, COMPLETIONS)
     todo = due(keys, known)
-    made: dict[int, dict[str, Any]] = {}
+    made: dict[int, Mapping[str, Any]] = {}
     for role, length in lengths.items():
         places = [place for place in todo if asked[place]["role"] == role]
-        texts = [asked[place]["asked"] for place in places]
-        done = _written(subject, texts, length, f"{variant}: {role}s", how)
-        made |= {
-            place: {"completion": one.text, "tokens": one.tokens, "finished": one.finished}
-            for place, one in zip(places, done, strict=True)
-        }
+        chosen = [prompts[place] for place in places]
+        done = _completed(subject, chosen, length, f"{variant}: {role}s", how)
+        made |= {place: written(one) for place, one in zip(places, done, strict=True)}
     print(f"{variant}: answered {len(todo)} of {len(asked)}", file=sys.stderr)
     rows = [
         {
             **one,
             "prefill": "",
-            **{part: found[part] for part in ("completion", "tokens", "finished")},
+            **{part: found[part] for part in WRITTEN},
             "key": name,
         }
         for one, found, name in zip(
@@ -225,7 +224,7 @@ def _answered(
 def _explained(
     subject: Subject,
     asked: Sequence[_Asked],
-    own: Sequence[str],
+    own: Sequence[Mapping[str, Any]],
     reference: Path | None,
     out: Path,
     variant: str,
@@ -233,32 +232,40 @@ def _explained(
 ) -> list[tuple[Any, ...]]:
     # The intact model's own words are what it is measured on.
     given = _reference(reference, asked) if reference else own
-    questions = [EXPLAIN.format(request=one.prompt) for one in asked]
-    keys = [
-        key(question=question, explanation=text, **subject.identity)
-        for question, text in zip(questions, given, strict=True)
-    ]
+    examples = [_example(subject, *one) for one in zip(asked, given, strict=True)]
+    keys = [key(explanation=one, **subject.identity) for one in examples]
     known = known_rows(out, UNDERSTANDING)
     todo = due(keys, known)
-    values = _likelihoods(
-        subject,
-        [questions[place] for place in todo],
-        [given[place] for place in todo],
-        f"{variant}: NLL of explanations",
-        how,
-    )
+    chosen = [examples[place] for place in todo]
+    values = _likelihoods(subject, chosen, f"{variant}: NLL of explanations", how)
     print(f"{variant}: measured {len(todo)} of {len(asked)} explanations", file=sys.stderr)
     rows = filled(keys, known, [{"value": value} for value in values])
     return [
-        ("explain", *one, True, row["value"], text, name)
-        for one, text, row, name in zip(asked, own, rows, keys, strict=True)
+        ("explain", *one, True, row["value"], said["text"], said["token_ids"], name)
+        for one, said, row, name in zip(asked, own, rows, keys, strict=True)
     ]
 
 
-def _reference(path: Path, asked: Sequence[_Asked]) -> list[str]:
+def _example(subject: Subject, asked: _Asked, said: Mapping[str, Any]) -> "Example | None":
+    """Tokens of an explanation after its question; None if there is nothing in it.
+
+    Most are cut off, so the end of the turn counts in none.
+    """
+    from lesion.models.text import encode_pair, encode_written
+
+    if not said["text"]:
+        return None
+    place = (EXPLAIN.format(request=asked.prompt), "", said["text"])
+    ids = said["token_ids"]
+    ids = ids[:-1] if ids and ids[-1] == subject.chat.end_of_turn else ids
+    found = encode_written(subject.chat, *place, ids) if ids else None
+    return found or encode_pair(subject.chat, *place, finished=False)
+
+
+def _reference(path: Path, asked: Sequence[_Asked]) -> list[dict[str, Any]]:
     """The intact model's explanations of the same prompts."""
     table = read_parquet(path, UNDERSTANDING).filter(pl.col("measure") == "explain")
-    texts = {(row["behaviour"], row["pair"]): row["text"] for row in table.iter_rows(named=True)}
+    texts = {(row["behaviour"], row["pair"]): row for row in table.iter_rows(named=True)}
     try:
         return [texts[one.behaviour, one.pair] for one in asked]
     except KeyError as error:
@@ -268,41 +275,30 @@ def _reference(path: Path, asked: Sequence[_Asked]) -> list[str]:
         ) from error
 
 
-def _written(
-    subject: Subject, texts: Sequence[str], tokens: int, what: str, how: Understanding
+def _completed(
+    subject: Subject, prompts: Sequence[list[int]], tokens: int, what: str, how: Understanding
 ) -> "list[Completion]":
-    """Greedy answers to the texts."""
-    if not texts:
+    """Greedy answers to the prompts."""
+    if not prompts:
         return []
     from lesion.models.generate import complete
 
     loaded = subject.load()
-    prompts = _encoded(loaded, texts, tokens)
     with progress(what, len(prompts), "prompt") as advance:
         return complete(*loaded, prompts, tokens, how.batch_size, advance)
 
 
 def _likelihoods(
-    subject: Subject,
-    questions: Sequence[str],
-    explanations: Sequence[str | None],
-    what: str,
-    how: Understanding,
+    subject: Subject, examples: "Sequence[Example | None]", what: str, how: Understanding
 ) -> list[float | None]:
     """NLL in nats per token of each explanation; None where there is nothing in it."""
-    if not any(explanations):
-        return [None] * len(explanations)
+    there = {place: one for place, one in enumerate(examples) if one is not None}
+    if not there:
+        return [None] * len(examples)
     from lesion.models.likelihood import response_nll
-    from lesion.models.text import encode_pair
 
     loaded = subject.load()
-    # Most are cut off, so the end of the turn counts in none.
-    examples = {
-        place: encode_pair(loaded.tokenizer, question, "", text, finished=False)
-        for place, (question, text) in enumerate(zip(questions, explanations, strict=True))
-        if text
-    }
-    with progress(what, len(examples), "explanation") as advance:
-        made = response_nll(loaded.model, list(examples.values()), how.batch_tokens, advance)
-    found = dict(zip(examples, made, strict=True))
-    return [found.get(place) for place in range(len(explanations))]
+    with progress(what, len(there), "explanation") as advance:
+        made = response_nll(loaded.model, list(there.values()), how.batch_tokens, advance)
+    found = dict(zip(there, made, strict=True))
+    return [found.get(place) for place in range(len(examples))]

@@ -73,7 +73,7 @@ def _task_key(subject: Subject, name: str, content: str | None, how: Examining) 
         content=content,
         harness=version("lm-eval"),
         limit=how.limit,
-        chat=how.chat,
+        chat=subject.chat.format._asdict() if how.chat else None,
         **subject.identity,
     )
 

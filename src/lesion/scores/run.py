@@ -62,7 +62,7 @@ def run(model: Path, pairs: Path, folder: Path, behaviour: str, how: Scoring) ->
     """
     loaded = load(model, how.dtype, how.threads, how.device_map)
     table = kept_pairs(pairs, "train")
-    examples = encode_pairs(loaded, table)
+    examples = encode_pairs(loaded.chat, table)
     candidates = find_candidates(loaded.model)
     plan = _planned(loaded, candidates, how)
     metadata = {
@@ -76,7 +76,12 @@ def run(model: Path, pairs: Path, folder: Path, behaviour: str, how: Scoring) ->
     }
     # How memory is spent is in the plan; how often sums are saved decides nothing.
     settings = {**how._asdict(), "memory": None, "save_minutes": None}
-    decides = {**metadata, "plan": plan._replace(why=""), "how": settings}
+    decides = {
+        **metadata,
+        "tokens": digest(examples),
+        "plan": plan._replace(why=""),
+        "how": settings,
+    }
     place = Workplace(folder / ".scoring", digest(decides))
     job = _Job(behaviour, how, plan, place, metadata)
     loss = job.passes(loaded, candidates, examples)

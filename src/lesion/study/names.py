@@ -1,5 +1,6 @@
 """Words, names and numbers that a config may hold."""
 
+import datetime
 import difflib
 import re
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,14 @@ def _address(text: str) -> str:
 def several(value: Any) -> Any:
     """A single value stands for a list of one."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def iso_date(value: Any) -> str:
+    """A day as ISO 8601 text; YAML reads one without quotes as a date."""
+    try:
+        return datetime.date.fromisoformat(str(value)).isoformat()
+    except ValueError as error:
+        raise ValueError("is not a date of the form 2026-01-31") from error
 
 
 def ascending(values: list[Any]) -> list[Any]:

@@ -1,6 +1,7 @@
 """The sections of a config; see `config.yaml` for the default one with a comment on every key."""
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -21,6 +22,26 @@ from lesion.study.names import (
 from lesion.study.training import New, Train
 
 
+class ChatFormat(Section):
+    """How prompts are put to a model."""
+
+    template: str = "auto"
+    """`auto`: the model's own chat template, wherever its files have it, or the plain format
+    (`User: … Assistant:`) without one. `plain`: that format. A path (`./own.jinja`): the template
+    in that file. A name: that one of the model's several templates."""
+    kwargs: dict[str, Any] = {}
+    """Arguments of the template, such as `enable_thinking: false`."""
+    system: str | None = None
+    """A system prompt; the template's own, if it has one, if not given."""
+
+    @property
+    def file(self) -> Path | None:
+        """The file that `template` names, if it names one."""
+        path = self.template.removeprefix("file:")
+        named = path != self.template or "/" in path or Path(path).suffix
+        return Path(path).expanduser() if named else None
+
+
 class Model(Section):
     """A model to study: one there is, or one that is trained here from another or from scratch."""
 
@@ -37,6 +58,9 @@ class Model(Section):
     pairs: Literal["base", "own"] = "base"
     """Of a model with a `base`: measure it on its base's responses, so that stages of one family
     are compared on the same texts; or on its own."""
+    chat: ChatFormat = ChatFormat()
+    """How prompts are put to it: chat template, its arguments, a system prompt. A model with a
+    `base` has its base's."""
     license: str = "unknown"
     """SPDX name of the model's licence; it goes into the model cards."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -48,6 +72,8 @@ class Model(Section):
             raise ValueError("give exactly one of `source`, `base` and `new`")
         if (self.train is None) != (self.source is not None):
             raise ValueError("`train` goes with `base` or `new`, and they with `train`")
+        if self.source is None and self.chat != ChatFormat():
+            raise ValueError("`chat` goes with `source`: a trained model has its base's format")
         return self
 
 

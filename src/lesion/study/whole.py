@@ -13,6 +13,7 @@ from lesion.study.names import (
     Role,
     Section,
     by_name,
+    iso_date,
     once,
     several,
     without_null,
@@ -42,6 +43,9 @@ class Study(Section):
     """Folder for everything made."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the splits, the random control and the bootstrap."""
+    date: Annotated[str, BeforeValidator(iso_date)] = "2026-01-01"
+    """The date that chat templates are told that ask for today's: one for the whole study, so that
+    it can be repeated on another day."""
     threads: Positive = 1
     """Processor threads of one model job. One each, and as many jobs as cores, is the fastest
     on a CPU; results depend on it in the last bits."""

@@ -149,6 +149,7 @@ def _about(results: Path, model: str) -> dict[str, Any]:
     return {
         "architecture": record["architecture"],
         "license": record["license"],
+        "chat": record["chat"],
         "digest": record["digest"],
         "candidates": sum(math.prod(shape) for _, shape in record["candidates"]),
         **read_json(results / "masks" / model / "chosen.json"),

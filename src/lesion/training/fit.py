@@ -28,8 +28,9 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from lesion.formats import LesionError, digest, read_json, write_json
 from lesion.models.candidates import find_candidates
+from lesion.models.chat import Speaker, chat_of
 from lesion.models.load import Loaded, device, resolve_dtype
-from lesion.models.text import Example, context_of, encode_pair
+from lesion.models.text import Example, context_of, encode_pair, encode_written
 from lesion.progress import progress
 from lesion.training import TRAINING
 from lesion.training.lessons import Answer, Taught
@@ -105,10 +106,7 @@ def fit(
 def _encoded(loaded: Loaded, taught: Sequence[Taught], *, dpo: bool) -> Dataset:
     """Tokens; what does not fit the model's context is left out."""
     longest = context_of(loaded.model.config)
-    rows = [
-        _preference(loaded.tokenizer, one) if dpo else _labelled(loaded.tokenizer, one)
-        for one in taught
-    ]
+    rows = [_preference(loaded.chat, one) if dpo else _labelled(loaded.chat, one) for one in taught]
     kept = [row for row in rows if _length(row) <= longest]
     if len(kept) < len(rows):
         print(
@@ -131,8 +129,9 @@ def _length(row: dict[str, list[int]]) -> int:
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
-def _labelled(tokenizer: PreTrainedTokenizerBase, one: Taught) -> dict[str, list[int]]:
-    found = _text(tokenizer, one.chosen) if one.prompt is None else _pair(tokenizer, one)
+def _labelled(speaker: Speaker, one: Taught) -> dict[str, list[int]]:
+    tokenizer = chat_of(speaker).tokenizer
+    found = _text(tokenizer, one.chosen) if one.prompt is None else _pair(speaker, one)
     labels = [-100] * found.start + found.tokens[found.start :]
     return {"input_ids": found.tokens, "labels": labels}
 
@@ -143,15 +142,16 @@ def _text(tokenizer: PreTrainedTokenizerBase, answer: Answer) -> Example:
     return Example(tokens + ([end] if end is not None and tokens[-1:] != [end] else []), 0)
 
 
-def _pair(tokenizer: PreTrainedTokenizerBase, one: Taught, answer: Answer | None = None) -> Example:
-    text, finished = answer or one.chosen
+def _pair(speaker: Speaker, one: Taught, answer: Answer | None = None) -> Example:
+    text, finished, ids = answer or one.chosen
     assert one.prompt is not None
-    return encode_pair(tokenizer, one.prompt, one.prefill, text, finished)
+    found = encode_written(speaker, one.prompt, one.prefill, text, ids) if ids else None
+    return found or encode_pair(speaker, one.prompt, one.prefill, text, finished)
 
 
-def _preference(tokenizer: PreTrainedTokenizerBase, one: Taught) -> dict[str, list[int]]:
+def _preference(speaker: Speaker, one: Taught) -> dict[str, list[int]]:
     assert one.rejected is not None
-    chosen, rejected = _pair(tokenizer, one), _pair(tokenizer, one, one.rejected)
+    chosen, rejected = _pair(speaker, one), _pair(speaker, one, one.rejected)
     return {
         "prompt_ids": chosen.tokens[: chosen.start],
         "chosen_ids": chosen.tokens[chosen.start :],

@@ -17,6 +17,8 @@ class Answer(NamedTuple):
 
     text: str
     finished: bool = True
+    token_ids: Sequence[int] | None = None
+    """Those that a model wrote; None for a text that was given."""
 
 
 class Taught(NamedTuple):
@@ -60,7 +62,11 @@ def as_scored(paths: Mapping[str, Path]) -> list[Taught]:
     """Examples of behaviours' train pairs as they are scored: the prefill is given, not learnt."""
     rows = pl.concat([kept_pairs(path, "train") for path in paths.values()])
     return [
-        Taught(row["prompt"], Answer(row["response"], row["finished"]), prefill=row["prefill"])
+        Taught(
+            row["prompt"],
+            Answer(row["response"], row["finished"], row["token_ids"]),
+            prefill=row["prefill"],
+        )
         for row in rows.iter_rows(named=True)
     ]
 

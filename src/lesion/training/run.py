@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from lesion.formats import atomic, digest, write_parquet
+from lesion.models.chat import chat_of
 from lesion.models.load import Loaded, load, quiet, resolve_dtype
 from lesion.models.prepare import write_model
 from lesion.models.record import read_record
@@ -57,7 +58,7 @@ def train(given: Given, out: Path, how: Making) -> None:
     losses = fit(
         loaded, taught, how.recipe, f"{out.name}: training", saving=Saving(work, how.save_minutes)
     )
-    model, tokenizer = loaded
+    model, chat = loaded
     torch.nn.Module.to(model, "cpu", resolve_dtype(how.dtype))
     made_of = {
         "base": read_record(given.base)["digest"] if given.base else None,
@@ -65,7 +66,7 @@ def train(given: Given, out: Path, how: Making) -> None:
         "recipe": how.recipe._asdict(),
     }
     with atomic(out) as part:
-        write_model(model, tokenizer, part, license_=how.license_, trained=made_of)
+        write_model(model, chat_of(chat), part, license_=how.license_, trained=made_of)
         write_parquet(losses, part / LOSSES)
     shutil.rmtree(work, ignore_errors=True)
 

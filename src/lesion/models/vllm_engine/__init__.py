@@ -17,11 +17,12 @@ from threading import Thread
 from typing import IO, Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, GenerationConfig
 
 from lesion.formats import LesionError
 from lesion.models import devices
-from lesion.models.generate import Completion, cut, fitting, stop_tokens
+from lesion.models.chat import Completion, Speaker
+from lesion.models.generate import cut, fitting, stop_tokens
 from lesion.models.load import device, resolve_dtype
 from lesion.models.vllm_engine import worker
 from lesion.progress import Advance
@@ -35,6 +36,7 @@ _TAIL = 15  # Lines of vLLM's log that an error shows.
 
 def complete_by_vllm(
     folder: Path,
+    speaker: Speaker,
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     dtype: str,
@@ -48,6 +50,7 @@ def complete_by_vllm(
 
     Args:
         folder: the checkpoint to serve.
+        speaker: its tokenizer with its chat format.
         prompts: token ids.
         max_new_tokens: length of the completions at most.
         dtype: as for `models.load.load`.
@@ -58,12 +61,11 @@ def complete_by_vllm(
         LesionError: there is no vLLM, or it fails; with the end of what it said.
     """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
     rows = fitting(config, prompts, max_new_tokens)
     advance(len(prompts) - len(rows))
     if not rows:
         return [Completion("", 0, False)] * len(prompts)
-    stops = stop_tokens(_generation(folder, config), tokenizer)
+    stops = stop_tokens(_generation(folder, config), speaker)
     chosen = [prompts[row] for row in rows]
     asked = {
         "model": _model(folder, max(map(len, chosen)) + max_new_tokens, dtype, device_map),
@@ -73,7 +75,7 @@ def complete_by_vllm(
     found: dict[int, Completion] = {}
     with _answers(asked, _environment(device_map)) as answers:
         for row, (tokens, reason) in zip(rows, answers, strict=False):
-            found[row] = _completion(tokenizer, tokens, reason, stops)
+            found[row] = _completion(speaker, tokens, reason, stops)
             advance(1, found[row].tokens)
     if len(found) < len(rows):
         raise LesionError(f"vLLM answered {len(found)} of {len(rows)} prompts")
@@ -127,10 +129,9 @@ def _environment(device_map: str | None) -> dict[str, str]:
     return {**os.environ, **offline, "CUDA_VISIBLE_DEVICES": names[chosen.index]}
 
 
-def _completion(
-    tokenizer: PreTrainedTokenizerBase, tokens: list[int], reason: str, stops: list[int]
-) -> Completion:
-    return cut(tokenizer, tokens, stops)._replace(finished=reason == "stop")
+def _completion(speaker: Speaker, tokens: list[int], reason: str, stops: list[int]) -> Completion:
+    found = cut(speaker, tokens, stops)
+    return found._replace(finished=found.finished or reason == "stop")
 
 
 @contextmanager
