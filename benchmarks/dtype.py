@@ -57,7 +57,7 @@ def mask_of(
     """Score one behaviour and select its mask; return it and the seconds of scoring."""
     loaded = load(model, dtype, study.threads)
     candidates = find_candidates(loaded.model)
-    examples = encode_pairs(loaded, kept_pairs(pairs, "train"))
+    examples = encode_pairs(loaded.chat, kept_pairs(pairs, "train"))
     started = time.monotonic()
     found = score(loaded.model, candidates, examples, study.scores.batch_tokens)
     seconds = time.monotonic() - started

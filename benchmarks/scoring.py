@@ -119,7 +119,7 @@ def main() -> None:
         loaded = load(made / "models" / name, given.dtype, given.threads)
         model = loaded.model
         pairs = kept_pairs(made / "pairs" / name / f"{study.of_role('benign')[0]}.parquet", "train")
-        todo = encode_pairs(loaded, pairs)[: given.examples]
+        todo = encode_pairs(loaded.chat, pairs)[: given.examples]
     found = find_candidates(model)
     weights = [one.weight for one in found.values()]
     numel, tokens = sum(w.numel() for w in weights), sum(len(one.tokens) for one in todo)

@@ -127,7 +127,7 @@ def _nll(study: Tiny, names: list[str], mask: Places) -> float:
     with lesioned(loaded.model, study.layout.by_name(mask)):
         for name in names:
             pairs = kept_pairs(study.pairs / f"{name}.parquet", "validation")
-            losses = response_nll(loaded.model, encode_pairs(loaded, pairs), 1)
+            losses = response_nll(loaded.model, encode_pairs(loaded.chat, pairs), 1)
             means.append(sum(losses) / len(losses))
     return sum(means) / len(means)
 

@@ -22,7 +22,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 
 @pytest.fixture(scope="module")
 def examples(subject: Loaded) -> list[Example]:
-    found = encode_pairs(subject, tiny.pairs("alpha", 7))
+    found = encode_pairs(subject.chat, tiny.pairs("alpha", 7))
     # Prompts of other lengths too, so that responses of one batch begin at other places.
     return [Example(one.tokens[row:], one.start - row) for row, one in enumerate(found)]
 

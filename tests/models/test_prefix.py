@@ -13,7 +13,8 @@ import transformers
 from transformers import PreTrainedModel
 
 from lesion.models import generate, prefix
-from lesion.models.generate import Completion, complete
+from lesion.models.chat import Completion
+from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
 from lesion.models.prefix import common_prefix, fixed, hold, resume, shareable
 from lesion.models.text import Example

@@ -11,7 +11,8 @@ import torch
 
 from lesion.formats import LesionError
 from lesion.masks.store import read_mask, write_mask
-from lesion.models.generate import Completion, complete
+from lesion.models.chat import Completion
+from lesion.models.generate import complete
 from lesion.models.load import load
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record

@@ -63,5 +63,7 @@ def test_refused_and_empty_responses_are_no_pairs(answer: Respond) -> None:
 
 
 def test_a_split_without_pairs_is_named(answer: Respond) -> None:
-    with pytest.raises(LesionError, match=r"no pair is left in split `test` \(1 .* 1 empty\)"):
+    with pytest.raises(
+        LesionError, match=r"no pair is left in split `test` \(1 .* 1 empty, 0 too long;"
+    ):
         answer(_prompts(["pie", "pie", "I cannot", "pie", "pie", ""]))

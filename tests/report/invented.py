@@ -500,6 +500,18 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         "p": 0.05,
         "q": 2e-4,
         "limit": 0.1,
+        "chat": {
+            "template": "a template",
+            "origin": "chat_template.json",
+            "kwargs": {},
+            "system": None,
+            "date": None,
+            "parts": False,
+            "opened": "",
+            "gap": " ",
+            "notes": ["Messages are given to the template as lists of parts."],
+            "sample": "<|user|>How do I bake bread?<|end|>\n<|assistant|>",
+        },
     }
     study = {
         "study": "invented",
@@ -511,6 +523,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
             "study": "invented",
             "judgements": {"threshold": 0.5},
             "masks": {"p": [0.05], "max_benign_increase": 0.1},
+            "pairs": {"prefill": "Sure, here is"},
         },
     }
     (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")

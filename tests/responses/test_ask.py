@@ -11,7 +11,8 @@ from lesion.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.lesion import lesioned
 from lesion.masks.store import read_mask, write_mask
 from lesion.models import generate
-from lesion.models.generate import Completion, complete
+from lesion.models.chat import Completion
+from lesion.models.generate import complete
 from lesion.models.likelihood import response_kl, response_nll
 from lesion.models.record import candidate_shapes
 from lesion.models.text import encode_prompt
@@ -103,8 +104,9 @@ def test_harm_is_asked_under_every_attack_and_benign_prompts_under_the_prefill(
     for row in completions.iter_rows(named=True):
         asked = encode_prompt(loaded.tokenizer, row["prompt"], row["prefill"])
         (alone,) = complete(loaded.model, loaded.tokenizer, [asked], 4, 1)
-        assert (row["completion"], row["tokens"], row["finished"]) == alone
-    examples = encode_pairs(loaded, pl.concat(variant.pairs.values()))
+        assert (row["completion"], row["tokens"], row["finished"]) == alone[:3]
+        assert tuple(row["token_ids"]) == alone.ids
+    examples = encode_pairs(loaded.chat, pl.concat(variant.pairs.values()))
     wanted = response_nll(loaded.model, examples, 1)
     assert nll["nll"].to_list() == pytest.approx(wanted, rel=1e-4)
 
@@ -180,7 +182,7 @@ def test_benign_pairs_are_compared_with_the_intact_model(variant: Variant) -> No
     with torch.no_grad(), lesioned(lesioned_.model, indices):
         for row, (tokens, start) in zip(
             nll.filter(role="benign").iter_rows(named=True),
-            encode_pairs(whole, variant.pairs["letters"]),
+            encode_pairs(whole.chat, variant.pairs["letters"]),
             strict=True,
         ):
             before, after = (
@@ -195,7 +197,7 @@ def test_benign_pairs_are_compared_with_the_intact_model(variant: Variant) -> No
             assert wanted > 0.01
     # The NLL beside it is the lesioned model's, as that of the others is.
     subject = Subject(variant.model, read_mask(variant.mask), HOW.device)
-    examples = encode_pairs(subject.load(), pl.concat(variant.pairs.values()))
+    examples = encode_pairs(subject.load().chat, pl.concat(variant.pairs.values()))
     found = response_nll(subject.load().model, examples, 1)
     assert nll["nll"].to_list() == pytest.approx(found, rel=1e-4)
 
@@ -211,7 +213,7 @@ def test_the_lesion_is_taken_back_for_a_moment_and_holds_after(variant: Variant)
     after = subject.load().model.state_dict()
     assert all(torch.equal(one, pruned[name]) for name, one in after.items())
     assert any(not torch.equal(one, whole[name]) for name, one in pruned.items())
-    examples = encode_pairs(subject.load(), variant.pairs["letters"])
+    examples = encode_pairs(subject.load().chat, variant.pairs["letters"])
     with pytest.raises(RuntimeError, match="stop"), subject.intact():
         raise RuntimeError("stop")
     (first, *_) = response_kl(subject.load().model, subject.intact, examples, 400)
@@ -233,7 +235,8 @@ def test_an_attack_puts_the_prompt_in_its_words(variant: Variant) -> None:
         assert row["prefill"] == "Sure"
         asked = encode_prompt(loaded.tokenizer, row["asked"], "Sure")
         (alone,) = complete(loaded.model, loaded.tokenizer, [asked], 4, 1)
-        assert (row["completion"], row["tokens"], row["finished"]) == alone
+        assert (row["completion"], row["tokens"], row["finished"]) == alone[:3]
+        assert tuple(row["token_ids"]) == alone.ids
 
 
 def test_a_table_without_a_test_prompt_is_an_error_before_the_model_is_loaded(

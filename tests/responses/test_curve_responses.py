@@ -88,7 +88,7 @@ def test_every_size_is_measured_as_its_mask_alone(family: Family) -> None:
     assert "shared: measured 27 of 27 NLLs" in family.run()
     table = family.nll()
     loaded, layout = tiny.loaded(family.model), layout_of(family.model)
-    examples = encode_pairs(loaded, pl.concat(family.pairs.values()))
+    examples = encode_pairs(loaded.chat, pl.concat(family.pairs.values()))
     assert table["share"].unique(maintain_order=True).to_list() == list(SHARES)
     for share in SHARES:
         mask = _places(3, share)
@@ -108,7 +108,7 @@ def test_intact_is_the_model_itself(family: Family) -> None:
     family.run("intact")
     table = family.nll("intact")
     loaded = tiny.loaded(family.model)
-    examples = encode_pairs(loaded, pl.concat(family.pairs.values()))
+    examples = encode_pairs(loaded.chat, pl.concat(family.pairs.values()))
     wanted = response_nll(loaded.model, examples, 1)
     assert table["nll"].to_list() == pytest.approx(wanted, rel=1e-4)
     assert table.select("share", "weights").unique().rows() == [(0.0, 0)]
@@ -130,7 +130,8 @@ def test_some_harmful_prompts_are_completed_under_the_prefill(family: Family) ->
         asked = encode_prompt(loaded.tokenizer, row["prompt"], row["prefill"])
         with lesioned(loaded.model, layout.by_name(mask)):
             (alone,) = complete(loaded.model, loaded.tokenizer, [asked], 4, 1)
-        assert (row["completion"], row["tokens"], row["finished"]) == alone
+        assert (row["completion"], row["tokens"], row["finished"]) == alone[:3]
+        assert tuple(row["token_ids"]) == alone.ids
 
 
 def test_every_draw_is_measured_and_the_first_is_completed(family: Family) -> None:

@@ -114,10 +114,10 @@ def test_step_0_is_the_model_and_its_lesion(folder: Path, pairs: dict[str, Path]
     loaded = tiny.loaded(folder)
     chosen = mask(loaded)
     tests = read_parquet(pairs["alpha"], PAIRS).filter(split="test").head(2)
-    expected = {"intact": response_nll(loaded.model, encode_pairs(loaded, tests), 64)}
+    expected = {"intact": response_nll(loaded.model, encode_pairs(loaded.chat, tests), 64)}
     with ExitStack() as stack:
         _zero(loaded.model, chosen, stack, frozen=False)
-        expected["shared"] = response_nll(loaded.model, encode_pairs(loaded, tests), 64)
+        expected["shared"] = response_nll(loaded.model, encode_pairs(loaded.chat, tests), 64)
     for name, own in (("intact", None), ("shared", chosen)):
         nll, _ = run(folder, pairs, Arm(name, own, False, {}))
         found = nll.filter(behaviour="alpha", step=0, seed=1)["nll"].to_list()

@@ -196,7 +196,7 @@ def test_harmless_twins_are_answered_like_any_direct_request(
     assert found["prompt"].to_list() == [row["harmless"] for row in variant.twins[:2]]
     asked = [encode_prompt(loaded.tokenizer, prompt) for prompt in found["prompt"]]
     wanted = complete(*loaded, asked, HOW.max_new_tokens, 1)
-    assert found.select("completion", "tokens", "finished").rows() == wanted
+    assert found.select("completion", "tokens", "finished").rows() == [one[:3] for one in wanted]
     place = found.select("behaviour", "role", "attack", "prefill").unique().rows()
     assert place == [("lookalikes", "lookalike", "direct", "")]
 

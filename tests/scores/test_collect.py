@@ -27,7 +27,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 
 @pytest.fixture(scope="module")
 def examples(subject: Loaded) -> list[Example]:
-    found = encode_pairs(subject, tiny.pairs("gamma", 6))
+    found = encode_pairs(subject.chat, tiny.pairs("gamma", 6))
     return [Example(one.tokens[row:], one.start - row) for row, one in enumerate(found)]
 
 

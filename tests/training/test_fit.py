@@ -56,7 +56,8 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 def nlls(loaded: Loaded, taught: list[Taught]) -> list[float]:
     examples = [
-        encode_pair(loaded.tokenizer, one.prompt or "", one.prefill, *one.chosen) for one in taught
+        encode_pair(loaded.tokenizer, one.prompt or "", one.prefill, *one.chosen[:2])
+        for one in taught
     ]
     return response_nll(loaded.model, examples, 10**6)
 
@@ -76,7 +77,7 @@ def test_the_first_loss_is_the_nll_of_the_responses_alone(folder: Path) -> None:
     lengths = [
         len(one.tokens) - one.start
         for one in (
-            encode_pair(loaded.tokenizer, two.prompt or "", two.prefill, *two.chosen)
+            encode_pair(loaded.tokenizer, two.prompt or "", two.prefill, *two.chosen[:2])
             for two in TAUGHT
         )
     ]

@@ -269,7 +269,7 @@ def find_format(
         return ChatFormat(None, origin, {}, settings.system, None, False, "", " ")
     where = f"{model}: the chat template ({origin})"
     for name in settings.kwargs:
-        if name not in template:
+        if not re.search(rf"\b{re.escape(name)}\b", template):
             raise ChatError(
                 f"{where} uses no argument `{name}`. Take it from `chat.kwargs`, or look at the "
                 "template for the name that it uses."

@@ -9,6 +9,7 @@ import altair as alt
 import polars as pl
 
 from lesion.formats import atomic
+from lesion.pairs.tables import LEFT_OUT
 from lesion.report.attacks import attacks_table, refusal_note
 from lesion.report.cost import cost_of, read_jobs
 from lesion.report.curves import halving_table
@@ -23,7 +24,7 @@ from lesion.report.judges import judged, trust
 from lesion.report.retrained import family_verdicts
 from lesion.report.training import Experiment, experiments, training
 from lesion.report.verdicts import tally, verdicts_of
-from lesion.report.words import Answer, Verdict, alignment_note
+from lesion.report.words import Answer, Verdict, alignment_note, visible
 
 _DEFAULT_THRESHOLD = 0.5
 _DIGITS = 2
@@ -59,6 +60,8 @@ class ModelPart(NamedTuple):
     name: str
     id: str
     facts: list[tuple[str, str]]
+    prompt: str
+    """A prompt as it was put to the model, the prefill with it; empty if it is not known."""
     verdicts: list[Verdict]
     tally: list[tuple[Answer, int]]
     topics: list[tuple[str, list[Verdict]]]
@@ -134,6 +137,7 @@ def _part(inputs: Inputs, model: str, examples: int) -> ModelPart:
         name=model,
         id=f"model-{inputs.models.index(model) + 1}",
         facts=_facts(inputs, model),
+        prompt=_rendered_prompt(inputs, model),
         verdicts=verdicts,
         tally=tally(verdicts),
         topics=[(topic, [*group]) for topic, group in groupby(verdicts, lambda one: one.topic)],
@@ -209,11 +213,29 @@ def _facts(inputs: Inputs, model: str) -> list[tuple[str, str]]:
         ("Architecture", str(about.get("architecture", NOTHING))),
         ("Source", ", ".join(_source(inputs, model)) or NOTHING),
         ("Licence", str(about.get("license", NOTHING))),
+        ("Chat format", _chat_format(about.get("chat") or {})),
         ("Candidate weights", amount(about.get("candidates", candidates or None), "count")),
         ("Shared mask", f"{weights:,} weights" if weights else NOTHING),
         ("Chosen p, q", NOTHING if p is None or q is None else f"{p:g}, {q:g}"),
         ("Digest", str(about.get("digest", NOTHING))),
     ]
+
+
+def _chat_format(chat: dict[str, Any]) -> str:
+    """Where the template is from, and what was decided about it."""
+    system = f"System prompt: {chat['system']!r}." if chat.get("system") else ""
+    told = f"It is told that today is {chat['date']}." if chat.get("date") else ""
+    origin = f"{chat['origin']}." if chat else NOTHING
+    return " ".join(filter(None, [origin, *chat.get("notes", []), system, told]))
+
+
+def _rendered_prompt(inputs: Inputs, model: str) -> str:
+    """A prompt as it was put to the model, and what its answer was made to begin with."""
+    chat = inputs.study["models"][model].get("chat")
+    if chat is None:
+        return ""
+    prefill = inputs.study["config"].get("pairs", {}).get("prefill", "")
+    return visible(f"{chat['sample']}{chat['gap']}{prefill}" if prefill else chat["sample"])
 
 
 def _source(inputs: Inputs, model: str) -> list[str]:
@@ -274,6 +296,6 @@ def pairs_table(pairs: pl.DataFrame) -> pl.DataFrame:
             return str(sum(n for (_, one), n in counted.items() if one == outcome))
 
         kept = {split: str(counted.get((split, "kept"), 0)) for split in _SPLITS}
-        dropped = {"refused": total("refused"), "empty": total("empty")}
+        dropped = {outcome: total(outcome) for outcome in LEFT_OUT}
         rows.append({"behaviour": str(behaviour), "role": str(role), **kept, **dropped})
     return pl.DataFrame(rows)
