@@ -13,7 +13,7 @@ from lesion.formats import LesionError
 from lesion.masks.store import read_mask, write_mask
 from lesion.models.chat import Completion
 from lesion.models.generate import complete
-from lesion.models.load import load
+from lesion.models.load import load, open_chat
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record
 from lesion.models.text import encode_prompt
@@ -58,7 +58,13 @@ def _both(
     told: list[int] = []
     with subject.stored(folder / ".vllm") as checkpoint:
         served = complete_by_vllm(
-            checkpoint, prompts, 12, "float32", None, lambda done, tokens=0: told.append(done)
+            checkpoint,
+            open_chat(model),
+            prompts,
+            12,
+            "float32",
+            None,
+            lambda done, tokens=0: told.append(done),
         )
     assert sum(told) == len(prompts)
     assert not list(folder.iterdir())
@@ -83,7 +89,7 @@ def test_without_vllm_one_is_told_how_to_get_it(
 ) -> None:
     monkeypatch.delenv(PYTHON, raising=False)
     with pytest.raises(LesionError, match=rf"pip install vllm.*\n?.*{PYTHON}"):
-        complete_by_vllm(model, _prompts(model), 4, "float32", None)
+        complete_by_vllm(model, open_chat(model), _prompts(model), 4, "float32", None)
 
 
 def test_a_program_that_cannot_be_run(
@@ -91,7 +97,7 @@ def test_a_program_that_cannot_be_run(
 ) -> None:
     monkeypatch.setenv(PYTHON, str(tmp_path / "absent"))
     with pytest.raises(LesionError, match=r"absent: cannot be run \(No such file"):
-        complete_by_vllm(model, _prompts(model), 4, "float32", None)
+        complete_by_vllm(model, open_chat(model), _prompts(model), 4, "float32", None)
 
 
 def test_an_engine_that_fails_says_why(
@@ -108,6 +114,6 @@ def test_an_engine_that_fails_says_why(
     with subject.stored(tmp_path / ".vllm") as checkpoint:
         assert any(checkpoint.iterdir())
         with pytest.raises(LesionError, match=rf"ended with code 1(.|\n)*{said}"):
-            complete_by_vllm(checkpoint, _prompts(model), 4, "float32", None)
+            complete_by_vllm(checkpoint, open_chat(model), _prompts(model), 4, "float32", None)
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

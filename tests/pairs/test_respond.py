@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import make
@@ -6,7 +8,13 @@ import polars as pl
 import pytest
 import tiny
 
-from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.formats import LesionError, read_json, read_parquet, write_json, write_parquet
+from lesion.models import load
+from lesion.models.chat import ChatSettings
+from lesion.models.load import open_chat
+from lesion.models.prepare import prepare
+from lesion.models.record import read_record
+from lesion.pairs.encode import encode_pairs
 from lesion.pairs.respond import Decoding, respond
 from lesion.pairs.tables import PAIRS, PROMPTS
 
@@ -67,3 +75,67 @@ def test_a_split_without_pairs_is_named(answer: Respond) -> None:
         LesionError, match=r"no pair is left in split `test` \(1 .* 1 empty, 0 too long;"
     ):
         answer(_prompts(["pie", "pie", "I cannot", "pie", "pie", ""]))
+
+
+def test_a_given_response_beyond_the_context_is_left_out_and_counted(
+    answer: Respond, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room = 256 - len(make.prompts("alpha", 6)[3]["prompt"].split()) - 4
+    given: list[str | None] = ["pie", "pie", "pie", " ".join(["pie"] * room), "pie", "pie"]
+    assert answer(_prompts(given))["outcome"].to_list() == ["kept"] * 6
+    given[3] = " ".join(["pie"] * (room + 1))
+    table = answer(_prompts(given))
+    assert table["outcome"].to_list() == ["kept"] * 3 + ["too long"] + ["kept"] * 2
+    assert "train: 1 pairs kept, 0 refused, 0 empty, 1 too long" in capsys.readouterr().err
+
+
+def test_what_the_model_wrote_is_kept_as_its_tokens(answer: Respond, model: Path) -> None:
+    chat = open_chat(model)
+    table = answer(_prompts(["a pie", None, None, None, None, None]))
+    assert table["token_ids"].is_null().to_list() == [True, *[False] * 5]
+    for row, example in zip(table.iter_rows(named=True), encode_pairs(chat, table), strict=True):
+        if row["token_ids"] is not None:
+            assert example.tokens[example.start :] == row["token_ids"]
+            ended = row["token_ids"][-1] == chat.end_of_turn
+            assert ended == row["finished"]
+
+
+def _again(model: Path, tmp_path: Path, name: str, template: str) -> tuple[pl.DataFrame, str]:
+    """The same prompts put to the same weights under another template, in the same folder."""
+    other = tmp_path / name
+    settings = ChatSettings(template="own.jinja", text=template)
+    prepare(model, other, dtype="float32", license_="mit", chat=settings)
+    # Of the same digest: what differs is how prompts are put alone.
+    record = read_json(other / "lesion.json")
+    write_json({**record, "digest": read_record(model)["digest"]}, other / "lesion.json")
+    write_parquet(_prompts([None] * 6), tmp_path / "prompts.parquet")
+    out = tmp_path / "pairs.parquet"
+    with redirect_stderr(StringIO()) as said:
+        respond(tmp_path / "prompts.parquet", other, out, "alpha", "refusal", HOW)
+    return read_parquet(out, PAIRS), said.getvalue()
+
+
+def test_rows_are_known_by_the_tokens_that_the_model_is_fed(model: Path, tmp_path: Path) -> None:
+    first, _ = _again(model, tmp_path, "first", make.CHAT)
+    same, said = _again(model, tmp_path, "same", "{# The same text. #}" + make.CHAT)
+    assert "generated 0 of 6 responses" in said
+    assert same.equals(first)
+    _, said = _again(model, tmp_path, "other", "apple " + make.CHAT)
+    assert "generated 6 of 6 responses" in said
+
+
+def test_rows_are_known_by_the_precision_that_auto_comes_to(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_parquet(_prompts([None] * 6), tmp_path / "prompts.parquet")
+
+    def run(native: bool) -> str:
+        monkeypatch.setattr(load, "_native_bf16", lambda: native)
+        how = HOW._replace(dtype="auto")
+        place = (tmp_path / "prompts.parquet", model, tmp_path / "pairs.parquet")
+        respond(*place, "alpha", "refusal", how)
+        return capsys.readouterr().err
+
+    assert "generated 6 of 6" in run(native=False)
+    assert "generated 0 of 6" in run(native=False)
+    assert "generated 6 of 6" in run(native=True)

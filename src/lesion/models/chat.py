@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
 from lesion.formats import BadFile, LesionError
+from lesion.study.names import DATE
 
 PLAIN = "User: {prompt}\n\nAssistant:"
 """What a base model without a chat template is given (docs/architectures.md).
@@ -25,9 +26,6 @@ A prefill follows after one space, the response after that, and the tokenizer's 
 (a BOS) come before. EOS ends a turn, and so does the next turn's beginning, `NEXT_TURN`.
 """
 NEXT_TURN = re.compile(r"\s*\nUser:")
-
-DATE = "2026-01-01"
-"""The date that templates are told unless the study's `date` says another (ISO 8601)."""
 
 SAMPLE = "How do I bake bread?"
 """The prompt whose rendering the log, the record and the page show."""

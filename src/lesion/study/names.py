@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from lesion.addresses import AddressError, parse
 from lesion.formats import LesionError
 
+DATE = "2026-01-01"
+"""The date that chat templates are told unless the study says another (ISO 8601)."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 Control = Literal["random", "random-magnitude", "unsigned", "wanda", "unimportant", "benign-signed"]
 """Masks of the same size as `shared` in every matrix, chosen otherwise."""

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from lesion.study.checks import check_consistent
 from lesion.study.judges import Judgements
 from lesion.study.names import (
+    DATE,
     AddressText,
     Name,
     Positive,
@@ -43,7 +44,7 @@ class Study(Section):
     """Folder for everything made."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the splits, the random control and the bootstrap."""
-    date: Annotated[str, BeforeValidator(iso_date)] = "2026-01-01"
+    date: Annotated[str, BeforeValidator(iso_date)] = DATE
     """The date that chat templates are told that ask for today's: one for the whole study, so that
     it can be repeated on another day."""
     threads: Positive = 1
