@@ -35,7 +35,13 @@ class Loaded(NamedTuple):
         return chat_of(self.chat).tokenizer
 
 
-def load(folder: Path, dtype: str, threads: int, device_map: str | None = None) -> Loaded:
+def load(
+    folder: Path,
+    dtype: str,
+    threads: int,
+    device_map: str | None = None,
+    chat: Chat | None = None,
+) -> Loaded:
     """Load a checkpoint folder in `float32`, `bfloat16` or `auto` on the best device there is.
 
     Args:
@@ -43,6 +49,7 @@ def load(folder: Path, dtype: str, threads: int, device_map: str | None = None) 
         dtype: of the weights in memory.
         threads: of the processor.
         device_map: `auto` for accelerate's, over several GPUs; None for one device.
+        chat: of the folder, if it is open already.
 
     Raises:
         LesionError: the GPUs have no room for all weights; gradients need them there.
@@ -52,13 +59,14 @@ def load(folder: Path, dtype: str, threads: int, device_map: str | None = None) 
     torch.set_num_threads(threads)
     keep_memory()
     quiet()
+    chat = chat or open_chat(folder)
     if device_map is not None:
-        return Loaded(_spread(folder, dtype, device_map), open_chat(folder))
+        return Loaded(_spread(folder, dtype, device_map), chat)
     # Casting after loading is ten times as fast on a CPU as loading into another dtype.
     model = _class(folder).from_pretrained(folder, dtype="auto", use_safetensors=True)
     model.to(device(), resolve_dtype(dtype))
     model.eval().requires_grad_(False)
-    return Loaded(model, open_chat(folder))
+    return Loaded(model, chat)
 
 
 def open_chat(folder: Path) -> Chat:

@@ -65,7 +65,7 @@ class Subject:
             # tables' columns, does without.
             from lesion.models.load import load
 
-            self._loaded = load(self.model, *self.device)
+            self._loaded = load(self.model, *self.device, chat=self.chat)
             self._zero(self._loaded)
         return self._loaded
 
