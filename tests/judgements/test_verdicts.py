@@ -30,7 +30,7 @@ def judge(human_scores: Path, embedder: Path, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="module")
 def verdicts(judge: Path, embedder: Path) -> pl.DataFrame:
     rows = [
-        (name, "harm", "prefill", PROMPT, PROMPT, "Sure, here is", text, tokens, finished, "")
+        (name, "harm", "prefill", PROMPT, PROMPT, "Sure, here is", text, tokens, finished, None, "")
         for name, (text, tokens, finished) in ANSWERS.items()
     ]
     pl.DataFrame(rows, schema=COMPLETIONS, orient="row").write_parquet(judge.parent / "in.parquet")
