@@ -4,11 +4,10 @@ import ctypes
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -16,7 +15,7 @@ from transformers import (
 
 from lesion.formats import LesionError
 from lesion.models import devices
-from lesion.models.candidates import auto_class
+from lesion.models.loading import open_model, stored_dtype
 from lesion.models.record import check_sums
 
 
@@ -37,7 +36,8 @@ def load(folder: Path, dtype: str, threads: int, device_map: str | None = None) 
         device_map: `auto` for accelerate's, over several GPUs; None for one device.
 
     Raises:
-        LesionError: the GPUs have no room for all weights; gradients need them there.
+        LesionError: the GPUs have no room for all weights; gradients need them there. Or the
+            model's weights are not the files'.
         BadFile: a file is not as long as the record says, or a bit of its weights has changed.
     """
     check_sums(folder)
@@ -46,21 +46,17 @@ def load(folder: Path, dtype: str, threads: int, device_map: str | None = None) 
     quiet()
     if device_map is not None:
         return Loaded(_spread(folder, dtype, device_map), AutoTokenizer.from_pretrained(folder))
-    # Casting after loading is ten times as fast on a CPU as loading into another dtype.
-    model = _class(folder).from_pretrained(folder, dtype="auto", use_safetensors=True)
-    model.to(device(), resolve_dtype(dtype))
+    # In the dtype that the files have, whatever config.json says: that would round them. Casting
+    # after loading is ten times as fast on a CPU as loading into another dtype.
+    stored = stored_dtype(folder) or resolve_dtype(dtype)
+    model = open_model(folder, dtype=stored)
+    torch.nn.Module.to(model, device(), resolve_dtype(dtype))
     model.eval().requires_grad_(False)
     return Loaded(model, AutoTokenizer.from_pretrained(folder))
 
 
-def _class(folder: Path) -> Any:
-    return auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-
-
 def _spread(folder: Path, dtype: str, device_map: str) -> PreTrainedModel:
-    model: PreTrainedModel = _class(folder).from_pretrained(
-        folder, dtype=resolve_dtype(dtype), device_map=device_map, use_safetensors=True
-    )
+    model = open_model(folder, dtype=resolve_dtype(dtype), device_map=device_map)
     away = [name for name, one in model.named_parameters() if one.device.type in ("meta", "disk")]
     if away:
         raise LesionError(

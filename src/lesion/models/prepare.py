@@ -1,14 +1,15 @@
 """Stage `models`: a GGUF file, or a folder with safetensors, becomes a plain checkpoint folder."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -16,13 +17,24 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lesion.formats import atomic, safetensors_header, write_json
-from lesion.models.candidates import Candidate, UnsupportedModel, auto_class, find_candidates
+from lesion.formats import LesionError, atomic, safetensors_header, write_json
+from lesion.models.candidates import Candidate, auto_class, find_candidates
+from lesion.models.config import bad_config, check_stops, checked_config
+from lesion.models.files import (
+    UnsupportedModel,
+    check_folder,
+    first_line,
+    is_pointer,
+    kept_files,
+    pointer_error,
+    say_left_out,
+)
 from lesion.models.load import quiet, resolve_dtype
-from lesion.models.record import FORMAT, RECORD, content_digest, kept_files
+from lesion.models.loading import check_loaded, check_values, heard, open_model
+from lesion.models.record import FORMAT, RECORD, content_digest
 from lesion.models.sums import file_sum
+from lesion.models.tokenizer import check_tokenizer
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _STORED = ("F64", "F32", "BF16", "F16")
 
 
@@ -33,9 +45,9 @@ def prepare(source: Path, out: Path, *, dtype: str, license_: str) -> None:
         UnsupportedModel: no safetensors, an unknown architecture, or nothing to score in it.
     """
     quiet()
-    with atomic(out) as part:
+    with atomic(out) as part, heard(part, source):
         part.mkdir(parents=True)
-        if source.suffix == ".gguf":
+        if source.suffix == ".gguf" and source.is_file():
             _from_gguf(source, part, dtype)
         elif source.is_dir():
             _from_folder(source, part)
@@ -43,7 +55,9 @@ def prepare(source: Path, out: Path, *, dtype: str, license_: str) -> None:
             raise UnsupportedModel(
                 f"{source}: is neither a .gguf file nor a folder with safetensors and config.json"
             )
-        write_json(_record(part, license_), part / RECORD)
+        candidates, kind = _candidates(part, source)
+        _check_opened(part, source)
+        write_json(_record(part, license_, candidates, kind), part / RECORD)
 
 
 def write_model(
@@ -73,24 +87,34 @@ def write_model(
     model.config.dtype = model.dtype
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    write_json({**_record(out, license_), "trained": dict(trained)}, out / RECORD)
+    record = _record(out, license_, *_candidates(out, out))
+    write_json({**record, "trained": dict(trained)}, out / RECORD)
 
 
 def _from_gguf(source: Path, out: Path, dtype: str) -> None:
     from transformers.utils.quantization_config import GgufConfig
 
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source.parent,
-            gguf_file=source.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
-    except (ValueError, KeyError, IndexError, OSError) as error:
-        raise UnsupportedModel(
-            f"{source}: is not whole, or not of an architecture that transformers reads from GGUF "
-            f"({error}). Fetch it again, or give a folder with safetensors."
-        ) from error
+    _check_gguf(source)
+    # Alone in a folder: a config, a template or an adapter beside it is of another checkpoint.
+    with TemporaryDirectory() as scratch, heard(Path(scratch), source.parent):
+        alone = Path(scratch) / source.name
+        alone.symlink_to(source.resolve())
+        try:
+            opened: Any = AutoModelForCausalLM.from_pretrained(
+                scratch,
+                gguf_file=source.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+            )
+            tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file=source.name)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _no_gguf(source, first_line(error, Path(scratch), source.parent)) from error
+    model, found = opened
+    check_loaded(model, found, source)
     weights = {name: value.to(resolve_dtype(dtype)) for name, value in model.state_dict().items()}
     # transformers won't save what came from a GGUF file: the same weights in a plain model will.
     # `_name_or_path` would put this machine's folder, or the converter's title, into the file.
@@ -103,7 +127,6 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> None:
         plain = AutoModelForCausalLM.from_config(config)
     plain.load_state_dict(weights, assign=True)
     plain.tie_weights()
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     plain.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -113,21 +136,52 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> None:
     tokenizer.save_pretrained(out)
 
 
-def _from_folder(source: Path, out: Path) -> None:
-    if not any(source.glob("*.safetensors")):
-        pickles = sorted(path.name for path in source.iterdir() if path.suffix in _PICKLES)
-        found = f" (only {', '.join(pickles)}, which may run code when loaded)" if pickles else ""
+def _no_gguf(source: Path, why: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"{source}: is not whole, or not of an architecture that transformers reads from GGUF "
+        f"({why}). Fetch it again, or give a folder with safetensors."
+    )
+
+
+def _check_gguf(source: Path) -> None:
+    """Refuse what is a part of a model, or none."""
+    from transformers.integrations.gguf.reader import read_gguf_metadata
+
+    if is_pointer(source):
+        raise pointer_error(source)
+    named = _PART.search(source.name)
+    try:
+        metadata, _ = read_gguf_metadata(str(source))
+    except Exception as error:
+        raise _no_gguf(source, first_line(error, source, source)) from error
+    parts = max(int(named[1]) if named else 1, int(metadata.get("split.count", 1)))
+    if parts > 1:
         raise UnsupportedModel(
-            f"{source}: holds no safetensors{found}. Convert it with `save_pretrained`."
+            f"{source}: is one of {parts} parts of a model. Join them with `llama-gguf-split "
+            "--merge <first part> whole.gguf`, and give that file."
         )
+    kind = metadata.get("general.type", "model")
+    if kind != "model":
+        raise UnsupportedModel(
+            f"{source}: holds a GGUF {kind}, and no model. Give the model's file."
+        )
+
+
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+
+
+def _from_folder(source: Path, out: Path) -> None:
+    check_folder(source)
+    say_left_out(source)
     # A folder this pipeline wrote has a record of its own, which the new one replaces.
     for path in kept_files(source):
         shutil.copyfile(path, out / path.name)
 
 
-def _record(folder: Path, license_: str) -> dict[str, Any]:
+def _record(
+    folder: Path, license_: str, candidates: Mapping[str, Candidate], kind: str
+) -> dict[str, Any]:
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    candidates, kind = _candidates(folder)
     shapes = {name: list(one.weight.shape) for name, one in candidates.items()}
     return {
         "format": FORMAT,
@@ -143,23 +197,39 @@ def _record(folder: Path, license_: str) -> dict[str, Any]:
     }
 
 
-def _candidates(folder: Path) -> tuple[dict[str, Candidate], str]:
+def _candidates(folder: Path, called: Path) -> tuple[dict[str, Candidate], str]:
     """What will be scored, found without loading a weight."""
+    config = checked_config(folder, called)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         # Not accelerate's empty weights: those untie what is tied.
         with torch.device("meta"):
             model = auto_class(config).from_config(config, trust_remote_code=False)
-    except (ValueError, KeyError, OSError, ImportError) as error:
-        raise UnsupportedModel(
-            f"{folder.name}: transformers does not know this architecture as a causal language "
-            f"model ({_first_line(error)}). Models that need their own code are not run."
-        ) from error
+    except Exception as error:
+        raise bad_config(called, first_line(error, folder, called)) from error
     return find_candidates(model), type(model).__name__
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _check_opened(folder: Path, called: Path) -> None:
+    """Refuse a checkpoint that does not open as what its files say.
+
+    Args:
+        folder: with the files that every later job opens.
+        called: the user's folder or file.
+    """
+    try:
+        # Of all weights, none in memory; transformers' own renaming and joining decides.
+        model = open_model(folder, called, dtype="auto", device_map="meta")
+    except (LesionError, MemoryError):
+        raise
+    except Exception as error:
+        raise UnsupportedModel(
+            f"{called}: its weights can't be opened ({first_line(error, folder, called)})."
+        ) from error
+    check_values(folder, model, called)
+    embedding: Any = model.get_input_embeddings()
+    rows = len(embedding.weight)
+    check_tokenizer(folder, called, rows)
+    check_stops(folder, model, called, rows)
 
 
 def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:

@@ -1,0 +1,134 @@
+"""Check the tokenizer of a checkpoint folder: it opens, and tells what it was told."""
+
+import re
+import sys
+from pathlib import Path
+
+from jinja2 import TemplateSyntaxError
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from lesion.formats import BadFile
+from lesion.models.files import UnsupportedModel, first_line
+
+PROBE = "The quick brown fox jumps over the lazy dog"
+_OTHER_SENSES = re.compile("image|video|audio|vision|speech|sound", re.IGNORECASE)
+_AGAIN = "Download the tokenizer's files again, or copy them from where the model is from."
+
+
+def check_tokenizer(folder: Path, called: Path, rows: int) -> PreTrainedTokenizerBase:
+    """Open a folder's tokenizer, and check it against itself and the model's embedding.
+
+    Args:
+        folder: a checkpoint folder.
+        called: what messages call the folder, or the file that it was made of.
+        rows: of the embedding: ids are below that.
+
+    Raises:
+        UnsupportedModel: it needs code or a library that is not there.
+        BadFile: it cannot be opened, does not give back what it read, or has ids that the model
+            has no row for; or a chat template is none.
+    """
+    tokenizer = _opened(folder, called)
+    _check_round_trip(tokenizer, called)
+    _check_ids(tokenizer, called, rows)
+    _check_templates(tokenizer, folder, called)
+    return tokenizer
+
+
+def _opened(folder: Path, called: Path) -> PreTrainedTokenizerBase:
+    whole = folder / "tokenizer.json"
+    if whole.is_file():
+        try:
+            Tokenizer.from_file(str(whole))
+        except Exception as error:
+            place = called if called.is_file() else called / whole.name
+            raise BadFile(
+                f"{place}: is not a tokenizer ({first_line(error, folder, called)}). {_AGAIN}"
+            ) from error
+    try:
+        found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        why = first_line(error, folder, called)
+        raise UnsupportedModel(
+            f"{called}: its tokenizer can't be opened ({why}). {_AGAIN}"
+        ) from error
+    assert isinstance(found, PreTrainedTokenizerBase)
+    return found
+
+
+def _check_round_trip(tokenizer: PreTrainedTokenizerBase, called: Path) -> None:
+    """Refuse what turns text into other text. A small vocabulary may lose words but its own."""
+    back = _again(tokenizer, PROBE)
+    if back == _letters(PROBE):
+        return
+    letters = iter(_letters(PROBE))
+    lost = all(letter in letters for letter in back)
+    own = (word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha())
+    if not lost or not any(_again(tokenizer, word) == _letters(word) for word in own):
+        ids = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
+        raise BadFile(
+            f"{called}: its tokenizer does not give back what it reads: {PROBE!r} becomes "
+            f"{len(ids)} tokens, which say {str(tokenizer.decode(ids))[:80]!r}. {_AGAIN}"
+        )
+
+
+def _again(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The letters of a text that come back from its tokens."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    back = str(tokenizer.decode(ids, skip_special_tokens=True))
+    unknown = tokenizer.unk_token
+    return _letters(back.replace(unknown, "") if unknown else back)
+
+
+def _letters(text: str) -> str:
+    """A text without its spaces, which tokenizers move, and without case, which some drop."""
+    return "".join(text.split()).casefold()
+
+
+def _check_ids(tokenizer: PreTrainedTokenizerBase, called: Path, rows: int) -> None:
+    """Refuse tokens beyond the embedding; one that stands for a picture or a sound is never met.
+
+    Gemma 3's smallest model has such a token, without a row: it is told in the log.
+    """
+    beyond = sorted((place, word) for word, place in tokenizer.get_vocab().items() if place >= rows)
+    refused = [(place, word) for place, word in beyond if not _OTHER_SENSES.search(word)]
+    if refused:
+        place, word = refused[0]
+        more = f" (and {len(refused) - 1} more tokens)" if len(refused) > 1 else ""
+        raise BadFile(
+            f"{called}: the tokenizer's token `{word}` is number {place}{more}, and the model's "
+            f"embedding has {rows} rows, 0 to {rows - 1}. Resize the embedding "
+            "(`resize_token_embeddings`) and save the model again, or give it the tokenizer that "
+            "it was trained with."
+        )
+    for place, word in beyond:
+        print(f"{called}: token {place}, `{word}`, has no row in the embedding", file=sys.stderr)
+
+
+def _check_templates(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
+    found = tokenizer.chat_template
+    if found is None:
+        return
+    own = "chat_template.jinja" if (folder / "chat_template.jinja").is_file() else _SETTINGS
+    place = called if called.is_file() else called / own
+    for text in found.values() if isinstance(found, dict) else [found]:
+        if not isinstance(text, str) or "messages" not in text:
+            raise BadFile(f"{place}: its chat template does not write the `messages`. {_AGAIN}")
+        try:
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": PROBE}],
+                chat_template=text,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except TemplateSyntaxError as error:
+            raise BadFile(
+                f"{place}: its chat template is not whole ({error.message}, line {error.lineno}). "
+                f"{_AGAIN}"
+            ) from error
+        except Exception:  # noqa: S112 - of what it is given; how it is used is checked elsewhere
+            continue
+
+
+_SETTINGS = "tokenizer_config.json"
