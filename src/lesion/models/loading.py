@@ -273,7 +273,7 @@ def _check_tensor(name: str, value: torch.Tensor, place: Path) -> None:
     if not (torch.isfinite(least) and torch.isfinite(greatest)):
         raise BadFile(f"{place}: `{name}` holds values that are not finite (NaN). {_DAMAGED}")
     matrix = value.ndim > 1 and min(value.shape[-2:]) > 1
-    if matrix and not name.endswith("bias") and not least and not greatest:
+    if matrix and name.endswith(".weight") and not least and not greatest:
         raise BadFile(
             f"{place}: `{name}` is zero throughout, as where a download stopped. {_DAMAGED}"
         )

@@ -47,8 +47,9 @@ def prepare(source: Path, out: Path, *, dtype: str, license_: str) -> None:
     quiet()
     with atomic(out) as part, heard(part, source):
         part.mkdir(parents=True)
+        listed = None
         if source.suffix == ".gguf" and source.is_file():
-            _from_gguf(source, part, dtype)
+            listed = _from_gguf(source, part, dtype)
         elif source.is_dir():
             _from_folder(source, part)
         else:
@@ -56,7 +57,7 @@ def prepare(source: Path, out: Path, *, dtype: str, license_: str) -> None:
                 f"{source}: is neither a .gguf file nor a folder with safetensors and config.json"
             )
         candidates, kind = _candidates(part, source)
-        _check_opened(part, source)
+        _check_opened(part, source, listed)
         write_json(_record(part, license_, candidates, kind), part / RECORD)
 
 
@@ -91,10 +92,11 @@ def write_model(
     write_json({**record, "trained": dict(trained)}, out / RECORD)
 
 
-def _from_gguf(source: Path, out: Path, dtype: str) -> None:
+def _from_gguf(source: Path, out: Path, dtype: str) -> int:
+    """Write what a GGUF file holds as a checkpoint folder; return how many tokens it lists."""
     from transformers.utils.quantization_config import GgufConfig
 
-    _check_gguf(source)
+    tokens = _check_gguf(source)
     # Alone in a folder: a config, a template or an adapter beside it is of another checkpoint.
     with TemporaryDirectory() as scratch, heard(Path(scratch), source.parent):
         alone = Path(scratch) / source.name
@@ -115,6 +117,12 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> None:
             raise _no_gguf(source, first_line(error, Path(scratch), source.parent)) from error
     model, found = opened
     check_loaded(model, found, source)
+    rows = len(model.get_input_embeddings().weight)
+    if tokens > rows:
+        raise UnsupportedModel(
+            f"{source}: lists {tokens} tokens, and its embedding has {rows} rows. Convert the "
+            "model again, after `resize_token_embeddings`."
+        )
     weights = {name: value.to(resolve_dtype(dtype)) for name, value in model.state_dict().items()}
     # transformers won't save what came from a GGUF file: the same weights in a plain model will.
     # `_name_or_path` would put this machine's folder, or the converter's title, into the file.
@@ -134,6 +142,7 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> None:
     )
     plain.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    return tokens
 
 
 def _no_gguf(source: Path, why: str) -> UnsupportedModel:
@@ -143,8 +152,8 @@ def _no_gguf(source: Path, why: str) -> UnsupportedModel:
     )
 
 
-def _check_gguf(source: Path) -> None:
-    """Refuse what is a part of a model, or none."""
+def _check_gguf(source: Path) -> int:
+    """Refuse what is a part of a model, or none; return how many tokens it lists."""
     from transformers.integrations.gguf.reader import read_gguf_metadata
 
     if is_pointer(source):
@@ -165,6 +174,8 @@ def _check_gguf(source: Path) -> None:
         raise UnsupportedModel(
             f"{source}: holds a GGUF {kind}, and no model. Give the model's file."
         )
+
+    return int(metadata.get("tokenizer.ggml.tokens", 0))
 
 
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
@@ -209,12 +220,13 @@ def _candidates(folder: Path, called: Path) -> tuple[dict[str, Candidate], str]:
     return find_candidates(model), type(model).__name__
 
 
-def _check_opened(folder: Path, called: Path) -> None:
+def _check_opened(folder: Path, called: Path, listed: int | None) -> None:
     """Refuse a checkpoint that does not open as what its files say.
 
     Args:
         folder: with the files that every later job opens.
         called: the user's folder or file.
+        listed: how many tokens a GGUF file lists.
     """
     try:
         # Of all weights, none in memory; transformers' own renaming and joining decides.
@@ -228,7 +240,7 @@ def _check_opened(folder: Path, called: Path) -> None:
     check_values(folder, model, called)
     embedding: Any = model.get_input_embeddings()
     rows = len(embedding.weight)
-    check_tokenizer(folder, called, rows)
+    check_tokenizer(folder, called, rows, listed)
     check_stops(folder, model, called, rows)
 
 

@@ -1,5 +1,6 @@
 """Check the tokenizer of a checkpoint folder: it opens, and tells what it was told."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -16,13 +17,14 @@ _OTHER_SENSES = re.compile("image|video|audio|vision|speech|sound", re.IGNORECAS
 _AGAIN = "Download the tokenizer's files again, or copy them from where the model is from."
 
 
-def check_tokenizer(folder: Path, called: Path, rows: int) -> PreTrainedTokenizerBase:
+def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = None) -> None:
     """Open a folder's tokenizer, and check it against itself and the model's embedding.
 
     Args:
         folder: a checkpoint folder.
         called: what messages call the folder, or the file that it was made of.
         rows: of the embedding: ids are below that.
+        listed: how many tokens a GGUF file lists; what transformers adds is none of them.
 
     Raises:
         UnsupportedModel: it needs code or a library that is not there.
@@ -31,9 +33,8 @@ def check_tokenizer(folder: Path, called: Path, rows: int) -> PreTrainedTokenize
     """
     tokenizer = _opened(folder, called)
     _check_round_trip(tokenizer, called)
-    _check_ids(tokenizer, called, rows)
+    _check_ids(tokenizer, folder, called, rows, listed)
     _check_templates(tokenizer, folder, called)
-    return tokenizer
 
 
 def _opened(folder: Path, called: Path) -> PreTrainedTokenizerBase:
@@ -86,13 +87,20 @@ def _letters(text: str) -> str:
     return "".join(text.split()).casefold()
 
 
-def _check_ids(tokenizer: PreTrainedTokenizerBase, called: Path, rows: int) -> None:
-    """Refuse tokens beyond the embedding; one that stands for a picture or a sound is never met.
+def _check_ids(
+    tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path, rows: int, listed: int | None
+) -> None:
+    """Refuse tokens beyond the embedding, but for those that no text of a study brings in.
 
-    Gemma 3's smallest model has such a token, without a row: it is told in the log.
+    They stand for a picture or a sound (Gemma 3's smallest model has one without a row), or are
+    a class's own that the files do not name. They are told in the log.
     """
     beyond = sorted((place, word) for word, place in tokenizer.get_vocab().items() if place >= rows)
-    refused = [(place, word) for place, word in beyond if not _OTHER_SENSES.search(word)]
+    own = {word for place, word in beyond if listed is not None and place >= listed}
+    own |= _added_by_class(tokenizer, folder) if beyond else set()
+    refused = [
+        (place, word) for place, word in beyond if word not in own if not _OTHER_SENSES.search(word)
+    ]
     if refused:
         place, word = refused[0]
         more = f" (and {len(refused) - 1} more tokens)" if len(refused) > 1 else ""
@@ -104,6 +112,20 @@ def _check_ids(tokenizer: PreTrainedTokenizerBase, called: Path, rows: int) -> N
         )
     for place, word in beyond:
         print(f"{called}: token {place}, `{word}`, has no row in the embedding", file=sys.stderr)
+
+
+def _added_by_class(tokenizer: PreTrainedTokenizerBase, folder: Path) -> set[str]:
+    """Special tokens that transformers adds, as `<|endoftext|>` to every GPT-2 tokenizer."""
+    texts = [path.read_text("utf-8") for path in _naming(folder)]
+    return {
+        word
+        for word in tokenizer.all_special_tokens
+        if not any(form in text for text in texts for form in {json.dumps(word), f'"{word}"'})
+    }
+
+
+def _naming(folder: Path) -> list[Path]:
+    return [*folder.glob("*token*.json"), *folder.glob("vocab.json")]
 
 
 def _check_templates(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
