@@ -23,8 +23,8 @@ KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken")
 QUANTISED = "quantised weights can't be scored. Give an unquantised checkpoint."
 
 _STORED = ("F64", "F32", "BF16", "F16")
-_INTEGER = ("BOOL", "I64", "I32", "I16")
-"""Of buffers that old checkpoints hold; a name that the model does not know is refused anyway."""
+_BUFFERS = ("BOOL", "U8", "I64", "I32")
+"""Of masks and positions that old checkpoints hold; another unknown name is refused later."""
 _ADAPTER = "adapter_config.json"
 _ADAPTERS = ("adapter_model.safetensors", _ADAPTER)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -42,6 +42,18 @@ _OBJECTS = (
     "preprocessor_config.json",
 )
 """JSON files that transformers reads of a folder: each holds one object."""
+_KEYS = {
+    GENERATION: {
+        *("bos_token_id", "do_sample", "eos_token_id", "max_length", "max_new_tokens"),
+        *("pad_token_id", "temperature", "top_k", "top_p", "transformers_version"),
+    },
+    "tokenizer_config.json": {
+        *("add_bos_token", "add_prefix_space", "added_tokens_decoder", "auto_map", "backend"),
+        *("bos_token", "chat_template", "do_lower_case", "eos_token", "model_max_length"),
+        *("name_or_path", "pad_token", "tokenizer_class", "tokenizer_file", "unk_token"),
+    },
+}
+"""Of which a file has one at least: an empty one would take away what its model came with."""
 _TEXTS = ("merges.txt", "vocab.txt")
 _VOCABULARIES = (
     ("tokenizer.json",),
@@ -162,7 +174,12 @@ def check_folder(folder: Path) -> None:
         raise BadFile(f"{folder}: holds no {CONFIG}. Copy it from where the weights are from.")
     for name in _OBJECTS:
         if (folder / name).is_file():
-            read_object(folder / name)
+            found = read_object(folder / name)
+            if name in _KEYS and not found.keys() & _KEYS[name]:
+                raise BadFile(
+                    f"{folder / name}: holds none of the keys of such a file. Copy it again from "
+                    "where the model is from, or remove it."
+                )
     for path in [folder / name for name in _TEXTS] + sorted(folder.glob("*.jinja")):
         if path.is_file():
             _check_text(path)
@@ -242,7 +259,8 @@ def _check_weights(folder: Path) -> None:
                     "another save's: keep the files of one save."
                 )
             owner[name] = shard
-            if one.dtype not in _STORED and one.dtype not in _INTEGER:
+            weight = name.endswith(".weight")
+            if one.dtype not in _STORED and (weight or one.dtype not in _BUFFERS):
                 raise UnsupportedModel(
                     f"{folder / shard}: {name} is stored as {one.dtype}: {QUANTISED}"
                 )

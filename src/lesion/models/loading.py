@@ -120,10 +120,12 @@ def check_loaded(model: Any, found: Mapping[str, Any], called: Path) -> None:
     if missing or unknown:
         parts = []
         if missing:
-            parts.append(f"the files lack {_first(missing)}, which would be random")
+            parts.append(f"lack {_first(missing)}, which would be random")
         if unknown:
-            parts.append(f"they hold {_first(unknown)}, which {type(model).__name__} does not have")
-        raise LesionError(f"{called}: {', and '.join(parts)}. {_remedy(missing, unknown)}")
+            parts.append(f"hold {_first(unknown)}, which {type(model).__name__} does not have")
+        raise LesionError(
+            f"{called}: the files {', and '.join(parts)}. {_remedy(missing, unknown)}"
+        )
     if shapes:
         name, stored, wanted = shapes[0]
         more = f" (and {len(shapes) - 1} more weights differ)" if len(shapes) > 1 else ""
@@ -136,7 +138,7 @@ def check_loaded(model: Any, found: Mapping[str, Any], called: Path) -> None:
 
 
 def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 1} more weights" if len(names) > 1 else ""
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
     return f"`{names[0]}`{more}"
 
 
@@ -271,7 +273,7 @@ def _check_tensor(name: str, value: torch.Tensor, place: Path) -> None:
     # A tenth of the time of isfinite; NaN counts as the least and the greatest.
     least, greatest = torch.aminmax(value)
     if not (torch.isfinite(least) and torch.isfinite(greatest)):
-        raise BadFile(f"{place}: `{name}` holds values that are not finite (NaN). {_DAMAGED}")
+        raise BadFile(f"{place}: `{name}` holds values that are not finite. {_DAMAGED}")
     matrix = value.ndim > 1 and min(value.shape[-2:]) > 1
     if matrix and name.endswith(".weight") and not least and not greatest:
         raise BadFile(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from gguf import GGUFReader
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -117,6 +118,7 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
             raise _no_gguf(source, first_line(error, Path(scratch), source.parent)) from error
     model, found = opened
     check_loaded(model, found, source)
+    _check_used(source, model)
     rows = len(model.get_input_embeddings().weight)
     if tokens > rows:
         raise UnsupportedModel(
@@ -143,6 +145,25 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
     plain.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return tokens
+
+
+def _check_used(source: Path, model: PreTrainedModel) -> None:
+    """Refuse a GGUF file with tensors that transformers passes over without a word.
+
+    By their numbers: names and shapes change when they are read.
+    """
+    tensors = {one.name: int(one.n_elements) for one in GGUFReader(source).tensors}
+    used = {id(one): one.numel() for one in (*model.parameters(), *model.buffers())}
+    if sum(tensors.values()) <= sum(used.values()):
+        return
+    if "rope_freqs.weight" in tensors:
+        what = "`rope_freqs.weight`, Llama 3.1's scaling of its positions"
+    else:
+        what = "tensors, of other kinds or layers"
+    raise UnsupportedModel(
+        f"{source}: holds {what}, which transformers does not read from GGUF: the model would be "
+        "another. Give a folder with safetensors."
+    )
 
 
 def _no_gguf(source: Path, why: str) -> UnsupportedModel:
@@ -217,7 +238,10 @@ def _candidates(folder: Path, called: Path) -> tuple[dict[str, Candidate], str]:
             model = auto_class(config).from_config(config, trust_remote_code=False)
     except Exception as error:
         raise bad_config(called, first_line(error, folder, called)) from error
-    return find_candidates(model), type(model).__name__
+    try:
+        return find_candidates(model), type(model).__name__
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{called}: {error}") from error
 
 
 def _check_opened(folder: Path, called: Path, listed: int | None) -> None:

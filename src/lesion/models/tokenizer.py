@@ -4,15 +4,21 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from jinja2 import TemplateSyntaxError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lesion.formats import BadFile
-from lesion.models.files import UnsupportedModel, first_line
+from lesion.models.files import UnsupportedModel, first_line, read_object
 
+_WHOLE = "tokenizer.json"
+_SETTINGS = "tokenizer_config.json"
 PROBE = "The quick brown fox jumps over the lazy dog"
+_SENTENCE = f"{PROBE}, 1234 times\nit's so"
+_FIRST_WORD = 6
+"""Tokens of it at most."""
 _OTHER_SENSES = re.compile("image|video|audio|vision|speech|sound", re.IGNORECASE)
 _AGAIN = "Download the tokenizer's files again, or copy them from where the model is from."
 
@@ -32,21 +38,22 @@ def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = 
             has no row for; or a chat template is none.
     """
     tokenizer = _opened(folder, called)
-    _check_round_trip(tokenizer, called)
+    try:
+        _check_round_trip(tokenizer, called)
+        _check_file(tokenizer, folder, called)
+    except (BadFile, MemoryError):
+        raise
+    except Exception as error:
+        why = first_line(error, folder, called)
+        raise BadFile(f"{called}: its tokenizer fails ({why}). {_AGAIN}") from error
+    _check_special(tokenizer, folder, called)
     _check_ids(tokenizer, folder, called, rows, listed)
     _check_templates(tokenizer, folder, called)
 
 
 def _opened(folder: Path, called: Path) -> PreTrainedTokenizerBase:
-    whole = folder / "tokenizer.json"
-    if whole.is_file():
-        try:
-            Tokenizer.from_file(str(whole))
-        except Exception as error:
-            place = called if called.is_file() else called / whole.name
-            raise BadFile(
-                f"{place}: is not a tokenizer ({first_line(error, folder, called)}). {_AGAIN}"
-            ) from error
+    if (folder / _WHOLE).is_file():
+        _file(folder, called)
     try:
         found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
@@ -56,6 +63,78 @@ def _opened(folder: Path, called: Path) -> PreTrainedTokenizerBase:
         ) from error
     assert isinstance(found, PreTrainedTokenizerBase)
     return found
+
+
+def _file(folder: Path, called: Path) -> Tokenizer:
+    """What tokenizer.json alone says."""
+    try:
+        return Tokenizer.from_file(str(folder / _WHOLE))
+    except Exception as error:
+        place, why = _place(called, _WHOLE), first_line(error, folder, called)
+        raise BadFile(f"{place}: is not a tokenizer ({why}). {_AGAIN}") from error
+
+
+def _place(called: Path, name: str) -> Path:
+    """A file in the user's folder, or the one that the folder was made of."""
+    return called if called.is_file() else called / name
+
+
+def _check_file(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
+    """Refuse a class that makes other tokens than the tokenizer.json that it was given.
+
+    Some classes build their own tokenizer of the vocabulary there. The first word may differ: a
+    class may put a space before it.
+    """
+    if called.is_file() or not (folder / _WHOLE).is_file():
+        return
+    backend = _file(folder, called)
+    backend.no_padding()
+    backend.no_truncation()
+    wanted = backend.encode(_SENTENCE, add_special_tokens=False).ids
+    found = tokenizer(_SENTENCE, add_special_tokens=False)["input_ids"]
+    if wanted[_FIRST_WORD:] != found[len(found) - len(wanted[_FIRST_WORD:]) :]:
+        raise BadFile(
+            f"{called}: {type(tokenizer).__name__}, which transformers opens as its tokenizer, "
+            f"does not split text as {_WHOLE} does. Set `tokenizer_class` of {_SETTINGS} to the "
+            "class that it was saved from, or to PreTrainedTokenizerFast."
+        )
+    _check_merges(json.loads(backend.to_str())["model"], called)
+
+
+def _check_merges(model: dict[str, Any], called: Path) -> None:
+    """Refuse a vocabulary most of whose tokens no rule puts together: rules were lost."""
+    if model.get("type") != "BPE" or model.get("ignore_merges"):
+        return
+    long = {word for word in model["vocab"] if len(word) > 1}
+    made = {"".join(pair) for pair in model["merges"]}
+    if len(made) < len(long) and 2 * len(long - made - _bytes_and_marks(long)) > len(long):
+        raise BadFile(
+            f"{_place(called, _WHOLE)}: has {len(made)} merges for {len(long)} tokens, so most of "
+            f"its tokens can't be made. {_AGAIN}"
+        )
+
+
+def _bytes_and_marks(words: set[str]) -> set[str]:
+    """Tokens that are written as one, such as `<0x0A>` and `<|end|>`."""
+    return {word for word in words if word.startswith("<") and word.endswith(">")}
+
+
+def _check_special(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
+    """Refuse a begin or end of text that the vocabulary does not have: it would be none."""
+    known = tokenizer.get_vocab()
+    for name in ("bos_token", "eos_token"):
+        token = getattr(tokenizer, name)
+        if token is not None and token not in known:
+            raise BadFile(
+                f"{_place(called, _SETTINGS)}: `{name}` is {token!r}, which the tokenizer does "
+                f"not have. {_AGAIN}"
+            )
+        if (folder / _SETTINGS).is_file():
+            written = read_object(folder / _SETTINGS).get(name)
+            if written is not None and not isinstance(written, str | dict):
+                raise BadFile(
+                    f"{_place(called, _SETTINGS)}: `{name}` is {written!r}, and no text. {_AGAIN}"
+                )
 
 
 def _check_round_trip(tokenizer: PreTrainedTokenizerBase, called: Path) -> None:
@@ -133,7 +212,7 @@ def _check_templates(tokenizer: PreTrainedTokenizerBase, folder: Path, called: P
     if found is None:
         return
     own = "chat_template.jinja" if (folder / "chat_template.jinja").is_file() else _SETTINGS
-    place = called if called.is_file() else called / own
+    place = _place(called, own)
     for text in found.values() if isinstance(found, dict) else [found]:
         if not isinstance(text, str) or "messages" not in text:
             raise BadFile(f"{place}: its chat template does not write the `messages`. {_AGAIN}")
@@ -151,6 +230,3 @@ def _check_templates(tokenizer: PreTrainedTokenizerBase, folder: Path, called: P
             ) from error
         except Exception:  # noqa: S112 - of what it is given; how it is used is checked elsewhere
             continue
-
-
-_SETTINGS = "tokenizer_config.json"
