@@ -152,8 +152,10 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def first_line(error: Exception, folder: Path | None = None, called: Path | None = None) -> str:
-    """The first line of what a library says, with the user's name for a temporary folder."""
-    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    """The first words of what a library says, with the user's name for a temporary folder."""
+    line, *more = str(error).strip().splitlines() or [type(error).__name__]
+    if line.endswith(":") and more:
+        line = f"{line} {more[0].strip()}"
     if folder is not None:
         for name in (str(folder.resolve()), str(folder)):
             line = line.replace(name, str(called))

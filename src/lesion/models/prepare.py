@@ -153,7 +153,7 @@ def _check_used(source: Path, model: PreTrainedModel) -> None:
     By their numbers: names and shapes change when they are read.
     """
     tensors = {one.name: int(one.n_elements) for one in GGUFReader(source).tensors}
-    used = {id(one): one.numel() for one in (*model.parameters(), *model.buffers())}
+    used = {one.data_ptr(): one.numel() for one in model.state_dict().values()}
     if sum(tensors.values()) <= sum(used.values()):
         return
     if "rope_freqs.weight" in tensors:
