@@ -25,8 +25,8 @@ QUANTISED = "quantised weights can't be scored. Give an unquantised checkpoint."
 _STORED = ("F64", "F32", "BF16", "F16")
 _BUFFERS = ("BOOL", "U8", "I64", "I32")
 """Of masks and positions that old checkpoints hold; another unknown name is refused later."""
-_ADAPTER = "adapter_config.json"
-_ADAPTERS = ("adapter_model.safetensors", _ADAPTER)
+ADAPTER = "adapter_config.json"
+_ADAPTERS = ("adapter_model.safetensors", ADAPTER)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _OBJECTS = (
     CONFIG,
@@ -233,9 +233,9 @@ def _check_weights(folder: Path) -> None:
     loaded = _loaded(folder, names)
     if not loaded:
         raise UnsupportedModel(f"{folder}: {_why_no_weights(folder, names)}")
-    if _ADAPTER in names:
+    if ADAPTER in names:
         raise UnsupportedModel(
-            f"{folder / _ADAPTER}: an adapter lies beside the weights of a model, and transformers "
+            f"{folder / ADAPTER}: an adapter lies beside the weights of a model, and transformers "
             "would put it on them. Merge it (peft's `merge_and_unload`, then `save_pretrained`), "
             "or remove it to audit the model without it."
         )

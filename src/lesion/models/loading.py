@@ -15,7 +15,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from lesion.formats import BadFile, LesionError, Stored, safetensors_header
 from lesion.models.candidates import auto_class
-from lesion.models.files import CONFIG, kept_files
+from lesion.models.files import ADAPTER, CONFIG, kept_files
 
 DTYPES = {
     "F64": torch.float64,
@@ -39,6 +39,11 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
         LesionError: a weight is missing, unknown, or of another shape; names the first.
     """
     called = named or folder
+    if (folder / ADAPTER).exists():
+        raise LesionError(
+            f"{called / ADAPTER}: is an adapter, which transformers would put on the weights. "
+            "Remove it."
+        )
     kind = auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
     with heard(folder, called) as said:
         try:
