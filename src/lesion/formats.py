@@ -241,8 +241,14 @@ class Stored(NamedTuple):
     end: int
 
 
-def safetensors_header(path: Path) -> dict[str, Stored]:
+def safetensors_header(
+    path: Path, remedy: str = "Delete it and run `snakemake` again."
+) -> dict[str, Stored]:
     """Where a safetensors file's tensors lie, in its order; no tensor is read.
+
+    Args:
+        path: the file, made by this pipeline unless `remedy` says otherwise.
+        remedy: what to do with a file that is not whole.
 
     Raises:
         BadFile: it is missing or not a whole safetensors file.
@@ -265,10 +271,7 @@ def safetensors_header(path: Path) -> dict[str, Stored]:
         if any(not start <= one.begin <= one.end <= size for one in found.values()):
             raise ValueError("a tensor lies outside the file")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadFile(
-            f"{path}: is not a whole safetensors file ({error}). Delete it and run `snakemake` "
-            "again."
-        ) from error
+        raise BadFile(f"{path}: is not a whole safetensors file ({error}). {remedy}") from error
     return found
 
 

@@ -179,6 +179,7 @@ SAFE_PATTERNS = (
     "*.json",
     "*.txt",
     "*.model",
+    "*.tiktoken",
     "*.jinja",
     "*.parquet",
     "*.jsonl",

@@ -1,16 +1,23 @@
 """Tiny random models, one of each family, and their scores by plain autograd."""
 
+from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, NamedTuple
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as Bytes
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from lesion.models.candidates import auto_class, find_candidates
 from lesion.models.likelihood import response_losses
 from lesion.models.text import Example, batches
 
 VOCABULARY = 60
+SPECIAL = ("<pad>", "<s>", "</s>")
 
 
 class Family(NamedTuple):
@@ -338,6 +345,19 @@ def model(name: str, seed: int = 0) -> PreTrainedModel:
     torch.manual_seed(seed)
     made: PreTrainedModel = auto_class(one := config(name)).from_config(one)
     return made.float().eval()
+
+
+def save(model: PreTrainedModel, folder: Path) -> Path:
+    """A model's checkpoint folder, with a tokenizer of fewer words than the model has rows."""
+    # Of the kind that classes which build their own (Qwen2's) take too: bytes, here of letters.
+    words = [*SPECIAL, "Ġ", *ascii_lowercase]
+    backend = Tokenizer(BPE({word: place for place, word in enumerate(words)}, []))
+    backend.pre_tokenizer, backend.decoder = ByteLevel(add_prefix_space=False), Bytes()
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>"
+    ).save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
 
 
 def examples(lengths: tuple[int, ...] = (9, 4, 6), seed: int = 0) -> list[Example]:

@@ -135,7 +135,7 @@ def test_weights_stored_in_a_quantised_type_are_refused_by_name(tmp_path: Path) 
     weights = {key: value.clone() for key, value in model.state_dict().items()}
     name = "model.layers.1.mlp.up_proj.weight"
     weights[name] = weights[name].to(torch.float8_e4m3fn)
-    model.save_pretrained(tmp_path / "source")
+    families.save(model, tmp_path / "source")
     save_file(weights, tmp_path / "source" / "model.safetensors", {"format": "pt"})
     with pytest.raises(UnsupportedModel, match=rf"{re.escape(name)} is stored as F8_E4M3"):
         prepare(tmp_path / "source", tmp_path / "out", dtype="float32", license_="mit")
@@ -258,7 +258,7 @@ def test_multimodal_models_open_whole(name: str, kind: str) -> None:
 
 def test_a_checkpoint_without_the_models_prefix_is_stored_all_the_same(tmp_path: Path) -> None:
     model = families.model("gpt2")
-    model.save_pretrained(tmp_path / "source")
+    families.save(model, tmp_path / "source")
     bare = {key.removeprefix("transformer."): one for key, one in model.state_dict().items()}
     bare.pop("lm_head.weight")
     save_file(bare, tmp_path / "source" / "model.safetensors", {"format": "pt"})

@@ -187,7 +187,7 @@ def test_an_expert_that_sees_no_token_has_scores_of_zero() -> None:
 @every
 def test_the_record_tells_what_the_files_do_not_hold(name: str, tmp_path: Path) -> None:
     model = families.model(name)
-    model.save_pretrained(tmp_path / "source")
+    families.save(model, tmp_path / "source")
     prepare(tmp_path / "source", tmp_path / "out", dtype="float32", license_="mit")
     found = find_candidates(model)
     assert candidate_shapes(tmp_path / "out") == {

@@ -1,7 +1,6 @@
 """Where a mask's weights lie in a checkpoint's safetensors files, in bytes. No tensor is loaded."""
 
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +14,6 @@ from lesion.models.layout import Places
 # Of these a zero byte is part of a zero. It is not in F8_E8M0, and smaller ones share bytes.
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _BYTES |= dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1)
-_WHOLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
 
 
 class Zeros(NamedTuple):
@@ -24,24 +21,6 @@ class Zeros(NamedTuple):
 
     width: int
     starts: Places
-
-
-def loaded_files(folder: Path, files: Iterable[str]) -> list[str]:
-    """The files without the safetensors that transformers does not load.
-
-    Some checkpoints hold their weights twice (`consolidated.safetensors`, or a whole file beside
-    shards). A second copy would keep what the first one lost.
-    """
-    files = list(files)
-    shards = {name for name in files if name.endswith(".safetensors")}
-    kept = shards
-    if _WHOLE in shards:
-        kept, files = {_WHOLE}, [name for name in files if name != _INDEX]
-    elif _INDEX in files:
-        kept = shards & set(read_json(folder / _INDEX).get("weight_map", {}).values())
-    for name in sorted(shards - kept):
-        print(f"{folder / name}: left out, transformers does not load it", file=sys.stderr)
-    return [name for name in files if name not in shards - kept]
 
 
 def find_zeros(folder: Path, files: Iterable[str], mask: Mask) -> dict[str, list[Zeros]]:

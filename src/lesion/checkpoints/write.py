@@ -12,10 +12,11 @@ from typing import Any
 from lesion.checkpoints.card import write_card
 from lesion.checkpoints.copies import copy_with_zeros
 from lesion.checkpoints.reproduce import FOLDER, write_reproduce
-from lesion.checkpoints.shards import Zeros, find_zeros, loaded_files
+from lesion.checkpoints.shards import Zeros, find_zeros
 from lesion.formats import LesionError, atomic, digest, write_json
 from lesion.masks.store import Mask, read_mask
-from lesion.models.record import RECORD, content_digest, kept_files, read_record
+from lesion.models.files import kept_files, say_left_out
+from lesion.models.record import RECORD, content_digest, read_record
 from lesion.progress import progress
 
 _MEGABYTE = 10**6
@@ -81,7 +82,9 @@ def copy_zeroed(model: Path, mask: Mask, out: Path) -> list[str]:
         LesionError: the mask names weights that the base's files do not hold as such.
         BadFile: what was written is not what it should be.
     """
-    files = loaded_files(model, [path.name for path in kept_files(model)])
+    # A second copy of the weights would keep what the first one lost.
+    say_left_out(model)
+    files = [path.name for path in kept_files(model)]
     zeros = find_zeros(model, files, mask)
     out.mkdir(parents=True)
     _copy_files(model, out, files, zeros)

@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from lesion.formats import LesionError
+from lesion.models.files import UnsupportedModel as UnsupportedModel
 
 Kind = Literal["linear", "conv1d", "stacked", "direct"]
 
@@ -27,10 +27,6 @@ _SAME_AS_LINEAR = {"FalconLinear"}
 _NO_MATRIX = ("bias", "_embed", "_log")
 """How 3-D parameters end that are added or multiplied elementwise (XLNet, Zamba)."""
 _MODALITIES = ("image", "video", "audio")
-
-
-class UnsupportedModel(LesionError):
-    """A model whose weights cannot be scored, with the reason."""
 
 
 class Candidate(NamedTuple):

@@ -4,7 +4,7 @@ import ctypes
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from transformers import (
@@ -16,8 +16,8 @@ from transformers import (
 
 from lesion.formats import LesionError
 from lesion.models import devices
-from lesion.models.candidates import auto_class
 from lesion.models.chat import Chat, Speaker, chat_of, from_record
+from lesion.models.loading import open_model, stored_dtype
 from lesion.models.record import check_sums, read_record
 from lesion.models.text import context_of
 
@@ -52,7 +52,8 @@ def load(
         chat: of the folder, if it is open already.
 
     Raises:
-        LesionError: the GPUs have no room for all weights; gradients need them there.
+        LesionError: the GPUs have no room for all weights; gradients need them there. Or the
+            model's weights are not the files'.
         BadFile: a file is not as long as the record says, or a bit of its weights has changed.
     """
     check_sums(folder)
@@ -62,9 +63,11 @@ def load(
     chat = chat or open_chat(folder)
     if device_map is not None:
         return Loaded(_spread(folder, dtype, device_map), chat)
-    # Casting after loading is ten times as fast on a CPU as loading into another dtype.
-    model = _class(folder).from_pretrained(folder, dtype="auto", use_safetensors=True)
-    model.to(device(), resolve_dtype(dtype))
+    # In the dtype that the files have, whatever config.json says: that would round them. Casting
+    # after loading is ten times as fast on a CPU as loading into another dtype.
+    stored = stored_dtype(folder) or resolve_dtype(dtype)
+    model = open_model(folder, dtype=stored)
+    torch.nn.Module.to(model, device(), resolve_dtype(dtype))
     model.eval().requires_grad_(False)
     return Loaded(model, chat)
 
@@ -80,14 +83,8 @@ def open_context(folder: Path) -> int:
     return context_of(AutoConfig.from_pretrained(folder, trust_remote_code=False))
 
 
-def _class(folder: Path) -> Any:
-    return auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-
-
 def _spread(folder: Path, dtype: str, device_map: str) -> PreTrainedModel:
-    model: PreTrainedModel = _class(folder).from_pretrained(
-        folder, dtype=resolve_dtype(dtype), device_map=device_map, use_safetensors=True
-    )
+    model = open_model(folder, dtype=resolve_dtype(dtype), device_map=device_map)
     away = [name for name, one in model.named_parameters() if one.device.type in ("meta", "disk")]
     if away:
         raise LesionError(

@@ -1,29 +1,42 @@
 """Stage `models`: a GGUF file, or a folder with safetensors, becomes a plain checkpoint folder."""
 
+import re
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from gguf import GGUFReader
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
 )
 
-from lesion.formats import atomic, safetensors_header, write_json
-from lesion.models.candidates import Candidate, UnsupportedModel, auto_class, find_candidates
+from lesion.formats import LesionError, atomic, safetensors_header, write_json
+from lesion.models.candidates import Candidate, auto_class, find_candidates
 from lesion.models.chat import AUTO, SAMPLE, Chat, ChatSettings, find_format, to_record
+from lesion.models.config import bad_config, check_stops, checked_config
+from lesion.models.files import (
+    UnsupportedModel,
+    check_folder,
+    first_line,
+    is_pointer,
+    kept_files,
+    pointer_error,
+    say_left_out,
+)
 from lesion.models.load import quiet, resolve_dtype
-from lesion.models.record import FORMAT, RECORD, content_digest, kept_files
+from lesion.models.loading import check_loaded, check_values, heard, open_model
+from lesion.models.record import FORMAT, RECORD, content_digest
 from lesion.models.sums import file_sum
+from lesion.models.tokenizer import check_tokenizer
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _STORED = ("F64", "F32", "BF16", "F16")
 
 
@@ -49,19 +62,21 @@ def prepare(
         ChatError: the chat template does not put prompts to it as they are meant.
     """
     quiet()
-    with atomic(out) as part:
+    with atomic(out) as part, heard(part, source):
         part.mkdir(parents=True)
-        if source.suffix == ".gguf":
-            _from_gguf(source, part, dtype)
+        listed = None
+        if source.suffix == ".gguf" and source.is_file():
+            listed = _from_gguf(source, part, dtype)
         elif source.is_dir():
             _from_folder(source, part)
         else:
             raise UnsupportedModel(
                 f"{source}: is neither a .gguf file nor a folder with safetensors and config.json"
             )
-        folder = source if source.is_dir() else part
-        speaking = _chat(part, folder, chat, out.name)
-        write_json(_record(part, license_, speaking), part / RECORD)
+        candidates, kind = _candidates(part, source)
+        _check_opened(part, source, listed)
+        speaking = _chat(part, source if source.is_dir() else part, chat, out.name)
+        write_json(_record(part, license_, speaking, candidates, kind), part / RECORD)
 
 
 def write_model(
@@ -92,24 +107,42 @@ def write_model(
     model.config.dtype = model.dtype
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    write_json({**_record(out, license_, chat), "trained": dict(trained)}, out / RECORD)
+    record = _record(out, license_, chat, *_candidates(out, out))
+    write_json({**record, "trained": dict(trained)}, out / RECORD)
 
 
-def _from_gguf(source: Path, out: Path, dtype: str) -> None:
+def _from_gguf(source: Path, out: Path, dtype: str) -> int:
+    """Write what a GGUF file holds as a checkpoint folder; return how many tokens it lists."""
     from transformers.utils.quantization_config import GgufConfig
 
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source.parent,
-            gguf_file=source.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
-    except (ValueError, KeyError, IndexError, OSError) as error:
+    tokens = _check_gguf(source)
+    # Alone in a folder: a config, a template or an adapter beside it is of another checkpoint.
+    with TemporaryDirectory() as scratch, heard(Path(scratch), source.parent):
+        alone = Path(scratch) / source.name
+        alone.symlink_to(source.resolve())
+        try:
+            opened: Any = AutoModelForCausalLM.from_pretrained(
+                scratch,
+                gguf_file=source.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+            )
+            tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file=source.name)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _no_gguf(source, first_line(error, Path(scratch), source.parent)) from error
+    model, found = opened
+    check_loaded(model, found, source)
+    _check_used(source, model)
+    rows = len(model.get_input_embeddings().weight)
+    if tokens > rows:
         raise UnsupportedModel(
-            f"{source}: is not whole, or not of an architecture that transformers reads from GGUF "
-            f"({error}). Fetch it again, or give a folder with safetensors."
-        ) from error
+            f"{source}: lists {tokens} tokens, and its embedding has {rows} rows. Convert the "
+            "model again, after `resize_token_embeddings`."
+        )
     weights = {name: value.to(resolve_dtype(dtype)) for name, value in model.state_dict().items()}
     # transformers won't save what came from a GGUF file: the same weights in a plain model will.
     # `_name_or_path` would put this machine's folder, or the converter's title, into the file.
@@ -122,7 +155,6 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> None:
         plain = AutoModelForCausalLM.from_config(config)
     plain.load_state_dict(weights, assign=True)
     plain.tie_weights()
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     plain.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -130,15 +162,67 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> None:
     )
     plain.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    return tokens
+
+
+def _check_used(source: Path, model: PreTrainedModel) -> None:
+    """Refuse a GGUF file with tensors that transformers passes over without a word.
+
+    By their numbers: names and shapes change when they are read.
+    """
+    tensors = {one.name: int(one.n_elements) for one in GGUFReader(source).tensors}
+    used = {one.data_ptr(): one.numel() for one in model.state_dict().values()}
+    if sum(tensors.values()) <= sum(used.values()):
+        return
+    if "rope_freqs.weight" in tensors:
+        what = "`rope_freqs.weight`, Llama 3.1's scaling of its positions"
+    else:
+        what = "tensors, of other kinds or layers"
+    raise UnsupportedModel(
+        f"{source}: holds {what}, which transformers does not read from GGUF: the model would be "
+        "another. Give a folder with safetensors."
+    )
+
+
+def _no_gguf(source: Path, why: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"{source}: is not whole, or not of an architecture that transformers reads from GGUF "
+        f"({why}). Fetch it again, or give a folder with safetensors."
+    )
+
+
+def _check_gguf(source: Path) -> int:
+    """Refuse what is a part of a model, or none; return how many tokens it lists."""
+    from transformers.integrations.gguf.reader import read_gguf_metadata
+
+    if is_pointer(source):
+        raise pointer_error(source)
+    named = _PART.search(source.name)
+    try:
+        metadata, _ = read_gguf_metadata(str(source))
+    except Exception as error:
+        raise _no_gguf(source, first_line(error, source, source)) from error
+    parts = max(int(named[1]) if named else 1, int(metadata.get("split.count", 1)))
+    if parts > 1:
+        raise UnsupportedModel(
+            f"{source}: is one of {parts} parts of a model. Join them with `llama-gguf-split "
+            "--merge <first part> whole.gguf`, and give that file."
+        )
+    kind = metadata.get("general.type", "model")
+    if kind != "model":
+        raise UnsupportedModel(
+            f"{source}: holds a GGUF {kind}, and no model. Give the model's file."
+        )
+
+    return int(metadata.get("tokenizer.ggml.tokens", 0))
+
+
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 
 
 def _from_folder(source: Path, out: Path) -> None:
-    if not any(source.glob("*.safetensors")):
-        pickles = sorted(path.name for path in source.iterdir() if path.suffix in _PICKLES)
-        found = f" (only {', '.join(pickles)}, which may run code when loaded)" if pickles else ""
-        raise UnsupportedModel(
-            f"{source}: holds no safetensors{found}. Convert it with `save_pretrained`."
-        )
+    check_folder(source)
+    say_left_out(source)
     # A folder this pipeline wrote has a record of its own, which the new one replaces.
     for path in kept_files(source):
         shutil.copyfile(path, out / path.name)
@@ -158,9 +242,10 @@ def _chat(part: Path, source: Path, settings: ChatSettings, model: str) -> Chat:
     return chat
 
 
-def _record(folder: Path, license_: str, chat: Chat) -> dict[str, Any]:
+def _record(
+    folder: Path, license_: str, chat: Chat, candidates: Mapping[str, Candidate], kind: str
+) -> dict[str, Any]:
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    candidates, kind = _candidates(folder)
     shapes = {name: list(one.weight.shape) for name, one in candidates.items()}
     return {
         "format": FORMAT,
@@ -177,23 +262,43 @@ def _record(folder: Path, license_: str, chat: Chat) -> dict[str, Any]:
     }
 
 
-def _candidates(folder: Path) -> tuple[dict[str, Candidate], str]:
+def _candidates(folder: Path, called: Path) -> tuple[dict[str, Candidate], str]:
     """What will be scored, found without loading a weight."""
+    config = checked_config(folder, called)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         # Not accelerate's empty weights: those untie what is tied.
         with torch.device("meta"):
             model = auto_class(config).from_config(config, trust_remote_code=False)
-    except (ValueError, KeyError, OSError, ImportError) as error:
+    except Exception as error:
+        raise bad_config(called, first_line(error, folder, called)) from error
+    try:
+        return find_candidates(model), type(model).__name__
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{called}: {error}") from error
+
+
+def _check_opened(folder: Path, called: Path, listed: int | None) -> None:
+    """Refuse a checkpoint that does not open as what its files say.
+
+    Args:
+        folder: with the files that every later job opens.
+        called: the user's folder or file.
+        listed: how many tokens a GGUF file lists.
+    """
+    try:
+        # Of all weights, none in memory; transformers' own renaming and joining decides.
+        model = open_model(folder, called, dtype="auto", device_map="meta")
+    except (LesionError, MemoryError):
+        raise
+    except Exception as error:
         raise UnsupportedModel(
-            f"{folder.name}: transformers does not know this architecture as a causal language "
-            f"model ({_first_line(error)}). Models that need their own code are not run."
+            f"{called}: its weights can't be opened ({first_line(error, folder, called)})."
         ) from error
-    return find_candidates(model), type(model).__name__
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    check_values(folder, model, called)
+    embedding: Any = model.get_input_embeddings()
+    rows = len(embedding.weight)
+    check_tokenizer(folder, called, rows, listed)
+    check_stops(folder, model, called, rows)
 
 
 def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:

@@ -5,21 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from lesion.formats import BadFile, digest, read_json, sha256_file
+from lesion.models.files import RECORD as RECORD
+from lesion.models.files import kept_files
 from lesion.models.sums import file_sum
 
-RECORD = "lesion.json"
 FORMAT = 4
-KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja")
-"""Endings of the files that make a checkpoint: weights, config, tokenizer and chat template."""
-
-
-def kept_files(folder: Path) -> list[Path]:
-    """The files that make the checkpoint in a folder, by name; not the record of one."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix in KEPT and path.is_file() and path.name != RECORD
-    )
 
 
 def content_digest(folder: Path) -> str:

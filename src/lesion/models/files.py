@@ -1,0 +1,399 @@
+"""Which files of a folder make its checkpoint, and whether each is what its name says. No torch."""
+
+import json
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from lesion.formats import BadFile, LesionError, Stored, safetensors_header
+
+RECORD = "lesion.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+GENERATION = "generation_config.json"
+KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken")
+"""Endings of the files that make a checkpoint: weights, config, tokenizer and chat template."""
+QUANTISED = "quantised weights can't be scored. Give an unquantised checkpoint."
+
+_STORED = ("F64", "F32", "BF16", "F16")
+_BUFFERS = ("BOOL", "U8", "I64", "I32")
+"""Of masks and positions that old checkpoints hold; another unknown name is refused later."""
+ADAPTER = "adapter_config.json"
+_ADAPTERS = ("adapter_model.safetensors", ADAPTER)
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_OBJECTS = (
+    CONFIG,
+    GENERATION,
+    INDEX,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "chat_template.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+)
+"""JSON files that transformers reads of a folder: each holds one object."""
+_KEYS = {
+    GENERATION: {
+        *("bos_token_id", "do_sample", "eos_token_id", "max_length", "max_new_tokens"),
+        *("pad_token_id", "temperature", "top_k", "top_p", "transformers_version"),
+    },
+    "tokenizer_config.json": {
+        *("add_bos_token", "add_prefix_space", "added_tokens_decoder", "auto_map", "backend"),
+        *("bos_token", "chat_template", "do_lower_case", "eos_token", "model_max_length"),
+        *("name_or_path", "pad_token", "tokenizer_class", "tokenizer_file", "unk_token"),
+    },
+}
+"""Of which a file has one at least: an empty one would take away what its model came with."""
+_TEXTS = ("merges.txt", "vocab.txt")
+_VOCABULARIES = (
+    ("tokenizer.json",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("tekken.json",),
+)
+"""Files that together are a tokenizer's vocabulary, beside those that end in `.model`."""
+_LFS = b"version https://git-lfs"
+_AGAIN = "Download it again."
+
+
+class UnsupportedModel(LesionError):
+    """A model whose weights cannot be scored, with the reason."""
+
+
+def kept_files(folder: Path) -> list[Path]:
+    """The files that make the checkpoint in a folder, by name; not the record of one.
+
+    Of the safetensors files, those that transformers loads: weights may lie twice in a folder, and
+    beside them an adapter, an optimiser's state, or what an earlier save left.
+    """
+    found = _named_like_kept(folder)
+    left = left_out(folder)
+    return [path for path in found if path.name not in left]
+
+
+def left_out(folder: Path) -> list[str]:
+    """Names of files that look like a part of the checkpoint in a folder, and are none."""
+    found = {path.name for path in _named_like_kept(folder)}
+    loaded = set(_loaded(folder, found))
+    left = {name for name in found if name.endswith(".safetensors")} - loaded
+    left |= found & set(_ADAPTERS)
+    if WEIGHTS in loaded:
+        left |= found & {INDEX}
+    return sorted(left)
+
+
+def say_left_out(folder: Path) -> None:
+    """Tell on stderr what of a folder is not taken."""
+    for name in left_out(folder):
+        print(f"{folder / name}: left out, transformers does not load it", file=sys.stderr)
+
+
+def _named_like_kept(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in KEPT and path.is_file() and path.name != RECORD
+    )
+
+
+def _loaded(folder: Path, names: set[str]) -> list[str]:
+    """The safetensors files that transformers loads: the whole one, else those of the index."""
+    if WEIGHTS in names:
+        return [WEIGHTS]
+    return _shards(folder / INDEX) if INDEX in names else []
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names.
+
+    Raises:
+        BadFile: it is no index, or names files elsewhere.
+    """
+    found = read_object(index).get("weight_map")
+    if not isinstance(found, dict) or not found:
+        raise BadFile(f"{index}: has no `weight_map` that names the files of weights. {_AGAIN}")
+    shards = sorted({str(name) for name in found.values()})
+    away = [name for name in shards if Path(name).name != name]
+    if away:
+        raise BadFile(
+            f"{index}: names {away[0]}, which is not a file of the same folder. Put all files of "
+            "weights beside it, and correct their names there."
+        )
+    return shards
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a user's JSON file that has to hold one object.
+
+    Raises:
+        BadFile: it does not, or is no JSON in UTF-8.
+    """
+    try:
+        found = json.loads(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        # A byte order mark is decoded, and then no JSON.
+        raise BadFile(
+            f"{path}: is not JSON in UTF-8 without a byte order mark ({first_line(error)}). "
+            f"{_AGAIN}"
+        ) from error
+    if not isinstance(found, dict):
+        raise BadFile(f"{path}: does not hold a JSON object, {{…}}. {_AGAIN}")
+    return found
+
+
+def first_line(error: Exception, folder: Path | None = None, called: Path | None = None) -> str:
+    """The first words of what a library says, with the user's name for a temporary folder."""
+    line, *more = str(error).strip().splitlines() or [type(error).__name__]
+    if line.endswith(":") and more:
+        line = f"{line} {more[0].strip()}"
+    if folder is not None:
+        for name in (str(folder.resolve()), str(folder)):
+            line = line.replace(name, str(called))
+    return line
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a user's folder holds a whole checkpoint, as far as its files tell.
+
+    Raises:
+        UnsupportedModel: it holds something else: pickles, an adapter, GGUF files, quantised
+            weights.
+        BadFile: a file is missing, a pointer of git-lfs, cut short, or contradicts another.
+    """
+    _check_pointers(folder)
+    _check_weights(folder)
+    if not (folder / CONFIG).is_file():
+        raise BadFile(f"{folder}: holds no {CONFIG}. Copy it from where the weights are from.")
+    for name in _OBJECTS:
+        if (folder / name).is_file():
+            found = read_object(folder / name)
+            if name in _KEYS and not found.keys() & _KEYS[name]:
+                raise BadFile(
+                    f"{folder / name}: holds none of the keys of such a file. Copy it again from "
+                    "where the model is from, or remove it."
+                )
+    for path in [folder / name for name in _TEXTS] + sorted(folder.glob("*.jinja")):
+        if path.is_file():
+            _check_text(path)
+    _check_vocabulary(folder)
+
+
+def _check_pointers(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        if path.suffix in KEPT and not path.exists():
+            raise BadFile(f"{path}: is a link to {path.readlink()}, which is not there. {_AGAIN}")
+    pointers = [path for path in _named_like_kept(folder) if is_pointer(path)]
+    if pointers:
+        raise pointer_error(*pointers)
+
+
+def pointer_error(path: Path, *others: Path) -> BadFile:
+    """What to say of files that git-lfs did not put in their places."""
+    more = f" (and {len(others)} more files)" if others else ""
+    return BadFile(
+        f"{path}{more}: is a pointer that git-lfs left in the file's place. Run `git lfs pull` in "
+        "its repository, or download the file itself."
+    )
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether git-lfs did not put the file in its place."""
+    with path.open("rb") as handle:
+        return handle.read(len(_LFS)) == _LFS
+
+
+def _check_text(path: Path) -> None:
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path}: is not text in UTF-8 ({error}). {_AGAIN}") from error
+    if text.startswith("\ufeff"):
+        raise BadFile(
+            f"{path}: begins with a byte order mark, which would be read as a character. Save it "
+            "as UTF-8 without one."
+        )
+    if "\0" in text or not text.strip():
+        kind = "holds NUL characters" if "\0" in text else "is empty"
+        raise BadFile(f"{path}: {kind}, so it is not whole. {_AGAIN}")
+
+
+def _check_weights(folder: Path) -> None:
+    names = {path.name for path in _named_like_kept(folder)}
+    loaded = _loaded(folder, names)
+    if not loaded:
+        raise UnsupportedModel(f"{folder}: {_why_no_weights(folder, names)}")
+    if ADAPTER in names:
+        raise UnsupportedModel(
+            f"{folder / ADAPTER}: an adapter lies beside the weights of a model, and transformers "
+            "would put it on them. Merge it (peft's `merge_and_unload`, then `save_pretrained`), "
+            "or remove it to audit the model without it."
+        )
+    other = read_object(folder / CONFIG).get("transformers_weights") if CONFIG in names else None
+    if other is not None and other not in (WEIGHTS, INDEX):
+        raise UnsupportedModel(
+            f"{folder / CONFIG}: `transformers_weights` names {other}, and only {WEIGHTS} or the "
+            f"shards of {INDEX} are read. Rename the file, and take the key out."
+        )
+    missing = [name for name in loaded if name not in names]
+    if missing:
+        raise BadFile(
+            f"{folder / INDEX}: names files of weights that are not there: {_listed(missing)}. "
+            "Download them too."
+        )
+    stored = {name: user_header(folder / name) for name in loaded}
+    owner: dict[str, str] = {}
+    for shard, header in stored.items():
+        for name, one in header.items():
+            if name in owner:
+                raise BadFile(
+                    f"{folder}: `{name}` is stored both in {owner[name]} and in {shard}. One is "
+                    "another save's: keep the files of one save."
+                )
+            owner[name] = shard
+            weight = name.endswith(".weight")
+            if one.dtype not in _STORED and (weight or one.dtype not in _BUFFERS):
+                raise UnsupportedModel(
+                    f"{folder / shard}: {name} is stored as {one.dtype}: {QUANTISED}"
+                )
+    if INDEX in names and WEIGHTS in names:
+        _check_both(folder, names)
+
+
+def user_header(path: Path) -> dict[str, Stored]:
+    """As `safetensors_header`, of a file that a user brought.
+
+    Raises:
+        BadFile: it is not a whole safetensors file.
+    """
+    found = safetensors_header(path, _AGAIN)
+    try:
+        # The library's own look at the header: sizes that fit the shapes, and no byte over.
+        with safe_open(path, "np"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise BadFile(
+            f"{path}: is not a whole safetensors file ({first_line(error)}). {_AGAIN}"
+        ) from error
+    return found
+
+
+def _check_both(folder: Path, names: set[str]) -> None:
+    """Shards beside the whole file: transformers loads the one, other engines the others."""
+    shards = [name for name in _shards(folder / INDEX) if name != WEIGHTS]
+    there = [name for name in shards if name in names]
+    if not there:
+        return
+    whole = _tensors(folder / WEIGHTS)
+    parts = {key: one for name in there for key, one in _tensors(folder / name).items()}
+    if whole.keys() != parts.keys() or any(
+        one[:2] != parts[key][:2] or not np.array_equal(one[2], parts[key][2])
+        for key, one in whole.items()
+    ):
+        raise BadFile(
+            f"{folder}: holds two checkpoints, {WEIGHTS} and the files of {INDEX}, which are not "
+            "the same. Remove the files of the one that is not meant."
+        )
+
+
+def _tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], NDArray[np.uint8]]]:
+    """The tensors of a file, each with its dtype, its shape and its bytes, which are mapped."""
+    data = np.memmap(path, np.uint8, "r")
+    return {
+        name: (one.dtype, one.shape, data[one.begin : one.end])
+        for name, one in user_header(path).items()
+    }
+
+
+def _why_no_weights(folder: Path, names: set[str]) -> str:
+    safe = sorted(name for name in names if name.endswith(".safetensors"))
+    others = sorted(path.name for path in folder.iterdir())
+    if names & set(_ADAPTERS):
+        return (
+            f"holds an adapter ({_listed(sorted(names & set(_ADAPTERS)))}) and no model. Merge it "
+            "into its base model (peft's `merge_and_unload`), save that, and give its folder."
+        )
+    if "consolidated.safetensors" in safe:
+        return (
+            "holds consolidated.safetensors, which is Mistral's own format. Give the checkpoint "
+            f"that transformers reads ({WEIGHTS}, or shards with {INDEX})."
+        )
+    if safe:
+        return (
+            f"holds {_listed(safe)}, and neither {WEIGHTS} nor {INDEX}, by which transformers "
+            f"finds the weights. If they are parts of a checkpoint, its {INDEX} is missing; if one "
+            f"is the whole of it, name it {WEIGHTS}."
+        )
+    ggufs = [name for name in others if name.endswith(".gguf")]
+    if ggufs:
+        return f"holds GGUF files ({_listed(ggufs)}). Name one of them as the model's source."
+    pickles = [name for name in others if name.endswith(_PICKLES)]
+    found = f" (only {', '.join(pickles)}, which may run code when loaded)" if pickles else ""
+    return f"holds no safetensors{found}. Convert it with `save_pretrained`."
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _check_vocabulary(folder: Path) -> None:
+    if any(all((folder / one).is_file() for one in names) for names in _VOCABULARIES):
+        return
+    models = sorted([*folder.glob("*.model"), *folder.glob("*.tiktoken")])
+    if models:
+        _check_reader(models[0])
+    elif (folder / "vocab.json").is_file():
+        raise BadFile(
+            f"{folder}: holds vocab.json without merges.txt, which says how its tokens are put "
+            "together. Copy merges.txt, or tokenizer.json, from where the model is from."
+        )
+    else:
+        raise BadFile(
+            f"{folder}: holds no tokenizer (none of tokenizer.json, tokenizer.model, vocab.txt, "
+            "vocab.json with merges.txt). Copy the tokenizer's files from where the model is from, "
+            "or write them there with `AutoTokenizer.from_pretrained(…).save_pretrained(…)`."
+        )
+
+
+def _check_reader(path: Path) -> None:
+    """Whether the library is installed that a vocabulary of another kind takes.
+
+    Raises:
+        UnsupportedModel: it is not; its name, and the command that installs it.
+    """
+    with path.open("rb") as handle:
+        first = handle.readline(200)
+    tiktoken = re.fullmatch(rb"[A-Za-z0-9+/=]+ \d+\r?\n", first) is not None
+    needed = _READERS["tiktoken" if tiktoken else "sentencepiece"]
+    lacking = [name for module, name in needed.items() if not _installed(module)]
+    if lacking:
+        raise UnsupportedModel(
+            f"{path}: is the only file of the tokenizer, and reading it takes a library that is "
+            f"not installed. Run `pip install {' '.join(lacking)}`, or put the tokenizer.json of "
+            "the model beside it."
+        )
+
+
+_READERS = {
+    "sentencepiece": {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"},
+    "tiktoken": {"tiktoken": "tiktoken"},
+}
+"""Modules that transformers imports to read a vocabulary, and the packages that hold them."""
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent is not there
+        return False

@@ -1,0 +1,308 @@
+"""Open the weights of a checkpoint folder, and check that the model in memory is the files'."""
+
+import logging
+import re
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, PreTrainedModel
+
+from lesion.formats import BadFile, LesionError, Stored, safetensors_header
+from lesion.models.candidates import auto_class
+from lesion.models.files import ADAPTER, CONFIG, kept_files
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+}
+"""Names of safetensors files for the dtypes that weights may have."""
+
+
+def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTrainedModel:
+    """Load the weights of a checkpoint folder; each is one of the files', and all of them are used.
+
+    Args:
+        folder: as the `models` stage made it.
+        named: what messages call the folder, if it is a temporary one.
+        how: `dtype` and `device_map` of `from_pretrained`. On the device `meta` every tensor is
+            read, renamed, joined and compared with its place, and none is kept in memory.
+
+    Raises:
+        LesionError: a weight is missing, unknown, or of another shape; names the first.
+    """
+    called = named or folder
+    if (folder / ADAPTER).exists():
+        raise LesionError(
+            f"{called / ADAPTER}: is an adapter, which transformers would put on the weights. "
+            "Remove it."
+        )
+    kind = auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    with heard(folder, called) as said:
+        try:
+            model, found = kind.from_pretrained(
+                folder,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are found out below, with their names
+                **how,
+            )
+        except RuntimeError as error:
+            # Transformers stops before it tells what it could not join (experts, fused attention).
+            wrong = [line.split(" ", 1)[0] for text in said for line in _conversions(text)]
+            if not wrong:
+                raise
+            raise LesionError(
+                f"{called}: {_first(wrong)} cannot be put together from what the files hold: a "
+                f"part of it is missing, or of another shape. {_DAMAGED}"
+            ) from error
+    check_loaded(model, found, called)
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+_DAMAGED = "Download the checkpoint again, or save it again with `save_pretrained`."
+
+
+def _conversions(text: str) -> list[str]:
+    return [line for line in text.splitlines() if re.search(r"\| CONVERSION\b", line)]
+
+
+@contextmanager
+def heard(folder: Path, named: Path) -> Iterator[list[str]]:
+    """Send what transformers warns of to stderr, so to the log of a job; yield the texts too.
+
+    Args:
+        folder: a temporary folder that the warnings speak of.
+        named: what they are to call it.
+    """
+    logger = logging.getLogger("transformers")
+    before = logger.handlers[:], logger.level
+    handler = _ToStderr({str(folder): str(named), str(folder.resolve()): str(named)})
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.WARNING)
+    try:
+        yield handler.said
+    finally:
+        logger.handlers[:], level = before
+        logger.setLevel(level)
+
+
+class _ToStderr(logging.Handler):
+    """Writes to what is stderr at the time, as `lesion.job` redirects it."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        super().__init__()
+        self.names = names
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        for name, instead in self.names.items():
+            text = text.replace(name, instead)
+        self.said.append(text)
+        print(text, file=sys.stderr)
+
+
+def check_loaded(model: Any, found: Mapping[str, Any], called: Path) -> None:
+    """Refuse what `from_pretrained` did not find, did not know, or found in another shape.
+
+    It has taken out what is no fault: heads that are tied, and what a class declares as no weight
+    of its own (a layer that predicts further tokens, a vision tower).
+    """
+    order = {name: place for place, name in enumerate(model.state_dict())}
+    missing = sorted(found["missing_keys"], key=lambda name: (order.get(name, 0), name))
+    unknown = sorted(set(found["unexpected_keys"]) - _buffers(model, found["unexpected_keys"]))
+    shapes = sorted(found["mismatched_keys"], key=lambda one: order.get(one[0], 0))
+    if missing or unknown:
+        parts = []
+        if missing:
+            parts.append(f"lack {_first(missing)}, which would be random")
+        if unknown:
+            parts.append(f"hold {_first(unknown)}, which {type(model).__name__} does not have")
+        raise LesionError(
+            f"{called}: the files {', and '.join(parts)}. {_remedy(missing, unknown)}"
+        )
+    if shapes:
+        name, stored, wanted = shapes[0]
+        more = f" (and {len(shapes) - 1} more weights differ)" if len(shapes) > 1 else ""
+        raise LesionError(
+            f"{called}: `{name}` is {list(stored)} in the files and {list(wanted)} by {CONFIG}"
+            f"{more}. The files and {CONFIG} are not of one model: take both from the same place."
+        )
+    if found["error_msgs"]:
+        raise LesionError(f"{called}: {found['error_msgs'][0]}")
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    return f"`{names[0]}`{more}"
+
+
+def _buffers(model: Any, names: Collection[str]) -> set[str]:
+    """Names of buffers, which old checkpoints hold and the model makes itself."""
+    own = {name for name, _ in model.named_buffers()}
+    prefix = f"{model.base_model_prefix}."
+    return {
+        name
+        for name in names
+        if own & {name, prefix + name, name.removeprefix(prefix)} or name.endswith(_MADE)
+    }
+
+
+_MADE = ("attn.masked_bias", "attention.masked_bias", "rotary_emb.inv_freq", "position_ids")
+"""Buffers of GPT-2's, GPT-NeoX's and Llama's first checkpoints that no class has any more."""
+
+
+def _remedy(missing: Sequence[str], unknown: Sequence[str]) -> str:
+    if any(re.search(r"\.lora_|\.base_layer\.|lora_magnitude", name) for name in unknown):
+        return (
+            "It is a model with an adapter of peft that was not merged. Merge it "
+            "(`merge_and_unload`), and save that."
+        )
+    if any(name.endswith(("_orig", "_mask", ".original", ".original0")) for name in unknown):
+        return (
+            "Its weights are stored in parts, as `torch.nn.utils` does to prune or reparametrise "
+            "them. Remove that (`torch.nn.utils.prune.remove`), and save the model again."
+        )
+    if any(re.search(_PACKED, name) for name in unknown):
+        return "Its weights are quantised, and can't be scored. Give an unquantised checkpoint."
+    prefix = _prefix(unknown, missing)
+    if prefix:
+        by = next((f" (saved from {who})" for start, who in _WRAPPERS if start in prefix), "")
+        return (
+            f"The names in the files begin with `{prefix}`{by}: strip the prefix `{prefix}` from "
+            "them, or save the inner model with `save_pretrained`."
+        )
+    prefix = _prefix(missing, unknown)
+    if prefix:
+        return (
+            f"The names in the files lack the prefix `{prefix}`: save the whole model, or put the "
+            "prefix before them."
+        )
+    if unknown and not missing:
+        return (
+            f"They belong to another kind of model than {CONFIG} says, or are left from another "
+            "save. Take both from the same place, or save the model again with `save_pretrained`."
+        )
+    return _DAMAGED
+
+
+_PACKED = (
+    r"\.(qweight|qzeros|scales|g_idx|absmax|quant_map|SCB|weight_scale|weight_scale_inv)$"
+    r"|\.quant_state\."
+)
+_WRAPPERS = (
+    ("_orig_mod.", "torch.compile"),
+    ("base_model.", "peft"),
+    ("_fsdp_wrapped_module.", "FSDP"),
+    ("_forward_module.", "a trainer that wraps the model"),
+    ("module.", "DataParallel or DeepSpeed"),
+)
+
+
+def _prefix(longer: Sequence[str], shorter: Collection[str]) -> str:
+    """What most of the longer names have before a shorter one; nothing if few have."""
+    wanted = set(shorter)
+    found: Counter[str] = Counter()
+    for name in longer:
+        parts = name.split(".")
+        tails = (".".join(parts[at:]) for at in range(1, len(parts)))
+        tail = next((one for one in tails if one in wanted), None)
+        if tail is not None:
+            found[name.removesuffix(tail)] += 1
+    prefix, count = next(iter(found.most_common(1)), ("", 0))
+    return prefix if 2 * count > len(longer) else ""
+
+
+def stored_tensors(folder: Path) -> dict[str, tuple[Path, Stored]]:
+    """Each tensor of a checkpoint folder's weights: its file, and what the header says of it."""
+    return {
+        name: (path, one)
+        for path in kept_files(folder)
+        if path.suffix == ".safetensors"
+        for name, one in safetensors_header(path).items()
+    }
+
+
+def stored_dtype(folder: Path) -> torch.dtype | None:
+    """The dtype that all weights of a folder are stored in; None where they differ."""
+    kinds = {one.dtype for _, one in stored_tensors(folder).values() if one.dtype in DTYPES}
+    return DTYPES[kinds.pop()] if len(kinds) == 1 else None
+
+
+def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
+    """Refuse weights that no training leaves: not finite, a matrix of zeros alone, torn ties.
+
+    Args:
+        folder: a checkpoint folder.
+        model: opened from it, on any device.
+        called: what messages call the folder, or the file that it was made of.
+
+    Raises:
+        BadFile: there are such; names the first.
+    """
+    stored = stored_tensors(folder)
+    for path in sorted({path for path, _ in stored.values()}):
+        place = called if called.is_file() else called / path.name
+        with safe_open(path, "pt") as handle:
+            for name in handle.keys():  # noqa: SIM118 - no mapping
+                if stored[name][1].dtype in DTYPES:
+                    _check_tensor(name, handle.get_tensor(name), place)
+    _check_twice(model, stored, called)
+    _check_ties(model, stored, called)
+
+
+def _check_twice(model: PreTrainedModel, stored: Collection[str], called: Path) -> None:
+    """Refuse a weight that is stored with the model's prefix and without: one would be dropped."""
+    prefix = f"{model.base_model_prefix}."
+    twice = [name for name in stored if prefix + name in stored]
+    if twice:
+        raise BadFile(
+            f"{called}: the files hold {_first(twice)} twice, as `{twice[0]}` and as "
+            f"`{prefix}{twice[0]}`. Take the ones that are not meant out of the files."
+        )
+
+
+def _check_tensor(name: str, value: torch.Tensor, place: Path) -> None:
+    if not value.numel():
+        return
+    # A tenth of the time of isfinite; NaN counts as the least and the greatest.
+    least, greatest = torch.aminmax(value)
+    if not (torch.isfinite(least) and torch.isfinite(greatest)):
+        raise BadFile(f"{place}: `{name}` holds values that are not finite. {_DAMAGED}")
+    matrix = value.ndim > 1 and min(value.shape[-2:]) > 1
+    if matrix and name.endswith(".weight") and not least and not greatest:
+        raise BadFile(
+            f"{place}: `{name}` is zero throughout, as where a download stopped. {_DAMAGED}"
+        )
+
+
+def _check_ties(
+    model: PreTrainedModel, stored: Mapping[str, tuple[Path, Stored]], called: Path
+) -> None:
+    """Refuse two stored weights that the config calls one and that differ."""
+    for one, other in getattr(model, "all_tied_weights_keys", {}).items():
+        if one not in stored or other not in stored:
+            continue
+        first, second = (_read(stored[name][0], name) for name in (one, other))
+        if not torch.equal(first, second):
+            raise BadFile(
+                f"{called}: by {CONFIG} `{one}` is `{other}` (`tie_word_embeddings`), and the "
+                f"files hold two that differ. Set `tie_word_embeddings` to false in {CONFIG} if "
+                f"the model has two, or take `{one}` out of the files."
+            )
+
+
+def _read(path: Path, name: str) -> torch.Tensor:
+    with safe_open(path, "pt") as handle:
+        found: torch.Tensor = handle.get_tensor(name)
+    return found

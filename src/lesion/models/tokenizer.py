@@ -1,0 +1,232 @@
+"""Check the tokenizer of a checkpoint folder: it opens, and tells what it was told."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateSyntaxError
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from lesion.formats import BadFile
+from lesion.models.files import UnsupportedModel, first_line, read_object
+
+_WHOLE = "tokenizer.json"
+_SETTINGS = "tokenizer_config.json"
+PROBE = "The quick brown fox jumps over the lazy dog"
+_SENTENCE = f"{PROBE}, 1234 times\nit's so"
+_FIRST_WORD = 6
+"""Tokens of it at most."""
+_OTHER_SENSES = re.compile("image|video|audio|vision|speech|sound", re.IGNORECASE)
+_AGAIN = "Download the tokenizer's files again, or copy them from where the model is from."
+
+
+def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = None) -> None:
+    """Open a folder's tokenizer, and check it against itself and the model's embedding.
+
+    Args:
+        folder: a checkpoint folder.
+        called: what messages call the folder, or the file that it was made of.
+        rows: of the embedding: ids are below that.
+        listed: how many tokens a GGUF file lists; what transformers adds is none of them.
+
+    Raises:
+        UnsupportedModel: it needs code or a library that is not there.
+        BadFile: it cannot be opened, does not give back what it read, or has ids that the model
+            has no row for; or a chat template is none.
+    """
+    tokenizer = _opened(folder, called)
+    try:
+        _check_round_trip(tokenizer, called)
+        _check_file(tokenizer, folder, called)
+    except (BadFile, MemoryError):
+        raise
+    except Exception as error:
+        why = first_line(error, folder, called)
+        raise BadFile(f"{called}: its tokenizer fails ({why}). {_AGAIN}") from error
+    _check_special(tokenizer, folder, called)
+    _check_ids(tokenizer, folder, called, rows, listed)
+    _check_templates(tokenizer, folder, called)
+
+
+def _opened(folder: Path, called: Path) -> PreTrainedTokenizerBase:
+    if (folder / _WHOLE).is_file():
+        _file(folder, called)
+    try:
+        found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        why = first_line(error, folder, called)
+        raise UnsupportedModel(
+            f"{called}: its tokenizer can't be opened ({why}). {_AGAIN}"
+        ) from error
+    assert isinstance(found, PreTrainedTokenizerBase)
+    return found
+
+
+def _file(folder: Path, called: Path) -> Tokenizer:
+    """What tokenizer.json alone says."""
+    try:
+        return Tokenizer.from_file(str(folder / _WHOLE))
+    except Exception as error:
+        place, why = _place(called, _WHOLE), first_line(error, folder, called)
+        raise BadFile(f"{place}: is not a tokenizer ({why}). {_AGAIN}") from error
+
+
+def _place(called: Path, name: str) -> Path:
+    """A file in the user's folder, or the one that the folder was made of."""
+    return called if called.is_file() else called / name
+
+
+def _check_file(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
+    """Refuse a class that makes other tokens than the tokenizer.json that it was given.
+
+    Some classes build their own tokenizer of the vocabulary there. The first word may differ: a
+    class may put a space before it.
+    """
+    if called.is_file() or not (folder / _WHOLE).is_file():
+        return
+    backend = _file(folder, called)
+    backend.no_padding()
+    backend.no_truncation()
+    wanted = backend.encode(_SENTENCE, add_special_tokens=False).ids
+    found = tokenizer(_SENTENCE, add_special_tokens=False)["input_ids"]
+    if wanted[_FIRST_WORD:] != found[len(found) - len(wanted[_FIRST_WORD:]) :]:
+        raise BadFile(
+            f"{called}: {type(tokenizer).__name__}, which transformers opens as its tokenizer, "
+            f"does not split text as {_WHOLE} does. Set `tokenizer_class` of {_SETTINGS} to the "
+            "class that it was saved from, or to PreTrainedTokenizerFast."
+        )
+    _check_merges(json.loads(backend.to_str())["model"], called)
+
+
+def _check_merges(model: dict[str, Any], called: Path) -> None:
+    """Refuse a vocabulary most of whose tokens no rule puts together: rules were lost."""
+    if model.get("type") != "BPE" or model.get("ignore_merges"):
+        return
+    long = {word for word in model["vocab"] if len(word) > 1}
+    made = {"".join(pair) for pair in model["merges"]}
+    if len(made) < len(long) and 2 * len(long - made - _bytes_and_marks(long)) > len(long):
+        raise BadFile(
+            f"{_place(called, _WHOLE)}: has {len(made)} merges for {len(long)} tokens, so most of "
+            f"its tokens can't be made. {_AGAIN}"
+        )
+
+
+def _bytes_and_marks(words: set[str]) -> set[str]:
+    """Tokens that are written as one, such as `<0x0A>` and `<|end|>`."""
+    return {word for word in words if word.startswith("<") and word.endswith(">")}
+
+
+def _check_special(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
+    """Refuse a begin or end of text that the vocabulary does not have: it would be none."""
+    known = tokenizer.get_vocab()
+    for name in ("bos_token", "eos_token"):
+        token = getattr(tokenizer, name)
+        if token is not None and token not in known:
+            raise BadFile(
+                f"{_place(called, _SETTINGS)}: `{name}` is {token!r}, which the tokenizer does "
+                f"not have. {_AGAIN}"
+            )
+        if (folder / _SETTINGS).is_file():
+            written = read_object(folder / _SETTINGS).get(name)
+            if written is not None and not isinstance(written, str | dict):
+                raise BadFile(
+                    f"{_place(called, _SETTINGS)}: `{name}` is {written!r}, and no text. {_AGAIN}"
+                )
+
+
+def _check_round_trip(tokenizer: PreTrainedTokenizerBase, called: Path) -> None:
+    """Refuse what turns text into other text. A small vocabulary may lose words but its own."""
+    back = _again(tokenizer, PROBE)
+    if back == _letters(PROBE):
+        return
+    letters = iter(_letters(PROBE))
+    lost = all(letter in letters for letter in back)
+    own = (word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha())
+    if not lost or not any(_again(tokenizer, word) == _letters(word) for word in own):
+        ids = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
+        raise BadFile(
+            f"{called}: its tokenizer does not give back what it reads: {PROBE!r} becomes "
+            f"{len(ids)} tokens, which say {str(tokenizer.decode(ids))[:80]!r}. {_AGAIN}"
+        )
+
+
+def _again(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The letters of a text that come back from its tokens."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    back = str(tokenizer.decode(ids, skip_special_tokens=True))
+    unknown = tokenizer.unk_token
+    return _letters(back.replace(unknown, "") if unknown else back)
+
+
+def _letters(text: str) -> str:
+    """A text without its spaces, which tokenizers move, and without case, which some drop."""
+    return "".join(text.split()).casefold()
+
+
+def _check_ids(
+    tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path, rows: int, listed: int | None
+) -> None:
+    """Refuse tokens beyond the embedding, but for those that no text of a study brings in.
+
+    They stand for a picture or a sound (Gemma 3's smallest model has one without a row), or are
+    a class's own that the files do not name. They are told in the log.
+    """
+    beyond = sorted((place, word) for word, place in tokenizer.get_vocab().items() if place >= rows)
+    own = {word for place, word in beyond if listed is not None and place >= listed}
+    own |= _added_by_class(tokenizer, folder) if beyond else set()
+    refused = [
+        (place, word) for place, word in beyond if word not in own if not _OTHER_SENSES.search(word)
+    ]
+    if refused:
+        place, word = refused[0]
+        more = f" (and {len(refused) - 1} more tokens)" if len(refused) > 1 else ""
+        raise BadFile(
+            f"{called}: the tokenizer's token `{word}` is number {place}{more}, and the model's "
+            f"embedding has {rows} rows, 0 to {rows - 1}. Resize the embedding "
+            "(`resize_token_embeddings`) and save the model again, or give it the tokenizer that "
+            "it was trained with."
+        )
+    for place, word in beyond:
+        print(f"{called}: token {place}, `{word}`, has no row in the embedding", file=sys.stderr)
+
+
+def _added_by_class(tokenizer: PreTrainedTokenizerBase, folder: Path) -> set[str]:
+    """Special tokens that transformers adds, as `<|endoftext|>` to every GPT-2 tokenizer."""
+    texts = [path.read_text("utf-8") for path in _naming(folder)]
+    return {
+        word
+        for word in tokenizer.all_special_tokens
+        if not any(form in text for text in texts for form in {json.dumps(word), f'"{word}"'})
+    }
+
+
+def _naming(folder: Path) -> list[Path]:
+    return [*folder.glob("*token*.json"), *folder.glob("vocab.json")]
+
+
+def _check_templates(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
+    found = tokenizer.chat_template
+    if found is None:
+        return
+    own = "chat_template.jinja" if (folder / "chat_template.jinja").is_file() else _SETTINGS
+    place = _place(called, own)
+    for text in found.values() if isinstance(found, dict) else [found]:
+        if not isinstance(text, str) or "messages" not in text:
+            raise BadFile(f"{place}: its chat template does not write the `messages`. {_AGAIN}")
+        try:
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": PROBE}],
+                chat_template=text,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except TemplateSyntaxError as error:
+            raise BadFile(
+                f"{place}: its chat template is not whole ({error.message}, line {error.lineno}). "
+                f"{_AGAIN}"
+            ) from error
+        except Exception:  # noqa: S112 - of what it is given; how it is used is checked elsewhere
+            continue
