@@ -37,6 +37,7 @@ from lesion.formats import LesionError
 from lesion.models.generate import stop_tokens
 from lesion.models.load import load
 from lesion.models.prepare import prepare
+from lesion.models.text import encode_prompt, render
 
 SPECIAL = ["<unk>", "<s>", "<|end|>", "<|user|>", "<|assistant|>"]
 END = SPECIAL.index("<|end|>")
@@ -248,23 +249,18 @@ class Seen(NamedTuple):
 
 def _seen(source: Path, out: Path) -> Seen:
     prepare(source, out, dtype="float32", license_="mit")
-    model, tokenizer = load(out, "float32", 1)[:2]
+    loaded = load(out, "float32", 1)
+    model, tokenizer = loaded.model, loaded.tokenizer
     tokens = tokenizer(TEXT + PROMPT)["input_ids"]
-    prompt = str(
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": PROMPT}], tokenize=False, add_generation_prompt=True
-        )
-        if tokenizer.chat_template
-        else PROMPT
-    )
+    prompt = render(loaded.chat, PROMPT)
     return Seen(
         dict(model.state_dict()),
         model(torch.tensor(PROBE)).logits,
         tokens,
         prompt,
-        tokenizer(prompt, add_special_tokens=False)["input_ids"],
+        encode_prompt(loaded.chat, PROMPT),
         tokenizer.decode(tokens, skip_special_tokens=True),
-        stop_tokens(model.generation_config, tokenizer),
+        stop_tokens(model.generation_config, loaded.chat),
     )
 
 

@@ -466,6 +466,6 @@ def test_every_job_uses_the_format_of_the_record(tmp_path: Path) -> None:
 
 
 def test_a_template_that_is_no_template_is_an_error_of_the_models_stage(tmp_path: Path) -> None:
-    with pytest.raises(LesionError, match=r"`models\.mine`: the chat template"):
+    with pytest.raises(LesionError, match=r"chat template does not write the `messages`"):
         _prepared(_source(tmp_path, "hello"), tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
