@@ -12,7 +12,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from lesion.models import generate, prefix
+from lesion.models import prefix
 from lesion.models.generate import Completion, complete
 from lesion.models.likelihood import response_nll
 from lesion.models.prefix import common_prefix, fixed, hold, resume, shareable
@@ -142,9 +142,9 @@ def _both(
     monkeypatch: pytest.MonkeyPatch, model: PreTrainedModel, work: Callable[[], Any]
 ) -> tuple[Any, Any, int]:
     """What comes with sharing, without it, and the tokens that it saved."""
+    work()  # what a model allows is tried once
     with _fed(model) as some:
         shared = work()
-    monkeypatch.setattr(generate, "shareable", lambda _: False)
     monkeypatch.setattr(prefix, "shareable", lambda _: False)
     with _fed(model) as all_:
         plain = work()
