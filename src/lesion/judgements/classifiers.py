@@ -265,7 +265,7 @@ def _batches(
     """The rows of `fit`, which go by length, in batches that change no score."""
     from lesion.models.padding import alike, batching
 
-    may = batching(model, "left", [rows[row] for row in fit])
+    may = batching(model, "left", [rows[row] for row in fit], size=size)
     if may.padded:
         yield from (list(fit[start : start + size]) for start in range(0, len(fit), size))
     else:

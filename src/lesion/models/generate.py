@@ -69,7 +69,7 @@ def _complete_fitting(
     batch_size: int,
     advance: Advance,
 ) -> list[Completion]:
-    may = batching(model, "generate", prompts, max_new_tokens)
+    may = batching(model, "generate", prompts, max_new_tokens, batch_size)
     # A model that isn't told positions may count columns, and a held row's are others.
     shares = may.padded and accepts(model, "position_ids") and sharing(model, prompts)
     prefix = beginning(model, [one[:-1] for one in prompts]) if shares else None

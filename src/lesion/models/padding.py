@@ -37,16 +37,19 @@ class Batching(NamedTuple):
         return wanted if self.together else 1
 
 
-def batching(model: nn.Module, way: Way, rows: Sequence[Sequence[int]], new: int = 0) -> Batching:
-    """What batches of these rows may hold; tried once for a model and a length.
+def batching(
+    model: nn.Module, way: Way, rows: Sequence[Sequence[int]], new: int = 0, size: int = 2
+) -> Batching:
+    """What batches of these rows may hold; tried once for a model and a length, on two rows.
 
     Args:
         model: a causal language model.
         way: how it will be run.
-        rows: all token rows; no trial is run for a single one.
+        rows: all token rows, whose tokens the trial takes; a single one needs none.
         new: tokens that will be added to each.
+        size: rows of a batch; batches of one need no trial.
     """
-    if len(rows) < 2:
+    if min(len(rows), size) < 2:
         return Batching(padded=True, together=True)
     longest = max(map(len, rows)) + new
     steps = min(STEPS, new)
@@ -114,7 +117,7 @@ def _tried(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> Bat
             for one in ways
         )
 
-    if same([0, 1, 2]):
+    if same([0, 1]) and same([0, 2]):
         return Batching(padded=True, together=True)
     found = Batching(padded=False, together=same([1, 3]))
     known(model, "said", 1, lambda: _say(model, found))

@@ -103,7 +103,7 @@ BASE = 8
 """Tokens at most that the rows of a trial share."""
 
 
-def sharing(model: nn.Module, rows: Sequence[Sequence[int]]) -> bool:
+def sharing(model: nn.Module, rows: Sequence[list[int]]) -> bool:
     """Whether the model is `shareable`, and gives the same logits after a shared beginning.
 
     Args:
@@ -112,7 +112,7 @@ def sharing(model: nn.Module, rows: Sequence[Sequence[int]]) -> bool:
     """
     if not shareable(model):
         return False
-    row = list(max(rows, key=len))
+    row = max(rows, key=len)
     return known(model, "sharing", len(row), lambda: _same(model, row))
 
 
@@ -138,7 +138,7 @@ def _same(model: nn.Module, row: list[int]) -> bool:
         found = logits_at(
             model, columns, input_ids=rest, past_key_values=cache, use_cache=True, **inputs
         )
-        if differs(model, found, plain[:, -len(columns) :]):
+        if differs(model, list(found), list(plain[:, -len(columns) :])):
             return False
     return True
 
