@@ -27,7 +27,13 @@ def classifier(
 ) -> Path:
     """A random Llama of one layer, or an RWKV, that reads bytes, and BOS before them."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, RwkvConfig, RwkvForCausalLM
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        PreTrainedTokenizerFast,
+        RwkvConfig,
+        RwkvForCausalLM,
+    )
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     names = ["<s>", "</s>", "<unk>", *letters, *words]

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from lesion.models import prefix
 from lesion.models.generate import Completion, complete
 from lesion.models.likelihood import response_nll
-from lesion.models.prefix import common_prefix, fixed, hold, resume, shareable
+from lesion.models.prefix import common_prefix, fixed, hold, resume, shareable, sharing
 from lesion.models.text import Example
 
 WORDS = 97
@@ -266,6 +266,38 @@ def test_rows_take_their_own_beginnings() -> None:
         for one, wanted in zip(found.layers, alone.cache.layers, strict=True):
             kept = one.keys[line : line + 1, :, width - len(row) + len(END) :]  # type: ignore[union-attr,index]
             torch.testing.assert_close(kept, wanted.keys)  # type: ignore[union-attr]
+
+
+class _Counting(transformers.LlamaForCausalLM):
+    """Says other words the more tokens it is fed at once: its structure promises too much."""
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        past_key_values: Any = None,
+        position_ids: Any = None,
+        use_cache: Any = None,
+        **more: Any,
+    ) -> Any:
+        """Llama's, with the logits moved on by the number of columns."""
+        made = super().forward(
+            input_ids, attention_mask, position_ids, past_key_values, use_cache=use_cache, **more
+        )
+        made.logits = made.logits.roll(input_ids.shape[1], -1)
+        return made
+
+
+def test_what_the_structure_promises_is_tried() -> None:
+    torch.manual_seed(0)
+    model = _Counting(transformers.LlamaConfig(**SMALL)).eval().requires_grad_(False)
+    assert shareable(model)
+    assert not sharing(model, PLAIN)
+    examples = _examples(PLAIN)
+    alone = [response_nll(model, [one], 1)[0] for one in examples]
+    assert response_nll(model, examples, 1000) == pytest.approx(alone, rel=1e-5)
+    assert sharing(_model("llama"), PLAIN)
+    assert not sharing(_model("llama"), [[]])
 
 
 def test_a_model_that_looks_ahead_is_refused() -> None:

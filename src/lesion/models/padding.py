@@ -49,6 +49,7 @@ def batching(
         new: tokens that will be added to each.
         size: rows of a batch; batches of one need no trial.
     """
+    rows = [row for row in rows if row]
     if min(len(rows), size) < 2:
         return Batching(padded=True, together=True)
     longest = max(map(len, rows)) + new

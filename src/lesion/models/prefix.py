@@ -110,9 +110,9 @@ def sharing(model: nn.Module, rows: Sequence[list[int]]) -> bool:
         model: a causal language model.
         rows: all token rows, or what they begin with; the trial has rows of the longest's length.
     """
-    if not shareable(model):
+    row = max(rows, key=len, default=[])
+    if not row or not shareable(model):
         return False
-    row = max(rows, key=len)
     return known(model, "sharing", len(row), lambda: _same(model, row))
 
 

@@ -80,7 +80,7 @@ class InMemory(HFLM):  # type: ignore[misc]
         rows = [row[seen].tolist() for row, seen in zip(context, mask, strict=True)]
         width = context.shape[1]
         may = batching(self.model, "generate", rows, max_length - width)
-        if may.padded and not _heeds_padding(self.model.generation_config, how):
+        if may.padded and not _counts_padding(self.model.generation_config, how):
             return self._generate(rows, context, mask, max_length, how)
         found: dict[int, torch.Tensor] = {}
         for batch in alike([len(row) for row in rows], may.size(len(rows))):
@@ -119,22 +119,13 @@ class InMemory(HFLM):  # type: ignore[misc]
         return made
 
 
-def _heeds_padding(settings: GenerationConfig, how: Mapping[str, Any]) -> bool:
-    """Whether generation is told to look at all tokens before it, padding too.
+def _counts_padding(settings: GenerationConfig, how: Mapping[str, Any]) -> bool:
+    """Whether generation is under a rule that takes the padding for text.
 
     Unlike our own questions, a task's keep the checkpoint's settings, as the harness has it.
     """
-    return any(
-        how.get(name, getattr(settings, name, None)) not in neutral
-        for name, neutral in _HEEDING.items()
-    )
-
-
-_HEEDING = {
-    "repetition_penalty": (None, 1.0),
-    "no_repeat_ngram_size": (None, 0),
-    "min_length": (None, 0),
-}
+    rules = ("no_repeat_ngram_size", "min_length")
+    return any(how.get(rule, getattr(settings, rule, None)) for rule in rules)
 
 
 def _shared(model: PreTrainedModel, rows: Sequence[list[int]]) -> DynamicCache | None:
