@@ -22,10 +22,18 @@ PROMPTS = ["How do I hide the sofa?", "Write a poem about a duck", "Paint it", "
 RESPONSES = ["Sure, lift it.", "I can't. " * 40, "x" * 900, "Ünïcode 🦆 and\nlines"]
 
 
-def classifier(folder: Path, words: tuple[str, ...] = WORDS, begin: bool = True) -> Path:
-    """A random Llama of one layer that reads bytes, and BOS before them."""
+def classifier(
+    folder: Path, words: tuple[str, ...] = WORDS, begin: bool = True, recurrent: bool = False
+) -> Path:
+    """A random Llama of one layer, or an RWKV, that reads bytes, and BOS before them."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        PreTrainedTokenizerFast,
+        RwkvConfig,
+        RwkvForCausalLM,
+    )
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     names = ["<s>", "</s>", "<unk>", *letters, *words]
@@ -50,7 +58,11 @@ def classifier(folder: Path, words: tuple[str, ...] = WORDS, begin: bool = True)
         max_position_embeddings=4096,
         initializer_range=0.5,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    walking = RwkvConfig(
+        vocab_size=len(names), hidden_size=16, num_hidden_layers=2, context_length=4096
+    )
+    model = RwkvForCausalLM(walking) if recurrent else LlamaForCausalLM(config)
+    model.save_pretrained(folder)
     return folder
 
 
@@ -102,6 +114,12 @@ def test_a_batch_gives_what_single_answers_give(folder: Path) -> None:
     single = scores(StrongReject("sr", weights(folder, batch_size=1)))
     assert scores(StrongReject("sr", weights(folder, batch_size=4))) == pytest.approx(single)
     assert len({round(one or 0, 6) for one in single}) == len(PROMPTS)
+
+
+def test_a_batch_changes_no_score_of_a_recurrent_judge(tmp_path: Path) -> None:
+    folder = classifier(tmp_path / "judge", recurrent=True)
+    single = scores(StrongReject("sr", weights(folder, batch_size=1)))
+    assert scores(StrongReject("sr", weights(folder, batch_size=4))) == pytest.approx(single)
 
 
 def test_strongreject_scores_by_the_mean_grade(folder: Path) -> None:

@@ -255,6 +255,7 @@ FAMILIES: dict[str, Family] = {
         {
             **_SIZES,
             "initializer_range": 0.1,
+            "num_hidden_layers": 16,  # as often as they are run, for the cache
             "num_layers_per_stack": 2,
             "L_cycles": 3,
             "H_cycles": 2,
@@ -333,11 +334,217 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+_SSD = {
+    "mamba_n_heads": 8,
+    "mamba_d_head": 8,
+    "mamba_n_groups": 1,
+    "mamba_d_state": 4,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+    "mamba_chunk_size": 8,
+}
+_DELTA = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+_LATENT = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 12,
+    "kv_lora_rank": 12,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 8,
+    "head_dim": 4,
+}
+_ROUTED = {
+    **_EXPERTS,
+    "n_routed_experts": 6,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+}
+_NARROW = {"sliding_window": 6}
+_THREE = {"num_hidden_layers": 3}
+
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    # Recurrent states and convolutions, by themselves or beside attention.
+    "falcon_mamba": (
+        "falcon_mamba",
+        {**_OLD, "hidden_size": 32, "state_size": 4, "num_hidden_layers": 2, "time_step_rank": 4},
+    ),
+    "bamba": ("bamba", {**_SIZES, **_THREE, **_SSD, "attn_layer_indices": [1]}),
+    "falcon_h1": ("falcon_h1", {**_SIZES, **_SSD, "mamba_d_ssm": 64}),
+    "granitemoehybrid": (
+        "granitemoehybrid",
+        {
+            **_SIZES,
+            **_SSD,
+            **_LOCAL,
+            "layer_types": ["mamba", "attention"],
+            "shared_intermediate_size": 24,
+        },
+    ),
+    "nemotron_h": (
+        "nemotron_h",
+        {
+            **_SIZES,
+            **_THREE,
+            **_ROUTED,
+            "layers_block_type": ["mamba", "attention", "moe"],
+            "mamba_num_heads": 8,
+            "mamba_head_dim": 8,
+            "n_groups": 1,
+            "ssm_state_size": 4,
+            "chunk_size": 8,
+            "moe_shared_expert_intermediate_size": 24,
+        },
+    ),
+    "zamba": (
+        "zamba",
+        {
+            **_SIZES,
+            "num_hidden_layers": 4,
+            "layers_block_type": ["mamba", "hybrid"] * 2,
+            "mamba_d_state": 4,
+            "n_mamba_heads": 2,
+            "mamba_dt_rank": 4,
+            "attention_hidden_size": 64,
+            "attention_head_dim": 16,
+        },
+    ),
+    "lfm2": ("lfm2", {**_SIZES, **_THREE, "layer_types": ["conv", "full_attention", "conv"]}),
+    "lfm2_moe": (
+        "lfm2_moe",
+        {
+            **_SIZES,
+            **_THREE,
+            **_EXPERTS,
+            "layer_types": ["conv", "full_attention", "conv"],
+            "num_dense_layers": 1,
+        },
+    ),
+    "qwen3_5_text": ("qwen3_5_text", {**_SIZES, **_DELTA}),
+    "olmo_hybrid": ("olmo_hybrid", {**_SIZES, **_DELTA}),
+    "kimi_linear": (
+        "kimi_linear",
+        {
+            **_SIZES,
+            **_ROUTED,
+            **_LATENT,
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_attn_config": {
+                "num_heads": 4,
+                "head_dim": 8,
+                "short_conv_kernel_size": 4,
+                "kda_layers": [1],
+                "full_attn_layers": [2],
+            },
+        },
+    ),
+    "bailing_hybrid": (
+        "bailing_hybrid",
+        {**_SIZES, **_ROUTED, **_LATENT, "layer_types": ["linear_attention", "full_attention"]},
+    ),
+    "minimax": (
+        "minimax",
+        {**_SIZES, **_LOCAL, "layer_types": ["linear_attention", "full_attention"]},
+    ),
+    "xlstm": ("xlstm", {**_OLD, "hidden_size": 128, "num_heads": 2, "num_hidden_layers": 2}),
+    # Windows and chunks that are shorter than the rows.
+    "mistral_narrow": ("mistral", {**_SIZES, **_NARROW}),
+    "gemma3_narrow": (
+        "gemma3_text",
+        {**_SIZES, **_NARROW, "layer_types": ["sliding_attention", "full_attention"]},
+    ),
+    "gpt_oss_narrow": ("gpt_oss", {**_SIZES, **_LOCAL, **_NARROW, "num_experts": 6}),
+    "cohere2": ("cohere2", {**_SIZES, **_NARROW}),
+    "gemma3n_text": (
+        "gemma3n_text",
+        {
+            **_SIZES,
+            **_NARROW,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": VOCABULARY,
+            "num_kv_shared_layers": 0,
+            "laurel_rank": 4,
+        },
+    ),
+    "gpt_neo": (
+        "gpt_neo",
+        {
+            **_OLD,
+            "hidden_size": 32,
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 8,
+            "max_position_embeddings": 64,
+        },
+    ),
+    "llama4_text": (
+        "llama4_text",
+        {
+            **_SIZES,
+            "intermediate_size_mlp": 48,
+            "num_local_experts": 6,
+            "num_experts_per_tok": 1,
+            "attention_chunk_size": 6,
+            "layer_types": ["chunked_attention", "full_attention"],
+        },
+    ),
+    # Distances and positions, and angles that depend on the longest row.
+    "falcon_alibi": (
+        "falcon",
+        {
+            **_OLD,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "alibi": True,
+        },
+    ),
+    "phi3_longrope": (
+        "phi3",
+        {
+            **_SIZES,
+            "original_max_position_embeddings": 16,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "short_factor": [1.0] * 4,
+                "long_factor": [3.0] * 4,
+                "rope_theta": 1e4,
+                "original_max_position_embeddings": 16,
+            },
+        },
+    ),
+    # Attention to what an index chooses.
+    "deepseek_v2": ("deepseek_v2", {**_SIZES, **_ROUTED, **_LATENT, "topk_method": "greedy"}),
+    "deepseek_v32": (
+        "deepseek_v32",
+        # With few heads many places have an index of zero, and chance decides between them.
+        {
+            **_SIZES,
+            **_ROUTED,
+            **_LATENT,
+            "index_topk": 4,
+            "index_n_heads": 16,
+            "index_head_dim": 8,
+        },
+    ),
+}
+"""Families of which only the batches are tried: what runs otherwise than plain attention does."""
+
 
 def config(name: str) -> Any:
     """The tiny configuration of a family."""
-    family = FAMILIES[name]
-    return AutoConfig.for_model(family.kind or name, **family.settings)
+    family = FAMILIES.get(name)
+    kind, settings = (family.kind or name, family.settings) if family else OTHERS[name]
+    return AutoConfig.for_model(kind, **settings)
 
 
 def model(name: str, seed: int = 0) -> PreTrainedModel:

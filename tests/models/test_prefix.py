@@ -12,11 +12,11 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from lesion.models import generate, prefix
-from lesion.models.chat import Completion
+from lesion.models import prefix
+from lesion.models.chat import Chat, ChatFormat, Completion
 from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
-from lesion.models.prefix import common_prefix, fixed, hold, resume, shareable
+from lesion.models.prefix import common_prefix, fixed, hold, resume, shareable, sharing
 from lesion.models.text import Example
 
 WORDS = 97
@@ -117,11 +117,12 @@ TRIED = [
     (name, case) for name in FAMILIES for case in CASES if name not in REFUSED or case == "extended"
 ]
 """What is refused at first sight does the same with any prompts."""
-NUMBERS: Any = SimpleNamespace(
-    chat_template=None,
+_TOKENIZER: Any = SimpleNamespace(
     eos_token_id=1,
+    get_added_vocab=dict,
     decode=lambda words, skip_special_tokens: " ".join(map(str, words)),
 )
+NUMBERS = Chat(_TOKENIZER, ChatFormat(None, "plain", {}, None, None, False, "", " "))
 
 
 @contextmanager
@@ -143,9 +144,9 @@ def _both(
     monkeypatch: pytest.MonkeyPatch, model: PreTrainedModel, work: Callable[[], Any]
 ) -> tuple[Any, Any, int]:
     """What comes with sharing, without it, and the tokens that it saved."""
+    work()  # what a model allows is tried once
     with _fed(model) as some:
         shared = work()
-    monkeypatch.setattr(generate, "shareable", lambda _: False)
     monkeypatch.setattr(prefix, "shareable", lambda _: False)
     with _fed(model) as all_:
         plain = work()
@@ -267,6 +268,38 @@ def test_rows_take_their_own_beginnings() -> None:
         for one, wanted in zip(found.layers, alone.cache.layers, strict=True):
             kept = one.keys[line : line + 1, :, width - len(row) + len(END) :]  # type: ignore[union-attr,index]
             torch.testing.assert_close(kept, wanted.keys)  # type: ignore[union-attr]
+
+
+class _Counting(transformers.LlamaForCausalLM):
+    """Says other words the more tokens it is fed at once: its structure promises too much."""
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        past_key_values: Any = None,
+        position_ids: Any = None,
+        use_cache: Any = None,
+        **more: Any,
+    ) -> Any:
+        """Llama's, with the logits moved on by the number of columns."""
+        made = super().forward(
+            input_ids, attention_mask, position_ids, past_key_values, use_cache=use_cache, **more
+        )
+        made.logits = made.logits.roll(input_ids.shape[1], -1)
+        return made
+
+
+def test_what_the_structure_promises_is_tried() -> None:
+    torch.manual_seed(0)
+    model = _Counting(transformers.LlamaConfig(**SMALL)).eval().requires_grad_(False)
+    assert shareable(model)
+    assert not sharing(model, PLAIN)
+    examples = _examples(PLAIN)
+    alone = [response_nll(model, [one], 1)[0] for one in examples]
+    assert response_nll(model, examples, 1000) == pytest.approx(alone, rel=1e-5)
+    assert sharing(_model("llama"), PLAIN)
+    assert not sharing(_model("llama"), [[]])
 
 
 def test_a_model_that_looks_ahead_is_refused() -> None:

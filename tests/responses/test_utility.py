@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 import yaml
+from models import families
 
 from lesion.formats import LesionError, read_parquet
 from lesion.masks.store import read_mask, write_mask
@@ -280,6 +281,33 @@ def test_generation_is_that_of_the_harness_itself(variant: Variant) -> None:
         )
     )
     assert own.tolist() == theirs.tolist()
+
+
+@pytest.mark.parametrize("kind", ["rwkv", "minimax", "no_repeat"])
+def test_padding_changes_no_generated_answer(model: Path, kind: str) -> None:
+    from lesion.responses.harness import InMemory
+
+    loaded = tiny.loaded(model)
+    network = loaded.model
+    if kind == "no_repeat":
+        network.generation_config.no_repeat_ngram_size = 1
+    else:
+        network = families.model(kind)
+        network.generation_config.eos_token_id = None
+    asked = InMemory(loaded._replace(model=network), 4, "toy")
+    asked.tokenizer.pad_token_id = 7
+    rows = [[5, 6, 7, 8, 9], [10, 11, 12], [13, 14, 15], [16, 17, 18, 19, 20, 21, 22, 23]]
+
+    def written(rows: list[list[int]]) -> list[list[int]]:
+        tokens, mask = left_padded(rows, asked.tokenizer.pad_token_id)
+        width = tokens.shape[1]
+        made = asked._model_generate(tokens, attention_mask=mask, max_length=width + 6, stop=["\n"])
+        assert made[:, :width].tolist() == tokens.tolist()
+        return made[:, width:].tolist()  # type: ignore[no-any-return]
+
+    # Padded with a word that would be written, and may not be where it is taken for text.
+    asked.tokenizer.pad_token_id = written([rows[1]])[0][0]
+    assert written(rows) == [words for row in rows for words in written([row])]
 
 
 def test_data_is_looked_for_beside_the_task(folder: Path) -> None:

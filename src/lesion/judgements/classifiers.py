@@ -155,8 +155,7 @@ class _Classifier(ABC):
         for row in order[: len(order) - len(fit)]:
             print(f"{self.name}: a prompt has {len(rows[row])} tokens: null", file=sys.stderr)
             yield Verdict(row, None, None)
-        for start in range(0, len(fit), self.weights.batch_size):
-            batch = fit[start : start + self.weights.batch_size]
+        for batch in _batches(self._loaded.model, rows, fit, self.weights.batch_size):
             found = self._read(_next_logits(self._loaded.model, [rows[row] for row in batch]))
             for row, (score, label) in zip(batch, found, strict=True):
                 yield Verdict(row, score, label)
@@ -261,6 +260,20 @@ class HarmBench(_Classifier):
             (score, token in yes) if token in {*yes, *no} else (None, None)
             for score, token in zip(scores, said, strict=True)
         ]
+
+
+def _batches(
+    model: "PreTrainedModel", rows: Sequence[list[int]], fit: Sequence[int], size: int
+) -> Iterator[list[int]]:
+    """The rows of `fit`, which go by length, in batches that change no score."""
+    from lesion.models.padding import alike, batching
+
+    may = batching(model, "left", [rows[row] for row in fit], size=size)
+    if may.padded:
+        yield from (list(fit[start : start + size]) for start in range(0, len(fit), size))
+    else:
+        for places in alike([-len(rows[row]) for row in fit], may.size(size)):
+            yield [fit[place] for place in places]
 
 
 def _next_logits(model: "PreTrainedModel", rows: Sequence[list[int]]) -> "Tensor":

@@ -8,7 +8,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
-from lesion.models.prefix import Held, accepts, beginning, begun, left_padded, shareable
+from lesion.models.padding import Batching, batching
+from lesion.models.prefix import (
+    Held,
+    accepts,
+    beginning,
+    begun,
+    left_padded,
+    logits_at,
+    sharing,
+)
 from lesion.models.text import Example
 
 PREDICTED = 2048
@@ -43,12 +52,14 @@ def continuation_likelihoods(
             together.
         advance: is told how many are done.
     """
+    rows = [one.tokens[:-1] for one in asked]
+    may = batching(model, "left", rows)
     # A model that isn't told positions may count columns, and a held row's are others.
-    shares = shareable(model) and accepts(model, "position_ids")
+    shares = may.padded and accepts(model, "position_ids") and sharing(model, rows)
     contexts = [list(one) for one in dict.fromkeys(tuple(_context(one)) for one in asked)]
     prefix = beginning(model, contexts) if shares else None
     found: dict[int, Likelihood] = {}
-    for batch in _batches(asked, batch_size):
+    for batch in _batches(asked, batch_size, may):
         chosen = [asked[row] for row in batch]
         found.update(zip(batch, _likelihoods(model, chosen, prefix, shares), strict=True))
         advance(len(batch))
@@ -60,17 +71,26 @@ def _context(one: Example) -> list[int]:
     return one.tokens[: one.start - 1]
 
 
-def _batches(asked: Sequence[Example], size: int) -> Iterator[list[int]]:
-    """Rows by the lengths of continuations and contexts, those of one context together."""
+def _batches(asked: Sequence[Example], size: int, may: Batching) -> Iterator[list[int]]:
+    """Rows by the lengths of continuations and contexts, those of one context together.
+
+    Where padding changes the answers, rows of one length and continuations of one length.
+    """
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, one in enumerate(asked):
-        groups.setdefault(tuple(one.tokens[: one.start]), []).append(row)
+        # Choices of a context are seldom of one length: then each row is for itself.
+        groups.setdefault(tuple(one.tokens[: one.start]) if may.padded else (row,), []).append(row)
+
+    def place(rows: list[int]) -> tuple[int, int, list[int]]:
+        first = asked[rows[0]]
+        return _longest(asked, rows), first.start, first.tokens[: first.start]
+
     batch: list[int] = []
-    for context in sorted(groups, key=lambda one: (_longest(asked, groups[one]), len(one), one)):
-        if batch and not _fits(asked, batch, groups[context], size):
+    for group in sorted(groups.values(), key=place):
+        if batch and not _fits(asked, batch, group, size, may):
             yield batch
             batch = []
-        batch = [*batch, *groups[context]]
+        batch = [*batch, *group]
     if batch:
         yield batch
 
@@ -79,8 +99,12 @@ def _longest(asked: Sequence[Example], rows: Sequence[int]) -> int:
     return max(len(asked[row].tokens) - asked[row].start for row in rows)
 
 
-def _fits(asked: Sequence[Example], rows: Sequence[int], more: Sequence[int], size: int) -> bool:
+def _fits(
+    asked: Sequence[Example], rows: Sequence[int], more: Sequence[int], size: int, may: Batching
+) -> bool:
     whole = [*rows, *more]
+    if not (may.padded or (may.together and len({len(asked[row].tokens) for row in whole}) == 1)):
+        return False
     longest = _longest(asked, more)
     alike = _longest(asked, rows) == longest
     tokens = len(whole) * max(len(asked[row].tokens) for row in whole)
@@ -121,16 +145,15 @@ def _last_logits(
     tokens, mask = (one.to(device) for one in left_padded(rows))
     seen = 0 if cache is None else cache.get_seq_length()
     fed = tokens.shape[1] - seen
-    # By index and not by number; see `last_only`.
     places = torch.arange(fed - count, fed, device=device)
-    keeps, told = accepts(model, "logits_to_keep"), accepts(model, "position_ids")
+    told = accepts(model, "position_ids")
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, seen:]
-    logits: Tensor = model(
+    return logits_at(
+        model,
+        places,
         input_ids=tokens[:, seen:],
         attention_mask=mask,
         **({} if cache is None else {"past_key_values": cache}),
         **({"position_ids": positions} if told else {}),
-        **({"logits_to_keep": places} if keeps else {}),
         use_cache=cache is not None,
-    ).logits
-    return logits if keeps else logits[:, places]
+    )

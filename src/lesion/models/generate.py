@@ -11,7 +11,8 @@ from transformers import (
 )
 
 from lesion.models.chat import Completion, Speaker, chat_of
-from lesion.models.prefix import accepts, beginning, begun, last_only, left_padded, shareable
+from lesion.models.padding import Batching, alike, batching, own_settings_aside
+from lesion.models.prefix import accepts, beginning, begun, last_only, left_padded, sharing
 from lesion.models.text import context_of
 from lesion.progress import Advance
 
@@ -28,6 +29,7 @@ def complete(
     """Complete each prompt greedily, in batches of similar length, and return them in order.
 
     What all prompts begin with is run once, and a prompt that others extend once for them all.
+    Where padding changes the model's answers, each batch holds prompts of one length.
     Prompts that leave no room for `max_new_tokens` in the model's context are not run.
     """
     rows = fitting(model.config, prompts, max_new_tokens)
@@ -55,12 +57,12 @@ def _complete_fitting(
     batch_size: int,
     advance: Advance,
 ) -> list[Completion]:
+    may = batching(model, "generate", prompts, max_new_tokens, batch_size)
     # A model that isn't told positions may count columns, and a held row's are others.
-    shares = shareable(model) and accepts(model, "position_ids")
+    shares = may.padded and accepts(model, "position_ids") and sharing(model, prompts)
     prefix = beginning(model, [one[:-1] for one in prompts]) if shares else None
-    families = _families(prompts) if shares else [[row] for row in range(len(prompts))]
     found: dict[int, Completion] = {}
-    for batch in _batches(prompts, families, batch_size):
+    for batch in _plan(prompts, may, shares, batch_size):
         rows = [row for row, _ in batch]
         chosen = [prompts[row] for row in rows]
         roots = [prompts[root] for _, root in batch]
@@ -69,6 +71,17 @@ def _complete_fitting(
         found.update(zip(rows, done, strict=True))
         advance(len(rows), sum(one.tokens for one in done))
     return [found[row] for row in range(len(prompts))]
+
+
+def _plan(
+    prompts: Sequence[list[int]], may: Batching, shares: bool, size: int
+) -> Iterator[list[tuple[int, int]]]:
+    """(Row, root) of each prompt, by batches."""
+    if not may.padded:
+        lengths = [len(one) for one in prompts]
+        return ([(row, row) for row in batch] for batch in alike(lengths, may.size(size)))
+    families = _families(prompts) if shares else [[row] for row in range(len(prompts))]
+    return _batches(prompts, families, size)
 
 
 def _families(prompts: Sequence[list[int]]) -> list[list[int]]:
@@ -113,15 +126,13 @@ def _complete_batch(
     padding = stops[0] if stops else 0
     tokens, mask = left_padded(prompts, padding)
     # A checkpoint's own generation_config may sample or penalise; only greedy is reproducible.
-    # `generate` takes from it whatever is unset in the one it is given, so it is put aside.
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         eos_token_id=stops or None,
         pad_token_id=padding,
     )
-    own, model.generation_config = model.generation_config, GenerationConfig()
-    try:
+    with own_settings_aside(model):
         # All tokens and the whole mask: `generate` counts positions by the mask, and feeds what
         # the cache lacks.
         output = model.generate(  # type: ignore[operator]
@@ -131,8 +142,6 @@ def _complete_batch(
             **({} if cache is None else {"past_key_values": cache}),
             **last_only(model),
         )
-    finally:
-        model.generation_config = own
     return [cut(speaker, row, stops) for row in output[:, tokens.shape[1] :].tolist()]
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, nll_loss, pad
 
-from lesion.models.prefix import Held, accepts, beginning, fixed
+from lesion.models.padding import Batching, batching
+from lesion.models.prefix import Held, beginning, fixed, logits_at
 from lesion.models.text import Batch, Example, batches
 
 
@@ -32,18 +33,8 @@ def _predicted(
     device = next(model.parameters()).device
     targets = batch.targets[:, batch.first + 1 :].to(device)
     places = torch.arange(batch.first, batch.tokens.shape[1] - 1, device=device)
-    # Most architectures can skip the vocabulary's matrix where no token is predicted.
-    keeps = accepts(model, "logits_to_keep")
-    logits = model(
-        input_ids=batch.tokens.to(device),
-        attention_mask=mask.to(device),
-        # By index and not by number: a slice is not contiguous, and costs a copy of the
-        # vocabulary's matrix per example.
-        **({"logits_to_keep": places} if keeps else {}),
-        use_cache=bool(past),
-        **past,
-    ).logits
-    return logits if keeps else logits[:, places], targets
+    inputs = {"input_ids": batch.tokens.to(device), "attention_mask": mask.to(device)}
+    return logits_at(model, places, **inputs, use_cache=bool(past), **past), targets
 
 
 def _losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -64,10 +55,11 @@ def response_nll(
     What all examples begin with, as a chat template does, is run once; `budget` bounds the padded
     tokens of a batch without it.
     """
+    may = batching(model, "right", [one.tokens for one in examples])
     prefix = beginning(model, _given(examples))
     past = _past(prefix)
     found = [float("nan")] * len(examples)
-    for batch, mask in _rests(examples, prefix, budget):
+    for batch, mask in _rests(examples, prefix, budget, may):
         losses = _losses(*_predicted(model, batch, mask, past)).tolist()
         for row, loss in zip(batch.rows, losses, strict=True):
             found[row] = loss
@@ -102,12 +94,13 @@ def response_kl(
         budget: padded tokens of a batch, without what all examples begin with.
         advance: told the number of examples of each batch.
     """
+    may = batching(model, "right", [one.tokens for one in examples])
     with intact():
         whole_prefix = beginning(model, _given(examples))
     prefix = beginning(model, _given(examples))
     whole_past, past = _past(whole_prefix), _past(prefix)
     found: dict[int, Likelihood] = {}
-    for batch, mask in _rests(examples, prefix, budget):
+    for batch, mask in _rests(examples, prefix, budget, may):
         with intact():
             whole, _ = _predicted(model, batch, mask, whole_past)
         logits, targets = _predicted(model, batch, mask, past)
@@ -135,10 +128,10 @@ def _past(prefix: Held | None) -> dict[str, object]:
 
 
 def _rests(
-    examples: Sequence[Example], prefix: Held | None, budget: int
+    examples: Sequence[Example], prefix: Held | None, budget: int, may: Batching
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Batches of what follows the prefix, with the mask of the whole."""
     seen = prefix.lengths[0] if prefix else 0
     rests = [Example(one.tokens[seen:], one.start - seen) for one in examples]
-    for batch in batches(rests, budget):
+    for batch in batches(rests, may.size(budget), may.padded):
         yield batch, pad(batch.mask, (seen, 0), value=1)

@@ -8,7 +8,8 @@ A model is judged by its structure. Its keys and values must depend on the token
 place and on nothing else: causal attention in all layers, no rotation that changes with the
 length of the whole, and a cache of nothing but keys and values. Recurrent states, compressed
 caches and layers that read another layer's keys are refused, as are windows that have already
-dropped something; a model that is refused takes the plain way.
+dropped something. What the structure promises is tried before it is relied on; a model that is
+refused takes the plain way.
 """
 
 import inspect
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from lesion.models.trial import differs, known, stretched
 
 WORTH = 32
 """Tokens to be saved before a forward pass of its own pays: it reads all the weights."""
@@ -47,6 +50,19 @@ def common_prefix(rows: Sequence[list[int]]) -> int:
 def accepts(model: nn.Module, name: str) -> bool:
     """Whether the model's `forward` names this argument."""
     return name in inspect.signature(type(model).forward).parameters
+
+
+def logits_at(model: nn.Module, columns: Tensor, **inputs: object) -> Tensor:
+    """Logits [rows, columns, vocabulary] of some of the columns that the model is fed.
+
+    Most architectures can skip the vocabulary's matrix where no token is predicted.
+    """
+    if accepts(model, "logits_to_keep"):
+        # By index and not by number; see `last_only`.
+        kept: Tensor = model(**inputs, logits_to_keep=columns).logits
+        return kept
+    logits: Tensor = model(**inputs).logits
+    return logits[:, columns]
 
 
 def last_only(model: nn.Module) -> dict[str, Tensor]:
@@ -81,6 +97,50 @@ def shareable(model: nn.Module) -> bool:
         return False  # several decoders: none of their caches is the model's
     planned = DynamicCache(config=config)
     return len(_layers(planned)) == len(planned.layers)
+
+
+BASE = 8
+"""Tokens at most that the rows of a trial share."""
+
+
+def sharing(model: nn.Module, rows: Sequence[list[int]]) -> bool:
+    """Whether the model is `shareable`, and gives the same logits after a shared beginning.
+
+    Args:
+        model: a causal language model.
+        rows: all token rows, or what they begin with; the trial has rows of the longest's length.
+    """
+    row = max(rows, key=len, default=[])
+    if not row or not shareable(model):
+        return False
+    return known(model, "sharing", len(row), lambda: _same(model, row))
+
+
+@torch.no_grad()
+def _same(model: nn.Module, row: list[int]) -> bool:
+    """Whether two rows go on from both kinds of cache as they do without; of one length, so that
+    no padding comes into it.
+    """
+    row = stretched(row, max(len(row), 2))
+    shared = row[: min(BASE, len(row) // 2)]
+    rows = [row, shared + row[: len(shared) - 1 : -1]]
+    held = hold(model, [shared])
+    if held is None:
+        return True  # nor will `beginning` hold anything
+    tokens = torch.tensor(rows, device=_device(model))
+    inputs = {"attention_mask": torch.ones_like(tokens)}
+    ends = torch.tensor([-2, -1], device=tokens.device)
+    plain = logits_at(model, ends, input_ids=tokens, use_cache=False, **inputs)
+    for cache in (fixed(held), resume(held, rows, [0, 0])):
+        assert cache is not None
+        rest = tokens[:, cache.get_seq_length() :]
+        columns = ends[-rest.shape[1] :]
+        found = logits_at(
+            model, columns, input_ids=rest, past_key_values=cache, use_cache=True, **inputs
+        )
+        if differs(model, list(found), list(plain[:, -len(columns) :])):
+            return False
+    return True
 
 
 def hold(
@@ -121,7 +181,7 @@ def beginning(model: nn.Module, rows: Sequence[list[int]]) -> Held | None:
             whose next ones are predicted.
     """
     length = common_prefix(rows) if rows else 0
-    if length < 1 or length * (len(rows) - 1) < WORTH or not shareable(model):
+    if length < 1 or length * (len(rows) - 1) < WORTH or not sharing(model, rows):
         return None
     return hold(model, [rows[0][:length]])
 

@@ -94,15 +94,18 @@ def encode_written(
     return Example(before + list(ids), len(before))
 
 
-def batches(examples: Sequence[Example], budget: int) -> Iterator[Batch]:
+def batches(examples: Sequence[Example], budget: int, padded: bool = True) -> Iterator[Batch]:
     """Batch by length so that the padded size stays within `budget` tokens; one row at least.
 
-    The order is by length, then by place: the same examples always make the same batches.
+    The order is by length, then by place: the same examples always make the same batches. Without
+    `padded`, the examples of a batch have one length (see `padding.batching`).
     """
     order = sorted(range(len(examples)), key=lambda row: (len(examples[row].tokens), row))
     rows: list[int] = []
     for row in order:
-        if rows and (len(rows) + 1) * len(examples[row].tokens) > budget:
+        width = len(examples[row].tokens)
+        other = not padded and rows and len(examples[rows[0]].tokens) != width
+        if rows and (other or (len(rows) + 1) * width > budget):
             yield _pad(examples, rows)
             rows = []
         rows.append(row)

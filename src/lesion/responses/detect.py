@@ -9,7 +9,8 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lesion.formats import LesionError
-from lesion.models.prefix import Held, accepts, beginning, fixed
+from lesion.models.padding import batching
+from lesion.models.prefix import Held, beginning, fixed, logits_at
 from lesion.models.text import Batch, Example, batches
 
 
@@ -62,7 +63,8 @@ def log_odds(
     # The token that would follow only marks the place: what stands there is not looked at.
     rests = [Example([*one[seen:], 0], len(one) - seen) for one in prompts]
     found = [float("nan")] * len(prompts)
-    for batch in batches(rests, budget):
+    may = batching(model, "right", prompts)
+    for batch in batches(rests, may.size(budget), may.padded):
         ends = torch.tensor([rests[row].start - 1 for row in batch.rows])
         logits = _last(model, batch, ends, prefix)
         odds = logits[:, said.yes].logsumexp(1) - logits[:, said.no].logsumexp(1)
@@ -77,15 +79,14 @@ def _last(model: PreTrainedModel, batch: Batch, ends: Tensor, prefix: Held | Non
     seen = prefix.lengths[0] if prefix else 0
     past = {"past_key_values": fixed(prefix)} if prefix else {}
     first, width = int(ends.min()), batch.tokens.shape[1]
-    keeps = accepts(model, "logits_to_keep")
-    places = torch.arange(first, width - 1, device=model.device)
-    logits: Tensor = model(
+    logits = logits_at(
+        model,
+        torch.arange(first, width - 1, device=model.device),
         input_ids=batch.tokens.to(model.device),
         attention_mask=pad(batch.mask, (seen, 0), value=1).to(model.device),
-        **({"logits_to_keep": places} if keeps else {}),
         use_cache=bool(past),
         **past,
-    ).logits
+    )
     rows = torch.arange(len(ends), device=model.device)
     # In fp32: bf16 logits lose the differences that the score is about.
-    return logits[rows, ends.to(model.device) - (first if keeps else 0)].float()
+    return logits[rows, ends.to(model.device) - first].float()

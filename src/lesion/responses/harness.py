@@ -16,12 +16,13 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import DynamicCache, PreTrainedModel, set_seed
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel, set_seed
 
 from lesion.formats import LesionError
 from lesion.models.chat import chat_of
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.load import Loaded
+from lesion.models.padding import alike, batching
 from lesion.models.prefix import (
     accepts,
     beginning,
@@ -80,16 +81,58 @@ class InMemory(HFLM):  # type: ignore[misc]
         return [(one.nats, one.greedy) for one in found]
 
     @torch.inference_mode()
-    def _model_generate(self, context: torch.Tensor, **how: Any) -> torch.Tensor:
-        mask = how["attention_mask"].bool()
+    def _model_generate(self, context: torch.Tensor, max_length: int, **how: Any) -> torch.Tensor:
+        """Prompts [rows, width], as the harness pads them, and after them what is written."""
+        mask = how.pop("attention_mask").bool()
         rows = [row[seen].tolist() for row, seen in zip(context, mask, strict=True)]
+        width = context.shape[1]
+        may = batching(self.model, "generate", rows, max_length - width)
+        if may.padded and not _counts_padding(self.model.generation_config, how):
+            return self._generate(rows, context, mask, max_length, how)
+        found: dict[int, torch.Tensor] = {}
+        for batch in alike([len(row) for row in rows], may.size(len(rows))):
+            length = len(rows[batch[0]])
+            chosen = context[batch, width - length :], mask[batch, width - length :]
+            room = max_length - width + length
+            made = self._generate([rows[row] for row in batch], *chosen, room, how)
+            found |= dict(zip(batch, made[:, length:], strict=True))
+        # As `generate` fills a row that ends before the others.
+        written = torch.nn.utils.rnn.pad_sequence(
+            [found[row] for row in range(len(rows))],
+            batch_first=True,
+            padding_value=self.tokenizer.pad_token_id,
+        )
+        return torch.cat([context, written], 1)
+
+    def _generate(
+        self,
+        rows: list[list[int]],
+        context: torch.Tensor,
+        mask: torch.Tensor,
+        max_length: int,
+        how: Mapping[str, Any],
+    ) -> torch.Tensor:
         # Several beams would each need a copy.
         cache = _shared(self.model, rows) if how.get("num_beams", 1) == 1 else None
         known = {} if cache is None else {"past_key_values": cache}
         made: torch.Tensor = super()._model_generate(
-            context, **how, **known, **last_only(self.model)
+            context,
+            max_length,
+            attention_mask=mask.long(),
+            **how,
+            **known,
+            **last_only(self.model),
         )
         return made
+
+
+def _counts_padding(settings: GenerationConfig, how: Mapping[str, Any]) -> bool:
+    """Whether generation is under a rule that takes the padding for text.
+
+    Unlike our own questions, a task's keep the checkpoint's settings, as the harness has it.
+    """
+    rules = ("no_repeat_ngram_size", "min_length")
+    return any(how.get(rule, getattr(settings, rule, None)) for rule in rules)
 
 
 def _shared(model: PreTrainedModel, rows: Sequence[list[int]]) -> DynamicCache | None:

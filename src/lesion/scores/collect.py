@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lesion.formats import LesionError
 from lesion.models.candidates import Candidate, find_blocks
 from lesion.models.likelihood import response_losses
+from lesion.models.padding import batching
 from lesion.models.text import Batch, Example, batches
 from lesion.scores.gradients import checkpointed, separable, taking, taking_own
 
@@ -186,19 +187,20 @@ def score(
             "no examples to score: every pair of this behaviour's train split is gone"
         )
     model.requires_grad_(False)
+    may = batching(model, "right", [one.tokens for one in examples])
     known = separable(model, candidates, next(batches(examples, batch_tokens)))
     plain = {name: one for name, one in candidates.items() if name in known}
     rest = {name: one for name, one in candidates.items() if name not in known}
     collector = _Collector(candidates, wanted)
     if wanted.norms:
         collector.want_norms(plain)
-    budget = 1 if rest and wanted.preservation else batch_tokens
+    budget = 1 if rest and wanted.preservation else may.size(batch_tokens)
     with ExitStack() as stack:
         if wanted.checkpointing:
             stack.enter_context(checkpointed(find_blocks(model)))
         stack.enter_context(taking(plain, lambda name: partial(collector.take, name)))
         stack.enter_context(taking_own(rest, collector.take_own))
-        loss = _pass(model, batches(examples, budget), collector, saved, advance)
+        loss = _pass(model, batches(examples, budget, may.padded), collector, saved, advance)
     count = len(examples)
     total, absolute, norms = collector.sums
     return Scores(

@@ -1,0 +1,193 @@
+"""Whether padding changes what a model answers: found by trying it, not by a list of names.
+
+A batch must change no answer. Attention skips what its mask leaves out, but there are models that
+carry a state through the padding, that count positions by column, that cut a row into blocks by
+column, or whose angles depend on the length of the longest row. A few rows are run together and
+alone: where the logits differ by more than rounding, the model is given batches of one length.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from lesion.models.prefix import accepts, left_padded, logits_at
+from lesion.models.trial import differs, known, stretched
+
+Way = Literal["right", "left", "generate"]
+"""Teacher forcing pads on the right; the next token's logits need padding on the left, and so does
+generation, which goes on from the cache."""
+
+SHORT, STEPS, PLACES = 5, 3, 8
+"""Tokens of the shortest row, tokens it is made to write, and places compared at a row's ends."""
+
+
+class Batching(NamedTuple):
+    """What a batch may hold without changing an answer: rows of any lengths, and several rows."""
+
+    padded: bool
+    together: bool
+
+    def size(self, wanted: int) -> int:
+        """The number of rows, or padded tokens, of a batch."""
+        return wanted if self.together else 1
+
+
+def batching(
+    model: nn.Module, way: Way, rows: Sequence[Sequence[int]], new: int = 0, size: int = 2
+) -> Batching:
+    """What batches of these rows may hold; tried once for a model and a length, on two rows.
+
+    Args:
+        model: a causal language model.
+        way: how it will be run.
+        rows: all token rows, whose tokens the trial takes; a single one needs none.
+        new: tokens that will be added to each.
+        size: rows of a batch; batches of one need no trial.
+    """
+    rows = [row for row in rows if row]
+    if min(len(rows), size) < 2:
+        return Batching(padded=True, together=True)
+    longest = max(map(len, rows)) + new
+    steps = min(STEPS, new)
+    return known(
+        model, way, longest, lambda: _tried(model, way, _trial_rows(rows, longest - steps), steps)
+    )
+
+
+def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Places in batches of one length, `size` at most, the shortest first."""
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
+        if batch and (len(batch) == size or lengths[batch[0]] != lengths[place]):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+@contextmanager
+def own_settings_aside(model: Any) -> Iterator[None]:
+    """Inside the block, `generate` takes nothing from the checkpoint's own generation_config.
+
+    It may sample or penalise, and `generate` takes from it whatever is unset in the one given.
+    """
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def _say(model: nn.Module, found: Batching) -> None:
+    kind = "rows of one length" if found.together else "a single row"
+    print(
+        f"{type(model).__name__}: padding changes its answers, so each batch holds {kind}",
+        file=sys.stderr,
+    )
+
+
+def _trial_rows(rows: Sequence[Sequence[int]], wide: int) -> list[list[int]]:
+    """A row of that width, one of half of it, one of the shortest, and another of half of it."""
+    longest, shortest = max(rows, key=len), min(rows, key=len)
+    half = wide // 2 + 1
+    sizes = (wide, half, min(SHORT, wide), half)
+    begun = (longest, shortest, shortest, longest[::-1])
+    return [stretched(one, size) for one, size in zip(begun, sizes, strict=True)]
+
+
+@torch.no_grad()
+def _tried(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> Batching:
+    # A cache goes on from what padding left behind, but forgets fast what a pass over all shows.
+    ways: list[Way] = ["left", "generate"] if way == "generate" else [way]
+    alone = {one: [_logits(model, one, [row], steps)[0] for row in rows] for one in ways}
+
+    def same(chosen: list[int]) -> bool:
+        several = [rows[place] for place in chosen]
+        return not any(
+            differs(
+                model,
+                _logits(model, one, several, steps),
+                [alone[one][place] for place in chosen],
+            )
+            for one in ways
+        )
+
+    if same([0, 1]) and same([0, 2]):
+        return Batching(padded=True, together=True)
+    found = Batching(padded=False, together=same([1, 3]))
+    known(model, "said", 1, lambda: _say(model, found))
+    return found
+
+
+def _logits(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> list[Tensor]:
+    """Each row's logits [places, vocabulary] where it begins and ends, or as it goes on."""
+    if way == "generate":
+        return _written(model, rows, steps)
+    device = next(model.parameters()).device
+    left = way == "left"
+    filler = rows[0][-1]  # a word, so that whoever looks at the padding sees something
+    # Padded on the right, a row is one that is padded on the left, turned round.
+    tokens, mask = (
+        (one if left else one.flip(1)).to(device)
+        for one in left_padded([row if left else row[::-1] for row in rows], filler)
+    )
+    starts = [tokens.shape[1] - len(row) if left else 0 for row in rows]
+    columns = [
+        [start + place for place in range(len(row)) if not PLACES <= place < len(row) - PLACES]
+        for start, row in zip(starts, rows, strict=True)
+    ]
+    asked = sorted(set().union(*columns))
+    told = left and accepts(model, "position_ids")
+    output = logits_at(
+        model,
+        torch.tensor(asked, device=device),
+        input_ids=tokens,
+        attention_mask=mask,
+        **({"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if told else {}),
+        use_cache=False,
+    )
+    return [output[row, [asked.index(one) for one in own]] for row, own in enumerate(columns)]
+
+
+def _written(model: Any, rows: list[list[int]], steps: int) -> list[Tensor]:
+    """Logits [steps, vocabulary] of each row while it is made to write the row's own words."""
+    tokens, mask = (one.to(model.device) for one in left_padded(rows, rows[0][-1]))
+    forced = torch.tensor([stretched(row, steps) for row in rows], device=model.device)
+    config = GenerationConfig(
+        max_new_tokens=steps,
+        do_sample=False,
+        pad_token_id=rows[0][-1],
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    with own_settings_aside(model):
+        made = model.generate(
+            tokens,
+            attention_mask=mask,
+            generation_config=config,
+            logits_processor=LogitsProcessorList([_Forced(forced, tokens.shape[1])]),
+        )
+    return list(torch.stack(made.logits, 1))
+
+
+class _Forced(LogitsProcessor):
+    """Lets a row write given tokens alone; greedy ones may differ by rounding, and all after them.
+
+    Args:
+        tokens: int64 [rows, steps].
+        start: the number of columns before the first.
+    """
+
+    def __init__(self, tokens: Tensor, start: int) -> None:
+        self.tokens, self.start = tokens, start
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores [rows, vocabulary] that leave one token."""
+        chosen = self.tokens[:, input_ids.shape[1] - self.start, None]
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
