@@ -81,6 +81,6 @@ def transposed(folder: Path) -> list[str]:
 def unstored(folder: Path) -> list[str]:
     """Candidates that the files hold under another name or in other parts, such as experts.
 
-    They can be scored and lesioned in memory, but no zeros can be written into the files.
+    `lesion.models.conversion` says where. None of a plain folder, whose files nobody has looked at.
     """
-    return list(read_record(folder)["unstored"])
+    return list(read_record(folder)["unstored"]) if (folder / RECORD).is_file() else []
