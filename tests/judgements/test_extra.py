@@ -187,7 +187,7 @@ RUBRIC = {"kind": "rubric", "url": "http://127.0.0.1:8000/v1", "model": "m"}
         (
             "j",
             {**RUBRIC, "parameters": {"model": "x"}},
-            r"`parameters\.model` is the pipeline's own",
+            "`parameters.model` is the pipeline's own",
         ),
         (
             "j",

@@ -84,3 +84,14 @@ def unstored(folder: Path) -> list[str]:
     `lesion.models.conversion` says where. None of a plain folder, whose files nobody has looked at.
     """
     return list(read_record(folder)["unstored"]) if (folder / RECORD).is_file() else []
+
+
+def has_template(folder: Path) -> bool:
+    """Whether a checkpoint folder, plain or prepared, has a chat template of its own."""
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return False
+    found = read_json(path)
+    return isinstance(found, dict) and bool(found.get("chat_template"))
