@@ -184,6 +184,16 @@ RUBRIC = {"kind": "rubric", "url": "http://127.0.0.1:8000/v1", "model": "m"}
         ("j", {"kind": "rubric", "model": "m"}, "`url` is missing"),
         ("j", {**RUBRIC, "source": "llama-cls"}, "`source` is no key of a `rubric` judge"),
         ("j", {**RUBRIC, "batch_size": 2}, "`batch_size` is no key of a `rubric` judge"),
+        (
+            "j",
+            {**RUBRIC, "parameters": {"model": "x"}},
+            "`parameters.model` is the pipeline's own",
+        ),
+        (
+            "j",
+            {**RUBRIC, "parameters": {"seed": float("nan")}},
+            "`parameters` can't be sent as JSON",
+        ),
         ("j", {**RUBRIC, "url": "https://me:secret@host/v1"}, "`api_key_env`"),
         ("j", {**RUBRIC, "url": "https://host/v1?key=secret"}, "`api_key_env`"),
         ("j", {**RUBRIC, "concurency": 2}, "Did you mean `concurrency`"),

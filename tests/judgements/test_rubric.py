@@ -6,28 +6,45 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
+import polars as pl
 import pytest
 import urllib3.util.retry
 
-from lesion.formats import LesionError
-from lesion.judgements.rubric import RUBRIC, SYSTEM, Endpoint, Rubric, messages, read_score
+from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.judgements import VERDICTS
+from lesion.judgements.extra import Kept, judge_with
+from lesion.judgements.rubric import (
+    HARMLESS,
+    RUBRIC,
+    SYSTEM,
+    Endpoint,
+    Rubric,
+    messages,
+    read_score,
+)
+from lesion.responses import COMPLETIONS
 
 GOOD = "#overall_reasoning fine\n#scores\n1.a no\n1.b 0\n2.a so\n2.b 4\n3.a so\n3.b 5"
 KEY = "sk-not-to-be-seen"
 Reply = tuple[int, dict[str, str], str]
 
 
-def chat(text: str | None) -> str:
-    return json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
+def chat(text: str | None, ended: str = "stop") -> str:
+    message = {"role": "assistant", "content": text}
+    return json.dumps({"choices": [{"message": message, "finish_reason": ended}]})
 
 
 class Server:
-    """Answers each request with what `reply` makes of its body and its number."""
+    """Answers each request with what `reply` makes of its body and its number.
 
-    def __init__(self, reply: Callable[[dict[str, Any], int], Reply]) -> None:
+    Not the harmless question, which it answers well and does not count, unless it is `strict`.
+    """
+
+    def __init__(self, reply: Callable[[dict[str, Any], int], Reply], strict: bool) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         lock, server = threading.Lock(), self
@@ -35,11 +52,14 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    server.bodies.append(body)
-                    server.headers.append({"path": self.path, **dict(self.headers)})
-                    number = len(server.bodies)
-                status, headers, text = reply(body, number)
+                if not strict and HARMLESS[1] in str(body):
+                    status, headers, text = 200, {}, chat(GOOD)
+                else:
+                    with lock:
+                        server.bodies.append(body)
+                        server.headers.append({"path": self.path, **dict(self.headers)})
+                        number = len(server.bodies)
+                    status, headers, text = reply(body, number)
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -70,15 +90,18 @@ def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-Serve = Callable[[Callable[[dict[str, Any], int], Reply]], Server]
+class Serve(Protocol):
+    def __call__(
+        self, reply: Callable[[dict[str, Any], int], Reply], strict: bool = False
+    ) -> Server: ...
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     servers: list[Server] = []
 
-    def start(reply: Callable[[dict[str, Any], int], Reply]) -> Server:
-        servers.append(Server(reply))
+    def start(reply: Callable[[dict[str, Any], int], Reply], strict: bool = False) -> Server:
+        servers.append(Server(reply, strict))
         return servers[-1]
 
     yield start
@@ -242,6 +265,118 @@ def test_a_server_that_judges_nothing_is_an_error(serve: Serve, status: int, tex
 
 def test_an_answer_without_content_is_null(serve: Serve) -> None:
     assert scores(rubric(serve(lambda *_: (200, {}, chat(None))).url), 2) == {0: None, 1: None}
+
+
+REFUSES = "Unsupported parameter: 'max_tokens' is not supported with this model"
+
+
+def test_an_endpoint_that_refuses_the_parameters_is_asked_once(serve: Serve) -> None:
+    def reply(body: dict[str, Any], _: int) -> Reply:
+        return (400, {}, REFUSES) if "max_tokens" in body else (200, {}, chat(GOOD))
+
+    server = serve(reply, strict=True)
+    with pytest.raises(LesionError) as caught:
+        scores(rubric(server.url), 50)
+    assert len(server.bodies) == 1
+    assert REFUSES in str(caught.value)
+    assert '{"temperature": 0, "max_tokens": 1000}' in str(caught.value)
+    assert "`judgements.judges.gpt.parameters`" in str(caught.value)
+    other = {"max_tokens": None, "max_completion_tokens": 300, "temperature": None}
+    judge = rubric(server.url, parameters={**other, "reasoning": {"effort": "low"}})
+    assert scores(judge, 2) == {0: 7 / 8, 1: 7 / 8}
+    sent = server.bodies[-1]
+    assert sent.keys() == {"model", "messages", "max_completion_tokens", "reasoning"}
+    assert (sent["max_completion_tokens"], sent["reasoning"]) == (300, {"effort": "low"})
+
+
+def test_other_parameters_are_another_judge() -> None:
+    url = "http://127.0.0.1:9/v1"
+    assert rubric(url).revision == rubric(url, parameters={}).revision
+    assert rubric(url, parameters={"seed": 1}).revision != rubric(url).revision
+    assert "seed" in rubric(url, parameters={"seed": 1}).revision
+
+
+@pytest.mark.parametrize(
+    ("status", "key"), [(401, "api_key_env"), (403, "api_key_env"), (404, "url` or `model")]
+)
+def test_a_wrong_key_or_model_is_said_at_the_first_question(
+    serve: Serve, status: int, key: str
+) -> None:
+    server = serve(lambda *_: (status, {}, "no"), strict=True)
+    with pytest.raises(LesionError, match=f"gpt.{key}`: .* answers {status}: no"):
+        scores(rubric(server.url), 50)
+    assert len(server.bodies) == 1
+
+
+def test_a_page_is_no_chat_completion(serve: Serve) -> None:
+    server = serve(lambda *_: (200, {}, "<html>login</html>"), strict=True)
+    with pytest.raises(LesionError, match=r"gpt\.url`: this is no chat completion"):
+        scores(rubric(server.url), 50)
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("content", [None, "", " \n"])
+def test_an_endpoint_that_answers_nothing_is_asked_once(serve: Serve, content: str | None) -> None:
+    server = serve(lambda *_: (200, {}, chat(content, "length")), strict=True)
+    with pytest.raises(LesionError, match=r"answers nothing \(finish_reason: length\).*parameters"):
+        scores(rubric(server.url), 50)
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("said", ["I can't help with that.", None])
+def test_answers_without_a_score_end_the_job_after_the_first(
+    serve: Serve, tmp_path: Path, said: str | None
+) -> None:
+    """All but two of the first twenty; what had a score is kept, and the others are asked again."""
+    server = serve(lambda _, number: (200, {}, chat(GOOD if number in (3, 9) else said)))
+    judge = rubric(server.url, concurrency=1)
+    answers = _completions(tmp_path, 60)
+    with pytest.raises(LesionError, match="18 of the first 20 answers hold no score") as caught:
+        judge_with(judge, answers, tmp_path / "out")
+    assert f"judge-7b answers {'nothing' if said is None else f'`{said}`'}" in str(caught.value)
+    assert len(server.bodies) < 25
+    assert [one.score for one in Kept(tmp_path / "out").rows.values()] == [7 / 8, 7 / 8]
+    better = serve(lambda *_: (200, {}, chat(GOOD)))
+    same = rubric(better.url, concurrency=1)
+    same.revision = judge.revision  # the same address, mended
+    judge_with(same, answers, tmp_path / "out")
+    assert len(better.bodies) == 58
+    assert read_parquet(tmp_path / "out", VERDICTS)["score"].to_list() == [7 / 8] * 60
+
+
+def test_a_judge_that_seldom_gives_no_score_goes_on(serve: Serve, tmp_path: Path) -> None:
+    server = serve(lambda _, number: (200, {}, chat(GOOD if number % 4 else "no")))
+    answers = _completions(tmp_path, 40)
+    judge_with(rubric(server.url, concurrency=1), answers, tmp_path / "out")
+    assert read_parquet(tmp_path / "out", VERDICTS)["score"].null_count() == 10
+    assert len(Kept(tmp_path / "out").rows) == 40
+
+
+def test_texts_that_are_all_refused_end_the_job_after_the_first(serve: Serve) -> None:
+    server = serve(lambda *_: (400, {}, "too long"))
+    with pytest.raises(LesionError, match="answers 400: too long"):
+        scores(rubric(server.url, concurrency=1), 60)
+    assert len(server.bodies) < 25
+
+
+def _completions(tmp_path: Path, count: int) -> list[tuple[str | None, Path]]:
+    rows = [
+        {
+            "behaviour": "fraud",
+            "role": "harm",
+            "attack": "direct",
+            "prompt": f"do {number}",
+            "asked": f"do {number}",
+            "prefill": "",
+            "completion": f"done {number}",
+            "tokens": 2,
+            "finished": True,
+            "key": str(number),
+        }
+        for number in range(count)
+    ]
+    write_parquet(pl.DataFrame(rows, schema=COMPLETIONS), tmp_path / "answers")
+    return [("shared", tmp_path / "answers")]
 
 
 def test_a_redirect_is_not_followed(serve: Serve) -> None:

@@ -8,6 +8,8 @@ rule checkpoint:
         MADE / "logs" / "checkpoints" / "{model}" / "{mask}.log",
     benchmark:
         MADE / "benchmarks" / "checkpoints" / "{model}" / "{mask}.tsv"
+    # Before what is measured with the mask: what can't be written is said before more is paid for.
+    priority: 35
     conda:
         ENV
     resources:

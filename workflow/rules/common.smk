@@ -27,6 +27,9 @@ def load_checked():
         given = read_configs(files) | dict(config)
         study = load_study(given, ", ".join(map(str, files)))
         plan.check(study)
+        # Its seconds would be every job's, each of which reads this file.
+        if workflow.is_main_process:
+            plan.check_tasks(study)
     except LesionError as error:
         raise WorkflowError(str(error)) from None
     return study

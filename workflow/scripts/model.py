@@ -1,9 +1,9 @@
 from pathlib import Path
 
 from lesion.job import logged
-from lesion.models.record import candidate_shapes
-from lesion.plan import check_fractions
+from lesion.plan import check_prepared
 from lesion.sources import locate
+from lesion.study import load_study
 
 with logged(snakemake.log[0]):
     from lesion.models.chat import ChatSettings
@@ -19,4 +19,4 @@ with logged(snakemake.log[0]):
         chat=ChatSettings(**study["chat"]),
     )
     # Before anything is computed with it. Not of the params: another q leaves the model alone.
-    check_fractions(snakemake.config["masks"]["q"], candidate_shapes(folder))
+    check_prepared(load_study(dict(snakemake.config)), snakemake.wildcards.model)

@@ -10,6 +10,8 @@ import numpy as np
 from lesion.formats import BadFile, LesionError, Stored, read_json, safetensors_header
 from lesion.masks.store import Mask
 from lesion.models.layout import Places
+from lesion.models.parts import Part, Shape, stored_places, whole
+from lesion.models.record import RECORD, unstored
 
 # Of these a zero byte is part of a zero. It is not in F8_E8M0, and smaller ones share bytes.
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -26,39 +28,92 @@ class Zeros(NamedTuple):
 def find_zeros(folder: Path, files: Iterable[str], mask: Mask) -> dict[str, list[Zeros]]:
     """Where the zeros of a mask go, for each file of a checkpoint.
 
+    Weights that transformers moves as it loads the files (stacked experts) become zero where they
+    come from.
+
     Raises:
-        LesionError: a tensor of the mask is not stored under its name and shape, is shared with
-            another, or is of a dtype that cannot be zeroed by bytes.
+        LesionError: the files hold no such tensor in its shape or in known parts, it is shared
+            with another, or it is of a dtype that cannot be zeroed by bytes.
         BadFile: a header is damaged.
     """
     shards = [name for name in files if name.endswith(".safetensors")]
     stored = {name: safetensors_header(folder / name) for name in shards}
-    names = _stored_names(mask, {key for header in stored.values() for key in header}, folder)
-    _check_ties(folder, names.values())
-    return {
-        shard: _zeros_in(
-            folder / shard, header, {names[own]: own for own in names if names[own] in header}, mask
-        )
-        for shard, header in stored.items()
-    }
+    tensors = {key: one for header in stored.values() for key, one in header.items()}
+    parts = _parts(folder, mask, tensors)
+    _check_ties(folder, sorted({part.name for each in parts.values() for part in each}))
+    places = _stored_places(mask, parts)
+    return {shard: _zeros_in(folder / shard, stored[shard], places) for shard in shards}
 
 
-def _stored_names(mask: Mask, stored: set[str], folder: Path) -> dict[str, str]:
-    """The mask's names, each with the name on disk."""
+def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str, tuple[Part, ...]]:
+    """Where the files hold each tensor of the mask."""
     names = {name: name for name in mask.indices}
-    if not stored & set(names):
+    if not tensors.keys() & names.keys():
         # Old checkpoints (GPT-2's) leave out the model's own prefix, `transformer.`
         names = {name: name.partition(".")[2] for name in names}
-    missing = sorted(own for own, name in names.items() if name not in stored)
+    moved = set(unstored(folder))
+    plain: dict[str, tuple[Part, ...]] = {
+        own: (whole(name, tensors[name].shape),)
+        for own, name in names.items()
+        if name in tensors and tensors[name].shape == mask.shapes[own] and own not in moved
+    }
+    if len(plain) == len(names) and (folder / RECORD).is_file():
+        return plain
+    # Without a record, a tensor of the right name and shape may still be one that is turned.
+    found = {**plain, **_moved_parts(folder)}
+    missing = sorted(own for own in names if own not in found)
     if missing:
-        raise LesionError(
-            f"{folder}: stores no tensor named {', '.join(missing[:3])}"
-            f"{f' (and {len(missing) - 3} more)' if len(missing) > 3 else ''}. It is tied to "
-            "another tensor, or transformers joins or renames this architecture's tensors as it "
-            "loads them (stacked experts), and a mask names them as they are in memory. Such a "
-            "mask can be studied but not written as a checkpoint: take it out of `checkpoints`."
+        raise _not_stored(folder, missing, names, tensors, mask)
+    return {own: found[own] for own in names}
+
+
+def _moved_parts(folder: Path) -> dict[str, tuple[Part, ...]]:
+    """What transformers makes of the files; nothing, if it does not know the model."""
+    # It takes seconds to import, and most checkpoints hold their weights as they are in memory.
+    from lesion.models.conversion import empty_model, parts_of
+
+    try:
+        return parts_of(empty_model(folder), folder)
+    except (ValueError, KeyError, OSError, ImportError):
+        return {}
+
+
+def _not_stored(
+    folder: Path,
+    missing: Sequence[str],
+    names: Mapping[str, str],
+    tensors: Mapping[str, Stored],
+    mask: Mask,
+) -> LesionError:
+    own = missing[0]
+    if names[own] in tensors:
+        return LesionError(
+            f"{folder}: `{names[own]}` is {list(tensors[names[own]].shape)} there and "
+            f"{list(mask.shapes[own])} in the mask. transformers changes this architecture's "
+            "tensors as it loads them; such a mask can be studied but not written as a checkpoint: "
+            "take it out of `checkpoints`."
         )
-    return names
+    return LesionError(
+        f"{folder}: stores no tensor named {', '.join(missing[:3])}"
+        f"{f' (and {len(missing) - 3} more)' if len(missing) > 3 else ''}. It is tied to "
+        "another tensor, or transformers makes it of others in a way that is not followed here "
+        "(stacked experts), and a mask names it as it is in memory. Such a mask can be studied "
+        "but not written as a checkpoint: take it out of `checkpoints`."
+    )
+
+
+def _stored_places(
+    mask: Mask, parts: Mapping[str, Sequence[Part]]
+) -> dict[str, tuple[Shape, Places]]:
+    """The mask by the files' tensors: their shapes, and flat places, ascending."""
+    found: dict[str, tuple[Shape, Places]] = {}
+    for own, each in parts.items():
+        shapes = {part.name: part.stored for part in each}
+        for name, places in stored_places(each, mask.shapes[own], mask.indices[own]).items():
+            if name in found:  # two parameters are cut from one tensor
+                places = np.union1d(found[name][1], places)
+            found[name] = (shapes[name], places)
+    return found
 
 
 def _check_ties(folder: Path, names: Iterable[str]) -> None:
@@ -76,17 +131,15 @@ def _check_ties(folder: Path, names: Iterable[str]) -> None:
 
 
 def _zeros_in(
-    shard: Path, header: Mapping[str, Stored], names: Mapping[str, str], mask: Mask
+    shard: Path, header: Mapping[str, Stored], places: Mapping[str, tuple[Shape, Places]]
 ) -> list[Zeros]:
-    """The zeros of one file, in bytes; `names` on disk to names in the mask."""
-    wanted = sorted(names, key=lambda name: header[name].begin)
-    for name in wanted:
-        _check_tensor(shard, name, header, mask.shapes[names[name]])
+    """The zeros of one file, in bytes."""
+    wanted = sorted(header.keys() & places.keys(), key=lambda name: header[name].begin)
+    _check_tensors(shard, header, {name: places[name][0] for name in wanted})
     parts: dict[int, list[Places]] = {}
     for name in wanted:
         width = _BYTES[header[name].dtype]
-        starts = header[name].begin + width * mask.indices[names[name]]
-        parts.setdefault(width, []).append(starts)
+        parts.setdefault(width, []).append(header[name].begin + width * places[name][1])
     return [Zeros(width, _joined(starts)) for width, starts in parts.items()]
 
 
@@ -94,23 +147,22 @@ def _joined(parts: Sequence[Places]) -> Places:
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
-def _check_tensor(
-    shard: Path, name: str, header: Mapping[str, Stored], shape: tuple[int, ...]
-) -> None:
-    one = header[name]
-    if one.dtype not in _BYTES:
-        raise LesionError(f"{shard}: `{name}` is {one.dtype}, which cannot be zeroed in place")
-    if one.shape != shape:
-        raise LesionError(
-            f"{shard}: `{name}` is {list(one.shape)} there and {list(shape)} in the mask. "
-            "transformers changes this architecture's tensors as it loads them; such a mask can "
-            "be studied but not written as a checkpoint: take it out of `checkpoints`."
-        )
-    if one.end - one.begin != math.prod(shape) * _BYTES[one.dtype]:
-        raise BadFile(f"{shard}: the bytes of `{name}` are not as many as its shape says")
-    for other, two in header.items():
-        if other != name and two.begin < one.end and one.begin < two.end:
+def _check_tensors(shard: Path, header: Mapping[str, Stored], wanted: Mapping[str, Shape]) -> None:
+    for name, shape in wanted.items():
+        one = header[name]
+        if one.dtype not in _BYTES:
+            raise LesionError(f"{shard}: `{name}` is {one.dtype}, which cannot be zeroed in place")
+        if one.end - one.begin != math.prod(shape) * _BYTES[one.dtype]:
+            raise BadFile(f"{shard}: the bytes of `{name}` are not as many as its shape says")
+    # In the file's order a tensor that reaches into a later one reaches into the next.
+    held = sorted((one.begin, one.end, name) for name, one in header.items() if one.end > one.begin)
+    reach, before = 0, ""
+    for begin, end, name in held:
+        if begin < reach and {name, before} & wanted.keys():
+            first, second = (name, before) if name in wanted else (before, name)
             raise LesionError(
-                f"{shard}: `{name}` and `{other}` share bytes, so zeros in one change the "
+                f"{shard}: `{first}` and `{second}` share bytes, so zeros in one change the "
                 "other. Save the model anew with `save_pretrained`, which stores them once."
             )
+        if end > reach:
+            reach, before = end, name

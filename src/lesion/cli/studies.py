@@ -28,14 +28,19 @@ def study_of(files: list[Path] | None) -> "Study":
 
 @app.command()
 def check(config: ConfigFiles = None) -> None:
-    """Check a study and the local files it names, without running anything.
+    """Check a study, the local files it names and its tasks, without running anything.
 
-    Prints what it would make; on an error, the keys to mend.
+    Prints what it would make; on an error, the keys to mend. Warns of what jobs would miss in this
+    environment. Of the network it asks only the Hugging Face hub, and only for the data of tasks
+    that is not in the cache.
     """
     from lesion import plan
 
     study = study_of(config)
     plan.check(study)
+    tasks = plan.check_tasks(study)
+    for problem in (*plan.check_data(tasks), *plan.warnings(study)):
+        typer.echo(f"warning: {problem}", err=True)
     for role in ("harm", "benign", "refusal"):
         typer.echo(f"{role:8} {', '.join(study.of_role(role)) or '-'}")
     typer.echo(f"models   {', '.join(study.models)}")

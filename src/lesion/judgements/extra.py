@@ -75,7 +75,7 @@ def build(
     return StrongReject(name, weights)
 
 
-_ENDPOINT = ("url", "model", "api_key_env", "concurrency", "timeout", "retries")
+_ENDPOINT = ("url", "model", "api_key_env", "concurrency", "timeout", "retries", "parameters")
 
 
 def _revision(place: Place) -> str:

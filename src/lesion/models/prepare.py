@@ -19,9 +19,10 @@ from transformers import (
 )
 
 from lesion.formats import LesionError, atomic, safetensors_header, write_json
-from lesion.models.candidates import Candidate, auto_class, find_candidates
+from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.chat import AUTO, SAMPLE, Chat, ChatSettings, find_format, to_record
 from lesion.models.config import bad_config, check_stops, checked_config
+from lesion.models.conversion import empty_model, parts_of
 from lesion.models.files import (
     UnsupportedModel,
     check_folder,
@@ -33,6 +34,7 @@ from lesion.models.files import (
 )
 from lesion.models.load import quiet, resolve_dtype
 from lesion.models.loading import check_loaded, check_values, heard, open_model
+from lesion.models.parts import is_whole
 from lesion.models.record import FORMAT, RECORD, content_digest
 from lesion.models.sums import file_sum
 from lesion.models.tokenizer import check_tokenizer
@@ -264,11 +266,9 @@ def _record(
 
 def _candidates(folder: Path, called: Path) -> tuple[dict[str, Candidate], str]:
     """What will be scored, found without loading a weight."""
-    config = checked_config(folder, called)
+    checked_config(folder, called)
     try:
-        # Not accelerate's empty weights: those untie what is tied.
-        with torch.device("meta"):
-            model = auto_class(config).from_config(config, trust_remote_code=False)
+        model = empty_model(folder)
     except Exception as error:
         raise bad_config(called, first_line(error, folder, called)) from error
     try:
@@ -302,27 +302,46 @@ def _check_opened(folder: Path, called: Path, listed: int | None) -> None:
 
 
 def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
-    """Candidates that no shard holds under their name, but for the model's prefix, and shape.
+    """Candidates that no shard holds as they are under their name, but for the model's prefix.
 
-    transformers stacks experts and renames weights while loading. Such a model can be scored and
-    lesioned in memory, but zeros cannot be poked into its files.
+    transformers stacks experts and renames weights while loading. Where it only moves weights,
+    a checkpoint's zeros are put where they come from (`lesion.models.conversion`); of others the
+    log says that they can't be written.
 
     Raises:
         UnsupportedModel: a candidate is stored in a quantised format.
     """
     shards = sorted(folder.glob("*.safetensors"))
     stored = {name: one for path in shards for name, one in safetensors_header(path).items()}
-    for name in shapes:
-        if name in stored and stored[name].dtype not in _STORED:
-            raise UnsupportedModel(
-                f"{name} is stored as {stored[name].dtype}: quantised weights can't be scored. "
-                "Give an unquantised checkpoint."
-            )
+    parts = parts_of(empty_model(folder), folder)
+    for own in shapes:
+        for name in {own, *(part.name for part in parts.get(own, ()))} & stored.keys():
+            if stored[name].dtype not in _STORED:
+                raise UnsupportedModel(
+                    f"{name} is stored as {stored[name].dtype}: quantised weights can't be scored. "
+                    "Give an unquantised checkpoint."
+                )
+    _tell_unplaced([name for name in shapes if name not in parts], len(shapes))
     # Old checkpoints (GPT-2's) leave out the model's own prefix, and are written so too.
     bare = 0 if shapes.keys() & stored.keys() else 1
-    names = {name: name.split(".", bare)[-1] for name in shapes}
+    names = {own: own.split(".", bare)[-1] for own in shapes}
     return [
         own
         for own, name in names.items()
-        if name not in stored or list(stored[name].shape) != shapes[own]
+        if name not in stored
+        or list(stored[name].shape) != shapes[own]
+        or not is_whole(parts.get(own, ()))
     ]
+
+
+def _tell_unplaced(names: list[str], candidates: int) -> None:
+    """Say before anything is computed what the study's checkpoints may fail of."""
+    if names:
+        print(
+            f"checkpoints: {len(names)} of {candidates} matrices ({names[0]}, …) come about in a "
+            "way that is not followed here when transformers loads the files, so their zeros can't "
+            "be written. The model can be studied; a mask in `checkpoints` that holds any of them "
+            "will be refused. Save the model anew with transformers' `save_pretrained`, or take "
+            "such masks out of `checkpoints`",
+            file=sys.stderr,
+        )

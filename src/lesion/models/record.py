@@ -71,6 +71,17 @@ def transposed(folder: Path) -> list[str]:
 def unstored(folder: Path) -> list[str]:
     """Candidates that the files hold under another name or in other parts, such as experts.
 
-    They can be scored and lesioned in memory, but no zeros can be written into the files.
+    `lesion.models.conversion` says where. None of a plain folder, whose files nobody has looked at.
     """
-    return list(read_record(folder)["unstored"])
+    return list(read_record(folder)["unstored"]) if (folder / RECORD).is_file() else []
+
+
+def has_template(folder: Path) -> bool:
+    """Whether a checkpoint folder, plain or prepared, has a chat template of its own."""
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return False
+    found = read_json(path)
+    return isinstance(found, dict) and bool(found.get("chat_template"))

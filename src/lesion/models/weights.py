@@ -1,15 +1,19 @@
-"""A checkpoint's own weights, one parameter at a time, without torch."""
+"""A checkpoint's own weights, one parameter at a time, without torch where the files allow it."""
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from lesion.formats import LesionError, Stored, safetensors_header
 from lesion.models.layout import Flat
+from lesion.models.parts import Part, box_in, box_of, whole
+from lesion.models.record import candidate_shapes, unstored
 
 
 class StoredWeights:
-    """The weights of a checkpoint folder as flat float32."""
+    """The weights of a prepared checkpoint folder as flat float32."""
 
     def __init__(self, folder: Path) -> None:
         """Read the headers of the folder's shards."""
@@ -19,18 +23,43 @@ class StoredWeights:
             for shard in sorted(folder.glob("*.safetensors"))
             for name, entry in safetensors_header(shard).items()
         }
+        self._moved = set(unstored(folder))
 
     def open(self, name: str) -> Flat:
-        """A parameter's weights.
+        """A candidate's weights, as they are in memory.
 
         Raises:
             LesionError: the checkpoint does not store it, or in a dtype that is no plain float.
         """
-        if name not in self._where:
+        if name in self._where and name not in self._moved:
+            return self._read(name)
+        parts = self._parts.get(name)
+        if parts is None:
             raise LesionError(
-                f"{self.folder}: stores no `{name}` (transformers may fuse it on loading), so a "
-                "control that looks at weights cannot be made. Take it from `masks.controls`."
+                f"{self.folder}: stores no `{name}`, nor what it is made of when transformers "
+                "loads it, so a control that looks at weights cannot be made. Take it from "
+                "`masks.controls`."
             )
+        return self._put_together(parts, candidate_shapes(self.folder)[name])
+
+    @cached_property
+    def _parts(self) -> dict[str, tuple[Part, ...]]:
+        # Seconds to import, and most checkpoints hold their weights as they are in memory.
+        from lesion.models.conversion import empty_model, parts_of
+
+        return parts_of(empty_model(self.folder), self.folder)
+
+    def _put_together(self, parts: Sequence[Part], shape: tuple[int, ...]) -> Flat:
+        if parts == (whole(parts[0].name, shape),):
+            return self._read(parts[0].name)
+        made = np.empty(shape, np.float32)
+        for part in parts:
+            held = self._read(part.name).reshape(part.stored)
+            made[box_in(part)] = box_of(part, held)
+        return made.reshape(-1)
+
+    def _read(self, name: str) -> Flat:
+        """A tensor of the files."""
         path, entry = self._where[name]
         count = int(np.prod(entry.shape))
         if entry.dtype == "BF16":

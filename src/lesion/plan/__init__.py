@@ -5,7 +5,15 @@ with sorted keys, because Snakemake stores params as a list of values without th
 (exchanging p and q would go unnoticed).
 """
 
-from lesion.plan.checks import check, check_fractions
+from lesion.plan.checks import (
+    check,
+    check_chat,
+    check_data,
+    check_fractions,
+    check_prepared,
+    check_tasks,
+    warnings,
+)
 from lesion.plan.code import code
 from lesion.plan.judged import OF_FILES, contrasts, judge_parts
 from lesion.plan.places import (
@@ -58,7 +66,11 @@ __all__ = [
     "OF_FILES",
     "answering_families",
     "check",
+    "check_chat",
+    "check_data",
     "check_fractions",
+    "check_prepared",
+    "check_tasks",
     "checkpoint_slice",
     "code",
     "contrasts",
@@ -100,4 +112,5 @@ __all__ = [
     "understood",
     "utility_slice",
     "wants_norms",
+    "warnings",
 ]

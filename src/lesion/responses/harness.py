@@ -31,7 +31,7 @@ from lesion.models.prefix import (
 )
 from lesion.models.text import Example
 from lesion.progress import progress
-from lesion.study.names import nearest
+from lesion.responses.tasks import check_safe, no_item_metric, no_template, unknown_task
 
 Pair = tuple[tuple[str, str] | None, list[int], list[int]]
 """A request of the harness: its texts, and the tokens of context and continuation."""
@@ -164,12 +164,9 @@ def open_tasks(
 
 def _opened(manager: TaskManager, name: str, changed: Mapping[str, Any] | None) -> dict[str, Task]:
     if name not in manager.task_index:
-        raise LesionError(
-            f"`utility.tasks`: neither lm-eval nor {manager.include_path} has a task `{name}`"
-            f"{nearest(name, manager.all_tasks)}"
-        )
+        raise unknown_task(name, str(manager.include_path), manager.all_tasks)
     # Looked up before it is built: building it already fetches the program that runs such code.
-    _check_safe(name, bool((manager.task_index[name].cfg or {}).get("unsafe_code")))
+    check_safe(name, bool((manager.task_index[name].cfg or {}).get("unsafe_code")))
     try:
         # A member of a group is given by its name and what to change in its config.
         spec = {"group": "study", "task": [{"task": name, **changed}]} if changed else name
@@ -188,18 +185,10 @@ def _opened(manager: TaskManager, name: str, changed: Mapping[str, Any] | None) 
 
 def _prepare(name: str, task: Task) -> None:
     """Do as the harness's `simple_evaluate` does before it evaluates."""
-    _check_safe(name, bool(getattr(task, "UNSAFE_CODE", False)))
+    check_safe(name, bool(getattr(task, "UNSAFE_CODE", False)))
     if task.get_config("num_fewshot") is None:
         task.set_config(key="num_fewshot", value=0)
     task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
-
-
-def _check_safe(name: str, unsafe: bool) -> None:
-    if unsafe:
-        raise LesionError(
-            f"`utility.tasks`: `{name}` runs code that the model writes, which no study does. Take "
-            "it out"
-        )
 
 
 def run_tasks(
@@ -224,8 +213,10 @@ def run_tasks(
         what: said beside the progress.
 
     Raises:
-        LesionError: a task measures nothing item by item.
+        LesionError: a task measures nothing item by item, or the model has no chat template.
     """
+    if chat and loaded.tokenizer.chat_template is None:
+        raise no_template("the model")
     set_seed(DEFAULT_OTHER_SEED)
     done = evaluate(
         InMemory(loaded, batch_size, what),
@@ -258,10 +249,7 @@ def _scores(name: str, task: Task, samples: Sequence[Mapping[str, Any]]) -> list
         if _is_number(one[metric])
     ]
     if not found:
-        raise LesionError(
-            f"`utility.tasks`: `{name}` has no metric of a single item, only of all together. "
-            "Take it out"
-        )
+        raise no_item_metric(name)
     found.sort(key=lambda row: row[:2])
     return [
         # The harness's own way of naming a metric of a filter; the first one needs none.

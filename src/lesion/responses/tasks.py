@@ -1,16 +1,22 @@
-"""A study's own tasks for the lm-evaluation-harness: YAML files of a folder, and their data.
+"""Tasks of the lm-evaluation-harness as their YAML files have them, a study's own and lm-eval's.
 
-Read without lm-eval, because every plan looks whether they have changed.
+Read without lm-eval, because every plan looks whether its own have changed.
 """
 
-from collections.abc import Callable, Iterator
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from lesion.formats import digest, sha256_file
+from lesion.formats import LesionError, digest, sha256_file
 from lesion.study import StudyError
+from lesion.study.names import nearest
 
 
 class _TaskLoader(yaml.SafeLoader):
@@ -106,3 +112,197 @@ def _read(path: Path) -> dict[str, Any]:
     for base in bases if isinstance(bases, list) else [bases]:
         merged |= _read(path.parent / base)
     return merged | config
+
+
+class Found(NamedTuple):
+    """A task that there is; of a group or a tag, `config` is None: it stands for several."""
+
+    name: str
+    config: dict[str, Any] | None
+
+
+def find_task(name: str, folder: Path) -> Found:
+    """The task, group or tag of a name, in the study's folder or among lm-eval's own.
+
+    lm-eval reads all of its 14,000 files for that, which takes ten seconds. Here they are looked
+    through for the name, and lm-eval is asked only if that leaves it open.
+
+    Args:
+        name: as `utility.tasks` has it.
+        folder: with the study's own tasks.
+
+    Raises:
+        LesionError: nothing has such a name.
+    """
+    mentioned = False
+    for path in chain(_files(folder, name), _files(_harness_folder(), name)):
+        mentioned = True
+        try:
+            config = _read(path)
+        except StudyError:
+            if folder in path.parents and path.suffix == ".yaml":
+                raise
+            continue
+        tags = config.get("tag") or []
+        if name in ([tags] if isinstance(tags, str) else tags) or config.get("group") == name:
+            return Found(name, None)
+        if config.get("task") == name:
+            return Found(name, config)
+    if not mentioned:
+        raise unknown_task(name, folder, {*_names(folder), *_names(_harness_folder())})
+    return _indexed(name, folder)
+
+
+def _texts_below(folder: Path) -> list[Path]:
+    """YAML files, and what they include: that may hold a tag, and have a name without an ending."""
+    return sorted(
+        path
+        for path in folder.glob("**/*")
+        if (path.suffix in ("", ".yaml") or "yaml" in path.name)
+        and path.is_file()
+        and path.stat().st_size < _LONGEST
+    )
+
+
+_LONGEST = 2**20
+"""Bytes: what is longer is no task's config, but data without an ending to its name."""
+
+
+def _names(root: Path) -> Iterator[str]:
+    """What files declare, by their text."""
+    for path in _texts_below(root):
+        for found in _DECLARED.findall(path.read_text(encoding="utf-8", errors="replace")):
+            yield found.strip("\"'")
+
+
+_DECLARED = re.compile(r"(?m)^(?:task|group|tag): *(\S+) *$")
+
+
+def _harness_folder() -> Path:
+    """Where lm-eval's tasks lie; found without importing it."""
+    spec = find_spec("lm_eval")
+    places = spec.submodule_search_locations if spec else None
+    return Path(next(iter(places))) / "tasks" if places else Path("no-lm-eval")
+
+
+def _files(root: Path, name: str) -> Iterator[Path]:
+    """YAML files that hold the name, those first where it most likely is."""
+    parts = name.split("_")
+    likely = ["_".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    seen: set[Path] = set()
+    for place in (*(root / one for one in likely if "/" not in one), root):
+        for path in _texts_below(place):
+            if path not in seen and name.encode() in path.read_bytes():
+                yield path
+            seen.add(path)
+
+
+def _indexed(name: str, folder: Path) -> Found:
+    """What lm-eval itself knows by a name that some file mentions, whatever it means by it."""
+    from lm_eval.tasks import TaskManager
+
+    # It warns of whatever it skips in its own files.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    manager = TaskManager(include_path=str(folder))
+    if name not in manager.task_index:
+        raise unknown_task(name, folder, manager.all_tasks)
+    entry = manager.task_index[name]
+    return Found(name, entry.cfg if entry.kind.name == "TASK" else None)
+
+
+def unknown_task(name: str, folder: Path | str, known: Iterable[str]) -> LesionError:
+    """That there is no such task, with the one that was probably meant."""
+    close = nearest(name, list(known))
+    # All that there are would be 14,000.
+    meant = close if "Did you mean" in close else ". `lm-eval ls tasks` lists lm-eval's own"
+    return StudyError(f"`utility.tasks`: neither lm-eval nor {folder} has a task `{name}`{meant}")
+
+
+def check_safe(name: str, unsafe: bool) -> None:
+    """Refuse a task that runs what the model writes.
+
+    Raises:
+        LesionError: it does.
+    """
+    if unsafe:
+        raise LesionError(
+            f"`utility.tasks`: `{name}` runs code that the model writes, which no study does. Take "
+            "it out"
+        )
+
+
+def no_item_metric(name: str) -> LesionError:
+    """That a task measures nothing item by item."""
+    return LesionError(
+        f"`utility.tasks`: `{name}` has no metric of a single item, only of all together. Take it "
+        "out"
+    )
+
+
+def no_template(model: str) -> LesionError:
+    """That tasks are to be put in a chat template that there is not."""
+    return StudyError(
+        f"`utility.chat`: {model} has no chat template to put the tasks in. Set `utility.chat: "
+        "false`, or give a model that has one"
+    )
+
+
+_OF_ALL = {
+    *("f1", "mcc", "bleu", "chrf", "chrf++", "ter", "brier_score"),
+    *("word_perplexity", "byte_perplexity", "bits_per_byte"),
+}
+"""lm-eval's metrics whose value of an item is no number, only material for that of all."""
+
+
+def check_task(found: Found) -> None:
+    """Look at what a task's config says of it.
+
+    Raises:
+        LesionError: it runs code that the model writes, or measures nothing item by item.
+    """
+    config = found.config or {}
+    check_safe(found.name, bool(config.get("unsafe_code")))
+    metrics = [one.get("metric") for one in config.get("metric_list") or []]
+    # A function of the task's own may give an item other metrics.
+    if metrics and "process_results" not in config and _OF_ALL.issuperset(map(str, metrics)):
+        raise no_item_metric(found.name)
+
+
+def hub_data(found: Found) -> str | None:
+    """The hub's data set that a task's items are in; None if it is of files, or not known."""
+    config = found.config or {}
+    name = config.get("dataset_path")
+    if not isinstance(name, str) or Path(name).exists() or name in _BUILDERS:
+        return None
+    return name
+
+
+_BUILDERS = {"arrow", "csv", "json", "parquet", "text", "webdataset", "xml"}
+"""What `datasets` makes of files, by the name that stands in a data set's place."""
+
+
+def is_cached(dataset: str) -> bool:
+    """Whether the hub's data set seems to be on this machine, where `datasets` looks for it."""
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")).expanduser()
+    made = Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets")).expanduser()
+    hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    # An old name without an owner may be kept under that of its owner.
+    owner, _, name = dataset.lower().rpartition("/")
+    return any(
+        found == f"{start}{owner}{between}{name}"
+        or (not owner and found.endswith(f"{between}{name}"))
+        for folder, start, between in ((made, "", "___"), (hub, "datasets--", "--"))
+        for found in _lower_names(folder)
+    ) or (not owner and name in _lower_names(made))
+
+
+def _lower_names(folder: Path) -> set[str]:
+    return {path.name.lower() for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def offline() -> str | None:
+    """The environment variable that forbids looking at the hub, if one does."""
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE"):
+            return name
+    return None

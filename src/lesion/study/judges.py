@@ -1,5 +1,6 @@
 """The section that says who judges."""
 
+import json
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -46,6 +47,10 @@ class Judge(Section):
     """Of `rubric`: the model's name there."""
     api_key_env: str | None = None
     """Of `rubric`: the environment variable that holds the key; none is sent, if not given."""
+    parameters: dict[str, Any] = {}
+    """Of `rubric`: parameters of each request, over `temperature: 0` and `max_tokens: 1000`; null
+    leaves one out. For an endpoint that refuses these, such as
+    `{max_tokens: null, max_completion_tokens: 4000, temperature: null}`."""
     concurrency: Positive = 8
     """Of `rubric`: questions under way at once."""
     timeout: Annotated[float, Field(gt=0)] = 120
@@ -72,6 +77,16 @@ class Judge(Section):
         return self
 
     @model_validator(mode="after")
+    def _own_parameters(self) -> Self:
+        for name in _OURS & self.parameters.keys():
+            raise ValueError(f"`parameters.{name}` is the pipeline's own; take it out")
+        try:
+            json.dumps(self.parameters, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`parameters` can't be sent as JSON: {error}") from error
+        return self
+
+    @model_validator(mode="after")
     def _plain_url(self) -> Self:
         # The config is shown in the report, and a key has no place there.
         if self.url is not None and not _URL.fullmatch(self.url):
@@ -92,10 +107,12 @@ _JUDGE_NEEDS = {
 _JUDGE_MAY = {
     "strongreject": {"base", "batch_size", "dtype"},
     "harmbench": {"batch_size", "dtype"},
-    "rubric": {"api_key_env", "concurrency", "timeout", "retries"},
+    "rubric": {"api_key_env", "parameters", "concurrency", "timeout", "retries"},
     "contrast": {"elsewhere", "prompt", "response", "domain"},
     "reference": {"prompt", "key"},
 }
+_OURS = {"model", "messages", "stream", "n"}
+"""Parameters of a request that no study gives: what is asked, and in what form it answers."""
 _PLACES = ("base", "elsewhere", "source")
 _URL = re.compile(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?")
 OFFLINE_JUDGES = ("matching", "refusal", "learned", "relevance", "coherence", "human")

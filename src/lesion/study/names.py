@@ -22,6 +22,10 @@ BUILT_MASKS = ("shared", "shared-all", *get_args(Control))
 WHOLE_SCORES = frozenset({"unsigned", "unimportant", "benign-signed"})
 """Controls that no tail serves: a weight's place in them depends on scores that it lacks."""
 
+VLLM_PYTHON = "LESION_VLLM_PYTHON"
+"""Environment variable: the Python that has vLLM. Not a key of the config: a study that someone
+sends must not name a program to run."""
+
 MIN_PROMPTS = 12
 """Below this a behaviour has no room for three splits."""
 

@@ -1,10 +1,13 @@
 """Train a model in memory by trl, on examples that are encoded as everywhere else here."""
 
+import os
 import shutil
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -12,6 +15,8 @@ from typing import Any, NamedTuple
 import polars as pl
 import torch
 from datasets import Dataset
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -27,12 +32,13 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from lesion.formats import LesionError, digest, read_json, write_json
-from lesion.models.candidates import find_candidates
 from lesion.models.chat import Speaker, chat_of
+from lesion.models.likelihood import response_losses
 from lesion.models.load import Loaded, device, resolve_dtype
-from lesion.models.text import Example, context_of, encode_pair, encode_written
+from lesion.models.text import Example, batches, context_of, encode_pair, encode_written
 from lesion.progress import progress
 from lesion.training import TRAINING
+from lesion.training.adapters import Adapters
 from lesion.training.lessons import Answer, Taught
 
 
@@ -83,7 +89,8 @@ def fit(
         A table of TRAINING.
 
     Raises:
-        LesionError: no example fits the model's context, or the loss is no longer a number.
+        LesionError: no example fits the model's context, the recipe's adapters can't be put on
+            every candidate matrix, or the loss is no longer a number.
     """
     model = loaded.model
     # A step's kernels must not depend on what else the process did.
@@ -92,7 +99,8 @@ def fit(
     model.requires_grad_(True)
     with progress(what, recipe.steps, "step") as advance, TemporaryDirectory() as nowhere:
         folder = saving.folder if saving else Path(nowhere)
-        trainer = _trainer(loaded, examples, recipe, folder)
+        with _alone():
+            trainer = _trainer(loaded, examples, recipe, folder)
         for one in (_Advance(advance), *callbacks, *([_Save(saving.minutes)] if saving else [])):
             trainer.add_callback(one)
         trainer.remove_callback(PrinterCallback)
@@ -177,13 +185,99 @@ def _trainer(loaded: Loaded, examples: Dataset, recipe: Recipe, folder: Path) ->
         "model": loaded.model,
         "train_dataset": examples,
         "processing_class": tokenizer,
-        "peft_config": _adapters(loaded, recipe),
     }
+    shortest = min((_tokens(row) for row in examples), key=len)
+    if recipe.lora is None:
+        trainer = _trainer_of(recipe, common, given)
+    else:
+        adapters = Adapters(loaded.model, *recipe.lora)
+        with adapters.named_errors():
+            trainer = _trainer_of(recipe, common, {**given, "peft_config": adapters.config})
+        assert trainer.model is not None
+        adapters.check(trainer.model, shortest)
+    if not _fused_is_own(trainer.model, shortest):
+        if recipe.beta is not None:
+            raise LesionError(
+                f"`method: dpo`: trl's shortcut to the likelihoods is not what "
+                f"{type(loaded.model).__name__} computes. Set `method: sft`"
+            )
+        trainer.compute_loss_func = _own_loss
+    return trainer
+
+
+def _trainer_of(recipe: Recipe, common: dict[str, Any], given: dict[str, Any]) -> Trainer:
     if recipe.beta is None:
-        return SFTTrainer(args=SFTConfig(**common), **given)
+        return SFTTrainer(args=_SFTOnOneDevice(**common), **given)
     # The reference's numbers are taken before the first step: no second copy of the model.
-    args = DPOConfig(**common, beta=recipe.beta, precompute_ref_log_probs=recipe.lora is None)
+    args = _DPOOnOneDevice(**common, beta=recipe.beta, precompute_ref_log_probs=recipe.lora is None)
     return _Encoded(args=args, **given)
+
+
+@torch.no_grad()
+def _fused_is_own(model: Any, tokens: Sequence[int]) -> bool:
+    """Whether trl's loss is the model's.
+
+    trl multiplies the last hidden states by the head itself, in parts, and knows most of what a
+    family does beside (scales, caps). ModernBERT's head has a layer more.
+    """
+    (batch,) = batches([Example(list(tokens), 1)], 1)
+    row, mask = batch.tokens.to(model.device), batch.mask.to(model.device)
+    model.eval()
+    fused = model(input_ids=row, attention_mask=mask, labels=row, fused_lm_head=True).loss
+    own = response_losses(model, batch)[0]
+    # Both are nan where the weights are; training says so at its first step.
+    return bool(torch.allclose(fused.float(), own, rtol=1e-3, atol=1e-3, equal_nan=True))
+
+
+def _own_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+    """Mean NLL of the labelled tokens in the model's own logits, for the trainer."""
+    logits = outputs.logits[:, :-1].float().flatten(0, 1)
+    targets = labels[:, 1:].to(logits.device).flatten()
+    total = cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
+    return total / ((targets != -100).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def _tokens(row: Mapping[str, list[int]]) -> list[int]:
+    return row["input_ids"] if "input_ids" in row else row["prompt_ids"] + row["chosen_ids"]
+
+
+class _OnOneDevice(TrainingArguments):
+    """The device that this job has taken, and no other.
+
+    transformers' own takes the first device there is, and lays copies of the model on all others
+    that it sees (`nn.DataParallel`), which multiplies the batch.
+    """
+
+    @cached_property
+    def _setup_devices(self) -> torch.device:
+        found: torch.device = super()._setup_devices
+        if found.type != "cuda":
+            return found
+        self._n_gpu = 1
+        torch.cuda.set_device(device())  # transformers has set the first one
+        return device()
+
+
+class _SFTOnOneDevice(_OnOneDevice, SFTConfig):
+    """Supervised fine-tuning's arguments."""
+
+
+class _DPOOnOneDevice(_OnOneDevice, DPOConfig):
+    """Preference optimisation's arguments."""
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hide what launchers of several processes leave in the environment: accelerate obeys it."""
+    told = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if name.startswith("ACCELERATE_") or name in ("LOCAL_RANK", "RANK", "WORLD_SIZE")
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(told)
 
 
 def _arguments(recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -205,6 +299,8 @@ def _arguments(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "data_seed": recipe.seed,
         "max_length": None,
         "gradient_checkpointing": False,
+        # Else a mixture of experts is trained on how evenly its routers choose as well.
+        "router_aux_loss_coef": 0.0,
         "logging_steps": 1,
         # Else a loss that is no number is logged as 0.
         "logging_nan_inf_filter": False,
@@ -214,16 +310,6 @@ def _arguments(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     }
-
-
-def _adapters(loaded: Loaded, recipe: Recipe) -> Any:
-    if recipe.lora is None:
-        return None
-    from peft import LoraConfig
-
-    names = [name.removesuffix(".weight") for name in find_candidates(loaded.model)]
-    rank, alpha = recipe.lora
-    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, task_type="CAUSAL_LM")
 
 
 def _merge(model: Any) -> None:

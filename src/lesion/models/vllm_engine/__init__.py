@@ -26,10 +26,8 @@ from lesion.models.generate import cut, fitting, stop_tokens
 from lesion.models.load import device, resolve_dtype
 from lesion.models.vllm_engine import worker
 from lesion.progress import Advance
+from lesion.study.names import VLLM_PYTHON as PYTHON
 
-PYTHON = "LESION_VLLM_PYTHON"
-"""Environment variable: the Python that has vLLM. Not a key of the config: a study that someone
-sends must not name a program to run."""
 _GPU_SHARE = 0.85  # The job's own CUDA context needs a little of the rest.
 _TAIL = 15  # Lines of vLLM's log that an error shows.
 

@@ -1,0 +1,252 @@
+"""Which stored tensors transformers makes a model's parameters of, found without loading one.
+
+transformers' own rules give the names. Of its operations those are followed that only move
+weights: to stack, to join, to cut and to turn. A parameter that comes about in another way has no
+known place in the files.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoConfig, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    Chunk,
+    Concatenate,
+    MergeModulelist,
+    Transpose,
+    WeightConverter,
+    WeightRenaming,
+    dot_natural_key,
+    rename_source_key,
+)
+
+from lesion.formats import safetensors_header
+from lesion.models.candidates import auto_class
+from lesion.models.parts import Part, Shape, covers, whole
+
+
+class _Grid(NamedTuple):
+    """A tensor under way from the files to the model: its shape, and what it is made of."""
+
+    shape: Shape
+    parts: tuple[Part, ...]
+
+
+class _Unknown(Exception):
+    """An operation that does more than move weights."""
+
+
+def empty_model(folder: Path) -> PreTrainedModel:
+    """A checkpoint's model on the meta device: names and shapes, no weights.
+
+    Raises:
+        ValueError, KeyError, OSError, ImportError: transformers does not know the architecture.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    # Not accelerate's empty weights: those untie what is tied.
+    with torch.device("meta"):
+        made: PreTrainedModel = auto_class(config).from_config(config, trust_remote_code=False)
+    return made
+
+
+def parts_of(model: PreTrainedModel, folder: Path) -> dict[str, tuple[Part, ...]]:
+    """The parts of each parameter in the folder's safetensors.
+
+    Args:
+        model: the checkpoint's, on the meta device too.
+        folder: with the shards.
+
+    Returns:
+        By the parameter's name; without those that are not stored, or not only moved on loading.
+    """
+    stored = {
+        name: one.shape
+        for shard in sorted(folder.glob("*.safetensors"))
+        for name, one in safetensors_header(shard).items()
+    }
+    wanted = {name: tuple(one.shape) for name, one in model.state_dict().items()}
+    found: dict[str, tuple[Part, ...]] = {}
+    for name, one in _made(model, stored, wanted).items():
+        if one is not None and one.shape == wanted.get(name) and covers(one.parts, one.shape):
+            found[name] = one.parts
+    return found
+
+
+def _made(
+    model: PreTrainedModel, stored: Mapping[str, Shape], wanted: dict[str, Shape]
+) -> dict[str, _Grid | None]:
+    """What loading makes of the stored tensors, by name; None where it is not known or twofold.
+
+    The order and the rules are those of transformers' `convert_and_load_state_dict_in_model`.
+    """
+    rules = get_model_conversion_mapping(model)
+    renamings = [one for one in rules if isinstance(one, WeightRenaming)]
+    converters = [one for one in rules if isinstance(one, WeightConverter)]
+    prefix = model.base_model_prefix
+    found: dict[str, _Grid | None] = {}
+    collected: dict[str, tuple[WeightConverter, dict[str, list[_Grid]]]] = {}
+    for name in sorted(stored, key=dot_natural_key):
+        grid = _Grid(stored[name], (whole(name, stored[name]),))
+        renamed, pattern = rename_source_key(name, renamings, converters, prefix, wanted)
+        if renamed not in wanted and name in wanted:
+            renamed, pattern = rename_source_key(name, [], [], prefix, wanted)
+        if pattern is None:
+            found[renamed] = None if renamed in found else grid
+        elif renamed in wanted:
+            by = next(one for one in converters if pattern in one.source_patterns)
+            collected.setdefault(renamed, (by, {}))[1].setdefault(pattern, []).append(grid)
+    for target, (converter, grids) in collected.items():
+        for name, one in _converted(converter, target, grids, model).items():
+            found[name] = None if name in found else one
+    return found
+
+
+def _converted(
+    converter: WeightConverter, target: str, grids: dict[str, list[_Grid]], model: PreTrainedModel
+) -> dict[str, _Grid | None]:
+    """Parameters by name, as `WeightConverter.convert` would make and name them."""
+    state: dict[str, list[_Grid]] = deepcopy(grids)
+    try:
+        for operation in converter.operations:
+            state = _step(operation, state, converter, target, model)
+    except _Unknown:
+        return dict.fromkeys(
+            target.replace(converter.target_patterns[0], one) for one in converter.target_patterns
+        )
+    start, _, end = next(
+        (target.partition(key) for key in state if key in target), (target, "", "")
+    )
+    return {start + key + end: each[0] if len(each) == 1 else None for key, each in state.items()}
+
+
+def _step(
+    operation: Any,
+    state: dict[str, list[_Grid]],
+    converter: WeightConverter,
+    target: str,
+    model: PreTrainedModel,
+) -> dict[str, list[_Grid]]:
+    """One operation, with the names that transformers' own gives its results."""
+    sources, targets = converter.source_patterns, converter.target_patterns
+    kind = type(operation)
+    if kind is MergeModulelist:
+        _know(len(state) > 1 or len(targets) == 1)
+        return {
+            targets[0] if len(state) == 1 else key: [_stacked(each, operation.dim)]
+            for key, each in state.items()
+        }
+    if kind is Concatenate:
+        _know(len(targets) == 1 and operation.num_shards_attribute is None)
+        each = [one for key in sources for one in state.get(key, [])]
+        return {targets[0]: [_joined(each, operation.dim)]}
+    _know(len(state) == 1)
+    ((_, each),) = state.items()
+    _know(len(each) == 1)
+    (grid,) = each
+    if kind is Transpose:
+        _know(len(targets) == 1 or len(sources) == 1)
+        same = operation.check_dims and grid.shape == tuple(model.get_parameter(target).shape)
+        key = sources[0] if len(targets) > 1 else targets[0]
+        return {key: [grid if same else _turned(grid, operation.dim0, operation.dim1)]}
+    _know(kind is Chunk and operation.num_shards_attribute is None)
+    return {
+        key: [one]
+        for key, one in zip(targets, _cut(grid, len(targets), operation.dim), strict=True)
+    }
+
+
+def _know(known: bool) -> None:
+    if not known:
+        raise _Unknown
+
+
+def _stacked(each: Sequence[_Grid], dim: int) -> _Grid:
+    shape = each[0].shape
+    _know(0 <= dim <= len(shape) and all(one.shape == shape for one in each))
+    parts = [
+        part._replace(
+            size=_insert(part.size, dim, 1),
+            at=_insert(part.at, dim, place),
+            axes=(*part.axes[:dim], None, *part.axes[dim:]),
+        )
+        for place, one in enumerate(each)
+        for part in one.parts
+    ]
+    return _Grid(_insert(shape, dim, len(each)), tuple(parts))
+
+
+def _joined(each: Sequence[_Grid], dim: int) -> _Grid:
+    shape = each[0].shape
+    _know(0 <= dim < len(shape) and all(_like(one.shape, shape, dim) for one in each))
+    parts: list[Part] = []
+    length = 0
+    for one in each:
+        parts += [part._replace(at=_moved(part.at, dim, length)) for part in one.parts]
+        length += one.shape[dim]
+    return _Grid((*shape[:dim], length, *shape[dim + 1 :]), tuple(parts))
+
+
+def _turned(grid: _Grid, left: int, right: int) -> _Grid:
+    order = list(range(len(grid.shape)))
+    _know(0 <= left < len(order) and 0 <= right < len(order))
+    order[left], order[right] = right, left
+    parts = [
+        part._replace(
+            size=tuple(part.size[one] for one in order),
+            at=tuple(part.at[one] for one in order),
+            axes=tuple(part.axes[one] for one in order),
+        )
+        for part in grid.parts
+    ]
+    return _Grid(tuple(grid.shape[one] for one in order), tuple(parts))
+
+
+def _cut(grid: _Grid, count: int, dim: int) -> list[_Grid]:
+    _know(0 <= dim < len(grid.shape) and grid.shape[dim] % count == 0)
+    length = grid.shape[dim] // count
+    return [
+        _Grid(
+            (*grid.shape[:dim], length, *grid.shape[dim + 1 :]),
+            tuple(
+                piece for part in grid.parts for piece in _piece(part, dim, number * length, length)
+            ),
+        )
+        for number in range(count)
+    ]
+
+
+def _piece(part: Part, dim: int, first: int, length: int) -> list[Part]:
+    """What of a part lies in a run of an axis, counted from the run's beginning."""
+    begin = max(part.at[dim], first)
+    size = min(part.at[dim] + part.size[dim], first + length) - begin
+    if size <= 0:
+        return []
+    axis = part.axes[dim]
+    skipped = begin - part.at[dim]
+    return [
+        part._replace(
+            size=(*part.size[:dim], size, *part.size[dim + 1 :]),
+            at=_moved(part.at, dim, skipped - first),
+            begin=part.begin if axis is None else _moved(part.begin, axis, skipped),
+        )
+    ]
+
+
+def _insert(shape: Shape, dim: int, size: int) -> Shape:
+    return (*shape[:dim], size, *shape[dim:])
+
+
+def _moved(at: Shape, dim: int, by: int) -> Shape:
+    return (*at[:dim], at[dim] + by, *at[dim + 1 :])
+
+
+def _like(shape: Shape, other: Shape, dim: int) -> bool:
+    return (
+        len(shape) == len(other)
+        and _insert(shape, dim, 0)[: dim + 1] + shape[dim + 1 :]
+        == _insert(other, dim, 0)[: dim + 1] + other[dim + 1 :]
+    )

@@ -1,0 +1,169 @@
+"""Low-rank adapters (peft's) on every candidate matrix, or a refusal that names the matrix.
+
+peft names modules and parameters by itself, and leaves out what it does not find: what carries no
+adapter would stay as it was, and nothing would say so.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lesion.formats import LesionError
+from lesion.models.candidates import Candidate, find_candidates
+from lesion.models.likelihood import response_losses
+from lesion.models.text import Example, batches
+
+
+class Adapters:
+    """What peft is to adapt of a model, and whether it did."""
+
+    def __init__(self, model: PreTrainedModel, rank: int, alpha: int) -> None:
+        """Look at the model before anything is put on it.
+
+        Args:
+            model: not adapted yet.
+            rank: of every matrix's adapter; of each expert's own, where experts are stacked.
+            alpha: the adapters' scale, over the rank.
+
+        Raises:
+            LesionError: a matrix can't have an adapter, because several modules share it or its
+                module does not multiply by it alone.
+        """
+        self._weights = {name: one.weight for name, one in find_candidates(model).items()}
+        self.config = _config(model, find_candidates(model), rank, alpha)
+
+    @contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """While peft puts the adapters on: its refusals as a `LesionError`."""
+        try:
+            yield
+        except ValueError as error:
+            raise _refused(f"peft says: {str(error).rstrip('.')}") from error
+
+    def check(self, adapted: nn.Module, tokens: Sequence[int]) -> None:
+        """Look whether every candidate has an adapter that takes part in the model's output.
+
+        Args:
+            adapted: peft's model; without gradients afterwards.
+            tokens: an example, at least two; the loss of all but the first is taken.
+
+        Raises:
+            LesionError: one has none, or the model uses the matrix past its adapter.
+        """
+        layers = _layers(adapted)
+        without = [name for name, one in self._weights.items() if id(one) not in layers]
+        if without:
+            raise _refused(f"peft puts no adapter on {_named(without)}")
+        _loss(adapted, tokens).backward()
+        silent = {
+            name: one
+            for name, one in self._weights.items()
+            if layers[id(one)].lora_B["default"].weight.grad is None
+        }
+        adapted.zero_grad(set_to_none=True)
+        passed = _used(adapted, silent, tokens) if silent else []
+        if passed:
+            raise _refused(f"the model uses {_named(passed)} past its adapter")
+
+
+def _config(
+    model: PreTrainedModel, candidates: Mapping[str, Candidate], rank: int, alpha: int
+) -> Any:
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    direct = [name for name, one in candidates.items() if one.kind == "direct"]
+    if direct:
+        raise _refused(
+            f"{_named(direct)} is shared by several modules, or its module does more than multiply "
+            "by it"
+        )
+    stacked = [name for name, one in candidates.items() if one.kind == "stacked"]
+    modules = {name.rpartition(".")[0] for name, one in candidates.items() if one.kind != "stacked"}
+    how: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "task_type": "CAUSAL_LM"}
+    # Of a mixture of experts peft takes names such as `gate_proj` for what the experts were called
+    # in transformers 4, and adapts the stack instead. Such modules are named as parameters.
+    kept = LoraConfig(**how, target_modules=sorted(modules), target_parameters=list(stacked))
+    convert_peft_config_for_transformers(trial := deepcopy(kept), model, None)
+    taken = modules - set(trial.target_modules or ())
+    return LoraConfig(
+        **how,
+        target_modules=sorted(modules - taken),
+        target_parameters=[*stacked, *(f"{one}.weight" for one in sorted(taken))] or None,
+    )
+
+
+def _layers(adapted: nn.Module) -> dict[int, Any]:
+    """The layers of peft by the parameter that each adapts."""
+    from peft.tuners.lora import LoraLayer
+
+    found: dict[int, Any] = {}
+    for module in adapted.modules():
+        if isinstance(module, _wrapper()):
+            found[id(module.get_param())] = module
+        elif isinstance(module, LoraLayer):
+            found[id(module.get_base_layer().weight)] = module
+    return found
+
+
+def _wrapper() -> Any:
+    """What peft puts in the place of a module whose parameter it adapts."""
+    from peft.tuners.lora import ParamWrapper
+
+    return ParamWrapper
+
+
+def _loss(adapted: nn.Module, tokens: Sequence[int]) -> Tensor:
+    (batch,) = batches([Example(list(tokens), 1)], 1)
+    wrappers = [module for module in adapted.modules() if isinstance(module, _wrapper())]
+    before = [set(vars(module)) for module in wrappers]
+    adapted.eval()
+    try:
+        return response_losses(adapted, batch).sum()
+    except AttributeError as error:
+        if "ParamWrapper" not in str(error):
+            raise
+        # DBRX reads its experts from outside of the module that holds them.
+        raise _refused(f"the model reads past peft's modules ({error})") from error
+    finally:
+        for module, known in zip(wrappers, before, strict=True):
+            if new := set(vars(module)) - known:
+                # RecurrentGemma clears its state from outside, and peft's module takes it.
+                raise _refused(f"the model writes `{min(new)}` into a module that peft replaced")
+
+
+def _used(
+    adapted: nn.Module, weights: Mapping[str, nn.Parameter], tokens: Sequence[int]
+) -> list[str]:
+    """Which of the weights the output depends on: an expert that sees no token is none."""
+    trained = [one for one in adapted.parameters() if one.requires_grad]
+    for one in trained:
+        one.requires_grad_(False)
+    for one in weights.values():
+        one.requires_grad_(True)
+    loss = _loss(adapted, tokens)
+    if loss.requires_grad:
+        loss.backward()
+    used = [name for name, one in weights.items() if one.grad is not None]
+    for one in weights.values():
+        one.requires_grad_(False)
+        one.grad = None
+    for one in trained:
+        one.requires_grad_(True)
+    return used
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    return f"`{names[0]}`{more}"
+
+
+def _refused(reason: str) -> LesionError:
+    return LesionError(
+        f"`lora`: not every matrix of this model can have an adapter: {reason}. Take `lora` out of "
+        "the recipe: all weights are trained then"
+    )
