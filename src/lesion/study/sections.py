@@ -1,6 +1,7 @@
 """The sections of a config; see `config.yaml` for the default one with a comment on every key."""
 
-from typing import Annotated, Literal, Self
+from datetime import date
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -51,16 +52,26 @@ class Model(Section):
         return self
 
 
+def _as_text(value: Any) -> Any:
+    """What YAML takes for a truth value, a number or a date, as the text that it was."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, (int, float, date)) else value
+
+
+Wanted = Annotated[str, BeforeValidator(_as_text)]
+
+
 class Where(Section):
     """A filter: a column, and what its value has to be."""
 
     column: str
     """Column of the source to look at."""
-    equals: str | None = None
-    """Keep rows whose value is this."""
-    first: str | None = None
+    equals: Wanted | None = None
+    """Keep rows whose value is this: a text, a number, or true or false."""
+    first: Wanted | None = None
     """Keep rows whose list begins with this."""
-    contains: str | None = None
+    contains: Wanted | None = None
     """Keep rows whose list, or text, contains this."""
 
     @model_validator(mode="after")
