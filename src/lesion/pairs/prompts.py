@@ -80,7 +80,7 @@ def _usable(
         dropped = table.filter(which)
         if dropped.height:
             first = place_of(path, dropped["row"][0])
-            notes.append(f"{dropped.height} rows {what} are left out; the first is {first}")
+            notes.append(f"rows {what} are left out: {dropped.height}, the first of them {first}")
         return table.filter(~which)
 
     def empty(column: str) -> pl.Expr:
@@ -105,7 +105,9 @@ def _too_few(
     notes: Sequence[str],
 ) -> str:
     filtered = f" after the filter {_shown(where)}" if where else ""
-    held = f" `{where['column']}` holds {frequent(rows[where['column']])}." if where else ""
+    held = (
+        f" `{where['column']}` holds {frequent(rows[where['column']].to_list())}." if where else ""
+    )
     dropped = f" Of those that fit, {'; '.join(notes)}." if notes else ""
     return (
         f"{path}: gives {left} prompts{filtered}, and at least {need} are needed.{held}{dropped} "

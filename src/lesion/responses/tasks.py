@@ -3,7 +3,7 @@
 Read without lm-eval, because every plan looks whether they have changed.
 """
 
-from codecs import BOM_UTF8
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,9 @@ def _check_data(data: Path, path: Path, config: Mapping[str, Any]) -> None:
                     f"{data}: has no column `{name}`, which `{key}` of {path} needs; it has "
                     f"{', '.join(rows.columns)}"
                 )
-            _check_column(rows[name].to_list(), name, data, key)
+            # A condition or a default may be there for what is missing.
+            if config[key] == name or re.search(rf"{{{{-?\s*{name}\s*-?}}}}", config[key]):
+                _check_column(rows[name].to_list(), name, data, key)
 
 
 def _named(template: Any, columns: Sequence[str]) -> list[str]:
@@ -86,7 +88,7 @@ def _named(template: Any, columns: Sequence[str]) -> list[str]:
     if template in columns:
         return [template]
     try:
-        return sorted(meta.find_undeclared_variables(_JINJA.parse(template)))
+        return sorted(meta.find_undeclared_variables(_JINJA.parse(template)) - {*_JINJA.globals})
     except TemplateError:
         return []  # The harness says so.
 
@@ -116,22 +118,7 @@ def task_changes(path: Path, cache: Path) -> dict[str, Any]:
     config = _read(path)
     if "dataset_path" not in config:
         return {}
-    changed = _changed(path, config)
-    if "data_files" in changed:
-        changed["data_files"] = _each(changed["data_files"], lambda one: _unmarked(one, cache))
-    return {"dataset_kwargs": {**changed, "cache_dir": str(cache)}}
-
-
-def _unmarked(text: str, cache: Path) -> str:
-    """A file of data, or a copy without the byte order mark that the harness's reader refuses."""
-    path = Path(text)
-    data = path.read_bytes() if path.suffix.lower() != ".parquet" else b""
-    if not data.startswith(BOM_UTF8):
-        return text
-    copy = cache / digest(text)[:12] / path.name
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.write_bytes(data.removeprefix(BOM_UTF8))
-    return str(copy)
+    return {"dataset_kwargs": {**_changed(path, config), "cache_dir": str(cache)}}
 
 
 def _changed(path: Path, config: dict[str, Any]) -> dict[str, Any]:
