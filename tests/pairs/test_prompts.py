@@ -197,13 +197,13 @@ def test_rows_that_are_left_out_are_said_with_the_first_one(tmp_path: Path) -> N
     ]
     path = make.write_rows(tmp_path / "p.jsonl", rows)
     said: list[str] = []
-    other = " (1 of them with another response)"
+    again = "that repeat an earlier prompt (1 of them with another response)"
     found = select(read_rows(path), path, _behaviour(response="answer"), 3, said.append)
     assert found.rows() == [("a", "a"), ("b", "b"), ("c", "c")]
     assert said == [
         f"rows without a `prompt` are left out: 2, the first of them {path}, line 4",
         f"rows without a `answer` are left out: 2, the first of them {path}, line 6",
-        f"rows that repeat an earlier prompt{other} are left out: 2, the first of them {path}, line 8",
+        f"rows {again} are left out: 2, the first of them {path}, line 8",
     ]
     with pytest.raises(BadFile, match=r"gives 3 prompts.* rows without a `answer` are left out: 2"):
         select(read_rows(path), path, _behaviour(response="answer"), 12)

@@ -88,8 +88,8 @@ class Behaviour(Section):
     role: Role
     """`harm`: a harm type, located and lesioned. `benign`: a capability to preserve. `refusal`."""
     source: str
-    """Prompts: a name from `sources`, or an address such as `file:my/prompts.jsonl` (JSONL, CSV,
-    parquet, or a PyRIT `.prompt` file)."""
+    """Prompts: a name from `sources`, or an address such as `file:my/prompts.jsonl` (JSON lines, a
+    JSON list, CSV, TSV, parquet, a PyRIT data set in YAML, or a folder that holds one table)."""
     prompt: str = "prompt"
     """Column that holds the prompts."""
     response: str | None = None
