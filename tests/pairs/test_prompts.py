@@ -183,6 +183,9 @@ def test_a_filter_that_leaves_nothing_names_what_there_is() -> None:
     rows = _rows(prompt=["a", "b"], kind=[["x", "y"], ["x"]])
     with pytest.raises(BadFile, match=r'`kind` holds "x" \(2\), "y" \(1\)\.'):
         select(rows, PATH, _behaviour(where=_where(first="y")), 1)
+    rows = _rows(prompt=list("abcdefgh"), kind=list("abcdefgh"))
+    with pytest.raises(BadFile, match=r'`kind` holds 8 different values, such as "a"'):
+        select(rows, PATH, _behaviour(where=_where(equals="x")), 1)
 
 
 def test_rows_that_are_left_out_are_said_with_the_first_one(tmp_path: Path) -> None:

@@ -110,8 +110,8 @@ def _too_few(
     )
     dropped = f" Of those that fit, {'; '.join(notes)}." if notes else ""
     return (
-        f"{path}: gives {left} prompts{filtered}, and at least {need} are needed.{held}{dropped} "
-        "Add prompts, widen the filter, or remove the behaviour."
+        f"{path}: gives {left} prompts{filtered}, and at least {need} are needed. Add prompts, "
+        f"widen the filter, or remove the behaviour.{held}{dropped}"
     )
 
 

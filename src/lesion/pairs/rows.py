@@ -141,6 +141,8 @@ def frequent(values: Iterable[Any], most: int = 6) -> str:
     """The values that a column most often has, for messages; of lists, those in them."""
     each = [one for value in values for one in (value if isinstance(value, list) else [value])]
     counted = Counter(shown(one) for one in each).most_common(most + 1)
+    if len(counted) > most and counted[0][1] == 1:
+        return f"{len(set(map(shown, each)))} different values, such as {counted[0][0]}"
     named = ", ".join(f"{value} ({count})" for value, count in counted[:most])
     return f"{named}, …" if len(counted) > most else named or "nothing"
 

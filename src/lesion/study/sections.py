@@ -59,7 +59,7 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, (int, float, date)) else value
 
 
-Wanted = Annotated[str, BeforeValidator(_as_text)]
+Wanted = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | float | bool)]
 
 
 class Where(Section):
