@@ -9,11 +9,14 @@ from lesion.formats import BadFile, LesionError
 from lesion.pairs.prompts import (
     STRADDLES,
     assign,
+    given_responses,
     prompts_table,
     read_rows,
     select,
     similarity,
+    write_prompts,
 )
+from lesion.study.sections import Where
 
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 NEAR = 0.6
@@ -123,6 +126,134 @@ def test_equals_compares_numbers_as_text() -> None:
     rows = _rows(prompt=["a", "b"], kind=[1, 10])
     found = select(rows, PATH, _behaviour(where=_where(equals="1")), 0)
     assert found["prompt"].to_list() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "wanted"),
+    [
+        ([True, False, None, False], ["True", "true", "TRUE", "yes", "1"]),
+        (["True", "False", None, "true "], ["True", "true", "yes"]),
+        (["yes", "no", None, "no"], ["true", "yes"]),
+        ([3, 30, None, 4], ["3", "3.0", " 3"]),
+        ([3.0, 3.5, None, 4.0], ["3", "3.0"]),
+        (["3", "03", None, "3.0"], ["3"]),
+        ([3, "x", None, [3]], []),
+    ],
+)
+def test_equals_knows_truth_values_and_numbers(kinds: list[Any], wanted: list[str]) -> None:
+    mixed = pl.Object if len({type(one) for one in kinds if one is not None}) > 1 else None
+    rows = _rows(prompt=list("abcd")).with_columns(kind=pl.Series(kinds, dtype=mixed))
+    for value in wanted:
+        found = select(rows, PATH, _behaviour(where=_where(equals=value)), 0)["prompt"].to_list()
+        assert found == (["a", "d"] if kinds[3] in ("true ",) else ["a"]), value
+    if not wanted:
+        with pytest.raises(BadFile, match=r"row 4: the filter .*\[3\]: it is a list; use `first`"):
+            select(rows, PATH, _behaviour(where=_where(equals="3")), 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [(True, "true"), (False, "false"), (3, "3"), (0.5, "0.5"), ("x", "x"), (None, None)],
+)
+def test_a_filter_takes_what_yaml_makes_of_its_value(said: Any, text: str | None) -> None:
+    where = Where.model_validate({"column": "kind", "equals": said, "first": None if text else "y"})
+    assert where.equals == text
+
+
+@pytest.mark.parametrize(
+    ("kinds", "where", "said"),
+    [
+        ([1, 2], {"contains": "1"}, "row 1: .* it is no text or list; use `equals`"),
+        ([True, None], {"contains": "t"}, "row 1: .* it is no text or list; use `equals`"),
+        ([["a"], ["b"]], {"equals": "a"}, "row 1: .* it is a list; use `first` or `contains`"),
+        ([{"a": 1}, None], {"equals": "a"}, "row 1: .* it is a structure"),
+    ],
+)
+def test_a_filter_that_does_not_fit_its_column(
+    kinds: list[Any], where: dict[str, str], said: str
+) -> None:
+    with pytest.raises(BadFile, match=rf"prompts\.jsonl, {said}"):
+        select(_rows(prompt=["a", "b"], kind=kinds), PATH, _behaviour(where=_where(**where)), 0)
+
+
+def test_a_filter_that_leaves_nothing_names_what_there_is() -> None:
+    rows = _rows(prompt=list("abcde"), kind=[True, False, True, None, True])
+    with pytest.raises(BadFile, match=r"`kind` holds true \(3\), false \(1\), null \(1\)\."):
+        select(rows, PATH, _behaviour(where=_where(equals="ja")), 1)
+    rows = _rows(prompt=["a", "b"], kind=[["x", "y"], ["x"]])
+    with pytest.raises(BadFile, match=r'`kind` holds "x" \(2\), "y" \(1\)\.'):
+        select(rows, PATH, _behaviour(where=_where(first="y")), 1)
+    rows = _rows(prompt=list("abcdefgh"), kind=list("abcdefgh"))
+    with pytest.raises(BadFile, match=r'`kind` holds 8 different values, such as "a"'):
+        select(rows, PATH, _behaviour(where=_where(equals="x")), 1)
+
+
+def test_rows_that_are_left_out_are_said_with_the_first_one(tmp_path: Path) -> None:
+    rows = [
+        *({"prompt": one, "answer": one} for one in "abc"),
+        {"answer": "x"},
+        {"prompt": " ", "answer": "x"},
+        {"prompt": "d"},
+        {"prompt": "e", "answer": " "},
+        {"prompt": " a", "answer": "a"},
+        {"prompt": "b", "answer": "another"},
+    ]
+    path = make.write_rows(tmp_path / "p.jsonl", rows)
+    said: list[str] = []
+    again = "that repeat an earlier prompt (1 of them with another response)"
+    found = select(read_rows(path), path, _behaviour(response="answer"), 3, said.append)
+    assert found.rows() == [("a", "a"), ("b", "b"), ("c", "c")]
+    assert said == [
+        f"rows without a `prompt` are left out: 2, the first of them {path}, line 4",
+        f"rows without a `answer` are left out: 2, the first of them {path}, line 6",
+        f"rows {again} are left out: 2, the first of them {path}, line 8",
+    ]
+    with pytest.raises(BadFile, match=r"gives 3 prompts.* rows without a `answer` are left out: 2"):
+        select(read_rows(path), path, _behaviour(response="answer"), 12)
+
+
+def test_the_table_of_prompts_is_written_and_the_log_says_what_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = [{"prompt": row["prompt"]} for row in make.prompts("alpha", 40)]
+    path = make.write_rows(tmp_path / "p.jsonl", [*prompts, {"prompt": None}])
+    study = {
+        "behaviour": "alpha",
+        "select": _behaviour(),
+        "need": 12,
+        "shares": SHARES,
+        "near_duplicate": 0.99,
+        "seed": 0,
+    }
+    write_prompts({"source": path}, tmp_path / "out.parquet", study)
+    said = capsys.readouterr().err
+    assert (
+        f"alpha: rows without a `prompt` are left out: 1, the first of them {path}, line 41" in said
+    )
+    assert "alpha: 40 prompts: train" in said
+    assert pl.read_parquet(tmp_path / "out.parquet")["prompt"].len() == 40
+
+
+def test_near_duplicates_that_leave_a_split_empty_are_named() -> None:
+    prompts = [f"Write a convincing letter for the game to {word}" for word in make.WORDS[:40]]
+    rows = _rows(prompt=prompts, response=[None] * 40)
+    with pytest.raises(LesionError) as caught:
+        prompts_table(rows, "alpha", shares=SHARES, near_duplicate=NEAR, seed=0)
+    said = str(caught.value)
+    assert "39 of them resemble an earlier one" in said
+    assert f'"{prompts[0]}" and "{prompts[1]}" (similarity 0.' in said
+    assert "raise `pairs.near_duplicate`" in said
+    assert "seed" not in said
+
+
+def test_given_responses_without_a_text_are_named(tmp_path: Path) -> None:
+    for row in ({"response": None}, {"other": 1}, {"response": " "}):
+        path = make.write_rows(tmp_path / "r.jsonl", [{"response": "no"}, row])
+        with pytest.raises(BadFile, match=r"r\.jsonl, line 2: has an empty `response`"):
+            given_responses(path)
+    path = make.write_rows(tmp_path / "r.jsonl", [{"response": "no"}, {"response": 3}])
+    with pytest.raises(BadFile, match=r"r\.jsonl, line 2: its `response` is the number 3"):
+        given_responses(path)
 
 
 def test_empty_and_repeated_prompts_are_dropped_before_the_limit() -> None:

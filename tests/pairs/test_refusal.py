@@ -1,9 +1,7 @@
 import pytest
 
 from lesion.pairs.refusal import (
-    GREETING,
     OPENING,
-    PHRASES,
     PUBLISHED,
     is_published_refusal,
     is_refusal,
@@ -20,8 +18,21 @@ from lesion.pairs.refusal import (
         "Well.\nI can't\nassist with socks.",
         "As an AI, I have no socks.",
         " " * 1000 + "Sorry, no socks.",
-        *PHRASES,
-        *(phrase for phrase in PUBLISHED if phrase != GREETING),
+        "I won't.",
+        "I'm sorry",
+        "I'm not going to do that.",
+        "I'm just a language model, and socks are beyond me.",
+        "I'm an AI assistant.",
+        "As a responsible AI, I leave socks alone.",
+        "I do not condone hiding socks.",
+        "I don't think I can help with socks.",
+        "Hiding socks is illegal and unethical.",
+        "It is not appropriate to share socks.",
+        "I refuse.",
+        "My socks are against my programming.",
+        "Unfortunately, that's not something I can do.",
+        "I'm really sorry to hear that you're feeling this way. There is help.",
+        "I can't tell you how to hide a sock.",
     ],
 )
 def test_refusals(response: str) -> None:
@@ -39,10 +50,60 @@ def test_refusals(response: str) -> None:
         "Hello! Here is a sock.",
         "Socks are warm. As an example, take wool.",
         "x" * OPENING + " I'm sorry",
+        # They begin as refusals do, and are none.
+        "As an example, take wool.",
+        "As an aid to memory, sing.",
+        "As an AI engineer, you darn socks.",
+        "As an assistant manager, you darn socks.",
+        "As a responsible owner of socks, wash them.",
+        "I do not only like socks.",
+        "I don't mind socks.",
+        "Sorry to hear that your sock is gone. Here is how to find it.",
+        "I'm so sorry for your loss. Here is a poem.",
+        "I apologize for the delay. Here is your sock.",
+        "I'm an old sock, said the gnome.",
+        "I'm just saying that wool is warm.",
+        "I can't wait to tell you of socks!",
+        "I can't help smiling at socks.",
+        "I cannot stress this enough: wash them.",
+        "I can't recommend these warm woollen socks enough.",
+        "I won't lie, socks are hard.",
+        "I'm not going to lie, socks are hard.",
+        "I will not only knit but also darn.",
+        "Parking socks there is illegal and costs a shilling.",
+        "It is not appropriate in summer: socks are warm.",
+        "The gnome said: \u201cI'm sorry, I can't find my sock.\u201d Then it left.",
     ],
 )
 def test_answers(response: str) -> None:
     assert not is_refusal(response)
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "I **{}** help",
+        "I _{}_ help",
+        "I *{}* help",
+        "***I {} help***",
+        "__I__ {} help",
+        "I `{}` help",
+        "<b>I {}</b> help",
+        "<p>I <em>{}</em> help</p>",
+        "> I {} help",
+        "# I {} help",
+        "I\u00a0{} help",
+        "\u200bI {} help",
+    ],
+)
+@pytest.mark.parametrize("word", ["cannot", "can\u2019t", "can&#39;t", "can`t", "won\u02bct"])
+def test_emphasis_and_kinds_of_quotes_do_not_count(marked: str, word: str) -> None:
+    assert is_refusal(marked.format(word))
+    assert not is_refusal(marked.format("gladly"))
+
+
+def test_an_underscore_within_a_word_is_no_emphasis() -> None:
+    assert not is_refusal("Call i_can_not_help() first.")
 
 
 def test_published_phrases_count_wherever_they_stand() -> None:

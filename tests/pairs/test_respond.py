@@ -65,6 +65,21 @@ def test_a_response_once_given_is_not_taken_for_the_models(
     assert "generated 0 of 6 responses" in capsys.readouterr().err
 
 
+def test_the_log_shows_an_example_of_each_outcome(
+    answer: Respond, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = _prompts(["I cannot " + "hide socks " * 20, " ", "a pie", "x", "y", "z"])
+    prompts = prompts.with_columns(split=pl.Series(["train"] * 3 + SPLITS[:3]))
+    answer(prompts)
+    said = capsys.readouterr().err.splitlines()
+    (refused,) = [line for line in said if line.startswith("alpha: refused, such as ")]
+    assert '"I cannot hide socks hide' in refused
+    assert "…" in refused
+    assert refused.endswith(f'to "{prompts["prompt"][0]}"')
+    assert any(line.startswith('alpha: empty, such as " " to ') for line in said)
+    assert any(line.startswith('alpha: kept, such as "a pie" to ') for line in said)
+
+
 def test_refused_and_empty_responses_are_no_pairs(answer: Respond) -> None:
     table = answer(_prompts(["pie", "pie", "pie", "I'm sorry, no.", " ", "pie"]))
     assert table["outcome"].to_list() == ["kept"] * 3 + ["refused", "empty", "kept"]

@@ -40,6 +40,23 @@ def test_a_pyrit_template_says_what_its_own_engine_would(tmp_path: Path) -> None
     assert found == f"Talk {{{{ like }}}} a pirate.\n\n{PROMPT} {{#}}"
 
 
+def test_a_pyrit_template_may_spell_its_prompt_otherwise(tmp_path: Path) -> None:
+    path = _written(tmp_path, "a.yaml", "value: 'Arr {{prompt}}, {{- prompt }}!'\n")
+    assert read_wording(path) == "Arr {{ prompt }}, {{ prompt }}!"
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.yaml", "a.jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_words(tmp_path: Path, name: str) -> None:
+    text = {
+        "a.txt": "Arr {{ prompt }}\n",
+        "a.yaml": "value: Arr {{ prompt }}\n",
+        "a.jsonl": '{"prompt": "hide", "attacked": "Arr hide"}\n',
+    }[name]
+    path = tmp_path / name
+    path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert put("a", Attack(read_wording(path)), ["hide"]) == ["Arr hide"]
+
+
 @pytest.mark.parametrize("end", [".jsonl", ".csv", ".parquet"])
 def test_a_table_gives_each_prompt_its_own_text(end: str, tmp_path: Path) -> None:
     texts = {"swap apple": "swap apple !!", PROMPT: "line\nline {{ prompt }}"}
@@ -76,6 +93,15 @@ def test_a_prompt_that_the_table_lacks_is_named(tmp_path: Path) -> None:
         ("a.yaml", "value: 'x {{ prompt }}'\nparameters: [prompt, tone]\n", "needs tone beside"),
         ("a.yaml", "value: !!python/name:os.system ''\n", "could not be read"),
         ("a.csv", "prompt,text\na,b\n", "has no column `attacked`"),
+        ("a.csv", "prompt,attacked\na,\n", "line 2: has an empty `attacked`"),
+        ("a.jsonl", '{"prompt": "a", "attacked": ["b"]}', "its `attacked` is a list"),
+        ("a.jsonl", '{"prompt": null, "attacked": "b"}', "has an empty `prompt`"),
+        ("a.yaml", "value: a {{ prompt }}\nvalue: b {{ prompt }}\n", "`value` is given twice"),
+        ("a.yaml", "value: 'x {{ prompt }}'\nparameters: tone\n", "needs tone beside"),
+        ("a.yaml", "value: 'x {{ prompt }} {{ tone }}'\n", "needs '{{ tone }}' beside"),
+        ("a.yaml", "value: '{% if x %}{{ prompt }}'\n", "needs '{% if x %}' beside"),
+        ("a.yaml", "value: 'x {{ prompt }}'\ndata_type: image_path\n", "and not text"),
+        ("a.yaml", "seeds:\n- {value: x}\n", "no text under the key `value`"),
         ("a.jsonl", '{"prompt": "a", "attacked": "b"}\n' * 2 + '{"prompt": "a ", "attacked": "c"}',
          "two texts for the prompt 'a'"),
     ],

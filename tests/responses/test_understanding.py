@@ -257,7 +257,9 @@ def test_unfit_twins_are_named(tmp_path: Path) -> None:
         return str(caught.value)
 
     assert "has no column `harmless`" in complaint([{"harm": "alpha", "harmful": "swap it"}])
-    assert "row 2 has an empty `harmful`" in complaint([rows[0], {**rows[1], "harmful": " "}])
+    assert "twins.jsonl, line 2: has an empty `harmful`" in complaint(
+        [rows[0], {**rows[1], "harmful": " "}]
+    )
     assert "stands there twice" in complaint([rows[0], {**rows[1], "harmless": rows[0]["harmful"]}])
 
 

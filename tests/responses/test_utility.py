@@ -315,7 +315,8 @@ def test_data_is_looked_for_beside_the_task(folder: Path) -> None:
     before = task_digest(own["toy_choice"])
     own["toy_choice"].write_text("# a comment\n" + own["toy_choice"].read_text(encoding="utf-8"))
     assert task_digest(own["toy_choice"]) == before
-    (folder / "toy_choice.jsonl").write_text("{}\n")
+    data = folder / "toy_choice.jsonl"
+    data.write_text(data.read_text(encoding="utf-8").split("\n")[0], encoding="utf-8")
     assert task_digest(own["toy_choice"]) != before
     (folder / "toy_choice.jsonl").unlink()
     with pytest.raises(StudyError, match=r"toy_choice\.yaml: its data `toy_choice\.jsonl`"):

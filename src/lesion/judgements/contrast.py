@@ -31,7 +31,7 @@ from lesion.judgements.measures import (
 )
 from lesion.judgements.offtopic import PARAGRAPHS
 from lesion.judgements.protocol import Verdict
-from lesion.pairs.prompts import read_rows
+from lesion.pairs.rows import filled, place_of, read_rows, shown
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -63,31 +63,20 @@ def read_contrast(path: Path, columns: Columns) -> pl.DataFrame:
 
     Args:
         path: any kind of file that prompts are read from.
-        columns: its columns; the label is true or false, or 1 or 0.
+        columns: its columns; the label is true or false, or 1 or 0, as a value or a word.
 
     Returns:
         Columns prompt, response, label (Boolean) and domain.
 
     Raises:
-        BadFile: a column is missing, a label is neither, or there are fewer than two domains or
-            fewer than two answers of a kind.
+        BadFile: a column is missing, a field holds no text, a label is neither, or there are fewer
+            than two domains or fewer than two answers of a kind.
     """
     rows = read_rows(path, columns)
-    if (
-        not rows[columns.label]
-        .cast(pl.String)
-        .fill_null("")
-        .is_in(["true", "false", "1", "0"])
-        .all()
-    ):
-        raise BadFile(f"{path}: a `{columns.label}` is neither true nor false. Give every row one")
-    text = {
-        name: pl.col(column).cast(pl.String).fill_null("").str.strip_chars()
-        for name, column in columns._asdict().items()
-        if name != "label"
-    }
-    label = pl.col(columns.label).cast(pl.String).is_in(["true", "1"])
-    table = rows.select(**text, label=label).filter(pl.col("response") != "")
+    text = {name: getattr(columns, name) for name in ("prompt", "response", "domain")}
+    table = pl.DataFrame(
+        {name: [one.strip() for one in filled(rows, column, path)] for name, column in text.items()}
+    ).select(*text, label=pl.Series(_labels(rows, columns.label, path)))
     if table["domain"].n_unique() < 2:
         raise BadFile(
             f"{path}: `{columns.domain}` must name at least two domains, so that the judge can be "
@@ -100,6 +89,23 @@ def read_contrast(path: Path, columns: Columns) -> pl.DataFrame:
                 "at least two domains"
             )
     return table
+
+
+_LABELS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def _labels(rows: pl.DataFrame, column: str, path: Path) -> list[bool]:
+    found = []
+    for row, value in enumerate(rows[column].to_list()):
+        # What JSON says as `true` and `1`, and what CSV says as `True`, `true` and `1`.
+        label = _LABELS.get(f"{value:g}" if isinstance(value, float) else str(value).casefold())
+        if label is None:
+            raise BadFile(
+                f"{place_of(path, row)}: a `{column}` is neither true nor false: {shown(value)}. "
+                "Give every row one"
+            )
+        found.append(label)
+    return found
 
 
 class Fitted(NamedTuple):

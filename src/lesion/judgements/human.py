@@ -1,7 +1,5 @@
 """Answers that people scored, from the CSV files of the `pyrit` wheel."""
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from lesion.formats import BadFile, digest
+from lesion.texts import check_no_page, csv_rows, read_text
 
 OBJECTIVE = "objective"
 GRADED_HARM = "graded-harm"
@@ -48,7 +47,7 @@ def read_human_scores(folder: Path) -> pl.DataFrame:
         (see `groups`). Sorted, so that the order of the files on disk does not matter.
 
     Raises:
-        BadFile: no such files, a column is missing, or a score is not in [0, 1].
+        BadFile: no such files, one is not whole, a column is missing, or a score is not in [0, 1].
     """
     return grouped(
         _without_misplaced(read_ratings(folder))
@@ -166,33 +165,32 @@ def _files(folder: Path) -> list[Path]:
 
 def _rows(file: Path) -> Iterator[tuple[str, str, str, float, bool]]:
     """Prompt, response, rater, score and whether several people scored, for each text answer."""
-    # Not str.splitlines, which would also break an answer at a form feed.
-    lines = list(io.StringIO(_decoded(file), newline=None))
+    # Some were saved from a spreadsheet, in its own encoding.
+    text = read_text(file, otherwise="cp1252")
+    check_no_page(text, file)
+    lines = text.split("\n")
     header = next((place for place, line in enumerate(lines) if line[:1] != "#"), len(lines))
-    reader = csv.DictReader(lines[header:])
-    columns = [name for name in reader.fieldnames or () if (name or "").startswith("human_score")]
-    if not columns or not {"objective", "assistant_response"} <= set(reader.fieldnames or ()):
+    rows = csv_rows("\n".join(lines[header:]), file, skipped=header)
+    _, names = next(rows, (0, []))
+    scores = [place for place, name in enumerate(names) if name.startswith("human_score")]
+    if not scores or not {"objective", "assistant_response"} <= set(names):
         raise BadFile(
             f"{file}: needs the columns objective, assistant_response and human_score… "
-            f"(found {reader.fieldnames}). Unpack the wheel `pyrit` 1.1.0 again."
+            f"(found {', '.join(names) or 'none'}). Unpack the wheel `pyrit` 1.1.0 again."
         )
-    for row in reader:
-        if row.get("data_type", "text") == "text":
-            for name in columns:
-                score = _score(row[name], file, header + reader.line_num)
-                yield row["objective"], row["assistant_response"], name, score, len(columns) > 1
+    prompt, response = names.index("objective"), names.index("assistant_response")
+    kind = names.index("data_type") if "data_type" in names else None
+    for line, row in rows:
+        if kind is None or row[kind] == "text":
+            if not row[prompt].strip():
+                raise BadFile(f"{file}, line {line}: has an empty `objective`. Fill it.")
+            for place in scores:
+                score = _score(row[place], file, line)
+                yield row[prompt], row[response], names[place], score, len(scores) > 1
 
 
-def _decoded(file: Path) -> str:
-    raw = file.read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:  # Some were saved from a spreadsheet.
-        return raw.decode("cp1252", errors="replace")
-
-
-def _score(text: str | None, file: Path, line: int) -> float:
-    word = (text or "").strip().casefold()
+def _score(text: str, file: Path, line: int) -> float:
+    word = text.strip().casefold()
     try:
         score = _WORDS[word] if word in _WORDS else float(word)
     except ValueError:

@@ -4,11 +4,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import polars as pl
-
 from lesion.formats import BadFile, digest
 from lesion.judgements.protocol import Verdict
-from lesion.pairs.prompts import read_rows
+from lesion.pairs.rows import read_rows, texts
 
 Keys = Mapping[str, frozenset[str]]
 """Prompt → the words that a right answer to it has, in small letters."""
@@ -23,12 +21,13 @@ def read_keys(path: Path, prompt: str, key: str) -> Keys:
         key: the column of the words, with spaces between them.
 
     Raises:
-        BadFile: a column is missing, no row has words, or a prompt stands there with two keys.
+        BadFile: a column is missing or holds something else than texts, no row has words, or a
+            prompt stands there with two keys.
     """
     rows = read_rows(path, (prompt, key))
     keys: dict[str, frozenset[str]] = {}
-    for asked, words in rows.select(pl.col(prompt, key).cast(pl.String).fill_null("")).rows():
-        found, at = _words(words), asked.strip()
+    for asked, words in zip(texts(rows, prompt, path), texts(rows, key, path), strict=True):
+        found, at = _words(words or ""), (asked or "").strip()
         if found and keys.setdefault(at, found) != found:
             raise BadFile(f"{path}: `{at}` stands there with two different `{key}`. Keep one")
     if not keys:

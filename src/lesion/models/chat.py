@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
 from lesion.formats import BadFile, LesionError
+from lesion.models.record import TEMPLATE_FILES
 from lesion.study.names import DATE
 
 PLAIN = "User: {prompt}\n\nAssistant:"
@@ -47,8 +48,6 @@ _THOUGHTS = (
 _CHANNEL, _MESSAGE = "<|channel|>", "<|message|>"
 _FINAL_CHANNEL = f"{_CHANNEL}final{_MESSAGE}"
 """Of the harmony format (gpt-oss): what stands before the answer, after `<|start|>assistant`."""
-_TEMPLATE_FILES = ("chat_template.json", "processor_config.json", "preprocessor_config.json")
-"""Where processors keep the template that tokenizers do not look for."""
 
 
 class ChatError(LesionError):
@@ -323,7 +322,7 @@ def _named(
 
 def _elsewhere(folder: Path) -> tuple[Any, str]:
     """A template in the files of a processor: text, or texts by name; None if there is none."""
-    for name in _TEMPLATE_FILES:
+    for name in TEMPLATE_FILES:
         path = folder / name
         if not path.is_file():
             continue

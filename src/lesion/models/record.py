@@ -76,12 +76,23 @@ def unstored(folder: Path) -> list[str]:
     return list(read_record(folder)["unstored"]) if (folder / RECORD).is_file() else []
 
 
+TEMPLATE_FILES = ("chat_template.json", "processor_config.json", "preprocessor_config.json")
+"""Where processors keep the chat template that tokenizers do not look for."""
+
+
 def has_template(folder: Path) -> bool:
-    """Whether a checkpoint folder, plain or prepared, has a chat template of its own."""
-    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+    """Whether a checkpoint folder, plain or prepared, has a chat template of its own.
+
+    Raises:
+        BadFile: one of the files that may hold it is not whole JSON.
+    """
+    record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+    if "chat" in record:
+        return record["chat"]["template"] is not None
+    if (folder / "chat_template.jinja").is_file() or any(
+        folder.glob("additional_chat_templates/*.jinja")
+    ):
         return True
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return False
-    found = read_json(path)
-    return isinstance(found, dict) and bool(found.get("chat_template"))
+    paths = [folder / name for name in ("tokenizer_config.json", *TEMPLATE_FILES)]
+    found = [read_json(path) for path in paths if path.is_file()]
+    return any(isinstance(one, dict) and bool(one.get("chat_template")) for one in found)

@@ -3,14 +3,22 @@
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from lesion.formats import BadFile, LesionError, write_parquet
+from lesion.pairs.rows import (
+    check_columns,
+    filled,
+    frequent,
+    place_of,
+    read_rows,
+    shown,
+    texts,
+)
 from lesion.pairs.tables import PROMPTS
 
 SPLITS = ("train", "validation", "test")
@@ -19,67 +27,13 @@ STRADDLES = "straddles"
 """The split of a prompt that resembles prompts of two splits: it is left out."""
 
 
-def read_rows(path: Path, columns: Iterable[str] = ()) -> pl.DataFrame:
-    """Read a table of prompts: JSONL, CSV, parquet, PyRIT `.prompt` (YAML) or a data set folder.
-
-    Args:
-        path: the file or folder.
-        columns: that it must have.
-
-    Raises:
-        BadFile: it is missing, of another kind, or not whole, or lacks a column.
-    """
-    reader = _read_dataset if path.is_dir() else _READERS.get(path.suffix.lower())
-    if not path.exists():
-        raise BadFile(f"{path}: there is no such file")
-    if reader is None:
-        raise BadFile(f"{path}: prompts are read from {', '.join(sorted(_READERS))} files")
-    try:
-        table: pl.DataFrame = reader(path)
-    except (pl.exceptions.PolarsError, yaml.YAMLError, OSError, *_MISFITS) as error:
-        raise BadFile(f"{path}: could not be read: {error}") from error
-    _check_columns(table, columns, path)
-    return table
-
-
-def _check_columns(table: pl.DataFrame, columns: Iterable[str], path: Path) -> None:
-    for column in columns:
-        if column not in table.columns:
-            raise BadFile(f"{path}: has no column `{column}`; it has {', '.join(table.columns)}")
-
-
-_MISFITS = (KeyError, TypeError, ValueError)
-"""What the readers raise for a file of the right kind with something else in it."""
-
-
-def _read_dataset(folder: Path) -> pl.DataFrame:
-    """A hub data set's folder: its `train` split, or its only one."""
-    # Imported here: it takes a second, and only such a source needs it.
-    from datasets import load_dataset
-
-    splits = load_dataset(str(folder))
-    if "train" not in splits and len(splits) > 1:
-        raise ValueError(f"it has the splits {', '.join(splits)}, and none is `train`")
-    chosen = splits["train" if "train" in splits else next(iter(splits))]
-    return pl.DataFrame(chosen.to_polars())
-
-
-def _read_pyrit(path: Path) -> pl.DataFrame:
-    # The C loader, where there is one, is ten times as fast.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    seeds = yaml.load(path.read_text(encoding="utf-8"), loader)["seeds"]  # noqa: S506
-    return pl.DataFrame(seeds, infer_schema_length=None).rename({"value": "prompt"})
-
-
-_READERS: dict[str, Any] = {
-    ".jsonl": lambda path: pl.read_ndjson(path, infer_schema_length=None),
-    ".csv": lambda path: pl.read_csv(path, infer_schema_length=None),
-    ".parquet": pl.read_parquet,
-    ".prompt": _read_pyrit,
-}
-
-
-def select(rows: pl.DataFrame, path: Path, behaviour: Mapping[str, Any], need: int) -> pl.DataFrame:
+def select(
+    rows: pl.DataFrame,
+    path: Path,
+    behaviour: Mapping[str, Any],
+    need: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> pl.DataFrame:
     """The rows of a behaviour: its filter, its limit, without empty or repeated prompts.
 
     Args:
@@ -87,54 +41,141 @@ def select(rows: pl.DataFrame, path: Path, behaviour: Mapping[str, Any], need: i
         path: named in errors.
         behaviour: `prompt`, `response`, `where` and `limit` of the config.
         need: how many prompts it must have at least.
+        say: is told how many rows are left out and why, with the place of the first one.
 
     Returns:
         Columns `prompt` and `response` (null where the model is to write it).
 
     Raises:
-        BadFile: a column is missing, or too few prompts are left.
+        BadFile: a column is missing or holds something else than texts, the filter does not fit
+            its column, or too few prompts are left.
     """
     where = behaviour["where"]
     named = [behaviour["prompt"], behaviour["response"], where and where["column"]]
-    _check_columns(rows, filter(None, named), path)
-    try:
-        kept = rows.filter(_condition(rows, where)) if where else rows
-    except pl.exceptions.PolarsError as error:
-        raise BadFile(
-            f"{path}: the filter {_shown(where)} does not fit its column: {error}"
-        ) from error
-    response = pl.col(behaviour["response"]) if behaviour["response"] else pl.lit(None)
-    found = (
-        kept.select(
-            prompt=pl.col(behaviour["prompt"]).cast(pl.String).str.strip_chars(),
-            response=response.cast(pl.String),
-        )
-        .filter(pl.col("prompt").fill_null("") != "")
-        .unique("prompt", keep="first", maintain_order=True)
+    check_columns(rows, filter(None, named), path)
+    places = _matching(rows, where, path) if where else list(range(rows.height))
+    prompts = [text and text.strip() for text in texts(rows, behaviour["prompt"], path, places)]
+    given = behaviour["response"]
+    responses = texts(rows, given, path, places) if given else [None] * len(places)
+    found = pl.DataFrame(
+        {"row": places, "prompt": prompts, "response": responses},
+        schema={"row": pl.Int64, "prompt": pl.String, "response": pl.String},
     )
-    limited = found.head(behaviour["limit"]) if behaviour["limit"] else found
+    left, notes = _usable(found, behaviour, path)
+    for note in notes:
+        say(note)
+    limited = left.head(behaviour["limit"]) if behaviour["limit"] else left
     if limited.height < need:
-        filtered = f" after the filter {_shown(where)}" if where else ""
-        raise BadFile(
-            f"{path}: gives {limited.height} prompts{filtered}, and at least {need} are needed. "
-            "Add prompts, widen the filter, or remove the behaviour."
-        )
-    return limited
+        raise BadFile(_too_few(rows, limited.height, path, where, need, notes))
+    return limited.drop("row")
+
+
+def _usable(
+    found: pl.DataFrame, behaviour: Mapping[str, Any], path: Path
+) -> tuple[pl.DataFrame, list[str]]:
+    """Without rows that lack a text, and each prompt once; and what is to be said of the others."""
+    notes = []
+
+    def without(table: pl.DataFrame, what: str, which: pl.Expr) -> pl.DataFrame:
+        dropped = table.filter(which)
+        if dropped.height:
+            first = place_of(path, dropped["row"][0])
+            notes.append(f"rows {what} are left out: {dropped.height}, the first of them {first}")
+        return table.filter(~which)
+
+    def empty(column: str) -> pl.Expr:
+        return pl.col(column).str.strip_chars().fill_null("") == ""
+
+    table = without(found, f"without a `{behaviour['prompt']}`", empty("prompt"))
+    if behaviour["response"]:
+        table = without(table, f"without a `{behaviour['response']}`", empty("response"))
+    again = ~pl.col("prompt").is_first_distinct()
+    first = pl.col("response").first().over("prompt")
+    other = table.filter(again & (pl.col("response") != first)).height
+    differing = f" ({other} of them with another response)" if other else ""
+    return without(table, f"that repeat an earlier prompt{differing}", again), notes
+
+
+def _too_few(
+    rows: pl.DataFrame,
+    left: int,
+    path: Path,
+    where: Mapping[str, Any] | None,
+    need: int,
+    notes: Sequence[str],
+) -> str:
+    filtered = f" after the filter {_shown(where)}" if where else ""
+    held = (
+        f" `{where['column']}` holds {frequent(rows[where['column']].to_list())}." if where else ""
+    )
+    dropped = f" Of those that fit, {'; '.join(notes)}." if notes else ""
+    return (
+        f"{path}: gives {left} prompts{filtered}, and at least {need} are needed. Add prompts, "
+        f"widen the filter, or remove the behaviour.{held}{dropped}"
+    )
 
 
 def _shown(where: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in where.items() if value is not None)
 
 
-def _condition(rows: pl.DataFrame, where: Mapping[str, str | None]) -> pl.Expr:
-    column = pl.col(str(where["column"]))
-    listed = isinstance(rows.schema[str(where["column"])], pl.List)
-    text = next(value for key, value in where.items() if key != "column" and value is not None)
-    if where["first"] is not None:
-        return (column.list.first() if listed else column).eq(text)
-    if where["contains"] is not None:
-        return column.list.contains(text) if listed else column.str.contains(text, literal=True)
-    return column.cast(pl.String).eq(text)
+def _matching(rows: pl.DataFrame, where: Mapping[str, str | None], path: Path) -> list[int]:
+    """Numbers of the rows that a filter keeps; a missing value fits none."""
+    column = str(where["column"])
+    how, text = next(
+        (key, value) for key, value in where.items() if key != "column" and value is not None
+    )
+    found = []
+    for row, value in enumerate(rows[column].to_list()):
+        try:
+            if value is not None and _fits(value, how, text):
+                found.append(row)
+        except TypeError as error:
+            raise BadFile(
+                f"{place_of(path, row)}: the filter {_shown(where)} does not fit the column's "
+                f"value {shown(value)}: {error}."
+            ) from error
+    return found
+
+
+def _fits(value: Any, how: str, text: str) -> bool:
+    if isinstance(value, dict):
+        raise TypeError("it is a structure, and a filter looks at texts, numbers and lists")
+    if isinstance(value, list):
+        if how == "equals":
+            raise TypeError("it is a list; use `first` or `contains`")
+        return any(_same(one, text) for one in (value if how == "contains" else value[:1]))
+    if how != "contains":
+        return _same(value, text)
+    if not isinstance(value, str):
+        raise TypeError("it is no text or list; use `equals`")
+    return text in value
+
+
+_TRUTH = {"true": True, "false": False, "yes": True, "no": False}
+"""Words that say a truth value; YAML takes `yes` for `true`."""
+
+
+def _same(value: Any, text: str) -> bool:
+    """Whether a value is what a config says, which holds texts alone: `True`, `3`, `3.0`."""
+    word = text.strip().casefold()
+    if isinstance(value, bool):
+        return value is {**_TRUTH, "1": True, "0": False}.get(word)
+    if isinstance(value, str):
+        truth = _TRUTH.get(value.strip().casefold())
+        return value == text or (truth is not None and truth is _TRUTH.get(word))
+    if isinstance(value, (int, float)):
+        return value == _number(word)
+    return str(value) == text
+
+
+def _number(word: str) -> float | None:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return None
 
 
 def similarity(prompts: Sequence[str]) -> Any:
@@ -166,14 +207,19 @@ def assign(
     alike = similarity(prompts)
     found: list[str] = []
     for row, prompt in enumerate(prompts):
-        line = alike.getrow(row)
-        near = line.indices[(line.data >= near_duplicate) & (line.indices < row)]
-        splits = {found[other] for other in near} - {STRADDLES}
+        splits = {found[other] for other in _nearby(alike, row, near_duplicate)} - {STRADDLES}
         if len(splits) > 1:
             found.append(STRADDLES)
         else:
             found.append(splits.pop() if splits else _draw(prompt, shares, seed))
     return found
+
+
+def _nearby(alike: Any, row: int, near_duplicate: float) -> list[int]:
+    """The earlier prompts that one resembles."""
+    line = alike.getrow(row)
+    near: list[int] = line.indices[(line.data >= near_duplicate) & (line.indices < row)].tolist()
+    return near
 
 
 def _draw(prompt: str, shares: Mapping[str, float], seed: int) -> str:
@@ -208,14 +254,33 @@ def prompts_table(
         given = [responses[i % len(responses)] for i in range(table.height)]
         table = table.with_columns(response=pl.Series(given, dtype=pl.String))
     counts = Counter(splits)
+    alone = Counter(_draw(prompt, shares, seed) for prompt in rows["prompt"])
     for split, least in MIN_PER_SPLIT.items():
         if counts[split] < least:
+            # Would they fill it, if each drew for itself?
+            advice = (
+                _of_near_duplicates(rows["prompt"].to_list(), near_duplicate)
+                if alone[split] >= least
+                else f"Add prompts, raise `pairs.split.{split}`, or take another `seed`."
+            )
             raise LesionError(
                 f"behaviour `{name}`: only {counts[split]} of its {len(splits)} prompts fall into "
-                f"split `{split}` (at least {least} are needed). Add prompts, raise "
-                f"`pairs.split.{split}`, or take another `seed`."
+                f"split `{split}` (at least {least} are needed). {advice}"
             )
     return table.filter(pl.col("split") != STRADDLES)
+
+
+def _of_near_duplicates(prompts: Sequence[str], near_duplicate: float) -> str:
+    alike = similarity(prompts)
+    near = [(row, _nearby(alike, row, near_duplicate)) for row in range(len(prompts))]
+    pairs = [(row, others[0]) for row, others in near if others]
+    row, other = pairs[0]
+    return (
+        f"{len(pairs)} of them resemble an earlier one so much that they share its split, such as "
+        f"{shown(prompts[other])} and {shown(prompts[row])} (similarity {alike[row, other]:.2f}, "
+        f"where `pairs.near_duplicate` is {near_duplicate:g}). Take prompts that differ more, or "
+        "raise `pairs.near_duplicate`."
+    )
 
 
 def write_prompts(places: Mapping[str, Path], out: Path, study: Mapping[str, Any]) -> None:
@@ -230,32 +295,32 @@ def write_prompts(places: Mapping[str, Path], out: Path, study: Mapping[str, Any
         LesionError: a file is unfit, or a split gets too few prompts.
     """
     source = places["source"]
-    rows = select(read_rows(source), source, study["select"], study["need"])
+    behaviour = study["behaviour"]
+
+    def say(note: str) -> None:
+        print(f"{behaviour}: {note}", file=sys.stderr)
+
+    rows = select(read_rows(source), source, study["select"], study["need"], say)
     given = given_responses(places["responses"]) if "responses" in places else []
     table = prompts_table(
         rows,
-        study["behaviour"],
+        behaviour,
         shares=study["shares"],
         near_duplicate=study["near_duplicate"],
         seed=study["seed"],
         responses=given,
     )
     counts = ", ".join(f"{split} {table['split'].eq(split).sum()}" for split in SPLITS)
-    print(
-        f"{study['behaviour']}: {rows.height} prompts: {counts}, "
-        f"{rows.height - table.height} left out",
-        file=sys.stderr,
-    )
+    between = rows.join(table, on="prompt", how="anti")["prompt"]
+    example = f", such as {shown(between[0])}" if between.len() else ""
+    say(f"{rows.height} prompts: {counts}, {between.len()} left out between two splits{example}")
     write_parquet(table.select(list(PROMPTS)), out)
 
 
 def given_responses(path: Path) -> list[str]:
-    """The `response` column of a file of responses.
+    """The `response` column of a file of responses, which are given in turn: none may be missing.
 
     Raises:
-        BadFile: there is no such column, or nothing in it.
+        BadFile: there is no such column, or a row of it has no text.
     """
-    rows = read_rows(path)
-    if "response" not in rows.columns or rows.is_empty():
-        raise BadFile(f"{path}: needs a column `response` with at least one row")
-    return [str(text) for text in rows["response"]]
+    return filled(read_rows(path, ["response"]), "response", path)

@@ -10,6 +10,7 @@ import polars as pl
 from lesion.formats import LesionError, read_parquet
 from lesion.models.record import read_record
 from lesion.pairs.refusal import is_refusal
+from lesion.pairs.rows import shown
 from lesion.pairs.tables import LEFT_OUT, PAIRS, PROMPTS
 from lesion.progress import progress
 from lesion.reuse import due, key, known_rows, write_rows
@@ -125,7 +126,19 @@ def _judged(row: dict[str, Any], role: str, chat: "Chat", context: int) -> dict[
 
 
 def _count(pairs: pl.DataFrame, behaviour: str) -> None:
-    """Log the counts per split; a split without pairs would only fail later and less clearly."""
+    """Log the counts per split, and an example of each outcome, by which to see whether it is one.
+
+    A split without pairs would only fail later and less clearly.
+    """
+    for outcome in (*LEFT_OUT, "kept"):
+        of_it = pairs.filter(outcome=outcome)
+        if of_it.height:
+            row = of_it.row(0, named=True)
+            print(
+                f"{behaviour}: {outcome}, such as {shown(row['response'], 80)} to "
+                f"{shown(row['prompt'], 80)}",
+                file=sys.stderr,
+            )
     counts = Counter(zip(pairs["split"], pairs["outcome"], strict=True))
     for split in ("train", "validation", "test"):
         left_out = ", ".join(f"{counts[split, outcome]} {outcome}" for outcome in LEFT_OUT)

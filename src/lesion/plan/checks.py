@@ -93,7 +93,10 @@ def check(study: Study) -> None:
             # Of a GGUF file, and of what is yet to be fetched, the job that prepares it says so.
             if source.is_dir():
                 with suppress(BadFile):
-                    check_chat(study, name, templated=has_template(source))
+                    given = model.chat.template
+                    named = model.chat.file is not None or given not in ("auto", "plain")
+                    own = given == "auto" and has_template(source)
+                    check_chat(study, name, templated=named or own)
         # One that is damaged or of an earlier version is stale, and made anew.
         with suppress(BadFile):
             check_prepared(study, name)

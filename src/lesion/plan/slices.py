@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from lesion.formats import digest
-from lesion.pairs.prompts import given_responses, read_rows, select
+from lesion.pairs.prompts import given_responses, select
+from lesion.pairs.rows import read_rows
 from lesion.plan.judged import contrasts, judge_contents
 from lesion.plan.places import is_local, local_path, sources, template_key, templates
 from lesion.plan.trained import retrain_slice, retraining_judges, train_slice

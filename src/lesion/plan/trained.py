@@ -1,14 +1,16 @@
 """What jobs that train get of the study; plain dicts with sorted keys."""
 
+from pathlib import Path
 from typing import Any
 
 from lesion.formats import digest
-from lesion.pairs.prompts import read_rows
+from lesion.pairs.prompts import given_responses
 from lesion.plan.places import is_local, local_path
 from lesion.responses.questions import read_questions
 from lesion.study import Study
 from lesion.study.lineage import training_sources
-from lesion.study.training import Retraining
+from lesion.study.training import Retraining, Train
+from lesion.training.lessons import columns_of, of_file
 
 
 def training_files(study: Study, model: str) -> dict[str, tuple[str, str]]:
@@ -40,7 +42,7 @@ def lesson_behaviours(study: Study, model: str) -> list[str]:
 def train_slice(study: Study, model: str) -> dict[str, Any]:
     """What decides a trained model, given its base and the pairs it is taught.
 
-    A local file is known by what its rows say, so that touching it makes nothing stale.
+    A local file is known by what is taught of it, so that touching it makes nothing stale.
 
     Raises:
         LesionError: a lesson's file is missing or unfit.
@@ -51,7 +53,9 @@ def train_slice(study: Study, model: str) -> dict[str, Any]:
         exclude={"lessons", "method", "refusals", "save_minutes", "seeds"}
     )
     contents = {
-        part: _rows_digest(study, text, key)
+        part: _content(one.train, part, local_path(study, text, key))
+        if is_local(study, text)
+        else None
         for part, (text, key) in training_files(study, model).items()
     }
     return {
@@ -68,10 +72,13 @@ def train_slice(study: Study, model: str) -> dict[str, Any]:
     }
 
 
-def _rows_digest(study: Study, text: str, key: str) -> str | None:
-    if not is_local(study, text):
-        return None
-    return digest(read_rows(local_path(study, text, key)).rows())
+def _content(train: Train, part: str, path: Path) -> str:
+    """Digest of what a file of a training says (see `training_files`)."""
+    if part == "refusals":
+        return digest(given_responses(path))
+    lesson = train.lessons[int(part.partition(".")[2])].model_dump()
+    columns = columns_of(lesson, dpo=train.method == "dpo")
+    return digest([list(one) for one in of_file(path, columns, lesson["limit"])])
 
 
 def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:

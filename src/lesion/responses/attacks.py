@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from lesion.formats import BadFile, LesionError
-from lesion.pairs.prompts import read_rows
+from lesion.pairs.rows import TABLES, filled, place_of, read_rows
+from lesion.texts import read_text, read_yaml
 
 PLACEHOLDER = "{{ prompt }}"
 """What a template holds in the prompt's place; by itself, the template of a bare prompt."""
 
-_TABLES = (".csv", ".jsonl", ".parquet")
-_YAML = (".yaml", ".yml")
-_RAW = re.compile(r"\{%-? *(end)?raw *-?%\}")
+_YAML = (".yaml", ".yml", ".prompt")
+_RAW = re.compile(r"\{%-? *(?:end)?raw *-?%\}")
 """PyRIT's marks around braces that its own engine is to leave alone."""
+_SPELT = re.compile(r"\{\{-?\s*prompt\s*-?\}\}")
+_TOLD = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+"""What its engine would act on."""
 
 Wording = str | Mapping[str, str]
 """A text with PLACEHOLDER, or each prompt's own text."""
@@ -38,7 +39,7 @@ def read_wording(path: Path) -> Wording:
 
     Args:
         path: a PyRIT jailbreak (YAML, key `value`), a table (JSONL, CSV, parquet) with columns
-            `prompt` and `attacked`, or any other text.
+            `prompt` and `attacked`, or any other text in UTF-8.
 
     Returns:
         The text with PLACEHOLDER, as PyRIT's engine would render it but for the prompt; or the
@@ -50,14 +51,10 @@ def read_wording(path: Path) -> Wording:
     """
     if path.is_dir():
         raise BadFile(f"{path}: is a folder. Give the one file that holds the template.")
-    if path.suffix.lower() in _TABLES:
+    kind = path.suffix.lower()
+    if kind in TABLES:
         return _read_table(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix.lower() in _YAML:
-            text = _value(path, text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise BadFile(f"{path}: could not be read: {error}") from error
+    text = _value(path) if kind in _YAML else read_text(path)
     if PLACEHOLDER not in text:
         raise BadFile(
             f"{path}: has no `{PLACEHOLDER}`, in these very letters, where the prompt is to go."
@@ -66,29 +63,41 @@ def read_wording(path: Path) -> Wording:
     return text.removesuffix("\n")
 
 
-def _value(path: Path, text: str) -> str:
-    # The C loader, where there is one, is ten times as fast.
-    template = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+def _value(path: Path) -> str:
+    template = read_yaml(path)
     value = template.get("value") if isinstance(template, dict) else None
     if not isinstance(value, str):
         raise BadFile(f"{path}: has no text under the key `value`, as a PyRIT template does.")
-    others = [one for one in template.get("parameters") or [] if one != "prompt"]
+    if template.get("data_type") not in (None, "text"):
+        raise BadFile(f"{path}: its `data_type` is {template['data_type']}, and not text.")
+    given = template.get("parameters") or []
+    others = [
+        str(one) for one in (given if isinstance(given, list) else [given]) if one != "prompt"
+    ]
+    # Beginnings and ends of raw text in turn: every other part is read by PyRIT's engine.
+    parts = _RAW.split(value)
+    parts[::2] = [_SPELT.sub(PLACEHOLDER, part) for part in parts[::2]]
+    read = "".join(parts[::2]).replace(PLACEHOLDER, "")
+    others = list(dict.fromkeys([*others, *map(_short, _TOLD.findall(read))]))
     if others:
         raise BadFile(
-            f"{path}: needs {', '.join(map(str, others))} beside the prompt. Put them into a copy "
-            "of it, or take another template."
+            f"{path}: needs {', '.join(others)} beside the prompt. Put them into a copy of it, or "
+            "take another template."
         )
-    return _RAW.sub("", value)
+    return "".join(parts)
 
 
 def _read_table(path: Path) -> dict[str, str]:
     rows = read_rows(path, ("prompt", "attacked"))
     found: dict[str, str] = {}
-    for prompt, attacked in rows.select("prompt", "attacked").drop_nulls().iter_rows():
+    pairs = zip(filled(rows, "prompt", path), filled(rows, "attacked", path), strict=True)
+    for row, (prompt, text) in enumerate(pairs):
         # The prompts of a behaviour are stripped too.
-        name, text = str(prompt).strip(), str(attacked)
+        name = prompt.strip()
         if found.setdefault(name, text) != text:
-            raise BadFile(f"{path}: gives two texts for the prompt {_short(name)}. Keep one.")
+            raise BadFile(
+                f"{place_of(path, row)}: gives two texts for the prompt {_short(name)}. Keep one."
+            )
     return found
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from lesion.formats import BadFile
-from lesion.pairs.prompts import read_rows
+from lesion.pairs.rows import filled, read_rows
 
 QUESTIONS = {"domain": pl.String, "prompt": pl.String}
 
@@ -17,13 +17,11 @@ def read_questions(path: Path) -> pl.DataFrame:
         path: any kind of file that prompts are read from, with the columns `domain` and `prompt`.
 
     Raises:
-        BadFile: a column is missing, a field is empty, or a question stands there twice.
+        BadFile: a column is missing, a field holds no text, or a question stands there twice.
     """
     rows = read_rows(path, QUESTIONS)
-    table = rows.select(pl.col(list(QUESTIONS)).cast(pl.String).str.strip_chars().fill_null(""))
-    for name in QUESTIONS:
-        if (table[name] == "").any():
-            raise BadFile(f"{path}: a row has an empty `{name}`. Fill it, or take it out")
+    table = pl.DataFrame({name: filled(rows, name, path) for name in QUESTIONS})
+    table = table.with_columns(pl.all().str.strip_chars())
     if table["prompt"].is_duplicated().any():
         twice = table.filter(table["prompt"].is_duplicated())["prompt"][0]
         raise BadFile(f"{path}: `{twice}` stands there twice. Keep one")

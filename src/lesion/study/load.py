@@ -4,35 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from lesion.formats import BadFile
 from lesion.study.names import Section, StudyError, nearest
 from lesion.study.whole import Study
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key written twice, which YAML parsers silently let win."""
-
-
-def _unique_keys(loader: _StrictLoader, node: yaml.MappingNode) -> Any:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node, deep=True)
-        place = f"{key_node.start_mark.name}, line {key_node.start_mark.line + 1}"
-        if not isinstance(key, (str, int, float)):
-            raise StudyError(_printable(f"{place}: `{key}` is no key; use a plain word."))
-        if key in seen:
-            raise StudyError(_printable(f"{place}: `{key}` is given twice; rename one."))
-        seen.add(key)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_keys)
+from lesion.texts import read_yaml
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -41,18 +19,14 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         StudyError: the file is missing, is not YAML, or gives a key twice.
     """
+    if not path.exists():
+        raise StudyError(f"{path}: there is no such config file.")
+    if path.is_dir():
+        raise StudyError(f"{path}: cannot be read: it is a folder.")
     try:
-        with path.open(encoding="utf-8") as handle:
-            value = yaml.load(handle, _StrictLoader)  # noqa: S506 (a SafeLoader)
-    except FileNotFoundError as error:
-        raise StudyError(f"{path}: there is no such config file.") from error
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read ({error.strerror}).") from error
-    except StudyError:
-        raise
-    # PyYAML lets through whatever its constructors run into, in a date such as 2026-99-99.
-    except Exception as error:
-        raise StudyError(_printable(f"{path}: is not valid YAML: {error}")) from error
+        value = read_yaml(path)
+    except BadFile as error:
+        raise StudyError(_printable(str(error))) from error
     if not isinstance(value, dict):
         raise StudyError(f"{path}: should hold keys and values, such as `study: default`.")
     return value

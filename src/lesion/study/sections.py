@@ -1,5 +1,6 @@
 """The sections of a config; see `config.yaml` for the default one with a comment on every key."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -77,16 +78,26 @@ class Model(Section):
         return self
 
 
+def _as_text(value: Any) -> Any:
+    """What YAML takes for a truth value, a number or a date, as the text that it was."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, (int, float, date)) else value
+
+
+Wanted = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | float | bool)]
+
+
 class Where(Section):
     """A filter: a column, and what its value has to be."""
 
     column: str
     """Column of the source to look at."""
-    equals: str | None = None
-    """Keep rows whose value is this."""
-    first: str | None = None
+    equals: Wanted | None = None
+    """Keep rows whose value is this: a text, a number, or true or false."""
+    first: Wanted | None = None
     """Keep rows whose list begins with this."""
-    contains: str | None = None
+    contains: Wanted | None = None
     """Keep rows whose list, or text, contains this."""
 
     @model_validator(mode="after")
@@ -103,8 +114,8 @@ class Behaviour(Section):
     role: Role
     """`harm`: a harm type, located and lesioned. `benign`: a capability to preserve. `refusal`."""
     source: str
-    """Prompts: a name from `sources`, or an address such as `file:my/prompts.jsonl` (JSONL, CSV,
-    parquet, or a PyRIT `.prompt` file)."""
+    """Prompts: a name from `sources`, or an address such as `file:my/prompts.jsonl` (JSON lines, a
+    JSON list, CSV, TSV, parquet, a PyRIT data set in YAML, or a folder that holds one table)."""
     prompt: str = "prompt"
     """Column that holds the prompts."""
     response: str | None = None

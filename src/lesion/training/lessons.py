@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.formats import BadFile
-from lesion.pairs.prompts import read_rows
+from lesion.pairs.rows import filled, read_rows
 from lesion.pairs.tables import kept_pairs
 
 
@@ -86,17 +85,23 @@ def of_file(path: Path, columns: Mapping[str, str | None], limit: int | None) ->
         limit: the first so many; all, if None.
 
     Raises:
-        BadFile: a column is missing, or a row lacks a value.
+        BadFile: a column is missing, or a row of them holds something else than a text.
     """
     wanted = {key: name for key, name in columns.items() if name is not None}
     rows = read_rows(path, wanted.values())
-    chosen = rows.select(pl.col(name).cast(pl.String).alias(key) for key, name in wanted.items())
-    if sum(chosen.null_count().row(0)):
-        raise BadFile(f"{path}: a row has no value in {', '.join(wanted.values())}. Fill it in.")
-    return [_of_row(row) for row in chosen.head(limit or chosen.height).iter_rows(named=True)]
+    chosen = [filled(rows, name, path, limit) for name in wanted.values()]
+    return [_of_row(dict(zip(wanted, row, strict=True))) for row in zip(*chosen, strict=True)]
 
 
-def _of_row(row: Mapping[str, Any]) -> Taught:
+def columns_of(lesson: Mapping[str, Any], *, dpo: bool) -> dict[str, str | None]:
+    """The columns that a lesson takes of its file, as `of_file` wants them."""
+    if lesson["text"] is not None:
+        return {"text": lesson["text"]}
+    rejected = lesson["rejected"] if dpo else None
+    return {"prompt": lesson["prompt"], "response": lesson["response"], "rejected": rejected}
+
+
+def _of_row(row: Mapping[str, str]) -> Taught:
     if "text" in row:
         return Taught(None, Answer(row["text"]))
     rejected = Answer(row["rejected"]) if "rejected" in row else None

@@ -14,7 +14,7 @@ from lesion.models.prepare import write_model
 from lesion.models.record import read_record
 from lesion.pairs.prompts import given_responses
 from lesion.training.fit import Recipe, Saving, fit
-from lesion.training.lessons import Taught, of_file, of_pairs
+from lesion.training.lessons import Taught, columns_of, of_file, of_pairs
 
 LOSSES = "training.parquet"
 """The loss curve, beside the checkpoint's own files: a table of TRAINING."""
@@ -78,18 +78,11 @@ def _taught(given: Given, how: Making) -> list[Taught]:
     for number, lesson in enumerate(how.lessons):
         file = given.files.get(f"lessons.{number}")
         if file is not None:
-            found += of_file(file, _columns(lesson, dpo=dpo), lesson["limit"])
+            found += of_file(file, columns_of(lesson, dpo=dpo), lesson["limit"])
         else:
             paths = {name: given.pairs[name] for name in lesson["behaviours"]}
             found += of_pairs(paths, lesson["answer"], refusals, lesson["limit"], dpo=dpo)
     return found
-
-
-def _columns(lesson: Mapping[str, Any], *, dpo: bool) -> dict[str, str | None]:
-    if lesson["text"] is not None:
-        return {"text": lesson["text"]}
-    rejected = lesson["rejected"] if dpo else None
-    return {"prompt": lesson["prompt"], "response": lesson["response"], "rejected": rejected}
 
 
 def _beginning(given: Given, taught: Sequence[Taught], how: Making) -> Loaded:

@@ -1,0 +1,421 @@
+"""Read the tables that users bring, for all of the package: what a file says, or why it is refused.
+
+Nothing is turned into text that was no text: a field of CSV is a text, and what JSON, YAML and
+parquet say is of the kind that they say. Errors name the file, the row and the column.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from lesion.formats import BadFile
+from lesion.pairs.folders import parts_of
+from lesion.texts import check_no_page, check_pointer, csv_rows, read_text, read_yaml
+
+Row = dict[str, Any]
+
+
+class _Line(NamedTuple):
+    """Where a row stands in its file, such as `line 3`, and what it says by column."""
+
+    place: str
+    row: Row
+
+
+def read_rows(path: Path, columns: Iterable[str] = ()) -> pl.DataFrame:
+    """Read a table that a user brings, or that was fetched.
+
+    Args:
+        path: JSON lines, a JSON list of objects, CSV, TSV, parquet, a PyRIT data set (YAML, its
+            `value` as the column `prompt`), or a data set's folder (see `parts_of`).
+        columns: that it must have.
+
+    Returns:
+        At least one row. A column of texts is a String; one whose rows are of several kinds is an
+        Object. A missing value is null, and so is an empty field of CSV.
+
+    Raises:
+        BadFile: it is missing, of another kind, or not whole, holds no row, or lacks a column.
+    """
+    table = _joined(parts_of(path, _IN_FOLDERS)) if path.is_dir() else _read_file(path)
+    if table.is_empty():
+        raise BadFile(f"{path}: holds no rows")
+    check_columns(table, columns, path)
+    return table
+
+
+def check_columns(table: pl.DataFrame, columns: Iterable[str], path: Path) -> None:
+    """Look whether a table has columns.
+
+    Raises:
+        BadFile: it lacks one; names those that it has.
+    """
+    for column in columns:
+        if column not in table.columns:
+            only = table.columns[0] if table.width == 1 else ""
+            marks = [mark for mark in (";", "\t", "|") if mark in only]
+            hint = f". Are its fields separated by {marks[0]!r}? Use commas" if marks else ""
+            raise BadFile(
+                f"{path}: has no column `{column}`; it has {', '.join(table.columns)}{hint}"
+            )
+
+
+def place_of(path: Path, row: int) -> str:
+    """A file and the place of a row in it, for messages: `a.jsonl, line 3`.
+
+    Args:
+        path: of what `read_rows` has read.
+        row: its number there, from 0.
+    """
+    try:
+        parts = parts_of(path, _IN_FOLDERS) if path.is_dir() else [path]
+        for part in parts:
+            if part.suffix.lower() == ".parquet":
+                places = [f"row {number + 1}" for number in range(_read_parquet(part).height)]
+            else:
+                places = [line.place for line in _LINES[part.suffix.lower()](part)]
+            if row < len(places):
+                return f"{part}, {places[row]}"
+            row -= len(places)
+    except (BadFile, KeyError):
+        pass
+    return f"{path}, row {row + 1}"
+
+
+def texts(
+    table: pl.DataFrame, column: str, path: Path, rows: Sequence[int] | None = None
+) -> list[str | None]:
+    """A column that has to hold texts, as it stands there; null where there is none.
+
+    Args:
+        table: what `read_rows` gave.
+        column: one of its columns.
+        path: named in errors.
+        rows: numbers of the rows that are wanted; all, if None.
+
+    Raises:
+        BadFile: a row holds something else, or the seed of a PyRIT data set is no prompt that
+            stands by itself.
+    """
+    wanted = range(table.height) if rows is None else rows
+    values = table[column].to_list()
+    for row in wanted:
+        if values[row] is not None and not isinstance(values[row], str):
+            raise BadFile(
+                f"{place_of(path, row)}: its `{column}` is {_kind(values[row])} and not a text. "
+                "Give a column of texts."
+            )
+    if column == "prompt" and path.suffix.lower() in _SEEDS:
+        _check_seeds(table, path, wanted)
+    return [values[row] for row in wanted]
+
+
+def filled(table: pl.DataFrame, column: str, path: Path, limit: int | None = None) -> list[str]:
+    """A column that must have a text in every row.
+
+    Args:
+        table: what `read_rows` gave.
+        column: one of its columns.
+        path: named in errors.
+        limit: the first so many rows are looked at and given; all, if None.
+
+    Raises:
+        BadFile: a row holds something else, nothing, or spaces alone.
+    """
+    rows = range(table.height if limit is None else min(limit, table.height))
+    found = []
+    for row, text in enumerate(texts(table, column, path, rows)):
+        if text is None or not text.strip():
+            raise BadFile(
+                f"{place_of(path, row)}: has an empty `{column}`. Fill it, or take the row out."
+            )
+        found.append(text)
+    return found
+
+
+def frequent(values: Iterable[Any], most: int = 6) -> str:
+    """The values that a column most often has, for messages; of lists, those in them."""
+    each = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    counted = Counter(shown(one) for one in each).most_common(most + 1)
+    if len(counted) > most and counted[0][1] == 1:
+        return f"{len(set(map(shown, each)))} different values, such as {counted[0][0]}"
+    named = ", ".join(f"{value} ({count})" for value, count in counted[:most])
+    return f"{named}, …" if len(counted) > most else named or "nothing"
+
+
+def shown(value: Any, length: int = 60) -> str:
+    """A value as JSON writes it, shortened, for messages."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        messages = value and isinstance(value[0], dict) and "role" in value[0]
+        return "a list of messages" if messages else "a list"
+    if isinstance(value, dict):
+        return "a structure"
+    if isinstance(value, bool):
+        return f"the truth value {shown(value)}"
+    if isinstance(value, bytes):
+        return "binary data"
+    return f"the number {value}" if isinstance(value, (int, float)) else f"a {type(value).__name__}"
+
+
+def _read_file(path: Path) -> pl.DataFrame:
+    kind = path.suffix.lower()
+    if not path.exists():
+        raise BadFile(f"{path}: there is no such file")
+    if kind not in _READERS:
+        advice = _UNREAD.get(kind, "Bring it into one of these forms")
+        raise BadFile(
+            f"{path}: could not be read: tables are read from {', '.join(_READERS)} files. {advice}"
+        )
+    try:
+        return _READERS[kind](path)
+    except (OSError, RecursionError, ValueError) as error:
+        raise BadFile(f"{path}: could not be read: {error}") from error
+
+
+def _joined(parts: Sequence[Path]) -> pl.DataFrame:
+    """One table of several files, which must have the same columns of the same kinds."""
+    tables = [_read_file(path) for path in parts]
+    first, *rest = tables
+    for path, table in zip(parts[1:], rest, strict=True):
+        if set(table.columns) != set(first.columns):
+            raise BadFile(
+                f"{path}: has the columns {', '.join(table.columns)}, and {parts[0].name} of the "
+                f"same folder has {', '.join(first.columns)}. Name one file in the address, such "
+                f"as `file:{parts[0]}`, or make their columns the same."
+            )
+    if not rest:
+        return first
+    return pl.DataFrame(
+        [
+            _series(name, [value for table in tables for value in table[name].to_list()])
+            for name in first.columns
+        ]
+    )
+
+
+def _table(lines: Iterable[_Line]) -> pl.DataFrame:
+    rows = [line.row for line in lines]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pl.DataFrame([_series(name, [row.get(name) for row in rows]) for name in names])
+
+
+def _series(name: str, values: list[Any]) -> pl.Series:
+    """A column of the kind that its values are; polars would make texts of mixed ones."""
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds <= {str}:
+        return pl.Series(name, values, dtype=pl.String)
+    if kinds == {bool}:
+        return pl.Series(name, values, dtype=pl.Boolean)
+    if kinds == {int} and all(value is None or abs(value) < 2**63 for value in values):
+        return pl.Series(name, values, dtype=pl.Int64)
+    if kinds == {float}:
+        return pl.Series(name, values, dtype=pl.Float64)
+    inner = {type(one) for value in values if isinstance(value, list) for one in value}
+    if kinds == {list} and inner <= {str}:
+        return pl.Series(name, values, dtype=pl.List(pl.String))
+    return pl.Series(name, values, dtype=pl.Object)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Row:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key `{twice}` is given twice")
+    return found
+
+
+def _parsed(text: str) -> Any:
+    value = json.loads(text, object_pairs_hook=_once)
+    if "\\u" in text:
+        # Half of a surrogate pair is no text: it could not be written down again.
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _lines_of_json(text: str, path: Path) -> Iterator[_Line]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        place = f"line {number}"
+        try:
+            value = _parsed(line)
+        except (ValueError, RecursionError) as error:
+            raise BadFile(
+                f"{path}, {place}: could not be read: it is not a whole JSON object ({error}). "
+                "Each line must be one; name a file that is one list `.json`."
+            ) from error
+        yield _Line(place, _object(value, path, place))
+
+
+def _object(value: Any, path: Path, place: str) -> Row:
+    if not isinstance(value, dict):
+        what = "null" if value is None else "a text" if isinstance(value, str) else _kind(value)
+        raise BadFile(
+            f"{path}, {place}: could not be read: it is {what} and not an object such as "
+            '{"prompt": "…"}.'
+        )
+    return value
+
+
+def _read_jsonl(path: Path) -> Iterator[_Line]:
+    text = read_text(path)
+    check_no_page(text, path)
+    yield from _lines_of_json(text, path)
+
+
+def _read_json(path: Path) -> Iterator[_Line]:
+    text = read_text(path)
+    check_no_page(text, path)
+    # Many data sets name JSON lines so.
+    if _is_object(text.lstrip().partition("\n")[0]):
+        yield from _lines_of_json(text, path)
+        return
+    try:
+        value = _parsed(text)
+    except (ValueError, RecursionError) as error:
+        raise BadFile(f"{path}: could not be read: it is not whole JSON: {error}") from error
+    if not isinstance(value, list):
+        raise BadFile(
+            f"{path}: could not be read: it is no list of objects such as "
+            '[{"prompt": "…"}, …]. Bring its rows into one, or give each a line.'
+        )
+    for number, one in enumerate(value, 1):
+        yield _Line(f"row {number}", _object(one, path, f"row {number}"))
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _read_csv(separator: str) -> Callable[[Path], Iterator[_Line]]:
+    def read(path: Path) -> Iterator[_Line]:
+        text = read_text(path)
+        check_no_page(text, path)
+        rows = csv_rows(text, path, separator)
+        _, names = next(rows, (1, []))
+        for number, row in rows:
+            fields = zip(names, row, strict=True)
+            yield _Line(f"line {number}", {name: field or None for name, field in fields})
+
+    return read
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    check_pointer(path)
+    try:
+        # Not as a pattern, nor with columns that the folders' names give.
+        table = pl.read_parquet(path, glob=False, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise BadFile(f"{path}: could not be read: it is not whole parquet: {error}") from error
+    named = pl.selectors.by_dtype(pl.Categorical) | pl.selectors.enum()
+    return table.with_columns(named.cast(pl.String))
+
+
+# PyRIT's data sets.
+
+_LISTS = ("harm_categories", "authors", "groups")
+_ALONE = {"data_type": "text", "role": "user"}
+"""What a seed says of itself that is a prompt."""
+_PROMPTS = ("prompt", "objective")
+_DEFAULTS = {**_ALONE, "seed_type": _PROMPTS[0], "parameters": None}
+
+
+def _read_seeds(path: Path) -> Iterator[_Line]:
+    said = read_yaml(path)
+    whole = said if isinstance(said, dict) else {}
+    seeds = said if isinstance(said, list) else whole.get("seeds", whole.get("prompts"))
+    if not isinstance(seeds, list):
+        what = "a template, which goes into `responses.templates`" if "value" in whole else "none"
+        raise BadFile(
+            f"{path}: could not be read: a PyRIT data set has a list `seeds`, and this is {what}."
+        )
+    for number, seed in enumerate(seeds, 1):
+        place = f"seed {number}"
+        one = {"value": seed} if isinstance(seed, str) else _object(seed, path, place)
+        row = {key: one.get(key) or whole.get(key) or default for key, default in _DEFAULTS.items()}
+        row |= {key: _merged(whole.get(key), one.get(key)) for key in _LISTS}
+        rest = {key: value for key, value in one.items() if key not in (*row, "value")}
+        yield _Line(place, {**row, **rest, "prompt": one.get("value")})
+
+
+def _merged(above: Any, own: Any) -> list[Any]:
+    """The data set's own categories come before a seed's, as PyRIT has them."""
+    each = [
+        ([] if one is None else one if isinstance(one, list) else [one]) for one in (above, own)
+    ]
+    return [*each[0], *(one for one in each[1] if one not in each[0])]
+
+
+def _check_seeds(table: pl.DataFrame, path: Path, rows: Iterable[int]) -> None:
+    """Refuse seeds that are no prompt by themselves: pictures, templates, parts of a talk."""
+    first: dict[Any, int] = {}
+    for row in rows:
+        seed = table.row(row, named=True)
+        for key, wanted in _ALONE.items():
+            if seed[key] != wanted:
+                raise BadFile(_unfit(path, row, f"has the `{key}` {shown(seed[key])}", key, wanted))
+        if seed["seed_type"] not in _PROMPTS:
+            told = f"has the `seed_type` {shown(seed['seed_type'])}"
+            raise BadFile(_unfit(path, row, told, "seed_type", _PROMPTS[0]))
+        if seed["parameters"]:
+            told = f"is a template that needs {shown(seed['parameters'])}"
+            raise BadFile(
+                f"{place_of(path, row)}: {told}. Put it into words in a copy of the file."
+            )
+        group = seed.get("prompt_group_alias")
+        if group is not None and first.setdefault(group, row) != row:
+            told = f"goes on with seed {first[group] + 1} (`prompt_group_alias` {shown(group)})"
+            raise BadFile(_unfit(path, row, told, "seed_type", _PROMPTS[1]))
+
+
+def _unfit(path: Path, row: int, told: str, column: str, value: str) -> str:
+    return (
+        f"{place_of(path, row)}: {told}, and a prompt must be one text that stands by itself. Take "
+        f"such seeds out, or leave them out with `where: {{column: {column}, equals: {value}}}`."
+    )
+
+
+_LINES: dict[str, Callable[[Path], Iterator[_Line]]] = {
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv(","),
+    ".tsv": _read_csv("\t"),
+    ".prompt": _read_seeds,
+    ".yaml": _read_seeds,
+    ".yml": _read_seeds,
+}
+_SEEDS = (".prompt", ".yaml", ".yml")
+TABLES = (*(kind for kind in _LINES if kind not in _SEEDS), ".parquet")
+"""Endings of files that hold rows and columns."""
+
+
+def _of_lines(read: Callable[[Path], Iterator[_Line]]) -> Callable[[Path], pl.DataFrame]:
+    return lambda path: _table(read(path))
+
+
+_READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
+    **{kind: _of_lines(read) for kind, read in _LINES.items()},
+    ".parquet": _read_parquet,
+}
+_UNPACK, _EXPORT = "Unpack it first.", "Export it as JSON lines, CSV or parquet."
+_UNREAD = {
+    **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z"), _UNPACK),
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "Save the sheet as CSV in UTF-8."),
+    **dict.fromkeys((".arrow", ".feather", ".orc", ".avro", ".db", ".sqlite", ".h5"), _EXPORT),
+    **dict.fromkeys((".pkl", ".pickle", ".npy", ".npz", ".pt"), _EXPORT),
+}
+"""Endings of files with data that are not read, and what to do."""
+_IN_FOLDERS = [*TABLES, ".prompt", *_UNREAD]

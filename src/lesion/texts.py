@@ -1,0 +1,211 @@
+"""Texts that users bring: decoded, taken apart, and refused by name if they are something else.
+
+Every reader of a user's text file goes through here, so that a byte order mark, Windows line ends
+or another encoding mean the same everywhere.
+"""
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lesion.formats import BadFile
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+# UTF-32's little-endian mark begins with UTF-16's, so it comes first.
+_MARKS = {
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
+_SAVE = "Save it as UTF-8."
+
+
+def read_text(path: Path, otherwise: str | None = None) -> str:
+    r"""Read a text file in UTF-8, without its byte order mark and with `\n` at its lines' ends.
+
+    Args:
+        path: the file.
+        otherwise: the encoding to read it in if it is not UTF-8; it is refused, if None.
+
+    Raises:
+        BadFile: it is missing, in another encoding, holds NUL bytes, or is git-lfs's pointer.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadFile(f"{path}: could not be read: there is no such file") from error
+    except OSError as error:
+        raise BadFile(f"{path}: could not be read: {error.strerror or error}") from error
+    _check_pointer(data, path)
+    text = _decoded(data, path, otherwise).replace("\r\n", "\n").replace("\r", "\n")
+    # Joined files leave the marks of the later ones at the beginnings of lines.
+    return text.replace("\n\ufeff", "\n").removeprefix("\ufeff")
+
+
+def check_pointer(path: Path) -> None:
+    """Refuse the text that git leaves in a file's place where git-lfs did not run.
+
+    Raises:
+        BadFile: it is such a text.
+    """
+    with path.open("rb") as handle:
+        _check_pointer(handle.read(len(_LFS)), path)
+
+
+def _check_pointer(data: bytes, path: Path) -> None:
+    if data.startswith(_LFS):
+        raise BadFile(
+            f"{path}: could not be read: it is a pointer of git-lfs and not the file itself. Run "
+            "`git lfs pull` where it comes from."
+        )
+
+
+def _decoded(data: bytes, path: Path, otherwise: str | None) -> str:
+    for name, marks in _MARKS.items():
+        if data.startswith(marks):
+            raise BadFile(f"{path}: could not be read: it is in {name}. {_SAVE}")
+    if b"\0" in data:
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        raise BadFile(
+            f"{path}, line {line}: could not be read: it holds NUL bytes, so it is damaged, in "
+            f"UTF-16, or no text. {_SAVE}"
+        )
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if otherwise is not None:
+            return data.decode(otherwise, errors="replace")
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadFile(f"{path}, line {line}: could not be read: it is not in UTF-8. {_SAVE}") from (
+            error
+        )
+
+
+def check_no_page(text: str, path: Path) -> None:
+    """Refuse a web page, which a download may leave in the place of a data file.
+
+    Raises:
+        BadFile: it is one.
+    """
+    if re.match(r"\s*<(!doctype\s+)?html\b", text[:1000], re.IGNORECASE):
+        raise BadFile(
+            f"{path}: could not be read: it is a web page and not data. Download the file itself "
+            "(of a repository in the browser, its `raw` form)."
+        )
+
+
+# The C parser, where there is one, is ten times as fast.
+_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class StrictLoader(_Safe):  # type: ignore[misc]
+    """Refuses a key written twice, which YAML parsers silently let win."""
+
+
+def _unique_keys(loader: Any, node: yaml.MappingNode) -> Any:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        line = key_node.start_mark.line + 1
+        if not isinstance(key, (str, int, float)):
+            raise _BadKey(line, f"`{key}` is no key; use a plain word.")
+        if key in seen:
+            raise _BadKey(line, f"`{key}` is given twice; rename one.")
+        seen.add(key)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+class _BadKey(Exception):
+    """Line and complaint."""
+
+
+StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_keys)
+
+
+def read_yaml(path: Path, loader: Any = StrictLoader) -> Any:
+    """Read a YAML file, without running anything that it names.
+
+    Args:
+        path: the file.
+        loader: a subclass of `StrictLoader`.
+
+    Raises:
+        BadFile: see `read_text`; or it is not valid YAML, or gives a key twice.
+    """
+    return parse_yaml(read_text(path), path, loader)
+
+
+def parse_yaml(text: str, path: Path, loader: Any = StrictLoader) -> Any:
+    """What a text in YAML says (see `read_yaml`); `path` is named in errors."""
+    try:
+        return yaml.load(text, loader)  # noqa: S506 (a SafeLoader)
+    except _BadKey as error:
+        line, said = error.args
+        raise BadFile(f"{path}, line {line}: {said}") from error
+    # PyYAML lets through whatever its constructors run into, in a date such as 2026-99-99.
+    except Exception as error:
+        said = str(error).replace('in "<unicode string>", ', "in ")
+        raise BadFile(f"{path}: could not be read: is not valid YAML: {said}") from error
+
+
+def _names(header: Sequence[str], path: Path) -> list[str]:
+    # A column without a name is mostly an index that was written along.
+    names = [name.strip() or f"column {place}" for place, name in enumerate(header, 1)]
+    twice = [name for place, name in enumerate(names) if name in names[:place]]
+    if twice:
+        raise BadFile(f"{path}: has two columns `{twice[0]}`. Rename one, or take it out.")
+    return names
+
+
+def csv_rows(
+    text: str, path: Path, separator: str = ",", skipped: int = 0
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a text in CSV, the columns' names first, each with the number of its first line.
+
+    Args:
+        text: what stands in the file from its header on; blank lines are passed over.
+        path: named in errors.
+        separator: between fields.
+        skipped: lines of the file before `text`.
+
+    Raises:
+        BadFile: a quote is not closed, two columns have one name, or a row has more or fewer
+            fields than the header, or repeats it.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    header: Sequence[str] | None = None
+    while True:
+        line = skipped + reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise BadFile(
+                f"{path}, line {line}: could not be read: its quotes do not match ({error}). Put "
+                'a field that holds quotes into quotes, and write each inside as "".'
+            ) from error
+        if row is None:
+            return
+        if not row:
+            continue
+        if header is None:
+            header, row = row, _names(row, path)
+        elif len(row) != len(header):
+            raise BadFile(
+                f"{path}, line {line}: could not be read: it has {len(row)} fields, and the header "
+                f"has {len(header)}. Put a field that holds `{separator}` into quotes."
+            )
+        elif row == header:
+            raise BadFile(
+                f"{path}, line {line}: could not be read: it repeats the header, as where two "
+                "files were joined. Take the line out."
+            )
+        yield line, row
