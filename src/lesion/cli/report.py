@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesion.cli.app import app
+from lesion.cli.app import app, path_of
 from lesion.cli.studies import ConfigFiles, study_of
 from lesion.formats import LesionError
 
@@ -32,7 +32,7 @@ Side = Annotated[
 def compare(
     a: Side,
     b: Side,
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("compare.html"),
+    out: Annotated[Path, typer.Option(parser=path_of, metavar="<path>", help="The page.")] = Path("compare.html"),
 ) -> None:
     """Write a page that holds two studies, or two models, against each other.
 

@@ -31,7 +31,7 @@ def sources(study: Study) -> dict[str, list[str]]:
     used += [] if study.understanding.twins is None else [study.understanding.twins]
     used += study.judgements.judge_sources.values()
     return {
-        source_name(text): _addresses(study, text) for text in used if not is_local(study, text)
+        source_name(text): addresses(study, text) for text in used if not is_local(study, text)
     }
 
 
@@ -40,14 +40,15 @@ def source_name(text: str) -> str:
     return slug(text) if is_address(text) else text
 
 
-def _addresses(study: Study, text: str) -> list[str]:
+def addresses(study: Study, text: str) -> list[str]:
+    """The addresses of a source, in the order in which they are tried."""
     return [text] if is_address(text) else study.sources[text]
 
 
 def is_local(study: Study, text: str) -> bool:
     """Whether a source is a single `file:` address without a digest to check."""
-    addresses = [parse(one) for one in _addresses(study, text)]
-    return len(addresses) == 1 and addresses[0].kind == "file" and addresses[0].sha256 is None
+    found = [parse(one) for one in addresses(study, text)]
+    return len(found) == 1 and found[0].kind == "file" and found[0].sha256 is None
 
 
 def local_path(study: Study, text: str, key: str) -> Path:
@@ -56,11 +57,13 @@ def local_path(study: Study, text: str, key: str) -> Path:
     Raises:
         StudyError: there is nothing there.
     """
-    path = Path(_local(study, text).name).expanduser()
-    if not path.exists():
-        raise StudyError(
-            f"`{key}`: {path}: there is no such file or folder (seen from {Path.cwd()})"
-        )
+    path = Path(_local(study, text).name)
+    try:
+        path.stat()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        what = "there is no such file or folder" if missing else f"{error.strerror}"
+        raise StudyError(f"`{key}`: {path}: {what} (seen from {Path.cwd()})") from error
     return path
 
 
@@ -84,7 +87,7 @@ def source_place(study: Study, made: Path, text: str, key: str) -> dict[str, str
 
 
 def _local(study: Study, text: str) -> Address:
-    return parse(_addresses(study, text)[0])
+    return parse(addresses(study, text)[0])
 
 
 def local_files_of(study: Study, text: str, key: str) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from lesion.addresses import expanded
 from lesion.formats import BadFile, LesionError, atomic
 from lesion.report.captions import Caption
 from lesion.report.curves import tradeoff
@@ -72,6 +73,7 @@ def side(text: str) -> Side:
         BadFile: there are no tables, or one is damaged.
         LesionError: the study has several models and none is named, or has not the one named.
     """
+    text = text if Path(text).exists() else expanded(text)
     folder, model = Path(text), ""
     if not folder.is_dir() and ":" in text:
         before, _, model = text.rpartition(":")

@@ -9,10 +9,12 @@ from lesion.study.names import (
     Control,
     Fraction,
     Name,
+    PathText,
     Positive,
     Role,
     Section,
     Share,
+    SourceText,
     ascending,
     by_name,
     once,
@@ -24,7 +26,7 @@ from lesion.study.training import New, Train
 class Model(Section):
     """A model to study: one there is, or one that is trained here from another or from scratch."""
 
-    source: str | None = None
+    source: SourceText | None = None
     """Where the model is: a name from `sources`, or an address. A GGUF file, or a folder or hub
     repository with safetensors."""
     base: Name | None = None
@@ -76,14 +78,14 @@ class Behaviour(Section):
 
     role: Role
     """`harm`: a harm type, located and lesioned. `benign`: a capability to preserve. `refusal`."""
-    source: str
+    source: SourceText
     """Prompts: a name from `sources`, or an address such as `file:my/prompts.jsonl` (JSONL, CSV,
     parquet, or a PyRIT `.prompt` file)."""
     prompt: str = "prompt"
     """Column that holds the prompts."""
     response: str | None = None
     """Column that holds responses to use instead of the model's own."""
-    responses: str | None = None
+    responses: SourceText | None = None
     """Address of a file with a `response` column whose rows are given to the prompts in turn
     (refusals, say)."""
     where: Where | None = None
@@ -215,7 +217,7 @@ class Masks(Section):
 class Template(Section):
     """An attack that puts prompts in other words."""
 
-    source: str
+    source: SourceText
     """Its words: a name from `sources`, or an address. A PyRIT jailbreak (YAML) or a text with
     `{{ prompt }}` where the prompt goes, and nothing else replaced; or a table (JSONL, CSV,
     parquet) with columns `prompt` and `attacked`, one row for each harmful test prompt."""
@@ -284,7 +286,7 @@ class Curve(Section):
 class Understanding(Section):
     """Whether a variant still detects harm and explains it, and whether it refuses too much."""
 
-    twins: str | None = None
+    twins: SourceText | None = None
     """Pairs of a harmful request and a harmless one that looks like it: a name from `sources`, or
     an address of a file with the columns `harm`, `harmful` and `harmless`. Nothing of this section
     is measured, if not given."""
@@ -307,7 +309,7 @@ class Utility(Section):
     tasks: Annotated[list[str], AfterValidator(ascending)] = []
     """Tasks, groups or tags by name: those of `folder`, or lm-eval's own, whose data the Hugging
     Face hub has. None, if not given."""
-    folder: str = "studies/tasks"
+    folder: PathText = "studies/tasks"
     """Folder of own tasks: YAML files as lm-eval takes them, with their data beside them."""
     limit: Positive | None = None
     """Items of each task at most; all, if not given."""
