@@ -19,6 +19,7 @@ _HF = re.compile(
 _DIGEST = re.compile(r"#(?=(sha|md)[0-9-]*=|[0-9a-f]{32,}$)", re.IGNORECASE)
 """Where a digest begins, of whatever form; any other `#` belongs to the path of a local file."""
 _VARIABLE = re.compile(r"\$(?:(?P<bare>[A-Za-z0-9_]+)|\{(?P<braced>[^{}]*)\})")
+_SPECIAL = frozenset("{}<>")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FORMS = "`pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]` or `file:path`"
 
@@ -117,8 +118,8 @@ def expanded(text: str) -> str:
     home = os.path.expanduser(found)  # noqa: PTH111 (a Path would lose a trailing slash)
     if home == found:
         raise AddressError(
-            f"`{text}`: there is no home folder `{found.partition('/')[0]}`. Write the path out, or "
-            "`./~…` for a name that begins with `~`"
+            f"`{text}`: there is no home folder `{found.partition('/')[0]}`. Write the path out, "
+            "or `./~…` for a name that begins with `~`"
         )
     return home
 
@@ -139,16 +140,37 @@ def _variable(text: str, match: re.Match[str]) -> str:
     return value
 
 
+def checked_path(text: str) -> str:
+    """A path of a config, expanded, that Snakemake takes for what it says.
+
+    Raises:
+        AddressError: see `expanded`; or it holds characters that mean something to Snakemake.
+    """
+    found = expanded(text)
+    if special(found):
+        shown = "" if found == text else f" ({found})"
+        raise AddressError(
+            f"`{text}`{shown}: holds {{, }}, < or >, with which Snakemake marks what it fills in. "
+            "Rename the file or folder, or reach it by a link"
+        )
+    return found
+
+
+def special(path: str) -> bool:
+    """Whether Snakemake would take a part of a path for a wildcard or a variable."""
+    return not _SPECIAL.isdisjoint(path)
+
+
 def expanded_address(text: str) -> str:
     """An address whose local path is expanded; others name no path of this machine.
 
     Raises:
-        AddressError: see `parse` and `expanded`.
+        AddressError: see `parse` and `checked_path`.
     """
     if parse(text).kind != "file":
         return text
     path, fragment = _apart(text.removeprefix("file:"))
-    found = f"file:{expanded(path)}" + (f"#{fragment}" if fragment else "")
+    found = f"file:{checked_path(path)}" + (f"#{fragment}" if fragment else "")
     # A variable's value must not be taken for a digest, nor for another kind of path.
     parse(found)
     return found

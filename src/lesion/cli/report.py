@@ -32,7 +32,9 @@ Side = Annotated[
 def compare(
     a: Side,
     b: Side,
-    out: Annotated[Path, typer.Option(parser=path_of, metavar="<path>", help="The page.")] = Path("compare.html"),
+    out: Annotated[Path, typer.Option(parser=path_of, metavar="<path>", help="The page.")] = Path(
+        "compare.html"
+    ),
 ) -> None:
     """Write a page that holds two studies, or two models, against each other.
 

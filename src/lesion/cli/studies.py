@@ -58,7 +58,9 @@ def summary(config: ConfigFiles = None) -> None:
 @app.command()
 def export(
     config: ConfigFiles = None,
-    out: Annotated[Path, typer.Option(parser=path_of, metavar="<path>", help="Folder for the CSV files.")] = Path("export"),
+    out: Annotated[
+        Path, typer.Option(parser=path_of, metavar="<path>", help="Folder for the CSV files.")
+    ] = Path("export"),
 ) -> None:
     """Write a finished study's tables as CSV files.
 

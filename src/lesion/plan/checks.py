@@ -9,7 +9,7 @@ from lesion.addresses import parse
 from lesion.formats import BadFile
 from lesion.masks.select import size_of
 from lesion.models.record import candidate_shapes
-from lesion.plan.places import addresses, is_local, local_path
+from lesion.plan.places import addresses, is_local, local_files_of
 from lesion.plan.slices import check_local_content
 from lesion.study import Study, StudyError
 from lesion.study.checks import used_sources
@@ -34,7 +34,7 @@ def check(study: Study) -> None:
     check_local_content(study)
     for key, text in _folders(study):
         if is_local(study, text):
-            local_path(study, text, key)
+            local_files_of(study, text, key)
     _check_results(study)
     for name in study.models:
         folder = Path(study.results) / study.study / "models" / name

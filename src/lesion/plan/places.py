@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lesion.addresses import Address, is_address, local_files, parse, slug
+from lesion.addresses import Address, is_address, local_files, parse, slug, special
 from lesion.study import Study, StudyError, Template
 from lesion.study.lineage import training_sources
 
@@ -30,9 +30,7 @@ def sources(study: Study) -> dict[str, list[str]]:
     used += [study.judgements.human_scores, study.judgements.embedder]
     used += [] if study.understanding.twins is None else [study.understanding.twins]
     used += study.judgements.judge_sources.values()
-    return {
-        source_name(text): addresses(study, text) for text in used if not is_local(study, text)
-    }
+    return {source_name(text): addresses(study, text) for text in used if not is_local(study, text)}
 
 
 def source_name(text: str) -> str:
@@ -91,5 +89,15 @@ def _local(study: Study, text: str) -> Address:
 
 
 def local_files_of(study: Study, text: str, key: str) -> list[str]:
-    """Files of a local source that a job reads, to be tracked as its inputs."""
-    return [str(path) for path in local_files(local_path(study, text, key))]
+    """Files of a local source that a job reads, to be tracked as its inputs.
+
+    Raises:
+        StudyError: there are none, or Snakemake would misread the name of one.
+    """
+    files = [str(path) for path in local_files(local_path(study, text, key))]
+    for path in filter(special, files):
+        raise StudyError(
+            f"`{key}`: {path}: its name holds {{, }}, < or >, with which Snakemake marks what it "
+            "fills in. Rename the file"
+        )
+    return files

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from lesion.addresses import AddressError, expanded, expanded_address, is_address
+from lesion.addresses import AddressError, checked_path, expanded_address, is_address
 from lesion.formats import LesionError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -57,15 +57,13 @@ def _path(text: str) -> str:
     if _URL.match(text):
         raise ValueError("must lie on this machine or on a disk that is mounted; give a path")
     try:
-        return expanded(text)
+        return checked_path(text)
     except AddressError as error:
         raise ValueError(str(error)) from error
 
 
 def _results(text: str) -> str:
     found = _path(text)
-    if {"{", "}"} & set(found):
-        raise ValueError("holds `{` or `}`, which Snakemake takes for wildcards; rename the folder")
     # Snakemake compares paths as texts. It knows no `//`, not even at the beginning.
     plain = re.sub("^//+", "/", os.path.normpath(found))
     # Read again by every job, in which a `~` in front would be filled in.
