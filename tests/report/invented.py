@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from report.retrained import SCHEMAS, family_claims, model_claims, retraining, stages, training
 
-from lesion.tables.claims import claims
+from lesion.tables.claims import Setting, claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.rows import MEASUREMENTS, is_main
 
@@ -479,7 +479,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
             model,
             measured.filter(model=model),
             pl.DataFrame(_halving(shape, model), schema=HALVINGS),
-            candidates,
+            Setting(candidates, 684),
         )
         for model in shape.models
     ]

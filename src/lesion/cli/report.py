@@ -88,9 +88,11 @@ def _print(found: "Gate") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from lesion.gate import said, verdict_table
+    from lesion.gate import noticed, said, verdict_table
 
     console = Console(file=sys.stdout, width=80, highlight=False)
+    for model, notice in found.notices:
+        console.print(noticed(model, notice))
     for judged in found.models:
         console.print(verdict_table(judged, found.confidence))
     if any(not claim.required for judged in found.models for claim in judged.claims):

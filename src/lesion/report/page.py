@@ -59,6 +59,8 @@ class ModelPart(NamedTuple):
     name: str
     id: str
     facts: list[tuple[str, str]]
+    notices: list[str]
+    """What has to be said before any verdict."""
     verdicts: list[Verdict]
     tally: list[tuple[Answer, int]]
     topics: list[tuple[str, list[Verdict]]]
@@ -87,6 +89,7 @@ class FamilyPart(NamedTuple):
 
     name: str
     id: str
+    notices: list[str]
     verdicts: list[Verdict]
     figure: Figure | None
 
@@ -134,6 +137,7 @@ def _part(inputs: Inputs, model: str, examples: int) -> ModelPart:
         name=model,
         id=f"model-{inputs.models.index(model) + 1}",
         facts=_facts(inputs, model),
+        notices=inputs.notices([model]),
         verdicts=verdicts,
         tally=tally(verdicts),
         topics=[(topic, [*group]) for topic, group in groupby(verdicts, lambda one: one.topic)],
@@ -158,7 +162,13 @@ def _part(inputs: Inputs, model: str, examples: int) -> ModelPart:
 
 def _family(inputs: Inputs, family: str) -> FamilyPart:
     place = f"family-{inputs.families.index(family) + 1}"
-    return FamilyPart(family, place, family_verdicts(inputs, family), stages_of(inputs, family))
+    return FamilyPart(
+        family,
+        place,
+        inputs.notices(inputs.models_of(family)),
+        family_verdicts(inputs, family),
+        stages_of(inputs, family),
+    )
 
 
 _SECTIONS = (
