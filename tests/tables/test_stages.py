@@ -223,6 +223,8 @@ def test_alignment_compresses_if_separability_grew(
         NATS,
         verdict,
     )
+    assert (row["why"] is not None) == bool(_one(table, 2, "separability_change")["beyond"])
+    assert "it was not reached" in (row["why"] or "it was not reached")
 
 
 def _claim(table: pl.DataFrame, limit: float = LIMIT) -> dict[str, str]:
