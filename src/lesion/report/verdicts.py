@@ -1,6 +1,6 @@
 """The study's questions: each one's answer from the table of claims, and a sentence. Pure.
 
-The thresholds are that table's, which were set before looking, so that page and table agree.
+The thresholds and the reasons are that table's, so that page and table agree.
 """
 
 from collections.abc import Sequence
