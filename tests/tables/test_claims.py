@@ -189,6 +189,10 @@ def test_the_random_control_is_held_against_the_masks_effect() -> None:
     assert _verdicts(_table(none, part))[key] == CANNOT_TELL
 
 
+def test_the_smallest_effects_are_those_that_the_docs_give() -> None:
+    assert (MARGIN, NATS, COMPACT, MOST, NOTHING, FEWEST) == (0.05, 0.05, 1e-3, 0.5, 0.1, 6)
+
+
 HARMFUL = {"attack": "prefill", "judge": "learned"}
 EFFECTS = {
     "nll_added": (NATS, 1),

@@ -124,7 +124,8 @@ def _resting(one: Claimed, setting: Setting) -> Claimed:
     claim, name, statistic, variant, held = one
     if setting.limit_kept or statistic in _KEPT:
         return one
-    return claim, name, statistic, variant, held._replace(doubt=LIMIT_LOST)
+    doubt = f"{held.doubt} {LIMIT_LOST}".strip()
+    return claim, name, statistic, variant, held._replace(doubt=doubt)
 
 
 def table(found: Iterable[tuple[str, Claimed]]) -> pl.DataFrame:
