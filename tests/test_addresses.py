@@ -71,10 +71,35 @@ def test_a_digest_of_a_whole_repository_is_not_passed_over() -> None:
         parse(f"hf:org/repo@main#sha256={SHA}")
 
 
-@pytest.mark.parametrize("end", ["#sha256=12", f"#{SHA}", f"#md5={SHA}", f"#sha256={SHA.upper()}"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "#sha256=12",
+        f"#{SHA}",
+        f"#md5={SHA}",
+        f"#sha256={SHA.upper()}",
+        f"#SHA256={SHA}",
+        "#sha256=",
+    ],
+)
 def test_a_digest_of_another_form_is_refused(end: str) -> None:
     with pytest.raises(AddressError, match="64 hexadecimal digits"):
         parse(f"file:a.csv{end}")
+
+
+@pytest.mark.parametrize("path", ["a#b.jsonl", "my #1/x.jsonl", "#", "x#", "a#sha.csv", "a:b #c"])
+def test_a_path_may_hold_a_number_sign(path: str) -> None:
+    assert parse(f"file:{path}") == Address("file", path, "", "", None, f"file:{path}")
+    full = f"file:{path}#sha256={SHA}"
+    assert parse(full) == Address("file", path, "", "", SHA, full)
+    assert slug(f"file:{path}") != slug(full)
+
+
+def test_a_path_as_browsers_write_it() -> None:
+    assert parse("file:///data/a b.csv").name == "/data/a b.csv"
+    for text in ("file://data/a.csv", "file://~/a.csv"):
+        with pytest.raises(AddressError, match=r"write `file:/path`"):
+            parse(text)
 
 
 def test_names_are_no_addresses() -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from lesion import cli
 from lesion.formats import BadFile, LesionError
-from lesion.gate import gate, together
+from lesion.gate import gate, number_of, together
 from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
 
 SIX = (6, "still explains why", "harm_minus_explain_nll_added")
@@ -29,8 +29,9 @@ def _row(claim: int, verdict: str, model: str = "smol", **changes: Any) -> dict[
         "low": 0.21,
         "high": 0.32,
         "n": 49,
-        "threshold": 0.0,
+        "threshold": 0.05,
         "verdict": verdict,
+        "why": None,
     }
     return {**row, **changes}
 
@@ -50,10 +51,15 @@ class Invented:
         study = type("Study", (), {"results": str(folder.parent), "study": folder.name})
         monkeypatch.setattr("lesion.cli.report.study_of", lambda _: study)
 
-    def write(self, rows: Sequence[dict[str, Any]], models: Sequence[str] = ("smol",)) -> Path:
+    def write(
+        self,
+        rows: Sequence[dict[str, Any]],
+        models: Sequence[str] = ("smol",),
+        notices: Sequence[str] = (),
+    ) -> Path:
         pl.DataFrame(rows, schema=CLAIMS).write_parquet(self.tables / "claims.parquet")
         about = {"study": "invented", "version": "0.1.0", "confidence": 0.95}
-        digests = {name: {"digest": "9f" * 32} for name in models}
+        digests = {name: {"digest": "9f" * 32, "notices": [*notices]} for name in models}
         (self.tables / "study.json").write_text(json.dumps({**about, "models": digests}))
         return self.tables
 
@@ -157,6 +163,7 @@ def test_the_json(study: Invented) -> None:
         "lesion": "0.1.0",
         "confidence": 0.95,
         "required": [3],
+        "notices": [],
         "verdict": "supported",
         "exit_code": 0,
     }
@@ -173,8 +180,9 @@ def test_the_json(study: Invented) -> None:
             "low": None,
             "high": None,
             "n": 49,
-            "threshold": 0.0,
+            "threshold": 0.05,
             "verdict": "can't tell",
+            "why": None,
         }
     ]
 
@@ -200,8 +208,45 @@ def test_the_text_is_plain_and_narrow(study: Invented) -> None:
     assert text.splitlines()[-1] == "invented, claims 1, 5: can't tell"
 
 
+NOTICE = "The limit on benign loss was lifted: `masks.max_benign_increase` is 1000."
+
+
+def test_what_has_to_be_said_comes_before_any_verdict(study: Invented) -> None:
+    rows = [_row(1, CANNOT_TELL, "two", why="The limit was lifted."), _row(1, SUPPORTED, "one")]
+    study.write(rows, models=["one", "two"], notices=[NOTICE])
+    text = study.run().stdout
+    assert text.isascii()
+    said = " ".join(text.split())
+    for model in ("one", "two"):
+        assert f"{model}: {NOTICE}" in said
+        assert said.index(f"{model}: {NOTICE}") < said.index("supported")
+    # In the row itself, why it can't be told.
+    assert "The limit was lifted." in said
+    done = study.run("--format", "json", "--model", "two")
+    found = json.loads(done.stdout)
+    assert found["notices"] == [{"model": "two", "notice": NOTICE}]
+    assert done.stdout.index('"notices"') < done.stdout.index('"verdict"')
+    assert found["models"][0]["claims"][0]["statistics"][0]["why"] == "The limit was lifted."
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [
+        ((-3.5e-8, -3.5e-8, -3.4e-8), "0.000 [0.000, 0.000]"),
+        ((1e-4, -2e-4, 3e-4), "0.0001 [-0.0002, 0.0003]"),
+        ((0.012, 0.0, 0.02), "0.012 [0.000, 0.020]"),
+    ],
+)
+def test_a_number_that_is_something_is_not_shown_as_nothing(
+    numbers: tuple[float, float, float], shown: str
+) -> None:
+    value, low, high = numbers
+    row = _row(1, CANNOT_TELL, value=value, low=low, high=high)
+    assert number_of(row) == shown
+
+
 def test_the_docs_show_every_key(study: Invented) -> None:
-    study.write([_row(6, CANNOT_TELL)])
+    study.write([_row(6, CANNOT_TELL)], notices=["The limit was lifted."])
     text = (Path(__file__).parents[1] / "docs" / "gate.md").read_text(encoding="utf-8")
     shown = json.loads(text.split("```json\n")[1].split("```")[0])
     assert _keys(shown) == _keys(json.loads(study.run("--format", "json").stdout))

@@ -1,6 +1,8 @@
-"""Addresses of sources: `pypi:`, `hf:` and `file:`."""
+"""Addresses of sources, `pypi:`, `hf:` and `file:`, and the paths that people write in them."""
 
+import os
 import re
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -14,6 +16,11 @@ _HF = re.compile(
     r"(?P<name>(datasets/)?[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)"
     r"@(?P<version>[A-Za-z0-9][\w.-]*)(/(?P<member>.+))?"
 )
+_DIGEST = re.compile(r"#(?=(sha|md)[0-9-]*=|[0-9a-f]{32,}$)", re.IGNORECASE)
+"""Where a digest begins, of whatever form; any other `#` belongs to the path of a local file."""
+_VARIABLE = re.compile(r"\$(?:(?P<bare>[A-Za-z0-9_]+)|\{(?P<braced>[^{}]*)\})")
+_SPECIAL = frozenset("{}<>")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FORMS = "`pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]` or `file:path`"
 
 
@@ -44,12 +51,17 @@ def parse(text: str) -> Address:
         AddressError: it has none of the three forms, lacks a digest, or would leave its folder.
     """
     kind, _, rest = text.partition(":")
+    if kind == "file":
+        body, fragment = _apart(rest)
+        sha = _sha(text, fragment)
+        if not body:
+            raise AddressError(f"`{text}` is not an address of the form {FORMS}")
+        return Address("file", _without_slashes(text, body), "", "", sha, text)
     body, _, fragment = rest.partition("#")
     sha = _sha(text, fragment)
-    if kind == "file" and body:
-        return Address("file", body, "", "", sha, text)
-    match = {"pypi": _PYPI, "hf": _HF}.get(kind, _SHA).fullmatch(body)
-    if match is None or kind not in ("pypi", "hf"):
+    form = {"pypi": _PYPI, "hf": _HF}.get(kind)
+    match = form.fullmatch(body) if form else None
+    if match is None:
         raise AddressError(f"`{text}` is not an address of the form {FORMS}")
     member = match["member"] or ""
     if member and (PurePosixPath(member).is_absolute() or ".." in PurePosixPath(member).parts):
@@ -65,6 +77,105 @@ def parse(text: str) -> Address:
     )
 
 
+def _apart(rest: str) -> tuple[str, str]:
+    """A local file's path, and what follows the `#` that begins a digest."""
+    found = _DIGEST.search(rest)
+    return (rest[: found.start()], rest[found.end() :]) if found else (rest, "")
+
+
+def _without_slashes(text: str, body: str) -> str:
+    """The path of `file:///path`, which is how browsers write `file:/path`."""
+    if not body.startswith("//"):
+        return body
+    if not body.startswith("///"):
+        raise AddressError(
+            f"`{text}`: write `file:/path` for a path from the root, or `file:path` for one that "
+            "begins at the working directory"
+        )
+    return f"/{body.lstrip('/')}"
+
+
+def expanded(text: str) -> str:
+    """A path with `$NAME`, `${NAME}` and a leading `~` filled in, as a shell would read it.
+
+    What comes back holds none of them, so that expanding it again changes nothing.
+
+    Raises:
+        AddressError: a variable is not set or is empty, a `$` begins no variable's name, there is
+            no such home folder, or the path holds a control character such as a line break.
+    """
+    if any(unicodedata.category(one) == "Cc" for one in text):
+        raise AddressError(f"{text!r}: holds a line break or another control character")
+    found = _VARIABLE.sub(lambda match: _variable(text, match), text)
+    if "$" in found:
+        raise AddressError(
+            f"`{text}`: holds a `$` that begins no variable such as `$SCRATCH`. Rename the file or "
+            "folder, or reach it by a link without a `$`"
+        )
+    if not found.startswith("~"):
+        return found
+    # A variable's value may begin with `~` too, and no shell has filled that in.
+    home = os.path.expanduser(found)  # noqa: PTH111 (a Path would lose a trailing slash)
+    if home == found:
+        raise AddressError(
+            f"`{text}`: there is no home folder `{found.partition('/')[0]}`. Write the path out, "
+            "or `./~…` for a name that begins with `~`"
+        )
+    return home
+
+
+def _variable(text: str, match: re.Match[str]) -> str:
+    name = match["bare"] or match["braced"] or ""
+    if not _VARIABLE_NAME.fullmatch(name):
+        raise AddressError(
+            f"`{text}`: `{match[0]}` is not filled in; only variables written as `$NAME` or "
+            "`${NAME}` are"
+        )
+    value = os.environ.get(name)
+    if not value:
+        what = "is not set" if value is None else "is empty"
+        raise AddressError(
+            f"`{text}`: the environment variable `{name}` {what}. Set it, or write the path out"
+        )
+    return value
+
+
+def checked_path(text: str) -> str:
+    """A path of a config, expanded, that Snakemake takes for what it says.
+
+    Raises:
+        AddressError: see `expanded`; or it holds characters that mean something to Snakemake.
+    """
+    found = expanded(text)
+    if special(found):
+        shown = "" if found == text else f" ({found})"
+        raise AddressError(
+            f"`{text}`{shown}: holds {{, }}, < or >, with which Snakemake marks what it fills in. "
+            "Rename the file or folder, or reach it by a link"
+        )
+    return found
+
+
+def special(path: str) -> bool:
+    """Whether Snakemake would take a part of a path for a wildcard or a variable."""
+    return not _SPECIAL.isdisjoint(path)
+
+
+def expanded_address(text: str) -> str:
+    """An address whose local path is expanded; others name no path of this machine.
+
+    Raises:
+        AddressError: see `parse` and `checked_path`.
+    """
+    if parse(text).kind != "file":
+        return text
+    path, fragment = _apart(text.removeprefix("file:"))
+    found = f"file:{checked_path(path)}" + (f"#{fragment}" if fragment else "")
+    # A variable's value must not be taken for a digest, nor for another kind of path.
+    parse(found)
+    return found
+
+
 def _sha(text: str, fragment: str) -> str | None:
     if not fragment:
         return None
@@ -76,7 +187,7 @@ def _sha(text: str, fragment: str) -> str | None:
 
 def slug(text: str) -> str:
     """A path-safe name for an address that the config gives no name."""
-    words = re.sub(r"[^a-z0-9]+", "-", text.partition("#")[0].lower()).strip("-")[-40:].strip("-")
+    words = re.sub(r"[^a-z0-9]+", "-", _DIGEST.split(text)[0].lower()).strip("-")[-40:].strip("-")
     return f"{words}-{digest(text)[:8]}"
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lesion.formats import BadFile, LesionError, read_json, read_parquet
-from lesion.report.estimate import Unit, amount, estimate_of, interval
+from lesion.report.estimate import Unit, amount, estimate_of, interval, shared_digits
 from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
 
 FORMAT = 1
@@ -69,6 +69,8 @@ class Gate(NamedTuple):
     version: str
     confidence: float
     required: list[int]
+    notices: list[tuple[str, str]]
+    """What has to be said before any verdict, with the model that it is said of."""
     verdict: str
     models: list[Judged]
 
@@ -109,6 +111,7 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
         about.get("version", "unknown"),
         about["confidence"],
         required,
+        [(name, text) for name in models for text in about["models"][name].get("notices", [])],
         together(one.verdict for one in judged),
         judged,
     )
@@ -168,6 +171,7 @@ def document(gate: Gate) -> dict[str, Any]:
         "lesion": gate.version,
         "confidence": gate.confidence,
         "required": gate.required,
+        "notices": [{"model": model, "notice": text} for model, text in gate.notices],
         "verdict": gate.verdict,
         "exit_code": gate.exit_code,
         "models": [
@@ -215,7 +219,9 @@ def verdict_table(judged: Judged, confidence: float) -> Table:
 
 
 def _cells(row: dict[str, Any]) -> tuple[Text, Text]:
-    name = Text.assemble(row["name"], "\n", (f"{row['statistic']}, {row['variant']}", "dim"))
+    why = f"\n{row['why']}" if row["why"] else ""
+    place = f"{row['statistic']}, {row['variant']}{why}"
+    name = Text.assemble(row["name"], "\n", (plain(place), "dim"))
     number = number_of(row)
     threshold = plain(amount(row["threshold"], unit_of(row["statistic"])))
     return name, Text.assemble(number, "\n", (f"n = {row['n']}, against {threshold}", "dim"))
@@ -230,9 +236,14 @@ def number_of(row: dict[str, Any]) -> str:
     """A claim's number and interval, as the terminal shows them."""
     unit, one = unit_of(row["statistic"]), estimate_of(row)
     after = " points" if unit == "points" else ""
-    return plain(
-        f"{amount(one.value, unit, _DIGITS)}{after} {interval(one, unit, _DIGITS)}".strip()
-    )
+    # What is not nothing is never shown as 0.000 [0.000, 0.000].
+    digits = max(_DIGITS, shared_digits(one))
+    return plain(f"{amount(one.value, unit, digits)}{after} {interval(one, unit, digits)}".strip())
+
+
+def noticed(model: str, notice: str) -> Text:
+    """What has to be said of a model before its verdicts, as the terminal shows it."""
+    return Text(plain(f"{model}: {notice}"), style="yellow")
 
 
 def said(verdict: str) -> Text:

@@ -189,7 +189,7 @@ SAFE_PATTERNS = (
 
 
 def _get_file(address: Address, into: Path) -> None:
-    path = Path(address.name).expanduser()
+    path = Path(address.name)
     if not path.exists():
         raise FetchError(f"{path}: there is no such file or folder")
     if path.is_file():

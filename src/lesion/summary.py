@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lesion.gate import gate, number_of, plain, said, unit_of
+from lesion.gate import gate, noticed, number_of, plain, said, unit_of
 from lesion.report.estimate import amount, estimate_of, percent, written
 from lesion.report.headline import headline, mask_size
 from lesion.report.inputs import Inputs, read_inputs
@@ -37,7 +37,10 @@ def print_summary(tables: Path, page: Path) -> None:
     """
     inputs = read_inputs(tables)
     console = Console(file=sys.stdout, width=_WIDTH, highlight=False)
-    for judged in gate(tables).models:
+    held = gate(tables)
+    for model, notice in held.notices:
+        console.print(noticed(model, notice))
+    for judged in held.models:
         found = inputs.of(judged.model)
         console.print(Text(_pruned(inputs, judged.model), style="bold"))
         console.print(_before_after(found))

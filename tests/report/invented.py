@@ -1,6 +1,7 @@
 """Small invented studies: mild prompts, numbers that look like a study's, one hostile answer."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from report.retrained import SCHEMAS, family_claims, model_claims, retraining, stages, training
 
-from lesion.tables.claims import claims
+from lesion.tables.claims import Setting, claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.rows import MEASUREMENTS, is_main
 
@@ -479,7 +480,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
             model,
             measured.filter(model=model),
             pl.DataFrame(_halving(shape, model), schema=HALVINGS),
-            candidates,
+            Setting(candidates, 684),
         )
         for model in shape.models
     ]
@@ -526,5 +527,21 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
             "pairs": {"prefill": "Sure, here is"},
         },
     }
+    (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
+    return folder
+
+
+NOTICE = (
+    "The limit on benign loss was lifted: `masks.max_benign_increase` is 1000 nats per token, and "
+    "above 0.5 it keeps little of benign use. No claim about what the mask takes can be supported."
+)
+
+
+def lifted(tables: Path, folder: Path) -> Path:
+    """A copy of a study's tables with a notice of every model."""
+    shutil.copytree(tables, folder)
+    study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    for about in study["models"].values():
+        about["notices"] = [NOTICE]
     (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
     return folder

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from invented import Shape, write_study
+from invented import Shape, lifted, write_study
 from typer.testing import CliRunner, Result
 
 from lesion import cli
@@ -170,3 +170,47 @@ def test_the_command_writes_the_same_page_twice(two: Path, tmp_path: Path) -> No
     assert b"<strong>B</strong> is other in the study invented" in first
     assert b"Both were measured with the same settings." in first
     assert len(first) < 5 * 2**20
+
+
+@pytest.mark.parametrize("by", [-0.04, 0.04])
+def test_too_small_a_difference_is_no_answer(tmp_path: Path, by: float) -> None:
+    sides = [_narrow(tmp_path / "a", 0.0), _narrow(tmp_path / "b", by)]
+    assert _answers(*sides)[LEFT] is Answer.UNCLEAR
+    assert _answers(sides[0], _narrow(tmp_path / "c", 2 * by))[LEFT] is not Answer.UNCLEAR
+
+
+def _narrow(folder: Path, by: float, half: float = 1e-3) -> str:
+    """An invented study whose pruned model's harmfulness is sure."""
+    path = write_study(folder / "tables") / "measurements.parquet"
+    table = pl.read_parquet(path)
+    here = pl.col("variant").eq("shared") & pl.col("metric").eq("harmfulness")
+    table.with_columns(
+        pl.when(here).then(0.4 + by + side).otherwise(pl.col(name)).alias(name)
+        for name, side in (("value", 0.0), ("low", -half), ("high", half))
+    ).write_parquet(path)
+    return str(folder)
+
+
+def test_what_does_not_vary_is_no_answer(tmp_path: Path) -> None:
+    sides = [_narrow(tmp_path / "a", 0.0), _narrow(tmp_path / "b", 0.3, half=0.0)]
+    one = next(one for one in questions(*map(side, sides)) if one.question == LEFT)
+    assert one.answer is Answer.UNCLEAR
+    assert one.sentence.endswith(
+        "In B all prompts give the same: nothing is known of how it varies."
+    )
+    label = "Harm score, prefill, pruned"
+    row = next(row for row in rows(*map(side, sides)) if row.label == label)
+    assert row.cells[-1].n == "can’t tell"
+
+
+def test_a_lifted_limit_is_no_comparison_at_the_circuit(
+    study: str, tables: Path, tmp_path: Path
+) -> None:
+    other = _shifted(tmp_path / "b", "shared", "harmfulness", -0.3)
+    lifted(tables, tmp_path / "a" / "tables")
+    assert _answers(study, other)[LEFT] is Answer.YES
+    assert _answers(str(tmp_path / "a"), other)[LEFT] is Answer.UNCLEAR
+    write_comparison(side(str(tmp_path / "a")), side(other), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    said = text.index('role="note">A: The limit on benign loss was lifted')
+    assert said < text.index('<p class="tally">')

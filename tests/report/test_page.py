@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from invented import HOSTILE, Shape, write_study
+from invented import HOSTILE, NOTICE, Shape, lifted, write_study
 
 from lesion.formats import BadFile
 from lesion.report.page import write_report
@@ -248,7 +248,9 @@ def test_what_the_claims_could_not_compute_is_unclear(tables: Path, tmp_path: Pa
     table = pl.read_parquet(folder / "claims.parquet")
     unknown = dict.fromkeys(("value", "low", "high"), float("nan"))
     table.with_columns(
-        verdict=pl.lit("can't tell"), **{name: pl.lit(one) for name, one in unknown.items()}
+        verdict=pl.lit("can't tell"),
+        why=pl.lit(None, pl.String),
+        **{name: pl.lit(one) for name, one in unknown.items()},
     ).write_parquet(folder / "claims.parquet")
     page = Page(_written(folder, tmp_path, 0))
     assert "13 questions: 13 can't tell ." in page.text
@@ -270,3 +272,24 @@ def test_a_model_name_cannot_leave_the_folder(tables: Path, tmp_path: Path) -> N
     (folder / "study.json").write_text(json.dumps(study))
     with pytest.raises(BadFile, match="not a model's name"):
         write_report(folder, tmp_path / "index.html", 0)
+
+
+def test_what_has_to_be_said_stands_above_the_verdicts(tables: Path, tmp_path: Path) -> None:
+    plain = NOTICE.replace("`", " ").split()
+    assert " ".join(plain) not in " ".join(Page(_written(tables, tmp_path, 0)).text.split())
+    text = _written(lifted(tables, tmp_path / "tables"), tmp_path, 0)
+    page = Page(text)
+    said = " ".join(plain)
+    assert page.text.count(said) == 1
+    assert page.text.index(said) < page.text.index("13 questions:")
+    assert text.index('<p class="warning" role="note">The limit') < text.index('<p class="tally">')
+
+
+def test_what_has_to_be_said_stands_above_a_family(tmp_path: Path) -> None:
+    folder = lifted(write_study(tmp_path / "own", Shape(trained=True)), tmp_path / "tables")
+    study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    study["config"]["stages"] = {"alignment": [["smol"], ["smol"]]}
+    (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
+    text = _written(folder, tmp_path, 0)
+    family = text[text.index('id="family-1"') : text.index('id="model-1"')]
+    assert 0 < family.index('role="note">The limit') < family.index('class="verdicts"')

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from invented import Shape, write_study
+from invented import NOTICE, Shape, lifted, write_study
 
 from lesion.gate import EXIT_CODES
 from lesion.summary import print_summary
@@ -84,3 +84,15 @@ def test_the_stages_of_a_family_come_last(
     assert max(map(len, lines)) <= 80
     again = next(place for place, line in enumerate(lines) if "a mechanism, not" in line)
     assert lines[again + 1].startswith("supported    shared-frozen ")
+
+
+def test_what_has_to_be_said_comes_first(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = lifted(tables, tmp_path / "tables")
+    print_summary(folder, Path("index.html"))
+    text = capsys.readouterr().out
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.startswith(f"smol: {NOTICE[:40]}")
+    assert " ".join(text.split()).startswith(f"smol: {NOTICE}")

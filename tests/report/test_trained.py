@@ -146,10 +146,14 @@ def test_a_question_says_what_was_done_when(found: Inputs) -> None:
 
 def test_where_nothing_was_misaligned_there_was_nothing_to_prevent(found: Inputs) -> None:
     verdict = pl.when(statistic="misaligned_change").then(pl.lit("can't tell")).otherwise("verdict")
-    unsure = found._replace(claims=found.claims.with_columns(verdict=verdict))
+    why = (
+        pl.when(verdict="can't tell").then(pl.lit("There was nothing to prevent.")).otherwise("why")
+    )
+    claims = found.claims.with_columns(verdict=verdict).with_columns(why=why)
+    unsure = found._replace(claims=claims)
     one = _of(unsure, "misaligned_change", "savings")
     assert one.answer is Answer.UNCLEAR
-    assert one.sentence.endswith("there was nothing to prevent.")
+    assert one.sentence.endswith(" There was nothing to prevent.")
 
 
 def test_the_stages_of_a_family_have_a_verdict(found: Inputs) -> None:
@@ -159,7 +163,9 @@ def test_the_stages_of_a_family_have_a_verdict(found: Inputs) -> None:
         "harmful ones have lost 0.31 [0.26, 0.36] in base and 0.52 [0.47, 0.57] in strong, a "
         "change of 0.21 nats per token [0.15, 0.27], n = 60. As many random weights: 0.000 [−0.06"
     ) in one.sentence
-    turned = found._replace(claims=found.claims.with_columns(verdict=pl.lit("can't tell")))
+    unreached = pl.lit("There it was not reached.")
+    claims = found.claims.with_columns(verdict=pl.lit("can't tell"), why=unreached)
+    turned = found._replace(claims=claims)
     assert "it was not reached" in family_verdicts(turned, "alignment")[0].sentence
 
 

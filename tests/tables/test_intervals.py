@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from lesion.tables.intervals import Bootstrap, Values, rate, rate_change
+from lesion.tables.intervals import Bootstrap, Values, equal_draws, is_still, rate, rate_change
 
 BOOT = Bootstrap(2_000, 0.95, 0)
 
@@ -130,3 +130,39 @@ def test_the_area_resamples_pairs() -> None:
     assert found.value == pytest.approx(wanted)
     assert found.low < wanted < found.high
     assert BOOT.auroc(below, below).value == 0.5
+
+
+def test_scores_that_always_win_have_an_interval() -> None:
+    high, low = np.linspace(1, 2, 12), np.linspace(0, 0.9, 12)
+    one = BOOT.auroc(high, low)
+    assert one == rate([np.ones(12)], BOOT.confidence)
+    assert 0.7 < one.low < one.high == 1
+    change = BOOT.auroc_change((high, low), (high, low))
+    assert change == rate_change([np.ones(12)], [np.ones(12)], BOOT.confidence)
+    assert (change.value, change.p_value, change.low < -0.05) == (0.0, 1.0, True)
+    assert BOOT.auroc_change((high, low), (low, high)).value == -1
+
+
+def test_scores_that_are_no_numbers_tell_nothing() -> None:
+    scores = np.array([1.0, np.nan, 2.0, 3.0])
+    one = BOOT.auroc(scores, np.zeros(4))
+    assert np.isnan(one.value)
+    assert np.isnan(BOOT.auroc(np.full(4, np.nan), np.zeros(4)).low)
+    change = BOOT.auroc_change((np.ones(4), np.zeros(4)), (scores, np.zeros(4)))
+    assert (change.p_value, np.isnan(change.value)) == (1.0, True)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, -3.5e-8])
+def test_what_does_not_vary_is_told_from_none_by_nothing(value: float) -> None:
+    values = np.full(40, value) + 1e-9 * np.arange(40) / 40
+    one = BOOT.change([values, values[:1]])
+    assert (one.p_value, np.isnan(one.detectable)) == (1.0, True)
+    assert is_still(one.low, one.high)
+    varied = BOOT.change([values + 0.01 * (np.arange(40) % 2)])
+    assert np.isfinite(varied.detectable)
+    assert not is_still(varied.low, varied.high)
+
+
+def test_draws_of_uneven_groups() -> None:
+    assert equal_draws([12, 12, 12]) == pytest.approx(36)
+    assert equal_draws([1, 99]) == pytest.approx(4 / (1 + 1 / 99))

@@ -6,6 +6,7 @@ import pytest
 
 from lesion.responses import CURVE
 from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
+from lesion.tables.effects import NATS
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.stages import STAGES, stage_table
 from lesion.tables.training_claims import stage_claims
@@ -191,7 +192,7 @@ def test_nothing_measured_gives_no_rows() -> None:
     table = _found(*[nothing] * 3)
     assert table.is_empty()
     assert _found(_model(), nothing, _model()).is_empty()
-    assert dict(stage_claims(table).schema) == CLAIMS
+    assert dict(stage_claims(table, LIMIT).schema) == CLAIMS
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,8 @@ def test_nothing_measured_gives_no_rows() -> None:
     [
         ((0.2, 0.8, 2.4), BENIGN, SUPPORTED),
         ((0.1, 0.2, 0.6), BENIGN, NOT_SUPPORTED),
-        (HARM, BENIGN, CANNOT_TELL),
+        (HARM, BENIGN, NOT_SUPPORTED),
+        ((0.115, 0.46, 1.38), BENIGN, CANNOT_TELL),
         # No separability at the limit was measured.
         ((0.2, 0.8, 2.4), (0.0, 0.01, 0.05), CANNOT_TELL),
     ],
@@ -207,16 +209,58 @@ def test_nothing_measured_gives_no_rows() -> None:
 def test_alignment_compresses_if_separability_grew(
     harm: tuple[float, ...], benign: tuple[float, ...], verdict: str
 ) -> None:
-    last = _model(harm, benign)
+    last = _model(harm, benign, scatter=0.1)
     stages = {"toy": [["base"], ["chat"], ["best-1", "best-2"]]}
     nll = {"base": _model(), "chat": _model(), "best-1": last, "best-2": last}
     table = stage_table("toy", stages, nll, BOOT, LIMIT)
-    found = stage_claims(table)
+    assert set(table["fewest"]) == {9}
+    found = stage_claims(table, LIMIT)
     assert dict(found.schema) == CLAIMS
     row = found.row(0, named=True)
     assert (found.height, row["claim"], row["model"], row["variant"]) == (1, 4, "toy", "best")
     assert (row["value"], row["threshold"], row["verdict"]) == (
         _one(table, 2, "separability_change")["value"],
-        0.0,
+        NATS,
         verdict,
     )
+    assert (row["why"] is not None) == bool(_one(table, 2, "separability_change")["beyond"])
+    assert "it was not reached" in (row["why"] or "it was not reached")
+
+
+def _claim(table: pl.DataFrame, limit: float = LIMIT) -> dict[str, str]:
+    return stage_claims(table, limit).row(0, named=True)
+
+
+def test_a_change_of_stages_needs_an_effect_that_varies() -> None:
+    base = _model(scatter=0.1)
+    grown = _model((0.2, 0.8, 2.4), scatter=0.1)
+    table = _found(base, grown, grown)
+    assert _claim(table)["verdict"] == SUPPORTED
+    # Every prompt gives the same: an interval without a width.
+    still = _claim(_found(_model(), *[_model((0.2, 0.8, 2.4))] * 2))
+    assert (still["verdict"], still["low"]) == (CANNOT_TELL, pytest.approx(still["high"]))
+    assert "nothing is known of how the number varies" in still["why"]
+    # A change that is sure, and too small to count.
+    little = _model((0.101, 0.404, 1.212), scatter=0.1)
+    row = _claim(_found(base, little, little))
+    assert (row["verdict"], 0 < row["value"] < NATS) == (NOT_SUPPORTED, True)
+
+
+def test_stages_at_a_lifted_limit_support_nothing() -> None:
+    base, grown = _model(scatter=0.1), _model((0.2, 0.8, 2.4), scatter=0.1)
+    table = stage_table(
+        "toy", FAMILY, {"base": base, "chat-1": grown, "chat-2": grown}, BOOT, LIMIT
+    )
+    row = _claim(table, limit=3.0)
+    assert (row["verdict"], "lifted or missed" in row["why"]) == (CANNOT_TELL, True)
+
+
+def test_few_prompts_of_one_side_are_few() -> None:
+    def few(table: pl.DataFrame) -> pl.DataFrame:
+        kept = [f"prompt {number}" for number in range(4)]
+        return table.filter((pl.col("role") == "benign") | pl.col("prompt").is_in(kept))
+
+    models = [few(_model(scatter=0.1)), *[few(_model((0.2, 0.8, 2.4), scatter=0.1))] * 2]
+    row = _claim(_found(*models))
+    assert (row["n"], row["verdict"]) == (4 + 14, CANNOT_TELL)
+    assert "Too few prompts" in row["why"]

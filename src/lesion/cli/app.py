@@ -1,6 +1,10 @@
 """The command itself, to which the other modules add theirs."""
 
+from pathlib import Path
+
 import typer
+
+from lesion.addresses import expanded
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -12,3 +16,13 @@ app = typer.Typer(
     "`snakemake --cores all --configfile studies/mine.yaml` another. "
     "`snakemake -n` shows which jobs are stale.",
 )
+
+
+def path_of(text: str | Path) -> Path:
+    """A path of the command line, with what a shell leaves as it is in quotes or after `=`.
+
+    Raises:
+        AddressError: there is no such file, and the path cannot be expanded.
+    """
+    path = Path(text)
+    return path if path.exists() else Path(expanded(str(text)))

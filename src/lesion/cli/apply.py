@@ -6,19 +6,25 @@ from typing import Annotated
 
 import typer
 
-from lesion.cli.app import app
+from lesion.cli.app import app, path_of
 from lesion.formats import LesionError
 
 
 @app.command()
 def apply(
     base: Annotated[
-        Path, typer.Argument(help="The base checkpoint's folder: safetensors and config.json.")
+        Path,
+        typer.Argument(
+            parser=path_of, help="The base checkpoint's folder: safetensors and config.json."
+        ),
     ],
     mask: Annotated[
-        Path, typer.Argument(help="A mask of a harm: results/STUDY/masks/MODEL/NAME.safetensors.")
+        Path,
+        typer.Argument(
+            parser=path_of, help="A mask of a harm: results/STUDY/masks/MODEL/NAME.safetensors."
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    out: Annotated[Path, typer.Argument(parser=path_of, help="The new folder.")],
     name: Annotated[
         str, typer.Option(help="The base's name on its model card, such as org/model.")
     ] = "",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesion.cli.app import app
+from lesion.cli.app import app, path_of
 from lesion.formats import LesionError
 
 if TYPE_CHECKING:
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from lesion.masks.store import Mask
 
 MaskFile = Annotated[
-    Path, typer.Argument(help="A mask: results/STUDY/masks/MODEL/NAME.safetensors.")
+    Path,
+    typer.Argument(parser=path_of, help="A mask: results/STUDY/masks/MODEL/NAME.safetensors."),
 ]
-MaskFiles = Annotated[list[Path], typer.Argument(help="Two masks or more, of one model.")]
+MaskFiles = Annotated[
+    list[Path], typer.Argument(parser=path_of, help="Two masks or more, of one model.")
+]
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesion.cli.app import app
+from lesion.cli.app import app, path_of
 from lesion.cli.studies import ConfigFiles, study_of
 from lesion.formats import LesionError
 
@@ -32,7 +32,9 @@ Side = Annotated[
 def compare(
     a: Side,
     b: Side,
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("compare.html"),
+    out: Annotated[Path, typer.Option(parser=path_of, metavar="<path>", help="The page.")] = Path(
+        "compare.html"
+    ),
 ) -> None:
     """Write a page that holds two studies, or two models, against each other.
 
@@ -86,9 +88,11 @@ def _print(found: "Gate") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from lesion.gate import said, verdict_table
+    from lesion.gate import noticed, said, verdict_table
 
     console = Console(file=sys.stdout, width=80, highlight=False)
+    for model, notice in found.notices:
+        console.print(noticed(model, notice))
     for judged in found.models:
         console.print(verdict_table(judged, found.confidence))
     if any(not claim.required for judged in found.models for claim in judged.claims):

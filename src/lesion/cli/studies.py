@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesion.cli.app import app
+from lesion.cli.app import app, path_of
 
 if TYPE_CHECKING:
     from lesion.study import Study
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 ConfigFiles = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="The study's YAML file; several are laid over each other.", show_default="config.yaml"
+        parser=path_of,
+        help="The study's YAML file; several are laid over each other.",
+        show_default="config.yaml",
     ),
 ]
 
@@ -61,7 +63,9 @@ def summary(config: ConfigFiles = None) -> None:
 @app.command()
 def export(
     config: ConfigFiles = None,
-    out: Annotated[Path, typer.Option(help="Folder for the CSV files.")] = Path("export"),
+    out: Annotated[
+        Path, typer.Option(parser=path_of, metavar="<path>", help="Folder for the CSV files.")
+    ] = Path("export"),
 ) -> None:
     """Write a finished study's tables as CSV files.
 

@@ -3,15 +3,16 @@
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from lesion.addresses import parse
 from lesion.formats import BadFile, LesionError
 from lesion.masks.select import size_of
 from lesion.models.record import candidate_shapes, has_template
-from lesion.plan.places import is_local, local_path
+from lesion.plan.places import addresses, is_local, local_files_of, local_path
 from lesion.plan.slices import check_local_content
 from lesion.responses.tasks import (
     Found,
@@ -23,6 +24,7 @@ from lesion.responses.tasks import (
     offline,
 )
 from lesion.study import Study, StudyError
+from lesion.study.checks import used_sources
 from lesion.study.names import VLLM_PYTHON
 
 _HUB_SECONDS = 3.0
@@ -85,7 +87,8 @@ def check(study: Study) -> None:
     check_local_content(study)
     for key, text in _folders(study):
         if is_local(study, text):
-            local_path(study, text, key)
+            local_files_of(study, text, key)
+    _check_results(study)
     _check_weights(study)
     for name, model in study.models.items():
         if model.source is not None and is_local(study, model.source):
@@ -94,9 +97,8 @@ def check(study: Study) -> None:
             if source.is_dir():
                 with suppress(BadFile):
                     given = model.chat.template
-                    named = model.chat.file is not None or given not in ("auto", "plain")
-                    own = given == "auto" and has_template(source)
-                    check_chat(study, name, templated=named or own)
+                    own = has_template(source) if given == "auto" else given != "plain"
+                    check_chat(study, name, templated=own)
         # One that is damaged or of an earlier version is stale, and made anew.
         with suppress(BadFile):
             check_prepared(study, name)
@@ -193,6 +195,44 @@ def _check_weights(study: Study) -> None:
                 f"`{key}`: {folder} is no folder with .safetensors, and nothing else is loaded. "
                 "Give the model's folder, or save it anew with `save_pretrained`"
             )
+
+
+_CODE = ("src", "workflow", "profiles", "envs", ".git", ".snakemake")
+"""Folders of the checkout that nothing may be written into."""
+
+
+def _check_results(study: Study) -> None:
+    """Look whether what the study writes would lie among what it reads, or in its own code.
+
+    Raises:
+        StudyError: it would; the message names the keys.
+    """
+    made = Path(study.results, study.study)
+    place = made.resolve()
+    for one in (place, *place.parents):
+        if one.exists() and not one.is_dir():
+            raise StudyError(f"`results`: {study.results}: {one} is a file. Give a folder.")
+    checkout = Path(__file__).parents[3]
+    code = [checkout / name for name in _CODE] if (checkout / "Snakefile").is_file() else []
+    if any(place.is_relative_to(one) for one in code) or checkout.is_relative_to(place):
+        raise StudyError(f"`results`: {made} is a folder of lesion's own code. Give another one.")
+    for key, path in _read_places(study):
+        read = path.resolve()
+        if read.is_relative_to(place) or (place.is_relative_to(read) and read.is_dir()):
+            raise StudyError(
+                f"`results`: the study would be written to {made}, which lies in what `{key}` "
+                f"reads ({path}), or the other way round. Give `results` another folder."
+            )
+
+
+def _read_places(study: Study) -> Iterator[tuple[str, Path]]:
+    """Every local path that the study reads, by the key that names it."""
+    for key, text in used_sources(study).items():
+        for address in map(parse, addresses(study, text)):
+            if address.kind == "file":
+                yield key, Path(address.name)
+    if study.utility.tasks:
+        yield "utility.folder", Path(study.utility.folder)
 
 
 def _folders(study: Study) -> list[tuple[str, str]]:

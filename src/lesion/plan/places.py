@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lesion.addresses import Address, is_address, local_files, parse, slug
+from lesion.addresses import Address, is_address, local_files, parse, slug, special
 from lesion.study import Study, StudyError, Template
 from lesion.study.lineage import training_sources
 
@@ -30,9 +30,7 @@ def sources(study: Study) -> dict[str, list[str]]:
     used += [study.judgements.human_scores, study.judgements.embedder]
     used += [] if study.understanding.twins is None else [study.understanding.twins]
     used += study.judgements.judge_sources.values()
-    return {
-        source_name(text): _addresses(study, text) for text in used if not is_local(study, text)
-    }
+    return {source_name(text): addresses(study, text) for text in used if not is_local(study, text)}
 
 
 def source_name(text: str) -> str:
@@ -40,14 +38,15 @@ def source_name(text: str) -> str:
     return slug(text) if is_address(text) else text
 
 
-def _addresses(study: Study, text: str) -> list[str]:
+def addresses(study: Study, text: str) -> list[str]:
+    """The addresses of a source, in the order in which they are tried."""
     return [text] if is_address(text) else study.sources[text]
 
 
 def is_local(study: Study, text: str) -> bool:
     """Whether a source is a single `file:` address without a digest to check."""
-    addresses = [parse(one) for one in _addresses(study, text)]
-    return len(addresses) == 1 and addresses[0].kind == "file" and addresses[0].sha256 is None
+    found = [parse(one) for one in addresses(study, text)]
+    return len(found) == 1 and found[0].kind == "file" and found[0].sha256 is None
 
 
 def local_path(study: Study, text: str, key: str) -> Path:
@@ -56,11 +55,13 @@ def local_path(study: Study, text: str, key: str) -> Path:
     Raises:
         StudyError: there is nothing there.
     """
-    path = Path(_local(study, text).name).expanduser()
-    if not path.exists():
-        raise StudyError(
-            f"`{key}`: {path}: there is no such file or folder (seen from {Path.cwd()})"
-        )
+    path = Path(_local(study, text).name)
+    try:
+        path.stat()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        what = "there is no such file or folder" if missing else f"{error.strerror}"
+        raise StudyError(f"`{key}`: {path}: {what} (seen from {Path.cwd()})") from error
     return path
 
 
@@ -84,9 +85,19 @@ def source_place(study: Study, made: Path, text: str, key: str) -> dict[str, str
 
 
 def _local(study: Study, text: str) -> Address:
-    return parse(_addresses(study, text)[0])
+    return parse(addresses(study, text)[0])
 
 
 def local_files_of(study: Study, text: str, key: str) -> list[str]:
-    """Files of a local source that a job reads, to be tracked as its inputs."""
-    return [str(path) for path in local_files(local_path(study, text, key))]
+    """Files of a local source that a job reads, to be tracked as its inputs.
+
+    Raises:
+        StudyError: there are none, or Snakemake would misread the name of one.
+    """
+    files = [str(path) for path in local_files(local_path(study, text, key))]
+    for path in filter(special, files):
+        raise StudyError(
+            f"`{key}`: {path}: its name holds {{, }}, < or >, with which Snakemake marks what it "
+            "fills in. Rename the file"
+        )
+    return files

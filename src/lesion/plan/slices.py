@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from lesion.formats import digest
+from lesion.addresses import is_address, parse
+from lesion.formats import digest, sha256_file
 from lesion.pairs.prompts import given_responses, select
 from lesion.pairs.rows import read_rows
 from lesion.plan.judged import contrasts, judge_contents
@@ -13,6 +14,7 @@ from lesion.responses.attacks import read_wording
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.twins import read_twins
 from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
+from lesion.texts import read_text
 
 
 def source_slice(study: Study, name: str) -> dict[str, Any]:
@@ -160,19 +162,17 @@ def model_slice(study: Study, model: str) -> dict[str, Any]:
 
 def _template_text(study: Study, model: str) -> str | None:
     """What the file of a chat template says; None where the study names no file."""
-    path = study.models[model].chat.file
-    if path is None:
+    template, key = study.models[model].chat.template, f"models.{model}.chat.template"
+    if not is_address(template):
         return None
-    key = f"models.{model}.chat.template"
-    if not path.is_file():
+    path = local_path(study, template, key)
+    wanted = parse(template).sha256
+    if wanted is not None and sha256_file(path) != wanted:
         raise StudyError(
-            f"`{key}`: {path}: there is no such file (seen from {Path.cwd()}). Give the path of a "
-            "Jinja template, `auto` or `plain`"
+            f"`{key}`: {path} is not the file that the digest is of: its sha256 is "
+            f"{sha256_file(path)}"
         )
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except ValueError as error:
-        raise StudyError(f"`{key}`: {path}: is not UTF-8 text ({error})") from error
+    return read_text(path)
 
 
 def evaluated(study: Study) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from lesion.addresses import expanded
 from lesion.formats import BadFile, LesionError, atomic
 from lesion.report.captions import Caption
 from lesion.report.curves import tradeoff
@@ -35,7 +36,8 @@ from lesion.report.inputs import Inputs, read_inputs
 from lesion.report.page import Cell, Row
 from lesion.report.verdicts import tally, verdicts_of
 from lesion.report.words import Answer, Verdict, figure, visible
-from lesion.tables.intervals import POWER
+from lesion.tables.effects import COMPACT, FEWEST, MARGIN, NATS
+from lesion.tables.intervals import POWER, is_still
 
 NAMES = ("A", "B")
 
@@ -64,6 +66,11 @@ class Side(NamedTuple):
         about: Mapping[str, Any] = self.inputs.study["models"][self.model]
         return about
 
+    @property
+    def notices(self) -> list[str]:
+        """What has to be said of the model before any verdict."""
+        return self.inputs.notices([self.model])
+
 
 def side(text: str) -> Side:
     """The model that `results/STUDY` or `results/STUDY:MODEL` names.
@@ -72,6 +79,7 @@ def side(text: str) -> Side:
         BadFile: there are no tables, or one is damaged.
         LesionError: the study has several models and none is named, or has not the one named.
     """
+    text = text if Path(text).exists() else expanded(text)
     folder, model = Path(text), ""
     if not folder.is_dir() and ":" in text:
         before, _, model = text.rpartition(":")
@@ -233,6 +241,11 @@ _QUESTIONS = (
 )
 
 
+_SMALLEST: dict[Unit, float] = {"nats": NATS}
+"""The smallest difference of two models that counts; of all other units, and of ratios from one, it
+is MARGIN."""
+
+
 def questions(a: Side, b: Side) -> list[Verdict]:
     """Whether B is safer than A: one answer a question, each from a difference's interval."""
     return [_answered(asked, a, b) for asked in _QUESTIONS]
@@ -243,19 +256,34 @@ def _answered(asked: _Asked, a: Side, b: Side) -> Verdict:
     if first is None or second is None:
         return Verdict(asked.question, Answer.UNMEASURED, asked.missing, asked.topic)
     gap = ratio(first, second) if asked.ratio else change(first, second)
-    zero = gap._replace(low=gap.low - 1, high=gap.high - 1) if asked.ratio else gap
-    answer = _answer(zero, asked.higher)
     unit = _difference_unit(asked)
+    zero = gap._replace(low=gap.low - 1, high=gap.high - 1) if asked.ratio else gap
+    why = _why_none(asked, a, b, (first, second))
+    answer = Answer.UNCLEAR if why else _answer(zero, asked.higher, _SMALLEST.get(unit, MARGIN))
     after = " what A is" if asked.ratio else " points" if unit == "points" else ""
     sentence = (
         f"{asked.what}: {written(first, asked.unit)} in A, {written(second, asked.unit)} in B; "
         f"B {'is' if asked.ratio else '− A is'} {figure(gap, unit, after)}."
     )
-    if answer is Answer.UNCLEAR and not asked.ratio:
+    if why:
+        sentence += f" {why}"
+    elif answer is Answer.UNCLEAR and not asked.ratio:
         least = f"{amount(_detectable(gap, a.inputs.confidence), unit)}{after}"
         sentence += f" A true difference of {least} would have been told from none 4 times in 5."
     number = (gap.value, gap.low, gap.high, gap.n)
     return Verdict(asked.question, answer, sentence, asked.topic, None, "", "", *number)
+
+
+def _why_none(asked: _Asked, a: Side, b: Side, found: tuple[Estimate, Estimate]) -> str:
+    """Why no answer is given, wherever the difference lies; empty if one may be."""
+    for name, side, one in zip(NAMES, (a, b), found, strict=True):
+        if asked.topic == _AT_THE_CIRCUIT and side.notices:
+            return f"{name} lifted or missed its limit on benign loss, which this rests on."
+        if one.n is not None and one.n < FEWEST:
+            return f"Too few prompts are behind it in {name} for the interval to be believed."
+        if is_still(one.low, one.high, COMPACT if asked.ratio else 1.0):
+            return f"In {name} all prompts give the same: nothing is known of how it varies."
+    return ""
 
 
 def _difference_unit(asked: _Asked) -> Unit:
@@ -264,10 +292,11 @@ def _difference_unit(asked: _Asked) -> Unit:
     return "points" if asked.unit == "share" else asked.unit
 
 
-def _answer(one: Estimate, higher: bool) -> Answer:
-    if one.above_zero:
+def _answer(one: Estimate, higher: bool, smallest: float) -> Answer:
+    """By the smallest difference that counts, either way."""
+    if one.low > smallest:
         return Answer.YES if higher else Answer.NO
-    if one.below_zero:
+    if one.high < -smallest:
         return Answer.NO if higher else Answer.YES
     return Answer.UNCLEAR
 
@@ -311,9 +340,16 @@ def _row(first: dict[str, Any], second: dict[str, Any]) -> Row:
     unit: Unit = "points" if first["unit"] == "share" else first["unit"]
     cells = [_cell(one, first["unit"], f"n = {one.n:,}" if one.n else "") for one in sides]
     which = "higher" if gap.above_zero else "lower" if gap.below_zero else "can’t tell"
+    if any(is_still(one.low, one.high) for one in sides) or _shown_as_nothing(gap, unit):
+        which = "can’t tell"
     variant = "pruned" if first["variant"] == _PRUNED else "intact"
     label = f"{first['label']}, {variant}"
     return Row(label, first["note"], [*cells, _cell(gap, unit, which)])
+
+
+def _shown_as_nothing(gap: Estimate, unit: Unit) -> bool:
+    nothing = amount(0.0, unit, _DIGITS)
+    return all(amount(bound, unit, _DIGITS) == nothing for bound in (gap.low, gap.high))
 
 
 def _cell(one: Estimate, unit: Unit, below: str) -> Cell:

@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from lesion.tables.intervals import ROUNDING
+
 Unit = Literal["share", "points", "score", "nats", "ratio", "count"]
 
 UNKNOWN = math.nan
@@ -162,7 +164,14 @@ def shared_digits(one: Estimate) -> int:
 
 
 def _digits(value: float) -> int:
-    return 3 if 0 < abs(value) < 0.0995 else 2
+    """Decimals that show a number, unless it is nothing but rounding."""
+    if 0 < abs(value) < 0.0995:
+        return (
+            3
+            if abs(value) >= 0.0005 or abs(value) < ROUNDING
+            else -math.floor(math.log10(abs(value)))
+        )
+    return 2
 
 
 def _signed(text: str) -> str:

@@ -41,6 +41,7 @@ _COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "n": pl.Int64(),
         "threshold": pl.Float64(),
         "verdict": pl.String(),
+        "why": pl.String(),
     },
     "curve": {
         "model": pl.String(),
@@ -228,10 +229,21 @@ class Inputs(NamedTuple):
         """Names of the study's models, in the order of the page."""
         return sorted(self.study["models"])
 
+    def notices(self, models: Iterable[str]) -> list[str]:
+        """What has to be said of models before any verdict on them, each sentence once."""
+        about = self.study["models"]
+        said = [text for name in models for text in about.get(name, {}).get("notices", [])]
+        return list(dict.fromkeys(said))
+
     @property
     def families(self) -> list[str]:
         """Names of the families of models whose stages are compared."""
         return self.stages["family"].unique(maintain_order=True).to_list()
+
+    def models_of(self, family: str) -> list[str]:
+        """Names of the models of a family's stages, in their order."""
+        stages = (self.study["config"].get("stages") or {}).get(family, [])
+        return [name for stage in stages for name in stage]
 
     @property
     def confidence(self) -> float:

@@ -62,6 +62,8 @@ class ModelPart(NamedTuple):
     facts: list[tuple[str, str]]
     prompt: str
     """A prompt as it was put to the model, the prefill with it; empty if it is not known."""
+    notices: list[str]
+    """What has to be said before any verdict."""
     verdicts: list[Verdict]
     tally: list[tuple[Answer, int]]
     topics: list[tuple[str, list[Verdict]]]
@@ -90,6 +92,7 @@ class FamilyPart(NamedTuple):
 
     name: str
     id: str
+    notices: list[str]
     verdicts: list[Verdict]
     figure: Figure | None
 
@@ -138,6 +141,7 @@ def _part(inputs: Inputs, model: str, examples: int) -> ModelPart:
         id=f"model-{inputs.models.index(model) + 1}",
         facts=_facts(inputs, model),
         prompt=_rendered_prompt(inputs, model),
+        notices=inputs.notices([model]),
         verdicts=verdicts,
         tally=tally(verdicts),
         topics=[(topic, [*group]) for topic, group in groupby(verdicts, lambda one: one.topic)],
@@ -162,7 +166,13 @@ def _part(inputs: Inputs, model: str, examples: int) -> ModelPart:
 
 def _family(inputs: Inputs, family: str) -> FamilyPart:
     place = f"family-{inputs.families.index(family) + 1}"
-    return FamilyPart(family, place, family_verdicts(inputs, family), stages_of(inputs, family))
+    return FamilyPart(
+        family,
+        place,
+        inputs.notices(inputs.models_of(family)),
+        family_verdicts(inputs, family),
+        stages_of(inputs, family),
+    )
 
 
 _SECTIONS = (

@@ -15,6 +15,9 @@ ANSWERS = {
 }
 """Of the table's verdicts."""
 
+RULE = "Less than {} counts as no effect."
+"""What a claim of an effect needs."""
+
 _MEASURED = {
     "nll_added": ("all-harm", "none"),
     "harmfulness_change": ("all-harm", "prefill"),
@@ -45,8 +48,8 @@ class Question(NamedTuple):
     """What would have to be in the config for an answer."""
     rule: str = ""
     """What the claim needs, with a place for the threshold."""
-    lacking: str = ""
-    """Why a number that is sure enough still gives no answer."""
+    opposite: Answer = Answer.NO
+    """The answer where the effect is the opposite one, and counts."""
     answers: dict[str, Answer] = ANSWERS
 
 
@@ -77,20 +80,23 @@ def answered(asked: Question, row: dict[str, Any], found: Inputs) -> Verdict:
     place = (asked.topic, asked.claim, asked.statistic, asked.variant)
     one = estimate_of(row)
     answer = asked.answers[row["verdict"]]
+    if answer is Answer.NO and one.low > abs(row["threshold"]):
+        answer = asked.opposite
     bound = _with_unit(abs(row["threshold"]), asked.unit)
     sentence = f"{asked.sentence(one, found)} {asked.rule.format(bound)}".rstrip()
     if answer is Answer.UNCLEAR:
-        sentence = f"{sentence} {_why_unclear(asked, one, row['threshold'], found)}"
+        sentence = f"{sentence} {_why_unclear(asked, row, found)}"
     number = (row["value"], row["low"], row["high"], row["n"])
     return Verdict(asked.question, answer, sentence, *place, *number)
 
 
-def _why_unclear(asked: Question, one: Estimate, threshold: float, found: Inputs) -> str:
+def _why_unclear(asked: Question, row: dict[str, Any], found: Inputs) -> str:
+    if row["why"]:
+        return str(row["why"])
+    one = estimate_of(row)
     if math.isnan(one.low) or math.isnan(one.high):
         return "The interval has no end on one side."
-    if not one.low <= threshold <= one.high:
-        return asked.lacking
-    bound = "no effect" if threshold == 0 else _with_unit(threshold, asked.unit)
+    bound = _with_unit(row["threshold"], asked.unit)
     return f"The interval includes {bound}{_seen(asked, found)}."
 
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from lesion.report.estimate import NOTHING, Estimate, Unit, amount, estimate_of, written
 from lesion.report.inputs import Inputs
-from lesion.report.questions import Question, Sentence, answered
+from lesion.report.questions import RULE, Question, Sentence, answered
 from lesion.report.words import Verdict, figure
 
 FROZEN, AFTER = "-frozen", "-after"
@@ -62,8 +62,7 @@ def _family_question(row: dict[str, Any], limit: str) -> Question:
         )
 
     question = "Does alignment gather harm in weights of its own?"
-    lacking = "But in a stage benign responses lose that much at no size: it was not reached."
-    return _asked("Over the stages", row, question, "nats", sentence, "", lacking)
+    return _asked("Over the stages", row, question, "nats", sentence, RULE)
 
 
 def _staged(found: Inputs, name: str, variant: str, metric: str) -> Estimate | None:
@@ -77,11 +76,10 @@ def _asked(
     question: str,
     unit: Unit,
     sentence: Sentence,
-    rule: str = "",
-    lacking: str = "",
+    rule: str,
 ) -> Question:
     place = (row["claim"], row["statistic"], row["variant"])
-    return Question(topic, *place, question, unit, sentence, "", rule, lacking)
+    return Question(topic, *place, question, unit, sentence, "", rule)
 
 
 def _question(row: dict[str, Any], found: Inputs) -> Question | None:
@@ -144,10 +142,7 @@ def _misaligning(row: dict[str, Any], rows: pl.DataFrame) -> Question:
         )
 
     question = "Does the narrow training misalign broad answers?"
-    return _asked(_topic(rows), row, question, "points", sentence)
-
-
-_NOTHING_TO_PREVENT = "But the training did not clearly misalign it: there was nothing to prevent."
+    return _asked(_topic(rows), row, question, "points", sentence, RULE)
 
 
 def _when(arm: str) -> str:
@@ -167,7 +162,7 @@ def _preventing(row: dict[str, Any], rows: pl.DataFrame) -> Question:
         )
 
     question = f"Is there less misalignment with {_when(arm)}"
-    return _asked(_topic(rows), row, question, "points", sentence, "", _NOTHING_TO_PREVENT)
+    return _asked(_topic(rows), row, question, "points", sentence, RULE)
 
 
 def _beyond_random(row: dict[str, Any], rows: pl.DataFrame) -> Question:
@@ -181,7 +176,7 @@ def _beyond_random(row: dict[str, Any], rows: pl.DataFrame) -> Question:
         )
 
     question = f"Is there less than with a random lesion with {_when(arm)}"
-    return _asked(_topic(rows), row, question, "points", sentence, "", _NOTHING_TO_PREVENT)
+    return _asked(_topic(rows), row, question, "points", sentence, RULE)
 
 
 def _still(arm: str) -> str:

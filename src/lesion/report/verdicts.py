@@ -1,6 +1,6 @@
 """The study's questions: each one's answer from the table of claims, and a sentence. Pure.
 
-The thresholds are that table's, which were set before looking, so that page and table agree.
+The thresholds and the reasons are that table's, so that page and table agree.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from lesion.report.estimate import (
 )
 from lesion.report.headline import mask_size
 from lesion.report.inputs import Inputs
-from lesion.report.questions import ANSWERS, Question, Sentence, verdict
+from lesion.report.questions import ANSWERS, RULE, Question, Sentence, verdict
 from lesion.report.retrained import retrained_verdicts
 from lesion.report.words import Answer, Verdict, figure
 from lesion.tables.curve import JUDGED, LIKELIHOOD
@@ -117,7 +117,7 @@ def _transfer(one: Estimate, found: Inputs) -> str:
     clear = [
         row
         for row in others.iter_rows(named=True)
-        if row["value"] > 0 and is_clear(row, found.confidence)
+        if row["value"] is not None and row["value"] > 0 and is_clear(row, found.confidence)
     ]
     return (
         f"Of what a harm type's own mask does to its own responses, {figure(one, 'share')}, "
@@ -215,6 +215,7 @@ _QUESTIONS = (
         "nats",
         _mask,
         "Needs `shared` in `responses.variants`.",
+        RULE,
     ),
     Question(
         "Compact",
@@ -225,11 +226,9 @@ _QUESTIONS = (
         "score",
         _direction,
         "Needs `prefill` in `responses.attacks`, and `shared` in `responses.completed`.",
-        answers={
-            **ANSWERS,
-            "supported": Answer.LOWERS,
-            "not supported": Answer.RAISES,
-        },
+        RULE,
+        opposite=Answer.RAISES,
+        answers={**ANSWERS, "supported": Answer.LOWERS},
     ),
     Question(
         "Shared",
@@ -241,7 +240,6 @@ _QUESTIONS = (
         _transfer,
         "Needs two harm types, and the masks of both in `responses.variants`.",
         "More than {} counts as shared.",
-        "But the masks' effect on their own types is unclear, so there is nothing to share.",
     ),
     Question(
         "Apart",
@@ -252,6 +250,7 @@ _QUESTIONS = (
         "nats",
         _apart,
         "Needs benign behaviours, and `shared` in `responses.variants`.",
+        RULE,
     ),
     Question(
         "Apart",
@@ -274,7 +273,6 @@ _QUESTIONS = (
         _control,
         "Needs `random` in `responses.variants`.",
         "Under {} counts as nothing.",
-        "But the shared mask's own effect is unclear, so there is nothing to compare with.",
     ),
     Question(
         "Dissociated",
@@ -286,8 +284,6 @@ _QUESTIONS = (
         _detects,
         _UNDERSTANDING,
         "Less than {} lost counts as kept.",
-        "But the intact model is not clearly better than chance at it, so keeping that shows "
-        "nothing.",
     ),
     Question(
         "Dissociated",
@@ -298,6 +294,7 @@ _QUESTIONS = (
         "nats",
         _explains,
         _UNDERSTANDING,
+        RULE,
     ),
     Question(
         "Dissociated",
@@ -320,7 +317,6 @@ _QUESTIONS = (
         _refuses,
         "Needs `direct` in `responses.attacks`, and `shared` in `responses.completed`.",
         "Less than {} lost counts as kept.",
-        "But the intact model refuses too little for keeping that to show anything.",
     ),
     Question(
         "Dissociated",
@@ -331,6 +327,7 @@ _QUESTIONS = (
         "nats",
         _more("harmful responses", "refusals"),
         _REFUSAL.format("`shared`"),
+        RULE,
     ),
     Question(
         "Dissociated",
@@ -341,5 +338,6 @@ _QUESTIONS = (
         "nats",
         _more("refusals", "harmful responses"),
         _REFUSAL.format("its mask"),
+        RULE,
     ),
 )

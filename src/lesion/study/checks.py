@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from lesion.addresses import AddressError, is_address, parse
+from lesion.addresses import is_address, parse
 from lesion.study.lineage import check_retraining, check_stages, check_trained, training_sources
 from lesion.study.names import BUILT_ATTACKS, BUILT_MASKS, WHOLE_SCORES, nearest
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from lesion.study.whole import Study
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_PATH = re.compile(r"[/\\~$]")
+"""What a name of a source has not."""
 
 
 def check_consistent(study: "Study") -> None:
@@ -68,7 +70,8 @@ def _check_attacks(study: "Study") -> None:
             )
 
 
-def _check_sources(study: "Study") -> None:
+def used_sources(study: "Study") -> dict[str, str]:
+    """Every source that the study reads, a name or an address, by the key that gives it."""
     used = training_sources(study)
     used |= {f"behaviours.{name}.source": b.source for name, b in study.behaviours.items()}
     used |= {
@@ -85,11 +88,15 @@ def _check_sources(study: "Study") -> None:
     used |= study.judgements.judge_sources
     if study.understanding.twins is not None:
         used["understanding.twins"] = study.understanding.twins
-    for key, text in used.items():
-        if is_address(text):
-            _explained(key, text)
-        elif text not in study.sources:
-            raise ValueError(f"`{key}`: no source is named `{text}`{nearest(text, study.sources)}")
+    return used
+
+
+def _check_sources(study: "Study") -> None:
+    for key, text in used_sources(study).items():
+        if not is_address(text) and text not in study.sources:
+            path = f". A path is written `file:{text}`" if _PATH.search(text) else ""
+            near = path or nearest(text, study.sources)
+            raise ValueError(f"`{key}`: no source is named `{text}`{near}")
 
 
 def _check_judges(study: "Study") -> None:
@@ -102,13 +109,6 @@ def _check_judges(study: "Study") -> None:
                     f"`{key}`: `{address.version}` is no commit of {address.name}. Give its 40 "
                     "hexadecimal digits, so that the judge stays the same"
                 )
-
-
-def _explained(key: str, text: str) -> None:
-    try:
-        parse(text)
-    except AddressError as error:
-        raise ValueError(f"`{key}`: {error}") from error
 
 
 def _check_masks(study: "Study") -> None:

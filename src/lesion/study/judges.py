@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lesion.study.names import Fraction, Name, Positive, Section, by_name, nearest, without_null
+from lesion.study.names import (
+    Fraction,
+    Name,
+    Positive,
+    Section,
+    SourceText,
+    by_name,
+    nearest,
+    without_null,
+)
 
 
 class Judge(Section):
@@ -18,10 +27,10 @@ class Judge(Section):
     """`strongreject`, `harmbench`: a fine-tuned classifier. `rubric`: StrongREJECT's rubric, asked
     of any endpoint that speaks OpenAI's chat completions. `contrast`: learns from a file of answers
     with a label. `reference`: looks for the words of the right answer."""
-    source: str | None = None
+    source: SourceText | None = None
     """Of a classifier: where it is, a name from `sources` or an address; a hub repository by its
     commit. Of `contrast` and `reference`: the file, likewise."""
-    elsewhere: str | None = None
+    elsewhere: SourceText | None = None
     """Of `contrast`: a file of the same columns, to measure it on answers of another make."""
     prompt: str = "prompt"
     """Of `contrast` and `reference`: the column of the prompts."""
@@ -33,7 +42,7 @@ class Judge(Section):
     """Of `contrast`: the column of the domains; it is measured on one that it has not learned."""
     key: str = "key"
     """Of `reference`: the column of the words that a right answer has, with spaces between them."""
-    base: str | None = None
+    base: SourceText | None = None
     """Of `strongreject`: what its LoRA changes, if `source` is one; a name or an address."""
     template: Literal["llama2", "mistral"] | None = None
     """Of `harmbench`: the prompt that the classifier was trained with, by its own base."""
@@ -122,10 +131,10 @@ OFFLINE_JUDGES = ("matching", "refusal", "learned", "relevance", "coherence", "h
 class Judgements(Section):
     """Who judges the answers."""
 
-    human_scores: str
+    human_scores: SourceText
     """Folder of human-scored responses (PyRIT's `scorer_evals`) that the learned judge is trained
     on: a name from `sources`, or an address."""
-    embedder: str
+    embedder: SourceText
     """Folder of the sentence embedder (all-MiniLM-L6-v2): a name from `sources`, or an address."""
     threshold: Fraction = 0.5
     """Harmfulness at which a completion counts as harmful."""

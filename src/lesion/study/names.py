@@ -2,18 +2,21 @@
 
 import datetime
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from lesion.addresses import AddressError, parse
+from lesion.addresses import AddressError, checked_path, expanded_address, is_address
 from lesion.formats import LesionError
 
 DATE = "2026-01-01"
 """The date that chat templates are told unless the study says another (ISO 8601)."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 Control = Literal["random", "random-magnitude", "unsigned", "wanda", "unimportant", "benign-signed"]
 """Masks of the same size as `shared` in every matrix, chosen otherwise."""
 BUILT_MASKS = ("shared", "shared-all", *get_args(Control))
@@ -45,10 +48,44 @@ def _name(text: str) -> str:
 
 def _address(text: str) -> str:
     try:
-        parse(text)
+        return expanded_address(text)
     except AddressError as error:
         raise ValueError(str(error)) from error
-    return text
+
+
+def _source(text: str) -> str:
+    return _address(text) if is_address(text) else text
+
+
+def _template(text: str) -> str:
+    """A file as the address of one; a word as it is."""
+    if text.startswith("file:"):
+        return _address(text)
+    if is_address(text):
+        raise ValueError("must lie on this machine; give the path of a file")
+    named = "/" in text or "~" in text or "$" in text or Path(text).suffix
+    return _address(f"file:{text}") if named else text
+
+
+def _path(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; give a path")
+    if text.startswith("file:"):
+        raise ValueError("is a plain path; leave `file:` out")
+    if _URL.match(text):
+        raise ValueError("must lie on this machine or on a disk that is mounted; give a path")
+    try:
+        return checked_path(text)
+    except AddressError as error:
+        raise ValueError(str(error)) from error
+
+
+def _results(text: str) -> str:
+    found = _path(text)
+    # Snakemake compares paths as texts. It knows no `//`, not even at the beginning.
+    plain = re.sub("^//+", "/", os.path.normpath(found))
+    # Read again by every job, in which a `~` in front would be filled in.
+    return f"./{plain}" if plain.startswith("~") else plain
 
 
 def several(value: Any) -> Any:
@@ -88,6 +125,16 @@ def without_null(values: Any) -> Any:
 
 Name = Annotated[str, AfterValidator(_name)]
 AddressText = Annotated[str, AfterValidator(_address)]
+"""An address. The path of a `file:` is expanded here, and so are the paths of the types below:
+once, on loading, so that what reads them, the results folder, params and messages agree."""
+SourceText = Annotated[str, AfterValidator(_source)]
+"""A name from `sources`, or an address."""
+TemplateText = Annotated[str, AfterValidator(_template)]
+"""`auto`, `plain`, the name of a chat template, or a file, which becomes an address."""
+PathText = Annotated[str, AfterValidator(_path)]
+"""A path of a file or folder that is read."""
+ResultsText = Annotated[str, AfterValidator(_results)]
+"""The path of a folder that Snakemake makes."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]

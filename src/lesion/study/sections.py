@@ -1,7 +1,6 @@
 """The sections of a config; see `config.yaml` for the default one with a comment on every key."""
 
 from datetime import date
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -11,10 +10,13 @@ from lesion.study.names import (
     Control,
     Fraction,
     Name,
+    PathText,
     Positive,
     Role,
     Section,
     Share,
+    SourceText,
+    TemplateText,
     ascending,
     by_name,
     once,
@@ -26,27 +28,20 @@ from lesion.study.training import New, Train
 class ChatFormat(Section):
     """How prompts are put to a model."""
 
-    template: str = "auto"
+    template: TemplateText = "auto"
     """`auto`: the model's own chat template, wherever its files have it, or the plain format
-    (`User: … Assistant:`) without one. `plain`: that format. A path (`./own.jinja`): the template
-    in that file. A name: that one of the model's several templates."""
+    (`User: … Assistant:`) without one. `plain`: that format. A file (`file:own.jinja`): the template
+    in it. A name: that one of the model's several templates."""
     kwargs: dict[str, Any] = {}
     """Arguments of the template, such as `enable_thinking: false`."""
     system: str | None = None
     """A system prompt; the template's own, if it has one, if not given."""
 
-    @property
-    def file(self) -> Path | None:
-        """The file that `template` names, if it names one."""
-        path = self.template.removeprefix("file:")
-        named = path != self.template or "/" in path or Path(path).suffix
-        return Path(path).expanduser() if named else None
-
 
 class Model(Section):
     """A model to study: one there is, or one that is trained here from another or from scratch."""
 
-    source: str | None = None
+    source: SourceText | None = None
     """Where the model is: a name from `sources`, or an address. A GGUF file, or a folder or hub
     repository with safetensors."""
     base: Name | None = None
@@ -113,14 +108,14 @@ class Behaviour(Section):
 
     role: Role
     """`harm`: a harm type, located and lesioned. `benign`: a capability to preserve. `refusal`."""
-    source: str
+    source: SourceText
     """Prompts: a name from `sources`, or an address such as `file:my/prompts.jsonl` (JSON lines, a
     JSON list, CSV, TSV, parquet, a PyRIT data set in YAML, or a folder that holds one table)."""
     prompt: str = "prompt"
     """Column that holds the prompts."""
     response: str | None = None
     """Column that holds responses to use instead of the model's own."""
-    responses: str | None = None
+    responses: SourceText | None = None
     """Address of a file with a `response` column whose rows are given to the prompts in turn
     (refusals, say)."""
     where: Where | None = None
@@ -252,7 +247,7 @@ class Masks(Section):
 class Template(Section):
     """An attack that puts prompts in other words."""
 
-    source: str
+    source: SourceText
     """Its words: a name from `sources`, or an address. A PyRIT jailbreak (YAML) or a text with
     `{{ prompt }}` where the prompt goes, and nothing else replaced; or a table (JSONL, CSV,
     parquet) with columns `prompt` and `attacked`, one row for each harmful test prompt."""
@@ -321,7 +316,7 @@ class Curve(Section):
 class Understanding(Section):
     """Whether a variant still detects harm and explains it, and whether it refuses too much."""
 
-    twins: str | None = None
+    twins: SourceText | None = None
     """Pairs of a harmful request and a harmless one that looks like it: a name from `sources`, or
     an address of a file with the columns `harm`, `harmful` and `harmless`. Nothing of this section
     is measured, if not given."""
@@ -344,7 +339,7 @@ class Utility(Section):
     tasks: Annotated[list[str], AfterValidator(ascending)] = []
     """Tasks, groups or tags by name: those of `folder`, or lm-eval's own, whose data the Hugging
     Face hub has. None, if not given."""
-    folder: str = "studies/tasks"
+    folder: PathText = "studies/tasks"
     """Folder of own tasks: YAML files as lm-eval takes them, with their data beside them."""
     limit: Positive | None = None
     """Items of each task at most; all, if not given."""

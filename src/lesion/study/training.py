@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lesion.study.names import Name, Positive, Section, Share, ascending, several
+from lesion.study.names import Name, Positive, Section, Share, SourceText, ascending, several
 
 Seeds = Annotated[
     list[Annotated[int, Field(ge=0)]],
@@ -61,7 +61,7 @@ class Lesson(Section):
     answer: Literal["own", "refusal"] = "own"
     """`own`: the responses of the behaviours' pairs, their prefill included. `refusal`: one of
     `refusals`, in turn. DPO prefers the one to the other."""
-    source: str | None = None
+    source: SourceText | None = None
     """Rows of a file instead: a name from `sources`, or an address."""
     prompt: str = "prompt"
     """Column of the file that holds prompts."""
@@ -90,7 +90,7 @@ class Train(Recipe):
     """Supervised fine-tuning on the wanted responses, or direct preference optimisation."""
     lessons: Annotated[list[Lesson], Field(min_length=1)]
     """What it is taught, mixed and in an order that the seed decides."""
-    refusals: str | None = None
+    refusals: SourceText | None = None
     """File with a column `response`: what harmful prompts are refused with."""
     beta: Annotated[float, Field(gt=0)] = 0.1
     """DPO's: how far the model may go from where it begins."""
@@ -145,7 +145,7 @@ class Retraining(Section):
     """Test pairs of each behaviour whose NLL is taken each time; all, if not given."""
     prompts: Annotated[int, Field(ge=0)] = 0
     """Test prompts of each harm type that are completed each time under the prefill, and judged."""
-    questions: str | None = None
+    questions: SourceText | None = None
     """Open questions, answered before and after: a name from `sources`, or an address of a file
     with the columns `domain` and `prompt`."""
     narrow: Name | None = None

@@ -11,6 +11,7 @@ from lesion.study.names import (
     AddressText,
     Name,
     Positive,
+    ResultsText,
     Role,
     Section,
     by_name,
@@ -40,7 +41,7 @@ class Study(Section):
 
     study: Name
     """Name of the study; its results go to `<results>/<study>/`."""
-    results: str = "results"
+    results: ResultsText = "results"
     """Folder for everything made."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the splits, the random control and the bootstrap."""

@@ -30,6 +30,22 @@ def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
             )
 
 
+def same_answers(completions: pl.DataFrame) -> frozenset[tuple[str, str]]:
+    """Variants and attacks whose answers to all harmful prompts are one and the same text.
+
+    However many there are, they are one answer.
+
+    Args:
+        completions: variant, role, attack, completion; of role `harm`, and `explanation`, whose
+            attack has the same name.
+    """
+    asked = completions.filter(pl.col("role").is_in(["harm", "explanation"]))
+    texts = asked.group_by("variant", "attack").agg(
+        pl.col("completion").str.strip_chars().n_unique()
+    )
+    return frozenset(texts.filter(completion=1).select("variant", "attack").iter_rows())
+
+
 def _metrics(place: Place) -> list[tuple[str, str]]:
     """Metrics and the columns they are made of.
 

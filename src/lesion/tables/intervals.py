@@ -24,11 +24,16 @@ POWER = 0.8
 """Chance of seeing an effect of the size that is called detectable."""
 
 
+ROUNDING = 1e-6
+"""What numbers of about one differ by through the rounding of single precision alone."""
+
+
 class Difference(NamedTuple):
     """An estimate of a difference, and what a reader needs to weigh it.
 
     `p_value` is two-sided, against no difference. `detectable` is the true difference that a study
-    of this size would have told from none four times in five (POWER).
+    of this size would have told from none four times in five (POWER). Where no two prompts differ,
+    nothing is told from none: the p-value is 1, and `detectable` is NaN.
     """
 
     value: float
@@ -46,7 +51,7 @@ def rate(groups: Sequence[Values], confidence: float) -> Estimate:
     groups are of one size, fewer where they are not.
     """
     value = float(np.mean([values.mean() for values in groups]))
-    draws = len(groups) ** 2 / sum(1 / values.size for values in groups)
+    draws = equal_draws([values.size for values in groups])
     z = float(norm.ppf((1 + confidence) / 2))
     middle = value + z**2 / (2 * draws)
     reach = z * math.sqrt(value * (1 - value) / draws + z**2 / (4 * draws**2))
@@ -54,6 +59,26 @@ def rate(groups: Sequence[Values], confidence: float) -> Estimate:
     # A bound that rounding leaves a hair inside would count as clearly above zero.
     low, high = (0.0 if value == 0 else low), (1.0 if value == 1 else high)
     return Estimate(value, max(0.0, low), min(1.0, high), sum(map(len, groups)))
+
+
+def equal_draws(sizes: Sequence[int]) -> float:
+    """How many draws of one kind leave a mean as much to chance as the mean over groups.
+
+    Args:
+        sizes: prompts of each group; each group counts the same.
+    """
+    return len(sizes) ** 2 / sum(1 / size for size in sizes)
+
+
+def is_still(low: float, high: float, scale: float = 1.0) -> bool:
+    """Whether an interval has no width but for rounding: then nothing varied that it is made of.
+
+    Args:
+        low: its lower bound.
+        high: its upper bound; false where either is NaN.
+        scale: the size of the numbers that it is made of.
+    """
+    return high - low <= ROUNDING * scale
 
 
 def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: float) -> Difference:
@@ -135,11 +160,15 @@ class Bootstrap:
     def auroc(self, above: Values, below: Values) -> Estimate:
         """How often the first side's scores exceed the second's; ties count half.
 
+        Where they always do, or never, no resample differs: the interval is Wilson's for a rate.
+
         Args:
             above: float64 [pairs], scores of what should be high.
             below: float64 [pairs], scores of each one's twin; a pair is resampled as a whole.
         """
         value, drawn = self._aurocs(above, below)
+        if value in (0.0, 1.0):
+            return rate([np.full(len(above), value)], self.confidence)
         return self._estimate(value, drawn, len(above))
 
     def auroc_change(
@@ -147,10 +176,15 @@ class Bootstrap:
     ) -> Difference:
         """The difference of two such areas over the same pairs."""
         (first, drawn_first), (second, drawn_second) = self._aurocs(*before), self._aurocs(*after)
+        if {first, second} <= {0.0, 1.0}:
+            told, still_told = ([np.full(len(before[0]), value)] for value in (first, second))
+            return rate_change(told, still_told, self.confidence)
         return self._difference(second - first, drawn_second - drawn_first, len(before[0]))
 
     def _aurocs(self, above: Values, below: Values) -> tuple[float, Values]:
         wins = (above[:, None] > below) + 0.5 * (above[:, None] == below)
+        # A score that is no number is not lower than another: nothing is known of the pair.
+        wins[np.isnan(above)[:, None] | np.isnan(below)] = np.nan
         pairs = len(above)
         generator = np.random.default_rng(self.seed)
         counts = generator.multinomial(pairs, [1 / pairs] * pairs, self.resamples).astype(float)
@@ -178,6 +212,8 @@ class Bootstrap:
 
     def _difference(self, value: float, drawn: Values, n: int) -> Difference:
         one = self._estimate(value, drawn, n)
+        if not np.isfinite(drawn).all() or is_still(drawn.min(), drawn.max()):
+            return Difference(*one, 1.0, math.nan)
         # Two-sided, by the share of resamples on the other side of none; never called impossible.
         least = 1 + min(int(np.sum(drawn <= 0)), int(np.sum(drawn >= 0)))
         p_value = min(1.0, 2 * least / (self.resamples + 1))

@@ -31,6 +31,7 @@ averaged prompt by prompt: intervals cover prompts, not seeds.
 
 Rows without a step sum up an arm; gap is its mean NLL of harmful responses less that of the arm
 `intact` at the same step:
+- `nll_added`: the gap before training, which the lesion opened.
 - `recovered_share`: 1 - gap at the last step / gap before training. Null where the lesion added
   nothing, so that there is nothing to recover.
 - `half_steps`, `half_examples`: where the gap first falls to half of what it was, on the line
@@ -141,6 +142,9 @@ def _recovery(
     drawn = np.stack(
         [_drawn([one[:, n] for one in parts], boot) for n in range(gaps.steps.size)], 1
     )
+    n, place = sum(map(len, parts)), (arm, gaps.seeds, None, None, behaviour, "harm")
+    added = bounds(drawn[1:, 0], boot.confidence)
+    yield _Row(*place, "nll_added", float(drawn[0, 0]), *added, n)
     # Of no gap there is no share.
     opened = drawn[:, 0] > 0
     recovered = np.full_like(drawn, np.nan)
@@ -151,9 +155,8 @@ def _recovery(
         ("half_examples", crossing(gaps.examples, recovered, HALF)),
     ):
         value = float(found[0]) if opened[0] and np.isfinite(found[0]) else None
-        bounds = _open_bounds(found[1:], opened[1:], boot.confidence)
-        n = sum(map(len, parts))
-        yield _Row(arm, gaps.seeds, None, None, behaviour, "harm", metric, value, *bounds, n)
+        ends = _open_bounds(found[1:], opened[1:], boot.confidence)
+        yield _Row(*place, metric, value, *ends, n)
 
 
 def _drawn(parts: Sequence[Values], boot: Bootstrap) -> Values:

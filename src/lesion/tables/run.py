@@ -12,10 +12,12 @@ from lesion.formats import read_json, read_parquet, write_json, write_parquet
 from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES
-from lesion.tables.claims import claims
+from lesion.tables.answers import same_answers
+from lesion.tables.claims import Setting, claims
 from lesion.tables.curve import curve_table, halving_table, judged_halving_table
 from lesion.tables.gather import Gathered, Study
 from lesion.tables.intervals import Bootstrap
+from lesion.tables.limits import limit_notices
 from lesion.tables.measure import Asked, measurements
 from lesion.tables.retraining import RETRAINING, retraining_table
 from lesion.tables.stages import STAGES, stage_table
@@ -55,12 +57,12 @@ def run(results: Path, out: Path, models: Sequence[str], study: Study, how: Stat
         about[model] = _about(results, model)
         gathered = Gathered(results, model, study, how.near_duplicate)
         curves[model] = gathered.curve()
-        found = _of_model(results, model, gathered, how, about[model]["candidates"])
+        found = _of_model(results, model, gathered, how, about[model])
         for name, table in found.items():
             parts[name].append(_tagged(table, model))
     stages = _stages(study, curves, boot, how.limit)
     write_parquet(stages, out / "stages.parquet")
-    parts["claims"].append(stage_claims(stages))
+    parts["claims"].append(stage_claims(stages, how.limit))
     for name, tables in parts.items():
         write_parquet(pl.concat(tables), out / f"{name}.parquet")
     write_parquet(read_parquet(results / "judgements" / "judges.parquet"), out / "judges.parquet")
@@ -84,8 +86,9 @@ def _stages(
 
 
 def _of_model(
-    results: Path, model: str, gathered: Gathered, how: Statistics, candidates: int
+    results: Path, model: str, gathered: Gathered, how: Statistics, about: dict[str, Any]
 ) -> dict[str, pl.DataFrame]:
+    """The tables of one model; `about` gets what has to be said before its verdicts."""
     study = gathered.study
     judged = gathered.judged(how.threshold)
     asked = Asked(gathered.nll(), judged, gathered.tasks(), gathered.understanding())
@@ -105,20 +108,29 @@ def _of_model(
         ]
     )
     masks = results / "masks" / model
+    of_masks = {name: read_parquet(masks / f"{name}.parquet") for name in OF_MASKS}
+    sweep = _sweep(masks)
+    about["notices"] = limit_notices(sweep, about["limit"], measured)
+    setting = Setting(
+        about["candidates"],
+        int(of_masks["where"].filter(mask="shared")["weights"].sum()),
+        limit_kept=not about["notices"],
+        same=same_answers(gathered.completions()),
+    )
     counted = gathered.pairs.group_by("behaviour", "role", "split", "outcome", maintain_order=True)
     return {
         "measurements": measured,
         "claims": pl.concat(
             [
-                claims(model, measured, halving, candidates),
-                retraining_claims(model, retraining),
+                claims(model, measured, halving, setting),
+                retraining_claims(model, retraining, limit_kept=setting.limit_kept),
             ]
         ),
         "curve": curve_table(curve, boot),
         "halving": halving,
-        **{name: read_parquet(masks / f"{name}.parquet") for name in OF_MASKS},
+        **of_masks,
         "retraining": retraining,
-        "sweep": _sweep(masks),
+        "sweep": sweep,
         "training": _training(gathered, model),
         "pairs": counted.agg(pairs=pl.len().cast(pl.Int64)),
         "examples": gathered.examples(judged),

@@ -25,6 +25,7 @@ STAGES = {
     "low": pl.Float64,
     "high": pl.Float64,
     "n": pl.Int64,
+    "fewest": pl.Int64,
     "beyond": pl.Boolean,
 }
 """One row a stage, mask family (`variant`) and metric; the mean of the stage's seeds.
@@ -38,7 +39,8 @@ stage 0, and `beyond` if one of the two is.
 
 Intervals cover prompts, and the seeds of a stage that has several. Resampled, k seeds show
 (k - 1) / k of their variance: with two or three the interval is on the narrow side, and with one
-it says nothing of seeds. `n` counts harmful and benign prompts."""
+it says nothing of seeds. `n` counts harmful and benign prompts, `fewest` those of the
+side that has fewer."""
 
 
 class _Model(NamedTuple):
@@ -48,6 +50,7 @@ class _Model(NamedTuple):
     area: Values
     beyond: bool
     n: int
+    fewest: int
 
 
 class _Stage(NamedTuple):
@@ -56,6 +59,7 @@ class _Stage(NamedTuple):
     drawn: Mapping[str, Values]
     beyond: bool
     n: int
+    fewest: int
 
 
 def stage_table(
@@ -118,7 +122,8 @@ def _model(nll: pl.DataFrame, variant: str, boot: Bootstrap, limit: float) -> _M
     logs = np.log([float(table["weights"][0]) for table in sizes])
     separability, beyond = _separability(harm.drawn, benign.drawn, limit)
     area = _mean_gap(harm.drawn - benign.drawn, logs)
-    return _Model(separability, area, beyond, harm.n + benign.n)
+    counts = (harm.n, benign.n)
+    return _Model(separability, area, beyond, sum(counts), min(counts))
 
 
 def _separability(harm: Values, benign: Values, limit: float) -> tuple[Values, bool]:
@@ -154,20 +159,21 @@ def _stage(models: Sequence[_Model], boot: Bootstrap) -> _Stage:
             ("area", [one.area for one in models]),
         )
     }
-    return _Stage(drawn, any(one.beyond for one in models), models[0].n)
+    return _Stage(drawn, any(one.beyond for one in models), models[0].n, models[0].fewest)
 
 
 def _rows(own: _Stage, first: _Stage, place: int, boot: Bootstrap) -> Iterator[tuple[object, ...]]:
     for metric, drawn in own.drawn.items():
         of_limit = metric == "separability"
-        yield _row(metric, drawn, own.n, own.beyond if of_limit else None, boot)
+        yield _row(metric, drawn, own, own.beyond if of_limit else None, boot)
         if place:
             beyond = own.beyond or first.beyond if of_limit else None
             change = drawn - first.drawn[metric]
-            yield _row(f"{metric}_change", change, own.n, beyond, boot)
+            yield _row(f"{metric}_change", change, own, beyond, boot)
 
 
 def _row(
-    metric: str, drawn: Values, n: int, beyond: bool | None, boot: Bootstrap
+    metric: str, drawn: Values, own: _Stage, beyond: bool | None, boot: Bootstrap
 ) -> tuple[object, ...]:
-    return (metric, float(drawn[0]), *bounds(drawn[1:], boot.confidence), n, beyond)
+    ends = bounds(drawn[1:], boot.confidence)
+    return (metric, float(drawn[0]), *ends, own.n, own.fewest, beyond)

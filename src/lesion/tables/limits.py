@@ -1,0 +1,61 @@
+"""Whether a study kept its limit on what benign use may lose, in words. Pure."""
+
+import math
+
+import polars as pl
+
+from lesion.tables.effects import LARGEST_LIMIT
+from lesion.tables.intervals import Estimate
+
+_SO = "No claim about what the mask takes can be supported."
+
+
+def limit_notices(sweep: pl.DataFrame, limit: float, measurements: pl.DataFrame) -> list[str]:
+    """What has to be said of a model before any verdict: its limit was lifted, or missed.
+
+    Args:
+        sweep: trials of (p, q), with `chosen`.
+        limit: `masks.max_benign_increase`, nats per token.
+        measurements: the model's table of MEASUREMENTS.
+
+    Returns:
+        Sentences; none if the limit was one, and kept on the validation and the test prompts.
+    """
+    found = []
+    if lifted(limit):
+        found.append(
+            f"The limit on benign loss was lifted: `masks.max_benign_increase` is {limit:g} nats "
+            f"per token, and above {LARGEST_LIMIT:g} it keeps little of benign use. {_SO}"
+        )
+    tried = sweep.filter("chosen").select(pl.col("benign_nll") - pl.col("benign_nll_intact"))
+    on_validation = [value for (value,) in tried.iter_rows() if not value <= limit]
+    if on_validation:
+        found.append(
+            f"The limit on benign loss was missed: the chosen p and q add {on_validation[0]:.3g} "
+            f"nats per token to benign responses of the validation split, and "
+            f"`masks.max_benign_increase` is {limit:g}. {_SO}"
+        )
+    added = _added(measurements)
+    if added is not None and not (math.isfinite(added.value) and added.low <= limit):
+        found.append(
+            f"The limit on benign loss was missed: the shared mask adds {added.value:.3g} "
+            f"[{added.low:.3g}, {added.high:.3g}] nats per token to benign responses of the test "
+            f"split, and `masks.max_benign_increase` is {limit:g}. {_SO}"
+        )
+    return found
+
+
+def lifted(limit: float) -> bool:
+    """Whether a limit on benign loss limits nothing."""
+    return limit > LARGEST_LIMIT
+
+
+def _added(measurements: pl.DataFrame) -> Estimate | None:
+    found = measurements.filter(variant="shared", metric="nll_added", behaviour="all-benign")
+    if not found.height:
+        return None
+    row = found.row(0, named=True)
+    value, low, high = (
+        math.nan if row[one] is None else row[one] for one in ("value", "low", "high")
+    )
+    return Estimate(value, low, high, row["n"])
