@@ -30,8 +30,8 @@ class ChatFormat(Section):
 
     template: TemplateText = "auto"
     """`auto`: the model's own chat template, wherever its files have it, or the plain format
-    (`User: … Assistant:`) without one. `plain`: that format. A file (`file:own.jinja`): the template
-    in it. A name: that one of the model's several templates."""
+    (`User: … Assistant:`) without one. `plain`: that format. A file (`file:own.jinja`): the
+    template in it. A name: that one of the model's several templates."""
     kwargs: dict[str, Any] = {}
     """Arguments of the template, such as `enable_thinking: false`."""
     system: str | None = None
