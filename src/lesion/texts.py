@@ -153,7 +153,7 @@ def parse_yaml(text: str, path: Path, loader: Any = StrictLoader) -> Any:
     # PyYAML lets through whatever its constructors run into, in a date such as 2026-99-99.
     except Exception as error:
         said = str(error).replace('in "<unicode string>", ', "in ")
-        raise BadFile(f"{path}: could not be read: is not valid YAML: {said}") from error
+        raise BadFile(f"{path}: is not valid YAML: {said}") from error
 
 
 def _names(header: Sequence[str], path: Path) -> list[str]:
