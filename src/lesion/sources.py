@@ -183,9 +183,15 @@ SAFE_PATTERNS = (
     "*.jinja",
     "*.parquet",
     "*.jsonl",
+    "*.ndjson",
     "*.csv",
+    "*.tsv",
+    "*.prompt",
+    "*.yaml",
+    "README.md",
 )
-"""What is taken from a hub repository: weights without code, tokenizer, data; never a pickle."""
+"""What is taken from a hub repository: weights without code, tokenizer, data, and the page that
+names a data set's configurations; never a pickle."""
 
 
 def _get_file(address: Address, into: Path) -> None:

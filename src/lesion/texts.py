@@ -41,10 +41,26 @@ def read_text(path: Path, otherwise: str | None = None) -> str:
         raise BadFile(f"{path}: could not be read: there is no such file") from error
     except OSError as error:
         raise BadFile(f"{path}: could not be read: {error.strerror or error}") from error
-    _check_pointer(data, path)
+    if data.startswith(_LFS):
+        raise pointer_error(path)
     text = _decoded(data, path, otherwise).replace("\r\n", "\n").replace("\r", "\n")
     # Joined files leave the marks of the later ones at the beginnings of lines.
     return text.replace("\n\ufeff", "\n").removeprefix("\ufeff")
+
+
+def pointer_error(path: Path, *others: Path) -> BadFile:
+    """What to say of files that git-lfs did not put in their places."""
+    more = f" (and {len(others)} more files)" if others else ""
+    return BadFile(
+        f"{path}{more}: is a pointer that git-lfs left in the file's place. Run `git lfs pull` in "
+        "its repository, or download the file itself."
+    )
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether git-lfs did not put the file in its place."""
+    with path.open("rb") as handle:
+        return handle.read(len(_LFS)) == _LFS
 
 
 def check_pointer(path: Path) -> None:
@@ -53,16 +69,8 @@ def check_pointer(path: Path) -> None:
     Raises:
         BadFile: it is such a text.
     """
-    with path.open("rb") as handle:
-        _check_pointer(handle.read(len(_LFS)), path)
-
-
-def _check_pointer(data: bytes, path: Path) -> None:
-    if data.startswith(_LFS):
-        raise BadFile(
-            f"{path}: could not be read: it is a pointer of git-lfs and not the file itself. Run "
-            "`git lfs pull` where it comes from."
-        )
+    if is_pointer(path):
+        raise pointer_error(path)
 
 
 def _decoded(data: bytes, path: Path, otherwise: str | None) -> str:

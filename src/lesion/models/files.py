@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from lesion.formats import BadFile, LesionError, Stored, safetensors_header
+from lesion.texts import is_pointer, pointer_error
 
 RECORD = "lesion.json"
 WEIGHTS = "model.safetensors"
@@ -62,7 +63,6 @@ _VOCABULARIES = (
     ("tekken.json",),
 )
 """Files that together are a tokenizer's vocabulary, beside those that end in `.model`."""
-_LFS = b"version https://git-lfs"
 _AGAIN = "Download it again."
 
 
@@ -195,21 +195,6 @@ def _check_pointers(folder: Path) -> None:
     pointers = [path for path in _named_like_kept(folder) if is_pointer(path)]
     if pointers:
         raise pointer_error(*pointers)
-
-
-def pointer_error(path: Path, *others: Path) -> BadFile:
-    """What to say of files that git-lfs did not put in their places."""
-    more = f" (and {len(others)} more files)" if others else ""
-    return BadFile(
-        f"{path}{more}: is a pointer that git-lfs left in the file's place. Run `git lfs pull` in "
-        "its repository, or download the file itself."
-    )
-
-
-def is_pointer(path: Path) -> bool:
-    """Whether git-lfs did not put the file in its place."""
-    with path.open("rb") as handle:
-        return handle.read(len(_LFS)) == _LFS
 
 
 def _check_text(path: Path) -> None:

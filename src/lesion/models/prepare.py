@@ -27,9 +27,7 @@ from lesion.models.files import (
     UnsupportedModel,
     check_folder,
     first_line,
-    is_pointer,
     kept_files,
-    pointer_error,
     say_left_out,
 )
 from lesion.models.load import quiet, resolve_dtype
@@ -38,6 +36,7 @@ from lesion.models.parts import is_whole
 from lesion.models.record import FORMAT, RECORD, content_digest
 from lesion.models.sums import file_sum
 from lesion.models.tokenizer import check_tokenizer
+from lesion.texts import is_pointer, pointer_error
 
 _STORED = ("F64", "F32", "BF16", "F16")
 
