@@ -107,20 +107,21 @@ def _tried(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> Bat
     ways: list[Way] = ["left", "generate"] if way == "generate" else [way]
     alone = {one: [_logits(model, one, [row], steps)[0] for row in rows] for one in ways}
 
-    def same(chosen: list[int]) -> bool:
-        several = [rows[place] for place in chosen]
+    def same(*pairs: tuple[int, int]) -> bool:
+        """Whether the second row of each pair has the logits that it has alone."""
+        seconds = [second for _, second in pairs]
         return not any(
             differs(
                 model,
-                _logits(model, one, several, steps),
-                [alone[one][place] for place in chosen],
+                [_logits(model, one, [rows[place] for place in pair], steps)[1] for pair in pairs],
+                [alone[one][second] for second in seconds],
             )
             for one in ways
         )
 
-    if same([0, 1]) and same([0, 2]):
+    if same((0, 1), (0, 2)):
         return Batching(padded=True, together=True)
-    found = Batching(padded=False, together=same([1, 3]))
+    found = Batching(padded=False, together=same((1, 3), (3, 1)))
     known(model, "said", 1, lambda: _say(model, found))
     return found
 
