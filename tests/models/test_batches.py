@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -248,3 +249,12 @@ def test_batches_of_one_length() -> None:
     assert [one.rows for one in made] == [[0], [2], [1, 4], [3]]
     assert all(bool(one.mask.all()) for one in made)
     assert [one.rows for one in batches(examples, 12, padded=False)] == [[0], [2], [1], [4], [3]]
+
+
+# xLSTM computes in fp32 alone.
+@pytest.mark.parametrize("name", sorted({"mixtral", "zamba2", *FOUND} - {"xlstm"}))
+def test_the_same_is_found_in_half_precision(name: str) -> None:
+    model, wanted = deepcopy(_model(name)).bfloat16(), FOUND.get(name, {})
+    for way in ("right", "left", "generate"):
+        found = batching(model, way, PROMPTS, NEW)
+        assert found == wanted.get(way, Batching(padded=True, together=True)), way

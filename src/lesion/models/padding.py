@@ -105,22 +105,19 @@ def _trial_rows(rows: Sequence[Sequence[int]], wide: int) -> list[list[int]]:
 def _tried(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> Batching:
     # A cache goes on from what padding left behind, but forgets fast what a pass over all shows.
     ways: list[Way] = ["left", "generate"] if way == "generate" else [way]
-    alone = {one: [_logits(model, one, [row], steps)[0] for row in rows] for one in ways}
 
-    def same(chosen: list[int]) -> bool:
-        several = [rows[place] for place in chosen]
-        return not any(
-            differs(
-                model,
-                _logits(model, one, several, steps),
-                [alone[one][place] for place in chosen],
-            )
-            for one in ways
-        )
+    def same(*pairs: tuple[int, int]) -> bool:
+        """Whether the second row of each pair has the logits that it has alone."""
+        for one in ways:
+            together = [_logits(model, one, [rows[row] for row in pair], steps) for pair in pairs]
+            alone = [_logits(model, one, [rows[second]], steps) for _, second in pairs]
+            if differs(model, [both[1] for both in together], [only for (only,) in alone]):
+                return False
+        return True
 
-    if same([0, 1]) and same([0, 2]):
+    if same((0, 1), (0, 2)):
         return Batching(padded=True, together=True)
-    found = Batching(padded=False, together=same([1, 3]))
+    found = Batching(padded=False, together=same((1, 3), (3, 1)))
     known(model, "said", 1, lambda: _say(model, found))
     return found
 

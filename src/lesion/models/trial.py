@@ -7,10 +7,14 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
-COARSE = 0.05
-"""Of the logits' standard deviation, for 16 bits. Random models of a hundred families that honour
-their masks stay below 2e-5 in fp32 and, but for one, 0.02 in bf16; the others are above 0.06."""
+FINE = 1e-3
+"""Largest difference that is rounding in fp32, of the logits' standard deviation over the
+vocabulary. Random models of a hundred families that honour their masks stay below 2e-5."""
+COARSE, GROSS = 0.05, 0.25
+"""The same for 16 bits: of the row that differs least, and of any. There rounding sends a token to
+another expert now and then (0.11 in some rows of a deep Mixtral), while padding that counts shows
+in all rows (0.1 and more), or grossly (a rotation for long rows: 0.4)."""
+
 
 _Found = TypeVar("_Found")
 _KNOWN: WeakKeyDictionary[nn.Module, dict[Hashable, tuple[int, object]]] = WeakKeyDictionary()
@@ -39,15 +43,23 @@ def stretched(row: Sequence[int], length: int) -> list[int]:
 
 @torch.no_grad()
 def differs(model: nn.Module, found: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
-    """Whether logits [places, vocabulary] of any row differ by more than the dtype rounds."""
-    limit = max(TOLERANCE.get(one.dtype, COARSE) for one in model.parameters())
-    # NaN is no answer to compare, and no reason to trust the padding.
-    return not all(_distance(*pair) <= limit for pair in zip(found, wanted, strict=True))
+    """Whether logits differ by more than the model's dtype rounds.
+
+    Args:
+        model: what they are of.
+        found: of each row that was run otherwise, [places, vocabulary].
+        wanted: the same of each row alone.
+    """
+    gaps = [_gaps(*pair) for pair in zip(found, wanted, strict=True)]
+    # NaN is no answer to compare, and no reason to trust what is tried: it is not below a limit.
+    if all(one.dtype.itemsize > 2 for one in model.parameters()):
+        return not bool(torch.stack([one.square().mean().sqrt() for one in gaps]).max() <= FINE)
+    usual = torch.stack([one.median() for one in gaps])
+    return not bool((usual.max() <= GROSS) & (usual.min() <= COARSE))
 
 
-def _distance(found: Tensor, wanted: Tensor) -> float:
-    """Root mean square difference, of the standard deviation over the vocabulary."""
+def _gaps(found: Tensor, wanted: Tensor) -> Tensor:
+    """Root mean square difference at each place, of the standard deviation over the vocabulary."""
     found, wanted = found.float(), wanted.float()
-    gaps = (found - wanted).square().mean(-1)
     scale = wanted.var(-1, correction=0) + torch.finfo(torch.float32).tiny
-    return float((gaps / scale).mean().sqrt())
+    return ((found - wanted).square().mean(-1) / scale).sqrt()
