@@ -40,7 +40,9 @@ def context_of(config: PretrainedConfig) -> int:
         config: of a causal model, or of one that holds one beside others (vision, audio).
     """
     text = config.get_text_config(decoder=True)
-    return getattr(text, "max_position_embeddings", None) or sys.maxsize
+    # MPT's and DBRX's configs have a name of their own for it.
+    names = ("max_position_embeddings", "max_seq_len")
+    return next((found for name in names if (found := getattr(text, name, None))), sys.maxsize)
 
 
 def render(speaker: Speaker, prompt: str, prefill: str = "") -> str:
