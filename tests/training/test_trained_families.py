@@ -132,6 +132,17 @@ def test_adapters_train_every_matrix_or_the_family_is_refused(
     torch.testing.assert_close(logits(model), seen.logits, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["llama", "mixtral", "qwen3_moe", "gpt_oss"])
+def test_adapters_prefer_too(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    """DPO's reference is the model without its adapters, and the first loss log 2."""
+    model = without_noise(families.model(name))
+    before = weights(model)
+    losses = fit(Loaded(model, tokenizer), PREFERRED, recipe(beta=0.1, lora=(2, 4)), "test")
+    assert losses["loss"][0] == pytest.approx(np.log(2), abs=1e-4)
+    assert losses["loss"][-1] < losses["loss"][0]
+    assert unchanged(model, before) == []
+
+
 @every
 def test_all_weights_are_trained_on_the_nll_and_frozen_zeros_stay(
     name: str, tokenizer: PreTrainedTokenizerFast

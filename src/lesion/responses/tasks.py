@@ -251,10 +251,11 @@ def _files(root: Path, name: str) -> Iterator[Path]:
     """YAML files that hold the name, those first where it most likely is."""
     parts = name.split("_")
     likely = ["_".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    alone = re.compile(rb"(?<!\w)" + re.escape(name.encode()) + rb"(?!\w)")
     seen: set[Path] = set()
     for place in (*(root / one for one in likely if "/" not in one), root):
         for path in _texts_below(place):
-            if path not in seen and name.encode() in path.read_bytes():
+            if path not in seen and alone.search(path.read_bytes()):
                 yield path
             seen.add(path)
 

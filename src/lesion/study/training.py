@@ -15,7 +15,9 @@ Seeds = Annotated[
 
 
 class Lora(Section):
-    """Low-rank adapters (peft's) on every candidate matrix, instead of all weights."""
+    """Low-rank adapters (peft's) on every candidate matrix, of stacked experts on each, instead of
+    all weights. A model that can't have them all is refused before the first step.
+    """
 
     rank: Positive = 16
     """Rank of the adapters."""
