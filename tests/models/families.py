@@ -554,7 +554,7 @@ def model(name: str, seed: int = 0) -> PreTrainedModel:
     return made.float().eval()
 
 
-def save(model: PreTrainedModel, folder: Path) -> Path:
+def save(model: PreTrainedModel, folder: Path, **how: str) -> Path:
     """A model's checkpoint folder, with a tokenizer of fewer words than the model has rows."""
     # Of the kind that classes which build their own (Qwen2's) take too: bytes, here of letters.
     words = [*SPECIAL, "Ġ", *ascii_lowercase]
@@ -563,7 +563,7 @@ def save(model: PreTrainedModel, folder: Path) -> Path:
     PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="<pad>", eos_token="</s>"
     ).save_pretrained(folder)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, **how)
     return folder
 
 

@@ -25,7 +25,7 @@ every = pytest.mark.parametrize("name", families.FAMILIES)
 
 
 def _prepared(name: str, tmp_path: Path) -> Path:
-    families.model(name).save_pretrained(tmp_path / "source", max_shard_size="60KB")
+    families.save(families.model(name), tmp_path / "source", max_shard_size="60KB")
     prepare(tmp_path / "source", tmp_path / "base", dtype="float32", license_="mit")
     return tmp_path / "base"
 
@@ -159,7 +159,7 @@ def test_a_model_whose_weights_are_all_known_is_told_nothing(
 
 
 def test_quantised_experts_are_refused(tmp_path: Path) -> None:
-    families.model("mixtral").save_pretrained(tmp_path / "source")
+    families.save(families.model("mixtral"), tmp_path / "source")
     path = tmp_path / "source" / "model.safetensors"
     held = load_file(path)
     name = next(one for one in held if ".experts." in one)

@@ -215,7 +215,7 @@ def run_tasks(
     Raises:
         LesionError: a task measures nothing item by item, or the model has no chat template.
     """
-    if chat and loaded.tokenizer.chat_template is None:
+    if chat and chat_of(loaded.chat).plain:
         raise no_template("the model")
     set_seed(DEFAULT_OTHER_SEED)
     done = evaluate(
