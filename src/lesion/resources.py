@@ -132,7 +132,7 @@ def _source_files(study: Study, text: str, made: Path) -> list[Path]:
 
 def _of_files(files: list[Path]) -> Size:
     stored = sum(one.stat().st_size for one in files if one.suffix == ".safetensors")
-    packed = sum(one.stat().st_size for one in files if one.suffix == ".gguf")
+    packed = sum(one.stat().st_size for one in files if one.suffix.lower() == ".gguf")
     if packed:
         return Size(_GGUF * packed, _GGUF * packed // 4)
     return Size(stored, stored // 2) if stored else UNKNOWN

@@ -16,6 +16,7 @@ from tokenizers import (
     models,
     normalizers,
     pre_tokenizers,
+    processors,
     trainers,
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -176,6 +177,14 @@ def test_what_a_tokenizer_alone_says_is_found_too() -> None:
             "has the chat templates rag, tool_use, and none is named `default`",
             id="several names, no default",
         ),
+        *(
+            pytest.param(
+                (TURNS + OPEN).replace("m['content']", f"m['content'] | {change}"),
+                "escapes, cuts or changes",
+                id=change,
+            )
+            for change in ("e", "tojson", "capitalize", "truncate(200)", "striptags")
+        ),
     ],
 )
 def test_a_template_that_does_not_put_the_prompt_is_refused(template: Any, told: str) -> None:
@@ -242,6 +251,103 @@ def test_a_finished_thought_is_no_part_of_the_answer() -> None:
     assert (found.text, found.finished, found.ids) == ("basket kettle", True, ())
     open_ = chat.read(ids[:2], [chat.tokenizer.eos_token_id])
     assert open_.text == "<think> apple"
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [("[THINK]", "[/THINK]"), ("<|channel>", "<channel|>"), ("◁think▷", "◁/think▷")],
+)
+def test_a_thought_between_special_tokens_is_no_part_of_the_answer(begin: str, end: str) -> None:
+    chat = _chat(TURNS + OPEN, begin, end)
+    ids = chat.encode(f"{begin}apple{end}basket kettle<|end|>")
+    found = chat.read(ids, [chat.end_of_turn or 0])
+    assert (found.text, found.finished, found.ids) == ("basket kettle", True, ())
+    quoted = chat.read(chat.encode(f"apple {begin}basket{end}kettle"), [])
+    assert "apple" in quoted.text
+
+
+# --- where a turn ends ---------------------------------------------------------------------------
+
+
+def _bytes(template: str | None, *special: str, **more: Any) -> Chat:
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_byte_level(),
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=list(special),
+        chat_template=template,
+        **more,
+    )
+    return Chat(tokenizer, find_format(tokenizer, ChatSettings(), "`models.x`"))
+
+
+@pytest.mark.parametrize("template", [None, TURNS + OPEN])
+def test_a_tokenizers_eos_does_not_end_a_prompt(template: str | None) -> None:
+    chat = _bytes(template)
+    bare = chat.encode("one")
+    bos, eos = chat.tokenizer.bos_token_id, chat.tokenizer.eos_token_id
+    backend: Any = chat.tokenizer
+    backend.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", bos), ("</s>", eos)]
+    )
+    assert chat.tokenizer("one")["input_ids"] == [bos, *bare, eos]
+    assert chat.encode("one") == ([bos, *bare] if template is None else bare)
+    pair = encode_pair(chat, "hi", "", "one way", True)
+    assert pair.tokens.count(eos) == (template is None)
+    assert pair.tokens[: pair.start] == encode_prompt(chat, "hi")
+
+
+def test_control_tokens_are_one_token_whatever_the_files_say_of_splitting() -> None:
+    chat = _bytes(TURNS + OPEN, "<|end|>", split_special_tokens=True)
+    assert chat.encode("<|end|>") == [chat.end_of_turn]
+    assert chat.end_of_turn != chat.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("template", "invented"),
+    [
+        pytest.param(
+            (TURNS + OPEN).replace("<|end|>", "<|stop|>"),
+            "<|stop|><|user|>and then",
+            id="marks that are no tokens",
+        ),
+        pytest.param(
+            "{% for m in messages %}### {{ m['role'] }}:\n{{ m['content'] }}\n\n{% endfor %}"
+            "{% if add_generation_prompt %}### assistant:\n{% endif %}",
+            "\n\n### user:\nand then",
+            id="headings",
+        ),
+    ],
+)
+def test_an_answer_ends_where_text_alone_begins_the_next_turn(template: str, invented: str) -> None:
+    chat = _bytes(template)
+    assert chat.end_of_turn == chat.tokenizer.eos_token_id
+    text = "one way\n\n---\n\nanother"
+    found = chat.read(chat.encode(text + invented), [chat.tokenizer.eos_token_id])
+    assert (found.text, found.finished) == (text, True)
+    assert chat.tokenizer.decode(list(found.ids)) == text
+    assert not chat.read(chat.encode(text), []).finished
+
+
+def test_a_turn_may_end_where_the_next_one_begins() -> None:
+    chat = _bytes((TURNS + OPEN).replace("<|end|>", ""), "<|user|>", "<|assistant|>")
+    assert chat.tokenizer.convert_ids_to_tokens(chat.end_of_turn) == "<|user|>"
+
+
+def test_white_space_that_is_a_token_ends_no_turn() -> None:
+    tokenizer = _bytes(None).tokenizer
+    tokenizer.add_tokens(["\n\n"])
+    tokenizer.chat_template = (
+        "{% for m in messages %}# {{ m['role'] }}: {{ m['content'] }}\n\n{% endfor %}"
+        "{% if add_generation_prompt %}# assistant:{% endif %}"
+    )
+    assert chat_of(tokenizer).end_of_turn == tokenizer.eos_token_id
+
+
+def test_a_given_response_that_has_its_end_is_given_no_second_one() -> None:
+    chat = _bytes(TURNS + OPEN, "<|end|>")
+    whole = encode_pair(chat, "hi", "", "one way<|end|>", True)
+    assert whole == encode_pair(chat, "hi", "", "one way", True)
 
 
 # --- the plain format, and tokenizers of every kind -------------------------------------------

@@ -140,6 +140,32 @@ def test_weights_are_read_as_they_are_stored_whatever_the_config_says(
         assert torch.equal(weight, stored[name]), name
 
 
+def test_a_config_that_asks_for_tuples_changes_nothing(tmp_path: Path) -> None:
+    source = make.llama(tmp_path / "source", tiny.TEXTS)
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    write_json({**config, "return_dict": False}, source / "config.json")
+    _prepare(source, tmp_path / "out")
+    model = load(tmp_path / "out", "float32", 1).model
+    assert model(torch.tensor([[1, 2]])).logits.shape[:2] == (1, 2)
+
+
+def test_attention_that_is_not_installed_is_told_with_the_remedy(tmp_path: Path) -> None:
+    source = make.llama(tmp_path / "source", tiny.TEXTS)
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    write_json({**config, "_attn_implementation": "flash_attention_2"}, source / "config.json")
+    with pytest.raises(LesionError, match=r"source/config\.json: .* Take `attn_implementation`"):
+        _prepare(source, tmp_path / "out")
+
+
+def test_a_folder_of_the_hubs_cache_and_capitals_are_told(tmp_path: Path) -> None:
+    source = make.llama(tmp_path / "hub" / "snapshots" / "one", tiny.TEXTS)
+    with pytest.raises(LesionError, match=r"hub: is a model in the hub's cache"):
+        _prepare(tmp_path / "hub", tmp_path / "out")
+    (source / "model.safetensors").rename(source / "model.SAFETENSORS")
+    with pytest.raises(LesionError, match=r"holds model\.SAFETENSORS, which is not found"):
+        _prepare(source, tmp_path / "out")
+
+
 def test_a_token_for_pictures_may_lack_a_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

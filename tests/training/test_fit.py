@@ -45,6 +45,14 @@ def folder(tmp_path: Path) -> Path:
     return tiny.checkpoint(tmp_path / "model")
 
 
+def test_a_tokenizer_without_eos_and_padding_trains(folder: Path) -> None:
+    plain, bare = tiny.loaded(folder), tiny.loaded(folder)
+    bare.tokenizer.eos_token = bare.tokenizer.pad_token = None
+    for loaded in (plain, bare):
+        fit(loaded, TAUGHT, recipe(steps=2), "test")
+    assert same(weights(plain), weights(bare))
+
+
 def weights(loaded: Loaded) -> dict[str, torch.Tensor]:
     return {name: one.detach().clone() for name, one in loaded.model.named_parameters()}
 

@@ -9,6 +9,7 @@ import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -32,6 +33,9 @@ SAMPLE = "How do I bake bread?"
 """The prompt whose rendering the log, the record and the page show."""
 
 _PROMPT, _ANSWER = "Which river runs past the old mill?", "The quiet one in the north valley."
+_NEXT = "And which bridge crosses it there?"
+_AWKWARD = "is \"a <b> & 'c'\" {{ d }} é\n" + "the same as before, " * 50 + "or not?"
+"""A prompt with what templates' filters escape, cut, or write in another case."""
 _NO_THOUGHT = ("enable_thinking", "thinking")
 """Arguments by which templates are told to open no thought."""
 _THOUGHTS = (
@@ -43,6 +47,8 @@ _THOUGHTS = (
     ("[THINK]", "[/THINK]"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|channel>", "<channel|>"),
+    ("◁think▷", "◁/think▷"),
 )
 """Marks between which models write what is no part of the answer."""
 _CHANNEL, _MESSAGE = "<|channel|>", "<|message|>"
@@ -101,6 +107,7 @@ class Chat:
         """Bind a format to the tokenizer that encodes it."""
         self.tokenizer, self.format = tokenizer, format_
         self._closing = _closing(tokenizer, format_)
+        self._next_turn = _next_turn(tokenizer, format_)
 
     @property
     def plain(self) -> bool:
@@ -128,7 +135,10 @@ class Chat:
         return text + (self.format.opened if open_turn else "")
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a rendered text. A template writes its own special tokens (BOS)."""
+        """Tokens of a rendered text. A template writes its own special tokens (BOS).
+
+        What a tokenizer puts at the end of a text (`add_eos_token`) is left out: the text goes on.
+        """
         return _ids(self.tokenizer, text, special=self.plain)
 
     def encode_answer(self, before: str, answer: str) -> list[int]:
@@ -153,7 +163,7 @@ class Chat:
         """The answer in what a model wrote after a prompt, up to its first stop token.
 
         What a thought holds, or another channel than the final one (harmony), is no part of it;
-        in the plain format, neither is a turn of the user that the model invents.
+        where text alone ends a turn, neither is a turn of the user that the model invents.
 
         Args:
             ids: tokens as they were generated.
@@ -162,8 +172,8 @@ class Chat:
         start, end = self._answer_span(ids, stops)
         words = list(ids[start:end])
         text = self._decode(words)
-        found = _without_thought(text)
-        if self.plain and (match := NEXT_TURN.search(found)):
+        found = _without_thought(text.lstrip() if start else text)
+        if self._next_turn and (match := self._next_turn.search(found)):
             found = found[: match.start()]
             kept = self._shortest(words, found) if start == 0 and text.startswith(found) else []
             return Completion(found, len(kept) or len(words), True, tuple(kept))
@@ -181,8 +191,19 @@ class Chat:
         channel, message = (_special(self.tokenizer, one) for one in (_CHANNEL, _MESSAGE))
         if channel is not None and message is not None and channel in ids and message in ids:
             start = len(ids) - list(reversed(ids)).index(message)
+        else:
+            start = self._after_thought(ids)
         end = next((at for at in range(start, len(ids)) if ids[at] in stops), None)
         return start, end
+
+    def _after_thought(self, ids: Sequence[int]) -> int:
+        """Where the answer begins whose thought is marked by tokens: decoding drops them."""
+        for begin, end in (map(partial(_special, self.tokenizer), pair) for pair in _THOUGHTS):
+            if end is not None and end in ids:
+                place = ids.index(end)
+                if begin not in ids or not self._decode(ids[: ids.index(begin)]).strip():
+                    return place + 1
+        return 0
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -353,11 +374,17 @@ def _with_content(tokenizer: PreTrainedTokenizerBase, one: ChatFormat, where: st
         tried = one._replace(parts=parts)
         try:
             text = _turn(tokenizer, tried, _PROMPT)
+            kept = _AWKWARD in _turn(tokenizer, tried, _AWKWARD)
         except ChatError as error:
             failures.append(str(error))
             continue
         if _PROMPT not in text:
             failures.append("the prompt is not in the text that it makes")
+        elif not kept:
+            failures.append(
+                "it escapes, cuts or changes what a prompt says (quotes, `<`, `&`, capitals, line "
+                "breaks, length)"
+            )
         elif one.system is not None and one.system.strip() not in text:
             failures.append("the system prompt (`chat.system`) is not in the text that it makes")
         else:
@@ -474,12 +501,53 @@ def _special(tokenizer: PreTrainedTokenizerBase, text: str) -> int | None:
 
 def _closing(tokenizer: PreTrainedTokenizerBase, one: ChatFormat) -> int | None:
     finished = None if one.template is None else _finished(tokenizer, one)
-    if finished is not None:
-        special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-        for token in _ids(tokenizer, finished[1], special=False):
-            if token in special:
-                return token
-    return tokenizer.eos_token_id  # type: ignore[no-any-return]
+    found = None if finished is None else _first_control(tokenizer, finished[1])
+    if found is None:
+        # GLM-4's turns end where the next one begins, with `<|user|>`.
+        found = _first_control(tokenizer, _before_next(tokenizer, one))
+    return tokenizer.eos_token_id if found is None else found
+
+
+def _first_control(tokenizer: PreTrainedTokenizerBase, text: str) -> int | None:
+    """The first token of a text that tokenizers don't make of words.
+
+    An unknown word's is none, and added tokens may be white space alone (Gemma, GPT-NeoX).
+    """
+    control = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    if tokenizer.unk_token_id != tokenizer.eos_token_id:
+        control.discard(tokenizer.unk_token_id)
+    tokens = _ids(tokenizer, text, special=False)
+    return next(
+        (one for one in tokens if one in control and str(tokenizer.decode([one])).strip()), None
+    )
+
+
+def _before_next(tokenizer: PreTrainedTokenizerBase, one: ChatFormat) -> str:
+    """What a conversation has between an answer and the next prompt; empty if it can't have one."""
+    if one.template is None:
+        return ""
+    more = [{"role": "assistant", "content": _ANSWER}, {"role": "user", "content": _NEXT}]
+    try:
+        text = _rendered(tokenizer, one, [*_conversation(one, _PROMPT), *more], open_turn=False)
+    except ChatError:
+        return ""
+    _, found, between = text.rpartition(_NEXT)[0].rpartition(_ANSWER)
+    return between if found else ""
+
+
+def _next_turn(tokenizer: PreTrainedTokenizerBase, one: ChatFormat) -> "re.Pattern[str] | None":
+    """What ends an answer as text: the beginning of the user's next turn, or marks of a turn's end
+    that are no tokens of this model (ChatML's, say). None where a control token ends turns.
+    """
+    if one.template is None:
+        return NEXT_TURN
+    between = _before_next(tokenizer, one)
+    # To the end of the first line that has a letter: `---` alone may be the answer's own.
+    mark = re.match(r"(\s*)(.*?[^\W\d_][^\n]*)", between, re.DOTALL)
+    if mark is None or _first_control(tokenizer, between) is not None:
+        return None
+    newline = r"\n\s*" if "\n" in mark[1] else ""
+    return re.compile(rf"\s*{newline}{re.escape(mark[2].rstrip())}")
 
 
 def _conversation(one: ChatFormat, prompt: str) -> list[dict[str, str]]:
@@ -535,4 +603,15 @@ def _tell_date(one: ChatFormat) -> None:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
-    return [int(token) for token in tokenizer(text, add_special_tokens=special)["input_ids"]]
+    # A template's marks are control tokens, whatever the files say of `split_special_tokens`.
+    bare, whole = (
+        [int(token) for token in found["input_ids"]]
+        for found in (
+            tokenizer(text, add_special_tokens=more, split_special_tokens=False)
+            for more in (False, special)
+        )
+    )
+    # `whole` is `bare` between what the tokenizer puts before and after a text.
+    starts = range(len(whole) - len(bare) + 1)
+    ends = (at + len(bare) for at in starts if whole[at : at + len(bare)] == bare)
+    return whole[: next(ends, len(whole))]

@@ -1,5 +1,6 @@
 """Check what a checkpoint's config.json and generation_config.json say of its model."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,10 @@ def _unknown(called: Path, what: str) -> UnsupportedModel:
 def bad_config(called: Path, why: str) -> BadFile:
     """What to say of a config that no model can be made of."""
     place = called if called.is_file() else called / CONFIG
-    return BadFile(
-        f"{place}: no model can be made of it: {why}. Copy the file again from where the weights "
-        "are from."
-    )
+    remedy = "Copy the file again from where the weights are from."
+    if re.search("flash|attn_implementation", why, re.IGNORECASE):
+        remedy = "Take `attn_implementation` and `_attn_implementation` out of the file."
+    return BadFile(f"{place}: no model can be made of it: {why.rstrip('.')}. {remedy}")
 
 
 def _check_class(settings: dict[str, Any], classes: set[str], called: Path) -> None:

@@ -319,9 +319,14 @@ def _why_no_weights(folder: Path, names: set[str]) -> str:
             f"finds the weights. If they are parts of a checkpoint, its {INDEX} is missing; if one "
             f"is the whole of it, name it {WEIGHTS}."
         )
-    ggufs = [name for name in others if name.endswith(".gguf")]
+    if "snapshots" in others:
+        return "is a model in the hub's cache. Give the folder of a revision below its `snapshots`."
+    ggufs = [name for name in others if name.lower().endswith(".gguf")]
     if ggufs:
         return f"holds GGUF files ({_listed(ggufs)}). Name one of them as the model's source."
+    shouted = [name for name in others if name.lower().endswith(".safetensors")]
+    if shouted:
+        return f"holds {_listed(shouted)}, which is not found by that name. Write it in lower case."
     pickles = [name for name in others if name.endswith(_PICKLES)]
     found = f" (only {', '.join(pickles)}, which may run code when loaded)" if pickles else ""
     return f"holds no safetensors{found}. Convert it with `save_pretrained`."

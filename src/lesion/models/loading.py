@@ -66,6 +66,9 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
             ) from error
     check_loaded(model, found, called)
     assert isinstance(model, PreTrainedModel)
+    # Old configs ask for tuples, which nothing here reads.
+    for config in (model.config, model.config.get_text_config(decoder=True)):
+        config.return_dict = True
     return model
 
 

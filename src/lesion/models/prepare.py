@@ -66,7 +66,7 @@ def prepare(
     with atomic(out) as part, heard(part, source):
         part.mkdir(parents=True)
         listed = None
-        if source.suffix == ".gguf" and source.is_file():
+        if source.suffix.lower() == ".gguf" and source.is_file():
             listed = _from_gguf(source, part, dtype)
         elif source.is_dir():
             _from_folder(source, part)

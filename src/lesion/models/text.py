@@ -66,7 +66,8 @@ def encode_pair(
 ) -> Example:
     """Tokens of a pair whose response is a text.
 
-    `finished` adds the end-of-turn token, which a response that was cut off never reached.
+    `finished` adds the end-of-turn token, which a response that was cut off never reached, unless
+    the text ends with it.
     """
     chat = chat_of(speaker)
     before = chat.render(prompt, prefill)
@@ -74,7 +75,9 @@ def encode_pair(
     gap = "" if prefill or response[:1].isspace() else chat.format.gap
     head, words = chat.encode(before), chat.encode_answer(before, gap + response)
     end = chat.end_of_turn if finished else None
-    return Example(head + words + ([] if end is None else [end]), len(head))
+    if end is not None and words[-1:] != [end]:
+        words = [*words, end]
+    return Example(head + words, len(head))
 
 
 def encode_written(

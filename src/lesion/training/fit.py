@@ -180,7 +180,8 @@ def _trainer(loaded: Loaded, examples: Dataset, recipe: Recipe, folder: Path) ->
     common = _arguments(recipe, folder)
     tokenizer = loaded.tokenizer
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        # Any token will do: padding is masked, and has no label.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     given = {
         "model": loaded.model,
         "train_dataset": examples,
