@@ -603,14 +603,15 @@ def _tell_date(one: ChatFormat) -> None:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
-    # A template's marks are control tokens, whatever the files say of `split_special_tokens`.
-    bare, whole = (
-        [int(token) for token in found["input_ids"]]
-        for found in (
-            tokenizer(text, add_special_tokens=more, split_special_tokens=False)
-            for more in (False, special)
-        )
-    )
+    def tokens(more: bool) -> list[int]:
+        # A template's marks are control tokens, whatever the files say of `split_special_tokens`.
+        found = tokenizer(text, add_special_tokens=more, split_special_tokens=False)
+        return [int(token) for token in found["input_ids"]]
+
+    bare = tokens(more=False)
+    if not special:
+        return bare
+    whole = tokens(more=True)
     # `whole` is `bare` between what the tokenizer puts before and after a text.
     starts = range(len(whole) - len(bare) + 1)
     ends = (at + len(bare) for at in starts if whole[at : at + len(bare)] == bare)
