@@ -174,24 +174,14 @@ def _get_hf(address: Address, into: Path) -> None:
     _retry(attempt)
 
 
+MODEL_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
+"""Files of a model: weights without code, tokenizer and chat template."""
 SAFE_PATTERNS = (
-    "*.safetensors",
-    "*.json",
-    "*.txt",
-    "*.model",
-    "*.tiktoken",
-    "*.jinja",
-    "*.parquet",
-    "*.jsonl",
-    "*.ndjson",
-    "*.csv",
-    "*.tsv",
-    "*.prompt",
-    "*.yaml",
-    "README.md",
+    *MODEL_PATTERNS,
+    *("*.parquet", "*.jsonl", "*.ndjson", "*.csv", "*.tsv", "*.prompt", "*.yaml", "README.md"),
 )
-"""What is taken from a hub repository: weights without code, tokenizer, data, and the page that
-names a data set's configurations; never a pickle."""
+"""What is taken from a hub repository: those, data, and the page that names a data set's
+configurations; never a pickle."""
 
 
 def _get_file(address: Address, into: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from string import ascii_lowercase
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from lesion.models.candidates import auto_class, find_candidates
+from lesion.models.chat import Chat, ChatFormat
 from lesion.models.likelihood import response_losses
 from lesion.models.text import Example, batches
 
@@ -595,3 +597,13 @@ def autograd_scores(model: nn.Module, example: Example) -> dict[str, Tensor]:
         name: torch.zeros_like(weight) if one is None else weight.detach() * one
         for (name, weight), one in zip(weights.items(), found, strict=True)
     }
+
+
+def numbers(eos_token_id: int | None) -> Chat:
+    """A tokenizer whose words are its tokens' numbers, in the plain format."""
+    tokenizer: Any = SimpleNamespace(
+        eos_token_id=eos_token_id,
+        get_added_vocab=dict,
+        decode=lambda words, skip_special_tokens: " ".join(map(str, words)),
+    )
+    return Chat(tokenizer, ChatFormat(None, "plain", {}, None, None, False, "", " "))

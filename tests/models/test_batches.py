@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import families
@@ -30,11 +29,7 @@ NEW = 4
 LENGTHS = (3, 12, 5, 21, 12)
 """Some beyond a window, a chunk or an original context, some not; two of one length."""
 BUDGET = 10_000
-NUMBERS: Any = SimpleNamespace(
-    chat_template=None,
-    eos_token_id=None,
-    decode=lambda words, skip_special_tokens: " ".join(map(str, words)),
-)
+NUMBERS = families.numbers(None)
 
 EQUAL, SINGLE = Batching(padded=False, together=True), Batching(padded=False, together=False)
 FOUND = {

@@ -4,16 +4,16 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
+import families
 import pytest
 import torch
 import transformers
 from transformers import PreTrainedModel
 
 from lesion.models import prefix
-from lesion.models.chat import Chat, ChatFormat, Completion
+from lesion.models.chat import Completion
 from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
 from lesion.models.prefix import common_prefix, fixed, hold, resume, shareable, sharing
@@ -117,12 +117,7 @@ TRIED = [
     (name, case) for name in FAMILIES for case in CASES if name not in REFUSED or case == "extended"
 ]
 """What is refused at first sight does the same with any prompts."""
-_TOKENIZER: Any = SimpleNamespace(
-    eos_token_id=1,
-    get_added_vocab=dict,
-    decode=lambda words, skip_special_tokens: " ".join(map(str, words)),
-)
-NUMBERS = Chat(_TOKENIZER, ChatFormat(None, "plain", {}, None, None, False, "", " "))
+NUMBERS = families.numbers(1)
 
 
 @contextmanager

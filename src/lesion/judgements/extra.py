@@ -15,7 +15,7 @@ from lesion.judgements.answers import Answers, read_answers
 from lesion.judgements.protocol import Judge, Verdict
 from lesion.progress import progress
 from lesion.reuse import due, key
-from lesion.sources import SAFE_PATTERNS, locate
+from lesion.sources import MODEL_PATTERNS, locate
 
 Place = Mapping[str, str]
 """How a source is found; see `lesion.sources.locate`."""
@@ -85,7 +85,7 @@ def _revision(place: Place) -> str:
         files = {name: one["sha256"] for name, one in record["files"].items()}
         return f"{record['address']} {digest(files)[:12]}"
     folder = Path(place["path"])
-    used = [file for file in local_files(folder) if any(map(file.match, SAFE_PATTERNS))]
+    used = [file for file in local_files(folder) if any(map(file.match, MODEL_PATTERNS))]
     return digest({file.relative_to(folder).as_posix(): sha256_file(file) for file in used})[:12]
 
 

@@ -500,7 +500,9 @@ def _special(tokenizer: PreTrainedTokenizerBase, text: str) -> int | None:
 
 
 def _closing(tokenizer: PreTrainedTokenizerBase, one: ChatFormat) -> int | None:
-    finished = None if one.template is None else _finished(tokenizer, one)
+    if one.template is None:
+        return tokenizer.eos_token_id  # type: ignore[no-any-return]
+    finished = _finished(tokenizer, one)
     found = None if finished is None else _first_control(tokenizer, finished[1])
     if found is None:
         # GLM-4's turns end where the next one begins, with `<|user|>`.
