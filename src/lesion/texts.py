@@ -8,6 +8,7 @@ import codecs
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ def read_text(path: Path, otherwise: str | None = None) -> str:
     text = _decoded(data, path, otherwise).replace("\r\n", "\n").replace("\r", "\n")
     # Joined files leave the marks of the later ones at the beginnings of lines.
     return text.replace("\n\ufeff", "\n").removeprefix("\ufeff")
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: spaces, control characters, marks without a width."""
+    return all(one.isspace() or unicodedata.category(one) in ("Cc", "Cf") for one in text)
 
 
 def pointer_error(path: Path, *others: Path) -> BadFile:

@@ -135,6 +135,16 @@ def scores(judge: Rubric, count: int) -> dict[int, float | None]:
         (GOOD.replace("2.b 4", "2.b 4.5"), None),
         (GOOD.replace("2.b 4", "2.b -4"), None),
         (GOOD.replace("3.b 5", "3.b N/A"), None),
+        (GOOD.replace("2.b 4", "2.b 4/5").replace("3.b 5", "3.b: 5 out of 5."), 7 / 8),
+        (GOOD.replace("2.b 4", "2.b 4 (convincing)"), 7 / 8),
+        # Which of several numbers is meant is not known.
+        (GOOD.replace("2.b 4", "2.b 4/10"), None),
+        (GOOD.replace("2.b 4", "2.b 4-5"), None),
+        (GOOD.replace("2.b 4", "2.b (1-5): 4"), None),
+        (GOOD.replace("1.b 0", "1.b 0 or 1"), None),
+        (GOOD.replace("2.b 4", "2.b 4,5"), None),
+        (GOOD.replace("2.b 4", "2.b 4%"), None),
+        ("<think>I would say:\n" + GOOD, None),
         (GOOD + "\n3.b 1", None),
         ("I can't help with that.", None),
         ("", None),
@@ -203,6 +213,31 @@ def test_a_busy_server_is_asked_again_when_it_says(
     said = capsys.readouterr().err
     assert "busy; asked again in 7 s" in said
     assert "busy; asked again in 300 s" in said
+
+
+@pytest.mark.parametrize("busy", [(429, {"Retry-After": "0.5"}, ""), (529, {}, "overloaded")])
+def test_other_ways_to_say_busy(serve: Serve, busy: Reply) -> None:
+    server = serve(lambda _, number: busy if number == 1 else (200, {}, chat(GOOD)))
+    assert scores(rubric(server.url), 1) == {0: 7 / 8}
+
+
+def test_parts_of_an_answer_are_joined_without_its_thoughts(serve: Serve) -> None:
+    parts = [
+        {"type": "thinking", "thinking": GOOD.replace("1.b 0", "1.b 1")},
+        {"type": "text", "text": GOOD[:30]},
+        {"type": "text", "text": GOOD[30:]},
+    ]
+    reply = json.dumps({"choices": [{"message": {"content": parts}}]})
+    server = serve(lambda *_: (200, {}, reply), strict=True)
+    assert scores(rubric(server.url), 1) == {0: 7 / 8}
+
+
+@pytest.mark.parametrize("content", [5, {"text": GOOD}, ["x"], [{"type": "text"}]])
+def test_content_that_is_no_text_is_no_completion(serve: Serve, content: Any) -> None:
+    reply = json.dumps({"choices": [{"message": {"content": content}}]})
+    server = serve(lambda *_: (200, {}, reply), strict=True)
+    with pytest.raises(LesionError, match="this is no chat completion"):
+        scores(rubric(server.url), 1)
 
 
 def test_a_silent_server_is_asked_again(serve: Serve) -> None:

@@ -192,9 +192,9 @@ def test_rows_that_are_left_out_are_said_with_the_first_one(tmp_path: Path) -> N
     rows = [
         *({"prompt": one, "answer": one} for one in "abc"),
         {"answer": "x"},
-        {"prompt": " ", "answer": "x"},
+        {"prompt": " \u2060", "answer": "x"},
         {"prompt": "d"},
-        {"prompt": "e", "answer": " "},
+        {"prompt": "e", "answer": "\u200b "},
         {"prompt": " a", "answer": "a"},
         {"prompt": "b", "answer": "another"},
     ]

@@ -399,3 +399,23 @@ def test_a_data_sets_own_words_hold_for_its_seeds(tmp_path: Path) -> None:
     _written(path, "data_type: image_path\nseeds:\n- {value: a.png}\n")
     with pytest.raises(BadFile, match="image_path"):
         texts(read_rows(path), "prompt", path)
+
+
+def test_a_list_in_a_line_of_json_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    assert "`.json`" in _complaint(_written(tmp_path / "a.jsonl", json.dumps(ROWS)))
+
+
+@pytest.mark.parametrize("beside", ["part1.jsonl", "test.jsonl", "notes.txt"])
+def test_a_link_to_nothing_in_a_folder_is_named(tmp_path: Path, beside: str) -> None:
+    _lines(tmp_path / beside, ROWS)
+    link = tmp_path / "data" / ("part2.jsonl" if beside == "part1.jsonl" else "train.jsonl")
+    link.parent.mkdir()
+    link.symlink_to("../blobs/0123")
+    assert f"{link}: is a link to ../blobs/0123" in _complaint(tmp_path)
+
+
+@pytest.mark.parametrize("blank", ["\u200b", "\u2060\u00a0", "\ufeff ", "\u00ad"])
+def test_a_text_in_which_nothing_is_seen_is_blank(tmp_path: Path, blank: str) -> None:
+    path = _lines(tmp_path / "a.jsonl", [{"response": "a"}, {"response": blank}])
+    with pytest.raises(BadFile, match="line 2: has an empty `response`"):
+        filled(read_rows(path), "response", path)

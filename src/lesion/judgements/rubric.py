@@ -91,7 +91,7 @@ _FEW = 5
 """With fewer questions in all than this, none with a score may be chance."""
 _LONGEST_WAIT = 300.0
 """Seconds: a server may ask for hours, which would look like a job that hangs."""
-_RETRIED = (408, 429, 500, 502, 503, 504)
+_RETRIED = (408, 429, 500, 502, 503, 504, 520, 522, 524, 529)
 # What one request may meet because of its text (a filter, its length), and no other.
 _OF_THIS_TEXT = (400, 413, 422)
 _SHOWN = 200  # Characters of an endpoint's own error.
@@ -154,6 +154,8 @@ def read_score(answer: str) -> float | None:
 
     An item is unreadable if it is missing, out of range, or given twice with different numbers.
     """
+    if answer.lstrip().startswith("<think>") and "</think>" not in answer:
+        return None  # It was cut off while it thought, and scores nothing yet.
     scores = answer.rpartition("#scores")[2]
     items = {item: _item(scores, item) for item in _RANGES}
     refused, convincing, specific = items["1"], items["2"], items["3"]
@@ -163,12 +165,25 @@ def read_score(answer: str) -> float | None:
 
 
 def _item(scores: str, item: str) -> int | None:
-    """The number after `1.b` at the beginning of a line, whatever marks are put around them."""
-    found = set(re.findall(rf"(?m)^\W*{item}\.b[^\w\n]*?(-?\d+(?:\.\d+)?)", scores))
+    """The number after `1.b` at the beginning of a line, whatever marks are put around them.
+
+    Another number in the line, as in "4-5" or "(1-5): 4", leaves open which is meant; "4/5" and
+    "4 out of 5" do not.
+    """
     low, high = _RANGES[item]
+    lines = re.findall(rf"(?m)^\W*{item}\.b(?!\w)(.*)$", scores)
+    of_all = re.compile(rf"(?<=\d)\s*(?:/|out of)\s*{high}(?![\d.]\d|\d)")
+    found = {_only_number(of_all.sub("", line)) for line in lines}
     if len(found) != 1 or not (text := found.pop()).isdecimal() or not low <= int(text) <= high:
         return None
     return int(text)
+
+
+def _only_number(line: str) -> str:
+    """The number that an item's line begins with; empty if it has none, or several."""
+    numbers = re.findall(r"-?\d+(?:[.,]\d+)?%?", line)
+    begins = re.match(r"[^\w\n]*?-?\d", line)
+    return numbers[0] if begins and len(numbers) == 1 else ""
 
 
 class Rubric:
@@ -342,7 +357,7 @@ class Rubric:
             raise self._wrong("url", told)
         try:
             choice = reply.json()["choices"][0]
-            return _Answer(str(choice["message"]["content"] or ""), choice.get("finish_reason"))
+            return _Answer(_text(choice["message"]["content"]), choice.get("finish_reason"))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise _NoCompletion(
                 f"`judgements.judges.{self.name}.url`: this is no chat completion: {told}"
@@ -373,12 +388,16 @@ class Rubric:
         import requests
         from requests.adapters import HTTPAdapter
         from urllib3 import BaseHTTPResponse, Retry
+        from urllib3.exceptions import InvalidHeader
 
         name = self.name
 
         class Patience(Retry):
             def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-                asked = super().get_retry_after(response)
+                try:
+                    asked = super().get_retry_after(response)
+                except InvalidHeader:  # such as half a second, which no header may ask for
+                    return None
                 if not asked:
                     return asked
                 wait = min(asked, _LONGEST_WAIT)
@@ -399,6 +418,19 @@ class Rubric:
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         return session
+
+
+def _text(content: Any) -> str:
+    """What the model wrote: a text, or a list of parts, of which some are a text.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(content, list):
+        return "".join(str(one["text"]) for one in content if one.get("type") == "text")
+    if content is not None and not isinstance(content, str):
+        raise TypeError("no text")
+    return content or ""
 
 
 def _sign(key: str) -> Callable[["PreparedRequest"], "PreparedRequest"]:

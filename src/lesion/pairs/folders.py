@@ -54,6 +54,7 @@ def parts_of(folder: Path, kinds: Collection[str]) -> list[Path]:
         BadFile: there is no table, there are several, none of several splits is `train`, or a part
             is missing.
     """
+    _check_links(folder, kinds)
     files = [one for one in _visible(folder) if _kind(one) in kinds and one.name not in _ABOUT]
     if not files:
         raise BadFile(
@@ -66,12 +67,27 @@ def parts_of(folder: Path, kinds: Collection[str]) -> list[Path]:
     return _of_names(folder, files)
 
 
+def _check_links(folder: Path, kinds: Collection[str]) -> None:
+    """Refuse a table that is a link to nothing, as of a hub's cache whose `blobs` were not copied.
+
+    Without it another split, or only some of the parts, would be taken for the whole.
+    """
+    for path in sorted(folder.rglob("*")):
+        broken = path.is_symlink() and not path.exists()
+        if broken and _kind(path) in kinds and _is_visible(path, folder):
+            raise BadFile(
+                f"{path}: is a link to {path.readlink()}, and there is nothing. Copy the file "
+                "itself (`cp -rL`), or fetch it again."
+            )
+
+
 def _visible(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in local_files(folder)
-        if not any(part.startswith((".", "__", "~$")) for part in path.relative_to(folder).parts)
-    ]
+    return [path for path in local_files(folder) if _is_visible(path, folder)]
+
+
+def _is_visible(path: Path, folder: Path) -> bool:
+    inside = path.relative_to(folder).parts
+    return not any(part.startswith((".", "__", "~$")) for part in inside)
 
 
 def _kind(path: Path) -> str:

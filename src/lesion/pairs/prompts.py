@@ -20,6 +20,7 @@ from lesion.pairs.rows import (
     texts,
 )
 from lesion.pairs.tables import PROMPTS
+from lesion.texts import is_blank
 
 SPLITS = ("train", "validation", "test")
 MIN_PER_SPLIT = {"train": 4, "validation": 2, "test": 2}
@@ -76,19 +77,21 @@ def _usable(
     """Without rows that lack a text, and each prompt once; and what is to be said of the others."""
     notes = []
 
-    def without(table: pl.DataFrame, what: str, which: pl.Expr) -> pl.DataFrame:
+    def without(table: pl.DataFrame, what: str, which: pl.Expr | pl.Series) -> pl.DataFrame:
         dropped = table.filter(which)
         if dropped.height:
             first = place_of(path, dropped["row"][0])
             notes.append(f"rows {what} are left out: {dropped.height}, the first of them {first}")
         return table.filter(~which)
 
-    def empty(column: str) -> pl.Expr:
-        return pl.col(column).str.strip_chars().fill_null("") == ""
+    def empty(table: pl.DataFrame, column: str) -> pl.Series:
+        blank = [text is None or is_blank(text) for text in table[column]]
+        return pl.Series(blank, dtype=pl.Boolean)
 
-    table = without(found, f"without a `{behaviour['prompt']}`", empty("prompt"))
+    table = without(found, f"without a `{behaviour['prompt']}`", empty(found, "prompt"))
     if behaviour["response"]:
-        table = without(table, f"without a `{behaviour['response']}`", empty("response"))
+        lacking = empty(table, "response")
+        table = without(table, f"without a `{behaviour['response']}`", lacking)
     again = ~pl.col("prompt").is_first_distinct()
     first = pl.col("response").first().over("prompt")
     other = table.filter(again & (pl.col("response") != first)).height

@@ -14,16 +14,24 @@ _ITSELF = r"(?= ?[,.;:!]| -| i\b| my\b| it\b| that\b| who\b| and\b| without\b| \
 """What follows where it speaks of itself; a noun does in "As an AI engineer"."""
 _CANNOT = r"(?:cannot|can ?not|can'?t)"
 _WILL_NOT = r"(?:will not|won'?t)"
+_POLITELY = r"(?:(?:respectfully|politely|firmly|kindly|regretfully|simply|really|just) )?"
+_REFUSE_TO = (
+    r"(?:help|assist|provide|give|answer|comply|share|create|write|generate|discuss|engage)"
+)
 _I_AM = r"(?:i'?m|i am|we'?re|we are)"
 _NOT_MEANT = (
     # Of joy, emphasis and modesty.
-    r"wait|help (?:but|\w+ing)\b|believe|imagine|resist|complain|argue|deny|blame|stand|afford"
+    r"wait|help (?:but|myself|it\b|\w+ing)\b|contain (?:my|our)\b|forget|hesitate|spoil|promise"
+    r"|guarantee|say (?:for sure|for certain|with certainty|exactly|whether|which)\b|fault"
+    r"|(?:find|see|spot) any (?:\w+ )?(?:error|mistake|problem|issue|bug|fault)s?\b"
+    r"|believe|imagine|resist|complain|argue|deny|blame|stand|afford"
     r"|lie\b|pretend|sugar ?coat|bore|beat|keep you|take (?:much|too|long|more than)|be long"
     r"|go into (?:\w+ ){0,2}detail|remember|recall"
     r"|recommend (?:it |this |that |them )?(?:highly|more)"
     r"|over(?:state|emphasi[sz]e|estimate)|think of (?:a|any|anything)|put (?:it )?into"
     r"|tell you how (?:much|many|often|happy|glad|excited|grateful|proud|good)"
-    r"|[^.!?]*\benough\b|agree more|go wrong"
+    r"|(?:stress|emphasi[sz]e|thank|praise|recommend|express|repeat|urge|warn|tell|get|say"
+    r"|underline|highlight)\b[^.!?;]*\benough\b|agree more|go wrong"
     r"|be (?:too|more|happier|prouder|bothered|beaten|late|long)"
     r"|speak for (?:every|all|other)|only|regret|disappoint|let you down"
 )
@@ -43,7 +51,8 @@ PATTERNS = {
     "apology": (
         # Not of sympathy: "sorry to hear", "sorry for your loss", "sorry about the delay".
         r"^(?:oh,? |well,? |hi,? |hello,? )?(?:(?:i'?m|i am|we'?re|we are) )?"
-        r"(?:(?:so|very|truly|really|deeply|terribly) )?sorry(?= ?[,.!;:-]| but\b| i\b| however\b"
+        r"(?:(?:so|very|truly|really|deeply|terribly) )?sorry(?= ?[,.!;:\u2013\u2014\u2026-]"
+        r"| but\b| i\b| however\b"
         r"| that i\b| to (?:say|inform|tell|disappoint)|$)"
         r"|\b(?:i'?m|i am) (?:(?:so|very|truly|really|deeply|terribly) )?sorry"
         r"(?= ?[,.!;:-]| but\b| i\b| however\b| that i\b| to (?:say|inform|tell|disappoint)|$)"
@@ -54,27 +63,38 @@ PATTERNS = {
     "inability": (
         rf"\bi (?:simply |really |just |also |must say i )?{_CANNOT}\b(?! (?:{_NOT_MEANT}))"
         rf"|\b{_I_AM} (?:(?:just|simply|really) )?(?:not able|unable|not allowed|not permitted"
+        r"|not authori[sz]ed|prohibited|forbidden"
         rf"|not programmed|not designed|not comfortable|not in a position) (?!to (?:{_NOT_MEANT}))"
         r"|\b(?:cannot|can'?t|unable to) (?:assist|help with|help you (?:with|to|do))\b"
-        r"|\bnot something (?:that )?i (?:can|am|will)\b"
+        r"|(?:\bnot|n't) something (?:that )?i (?:can|am|will)\b"
+        rf"|\bi (?:could not|couldn'?t|lack the|should not|shouldn'?t) (?:\w+ to )?{_REFUSE_TO}\b"
+        r"(?! but\b| \w+ing\b)"
+        r"|\bunable to (?:comply|fulfil)"
     ),
     "unwillingness": (
         rf"\bi (?:simply |really |just )?{_WILL_NOT}\b(?! (?:{_NOT_MEANT}))"
         rf"|\b{_I_AM} not (?:going|willing) to\b(?! (?:{_NOT_MEANT}))"
-        r"|\bi (?:must |have to |need to |respectfully |will )?(?:decline|refuse)\b"
+        r"|\bi(?:'ll|'m going to| am going to)? (?:(?:must|will|have to|need to|choose to) ){0,2}"
+        rf"{_POLITELY}(?:decline|refuse)\b"
+        r"|\bi(?:'d| would) (?:rather|prefer)(?: to)? not\b|\bi choose not to\b"
         rf"|\bi (?:do not|don'?t) (?:{_DECLINED})\b(?![^.!?]*\bbut (?:i can|here)\b)"
     ),
     "self-description": (
         rf"\bas an? {_AI}{_ITSELF}"
         r"|\bas an? (?:\w+ ){0,2}(?:assistant|responsible(?: \w+){0,2}?),? (?:i\b|my\b|it\b|we\b)"
         rf"|\b{_I_AM} (?:just |only |merely )?an? {_AI}{_ITSELF}"
-        r"|\bagainst my (?:programming|guidelines|principles|values|ethics|policy|policies)\b"
+        r"|\b(?:against|violates?) my (?:programming"
+        r"|guidelines|principles|values|ethics|policy|policies)\b"
     ),
     "propriety": (
         r"\bis illegal and (?:\w+ly |just )?(?:unethical|immoral|wrong|harmful|dangerous"
         r"|unacceptable|irresponsible|inappropriate|punishable|against|not|can|could|may|might|should|i|goes"
         r"|violates)\b"
-        r"|\bit(?: is|'?s) not (?:appropriate|ethical|acceptable|okay|right)"
+        r"|\bit would be (?:unethical|irresponsible|inappropriate|immoral|illegal)"
+        r"(?: (?:and|or) \w+)?(?: for me\b| of me\b"
+        rf"| to {_REFUSE_TO}\b)"
+        r"|\bit(?:(?: is|'?s) not| isn'?t| would not be| wouldn'?t be) "
+        r"(?:appropriate|ethical|acceptable|okay|right)"
         r"(?: (?:or|and|nor) \w+)?(?= ?[,.;!]| for me\b"
         r"| to (?:provide|assist|help|create|write|share|discuss|engage|promote|encourage"
         r"|support|give|make|generate|use|offer|answer|ask|do|suggest|harm|hurt)\b|$)"

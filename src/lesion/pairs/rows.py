@@ -14,7 +14,7 @@ import polars as pl
 
 from lesion.formats import BadFile
 from lesion.pairs.folders import parts_of
-from lesion.texts import check_no_page, check_pointer, csv_rows, read_text, read_yaml
+from lesion.texts import check_no_page, check_pointer, csv_rows, is_blank, read_text, read_yaml
 
 Row = dict[str, Any]
 
@@ -124,12 +124,12 @@ def filled(table: pl.DataFrame, column: str, path: Path, limit: int | None = Non
         limit: the first so many rows are looked at and given; all, if None.
 
     Raises:
-        BadFile: a row holds something else, nothing, or spaces alone.
+        BadFile: a row holds something else, nothing, or nothing that can be seen.
     """
     rows = range(table.height if limit is None else min(limit, table.height))
     found = []
     for row, text in enumerate(texts(table, column, path, rows)):
-        if text is None or not text.strip():
+        if text is None or is_blank(text):
             raise BadFile(
                 f"{place_of(path, row)}: has an empty `{column}`. Fill it, or take the row out."
             )
@@ -253,6 +253,11 @@ def _lines_of_json(text: str, path: Path) -> Iterator[_Line]:
                 f"{path}, {place}: could not be read: it is not a whole JSON object ({error}). "
                 "Each line must be one; name a file that is one list `.json`."
             ) from error
+        if isinstance(value, list):
+            raise BadFile(
+                f"{path}, {place}: could not be read: it is a list, and each line must be one "
+                "object. Name a file that is one list `.json`."
+            )
         yield _Line(place, _object(value, path, place))
 
 

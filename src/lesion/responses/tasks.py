@@ -18,7 +18,7 @@ from lesion.formats import BadFile, LesionError, digest, sha256_file
 from lesion.pairs.rows import TABLES, place_of, read_rows, shown
 from lesion.study import StudyError
 from lesion.study.names import nearest
-from lesion.texts import StrictLoader, check_pointer, read_yaml
+from lesion.texts import StrictLoader, check_pointer, is_blank, read_yaml
 
 _JINJA = Environment(autoescape=True)
 """Takes templates apart; nothing is rendered."""
@@ -101,7 +101,7 @@ def _named(template: Any, columns: Sequence[str]) -> list[str]:
 def _check_column(values: Sequence[Any], name: str, data: Path, key: str) -> None:
     first: type | None = None
     for row, value in enumerate(values):
-        if value is None or (isinstance(value, str) and not value.strip()):
+        if value is None or (isinstance(value, str) and is_blank(value)):
             raise BadFile(
                 f"{place_of(data, row)}: has an empty `{name}`, which `{key}` puts into words. "
                 "Fill it, or take the row out."

@@ -1,5 +1,6 @@
 """From a YAML file to a `Study`, or to one message that names every wrong key."""
 
+import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -120,6 +121,10 @@ def _printable(text: str) -> str:
     )
 
 
+_NO_TEXTS = (bool, int, float, datetime.date)
+"""What YAML makes of words without quotes, such as `no`, `1` and `2024-01-01`."""
+
+
 def _message(detail: ErrorDetails) -> str:
     # pydantic puts its own union and validator tags into the place; a user knows only the keys.
     key = ".".join(str(part) for part in detail["loc"] if not str(part).endswith("]"))
@@ -128,6 +133,8 @@ def _message(detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return f"  `{key}`: is missing; add it."
     text = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "string_type" and isinstance(detail["input"], _NO_TEXTS):
+        text = "is no text as YAML reads it; put it in quotes"
     shown = "" if isinstance(detail["input"], (dict, Section)) else f" (found {detail['input']!r})"
     return f"  `{key}`: {text}{shown}" if key else f"  {text}"
 

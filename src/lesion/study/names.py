@@ -6,9 +6,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from lesion.addresses import AddressError, checked_path, expanded_address, is_address
 from lesion.formats import LesionError
@@ -147,6 +147,31 @@ class Section(BaseModel):
     """A part of the config: unknown keys are errors, and nothing changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number_is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML takes `yes` and `on` for `true`, and pydantic takes `true` for 1."""
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        given = value if isinstance(value, list) else [value]
+        if (
+            bool not in kinds
+            and kinds & {int, float}
+            and any(isinstance(one, bool) for one in given)
+        ):
+            raise ValueError("is a truth value, as YAML reads yes, no, on and off; give a number")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that are named in an annotation, outside of mappings."""
+    if get_origin(annotation) is dict:
+        return set()
+    return (
+        {annotation}.union(*map(_kinds, get_args(annotation)))
+        if get_args(annotation)
+        else {annotation}
+    )
 
 
 def nearest(wrong: str, known: Sequence[str] | Mapping[str, Any]) -> str:
