@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED, Setting, claims
+from lesion.tables.claims import (
+    CANNOT_TELL,
+    CLAIMS,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    Held,
+    Number,
+    Setting,
+    claims,
+    verdict_of,
+)
 from lesion.tables.curve import HALVINGS, LIKELIHOOD
 from lesion.tables.effects import COMPACT, FEWEST, MARGIN, MOST, NATS, NOTHING
 from lesion.tables.rows import MEASUREMENTS, is_main
@@ -394,3 +404,11 @@ def test_one_answer_to_all_prompts_is_no_verdict() -> None:
     found = claims("toy", table, _halving(), SETTING._replace(same=same))
     assert set(found["verdict"]) == {CANNOT_TELL}
     assert all("one and the same text" in why for why in found["why"])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.4, math.nan), (math.nan, 0.6)])
+def test_an_interval_with_an_unknown_end_is_no_verdict(low: float, high: float) -> None:
+    number = Number(0.5, low, high, n=40, draws=40)
+    for threshold, above in ((0.1, True), (0.9, False), (0.9, True), (0.1, False)):
+        verdict, why = verdict_of(Held(number, threshold, above))
+        assert (verdict, why) == (CANNOT_TELL, "An end of its interval is not known.")

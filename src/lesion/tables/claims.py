@@ -174,6 +174,8 @@ def _unusable(one: Number, scale: float) -> str:
             f"Too few prompts are behind it (n = {one.n}, or too few of one behaviour) for its "
             "interval to be believed."
         )
+    if math.isfinite(one.value) and (math.isnan(one.low) or math.isnan(one.high)):
+        return "An end of its interval is not known."
     if is_still(one.low, one.high, scale):
         return (
             f"The {one.n} prompts all give the same, to rounding. An interval without a width is "
