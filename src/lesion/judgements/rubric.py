@@ -186,6 +186,10 @@ def _only_number(line: str) -> str:
     return numbers[0] if begins and len(numbers) == 1 else ""
 
 
+READING = 2
+"""Raised with every change of what is read from an answer, so that no earlier verdict is kept."""
+
+
 class Rubric:
     """A language model behind an endpoint, given StrongREJECT's rubric."""
 
@@ -197,7 +201,8 @@ class Rubric:
         prompt = digest([SYSTEM, FENCED, RUBRIC])[:8]
         given = json.dumps(endpoint.parameters, sort_keys=True) if endpoint.parameters else ""
         self.revision = (
-            f"{endpoint.model} at {endpoint.url}, prompt {prompt}{given and ', '}{given}"
+            f"{endpoint.model} at {endpoint.url}, prompt {prompt}, reading {READING}"
+            f"{given and ', '}{given}"
         )
 
     def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Verdict]:
