@@ -238,7 +238,8 @@ def _chat(part: Path, source: Path, settings: ChatSettings, model: str) -> Chat:
     one = chat.format
     if one.template is not None and tokenizer.chat_template != one.template:
         (part / "chat_template.jinja").write_text(one.template, encoding="utf-8")
-    print(f"{model}: chat format: {one.origin}", *one.notes, sep="\n  ", file=sys.stderr)
+    found = one.origin if chat.plain else f"template from {one.origin}"
+    print(f"{model}: chat format: {found}", *one.notes, sep="\n  ", file=sys.stderr)
     print(f"{model}: a prompt is put so:\n{chat.render(SAMPLE)}", file=sys.stderr)
     return chat
 

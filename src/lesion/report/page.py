@@ -235,7 +235,8 @@ def _chat_format(chat: dict[str, Any]) -> str:
     """Where the template is from, and what was decided about it."""
     system = f"System prompt: {chat['system']!r}." if chat.get("system") else ""
     told = f"It is told that today is {chat['date']}." if chat.get("date") else ""
-    origin = f"{chat['origin']}." if chat else NOTHING
+    of = "" if not chat or chat["template"] is None else "Chat template from "
+    origin = f"{of}{chat['origin']}." if chat else NOTHING
     return " ".join(filter(None, [origin, *chat.get("notes", []), system, told]))
 
 
