@@ -36,6 +36,7 @@ from lesion.models.load import load, open_chat
 from lesion.models.prepare import prepare
 from lesion.models.record import read_record
 from lesion.models.text import encode_pair, encode_prompt, encode_written
+from lesion.responses.harness import InMemory
 
 TURNS = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
 OPEN = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -173,6 +174,12 @@ def test_what_a_tokenizer_alone_says_is_found_too() -> None:
             id="opens no turn",
         ),
         pytest.param(
+            TURNS + "{% if add_generation_prompt %}<|assistant|>"
+            "{% else %}{{ raise_exception('only open') }}{% endif %}",
+            "only open",
+            id="fails without a generation prompt",
+        ),
+        pytest.param(
             {"rag": TURNS + OPEN, "tool_use": TURNS + OPEN},
             "has the chat templates rag, tool_use, and none is named `default`",
             id="several names, no default",
@@ -219,6 +226,26 @@ def test_the_study_says_arguments_system_prompt_and_template() -> None:
         _chat(SWITCHED, template="plain", kwargs={"enable_thinking": False})
     with pytest.raises(ChatError, match="the system prompt"):
         _chat("<|user|>{{ messages[-1]['content'] }}" + OPEN, system="Be brief.")
+
+
+def test_a_conversation_is_open_where_the_assistant_goes_on() -> None:
+    asked = [{"role": "user", "content": "hi"}]
+    chat = _chat(ALWAYS)
+    before = "<|user|>hi<|end|><|assistant|><think>\n\n</think>\n\n"
+    assert chat.messages(asked) == before
+    # An answer that is begun is neither closed nor put before another turn.
+    assert chat.messages([*asked, {"role": "assistant", "content": "Sure"}]) == f"{before}Sure"
+    brackets = _chat(BRACKETS)
+    begun = [*asked, {"role": "assistant", "content": "Sure"}]
+    assert brackets.messages(begun) == brackets.render("hi", "Sure") == "[INST] hi [/INST] Sure"
+
+
+def test_the_harness_drops_a_system_role_that_a_template_refuses() -> None:
+    refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('none') }}{% endif %}"
+    harness = object.__new__(InMemory)
+    harness._chat = _chat(refuses + TURNS + OPEN)
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
+    assert harness.apply_chat_template(asked) == "<|user|>hi<|end|><|assistant|>"
 
 
 def test_templates_are_told_one_date() -> None:

@@ -119,20 +119,24 @@ class Chat:
         before = _turn(self.tokenizer, self.format, prompt) + self.format.opened
         return before + self.format.gap + prefill if prefill else before
 
-    def messages(self, messages: Sequence[Mapping[str, str]], *, open_turn: bool) -> str:
-        """A whole conversation in this format, its last turn open for the assistant or closed.
+    def messages(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """A whole conversation in this format, open where the assistant goes on.
 
         Args:
-            messages: dicts of `role` and `content` (text).
-            open_turn: whether the assistant is to go on.
+            messages: dicts of `role` and `content` (text). A last one of the assistant's is what
+                its answer begins with.
 
         Raises:
-            ChatError: the format is the plain one, which has single turns alone.
+            ChatError: the template fails on them, or the format is the plain one, which has single
+                turns alone.
         """
         if self.plain:
             raise ChatError("the plain format has no place for a conversation of several turns")
-        text = _rendered(self.tokenizer, self.format, messages, open_turn=open_turn)
-        return text + (self.format.opened if open_turn else "")
+        *earlier, last = messages
+        begun = last["content"] if last["role"] == "assistant" else ""
+        told = earlier if last["role"] == "assistant" else messages
+        text = _rendered(self.tokenizer, self.format, told, open_turn=True) + self.format.opened
+        return text + self.format.gap + begun if begun else text
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a rendered text. A template writes its own special tokens (BOS).
@@ -302,7 +306,13 @@ def find_format(
         "",
         "",
     )
-    return _opened(tokenizer, _with_content(tokenizer, one, where), where)
+    try:
+        return _opened(tokenizer, _with_content(tokenizer, one))
+    except ChatError as error:
+        raise ChatError(
+            f"{where} does not put a prompt to the model: {error}. Give a template that does with "
+            "`chat.template`, or set it to `plain`."
+        ) from error
 
 
 def _find_template(
@@ -367,7 +377,7 @@ def _check_plain(settings: ChatSettings, model: str) -> None:
         )
 
 
-def _with_content(tokenizer: PreTrainedTokenizerBase, one: ChatFormat, where: str) -> ChatFormat:
+def _with_content(tokenizer: PreTrainedTokenizerBase, one: ChatFormat) -> ChatFormat:
     """The format with messages as texts, or as lists of parts, whichever shows the prompt."""
     failures = []
     for parts in (False, True):
@@ -390,13 +400,10 @@ def _with_content(tokenizer: PreTrainedTokenizerBase, one: ChatFormat, where: st
         else:
             note = ["Messages are given to the template as lists of parts."] if parts else []
             return tried._replace(notes=note)
-    raise ChatError(
-        f"{where} does not put a prompt to the model: {failures[0]}. Give a template that does "
-        "with `chat.template`, or set it to `plain`."
-    )
+    raise ChatError(failures[0])
 
 
-def _opened(tokenizer: PreTrainedTokenizerBase, one: ChatFormat, where: str) -> ChatFormat:
+def _opened(tokenizer: PreTrainedTokenizerBase, one: ChatFormat) -> ChatFormat:
     """The format with what has to follow the generation prompt before an answer begins."""
     one = _without_own_thought(tokenizer, one)
     begun = _tail(_turn(tokenizer, one, _PROMPT))
@@ -422,7 +429,7 @@ def _opened(tokenizer: PreTrainedTokenizerBase, one: ChatFormat, where: str) -> 
     if opened:
         notes.append(f"An answer begins after {opened!r}, which is put after every prompt.")
     found = one._replace(opened=opened, gap=gap, notes=tuple(notes))
-    _check_turn(tokenizer, found, where)
+    _check_turn(tokenizer, found)
     return found
 
 
@@ -441,7 +448,7 @@ def _without_own_thought(tokenizer: PreTrainedTokenizerBase, one: ChatFormat) ->
     return one
 
 
-def _check_turn(tokenizer: PreTrainedTokenizerBase, one: ChatFormat, where: str) -> None:
+def _check_turn(tokenizer: PreTrainedTokenizerBase, one: ChatFormat) -> None:
     tail = _tail(_turn(tokenizer, one, _PROMPT) + one.opened)
     closed = _tail(_rendered(tokenizer, one, _conversation(one, _PROMPT), open_turn=False))
     finished = _finished(tokenizer, one)
@@ -449,9 +456,8 @@ def _check_turn(tokenizer: PreTrainedTokenizerBase, one: ChatFormat, where: str)
     # an answer follows it in a finished conversation too.
     if tail == closed and (finished is None or not finished[0].startswith(tail)):
         raise ChatError(
-            f"{where} opens no turn for the assistant: asked for a generation prompt, it writes "
-            f"what it writes without ({tail!r} after the prompt). Give one that does with "
-            "`chat.template`, or set it to `plain`."
+            "it opens no turn for the assistant; asked for a generation prompt, it writes what it "
+            f"writes without ({tail!r} after the prompt)"
         )
 
 
@@ -589,7 +595,9 @@ def _rendered(
         )
     # Jinja raises whatever the template's own expressions do.
     except Exception as error:
-        raise ChatError(f"it fails ({type(error).__name__}: {error})") from error
+        raise ChatError(
+            f"the chat template ({one.origin}) fails ({type(error).__name__}: {error})"
+        ) from error
     return str(text)
 
 

@@ -19,7 +19,7 @@ from lm_eval.tasks import TaskManager
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, set_seed
 
 from lesion.formats import LesionError
-from lesion.models.chat import chat_of
+from lesion.models.chat import ChatError, chat_of
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.load import Loaded
 from lesion.models.padding import alike, batching
@@ -60,8 +60,15 @@ class InMemory(HFLM):  # type: ignore[misc]
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation in the model's chat format as everywhere else here."""
-        return self._chat.messages(chat_history, open_turn=add_generation_prompt)
+        """A conversation in the model's chat format as everywhere else here.
+
+        Without a generation prompt the harness has begun the answer itself, in the last message.
+        """
+        try:
+            return self._chat.messages(chat_history)
+        except ChatError:
+            # As HFLM does: there are templates that know no system role.
+            return self._chat.messages([one for one in chat_history if one["role"] != "system"])
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Pair], disable_tqdm: bool = False, override_bs: int | None = None
