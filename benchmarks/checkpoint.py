@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lesion.formats import write_json
+from lesion.io.formats import write_json
 from lesion.masks.store import write_mask
 from lesion.models.record import FORMAT, RECORD
 

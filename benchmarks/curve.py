@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from lesion import plan
-from lesion.formats import read_parquet
+from lesion.io.formats import read_parquet
 from lesion.masks.curve import Growing, curve_masks
 from lesion.masks.sweep import Behaviours, Cut
 from lesion.responses import CURVE

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lesion.formats import read_json
+from lesion.io.formats import read_json
 from lesion.masks.algebra import vote
 from lesion.masks.select import Point, select
 from lesion.models.candidates import find_candidates

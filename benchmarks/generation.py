@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import GenerationConfig
 
-from lesion.formats import read_parquet
+from lesion.io.formats import read_parquet
 from lesion.models.generate import complete
 from lesion.models.load import Loaded, load
 from lesion.models.prefix import left_padded

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from workflow.conftest import Place, code, inputs, unrun
 
-from lesion.formats import sha256_file
+from lesion.io.formats import sha256_file
 
 _STARTED = re.compile(r"(?m)^Job (\d+): (.*)$")
 _FINISHED = re.compile(r"(?m)^Finished jobid: (\d+) ")

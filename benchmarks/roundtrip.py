@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lesion.formats import read_parquet
+from lesion.io.formats import read_parquet
 from lesion.models.load import open_chat
 from lesion.models.text import encode_pair
 from lesion.pairs.encode import encode_row

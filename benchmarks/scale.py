@@ -3,9 +3,9 @@
 Plans a study of 5 models, 20 harm types and 12 variants (sources are tiny or sparse files; nothing
 runs) and prints the seconds that takes, the jobs, and the submissions that the SLURM profile's
 groups leave of them. Then schedules those jobs, in Snakemake's order of priority, on 8, 64 and 512
-GPUs: seconds of a job are the measured ones of `lesion.resources.LAWS`, a billion candidates each,
-times the model's candidates; a GPU is taken to be as fast as `--speed` of the measured cores, which
-is an assumption. Last, what was measured on a finished default study beside those laws.
+GPUs: seconds of a job are the measured ones of `lesion.plan.resources.LAWS`, a billion candidates
+each, times the model's candidates; a GPU is taken to be as fast as `--speed` of the measured cores,
+which is an assumption. Last, what was measured on a finished default study beside those laws.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from lesion.resources import LAWS, work
+from lesion.plan.resources import LAWS, work
 from lesion.study import Study, load_study
 
 ROOT = Path(__file__).parents[1]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from lesion.addresses import Address, AddressError, is_address, local_files, parse, slug
+from lesion.io.addresses import Address, AddressError, is_address, local_files, parse, slug
 
 SHA = "0123456789abcdef" * 4
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lesion.checkpoints import copies, write_card, write_checkpoint
 from lesion.checkpoints.shards import Zeros
-from lesion.formats import BadFile, LesionError
+from lesion.io.formats import BadFile, LesionError
 from lesion.masks.store import read_mask, write_mask
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, content_digest, read_record

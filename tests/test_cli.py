@@ -9,7 +9,7 @@ import tiny
 from typer.testing import CliRunner, Result
 
 from lesion import cli
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.masks.store import write_mask
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record

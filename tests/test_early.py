@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from lesion import cli, plan
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.prepare import prepare
 from lesion.models.record import RECORD, has_template, read_record
 from lesion.responses.tasks import check_task, find_task, hub_data, is_cached

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lesion.formats import (
+from lesion.io.formats import (
     BadFile,
     LesionError,
     atomic,

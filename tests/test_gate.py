@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lesion import cli
-from lesion.formats import BadFile, LesionError
-from lesion.gate import gate, number_of, together
+from lesion.io.formats import BadFile, LesionError
+from lesion.report.gate import gate, number_of, together
 from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
 
 SIX = (6, "still explains why", "harm_minus_explain_nll_added")

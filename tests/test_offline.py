@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lesion import sources
-from lesion.addresses import parse
+from lesion.io.addresses import parse
 from lesion.sources import FetchError, fetch
 
 

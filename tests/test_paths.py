@@ -14,9 +14,9 @@ from pydantic import AfterValidator, BaseModel
 from typer.testing import CliRunner
 
 from lesion import cli
-from lesion.addresses import AddressError, expanded
+from lesion.io.addresses import AddressError, expanded
 from lesion.study import Study, StudyError, load_study, read_config
-from lesion.study.names import AddressText, PathText, ResultsText, SourceText, TemplateText
+from lesion.study.types import AddressText, PathText, ResultsText, SourceText, TemplateText
 
 ROOT = Path(__file__).parents[1]
 KINDS = {

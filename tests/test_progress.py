@@ -6,8 +6,8 @@ import sys
 import pytest
 from tqdm import tqdm
 
-from lesion import progress as module
-from lesion.progress import progress
+from lesion.io import progress as module
+from lesion.io.progress import progress
 
 
 class Terminal(io.StringIO):

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from lesion import resources
-from lesion.formats import write_json
-from lesion.resources import LAWS, UNKNOWN, Size
+from lesion.io.formats import write_json
+from lesion.plan import resources
+from lesion.plan.resources import LAWS, UNKNOWN, Size
 from lesion.study import Study, load_study
 
 ROOT = Path(__file__).parents[1]

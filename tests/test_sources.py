@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from lesion import sources
-from lesion.addresses import Address, parse
-from lesion.formats import BadFile, read_json
+from lesion.io.addresses import Address, parse
+from lesion.io.formats import BadFile, read_json
 from lesion.sources import FetchError, fetch, locate, open_source
 
 

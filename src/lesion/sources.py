@@ -13,8 +13,8 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from lesion.addresses import Address, local_files
-from lesion.formats import BadFile, LesionError, atomic, read_json, sha256_file, write_json
+from lesion.io.addresses import Address, local_files
+from lesion.io.formats import BadFile, LesionError, atomic, read_json, sha256_file, write_json
 
 RETRIES = 2
 _PAUSE = 2.0

@@ -20,7 +20,7 @@ import yaml
 from slurm import Slurm
 from workflow.conftest import BIN, Done, Finished, Place, code, inputs, unrun
 
-from lesion.formats import sha256_file
+from lesion.io.formats import sha256_file
 
 __all__ = ["code", "inputs", "unrun"]
 

@@ -6,7 +6,7 @@ from conftest import PATIENCE, running, script
 from slurm import Slurm
 from workflow.conftest import Finished, Place
 
-from lesion.formats import sha256_file
+from lesion.io.formats import sha256_file
 
 PROFILE = "tree/workflow/profiles/cluster-generic"
 CHECKPOINT = "results/tiny/checkpoints/llama/shared/lesion.json"

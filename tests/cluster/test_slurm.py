@@ -46,7 +46,7 @@ def test_too_little_memory_or_time_is_tried_again_with_more(
         (place.folder / name).unlink()
     # SLURM counts in minutes, so that one is the least that a job can have.
     place.edit(
-        "tree/src/lesion/resources.py",
+        "tree/src/lesion/plan/resources.py",
         lambda text: text.replace(
             '"judge": Law(2000, minutes=60)', '"judge": Law(2000, minutes=1)'
         ),

@@ -16,7 +16,14 @@ import tiny
 import torch
 
 from lesion.checkpoints import write_checkpoint
-from lesion.formats import BadFile, LesionError, read_json, read_parquet, write_json, write_parquet
+from lesion.io.formats import (
+    BadFile,
+    LesionError,
+    read_json,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
 from lesion.judgements.learned import LearnedJudge, train
 from lesion.masks.curve import CURVE_MASKS
 from lesion.masks.store import read_mask, write_mask

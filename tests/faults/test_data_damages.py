@@ -19,7 +19,7 @@ import pytest
 import yaml
 from damage import FILE_DAMAGES, TEXT_DAMAGES, Damage
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.judgements.contrast import Columns, read_contrast
 from lesion.judgements.human import read_human_scores
 from lesion.judgements.reference import read_keys

@@ -10,14 +10,14 @@ import pytest
 import tiny
 import torch
 
-from lesion.addresses import parse
 from lesion.checkpoints import write_checkpoint
-from lesion.formats import LesionError, write_json, write_parquet
+from lesion.io.addresses import parse
+from lesion.io.formats import LesionError, write_json, write_parquet
+from lesion.io.reuse import write_rows
 from lesion.masks.curve import CURVE_MASKS
 from lesion.masks.store import write_mask
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record
-from lesion.reuse import write_rows
 from lesion.scores.collect import Sums
 from lesion.scores.resume import Resumable
 from lesion.scores.store import write_scores

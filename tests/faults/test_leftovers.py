@@ -4,12 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lesion.formats import atomic, write_json
+from lesion.io.formats import atomic, write_json
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lesion.formats import atomic
+from lesion.io.formats import atomic
 with atomic(Path(sys.argv[1])) as part:
     part.mkdir() if sys.argv[2] == "folder" else part.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

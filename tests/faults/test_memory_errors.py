@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.study import read_config
 
 CUDA = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB"

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from workflow.conftest import Place
 
-from lesion.formats import sha256_file
+from lesion.io.formats import sha256_file
 
 SCORES = "results/tiny/scores/llama/beta/snip.safetensors.index.json"
 WAIT_SECONDS = 300.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lesion.addresses import parse
+from lesion.io.addresses import parse
 from lesion.judgements.agreement import measure
 from lesion.sources import fetch
 from lesion.study import load_study, read_config

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lesion.formats import BadFile, LesionError
+from lesion.io.formats import BadFile, LesionError
 from lesion.judgements import classifiers
 from lesion.judgements.classifiers import (
     HARMBENCH_PROMPTS,

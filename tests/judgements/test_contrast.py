@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from lesion import plan
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.judgements.contrast import (
     Columns,
     ContrastJudge,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.judgements.embed import Embedder
 
 TEXTS = ["the red kite", "hide the cookies", "", "the " * 500, "the red kite"]

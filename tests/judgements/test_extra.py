@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from lesion import plan
-from lesion.formats import LesionError, sha256_file, write_json
+from lesion.io.formats import LesionError, sha256_file, write_json
 from lesion.judgements import VERDICTS
 from lesion.judgements.classifiers import HarmBench, StrongReject
 from lesion.judgements.extra import Machine, build, judge_with

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.judgements.human import data_digest, groups, read_human_scores, read_panels
 
 HEADER = "objective,assistant_response,human_score,data_type\n"

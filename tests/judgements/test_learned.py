@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.judgements import BadJudge, LearnedJudge, learned, repetition, train
 from lesion.judgements.human import read_human_scores
 from lesion.judgements.learned import one_per_group

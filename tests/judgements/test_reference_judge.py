@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lesion.formats import BadFile, sha256_file, write_json
+from lesion.io.formats import BadFile, sha256_file, write_json
 from lesion.judgements.extra import Machine, build
 from lesion.judgements.protocol import Verdict
 from lesion.judgements.reference import Reference, read_keys

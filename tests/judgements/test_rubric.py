@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import urllib3.util.retry
 
-from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.judgements import VERDICTS
 from lesion.judgements.extra import Kept, judge_with
 from lesion.judgements.rubric import (

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lesion.formats import read_parquet, sha256_file
+from lesion.io.formats import read_parquet, sha256_file
 from lesion.judgements import JUDGES, LABELLED, VERDICTS, train
 from lesion.judgements.run import judge_completions, train_judge
 from lesion.pairs.refusal import phrases_digest

@@ -6,7 +6,7 @@ import scored
 from safetensors.numpy import save_file
 from scored import LAYOUT, SHAPES, Held
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.masks.controls import MADE, Material, control_masks, same_magnitude
 from lesion.masks.select import Preserved
 from lesion.models.layout import Places

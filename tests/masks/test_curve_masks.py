@@ -8,7 +8,7 @@ import pytest
 import tiny_study
 from tiny_study import BEHAVIOURS, Tiny
 
-from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.controls import MADE
 from lesion.masks.curve import CURVE_MASKS, Growing, curve_masks
 from lesion.masks.run import Making, run

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.masks.lesion import lesioned
 
 INDICES = {"0.weight": np.array([0, 5, 11]), "1.weight": np.array([2])}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.masks.store import FORMAT, read_mask, write_mask
 
 SHAPES = {"b.weight": (4, 6), "a.weight": (3, 5), "c.weight": (2, 2)}

@@ -12,7 +12,7 @@ import tiny_study
 from scored import Held, brute
 from tiny_study import BEHAVIOURS, EXAMPLES, Tiny
 
-from lesion.formats import LesionError, read_json, write_parquet
+from lesion.io.formats import LesionError, read_json, write_parquet
 from lesion.masks.controls import MADE
 from lesion.masks.run import Making, run, sharing_table
 from lesion.masks.select import Point

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scored import LAYOUT, Held
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.masks.select import Point, Preserved, select, size_of
 from lesion.models.layout import Flat, Layout
 

@@ -8,7 +8,7 @@ import tiny_study
 from scored import Held, brute
 from tiny_study import BEHAVIOURS, Tiny
 
-from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.lesion import lesioned
 from lesion.masks.select import Point
 from lesion.masks.sweep import SWEEP, Behaviours, Cut, Trying, choose, sweep

@@ -8,7 +8,7 @@ import polars as pl
 import tiny
 import torch
 
-from lesion.formats import write_parquet
+from lesion.io.formats import write_parquet
 from lesion.masks.sweep import Behaviours
 from lesion.models.layout import Flat, Layout, layout_of
 from lesion.scores.store import NORMS, write_scores, write_shard

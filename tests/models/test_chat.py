@@ -21,7 +21,7 @@ from tokenizers import (
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.chat import (
     SAMPLE,
     Chat,

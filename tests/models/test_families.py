@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.models.falcon.modeling_falcon import FalconLinear
 from transformers.pytorch_utils import Conv1D
 
-from lesion.formats import read_json
+from lesion.io.formats import read_json
 from lesion.models.candidates import auto_class, find_candidates
 from lesion.models.likelihood import response_losses
 from lesion.models.prepare import prepare

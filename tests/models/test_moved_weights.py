@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import Chunk, Concatenate, MergeModulelist, Transpose
 
 from lesion.checkpoints.write import copy_zeroed
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.masks.lesion import lesioned
 from lesion.masks.store import read_mask, write_mask
 from lesion.models import conversion

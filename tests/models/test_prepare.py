@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from lesion.formats import BadFile, LesionError, write_json
+from lesion.io.formats import BadFile, LesionError, write_json
 from lesion.models.candidates import UnsupportedModel
 from lesion.models.files import left_out
 from lesion.models.load import load

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.masks.store import read_mask, write_mask
 from lesion.models.chat import Completion
 from lesion.models.generate import complete

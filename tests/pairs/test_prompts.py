@@ -5,7 +5,7 @@ import make
 import polars as pl
 import pytest
 
-from lesion.formats import BadFile, LesionError
+from lesion.io.formats import BadFile, LesionError
 from lesion.pairs.prompts import (
     STRADDLES,
     assign,

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import tiny
 
-from lesion.formats import LesionError, read_json, read_parquet, write_json, write_parquet
+from lesion.io.formats import LesionError, read_json, read_parquet, write_json, write_parquet
 from lesion.models import load
 from lesion.models.chat import ChatSettings
 from lesion.models.load import open_chat

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.pairs.rows import filled, place_of, read_rows, texts
 
 ROWS = [{"prompt": "a: b", "kind": "x"}, {"prompt": "c, d", "kind": "y"}]

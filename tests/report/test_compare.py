@@ -11,7 +11,7 @@ from invented import Shape, lifted, write_study
 from typer.testing import CliRunner, Result
 
 from lesion import cli
-from lesion.formats import BadFile, LesionError
+from lesion.io.formats import BadFile, LesionError
 from lesion.report.compare import curves, differing, questions, ratio, rows, side, write_comparison
 from lesion.report.estimate import Estimate
 from lesion.report.words import Answer

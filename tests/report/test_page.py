@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from invented import HOSTILE, NOTICE, Shape, lifted, write_study
 
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.report.page import write_report
 
 LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href"}

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from invented import NOTICE, Shape, lifted, write_study
 
-from lesion.gate import EXIT_CODES
-from lesion.summary import print_summary
+from lesion.report.gate import EXIT_CODES
+from lesion.report.summary import print_summary
 
 
 def test_summary_is_plain_and_fits(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from invented import Shape, write_study
 
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.report.figures import write_figures
 from lesion.report.inputs import Inputs, read_inputs
 from lesion.report.page import write_report

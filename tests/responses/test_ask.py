@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.lesion import lesioned
 from lesion.masks.store import read_mask, write_mask
 from lesion.models import generate

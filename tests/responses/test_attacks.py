@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from lesion import plan
-from lesion.formats import BadFile, LesionError
+from lesion.io.formats import BadFile, LesionError
 from lesion.responses.attacks import PLACEHOLDER, Attack, put, read_wording
 from lesion.study import Study, StudyError, load_study, read_config
 

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import tiny
 
-from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.curve import CURVE_MASKS
 from lesion.masks.lesion import lesioned
 from lesion.models.generate import complete

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from lesion.formats import read_parquet, write_parquet
+from lesion.io.formats import read_parquet, write_parquet
 from lesion.masks.store import Mask
 from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded

@@ -9,7 +9,7 @@ import tiny
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
 
-from lesion.formats import BadFile, LesionError, read_parquet, write_parquet
+from lesion.io.formats import BadFile, LesionError, read_parquet, write_parquet
 from lesion.masks.store import write_mask
 from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll

@@ -11,7 +11,7 @@ import torch
 import yaml
 from models import families
 
-from lesion.formats import LesionError, read_parquet
+from lesion.io.formats import LesionError, read_parquet
 from lesion.masks.store import read_mask, write_mask
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.load import Loaded

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import lesion.scores.collect
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.load import Loaded
 from lesion.models.text import Example

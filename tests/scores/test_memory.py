@@ -5,7 +5,7 @@ import pytest
 from models import families
 from torch import Tensor, nn
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.candidates import find_candidates
 from lesion.scores.collect import Wanted, score
 from lesion.scores.memory import Free, Memory, Need, Plan, free_memory, group_limit, make_plan, need

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lesion.scores.run
-from lesion.formats import write_parquet
+from lesion.io.formats import write_parquet
 from lesion.scores.collect import Scores, Sums, score
 from lesion.scores.memory import Memory
 from lesion.scores.resume import Resumable, Workplace

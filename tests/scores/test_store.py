@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lesion.formats import BadFile, LesionError
+from lesion.io.formats import BadFile, LesionError
 from lesion.scores.store import (
     NORMS,
     Pooled,

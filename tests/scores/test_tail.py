@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scored import LAYOUT, Held
 
-from lesion.formats import BadFile, LesionError, write_parquet
+from lesion.io.formats import BadFile, LesionError, write_parquet
 from lesion.masks.select import Point, select
 from lesion.masks.sweep import Cut, Opened
 from lesion.models.layout import Places, layout_of

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lesion.formats import write_parquet
+from lesion.io.formats import write_parquet
 from lesion.judgements import VERDICTS
 from lesion.pairs.tables import PAIRS
 from lesion.responses import COMPLETIONS, NLL, RETRAINED, UNDERSTANDING

@@ -8,7 +8,7 @@ import tiny
 import torch
 from transformers import TrainerCallback
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded
 from lesion.models.text import encode_pair, end_of_turn

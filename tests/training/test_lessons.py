@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from lesion import plan
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.study import Study, load_study
 from lesion.training.lessons import Answer, Taught, columns_of, of_file
 

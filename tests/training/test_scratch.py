@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.candidates import find_candidates
 from lesion.models.generate import complete
 from lesion.models.load import load

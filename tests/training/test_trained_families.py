@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers import models as kinds
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.masks.store import Mask
 from lesion.models.candidates import find_candidates
 from lesion.models.likelihood import response_losses

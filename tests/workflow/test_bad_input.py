@@ -14,7 +14,7 @@ from conftest import BIN, ROOT, STUDY, Done, Place, cases, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesion.formats import sha256_file
+from lesion.io.formats import sha256_file
 from lesion.study import StudyError, load_study
 
 MODEL_JOBS = ("pairs/llama", "scores", "masks", "responses")

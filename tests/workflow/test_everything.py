@@ -10,8 +10,8 @@ import pytest
 import yaml
 from conftest import ROOT, Finished, Place, run
 
-from lesion.export import JAILBREAKBENCH, asked_prompts, learned_judge, pandas_tables
-from lesion.formats import LesionError, read_parquet
+from lesion.export.frames import JAILBREAKBENCH, asked_prompts, learned_judge, pandas_tables
+from lesion.io.formats import LesionError, read_parquet
 from lesion.tables import TABLES
 
 CLAIMS = {1, 2, 3, 6, 7}
@@ -120,7 +120,7 @@ def test_every_metric_has_its_rows(whole: Place) -> None:
 
 
 def test_another_tool_gets_the_study_s_prompts_and_its_judge(whole: Place) -> None:
-    """What `lesion.inspect_task` gives Inspect; the judge says the same of the same answers."""
+    """What our Inspect task gives Inspect; the judge says the same of the same answers."""
     asked = asked_prompts(whole.made, "llama")
     measured = _table(whole, "measurements").filter(
         judge="learned", behaviour="all-harm", variant="intact", attack="direct"

@@ -9,8 +9,7 @@ import yaml
 from conftest import ROOT
 from pydantic import BaseModel
 
-from lesion import reference
-from lesion.study import Study
+from lesion.study import Study, reference
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from conftest import Finished, Place
 from safetensors import safe_open
 
-from lesion.formats import read_json, read_parquet, sha256_file
+from lesion.io.formats import read_json, read_parquet, sha256_file
 
 WAIT_SECONDS = 240.0
 

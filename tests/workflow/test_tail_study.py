@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from conftest import MASKS, Place
 
-from lesion.formats import read_parquet
+from lesion.io.formats import read_parquet
 from lesion.masks.store import read_mask
 
 TAIL = {"p": 0.2, "q": 0.1}

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from conftest import Place
 
-from lesion.formats import read_json, read_parquet
+from lesion.io.formats import read_json, read_parquet
 from lesion.tables.retraining import RETRAINING
 from lesion.tables.stages import STAGES
 

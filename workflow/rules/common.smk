@@ -11,8 +11,9 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")]))
 )
 
-from lesion import plan, resources
-from lesion.formats import LesionError
+from lesion import plan
+from lesion.plan import resources
+from lesion.io.formats import LesionError
 from lesion.scores.store import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES

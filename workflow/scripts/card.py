@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from lesion.checkpoints import write_card
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.report.markdown import before_after
 
 with logged(snakemake.log[0]):

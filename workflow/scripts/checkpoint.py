@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from lesion.checkpoints import write_checkpoint
-from lesion.job import logged
+from lesion.io.logs import logged
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]

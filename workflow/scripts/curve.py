@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.responses.curve import Completing, Measuring, respond_family
 from lesion.responses.subject import Device
 

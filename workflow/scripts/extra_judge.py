@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.judgements.extra import Machine, build, judge_with
 
 with logged(snakemake.log[0]):

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.judgements.contrast import Files, columns_of
 from lesion.judgements.run import train_judge
 from lesion.sources import locate

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.judgements.run import judge_completions
 from lesion.sources import locate
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.masks.run import Making, run
 from lesion.masks.sweep import Behaviours, Cut
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.plan import check_prepared
 from lesion.sources import locate
 from lesion.study import load_study

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 
 with logged(snakemake.log[0]):
     from lesion.pairs.respond import Decoding, respond

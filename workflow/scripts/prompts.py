@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.pairs.prompts import write_prompts
 from lesion.sources import locate
 

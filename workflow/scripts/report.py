@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.report.figures import write_figures
 from lesion.report.page import write_report
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.responses.ask import Asking, respond_variant
 from lesion.responses.attacks import PLACEHOLDER, Attack, read_wording
 from lesion.responses.subject import Device

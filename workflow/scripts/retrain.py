@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.masks.store import read_mask
 from lesion.responses.questions import read_questions
 from lesion.sources import locate

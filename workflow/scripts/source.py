@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from lesion.addresses import parse
-from lesion.job import logged
+from lesion.io.addresses import parse
+from lesion.io.logs import logged
 from lesion.sources import fetch
 
 with logged(snakemake.log[0]):

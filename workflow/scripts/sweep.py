@@ -1,7 +1,7 @@
 from itertools import product
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.masks.select import Point
 from lesion.masks.sweep import Behaviours, Cut, Trying, sweep
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.tables.gather import Experiment, Study
 from lesion.tables.run import Statistics, run
 

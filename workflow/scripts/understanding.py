@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.responses.subject import Device
 from lesion.responses.understanding import Understanding, understand_variant
 from lesion.sources import locate

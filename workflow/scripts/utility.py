@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lesion.job import logged
+from lesion.io.logs import logged
 from lesion.responses.subject import Device
 from lesion.responses.utility import Examining, examine_variant
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lesion import __version__
 from lesion.checkpoints.reproduce import FOLDER, MADE
-from lesion.formats import atomic, read_json
+from lesion.io.formats import atomic, read_json
 
 CARD = "README.md"
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesion.checkpoints.shards import Zeros
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.models.layout import Places
 
 _CHUNK = 2**20

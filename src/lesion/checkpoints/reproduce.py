@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from lesion import __version__
-from lesion.formats import write_json
+from lesion.io.formats import write_json
 from lesion.masks.store import Mask
 
 FOLDER = "reproduce"

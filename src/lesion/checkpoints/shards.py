@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lesion.formats import BadFile, LesionError, Stored, read_json, safetensors_header
+from lesion.io.formats import BadFile, LesionError, Stored, read_json, safetensors_header
 from lesion.masks.store import Mask
 from lesion.models.layout import Places
 from lesion.models.parts import Part, Shape, stored_places, whole

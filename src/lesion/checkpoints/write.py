@@ -13,11 +13,11 @@ from lesion.checkpoints.card import write_card
 from lesion.checkpoints.copies import copy_with_zeros
 from lesion.checkpoints.reproduce import FOLDER, write_reproduce
 from lesion.checkpoints.shards import Zeros, find_zeros
-from lesion.formats import LesionError, atomic, digest, write_json
+from lesion.io.formats import LesionError, atomic, digest, write_json
+from lesion.io.progress import progress
 from lesion.masks.store import Mask, read_mask
 from lesion.models.files import kept_files, say_left_out
 from lesion.models.record import RECORD, content_digest, read_record
-from lesion.progress import progress
 
 _MEGABYTE = 10**6
 

@@ -4,7 +4,7 @@ import typer
 
 from lesion.cli import apply, masks, report, studies
 from lesion.cli.app import app
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 
 __all__ = ["app", "apply", "main", "masks", "report", "studies"]
 

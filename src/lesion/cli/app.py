@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from lesion.addresses import expanded
+from lesion.io.addresses import expanded
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lesion.cli.app import app, path_of
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 
 
 @app.command()

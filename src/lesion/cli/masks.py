@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesion.cli.app import app, path_of
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,10 +10,10 @@ import typer
 
 from lesion.cli.app import app, path_of
 from lesion.cli.studies import ConfigFiles, study_of
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 
 if TYPE_CHECKING:
-    from lesion.gate import Gate
+    from lesion.report.gate import Gate
 
 
 class Format(StrEnum):
@@ -66,7 +66,7 @@ def verdicts(
 
     Example: lesion verdicts studies/release.yaml --require 3,6 --format json
     """
-    from lesion.gate import document, gate
+    from lesion.report.gate import document, gate
 
     study = study_of(config)
     found = gate(Path(study.results) / study.study / "tables", _numbers(require), model or None)
@@ -88,7 +88,7 @@ def _print(found: "Gate") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from lesion.gate import noticed, said, verdict_table
+    from lesion.report.gate import noticed, said, verdict_table
 
     console = Console(file=sys.stdout, width=80, highlight=False)
     for model, notice in found.notices:

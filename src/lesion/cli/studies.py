@@ -53,7 +53,7 @@ def check(config: ConfigFiles = None) -> None:
 @app.command()
 def summary(config: ConfigFiles = None) -> None:
     """Print what a finished study found, in one screen, and where its page is."""
-    from lesion.summary import print_summary
+    from lesion.report.summary import print_summary
 
     study = study_of(config)
     made = Path(study.results) / study.study
@@ -70,9 +70,10 @@ def export(
     """Write a finished study's tables as CSV files.
 
     Answers to harmful requests are in `jailbreaks.csv`, with JailbreakBench's fields. In a
-    notebook, `lesion.export.pandas_tables(Path("results/default"))` gives the same as frames.
+    notebook, `lesion.export.frames.pandas_tables(Path("results/default"))` gives the same as
+    frames.
     """
-    from lesion.export import write_csv
+    from lesion.export.frames import write_csv
 
     study = study_of(config)
     for path in write_csv(Path(study.results) / study.study, out):
@@ -84,7 +85,7 @@ def reference(
     write: Annotated[bool, typer.Option(help="Write docs/config.md and the JSON schema.")] = False,
 ) -> None:
     """Explain every key of a study."""
-    from lesion import reference as made
+    from lesion.study import reference as made
 
     if write:
         for path in made.write(Path()):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lesion.formats import read_parquet
+from lesion.io.formats import read_parquet
 from lesion.responses import COMPLETIONS
 
 Answers = Iterable[tuple[str | None, Path]]

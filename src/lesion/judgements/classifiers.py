@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from lesion.formats import BadFile, LesionError, digest
+from lesion.io.formats import BadFile, LesionError, digest
 from lesion.judgements.protocol import Verdict, plain
 
 if TYPE_CHECKING:

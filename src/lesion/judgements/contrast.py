@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from lesion.formats import BadFile, digest
+from lesion.io.formats import BadFile, digest
 from lesion.judgements.embed import Embedder, Vectors
 from lesion.judgements.learned import steadiness
 from lesion.judgements.linear import Linear, regress, vectorizer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion.formats import BadFile, digest, sha256_file
+from lesion.io.formats import BadFile, digest, sha256_file
 
 if TYPE_CHECKING:
     from torch import Tensor

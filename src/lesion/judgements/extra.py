@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.addresses import local_files
-from lesion.formats import atomic, digest, read_json, sha256_file, write_parquet
+from lesion.io.addresses import local_files
+from lesion.io.formats import atomic, digest, read_json, sha256_file, write_parquet
+from lesion.io.progress import progress
+from lesion.io.reuse import due, key
 from lesion.judgements import VERDICTS
 from lesion.judgements.answers import Answers, read_answers
 from lesion.judgements.protocol import Judge, Verdict
-from lesion.progress import progress
-from lesion.reuse import due, key
 from lesion.sources import MODEL_PATTERNS, locate
 
 Place = Mapping[str, str]

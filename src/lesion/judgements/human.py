@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from lesion.formats import BadFile, digest
-from lesion.texts import check_no_page, csv_rows, read_text
+from lesion.io.formats import BadFile, digest
+from lesion.io.texts import check_no_page, csv_rows, read_text
 
 OBJECTIVE = "objective"
 GRADED_HARM = "graded-harm"

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lesion.formats import SEAL, BadFile, atomic, check_seal, seal, stable_header
+from lesion.io.formats import SEAL, BadFile, atomic, check_seal, seal, stable_header
 from lesion.judgements.coherence import repetition
 from lesion.judgements.embed import Embedder, Precision, Vectors
 from lesion.judgements.human import HARMFUL, data_digest, grouped, read_human_scores

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lesion.formats import BadFile, digest
+from lesion.io.formats import BadFile, digest
 from lesion.judgements.protocol import Verdict
 from lesion.pairs.rows import read_rows, texts
 

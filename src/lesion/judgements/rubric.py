@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lesion.formats import LesionError, digest
+from lesion.io.formats import LesionError, digest
 from lesion.judgements.protocol import Verdict
 
 if TYPE_CHECKING:

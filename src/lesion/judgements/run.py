@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from lesion.formats import sha256_file, write_parquet
+from lesion.io.formats import sha256_file, write_parquet
 from lesion.judgements import JUDGES, LABELLED
 from lesion.judgements.agreement import measure
 from lesion.judgements.answers import Answers, read_answers

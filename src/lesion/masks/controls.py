@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.masks.select import Preserved
 from lesion.models.layout import Flat, Layout, Places
 from lesion.models.weights import StoredWeights

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from lesion.formats import LesionError, read_parquet, write_parquet
+from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.algebra import intersection, vote
 from lesion.masks.controls import MADE, Material, control_masks
 from lesion.masks.select import Point, Preserved

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.layout import Places
 
 

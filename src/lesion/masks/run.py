@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from lesion import __version__
-from lesion.formats import read_json, read_parquet, write_json, write_parquet
+from lesion.io.formats import read_json, read_parquet, write_json, write_parquet
 from lesion.masks.algebra import expected_vote, intersection, vote
 from lesion.masks.controls import MADE, Material, control_masks
 from lesion.masks.overlap import overlaps

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.layout import Flat, Layout, Places
 from lesion.scores.lowest import BLOCK, Lowest, first_lowest, lowest_of_each
 from lesion.scores.store import Source

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lesion.formats import SEAL, BadFile, atomic, check_seal, seal, stable_header
+from lesion.io.formats import SEAL, BadFile, atomic, check_seal, seal, stable_header
 from lesion.models.layout import Layout, Places
 
 FORMAT = "1"

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lesion.formats import LesionError, digest
+from lesion.io.formats import LesionError, digest
+from lesion.io.reuse import key, known_rows, write_rows
 from lesion.masks.algebra import vote
 from lesion.masks.select import Point, select
 from lesion.models.layout import Layout, Places, layout_of
 from lesion.models.record import read_record
 from lesion.pairs.tables import kept_pairs
-from lesion.reuse import key, known_rows, write_rows
 from lesion.scores.store import Pooled, StoredScores
 
 SWEEP = {

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from lesion.io.progress import progress
 from lesion.masks.lesion import lesioned
 from lesion.models.layout import Places
 from lesion.models.likelihood import response_nll
 from lesion.models.load import load
 from lesion.pairs.encode import encode_pairs
 from lesion.pairs.tables import kept_pairs
-from lesion.progress import progress
 
 
 class Validation:

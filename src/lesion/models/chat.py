@@ -17,9 +17,9 @@ from weakref import WeakKeyDictionary
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
-from lesion.formats import BadFile, LesionError
+from lesion.io.formats import BadFile, LesionError
 from lesion.models.record import TEMPLATE_FILES
-from lesion.study.names import DATE
+from lesion.study.types import DATE
 
 PLAIN = "User: {prompt}\n\nAssistant:"
 """What a base model without a chat template is given (docs/architectures.md).

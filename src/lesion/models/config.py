@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
 )
 
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.models.files import CONFIG, GENERATION, UnsupportedModel, first_line, read_object
 
 _MAPPINGS = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)

@@ -24,7 +24,7 @@ from transformers.core_model_loading import (
     rename_source_key,
 )
 
-from lesion.formats import safetensors_header
+from lesion.io.formats import safetensors_header
 from lesion.models.candidates import auto_class
 from lesion.models.parts import Part, Shape, covers, whole
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from lesion.formats import BadFile, LesionError, Stored, safetensors_header
-from lesion.texts import is_pointer, pointer_error
+from lesion.io.formats import BadFile, LesionError, Stored, safetensors_header
+from lesion.io.texts import is_pointer, pointer_error
 
 RECORD = "lesion.json"
 WEIGHTS = "model.safetensors"

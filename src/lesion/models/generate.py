@@ -10,11 +10,11 @@ from transformers import (
     PreTrainedModel,
 )
 
+from lesion.io.progress import Advance
 from lesion.models.chat import Completion, Speaker, chat_of
 from lesion.models.padding import Batching, alike, batching, own_settings_aside
 from lesion.models.prefix import accepts, beginning, begun, last_only, left_padded, sharing
 from lesion.models.text import context_of
-from lesion.progress import Advance
 
 
 @torch.inference_mode()

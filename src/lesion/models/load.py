@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models import devices
 from lesion.models.chat import Chat, Speaker, chat_of, from_record
 from lesion.models.loading import open_model, stored_dtype

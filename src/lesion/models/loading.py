@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, PreTrainedModel
 
-from lesion.formats import BadFile, LesionError, Stored, safetensors_header
+from lesion.io.formats import BadFile, LesionError, Stored, safetensors_header
 from lesion.models.candidates import auto_class
 from lesion.models.files import ADAPTER, CONFIG, kept_files
 
@@ -100,7 +100,7 @@ def heard(folder: Path, named: Path) -> Iterator[list[str]]:
 
 
 class _ToStderr(logging.Handler):
-    """Writes to what is stderr at the time, as `lesion.job` redirects it."""
+    """Writes to what is stderr at the time, as `lesion.io.logs` redirects it."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         super().__init__()

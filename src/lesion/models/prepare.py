@@ -18,7 +18,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lesion.formats import LesionError, atomic, safetensors_header, write_json
+from lesion.io.checksums import file_sum
+from lesion.io.formats import LesionError, atomic, safetensors_header, write_json
+from lesion.io.texts import is_pointer, pointer_error
 from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.chat import AUTO, SAMPLE, Chat, ChatSettings, find_format, to_record
 from lesion.models.config import bad_config, check_stops, checked_config
@@ -34,9 +36,7 @@ from lesion.models.load import quiet, resolve_dtype
 from lesion.models.loading import check_loaded, check_values, heard, open_model
 from lesion.models.parts import is_whole
 from lesion.models.record import FORMAT, RECORD, content_digest
-from lesion.models.sums import file_sum
 from lesion.models.tokenizer import check_tokenizer
-from lesion.texts import is_pointer, pointer_error
 
 _STORED = ("F64", "F32", "BF16", "F16")
 

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lesion.formats import BadFile, digest, read_json, sha256_file
+from lesion.io.checksums import file_sum
+from lesion.io.formats import BadFile, digest, read_json, sha256_file
 from lesion.models.files import RECORD as RECORD
 from lesion.models.files import kept_files
-from lesion.models.sums import file_sum
 
 FORMAT = 4
 

@@ -10,7 +10,7 @@ from jinja2 import TemplateSyntaxError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.models.files import UnsupportedModel, first_line, read_object
 
 _WHOLE = "tokenizer.json"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lesion.formats import LesionError, Stored, safetensors_header
+from lesion.io.formats import LesionError, Stored, safetensors_header
 from lesion.models.layout import Flat
 from lesion.models.parts import Part, box_in, box_of, whole
 from lesion.models.record import candidate_shapes, unstored

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lesion.addresses import local_files
-from lesion.formats import BadFile
-from lesion.texts import parse_yaml, read_text
+from lesion.io.addresses import local_files
+from lesion.io.formats import BadFile
+from lesion.io.texts import parse_yaml, read_text
 
 _SPLITS = {
     "train": ("train", "training"),

@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from lesion.formats import BadFile, LesionError, write_parquet
+from lesion.io.formats import BadFile, LesionError, write_parquet
+from lesion.io.texts import is_blank
 from lesion.pairs.rows import (
     check_columns,
     filled,
@@ -20,7 +21,6 @@ from lesion.pairs.rows import (
     texts,
 )
 from lesion.pairs.tables import PROMPTS
-from lesion.texts import is_blank
 
 SPLITS = ("train", "validation", "test")
 MIN_PER_SPLIT = {"train": 4, "validation": 2, "test": 2}

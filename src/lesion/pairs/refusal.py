@@ -3,7 +3,7 @@
 import html
 import re
 
-from lesion.formats import digest
+from lesion.io.formats import digest
 
 _AI = (
     r"(?:\w+ ){0,3}?(?:a\.?i\.?|artificial intelligence|language model)"

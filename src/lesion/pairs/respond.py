@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from lesion.formats import LesionError, read_parquet
+from lesion.io.formats import LesionError, read_parquet
+from lesion.io.progress import progress
+from lesion.io.reuse import due, key, known_rows, write_rows
 from lesion.models.record import read_record
 from lesion.pairs.refusal import is_refusal
 from lesion.pairs.rows import shown
 from lesion.pairs.tables import LEFT_OUT, PAIRS, PROMPTS
-from lesion.progress import progress
-from lesion.reuse import due, key, known_rows, write_rows
 
 if TYPE_CHECKING:
     from lesion.models.chat import Chat

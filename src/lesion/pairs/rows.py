@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
+from lesion.io.texts import check_no_page, check_pointer, csv_rows, is_blank, read_text, read_yaml
 from lesion.pairs.folders import parts_of
-from lesion.texts import check_no_page, check_pointer, csv_rows, is_blank, read_text, read_yaml
 
 Row = dict[str, Any]
 

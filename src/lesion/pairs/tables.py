@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from lesion.formats import read_parquet
+from lesion.io.formats import read_parquet
 
 PROMPTS = {"prompt": pl.String, "response": pl.String, "split": pl.String}
 PAIRS: dict[str, Any] = {

@@ -8,8 +8,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from lesion.addresses import parse
-from lesion.formats import BadFile, LesionError
+from lesion.io.addresses import parse
+from lesion.io.formats import BadFile, LesionError
 from lesion.masks.select import size_of
 from lesion.models.record import candidate_shapes, has_template
 from lesion.plan.places import addresses, is_local, local_files_of, local_path
@@ -25,7 +25,7 @@ from lesion.responses.tasks import (
 )
 from lesion.study import Study, StudyError
 from lesion.study.checks import used_sources
-from lesion.study.names import VLLM_PYTHON
+from lesion.study.types import VLLM_PYTHON
 
 _HUB_SECONDS = 3.0
 

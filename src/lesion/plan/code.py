@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from lesion.formats import digest
+from lesion.io.formats import digest
 
 _PACKAGE = Path(__file__).parents[1]
 

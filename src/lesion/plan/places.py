@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lesion.addresses import Address, is_address, local_files, parse, slug, special
+from lesion.io.addresses import Address, is_address, local_files, parse, slug, special
 from lesion.study import Study, StudyError, Template
-from lesion.study.lineage import training_sources
+from lesion.study.training_checks import training_sources
 
 
 def templates(study: Study) -> dict[str, Template]:

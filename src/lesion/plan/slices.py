@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from lesion.addresses import is_address, parse
-from lesion.formats import digest, sha256_file
+from lesion.io.addresses import is_address, parse
+from lesion.io.formats import digest, sha256_file
+from lesion.io.texts import read_text
 from lesion.pairs.prompts import given_responses, select
 from lesion.pairs.rows import read_rows
 from lesion.plan.judged import contrasts, judge_contents
@@ -14,7 +15,6 @@ from lesion.responses.attacks import read_wording
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.twins import read_twins
 from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
-from lesion.texts import read_text
 
 
 def source_slice(study: Study, name: str) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from lesion.formats import digest
+from lesion.io.formats import digest
 from lesion.pairs.prompts import given_responses
 from lesion.plan.places import is_local, local_path
 from lesion.responses.questions import read_questions
 from lesion.study import Study
-from lesion.study.lineage import training_sources
 from lesion.study.training import Retraining, Train
+from lesion.study.training_checks import training_sources
 from lesion.training.lessons import columns_of, of_file
 
 

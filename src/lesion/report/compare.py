@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.addresses import expanded
-from lesion.formats import BadFile, LesionError, atomic
+from lesion.io.addresses import expanded
+from lesion.io.formats import BadFile, LesionError, atomic
 from lesion.report.captions import Caption
 from lesion.report.curves import tradeoff
 from lesion.report.estimate import (

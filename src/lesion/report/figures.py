@@ -11,7 +11,7 @@ import altair as alt
 import polars as pl
 import vl_convert
 
-from lesion.formats import atomic
+from lesion.io.formats import atomic
 from lesion.report import captions
 from lesion.report.charts import (
     Axis,

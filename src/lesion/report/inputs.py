@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.formats import BadFile, read_json, read_parquet
+from lesion.io.formats import BadFile, read_json, read_parquet
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 """Names that may become file names."""

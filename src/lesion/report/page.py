@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import altair as alt
 import polars as pl
 
-from lesion.formats import atomic
+from lesion.io.formats import atomic
 from lesion.pairs.tables import LEFT_OUT
 from lesion.report.attacks import attacks_table, refusal_note
 from lesion.report.cost import cost_of, read_jobs

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from lesion.formats import read_parquet
+from lesion.io.formats import read_parquet
+from lesion.io.progress import Advance, progress
+from lesion.io.reuse import due, filled, key, known_rows, write_rows
 from lesion.masks.store import read_mask
 from lesion.pairs.tables import PAIRS
-from lesion.progress import Advance, progress
 from lesion.responses import COMPLETIONS, NLL, WRITTEN, written
 from lesion.responses.attacks import PLACEHOLDER, Attack, put
 from lesion.responses.subject import Device, Subject
-from lesion.reuse import due, filled, key, known_rows, write_rows
 
 if TYPE_CHECKING:
     from lesion.models.chat import Completion

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lesion.formats import BadFile, LesionError
+from lesion.io.formats import BadFile, LesionError
+from lesion.io.texts import read_text, read_yaml
 from lesion.pairs.rows import TABLES, filled, place_of, read_rows
-from lesion.texts import read_text, read_yaml
 
 PLACEHOLDER = "{{ prompt }}"
 """What a template holds in the prompt's place; by itself, the template of a bare prompt."""

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from lesion.formats import LesionError, digest, read_parquet
+from lesion.io.formats import LesionError, digest, read_parquet
+from lesion.io.progress import progress
+from lesion.io.reuse import key, known_rows, write_rows
 from lesion.masks.curve import CURVE_MASKS
 from lesion.models.layout import Places, layout_of
 from lesion.pairs.tables import PAIRS
-from lesion.progress import progress
 from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, written
 from lesion.responses.subject import Device, Subject
-from lesion.reuse import key, known_rows, write_rows
 
 if TYPE_CHECKING:
     from lesion.models.load import Loaded

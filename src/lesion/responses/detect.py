@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.padding import batching
 from lesion.models.prefix import Held, beginning, fixed, logits_at
 from lesion.models.text import Batch, Example, batches

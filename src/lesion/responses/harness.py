@@ -18,7 +18,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, set_seed
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
+from lesion.io.progress import progress
 from lesion.models.chat import ChatError, chat_of
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.load import Loaded
@@ -30,7 +31,6 @@ from lesion.models.prefix import (
     resume,
 )
 from lesion.models.text import Example
-from lesion.progress import progress
 from lesion.responses.tasks import check_safe, no_item_metric, no_template, unknown_task
 
 Pair = tuple[tuple[str, str] | None, list[int], list[int]]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 from lesion.pairs.rows import filled, read_rows
 
 QUESTIONS = {"domain": pl.String, "prompt": pl.String}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lesion.formats import read_parquet, write_parquet
+from lesion.io.formats import read_parquet, write_parquet
 from lesion.masks.lesion import lesioned
 from lesion.masks.store import Mask
 from lesion.models.generate import complete

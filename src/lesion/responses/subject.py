@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lesion.formats import digest
+from lesion.io.formats import digest
 from lesion.masks.store import Mask
 from lesion.models.record import read_record
 

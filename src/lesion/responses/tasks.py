@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, TemplateError, meta
 
-from lesion.formats import BadFile, LesionError, digest, sha256_file
+from lesion.io.formats import BadFile, LesionError, digest, sha256_file
+from lesion.io.texts import StrictLoader, check_pointer, is_blank, read_yaml
 from lesion.pairs.rows import TABLES, place_of, read_rows, shown
 from lesion.study import StudyError
-from lesion.study.names import nearest
-from lesion.texts import StrictLoader, check_pointer, is_blank, read_yaml
+from lesion.study.types import nearest
 
 _JINJA = Environment(autoescape=True)
 """Takes templates apart; nothing is rendered."""

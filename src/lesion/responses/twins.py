@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lesion.formats import BadFile, digest
+from lesion.io.formats import BadFile, digest
 from lesion.pairs.rows import filled, read_rows
 
 TWINS = {"harm": pl.String, "harmful": pl.String, "harmless": pl.String, "pair": pl.String}

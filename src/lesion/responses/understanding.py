@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from lesion.formats import BadFile, LesionError, digest, read_parquet
+from lesion.io.formats import BadFile, LesionError, digest, read_parquet
+from lesion.io.progress import progress
+from lesion.io.reuse import due, filled, key, known_rows, write_rows
 from lesion.masks.store import read_mask
 from lesion.pairs.tables import PAIRS
-from lesion.progress import progress
 from lesion.responses import COMPLETIONS, UNDERSTANDING, WRITTEN, written
 from lesion.responses.subject import Device, Subject
 from lesion.responses.twins import read_twins
-from lesion.reuse import due, filled, key, known_rows, write_rows
 
 if TYPE_CHECKING:
     from lesion.models.chat import Completion

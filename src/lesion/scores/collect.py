@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.candidates import Candidate, find_blocks
 from lesion.models.likelihood import response_losses
 from lesion.models.padding import batching

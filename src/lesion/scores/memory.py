@@ -8,7 +8,7 @@ import psutil
 import torch
 from torch import nn
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.candidates import Candidate
 
 _SPARE = 0.9

@@ -11,8 +11,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lesion.formats import BadFile, atomic, read_json, write_json
-from lesion.models.sums import word_sum
+from lesion.io.checksums import word_sum
+from lesion.io.formats import BadFile, atomic, read_json, write_json
 from lesion.scores.collect import Sums
 from lesion.scores.store import read_sums, write_shard
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from lesion import __version__
-from lesion.formats import digest
+from lesion.io.formats import digest
+from lesion.io.progress import progress
 from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.layout import layout_of
 from lesion.models.load import Loaded, load, resolve_dtype
@@ -16,7 +17,6 @@ from lesion.models.record import read_record
 from lesion.models.text import Example
 from lesion.pairs.encode import encode_pairs
 from lesion.pairs.tables import kept_pairs
-from lesion.progress import progress
 from lesion.scores.collect import Scores, Wanted, score
 from lesion.scores.memory import Memory, Plan, free_memory, make_plan, need
 from lesion.scores.resume import Workplace

@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion.formats import (
+from lesion.io.checksums import added, word_sum
+from lesion.io.formats import (
     BadFile,
     LesionError,
     Stored,
@@ -27,7 +28,6 @@ from lesion.formats import (
     write_json,
 )
 from lesion.models.layout import Flat
-from lesion.models.sums import added, word_sum
 
 SUMS = "word_sums"
 """Key of a shard's metadata: the word sum of every tensor, as JSON."""

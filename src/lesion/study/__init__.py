@@ -6,9 +6,9 @@ here imports torch or transformers: the Snakefile reads this for every plan.
 """
 
 from lesion.study.load import load_study, read_config, read_configs
-from lesion.study.names import BUILT_MASKS, MIN_PROMPTS, NAME, Role, StudyError
 from lesion.study.sections import Behaviour, Template
-from lesion.study.whole import Study
+from lesion.study.study import Study
+from lesion.study.types import BUILT_MASKS, MIN_PROMPTS, NAME, Role, StudyError
 
 __all__ = [
     "BUILT_MASKS",

@@ -1,21 +1,23 @@
 """What no single key can check: whether a config's parts fit each other."""
 
 import re
-from typing import TYPE_CHECKING
 
-from lesion.addresses import is_address, parse
-from lesion.study.lineage import check_retraining, check_stages, check_trained, training_sources
-from lesion.study.names import BUILT_ATTACKS, BUILT_MASKS, WHOLE_SCORES, nearest
-
-if TYPE_CHECKING:
-    from lesion.study.whole import Study
+from lesion.io.addresses import is_address, parse
+from lesion.study.config import StudyConfig
+from lesion.study.training_checks import (
+    check_retraining,
+    check_stages,
+    check_trained,
+    training_sources,
+)
+from lesion.study.types import BUILT_ATTACKS, BUILT_MASKS, WHOLE_SCORES, nearest
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATH = re.compile(r"[/\\~$]")
 """What a name of a source has not."""
 
 
-def check_consistent(study: "Study") -> None:
+def check_consistent(study: StudyConfig) -> None:
     """Look whether names are known and free, and settings go together.
 
     Raises:
@@ -35,7 +37,7 @@ def check_consistent(study: "Study") -> None:
         check(study)
 
 
-def _check_roles(study: "Study") -> None:
+def _check_roles(study: StudyConfig) -> None:
     for role in ("harm", "benign"):
         if not study.of_role(role):
             raise ValueError(f"`behaviours`: at least one behaviour of role `{role}` is needed")
@@ -47,7 +49,7 @@ def _check_roles(study: "Study") -> None:
         )
 
 
-def _check_names(study: "Study") -> None:
+def _check_names(study: StudyConfig) -> None:
     for name in study.behaviours:
         if name in (*BUILT_MASKS, "intact", "curve", "lookalikes", "retraining"):
             raise ValueError(
@@ -55,7 +57,7 @@ def _check_names(study: "Study") -> None:
             )
 
 
-def _check_attacks(study: "Study") -> None:
+def _check_attacks(study: StudyConfig) -> None:
     templates = study.responses.templates
     for name in templates:
         if name in (*BUILT_ATTACKS, "none", "explanation"):
@@ -70,7 +72,7 @@ def _check_attacks(study: "Study") -> None:
             )
 
 
-def used_sources(study: "Study") -> dict[str, str]:
+def used_sources(study: StudyConfig) -> dict[str, str]:
     """Every source that the study reads, a name or an address, by the key that gives it."""
     used = training_sources(study)
     used |= {f"behaviours.{name}.source": b.source for name, b in study.behaviours.items()}
@@ -91,7 +93,7 @@ def used_sources(study: "Study") -> dict[str, str]:
     return used
 
 
-def _check_sources(study: "Study") -> None:
+def _check_sources(study: StudyConfig) -> None:
     for key, text in used_sources(study).items():
         if not is_address(text) and text not in study.sources:
             path = f". A path is written `file:{text}`" if _PATH.search(text) else ""
@@ -99,7 +101,7 @@ def _check_sources(study: "Study") -> None:
             raise ValueError(f"`{key}`: no source is named `{text}`{near}")
 
 
-def _check_judges(study: "Study") -> None:
+def _check_judges(study: StudyConfig) -> None:
     for key, text in study.judgements.judge_sources.items():
         for one in [text] if is_address(text) else study.sources[text]:
             address = parse(one)
@@ -111,7 +113,7 @@ def _check_judges(study: "Study") -> None:
                 )
 
 
-def _check_masks(study: "Study") -> None:
+def _check_masks(study: StudyConfig) -> None:
     for key, names in (
         ("checkpoints", study.checkpoints),
         ("responses.variants", study.variants[1:]),
@@ -140,7 +142,7 @@ def _check_masks(study: "Study") -> None:
             )
 
 
-def _check_tail(study: "Study") -> None:
+def _check_tail(study: StudyConfig) -> None:
     tail, masks = study.scores.tail, study.masks
     if tail is None:
         return
@@ -162,7 +164,7 @@ def _check_tail(study: "Study") -> None:
         )
 
 
-def _check_curve(study: "Study") -> None:
+def _check_curve(study: StudyConfig) -> None:
     curve, tail = study.curve, study.scores.tail
     known = [*BUILT_MASKS, *study.behaviours]
     for name in curve.families:

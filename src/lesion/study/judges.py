@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lesion.study.names import (
+from lesion.study.types import (
     Fraction,
     Name,
     Positive,

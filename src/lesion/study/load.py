@@ -8,10 +8,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from lesion.formats import BadFile
-from lesion.study.names import Section, StudyError, nearest
-from lesion.study.whole import Study
-from lesion.texts import read_yaml
+from lesion.io.formats import BadFile
+from lesion.io.texts import read_yaml
+from lesion.study.study import Study
+from lesion.study.types import Section, StudyError, nearest
 
 
 def read_config(path: Path) -> dict[str, Any]:

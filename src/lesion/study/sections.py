@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lesion.study.names import (
+from lesion.study.training import New, Train
+from lesion.study.types import (
     MIN_PROMPTS,
     Control,
     Fraction,
@@ -22,7 +23,6 @@ from lesion.study.names import (
     once,
     several,
 )
-from lesion.study.training import New, Train
 
 
 class ChatFormat(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lesion.study.names import Name, Positive, Section, Share, SourceText, ascending, several
+from lesion.study.types import Name, Positive, Section, Share, SourceText, ascending, several
 
 Seeds = Annotated[
     list[Annotated[int, Field(ge=0)]],

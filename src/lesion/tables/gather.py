@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from lesion.formats import read_parquet
+from lesion.io.formats import read_parquet
 from lesion.judgements import VERDICTS
 from lesion.pairs.prompts import similarity
 from lesion.pairs.tables import PAIRS

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from lesion import __version__
-from lesion.formats import read_json, read_parquet, write_json, write_parquet
+from lesion.io.formats import read_json, read_parquet, write_json, write_parquet
 from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.likelihood import response_losses
 from lesion.models.text import Example, batches

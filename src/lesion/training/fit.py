@@ -31,12 +31,12 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from lesion.formats import LesionError, digest, read_json, write_json
+from lesion.io.formats import LesionError, digest, read_json, write_json
+from lesion.io.progress import progress
 from lesion.models.chat import Speaker, chat_of
 from lesion.models.likelihood import response_losses
 from lesion.models.load import Loaded, device, resolve_dtype
 from lesion.models.text import Example, batches, context_of, encode_pair, encode_written
-from lesion.progress import progress
 from lesion.training import TRAINING
 from lesion.training.adapters import Adapters
 from lesion.training.lessons import Answer, Taught

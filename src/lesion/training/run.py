@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lesion.formats import atomic, digest, write_parquet
+from lesion.io.formats import atomic, digest, write_parquet
 from lesion.models.chat import chat_of
 from lesion.models.load import Loaded, load, quiet, resolve_dtype
 from lesion.models.prepare import write_model

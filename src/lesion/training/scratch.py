@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 
 PAD, UNKNOWN, USER, BOT, END = SPECIAL = ("<pad>", "<unk>", "<user>", "<bot>", "<end>")
 """In the vocabulary's order. END closes an assistant's turn and a plain text."""

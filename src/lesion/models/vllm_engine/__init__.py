@@ -19,14 +19,14 @@ from typing import IO, Any
 import torch
 from transformers import AutoConfig, GenerationConfig
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
+from lesion.io.progress import Advance
 from lesion.models import devices
 from lesion.models.chat import Completion, Speaker
 from lesion.models.generate import cut, fitting, stop_tokens
 from lesion.models.load import device, resolve_dtype
 from lesion.models.vllm_engine import worker
-from lesion.progress import Advance
-from lesion.study.names import VLLM_PYTHON as PYTHON
+from lesion.study.types import VLLM_PYTHON as PYTHON
 
 _GPU_SHARE = 0.85  # The job's own CUDA context needs a little of the rest.
 _TAIL = 15  # Lines of vLLM's log that an error shows.

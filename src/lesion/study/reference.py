@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from lesion.formats import atomic
+from lesion.io.formats import atomic
 from lesion.study import Study
 
 PAGE = Path("docs/config.md")

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from lesion.formats import BadFile, atomic, digest, read_parquet, write_parquet
+from lesion.io.formats import BadFile, atomic, digest, read_parquet, write_parquet
 
 
 def key(**parts: Any) -> str:

@@ -1,17 +1,14 @@
 """Checks of the models that are trained here, and of trainings in memory."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
-from lesion.addresses import Address, is_address, parse
-from lesion.study.names import nearest
-
-if TYPE_CHECKING:
-    from lesion.study.training import Lesson
-    from lesion.study.whole import Study
+from lesion.io.addresses import Address, is_address, parse
+from lesion.study.config import StudyConfig
+from lesion.study.training import Lesson
+from lesion.study.types import nearest
 
 
-def training_sources(study: "Study") -> dict[str, str]:
+def training_sources(study: StudyConfig) -> dict[str, str]:
     """Sources of models, and of what they and trainings in memory are given, by their keys."""
     found = {f"models.{name}.source": one.source for name, one in study.models.items()}
     for name, model in study.models.items():
@@ -25,7 +22,7 @@ def training_sources(study: "Study") -> dict[str, str]:
     return {key: text for key, text in found.items() if text is not None}
 
 
-def check_trained(study: "Study") -> None:
+def check_trained(study: StudyConfig) -> None:
     """Look whether every trained model has a beginning and harmless lessons.
 
     Raises:
@@ -56,7 +53,7 @@ def check_trained(study: "Study") -> None:
             )
 
 
-def _check_base(study: "Study", name: str) -> None:
+def _check_base(study: StudyConfig, name: str) -> None:
     seen = [name]
     while (base := study.models[seen[-1]].base) is not None:
         _known(f"models.{seen[-1]}.base", "model", base, study.models)
@@ -65,7 +62,7 @@ def _check_base(study: "Study", name: str) -> None:
         seen.append(base)
 
 
-def _check_lesson(study: "Study", key: str, lesson: "Lesson", *, from_scratch: bool) -> None:
+def _check_lesson(study: StudyConfig, key: str, lesson: Lesson, *, from_scratch: bool) -> None:
     for one in lesson.behaviours:
         _known(f"{key}.behaviours", "behaviour", one, study.behaviours)
         if study.behaviours[one].role == "harm" and lesson.answer == "own":
@@ -86,7 +83,7 @@ def _check_lesson(study: "Study", key: str, lesson: "Lesson", *, from_scratch: b
         )
 
 
-def _files(study: "Study", sources: Iterable[str | None]) -> set[Address]:
+def _files(study: StudyConfig, sources: Iterable[str | None]) -> set[Address]:
     """What sources name: a name and an address, with a digest or without, may be one file."""
     return {
         parse(address)._replace(sha256=None, text="")
@@ -97,7 +94,7 @@ def _files(study: "Study", sources: Iterable[str | None]) -> set[Address]:
     }
 
 
-def check_stages(study: "Study") -> None:
+def check_stages(study: StudyConfig) -> None:
     """Look whether stages are models with curves, measured on the same texts.
 
     Raises:
@@ -124,7 +121,7 @@ def check_stages(study: "Study") -> None:
             )
 
 
-def check_retraining(study: "Study") -> None:
+def check_retraining(study: StudyConfig) -> None:
     """Look whether retraining's arms, behaviours and judges exist.
 
     Raises:

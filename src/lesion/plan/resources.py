@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lesion import plan
-from lesion.addresses import local_files
-from lesion.formats import LesionError, read_json
+from lesion.io.addresses import local_files
+from lesion.io.formats import LesionError, read_json
 from lesion.models.record import RECORD
 from lesion.study import Study
 

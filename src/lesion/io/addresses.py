@@ -6,7 +6,7 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
-from lesion.formats import LesionError, digest
+from lesion.io.formats import LesionError, digest
 
 _SHA = re.compile(r"[0-9a-f]{64}")
 _PYPI = re.compile(

@@ -1,6 +1,6 @@
 r"""A study's harmful test prompts as a task for Inspect (inspect.aisi.org.uk), scored as here.
 
-    inspect eval src/lesion/inspect_task.py --model hf/local \
+    inspect eval src/lesion/export/inspect_task.py --model hf/local \
         -M model_path=$PWD/results/default/checkpoints/smollm2-135m-instruct/shared \
         -M do_sample=false -T made=$PWD/results/default -T model=smollm2-135m-instruct
 
@@ -11,8 +11,8 @@ and the two scorers are the study's own refusal matching and learned judge. See 
 from pathlib import Path
 from typing import Any
 
-from lesion.export import asked_prompts, learned_judge, study_of
-from lesion.formats import LesionError
+from lesion.export.frames import asked_prompts, learned_judge, study_of
+from lesion.io.formats import LesionError
 from lesion.pairs.refusal import is_refusal
 
 try:
@@ -22,7 +22,7 @@ try:
     from inspect_ai.solver import TaskState, generate
 except ImportError as error:
     raise LesionError(
-        "lesion.inspect_task needs Inspect, which lesion does not install: "
+        "lesion.export.inspect_task needs Inspect, which lesion does not install: "
         "`pip install inspect_ai` in an environment that has lesion."
     ) from error
 

@@ -13,7 +13,7 @@ import polars as pl
 from rich.table import Table
 from rich.text import Text
 
-from lesion.formats import BadFile, LesionError, read_json, read_parquet
+from lesion.io.formats import BadFile, LesionError, read_json, read_parquet
 from lesion.report.estimate import Unit, amount, estimate_of, interval, shared_digits
 from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
 

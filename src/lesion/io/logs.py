@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from itertools import pairwise
 from pathlib import Path
 
-from lesion.formats import LesionError
+from lesion.io.formats import LesionError
 
 # Importing transformers makes a million objects that live as long as the process; looking for
 # garbage among them takes a third of that time, in every job.

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from lesion.addresses import AddressError, checked_path, expanded_address, is_address
-from lesion.formats import LesionError
+from lesion.io.addresses import AddressError, checked_path, expanded_address, is_address
+from lesion.io.formats import LesionError
 
 DATE = "2026-01-01"
 """The date that chat templates are told unless the study says another (ISO 8601)."""

@@ -1,25 +1,10 @@
-"""The whole config as one checked value."""
+"""The whole config: every section and key."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from lesion.study.checks import check_consistent
 from lesion.study.judges import Judgements
-from lesion.study.names import (
-    DATE,
-    AddressText,
-    Name,
-    Positive,
-    ResultsText,
-    Role,
-    Section,
-    by_name,
-    iso_date,
-    once,
-    several,
-    without_null,
-)
 from lesion.study.sections import (
     Behaviour,
     Curve,
@@ -34,10 +19,24 @@ from lesion.study.sections import (
     Utility,
 )
 from lesion.study.training import Retraining
+from lesion.study.types import (
+    DATE,
+    AddressText,
+    Name,
+    Positive,
+    ResultsText,
+    Role,
+    Section,
+    by_name,
+    iso_date,
+    once,
+    several,
+    without_null,
+)
 
 
-class Study(Section):
-    """A whole study; see `config.yaml` for the default one with a comment on every key."""
+class StudyConfig(Section):
+    """The keys of a study, each valid by itself (`lesion.study.study` checks them together)."""
 
     study: Name
     """Name of the study; its results go to `<results>/<study>/`."""
@@ -151,8 +150,3 @@ class Study(Section):
         if self.pairs.of is not None:
             return self.pairs.of
         return model if one.base is None or one.pairs == "own" else self.measured_on(one.base)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        check_consistent(self)
-        return self

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lesion.gate import gate, noticed, number_of, plain, said, unit_of
 from lesion.report.estimate import amount, estimate_of, percent, written
+from lesion.report.gate import gate, noticed, number_of, plain, said, unit_of
 from lesion.report.headline import headline, mask_size
 from lesion.report.inputs import Inputs, read_inputs
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from lesion.formats import BadFile
+from lesion.io.formats import BadFile
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 # UTF-32's little-endian mark begins with UTF-16's, so it comes first.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lesion.formats import LesionError, atomic, read_json, read_parquet
+from lesion.io.formats import LesionError, atomic, read_json, read_parquet
 from lesion.plan import source_place
 from lesion.responses import COMPLETIONS
 from lesion.sources import locate

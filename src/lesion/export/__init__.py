@@ -1,0 +1,1 @@
+"""A finished study for other tools: data frames, CSV, JailbreakBench's fields, an Inspect task."""

@@ -1,0 +1,1 @@
+"""Files and terminals: formats, checksums, reuse of finished rows, addresses, progress, logs."""
