@@ -1,12 +1,12 @@
 """Every `snakemake` command in the docs is one that Snakemake takes."""
 
 import re
-from pathlib import Path
 
 import pytest
 from snakemake.cli import get_argument_parser
 
-ROOT = Path(__file__).parents[1]
+from lesion_testing import ROOT
+
 PLACES = ("README.md", "docs/*.md", "studies/**/*.yaml", "workflow/**/*.yaml", "src/**/*.py")
 _COMMAND = re.compile(r"\bsnakemake( -[^`#()\";]*)")
 """Up to what ends one in prose, in a comment and in a string."""
