@@ -15,6 +15,7 @@ from lesion.plan.checks import (
     warnings,
 )
 from lesion.plan.code import code
+from lesion.plan.jobs import job
 from lesion.plan.judged import OF_FILES, contrasts, judge_parts
 from lesion.plan.places import (
     is_local,
@@ -81,6 +82,7 @@ __all__ = [
     "evaluated",
     "extra_judge_slice",
     "is_local",
+    "job",
     "judge_parts",
     "judge_slice",
     "judged_sizes",
