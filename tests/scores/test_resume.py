@@ -190,7 +190,7 @@ def test_a_killed_process_is_gone_on_from(
     here = Path(__file__).parent
     found = subprocess.run(
         [sys.executable, "-c", CHILD, str(here), str(model), str(pairs), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(here.parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         check=False,
     )

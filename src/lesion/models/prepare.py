@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lesion.io.checksums import file_sum
+from lesion.io.checksums import file_checksum
 from lesion.io.formats import LesionError, atomic, safetensors_header, write_json
 from lesion.io.texts import is_pointer, pointer_error
 from lesion.models.candidates import Candidate, find_candidates
@@ -258,7 +258,9 @@ def _record(
         "chat": to_record(chat),
         "digest": content_digest(folder),
         "files": sizes,
-        "sums": {name: file_sum(folder / name) for name in sizes if name.endswith(".safetensors")},
+        "checksums": {
+            name: file_checksum(folder / name) for name in sizes if name.endswith(".safetensors")
+        },
         # A list: an object's keys are sorted when it is written, and the model's order is lost.
         "candidates": list(shapes.items()),
         "transposed": [name for name, one in candidates.items() if one.transposed],
