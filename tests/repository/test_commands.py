@@ -7,8 +7,8 @@ import pytest
 from snakemake.cli import get_argument_parser
 
 from lesion.study import load_study, read_configs
+from lesion_testing import ROOT
 
-ROOT = Path(__file__).parents[1]
 PLACES = ("README.md", "docs/*.md", "studies/**/*.yaml", "workflow/**/*.yaml", "src/**/*.py")
 _COMMAND = re.compile(r"\bsnakemake( -[^`#()\";]*)")
 """Up to what ends one in prose, in a comment and in a string."""

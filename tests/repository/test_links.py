@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from lesion_testing import ROOT
+
 PAGES = sorted(
     page
     for pattern in ("README.md", "docs/*.md", "studies/*/README.md")
