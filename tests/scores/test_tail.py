@@ -25,12 +25,11 @@ from lesion.scores.store import (
     index_name,
     shard_names,
     write_index,
-    write_scores,
     write_shard,
 )
 from lesion.scores.tail import tail_places, write_tail
 from lesion_testing import scored, tiny
-from lesion_testing.scored import LAYOUT, Held
+from lesion_testing.scored import LAYOUT, Held, write_scores
 
 SCOPES = ("global", "matrix", "row")
 ABOUT = {"examples": "1"}

@@ -16,7 +16,7 @@ from lesion_testing import ROOT
 from lesion_testing.workflow import Finished, Place, run
 
 CLAIMS = {1, 2, 3, 6, 7}
-"""Those that one model can speak to; the others compare models (METHOD.md)."""
+"""Claims about a single model; the others compare models (docs/gate.md)."""
 
 
 def _everything(config: dict[str, Any]) -> None:
