@@ -84,6 +84,14 @@ def stage(script, slice_, *modules):
     return {"code": plan.code(path, *modules), "study": slice_}
 
 
+SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+
+
+def job(rule):
+    """The param of a rule: the specification of its job, as JSON."""
+    return lambda w: plan.job(STUDY, rule, dict(w), SCRIPTS).model_dump_json()
+
+
 def memory(stage):
     """The `mem_mb` of a stage's rule: by the model's size, more with every attempt."""
     return lambda w, attempt: resources.mem_mb(
@@ -282,6 +290,10 @@ def extra_embedder(w, found, without):
 
 def is_classifier(w):
     return judge_kind(w) in ("strongreject", "harmbench")
+
+
+def judge_law(w):
+    return "classifier" if is_classifier(w) else "extra_judge"
 
 
 def figure_names():

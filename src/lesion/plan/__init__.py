@@ -15,8 +15,11 @@ from lesion.plan.checks import (
     warnings,
 )
 from lesion.plan.code import code
+from lesion.plan.jobs import job
 from lesion.plan.judged import OF_FILES, contrasts, judge_parts
 from lesion.plan.places import (
+    contents,
+    inputs,
     is_local,
     local_files_of,
     local_path,
@@ -73,6 +76,7 @@ __all__ = [
     "check_tasks",
     "checkpoint_slice",
     "code",
+    "contents",
     "contrasts",
     "curve_families",
     "curve_masks_slice",
@@ -80,7 +84,9 @@ __all__ = [
     "device",
     "evaluated",
     "extra_judge_slice",
+    "inputs",
     "is_local",
+    "job",
     "judge_parts",
     "judge_slice",
     "judged_sizes",

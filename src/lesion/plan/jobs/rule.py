@@ -1,0 +1,18 @@
+"""How the jobs of one rule are specified."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from lesion.study import Study
+from lesion.study.job import Job
+
+
+class Rule(NamedTuple):
+    """One rule's builder of specifications, and the modules whose code its jobs run."""
+
+    build: Callable[[Study, Mapping[str, str]], Job]
+    """From the study and the wildcards."""
+    modules: tuple[str, ...]
+    """Entry modules, such as `lesion.scores.run`; their imports within `lesion` are followed."""
+    script: str | None = None
+    """The script's stem, where several rules share one; the rule's name if None."""

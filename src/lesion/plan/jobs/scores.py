@@ -1,0 +1,32 @@
+"""Jobs of the stage `scores`."""
+
+from collections.abc import Mapping
+
+from lesion.plan.jobs.rule import Rule
+from lesion.plan.slices import wants_norms
+from lesion.scores.jobs import ScoresJob
+from lesion.study import Study
+from lesion.study.job import Device
+
+
+def scores(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
+    """How a behaviour is scored: preservation importance is computed for benign ones only."""
+    behaviour, how = wildcards["behaviour"], study.scores
+    benign = study.behaviours[behaviour].role == "benign"
+    return ScoresJob(
+        behaviour=behaviour,
+        batch_tokens=how.batch_tokens,
+        device=Device(dtype=how.dtype, threads=study.threads, device_map=study.device_map),
+        memory=how.memory,
+        norms=not benign and wants_norms(study),
+        preservation=how.preservation if benign else None,
+        scope=study.masks.scope,
+        shards=how.shards,
+        tail=how.tail,
+    )
+
+
+RULES = {
+    "scores": Rule(scores, ("lesion.scores.run",)),
+    "benign_scores": Rule(scores, ("lesion.scores.run",), script="scores"),
+}
