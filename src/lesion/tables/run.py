@@ -65,7 +65,7 @@ def run(results: Path, out: Path, models: Sequence[str], study: Study, how: Stat
     write_parquet(stages, out / "stages.parquet")
     parts["claims"].append(stage_claims(stages, how.limit))
     for name, tables in parts.items():
-        write_parquet(pl.concat(tables).select(SCHEMAS[name]), out / f"{name}.parquet")
+        write_parquet(pl.concat(tables).select(list(SCHEMAS[name])), out / f"{name}.parquet")
     write_parquet(read_parquet(results / "judgements" / "judges.parquet"), out / "judges.parquet")
     settings = {"study": study.config["study"], "seed": how.seed, "confidence": how.confidence}
     write_json(

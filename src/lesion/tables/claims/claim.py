@@ -100,7 +100,7 @@ class Claim(NamedTuple):
     """
 
     number: int
-    """Of the paper's claim (`lesion.tables.claims.PAPER`)."""
+    """Of the paper's claim (`lesion.tables.claims.registry.PAPER`)."""
     name: str
     statistic: str
     variant: str
