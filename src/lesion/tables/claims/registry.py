@@ -11,7 +11,8 @@ PAPER = {
     1: "few weights carry harmful generation, and zeroing them lowers harmful output",
     2: "harm types share them",
     3: "they are apart from what is useful, and random weights are not like them",
-    4: "alignment compresses them: a family's claim, held against its last stage",
+    4: "alignment compresses them (over the stages of a family of models; counts for its last "
+    "stage)",
     5: "narrow training misaligns broadly, and less so without them, also than without as many "
     "random weights",
     6: "without them the model still detects, explains and refuses",
