@@ -10,13 +10,13 @@ from transformers import DynamicCache
 
 from lesion.models.padding import Batching, batching
 from lesion.models.prefix import (
-    Held,
+    PrefixCache,
     accepts,
-    beginning,
-    begun,
+    batch_cache,
+    can_share,
     left_padded,
     logits_at,
-    sharing,
+    shared_prefix,
 )
 from lesion.models.text import Example
 
@@ -55,9 +55,9 @@ def continuation_likelihoods(
     rows = [one.tokens[:-1] for one in asked]
     may = batching(model, "left", rows)
     # A model that isn't told positions may count columns, and a held row's are others.
-    shares = may.padded and accepts(model, "position_ids") and sharing(model, rows)
+    shares = may.padded and accepts(model, "position_ids") and can_share(model, rows)
     contexts = [list(one) for one in dict.fromkeys(tuple(_context(one)) for one in asked)]
-    prefix = beginning(model, contexts) if shares else None
+    prefix = shared_prefix(model, contexts) if shares else None
     found: dict[int, Likelihood] = {}
     for batch in _batches(asked, batch_size, may):
         chosen = [asked[row] for row in batch]
@@ -113,12 +113,12 @@ def _fits(
 
 
 def _likelihoods(
-    model: nn.Module, chosen: Sequence[Example], prefix: Held | None, shares: bool
+    model: nn.Module, chosen: Sequence[Example], prefix: PrefixCache | None, shares: bool
 ) -> list[Likelihood]:
     # The last token is predicted, and predicts nothing.
     rows = [one.tokens[:-1] for one in chosen]
     targets = _targets(chosen)
-    cache = begun(model, rows, [_context(one) for one in chosen], prefix) if shares else None
+    cache = batch_cache(model, rows, [_context(one) for one in chosen], prefix) if shares else None
     logits = _last_logits(model, rows, targets.shape[1], cache)
     targets = targets.to(logits.device)
     # In fp32: bf16 keeps two or three digits of a log-likelihood, and choices differ by less.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, nll_loss, pad
 
 from lesion.models.padding import Batching, batching
-from lesion.models.prefix import Held, beginning, fixed, logits_at
+from lesion.models.prefix import PrefixCache, frozen, logits_at, shared_prefix
 from lesion.models.text import Batch, Example, batches
 
 
@@ -56,7 +56,7 @@ def response_nll(
     tokens of a batch without it.
     """
     may = batching(model, "right", [one.tokens for one in examples])
-    prefix = beginning(model, _given(examples))
+    prefix = shared_prefix(model, _given(examples))
     past = _past(prefix)
     found = [float("nan")] * len(examples)
     for batch, mask in _rests(examples, prefix, budget, may):
@@ -96,8 +96,8 @@ def response_kl(
     """
     may = batching(model, "right", [one.tokens for one in examples])
     with intact():
-        whole_prefix = beginning(model, _given(examples))
-    prefix = beginning(model, _given(examples))
+        whole_prefix = shared_prefix(model, _given(examples))
+    prefix = shared_prefix(model, _given(examples))
     whole_past, past = _past(whole_prefix), _past(prefix)
     found: dict[int, Likelihood] = {}
     for batch, mask in _rests(examples, prefix, budget, may):
@@ -123,12 +123,12 @@ def _given(examples: Sequence[Example]) -> list[list[int]]:
     return [one.tokens[: one.start - 1] for one in examples]
 
 
-def _past(prefix: Held | None) -> dict[str, object]:
-    return {"past_key_values": fixed(prefix)} if prefix else {}
+def _past(prefix: PrefixCache | None) -> dict[str, object]:
+    return {"past_key_values": frozen(prefix)} if prefix else {}
 
 
 def _rests(
-    examples: Sequence[Example], prefix: Held | None, budget: int, may: Batching
+    examples: Sequence[Example], prefix: PrefixCache | None, budget: int, may: Batching
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Batches of what follows the prefix, with the mask of the whole."""
     seen = prefix.lengths[0] if prefix else 0
