@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import make
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 import torch
 
 from lesion.checkpoints import write_checkpoint
@@ -37,10 +35,11 @@ from lesion.scores.store import (
     StoredScores,
     Tail,
     shard_names,
-    write_scores,
     write_shard,
 )
 from lesion.scores.tail import write_tail
+from lesion_testing import make, tiny
+from lesion_testing.scored import write_scores
 
 SHAPES = {"a.weight": (3, 50), "b.weight": (40, 5)}
 PLACES = np.array([0, 7, 149, 150, 160, 349])

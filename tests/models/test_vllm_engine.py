@@ -4,7 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-import make
 import numpy as np
 import pytest
 import torch
@@ -19,6 +18,7 @@ from lesion.models.record import candidate_shapes, read_record
 from lesion.models.text import encode_prompt
 from lesion.models.vllm_engine import PYTHON, complete_by_vllm
 from lesion.responses.subject import Device, Subject
+from lesion_testing import make
 
 TEXTS = [f"the {one} of the {other}" for one in "abcdef" for other in "uvwxyz"]
 needs_vllm = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} is not set")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 import torch
 
 from lesion.io.formats import read_parquet, write_parquet
@@ -21,6 +20,7 @@ from lesion.responses.questions import QUESTIONS
 from lesion.responses.retrain import Arm, Asked, Machine, _zero, retrain
 from lesion.training.fit import Recipe, fit
 from lesion.training.lessons import as_scored
+from lesion_testing import tiny
 
 RECIPE = Recipe(3, 0.01, 4, 1, "constant", 0.0, 0.1, "float32", None, 0)
 ROLES = {"alpha": "harm", "letters": "benign"}

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +20,7 @@ from lesion.scores.memory import Memory
 from lesion.scores.resume import Resumable, Workplace
 from lesion.scores.run import Scoring, run
 from lesion.scores.store import Tail
+from lesion_testing import tiny
 
 BATCHES = 6
 """One for each pair."""

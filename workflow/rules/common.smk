@@ -292,6 +292,10 @@ def is_classifier(w):
     return judge_kind(w) in ("strongreject", "harmbench")
 
 
+def judge_law(w):
+    return "classifier" if is_classifier(w) else "extra_judge"
+
+
 def figure_names():
     """Those that the study has the numbers for, whatever they are."""
     return [

@@ -105,8 +105,10 @@ def _out_of_memory(error: BaseException) -> bool:
 
 def _lack_of_memory(error: BaseException, log: Path) -> str:
     """The stage, what it needed, and the settings that lower it."""
-    # A log is <results>/<study>/logs/<stage>/…, and any of the folders may be called `logs`.
-    under = [stage for above, stage in pairwise(log.parts) if above == "logs" and stage in _LOWER]
+    # A log is <results>/<study>/logs/<stage>/… or logs/<stage>.log, and any of the folders may be
+    # called `logs`.
+    below = [name.removesuffix(".log") for above, name in pairwise(log.parts) if above == "logs"]
+    under = [stage for stage in below if stage in _LOWER]
     stage = under[0] if under else "job"
     needed = next(iter(str(error).strip().splitlines()), "")
     said = f" ({needed})" if needed else ""
@@ -118,16 +120,22 @@ def _lack_of_memory(error: BaseException, log: Path) -> str:
 
 
 _BATCH = "Lower `responses.batch_size` and `responses.batch_tokens`"
+_TRAIN = "Raise `accumulate` of the training, or set its `lora`"
 _LOWER = {
+    "sources": "Give the address of the file that is needed, in place of a whole folder",
     "models": "Give the model in a smaller dtype",
+    "training": _TRAIN,
     "pairs": "Lower `pairs.batch_size` or `pairs.max_new_tokens`",
     "scores": "Lower `scores.batch_tokens`, set `scores.memory.plan: passes`, or `scores.tail`",
     "masks": "Set `scores.tail`, lower `responses.batch_tokens`, ask for fewer `masks.p` and `q`",
+    "checkpoints": "Lower `masks.q`",
     "responses": _BATCH,
+    "retraining": _TRAIN,
     "curve": f"{_BATCH}, or ask for fewer `curve.sizes`",
     "understanding": _BATCH,
     "utility": "Lower `utility.batch_size`",
     "judgements": "Lower `batch_size` of the judge under `judgements.judges`",
     "tables": "Lower `tables.resamples`",
+    "report": "Lower `report.examples`",
 }
 """By a log's folder: which settings lower what its jobs take."""

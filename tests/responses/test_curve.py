@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 
 from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.curve import CURVE_MASKS
@@ -16,6 +15,7 @@ from lesion.pairs.encode import encode_pairs
 from lesion.responses import CURVE, CURVE_COMPLETIONS
 from lesion.responses.curve import Completing, Measuring, respond_family
 from lesion.responses.subject import Device
+from lesion_testing import tiny
 
 HOW = Measuring(None, 400, Device("float32", 1, None), Completing(2, tiny.PREFILL, 4, 8))
 ROLES = {"alpha": "harm", "beta": "harm", "letters": "benign"}
