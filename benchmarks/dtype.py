@@ -18,8 +18,7 @@ from lesion.masks.select import Point, select
 from lesion.models.candidates import find_candidates
 from lesion.models.layout import Flat, Layout, Places, layout_of
 from lesion.models.load import load, resolve_dtype
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import kept_pairs
+from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import score
 from lesion.scores.store import Pooled, StoredScores
 from lesion.study import Study, load_study, read_config

@@ -24,8 +24,7 @@ from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.likelihood import response_losses
 from lesion.models.load import device, keep_memory, load, resolve_dtype
 from lesion.models.text import Example, batches
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import kept_pairs
+from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import Wanted, score
 from lesion.study import load_study, read_config
 

@@ -13,8 +13,7 @@ from lesion.io.formats import read_parquet, write_parquet
 from lesion.masks.store import Mask
 from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import PAIRS
+from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS
 from lesion.responses.questions import QUESTIONS
 from lesion.responses.retrain import Arm, Asked, Machine, _zero, retrain

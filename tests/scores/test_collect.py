@@ -13,7 +13,7 @@ from lesion.io.formats import LesionError
 from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.load import Loaded
 from lesion.models.text import Example
-from lesion.pairs.encode import encode_pairs
+from lesion.pairs.tables import encode_pairs
 from lesion.scores.collect import Scores, Wanted, score
 from lesion_testing import families, tiny
 from lesion_testing.families import autograd_scores

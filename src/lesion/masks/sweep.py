@@ -13,7 +13,7 @@ from lesion.masks.algebra import vote
 from lesion.masks.select import Point, select
 from lesion.models.layout import Layout, Places, layout_of
 from lesion.models.record import read_record
-from lesion.pairs.tables import kept_pairs
+from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.store import Pooled, StoredScores
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,6 @@ def sweep(
 def _validation_digest(model: Path, pairs: Path, behaviours: Behaviours, how: Trying) -> str:
     """All that decides the NLL of a mask, but for the mask."""
     from lesion.models.load import open_chat, precision
-    from lesion.pairs.encode import encode_pairs
 
     chat = open_chat(model)
     examples = {

@@ -20,7 +20,8 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel, set_se
 
 from lesion.io.formats import LesionError
 from lesion.io.progress import progress
-from lesion.models.chat import ChatError, chat_of
+from lesion.models.chat import chat_of
+from lesion.models.chat_format import ChatError
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.load import Loaded
 from lesion.models.padding import alike, batching

@@ -21,8 +21,7 @@ from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded, load, resolve_dtype
 from lesion.models.text import Example, encode_prompt
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import PAIRS, kept_pairs
+from lesion.pairs.tables import PAIRS, encode_pairs, kept_pairs
 from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS, retrained, written
 from lesion.training.fit import Recipe, fit
 from lesion.training.lessons import as_scored

@@ -15,8 +15,7 @@ from lesion.models.layout import layout_of
 from lesion.models.load import Loaded, load, resolve_dtype
 from lesion.models.record import read_record
 from lesion.models.text import Example
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import kept_pairs
+from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import Scores, Wanted, score
 from lesion.scores.memory import Memory, Plan, free_memory, make_plan, need
 from lesion.scores.resume import Workplace
