@@ -14,7 +14,7 @@ import torch
 
 from lesion.io.formats import read_json
 from lesion.masks.algebra import vote
-from lesion.masks.select import Point, select
+from lesion.masks.select import Point, select_masks
 from lesion.models.candidates import find_candidates
 from lesion.models.layout import Flat, Layout, Places, layout_of
 from lesion.models.load import load, resolve_dtype
@@ -60,7 +60,7 @@ def mask_of(
     started = time.monotonic()
     found = score(loaded.model, candidates, examples, study.scores.batch_tokens)
     seconds = time.monotonic() - started
-    return select({"it": Fresh(found.snip)}, importance, layout, [point])["it"][0], seconds
+    return select_masks({"it": Fresh(found.snip)}, importance, layout, [point])["it"][0], seconds
 
 
 def main() -> None:

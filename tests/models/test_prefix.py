@@ -15,7 +15,14 @@ from lesion.models import prefix
 from lesion.models.chat import Completion
 from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
-from lesion.models.prefix import build, can_share, common_prefix, frozen, gather, structure_allows
+from lesion.models.prefix import (
+    build_cache,
+    can_share,
+    common_prefix,
+    frozen,
+    gather,
+    structure_allows,
+)
 from lesion.models.text import Example
 from lesion_testing import families
 
@@ -233,7 +240,7 @@ def test_the_common_prefix(rows: list[list[int]], length: int) -> None:
 @torch.inference_mode()
 def test_a_fixed_cache_serves_again_and_stays_as_it_is() -> None:
     model = _model("llama")
-    held = build(model, [COMMON])
+    held = build_cache(model, [COMMON])
     assert held is not None
     past = frozen(held)
     tokens = torch.tensor([PLAIN[1][12:15], PLAIN[2][12:15]])
@@ -250,7 +257,7 @@ def test_a_fixed_cache_serves_again_and_stays_as_it_is() -> None:
 def test_rows_take_their_own_beginnings() -> None:
     model = _model("llama")
     bases = [PLAIN[0], PLAIN[4]]
-    held = build(model, bases, build(model, [COMMON]))
+    held = build_cache(model, bases, build_cache(model, [COMMON]))
     assert held is not None
     rows = [PLAIN[4], [*PLAIN[0], *END], [*PLAIN[4], 9]]
     found = gather(held, rows, [1, 0, 1])
@@ -258,7 +265,7 @@ def test_rows_take_their_own_beginnings() -> None:
     width = max(map(len, rows)) - len(END)
     assert found.get_seq_length() == width
     for line, row in enumerate(rows):
-        alone = build(model, [row[: len(row) - len(END)]])
+        alone = build_cache(model, [row[: len(row) - len(END)]])
         assert alone is not None
         for one, wanted in zip(found.layers, alone.cache.layers, strict=True):
             kept = one.keys[line : line + 1, :, width - len(row) + len(END) :]  # type: ignore[union-attr,index]

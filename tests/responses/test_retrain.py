@@ -17,7 +17,7 @@ from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS
 from lesion.responses.questions import QUESTIONS
 from lesion.responses.retrain import Arm, Asked, Machine, _zero, retrain
-from lesion.training.fit import Recipe, fit
+from lesion.training.fit import Recipe, fine_tune
 from lesion.training.lessons import as_scored
 from lesion_testing import tiny
 
@@ -80,7 +80,7 @@ def test_frozen_zeros_stay_and_others_come_back(folder: Path, pairs: dict[str, P
         with ExitStack() as stack:
             _zero(loaded.model, chosen, stack, frozen=frozen)
             assert not weight.detach().view(-1)[places].any()
-            fit(loaded, as_scored({"alpha": pairs["alpha"]}), RECIPE, "test")
+            fine_tune(loaded, as_scored({"alpha": pairs["alpha"]}), RECIPE, "test")
         assert bool(weight.detach().view(-1)[places].any()) != frozen
         assert not torch.equal(weight.detach().view(-1)[other], before)
 

@@ -10,7 +10,7 @@ import polars as pl
 from lesion.io.formats import LesionError, digest
 from lesion.io.reuse import key, known_rows, write_rows
 from lesion.masks.algebra import vote
-from lesion.masks.select import Point, select
+from lesion.masks.select import Point, select_masks
 from lesion.models.layout import Layout, Places, layout_of
 from lesion.models.record import read_record
 from lesion.pairs.tables import encode_pairs, kept_pairs
@@ -97,7 +97,7 @@ class Opened(NamedTuple):
 
     def select(self, points: Sequence[Point], cut: Cut) -> dict[str, list[Places]]:
         """Every behaviour's mask at every point, with one read."""
-        return select(
+        return select_masks(
             self.snips, self.importance, self.layout, points, rule=cut.rule, scope=cut.scope
         )
 

@@ -27,7 +27,7 @@ SMALL = 16_384
 one length: choices are short, and a pass reads all weights."""
 
 
-class Likelihood(NamedTuple):
+class ContinuationLikelihood(NamedTuple):
     """Log-likelihood of a continuation in nats, and whether greedy decoding would write it."""
 
     nats: float
@@ -40,7 +40,7 @@ def continuation_likelihoods(
     asked: Sequence[Example],
     batch_size: int,
     advance: Callable[[int], object] = lambda _: None,
-) -> list[Likelihood]:
+) -> list[ContinuationLikelihood]:
     """Log-likelihoods of `tokens[start:]` given `tokens[:start]`, in order.
 
     A context is run once for all its continuations, and what all contexts begin with once for all.
@@ -58,7 +58,7 @@ def continuation_likelihoods(
     shares = may.padded and accepts(model, "position_ids") and can_share(model, rows)
     contexts = [list(one) for one in dict.fromkeys(tuple(_context(one)) for one in asked)]
     prefix = shared_prefix(model, contexts) if shares else None
-    found: dict[int, Likelihood] = {}
+    found: dict[int, ContinuationLikelihood] = {}
     for batch in _batches(asked, batch_size, may):
         chosen = [asked[row] for row in batch]
         found.update(zip(batch, _likelihoods(model, chosen, prefix, shares), strict=True))
@@ -114,7 +114,7 @@ def _fits(
 
 def _likelihoods(
     model: nn.Module, chosen: Sequence[Example], prefix: PrefixCache | None, shares: bool
-) -> list[Likelihood]:
+) -> list[ContinuationLikelihood]:
     # The last token is predicted, and predicts nothing.
     rows = [one.tokens[:-1] for one in chosen]
     targets = _targets(chosen)
@@ -125,7 +125,9 @@ def _likelihoods(
     losses = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     nats = -losses.view_as(targets).sum(1)
     greedy = ((logits.argmax(-1) == targets) | (targets == _NONE)).all(1)
-    return [Likelihood(*one) for one in zip(nats.tolist(), greedy.tolist(), strict=True)]
+    return [
+        ContinuationLikelihood(*one) for one in zip(nats.tolist(), greedy.tolist(), strict=True)
+    ]
 
 
 _NONE = -100

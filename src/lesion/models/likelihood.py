@@ -67,7 +67,7 @@ def response_nll(
     return found
 
 
-class Likelihood(NamedTuple):
+class ResponseLikelihood(NamedTuple):
     """Mean NLL of a response, and mean KL from the intact model; nats per response token."""
 
     nll: float
@@ -81,7 +81,7 @@ def response_kl(
     examples: Sequence[Example],
     budget: int,
     advance: Callable[[int], object] = lambda _: None,
-) -> list[Likelihood]:
+) -> list[ResponseLikelihood]:
     """NLL as `response_nll` gives it, and KL(intact || model), in the examples' order.
 
     Each batch runs twice, once inside `intact`, so there is no second copy of the weights, and no
@@ -99,7 +99,7 @@ def response_kl(
         whole_prefix = shared_prefix(model, _given(examples))
     prefix = shared_prefix(model, _given(examples))
     whole_past, past = _past(whole_prefix), _past(prefix)
-    found: dict[int, Likelihood] = {}
+    found: dict[int, ResponseLikelihood] = {}
     for batch, mask in _rests(examples, prefix, budget, may):
         with intact():
             whole, _ = _predicted(model, batch, mask, whole_past)
@@ -110,12 +110,12 @@ def response_kl(
     return [found[row] for row in range(len(examples))]
 
 
-def _compared(whole: Tensor, logits: Tensor, targets: Tensor) -> Likelihood:
+def _compared(whole: Tensor, logits: Tensor, targets: Tensor) -> ResponseLikelihood:
     """One example's likelihood, from logits [places, vocabulary] and targets [places]."""
     counted = targets != -100
     before, after = (one[counted].float().log_softmax(-1) for one in (whole, logits))
     kl = kl_div(after, before, reduction="batchmean", log_target=True)
-    return Likelihood(float(nll_loss(after, targets[counted])), float(kl))
+    return ResponseLikelihood(float(nll_loss(after, targets[counted])), float(kl))
 
 
 def _given(examples: Sequence[Example]) -> list[list[int]]:

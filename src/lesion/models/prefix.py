@@ -130,7 +130,7 @@ def _same_logits(model: nn.Module, row: list[int]) -> bool:
     row = stretched(row, max(len(row), 2))
     shared = row[: min(_TRIAL_PREFIX, len(row) // 2)]
     rows = [row, shared + row[: len(shared) - 1 : -1]]
-    prefix = build(model, [shared])
+    prefix = build_cache(model, [shared])
     if prefix is None:
         return True  # `shared_prefix` will not build a cache either
     tokens = torch.tensor(rows, device=_device(model))
@@ -149,7 +149,7 @@ def _same_logits(model: nn.Module, row: list[int]) -> bool:
     return True
 
 
-def build(
+def build_cache(
     model: nn.Module, rows: Sequence[Sequence[int]], prefix: PrefixCache | None = None
 ) -> PrefixCache | None:
     """Run the rows through the model and keep their keys and values.
@@ -191,7 +191,7 @@ def shared_prefix(model: nn.Module, rows: Sequence[list[int]]) -> PrefixCache | 
     n_saved = length * (len(rows) - 1)
     if length < 1 or n_saved < MIN_TOKENS_SAVED or not can_share(model, rows):
         return None
-    return build(model, [rows[0][:length]])
+    return build_cache(model, [rows[0][:length]])
 
 
 def batch_cache(
@@ -215,7 +215,7 @@ def batch_cache(
     cost_with += n_uncached(rows, [len(context) for context in contexts]) * len(rows)
     # A context that lies within the prefix has no tokens of its own to run.
     if min(map(len, lines)) > n_cached and cost_with < cost_without:
-        built = build(model, list(lines), prefix)
+        built = build_cache(model, list(lines), prefix)
         if built:
             return gather(built, rows, [lines[tuple(context)] for context in contexts])
     return gather(prefix, rows, [0] * len(rows)) if prefix else None

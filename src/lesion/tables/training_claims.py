@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from lesion.masks.controls import MADE
+from lesion.masks.controls import DESCRIPTIONS
 from lesion.tables.claims import (
     LIMIT_LOST,
     SUPPORTED,
@@ -88,7 +88,7 @@ def _emergent(rows: pl.DataFrame, doubt: str) -> Iterator[Claimed]:
     lacking = "" if verdict_of(held)[0] == SUPPORTED else _NOTHING_TO_PREVENT
     arms = rows.filter(metric="misaligned_change")["arm"].unique().sort()
     # Controls are there to be compared with: of them nothing is claimed.
-    for arm in (one for one in arms if _mask(one) not in MADE):
+    for arm in (one for one in arms if _mask(one) not in DESCRIPTIONS):
         when = "afterwards" if arm.endswith("-after") else "first"
         for name, metric in (
             (f"lesioned {when}, less broad misalignment", "misaligned_change"),
