@@ -113,7 +113,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "an arm with two endings": (
         lambda found: found["retraining"]["again"].update(arms=["intact", "shared-after-frozen"]),
-        ("`retraining.again.arms`: `shared-after-frozen`",),
+        ("`retraining.again.arms`: unknown arm `shared-after-frozen`",),
     ),
 }
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from lesion.plan.places import contents
 from lesion.study import Study
-from lesion.study.training import Retraining
+from lesion.study.training import AFTER, Retraining
 
 
 def training_files(study: Study, model: str) -> dict[str, tuple[str, str]]:
@@ -78,7 +78,7 @@ def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:
 
 def _after(one: Retraining, arm: str) -> list[str]:
     """Arms that are measured with this one, once it is trained."""
-    return [name for name in one.arms if name.endswith("-after")] if arm == "intact" else []
+    return [name for name in one.arms if name.endswith(AFTER)] if arm == "intact" else []
 
 
 def retrain_slice(study: Study, experiment: str, arm: str) -> dict[str, Any]:

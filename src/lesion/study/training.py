@@ -8,7 +8,7 @@ from lesion.study.types import Name, Positive, Section, Share, SourceText, ascen
 
 FROZEN, AFTER = "-frozen", "-after"
 ARM_ENDINGS = (FROZEN, AFTER)
-"""What an arm's name adds to its mask's: see `Retraining`."""
+"""Endings of an arm: its zeros stay, or it is ablated once it is trained."""
 
 Seeds = Annotated[
     list[Annotated[int, Field(ge=0)]],
