@@ -47,7 +47,7 @@ def control_masks(
     """Make the named controls, a matrix at a time.
 
     Args:
-        names: of MADE.
+        names: of DESCRIPTIONS.
         like: the mask whose size in every matrix they take.
         layout: the candidates.
         material: scores, importance, weights.
