@@ -16,11 +16,11 @@ Change = Callable[[Config], object]
 def config() -> Config:
     prompts = {"source": "file:prompts.jsonl"}
     judge = {"kind": "reference", "source": "file:keys.jsonl"}
-    trained = {"base": "m", "train": {"steps": 1, "lessons": [{"behaviours": "kind"}]}}
+    trained = {"base": "m", "train": {"steps": 1, "mixture": [{"behaviours": "kind"}]}}
     return {
         "study": "names",
         "models": {"m": {"source": "file:model"}, "n": trained},
-        "stages": {"family": ["m", "n"]},
+        "training_stages": {"family": ["m", "n"]},
         "behaviours": {"harm": {"role": "harm", **prompts}, "kind": {"role": "benign", **prompts}},
         "masks": {"q": 0.1, "shared": {"at_least": 1}},
         "responses": {"templates": {"please": {"source": "file:please.txt"}}},
@@ -73,7 +73,10 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
     "the prompts": (_renamed("models", "n", "prompts"), ("`models.prompts`", TAKEN)),
     "the judges": (_renamed("models", "n", "judges"), ("`models.judges`", TAKEN)),
     "the judge": (_renamed("models", "n", "judge"), ("`models.judge`", TAKEN)),
-    "a family of stages": (_renamed("stages", "family", "n"), ("`stages.n`", "rename it")),
+    "a family of stages": (
+        _renamed("training_stages", "family", "n"),
+        ("`training_stages.n`", "rename it"),
+    ),
     "an attack": (
         _renamed("responses.templates", "please", "prefill"),
         ("`responses.templates.prefill`", TAKEN, "a built-in attack; rename it"),

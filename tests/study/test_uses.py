@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
             "base": "given",
             "train": {
                 "steps": 1,
-                "lessons": [
+                "mixture": [
                     {"behaviours": ["kind"], "answer": "refusal"},
                     {"source": "file:lesson.jsonl", "text": "text"},
                 ],
@@ -43,7 +43,7 @@ CONFIG: dict[str, Any] = {
         "variants": ["shared"],
         "templates": {"asked": {"source": "file:asked"}, "idle": {"source": "file:idle"}},
     },
-    "understanding": {"twins": "file:twins.jsonl"},
+    "understanding": {"minimal_pairs": "file:twins.jsonl"},
     "retraining": {
         "again": {
             "recipe": {"steps": 1},

@@ -1,3 +1,4 @@
+import logging
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,9 @@ def load_checked():
     files = [Path(path) for path in workflow.overwrite_configfiles] or [
         Path(workflow.basedir) / "config.yaml"
     ]
+    if not workflow.is_main_process:
+        # What has been said of the config once is not said again by every job.
+        logging.getLogger("lesion.study").setLevel(logging.ERROR)
     try:
         given = read_configs(files) | dict(config)
         study = load_study(given, ", ".join(map(str, files)))
@@ -217,11 +221,11 @@ def intact_understanding(w):
 
 def twins_inputs(w):
     """A local file is tracked by its rows, in the params."""
-    twins = STUDY.understanding.twins
+    twins = STUDY.understanding.minimal_pairs
     return (
         []
         if plan.is_local(STUDY, twins)
-        else source_inputs(twins, "understanding.twins")
+        else source_inputs(twins, "understanding.minimal_pairs")
     )
 
 
@@ -352,7 +356,7 @@ def answers():
     The completions of masks of many sizes say themselves which is whose.
     """
     return [
-        *((variant, f"{variant}/completions.parquet") for variant in STUDY.completed),
+        *((variant, f"{variant}/completions.parquet") for variant in STUDY.judged_variants),
         *((variant, f"{variant}/said.parquet") for variant in plan.understood(STUDY)),
         *(
             (None, f"curve/{family}-completions.parquet")

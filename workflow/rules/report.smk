@@ -11,7 +11,7 @@ FIGURES = [
         for model in STUDY.retrained(experiment)
         for kind in ("retraining", *(["misaligned"] if one.questions else []))
     ),
-    *((f"{family}-stages", "stages", family) for family in STUDY.stages),
+    *((f"{family}-stages", "stages", family) for family in STUDY.training_stages),
     *([("training", "training", "all")] if STUDY.trained else []),
 ]
 

@@ -105,7 +105,7 @@ rule understanding:
         runtime=minutes("responses"),
         gpu=gpus("responses"),
     params:
-        twins=lambda w: source_place(STUDY.understanding.twins, "understanding.twins"),
+        twins=lambda w: source_place(STUDY.understanding.minimal_pairs, "understanding.minimal_pairs"),
         job=lambda w: stage(
             "understanding",
             plan.understanding_slice(STUDY, w.variant),

@@ -99,7 +99,7 @@ def _cut(study: Study) -> dict[str, Any]:
     masks = study.masks
     return {
         "at_least": masks.shared.at_least,
-        "pool": masks.pool,
+        "pool": masks.preservation_pooling,
         "rule": masks.rule,
         "scope": masks.scope,
     }
@@ -175,7 +175,7 @@ def _prefills(study: Study) -> dict[str, str]:
 def responses_slice(study: Study, variant: str) -> dict[str, Any]:
     """What decides a variant's completions and NLL, given model, mask and pairs."""
     responses = study.responses
-    completes = variant in study.completed
+    completes = variant in study.judged_variants
     return {
         "attacks": _prefills(study) if completes else {},
         "batch_size": responses.batch_size,
@@ -233,7 +233,7 @@ def curve_slice(study: Study, family: str) -> dict[str, Any]:
         "completing": completing if study.curve.completions else None,
         "device": device(study),
         "family": family,
-        "pairs": study.curve.pairs,
+        "pairs": study.curve.max_pairs,
         "roles": evaluated(study),
     }
 
@@ -241,7 +241,7 @@ def curve_slice(study: Study, family: str) -> dict[str, Any]:
 def understood(study: Study) -> list[str]:
     """Variants that are asked what they understand, `intact` first; none if that is off."""
     chosen = study.understanding.variants
-    if study.understanding.twins is None:
+    if study.understanding.minimal_pairs is None:
         return []
     return study.variants if chosen is None else ["intact", *chosen]
 
@@ -323,7 +323,7 @@ def tables_slice(study: Study) -> dict[str, Any]:
         "families": curve_families(study),
         "judges": list(study.judgements.judges),
         "near_duplicate": study.pairs.near_duplicate,
-        "main": study.judgements.main,
+        "main": study.judgements.primary,
         "limit": study.masks.max_benign_increase,
         "resamples": study.tables.resamples,
         "retraining": {
@@ -337,7 +337,7 @@ def tables_slice(study: Study) -> dict[str, Any]:
             for name, one in study.retraining.items()
         },
         "seed": study.seed,
-        "stages": study.stages,
+        "stages": study.training_stages,
         "tasked": study.utility_variants,
         "threshold": study.judgements.threshold,
         "trained": {name: _origin(study, name) for name in study.trained},

@@ -20,7 +20,7 @@ def lesson_behaviours(study: Study, model: str) -> list[str]:
     """The behaviours whose pairs a model is trained on."""
     train = study.models[model].train
     return sorted(
-        {name for lesson in (train.lessons if train else []) for name in lesson.behaviours}
+        {name for lesson in (train.mixture if train else []) for name in lesson.behaviours}
     )
 
 
@@ -35,13 +35,13 @@ def train_slice(study: Study, model: str) -> dict[str, Any]:
     one = study.models[model]
     assert one.train is not None
     recipe = one.train.model_dump(
-        exclude={"lessons", "method", "refusals", "save_minutes", "seeds"}
+        exclude={"mixture", "method", "refusals", "save_minutes", "seeds"}
     )
     return {
         "contents": contents(study, "train", model),
         "device_map": study.device_map,
         "dtype": one.dtype,
-        "lessons": [lesson.model_dump(exclude={"source"}) for lesson in one.train.lessons],
+        "lessons": [lesson.model_dump(exclude={"source"}) for lesson in one.train.mixture],
         "license": one.license,
         "method": one.train.method,
         "new": one.new and one.new.model_dump(),
@@ -63,7 +63,7 @@ def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:
 
 def retraining_judges(study: Study, experiment: str) -> list[str]:
     """Endings of the files of verdicts: none of the offline judges', `-<judge>` of another one."""
-    one, main = study.retraining[experiment], study.judgements.main
+    one, main = study.retraining[experiment], study.judgements.primary
     asked = {main} if one.prompts else set()
     asked |= {one.judge} if one.questions and one.judge else set()
     return ["" if judge == "learned" else f"-{judge}" for judge in sorted(asked)]

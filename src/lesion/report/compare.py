@@ -221,7 +221,8 @@ _QUESTIONS = (
         "score",
         _measured(_PRUNED, "all-harm", "harmfulness", "prefill"),
         higher=False,
-        missing="Needs `prefill` in `responses.attacks` and `shared` in `responses.completed`.",
+        missing="Needs `prefill` in `responses.attacks` and `shared` in "
+        "`responses.judged_variants`.",
     ),
     _Asked(
         _AT_THE_CIRCUIT,

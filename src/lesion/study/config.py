@@ -66,7 +66,7 @@ class StudyConfig(Section):
     ]
     """The models to study. One that is null, as a file laid over another may set it, is left
     out."""
-    stages: Annotated[
+    training_stages: Annotated[
         dict[
             Name,
             Annotated[list[Annotated[list[Name], BeforeValidator(several)]], Field(min_length=2)],
@@ -123,9 +123,9 @@ class StudyConfig(Section):
         ]
 
     @property
-    def completed(self) -> list[str]:
-        """Every variant whose answers are written out, `intact` first."""
-        chosen = self.responses.completed
+    def judged_variants(self) -> list[str]:
+        """Every variant that completes prompts and is judged, `intact` first."""
+        chosen = self.responses.judged_variants
         return self.variants if chosen is None else ["intact", *chosen]
 
     @property
@@ -148,6 +148,6 @@ class StudyConfig(Section):
     def measured_on(self, model: str) -> str:
         """The model whose pairs a model is measured on: itself, or the first of its bases."""
         one = self.models[model]
-        if self.pairs.of is not None:
-            return self.pairs.of
+        if self.pairs.reference_model is not None:
+            return self.pairs.reference_model
         return model if one.base is None or one.pairs == "own" else self.measured_on(one.base)

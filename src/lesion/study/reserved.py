@@ -57,11 +57,11 @@ def check_names(study: StudyConfig) -> None:
                 raise ValueError(
                     f"`behaviours.{name}`: names with `{part}` are those of {of}; rename it"
                 )
-    for name in study.stages:
+    for name in study.training_stages:
         if name in study.models:
             raise ValueError(
-                f"`stages.{name}`: a model has this name too, and claims about the stages would "
-                "be taken for claims about it; rename it"
+                f"`training_stages.{name}`: a model has this name too, and claims about the stages "
+                "would be taken for claims about it; rename it"
             )
     _check_files(study)
 

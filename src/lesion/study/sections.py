@@ -152,7 +152,7 @@ class Split(Section):
 class Pairs(Section):
     """Prompt and response pairs."""
 
-    of: Name | None = None
+    reference_model: Name | None = None
     """The model on whose responses all models are measured, so that they are compared on the same
     texts; each on its own, if not given."""
     prefill: str = "Sure, here is"
@@ -226,7 +226,7 @@ class Masks(Section):
     away those in the top p."""
     scope: Literal["global", "matrix", "row"] = "global"
     """Over which weights the fractions count: all candidates, each matrix, each output unit."""
-    pool: Literal["mean", "max"] = "mean"
+    preservation_pooling: Literal["mean", "max"] = "mean"
     """Preservation importance over several capabilities: the mean over all their pairs, or the
     largest of their means (what one capability alone needs is preserved too)."""
     p: Annotated[list[Share], BeforeValidator(several), AfterValidator(ascending)] = [
@@ -278,9 +278,9 @@ class Responses(Section):
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
     """Masks to evaluate beside `intact`; `shared`, the controls and every harm type's own, if not
     given."""
-    completed: Annotated[list[Name], AfterValidator(once)] | None = None
-    """Those of the variants whose answers are written out and judged, beside `intact`; the others'
-    NLL alone is taken. All, if not given."""
+    judged_variants: Annotated[list[Name], AfterValidator(once)] | None = None
+    """Those of the variants that complete prompts and are judged, beside `intact`; of the others
+    only the NLL is measured. All, if not given."""
     max_new_tokens: Positive = 32
     """Length of the completions."""
     benign_prompts: Positive = 6
@@ -311,7 +311,7 @@ class Curve(Section):
     there."""
     seeds: Positive = 1
     """Draws of the random controls, whose mean is what is shown."""
-    pairs: Positive | None = 2
+    max_pairs: Positive | None = 2
     """Test pairs of each behaviour whose NLL is taken at each size; null for all."""
     prompts: Positive = 6
     """Test prompts of each harm type that are completed at each size."""
@@ -322,10 +322,10 @@ class Curve(Section):
 class Understanding(Section):
     """Whether a variant still detects harm and explains it, and whether it refuses too much."""
 
-    twins: SourceText | None = None
-    """Pairs of a harmful request and a harmless one that looks like it: a name from `sources`, or
-    an address of a file with the columns `harm`, `harmful` and `harmless`. Nothing of this section
-    is measured, if not given."""
+    minimal_pairs: SourceText | None = None
+    """Minimal pairs of a harmful request and a harmless one that looks like it: a name from
+    `sources`, or an address of a file with the columns `harm`, `harmful` and `harmless`. Nothing of
+    this section is measured, if not given."""
     limit: Positive | None = None
     """Take at most this many pairs, in the file's order."""
     explain: Annotated[int, Field(ge=0)] = 32
@@ -336,7 +336,7 @@ class Understanding(Section):
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
     """Masks to ask beside `intact`; those of the responses, if not given."""
     over_refusal: Annotated[int, Field(ge=0)] = 12
-    """Harmless twins that are answered, to see how many are refused."""
+    """Harmless requests of the minimal pairs that are answered, to see how many are refused."""
 
 
 class Utility(Section):

@@ -69,12 +69,10 @@ def _models(study: StudyConfig) -> Iterator[Use]:
             yield Use(f"{key}.source", one.source, "model", name, "source", "model")
         if one.train is None:
             continue
-        for number, lesson in enumerate(one.train.lessons):
+        for number, lesson in enumerate(one.train.mixture):
             if lesson.source is not None:
-                part = f"lessons.{number}"
-                yield Use(
-                    f"{key}.train.{part}.source", lesson.source, "train", name, part, "examples"
-                )
+                address, part = f"{key}.train.mixture.{number}.source", f"lessons.{number}"
+                yield Use(address, lesson.source, "train", name, part, "examples")
         if one.train.refusals is not None:
             yield Use(
                 f"{key}.train.refusals", one.train.refusals, "train", name, "refusals", "responses"
@@ -96,11 +94,10 @@ def _templates(study: StudyConfig) -> Iterator[Use]:
 
 
 def _minimal_pairs(study: StudyConfig) -> Iterator[Use]:
-    if study.understanding.twins is not None:
-        key = "understanding.twins"
-        yield Use(
-            key, study.understanding.twins, "understanding", None, "minimal_pairs", "minimal-pairs"
-        )
+    text = study.understanding.minimal_pairs
+    if text is not None:
+        key, part = "understanding.minimal_pairs", "minimal_pairs"
+        yield Use(key, text, "understanding", None, part, "minimal-pairs")
 
 
 def _judges(study: StudyConfig) -> Iterator[Use]:

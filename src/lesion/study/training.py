@@ -30,22 +30,23 @@ class Lora(Section):
 
 
 class Recipe(Section):
-    """How the optimiser (AdamW) goes."""
+    """Settings of the optimiser (AdamW)."""
 
     steps: Positive
     """Optimiser steps."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
-    """At its highest."""
+    """Peak learning rate."""
     batch_size: Positive = 8
-    """Examples of a step."""
+    """Examples per optimiser step."""
     accumulate: Positive = 1
-    """Parts that a step's examples are gone through in; more is less memory."""
+    """Gradient accumulation steps: parts of a batch whose gradients are added up; more parts need
+    less memory."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate falls over the steps, after the warm-up."""
+    """Learning rate schedule after the warm-up."""
     warmup: Share = 0.0
-    """Share of the steps over which the learning rate rises."""
+    """Fraction of the steps over which the learning rate rises linearly to its peak."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW's."""
+    """AdamW's weight decay."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of forward and backward; weights and optimiser are fp32. `auto` is bf16 where the
     device computes it natively."""
@@ -94,12 +95,12 @@ class Train(Recipe):
 
     method: Literal["sft", "dpo"] = "sft"
     """Supervised fine-tuning on the wanted responses, or direct preference optimisation."""
-    lessons: Annotated[list[Lesson], Field(min_length=1)]
-    """What it is taught, mixed and in an order that the seed decides."""
+    mixture: Annotated[list[Lesson], Field(min_length=1)]
+    """The training mixture: examples of all its parts, in an order that the seed decides."""
     refusals: SourceText | None = None
     """File with a column `response`: what harmful prompts are refused with."""
     beta: Annotated[float, Field(gt=0)] = 0.1
-    """DPO's: how far the model may go from where it begins."""
+    """DPO's beta: the strength of the penalty for moving away from the initial model."""
     save_minutes: Annotated[float, Field(gt=0)] = 10
     """A killed training goes on from a state saved this often."""
     seeds: Seeds = [0]
