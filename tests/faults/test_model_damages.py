@@ -38,6 +38,7 @@ from lesion.models.generate import stop_tokens
 from lesion.models.load import load
 from lesion.models.prepare import prepare
 from lesion.models.text import encode_prompt, render
+from lesion.study.job import Device
 
 SPECIAL = ["<unk>", "<s>", "<|end|>", "<|user|>", "<|assistant|>"]
 END = SPECIAL.index("<|end|>")
@@ -249,7 +250,7 @@ class Seen(NamedTuple):
 
 def _seen(source: Path, out: Path) -> Seen:
     prepare(source, out, dtype="float32", license_="mit")
-    loaded = load(out, "float32", 1)
+    loaded = load(out, Device(dtype="float32"))
     model, tokenizer = loaded.model, loaded.tokenizer
     tokens = tokenizer(TEXT + PROMPT)["input_ids"]
     prompt = render(loaded.chat, PROMPT)

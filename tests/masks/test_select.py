@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scored import LAYOUT, Held
 
 from lesion.io.formats import LesionError
-from lesion.masks.select import Point, Preserved, select, size_of
+from lesion.masks.select import Point, Preserved, select, weight_count
 from lesion.models.layout import Flat, Layout
 
 few = settings(max_examples=80, deadline=None)
@@ -135,9 +135,9 @@ def test_too_few_promoting_weights_is_an_error_with_their_number() -> None:
 
 
 def test_a_q_that_selects_nothing_is_an_error() -> None:
-    assert size_of(0.25, 10) == 2
+    assert weight_count(0.25, 10) == 2
     with pytest.raises(LesionError, match=r"q=0\.0001 of 200 .* is 0\.005\. Raise"):
-        size_of(0.0001, 200)
+        weight_count(0.0001, 200)
     scores, importance = scored.tied(0)
     with pytest.raises(LesionError, match=r"no weight of any row; .* Raise `masks\.q`"):
         select({"one": scores}, importance, LAYOUT, [Point(0.1, 0.001)], scope="row")

@@ -19,8 +19,10 @@ from lesion.models.likelihood import response_losses
 from lesion.models.load import Loaded, quiet
 from lesion.models.text import batches, encode_pair
 from lesion.responses.retrain import _zero
+from lesion.study.training import Lora
 from lesion.training import fit as fitting
-from lesion.training.fit import Recipe, fit
+from lesion.training.fit import fit
+from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import Answer, Taught
 
 every = pytest.mark.parametrize("name", families.FAMILIES)
@@ -64,7 +66,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def recipe(**changes: Any) -> Recipe:
+LORA = Lora(rank=2, alpha=4)
+
+
+def recipe(**changes: Any) -> SeededRecipe:
     given = {
         "steps": 3,
         "learning_rate": 0.01,
@@ -77,7 +82,7 @@ def recipe(**changes: Any) -> Recipe:
         "lora": None,
         "seed": 0,
     }
-    return Recipe(**{**given, **changes})
+    return SeededRecipe(**{**given, **changes})
 
 
 NOISE = ("p", "dropout", "attention_dropout", "attn_dropout", "hidden_dropout")
@@ -124,9 +129,9 @@ def test_adapters_train_every_matrix_or_the_family_is_refused(
     seen = AtTheEnd()
     if name in REFUSED:
         with pytest.raises(LesionError, match=f"^`lora`: .*{REFUSED[name]}.* Take `lora` out"):
-            fit(Loaded(model, tokenizer), TAUGHT, recipe(lora=(2, 4)), "test", [seen])
+            fit(Loaded(model, tokenizer), TAUGHT, recipe(lora=LORA), "test", [seen])
         return
-    fit(Loaded(model, tokenizer), TAUGHT, recipe(lora=(2, 4)), "test", [seen])
+    fit(Loaded(model, tokenizer), TAUGHT, recipe(lora=LORA), "test", [seen])
     assert unchanged(model, before) == []
     assert set(dict(model.named_parameters())) == names
     torch.testing.assert_close(logits(model), seen.logits, rtol=1e-3, atol=1e-3)
@@ -137,7 +142,7 @@ def test_adapters_prefer_too(name: str, tokenizer: PreTrainedTokenizerFast) -> N
     """DPO's reference is the model without its adapters, and the first loss log 2."""
     model = without_noise(families.model(name))
     before = weights(model)
-    losses = fit(Loaded(model, tokenizer), PREFERRED, recipe(beta=0.1, lora=(2, 4)), "test")
+    losses = fit(Loaded(model, tokenizer), PREFERRED, recipe(beta=0.1, lora=LORA), "test")
     assert losses["loss"][0] == pytest.approx(np.log(2), abs=1e-4)
     assert losses["loss"][-1] < losses["loss"][0]
     assert unchanged(model, before) == []

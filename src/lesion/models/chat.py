@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
 from lesion.io.formats import BadFile, LesionError
+from lesion.models.jobs import ResolvedChat
 from lesion.models.record import TEMPLATE_FILES
-from lesion.study.types import DATE
 
 PLAIN = "User: {prompt}\n\nAssistant:"
 """What a base model without a chat template is given (docs/architectures.md).
@@ -60,21 +60,7 @@ class ChatError(LesionError):
     """A chat template that does not put prompts to the model as they are meant."""
 
 
-class ChatSettings(NamedTuple):
-    """What a study says of a model's chat format (`models.<name>.chat`).
-
-    `template` is `auto`, `plain`, the name of one of several templates, or the name of the file
-    that `text` was read from.
-    """
-
-    template: str = "auto"
-    text: str | None = None
-    kwargs: Mapping[str, Any] = {}
-    system: str | None = None
-    date: str = DATE
-
-
-AUTO = ChatSettings()
+AUTO = ResolvedChat()
 
 
 class ChatFormat(NamedTuple):
@@ -269,7 +255,7 @@ def from_record(tokenizer: PreTrainedTokenizerBase, record: Mapping[str, Any]) -
 
 def find_format(
     tokenizer: PreTrainedTokenizerBase,
-    settings: ChatSettings,
+    settings: ResolvedChat,
     model: str,
     folder: Path | None = None,
 ) -> ChatFormat:
@@ -316,7 +302,7 @@ def find_format(
 
 
 def _find_template(
-    tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, model: str, folder: Path | None
+    tokenizer: PreTrainedTokenizerBase, settings: ResolvedChat, model: str, folder: Path | None
 ) -> tuple[str | None, str]:
     if settings.template == "plain":
         return None, "plain, as the study asks"
@@ -369,7 +355,7 @@ def _elsewhere(folder: Path) -> tuple[Any, str]:
     return None, ""
 
 
-def _check_plain(settings: ChatSettings, model: str) -> None:
+def _check_plain(settings: ResolvedChat, model: str) -> None:
     if settings.kwargs:
         raise ChatError(
             f"{model}: `chat.kwargs` are arguments of a chat template, and prompts are put in the "

@@ -22,7 +22,7 @@ from lesion.io.checksums import file_sum
 from lesion.io.formats import LesionError, atomic, safetensors_header, write_json
 from lesion.io.texts import is_pointer, pointer_error
 from lesion.models.candidates import Candidate, find_candidates
-from lesion.models.chat import AUTO, SAMPLE, Chat, ChatSettings, find_format, to_record
+from lesion.models.chat import AUTO, SAMPLE, Chat, find_format, to_record
 from lesion.models.config import bad_config, check_stops, checked_config
 from lesion.models.conversion import empty_model, parts_of
 from lesion.models.files import (
@@ -32,6 +32,7 @@ from lesion.models.files import (
     kept_files,
     say_left_out,
 )
+from lesion.models.jobs import ResolvedChat
 from lesion.models.load import quiet, resolve_dtype
 from lesion.models.loading import check_loaded, check_values, heard, open_model
 from lesion.models.parts import is_whole
@@ -47,7 +48,7 @@ def prepare(
     *,
     dtype: str,
     license_: str,
-    chat: ChatSettings = AUTO,
+    chat: ResolvedChat = AUTO,
 ) -> None:
     """Make the checkpoint folder `out`, and its record with digest, sizes and candidates.
 
@@ -229,7 +230,7 @@ def _from_folder(source: Path, out: Path) -> None:
         shutil.copyfile(path, out / path.name)
 
 
-def _chat(part: Path, source: Path, settings: ChatSettings, model: str) -> Chat:
+def _chat(part: Path, source: Path, settings: ResolvedChat, model: str) -> Chat:
     """The chat format, said in the log; a template that is found is put where tools look for it."""
     tokenizer = AutoTokenizer.from_pretrained(part)
     # Of the source: a tokenizer's named templates lie in a folder of their own.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lesion.io.addresses import parse
 from lesion.io.formats import BadFile, LesionError
-from lesion.masks.select import size_of
+from lesion.masks.select import weight_count
 from lesion.models.record import candidate_shapes, has_template
 from lesion.plan.places import addresses, is_local, local_files_of, local_path
 from lesion.plan.slices import check_local_content
@@ -37,7 +37,7 @@ def check_fractions(fractions: Iterable[float], shapes: Mapping[str, Sequence[in
         LesionError: one selects none.
     """
     for q in fractions:
-        size_of(q, sum(math.prod(shape) for shape in shapes.values()))
+        weight_count(q, sum(math.prod(shape) for shape in shapes.values()))
 
 
 def check_prepared(study: Study, model: str) -> None:

@@ -3,176 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from lesion.io.addresses import is_address, parse
-from lesion.io.formats import digest, sha256_file
-from lesion.io.texts import read_text
-from lesion.pairs.prompts import given_responses, select
-from lesion.pairs.rows import read_rows
+from lesion.io.formats import digest
+from lesion.plan.jobs import models, pairs
 from lesion.plan.judged import contrasts, judge_contents
-from lesion.plan.places import is_local, local_path, sources, template_key, templates
-from lesion.plan.trained import retrain_slice, retraining_judges, train_slice
+from lesion.plan.places import is_local, local_path, template_key, templates
+from lesion.plan.trained import retrain_slice, retraining_judges
 from lesion.responses.attacks import read_wording
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.twins import read_twins
-from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
-
-
-def source_slice(study: Study, name: str) -> dict[str, Any]:
-    """What the job that fetches a source gets."""
-    return {"addresses": sources(study)[name]}
-
-
-def prompts_slice(study: Study, name: str) -> dict[str, Any]:
-    """What decides a behaviour's prompts and their splits.
-
-    For a local file that is the selected rows' content, so that touching, reformatting, or
-    editing rows of another behaviour leaves this one alone.
-
-    Raises:
-        LesionError: the file is missing, has no such column, or gives too few prompts.
-    """
-    behaviour = study.behaviours[name]
-    selection = {
-        "prompt": behaviour.prompt,
-        "response": behaviour.response,
-        "where": behaviour.where.model_dump() if behaviour.where else None,
-        "limit": behaviour.limit,
-    }
-    return {
-        "behaviour": name,
-        "content": _content(study, name, behaviour, selection),
-        "near_duplicate": study.pairs.near_duplicate,
-        "need": MIN_PROMPTS,
-        "responses": _given_responses(study, name, behaviour),
-        "seed": study.seed,
-        "select": selection,
-        "shares": study.pairs.split.model_dump(),
-    }
-
-
-def _content(
-    study: Study, name: str, behaviour: Behaviour, selection: dict[str, Any]
-) -> str | None:
-    if not is_local(study, behaviour.source):
-        return None
-    path = local_path(study, behaviour.source, f"behaviours.{name}.source")
-    return digest(select(read_rows(path), path, selection, MIN_PROMPTS).rows())
-
-
-def _given_responses(study: Study, name: str, behaviour: Behaviour) -> list[str]:
-    """Local given responses, so that editing their file is noticed."""
-    if behaviour.responses is None or not is_local(study, behaviour.responses):
-        return []
-    path = local_path(study, behaviour.responses, f"behaviours.{name}.responses")
-    return given_responses(path)
-
-
-def pairs_slice(study: Study, name: str) -> dict[str, Any]:
-    """What decides a behaviour's responses."""
-    pairs = study.pairs
-    return {
-        "behaviour": name,
-        "device_map": study.device_map,
-        "dtype": study.responses.dtype,
-        "max_new_tokens": pairs.max_new_tokens,
-        "prefill": pairs.prefill,
-        "role": study.behaviours[name].role,
-        "batch_size": pairs.batch_size,
-        "threads": study.threads,
-    }
-
-
-def scores_slice(study: Study, name: str) -> dict[str, Any]:
-    """How a behaviour is scored: preservation importance is taken of benign ones."""
-    scores, role = study.scores, study.behaviours[name].role
-    tail = scores.tail and {**scores.tail.model_dump(), "scope": study.masks.scope}
-    return {
-        "behaviour": name,
-        "batch_tokens": scores.batch_tokens,
-        "device_map": study.device_map,
-        "dtype": scores.dtype,
-        "memory": scores.memory.model_dump(),
-        "norms": role != "benign" and wants_norms(study),
-        "preservation": scores.preservation if role == "benign" else None,
-        "shards": scores.shards,
-        "tail": tail,
-        "threads": study.threads,
-    }
-
-
-def wants_norms(study: Study) -> bool:
-    """Whether scoring notes the inputs' norms: Wanda's control is made of them."""
-    return "wanda" in {*study.masks.controls, *study.curve.families}
+from lesion.study import Study
 
 
 def _behaviours(study: Study) -> dict[str, list[str]]:
     return {role: study.of_role(role) for role in ("harm", "benign", "refusal")}
-
-
-def _cut(study: Study) -> dict[str, Any]:
-    masks = study.masks
-    return {
-        "at_least": masks.shared.at_least,
-        "pool": masks.pool,
-        "rule": masks.rule,
-        "scope": masks.scope,
-    }
-
-
-def sweep_slice(study: Study) -> dict[str, Any]:
-    """What decides the trials of (p, q)."""
-    return {
-        "batch_tokens": study.responses.batch_tokens,
-        "behaviours": {**_behaviours(study), "refusal": []},
-        "cut": _cut(study),
-        "device_map": study.device_map,
-        "dtype": study.responses.dtype,
-        "p": study.masks.p,
-        "q": study.masks.q,
-        "threads": study.threads,
-    }
-
-
-def masks_slice(study: Study) -> dict[str, Any]:
-    """What decides the masks, given the scores and the sweep."""
-    return {
-        "behaviours": _behaviours(study),
-        "controls": study.masks.controls,
-        "cut": _cut(study),
-        "max_benign_increase": study.masks.max_benign_increase,
-        "seed": study.seed,
-    }
-
-
-def checkpoint_slice(study: Study, model: str) -> dict[str, Any]:
-    """What decides a checkpoint beside model and mask."""
-    return {"base": model, "license": study.models[model].license}
-
-
-def model_slice(study: Study, model: str) -> dict[str, Any]:
-    """What decides a checkpoint folder beside its source.
-
-    Raises:
-        StudyError: the file of a chat template is not there.
-    """
-    one = study.models[model]
-    chat = {**one.chat.model_dump(), "text": _template_text(study, model), "date": study.date}
-    return {"chat": chat, "dtype": one.dtype, "license": one.license}
-
-
-def _template_text(study: Study, model: str) -> str | None:
-    """What the file of a chat template says; None where the study names no file."""
-    template, key = study.models[model].chat.template, f"models.{model}.chat.template"
-    if not is_address(template):
-        return None
-    path = local_path(study, template, key)
-    wanted = parse(template).sha256
-    if wanted is not None and sha256_file(path) != wanted:
-        raise StudyError(
-            f"`{key}`: {path} is not the file that the digest is of: its sha256 is "
-            f"{sha256_file(path)}"
-        )
-    return read_text(path)
 
 
 def evaluated(study: Study) -> dict[str, str]:
@@ -230,20 +73,6 @@ def responses_slice(study: Study, variant: str) -> dict[str, Any]:
         "roles": measured(study),
         "variant": variant,
         "wordings": _wordings(study),
-    }
-
-
-def curve_masks_slice(study: Study) -> dict[str, Any]:
-    """What decides the masks of every size, given the scores and the sweep."""
-    curve = study.curve
-    return {
-        "behaviours": _behaviours(study),
-        "cut": _cut(study),
-        "families": curve.families,
-        "max_benign_increase": study.masks.max_benign_increase,
-        "seed": study.seed,
-        "seeds": curve.seeds,
-        "sizes": curve.sizes,
     }
 
 
@@ -412,11 +241,9 @@ def check_local_content(study: Study) -> None:
         LesionError: one is missing or unfit; the first such finding.
     """
     for name in study.behaviours:
-        prompts_slice(study, name)
+        pairs.prompts(study, {"behaviour": name})
     for name in study.models:
-        _template_text(study, name)
-    for name in study.trained:
-        train_slice(study, name)
+        models.RULES["train" if name in study.trained else "model"].build(study, {"model": name})
     for name in study.retraining:
         retrain_slice(study, name, "intact")
     for name in study.judgements.judges:
