@@ -13,11 +13,9 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import make
 import polars as pl
 import pytest
 import yaml
-from damage import FILE_DAMAGES, TEXT_DAMAGES, Damage
 
 from lesion.io.formats import LesionError
 from lesion.judgements.contrast import Columns, read_contrast
@@ -33,6 +31,8 @@ from lesion.sources.jobs import Place
 from lesion.study import load_study, read_config
 from lesion.study.sections import Split, Where
 from lesion.training.lessons import of_file
+from lesion_testing import make
+from lesion_testing.damage import FILE_DAMAGES, TEXT_DAMAGES, Damage
 
 Row = dict[str, Any]
 End = Literal["refused", "same", "without", "fewer"]

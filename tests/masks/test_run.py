@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import tiny_study
-from scored import Held, brute
-from tiny_study import BEHAVIOURS, EXAMPLES, Tiny
 
 from lesion.io.formats import LesionError, read_json, write_json
 from lesion.masks.choose import Chosen
@@ -24,6 +21,9 @@ from lesion.masks.where import CONCENTRATION, LINES, WHERE
 from lesion.models.layout import Layout, Places
 from lesion.scores.jobs import Coverage
 from lesion.scores.tail import write_tail
+from lesion_testing import scored_study
+from lesion_testing.scored import Held, brute
+from lesion_testing.scored_study import BEHAVIOURS, EXAMPLES, Tiny
 
 P, Q = 0.1, 0.02
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -35,7 +35,7 @@ TABLES = ("overlap", "where", "concentration", "lines", "sharing")
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return tiny_study.made(tmp_path_factory.mktemp("study"))
+    return scored_study.made(tmp_path_factory.mktemp("study"))
 
 
 def _run(study: Tiny, out: Path, job: MasksJob = JOB, q: float = Q) -> Path:

@@ -5,9 +5,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import tiny_study
-from scored import Held, brute
-from tiny_study import BEHAVIOURS, Tiny
 
 from lesion.io.formats import BadFile, LesionError, read_parquet, write_parquet
 from lesion.masks.choose import Chosen, choose, choose_point, read_chosen
@@ -22,6 +19,9 @@ from lesion.models.load import load
 from lesion.pairs.encode import encode_pairs
 from lesion.pairs.tables import kept_pairs
 from lesion.study.job import Behaviours, Device
+from lesion_testing import scored_study
+from lesion_testing.scored import Held, brute
+from lesion_testing.scored_study import BEHAVIOURS, Tiny
 
 INTACT = (2.0, 1.0)
 CUT = Selection(rule="budget", scope="global", pool="max", at_least=2)
@@ -115,7 +115,7 @@ class _Sweeps:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return tiny_study.made(tmp_path_factory.mktemp("study"))
+    return scored_study.made(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture

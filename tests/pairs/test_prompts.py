@@ -1,7 +1,6 @@
 from pathlib import Path
 from typing import Any
 
-import make
 import polars as pl
 import pytest
 
@@ -19,6 +18,7 @@ from lesion.pairs.prompts import (
 )
 from lesion.sources.jobs import Place
 from lesion.study.sections import Split, Where
+from lesion_testing import make
 
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 NEAR = 0.6

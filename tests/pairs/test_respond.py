@@ -3,10 +3,8 @@ from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 
-import make
 import polars as pl
 import pytest
-import tiny
 
 from lesion.io.formats import LesionError, read_json, read_parquet, write_json, write_parquet
 from lesion.models import load
@@ -19,6 +17,7 @@ from lesion.pairs.jobs import PairsJob
 from lesion.pairs.respond import respond
 from lesion.pairs.tables import PAIRS, PROMPTS
 from lesion.study.job import Device
+from lesion_testing import make, tiny
 
 JOB = PairsJob(
     behaviour="alpha",

@@ -1,10 +1,8 @@
 from pathlib import Path
 
-import make
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 import torch
 
 from lesion.io.formats import LesionError, read_parquet, write_parquet
@@ -23,6 +21,7 @@ from lesion.responses.ask import Asking, respond_variant
 from lesion.responses.attacks import PLACEHOLDER, Attack
 from lesion.responses.subject import Subject
 from lesion.study.job import Device
+from lesion_testing import make, tiny
 
 BUILT = {"direct": Attack(PLACEHOLDER), "prefill": Attack(PLACEHOLDER, tiny.PREFILL)}
 HOW = Asking(BUILT, tiny.PREFILL, 4, 2, 8, 400, "transformers", Device(dtype="float32"))

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 import torch
 
 from lesion.io.formats import read_parquet, write_parquet
@@ -22,6 +21,7 @@ from lesion.responses.retrain import Arm, Asked, Machine, _zero, retrain
 from lesion.training.fit import fit
 from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import as_scored
+from lesion_testing import tiny
 
 RECIPE = SeededRecipe(
     steps=3, learning_rate=0.01, batch_size=4, weight_decay=0.1, dtype="float32", seed=0

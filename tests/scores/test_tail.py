@@ -7,12 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import scored
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scored import LAYOUT, Held
 
 from lesion.io.formats import BadFile, LesionError, write_parquet
 from lesion.masks.jobs import Selection
@@ -28,12 +25,13 @@ from lesion.scores.store import (
     index_name,
     shard_names,
     write_index,
-    write_scores,
     write_shard,
 )
 from lesion.scores.tail import tail_places, write_tail
 from lesion.study.job import Device
 from lesion.study.sections import Memory
+from lesion_testing import scored, tiny
+from lesion_testing.scored import LAYOUT, Held, write_scores
 
 SCOPES = ("global", "matrix", "row")
 ABOUT = {"examples": "1"}

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from transformers import TrainerCallback
 
@@ -16,6 +15,7 @@ from lesion.study.training import Lora
 from lesion.training.fit import Saving, fit
 from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import Answer, Taught
+from lesion_testing import tiny
 
 TAUGHT = [
     Taught(f"what about {word}", Answer(f"the {word} is here")) for word in ("sun", "sea", "sky")

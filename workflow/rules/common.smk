@@ -14,7 +14,8 @@ os.environ.update(
 from lesion import plan
 from lesion.plan import resources
 from lesion.plan.jobs.scores import wants_norms
-from lesion.plan.trained import lesson_behaviours, training_files
+from lesion.plan.places import inputs
+from lesion.plan.trained import lesson_behaviours
 from lesion.io.formats import LesionError
 from lesion.scores.store import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
@@ -73,6 +74,14 @@ def source_inputs(text, key):
     if plan.is_local(STUDY, text):
         return plan.local_files_of(STUDY, text, key)
     return [MADE / "sources" / f"{plan.source_name(text)}.json"]
+
+
+def files_of(rule, wildcard=None):
+    """What the jobs of a rule have to wait for to read their sources (see `lesion.study.sources`).
+
+    The wildcard is the one whose value owns a source; None if every job of the rule reads it.
+    """
+    return lambda w: inputs(STUDY, MADE, rule, w[wildcard] if wildcard else None)
 
 
 def source_place(text, key):
@@ -138,16 +147,6 @@ def base_record(w):
     return MADE / "models" / base / "lesion.json" if base else []
 
 
-def training_inputs(w):
-    """A local file is tracked by its rows, in the params."""
-    return [
-        path
-        for text, key in training_files(STUDY, w.model).values()
-        if not plan.is_local(STUDY, text)
-        for path in source_inputs(text, key)
-    ]
-
-
 def questions_of(w):
     key = f"retraining.{w.experiment}.questions"
     return STUDY.retraining[w.experiment].questions, key
@@ -162,18 +161,6 @@ def question_inputs(w):
 def question_place(w):
     text, key = questions_of(w)
     return None if text is None else source_place(text, key)
-
-
-def prompt_inputs(w):
-    """A local file is tracked by its selected rows, in the params; only a fetched one is a file."""
-    behaviour = STUDY.behaviours[w.behaviour]
-    used = [behaviour.source, *([behaviour.responses] if behaviour.responses else [])]
-    return [
-        path
-        for text in used
-        if not plan.is_local(STUDY, text)
-        for path in source_inputs(text, f"behaviours.{w.behaviour}")
-    ]
 
 
 def score_files(roles, kinds):
@@ -283,6 +270,10 @@ def extra_embedder(w, found, without):
 
 def is_classifier(w):
     return judge_kind(w) in ("strongreject", "harmbench")
+
+
+def judge_law(w):
+    return "classifier" if is_classifier(w) else "extra_judge"
 
 
 def figure_names():

@@ -84,9 +84,8 @@ rule extra_judge:
         ENV
     threads: STUDY.threads
     resources:
-        # A classifier passes through memory once, 26 GB at most; the others are small or elsewhere.
-        mem_mb=lambda w, attempt: attempt * (32000 if is_classifier(w) else 2000),
-        runtime=lambda w, attempt: attempt * 240,
+        mem_mb=lambda w, attempt: memory(judge_law(w))(w, attempt),
+        runtime=lambda w, attempt: minutes(judge_law(w))(w, attempt),
         gpu=lambda w: int(is_classifier(w)),
     params:
         places=lambda w: own_places(w.judge)

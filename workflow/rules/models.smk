@@ -1,8 +1,6 @@
 rule model:
     input:
-        lambda w: source_inputs(
-            STUDY.models[w.model].source, f"models.{w.model}.source"
-        ),
+        files_of("model", "model"),
     output:
         record=MADE / "models" / "{model}" / "lesion.json",
     log:
@@ -32,7 +30,7 @@ rule train:
             MADE / "pairs" / STUDY.models[w.model].base / f"{behaviour}.parquet"
             for behaviour in lesson_behaviours(STUDY, w.model)
         ],
-        files=training_inputs,
+        files=files_of("train", "model"),
     output:
         record=MADE / "models" / "{model}" / "lesion.json",
         losses=MADE / "models" / "{model}" / "training.parquet",

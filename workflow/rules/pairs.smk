@@ -1,6 +1,6 @@
 rule prompts:
     input:
-        prompt_inputs,
+        files_of("prompts", "behaviour"),
     output:
         prompts=MADE / "pairs" / "prompts" / "{behaviour}.parquet",
     log:

@@ -1,13 +1,17 @@
-"""What every workflow script does around its one call: a log that always has the reason."""
+"""The one place where logging is set up: for a job, whose log always has the reason why it failed,
+and for the command line.
+"""
 
 import errno
 import gc
+import logging
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from itertools import pairwise
 from pathlib import Path
+from typing import TextIO
 
 from lesion.io.formats import LesionError
 
@@ -16,19 +20,52 @@ from lesion.io.formats import LesionError
 gc.set_threshold(200_000, 50, 100)
 
 
+_JOB = "%(asctime)s %(levelname)s %(message)s"
+_messages = logging.getLogger("lesion")
+"""Every module's own logger is below this one, so they all write where this one does."""
+
+
+@contextmanager
+def messages_to(handler: logging.Handler, layout: str = "%(message)s") -> Iterator[None]:
+    """Inside the block, the messages of all modules go to this handler and to no other."""
+    before = _messages.handlers[:], _messages.level, _messages.propagate
+    handler.setFormatter(logging.Formatter(layout))
+    # transformers and lm-eval give the root logger handlers that would repeat each message.
+    _messages.handlers[:], _messages.propagate = [handler], False
+    _messages.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _messages.handlers[:], level, _messages.propagate = before
+        _messages.setLevel(level)
+
+
+class Terminal(logging.StreamHandler[TextIO]):
+    """Writes to whatever `sys.stderr` is when a message comes."""
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: D102
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 @contextmanager
 def logged(log: str) -> Iterator[None]:
-    """Send what the block prints to `log`; on an error say its reason on the terminal as well.
+    """Write what the block logs or prints to `log`; the terminal gets only the reason of an error.
 
-    A `LesionError` is the user's to mend, so the terminal gets its message without a traceback;
-    the log gets both.
+    A `LesionError` is for the user to fix, so the terminal shows its message without a traceback;
+    the log has both.
     """
     path = Path(log)
     failure: BaseException | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         opened = path.open("w", encoding="utf-8", buffering=1)
-        with opened as file, redirect_stderr(file), redirect_stdout(file):
+        with (
+            opened as file,
+            redirect_stderr(file),
+            redirect_stdout(file),
+            messages_to(logging.StreamHandler(file), _JOB),
+        ):
             try:
                 yield
             except BaseException as error:
@@ -68,8 +105,10 @@ def _out_of_memory(error: BaseException) -> bool:
 
 def _lack_of_memory(error: BaseException, log: Path) -> str:
     """The stage, what it needed, and the settings that lower it."""
-    # A log is <results>/<study>/logs/<stage>/…, and any of the folders may be called `logs`.
-    under = [stage for above, stage in pairwise(log.parts) if above == "logs" and stage in _LOWER]
+    # A log is <results>/<study>/logs/<stage>/… or logs/<stage>.log, and any of the folders may be
+    # called `logs`.
+    below = [name.removesuffix(".log") for above, name in pairwise(log.parts) if above == "logs"]
+    under = [stage for stage in below if stage in _LOWER]
     stage = under[0] if under else "job"
     needed = next(iter(str(error).strip().splitlines()), "")
     said = f" ({needed})" if needed else ""
@@ -81,16 +120,22 @@ def _lack_of_memory(error: BaseException, log: Path) -> str:
 
 
 _BATCH = "Lower `responses.batch_size` and `responses.batch_tokens`"
+_TRAIN = "Raise `accumulate` of the training, or set its `lora`"
 _LOWER = {
+    "sources": "Give the address of the file that is needed, in place of a whole folder",
     "models": "Give the model in a smaller dtype",
+    "training": _TRAIN,
     "pairs": "Lower `pairs.batch_size` or `pairs.max_new_tokens`",
     "scores": "Lower `scores.batch_tokens`, set `scores.memory.plan: passes`, or `scores.tail`",
     "masks": "Set `scores.tail`, lower `responses.batch_tokens`, ask for fewer `masks.p` and `q`",
+    "checkpoints": "Lower `masks.q`",
     "responses": _BATCH,
+    "retraining": _TRAIN,
     "curve": f"{_BATCH}, or ask for fewer `curve.sizes`",
     "understanding": _BATCH,
     "utility": "Lower `utility.batch_size`",
     "judgements": "Lower `batch_size` of the judge under `judgements.judges`",
     "tables": "Lower `tables.resamples`",
+    "report": "Lower `report.examples`",
 }
 """By a log's folder: which settings lower what its jobs take."""

@@ -1,6 +1,6 @@
 """Make every mask of a study at the chosen (p, q), and the tables of what they share."""
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from lesion.models.layout import Layout, Places, layout_of
 from lesion.models.record import read_record
 from lesion.scores.store import index_name
 from lesion.study.job import Behaviours
+
+logger = logging.getLogger(__name__)
 
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 """Sizes, as shares of the chosen q, at which the table of sharing looks at the votes."""
@@ -64,7 +66,7 @@ def run(model: Path, scores: Mapping[str, Path], chosen: Path, out: Path, job: M
     for name, mask in masks.items():
         header = {**common, "mask": name, **_recipe(name, scores, job)}
         write_mask(mask, opened.layout.stored_shapes, header, out / f"{name}.safetensors")
-        print(f"masks: {name}: {mask.size} of {opened.layout.size} weights", file=sys.stderr)
+        logger.info(f"masks: {name}: {mask.size} of {opened.layout.size} weights")
     _write_tables(masks, opened.layout, behaviours, out, job.seed)
     votes = {name: sized[name] for name in behaviours.harm}
     write_parquet(sharing_table(votes, points, opened.layout), out / "sharing.parquet")

@@ -1,7 +1,7 @@
 """Read a behaviour's prompts from its source, and give each its split. Needs no model."""
 
 import hashlib
-import sys
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +24,8 @@ from lesion.pairs.rows import (
 from lesion.pairs.tables import PROMPTS
 from lesion.sources.fetch import locate
 from lesion.study.sections import Where
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 MIN_PER_SPLIT = {"train": 4, "validation": 2, "test": 2}
@@ -296,7 +298,7 @@ def write_prompts(out: Path, job: PromptsJob) -> None:
     """
 
     def say(note: str) -> None:
-        print(f"{job.behaviour}: {note}", file=sys.stderr)
+        logger.info(f"{job.behaviour}: {note}")
 
     source = locate(job.source)
     rows = select(read_rows(source), source, job.rows, job.need, say)

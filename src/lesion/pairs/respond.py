@@ -1,6 +1,6 @@
 """Give every prompt its response: the model's own, greedy and under the prefill, or a given one."""
 
-import sys
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from lesion.pairs.tables import LEFT_OUT, PAIRS, PROMPTS
 
 if TYPE_CHECKING:
     from lesion.models.chat import Chat
+
+logger = logging.getLogger(__name__)
 
 
 def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
@@ -56,7 +58,7 @@ def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
     ]
     context = open_context(model)
     pairs = pl.DataFrame([_judged(row, job.role, chat, context) for row in rows], schema=PAIRS)
-    print(f"{job.behaviour}: generated {len(todo)} of {len(rows)} responses", file=sys.stderr)
+    logger.info(f"{job.behaviour}: generated {len(todo)} of {len(rows)} responses")
     _count(pairs, job.behaviour)
     write_rows(pairs, out)
 
@@ -117,16 +119,15 @@ def _count(pairs: pl.DataFrame, behaviour: str) -> None:
         of_it = pairs.filter(outcome=outcome)
         if of_it.height:
             row = of_it.row(0, named=True)
-            print(
+            logger.info(
                 f"{behaviour}: {outcome}, such as {shown(row['response'], 80)} to "
-                f"{shown(row['prompt'], 80)}",
-                file=sys.stderr,
+                f"{shown(row['prompt'], 80)}"
             )
     counts = Counter(zip(pairs["split"], pairs["outcome"], strict=True))
     for split in ("train", "validation", "test"):
         left_out = ", ".join(f"{counts[split, outcome]} {outcome}" for outcome in LEFT_OUT)
         kept = counts[split, "kept"]
-        print(f"{behaviour}: {split}: {kept} pairs kept, {left_out}", file=sys.stderr)
+        logger.info(f"{behaviour}: {split}: {kept} pairs kept, {left_out}")
         if not kept:
             raise LesionError(
                 f"behaviour `{behaviour}`: no pair is left in split `{split}` ({left_out}; too "

@@ -18,6 +18,8 @@ from lesion.plan.code import code
 from lesion.plan.jobs import job
 from lesion.plan.judged import OF_FILES, contrasts, judge_parts
 from lesion.plan.places import (
+    contents,
+    inputs,
     is_local,
     local_files_of,
     local_path,
@@ -59,11 +61,13 @@ __all__ = [
     "check_prepared",
     "check_tasks",
     "code",
+    "contents",
     "contrasts",
     "curve_families",
     "curve_slice",
     "evaluated",
     "extra_judge_slice",
+    "inputs",
     "is_local",
     "job",
     "judge_parts",

@@ -1,16 +1,11 @@
 """What each job gets of the study; plain dicts with sorted keys."""
 
-from pathlib import Path
 from typing import Any
 
-from lesion.io.formats import digest
-from lesion.plan.jobs import models, pairs
-from lesion.plan.judged import contrasts, judge_contents
-from lesion.plan.places import is_local, local_path, template_key, templates
-from lesion.plan.trained import retrain_slice, retraining_judges
-from lesion.responses.attacks import read_wording
-from lesion.responses.tasks import local_tasks, task_digest
-from lesion.responses.twins import read_twins
+from lesion.plan.jobs.pairs import device
+from lesion.plan.judged import contrasts
+from lesion.plan.places import contents, task_contents, templates
+from lesion.plan.trained import retraining_judges
 from lesion.study import Study
 
 
@@ -23,31 +18,9 @@ def evaluated(study: Study) -> dict[str, str]:
     return {name: role for role in ("harm", "benign") for name in study.of_role(role)}
 
 
-def device(study: Study) -> dict[str, Any]:
-    """In what precision variants are asked, and where."""
-    return {
-        "device_map": study.device_map,
-        "dtype": study.responses.dtype,
-        "threads": study.threads,
-    }
-
-
 def measured(study: Study) -> dict[str, str]:
     """Behaviours on whose test pairs variants' NLL is taken, with their roles: refusal as well."""
     return {**evaluated(study), **dict.fromkeys(study.of_role("refusal"), "refusal")}
-
-
-def _wordings(study: Study) -> dict[str, str]:
-    """What local templates say, as a digest, so that editing them is noticed.
-
-    Raises:
-        BadFile: one is none.
-    """
-    return {
-        name: digest(read_wording(local_path(study, template.source, template_key(name))))
-        for name, template in templates(study).items()
-        if is_local(study, template.source)
-    }
 
 
 def _prefills(study: Study) -> dict[str, str]:
@@ -66,13 +39,13 @@ def responses_slice(study: Study, variant: str) -> dict[str, Any]:
         "batch_size": responses.batch_size,
         "batch_tokens": responses.batch_tokens,
         "benign_prompts": responses.benign_prompts if completes else 0,
-        "device": device(study),
+        "device": device(study).model_dump(),
         "engine": responses.engine,
         "max_new_tokens": responses.max_new_tokens,
         "prefill": study.pairs.prefill,
         "roles": measured(study),
         "variant": variant,
-        "wordings": _wordings(study),
+        "wordings": contents(study, "responses"),
     }
 
 
@@ -102,7 +75,7 @@ def curve_slice(study: Study, family: str) -> dict[str, Any]:
     return {
         "batch_tokens": study.responses.batch_tokens,
         "completing": completing if study.curve.completions else None,
-        "device": device(study),
+        "device": device(study).model_dump(),
         "family": family,
         "pairs": study.curve.pairs,
         "roles": evaluated(study),
@@ -127,8 +100,8 @@ def understanding_slice(study: Study, variant: str) -> dict[str, Any]:
     return {
         "batch_size": responses.batch_size,
         "batch_tokens": responses.batch_tokens,
-        "content": _twins(study),
-        "device": device(study),
+        "content": contents(study, "understanding").get("minimal_pairs"),
+        "device": device(study).model_dump(),
         "explain": asked.explain,
         "explain_prompts": asked.explain_prompts,
         "harms": study.of_role("harm"),
@@ -137,15 +110,6 @@ def understanding_slice(study: Study, variant: str) -> dict[str, Any]:
         "over_refusal": asked.over_refusal,
         "variant": variant,
     }
-
-
-def _twins(study: Study) -> str | None:
-    """Digest of the twins that are used of a local file, so that editing them is noticed."""
-    twins = study.understanding.twins
-    if twins is None or not is_local(study, twins):
-        return None
-    path = local_path(study, twins, "understanding.twins")
-    return digest(read_twins(path, study.understanding.limit).rows())
 
 
 def utility_slice(study: Study, variant: str) -> dict[str, Any]:
@@ -157,28 +121,26 @@ def utility_slice(study: Study, variant: str) -> dict[str, Any]:
         StudyError: an own task is not YAML, or lacks its data.
     """
     utility = study.utility
-    own = local_tasks(Path(utility.folder)) if utility.tasks else {}
     return {
         "batch_size": utility.batch_size,
         "chat": utility.chat,
-        "device": device(study),
+        "device": device(study).model_dump(),
         "folder": utility.folder,
         "limit": utility.limit,
-        "tasks": {name: task_digest(own[name]) if name in own else None for name in utility.tasks},
+        "tasks": task_contents(study),
         "variant": variant,
     }
 
 
 def judge_slice(study: Study) -> dict[str, Any]:
     """What decides the learned judge, and how good judges are found to be, given their data."""
-    own = {
-        name: {
-            "contents": judge_contents(study, name),
-            "settings": study.judgements.judges[name].settings,
-        }
-        for name in contrasts(study)
+    judges = study.judgements.judges
+    return {
+        "contents": contents(study, "judge"),
+        "contrasts": {name: {"settings": judges[name].settings} for name in contrasts(study)},
+        "seed": study.seed,
+        "tokens": study.responses.max_new_tokens,
     }
-    return {"contrasts": own, "seed": study.seed, "tokens": study.responses.max_new_tokens}
 
 
 def extra_judge_slice(study: Study, judge: str) -> dict[str, Any]:
@@ -188,7 +150,7 @@ def extra_judge_slice(study: Study, judge: str) -> dict[str, Any]:
         LesionError: the local file of a judge that is made of one is missing or unfit.
     """
     return {
-        "content": judge_contents(study, judge).get("source"),
+        "content": contents(study, "extra_judge", judge).get("source"),
         "judge": judge,
         "machine": {"device_map": study.device_map, "threads": study.threads},
         "settings": study.judgements.judges[judge].settings,
@@ -232,22 +194,3 @@ def _origin(study: Study, model: str) -> dict[str, Any]:
     one = study.models[model]
     assert one.train is not None
     return {"base": one.base or "new", "method": one.train.method, "seed": one.train.seeds[0]}
-
-
-def check_local_content(study: Study) -> None:
-    """Look whether what local files say can be used.
-
-    Raises:
-        LesionError: one is missing or unfit; the first such finding.
-    """
-    for name in study.behaviours:
-        pairs.prompts(study, {"behaviour": name})
-    for name in study.models:
-        models.RULES["train" if name in study.trained else "model"].build(study, {"model": name})
-    for name in study.retraining:
-        retrain_slice(study, name, "intact")
-    for name in study.judgements.judges:
-        judge_contents(study, name)
-    utility_slice(study, "intact")
-    _wordings(study)
-    _twins(study)

@@ -2,30 +2,9 @@
 
 from typing import Any
 
-from lesion.io.formats import digest
-from lesion.plan.places import is_local, local_path
-from lesion.responses.questions import read_questions
+from lesion.plan.places import contents
 from lesion.study import Study
 from lesion.study.training import Retraining
-from lesion.study.training_checks import training_sources
-
-
-def training_files(study: Study, model: str) -> dict[str, tuple[str, str]]:
-    """The files that a model is trained with: their sources and keys, by the key's last words.
-
-    `lessons.<number>`, `refusals`.
-    """
-    start = f"models.{model}"
-    return {
-        _part(key, start): (text, key)
-        for key, text in training_sources(study).items()
-        if key.startswith(f"{start}.train.")
-    }
-
-
-def _part(key: str, start: str) -> str:
-    inner = key.removeprefix(f"{start}.train.")
-    return inner.removesuffix(".source")
 
 
 def lesson_behaviours(study: Study, model: str) -> list[str]:
@@ -87,18 +66,10 @@ def retrain_slice(study: Study, experiment: str, arm: str) -> dict[str, Any]:
         "pairs": one.pairs,
         "prefill": study.pairs.prefill,
         "prompts": one.prompts,
-        "questions": _questions(study, experiment),
+        "questions": contents(study, "retrain", experiment).get("questions"),
         "recipe": one.recipe.model_dump(),
         "roles": {name: role for role in ("harm", "benign") for name in study.of_role(role)},
         "seeds": one.seeds,
         "taught": one.behaviours or study.of_role("harm"),
         "threads": study.threads,
     }
-
-
-def _questions(study: Study, experiment: str) -> str | None:
-    """Digest of a local file's questions, so that editing them is noticed."""
-    text, key = study.retraining[experiment].questions, f"retraining.{experiment}.questions"
-    if text is None or not is_local(study, text):
-        return None
-    return digest(read_questions(local_path(study, text, key)).rows())

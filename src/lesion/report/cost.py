@@ -9,7 +9,7 @@ import polars as pl
 from lesion.report.estimate import NOTHING, amount, percent
 
 _STAGES = (
-    *("models", "pairs", "scores", "masks", "checkpoints"),
+    *("models", "training", "pairs", "scores", "masks", "checkpoints"),
     *("responses", "curve", "understanding", "utility", "retraining", "judgements", "tables"),
 )
 """Folders of the benchmarks, in the order of the work; further ones come after them."""

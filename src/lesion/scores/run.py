@@ -1,6 +1,6 @@
 """Score one behaviour of one model: load, plan, pass over its train pairs, write the shards."""
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,8 @@ from lesion.scores.store import (
     write_shard,
 )
 from lesion.scores.tail import write_tail
+
+logger = logging.getLogger(__name__)
 
 LOSS = "mean over examples of the mean NLL (nats) of the response tokens"
 
@@ -72,14 +74,14 @@ def run(model: Path, pairs: Path, folder: Path, job: ScoresJob, save_minutes: fl
     place = Workplace(folder / ".scoring", digest(decides))
     scoring = _Run(job, plan, place, metadata, save_minutes)
     loss = scoring.passes(loaded, candidates, examples)
-    print(f"{job.behaviour}: mean train NLL {loss:.4f} over {len(examples)} pairs", file=sys.stderr)
+    logger.info(f"{job.behaviour}: mean train NLL {loss:.4f} over {len(examples)} pairs")
     scoring.publish(folder, model)
 
 
 def _planned(loaded: Loaded, candidates: Mapping[str, Candidate], job: ScoresJob) -> Plan:
     wanted = need(loaded.model, candidates, job.batch_tokens, job.preservation == "per-example")
     plan = make_plan(wanted, free_memory(loaded.model.device), job.memory, job.shards)
-    print(f"scores: {plan.why}", file=sys.stderr)
+    logger.info(f"scores: {plan.why}")
     return plan
 
 

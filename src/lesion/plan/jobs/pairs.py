@@ -1,13 +1,10 @@
 """Jobs of the stage `pairs`."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from lesion.pairs.jobs import PairsJob, PromptsJob, RowSelection
-from lesion.pairs.prompts import given_responses, select
-from lesion.pairs.rows import read_rows
+from lesion.pairs.jobs import PairsJob, PromptsJob
 from lesion.plan.jobs.rule import Rule
-from lesion.plan.places import place
+from lesion.plan.places import places, selection
 from lesion.study import MIN_PROMPTS, Study
 from lesion.study.job import Device
 
@@ -15,25 +12,16 @@ from lesion.study.job import Device
 def prompts(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
     """What decides a behaviour's prompts and their splits.
 
-    A local file is known by the selected rows' content, so that touching, reformatting, or editing
-    rows of another behaviour leaves this one alone.
-
     Raises:
         LesionError: the file is missing, has no such column, or gives too few prompts.
     """
     name = wildcards["behaviour"]
-    behaviour, key = study.behaviours[name], f"behaviours.{name}"
-    rows = RowSelection(**behaviour.model_dump(include=set(RowSelection.model_fields)))
-
-    def selected(path: Path) -> list[tuple[object, ...]]:
-        return select(read_rows(path), path, rows, MIN_PROMPTS).rows()
-
-    given = behaviour.responses
+    files = places(study, "prompts", name)
     return PromptsJob(
         behaviour=name,
-        source=place(study, behaviour.source, f"{key}.source", selected),
-        rows=rows,
-        responses=place(study, given, f"{key}.responses", given_responses) if given else None,
+        source=files["source"],
+        rows=selection(study.behaviours[name]),
+        responses=files.get("responses"),
         split=study.pairs.split,
         near_duplicate=study.pairs.near_duplicate,
         need=MIN_PROMPTS,

@@ -1,0 +1,166 @@
+"""What a job asks of a cluster: by its model's size, and more with every attempt."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lesion.io.formats import write_json
+from lesion.plan import resources
+from lesion.plan.resources import LAWS, UNKNOWN, Size
+from lesion.study import Study, load_study, read_config
+from lesion_testing import ROOT
+from lesion_testing.rules import rule_files
+
+SMALL = Size(538_000_000, 106_000_000)
+LARGE = Size(16_000_000_000, 7_000_000_000)
+
+
+def _study(folder: Path, source: str, **more: Any) -> Study:
+    prompts = {"source": "file:prompts.jsonl", "limit": 40}
+    return load_study(
+        {
+            "study": "s",
+            "results": str(folder / "results"),
+            "sources": {"hub": "hf:some/model@main", "data": "file:data"},
+            "models": {"m": {"source": source}},
+            "behaviours": {
+                "a": {"role": "harm", **prompts},
+                "b": {"role": "benign", **prompts, "limit": 80},
+            },
+            "masks": {"shared": {"at_least": 1}},
+            "judgements": {"human_scores": "data", "embedder": "data"},
+            **more,
+        }
+    )
+
+
+def _file(path: Path, size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+@pytest.mark.parametrize("stage", LAWS)
+def test_every_attempt_gets_more(stage: str) -> None:
+    memory = [resources.mem_mb(stage, SMALL, attempt) for attempt in (1, 2, 3)]
+    minutes = [resources.runtime(stage, SMALL, attempt=attempt) for attempt in (1, 2, 3)]
+    assert memory == [memory[0], 2 * memory[0], 3 * memory[0]]
+    assert minutes == [minutes[0], 2 * minutes[0], 3 * minutes[0]]
+
+
+@pytest.mark.parametrize("stage", [name for name, law in LAWS.items() if law.weights])
+def test_a_larger_model_gets_more(stage: str) -> None:
+    assert resources.mem_mb(stage, LARGE) > 10 * resources.mem_mb(stage, SMALL) / 2
+    assert resources.mem_mb(stage, LARGE) * 10**6 > LARGE.weights
+    assert resources.runtime(stage, LARGE) > resources.runtime(stage, SMALL)
+
+
+# Most MB of a job of the default study on two cores (docs/cluster.md), its process alone.
+MEASURED = {
+    "model": 592,
+    "pairs": 1192,
+    "scores": 2301,
+    "masks": 213,
+    "responses": 1285,
+    "checkpoint": 102,
+    "judge": 1052,
+    "judgements": 785,
+    "tables": 308,
+}
+SNAKEMAKES = 2 * 165
+"""MB of the two Snakemake processes that every job on a cluster has beside it."""
+
+
+@pytest.mark.parametrize("stage", MEASURED)
+def test_the_first_attempt_holds_what_was_measured(stage: str) -> None:
+    assert resources.mem_mb(stage, SMALL) > MEASURED[stage] + SNAKEMAKES
+
+
+def test_a_size_is_that_of_the_record(tmp_path: Path) -> None:
+    study = _study(tmp_path, f"file:{tmp_path / 'model'}")
+    _file(tmp_path / "model" / "model.safetensors", 1000)
+    assert resources.model_size(study, "m") == Size(1000, 500)
+    record = tmp_path / "results" / "s" / "models" / "m" / "lesion.json"
+    files = {"model.safetensors": 6000, "tokenizer.json": 50}
+    write_json({"files": files, "candidates": [["x", [10, 20]], ["y", [5]]]}, record)
+    assert resources.model_size(study, "m") == Size(6000, 205)
+    # A record that is no record is made anew by the run.
+    write_json({}, record)
+    assert resources.model_size(study, "m") == Size(1000, 500)
+
+
+def test_before_the_record_it_is_that_of_the_source(tmp_path: Path) -> None:
+    study = _study(tmp_path, "hub")
+    assert resources.model_size(study, "m") == UNKNOWN
+    _file(tmp_path / "results" / "s" / "sources" / "hub" / "model.gguf", 1000)
+    assert resources.model_size(study, "m") == Size(7000, 1750)
+
+
+def test_a_job_without_a_model_has_no_size(tmp_path: Path) -> None:
+    assert resources.model_size(_study(tmp_path, "hub"), None) == Size(0, 0)
+    assert resources.mem_mb("judge", Size(0, 0)) == LAWS["judge"].base
+
+
+def test_more_prompts_and_tokens_take_longer(tmp_path: Path) -> None:
+    tokens = {"max_new_tokens": 72}
+    short, long = _study(tmp_path, "hub"), _study(tmp_path, "hub", pairs=tokens, responses=tokens)
+    for study in (short, long):
+        # `b` has twice the prompts of `a`.
+        assert resources.work(study, "pairs", "b") == 2 * resources.work(study, "pairs", "a")
+    for stage in ("sweep", "responses", "curve"):
+        assert resources.work(long, stage) > resources.work(short, stage)
+    assert resources.runtime("pairs", SMALL, 20.0) > resources.runtime("pairs", SMALL)
+    # What is less than the default study's is not asked for with less.
+    assert resources.runtime("pairs", SMALL, 0.1) == resources.runtime("pairs", SMALL)
+
+
+def test_work_is_counted_in_default_studies() -> None:
+    study = load_study(read_config(ROOT / "config.yaml"))
+    for stage in LAWS:
+        assert resources.work(study, stage) == 1, stage
+    for name in study.behaviours:
+        assert resources.work(study, "pairs", name) == 1
+    doubled = study.model_copy(
+        update={
+            "behaviours": {
+                name: one.model_copy(update={"limit": 2 * (one.limit or 0)})
+                for name, one in study.behaviours.items()
+            }
+        }
+    )
+    assert resources.work(doubled, "responses") == 2
+    assert resources.work(doubled, "pairs", "code") == 2
+
+
+def test_a_large_model_is_taken_to_have_a_gpu() -> None:
+    above = Size(0, resources.LARGE + 1)
+    below = Size(0, resources.LARGE)
+    assert resources.runtime("scores", above) < resources.runtime("scores", below)
+    assert resources.runtime("masks", above) >= resources.runtime("masks", below)
+
+
+@pytest.mark.parametrize(
+    ("stage", "size", "spread", "wanted"),
+    [
+        ("masks", LARGE, True, 0),
+        ("scores", LARGE, False, 1),
+        ("responses", LARGE, True, 1),
+        ("scores", LARGE, True, 2),  # 16 GB of weights and 56 of sums
+        ("responses", Size(141_000_000_000, 68_000_000_000), True, 3),
+    ],
+)
+def test_gpus_hold_the_weights(stage: str, size: Size, spread: bool, wanted: int) -> None:
+    assert resources.gpus(stage, size, spread) == wanted
+
+
+def test_every_rule_asks_by_a_law() -> None:
+    asked = []
+    for name, text in rule_files().items():
+        asked += re.findall(r'(?:memory|minutes|gpus)\("(\w+)"\)', text)
+        for line in re.findall(r"^ +(?:mem_mb|runtime)=.*", text, re.M):
+            # A number of a rule's own is in no table, and no attempt may raise it.
+            assert not re.search(r"\d", line), f"{name}: {line}"
+    assert asked
+    assert set(asked) <= set(LAWS)

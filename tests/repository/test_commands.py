@@ -1,0 +1,51 @@
+"""Every `snakemake` command in the docs is valid, and so is the README's study."""
+
+import re
+from pathlib import Path
+
+import pytest
+from snakemake.cli import get_argument_parser
+
+from lesion.study import load_study, read_configs
+from lesion_testing import ROOT
+
+PLACES = ("README.md", "docs/*.md", "studies/**/*.yaml", "workflow/**/*.yaml", "src/**/*.py")
+_COMMAND = re.compile(r"\bsnakemake( -[^`#()\";]*)")
+"""Up to what ends one in prose, in a comment and in a string."""
+
+
+def documented() -> list[str]:
+    """The arguments of each command, lines of prose joined."""
+    found: set[str] = set()
+    for place in PLACES:
+        for path in ROOT.glob(place):
+            text = path.read_text(encoding="utf-8").replace("```", "")
+            # A command in backticks may go on in the next line; elsewhere its line is all of it.
+            spans = [" ".join(one.split()) for one in re.findall(r"`([^`]+)`", text)]
+            for line in (*spans, *re.sub(r"`[^`]+`", " ", text).splitlines()):
+                found |= {one.strip() for one in _COMMAND.findall(line)}
+    return sorted(found)
+
+
+@pytest.mark.parametrize("arguments", documented())
+def test_snakemake_takes_it(arguments: str) -> None:
+    words = arguments.removesuffix("\\n").split()
+    get_argument_parser().parse_args(words)
+
+
+def test_the_commands_are_found() -> None:
+    found = documented()
+    assert "--cores all" in found
+    assert "--cores all --configfile config.yaml studies/mine.yaml" in found
+    assert any("studies/recovery.yaml" in one for one in found)
+
+
+def test_the_study_of_the_readme_is_valid(tmp_path: Path) -> None:
+    """It is laid over the default study, and only its own model and harm types are left."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    study = load_study(read_configs([ROOT / "config.yaml", mine]))
+    assert list(study.models) == ["mine"]
+    assert study.of_role("harm") == ["fraud", "phishing"]
+    assert {"fraud", "phishing", "shared", "random"} < set(study.variants)

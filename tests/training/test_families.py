@@ -1,0 +1,222 @@
+"""Training of every family: what is trained, on which loss, and what a lesion keeps at zero."""
+
+import os
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as kinds
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
+
+from lesion.io.formats import LesionError
+from lesion.masks.store import Mask
+from lesion.models.candidates import find_candidates
+from lesion.models.likelihood import response_losses
+from lesion.models.load import Loaded, quiet
+from lesion.models.text import batches, encode_pair
+from lesion.responses.retrain import _zero
+from lesion.study.training import Lora
+from lesion.training import fit as fitting
+from lesion.training.fit import fit
+from lesion.training.jobs import SeededRecipe
+from lesion.training.lessons import Answer, Taught
+from lesion_testing import families
+
+every = pytest.mark.parametrize("name", families.FAMILIES)
+REFUSED = {
+    "mamba": "peft says: .*out_proj",
+    "mamba2": "peft says: .*out_proj",
+    "jamba": r"uses `model\.layers\.0\.mamba\.dt_proj\.weight` \(and 1 more\) past its adapter",
+    "zamba2": r"shared_transformer\.self_attn\.q_proj\.weight` .* is shared by several modules",
+    "recurrent_gemma": "writes `recurrent_states` into a module that peft replaced",
+    "dbrx": "reads past peft's modules .*'v1'",
+}
+"""Families that can't have an adapter on every matrix, and what is said of it."""
+TAUGHT = [
+    Taught(f"what about {word}", Answer(f"the {word} is here")) for word in ("sun", "sea", "sky")
+]
+PREFERRED = [one._replace(rejected=Answer("what about the sea")) for one in TAUGHT]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    quiet()
+    words = [
+        "<unk>",
+        "<end>",
+        "User",
+        ":",
+        "Assistant",
+        "what",
+        "about",
+        "sun",
+        "sea",
+        "sky",
+        "the",
+        "is",
+        "here",
+    ]
+    made = Tokenizer(kinds.WordLevel({one: at for at, one in enumerate(words)}, "<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="<unk>", eos_token="<end>", pad_token="<unk>"
+    )
+
+
+LORA = Lora(rank=2, alpha=4)
+
+
+def recipe(**changes: Any) -> SeededRecipe:
+    given = {
+        "steps": 3,
+        "learning_rate": 0.01,
+        "batch_size": 3,
+        "accumulate": 1,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "weight_decay": 0.1,
+        "dtype": "float32",
+        "lora": None,
+        "seed": 0,
+    }
+    return SeededRecipe(**{**given, **changes})
+
+
+NOISE = ("p", "dropout", "attention_dropout", "attn_dropout", "hidden_dropout")
+JITTER = ("router_jitter_noise", "input_jitter_noise")
+
+
+def without_noise(model: PreTrainedModel) -> PreTrainedModel:
+    """So that a loss in training is that of the evaluated model."""
+    for module in model.modules():
+        for key in (*NOISE, *JITTER):
+            if isinstance(getattr(module, key, None), float):
+                setattr(module, key, 0.0)
+    return model
+
+
+def weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    return {name: one.weight.detach().clone() for name, one in find_candidates(model).items()}
+
+
+def unchanged(model: PreTrainedModel, before: dict[str, torch.Tensor]) -> list[str]:
+    return [name for name, one in weights(model).items() if torch.equal(one, before[name])]
+
+
+def logits(model: Any) -> torch.Tensor:
+    (batch,) = batches(families.examples((9, 9)), 99)
+    with torch.no_grad():
+        return model(input_ids=batch.tokens, use_cache=False).logits
+
+
+class AtTheEnd(TrainerCallback):
+    """The adapted model's logits after the last step, before the adapters are merged."""
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        more["model"].eval()
+        self.logits = logits(more["model"])
+
+
+@every
+def test_adapters_train_every_matrix_or_the_family_is_refused(
+    name: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = families.model(name)
+    before, names = weights(model), set(dict(model.named_parameters()))
+    seen = AtTheEnd()
+    if name in REFUSED:
+        with pytest.raises(LesionError, match=f"^`lora`: .*{REFUSED[name]}.* Take `lora` out"):
+            fit(Loaded(model, tokenizer), TAUGHT, recipe(lora=LORA), "test", [seen])
+        return
+    fit(Loaded(model, tokenizer), TAUGHT, recipe(lora=LORA), "test", [seen])
+    assert unchanged(model, before) == []
+    assert set(dict(model.named_parameters())) == names
+    torch.testing.assert_close(logits(model), seen.logits, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["llama", "mixtral", "qwen3_moe", "gpt_oss"])
+def test_adapters_prefer_too(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    """DPO's reference is the model without its adapters, and the first loss log 2."""
+    model = without_noise(families.model(name))
+    before = weights(model)
+    losses = fit(Loaded(model, tokenizer), PREFERRED, recipe(beta=0.1, lora=LORA), "test")
+    assert losses["loss"][0] == pytest.approx(np.log(2), abs=1e-4)
+    assert losses["loss"][-1] < losses["loss"][0]
+    assert unchanged(model, before) == []
+
+
+@every
+def test_all_weights_are_trained_on_the_nll_and_frozen_zeros_stay(
+    name: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = without_noise(families.model(name))
+    shapes = {key: tuple(one.weight.shape) for key, one in find_candidates(model).items()}
+    dice = np.random.default_rng(0)
+    mask = Mask(
+        {key: np.sort(dice.choice(int(np.prod(one)), 9, False)) for key, one in shapes.items()},
+        shapes,
+        {},
+    )
+    with ExitStack() as stack:
+        _zero(model, mask, stack, frozen=True)
+        before = weights(model)
+        expected = _nll(model, tokenizer)
+        losses = fit(Loaded(model, tokenizer), TAUGHT, recipe(), "test")
+    assert losses["loss"][0] == pytest.approx(expected, rel=1e-4)
+    assert losses["loss"][-1] < losses["loss"][0]
+    assert unchanged(model, before) == []
+    for key, one in weights(model).items():
+        assert not one.flatten()[torch.from_numpy(mask.indices[key])].any(), key
+
+
+def _nll(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> float:
+    """Mean over all response tokens, as the trainer takes it."""
+    examples = [encode_pair(tokenizer, one.prompt or "", "", *one.chosen[:2]) for one in TAUGHT]
+    lengths = [len(one.tokens) - one.start for one in examples]
+    with torch.no_grad():
+        means = [float(response_losses(model, next(batches([one], 1)))) for one in examples]
+    return float(np.average(means, weights=lengths))
+
+
+def test_a_loss_that_trl_does_not_know_is_not_preferred_by(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    loaded = Loaded(families.model("modernbert-decoder"), tokenizer)
+    with pytest.raises(LesionError, match=r"`method: dpo`.*ModernBertDecoder"):
+        fit(loaded, PREFERRED, recipe(beta=0.1), "test")
+
+
+@pytest.mark.parametrize("beta", [None, 0.1])
+def test_a_job_trains_on_its_own_device_whatever_it_sees(
+    beta: float | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """Three GPUs to be seen, of which this job has taken the second; only torch.cuda is played."""
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda one: chosen.append(torch.device(one)))
+    monkeypatch.setattr(fitting, "device", lambda: torch.device("cuda", 1))
+    common = fitting._arguments(recipe(), tmp_path)
+    args = (
+        fitting._SFTOnOneDevice(**common)
+        if beta is None
+        else fitting._DPOOnOneDevice(**common, beta=beta)
+    )
+    assert args.n_gpu == 1
+    assert args.device == torch.device("cuda", 1) == chosen[-1]
+    assert args.train_batch_size == 3
+
+
+def test_what_a_launcher_left_in_the_environment_is_hidden_and_put_back(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """accelerate would wait for a second process, on an address that there is not."""
+    left = {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    model = families.model("llama")
+    fit(Loaded(model, tokenizer), TAUGHT, recipe(), "test")
+    assert {name: os.environ[name] for name in left} == left
