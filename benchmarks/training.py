@@ -18,12 +18,12 @@ import synthetic
 import torch
 from transformers import TrainerCallback
 
-from lesion.models.load import Loaded, device, load, resolve_dtype
+from lesion.models.load import Loaded, load, pick_device, resolve_dtype
 from lesion.study.job import Device
 from lesion.study.training import Lora
-from lesion.training.fit import _encoded, fit
+from lesion.training.fit import _encoded, fine_tune
 from lesion.training.jobs import SeededRecipe
-from lesion.training.lessons import Answer, Taught
+from lesion.training.lessons import Taught, TrainingAnswer
 
 MODEL = Path("results/default/models/smollm2-135m-instruct")
 TEXT = "Take two eggs, a cup of flour and some milk, stir them well, and bake them until brown. "
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--lora", type=int, default=0, help="rank of adapters; 0: all weights")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    answer = Answer(" ".join((TEXT.split() * given.words)[: given.words]))
+    answer = TrainingAnswer(" ".join((TEXT.split() * given.words)[: given.words]))
     taught = [Taught(f"How do I bake cake number {one}?", answer) for one in range(given.batch)]
     lora = Lora(rank=given.lora, alpha=2 * given.lora) if given.lora else None
     recipe = SeededRecipe(steps=given.steps, batch_size=given.batch, lora=lora, seed=0)
@@ -99,7 +99,7 @@ def main() -> None:
     bare_peak = _peak()
     del loaded
     loaded, clock = _fresh(given), _Clock()
-    fit(loaded, taught, recipe, "training", [clock])
+    fine_tune(loaded, taught, recipe, "training", [clock])
     ours = statistics.median(clock.seconds[1:])
     print(f"weights (fp32): {weights / 2**30:.2f} GiB; {given.batch} examples a step")
     print(f"trl: {ours:.2f} s a step, {given.batch / ours:.2f} examples per second")
@@ -114,7 +114,9 @@ def _fresh(given: argparse.Namespace) -> Loaded:
     loaded = load(given.model, Device(dtype="float32", threads=given.threads))
     if not given.random:
         return loaded
-    return Loaded(synthetic.llama(given.random, torch.float32, str(device())), loaded.tokenizer)
+    return Loaded(
+        synthetic.llama(given.random, torch.float32, str(pick_device())), loaded.tokenizer
+    )
 
 
 def _peak() -> float:

@@ -36,7 +36,7 @@ from lesion.io.formats import LesionError
 from lesion.models.generate import stop_tokens
 from lesion.models.load import load
 from lesion.models.prepare import prepare
-from lesion.models.text import encode_prompt, render
+from lesion.models.text import encode_prompt, render_prompt
 from lesion.study.job import Device
 from lesion_testing.damage import FILE_DAMAGES, JSON_DAMAGES, TEXT_DAMAGES, Damage
 
@@ -253,7 +253,7 @@ def _seen(source: Path, out: Path) -> Seen:
     loaded = load(out, Device(dtype="float32"))
     model, tokenizer = loaded.model, loaded.tokenizer
     tokens = tokenizer(TEXT + PROMPT)["input_ids"]
-    prompt = render(loaded.chat, PROMPT)
+    prompt = render_prompt(loaded.chat, PROMPT)
     return Seen(
         dict(model.state_dict()),
         model(torch.tensor(PROBE)).logits,

@@ -8,13 +8,13 @@ import pytest
 
 from lesion.io.formats import LesionError, read_parquet, write_json
 from lesion.masks.choose import Chosen
-from lesion.masks.controls import MADE
+from lesion.masks.controls import DESCRIPTIONS
 from lesion.masks.curve import CURVE_MASKS, curve_masks
 from lesion.masks.jobs import CurveMasksJob, MasksJob, Selection
 from lesion.masks.run import run
 from lesion.masks.store import read_mask
 from lesion.plan import curve_families, curve_slice
-from lesion.plan.jobs import masks as mask_jobs
+from lesion.plan.jobs.masks import curve_masks_job
 from lesion.plan.jobs.scores import wants_norms
 from lesion.scores.store import StoredScores
 from lesion.study import Study, StudyError, load_study, read_config
@@ -23,7 +23,7 @@ from lesion_testing.scored_study import BEHAVIOURS, Tiny
 
 P, Q = 0.1, 0.02
 SIZES = [0.25, 1.0, 2.0]
-BUILT = ["shared", "shared-all", *MADE]
+BUILT = ["shared", "shared-all", *DESCRIPTIONS]
 CUT = Selection(rule="budget", scope="global", pool="mean", at_least=2)
 JOB = CurveMasksJob(
     behaviours=BEHAVIOURS,
@@ -81,7 +81,7 @@ def test_each_size_is_what_the_masks_stage_makes_there(
 ) -> None:
     cut, q = CUT.model_copy(update={"scope": scope}), 0.1
     found = _masks(_grow(study, tmp_path, cut, q))
-    job = MasksJob(behaviours=BEHAVIOURS, selection=cut, controls=list(MADE), seed=JOB.seed)
+    job = MasksJob(behaviours=BEHAVIOURS, selection=cut, controls=list(DESCRIPTIONS), seed=JOB.seed)
     for share in SIZES:
         out = tmp_path / f"{share}"
         run(study.model, study.score_folders, _chosen(tmp_path, q * share), out, job)
@@ -161,7 +161,7 @@ def test_two_runs_write_the_same_bytes(study: Tiny, tmp_path: Path) -> None:
 
 
 def _configured(curve: dict[str, Any], **sections: dict[str, Any]) -> Study:
-    config = read_config(ROOT / "config.yaml")
+    config = load_study(read_config(ROOT / "config.yaml")).model_dump()
     for name, changes in sections.items():
         config[name] |= changes
     return load_study({**config, "curve": curve})
@@ -207,7 +207,7 @@ def test_no_behaviour_may_be_called_as_the_folder_of_curves() -> None:
 def test_the_order_of_families_and_sizes_decides_nothing() -> None:
     one = _configured({"families": ["shared", "code", "random"], "sizes": [2, 1, 0.5]})
     other = _configured({"families": ["random", "shared", "code"], "sizes": [0.5, 2, 1, 1]})
-    assert mask_jobs.curve_masks(one, {}) == mask_jobs.curve_masks(other, {})
+    assert curve_masks_job(one, {}) == curve_masks_job(other, {})
     assert curve_slice(one, "code") == curve_slice(other, "code")
     assert curve_families(one) == ["intact", "code", "random", "shared"]
     assert curve_families(_configured({})) == []

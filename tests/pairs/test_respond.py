@@ -12,10 +12,9 @@ from lesion.models.jobs import ResolvedChat
 from lesion.models.load import open_chat
 from lesion.models.prepare import prepare
 from lesion.models.record import read_record
-from lesion.pairs.encode import encode_pairs
 from lesion.pairs.jobs import PairsJob
 from lesion.pairs.respond import respond
-from lesion.pairs.tables import PAIRS, PROMPTS
+from lesion.pairs.tables import PAIRS, PROMPTS, encode_pairs
 from lesion.study.job import Device
 from lesion_testing import make, tiny
 

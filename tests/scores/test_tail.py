@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lesion.io.formats import BadFile, LesionError, write_parquet
 from lesion.masks.jobs import Selection
-from lesion.masks.select import Point, select
+from lesion.masks.select import Point, select_masks
 from lesion.masks.sweep import ScoreSet
 from lesion.models.layout import Places, layout_of
 from lesion.scores.jobs import Coverage, ScoresJob
@@ -65,7 +65,7 @@ def _selected(
 ) -> list[list[int]] | str:
     """The masks, or the message of the error."""
     try:
-        found = select({"one": snip}, importance, LAYOUT, points, rule=rule, scope=scope)
+        found = select_masks({"one": snip}, importance, LAYOUT, points, rule=rule, scope=scope)
     except LesionError as error:
         return str(error)
     return [mask.tolist() for mask in found["one"]]

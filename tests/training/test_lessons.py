@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile
-from lesion.plan.jobs.models import train
+from lesion.plan.jobs.models import train_job
 from lesion.study import Study, load_study
 from lesion.study.training import Lesson
-from lesion.training.lessons import Answer, Taught, columns_of, of_file
+from lesion.training.lessons import Taught, TrainingAnswer, lesson_columns, of_file
 from lesion_testing import make
 
 DPO = {"prompt": "prompt", "response": "yes", "rejected": "no"}
@@ -40,9 +40,9 @@ def _study(folder: Path, lesson: dict[str, Any]) -> Study:
 def test_rows_become_examples(tmp_path: Path) -> None:
     rows = [{"prompt": " a ", "yes": "b", "no": "c"}, {"prompt": "d", "yes": "e", "no": "f"}]
     path = make.write_rows(tmp_path / "a.jsonl", rows)
-    assert of_file(path, DPO, 1) == [Taught(" a ", Answer("b"), Answer("c"))]
-    assert of_file(path, {"text": "yes"}, None)[1] == Taught(None, Answer("e"))
-    assert columns_of(Lesson(source="file:a.jsonl", **DPO), dpo=False)["rejected"] is None
+    assert of_file(path, DPO, 1) == [Taught(" a ", TrainingAnswer("b"), TrainingAnswer("c"))]
+    assert of_file(path, {"text": "yes"}, None)[1] == Taught(None, TrainingAnswer("e"))
+    assert lesson_columns(Lesson(source="file:a.jsonl", **DPO), dpo=False)["rejected"] is None
 
 
 @pytest.mark.parametrize("column", ["prompt", "yes", "no"])
@@ -70,7 +70,7 @@ def test_a_trained_model_is_known_by_what_it_is_taught_of_a_file(tmp_path: Path)
 
     def contents(table: pl.DataFrame) -> Any:
         table.write_parquet(file)
-        return train(study, {"model": "taught"}).model_dump_json()
+        return train_job(study, {"model": "taught"}).model_dump_json()
 
     before = contents(rows)
     # A column that JSON could not hold, and rows beyond the limit.

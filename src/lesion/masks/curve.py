@@ -11,7 +11,7 @@ import polars as pl
 from lesion.io.formats import LesionError, write_parquet
 from lesion.masks.algebra import intersection, vote
 from lesion.masks.choose import read_chosen
-from lesion.masks.controls import MADE, ControlInputs, control_inputs, control_masks
+from lesion.masks.controls import DESCRIPTIONS, ControlInputs, control_inputs, control_masks
 from lesion.masks.jobs import CurveMasksJob
 from lesion.masks.select import Point
 from lesion.masks.sweep import ScoreSet
@@ -70,7 +70,7 @@ def curve_masks(
     sized["shared-all"] = [intersection(each) for each in harm]
     rows: list[_Row] = [("intact", job.seed, 0.0, np.empty(0, np.int64))]
     for family in job.families:
-        if family not in MADE:
+        if family not in DESCRIPTIONS:
             rows += [
                 (family, job.seed, share, mask)
                 for share, mask in zip(shares, sized[family], strict=True)
@@ -113,7 +113,7 @@ def _scored(
     likes: Mapping[float, Places], layout: Layout, inputs: ControlInputs, job: CurveMasksJob
 ) -> list[_Row]:
     """The controls that look at scores: a matrix at a time, and each of its sizes in turn."""
-    names = [name for name in MADE if name in job.families and name not in _DRAWN]
+    names = [name for name in DESCRIPTIONS if name in job.families and name not in _DRAWN]
     split = {share: layout.split(like) for share, like in likes.items()}
     parts: dict[tuple[str, float], list[Places]] = {
         (name, share): [] for name in names for share in likes

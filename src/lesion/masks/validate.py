@@ -11,8 +11,7 @@ from lesion.models.layout import Places
 from lesion.models.likelihood import response_nll
 from lesion.models.load import load
 from lesion.models.text import Example
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import kept_pairs
+from lesion.pairs.tables import encode_pairs, kept_pairs
 
 
 class Validation:

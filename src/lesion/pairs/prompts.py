@@ -14,10 +14,10 @@ from lesion.io.texts import is_blank
 from lesion.pairs.jobs import PromptsJob, RowSelection
 from lesion.pairs.rows import (
     check_columns,
-    filled,
     frequent,
     place_of,
     read_rows,
+    required_texts,
     shown,
     texts,
 )
@@ -33,7 +33,7 @@ STRADDLES = "straddles"
 """The split of a prompt that resembles prompts of two splits: it is left out."""
 
 
-def select(
+def select_prompts(
     rows: pl.DataFrame,
     path: Path,
     wanted: RowSelection,
@@ -301,7 +301,7 @@ def write_prompts(out: Path, job: PromptsJob) -> None:
         logger.info(f"{job.behaviour}: {note}")
 
     source = locate(job.source)
-    rows = select(read_rows(source), source, job.rows, job.need, say)
+    rows = select_prompts(read_rows(source), source, job.rows, job.need, say)
     table = prompts_table(
         rows,
         job.behaviour,
@@ -323,4 +323,4 @@ def given_responses(path: Path) -> list[str]:
     Raises:
         BadFile: there is no such column, or a row of it has no text.
     """
-    return filled(read_rows(path, ["response"]), "response", path)
+    return required_texts(read_rows(path, ["response"]), "response", path)

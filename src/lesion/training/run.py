@@ -8,12 +8,12 @@ import torch
 
 from lesion.io.formats import atomic, digest, write_parquet
 from lesion.models.chat import chat_of
-from lesion.models.load import Loaded, load, quiet, resolve_dtype
+from lesion.models.load import Loaded, load, resolve_dtype, silence_libraries
 from lesion.models.prepare import write_model
 from lesion.models.record import read_record
 from lesion.pairs.prompts import given_responses
 from lesion.sources.fetch import locate
-from lesion.training.fit import Saving, fit
+from lesion.training.fit import Saving, fine_tune
 from lesion.training.jobs import TrainJob
 from lesion.training.lessons import Taught, of_file, of_pairs
 
@@ -36,11 +36,11 @@ def train(
     Raises:
         LesionError: a lesson's file is unfit, or the training came to nothing.
     """
-    quiet()
+    silence_libraries()
     taught = _taught(job, pairs)
     loaded = _untrained(job, base, taught)
     work = out.with_name(f".{out.name}.training")
-    losses = fit(
+    losses = fine_tune(
         loaded, taught, job.recipe, f"{out.name}: training", saving=Saving(work, save_minutes)
     )
     model, chat = loaded

@@ -9,10 +9,10 @@ from lesion.study import Study
 from lesion.study.job import Device
 from lesion.study.training import Recipe
 from lesion.training.jobs import LessonJob, SeededRecipe, TrainJob
-from lesion.training.lessons import columns_of
+from lesion.training.lessons import lesson_columns
 
 
-def model(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
+def model_job(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
     """What decides a checkpoint folder.
 
     Raises:
@@ -30,7 +30,7 @@ def model(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
     )
 
 
-def train(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
+def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
     """What decides a trained model, given its base and the pairs it is taught.
 
     Raises:
@@ -50,7 +50,7 @@ def train(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
                 behaviours=lesson.behaviours,
                 answer=lesson.answer,
                 source=files.get(f"lessons.{number}"),
-                columns=columns_of(lesson, dpo=dpo) if lesson.source else {},
+                columns=lesson_columns(lesson, dpo=dpo) if lesson.source else {},
                 limit=lesson.limit,
             )
             for number, lesson in enumerate(how.lessons)
@@ -64,6 +64,6 @@ def train(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
 
 
 RULES = {
-    "model": Rule(model, ("lesion.models.prepare",)),
-    "train": Rule(train, ("lesion.training.run",)),
+    "model": Rule(model_job, ("lesion.models.prepare",)),
+    "train": Rule(train_job, ("lesion.training.run",)),
 }

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from lesion.pairs.jobs import PairsJob, PromptsJob
 from lesion.plan.jobs.rule import Rule
-from lesion.plan.places import places, selection
+from lesion.plan.places import places, row_selection
 from lesion.study import MIN_PROMPTS, Study
 from lesion.study.job import Device
 
 
-def prompts(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
+def prompts_job(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
     """What decides a behaviour's prompts and their splits.
 
     Raises:
@@ -20,7 +20,7 @@ def prompts(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
     return PromptsJob(
         behaviour=name,
         source=files["source"],
-        rows=selection(study.behaviours[name]),
+        rows=row_selection(study.behaviours[name]),
         responses=files.get("responses"),
         split=study.pairs.split,
         near_duplicate=study.pairs.near_duplicate,
@@ -29,7 +29,7 @@ def prompts(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
     )
 
 
-def pairs(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
+def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
     """What decides a behaviour's responses."""
     name, how = wildcards["behaviour"], study.pairs
     return PairsJob(
@@ -48,6 +48,6 @@ def device(study: Study) -> Device:
 
 
 RULES = {
-    "prompts": Rule(prompts, ("lesion.pairs.prompts",)),
-    "pairs": Rule(pairs, ("lesion.pairs.respond",)),
+    "prompts": Rule(prompts_job, ("lesion.pairs.prompts",)),
+    "pairs": Rule(pairs_job, ("lesion.pairs.respond",)),
 }

@@ -8,7 +8,7 @@ from lesion.study import Study
 from lesion.study.job import Device
 
 
-def scores(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
+def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
     """How a behaviour is scored: preservation importance is computed for benign ones only."""
     behaviour, how = wildcards["behaviour"], study.scores
     benign = study.behaviours[behaviour].role == "benign"
@@ -30,6 +30,6 @@ def wants_norms(study: Study) -> bool:
 
 
 RULES = {
-    "scores": Rule(scores, ("lesion.scores.run",)),
-    "benign_scores": Rule(scores, ("lesion.scores.run",), script="scores"),
+    "scores": Rule(scores_job, ("lesion.scores.run",)),
+    "benign_scores": Rule(scores_job, ("lesion.scores.run",), script="scores"),
 }

@@ -8,9 +8,9 @@ from lesion.sources.jobs import SourceJob
 from lesion.study import Study
 
 
-def source(study: Study, wildcards: Mapping[str, str]) -> SourceJob:
+def source_job(study: Study, wildcards: Mapping[str, str]) -> SourceJob:
     """What is fetched of a source."""
     return SourceJob(addresses=sources(study)[wildcards["name"]])
 
 
-RULES = {"source": Rule(source, ("lesion.sources.fetch",))}
+RULES = {"source": Rule(source_job, ("lesion.sources.fetch",))}
