@@ -4,7 +4,7 @@ from typing import Any
 
 from lesion.plan.places import contents
 from lesion.study import Study
-from lesion.study.training import Retraining
+from lesion.study.training import AFTER, Retraining
 
 
 def lesson_behaviours(study: Study, model: str) -> list[str]:
@@ -42,7 +42,7 @@ def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:
 
 def _after(one: Retraining, arm: str) -> list[str]:
     """Arms that are measured with this one, once it is trained."""
-    return [name for name in one.arms if name.endswith("-after")] if arm == "intact" else []
+    return [name for name in one.arms if name.endswith(AFTER)] if arm == "intact" else []
 
 
 def retrain_slice(study: Study, experiment: str, arm: str) -> dict[str, Any]:
