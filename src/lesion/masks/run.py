@@ -11,7 +11,7 @@ import polars as pl
 from lesion import __version__
 from lesion.io.formats import read_json, read_parquet, write_json, write_parquet
 from lesion.masks.algebra import expected_vote, intersection, vote
-from lesion.masks.controls import MADE, Material, control_masks
+from lesion.masks.controls import DESCRIPTIONS, Material, control_masks
 from lesion.masks.overlap import OVERLAP, SHARING, overlaps
 from lesion.masks.select import Point, Preserved
 from lesion.masks.store import write_mask
@@ -132,8 +132,8 @@ def _recipe(name: str, behaviours: Behaviours, cut: Cut, scores: Path, seed: int
         metadata = read_json(scores / name / index_name("snip"))["metadata"]
         made = {key: str(metadata[key]) for key in ("pairs_digest", "examples", "loss", "dtype")}
         return {"role": behaviours.role(name), **made}
-    if name in MADE:
-        return {"role": "control", "made": MADE[name], "seed": str(seed)}
+    if name in DESCRIPTIONS:
+        return {"role": "control", "made": DESCRIPTIONS[name], "seed": str(seed)}
     least = cut.at_least if name == "shared" else len(behaviours.harm)
     return {"role": "harm", "made": f"in at least {least} of {', '.join(behaviours.harm)}"}
 

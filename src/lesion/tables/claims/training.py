@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from lesion.masks.controls import MADE
+from lesion.masks.controls import DESCRIPTIONS
 from lesion.tables.claims.claim import Claim, Facts, counts
 from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, outcome_of
 from lesion.tables.effects import MARGIN, MOST, NATS
@@ -107,7 +107,7 @@ def _prevented(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]
         return
     arms = facts.rows.filter(metric="misaligned_change")["arm"].unique().sort()
     # Controls are there to be compared with: of them nothing is claimed.
-    for arm in (arm for arm in arms if mask_of(arm) not in MADE):
+    for arm in (arm for arm in arms if mask_of(arm) not in DESCRIPTIONS):
         yield arm, _arm_number(facts.rows, arm, claim.statistic, claim.role)
 
 
