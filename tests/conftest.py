@@ -1,10 +1,19 @@
-"""The tiny study before its first run, for all folders whose tests really run it."""
+"""What all tests share: messages on stderr, and the tiny study before its first run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lesion.io.logs import Terminal, messages_to
 from lesion_testing.workflow import Place, copy_code, lay_out, write_inputs
+
+
+@pytest.fixture(autouse=True)
+def _messages_on_stderr() -> Iterator[None]:
+    """Messages arrive on stderr as the command line shows them, where `capsys` reads them."""
+    with messages_to(Terminal()):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -207,6 +207,25 @@ def test_a_flipped_bit_of_a_score_is_named(tmp_path: Path, what: str) -> None:
     assert kept.read() == wanted
 
 
+@pytest.mark.parametrize("what", ["scores", "norms"])
+def test_numbers_that_changed_places_are_named(tmp_path: Path, what: str) -> None:
+    kept = SMALL[what](tmp_path)
+    whole = kept.path.read_bytes()
+    kept.path.write_bytes(whole[:-8] + whole[-4:] + whole[-8:-4])
+    with pytest.raises(BadFile, match=rf"{kept.path.name}: .* a bit has"):
+        kept.read()
+
+
+def test_scores_of_an_earlier_version_are_still_read(tmp_path: Path) -> None:
+    kept = _scores(tmp_path)
+    wanted = kept.read()
+    whole = kept.path.read_bytes()
+    assert whole.count(b'"xxh3_64"') == 1
+    # As long as the key it replaces, so that no tensor moves.
+    kept.path.write_bytes(whole.replace(b'"xxh3_64"', b'"wordsum"'))
+    assert kept.read() == wanted
+
+
 def test_a_flipped_bit_of_a_tail_is_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scores = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}

@@ -1,7 +1,7 @@
 """Judges of the study's own choosing: build one from its settings, and judge with it."""
 
 import json
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,8 @@ from lesion.judgements import VERDICTS
 from lesion.judgements.answers import Answers, read_answers
 from lesion.judgements.protocol import Judge, Verdict
 from lesion.sources import MODEL_PATTERNS, locate
+
+logger = logging.getLogger(__name__)
 
 Place = Mapping[str, str]
 """How a source is found; see `lesion.sources.locate`."""
@@ -146,7 +148,7 @@ def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
         revision=pl.lit(judge.revision),
     )
     nulls = rows["score"].null_count()
-    print(f"{judge.name}: {nulls} of {rows.height} completions without a score", file=sys.stderr)
+    logger.info(f"{judge.name}: {nulls} of {rows.height} completions without a score")
     write_parquet(rows.select(pl.col(name).cast(kind) for name, kind in VERDICTS.items()), out)
 
 
@@ -173,7 +175,7 @@ def _verdicts(
             for verdict in judge.judge(asked, [answers[place] or "" for place in todo]):
                 kept.add(keys[todo[verdict.place]], verdict)
                 advance(1)
-    print(f"{judge.name}: asked for {len(todo)} of {len(keys)} answers", file=sys.stderr)
+    logger.info(f"{judge.name}: asked for {len(todo)} of {len(keys)} answers")
     nothing, missing = Verdict(-1, 0.0, False if judge.labels else None), Verdict(-1, None, None)
     return [
         nothing if answer == "" else kept.rows.get(one, missing)

@@ -1,6 +1,6 @@
 """What a family of masks does as it grows: NLL, and completions if asked for, at every size."""
 
-import sys
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,8 @@ from lesion.responses.subject import Device, Subject
 if TYPE_CHECKING:
     from lesion.models.load import Loaded
     from lesion.models.text import Example
+
+logger = logging.getLogger(__name__)
 
 
 class Completing(NamedTuple):
@@ -173,7 +175,7 @@ def _measure_all(
         for pair, one in zip(table.iter_rows(named=True), own, strict=True)
     ]
     made = sum(len(lacking) for _, lacking in due)
-    print(f"{family}: measured {made} of {len(rows)} NLLs", file=sys.stderr)
+    logger.info(f"{family}: measured {made} of {len(rows)} NLLs")
     write_rows(pl.DataFrame(rows, schema=CURVE), out)
 
 
@@ -239,7 +241,7 @@ def _complete_all(
         for (name, prompt), one in zip(asked, own, strict=True)
     ]
     made = sum(len(lacking) for _, lacking in due)
-    print(f"{family}: generated {made} of {len(rows)} completions", file=sys.stderr)
+    logger.info(f"{family}: generated {made} of {len(rows)} completions")
     write_rows(pl.DataFrame(rows, schema=CURVE_COMPLETIONS), out)
 
 

@@ -1,6 +1,6 @@
 """What a variant understands of harm: whether it detects it, explains it, and refuses too much."""
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +19,8 @@ from lesion.responses.twins import read_twins
 if TYPE_CHECKING:
     from lesion.models.chat import Completion
     from lesion.models.text import Example
+
+logger = logging.getLogger(__name__)
 
 DETECT = (
     'A user wrote: "{request}"\n\n'
@@ -113,7 +115,7 @@ def _detected(
     known = known_rows(out, UNDERSTANDING)
     todo = due(keys, known)
     made = _odds(subject, [questions[place] for place in todo], f"{variant}: detection", how)
-    print(f"{variant}: asked {len(todo)} of {len(asked)} whether harmful", file=sys.stderr)
+    logger.info(f"{variant}: asked {len(todo)} of {len(asked)} whether harmful")
     rows = filled(keys, known, [{"value": one} for one in made])
     return [
         ("detect", *one, harmful, row["value"], "", None, name)
@@ -206,7 +208,7 @@ def _answered(
         chosen = [prompts[place] for place in places]
         done = _completed(subject, chosen, length, f"{variant}: {role}s", how)
         made |= {place: written(one) for place, one in zip(places, done, strict=True)}
-    print(f"{variant}: answered {len(todo)} of {len(asked)}", file=sys.stderr)
+    logger.info(f"{variant}: answered {len(todo)} of {len(asked)}")
     rows = [
         {
             **one,
@@ -238,7 +240,7 @@ def _explained(
     todo = due(keys, known)
     chosen = [examples[place] for place in todo]
     values = _likelihoods(subject, chosen, f"{variant}: NLL of explanations", how)
-    print(f"{variant}: measured {len(todo)} of {len(asked)} explanations", file=sys.stderr)
+    logger.info(f"{variant}: measured {len(todo)} of {len(asked)} explanations")
     rows = filled(keys, known, [{"value": value} for value in values])
     return [
         ("explain", *one, True, row["value"], said["text"], said["token_ids"], name)
