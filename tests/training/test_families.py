@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers import models as kinds
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
 from lesion.io.formats import LesionError
@@ -22,6 +21,7 @@ from lesion.training import fit as fitting
 from lesion.training.fit import Recipe, fit
 from lesion.training.lessons import Answer, Taught
 from lesion_testing import families
+from lesion_testing.tokenizers import of_words
 
 every = pytest.mark.parametrize("name", families.FAMILIES)
 REFUSED = {
@@ -42,26 +42,9 @@ PREFERRED = [one._replace(rejected=Answer("what about the sea")) for one in TAUG
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
     quiet()
-    words = [
-        "<unk>",
-        "<end>",
-        "User",
-        ":",
-        "Assistant",
-        "what",
-        "about",
-        "sun",
-        "sea",
-        "sky",
-        "the",
-        "is",
-        "here",
-    ]
-    made = Tokenizer(kinds.WordLevel({one: at for at, one in enumerate(words)}, "<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", eos_token="<end>", pad_token="<unk>"
-    )
+    said = ["what", "about", "sun", "sea", "sky", "the", "is", "here"]
+    words = ["<unk>", "<end>", "User", ":", "Assistant", *said]
+    return of_words(words, Whitespace(), eos_token="<end>", pad_token="<unk>")
 
 
 def recipe(**changes: Any) -> Recipe:
