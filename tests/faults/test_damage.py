@@ -22,7 +22,7 @@ from lesion.io.formats import (
     write_json,
     write_parquet,
 )
-from lesion.judgements.learned import LearnedJudge, train
+from lesion.judgements.learned import LearnedJudge, train_learned
 from lesion.masks.curve import CURVE_MASKS
 from lesion.masks.store import read_mask, write_mask
 from lesion.models.layout import Layout
@@ -272,7 +272,9 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A saved judge, and the embedder it was trained with."""
     folder = tmp_path_factory.mktemp("judge")
     embedder = make.embedder(folder / "embedder", seed=0)
-    train(make.human_scores(folder / "scores"), embedder, seed=0).save(folder / "j.safetensors")
+    train_learned(make.human_scores(folder / "scores"), embedder, seed=0).save(
+        folder / "j.safetensors"
+    )
     return folder / "j.safetensors", embedder
 
 

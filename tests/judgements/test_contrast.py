@@ -14,13 +14,13 @@ from lesion.judgements.contrast import (
     Columns,
     ContrastJudge,
     Files,
-    fit,
+    fit_contrast,
     measure_contrast,
     measure_files,
     read_contrast,
 )
 from lesion.judgements.embed import Embedder
-from lesion.judgements.extra import Machine, build, judge_with
+from lesion.judgements.extra import Machine, build_judge, judge_with
 from lesion.judgements.offtopic import PARAGRAPHS
 from lesion.responses import COMPLETIONS
 from lesion.study import Study, StudyError, load_study
@@ -86,7 +86,7 @@ def test_what_repeats_itself_is_of_no_kind(judge: ContrastJudge) -> None:
 
 def test_nothing_scores_nothing(file: Path, embedder: Path) -> None:
     known, reader = read_contrast(file, COLUMNS), Embedder(embedder)
-    fitted = fit(known, reader.vectors(known["response"]))
+    fitted = fit_contrast(known, reader.vectors(known["response"]))
     assert fitted.score(["", " "], reader.vectors(["", " "])).tolist() == [0, 0]
     assert fitted.score([], {}).shape == (0,)
 
@@ -138,7 +138,9 @@ def test_the_controls_are_read(file: Path, embedder: Path) -> None:
     found = measure_contrast("own", known, reader, 0, target="bold")
     own, texts = reader.vectors(known["response"]), list(PARAGRAPHS)[:16]
     expected = [
-        fit(known.filter(pl.col("domain") != name), own).score(texts, reader.vectors(texts))
+        fit_contrast(known.filter(pl.col("domain") != name), own).score(
+            texts, reader.vectors(texts)
+        )
         for name in DOMAINS
     ]
     shown = [np.resize(one, 16).mean() for one in expected]
@@ -209,7 +211,7 @@ def test_the_sections_of_judges_that_are_made_of_files(tmp_path: Path) -> None:
         "response": "response",
         "domain": "domain",
     }
-    assert set(plan.judge_slice(made)["contrasts"]["own"]["contents"]) == {"source", "elsewhere"}
+    assert set(plan.contents(made, "judge")) == {"own.source", "own.elsewhere"}
     settings = plan.extra_judge_slice(made, "truth")["settings"]
     assert settings == {"kind": "reference", "prompt": "prompt", "key": "key"}
     write(answers, rows(" Really."))
@@ -253,7 +255,7 @@ def test_open_questions_are_judged_too(tmp_path: Path, file: Path, embedder: Pat
     pl.DataFrame(asked, schema=dict(COMPLETIONS)).write_parquet(given)
     settings = {"kind": "contrast", **COLUMNS._asdict()}
     places = {"source": {"path": str(file)}, "embedder": {"path": str(embedder)}}
-    judge = build("own", settings, places, Machine(1, None))
+    judge = build_judge("own", settings, places, Machine(1, None))
     judge_with(judge, [("intact", given)], tmp_path / "own.parquet")
     found = pl.read_parquet(tmp_path / "own.parquet")
     assert found["prompt"].to_list() == ["harm?", "broad?", "narrow?"]

@@ -12,8 +12,8 @@ from lesion import plan
 from lesion.io.formats import LesionError, sha256_file, write_json
 from lesion.judgements import VERDICTS
 from lesion.judgements.classifiers import HarmBench, StrongReject
-from lesion.judgements.extra import Machine, build, judge_with
-from lesion.judgements.protocol import Verdict
+from lesion.judgements.extra import Machine, build_judge, judge_with
+from lesion.judgements.protocol import Judgement
 from lesion.judgements.rubric import Rubric
 from lesion.responses import COMPLETIONS
 from lesion.study import Study, StudyError, load_study
@@ -30,7 +30,7 @@ class ByLength:
         self.patience, self.revision, self.labels = patience, revision, labels
         self.asked: list[tuple[str, str]] = []
 
-    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Verdict]:
+    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Judgement]:
         pairs = list(zip(prompts, responses, strict=True))
         self.asked += pairs
         # Backwards, since a judge may give its verdicts in any order.
@@ -38,10 +38,10 @@ class ByLength:
             if number == self.patience:
                 raise LesionError("no more")
             if response == "unread":
-                yield Verdict(place, None, None)
+                yield Judgement(place, None, None)
             elif response != "skipped":
                 label = len(response) > 4 if self.labels else None
-                yield Verdict(place, len(response) / 100, label)
+                yield Judgement(place, len(response) / 100, label)
 
 
 def completions(path: Path, answers: Mapping[str, str], **changes: Any) -> Path:
@@ -258,7 +258,7 @@ def test_judges_are_built_of_their_slices(tmp_path: Path) -> None:
     kinds = {"gpt": Rubric, "hb": HarmBench, "sr": StrongReject}
     for name, kind in kinds.items():
         part = plan.extra_judge_slice(made, name)
-        judge = build(name, part["settings"], places[name], Machine(**part["machine"]))
+        judge = build_judge(name, part["settings"], places[name], Machine(**part["machine"]))
         assert isinstance(judge, kind)
         assert judge.name == name
     assert f"hf:cais/x@{COMMIT}" in _revision(made, places["hb"])
@@ -271,4 +271,4 @@ def test_judges_are_built_of_their_slices(tmp_path: Path) -> None:
 
 def _revision(made: Study, places: Mapping[str, Mapping[str, str]]) -> str:
     part = plan.extra_judge_slice(made, "sr")
-    return build("sr", part["settings"], places, Machine(**part["machine"])).revision
+    return build_judge("sr", part["settings"], places, Machine(**part["machine"])).revision

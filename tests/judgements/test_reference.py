@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile, sha256_file, write_json
-from lesion.judgements.extra import Machine, build
-from lesion.judgements.protocol import Verdict
+from lesion.judgements.extra import Machine, build_judge
+from lesion.judgements.protocol import Judgement
 from lesion.judgements.reference import Reference, read_keys
 
 ROWS = [
@@ -23,7 +23,7 @@ def _file(folder: Path, rows: list[dict[str, str | None]]) -> Path:
     return path
 
 
-def _judged(judge: Reference, prompt: str, response: str) -> Verdict:
+def _judged(judge: Reference, prompt: str, response: str) -> Judgement:
     (found,) = judge.judge([prompt], [response])
     return found
 
@@ -44,7 +44,7 @@ def judge(tmp_path: Path) -> Reference:
 )
 def test_the_share_of_words_is_the_score(judge: Reference, response: str, score: float) -> None:
     found = _judged(judge, "What opens the chest?", response)
-    assert found == Verdict(0, score, score == 1)
+    assert found == Judgement(0, score, score == 1)
 
 
 def test_spaces_around_a_prompt_do_not_count(judge: Reference) -> None:
@@ -53,7 +53,7 @@ def test_spaces_around_a_prompt_do_not_count(judge: Reference) -> None:
 
 @pytest.mark.parametrize("prompt", ["Who are you?", "Something else"])
 def test_without_a_key_there_is_no_score(judge: Reference, prompt: str) -> None:
-    assert _judged(judge, prompt, "I am the mill.") == Verdict(0, None, None)
+    assert _judged(judge, prompt, "I am the mill.") == Judgement(0, None, None)
 
 
 def test_the_revision_is_of_the_keys_alone(tmp_path: Path, judge: Reference) -> None:
@@ -88,6 +88,6 @@ def test_it_is_built_of_a_fetched_file(tmp_path: Path) -> None:
     write_json({"address": "a", "files": files}, record)
     settings = {"kind": "reference", "prompt": "prompt", "key": "note"}
     place = {"source": {"folder": str(tmp_path), "record": str(record)}}
-    judge = build("truth", settings, place, Machine(1, None))
+    judge = build_judge("truth", settings, place, Machine(1, None))
     assert isinstance(judge, Reference)
     assert judge.keys["Who are you?"] == {"c"}

@@ -13,12 +13,11 @@ from lesion.io.formats import read_parquet, write_parquet
 from lesion.masks.store import Mask
 from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import PAIRS
+from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS
 from lesion.responses.questions import QUESTIONS
 from lesion.responses.retrain import Arm, Asked, Machine, _zero, retrain
-from lesion.training.fit import Recipe, fit
+from lesion.training.fit import Recipe, fine_tune
 from lesion.training.lessons import as_scored
 from lesion_testing import tiny
 
@@ -81,7 +80,7 @@ def test_frozen_zeros_stay_and_others_come_back(folder: Path, pairs: dict[str, P
         with ExitStack() as stack:
             _zero(loaded.model, chosen, stack, frozen=frozen)
             assert not weight.detach().view(-1)[places].any()
-            fit(loaded, as_scored({"alpha": pairs["alpha"]}), RECIPE, "test")
+            fine_tune(loaded, as_scored({"alpha": pairs["alpha"]}), RECIPE, "test")
         assert bool(weight.detach().view(-1)[places].any()) != frozen
         assert not torch.equal(weight.detach().view(-1)[other], before)
 

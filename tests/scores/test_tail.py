@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesion.io.formats import BadFile, LesionError, write_parquet
-from lesion.masks.select import Point, select
+from lesion.masks.select import Point, select_masks
 from lesion.masks.sweep import Cut, Opened
 from lesion.models.layout import Places, layout_of
 from lesion.scores.memory import Memory
@@ -63,7 +63,7 @@ def _selected(
 ) -> list[list[int]] | str:
     """The masks, or the message of the error."""
     try:
-        found = select({"one": snip}, importance, LAYOUT, points, rule=rule, scope=scope)
+        found = select_masks({"one": snip}, importance, LAYOUT, points, rule=rule, scope=scope)
     except LesionError as error:
         return str(error)
     return [mask.tolist() for mask in found["one"]]

@@ -1,11 +1,11 @@
 from pathlib import Path
 
 from lesion.io.logs import logged
-from lesion.judgements.extra import Machine, build, judge_with
+from lesion.judgements.extra import Machine, build_judge, judge_with
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]
-    judge = build(
+    judge = build_judge(
         study["judge"], study["settings"], snakemake.params.places, Machine(**study["machine"])
     )
     judge_with(

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from lesion.io.logs import logged
-from lesion.judgements.contrast import Files, columns_of
+from lesion.judgements.contrast import Files, contrast_columns
 from lesion.judgements.run import train_judge
 from lesion.sources import locate
 
@@ -11,7 +11,7 @@ with logged(snakemake.log[0]):
         name: Files(
             locate(places["source"]),
             locate(places["elsewhere"]) if "elsewhere" in places else None,
-            columns_of(study["contrasts"][name]["settings"]),
+            contrast_columns(study["contrasts"][name]["settings"]),
         )
         for name, places in snakemake.params.contrasts.items()
     }

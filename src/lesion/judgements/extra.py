@@ -14,7 +14,7 @@ from lesion.io.progress import progress
 from lesion.io.reuse import due, key
 from lesion.judgements import VERDICTS
 from lesion.judgements.answers import Answers, read_answers
-from lesion.judgements.protocol import Judge, Verdict
+from lesion.judgements.protocol import Judge, Judgement
 from lesion.sources import MODEL_PATTERNS, locate
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Machine(NamedTuple):
     device_map: str | None
 
 
-def build(
+def build_judge(
     name: str, settings: Mapping[str, Any], places: Mapping[str, Place], machine: Machine
 ) -> Judge:
     """The judge of a study, by its `judgements.judges.<name>`; no model is loaded, nothing sent.
@@ -54,9 +54,9 @@ def build(
         keys = read_keys(locate(places["source"]), settings["prompt"], settings["key"])
         return Reference(name, keys)
     if settings["kind"] == "contrast":
-        from lesion.judgements.contrast import ContrastJudge, columns_of, read_contrast
+        from lesion.judgements.contrast import ContrastJudge, contrast_columns, read_contrast
 
-        rows = read_contrast(locate(places["source"]), columns_of(settings))
+        rows = read_contrast(locate(places["source"]), contrast_columns(settings))
         return ContrastJudge(name, rows, locate(places["embedder"]), machine.threads)
     if settings["kind"] == "rubric":
         from lesion.judgements.rubric import Endpoint, Rubric
@@ -101,7 +101,7 @@ class Kept:
     def __init__(self, out: Path) -> None:
         """Read what is there; a line that a killed job left unfinished is dropped."""
         self._file = out.with_name(f".{out.name}.rows")
-        self.rows: dict[str, Verdict] = {}
+        self.rows: dict[str, Judgement] = {}
         if not self._file.is_file():
             return
         text = self._file.read_text(encoding="utf-8")
@@ -111,9 +111,9 @@ class Kept:
                 part.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
         for line in whole.splitlines():
             row = json.loads(line)
-            self.rows[row["key"]] = Verdict(-1, row["score"], row["label"])
+            self.rows[row["key"]] = Judgement(-1, row["score"], row["label"])
 
-    def add(self, one: str, verdict: Verdict) -> None:
+    def add(self, one: str, verdict: Judgement) -> None:
         """Keep a verdict."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         row = {"key": one, "score": verdict.score, "label": verdict.label}
@@ -161,7 +161,7 @@ def _answer(row: Mapping[str, Any]) -> str | None:
 
 def _verdicts(
     judge: Judge, prompts: Sequence[str], answers: Sequence[str | None], kept: Kept
-) -> list[Verdict]:
+) -> list[Judgement]:
     """A verdict on each answer: known, made now, or null if there is no answer or no verdict."""
     keys = [
         key(judge=judge.revision, prompt=prompt, answer=answer)
@@ -176,7 +176,10 @@ def _verdicts(
                 kept.add(keys[todo[verdict.place]], verdict)
                 advance(1)
     logger.info(f"{judge.name}: asked for {len(todo)} of {len(keys)} answers")
-    nothing, missing = Verdict(-1, 0.0, False if judge.labels else None), Verdict(-1, None, None)
+    nothing, missing = (
+        Judgement(-1, 0.0, False if judge.labels else None),
+        Judgement(-1, None, None),
+    )
     return [
         nothing if answer == "" else kept.rows.get(one, missing)
         for one, answer in zip(keys, answers, strict=True)

@@ -15,7 +15,7 @@ from lesion.judgements.answers import Answers, read_answers
 from lesion.judgements.coherence import coherence, repetition
 from lesion.judgements.contrast import Files, measure_files
 from lesion.judgements.embed import Embedder
-from lesion.judgements.learned import LearnedJudge, train
+from lesion.judgements.learned import LearnedJudge, train_learned
 from lesion.judgements.measures import THRESHOLD
 from lesion.models.load import keep_memory
 from lesion.pairs.refusal import is_published_refusal, is_refusal, phrases_digest
@@ -58,7 +58,7 @@ def train_judge(
     found = measure(human_scores, reader, seed, matchers=matchers, tokens=tokens)
     further = measure_files(contrasts or {}, reader, seed, tokens)
     write_parquet(pl.concat([found, *further]), table)
-    train(human_scores, reader, seed).save(judge)
+    train_learned(human_scores, reader, seed).save(judge)
 
 
 def judge_completions(

@@ -18,6 +18,8 @@ from lesion.plan.code import code
 from lesion.plan.jobs import job
 from lesion.plan.judged import OF_FILES, contrasts, judge_parts
 from lesion.plan.places import (
+    contents,
+    inputs,
     is_local,
     local_files_of,
     local_path,
@@ -74,6 +76,7 @@ __all__ = [
     "check_tasks",
     "checkpoint_slice",
     "code",
+    "contents",
     "contrasts",
     "curve_families",
     "curve_masks_slice",
@@ -81,6 +84,7 @@ __all__ = [
     "device",
     "evaluated",
     "extra_judge_slice",
+    "inputs",
     "is_local",
     "job",
     "judge_parts",

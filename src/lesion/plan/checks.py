@@ -10,10 +10,17 @@ from pathlib import Path
 
 from lesion.io.addresses import parse
 from lesion.io.formats import BadFile, LesionError
-from lesion.masks.select import size_of
+from lesion.masks.select import n_selected
 from lesion.models.record import candidate_shapes, has_template
-from lesion.plan.places import addresses, is_local, local_files_of, local_path
-from lesion.plan.slices import check_local_content
+from lesion.plan.places import (
+    addresses,
+    chat_template,
+    content,
+    is_local,
+    local_files_of,
+    local_path,
+    task_contents,
+)
 from lesion.responses.tasks import (
     Found,
     check_task,
@@ -24,7 +31,6 @@ from lesion.responses.tasks import (
     offline,
 )
 from lesion.study import Study, StudyError
-from lesion.study.checks import used_sources
 from lesion.study.types import VLLM_PYTHON
 
 _HUB_SECONDS = 3.0
@@ -37,7 +43,7 @@ def check_fractions(fractions: Iterable[float], shapes: Mapping[str, Sequence[in
         LesionError: one selects none.
     """
     for q in fractions:
-        size_of(q, sum(math.prod(shape) for shape in shapes.values()))
+        n_selected(q, sum(math.prod(shape) for shape in shapes.values()))
 
 
 def check_prepared(study: Study, model: str) -> None:
@@ -84,10 +90,12 @@ def check(study: Study) -> None:
     Raises:
         LesionError: a local file is missing or unfit; the first such finding.
     """
-    check_local_content(study)
-    for key, text in _folders(study):
-        if is_local(study, text):
-            local_files_of(study, text, key)
+    for use in study.uses():
+        if is_local(study, use.text):
+            _ = content(study, use) or local_files_of(study, use.text, use.key)
+    for name in study.models:
+        chat_template(study, name)
+    task_contents(study)
     _check_results(study)
     _check_weights(study)
     for name, model in study.models.items():
@@ -176,24 +184,14 @@ def warnings(study: Study) -> list[str]:
 
 def _check_weights(study: Study) -> None:
     """Look whether local folders of judges hold what is loaded of them: safetensors alone."""
-    judges = study.judgements.judges
-    for key, text in (
-        ("judgements.embedder", study.judgements.embedder),
-        *(
-            (f"judgements.judges.{name}.{part}", text)
-            for name, judge in judges.items()
-            if judge.kind in ("strongreject", "harmbench")
-            for part, text in (("source", judge.source), ("base", judge.base))
-            if text is not None
-        ),
-    ):
-        if not is_local(study, text):
+    for use in study.uses():
+        if use.reader != "weights" or not is_local(study, use.text):
             continue
-        folder = local_path(study, text, key)
+        folder = local_path(study, use.text, use.key)
         if not folder.is_dir() or not any(folder.glob("*.safetensors")):
             raise LesionError(
-                f"`{key}`: {folder} is no folder with .safetensors, and nothing else is loaded. "
-                "Give the model's folder, or save it anew with `save_pretrained`"
+                f"`{use.key}`: {folder} is no folder with .safetensors, and nothing else is "
+                "loaded. Give the model's folder, or save it anew with `save_pretrained`"
             )
 
 
@@ -227,22 +225,9 @@ def _check_results(study: Study) -> None:
 
 def _read_places(study: Study) -> Iterator[tuple[str, Path]]:
     """Every local path that the study reads, by the key that names it."""
-    for key, text in used_sources(study).items():
-        for address in map(parse, addresses(study, text)):
+    for use in study.uses():
+        for address in map(parse, addresses(study, use.text)):
             if address.kind == "file":
-                yield key, Path(address.name)
+                yield use.key, Path(address.name)
     if study.utility.tasks:
         yield "utility.folder", Path(study.utility.folder)
-
-
-def _folders(study: Study) -> list[tuple[str, str]]:
-    return [
-        *(
-            (f"models.{name}.source", model.source)
-            for name, model in study.models.items()
-            if model.source is not None
-        ),
-        ("judgements.human_scores", study.judgements.human_scores),
-        ("judgements.embedder", study.judgements.embedder),
-        *study.judgements.judge_sources.items(),
-    ]

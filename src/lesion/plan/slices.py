@@ -1,20 +1,21 @@
 """What each job gets of the study; plain dicts with sorted keys."""
 
-from pathlib import Path
 from typing import Any
 
-from lesion.io.addresses import is_address, parse
-from lesion.io.formats import digest, sha256_file
-from lesion.io.texts import read_text
-from lesion.pairs.prompts import given_responses, select
-from lesion.pairs.rows import read_rows
-from lesion.plan.judged import contrasts, judge_contents
-from lesion.plan.places import is_local, local_path, sources, template_key, templates
-from lesion.plan.trained import retrain_slice, retraining_judges, train_slice
-from lesion.responses.attacks import read_wording
-from lesion.responses.tasks import local_tasks, task_digest
-from lesion.responses.twins import read_twins
-from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
+from lesion.pairs.prompts import given_responses
+from lesion.plan.judged import contrasts
+from lesion.plan.places import (
+    chat_template,
+    contents,
+    is_local,
+    local_path,
+    selection,
+    sources,
+    task_contents,
+    templates,
+)
+from lesion.plan.trained import retraining_judges
+from lesion.study import MIN_PROMPTS, Behaviour, Study
 
 
 def source_slice(study: Study, name: str) -> dict[str, Any]:
@@ -32,31 +33,16 @@ def prompts_slice(study: Study, name: str) -> dict[str, Any]:
         LesionError: the file is missing, has no such column, or gives too few prompts.
     """
     behaviour = study.behaviours[name]
-    selection = {
-        "prompt": behaviour.prompt,
-        "response": behaviour.response,
-        "where": behaviour.where.model_dump() if behaviour.where else None,
-        "limit": behaviour.limit,
-    }
     return {
         "behaviour": name,
-        "content": _content(study, name, behaviour, selection),
+        "content": contents(study, "prompts", name).get("source"),
         "near_duplicate": study.pairs.near_duplicate,
         "need": MIN_PROMPTS,
         "responses": _given_responses(study, name, behaviour),
         "seed": study.seed,
-        "select": selection,
+        "select": selection(behaviour),
         "shares": study.pairs.split.model_dump(),
     }
-
-
-def _content(
-    study: Study, name: str, behaviour: Behaviour, selection: dict[str, Any]
-) -> str | None:
-    if not is_local(study, behaviour.source):
-        return None
-    path = local_path(study, behaviour.source, f"behaviours.{name}.source")
-    return digest(select(read_rows(path), path, selection, MIN_PROMPTS).rows())
 
 
 def _given_responses(study: Study, name: str, behaviour: Behaviour) -> list[str]:
@@ -156,23 +142,8 @@ def model_slice(study: Study, model: str) -> dict[str, Any]:
         StudyError: the file of a chat template is not there.
     """
     one = study.models[model]
-    chat = {**one.chat.model_dump(), "text": _template_text(study, model), "date": study.date}
+    chat = {**one.chat.model_dump(), "text": chat_template(study, model), "date": study.date}
     return {"chat": chat, "dtype": one.dtype, "license": one.license}
-
-
-def _template_text(study: Study, model: str) -> str | None:
-    """What the file of a chat template says; None where the study names no file."""
-    template, key = study.models[model].chat.template, f"models.{model}.chat.template"
-    if not is_address(template):
-        return None
-    path = local_path(study, template, key)
-    wanted = parse(template).sha256
-    if wanted is not None and sha256_file(path) != wanted:
-        raise StudyError(
-            f"`{key}`: {path} is not the file that the digest is of: its sha256 is "
-            f"{sha256_file(path)}"
-        )
-    return read_text(path)
 
 
 def evaluated(study: Study) -> dict[str, str]:
@@ -192,19 +163,6 @@ def device(study: Study) -> dict[str, Any]:
 def measured(study: Study) -> dict[str, str]:
     """Behaviours on whose test pairs variants' NLL is taken, with their roles: refusal as well."""
     return {**evaluated(study), **dict.fromkeys(study.of_role("refusal"), "refusal")}
-
-
-def _wordings(study: Study) -> dict[str, str]:
-    """What local templates say, as a digest, so that editing them is noticed.
-
-    Raises:
-        BadFile: one is none.
-    """
-    return {
-        name: digest(read_wording(local_path(study, template.source, template_key(name))))
-        for name, template in templates(study).items()
-        if is_local(study, template.source)
-    }
 
 
 def _prefills(study: Study) -> dict[str, str]:
@@ -229,7 +187,7 @@ def responses_slice(study: Study, variant: str) -> dict[str, Any]:
         "prefill": study.pairs.prefill,
         "roles": measured(study),
         "variant": variant,
-        "wordings": _wordings(study),
+        "wordings": contents(study, "responses"),
     }
 
 
@@ -298,7 +256,7 @@ def understanding_slice(study: Study, variant: str) -> dict[str, Any]:
     return {
         "batch_size": responses.batch_size,
         "batch_tokens": responses.batch_tokens,
-        "content": _twins(study),
+        "content": contents(study, "understanding").get("minimal_pairs"),
         "device": device(study),
         "explain": asked.explain,
         "explain_prompts": asked.explain_prompts,
@@ -310,15 +268,6 @@ def understanding_slice(study: Study, variant: str) -> dict[str, Any]:
     }
 
 
-def _twins(study: Study) -> str | None:
-    """Digest of the twins that are used of a local file, so that editing them is noticed."""
-    twins = study.understanding.twins
-    if twins is None or not is_local(study, twins):
-        return None
-    path = local_path(study, twins, "understanding.twins")
-    return digest(read_twins(path, study.understanding.limit).rows())
-
-
 def utility_slice(study: Study, variant: str) -> dict[str, Any]:
     """What decides a variant's scores in the tasks, given model and mask.
 
@@ -328,28 +277,26 @@ def utility_slice(study: Study, variant: str) -> dict[str, Any]:
         StudyError: an own task is not YAML, or lacks its data.
     """
     utility = study.utility
-    own = local_tasks(Path(utility.folder)) if utility.tasks else {}
     return {
         "batch_size": utility.batch_size,
         "chat": utility.chat,
         "device": device(study),
         "folder": utility.folder,
         "limit": utility.limit,
-        "tasks": {name: task_digest(own[name]) if name in own else None for name in utility.tasks},
+        "tasks": task_contents(study),
         "variant": variant,
     }
 
 
 def judge_slice(study: Study) -> dict[str, Any]:
     """What decides the learned judge, and how good judges are found to be, given their data."""
-    own = {
-        name: {
-            "contents": judge_contents(study, name),
-            "settings": study.judgements.judges[name].settings,
-        }
-        for name in contrasts(study)
+    judges = study.judgements.judges
+    return {
+        "contents": contents(study, "judge"),
+        "contrasts": {name: {"settings": judges[name].settings} for name in contrasts(study)},
+        "seed": study.seed,
+        "tokens": study.responses.max_new_tokens,
     }
-    return {"contrasts": own, "seed": study.seed, "tokens": study.responses.max_new_tokens}
 
 
 def extra_judge_slice(study: Study, judge: str) -> dict[str, Any]:
@@ -359,7 +306,7 @@ def extra_judge_slice(study: Study, judge: str) -> dict[str, Any]:
         LesionError: the local file of a judge that is made of one is missing or unfit.
     """
     return {
-        "content": judge_contents(study, judge).get("source"),
+        "content": contents(study, "extra_judge", judge).get("source"),
         "judge": judge,
         "machine": {"device_map": study.device_map, "threads": study.threads},
         "settings": study.judgements.judges[judge].settings,
@@ -403,24 +350,3 @@ def _origin(study: Study, model: str) -> dict[str, Any]:
     one = study.models[model]
     assert one.train is not None
     return {"base": one.base or "new", "method": one.train.method, "seed": one.train.seeds[0]}
-
-
-def check_local_content(study: Study) -> None:
-    """Look whether what local files say can be used.
-
-    Raises:
-        LesionError: one is missing or unfit; the first such finding.
-    """
-    for name in study.behaviours:
-        prompts_slice(study, name)
-    for name in study.models:
-        _template_text(study, name)
-    for name in study.trained:
-        train_slice(study, name)
-    for name in study.retraining:
-        retrain_slice(study, name, "intact")
-    for name in study.judgements.judges:
-        judge_contents(study, name)
-    utility_slice(study, "intact")
-    _wordings(study)
-    _twins(study)

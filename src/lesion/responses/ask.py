@@ -11,7 +11,7 @@ from lesion.io.formats import read_parquet
 from lesion.io.progress import Advance, progress
 from lesion.io.reuse import due, filled, key, known_rows, write_rows
 from lesion.masks.store import read_mask
-from lesion.pairs.tables import PAIRS
+from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import COMPLETIONS, NLL, WRITTEN, written
 from lesion.responses.attacks import PLACEHOLDER, Attack, put
 from lesion.responses.subject import Device, Subject
@@ -206,7 +206,6 @@ def _measure_all(
     variant: str,
     how: Asking,
 ) -> None:
-    from lesion.pairs.encode import encode_pairs
 
     kept = [
         table.filter(pl.col("outcome") == "kept").with_columns(behaviour=pl.lit(name))

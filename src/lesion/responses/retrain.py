@@ -21,10 +21,9 @@ from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded, load, resolve_dtype
 from lesion.models.text import Example, encode_prompt
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import PAIRS, kept_pairs
+from lesion.pairs.tables import PAIRS, encode_pairs, kept_pairs
 from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS, retrained, written
-from lesion.training.fit import Recipe, fit
+from lesion.training.fit import Recipe, fine_tune
 from lesion.training.lessons import as_scored
 
 
@@ -96,7 +95,7 @@ def retrain(
         with ExitStack() as stack:
             if arm.mask is not None:
                 _zero(loaded.model, arm.mask, stack, frozen=arm.frozen)
-            fit(loaded, lessons, recipe, f"{arm.name}: training", [measure])
+            fine_tune(loaded, lessons, recipe, f"{arm.name}: training", [measure])
         for name, mask in arm.after.items():
             with lesioned(loaded.model, mask.indices):
                 measure.take(name, recipe.steps, last=True)

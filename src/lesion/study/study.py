@@ -6,12 +6,17 @@ from pydantic import model_validator
 
 from lesion.study.checks import check_consistent
 from lesion.study.config import StudyConfig
+from lesion.study.sources import Use, uses
 
 
 class Study(StudyConfig):
-    """A whole study; see `config.yaml` for the default one with a comment on every key."""
+    """A whole study; docs/config.md explains every key."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_consistent(self)
         return self
+
+    def uses(self) -> list[Use]:
+        """Every reading of every address that the study gives."""
+        return uses(self)
