@@ -36,6 +36,8 @@ from lesion_testing.damage import FILE_DAMAGES, JSON_DAMAGES, TEXT_DAMAGES, Dama
 from lesion_testing.gguf_file import write_gguf
 from lesion_testing.tokenizers import trained_byte_level
 
+pytestmark = pytest.mark.slow
+
 SPECIAL = ["<unk>", "<s>", "<|end|>", "<|user|>", "<|assistant|>"]
 END = SPECIAL.index("<|end|>")
 TEMPLATE = (

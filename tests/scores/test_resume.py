@@ -22,6 +22,8 @@ from lesion.scores.run import Scoring, run
 from lesion.scores.store import Tail
 from lesion_testing import tiny
 
+pytestmark = pytest.mark.slow
+
 BATCHES = 6
 """One for each pair."""
 HOW = Scoring(

@@ -23,6 +23,8 @@ from lesion.training.lessons import Taught, TrainingAnswer
 from lesion_testing import families
 from lesion_testing.tokenizers import of_words
 
+pytestmark = pytest.mark.slow
+
 every = pytest.mark.parametrize("name", families.FAMILIES)
 REFUSED = {
     "mamba": "peft says: .*out_proj",
