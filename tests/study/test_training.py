@@ -16,7 +16,7 @@ def config() -> dict[str, Any]:
     found = read_config(ROOT / "config.yaml")
     found["models"] |= {
         "refusing": {"base": "smollm2-135m-instruct", "train": train()},
-        "new": {"new": {}, "train": train(lessons=[{"source": "advbench", "text": "value"}])},
+        "new": {"new": {}, "train": train(mixture=[{"source": "advbench", "text": "value"}])},
     }
     found["training_stages"] = {"alignment": ["smollm2-135m-instruct", "refusing"]}
     found |= {"masks": {"q": 1e-4}, "pairs": {}}
@@ -74,7 +74,7 @@ RECOVERY = "retraining/recovery"
         (_set(f"{TRAIN}/steps", 0), "greater than 0"),
         (_set(f"{TRAIN}/accumulate", 3), "must divide `batch_size`"),
         (_set(f"{TRAIN}/method", "ppo"), "'sft' or 'dpo'"),
-        (_set("models/new/train/lessons", [{"behaviours": "code"}]), "no pairs of its own"),
+        (_set("models/new/train/mixture", [{"behaviours": "code"}]), "no pairs of its own"),
         (_set("models/new/train/method", "dpo"), "DPO needs `rejected`"),
         (_set("training_stages/alignment", ["refusing"]), "at least 2"),
         (_set("training_stages/alignment", ["refusing", "refused"]), "Did you mean `refusing`"),

@@ -124,7 +124,7 @@ def test_what_a_job_reads(study: Study) -> None:
         "responses": "file:responses.jsonl",
     }
     assert _uses(study, "train", "trained") == {
-        "lessons.1": "file:lesson.jsonl",
+        "mixture.1": "file:lesson.jsonl",
         "refusals": "file:refusals.jsonl",
     }
     assert _uses(study, "responses") == {"asked": "file:asked"}

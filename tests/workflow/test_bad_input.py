@@ -18,6 +18,8 @@ from lesion.study import StudyError, load_study
 from lesion_testing import ROOT
 from lesion_testing.workflow import BIN, STUDY, Done, Place, cases, run
 
+pytestmark = pytest.mark.slow
+
 MODEL_JOBS = ("pairs/llama", "scores", "masks", "responses")
 ZEROS = "0" * 64
 

@@ -71,8 +71,10 @@ def _models(study: StudyConfig) -> Iterator[Use]:
             continue
         for number, lesson in enumerate(one.train.mixture):
             if lesson.source is not None:
-                address, part = f"{key}.train.mixture.{number}.source", f"lessons.{number}"
-                yield Use(address, lesson.source, "train", name, part, "examples")
+                part = f"mixture.{number}"
+                yield Use(
+                    f"{key}.train.{part}.source", lesson.source, "train", name, part, "examples"
+                )
         if one.train.refusals is not None:
             yield Use(
                 f"{key}.train.refusals", one.train.refusals, "train", name, "refusals", "responses"

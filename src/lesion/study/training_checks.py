@@ -9,7 +9,7 @@ from lesion.study.types import nearest
 
 
 def check_trained(study: StudyConfig) -> None:
-    """Look whether every trained model has a beginning and harmless lessons.
+    """Look whether every trained model has a base and a harmless training mixture.
 
     Raises:
         ValueError: one has not; the message names the key and the fix.
