@@ -21,7 +21,7 @@ from lesion.models.record import candidate_shapes, read_record
 from lesion.scores.collect import Sums
 from lesion.scores.resume import Resumable
 from lesion.scores.store import write_scores
-from lesion.sources import fetch
+from lesion.sources.fetch import fetch
 
 SIZE = 128 * 1024
 

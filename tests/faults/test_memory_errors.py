@@ -13,14 +13,16 @@ CPU = (
 )
 NUMPY = "Unable to allocate 8.00 GiB for an array with shape (1073741824,)"
 STAGES = {
-    "pairs": "`pairs.batch_size`",
-    "scores": "`scores.batch_tokens`, set `scores.memory.plan: passes`",
-    "masks": "`scores.tail`",
-    "responses": "`responses.batch_size`",
-    "curve": "`curve.sizes`",
-    "understanding": "`responses.batch_size`",
-    "utility": "`utility.batch_size`",
-    "judgements": "`judgements.judges`",
+    "pairs/llama/alpha": "`pairs.batch_size`",
+    "scores/llama/alpha": "`scores.batch_tokens`, set `scores.memory.plan: passes`",
+    "masks/llama": "`scores.tail`",
+    "responses/llama/shared": "`responses.batch_size`",
+    "responses/llama/curve/random": "`curve.sizes`",
+    "responses/llama/shared/understanding": "`responses.batch_size`",
+    "responses/utility/shared/understanding": "`responses.batch_size`",
+    "responses/llama/shared/utility": "`utility.batch_size`",
+    "responses/llama/retraining/again/intact": "`recipe`",
+    "judgements/llama/shared": "`judgements.judges`",
     "tables": "`tables.resamples`",
 }
 
@@ -38,9 +40,9 @@ def _said(log: Path, error: Exception, capfd: pytest.CaptureFixture[str]) -> str
 def test_the_stage_its_need_and_its_setting_are_told(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], stage: str, error: Exception
 ) -> None:
-    log = tmp_path / "logs" / "tiny" / "logs" / stage / "llama" / "alpha.log"
+    log = tmp_path / "logs" / "tiny" / "logs" / f"{stage}.log"
     said = _said(log, error, capfd)
-    assert f"lesion: {stage}: out of memory ({error})" in said
+    assert f"lesion: {stage.partition('/')[0]}: out of memory ({error})" in said
     assert STAGES[stage] in said
     assert f"(log: {log})" in said
     assert "Traceback" not in said
@@ -69,5 +71,6 @@ def test_the_default_study_has_the_settings_that_are_named() -> None:
     config = read_config(Path(__file__).parents[2] / "config.yaml")
     for told in STAGES.values():
         section, _, key = told.split("`")[1].partition(".")
-        assert section in config
-        assert key in config[section] or key in ("tail", "judges")
+        # Experiments have names of their own.
+        assert section in config or section == "recipe"
+        assert key in config.get(section, "") or key in ("tail", "judges")

@@ -14,7 +14,8 @@ from lesion.masks.curve import CURVE_MASKS, Growing, curve_masks
 from lesion.masks.run import Making, run
 from lesion.masks.store import read_mask
 from lesion.masks.sweep import SWEEP, Cut
-from lesion.plan import curve_families, curve_masks_slice, curve_slice, wants_norms
+from lesion.plan import curve_families, curve_masks_slice, wants_norms
+from lesion.plan.jobs.responses import curve
 from lesion.scores.store import StoredScores
 from lesion.study import Study, StudyError, load_study, read_config
 
@@ -198,7 +199,7 @@ def test_the_order_of_families_and_sizes_decides_nothing() -> None:
     one = _configured({"families": ["shared", "code", "random"], "sizes": [2, 1, 0.5]})
     other = _configured({"families": ["random", "shared", "code"], "sizes": [0.5, 2, 1, 1]})
     assert curve_masks_slice(one) == curve_masks_slice(other)
-    assert curve_slice(one, "code") == curve_slice(other, "code")
+    assert curve(one, {"family": "code"}) == curve(other, {"family": "code"})
     assert curve_families(one) == ["intact", "code", "random", "shared"]
     assert curve_families(_configured({})) == []
 

@@ -72,7 +72,9 @@ def source_inputs(text, key):
 
 
 def source_place(text, key):
-    return plan.source_place(STUDY, MADE, text, key)
+    return plan.source_place(STUDY, MADE, text, key).model_dump(
+        mode="json", exclude_none=True
+    )
 
 
 def stage(script, slice_, *modules):
@@ -164,11 +166,6 @@ def question_inputs(w):
     return [] if local else source_inputs(text, key)
 
 
-def question_place(w):
-    text, key = questions_of(w)
-    return None if text is None else source_place(text, key)
-
-
 def prompt_inputs(w):
     """A local file is tracked by its selected rows, in the params; only a fetched one is a file."""
     behaviour = STUDY.behaviours[w.behaviour]
@@ -245,13 +242,6 @@ def template_inputs(w):
         if not plan.is_local(STUDY, template.source)
         for path in source_inputs(template.source, plan.template_key(name))
     ]
-
-
-def template_places(w):
-    return {
-        name: source_place(template.source, plan.template_key(name))
-        for name, template in plan.templates(STUDY).items()
-    }
 
 
 def judge_kind(w):

@@ -57,62 +57,6 @@ rule same_pairs:
         "cp {input:q} {output:q} 2> {log:q}"
 
 
-rule retrain:
-    input:
-        masks=lambda w: [
-            MADE / "masks" / w.model / f"{mask}.safetensors"
-            for mask in plan.retrain_masks(STUDY, w.experiment, w.arm)
-        ],
-        pairs=[
-            MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
-            for behaviour in plan.evaluated(STUDY)
-        ],
-        questions=question_inputs,
-        model=rules.model.output.record,
-    output:
-        nll=MADE
-        / "responses"
-        / "{model}"
-        / "retraining"
-        / "{experiment}"
-        / "{arm}.parquet",
-        # For the judges alone: of a model that was trained to do harm only numbers are kept.
-        completions=temp(
-            MADE
-            / "responses"
-            / "{model}"
-            / "retraining"
-            / "{experiment}"
-            / "{arm}-completions.parquet"
-        ),
-    log:
-        MADE / "logs" / "retraining" / "{model}" / "{experiment}" / "{arm}.log",
-    benchmark:
-        MADE / "benchmarks" / "retraining" / "{model}" / "{experiment}-{arm}.tsv"
-    wildcard_constraints:
-        **RETRAINED,
-    priority: 12
-    conda:
-        ENV
-    threads: STUDY.threads
-    resources:
-        mem_mb=memory("train"),
-        runtime=minutes("train"),
-        gpu=gpus("train"),
-    params:
-        questions=question_place,
-        masks=lambda w: plan.retrain_masks(STUDY, w.experiment, w.arm),
-        job=lambda w: stage(
-            "retrain",
-            plan.retrain_slice(STUDY, w.experiment, w.arm),
-            "lesion.responses.retrain",
-        ),
-    message:
-        "training {wildcards.model} in memory: {wildcards.experiment}, {wildcards.arm}"
-    script:
-        "../scripts/retrain.py"
-
-
 use rule judgements as judge_retrained with:
     input:
         judge=rules.judge.output.judge,

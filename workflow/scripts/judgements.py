@@ -2,13 +2,14 @@ from pathlib import Path
 
 from lesion.io.logs import logged
 from lesion.judgements.run import judge_completions
-from lesion.sources import locate
+from lesion.sources.fetch import locate
+from lesion.sources.jobs import Place
 
 with logged(snakemake.log[0]):
     judge_completions(
         list(zip(snakemake.params.variants, map(Path, snakemake.input.answers), strict=True)),
         Path(snakemake.input.judge),
-        locate(snakemake.params.embedder),
+        locate(Place(**snakemake.params.embedder)),
         Path(snakemake.output[0]),
         snakemake.params.threads,
     )

@@ -2,7 +2,8 @@ from pathlib import Path
 
 from lesion.io.logs import logged
 from lesion.plan import check_prepared
-from lesion.sources import locate
+from lesion.sources.fetch import locate
+from lesion.sources.jobs import Place
 from lesion.study import load_study
 
 with logged(snakemake.log[0]):
@@ -12,7 +13,7 @@ with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]
     folder = Path(snakemake.output.record).parent
     prepare(
-        locate(snakemake.params.source),
+        locate(Place(**snakemake.params.source)),
         folder,
         dtype=study["dtype"],
         license_=study["license"],

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from lesion.io.addresses import parse
 from lesion.io.logs import logged
-from lesion.sources import fetch
+from lesion.sources.fetch import fetch
 
 with logged(snakemake.log[0]):
     fetch(

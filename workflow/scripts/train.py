@@ -2,7 +2,8 @@ from pathlib import Path
 
 from lesion.io.logs import logged
 from lesion.plan import check_prepared
-from lesion.sources import locate
+from lesion.sources.fetch import locate
+from lesion.sources.jobs import Place
 from lesion.study import load_study
 
 with logged(snakemake.log[0]):
@@ -19,7 +20,7 @@ with logged(snakemake.log[0]):
         Given(
             base=Path(base).parent if base else None,
             pairs=dict(zip(params.behaviours, map(Path, snakemake.input.pairs), strict=True)),
-            files={part: locate(place) for part, place in params.files.items()},
+            files={part: locate(Place(**place)) for part, place in params.files.items()},
         ),
         folder,
         Making(

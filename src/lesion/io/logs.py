@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,29 +69,40 @@ def _out_of_memory(error: BaseException) -> bool:
 
 def _lack_of_memory(error: BaseException, log: Path) -> str:
     """The stage, what it needed, and the settings that lower it."""
-    # A log is <results>/<study>/logs/<stage>/…, and any of the folders may be called `logs`.
-    under = [stage for above, stage in pairwise(log.parts) if above == "logs" and stage in _LOWER]
-    stage = under[0] if under else "job"
+    stage, lower = _stage(log)
     needed = next(iter(str(error).strip().splitlines()), "")
     said = f" ({needed})" if needed else ""
-    lower = f"{_LOWER[stage]}, or run" if under else "Run"
+    advice = f"{lower}, or run" if lower else "Run"
     return (
-        f"{stage}: out of memory{said}. {lower} fewer jobs at once (--cores), then the same "
+        f"{stage}: out of memory{said}. {advice} fewer jobs at once (--cores), then the same "
         "command again: what is finished is kept."
     )
 
 
+def _stage(log: Path) -> tuple[str, str]:
+    """The stage of a log `<results>/<study>/logs/<stage>/…`, and what lowers its memory.
+
+    Any of the folders may be called `logs`.
+    """
+    for place, (above, stage) in enumerate(pairwise(log.parts)):
+        below = "/".join(log.parts[place + 1 :])
+        lower = next((text for one, text in _LOWER.items() if fnmatch(below, one)), "")
+        if above == "logs" and lower:
+            return stage.removesuffix(".log"), lower
+    return "job", ""
+
+
 _BATCH = "Lower `responses.batch_size` and `responses.batch_tokens`"
 _LOWER = {
-    "models": "Give the model in a smaller dtype",
-    "pairs": "Lower `pairs.batch_size` or `pairs.max_new_tokens`",
-    "scores": "Lower `scores.batch_tokens`, set `scores.memory.plan: passes`, or `scores.tail`",
-    "masks": "Set `scores.tail`, lower `responses.batch_tokens`, ask for fewer `masks.p` and `q`",
-    "responses": _BATCH,
-    "curve": f"{_BATCH}, or ask for fewer `curve.sizes`",
-    "understanding": _BATCH,
-    "utility": "Lower `utility.batch_size`",
-    "judgements": "Lower `batch_size` of the judge under `judgements.judges`",
-    "tables": "Lower `tables.resamples`",
+    "models/*": "Give the model in a smaller dtype",
+    "pairs/*": "Lower `pairs.batch_size` or `pairs.max_new_tokens`",
+    "scores/*": "Lower `scores.batch_tokens`, set `scores.memory.plan: passes`, or `scores.tail`",
+    "masks/*": "Set `scores.tail`, lower `responses.batch_tokens`, ask for fewer `masks.p` and `q`",
+    "responses/*/curve/*": f"{_BATCH}, or ask for fewer `curve.sizes`",
+    "responses/*/retraining/*": "Raise `accumulate` of its `recipe`, or give it `lora`",
+    "responses/*/utility.log": "Lower `utility.batch_size`",
+    "responses/*": _BATCH,
+    "judgements/*": "Lower `batch_size` of the judge under `judgements.judges`",
+    "tables*": "Lower `tables.resamples`",
 }
-"""By a log's folder: which settings lower what its jobs take."""
+"""By a log's place, the first pattern that fits: which settings lower what its jobs take."""

@@ -17,6 +17,17 @@ from lesion.plan.checks import (
 from lesion.plan.code import code
 from lesion.plan.jobs import job
 from lesion.plan.judged import OF_FILES, contrasts, judge_parts
+from lesion.plan.outputs import (
+    answering_families,
+    curve_families,
+    evaluated,
+    judged_sizes,
+    measured,
+    retrain_masks,
+    retraining_arms,
+    retraining_judges,
+    understood,
+)
 from lesion.plan.places import (
     is_local,
     local_files_of,
@@ -28,37 +39,22 @@ from lesion.plan.places import (
     templates,
 )
 from lesion.plan.slices import (
-    answering_families,
     checkpoint_slice,
-    curve_families,
     curve_masks_slice,
-    curve_slice,
-    device,
-    evaluated,
     extra_judge_slice,
     judge_slice,
-    judged_sizes,
     masks_slice,
-    measured,
     model_slice,
     pairs_slice,
     prompts_slice,
-    responses_slice,
     scores_slice,
     source_slice,
     sweep_slice,
     tables_slice,
-    understanding_slice,
-    understood,
-    utility_slice,
     wants_norms,
 )
 from lesion.plan.trained import (
     lesson_behaviours,
-    retrain_masks,
-    retrain_slice,
-    retraining_arms,
-    retraining_judges,
     train_slice,
     training_files,
 )
@@ -77,8 +73,6 @@ __all__ = [
     "contrasts",
     "curve_families",
     "curve_masks_slice",
-    "curve_slice",
-    "device",
     "evaluated",
     "extra_judge_slice",
     "is_local",
@@ -94,9 +88,7 @@ __all__ = [
     "model_slice",
     "pairs_slice",
     "prompts_slice",
-    "responses_slice",
     "retrain_masks",
-    "retrain_slice",
     "retraining_arms",
     "retraining_judges",
     "scores_slice",
@@ -110,9 +102,7 @@ __all__ = [
     "templates",
     "train_slice",
     "training_files",
-    "understanding_slice",
     "understood",
-    "utility_slice",
     "wants_norms",
     "warnings",
 ]

@@ -12,8 +12,12 @@ from lesion.io.addresses import parse
 from lesion.io.formats import BadFile, LesionError
 from lesion.masks.select import size_of
 from lesion.models.record import candidate_shapes, has_template
+from lesion.plan.jobs.responses import attack, retrain, twins, utility
+from lesion.plan.judged import judge_contents
 from lesion.plan.places import addresses, is_local, local_files_of, local_path
-from lesion.plan.slices import check_local_content
+from lesion.plan.slices import model_slice, prompts_slice
+from lesion.plan.trained import train_slice
+from lesion.responses.attacks import BUILT
 from lesion.responses.tasks import (
     Found,
     check_task,
@@ -25,7 +29,7 @@ from lesion.responses.tasks import (
 )
 from lesion.study import Study, StudyError
 from lesion.study.checks import used_sources
-from lesion.study.types import VLLM_PYTHON
+from lesion.study.types import VLLM_PYTHON, nearest
 
 _HUB_SECONDS = 3.0
 
@@ -84,7 +88,8 @@ def check(study: Study) -> None:
     Raises:
         LesionError: a local file is missing or unfit; the first such finding.
     """
-    check_local_content(study)
+    _check_attacks(study)
+    _check_local_content(study)
     for key, text in _folders(study):
         if is_local(study, text):
             local_files_of(study, text, key)
@@ -102,6 +107,49 @@ def check(study: Study) -> None:
         # One that is damaged or of an earlier version is stale, and made anew.
         with suppress(BadFile):
             check_prepared(study, name)
+
+
+def _check_attacks(study: Study) -> None:
+    """Look whether attacks are built in or have a template of their own.
+
+    Raises:
+        StudyError: one is neither, or has both.
+    """
+    templates = study.responses.templates
+    for name in templates:
+        if name in (*BUILT, "none", "explanation"):
+            raise StudyError(
+                f"`responses.templates.{name}`: this name is taken by a built-in attack; rename it"
+            )
+    known = [*BUILT, *templates]
+    for name in study.responses.attacks:
+        if name not in known:
+            raise StudyError(
+                f"`responses.attacks`: no attack is named `{name}`{nearest(name, known)}"
+            )
+
+
+def _check_local_content(study: Study) -> None:
+    """Look whether what local files say can be used.
+
+    Raises:
+        LesionError: one is missing or unfit; the first such finding.
+    """
+    for name in study.behaviours:
+        prompts_slice(study, name)
+    for name in study.models:
+        model_slice(study, name)
+    for name in study.trained:
+        train_slice(study, name)
+    for name in study.retraining:
+        retrain(study, {"experiment": name, "arm": "intact"})
+    for name in study.judgements.judges:
+        judge_contents(study, name)
+    utility(study, {"variant": "intact"})
+    for name in study.responses.attacks:
+        attack(study, name)
+    if study.understanding.twins is not None:
+        twins(study)
 
 
 def check_tasks(study: Study) -> list[Found]:

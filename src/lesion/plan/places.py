@@ -3,8 +3,14 @@
 from pathlib import Path
 
 from lesion.io.addresses import Address, is_address, local_files, parse, slug, special
+from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, Template
 from lesion.study.training_checks import training_sources
+
+
+def made(study: Study) -> Path:
+    """The results folder of a study."""
+    return Path(study.results) / study.study
 
 
 def templates(study: Study) -> dict[str, Template]:
@@ -65,23 +71,25 @@ def local_path(study: Study, text: str, key: str) -> Path:
     return path
 
 
-def source_place(study: Study, made: Path, text: str, key: str) -> dict[str, str]:
-    """How a job finds a source, as `lesion.sources.locate` takes it: a local path, or a fetched
-    folder of the results with its record.
+def source_place(
+    study: Study, made: Path, text: str, key: str, content: str | None = None
+) -> Place:
+    """Where a job finds a source: a local path, or a fetched folder of the results.
 
     Args:
         study: the study.
         made: its results folder.
         text: a source's name or address.
         key: of the config, for messages.
+        content: digest of what the job uses of a local file that is no input of it.
 
     Raises:
         StudyError: a local one is not there.
     """
     if is_local(study, text):
-        return {"path": str(local_path(study, text, key))}
+        return Place(path=local_path(study, text, key), content=content)
     place = made / "sources" / source_name(text)
-    return {"folder": str(place), "record": f"{place}.json"}
+    return Place(path=place, record=Path(f"{place}.json"))
 
 
 def _local(study: Study, text: str) -> Address:

@@ -1,6 +1,5 @@
 """What each job gets of the study; plain dicts with sorted keys."""
 
-from pathlib import Path
 from typing import Any
 
 from lesion.io.addresses import is_address, parse
@@ -9,11 +8,13 @@ from lesion.io.texts import read_text
 from lesion.pairs.prompts import given_responses, select
 from lesion.pairs.rows import read_rows
 from lesion.plan.judged import contrasts, judge_contents
-from lesion.plan.places import is_local, local_path, sources, template_key, templates
-from lesion.plan.trained import retrain_slice, retraining_judges, train_slice
-from lesion.responses.attacks import read_wording
-from lesion.responses.tasks import local_tasks, task_digest
-from lesion.responses.twins import read_twins
+from lesion.plan.outputs import (
+    answering_families,
+    curve_families,
+    retraining_judges,
+    understood,
+)
+from lesion.plan.places import is_local, local_path, sources
 from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
 
 
@@ -175,64 +176,6 @@ def _template_text(study: Study, model: str) -> str | None:
     return read_text(path)
 
 
-def evaluated(study: Study) -> dict[str, str]:
-    """Behaviours on whose test prompts variants are evaluated, with their roles, harm first."""
-    return {name: role for role in ("harm", "benign") for name in study.of_role(role)}
-
-
-def device(study: Study) -> dict[str, Any]:
-    """In what precision variants are asked, and where."""
-    return {
-        "device_map": study.device_map,
-        "dtype": study.responses.dtype,
-        "threads": study.threads,
-    }
-
-
-def measured(study: Study) -> dict[str, str]:
-    """Behaviours on whose test pairs variants' NLL is taken, with their roles: refusal as well."""
-    return {**evaluated(study), **dict.fromkeys(study.of_role("refusal"), "refusal")}
-
-
-def _wordings(study: Study) -> dict[str, str]:
-    """What local templates say, as a digest, so that editing them is noticed.
-
-    Raises:
-        BadFile: one is none.
-    """
-    return {
-        name: digest(read_wording(local_path(study, template.source, template_key(name))))
-        for name, template in templates(study).items()
-        if is_local(study, template.source)
-    }
-
-
-def _prefills(study: Study) -> dict[str, str]:
-    """What every attack makes the answer begin with."""
-    begun = {name: template.prefill for name, template in templates(study).items()}
-    built = {"direct": "", "prefill": study.pairs.prefill}
-    return {name: (built | begun)[name] for name in study.responses.attacks}
-
-
-def responses_slice(study: Study, variant: str) -> dict[str, Any]:
-    """What decides a variant's completions and NLL, given model, mask and pairs."""
-    responses = study.responses
-    completes = variant in study.completed
-    return {
-        "attacks": _prefills(study) if completes else {},
-        "batch_size": responses.batch_size,
-        "batch_tokens": responses.batch_tokens,
-        "benign_prompts": responses.benign_prompts if completes else 0,
-        "device": device(study),
-        "engine": responses.engine,
-        "max_new_tokens": responses.max_new_tokens,
-        "prefill": study.pairs.prefill,
-        "roles": measured(study),
-        "variant": variant,
-        "wordings": _wordings(study),
-    }
-
-
 def curve_masks_slice(study: Study) -> dict[str, Any]:
     """What decides the masks of every size, given the scores and the sweep."""
     curve = study.curve
@@ -244,99 +187,6 @@ def curve_masks_slice(study: Study) -> dict[str, Any]:
         "seed": study.seed,
         "seeds": curve.seeds,
         "sizes": curve.sizes,
-    }
-
-
-def curve_families(study: Study) -> list[str]:
-    """Families that are measured at every size, and `intact` to compare with; none if off."""
-    return ["intact", *study.curve.families] if study.curve.families else []
-
-
-def answering_families(study: Study) -> list[str]:
-    """Families with whose masks harmful prompts are completed."""
-    return study.curve.families if study.curve.completions else []
-
-
-def judged_sizes(study: Study) -> bool:
-    """Whether answers of masks of every size can be held against the intact model's."""
-    return bool(answering_families(study)) and "prefill" in study.responses.attacks
-
-
-def curve_slice(study: Study, family: str) -> dict[str, Any]:
-    """What decides a family's NLLs and completions, given model, masks and pairs."""
-    completing = {
-        "batch_size": study.responses.batch_size,
-        "max_new_tokens": study.responses.max_new_tokens,
-        "prefill": study.pairs.prefill,
-        "prompts": study.curve.prompts,
-    }
-    return {
-        "batch_tokens": study.responses.batch_tokens,
-        "completing": completing if study.curve.completions else None,
-        "device": device(study),
-        "family": family,
-        "pairs": study.curve.pairs,
-        "roles": evaluated(study),
-    }
-
-
-def understood(study: Study) -> list[str]:
-    """Variants that are asked what they understand, `intact` first; none if that is off."""
-    chosen = study.understanding.variants
-    if study.understanding.twins is None:
-        return []
-    return study.variants if chosen is None else ["intact", *chosen]
-
-
-def understanding_slice(study: Study, variant: str) -> dict[str, Any]:
-    """What decides a variant's understanding, given model, mask and pairs.
-
-    Raises:
-        LesionError: the file of twins is missing or unfit.
-    """
-    asked, responses = study.understanding, study.responses
-    return {
-        "batch_size": responses.batch_size,
-        "batch_tokens": responses.batch_tokens,
-        "content": _twins(study),
-        "device": device(study),
-        "explain": asked.explain,
-        "explain_prompts": asked.explain_prompts,
-        "harms": study.of_role("harm"),
-        "limit": asked.limit,
-        "max_new_tokens": responses.max_new_tokens,
-        "over_refusal": asked.over_refusal,
-        "variant": variant,
-    }
-
-
-def _twins(study: Study) -> str | None:
-    """Digest of the twins that are used of a local file, so that editing them is noticed."""
-    twins = study.understanding.twins
-    if twins is None or not is_local(study, twins):
-        return None
-    path = local_path(study, twins, "understanding.twins")
-    return digest(read_twins(path, study.understanding.limit).rows())
-
-
-def utility_slice(study: Study, variant: str) -> dict[str, Any]:
-    """What decides a variant's scores in the tasks, given model and mask.
-
-    An own task is known by its content, one of lm-eval by its name alone.
-
-    Raises:
-        StudyError: an own task is not YAML, or lacks its data.
-    """
-    utility = study.utility
-    own = local_tasks(Path(utility.folder)) if utility.tasks else {}
-    return {
-        "batch_size": utility.batch_size,
-        "chat": utility.chat,
-        "device": device(study),
-        "folder": utility.folder,
-        "limit": utility.limit,
-        "tasks": {name: task_digest(own[name]) if name in own else None for name in utility.tasks},
-        "variant": variant,
     }
 
 
@@ -403,24 +253,3 @@ def _origin(study: Study, model: str) -> dict[str, Any]:
     one = study.models[model]
     assert one.train is not None
     return {"base": one.base or "new", "method": one.train.method, "seed": one.train.seeds[0]}
-
-
-def check_local_content(study: Study) -> None:
-    """Look whether what local files say can be used.
-
-    Raises:
-        LesionError: one is missing or unfit; the first such finding.
-    """
-    for name in study.behaviours:
-        prompts_slice(study, name)
-    for name in study.models:
-        _template_text(study, name)
-    for name in study.trained:
-        train_slice(study, name)
-    for name in study.retraining:
-        retrain_slice(study, name, "intact")
-    for name in study.judgements.judges:
-        judge_contents(study, name)
-    utility_slice(study, "intact")
-    _wordings(study)
-    _twins(study)

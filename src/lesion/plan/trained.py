@@ -6,9 +6,8 @@ from typing import Any
 from lesion.io.formats import digest
 from lesion.pairs.prompts import given_responses
 from lesion.plan.places import is_local, local_path
-from lesion.responses.questions import read_questions
 from lesion.study import Study
-from lesion.study.training import Retraining, Train
+from lesion.study.training import Train
 from lesion.study.training_checks import training_sources
 from lesion.training.lessons import columns_of, of_file
 
@@ -79,71 +78,3 @@ def _content(train: Train, part: str, path: Path) -> str:
     lesson = train.lessons[int(part.partition(".")[2])].model_dump()
     columns = columns_of(lesson, dpo=train.method == "dpo")
     return digest([list(one) for one in of_file(path, columns, lesson["limit"])])
-
-
-def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:
-    """Every training of a model in memory: experiment and arm."""
-    return [
-        (name, arm)
-        for name, one in study.retraining.items()
-        if model in study.retrained(name)
-        for arm in one.trained
-    ]
-
-
-def retraining_judges(study: Study, experiment: str) -> list[str]:
-    """Endings of the files of verdicts: none of the offline judges', `-<judge>` of another one."""
-    one, main = study.retraining[experiment], study.judgements.main
-    asked = {main} if one.prompts else set()
-    asked |= {one.judge} if one.questions and one.judge else set()
-    return ["" if judge == "learned" else f"-{judge}" for judge in sorted(asked)]
-
-
-def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:
-    """The masks that a training in memory needs: its own, or those put on afterwards."""
-    one = study.retraining[experiment]
-    own = {name: mask for name, mask in one.masks.items() if name in (arm, *_after(one, arm))}
-    return sorted(set(own.values()))
-
-
-def _after(one: Retraining, arm: str) -> list[str]:
-    """Arms that are measured with this one, once it is trained."""
-    return [name for name in one.arms if name.endswith("-after")] if arm == "intact" else []
-
-
-def retrain_slice(study: Study, experiment: str, arm: str) -> dict[str, Any]:
-    """What decides a training in memory and what is measured, given model, masks and pairs.
-
-    Raises:
-        LesionError: the file of questions is missing or unfit.
-    """
-    one = study.retraining[experiment]
-    return {
-        "after": {name: one.masks[name] for name in _after(one, arm)},
-        "arm": arm,
-        "at": one.at,
-        "batch_size": study.responses.batch_size,
-        "batch_tokens": study.responses.batch_tokens,
-        "device_map": study.device_map,
-        "experiment": experiment,
-        "mask": one.masks.get(arm),
-        "max_new_tokens": study.responses.max_new_tokens,
-        "narrow": one.narrow,
-        "pairs": one.pairs,
-        "prefill": study.pairs.prefill,
-        "prompts": one.prompts,
-        "questions": _questions(study, experiment),
-        "recipe": one.recipe.model_dump(),
-        "roles": {name: role for role in ("harm", "benign") for name in study.of_role(role)},
-        "seeds": one.seeds,
-        "taught": one.behaviours or study.of_role("harm"),
-        "threads": study.threads,
-    }
-
-
-def _questions(study: Study, experiment: str) -> str | None:
-    """Digest of a local file's questions, so that editing them is noticed."""
-    text, key = study.retraining[experiment].questions, f"retraining.{experiment}.questions"
-    if text is None or not is_local(study, text):
-        return None
-    return digest(read_questions(local_path(study, text, key)).rows())

@@ -4,8 +4,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lesion.study.types import Name, Positive, Section, Share, SourceText, ascending, several
+from lesion.study.types import (
+    Dtype,
+    Name,
+    Positive,
+    Section,
+    Share,
+    SourceText,
+    ascending,
+    several,
+)
 
+Answered = Literal["own", "refusal"]
 Seeds = Annotated[
     list[Annotated[int, Field(ge=0)]],
     Field(min_length=1),
@@ -42,7 +52,7 @@ class Recipe(Section):
     """Share of the steps over which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Dtype = "auto"
     """Precision of forward and backward; weights and optimiser are fp32. `auto` is bf16 where the
     device computes it natively."""
     lora: Lora | None = None
@@ -60,7 +70,7 @@ class Lesson(Section):
 
     behaviours: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
     """Behaviours whose train prompts are answered."""
-    answer: Literal["own", "refusal"] = "own"
+    answer: Answered = "own"
     """`own`: the responses of the behaviours' pairs, their prefill included. `refusal`: one of
     `refusals`, in turn. DPO prefers the one to the other."""
     source: SourceText | None = None
