@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lesion import sources
+from lesion.sources import fetch as sources
 from lesion.io.addresses import parse
 from lesion.sources.fetch import FetchError, fetch
 
