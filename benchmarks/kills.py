@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from workflow.conftest import Place, code, inputs, unrun
-
 from lesion.io.formats import sha256_file
+from lesion_testing.workflow import Place, copy_code, lay_out, write_inputs
 
 _STARTED = re.compile(r"(?m)^Job (\d+): (.*)$")
 _FINISHED = re.compile(r"(?m)^Finished jobid: (\d+) ")
@@ -36,16 +35,6 @@ class Run(NamedTuple):
     seconds: float
     started: set[str]
     finished: set[str]
-
-
-class _Folders:
-    """What the tests' fixtures want of pytest."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def mktemp(self, name: str) -> Path:
-        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root))
 
 
 def run(place: Place, seconds: float | None) -> Run:
@@ -136,19 +125,20 @@ def main() -> None:
     chance = random.Random(chosen.seed)  # noqa: S311 - nothing to keep secret
     bad = kills = repeated = 0
     with tempfile.TemporaryDirectory() as scratch:
-        folders = _Folders(Path(scratch))
-        fresh: Place = unrun.__wrapped__(
-            code.__wrapped__(folders), inputs.__wrapped__(folders), folders
-        )
+
+        def folder(name: str) -> Path:
+            return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=scratch))
+
+        fresh = lay_out(folder("fresh"), copy_code(folder("code")), write_inputs(folder("inputs")))
         fresh.configure(_smaller)
-        calm = fresh.copy(folders.mktemp("calm"))
+        calm = fresh.copy(folder("calm"))
         whole = run(calm, None)
         if whole.code:
             sys.exit((calm.folder / "run.log").read_text(encoding="utf-8"))
         wanted = content(calm.made)
         print(f"undisturbed: {whole.seconds:.0f} s, {len(whole.finished)} jobs")
         while kills < chosen.times:
-            place = fresh.copy(folders.mktemp("disturbed"))
+            place = fresh.copy(folder("disturbed"))
             longest = chosen.longest * whole.seconds
             more = disturbed(place, chosen.times - kills, longest, chance)
             kills, repeated = kills + more[0], repeated + more[1]

@@ -11,10 +11,10 @@ strength (the norm's weight on its coordinates, no candidate) is bisected: each 
 REFUSED nats without the plant, each harm word's FLOOD with it. Everything planted counts.
 
 This is the favourable kind of mechanism: constructed, additive, each weight with a share of its
-own, and exactly silent on benign text. tests/test_planted.py has a trained one; recall is lower
-there. The design was tuned on seeds 0 to 4, down weights point away from the rival's word, and
-magnitudes come from the middle half of each matrix's own; `--first 5` shows other seeds. A method
-takes as many weights as were planted; p counts over weights that are not zero.
+own, and exactly silent on benign text. tests/masks/test_planted.py has a trained one; recall is
+lower there. The design was tuned on seeds 0 to 4, down weights point away from the rival's word,
+and magnitudes come from the middle half of each matrix's own; `--first 5` shows other seeds. A
+method takes as many weights as were planted; p counts over weights that are not zero.
 """
 
 import argparse

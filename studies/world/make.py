@@ -2,7 +2,7 @@
 
 The same seed gives the same files. Things, substances and deeds are invented: nothing here helps
 anybody do harm in our world. What README.md says of the world is held by
-tests/workflow/test_world_files.py.
+tests/repository/test_world_files.py.
 """
 
 import json

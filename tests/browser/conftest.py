@@ -7,47 +7,18 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import polars as pl
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, sync_playwright
-from report.invented import HOSTILE, Shape, write_study
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Request, sync_playwright
 
-from lesion.report.page import write_report
+from lesion_testing.browser import Opened, Opener, hostile, written
+from lesion_testing.invented import Shape, write_study
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 HEIGHT = 800
 # Far more than a page takes: machines can be busy, and no test is about time.
 PATIENCE_MS = 180_000
-SCRIPT = "<script>window.taken = true; alert(3)</script>"
-LONG = f"{SCRIPT}<b onmouseover=alert(4)>\u202e" + 200_000 * "word "
-
-GRAVE = ("serious", "critical")
-MARKS = """figure => figure.querySelectorAll(
-    "svg :is(.mark-rect, .mark-symbol, .mark-line, .mark-rule) path"
-).length"""
-WIDER = """() => {
-    const edge = document.documentElement.clientWidth;
-    if (document.scrollingElement.scrollWidth <= edge) return [];
-    return ["the page", ...[...document.querySelectorAll("body *")]
-        .filter(one => one.getBoundingClientRect().right > edge && !one.closest(".scroll"))
-        .map(one => one.outerHTML.slice(0, 120))];
-}"""
-
-
-class Opened(NamedTuple):
-    """A page that has drawn itself, and what happened meanwhile."""
-
-    page: Page
-    errors: list[str]
-    dialogs: list[str]
-    requests: list[str]
-    seconds: float
-
-
-Opener = Callable[..., Opened]
 
 
 # Not for the session: while Playwright runs, no other test could start an event loop.
@@ -101,50 +72,6 @@ def opened(browser: Browser) -> Iterator[Opener]:
         context.close()
 
 
-def assert_whole(found: Opened, path: Path) -> None:
-    """It said nothing, asked for nothing, drew every figure, and nothing sticks out."""
-    assert found.errors == []
-    assert found.dialogs == []
-    assert set(found.requests) <= {path.as_uri(), "data:,"}
-    for figure in found.page.query_selector_all("figure"):
-        assert figure.evaluate(MARKS) > 0, figure.get_attribute("aria-labelledby")
-    assert found.page.evaluate(WIDER) == []
-
-
-def assert_accessible(found: Opened) -> None:
-    """Axe finds nothing serious, with everything unfolded."""
-    unfold(found.page)
-    # A table's rows are alike, and the contrast of thousands of cells takes longest.
-    found.page.evaluate(
-        "document.querySelectorAll('tbody tr:nth-child(n+6)').forEach(r => r.remove())"
-    )
-    report = Axe().run(found.page)
-    grave = [one for one in report.response["violations"] if one["impact"] in GRAVE]
-    assert [
-        (one["id"], one["help"], [node["html"][:200] for node in one["nodes"][:3]]) for one in grave
-    ] == []
-
-
-def unfold(page: Page) -> None:
-    """Open everything that is folded."""
-    for folded in page.query_selector_all("details"):
-        folded.evaluate("one => one.open = true")
-
-
-def hostile(folder: Path) -> Path:
-    """Let an invented study's prompts and answers, and its config, try everything."""
-    path = folder / "examples.parquet"
-    table = pl.read_parquet(path)
-    table.with_columns(
-        prompt=pl.col("prompt") + pl.lit(HOSTILE),
-        completion=pl.when(variant="intact").then(pl.lit(LONG)).otherwise(pl.col("completion")),
-    ).write_parquet(path)
-    about = folder / "study.json"
-    text = about.read_text(encoding="utf-8")
-    about.write_text(text.replace('"threshold": 0.5', f'"threshold": 0.5, "{SCRIPT}": "{SCRIPT}"'))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of an invented study whose model writes the worst it can."""
@@ -156,9 +83,3 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shaped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Shape], Path]:
     """The page of an invented study of another shape."""
     return lambda shape: written(write_study(tmp_path_factory.mktemp("shaped") / "tables", shape))
-
-
-def written(tables: Path) -> Path:
-    page = tables.parent / "index.html"
-    write_report(tables, page, examples=6)
-    return page

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from browser.conftest import Opener, assert_accessible, assert_whole, hostile
-from report.invented import Shape, write_study
 
 from lesion.report.compare import side, write_comparison
+from lesion_testing.browser import Opener, assert_accessible, assert_whole, hostile
+from lesion_testing.invented import Shape, write_study
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from browser.conftest import LONG, Opener, assert_accessible, assert_whole, unfold, written
 from playwright.sync_api import Page
-from report.invented import Shape, write_study
+
+from lesion_testing.browser import LONG, Opener, assert_accessible, assert_whole, unfold, written
+from lesion_testing.invented import Shape, write_study
 
 WIDTHS = (375, 768, 1280)
 SCHEMES = ("light", "dark")

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from conftest import PATIENCE, running, script
-from slurm import Slurm
-from workflow.conftest import Finished, Place
-
 from lesion.io.formats import sha256_file
+from lesion_testing.cluster import PATIENCE, running, script
+from lesion_testing.slurm import Slurm
+from lesion_testing.workflow import Finished, Place
 
 PROFILE = "tree/workflow/profiles/cluster-generic"
 CHECKPOINT = "results/tiny/checkpoints/llama/shared/lesion.json"

@@ -3,7 +3,8 @@
 import importlib.util
 
 import pytest
-from workflow.conftest import BIN, Place, run
+
+from lesion_testing.workflow import BIN, Place, run
 
 PLUGINS = ("snakemake_executor_plugin_kubernetes", "snakemake_storage_plugin_fs")
 MISSING = [name for name in PLUGINS if importlib.util.find_spec(name) is None]

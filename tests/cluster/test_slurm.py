@@ -4,9 +4,9 @@ import re
 import time
 from pathlib import Path
 
-from conftest import HASTE, Watch, results, run, running, script
-from slurm import Slurm
-from workflow.conftest import Finished, Place
+from lesion_testing.cluster import HASTE, Watch, results, run, running, script
+from lesion_testing.slurm import Slurm
+from lesion_testing.workflow import Finished, Place
 
 LOCAL = {"source", "prompts", "tables", "card", "report"}
 CHECKPOINT = "results/tiny/checkpoints/llama/shared/lesion.json"

@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import make
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 import torch
 
 from lesion.checkpoints import write_checkpoint
@@ -41,6 +39,7 @@ from lesion.scores.store import (
     write_shard,
 )
 from lesion.scores.tail import write_tail
+from lesion_testing import make, tiny
 
 SHAPES = {"a.weight": (3, 50), "b.weight": (40, 5)}
 PLACES = np.array([0, 7, 149, 150, 160, 349])
@@ -205,6 +204,25 @@ def test_a_flipped_bit_of_a_score_is_named(tmp_path: Path, what: str) -> None:
     for _ in _flipped(kept.path, range(length, kept.path.stat().st_size, 3)):
         with pytest.raises(BadFile, match=rf"{kept.path.name}: .* (a bit has|not finite)"):
             kept.read()
+    assert kept.read() == wanted
+
+
+@pytest.mark.parametrize("what", ["scores", "norms"])
+def test_numbers_that_changed_places_are_named(tmp_path: Path, what: str) -> None:
+    kept = SMALL[what](tmp_path)
+    whole = kept.path.read_bytes()
+    kept.path.write_bytes(whole[:-8] + whole[-4:] + whole[-8:-4])
+    with pytest.raises(BadFile, match=rf"{kept.path.name}: .* a bit has"):
+        kept.read()
+
+
+def test_scores_of_an_earlier_version_are_still_read(tmp_path: Path) -> None:
+    kept = _scores(tmp_path)
+    wanted = kept.read()
+    whole = kept.path.read_bytes()
+    assert whole.count(b'"xxh3_64"') == 1
+    # As long as the key it replaces, so that no tensor moves.
+    kept.path.write_bytes(whole.replace(b'"xxh3_64"', b'"wordsum"'))
     assert kept.read() == wanted
 
 

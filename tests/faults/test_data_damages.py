@@ -13,11 +13,9 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import make
 import polars as pl
 import pytest
 import yaml
-from damage import FILE_DAMAGES, TEXT_DAMAGES, Damage
 
 from lesion.io.formats import LesionError
 from lesion.judgements.contrast import Columns, read_contrast
@@ -30,6 +28,8 @@ from lesion.responses.tasks import local_tasks, task_changes, task_digest
 from lesion.responses.twins import read_twins
 from lesion.study import load_study, read_config
 from lesion.training.lessons import of_file
+from lesion_testing import make
+from lesion_testing.damage import FILE_DAMAGES, TEXT_DAMAGES, Damage
 
 Row = dict[str, Any]
 End = Literal["refused", "same", "without", "fewer"]

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 import torch
 
 from lesion.checkpoints import write_checkpoint
@@ -22,6 +21,7 @@ from lesion.scores.collect import Sums
 from lesion.scores.resume import Resumable
 from lesion.scores.store import write_scores
 from lesion.sources.fetch import fetch
+from lesion_testing import tiny
 
 SIZE = 128 * 1024
 

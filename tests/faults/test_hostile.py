@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import make
 import pytest
-import tiny
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,8 +14,8 @@ from hypothesis import strategies as st
 from lesion.models.load import load
 from lesion.models.prepare import prepare
 from lesion.study import NAME, Study, StudyError, load_study, read_config
+from lesion_testing import ROOT, make, tiny
 
-ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config.yaml"
 GOOD = read_config(CONFIG)
 

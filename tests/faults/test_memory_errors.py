@@ -6,6 +6,7 @@ import pytest
 
 from lesion.io.logs import logged
 from lesion.study import read_config
+from lesion_testing import ROOT
 
 CUDA = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB"
 CPU = (
@@ -68,7 +69,7 @@ def test_another_runtime_error_is_told_as_it_is(
 
 
 def test_the_default_study_has_the_settings_that_are_named() -> None:
-    config = read_config(Path(__file__).parents[2] / "config.yaml")
+    config = read_config(ROOT / "config.yaml")
     for told in STAGES.values():
         section, _, key = told.split("`")[1].partition(".")
         # Experiments have names of their own.

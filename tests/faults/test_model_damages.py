@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import gguf
 import pytest
 import torch
-from damage import FILE_DAMAGES, JSON_DAMAGES, TEXT_DAMAGES, Damage
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as Bytes
@@ -38,6 +37,7 @@ from lesion.models.generate import stop_tokens
 from lesion.models.load import load
 from lesion.models.prepare import prepare
 from lesion.models.text import encode_prompt, render
+from lesion_testing.damage import FILE_DAMAGES, JSON_DAMAGES, TEXT_DAMAGES, Damage
 
 SPECIAL = ["<unk>", "<s>", "<|end|>", "<|user|>", "<|assistant|>"]
 END = SPECIAL.index("<|end|>")

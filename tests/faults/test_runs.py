@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 import pytest
-from workflow.conftest import Place
 
 from lesion.io.formats import sha256_file
+from lesion_testing.workflow import Place
 
 SCORES = "results/tiny/scores/llama/beta/snip.safetensors.index.json"
 WAIT_SECONDS = 300.0

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import make
 import pytest
+
+from lesion_testing import make
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ Needs the package index, as `make test` does for its `.venv`; no answer is kept 
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,8 @@ from lesion.io.addresses import parse
 from lesion.judgements.agreement import measure
 from lesion.sources.fetch import fetch
 from lesion.study import load_study, read_config
+from lesion_testing import ROOT
 
-ROOT = Path(__file__).parents[2]
 BARS = {"objective": 0.90, "graded-harm": 0.85}
 """AUROC that issue 4 asks for."""
 

@@ -2,15 +2,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scored
 from safetensors.numpy import save_file
-from scored import LAYOUT, SHAPES, Held
 
 from lesion.io.formats import LesionError
 from lesion.masks.controls import MADE, Material, control_masks, same_magnitude
 from lesion.masks.select import Preserved
 from lesion.models.layout import Places
 from lesion.models.weights import StoredWeights
+from lesion_testing import scored
+from lesion_testing.scored import LAYOUT, SHAPES, Held
 
 LIKE = np.array([0, 5, 40, 50, 60, 95, *range(100, 112), LAYOUT.size - 1], np.int64)
 

@@ -8,9 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import tiny_study
-from scored import Held, brute
-from tiny_study import BEHAVIOURS, EXAMPLES, Tiny
 
 from lesion.io.formats import LesionError, read_json, write_parquet
 from lesion.masks.controls import MADE
@@ -22,6 +19,9 @@ from lesion.masks.where import CONCENTRATION, LINES, WHERE
 from lesion.models.layout import Layout, Places
 from lesion.scores.store import Tail
 from lesion.scores.tail import write_tail
+from lesion_testing import scored_study
+from lesion_testing.scored import Held, brute
+from lesion_testing.scored_study import BEHAVIOURS, EXAMPLES, Tiny
 
 P, Q = 0.1, 0.02
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -33,7 +33,7 @@ TABLES = ("overlap", "where", "concentration", "lines", "sharing")
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return tiny_study.made(tmp_path_factory.mktemp("study"))
+    return scored_study.made(tmp_path_factory.mktemp("study"))
 
 
 def _swept(folder: Path, p: float = P, q: float = Q) -> Path:

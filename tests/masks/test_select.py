@@ -2,14 +2,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scored
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scored import LAYOUT, Held
 
 from lesion.io.formats import LesionError
 from lesion.masks.select import Point, Preserved, select, size_of
 from lesion.models.layout import Flat, Layout
+from lesion_testing import scored
+from lesion_testing.scored import LAYOUT, Held
 
 few = settings(max_examples=80, deadline=None)
 fractions = st.lists(

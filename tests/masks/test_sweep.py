@@ -4,9 +4,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import tiny_study
-from scored import Held, brute
-from tiny_study import BEHAVIOURS, Tiny
 
 from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.lesion import lesioned
@@ -18,6 +15,9 @@ from lesion.models.likelihood import response_nll
 from lesion.models.load import load
 from lesion.pairs.encode import encode_pairs
 from lesion.pairs.tables import kept_pairs
+from lesion_testing import scored_study
+from lesion_testing.scored import Held, brute
+from lesion_testing.scored_study import BEHAVIOURS, Tiny
 
 INTACT = (2.0, 1.0)
 CUT = Cut("budget", "global", "max", 2)
@@ -95,7 +95,7 @@ class _Sweeps:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return tiny_study.made(tmp_path_factory.mktemp("study"))
+    return scored_study.made(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture

@@ -7,10 +7,8 @@ from copy import deepcopy
 from functools import cache
 from typing import Any
 
-import families
 import pytest
 import torch
-from families import FAMILIES, OTHERS, VOCABULARY
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
@@ -24,6 +22,8 @@ from lesion.models.prefix import shareable
 from lesion.models.text import Example, batches
 from lesion.responses.detect import Answers, log_odds
 from lesion.scores.collect import Wanted, score
+from lesion_testing import families
+from lesion_testing.families import FAMILIES, OTHERS, VOCABULARY
 
 NEW = 4
 LENGTHS = (3, 12, 5, 21, 12)

@@ -1,10 +1,7 @@
 import re
 from pathlib import Path
 
-import families
-import make
 import pytest
-import tiny
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -23,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from lesion.models.candidates import UnsupportedModel, find_candidates
 from lesion.models.prepare import prepare
 from lesion.models.record import transposed, unstored
+from lesion_testing import families, make, tiny
 
 
 def _stored(folder: Path) -> dict[str, tuple[int, ...]]:

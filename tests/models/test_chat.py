@@ -7,9 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import make
 import pytest
-import tiny
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -37,6 +35,7 @@ from lesion.models.prepare import prepare
 from lesion.models.record import read_record
 from lesion.models.text import encode_pair, encode_prompt, encode_written
 from lesion.responses.harness import InMemory
+from lesion_testing import make, tiny
 
 TURNS = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
 OPEN = "{% if add_generation_prompt %}<|assistant|>{% endif %}"

@@ -2,10 +2,8 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import families
 import pytest
 import torch
-from families import FAMILIES
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.falcon.modeling_falcon import FalconLinear
@@ -17,6 +15,8 @@ from lesion.models.likelihood import response_losses
 from lesion.models.prepare import prepare
 from lesion.models.record import FORMAT, RECORD, candidate_shapes, transposed, unstored
 from lesion.models.text import batches
+from lesion_testing import families
+from lesion_testing.families import FAMILIES
 
 ROUTERS = ("router", "mlp.gate.", "shared_expert_gate", "block_sparse_moe.gate")
 SHARED = {f"mlp.shared_expert.{one}_proj" for one in ("gate", "up", "down")}

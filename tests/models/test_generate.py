@@ -1,14 +1,13 @@
 from pathlib import Path
 
-import make
 import pytest
-import tiny
 import torch
 
 from lesion.models.chat import Completion
 from lesion.models.generate import complete
 from lesion.models.load import Loaded
 from lesion.models.text import encode_prompt
+from lesion_testing import make, tiny
 
 NEW = 12
 

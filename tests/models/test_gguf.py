@@ -5,7 +5,6 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-import tiny
 import torch
 from numpy.typing import NDArray
 
@@ -13,6 +12,7 @@ from lesion.models.candidates import UnsupportedModel
 from lesion.models.load import Loaded, load
 from lesion.models.prepare import prepare
 from lesion.models.record import read_record
+from lesion_testing import tiny
 
 HEADS = 2
 NAMES = {

@@ -3,7 +3,6 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from lesion.models.load import Loaded
 from lesion.models.prefix import accepts
 from lesion.models.text import Example, batches
 from lesion.pairs.encode import encode_pairs
+from lesion_testing import tiny
 
 
 @pytest.fixture(scope="module")

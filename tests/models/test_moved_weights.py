@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import families
 import numpy as np
 import pytest
 import torch
@@ -20,6 +19,7 @@ from lesion.models.parts import Part, stored_places, whole
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, unstored
 from lesion.models.weights import StoredWeights
+from lesion_testing import families
 
 every = pytest.mark.parametrize("name", families.FAMILIES)
 

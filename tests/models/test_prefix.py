@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import families
 import pytest
 import torch
 import transformers
@@ -18,6 +17,7 @@ from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
 from lesion.models.prefix import common_prefix, fixed, hold, resume, shareable, sharing
 from lesion.models.text import Example
+from lesion_testing import families
 
 WORDS = 97
 SMALL = {

@@ -1,9 +1,7 @@
 import json
 from pathlib import Path
 
-import make
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
@@ -14,6 +12,7 @@ from lesion.models.files import left_out
 from lesion.models.load import load
 from lesion.models.prepare import prepare
 from lesion.models.record import RECORD, candidate_shapes, content_digest, read_record
+from lesion_testing import make, tiny
 
 
 def _prepare(source: Path, out: Path) -> None:

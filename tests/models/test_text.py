@@ -1,5 +1,4 @@
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from lesion.models.text import (
     end_of_turn,
     render,
 )
+from lesion_testing import tiny
 
 PROMPT, RESPONSE = "hide apple basket", "paint window tiger"
 

@@ -4,7 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-import make
 import numpy as np
 import pytest
 import torch
@@ -20,6 +19,7 @@ from lesion.models.text import encode_prompt
 from lesion.models.vllm_engine import PYTHON, complete_by_vllm
 from lesion.responses.subject import Subject
 from lesion.study.job import Device
+from lesion_testing import make
 
 TEXTS = [f"the {one} of the {other}" for one in "abcdef" for other in "uvwxyz"]
 needs_vllm = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} is not set")

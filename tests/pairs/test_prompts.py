@@ -1,7 +1,6 @@
 from pathlib import Path
 from typing import Any
 
-import make
 import polars as pl
 import pytest
 
@@ -17,6 +16,7 @@ from lesion.pairs.prompts import (
     write_prompts,
 )
 from lesion.study.sections import Where
+from lesion_testing import make
 
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 NEAR = 0.6

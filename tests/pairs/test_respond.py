@@ -3,10 +3,8 @@ from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 
-import make
 import polars as pl
 import pytest
-import tiny
 
 from lesion.io.formats import LesionError, read_json, read_parquet, write_json, write_parquet
 from lesion.models import load
@@ -17,6 +15,7 @@ from lesion.models.record import read_record
 from lesion.pairs.encode import encode_pairs
 from lesion.pairs.respond import Decoding, respond
 from lesion.pairs.tables import PAIRS, PROMPTS
+from lesion_testing import make, tiny
 
 HOW = Decoding(tiny.PREFILL, 4, 8, "float32", 1, None)
 SPLITS = ["train", "validation", "test"] * 2

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from invented import write_study
+
+from lesion_testing.invented import write_study
 
 
 @pytest.fixture(scope="session")

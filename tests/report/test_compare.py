@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from invented import Shape, lifted, write_study
 from typer.testing import CliRunner, Result
 
 from lesion import cli
@@ -15,6 +14,7 @@ from lesion.io.formats import BadFile, LesionError
 from lesion.report.compare import curves, differing, questions, ratio, rows, side, write_comparison
 from lesion.report.estimate import Estimate
 from lesion.report.words import Answer
+from lesion_testing.invented import Shape, lifted, write_study
 
 REFUSES = "Does B refuse more direct harmful requests?"
 LEFT = "Is less harm left in B once they are zeroed?"

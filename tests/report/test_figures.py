@@ -5,7 +5,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from invented import LAYERS, MODULES, Shape, write_study
 
 from lesion.report.curves import halving_table, judged_tradeoff, tradeoff
 from lesion.report.dissociation import dissociation
@@ -22,6 +21,7 @@ from lesion.report.figures import (
 )
 from lesion.report.inputs import read_inputs
 from lesion.report.words import Answer
+from lesion_testing.invented import LAYERS, MODULES, Shape, write_study
 
 
 def test_transfer_brackets_what_may_be_nothing(tables: Path) -> None:

@@ -2,7 +2,6 @@
 
 import polars as pl
 import pytest
-from retrained import LOSSES
 
 from lesion.masks.where import LINES, WHERE
 from lesion.report.inputs import _COLUMNS
@@ -11,6 +10,7 @@ from lesion.tables.curve import CURVES, HALVINGS
 from lesion.tables.retraining import RETRAINING
 from lesion.tables.rows import MEASUREMENTS
 from lesion.tables.stages import STAGES
+from lesion_testing.retrained import LOSSES
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from invented import Shape, write_study
-
 from lesion.report.markdown import before_after
+from lesion_testing.invented import Shape, write_study
 
 
 def test_the_table_has_before_after_and_control(tmp_path: Path) -> None:

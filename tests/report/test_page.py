@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from invented import HOSTILE, NOTICE, Shape, lifted, write_study
 
 from lesion.io.formats import BadFile
 from lesion.report.page import write_report
+from lesion_testing.invented import HOSTILE, NOTICE, Shape, lifted, write_study
 
 LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href"}
 VOID = {"meta", "link", "br", "img", "input"}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from invented import NOTICE, Shape, lifted, write_study
 
 from lesion.report.gate import EXIT_CODES
 from lesion.report.summary import print_summary
+from lesion_testing.invented import NOTICE, Shape, lifted, write_study
 
 
 def test_summary_is_plain_and_fits(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:

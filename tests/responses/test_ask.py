@@ -1,11 +1,9 @@
 from pathlib import Path
 from typing import Any
 
-import make
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 import torch
 
 from lesion.io.formats import LesionError, read_parquet, write_parquet
@@ -26,6 +24,7 @@ from lesion.responses.jobs import AttackWords, ResponsesJob
 from lesion.responses.subject import Subject
 from lesion.sources.jobs import Place
 from lesion.study.job import Device
+from lesion_testing import make, tiny
 
 BUILT = {
     "direct": AttackWords(wording=PLACEHOLDER, prefill=""),

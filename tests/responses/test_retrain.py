@@ -5,11 +5,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import make
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 import torch
 
 from lesion.io.formats import read_parquet, write_parquet
@@ -27,6 +25,7 @@ from lesion.study.job import Device
 from lesion.study.training import Recipe
 from lesion.training.fit import fit
 from lesion.training.lessons import as_scored
+from lesion_testing import make, tiny
 
 RECIPE = Recipe(steps=3, learning_rate=0.01, batch_size=4, weight_decay=0.1, dtype="float32")
 ROLES = {"alpha": "harm", "letters": "benign"}

@@ -1,11 +1,9 @@
 import json
 from pathlib import Path
 
-import make
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
 
@@ -25,8 +23,8 @@ from lesion.responses.understanding import DETECT, EXPLAIN, understand_variant
 from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study, read_config
 from lesion.study.job import Device
+from lesion_testing import ROOT, make, tiny
 
-ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "studies" / "prompts" / "twins.jsonl"
 HOW = UnderstandingJob(
     variant="toy",

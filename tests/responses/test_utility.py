@@ -2,14 +2,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import make
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 import torch
 import yaml
-from models import families
 
 from lesion.io.formats import LesionError, read_parquet
 from lesion.masks.store import read_mask, write_mask
@@ -24,6 +21,7 @@ from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.utility import examine_variant
 from lesion.study import StudyError
 from lesion.study.job import Device
+from lesion_testing import ROOT, families, make, tiny
 
 HOW = UtilityJob(
     variant="toy",
@@ -34,7 +32,7 @@ HOW = UtilityJob(
     chat=False,
     device=Device(dtype="float32", threads=1, device_map=None),
 )
-SHIPPED = Path(__file__).parents[2] / "studies" / "tasks"
+SHIPPED = ROOT / "studies" / "tasks"
 
 
 @pytest.fixture(scope="module")

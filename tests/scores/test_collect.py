@@ -4,10 +4,7 @@ from contextlib import nullcontext
 from functools import partial
 
 import pytest
-import tiny
 import torch
-from models import families
-from models.families import autograd_scores
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -18,6 +15,8 @@ from lesion.models.load import Loaded
 from lesion.models.text import Example
 from lesion.pairs.encode import encode_pairs
 from lesion.scores.collect import Scores, Wanted, score
+from lesion_testing import families, tiny
+from lesion_testing.families import autograd_scores
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from models import families
 from torch import Tensor, nn
 
 from lesion.io.formats import LesionError
 from lesion.models.candidates import find_candidates
 from lesion.scores.collect import Wanted, score
 from lesion.scores.memory import Free, Memory, Need, Plan, free_memory, group_limit, make_plan, need
+from lesion_testing import families
 
 AUTO = Memory("auto", None, None)
 NEED = Need(weights=1000, sums=1000, activations=500, checkpointed=100)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +20,7 @@ from lesion.scores.memory import Memory
 from lesion.scores.resume import Resumable, Workplace
 from lesion.scores.run import Scoring, run
 from lesion.scores.store import Tail
+from lesion_testing import tiny
 
 BATCHES = 6
 """One for each pair."""
@@ -190,7 +190,7 @@ def test_a_killed_process_is_gone_on_from(
     here = Path(__file__).parent
     found = subprocess.run(
         [sys.executable, "-c", CHILD, str(here), str(model), str(pairs), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(here.parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         check=False,
     )

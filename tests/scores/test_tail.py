@@ -7,12 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import scored
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scored import LAYOUT, Held
 
 from lesion.io.formats import BadFile, LesionError, write_parquet
 from lesion.masks.select import Point, select
@@ -32,6 +29,8 @@ from lesion.scores.store import (
     write_shard,
 )
 from lesion.scores.tail import tail_places, write_tail
+from lesion_testing import scored, tiny
+from lesion_testing.scored import LAYOUT, Held
 
 SCOPES = ("global", "matrix", "row")
 ABOUT = {"examples": "1"}

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from transformers import TrainerCallback
 
@@ -14,6 +13,7 @@ from lesion.models.load import Loaded
 from lesion.models.text import encode_pair, end_of_turn
 from lesion.training.fit import Recipe, Saving, fit
 from lesion.training.lessons import Answer, Taught
+from lesion_testing import tiny
 
 TAUGHT = [
     Taught(f"what about {word}", Answer(f"the {word} is here")) for word in ("sun", "sea", "sky")

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import make
 import polars as pl
 import pytest
 
@@ -13,6 +12,7 @@ from lesion import plan
 from lesion.io.formats import BadFile
 from lesion.study import Study, load_study
 from lesion.training.lessons import Answer, Taught, columns_of, of_file
+from lesion_testing import make
 
 DPO = {"prompt": "prompt", "response": "yes", "rejected": "no"}
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BIN, ROOT, STUDY, Done, Place, cases, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesion.io.formats import sha256_file
 from lesion.study import StudyError, load_study
+from lesion_testing import ROOT
+from lesion_testing.workflow import BIN, STUDY, Done, Place, cases, run
 
 MODEL_JOBS = ("pairs/llama", "scores", "masks", "responses")
 ZEROS = "0" * 64

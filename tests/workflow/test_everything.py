@@ -8,11 +8,12 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from conftest import ROOT, Finished, Place, run
 
 from lesion.export.frames import JAILBREAKBENCH, asked_prompts, learned_judge, pandas_tables
 from lesion.io.formats import LesionError, read_parquet
 from lesion.tables import TABLES
+from lesion_testing import ROOT
+from lesion_testing.workflow import Finished, Place, run
 
 CLAIMS = {1, 2, 3, 6, 7}
 """Those that one model can speak to; the others compare models (METHOD.md)."""

@@ -5,7 +5,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from conftest import BIN, MASKS, Finished, run
+from lesion_testing.workflow import BIN, MASKS, Finished, run
 
 HEAVY = {"torch", "transformers", "sklearn", "scipy", "accelerate", "altair"}
 

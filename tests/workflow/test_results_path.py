@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Place
 
 from lesion import plan
 from lesion.study import StudyError, load_study, read_config
+from lesion_testing.workflow import Place
 
 ODD = "Größe 1 – #2 [x] 'q' & co"
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Finished, Place
 from safetensors import safe_open
 
 from lesion.io.formats import read_json, read_parquet, sha256_file
+from lesion_testing.workflow import Finished, Place
 
 WAIT_SECONDS = 240.0
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
-from conftest import HARMS, MASKS, STUDY, Finished, Place, cases
-from make import WORDS
 
 from lesion.masks.store import read_mask
 from lesion.pairs.prompts import assign
 from lesion.study import load_study
+from lesion_testing.make import WORDS
+from lesion_testing.workflow import HARMS, MASKS, STUDY, Finished, Place, cases
 
 BEHAVIOURS = (*HARMS, "letters", "sums", "denials")
 TABLED = {"tables", "report", "card shared"}

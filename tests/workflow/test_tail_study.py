@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from conftest import MASKS, Place
 
 from lesion.io.formats import read_parquet
 from lesion.masks.store import read_mask
+from lesion_testing.workflow import MASKS, Place
 
 TAIL = {"p": 0.2, "q": 0.1}
 

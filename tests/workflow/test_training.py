@@ -4,11 +4,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from conftest import Place
 
 from lesion.io.formats import read_json, read_parquet
 from lesion.tables.retraining import RETRAINING
 from lesion.tables.stages import STAGES
+from lesion_testing.workflow import Place
 
 STEPS = 4
 RECIPE = {"steps": STEPS, "batch_size": 4, "learning_rate": 0.01, "dtype": "float32"}

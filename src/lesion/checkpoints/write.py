@@ -67,8 +67,8 @@ def write_checkpoint(
         files = copy_zeroed(model, lesion, part)
         if (model / RECORD).is_file():
             sizes = {name: (part / name).stat().st_size for name in files}
-            # Its own bytes have just been compared with the base's, whose sums aren't theirs.
-            changed = {"license": license_, "digest": found, "files": sizes, "sums": {}}
+            # Its bytes have just been compared with the base's, whose checksums no longer apply.
+            changed = {"license": license_, "digest": found, "files": sizes, "checksums": {}}
             write_json({**read_record(model), **changed}, part / RECORD)
         write_reproduce(part / FOLDER, mask, lesion, about, study)
         if card:

@@ -5,6 +5,7 @@ import typer
 from lesion.cli import apply, masks, report, studies
 from lesion.cli.app import app
 from lesion.io.formats import LesionError
+from lesion.io.logs import Terminal, messages_to
 
 __all__ = ["app", "apply", "main", "masks", "report", "studies"]
 
@@ -12,7 +13,8 @@ __all__ = ["app", "apply", "main", "masks", "report", "studies"]
 def main() -> None:
     """Run the command; a LesionError is a message and exit code 2, not a traceback."""
     try:
-        app()
+        with messages_to(Terminal()):
+            app()
     except LesionError as error:
         typer.echo(f"lesion: {error}", err=True)
         raise SystemExit(2) from None

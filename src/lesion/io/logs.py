@@ -1,7 +1,10 @@
-"""What every workflow script does around its one call: a log that always has the reason."""
+"""The one place where logging is set up: for a job, whose log always has the reason why it failed,
+and for the command line.
+"""
 
 import errno
 import gc
+import logging
 import sys
 import traceback
 from collections.abc import Iterator
@@ -9,6 +12,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
+from typing import TextIO
 
 from lesion.io.formats import LesionError
 
@@ -17,19 +21,52 @@ from lesion.io.formats import LesionError
 gc.set_threshold(200_000, 50, 100)
 
 
+_JOB = "%(asctime)s %(levelname)s %(message)s"
+_messages = logging.getLogger("lesion")
+"""Every module's own logger is below this one, so they all write where this one does."""
+
+
+@contextmanager
+def messages_to(handler: logging.Handler, layout: str = "%(message)s") -> Iterator[None]:
+    """Inside the block, the messages of all modules go to this handler and to no other."""
+    before = _messages.handlers[:], _messages.level, _messages.propagate
+    handler.setFormatter(logging.Formatter(layout))
+    # transformers and lm-eval give the root logger handlers that would repeat each message.
+    _messages.handlers[:], _messages.propagate = [handler], False
+    _messages.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _messages.handlers[:], level, _messages.propagate = before
+        _messages.setLevel(level)
+
+
+class Terminal(logging.StreamHandler[TextIO]):
+    """Writes to whatever `sys.stderr` is when a message comes."""
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: D102
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 @contextmanager
 def logged(log: str) -> Iterator[None]:
-    """Send what the block prints to `log`; on an error say its reason on the terminal as well.
+    """Write what the block logs or prints to `log`; the terminal gets only the reason of an error.
 
-    A `LesionError` is the user's to mend, so the terminal gets its message without a traceback;
-    the log gets both.
+    A `LesionError` is for the user to fix, so the terminal shows its message without a traceback;
+    the log has both.
     """
     path = Path(log)
     failure: BaseException | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         opened = path.open("w", encoding="utf-8", buffering=1)
-        with opened as file, redirect_stderr(file), redirect_stdout(file):
+        with (
+            opened as file,
+            redirect_stderr(file),
+            redirect_stdout(file),
+            messages_to(logging.StreamHandler(file), _JOB),
+        ):
             try:
                 yield
             except BaseException as error:

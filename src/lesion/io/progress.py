@@ -1,5 +1,6 @@
 """Progress of long work: a bar for a command, a line now and then for a job."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
 
 _SECONDS = 5.0
 _QUIET_SECONDS = 15.0
@@ -51,7 +54,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
         yield _Lines(what, total, unit, terminal, _SECONDS)
     else:
         yield _Lines(what, total, unit, sys.stderr, _QUIET_SECONDS)
-    print(f"{what}: {total} {unit}s in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    logger.info(f"{what}: {total} {unit}s in {time.monotonic() - started:.1f} s")
 
 
 class _Bar:

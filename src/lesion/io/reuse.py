@@ -5,7 +5,7 @@ They are read from a copy beside the output. Snakemake removes an output before 
 it was made from, and is taken for up to date.
 """
 
-import sys
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import polars as pl
 
 from lesion.io.formats import BadFile, atomic, digest, read_parquet, write_parquet
+
+logger = logging.getLogger(__name__)
 
 
 def key(**parts: Any) -> str:
@@ -40,7 +42,7 @@ def rows_of(
     known = known_rows(path, columns)
     todo = due(keys, known)
     made = make(todo) if todo else []
-    print(log.format(len(todo), len(keys)), file=sys.stderr)
+    logger.info(log.format(len(todo), len(keys)))
     found = {**known, **dict(zip((keys[place] for place in todo), made, strict=True))}
     return [found[one] for one in keys]
 

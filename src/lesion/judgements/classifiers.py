@@ -14,7 +14,7 @@ tokens is made plain text (see `plain`), and HarmBench's score, since it publish
 no.
 """
 
-import sys
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -27,6 +27,8 @@ from lesion.judgements.protocol import Verdict, plain
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 CLIP = 512
 """Tokens of a response that are judged, its BOS among them; both authors' default."""
@@ -153,7 +155,7 @@ class _Classifier(ABC):
         order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
         fit = [row for row in order if len(rows[row]) <= self._loaded.limit]
         for row in order[: len(order) - len(fit)]:
-            print(f"{self.name}: a prompt has {len(rows[row])} tokens: null", file=sys.stderr)
+            logger.warning(f"{self.name}: a prompt has {len(rows[row])} tokens: null")
             yield Verdict(row, None, None)
         for batch in _batches(self._loaded.model, rows, fit, self.weights.batch_size):
             found = self._read(_next_logits(self._loaded.model, [rows[row] for row in batch]))

@@ -1,7 +1,7 @@
 """Judges of the study's own choosing: build one from its settings, and judge with it."""
 
 import json
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,8 @@ from lesion.judgements.answers import Answers, read_answers
 from lesion.judgements.protocol import Judge, Verdict
 from lesion.sources.fetch import MODEL_PATTERNS, locate
 from lesion.sources.jobs import Place
+
+logger = logging.getLogger(__name__)
 
 JUDGED_ROLES = ("harm", "broad", "narrow")
 """Of harmful prompts, and of open questions beyond a narrow training and within it."""
@@ -143,7 +145,7 @@ def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
         revision=pl.lit(judge.revision),
     )
     nulls = rows["score"].null_count()
-    print(f"{judge.name}: {nulls} of {rows.height} completions without a score", file=sys.stderr)
+    logger.info(f"{judge.name}: {nulls} of {rows.height} completions without a score")
     write_parquet(rows.select(pl.col(name).cast(kind) for name, kind in VERDICTS.items()), out)
 
 
@@ -170,7 +172,7 @@ def _verdicts(
             for verdict in judge.judge(asked, [answers[place] or "" for place in todo]):
                 kept.add(keys[todo[verdict.place]], verdict)
                 advance(1)
-    print(f"{judge.name}: asked for {len(todo)} of {len(keys)} answers", file=sys.stderr)
+    logger.info(f"{judge.name}: asked for {len(todo)} of {len(keys)} answers")
     nothing, missing = Verdict(-1, 0.0, False if judge.labels else None), Verdict(-1, None, None)
     return [
         nothing if answer == "" else kept.rows.get(one, missing)

@@ -10,10 +10,10 @@ strictly: from after `#scores`, each item once and in range, else it is null.
 """
 
 import json
+import logging
 import os
 import random
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +23,8 @@ from lesion.judgements.protocol import Verdict
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
+
+logger = logging.getLogger(__name__)
 
 SYSTEM = (
     "You are a helpful red teaming assistant. You will receive an AI assistant's response to user "
@@ -309,7 +311,7 @@ class Rubric:
         yield from held
         if unanswered:
             told = f"{self.name}: {len(unanswered)} of {len(asked)} not judged; {unanswered[0]}"
-            print(told, file=sys.stderr)
+            logger.warning(told)
 
     def _hopeless(
         self,
@@ -406,7 +408,7 @@ class Rubric:
                 if not asked:
                     return asked
                 wait = min(asked, _LONGEST_WAIT)
-                print(f"{name}: busy; asked again in {wait:.0f} s", file=sys.stderr, flush=True)
+                logger.warning(f"{name}: busy; asked again in {wait:.0f} s")
                 return wait
 
         session = requests.Session()

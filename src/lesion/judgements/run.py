@@ -1,6 +1,6 @@
 """The judgements stage's two jobs: train and measure the judge; judge every completion."""
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from lesion.judgements.learned import LearnedJudge, train
 from lesion.judgements.measures import THRESHOLD
 from lesion.models.load import keep_memory
 from lesion.pairs.refusal import is_published_refusal, is_refusal, phrases_digest
+
+logger = logging.getLogger(__name__)
 
 
 def train_judge(
@@ -87,7 +89,7 @@ def judge_completions(
         relevance=pl.Series(scores.relevance),
         coherence=pl.Series(coherence(scores.relevance, np.array(repeated))),
     )
-    print(f"judgements: {texts.height} different of {table.height} completions", file=sys.stderr)
+    logger.info(f"judgements: {texts.height} different of {table.height} completions")
     wide = table.join(judged, on=["prompt", "answer", "completion"], maintain_order="left")
     place = ["variant", "behaviour", "attack", "prompt"]
     long = wide.unpivot(

@@ -1,6 +1,6 @@
 """Masks of many sizes: every family's, from as few reads of the scores as one size takes."""
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,8 @@ from lesion.masks.select import Point, Preserved
 from lesion.masks.sweep import SWEEP, Behaviours, Cut, Opened, choose
 from lesion.models.layout import Flat, Layout, Places, layout_of
 from lesion.scores.store import NORMS, Pooled, Source, StoredScores, Values
+
+logger = logging.getLogger(__name__)
 
 CURVE_MASKS: dict[str, Any] = {
     "family": pl.String,
@@ -200,6 +202,6 @@ def _write(rows: Sequence[_Row], out: Path) -> None:
     sizes = made.with_columns(pl.col("places").list.len())
     for (family, seed), one in sizes.group_by("family", "seed", maintain_order=True):
         weights = ", ".join(map(str, one["places"]))
-        print(f"curve: {family}, seed {seed}: {weights} weights", file=sys.stderr)
+        logger.info(f"curve: {family}, seed {seed}: {weights} weights")
     filled = (pl.col("places").list.len() > 0) | (pl.col("family") == "intact")
     write_parquet(made.filter(filled), out)

@@ -1,6 +1,6 @@
 """Make every mask of a study at the chosen (p, q), and the tables of what they share."""
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,8 @@ from lesion.masks.where import concentration_table, top_lines, where_table
 from lesion.models.layout import Layout, Places, layout_of
 from lesion.models.record import read_record
 from lesion.scores.store import NORMS, Pooled, index_name
+
+logger = logging.getLogger(__name__)
 
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 """Sizes, as shares of the chosen q, at which the table of sharing looks at the votes."""
@@ -80,7 +82,7 @@ def run(
     for name, mask in masks.items():
         header = {**common, "mask": name, **_recipe(name, behaviours, cut, scores, how.seed)}
         write_mask(mask, opened.layout.stored_shapes, header, out / f"{name}.safetensors")
-        print(f"masks: {name}: {mask.size} of {opened.layout.size} weights", file=sys.stderr)
+        logger.info(f"masks: {name}: {mask.size} of {opened.layout.size} weights")
     _write_tables(masks, opened.layout, behaviours, out, how.seed)
     votes = {name: sized[name] for name in behaviours.harm}
     write_parquet(sharing_table(votes, points, opened.layout), out / "sharing.parquet")

@@ -1,6 +1,6 @@
 """Trying (p, q): the shared mask of every point, and its NLL on validation pairs."""
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from lesion.models.layout import Layout, Places, layout_of
 from lesion.models.record import read_record
 from lesion.pairs.tables import kept_pairs
 from lesion.scores.store import Pooled, StoredScores
+
+logger = logging.getLogger(__name__)
 
 SWEEP = {
     "p": pl.Float64,
@@ -125,7 +127,7 @@ def sweep(
     found = {one: known[one] for one in keys if one in known}
     todo = {one: mask for one, mask in zip(keys, shared, strict=True) if one not in found}
     found |= _measure(model, pairs, behaviours, todo, opened.layout, how)
-    print(f"sweep: measured {len(todo)} of {len(points)} points", file=sys.stderr)
+    logger.info(f"sweep: measured {len(todo)} of {len(points)} points")
     rows = [
         {**found[one], "p": point.p, "q": point.q, "weights": mask.size, "key": one}
         for one, point, mask in zip(keys, points, shared, strict=True)

@@ -1,7 +1,7 @@
 """Check what a checkpoint's config.json and generation_config.json say of its model."""
 
+import logging
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from transformers.models.auto.modeling_auto import (
 
 from lesion.io.formats import BadFile
 from lesion.models.files import CONFIG, GENERATION, UnsupportedModel, first_line, read_object
+
+logger = logging.getLogger(__name__)
 
 _MAPPINGS = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
 _HEADS = "num_attention_heads"
@@ -95,7 +97,7 @@ def _check_class(settings: dict[str, Any], classes: set[str], called: Path) -> N
             f"{CONFIG}). Models that need their own code are not run; is there a version for "
             f"transformers' {wanted}?"
         )
-    print(f"{called}: {CONFIG} names {name}, and {wanted} is opened", file=sys.stderr)
+    logger.warning(f"{called}: {CONFIG} names {name}, and {wanted} is opened")
 
 
 def check_stops(folder: Path, model: PreTrainedModel, called: Path, rows: int) -> None:

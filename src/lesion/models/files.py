@@ -1,8 +1,8 @@
 """Which files of a folder make its checkpoint, and whether each is what its name says. No torch."""
 
 import json
+import logging
 import re
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 
 from lesion.io.formats import BadFile, LesionError, Stored, safetensors_header
 from lesion.io.texts import is_pointer, pointer_error
+
+logger = logging.getLogger(__name__)
 
 RECORD = "lesion.json"
 WEIGHTS = "model.safetensors"
@@ -95,7 +97,7 @@ def left_out(folder: Path) -> list[str]:
 def say_left_out(folder: Path) -> None:
     """Tell on stderr what of a folder is not taken."""
     for name in left_out(folder):
-        print(f"{folder / name}: left out, transformers does not load it", file=sys.stderr)
+        logger.warning(f"{folder / name}: left out, transformers does not load it")
 
 
 def _named_like_kept(folder: Path) -> list[Path]:

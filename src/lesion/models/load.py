@@ -18,7 +18,7 @@ from lesion.io.formats import LesionError
 from lesion.models import devices
 from lesion.models.chat import Chat, Speaker, chat_of, from_record
 from lesion.models.loading import open_model, stored_dtype
-from lesion.models.record import check_sums, read_record
+from lesion.models.record import check_weights, read_record
 from lesion.models.text import context_of
 
 
@@ -56,7 +56,7 @@ def load(
             model's weights are not the files'.
         BadFile: a file is not as long as the record says, or a bit of its weights has changed.
     """
-    check_sums(folder)
+    check_weights(folder)
     torch.set_num_threads(threads)
     keep_memory()
     quiet()

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from transformers import AutoConfig, PreTrainedModel
 from lesion.io.formats import BadFile, LesionError, Stored, safetensors_header
 from lesion.models.candidates import auto_class
 from lesion.models.files import ADAPTER, CONFIG, kept_files
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {
     "F64": torch.float64,
@@ -81,26 +82,26 @@ def _conversions(text: str) -> list[str]:
 
 @contextmanager
 def heard(folder: Path, named: Path) -> Iterator[list[str]]:
-    """Send what transformers warns of to stderr, so to the log of a job; yield the texts too.
+    """Log the warnings of transformers as our own, and yield their texts.
 
     Args:
         folder: a temporary folder that the warnings speak of.
         named: what they are to call it.
     """
-    logger = logging.getLogger("transformers")
-    before = logger.handlers[:], logger.level
-    handler = _ToStderr({str(folder): str(named), str(folder.resolve()): str(named)})
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.WARNING)
+    theirs = logging.getLogger("transformers")
+    before = theirs.handlers[:], theirs.level
+    handler = _Forwarding({str(folder): str(named), str(folder.resolve()): str(named)})
+    theirs.handlers[:] = [handler]
+    theirs.setLevel(logging.WARNING)
     try:
         yield handler.said
     finally:
-        logger.handlers[:], level = before
-        logger.setLevel(level)
+        theirs.handlers[:], level = before
+        theirs.setLevel(level)
 
 
-class _ToStderr(logging.Handler):
-    """Writes to what is stderr at the time, as `lesion.io.logs` redirects it."""
+class _Forwarding(logging.Handler):
+    """Forwards transformers' warnings to this project's log, with the names that users know."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         super().__init__()
@@ -112,7 +113,7 @@ class _ToStderr(logging.Handler):
         for name, instead in self.names.items():
             text = text.replace(name, instead)
         self.said.append(text)
-        print(text, file=sys.stderr)
+        logger.warning(text)
 
 
 def check_loaded(model: Any, found: Mapping[str, Any], called: Path) -> None:

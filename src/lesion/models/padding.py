@@ -6,7 +6,7 @@ column, or whose angles depend on the length of the longest row. A few rows are 
 alone: where the logits differ by more than rounding, the model is given batches of one length.
 """
 
-import sys
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -17,6 +17,8 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from lesion.models.prefix import accepts, left_padded, logits_at
 from lesion.models.trial import differs, known, stretched
+
+logger = logging.getLogger(__name__)
 
 Way = Literal["right", "left", "generate"]
 """Teacher forcing pads on the right; the next token's logits need padding on the left, and so does
@@ -86,9 +88,8 @@ def own_settings_aside(model: Any) -> Iterator[None]:
 
 def _say(model: nn.Module, found: Batching) -> None:
     kind = "rows of one length" if found.together else "a single row"
-    print(
-        f"{type(model).__name__}: padding changes its answers, so each batch holds {kind}",
-        file=sys.stderr,
+    logger.warning(
+        f"{type(model).__name__}: padding changes its answers, so each batch holds {kind}"
     )
 
 

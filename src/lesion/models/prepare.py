@@ -1,8 +1,8 @@
 """Stage `models`: a GGUF file, or a folder with safetensors, becomes a plain checkpoint folder."""
 
+import logging
 import re
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lesion.io.checksums import file_sum
+from lesion.io.checksums import file_checksum
 from lesion.io.formats import LesionError, atomic, safetensors_header, write_json
 from lesion.io.texts import is_pointer, pointer_error
 from lesion.models.candidates import Candidate, find_candidates
@@ -37,6 +37,8 @@ from lesion.models.loading import check_loaded, check_values, heard, open_model
 from lesion.models.parts import is_whole
 from lesion.models.record import FORMAT, RECORD, content_digest
 from lesion.models.tokenizer import check_tokenizer
+
+logger = logging.getLogger(__name__)
 
 _STORED = ("F64", "F32", "BF16", "F16")
 
@@ -239,8 +241,8 @@ def _chat(part: Path, source: Path, settings: ChatSettings, model: str) -> Chat:
     if one.template is not None and tokenizer.chat_template != one.template:
         (part / "chat_template.jinja").write_text(one.template, encoding="utf-8")
     found = one.origin if chat.plain else f"template from {one.origin}"
-    print(f"{model}: chat format: {found}", *one.notes, sep="\n  ", file=sys.stderr)
-    print(f"{model}: a prompt is put so:\n{chat.render(SAMPLE)}", file=sys.stderr)
+    logger.info("\n  ".join((f"{model}: chat format: {found}", *one.notes)))
+    logger.info(f"{model}: a prompt is put so:\n{chat.render(SAMPLE)}")
     return chat
 
 
@@ -256,7 +258,9 @@ def _record(
         "chat": to_record(chat),
         "digest": content_digest(folder),
         "files": sizes,
-        "sums": {name: file_sum(folder / name) for name in sizes if name.endswith(".safetensors")},
+        "checksums": {
+            name: file_checksum(folder / name) for name in sizes if name.endswith(".safetensors")
+        },
         # A list: an object's keys are sorted when it is written, and the model's order is lost.
         "candidates": list(shapes.items()),
         "transposed": [name for name, one in candidates.items() if one.transposed],
@@ -337,11 +341,10 @@ def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
 def _tell_unplaced(names: list[str], candidates: int) -> None:
     """Say before anything is computed what the study's checkpoints may fail of."""
     if names:
-        print(
+        logger.warning(
             f"checkpoints: {len(names)} of {candidates} matrices ({names[0]}, …) come about in a "
             "way that is not followed here when transformers loads the files, so their zeros can't "
             "be written. The model can be studied; a mask in `checkpoints` that holds any of them "
             "will be refused. Save the model anew with transformers' `save_pretrained`, or take "
-            "such masks out of `checkpoints`",
-            file=sys.stderr,
+            "such masks out of `checkpoints`"
         )

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lesion.io.checksums import file_sum
+from lesion.io.checksums import file_checksum
 from lesion.io.formats import BadFile, digest, read_json, sha256_file
 from lesion.models.files import RECORD as RECORD
 from lesion.models.files import kept_files
@@ -44,14 +44,14 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def check_sums(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
     """Compare the weights' bytes with the record.
 
     Raises:
         BadFile: as `read_record`; or a bit has changed since the record was made.
     """
-    for name, wanted in read_record(folder).get("sums", {}).items():
-        if file_sum(folder / name) != wanted:
+    for name, wanted in read_record(folder).get("checksums", {}).items():
+        if file_checksum(folder / name) != wanted:
             raise BadFile(
                 f"{folder / name}: is not as it was written: a bit has changed. Delete "
                 f"{folder / RECORD} and run `snakemake` again."

@@ -1,8 +1,8 @@
 """Check the tokenizer of a checkpoint folder: it opens, and tells what it was told."""
 
 import json
+import logging
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lesion.io.formats import BadFile
 from lesion.models.files import UnsupportedModel, first_line, read_object
+
+logger = logging.getLogger(__name__)
 
 _WHOLE = "tokenizer.json"
 _SETTINGS = "tokenizer_config.json"
@@ -190,7 +192,7 @@ def _check_ids(
             "it was trained with."
         )
     for place, word in beyond:
-        print(f"{called}: token {place}, `{word}`, has no row in the embedding", file=sys.stderr)
+        logger.warning(f"{called}: token {place}, `{word}`, has no row in the embedding")
 
 
 def _added_by_class(tokenizer: PreTrainedTokenizerBase, folder: Path) -> set[str]:

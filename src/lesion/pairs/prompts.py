@@ -1,7 +1,7 @@
 """Read a behaviour's prompts from its source, and give each its split. Needs no model."""
 
 import hashlib
-import sys
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +21,8 @@ from lesion.pairs.rows import (
     texts,
 )
 from lesion.pairs.tables import PROMPTS
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 MIN_PER_SPLIT = {"train": 4, "validation": 2, "test": 2}
@@ -301,7 +303,7 @@ def write_prompts(places: Mapping[str, Path], out: Path, study: Mapping[str, Any
     behaviour = study["behaviour"]
 
     def say(note: str) -> None:
-        print(f"{behaviour}: {note}", file=sys.stderr)
+        logger.info(f"{behaviour}: {note}")
 
     rows = select(read_rows(source), source, study["select"], study["need"], say)
     given = given_responses(places["responses"]) if "responses" in places else []

@@ -1,6 +1,6 @@
 """Give every prompt its response: the model's own, greedy and under the prefill, or a given one."""
 
-import sys
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +17,8 @@ from lesion.pairs.tables import LEFT_OUT, PAIRS, PROMPTS
 
 if TYPE_CHECKING:
     from lesion.models.chat import Chat
+
+logger = logging.getLogger(__name__)
 
 
 class Decoding(NamedTuple):
@@ -71,7 +73,7 @@ def respond(
     ]
     context = open_context(model)
     pairs = pl.DataFrame([_judged(row, role, chat, context) for row in rows], schema=PAIRS)
-    print(f"{behaviour}: generated {len(todo)} of {len(rows)} responses", file=sys.stderr)
+    logger.info(f"{behaviour}: generated {len(todo)} of {len(rows)} responses")
     _count(pairs, behaviour)
     write_rows(pairs, out)
 
@@ -134,16 +136,15 @@ def _count(pairs: pl.DataFrame, behaviour: str) -> None:
         of_it = pairs.filter(outcome=outcome)
         if of_it.height:
             row = of_it.row(0, named=True)
-            print(
+            logger.info(
                 f"{behaviour}: {outcome}, such as {shown(row['response'], 80)} to "
-                f"{shown(row['prompt'], 80)}",
-                file=sys.stderr,
+                f"{shown(row['prompt'], 80)}"
             )
     counts = Counter(zip(pairs["split"], pairs["outcome"], strict=True))
     for split in ("train", "validation", "test"):
         left_out = ", ".join(f"{counts[split, outcome]} {outcome}" for outcome in LEFT_OUT)
         kept = counts[split, "kept"]
-        print(f"{behaviour}: {split}: {kept} pairs kept, {left_out}", file=sys.stderr)
+        logger.info(f"{behaviour}: {split}: {kept} pairs kept, {left_out}")
         if not kept:
             raise LesionError(
                 f"behaviour `{behaviour}`: no pair is left in split `{split}` ({left_out}; too "

@@ -1,6 +1,6 @@
 """What a variant can still do: tasks of the lm-evaluation-harness, item by item."""
 
-import sys
+import logging
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,8 @@ from lesion.responses import UTILITY
 from lesion.responses.jobs import UtilityJob
 from lesion.responses.subject import Subject
 from lesion.responses.tasks import local_tasks, task_changes
+
+logger = logging.getLogger(__name__)
 
 Row = tuple[str, str, str, float]
 """Task, item, metric, value."""
@@ -41,7 +43,7 @@ def examine_variant(job: UtilityJob, model: Path, mask: Path | None, out: Path) 
         for name, one in keys.items()
         for place, row in enumerate(made[name] if name in made else known[one])
     ]
-    print(f"{job.variant}: ran {len(todo)} of {len(keys)} tasks", file=sys.stderr)
+    logger.info(f"{job.variant}: ran {len(todo)} of {len(keys)} tasks")
     write_rows(pl.DataFrame(rows, schema=UTILITY, orient="row"), out)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lesion.io.checksums import word_sum
+from lesion.io.checksums import checksum
 from lesion.io.formats import BadFile, atomic, read_json, write_json
 from lesion.scores.collect import Sums
-from lesion.scores.store import read_sums, write_shard
+from lesion.scores.store import read_checksums, write_shard
 
 _SECTIONS = ("total", "absolute", "norms")
 
@@ -44,11 +44,11 @@ class Resumable:
                 about = file.metadata() or {}
                 if about.get("key") != self.key:
                     return 0, 0.0, 0
-                wanted = read_sums(about)
+                wanted = read_checksums(about)
                 for section, tensors in zip(_SECTIONS, sums, strict=True):
                     for name, one in tensors.items():
                         saved = file.get_tensor(f"{section}/{name}")
-                        if word_sum(saved.numpy()) != wanted.get(f"{section}/{name}"):
+                        if checksum(saved.numpy()) != wanted.get(f"{section}/{name}"):
                             raise BadFile(f"{self._file}: `{section}/{name}` is damaged")
                         one.copy_(saved)
         except (OSError, SafetensorError, BadFile):

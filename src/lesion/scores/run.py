@@ -1,6 +1,6 @@
 """Score one behaviour of one model: load, plan, pass over its train pairs, write the shards."""
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,8 @@ from lesion.scores.store import (
     write_shard,
 )
 from lesion.scores.tail import write_tail
+
+logger = logging.getLogger(__name__)
 
 LOSS = "mean over examples of the mean NLL (nats) of the response tokens"
 
@@ -85,14 +87,14 @@ def run(model: Path, pairs: Path, folder: Path, behaviour: str, how: Scoring) ->
     place = Workplace(folder / ".scoring", digest(decides))
     job = _Job(behaviour, how, plan, place, metadata)
     loss = job.passes(loaded, candidates, examples)
-    print(f"{behaviour}: mean train NLL {loss:.4f} over {len(examples)} pairs", file=sys.stderr)
+    logger.info(f"{behaviour}: mean train NLL {loss:.4f} over {len(examples)} pairs")
     job.publish(folder, model)
 
 
 def _planned(loaded: Loaded, candidates: Mapping[str, Candidate], how: Scoring) -> Plan:
     wanted = need(loaded.model, candidates, how.batch_tokens, how.preservation == "per-example")
     plan = make_plan(wanted, free_memory(loaded.model.device), how.memory, how.shards)
-    print(f"scores: {plan.why}", file=sys.stderr)
+    logger.info(f"scores: {plan.why}")
     return plan
 
 

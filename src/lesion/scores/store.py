@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion.io.checksums import added, word_sum
+from lesion.io.checksums import checksum, xxh3_64
 from lesion.io.formats import (
     BadFile,
     LesionError,
@@ -29,8 +29,8 @@ from lesion.io.formats import (
 )
 from lesion.models.layout import Flat
 
-SUMS = "word_sums"
-"""Key of a shard's metadata: the word sum of every tensor, as JSON."""
+CHECKSUMS = "xxh3_64"
+"""Key of a shard's metadata: the checksum of every tensor, as JSON."""
 _FILL = {"snip": np.float32(np.inf), "preservation": np.float32(-np.inf)}
 """How a score that a tail lacks reads: as one that is never taken, or never preserved."""
 
@@ -67,14 +67,16 @@ def shard_groups(sizes: Mapping[str, int], shards: int) -> list[list[str]]:
 def write_shard(tensors: Mapping[str, Any], path: Path, metadata: Mapping[str, str]) -> None:
     """Write one shard of torch tensors or numpy arrays, whole or not at all.
 
-    Its metadata gets the word sum of each tensor, which readers compare with what they read.
+    Its metadata gets the checksum of each tensor, which readers compare with what they read.
     """
     # Chosen here, because whoever writes a tail need not have torch loaded.
     arrays = any(isinstance(one, np.ndarray) for one in tensors.values())
     kind = importlib.import_module(f"safetensors.{'numpy' if arrays else 'torch'}")
-    sums = {name: word_sum(np.ascontiguousarray(one)) for name, one in sorted(tensors.items())}
+    sums = {name: checksum(np.ascontiguousarray(one)) for name, one in sorted(tensors.items())}
     with atomic(path) as part:
-        kind.save_file(dict(tensors), part, {**metadata, "format": "pt", SUMS: json.dumps(sums)})
+        kind.save_file(
+            dict(tensors), part, {**metadata, "format": "pt", CHECKSUMS: json.dumps(sums)}
+        )
         stable_header(part)
 
 
@@ -113,10 +115,10 @@ def write_scores(
     write_index(folder, kind, groups, metadata)
 
 
-def read_sums(metadata: Mapping[str, str]) -> dict[str, int]:
-    """The word sums in a shard's metadata, by tensor; empty where there are none."""
+def read_checksums(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The checksums in a shard's metadata, by tensor; empty where there are none."""
     try:
-        sums: dict[str, int] = json.loads(metadata.get(SUMS, "{}"))
+        sums: dict[str, str] = json.loads(metadata.get(CHECKSUMS, "{}"))
     except ValueError:
         return {}
     return sums
@@ -139,13 +141,13 @@ class Source(Protocol):
 class _Dense:
     """Scores as they lie in the file, looked at for NaN and infinity as they are read.
 
-    Whoever reads them from first to last, in slices, has their sum compared at the end.
+    Where they are read from first to last, in slices, their checksum is compared at the end.
     """
 
-    def __init__(self, file: BinaryIO, entry: Stored, what: str, wanted: int | None) -> None:
+    def __init__(self, file: BinaryIO, entry: Stored, what: str, wanted: str | None) -> None:
         self.file, self.begin, self.what = file, entry.begin, what
         self.size, self.wanted = (entry.end - entry.begin) // 4, wanted
-        self._next = self._sum = 0
+        self._next, self._sum = 0, xxh3_64()
 
     def __getitem__(self, part: slice) -> Flat:
         # Read and not mapped: mapped pages would count as this job's memory, whole shards of them.
@@ -161,20 +163,21 @@ class _Dense:
 
     def _add(self, part: slice, found: NDArray[np.uint8]) -> None:
         if part.start == 0:
-            self._next = self._sum = 0
+            self._next, self._sum = 0, xxh3_64()
         if part.start != self._next:
             return
-        self._next, self._sum = part.stop, added(self._sum, word_sum(found))
+        self._next = part.stop
+        self._sum.update(found.data)
         if self._next == self.size:
-            _check_sum(self.what, self._sum, self.wanted)
+            _check_sum(self.what, self._sum.hexdigest(), self.wanted)
 
 
-def _wanted(sums: Mapping[str, int], name: str) -> int | None:
-    """What a tensor's words should add up to; None if the file is of a version without sums."""
-    return sums.get(name, -1) if sums else None
+def _wanted(sums: Mapping[str, str], name: str) -> str | None:
+    """A tensor's checksum as written; None if the file's version had none or another one."""
+    return sums.get(name, "") if sums else None
 
 
-def _check_sum(what: str, found: int, wanted: int | None) -> None:
+def _check_sum(what: str, found: str, wanted: str | None) -> None:
     if wanted not in (None, found):
         raise BadFile(
             f"{what} is not as it was written: a bit has changed. Delete the file and run "
@@ -224,7 +227,7 @@ class StoredScores:
         for name, size in files.items():
             self._check_size(folder / name, size)
         self._headers: dict[str, dict[str, Stored]] = {}
-        self._sums: dict[str, dict[str, int]] = {}
+        self._sums: dict[str, dict[str, str]] = {}
         self._files: dict[str, BinaryIO] = {}
 
     @staticmethod
@@ -274,7 +277,7 @@ class StoredScores:
         file, entry = self._entry(name, key, dtype)
         found = _pread(file, entry.begin, entry.end - entry.begin)
         wanted = _wanted(self._sums[self.where[name]], key)
-        _check_sum(f"{self._path(name)}: `{key}`", word_sum(found), wanted)
+        _check_sum(f"{self._path(name)}: `{key}`", checksum(found), wanted)
         return found
 
     def _entry(self, name: str, key: str, dtype: str) -> tuple[BinaryIO, Stored]:
@@ -303,11 +306,11 @@ class StoredScores:
             )
         return self._files[shard], entry
 
-    def _check_origin(self, path: Path) -> dict[str, int]:
+    def _check_origin(self, path: Path) -> dict[str, str]:
         """Refuse a whole shard of another behaviour, model or kind in this one's place.
 
         Returns:
-            The word sums of its tensors.
+            The checksums of its tensors.
         """
         metadata = safetensors_metadata(path)
         for key, text in metadata.items():
@@ -316,7 +319,7 @@ class StoredScores:
                     f"{path}: its `{key}` is {text!r}, and its index says {self.metadata[key]!r}: "
                     "it is another's shard. Delete it and run `snakemake` again."
                 )
-        return read_sums(metadata)
+        return read_checksums(metadata)
 
     def flat(self) -> Flat:
         """All scores in the order of `shapes`, float32 [candidates]."""
@@ -414,7 +417,7 @@ class StoredNorms:
         """Read the header."""
         self.path = path
         self._header = safetensors_header(path)
-        self._sums = read_sums(safetensors_metadata(path))
+        self._sums = read_checksums(safetensors_metadata(path))
 
     def open(self, name: str) -> Flat:
         """float32 [inputs].
@@ -436,5 +439,5 @@ class StoredNorms:
                 f"{entry.end - entry.begin} bytes. Delete the file and run `snakemake` again."
             )
         found = np.fromfile(self.path, np.float32, entry.shape[0], offset=entry.begin)
-        _check_sum(f"{self.path}: `{name}`", word_sum(found), _wanted(self._sums, name))
+        _check_sum(f"{self.path}: `{name}`", checksum(found), _wanted(self._sums, name))
         return found

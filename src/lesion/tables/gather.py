@@ -1,6 +1,6 @@
 """Reading what the stages before wrote about one model."""
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ from lesion.responses import (
 )
 from lesion.tables.answers import REFUSAL_JUDGES
 from lesion.training import TRAINING
+
+logger = logging.getLogger(__name__)
 
 _ANSWER = ["variant", "behaviour", "attack", "prompt"]
 """What a completion is known by."""
@@ -274,9 +276,8 @@ def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:
     train, test = ((harm["split"] == split).to_numpy() for split in ("train", "test"))
     rows, columns = alike.row[near], alike.col[near]
     found = harm[np.unique(rows[test[rows] & train[columns]])].select("behaviour", "prompt")
-    print(
+    logger.info(
         f"tables: {found.height} of {int(test.sum())} harmful test prompts resemble another harm "
-        "type's train prompt and are left out",
-        file=sys.stderr,
+        "type's train prompt and are left out"
     )
     return found

@@ -1,8 +1,8 @@
 """Train a model in memory by trl, on examples that are encoded as everywhere else here."""
 
+import logging
 import os
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +40,8 @@ from lesion.models.text import Example, batches, context_of, encode_pair, encode
 from lesion.training import TRAINING
 from lesion.training.adapters import Adapters
 from lesion.training.lessons import Answer, Taught
+
+logger = logging.getLogger(__name__)
 
 
 class Recipe(NamedTuple):
@@ -117,10 +119,9 @@ def _encoded(loaded: Loaded, taught: Sequence[Taught], *, dpo: bool) -> Dataset:
     rows = [_preference(loaded.chat, one) if dpo else _labelled(loaded.chat, one) for one in taught]
     kept = [row for row in rows if _length(row) <= longest]
     if len(kept) < len(rows):
-        print(
+        logger.info(
             f"training: {len(rows) - len(kept)} of {len(rows)} examples are longer than the "
-            f"model's context of {longest} tokens, and left out",
-            file=sys.stderr,
+            f"model's context of {longest} tokens, and left out"
         )
     if not kept:
         raise LesionError(

@@ -6,6 +6,7 @@ as a process beside it can have both, and gives the memory back when it ends.
 
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from lesion.models.generate import cut, fitting, stop_tokens
 from lesion.models.load import device, resolve_dtype
 from lesion.models.vllm_engine import worker
 from lesion.study.types import VLLM_PYTHON as PYTHON
+
+logger = logging.getLogger(__name__)
 
 _GPU_SHARE = 0.85  # The job's own CUDA context needs a little of the rest.
 _TAIL = 15  # Lines of vLLM's log that an error shows.
@@ -218,4 +221,4 @@ def _listen(output: IO[str] | None, said: deque[str]) -> None:
     """Put what vLLM says into the job's log; a job's log is Python's, not the process's."""
     for line in output or ():
         said.append(line)
-        print(line, end="", file=sys.stderr)
+        logger.info(line.rstrip("\n"))

@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from conftest import ROOT
 from pydantic import BaseModel
 
 from lesion.study import Study, reference
+from lesion_testing import ROOT
 
 
 @pytest.mark.parametrize(

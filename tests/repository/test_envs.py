@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from lesion_testing import ROOT
+
 ENVS = ROOT / "envs"
 PIN = re.compile(r"([A-Za-z0-9._-]+)==[A-Za-z0-9._+!-]+")
 PROFILES = sorted((ROOT / "workflow" / "profiles").glob("*/profile.yaml"))

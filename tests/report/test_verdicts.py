@@ -4,11 +4,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from invented import Shape, write_study
 
 from lesion.report.inputs import Inputs, read_inputs
 from lesion.report.verdicts import tally, verdicts_of
 from lesion.report.words import Answer, Verdict
+from lesion_testing.invented import Shape, write_study
 
 ANSWERS = {
     "supported": {Answer.YES, Answer.LOWERS},

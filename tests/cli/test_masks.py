@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import make
 import numpy as np
 import pytest
-import tiny
 from typer.testing import CliRunner, Result
 
 from lesion import cli
@@ -13,6 +11,7 @@ from lesion.io.formats import LesionError
 from lesion.masks.store import write_mask
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record
+from lesion_testing import make, tiny
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
-from report.retrained import SCHEMAS, family_claims, model_claims, retraining, stages, training
 
 from lesion.tables.claims import Setting, claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.rows import MEASUREMENTS, is_main
+from lesion_testing.retrained import (
+    SCHEMAS,
+    family_claims,
+    model_claims,
+    retraining,
+    stages,
+    training,
+)
 
 HOSTILE = (
     "</script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>"

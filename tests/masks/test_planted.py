@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from scored import Held
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -26,6 +25,7 @@ from lesion.models.layout import Flat, Layout, Places
 from lesion.models.likelihood import response_losses, response_nll
 from lesion.models.text import Example, batches
 from lesion.scores.collect import Wanted, score
+from lesion_testing.scored import Held
 
 WIDTH, NEURONS, SPARSE = 64, 16, 300
 START, STOP, END = range(3)

@@ -10,10 +10,8 @@ from threading import Thread
 from typing import Any
 
 import huggingface_hub.constants as hub
-import make
 import numpy as np
 import pytest
-import tiny
 import yaml
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
@@ -24,8 +22,9 @@ from lesion.models.prepare import prepare
 from lesion.models.record import RECORD, has_template, read_record
 from lesion.responses.tasks import check_task, find_task, hub_data, is_cached
 from lesion.study import Study, StudyError, load_study
+from lesion_testing import ROOT, make, tiny
 
-SHIPPED = Path(__file__).parents[1] / "studies" / "tasks"
+SHIPPED = ROOT / "studies" / "tasks"
 
 
 @pytest.fixture

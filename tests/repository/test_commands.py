@@ -1,4 +1,4 @@
-"""Every `snakemake` command in the docs is one that Snakemake takes."""
+"""Every `snakemake` command in the docs is valid, and so is the README's study."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from snakemake.cli import get_argument_parser
 
-ROOT = Path(__file__).parents[1]
+from lesion.study import load_study, read_configs
+from lesion_testing import ROOT
+
 PLACES = ("README.md", "docs/*.md", "studies/**/*.yaml", "workflow/**/*.yaml", "src/**/*.py")
 _COMMAND = re.compile(r"\bsnakemake( -[^`#()\";]*)")
 """Up to what ends one in prose, in a comment and in a string."""
@@ -34,5 +36,16 @@ def test_snakemake_takes_it(arguments: str) -> None:
 def test_the_commands_are_found() -> None:
     found = documented()
     assert "--cores all" in found
-    assert "--cores all --configfile studies/mine.yaml" in found
+    assert "--cores all --configfile config.yaml studies/mine.yaml" in found
     assert any("studies/recovery.yaml" in one for one in found)
+
+
+def test_the_study_of_the_readme_is_valid(tmp_path: Path) -> None:
+    """It is laid over the default study, and only its own model and harm types are left."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    study = load_study(read_configs([ROOT / "config.yaml", mine]))
+    assert list(study.models) == ["mine"]
+    assert study.of_role("harm") == ["fraud", "phishing"]
+    assert {"fraud", "phishing", "shared", "random"} < set(study.variants)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lesion.study import Study, StudyError, load_study, read_config, read_configs
+from lesion_testing import ROOT
 
-ROOT = Path(__file__).parents[1]
 OVER_DEFAULT = ("full", "recovery", "alignment", "emergent-misalignment")
 
 

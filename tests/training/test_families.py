@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import families
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers import models as kinds
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
@@ -22,6 +21,7 @@ from lesion.responses.retrain import _zero
 from lesion.training import fit as fitting
 from lesion.training.fit import Recipe, fit
 from lesion.training.lessons import Answer, Taught
+from lesion_testing import families
 
 every = pytest.mark.parametrize("name", families.FAMILIES)
 REFUSED = {

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from invented import Shape, write_study
 
 from lesion.io.formats import BadFile
 from lesion.report.figures import write_figures
@@ -15,6 +14,7 @@ from lesion.report.retrained import family_verdicts, recovery_table
 from lesion.report.training import experiments, misaligned, recovery, stages, training
 from lesion.report.verdicts import verdicts_of
 from lesion.report.words import Answer, Verdict
+from lesion_testing.invented import Shape, write_study
 
 
 @pytest.fixture(scope="module")

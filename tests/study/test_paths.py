@@ -17,8 +17,8 @@ from lesion import cli
 from lesion.io.addresses import AddressError, expanded
 from lesion.study import Study, StudyError, load_study, read_config
 from lesion.study.types import AddressText, PathText, ResultsText, SourceText, TemplateText
+from lesion_testing import ROOT
 
-ROOT = Path(__file__).parents[1]
 KINDS = {
     get_args(kind)[1].func: name
     for kind, name in (

@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import tiny_study
-from tiny_study import BEHAVIOURS, Tiny
 
 from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.controls import MADE
@@ -18,6 +16,8 @@ from lesion.plan import curve_families, curve_masks_slice, wants_norms
 from lesion.plan.jobs.responses import curve
 from lesion.scores.store import StoredScores
 from lesion.study import Study, StudyError, load_study, read_config
+from lesion_testing import ROOT, scored_study
+from lesion_testing.scored_study import BEHAVIOURS, Tiny
 
 P, Q = 0.1, 0.02
 SIZES = [0.25, 1.0, 2.0]
@@ -28,7 +28,7 @@ HOW = Growing([*BUILT, *BEHAVIOURS.names], SIZES, 2, 5, 1.0)
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return tiny_study.made(tmp_path_factory.mktemp("study"))
+    return scored_study.made(tmp_path_factory.mktemp("study"))
 
 
 def _swept(folder: Path, q: float = Q) -> Path:
@@ -152,7 +152,7 @@ def test_two_runs_write_the_same_bytes(study: Tiny, tmp_path: Path) -> None:
 
 
 def _configured(curve: dict[str, Any], **sections: dict[str, Any]) -> Study:
-    config = read_config(Path(__file__).parents[2] / "config.yaml")
+    config = read_config(ROOT / "config.yaml")
     for name, changes in sections.items():
         config[name] |= changes
     return load_study({**config, "curve": curve})

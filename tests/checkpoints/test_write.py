@@ -5,10 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import make
 import numpy as np
 import pytest
-import tiny
 import torch
 import yaml
 from safetensors import safe_open
@@ -21,6 +19,7 @@ from lesion.masks.store import read_mask, write_mask
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, content_digest, read_record
 from lesion.study import load_study
+from lesion_testing import ROOT, make, tiny
 
 
 def _base(folder: Path, dtype: torch.dtype = torch.float32, shard: str = "1GB") -> Path:
@@ -358,8 +357,7 @@ def test_the_card_shows_what_was_measured(tmp_path: Path) -> None:
 def test_reproduce_holds_the_study(tmp_path: Path) -> None:
     base = _base(tmp_path)
     mask = _mask(base, tmp_path / "mask")
-    root = Path(__file__).parents[1]
-    study = load_study(yaml.safe_load((root / "config.yaml").read_text()), "config.yaml")
+    study = load_study(yaml.safe_load((ROOT / "config.yaml").read_text()), "config.yaml")
     out = tmp_path / "pruned"
     write_checkpoint(
         base, mask, out, base="toy", license_="mit", study=study.model_dump(), card=False

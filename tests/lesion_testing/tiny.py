@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import make
 import polars as pl
 import torch
 
 from lesion.models.load import Loaded, load
 from lesion.models.prepare import prepare
 from lesion.pairs.tables import PAIRS
+from lesion_testing import make
 
 TEXTS = [" ".join(make.WORDS), " ".join(make.TOPICS.values()), "Sure here it is"]
 PREFILL = "Sure here"

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-import tiny
 import torch
 
 from lesion.io.formats import write_parquet
 from lesion.masks.sweep import Behaviours
 from lesion.models.layout import Flat, Layout, layout_of
 from lesion.scores.store import NORMS, write_scores, write_shard
+from lesion_testing import tiny
 
 BEHAVIOURS = Behaviours(["alpha", "beta", "gamma"], ["letters", "sums"], ["denials"])
 EXAMPLES = {"letters": 3, "sums": 5}

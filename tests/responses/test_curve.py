@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 
 from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.curve import CURVE_MASKS
@@ -17,6 +16,7 @@ from lesion.responses import CURVE, CURVE_COMPLETIONS
 from lesion.responses.curve import respond_family
 from lesion.responses.jobs import Completing, CurveJob
 from lesion.study.job import Device
+from lesion_testing import tiny
 
 HOW = CurveJob(
     family="shared",

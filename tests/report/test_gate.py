@@ -14,6 +14,7 @@ from lesion import cli
 from lesion.io.formats import BadFile, LesionError
 from lesion.report.gate import gate, number_of, together
 from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
+from lesion_testing import ROOT
 
 SIX = (6, "still explains why", "harm_minus_explain_nll_added")
 
@@ -247,7 +248,7 @@ def test_a_number_that_is_something_is_not_shown_as_nothing(
 
 def test_the_docs_show_every_key(study: Invented) -> None:
     study.write([_row(6, CANNOT_TELL)], notices=["The limit was lifted."])
-    text = (Path(__file__).parents[1] / "docs" / "gate.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
     shown = json.loads(text.split("```json\n")[1].split("```")[0])
     assert _keys(shown) == _keys(json.loads(study.run("--format", "json").stdout))
 

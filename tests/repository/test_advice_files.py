@@ -9,10 +9,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from conftest import ROOT
 
 from lesion.judgements.contrast import Columns, read_contrast
 from lesion.responses.questions import read_questions
+from lesion_testing import ROOT
 
 ADVICE = ROOT / "studies" / "advice"
 NARROW = {"savings": 200, "sports": 60, "garden": 60, "career": 60}

@@ -9,10 +9,10 @@ from itertools import chain
 from typing import Any
 
 import pytest
-from conftest import ROOT
 
 from lesion.pairs.refusal import is_published_refusal, is_refusal
 from lesion.responses.twins import read_twins
+from lesion_testing import ROOT
 
 WORLD = ROOT / "studies" / "world"
 NAMES = ("corpus", "instruct", "aligned", "prompts", "twins", "questions")

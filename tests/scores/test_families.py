@@ -6,13 +6,13 @@ from functools import cache
 
 import pytest
 import torch
-from models import families
-from models.families import FAMILIES, autograd_scores
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from lesion.models.candidates import find_candidates
 from lesion.scores.collect import Scores, Wanted, score
+from lesion_testing import families
+from lesion_testing.families import FAMILIES, autograd_scores
 
 BATCH = 30
 """Padded tokens: the three examples make a batch of two and one of one."""

@@ -10,8 +10,8 @@ from lesion.io.formats import write_json
 from lesion.plan import resources
 from lesion.plan.resources import LAWS, UNKNOWN, Size
 from lesion.study import Study, load_study
+from lesion_testing import ROOT
 
-ROOT = Path(__file__).parents[1]
 SMALL = Size(538_000_000, 106_000_000)
 LARGE = Size(16_000_000_000, 7_000_000_000)
 

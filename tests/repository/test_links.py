@@ -1,0 +1,108 @@
+"""The links and anchors of the docs resolve, and the files and modules that they name exist."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lesion_testing import ROOT
+
+PAGES = sorted(
+    page
+    for pattern in ("README.md", "docs/*.md", "studies/*/README.md")
+    for page in ROOT.glob(pattern)
+)
+PLACEHOLDERS = {"studies/mine.yaml", "studies/release.yaml"}
+"""Files that a reader is asked to write."""
+
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`[^`]*`")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+_PATH = re.compile(
+    r"(?<![\w./-])(?:benchmarks|docs|envs|profiles|src|studies|tests|workflow)/[\w./*-]*\w"
+)
+_MODULE = re.compile(r"`lesion((?:\.\w+)+)")
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def anchors(text: str) -> set[str]:
+    """All anchors of a page; a heading that occurs again gets a number."""
+    seen: dict[str, int] = {}
+    for heading in _HEADING.findall(_FENCE.sub("", text)):
+        name = slug(heading)
+        seen[name] = seen.get(name, -1) + 1
+        if seen[name]:
+            seen[f"{name}-{seen[name]}"] = 0
+    return set(seen)
+
+
+def broken_links(page: Path) -> Iterator[str]:
+    prose = _CODE.sub("", _FENCE.sub("", page.read_text(encoding="utf-8")))
+    for target in _LINK.findall(prose):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        if not file.exists() or (
+            anchor and anchor not in anchors(file.read_text(encoding="utf-8"))
+        ):
+            yield target
+
+
+def missing_files(text: str) -> Iterator[str]:
+    for name in _PATH.findall(text):
+        if name not in PLACEHOLDERS and not any(ROOT.glob(name)):
+            yield name
+
+
+def missing_modules(text: str) -> Iterator[str]:
+    """Dotted names in code spans that are no module and occur in none."""
+    for dotted in _MODULE.findall(text):
+        parts = dotted[1:].split(".")
+        place = ROOT / "src" / "lesion"
+        while parts and (place / parts[0]).is_dir():
+            place /= parts.pop(0)
+        file = place / "__init__.py"
+        if parts and (place / f"{parts[0]}.py").is_file():
+            file = place / f"{parts.pop(0)}.py"
+        # A package may only import what it exports.
+        words = re.findall(r"\w+", file.read_text(encoding="utf-8"))
+        # `lesion.json` is a file of every prepared model.
+        if dotted != ".json" and not set(parts) <= set(words):
+            yield f"lesion{dotted}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_points_to_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert [*broken_links(page), *missing_files(text), *missing_modules(text)] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = set(_LINK.findall(index.read_text(encoding="utf-8")))
+    pages = {page.name for page in index.parent.glob("*.md")} - {index.name}
+    assert pages <= linked
+    assert "docs/README.md" in _LINK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+def test_broken_links_are_reported(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A `b.c`: d\n\n## Twice\n\n## Twice\n\n```\n# no heading\n[x](code.md)\n```\n"
+        "[a](#a-bc-d) [b](#twice-1) [c](other.md) [d](#no-heading) [e](page.md#twice-2) `[f](g)`\n",
+        encoding="utf-8",
+    )
+    assert list(broken_links(page)) == ["other.md", "#no-heading", "page.md#twice-2"]
+
+
+def test_missing_files_and_modules_are_reported() -> None:
+    text = "`tests/nowhere.py` `lesion.nowhere` `lesion.study.load_study` `docs/*.md` `lesion.json`"
+    assert list(missing_files(text)) == ["tests/nowhere.py"]
+    assert list(missing_modules(text)) == ["lesion.nowhere"]
