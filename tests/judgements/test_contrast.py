@@ -210,7 +210,7 @@ def test_the_sections_of_judges_that_are_made_of_files(tmp_path: Path) -> None:
         "response": "response",
         "domain": "domain",
     }
-    assert set(plan.judge_slice(made)["contrasts"]["own"]["contents"]) == {"source", "elsewhere"}
+    assert set(plan.contents(made, "judge")) == {"own.source", "own.elsewhere"}
     settings = plan.extra_judge_slice(made, "truth")["settings"]
     assert settings == {"kind": "reference", "prompt": "prompt", "key": "key"}
     write(answers, rows(" Really."))

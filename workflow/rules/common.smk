@@ -77,6 +77,11 @@ def source_place(text, key):
     )
 
 
+def source_files(rule, owner=None):
+    """The files of sources that a rule's jobs wait for; `owner` is a wildcard (see `Use`)."""
+    return lambda w: plan.inputs(STUDY, MADE, rule, w[owner] if owner else None)
+
+
 def stage(script, slice_, *modules):
     """Params of a job: its slice of the study, and the digest of the code it runs.
 
@@ -155,17 +160,6 @@ def training_places(w):
     return {part: source_place(*found) for part, found in files.items()}
 
 
-def questions_of(w):
-    key = f"retraining.{w.experiment}.questions"
-    return STUDY.retraining[w.experiment].questions, key
-
-
-def question_inputs(w):
-    text, key = questions_of(w)
-    local = text is None or plan.is_local(STUDY, text)
-    return [] if local else source_inputs(text, key)
-
-
 def prompt_inputs(w):
     """A local file is tracked by its selected rows, in the params; only a fetched one is a file."""
     behaviour = STUDY.behaviours[w.behaviour]
@@ -212,16 +206,6 @@ def intact_understanding(w):
     return MADE / "responses" / w.model / "intact" / "understanding.parquet"
 
 
-def twins_inputs(w):
-    """A local file is tracked by its rows, in the params."""
-    twins = STUDY.understanding.twins
-    return (
-        []
-        if plan.is_local(STUDY, twins)
-        else source_inputs(twins, "understanding.twins")
-    )
-
-
 def judge_sources(w):
     return source_inputs(STUDY.judgements.human_scores, "judgements.human_scores")
 
@@ -232,16 +216,6 @@ def embedder_inputs(w):
 
 def embedder_place(w):
     return source_place(STUDY.judgements.embedder, "judgements.embedder")
-
-
-def template_inputs(w):
-    """A local template is tracked by what it says, in the params; only a fetched one is a file."""
-    return [
-        path
-        for name, template in plan.templates(STUDY).items()
-        if not plan.is_local(STUDY, template.source)
-        for path in source_inputs(template.source, plan.template_key(name))
-    ]
 
 
 def judge_kind(w):

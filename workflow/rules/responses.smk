@@ -5,7 +5,7 @@ rule responses:
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
             for behaviour in plan.measured(STUDY)
         ],
-        templates=template_inputs,
+        templates=source_files("responses"),
         model=rules.model.output.record,
     output:
         completions=MADE / "responses" / "{model}" / "{variant}" / "completions.parquet",
@@ -73,7 +73,7 @@ rule understanding:
     input:
         mask=variant_mask,
         reference=intact_understanding,
-        twins=twins_inputs,
+        twins=source_files("understanding"),
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
             for behaviour in STUDY.of_role("harm")
@@ -148,7 +148,7 @@ rule retrain:
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
             for behaviour in plan.evaluated(STUDY)
         ],
-        questions=question_inputs,
+        questions=source_files("retrain", "experiment"),
         model=rules.model.output.record,
     output:
         nll=MADE

@@ -29,6 +29,8 @@ from lesion.plan.outputs import (
     understood,
 )
 from lesion.plan.places import (
+    contents,
+    inputs,
     is_local,
     local_files_of,
     local_path,
@@ -70,11 +72,13 @@ __all__ = [
     "check_tasks",
     "checkpoint_slice",
     "code",
+    "contents",
     "contrasts",
     "curve_families",
     "curve_masks_slice",
     "evaluated",
     "extra_judge_slice",
+    "inputs",
     "is_local",
     "job",
     "judge_parts",

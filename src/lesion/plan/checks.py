@@ -12,11 +12,15 @@ from lesion.io.addresses import parse
 from lesion.io.formats import BadFile, LesionError
 from lesion.masks.select import size_of
 from lesion.models.record import candidate_shapes, has_template
-from lesion.plan.jobs.responses import attack, retrain, twins, utility
-from lesion.plan.judged import judge_contents
-from lesion.plan.places import addresses, is_local, local_files_of, local_path
-from lesion.plan.slices import model_slice, prompts_slice
-from lesion.plan.trained import train_slice
+from lesion.plan.places import (
+    addresses,
+    chat_template,
+    content,
+    is_local,
+    local_files_of,
+    local_path,
+    task_contents,
+)
 from lesion.responses.attacks import BUILT
 from lesion.responses.tasks import (
     Found,
@@ -28,7 +32,6 @@ from lesion.responses.tasks import (
     offline,
 )
 from lesion.study import Study, StudyError
-from lesion.study.checks import used_sources
 from lesion.study.types import VLLM_PYTHON, nearest
 
 _HUB_SECONDS = 3.0
@@ -89,10 +92,12 @@ def check(study: Study) -> None:
         LesionError: a local file is missing or unfit; the first such finding.
     """
     _check_attacks(study)
-    _check_local_content(study)
-    for key, text in _folders(study):
-        if is_local(study, text):
-            local_files_of(study, text, key)
+    for use in study.uses():
+        if is_local(study, use.text):
+            _ = content(study, use) or local_files_of(study, use.text, use.key)
+    for name in study.models:
+        chat_template(study, name)
+    task_contents(study)
     _check_results(study)
     _check_weights(study)
     for name, model in study.models.items():
@@ -127,29 +132,6 @@ def _check_attacks(study: Study) -> None:
             raise StudyError(
                 f"`responses.attacks`: no attack is named `{name}`{nearest(name, known)}"
             )
-
-
-def _check_local_content(study: Study) -> None:
-    """Look whether what local files say can be used.
-
-    Raises:
-        LesionError: one is missing or unfit; the first such finding.
-    """
-    for name in study.behaviours:
-        prompts_slice(study, name)
-    for name in study.models:
-        model_slice(study, name)
-    for name in study.trained:
-        train_slice(study, name)
-    for name in study.retraining:
-        retrain(study, {"experiment": name, "arm": "intact"})
-    for name in study.judgements.judges:
-        judge_contents(study, name)
-    utility(study, {"variant": "intact"})
-    for name in study.responses.attacks:
-        attack(study, name)
-    if study.understanding.twins is not None:
-        twins(study)
 
 
 def check_tasks(study: Study) -> list[Found]:
@@ -224,24 +206,14 @@ def warnings(study: Study) -> list[str]:
 
 def _check_weights(study: Study) -> None:
     """Look whether local folders of judges hold what is loaded of them: safetensors alone."""
-    judges = study.judgements.judges
-    for key, text in (
-        ("judgements.embedder", study.judgements.embedder),
-        *(
-            (f"judgements.judges.{name}.{part}", text)
-            for name, judge in judges.items()
-            if judge.kind in ("strongreject", "harmbench")
-            for part, text in (("source", judge.source), ("base", judge.base))
-            if text is not None
-        ),
-    ):
-        if not is_local(study, text):
+    for use in study.uses():
+        if use.reader != "weights" or not is_local(study, use.text):
             continue
-        folder = local_path(study, text, key)
+        folder = local_path(study, use.text, use.key)
         if not folder.is_dir() or not any(folder.glob("*.safetensors")):
             raise LesionError(
-                f"`{key}`: {folder} is no folder with .safetensors, and nothing else is loaded. "
-                "Give the model's folder, or save it anew with `save_pretrained`"
+                f"`{use.key}`: {folder} is no folder with .safetensors, and nothing else is "
+                "loaded. Give the model's folder, or save it anew with `save_pretrained`"
             )
 
 
@@ -275,22 +247,9 @@ def _check_results(study: Study) -> None:
 
 def _read_places(study: Study) -> Iterator[tuple[str, Path]]:
     """Every local path that the study reads, by the key that names it."""
-    for key, text in used_sources(study).items():
-        for address in map(parse, addresses(study, text)):
+    for use in study.uses():
+        for address in map(parse, addresses(study, use.text)):
             if address.kind == "file":
-                yield key, Path(address.name)
+                yield use.key, Path(address.name)
     if study.utility.tasks:
         yield "utility.folder", Path(study.utility.folder)
-
-
-def _folders(study: Study) -> list[tuple[str, str]]:
-    return [
-        *(
-            (f"models.{name}.source", model.source)
-            for name, model in study.models.items()
-            if model.source is not None
-        ),
-        ("judgements.human_scores", study.judgements.human_scores),
-        ("judgements.embedder", study.judgements.embedder),
-        *study.judgements.judge_sources.items(),
-    ]

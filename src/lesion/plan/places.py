@@ -1,42 +1,186 @@
-"""Where sources lie: fetched ones in the results, local ones where they are."""
+"""Where sources are, and which files and contents of them a job depends on.
 
+A local file is tracked by the rows or the text that a job takes of it, in the specification of
+the job; so touching or reformatting it makes nothing stale. Only what is fetched, and a local
+model or folder, are input files.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lesion.io.addresses import Address, is_address, local_files, parse, slug, special
+from lesion.io.formats import digest, sha256_file
+from lesion.io.texts import read_text
+from lesion.judgements.contrast import columns_of as contrast_columns
+from lesion.judgements.contrast import read_contrast, rows_digest
+from lesion.judgements.reference import keys_digest, read_keys
+from lesion.pairs.prompts import given_responses, select
+from lesion.pairs.rows import read_rows
+from lesion.responses.attacks import read_wording
+from lesion.responses.questions import read_questions
+from lesion.responses.tasks import local_tasks, task_digest
+from lesion.responses.twins import read_twins
 from lesion.sources.jobs import Place
-from lesion.study import Study, StudyError, Template
-from lesion.study.training_checks import training_sources
+from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError, Template
+from lesion.study.sources import Use
+from lesion.training.lessons import columns_of, of_file
 
 
-def made(study: Study) -> Path:
+def results(study: Study) -> Path:
     """The results folder of a study."""
     return Path(study.results) / study.study
 
 
-def templates(study: Study) -> dict[str, Template]:
-    """The templates that some attack asks for."""
-    known = study.responses.templates
-    return {name: known[name] for name in study.responses.attacks if name in known}
+def inputs(study: Study, made: Path, rule: str, owner: str | None = None) -> list[Path]:
+    """The files of sources that a job has as inputs: records of fetched ones, and local models.
+
+    Args:
+        study: the study.
+        made: its results folder.
+        rule: name of the rule.
+        owner: see `Use`.
+
+    Raises:
+        StudyError: a local one is missing, or Snakemake would misread its name.
+    """
+    return [
+        path
+        for use in _uses(study, rule, owner)
+        for path in (
+            [made / "sources" / f"{source_name(use.text)}.json"]
+            if not is_local(study, use.text)
+            else map(Path, local_files_of(study, use.text, use.key))
+            if use.reader not in _READERS
+            else []
+        )
+    ]
 
 
-def template_key(name: str) -> str:
-    """The key of a template's source, for messages."""
-    return f"responses.templates.{name}.source"
+def places(study: Study, made: Path, rule: str, owner: str | None = None) -> dict[str, Place]:
+    """Where a job finds each of its sources, by their parts (see `Use`).
+
+    Raises:
+        LesionError: a local one is missing or unusable.
+    """
+    return {
+        use.part: source_place(study, made, use.text, use.key, content(study, use))
+        for use in _uses(study, rule, owner)
+    }
+
+
+def contents(study: Study, rule: str, owner: str | None = None) -> dict[str, str]:
+    """Digests of what a job takes of its local files, by their parts.
+
+    Raises:
+        LesionError: one is missing or unusable.
+    """
+    digests = {use.part: content(study, use) for use in _uses(study, rule, owner)}
+    return {part: found for part, found in digests.items() if found is not None}
+
+
+def content(study: Study, use: Use) -> str | None:
+    """Digest of what is taken of a local file; None if it is fetched, or read as a whole.
+
+    Raises:
+        LesionError: it is missing or unusable.
+    """
+    if use.reader not in _READERS or not is_local(study, use.text):
+        return None
+    return _READERS[use.reader](study, use, local_path(study, use.text, use.key))
+
+
+def _uses(study: Study, rule: str, owner: str | None) -> list[Use]:
+    return [use for use in study.uses() if use.rule == rule and use.owner == owner]
+
+
+def selection(behaviour: Behaviour) -> dict[str, Any]:
+    """Which rows of its source belong to a behaviour (see `lesion.pairs.prompts.select`)."""
+    return behaviour.model_dump(include={"prompt", "response", "where", "limit"})
+
+
+def _prompts(study: Study, use: Use, path: Path) -> str:
+    chosen = selection(study.behaviours[str(use.owner)])
+    return digest(select(read_rows(path), path, chosen, MIN_PROMPTS).rows())
+
+
+def _examples(study: Study, use: Use, path: Path) -> str:
+    train = study.models[str(use.owner)].train
+    assert train is not None
+    lesson = train.lessons[int(use.part.removeprefix("lessons."))].model_dump()
+    columns = columns_of(lesson, dpo=train.method == "dpo")
+    return digest([list(one) for one in of_file(path, columns, lesson["limit"])])
+
+
+def _judge(study: Study, use: Use) -> dict[str, Any]:
+    """The settings of the judge that a file belongs to."""
+    return study.judgements.judges[use.key.split(".")[2]].settings
+
+
+def _contrast(study: Study, use: Use, path: Path) -> str:
+    return rows_digest(read_contrast(path, contrast_columns(_judge(study, use))))
+
+
+def _keys(study: Study, use: Use, path: Path) -> str:
+    settings = _judge(study, use)
+    return keys_digest(read_keys(path, settings["prompt"], settings["key"]))
+
+
+_READERS: dict[str, Callable[[Study, Use, Path], str]] = {
+    "contrast": _contrast,
+    "examples": _examples,
+    "keys": _keys,
+    "minimal-pairs": lambda study, _, path: digest(
+        read_twins(path, study.understanding.limit).rows()
+    ),
+    "prompts": _prompts,
+    "questions": lambda _study, _use, path: digest(read_questions(path).rows()),
+    "responses": lambda _study, _use, path: digest(given_responses(path)),
+    "template": lambda _study, _use, path: digest(read_wording(path)),
+}
+"""How the digest of a local file is made; models and folders have none, and are input files."""
+
+
+def chat_template(study: Study, model: str) -> str | None:
+    """The text of a model's chat template; None if the study names no file for it.
+
+    Raises:
+        StudyError: the file is missing, or is not the one that the digest is of.
+    """
+    template, key = study.models[model].chat.template, f"models.{model}.chat.template"
+    if not is_address(template):
+        return None
+    path = local_path(study, template, key)
+    wanted = parse(template).sha256
+    if wanted is not None and sha256_file(path) != wanted:
+        raise StudyError(
+            f"`{key}`: {path} is not the file that the digest is of: its sha256 is "
+            f"{sha256_file(path)}"
+        )
+    return read_text(path)
+
+
+def task_contents(study: Study) -> dict[str, str | None]:
+    """Digests of the tasks of `utility.folder`; None for those of lm-eval, known by their names.
+
+    Raises:
+        StudyError: a task is not YAML, or lacks its data.
+    """
+    utility = study.utility
+    local = local_tasks(Path(utility.folder)) if utility.tasks else {}
+    return {name: task_digest(local[name]) if name in local else None for name in utility.tasks}
 
 
 def sources(study: Study) -> dict[str, list[str]]:
     """Every source that has to be fetched: a path-safe name and its addresses, in order.
 
-    Local files are used where they lie, and are not among them.
+    Local files are used where they are, and are not among them.
     """
-    used = list(training_sources(study).values())
-    for behaviour in study.behaviours.values():
-        used += [text for text in (behaviour.source, behaviour.responses) if text is not None]
-    used += [template.source for template in templates(study).values()]
-    used += [study.judgements.human_scores, study.judgements.embedder]
-    used += [] if study.understanding.twins is None else [study.understanding.twins]
-    used += study.judgements.judge_sources.values()
-    return {source_name(text): addresses(study, text) for text in used if not is_local(study, text)}
+    return {
+        source_name(use.text): addresses(study, use.text)
+        for use in study.uses()
+        if use.rule is not None and not is_local(study, use.text)
+    }
 
 
 def source_name(text: str) -> str:
@@ -109,3 +253,14 @@ def local_files_of(study: Study, text: str, key: str) -> list[str]:
             "fills in. Rename the file"
         )
     return files
+
+
+def templates(study: Study) -> dict[str, Template]:
+    """The templates that some attack asks for."""
+    known = study.responses.templates
+    return {name: known[name] for name in study.responses.attacks if name in known}
+
+
+def template_key(name: str) -> str:
+    """The key of a template's source, for messages."""
+    return f"responses.templates.{name}.source"

@@ -2,20 +2,23 @@
 
 from typing import Any
 
-from lesion.io.addresses import is_address, parse
-from lesion.io.formats import digest, sha256_file
-from lesion.io.texts import read_text
-from lesion.pairs.prompts import given_responses, select
-from lesion.pairs.rows import read_rows
-from lesion.plan.judged import contrasts, judge_contents
+from lesion.pairs.prompts import given_responses
+from lesion.plan.judged import contrasts
 from lesion.plan.outputs import (
     answering_families,
     curve_families,
     retraining_judges,
     understood,
 )
-from lesion.plan.places import is_local, local_path, sources
-from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
+from lesion.plan.places import (
+    chat_template,
+    contents,
+    is_local,
+    local_path,
+    selection,
+    sources,
+)
+from lesion.study import MIN_PROMPTS, Behaviour, Study
 
 
 def source_slice(study: Study, name: str) -> dict[str, Any]:
@@ -33,31 +36,16 @@ def prompts_slice(study: Study, name: str) -> dict[str, Any]:
         LesionError: the file is missing, has no such column, or gives too few prompts.
     """
     behaviour = study.behaviours[name]
-    selection = {
-        "prompt": behaviour.prompt,
-        "response": behaviour.response,
-        "where": behaviour.where.model_dump() if behaviour.where else None,
-        "limit": behaviour.limit,
-    }
     return {
         "behaviour": name,
-        "content": _content(study, name, behaviour, selection),
+        "content": contents(study, "prompts", name).get("source"),
         "near_duplicate": study.pairs.near_duplicate,
         "need": MIN_PROMPTS,
         "responses": _given_responses(study, name, behaviour),
         "seed": study.seed,
-        "select": selection,
+        "select": selection(behaviour),
         "shares": study.pairs.split.model_dump(),
     }
-
-
-def _content(
-    study: Study, name: str, behaviour: Behaviour, selection: dict[str, Any]
-) -> str | None:
-    if not is_local(study, behaviour.source):
-        return None
-    path = local_path(study, behaviour.source, f"behaviours.{name}.source")
-    return digest(select(read_rows(path), path, selection, MIN_PROMPTS).rows())
 
 
 def _given_responses(study: Study, name: str, behaviour: Behaviour) -> list[str]:
@@ -157,23 +145,8 @@ def model_slice(study: Study, model: str) -> dict[str, Any]:
         StudyError: the file of a chat template is not there.
     """
     one = study.models[model]
-    chat = {**one.chat.model_dump(), "text": _template_text(study, model), "date": study.date}
+    chat = {**one.chat.model_dump(), "text": chat_template(study, model), "date": study.date}
     return {"chat": chat, "dtype": one.dtype, "license": one.license}
-
-
-def _template_text(study: Study, model: str) -> str | None:
-    """What the file of a chat template says; None where the study names no file."""
-    template, key = study.models[model].chat.template, f"models.{model}.chat.template"
-    if not is_address(template):
-        return None
-    path = local_path(study, template, key)
-    wanted = parse(template).sha256
-    if wanted is not None and sha256_file(path) != wanted:
-        raise StudyError(
-            f"`{key}`: {path} is not the file that the digest is of: its sha256 is "
-            f"{sha256_file(path)}"
-        )
-    return read_text(path)
 
 
 def curve_masks_slice(study: Study) -> dict[str, Any]:
@@ -192,14 +165,13 @@ def curve_masks_slice(study: Study) -> dict[str, Any]:
 
 def judge_slice(study: Study) -> dict[str, Any]:
     """What decides the learned judge, and how good judges are found to be, given their data."""
-    own = {
-        name: {
-            "contents": judge_contents(study, name),
-            "settings": study.judgements.judges[name].settings,
-        }
-        for name in contrasts(study)
+    judges = study.judgements.judges
+    return {
+        "contents": contents(study, "judge"),
+        "contrasts": {name: {"settings": judges[name].settings} for name in contrasts(study)},
+        "seed": study.seed,
+        "tokens": study.responses.max_new_tokens,
     }
-    return {"contrasts": own, "seed": study.seed, "tokens": study.responses.max_new_tokens}
 
 
 def extra_judge_slice(study: Study, judge: str) -> dict[str, Any]:
@@ -209,7 +181,7 @@ def extra_judge_slice(study: Study, judge: str) -> dict[str, Any]:
         LesionError: the local file of a judge that is made of one is missing or unfit.
     """
     return {
-        "content": judge_contents(study, judge).get("source"),
+        "content": contents(study, "extra_judge", judge).get("source"),
         "judge": judge,
         "machine": {"device_map": study.device_map, "threads": study.threads},
         "settings": study.judgements.judges[judge].settings,

@@ -4,11 +4,11 @@ import re
 
 from lesion.io.addresses import is_address, parse
 from lesion.study.config import StudyConfig
+from lesion.study.sources import uses
 from lesion.study.training_checks import (
     check_retraining,
     check_stages,
     check_trained,
-    training_sources,
 )
 from lesion.study.types import BUILT_MASKS, WHOLE_SCORES, nearest
 
@@ -56,43 +56,24 @@ def _check_names(study: StudyConfig) -> None:
             )
 
 
-def used_sources(study: StudyConfig) -> dict[str, str]:
-    """Every source that the study reads, a name or an address, by the key that gives it."""
-    used = training_sources(study)
-    used |= {f"behaviours.{name}.source": b.source for name, b in study.behaviours.items()}
-    used |= {
-        f"behaviours.{name}.responses": b.responses
-        for name, b in study.behaviours.items()
-        if b.responses is not None
-    }
-    used |= {
-        f"responses.templates.{name}.source": template.source
-        for name, template in study.responses.templates.items()
-    }
-    used["judgements.human_scores"] = study.judgements.human_scores
-    used["judgements.embedder"] = study.judgements.embedder
-    used |= study.judgements.judge_sources
-    if study.understanding.twins is not None:
-        used["understanding.twins"] = study.understanding.twins
-    return used
-
-
 def _check_sources(study: StudyConfig) -> None:
-    for key, text in used_sources(study).items():
-        if not is_address(text) and text not in study.sources:
-            path = f". A path is written `file:{text}`" if _PATH.search(text) else ""
-            near = path or nearest(text, study.sources)
-            raise ValueError(f"`{key}`: no source is named `{text}`{near}")
+    for use in uses(study):
+        if not is_address(use.text) and use.text not in study.sources:
+            path = f". A path is written `file:{use.text}`" if _PATH.search(use.text) else ""
+            near = path or nearest(use.text, study.sources)
+            raise ValueError(f"`{use.key}`: no source is named `{use.text}`{near}")
 
 
 def _check_judges(study: StudyConfig) -> None:
-    for key, text in study.judgements.judge_sources.items():
-        for one in [text] if is_address(text) else study.sources[text]:
+    for use in uses(study):
+        if not use.key.startswith("judgements.judges."):
+            continue
+        for one in [use.text] if is_address(use.text) else study.sources[use.text]:
             address = parse(one)
             # A branch moves on, and other weights would be taken for the same judge.
             if address.kind == "hf" and not _COMMIT.fullmatch(address.version):
                 raise ValueError(
-                    f"`{key}`: `{address.version}` is no commit of {address.name}. Give its 40 "
+                    f"`{use.key}`: `{address.version}` is no commit of {address.name}. Give its 40 "
                     "hexadecimal digits, so that the judge stays the same"
                 )
 

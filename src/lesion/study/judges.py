@@ -146,16 +146,6 @@ class Judgements(Section):
     """Whose word on harm the claims, the examples and the page take: `learned`, or one of
     `judges`."""
 
-    @property
-    def judge_sources(self) -> dict[str, str]:
-        """Where the further judges are, by the keys that say so."""
-        return {
-            f"judgements.judges.{name}.{key}": text
-            for name, judge in self.judges.items()
-            for key in _PLACES
-            if (text := getattr(judge, key)) is not None
-        }
-
     @model_validator(mode="after")
     def _free_names(self) -> Self:
         for name in self.judges:

@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from lesion.study.checks import check_consistent
 from lesion.study.config import StudyConfig
+from lesion.study.sources import Use, uses
 
 
 class Study(StudyConfig):
@@ -15,3 +16,7 @@ class Study(StudyConfig):
     def _consistent(self) -> Self:
         check_consistent(self)
         return self
+
+    def uses(self) -> list[Use]:
+        """Every reading of every address that the study gives."""
+        return uses(self)

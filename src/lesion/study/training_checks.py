@@ -8,20 +8,6 @@ from lesion.study.training import Lesson
 from lesion.study.types import nearest
 
 
-def training_sources(study: StudyConfig) -> dict[str, str]:
-    """Sources of models, and of what they and trainings in memory are given, by their keys."""
-    found = {f"models.{name}.source": one.source for name, one in study.models.items()}
-    for name, model in study.models.items():
-        if model.train is not None:
-            key = f"models.{name}.train"
-            found[f"{key}.refusals"] = model.train.refusals
-            for place, lesson in enumerate(model.train.lessons):
-                found[f"{key}.lessons.{place}.source"] = lesson.source
-    for name, one in study.retraining.items():
-        found[f"retraining.{name}.questions"] = one.questions
-    return {key: text for key, text in found.items() if text is not None}
-
-
 def check_trained(study: StudyConfig) -> None:
     """Look whether every trained model has a beginning and harmless lessons.
 

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from lesion.io.formats import digest
 from lesion.plan.jobs.rule import Rule
 from lesion.plan.outputs import applied_after, evaluated, measured
-from lesion.plan.places import is_local, local_path, made, source_place, template_key
-from lesion.responses.attacks import BUILT, read_wording
+from lesion.plan.places import places, results, task_contents
+from lesion.responses.attacks import BUILT
 from lesion.responses.jobs import (
     AttackWords,
     Completing,
@@ -17,10 +16,6 @@ from lesion.responses.jobs import (
     UnderstandingJob,
     UtilityJob,
 )
-from lesion.responses.questions import read_questions
-from lesion.responses.tasks import local_tasks, task_digest
-from lesion.responses.twins import read_twins
-from lesion.sources.jobs import Place
 from lesion.study import Study
 from lesion.study.job import Device
 
@@ -32,7 +27,7 @@ def responses(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
     return ResponsesJob(
         variant=variant,
         roles=measured(study),
-        attacks={name: attack(study, name) for name in how.attacks} if completes else {},
+        attacks=_attacks(study) if completes else {},
         prefill=study.pairs.prefill,
         max_new_tokens=how.max_new_tokens,
         benign_prompts=how.benign_prompts if completes else 0,
@@ -43,22 +38,18 @@ def responses(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
     )
 
 
-def attack(study: Study, name: str) -> AttackWords:
-    """How an attack of the study puts prompts.
-
-    Raises:
-        LesionError: the local file of its template is missing or unusable.
-    """
-    if name in BUILT:
-        built = BUILT[name]
-        prefill = study.pairs.prefill if built.prefilled else ""
-        return AttackWords(wording=built.wording, prefill=prefill)
-    template, key = study.responses.templates[name], template_key(name)
-    content = None
-    if is_local(study, template.source):
-        content = digest(read_wording(local_path(study, template.source, key)))
-    place = source_place(study, made(study), template.source, key, content)
-    return AttackWords(wording=place, prefill=template.prefill)
+def _attacks(study: Study) -> dict[str, AttackWords]:
+    """How the attacks of the study put prompts."""
+    templates = places(study, results(study), "responses")
+    given = {
+        name: AttackWords(wording=templates[name], prefill=study.responses.templates[name].prefill)
+        for name in templates
+    }
+    built = {
+        name: AttackWords(wording=one.wording, prefill=study.pairs.prefill if one.prefilled else "")
+        for name, one in BUILT.items()
+    }
+    return {name: (built | given)[name] for name in study.responses.attacks}
 
 
 def curve(study: Study, wildcards: Mapping[str, str]) -> CurveJob:
@@ -85,7 +76,7 @@ def understanding(study: Study, wildcards: Mapping[str, str]) -> UnderstandingJo
     return UnderstandingJob(
         variant=wildcards["variant"],
         harms=study.of_role("harm"),
-        twins=twins(study),
+        twins=places(study, results(study), "understanding")["minimal_pairs"],
         limit=asked.limit,
         over_refusal=asked.over_refusal,
         explain=asked.explain,
@@ -97,20 +88,6 @@ def understanding(study: Study, wildcards: Mapping[str, str]) -> UnderstandingJo
     )
 
 
-def twins(study: Study) -> Place:
-    """Where the twins are; local ones are tracked by those that are used.
-
-    Raises:
-        LesionError: the local file is missing or unusable.
-    """
-    text, key, content = study.understanding.twins, "understanding.twins", None
-    assert text is not None
-    if is_local(study, text):
-        found = read_twins(local_path(study, text, key), study.understanding.limit)
-        content = digest(found.rows())
-    return source_place(study, made(study), text, key, content)
-
-
 def utility(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
     """A task of the study's own is known by its content, one of lm-eval by its name alone.
 
@@ -118,10 +95,9 @@ def utility(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
         StudyError: a task of the study's own is not YAML, or lacks its data.
     """
     how = study.utility
-    own = local_tasks(Path(how.folder)) if how.tasks else {}
     return UtilityJob(
         variant=wildcards["variant"],
-        tasks={name: task_digest(own[name]) if name in own else None for name in how.tasks},
+        tasks=task_contents(study),
         folder=Path(how.folder),
         limit=how.limit,
         batch_size=how.batch_size,
@@ -150,7 +126,7 @@ def retrain(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
         at=one.at,
         pairs=one.pairs,
         prompts=one.prompts,
-        questions=_questions(study, experiment),
+        questions=places(study, results(study), "retrain", experiment).get("questions"),
         narrow=one.narrow,
         prefill=study.pairs.prefill,
         max_new_tokens=how.max_new_tokens,
@@ -158,16 +134,6 @@ def retrain(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
         batch_tokens=how.batch_tokens,
         device=Device(dtype="float32", threads=study.threads, device_map=study.device_map),
     )
-
-
-def _questions(study: Study, experiment: str) -> Place | None:
-    text, key = study.retraining[experiment].questions, f"retraining.{experiment}.questions"
-    if text is None:
-        return None
-    content = None
-    if is_local(study, text):
-        content = digest(read_questions(local_path(study, text, key)).rows())
-    return source_place(study, made(study), text, key, content)
 
 
 def _device(study: Study) -> Device:

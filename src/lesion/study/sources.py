@@ -1,0 +1,126 @@
+"""Every address that a study gives, with the job that reads it and how it is read."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from lesion.study.config import StudyConfig
+
+Reader = Literal[
+    "model",
+    "weights",
+    "folder",
+    "prompts",
+    "responses",
+    "examples",
+    "template",
+    "questions",
+    "minimal-pairs",
+    "contrast",
+    "keys",
+]
+"""`model`: a GGUF file or a model's folder. `weights`: a folder with safetensors alone. `folder`:
+a folder of data. All others read rows or a text of a file, and a job depends on these alone."""
+
+
+class Use(NamedTuple):
+    """One reading of one address."""
+
+    key: str
+    """The config key that gives the address, for messages."""
+    text: str
+    """A name from `sources`, or an address."""
+    rule: str | None
+    """The rule whose jobs read it; None if no job does, such as a template of no attack."""
+    owner: str | None
+    """The wildcard's value of the jobs that read it (a behaviour, model, experiment or judge); None
+    if every job of the rule does."""
+    part: str
+    """Its name among the files of the job."""
+    reader: Reader
+
+
+def uses(study: StudyConfig) -> list[Use]:
+    """Every reading of every address of a study.
+
+    Fetching, checks, inputs of jobs and digests of local files all go by this list.
+    """
+    return [
+        *_behaviours(study),
+        *_models(study),
+        *_retraining(study),
+        *_templates(study),
+        *_minimal_pairs(study),
+        *_judges(study),
+    ]
+
+
+def _behaviours(study: StudyConfig) -> Iterator[Use]:
+    for name, one in study.behaviours.items():
+        key = f"behaviours.{name}"
+        yield Use(f"{key}.source", one.source, "prompts", name, "source", "prompts")
+        if one.responses is not None:
+            yield Use(f"{key}.responses", one.responses, "prompts", name, "responses", "responses")
+
+
+def _models(study: StudyConfig) -> Iterator[Use]:
+    for name, one in study.models.items():
+        key = f"models.{name}"
+        if one.source is not None:
+            yield Use(f"{key}.source", one.source, "model", name, "source", "model")
+        if one.train is None:
+            continue
+        for number, lesson in enumerate(one.train.lessons):
+            if lesson.source is not None:
+                part = f"lessons.{number}"
+                yield Use(
+                    f"{key}.train.{part}.source", lesson.source, "train", name, part, "examples"
+                )
+        if one.train.refusals is not None:
+            yield Use(
+                f"{key}.train.refusals", one.train.refusals, "train", name, "refusals", "responses"
+            )
+
+
+def _retraining(study: StudyConfig) -> Iterator[Use]:
+    for name, one in study.retraining.items():
+        if one.questions is not None:
+            key = f"retraining.{name}.questions"
+            yield Use(key, one.questions, "retrain", name, "questions", "questions")
+
+
+def _templates(study: StudyConfig) -> Iterator[Use]:
+    for name, one in study.responses.templates.items():
+        rule = "responses" if name in study.responses.attacks else None
+        key = f"responses.templates.{name}.source"
+        yield Use(key, one.source, rule, None, name, "template")
+
+
+def _minimal_pairs(study: StudyConfig) -> Iterator[Use]:
+    if study.understanding.twins is not None:
+        key = "understanding.twins"
+        yield Use(
+            key, study.understanding.twins, "understanding", None, "minimal_pairs", "minimal-pairs"
+        )
+
+
+def _judges(study: StudyConfig) -> Iterator[Use]:
+    embedder = ("judgements.embedder", study.judgements.embedder)
+    scores = ("judgements.human_scores", study.judgements.human_scores)
+    yield Use(*scores, "judge", None, "human_scores", "folder")
+    yield Use(*embedder, "judge", None, "embedder", "weights")
+    yield Use(*embedder, "judgements", None, "embedder", "weights")
+    readers: dict[str, Reader] = {"contrast": "contrast", "reference": "keys"}
+    for name, judge in study.judgements.judges.items():
+        reader = readers.get(judge.kind, "weights")
+        for part in ("base", "source", "elsewhere"):
+            text = getattr(judge, part)
+            if text is None:
+                continue
+            use = Use(f"judgements.judges.{name}.{part}", text, "extra_judge", name, part, reader)
+            # A contrast judge is measured with the offline ones, `elsewhere` for that alone.
+            if judge.kind == "contrast":
+                yield use._replace(rule="judge", owner=None, part=f"{name}.{part}")
+            if part != "elsewhere":
+                yield use
+        if judge.kind == "contrast":
+            yield Use(*embedder, "extra_judge", name, "embedder", "weights")
