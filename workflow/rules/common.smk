@@ -206,56 +206,6 @@ def intact_understanding(w):
     return MADE / "responses" / w.model / "intact" / "understanding.parquet"
 
 
-def judge_sources(w):
-    return source_inputs(STUDY.judgements.human_scores, "judgements.human_scores")
-
-
-def embedder_inputs(w):
-    return source_inputs(STUDY.judgements.embedder, "judgements.embedder")
-
-
-def embedder_place(w):
-    return source_place(STUDY.judgements.embedder, "judgements.embedder")
-
-
-def judge_kind(w):
-    return STUDY.judgements.judges[w.judge].kind
-
-
-def own_files(judge):
-    """Fetched files of a study's own judge; a local one is tracked by its rows, in the params."""
-    return {
-        part: source_inputs(text, key)
-        for part, (text, key) in plan.judge_parts(STUDY, judge).items()
-        if STUDY.judgements.judges[judge].kind not in plan.OF_FILES
-        or not plan.is_local(STUDY, text)
-    }
-
-
-def own_inputs(judge):
-    """What a judge is only measured on decides no verdict."""
-    return [
-        path
-        for part, files in own_files(judge).items()
-        for path in files
-        if part != "elsewhere"
-    ]
-
-
-def own_places(judge):
-    parts = plan.judge_parts(STUDY, judge).items()
-    return {part: source_place(*found) for part, found in parts}
-
-
-def extra_embedder(w, found, without):
-    """What only a judge needs that embeds answers."""
-    return found(w) if judge_kind(w) == "contrast" else without
-
-
-def is_classifier(w):
-    return judge_kind(w) in ("strongreject", "harmbench")
-
-
 def figure_names():
     """Those that the study has the numbers for, whatever they are."""
     return [
@@ -276,7 +226,7 @@ def retrained(model):
         for path in (
             f"responses/{model}/retraining/{experiment}/{arm}.parquet",
             *(
-                f"judgements/{model}/retraining/{experiment}/{arm}{judge}.parquet"
+                f"judgements/{plan.verdicts(judge, f'{model}/retraining/{experiment}/{arm}')}"
                 for judge in plan.retraining_judges(STUDY, experiment)
             ),
         )
@@ -304,21 +254,3 @@ def further_measurements(model):
             for family in plan.answering_families(STUDY)
         ),
     ]
-
-
-def answers():
-    """What is judged: variants, and where their completions are below `responses/<model>`.
-
-    The completions of masks of many sizes say themselves which is whose.
-    """
-    return [
-        *((variant, f"{variant}/completions.parquet") for variant in STUDY.completed),
-        *((variant, f"{variant}/said.parquet") for variant in plan.understood(STUDY)),
-        *(
-            (None, f"curve/{family}-completions.parquet")
-            for family in plan.answering_families(STUDY)
-        ),
-    ]
-
-
-ANSWERS = answers()

@@ -1,19 +1,12 @@
 from pathlib import Path
 
 from lesion.io.logs import logged
-from lesion.judgements.extra import Machine, build, judge_with
-from lesion.sources.jobs import Place
+from lesion.judgements.extra import judge_more
+from lesion.judgements.jobs import ExtraJudgeJob
 
 with logged(snakemake.log[0]):
-    study = snakemake.params.job["study"]
-    judge = build(
-        study["judge"],
-        study["settings"],
-        {part: Place(**one) for part, one in snakemake.params.places.items()},
-        Machine(**study["machine"]),
-    )
-    judge_with(
-        judge,
-        list(zip(snakemake.params.variants, map(Path, snakemake.input.answers), strict=True)),
-        Path(snakemake.output[0]),
+    judge_more(
+        ExtraJudgeJob.model_validate_json(snakemake.params.job),
+        answers=[Path(path) for path in snakemake.input.answers],
+        out=Path(snakemake.output.verdicts),
     )

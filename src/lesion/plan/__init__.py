@@ -16,17 +16,19 @@ from lesion.plan.checks import (
 )
 from lesion.plan.code import code
 from lesion.plan.jobs import job
-from lesion.plan.judged import OF_FILES, contrasts, judge_parts
+from lesion.plan.jobs.judgements import law as judge_law
 from lesion.plan.outputs import (
     answering_families,
     curve_families,
     evaluated,
+    judged_answers,
     judged_sizes,
     measured,
     retrain_masks,
     retraining_arms,
     retraining_judges,
     understood,
+    verdicts,
 )
 from lesion.plan.places import (
     contents,
@@ -43,8 +45,6 @@ from lesion.plan.places import (
 from lesion.plan.slices import (
     checkpoint_slice,
     curve_masks_slice,
-    extra_judge_slice,
-    judge_slice,
     masks_slice,
     model_slice,
     pairs_slice,
@@ -62,7 +62,6 @@ from lesion.plan.trained import (
 )
 
 __all__ = [
-    "OF_FILES",
     "answering_families",
     "check",
     "check_chat",
@@ -73,16 +72,14 @@ __all__ = [
     "checkpoint_slice",
     "code",
     "contents",
-    "contrasts",
     "curve_families",
     "curve_masks_slice",
     "evaluated",
-    "extra_judge_slice",
     "inputs",
     "is_local",
     "job",
-    "judge_parts",
-    "judge_slice",
+    "judge_law",
+    "judged_answers",
     "judged_sizes",
     "lesson_behaviours",
     "local_files_of",
@@ -107,6 +104,7 @@ __all__ = [
     "train_slice",
     "training_files",
     "understood",
+    "verdicts",
     "wants_norms",
     "warnings",
 ]

@@ -32,6 +32,7 @@ from lesion.responses.tasks import (
     offline,
 )
 from lesion.study import Study, StudyError
+from lesion.study.judges import RubricSection
 from lesion.study.types import VLLM_PYTHON, nearest
 
 _HUB_SECONDS = 3.0
@@ -191,7 +192,9 @@ def warnings(study: Study) -> list[str]:
     found = [
         f"`judgements.judges.{name}.api_key_env`: {judge.api_key_env} is not set here"
         for name, judge in study.judgements.judges.items()
-        if judge.api_key_env is not None and not os.environ.get(judge.api_key_env, "").strip()
+        if isinstance(judge, RubricSection)
+        and judge.api_key_env is not None
+        and not os.environ.get(judge.api_key_env, "").strip()
     ]
     if study.responses.engine == "vllm":
         named = os.environ.get(VLLM_PYTHON)

@@ -48,11 +48,11 @@ def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:
 
 
 def retraining_judges(study: Study, experiment: str) -> list[str]:
-    """Endings of the files of verdicts: none of the offline judges', `-<judge>` of another one."""
+    """The judges of what a model answers in an experiment; `learned` is one of the offline ones."""
     one, main = study.retraining[experiment], study.judgements.main
     asked = {main} if one.prompts else set()
     asked |= {one.judge} if one.questions and one.judge else set()
-    return ["" if judge == "learned" else f"-{judge}" for judge in sorted(asked)]
+    return sorted(asked)
 
 
 def applied_after(study: Study, experiment: str, arm: str) -> dict[str, str]:
@@ -66,3 +66,28 @@ def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:
     own = study.retraining[experiment].masks.get(arm)
     after = applied_after(study, experiment, arm).values()
     return sorted({*after, *([own] if own else [])})
+
+
+def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
+    """Answers that are judged together, by the place of their verdicts below `judgements`.
+
+    Each is a variant, and its table of completions below `responses`; the completions of masks of
+    many sizes, and of a model in training, say themselves which is whose.
+    """
+    variants = [
+        *((variant, f"{variant}/completions") for variant in study.completed),
+        *((variant, f"{variant}/said") for variant in understood(study)),
+        *((None, f"curve/{family}-completions") for family in answering_families(study)),
+    ]
+    found: dict[str, list[tuple[str | None, str]]] = {}
+    for model in study.models:
+        found[model] = [(one, f"{model}/{place}.parquet") for one, place in variants]
+        for experiment, arm in retraining_arms(study, model):
+            place = f"{model}/retraining/{experiment}/{arm}"
+            found[place] = [(None, f"{place}-completions.parquet")]
+    return found
+
+
+def verdicts(judge: str, answers: str) -> str:
+    """The table of what a judge says of answers that are judged together, below `judgements`."""
+    return f"{answers}.parquet" if judge == "learned" else f"{answers}/{judge}.parquet"

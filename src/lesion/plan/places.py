@@ -23,6 +23,7 @@ from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.twins import read_twins
 from lesion.sources.jobs import Place
 from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError, Template
+from lesion.study.judges import ContrastSection, JudgeSection, ReferenceSection
 from lesion.study.sources import Use
 from lesion.training.lessons import columns_of, of_file
 
@@ -112,18 +113,21 @@ def _examples(study: Study, use: Use, path: Path) -> str:
     return digest([list(one) for one in of_file(path, columns, lesson["limit"])])
 
 
-def _judge(study: Study, use: Use) -> dict[str, Any]:
-    """The settings of the judge that a file belongs to."""
-    return study.judgements.judges[use.key.split(".")[2]].settings
+def _judge(study: Study, use: Use) -> JudgeSection:
+    """The judge that a file belongs to."""
+    return study.judgements.judges[use.key.split(".")[2]]
 
 
 def _contrast(study: Study, use: Use, path: Path) -> str:
-    return rows_digest(read_contrast(path, contrast_columns(_judge(study, use))))
+    judge = _judge(study, use)
+    assert isinstance(judge, ContrastSection)
+    return rows_digest(read_contrast(path, contrast_columns(judge)))
 
 
 def _keys(study: Study, use: Use, path: Path) -> str:
-    settings = _judge(study, use)
-    return keys_digest(read_keys(path, settings["prompt"], settings["key"]))
+    judge = _judge(study, use)
+    assert isinstance(judge, ReferenceSection)
+    return keys_digest(read_keys(path, judge.prompt, judge.key))
 
 
 _READERS: dict[str, Callable[[Study, Use, Path], str]] = {

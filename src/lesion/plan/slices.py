@@ -3,7 +3,6 @@
 from typing import Any
 
 from lesion.pairs.prompts import given_responses
-from lesion.plan.judged import contrasts
 from lesion.plan.outputs import (
     answering_families,
     curve_families,
@@ -160,31 +159,6 @@ def curve_masks_slice(study: Study) -> dict[str, Any]:
         "seed": study.seed,
         "seeds": curve.seeds,
         "sizes": curve.sizes,
-    }
-
-
-def judge_slice(study: Study) -> dict[str, Any]:
-    """What decides the learned judge, and how good judges are found to be, given their data."""
-    judges = study.judgements.judges
-    return {
-        "contents": contents(study, "judge"),
-        "contrasts": {name: {"settings": judges[name].settings} for name in contrasts(study)},
-        "seed": study.seed,
-        "tokens": study.responses.max_new_tokens,
-    }
-
-
-def extra_judge_slice(study: Study, judge: str) -> dict[str, Any]:
-    """What decides a further judge's verdicts, given its files and the completions.
-
-    Raises:
-        LesionError: the local file of a judge that is made of one is missing or unfit.
-    """
-    return {
-        "content": contents(study, "extra_judge", judge).get("source"),
-        "judge": judge,
-        "machine": {"device_map": study.device_map, "threads": study.threads},
-        "settings": study.judgements.judges[judge].settings,
     }
 
 
