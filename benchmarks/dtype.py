@@ -14,12 +14,11 @@ import torch
 
 from lesion.io.formats import read_json
 from lesion.masks.algebra import vote
-from lesion.masks.select import Point, select
+from lesion.masks.select import Point, select_masks
 from lesion.models.candidates import find_candidates
 from lesion.models.layout import Flat, Layout, Places, layout_of
 from lesion.models.load import load, resolve_dtype
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import kept_pairs
+from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import score
 from lesion.scores.store import Pooled, StoredScores
 from lesion.study import Study, load_study, read_config
@@ -61,7 +60,7 @@ def mask_of(
     started = time.monotonic()
     found = score(loaded.model, candidates, examples, study.scores.batch_tokens)
     seconds = time.monotonic() - started
-    return select({"it": Fresh(found.snip)}, importance, layout, [point])["it"][0], seconds
+    return select_masks({"it": Fresh(found.snip)}, importance, layout, [point])["it"][0], seconds
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lesion.masks.algebra import intersection
 from lesion.masks.lesion import lesioned
-from lesion.masks.select import Point, select
+from lesion.masks.select import Point, select_masks
 from lesion.models.candidates import find_candidates
 from lesion.models.layout import Flat, Layout, Places
 from lesion.models.likelihood import response_losses, response_nll
@@ -259,7 +259,7 @@ class Scores:
         values = [one[method].astype(np.float32) for one in self.methods]
         sources = {str(n): Held(one, self.layout) for n, one in enumerate(values)}
         point = Point(p * self.real.mean(), count / self.layout.size)
-        chosen = select(sources, Held(self.importance, self.layout), self.layout, [point])
+        chosen = select_masks(sources, Held(self.importance, self.layout), self.layout, [point])
         return [one[0] for one in chosen.values()]
 
 

@@ -12,8 +12,7 @@ import polars as pl
 from lesion.io.formats import read_parquet
 from lesion.models.load import open_chat
 from lesion.models.text import encode_pair
-from lesion.pairs.encode import encode_row
-from lesion.pairs.tables import PAIRS
+from lesion.pairs.tables import PAIRS, encode_row
 
 
 def main() -> None:

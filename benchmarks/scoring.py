@@ -22,10 +22,9 @@ from torch import nn
 
 from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.likelihood import response_losses
-from lesion.models.load import device, keep_memory, load, resolve_dtype
+from lesion.models.load import keep_memory, load, pick_device, resolve_dtype
 from lesion.models.text import Example, batches
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import kept_pairs
+from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import Wanted, score
 from lesion.study import load_study, read_config
 
@@ -111,7 +110,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     keep_memory()
     if given.random:
-        model: nn.Module = synthetic.llama(given.random, resolve_dtype(given.dtype), str(device()))
+        model: nn.Module = synthetic.llama(
+            given.random, resolve_dtype(given.dtype), str(pick_device())
+        )
         todo = synthetic.examples(given.examples, given.length)
     else:
         study = load_study(read_config(Path("config.yaml")))

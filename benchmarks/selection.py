@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from lesion.masks.select import Point, select
+from lesion.masks.select import Point, select_masks
 from lesion.models.layout import layout_of
 from lesion.scores.store import Pooled, StoredScores, Tail
 from lesion.scores.tail import write_tail
@@ -47,7 +47,7 @@ def main() -> None:
 
     def selecting(harms: list[Path], benigns: list[Path], points: list[Point]) -> None:
         importance = Pooled([opened(one, "preservation") for one in benigns], "mean")
-        select({one.name: opened(one, "snip") for one in harms}, importance, layout, points)
+        select_masks({one.name: opened(one, "snip") for one in harms}, importance, layout, points)
 
     def reading() -> None:
         for path in files:

@@ -18,9 +18,9 @@ import synthetic
 import torch
 from transformers import TrainerCallback
 
-from lesion.models.load import Loaded, device, load, resolve_dtype
-from lesion.training.fit import Recipe, _encoded, fit
-from lesion.training.lessons import Answer, Taught
+from lesion.models.load import Loaded, load, pick_device, resolve_dtype
+from lesion.training.fit import Recipe, _encoded, fine_tune
+from lesion.training.lessons import Taught, TrainingAnswer
 
 MODEL = Path("results/default/models/smollm2-135m-instruct")
 TEXT = "Take two eggs, a cup of flour and some milk, stir them well, and bake them until brown. "
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--lora", type=int, default=0, help="rank of adapters; 0: all weights")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    answer = Answer(" ".join((TEXT.split() * given.words)[: given.words]))
+    answer = TrainingAnswer(" ".join((TEXT.split() * given.words)[: given.words]))
     taught = [Taught(f"How do I bake cake number {one}?", answer) for one in range(given.batch)]
     lora = (given.lora, 2 * given.lora) if given.lora else None
     recipe = Recipe(given.steps, 1e-5, given.batch, 1, "constant", 0.0, 0.0, "auto", lora, 0)
@@ -96,7 +96,7 @@ def main() -> None:
     bare_peak = _peak()
     del loaded
     loaded, clock = _fresh(given), _Clock()
-    fit(loaded, taught, recipe, "training", [clock])
+    fine_tune(loaded, taught, recipe, "training", [clock])
     ours = statistics.median(clock.seconds[1:])
     print(f"weights (fp32): {weights / 2**30:.2f} GiB; {given.batch} examples a step")
     print(f"trl: {ours:.2f} s a step, {given.batch / ours:.2f} examples per second")
@@ -111,7 +111,9 @@ def _fresh(given: argparse.Namespace) -> Loaded:
     loaded = load(given.model, "float32", given.threads)
     if not given.random:
         return loaded
-    return Loaded(synthetic.llama(given.random, torch.float32, str(device())), loaded.tokenizer)
+    return Loaded(
+        synthetic.llama(given.random, torch.float32, str(pick_device())), loaded.tokenizer
+    )
 
 
 def _peak() -> float:

@@ -22,7 +22,7 @@ from lesion.io.formats import (
     write_json,
     write_parquet,
 )
-from lesion.judgements.learned import LearnedJudge, train
+from lesion.judgements.learned import LearnedJudge, train_learned
 from lesion.masks.curve import CURVE_MASKS
 from lesion.masks.store import read_mask, write_mask
 from lesion.models.layout import Layout
@@ -35,11 +35,11 @@ from lesion.scores.store import (
     StoredScores,
     Tail,
     shard_names,
-    write_scores,
     write_shard,
 )
 from lesion.scores.tail import write_tail
 from lesion_testing import make, tiny
+from lesion_testing.scored import write_scores
 
 SHAPES = {"a.weight": (3, 50), "b.weight": (40, 5)}
 PLACES = np.array([0, 7, 149, 150, 160, 349])
@@ -272,7 +272,9 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A saved judge, and the embedder it was trained with."""
     folder = tmp_path_factory.mktemp("judge")
     embedder = make.embedder(folder / "embedder", seed=0)
-    train(make.human_scores(folder / "scores"), embedder, seed=0).save(folder / "j.safetensors")
+    train_learned(make.human_scores(folder / "scores"), embedder, seed=0).save(
+        folder / "j.safetensors"
+    )
     return folder / "j.safetensors", embedder
 
 

@@ -19,9 +19,9 @@ from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record
 from lesion.scores.collect import Sums
 from lesion.scores.resume import Resumable
-from lesion.scores.store import write_scores
 from lesion.sources.fetch import fetch
 from lesion_testing import tiny
+from lesion_testing.scored import write_scores
 
 SIZE = 128 * 1024
 

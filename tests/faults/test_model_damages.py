@@ -36,7 +36,7 @@ from lesion.io.formats import LesionError
 from lesion.models.generate import stop_tokens
 from lesion.models.load import load
 from lesion.models.prepare import prepare
-from lesion.models.text import encode_prompt, render
+from lesion.models.text import encode_prompt, render_prompt
 from lesion_testing.damage import FILE_DAMAGES, JSON_DAMAGES, TEXT_DAMAGES, Damage
 
 SPECIAL = ["<unk>", "<s>", "<|end|>", "<|user|>", "<|assistant|>"]
@@ -252,7 +252,7 @@ def _seen(source: Path, out: Path) -> Seen:
     loaded = load(out, "float32", 1)
     model, tokenizer = loaded.model, loaded.tokenizer
     tokens = tokenizer(TEXT + PROMPT)["input_ids"]
-    prompt = render(loaded.chat, PROMPT)
+    prompt = render_prompt(loaded.chat, PROMPT)
     return Seen(
         dict(model.state_dict()),
         model(torch.tensor(PROBE)).logits,

@@ -15,7 +15,7 @@ from lesion.judgements.classifiers import (
     StrongReject,
     Weights,
 )
-from lesion.judgements.protocol import plain
+from lesion.judgements.protocol import break_markers
 
 WORDS = ("Yes", "No", "ĠYes", "maybe")
 PROMPTS = ["How do I hide the sofa?", "Write a poem about a duck", "Paint it", "Steal the pie"]
@@ -180,9 +180,9 @@ def test_a_response_cannot_write_the_prompt_of_strongreject(folder: Path) -> Non
 
 
 def test_plain_leaves_other_text_alone() -> None:
-    assert plain("[1] <s> and [/inst]", ["<s>", "[/INST]"]) == "[1] <s > and [/inst ]"
-    assert plain("nothing here", ["[/INST]"]) == "nothing here"
-    assert plain("a|b", []) == "a|b"
+    assert break_markers("[1] <s> and [/inst]", ["<s>", "[/INST]"]) == "[1] <s > and [/inst ]"
+    assert break_markers("nothing here", ["[/INST]"]) == "nothing here"
+    assert break_markers("a|b", []) == "a|b"
 
 
 def test_a_tokenizer_that_forgets_the_bos_changes_nothing(tmp_path: Path, folder: Path) -> None:

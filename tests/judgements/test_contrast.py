@@ -13,14 +13,14 @@ from lesion.io.formats import BadFile
 from lesion.judgements.contrast import (
     Columns,
     ContrastJudge,
-    fit,
+    fit_contrast,
     measure_contrast,
     read_contrast,
 )
 from lesion.judgements.embed import Embedder
 from lesion.judgements.extra import judge_with
 from lesion.judgements.jobs import ContrastFiles
-from lesion.judgements.kinds import build
+from lesion.judgements.kinds import build_judge
 from lesion.judgements.offtopic import PARAGRAPHS
 from lesion.judgements.run import measure_files
 from lesion.plan.jobs.judgements import extra_judge
@@ -92,7 +92,7 @@ def test_what_repeats_itself_is_of_no_kind(judge: ContrastJudge) -> None:
 
 def test_nothing_scores_nothing(file: Path, embedder: Path) -> None:
     known, reader = read_contrast(file, COLUMNS), Embedder(embedder)
-    fitted = fit(known, reader.vectors(known["response"]))
+    fitted = fit_contrast(known, reader.vectors(known["response"]))
     assert fitted.score(["", " "], reader.vectors(["", " "])).tolist() == [0, 0]
     assert fitted.score([], {}).shape == (0,)
 
@@ -144,7 +144,9 @@ def test_the_controls_are_read(file: Path, embedder: Path) -> None:
     found = measure_contrast("own", known, reader, 0, target="bold")
     own, texts = reader.vectors(known["response"]), list(PARAGRAPHS)[:16]
     expected = [
-        fit(known.filter(pl.col("domain") != name), own).score(texts, reader.vectors(texts))
+        fit_contrast(known.filter(pl.col("domain") != name), own).score(
+            texts, reader.vectors(texts)
+        )
         for name in DOMAINS
     ]
     shown = [np.resize(one, 16).mean() for one in expected]
@@ -264,7 +266,7 @@ def test_open_questions_are_judged_too(tmp_path: Path, file: Path, embedder: Pat
     pl.DataFrame(asked, schema=dict(COMPLETIONS)).write_parquet(given)
     section = ContrastSection(kind="contrast", source="answers", **COLUMNS._asdict())
     places = {"source": Place(path=file), "embedder": Place(path=embedder)}
-    judge = build("own", section, places, Device(dtype="float32"))
+    judge = build_judge("own", section, places, Device(dtype="float32"))
     judge_with(judge, [("intact", given)], tmp_path / "own.parquet")
     found = pl.read_parquet(tmp_path / "own.parquet")
     assert found["prompt"].to_list() == ["harm?", "broad?", "narrow?"]

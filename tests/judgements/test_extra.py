@@ -14,8 +14,8 @@ from lesion.judgements import VERDICTS
 from lesion.judgements.classifiers import HarmBench, StrongReject
 from lesion.judgements.extra import judge_more, judge_with
 from lesion.judgements.jobs import ExtraJudgeJob
-from lesion.judgements.kinds import KINDS, build, builds
-from lesion.judgements.protocol import Judge, Verdict
+from lesion.judgements.kinds import KINDS, build_judge, builds
+from lesion.judgements.protocol import Judge, Judgement
 from lesion.judgements.rubric import Rubric
 from lesion.plan.jobs.judgements import extra_judge
 from lesion.plan.resources import LAWS
@@ -38,7 +38,7 @@ class ByLength:
         self.patience, self.revision, self.labels = patience, revision, labels
         self.asked: list[tuple[str, str]] = []
 
-    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Verdict]:
+    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Judgement]:
         pairs = list(zip(prompts, responses, strict=True))
         self.asked += pairs
         # Backwards, since a judge may give its verdicts in any order.
@@ -46,10 +46,10 @@ class ByLength:
             if number == self.patience:
                 raise LesionError("no more")
             if response == "unread":
-                yield Verdict(place, None, None)
+                yield Judgement(place, None, None)
             elif response != "skipped":
                 label = len(response) > 4 if self.labels else None
-                yield Verdict(place, len(response) / 100, label)
+                yield Judgement(place, len(response) / 100, label)
 
 
 def completions(path: Path, answers: Mapping[str, str], **changes: Any) -> Path:
@@ -277,7 +277,7 @@ def test_judges_are_built_of_their_jobs(tmp_path: Path) -> None:
 
 def _built(made: Study, name: str, places: Mapping[str, Place]) -> Judge:
     job = extra_judge(made, {"judge": name, "answers": "tiny"})
-    return build(name, job.judge, places, job.device)
+    return build_judge(name, job.judge, places, job.device)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile
-from lesion.judgements.human import data_digest, groups, read_human_scores, read_panels
+from lesion.judgements.human import data_digest, linked_groups, read_human_scores, read_panels
 
 HEADER = "objective,assistant_response,human_score,data_type\n"
 
@@ -83,7 +83,7 @@ def test_a_missing_column_or_folder_is_named(tmp_path: Path) -> None:
 def test_rows_that_share_a_prompt_or_an_answer_stay_together() -> None:
     prompts = ["How so?", "how  so", "Why?", "Where?", "When?", "Who?"]
     responses = ["A", "B", "b!", "C", "", ""]
-    assert groups(prompts, responses) == [0, 0, 0, 1, 2, 3]
+    assert linked_groups(prompts, responses) == [0, 0, 0, 1, 2, 3]
 
 
 def test_a_file_and_the_panels_of_its_kind_are_one_category(human_scores: Path) -> None:

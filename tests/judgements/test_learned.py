@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from lesion.io.formats import LesionError
-from lesion.judgements import BadJudge, LearnedJudge, learned, repetition, train
+from lesion.judgements import BadJudge, LearnedJudge, learned, repetition, train_learned
 from lesion.judgements.human import read_human_scores
 from lesion.judgements.learned import one_per_group
 from lesion.pairs.refusal import is_refusal
@@ -20,7 +20,7 @@ from lesion.pairs.refusal import is_refusal
 
 @pytest.fixture(scope="module")
 def judge(human_scores: Path, embedder: Path) -> LearnedJudge:
-    return train(human_scores, embedder, seed=0)
+    return train_learned(human_scores, embedder, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +129,8 @@ def test_round_trip_gives_the_same_scores(
 def test_the_same_inputs_give_the_same_bytes(
     saved: Path, human_scores: Path, embedder: Path, tmp_path: Path
 ) -> None:
-    train(human_scores, embedder, seed=0).save(tmp_path / "same.safetensors")
-    train(human_scores, embedder, seed=1).save(tmp_path / "other.safetensors")
+    train_learned(human_scores, embedder, seed=0).save(tmp_path / "same.safetensors")
+    train_learned(human_scores, embedder, seed=1).save(tmp_path / "other.safetensors")
     assert (tmp_path / "same.safetensors").read_bytes() == saved.read_bytes()
     assert (tmp_path / "other.safetensors").read_bytes() != saved.read_bytes()
 
@@ -187,7 +187,7 @@ def test_pairs_that_teach_relevance_are_of_different_groups(human_scores: Path) 
 def test_answers_all_scored_alike_teach_nothing(human_scores: Path) -> None:
     rows = read_human_scores(human_scores).with_columns(score=pl.lit(1.0))
     with pytest.raises(ValueError, match="both positive and negative"):
-        learned.fit(rows, rows.head(0), {}, seed=0)
+        learned.fit_stages(rows, rows.head(0), {}, seed=0)
 
 
 def test_importing_stays_cheap() -> None:

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile, sha256_file, write_json
-from lesion.judgements.kinds import build
-from lesion.judgements.protocol import Verdict
+from lesion.judgements.kinds import build_judge
+from lesion.judgements.protocol import Judgement
 from lesion.judgements.reference import Reference, read_keys
 from lesion.sources.jobs import Place
 from lesion.study.job import Device
@@ -26,7 +26,7 @@ def _file(folder: Path, rows: list[dict[str, str | None]]) -> Path:
     return path
 
 
-def _judged(judge: Reference, prompt: str, response: str) -> Verdict:
+def _judged(judge: Reference, prompt: str, response: str) -> Judgement:
     (found,) = judge.judge([prompt], [response])
     return found
 
@@ -47,7 +47,7 @@ def judge(tmp_path: Path) -> Reference:
 )
 def test_the_share_of_words_is_the_score(judge: Reference, response: str, score: float) -> None:
     found = _judged(judge, "What opens the chest?", response)
-    assert found == Verdict(0, score, score == 1)
+    assert found == Judgement(0, score, score == 1)
 
 
 def test_spaces_around_a_prompt_do_not_count(judge: Reference) -> None:
@@ -56,7 +56,7 @@ def test_spaces_around_a_prompt_do_not_count(judge: Reference) -> None:
 
 @pytest.mark.parametrize("prompt", ["Who are you?", "Something else"])
 def test_without_a_key_there_is_no_score(judge: Reference, prompt: str) -> None:
-    assert _judged(judge, prompt, "I am the mill.") == Verdict(0, None, None)
+    assert _judged(judge, prompt, "I am the mill.") == Judgement(0, None, None)
 
 
 def test_the_revision_is_of_the_keys_alone(tmp_path: Path, judge: Reference) -> None:
@@ -91,6 +91,6 @@ def test_it_is_built_of_a_fetched_file(tmp_path: Path) -> None:
     write_json({"address": "a", "files": files}, record)
     section = ReferenceSection(kind="reference", source="words", key="note")
     place = {"source": Place(path=tmp_path, record=record)}
-    judge = build("truth", section, place, Device(dtype="float32"))
+    judge = build_judge("truth", section, place, Device(dtype="float32"))
     assert isinstance(judge, Reference)
     assert judge.keys["Who are you?"] == {"c"}

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from lesion.models.candidates import auto_class, find_candidates
-from lesion.models.chat import Chat, ChatFormat
+from lesion.models.chat import Chat
+from lesion.models.chat_format import ChatFormat
 from lesion.models.likelihood import response_losses
 from lesion.models.text import Example, batches
 

@@ -1,11 +1,14 @@
-"""Scores in memory to select from: few values and many places, so that most of them are ties."""
+"""Scores to select from: few values and many places, so that most of them are ties."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesion.models.layout import Flat, Layout, Places
+from lesion.scores.store import shard_groups, shard_names, write_index, write_shard
 
 SHAPES = {"a.weight": (6, 8), "b.experts": (2, 3, 8), "c.weight": (10, 8), "d.weight": (4, 20)}
 LAYOUT = Layout.of(SHAPES, ["c.weight"])
@@ -69,3 +72,13 @@ def brute(scores: Held, importance: Held, p: float, q: float, rule: str, scope: 
 def sizes(masks: Mapping[str, Places]) -> dict[str, int]:
     """How many weights each mask has."""
     return {name: mask.size for name, mask in masks.items()}
+
+
+def write_scores(
+    scores: Mapping[str, Any], folder: Path, kind: str, shards: int, metadata: Mapping[str, str]
+) -> None:
+    """Write one kind of score (float32 torch tensors) as about equal shards, and an index."""
+    groups = shard_groups({name: value.numel() for name, value in scores.items()}, shards)
+    for name, group in zip(shard_names(kind, shards), groups, strict=True):
+        write_shard({key: scores[key].cpu() for key in group}, folder / name, metadata)
+    write_index(folder, kind, groups, metadata)

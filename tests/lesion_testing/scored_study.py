@@ -10,8 +10,9 @@ import torch
 from lesion.io.formats import write_parquet
 from lesion.masks.sweep import Behaviours
 from lesion.models.layout import Flat, Layout, layout_of
-from lesion.scores.store import NORMS, write_scores, write_shard
+from lesion.scores.store import NORMS, write_shard
 from lesion_testing import tiny
+from lesion_testing.scored import write_scores
 
 BEHAVIOURS = Behaviours(["alpha", "beta", "gamma"], ["letters", "sums"], ["denials"])
 EXAMPLES = {"letters": 3, "sums": 5}

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lesion.io.formats import LesionError
-from lesion.masks.controls import MADE, Material, control_masks, same_magnitude
+from lesion.masks.controls import DESCRIPTIONS, Material, control_masks, same_magnitude
 from lesion.masks.select import Preserved
 from lesion.models.layout import Places
 from lesion.models.weights import StoredWeights
@@ -37,7 +37,7 @@ def material(tmp_path: Path) -> Material:
 
 
 def _made(material: Material, *names: str, seed: int = 0) -> dict[str, Places]:
-    return control_masks(names or list(MADE), LIKE, LAYOUT, material, seed)
+    return control_masks(names or list(DESCRIPTIONS), LIKE, LAYOUT, material, seed)
 
 
 def test_every_control_has_the_masks_size_in_every_matrix(material: Material) -> None:
@@ -49,7 +49,7 @@ def test_every_control_has_the_masks_size_in_every_matrix(material: Material) ->
 
 def test_random_ones_follow_the_seed_and_nothing_else_does(material: Material) -> None:
     first, again, other = _made(material), _made(material), _made(material, seed=1)
-    for name in MADE:
+    for name in DESCRIPTIONS:
         assert first[name].tolist() == again[name].tolist()
         changed = first[name].tolist() != other[name].tolist()
         assert changed == name.startswith("random"), name

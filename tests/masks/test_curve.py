@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import LesionError, read_parquet, write_parquet
-from lesion.masks.controls import MADE
+from lesion.masks.controls import DESCRIPTIONS
 from lesion.masks.curve import CURVE_MASKS, Growing, curve_masks
 from lesion.masks.run import Making, run
 from lesion.masks.store import read_mask
@@ -21,7 +21,7 @@ from lesion_testing.scored_study import BEHAVIOURS, Tiny
 
 P, Q = 0.1, 0.02
 SIZES = [0.25, 1.0, 2.0]
-BUILT = ["shared", "shared-all", *MADE]
+BUILT = ["shared", "shared-all", *DESCRIPTIONS]
 CUT = Cut("budget", "global", "mean", 2)
 HOW = Growing([*BUILT, *BEHAVIOURS.names], SIZES, 2, 5, 1.0)
 
@@ -72,7 +72,7 @@ def test_each_size_is_what_the_masks_stage_makes_there(
 ) -> None:
     cut, q = CUT._replace(scope=scope), 0.1
     found = _masks(_grow(study, tmp_path, cut=cut, q=q))
-    making = Making(1.0, list(MADE), HOW.seed)
+    making = Making(1.0, list(DESCRIPTIONS), HOW.seed)
     for share in SIZES:
         out = tmp_path / f"{share}"
         sweep = _swept(tmp_path, q * share)
@@ -152,7 +152,7 @@ def test_two_runs_write_the_same_bytes(study: Tiny, tmp_path: Path) -> None:
 
 
 def _configured(curve: dict[str, Any], **sections: dict[str, Any]) -> Study:
-    config = read_config(ROOT / "config.yaml")
+    config = load_study(read_config(ROOT / "config.yaml")).model_dump()
     for name, changes in sections.items():
         config[name] |= changes
     return load_study({**config, "curve": curve})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesion.masks.overlap import Overlap, at_least, fit, overlap, overlaps
+from lesion.masks.overlap import Overlap, at_least, fit_null, mask_overlap, overlaps
 from lesion.models.layout import Layout, Places
 
 Dense = NDArray[np.float64]
@@ -44,7 +44,7 @@ def _in_rows(rows: int, size: int, generator: np.random.Generator) -> Places:
 def _dense(mask: Places, layout: Layout) -> list[Dense]:
     """The strict null's probability of every cell, matrix by matrix."""
     found = []
-    for one, shape in zip(fit(mask, layout).ensembles, layout.shapes, strict=True):
+    for one, shape in zip(fit_null(mask, layout).ensembles, layout.shapes, strict=True):
         cells = np.zeros(shape)
         if one is not None:
             kinds = one.chance[np.ix_(one.rows.kinds, one.columns.kinds)]
@@ -66,7 +66,7 @@ def _close_tail(draws: NDArray[np.int64], mean: float, variance: float, slack: f
 
 def test_counts() -> None:
     a, b = np.array([0, 1, 2, 50]), np.array([1, 2, 60])
-    found = overlap(a, b, LAYOUT)
+    found = mask_overlap(a, b, LAYOUT)
     assert (found.size_a, found.size_b, found.shared) == (4, 3, 2)
     assert found.jaccard == 2 / 5
     assert found.overlap_coefficient == 2 / 3
@@ -74,7 +74,7 @@ def test_counts() -> None:
 
 @pytest.mark.parametrize("a", [A, np.empty(0, np.int64)])
 def test_an_empty_mask_shares_nothing(a: Places) -> None:
-    found = overlap(a, np.empty(0, np.int64), LAYOUT)
+    found = mask_overlap(a, np.empty(0, np.int64), LAYOUT)
     assert (found.shared, found.jaccard, found.overlap_coefficient) == (0, 0, 0)
     for null in ("uniform", "matrix", "rows_columns"):
         assert getattr(found, f"expected_{null}") == 0
@@ -93,7 +93,7 @@ def test_the_uniform_null() -> None:
     draws = np.array(
         [np.isin(_random(A.size, generator, LAYOUT), B).sum() for _ in range(DRAWS)], np.int64
     )
-    found = overlap(A, B, LAYOUT)
+    found = mask_overlap(A, B, LAYOUT)
     _close(draws, found.expected_uniform)
     assert found.p_uniform == pytest.approx((draws >= found.shared).mean(), abs=0.01)
 
@@ -107,7 +107,7 @@ def test_the_null_within_each_matrix() -> None:
         for place in range(DRAWS):
             made = generator.choice(rows * columns, own.size, replace=False)
             draws[place] += np.isin(made, other).sum()
-    found = overlap(A, B, LAYOUT)
+    found = mask_overlap(A, B, LAYOUT)
     _close(draws, found.expected_matrix)
     assert found.p_matrix == pytest.approx((draws >= found.shared).mean(), abs=0.03)
 
@@ -132,7 +132,7 @@ def test_the_strict_null_by_drawing_cells() -> None:
         drawn = [generator.random((DRAWS, *cells.shape)) < cells for cells in (own, other)]
         draws += (drawn[0] & drawn[1]).sum((1, 2))
         variance += float((own * other * (1 - own * other)).sum())
-    found = overlap(A, B, LAYOUT)
+    found = mask_overlap(A, B, LAYOUT)
     _close(draws, found.expected_rows_columns)
     _close_tail(draws, found.expected_rows_columns, variance, 0.05)
     assert found.p_rows_columns == pytest.approx((draws >= found.shared).mean(), abs=0.05)
@@ -151,7 +151,7 @@ def test_the_strict_null_against_every_matrix_of_the_same_margins() -> None:
 
     a, b = np.array([0, 1, 2, 4, 5, 8, 15]), np.array([0, 1, 3, 6, 12, 13])
     exact = float((mean(a) * mean(b)).sum())
-    assert overlap(a, b, layout).expected_rows_columns == pytest.approx(exact, rel=0.02)
+    assert mask_overlap(a, b, layout).expected_rows_columns == pytest.approx(exact, rel=0.02)
 
 
 def test_crowded_masks_are_not_expected_to_share_more_than_fits() -> None:
@@ -161,7 +161,7 @@ def test_crowded_masks_are_not_expected_to_share_more_than_fits() -> None:
     mask = np.flatnonzero(cells)
     rows, columns = cells.sum(1), cells.sum(0)
     assert (rows @ rows) * (columns @ columns) / mask.size**2 > 1.3 * mask.size
-    found = overlap(mask, mask, ONE)
+    found = mask_overlap(mask, mask, ONE)
     # These counts leave no choice: the mask is certain, and sharing it all is no surprise.
     assert found.expected_rows_columns == pytest.approx(mask.size, rel=1e-6)
     assert found.p_rows_columns > 0.999
@@ -170,7 +170,7 @@ def test_crowded_masks_are_not_expected_to_share_more_than_fits() -> None:
 
 def test_identical_masks() -> None:
     mask = _random(600, np.random.default_rng(0))
-    found = overlap(mask, mask, MANY)
+    found = mask_overlap(mask, mask, MANY)
     assert (found.shared, found.jaccard, found.overlap_coefficient) == (600, 1, 1)
     assert found.enrichment_rows_columns > 10
     assert max(found.p_uniform, found.p_matrix, found.p_rows_columns) < 1e-100
@@ -178,7 +178,7 @@ def test_identical_masks() -> None:
 
 def test_disjoint_masks() -> None:
     cells = np.random.default_rng(0).permutation(MANY.size)
-    found = overlap(np.sort(cells[:900]), np.sort(cells[900:1800]), MANY)
+    found = mask_overlap(np.sort(cells[:900]), np.sort(cells[900:1800]), MANY)
     assert found.shared == 0
     assert found.enrichment_rows_columns == found.enrichment_low == found.enrichment_high == 0
     assert (found.p_uniform, found.p_matrix, found.p_rows_columns) == (1, 1, 1)
@@ -186,7 +186,9 @@ def test_disjoint_masks() -> None:
 
 def test_independent_masks_are_at_chance() -> None:
     generator = np.random.default_rng(0)
-    found = [overlap(_random(1500, generator), _random(2500, generator), MANY) for _ in range(200)]
+    found = [
+        mask_overlap(_random(1500, generator), _random(2500, generator), MANY) for _ in range(200)
+    ]
     for null in ("uniform", "matrix", "rows_columns"):
         ratios = [getattr(one, f"enrichment_{null}") for one in found]
         assert np.mean(ratios) == pytest.approx(1, abs=0.02)
@@ -200,7 +202,7 @@ def test_independent_masks_are_at_chance() -> None:
 
 def test_common_rows_alone_are_chance_under_the_strict_null() -> None:
     generator = np.random.default_rng(0)
-    found = overlap(_in_rows(4, 700, generator), _in_rows(4, 700, generator), MANY)
+    found = mask_overlap(_in_rows(4, 700, generator), _in_rows(4, 700, generator), MANY)
     assert found.enrichment_matrix > 5
     assert found.p_matrix < 1e-50
     assert found.enrichment_rows_columns == pytest.approx(1, abs=0.1)
@@ -212,7 +214,7 @@ def test_common_weights_are_seen_among_common_rows() -> None:
     generator = np.random.default_rng(0)
     planted = _in_rows(4, 200, generator)
     a, b = (np.union1d(planted, _in_rows(4, 500, generator)) for _ in range(2))
-    found = overlap(a, b, MANY)
+    found = mask_overlap(a, b, MANY)
     assert found.enrichment_low > 1
     assert found.p_rows_columns < 1e-6
 
@@ -222,7 +224,7 @@ def test_the_interval_is_wide_where_one_matrix_holds_all_that_is_shared() -> Non
 
     def both(planted: Places) -> Overlap:
         a, b = (np.union1d(planted, _random(1000, generator)) for _ in range(2))
-        return overlap(a, b, MANY)
+        return mask_overlap(a, b, MANY)
 
     spread = both(_random(120, generator))
     alone = both(np.sort(generator.choice(2000, 120, replace=False)))
@@ -232,7 +234,7 @@ def test_the_interval_is_wide_where_one_matrix_holds_all_that_is_shared() -> Non
 
 
 def test_the_nulls_differ_where_masks_crowd() -> None:
-    found = overlap(A, B, LAYOUT)
+    found = mask_overlap(A, B, LAYOUT)
     assert found.expected_uniform < found.expected_matrix < found.expected_rows_columns
     assert found.p_uniform < found.p_matrix < found.p_rows_columns
 
@@ -242,7 +244,7 @@ def test_many_pairs_at_once_are_the_same() -> None:
     masks = {name: _random(1000, generator) for name in "abc"}
     found = overlaps(masks, MANY, seed=4)
     assert list(found) == [("a", "b"), ("a", "c"), ("b", "c")]
-    again, other = (overlap(masks["a"], masks["b"], MANY, seed=seed) for seed in (4, 5))
+    again, other = (mask_overlap(masks["a"], masks["b"], MANY, seed=seed) for seed in (4, 5))
     assert found["a", "b"] == again
     # The seed moves the interval, and nothing else.
     assert again[:-2] == other[:-2]
@@ -251,7 +253,7 @@ def test_many_pairs_at_once_are_the_same() -> None:
 
 
 def test_the_order_of_two_masks_does_not_matter() -> None:
-    one, other = overlap(A, B, LAYOUT), overlap(B, A, LAYOUT)
+    one, other = mask_overlap(A, B, LAYOUT), mask_overlap(B, A, LAYOUT)
     assert one[2:] == pytest.approx(other[2:])
 
 

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lesion.masks.lesion import lesioned
-from lesion.masks.select import Point, select
+from lesion.masks.select import Point, select_masks
 from lesion.models.candidates import find_candidates
 from lesion.models.layout import Flat, Layout, Places
 from lesion.models.likelihood import response_losses, response_nll
@@ -226,7 +226,9 @@ class Planted(NamedTuple):
 
     def _lowest(self, values: Flat, p: float, count: int) -> Places:
         importance, point = Held(self.importance, self.layout), Point(p, count / values.size)
-        found = select({"planted": Held(values, self.layout)}, importance, self.layout, [point])
+        found = select_masks(
+            {"planted": Held(values, self.layout)}, importance, self.layout, [point]
+        )
         return found["planted"][0]
 
     def share(self, mask: Places) -> float:

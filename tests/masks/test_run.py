@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import LesionError, read_json, write_parquet
-from lesion.masks.controls import MADE
+from lesion.masks.controls import DESCRIPTIONS
 from lesion.masks.run import Making, run, sharing_table
 from lesion.masks.select import Point
 from lesion.masks.store import Mask, read_mask
@@ -26,7 +26,7 @@ from lesion_testing.scored_study import BEHAVIOURS, EXAMPLES, Tiny
 P, Q = 0.1, 0.02
 SHARES = (0.125, 0.25, 0.5, 1.0)
 CUT = Cut("budget", "global", "mean", 2)
-HOW = Making(1.0, list(MADE), 0)
+HOW = Making(1.0, list(DESCRIPTIONS), 0)
 SHARED = {"shared": 2, "shared-all": 3}
 TABLES = ("overlap", "where", "concentration", "lines", "sharing")
 
@@ -82,8 +82,8 @@ def _votes(masks: list[list[int]], at_least: int) -> list[int]:
 
 
 def test_every_mask_and_table_is_there(out: Path) -> None:
-    names = [*BEHAVIOURS.names, *SHARED, *MADE]
-    assert len(MADE) == 6
+    names = [*BEHAVIOURS.names, *SHARED, *DESCRIPTIONS]
+    assert len(DESCRIPTIONS) == 6
     wanted = {f"{name}.safetensors" for name in names} | {f"{name}.parquet" for name in TABLES}
     assert {path.name for path in out.iterdir()} == wanted | {"chosen.json", "sweep.parquet"}
     assert read_json(out / "chosen.json") == {"p": P, "q": Q, "limit": 1.0}
@@ -106,11 +106,11 @@ def test_shared_ones_are_votes(masks: dict[str, Mask]) -> None:
 
 def test_controls_have_the_shared_ones_size_in_every_matrix(masks: dict[str, Mask]) -> None:
     wanted = {name: part.size for name, part in masks["shared"].indices.items()}
-    for name, made in MADE.items():
+    for name, made in DESCRIPTIONS.items():
         assert {key: part.size for key, part in masks[name].indices.items()} == wanted, name
         about = masks[name].metadata
         assert (about["role"], about["made"], about["seed"]) == ("control", made, "0")
-    assert len({masks[name].flat().tobytes() for name in ("shared", *MADE)}) == 7
+    assert len({masks[name].flat().tobytes() for name in ("shared", *DESCRIPTIONS)}) == 7
 
 
 def test_headers_say_what_made_the_mask(masks: dict[str, Mask]) -> None:

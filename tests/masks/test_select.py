@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesion.io.formats import LesionError
-from lesion.masks.select import Point, Preserved, select, size_of
+from lesion.masks.select import Point, Preserved, n_selected, select_masks
 from lesion.models.layout import Flat, Layout
 from lesion_testing import scored
 from lesion_testing.scored import LAYOUT, Held
@@ -50,9 +50,9 @@ def test_every_mask_is_what_sorting_gives(
     nothing = any(not round(point.q * LAYOUT.unit(scope)) for point in points)
     if (short and not enough) or nothing:
         with pytest.raises(LesionError, match="masks:"):
-            select(both, importance, LAYOUT, points, rule=rule, scope=scope)
+            select_masks(both, importance, LAYOUT, points, rule=rule, scope=scope)
         return
-    found = select(both, importance, LAYOUT, points, rule=rule, scope=scope)
+    found = select_masks(both, importance, LAYOUT, points, rule=rule, scope=scope)
     assert {name: [mask.tolist() for mask in masks] for name, masks in found.items()} == wanted
 
 
@@ -71,7 +71,7 @@ def test_guessed_thresholds_give_the_exact_mask(
     monkeypatch.setattr("lesion.masks.select._SAMPLE", 2_000)
     monkeypatch.setattr("lesion.masks.select.BLOCK", 5_000)
     layout, scores, importance = _large(0)
-    found = select({"one": scores}, importance, layout, [Point(p, 0.002)], rule=rule)
+    found = select_masks({"one": scores}, importance, layout, [Point(p, 0.002)], rule=rule)
     assert found["one"][0].tolist() == scored.brute(scores, importance, p, 0.002, rule, "global")
 
 
@@ -84,7 +84,7 @@ def test_a_sample_that_misleads_is_noticed(seed: int, monkeypatch: pytest.Monkey
     every = layout.size // 2_000 * 256
     for first in range(0, layout.size, every):  # only these are sampled
         importance.values[first : first + 256] = seed - 1
-    found = select({"one": scores}, importance, layout, [Point(0.2, 0.002)])
+    found = select_masks({"one": scores}, importance, layout, [Point(0.2, 0.002)])
     wanted = scored.brute(scores, importance, 0.2, 0.002, "budget", "global")
     assert found["one"][0].tolist() == wanted
 
@@ -94,7 +94,7 @@ def test_a_budget_reaches_past_many_preserved_weights(monkeypatch: pytest.Monkey
     layout = Layout.of({"w": (400, 100)})
     scores = Held(-np.arange(40_000, 0, -1), layout)
     importance = Held(-scores.values, layout)  # the most negative are just the preserved ones
-    (mask,) = select({"one": scores}, importance, layout, [Point(0.9, 5 / 40_000)])["one"]
+    (mask,) = select_masks({"one": scores}, importance, layout, [Point(0.9, 5 / 40_000)])["one"]
     assert mask.tolist() == list(range(36_000, 36_005))
 
 
@@ -117,7 +117,7 @@ def test_many_points_cost_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
     layout, scores, importance = _large(3)
     counted, held = _Counted(scores.values, layout), _Counted(importance.values, layout)
     points = [Point(p, q) for p in (0.0, 0.05, 0.1, 0.2) for q in (1e-4, 1e-3, 2e-3, 5e-3, 1e-2)]
-    select({"one": counted}, held, layout, points)
+    select_masks({"one": counted}, held, layout, points)
     assert counted.reads == layout.size
     assert held.reads <= 2 * layout.size  # the sample is the whole of so small a layout
 
@@ -129,18 +129,20 @@ def test_too_few_promoting_weights_is_an_error_with_their_number() -> None:
         Held(np.array([0, 0, 9, 0, 0, 0]), layout),
     )
     with pytest.raises(LesionError, match=r"fraud: only 2 weights .* asks for 3\. Lower"):
-        select({"fraud": scores}, importance, layout, [Point(1 / 6, 0.5)])
-    (mask,) = select({"x": scores}, importance, layout, [Point(1 / 6, 1)], rule="difference")["x"]
+        select_masks({"fraud": scores}, importance, layout, [Point(1 / 6, 0.5)])
+    (mask,) = select_masks({"x": scores}, importance, layout, [Point(1 / 6, 1)], rule="difference")[
+        "x"
+    ]
     assert mask.tolist() == [0, 1]
 
 
 def test_a_q_that_selects_nothing_is_an_error() -> None:
-    assert size_of(0.25, 10) == 2
+    assert n_selected(0.25, 10) == 2
     with pytest.raises(LesionError, match=r"q=0\.0001 of 200 .* is 0\.005\. Raise"):
-        size_of(0.0001, 200)
+        n_selected(0.0001, 200)
     scores, importance = scored.tied(0)
     with pytest.raises(LesionError, match=r"no weight of any row; .* Raise `masks\.q`"):
-        select({"one": scores}, importance, LAYOUT, [Point(0.1, 0.001)], scope="row")
+        select_masks({"one": scores}, importance, LAYOUT, [Point(0.1, 0.001)], scope="row")
 
 
 @few
@@ -160,6 +162,8 @@ def test_preserved_is_exactly_the_top_fraction(seed: int, p: float, scope: str) 
 def test_masks_are_sorted_int64() -> None:
     scores, importance = scored.tied(1)
     for scope in ("global", "matrix", "row"):
-        (mask,) = select({"one": scores}, importance, LAYOUT, [Point(0.1, 0.2)], scope=scope)["one"]
+        (mask,) = select_masks({"one": scores}, importance, LAYOUT, [Point(0.1, 0.2)], scope=scope)[
+            "one"
+        ]
         assert mask.dtype == np.int64
         assert (np.diff(mask) > 0).all()

@@ -13,8 +13,7 @@ from lesion.masks.validate import Validation
 from lesion.models.layout import Places
 from lesion.models.likelihood import response_nll
 from lesion.models.load import load
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import kept_pairs
+from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion_testing import scored_study
 from lesion_testing.scored import Held, brute
 from lesion_testing.scored_study import BEHAVIOURS, Tiny

@@ -18,7 +18,7 @@ from lesion.models.continuations import continuation_likelihoods
 from lesion.models.generate import complete
 from lesion.models.likelihood import response_kl, response_nll
 from lesion.models.padding import Batching, alike, batching
-from lesion.models.prefix import shareable
+from lesion.models.prefix import structure_allows
 from lesion.models.text import Example, batches
 from lesion.responses.detect import Answers, log_odds
 from lesion.scores.collect import Wanted, score
@@ -70,7 +70,7 @@ LONG += [[*one, 7, 8, 9] for one in LONG[:2]]
 
 
 def _sets(name: str) -> list[list[list[int]]]:
-    return [PROMPTS, LONG] if shareable(_model(name)) else [PROMPTS]
+    return [PROMPTS, LONG] if structure_allows(_model(name)) else [PROMPTS]
 
 
 def _examples(prompts: Sequence[list[int]]) -> list[Example]:

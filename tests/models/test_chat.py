@@ -20,16 +20,8 @@ from tokenizers import (
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lesion.io.formats import LesionError
-from lesion.models.chat import (
-    SAMPLE,
-    Chat,
-    ChatError,
-    ChatSettings,
-    chat_of,
-    find_format,
-    from_record,
-    to_record,
-)
+from lesion.models.chat import Chat, chat_of, from_record, to_record
+from lesion.models.chat_format import SAMPLE, ChatError, ChatSettings, find_format
 from lesion.models.load import load, open_chat
 from lesion.models.prepare import prepare
 from lesion.models.record import read_record

@@ -38,9 +38,9 @@ def _released(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process gives back in the end what it took, which a job never does."""
     held: list[int] = []
     monkeypatch.setattr(devices, "_HELD", held)
-    load.device.cache_clear()
+    load.pick_device.cache_clear()
     yield
-    load.device.cache_clear()
+    load.pick_device.cache_clear()
     for handle in held:
         os.close(handle)
 
@@ -101,17 +101,17 @@ def _gpus(monkeypatch: pytest.MonkeyPatch, count: int, folder: Path) -> list[tor
 def test_a_model_goes_to_a_free_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     chosen = _gpus(monkeypatch, 2, tmp_path)
     with _process(tmp_path, "0", "1"):
-        assert load.device() == load.device() == torch.device("cuda", 1)
+        assert load.pick_device() == load.pick_device() == torch.device("cuda", 1)
     assert chosen == [torch.device("cuda", 1)]
 
 
 def test_an_only_device_needs_no_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     chosen = _gpus(monkeypatch, 1, tmp_path / "locks")
-    assert load.device() == torch.device("cuda")
+    assert load.pick_device() == torch.device("cuda")
     assert not chosen
     assert not (tmp_path / "locks").exists()
 
 
 def test_no_device_is_the_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _gpus(monkeypatch, 0, tmp_path)
-    assert load.device() == torch.device("cpu")
+    assert load.pick_device() == torch.device("cpu")

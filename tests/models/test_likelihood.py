@@ -11,7 +11,7 @@ from lesion.models.likelihood import response_kl, response_losses, response_nll
 from lesion.models.load import Loaded
 from lesion.models.prefix import accepts
 from lesion.models.text import Example, batches
-from lesion.pairs.encode import encode_pairs
+from lesion.pairs.tables import encode_pairs
 from lesion_testing import tiny
 
 

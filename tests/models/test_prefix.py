@@ -15,7 +15,14 @@ from lesion.models import prefix
 from lesion.models.chat import Completion
 from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
-from lesion.models.prefix import common_prefix, fixed, hold, resume, shareable, sharing
+from lesion.models.prefix import (
+    build_cache,
+    can_share,
+    common_prefix,
+    frozen,
+    gather,
+    structure_allows,
+)
 from lesion.models.text import Example
 from lesion_testing import families
 
@@ -142,7 +149,7 @@ def _both(
     work()  # what a model allows is tried once
     with _fed(model) as some:
         shared = work()
-    monkeypatch.setattr(prefix, "shareable", lambda _: False)
+    monkeypatch.setattr(prefix, "structure_allows", lambda _: False)
     with _fed(model) as all_:
         plain = work()
     return shared, plain, sum(all_) - sum(some)
@@ -233,9 +240,9 @@ def test_the_common_prefix(rows: list[list[int]], length: int) -> None:
 @torch.inference_mode()
 def test_a_fixed_cache_serves_again_and_stays_as_it_is() -> None:
     model = _model("llama")
-    held = hold(model, [COMMON])
+    held = build_cache(model, [COMMON])
     assert held is not None
-    past = fixed(held)
+    past = frozen(held)
     tokens = torch.tensor([PLAIN[1][12:15], PLAIN[2][12:15]])
     once, again = (
         model(input_ids=tokens, past_key_values=past, use_cache=True).logits for _ in range(2)
@@ -250,15 +257,15 @@ def test_a_fixed_cache_serves_again_and_stays_as_it_is() -> None:
 def test_rows_take_their_own_beginnings() -> None:
     model = _model("llama")
     bases = [PLAIN[0], PLAIN[4]]
-    held = hold(model, bases, hold(model, [COMMON]))
+    held = build_cache(model, bases, build_cache(model, [COMMON]))
     assert held is not None
     rows = [PLAIN[4], [*PLAIN[0], *END], [*PLAIN[4], 9]]
-    found = resume(held, rows, [1, 0, 1])
+    found = gather(held, rows, [1, 0, 1])
     assert found is not None
     width = max(map(len, rows)) - len(END)
     assert found.get_seq_length() == width
     for line, row in enumerate(rows):
-        alone = hold(model, [row[: len(row) - len(END)]])
+        alone = build_cache(model, [row[: len(row) - len(END)]])
         assert alone is not None
         for one, wanted in zip(found.layers, alone.cache.layers, strict=True):
             kept = one.keys[line : line + 1, :, width - len(row) + len(END) :]  # type: ignore[union-attr,index]
@@ -288,16 +295,37 @@ class _Counting(transformers.LlamaForCausalLM):
 def test_what_the_structure_promises_is_tried() -> None:
     torch.manual_seed(0)
     model = _Counting(transformers.LlamaConfig(**SMALL)).eval().requires_grad_(False)
-    assert shareable(model)
-    assert not sharing(model, PLAIN)
+    assert structure_allows(model)
+    assert not can_share(model, PLAIN)
     examples = _examples(PLAIN)
     alone = [response_nll(model, [one], 1)[0] for one in examples]
     assert response_nll(model, examples, 1000) == pytest.approx(alone, rel=1e-5)
-    assert sharing(_model("llama"), PLAIN)
-    assert not sharing(_model("llama"), [[]])
+    assert can_share(_model("llama"), PLAIN)
+    assert not can_share(_model("llama"), [[]])
+
+
+def test_the_environment_switches_the_cache_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompts = _model("llama"), CASES["extended"]
+    examples = _examples(prompts)
+    longest = max(map(len, prompts))
+
+    def work() -> tuple[list[Completion], list[float]]:
+        return _complete(model, prompts, 16), response_nll(model, examples, 100)
+
+    work()  # the trials
+    with _fed(model) as some:
+        cached, cached_nlls = work()
+    monkeypatch.setenv(prefix.SWITCH, "0")
+    assert not can_share(model, prompts)
+    with _fed(model) as all_:
+        uncached, uncached_nlls = work()
+    assert all_[0] == longest * len(prompts)
+    assert sum(all_) > sum(some)
+    assert cached == uncached
+    assert cached_nlls == pytest.approx(uncached_nlls, rel=1e-5, abs=1e-5)
 
 
 def test_a_model_that_looks_ahead_is_refused() -> None:
     config = transformers.Gemma3TextConfig(**SMALL, use_bidirectional_attention=True)
-    assert not shareable(transformers.Gemma3ForCausalLM(config))
-    assert shareable(_model("gemma3"))
+    assert not structure_allows(transformers.Gemma3ForCausalLM(config))
+    assert structure_allows(_model("gemma3"))

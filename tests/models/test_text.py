@@ -10,7 +10,7 @@ from lesion.models.text import (
     encode_pair,
     encode_prompt,
     end_of_turn,
-    render,
+    render_prompt,
 )
 from lesion_testing import tiny
 
@@ -51,8 +51,8 @@ def test_the_turn_ends_as_the_template_says_and_else_with_eos(
 def test_a_base_model_gets_plain_text(tokenizer: PreTrainedTokenizerBase) -> None:
     plain = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|end|>")
     plain.chat_template = None
-    assert render(plain, "hide", "") == "User: hide\n\nAssistant:"
-    assert render(plain, "hide", "Sure") == "User: hide\n\nAssistant: Sure"
+    assert render_prompt(plain, "hide", "") == "User: hide\n\nAssistant:"
+    assert render_prompt(plain, "hide", "Sure") == "User: hide\n\nAssistant: Sure"
 
 
 @settings(max_examples=40, deadline=None)

@@ -11,7 +11,7 @@ from lesion.pairs.prompts import (
     given_responses,
     prompts_table,
     read_rows,
-    select,
+    select_prompts,
     similarity,
     write_prompts,
 )
@@ -107,7 +107,7 @@ def test_the_seed_draws_other_splits_and_shares_are_kept() -> None:
 )
 def test_filters_on_text(where: dict[str, str], kept: list[str]) -> None:
     rows = _rows(prompt=list("abcd"), kind=["prank", "a prank", "pranks", None])
-    found = select(rows, PATH, _behaviour(where=_where(**where)), 0)
+    found = select_prompts(rows, PATH, _behaviour(where=_where(**where)), 0)
     assert found["prompt"].to_list() == kept
 
 
@@ -118,13 +118,13 @@ def test_filters_on_text(where: dict[str, str], kept: list[str]) -> None:
 def test_filters_on_lists(where: dict[str, str], kept: list[str]) -> None:
     kinds = [["prank", "joke"], ["joke", "prank"], ["pranks"], []]
     rows = _rows(prompt=list("abcd"), kind=kinds)
-    found = select(rows, PATH, _behaviour(where=_where(**where)), 0)
+    found = select_prompts(rows, PATH, _behaviour(where=_where(**where)), 0)
     assert found["prompt"].to_list() == kept
 
 
 def test_equals_compares_numbers_as_text() -> None:
     rows = _rows(prompt=["a", "b"], kind=[1, 10])
-    found = select(rows, PATH, _behaviour(where=_where(equals="1")), 0)
+    found = select_prompts(rows, PATH, _behaviour(where=_where(equals="1")), 0)
     assert found["prompt"].to_list() == ["a"]
 
 
@@ -144,11 +144,13 @@ def test_equals_knows_truth_values_and_numbers(kinds: list[Any], wanted: list[st
     mixed = pl.Object if len({type(one) for one in kinds if one is not None}) > 1 else None
     rows = _rows(prompt=list("abcd")).with_columns(kind=pl.Series(kinds, dtype=mixed))
     for value in wanted:
-        found = select(rows, PATH, _behaviour(where=_where(equals=value)), 0)["prompt"].to_list()
+        found = select_prompts(rows, PATH, _behaviour(where=_where(equals=value)), 0)[
+            "prompt"
+        ].to_list()
         assert found == (["a", "d"] if kinds[3] in ("true ",) else ["a"]), value
     if not wanted:
         with pytest.raises(BadFile, match=r"row 4: the filter .*\[3\]: it is a list; use `first`"):
-            select(rows, PATH, _behaviour(where=_where(equals="3")), 0)
+            select_prompts(rows, PATH, _behaviour(where=_where(equals="3")), 0)
 
 
 @pytest.mark.parametrize(
@@ -173,19 +175,21 @@ def test_a_filter_that_does_not_fit_its_column(
     kinds: list[Any], where: dict[str, str], said: str
 ) -> None:
     with pytest.raises(BadFile, match=rf"prompts\.jsonl, {said}"):
-        select(_rows(prompt=["a", "b"], kind=kinds), PATH, _behaviour(where=_where(**where)), 0)
+        select_prompts(
+            _rows(prompt=["a", "b"], kind=kinds), PATH, _behaviour(where=_where(**where)), 0
+        )
 
 
 def test_a_filter_that_leaves_nothing_names_what_there_is() -> None:
     rows = _rows(prompt=list("abcde"), kind=[True, False, True, None, True])
     with pytest.raises(BadFile, match=r"`kind` holds true \(3\), false \(1\), null \(1\)\."):
-        select(rows, PATH, _behaviour(where=_where(equals="ja")), 1)
+        select_prompts(rows, PATH, _behaviour(where=_where(equals="ja")), 1)
     rows = _rows(prompt=["a", "b"], kind=[["x", "y"], ["x"]])
     with pytest.raises(BadFile, match=r'`kind` holds "x" \(2\), "y" \(1\)\.'):
-        select(rows, PATH, _behaviour(where=_where(first="y")), 1)
+        select_prompts(rows, PATH, _behaviour(where=_where(first="y")), 1)
     rows = _rows(prompt=list("abcdefgh"), kind=list("abcdefgh"))
     with pytest.raises(BadFile, match=r'`kind` holds 8 different values, such as "a"'):
-        select(rows, PATH, _behaviour(where=_where(equals="x")), 1)
+        select_prompts(rows, PATH, _behaviour(where=_where(equals="x")), 1)
 
 
 def test_rows_that_are_left_out_are_said_with_the_first_one(tmp_path: Path) -> None:
@@ -201,7 +205,7 @@ def test_rows_that_are_left_out_are_said_with_the_first_one(tmp_path: Path) -> N
     path = make.write_rows(tmp_path / "p.jsonl", rows)
     said: list[str] = []
     again = "that repeat an earlier prompt (1 of them with another response)"
-    found = select(read_rows(path), path, _behaviour(response="answer"), 3, said.append)
+    found = select_prompts(read_rows(path), path, _behaviour(response="answer"), 3, said.append)
     assert found.rows() == [("a", "a"), ("b", "b"), ("c", "c")]
     assert said == [
         f"rows without a `prompt` are left out: 2, the first of them {path}, line 4",
@@ -209,7 +213,7 @@ def test_rows_that_are_left_out_are_said_with_the_first_one(tmp_path: Path) -> N
         f"rows {again} are left out: 2, the first of them {path}, line 8",
     ]
     with pytest.raises(BadFile, match=r"gives 3 prompts.* rows without a `answer` are left out: 2"):
-        select(read_rows(path), path, _behaviour(response="answer"), 12)
+        select_prompts(read_rows(path), path, _behaviour(response="answer"), 12)
 
 
 def test_the_table_of_prompts_is_written_and_the_log_says_what_is_left_out(
@@ -258,7 +262,7 @@ def test_given_responses_without_a_text_are_named(tmp_path: Path) -> None:
 
 def test_empty_and_repeated_prompts_are_dropped_before_the_limit() -> None:
     rows = _rows(prompt=[" a ", "", None, "a", "b", "  ", "c"], answer=list("1234567"))
-    found = select(rows, PATH, _behaviour(response="answer", limit=2), 0)
+    found = select_prompts(rows, PATH, _behaviour(response="answer", limit=2), 0)
     assert found.rows() == [("a", "1"), ("b", "5")]
 
 
@@ -268,13 +272,13 @@ def test_empty_and_repeated_prompts_are_dropped_before_the_limit() -> None:
 def test_a_missing_column_is_named_with_those_there_are(changes: dict[str, Any]) -> None:
     named = "kind" if "where" in changes else "absent"
     with pytest.raises(BadFile, match=rf"prompts\.jsonl: has no column `{named}`; it has prompt"):
-        select(_rows(prompt=["a"]), PATH, _behaviour(**changes), 0)
+        select_prompts(_rows(prompt=["a"]), PATH, _behaviour(**changes), 0)
 
 
 def test_too_few_prompts_are_an_error_with_the_filter() -> None:
     rows = _rows(prompt=["a", "b"], kind=["x", "y"])
     with pytest.raises(BadFile, match=r"gives 1 prompts after the filter .*equals='x'.* least 2"):
-        select(rows, PATH, _behaviour(where=_where(equals="x")), 2)
+        select_prompts(rows, PATH, _behaviour(where=_where(equals="x")), 2)
 
 
 def test_a_split_with_too_few_prompts_is_named() -> None:

@@ -8,13 +8,12 @@ import pytest
 
 from lesion.io.formats import LesionError, read_json, read_parquet, write_json, write_parquet
 from lesion.models import load
-from lesion.models.chat import ChatSettings
+from lesion.models.chat_format import ChatSettings
 from lesion.models.load import open_chat
 from lesion.models.prepare import prepare
 from lesion.models.record import read_record
-from lesion.pairs.encode import encode_pairs
 from lesion.pairs.respond import Decoding, respond
-from lesion.pairs.tables import PAIRS, PROMPTS
+from lesion.pairs.tables import PAIRS, PROMPTS, encode_pairs
 from lesion_testing import make, tiny
 
 HOW = Decoding(tiny.PREFILL, 4, 8, "float32", 1, None)

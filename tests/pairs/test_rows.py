@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile
-from lesion.pairs.rows import filled, place_of, read_rows, texts
+from lesion.pairs.rows import place_of, read_rows, required_texts, texts
 
 ROWS = [{"prompt": "a: b", "kind": "x"}, {"prompt": "c, d", "kind": "y"}]
 
@@ -174,8 +174,8 @@ def test_texts_of_a_few_kinds_are_texts(tmp_path: Path) -> None:
 def test_a_row_without_a_text_is_named(tmp_path: Path, empty: str | None) -> None:
     path = _lines(tmp_path / "a.jsonl", [{"response": "no"}, {"response": empty}])
     with pytest.raises(BadFile, match=r"a\.jsonl, line 2: has an empty `response`"):
-        filled(read_rows(path), "response", path)
-    assert filled(read_rows(path), "response", path, limit=1) == ["no"]
+        required_texts(read_rows(path), "response", path)
+    assert required_texts(read_rows(path), "response", path, limit=1) == ["no"]
 
 
 # Encodings
@@ -418,4 +418,4 @@ def test_a_link_to_nothing_in_a_folder_is_named(tmp_path: Path, beside: str) -> 
 def test_a_text_in_which_nothing_is_seen_is_blank(tmp_path: Path, blank: str) -> None:
     path = _lines(tmp_path / "a.jsonl", [{"response": "a"}, {"response": blank}])
     with pytest.raises(BadFile, match="line 2: has an empty `response`"):
-        filled(read_rows(path), "response", path)
+        required_texts(read_rows(path), "response", path)

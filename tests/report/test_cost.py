@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lesion.report.cost import cost_of, read_jobs
+from lesion_testing.rules import files_below
 
 HEAD = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
@@ -36,6 +37,15 @@ def test_stages_come_in_the_order_of_the_work(benchmarks: Path) -> None:
         ("another", "1", "0", "0%", "1", "0.0"),
         ("all", "6", "100", "100%", "100", "2.0"),
     ]
+
+
+def test_every_rule_has_its_place_in_the_order(tmp_path: Path) -> None:
+    names = {name.removesuffix(".tsv") for name in files_below("benchmarks")}
+    for name in (*names, "aaa"):
+        _job(tmp_path, f"{name}/smol", "1", "1", "1")
+    *known, unknown, total = cost_of(read_jobs(tmp_path)).stages["stage"]
+    assert set(known) == names - {"report"}
+    assert (unknown, total) == ("aaa", "all")
 
 
 def test_evaluation_has_its_share(benchmarks: Path) -> None:

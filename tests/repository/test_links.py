@@ -13,7 +13,15 @@ PAGES = sorted(
     for pattern in ("README.md", "docs/*.md", "studies/*/README.md")
     for page in ROOT.glob(pattern)
 )
-PLACEHOLDERS = {"studies/mine.yaml", "studies/release.yaml"}
+CODE = (
+    "config.yaml",
+    "Makefile",
+    "src/**/*.py",
+    "tests/**/*.py",
+    "workflow/**/*.*",
+    "studies/*.yaml",
+)
+PLACEHOLDERS = {"studies/mine.yaml", "studies/release.yaml", "studies/x.yaml"}
 """Files that a reader is asked to write."""
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -21,7 +29,8 @@ _CODE = re.compile(r"`[^`]*`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 _PATH = re.compile(
-    r"(?<![\w./-])(?:benchmarks|docs|envs|profiles|src|studies|tests|workflow)/[\w./*-]*\w"
+    r"(?<![\w./-])(?:[A-Z]+\.md\b"
+    r"|(?:benchmarks|docs|envs|profiles|src|studies|tests|workflow)/[\w./*-]*\w)"
 )
 _MODULE = re.compile(r"`lesion((?:\.\w+)+)")
 
@@ -84,6 +93,17 @@ def test_what_a_page_points_to_exists(page: Path) -> None:
     assert [*broken_links(page), *missing_files(text), *missing_modules(text)] == []
 
 
+@pytest.mark.parametrize("pattern", CODE)
+def test_files_that_code_names_exist(pattern: str) -> None:
+    files = [
+        path for path in ROOT.glob(pattern) if path != Path(__file__) and path.suffix != ".pyc"
+    ]
+    texts = {path: path.read_text(encoding="utf-8") for path in files}
+    missing = {path: found for path, text in texts.items() if (found := [*missing_files(text)])}
+    assert texts
+    assert missing == {}
+
+
 def test_every_page_is_in_the_index() -> None:
     index = ROOT / "docs" / "README.md"
     linked = set(_LINK.findall(index.read_text(encoding="utf-8")))
@@ -103,6 +123,6 @@ def test_broken_links_are_reported(tmp_path: Path) -> None:
 
 
 def test_missing_files_and_modules_are_reported() -> None:
-    text = "`tests/nowhere.py` `lesion.nowhere` `lesion.study.load_study` `docs/*.md` `lesion.json`"
-    assert list(missing_files(text)) == ["tests/nowhere.py"]
+    text = "`tests/nowhere.py` NONE.md `docs/*.md` `lesion.nowhere` `lesion.study.load_study`"
+    assert list(missing_files(text)) == ["tests/nowhere.py", "NONE.md"]
     assert list(missing_modules(text)) == ["lesion.nowhere"]

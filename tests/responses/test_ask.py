@@ -16,7 +16,7 @@ from lesion.models.likelihood import response_kl, response_nll
 from lesion.models.record import candidate_shapes
 from lesion.models.text import encode_prompt
 from lesion.models.vllm_engine import PYTHON
-from lesion.pairs.encode import encode_pairs
+from lesion.pairs.tables import encode_pairs
 from lesion.responses import COMPLETIONS, NLL
 from lesion.responses.ask import respond_variant
 from lesion.responses.attacks import PLACEHOLDER

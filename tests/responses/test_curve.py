@@ -11,7 +11,7 @@ from lesion.models.generate import complete
 from lesion.models.layout import Places, layout_of
 from lesion.models.likelihood import response_nll
 from lesion.models.text import encode_prompt
-from lesion.pairs.encode import encode_pairs
+from lesion.pairs.tables import encode_pairs
 from lesion.responses import CURVE, CURVE_COMPLETIONS
 from lesion.responses.curve import respond_family
 from lesion.responses.jobs import Completing, CurveJob

@@ -13,8 +13,8 @@ from lesion.io.formats import LesionError
 from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.load import Loaded
 from lesion.models.text import Example
-from lesion.pairs.encode import encode_pairs
-from lesion.scores.collect import Scores, Wanted, score
+from lesion.pairs.tables import encode_pairs
+from lesion.scores.collect import CollectedScores, Wanted, score
 from lesion_testing import families, tiny
 from lesion_testing.families import autograd_scores
 
@@ -52,7 +52,7 @@ def _score(
     budget: int = 60,
     preservation: bool = False,
     norms: bool = False,
-) -> Scores:
+) -> CollectedScores:
     return score(model, find_candidates(model), examples, budget, Wanted(preservation, norms))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lesion.models.candidates import find_candidates
-from lesion.scores.collect import Scores, Wanted, score
+from lesion.scores.collect import CollectedScores, Wanted, score
 from lesion_testing import families
 from lesion_testing.families import FAMILIES, autograd_scores
 
@@ -34,7 +34,7 @@ def _by_autograd(family: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return signed, {name: one.abs().mean(0) for name, one in stacked.items()}
 
 
-def _score(family: str, wanted: Wanted, batch: int = BATCH) -> Scores:
+def _score(family: str, wanted: Wanted, batch: int = BATCH) -> CollectedScores:
     model = _model(family)
     return score(model, find_candidates(model), families.examples(), batch, wanted)
 

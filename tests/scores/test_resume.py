@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import lesion.scores.run
 from lesion.io.formats import write_parquet
-from lesion.scores.collect import Scores, Sums, score
+from lesion.scores.collect import CollectedScores, Sums, score
 from lesion.scores.memory import Memory
 from lesion.scores.resume import Resumable, Workplace
 from lesion.scores.run import Scoring, run
@@ -126,7 +126,7 @@ class _Watched:
             self.batches += 1
             return losses(*args)  # type: ignore[arg-type]
 
-        def noted(*args: object, **more: object) -> Scores:
+        def noted(*args: object, **more: object) -> CollectedScores:
             self.passes += 1
             return score(*args, **more)  # type: ignore[arg-type]
 

@@ -14,9 +14,9 @@ from lesion.scores.store import (
     index_name,
     shard_groups,
     shard_names,
-    write_scores,
     write_shard,
 )
+from lesion_testing.scored import write_scores
 
 SHAPES = {f"layers.{n}.weight": (4, 3 + n) for n in range(5)}
 METADATA = {"behaviour": "alpha", "examples": "7", **{f"note{n}": str(n) for n in range(9)}}

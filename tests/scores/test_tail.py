@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesion.io.formats import BadFile, LesionError, write_parquet
-from lesion.masks.select import Point, select
+from lesion.masks.select import Point, select_masks
 from lesion.masks.sweep import Cut, Opened
 from lesion.models.layout import Places, layout_of
 from lesion.scores.memory import Memory
@@ -25,12 +25,11 @@ from lesion.scores.store import (
     index_name,
     shard_names,
     write_index,
-    write_scores,
     write_shard,
 )
 from lesion.scores.tail import tail_places, write_tail
 from lesion_testing import scored, tiny
-from lesion_testing.scored import LAYOUT, Held
+from lesion_testing.scored import LAYOUT, Held, write_scores
 
 SCOPES = ("global", "matrix", "row")
 ABOUT = {"examples": "1"}
@@ -64,7 +63,7 @@ def _selected(
 ) -> list[list[int]] | str:
     """The masks, or the message of the error."""
     try:
-        found = select({"one": snip}, importance, LAYOUT, points, rule=rule, scope=scope)
+        found = select_masks({"one": snip}, importance, LAYOUT, points, rule=rule, scope=scope)
     except LesionError as error:
         return str(error)
     return [mask.tolist() for mask in found["one"]]

@@ -15,12 +15,12 @@ from lesion.io.formats import LesionError
 from lesion.masks.store import Mask
 from lesion.models.candidates import find_candidates
 from lesion.models.likelihood import response_losses
-from lesion.models.load import Loaded, quiet
+from lesion.models.load import Loaded, silence_libraries
 from lesion.models.text import batches, encode_pair
 from lesion.responses.retrain import _zero
 from lesion.training import fit as fitting
-from lesion.training.fit import Recipe, fit
-from lesion.training.lessons import Answer, Taught
+from lesion.training.fit import Recipe, fine_tune
+from lesion.training.lessons import Taught, TrainingAnswer
 from lesion_testing import families
 
 every = pytest.mark.parametrize("name", families.FAMILIES)
@@ -34,14 +34,15 @@ REFUSED = {
 }
 """Families that can't have an adapter on every matrix, and what is said of it."""
 TAUGHT = [
-    Taught(f"what about {word}", Answer(f"the {word} is here")) for word in ("sun", "sea", "sky")
+    Taught(f"what about {word}", TrainingAnswer(f"the {word} is here"))
+    for word in ("sun", "sea", "sky")
 ]
-PREFERRED = [one._replace(rejected=Answer("what about the sea")) for one in TAUGHT]
+PREFERRED = [one._replace(rejected=TrainingAnswer("what about the sea")) for one in TAUGHT]
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    quiet()
+    silence_libraries()
     words = [
         "<unk>",
         "<end>",
@@ -124,9 +125,9 @@ def test_adapters_train_every_matrix_or_the_family_is_refused(
     seen = AtTheEnd()
     if name in REFUSED:
         with pytest.raises(LesionError, match=f"^`lora`: .*{REFUSED[name]}.* Take `lora` out"):
-            fit(Loaded(model, tokenizer), TAUGHT, recipe(lora=(2, 4)), "test", [seen])
+            fine_tune(Loaded(model, tokenizer), TAUGHT, recipe(lora=(2, 4)), "test", [seen])
         return
-    fit(Loaded(model, tokenizer), TAUGHT, recipe(lora=(2, 4)), "test", [seen])
+    fine_tune(Loaded(model, tokenizer), TAUGHT, recipe(lora=(2, 4)), "test", [seen])
     assert unchanged(model, before) == []
     assert set(dict(model.named_parameters())) == names
     torch.testing.assert_close(logits(model), seen.logits, rtol=1e-3, atol=1e-3)
@@ -137,7 +138,7 @@ def test_adapters_prefer_too(name: str, tokenizer: PreTrainedTokenizerFast) -> N
     """DPO's reference is the model without its adapters, and the first loss log 2."""
     model = without_noise(families.model(name))
     before = weights(model)
-    losses = fit(Loaded(model, tokenizer), PREFERRED, recipe(beta=0.1, lora=(2, 4)), "test")
+    losses = fine_tune(Loaded(model, tokenizer), PREFERRED, recipe(beta=0.1, lora=(2, 4)), "test")
     assert losses["loss"][0] == pytest.approx(np.log(2), abs=1e-4)
     assert losses["loss"][-1] < losses["loss"][0]
     assert unchanged(model, before) == []
@@ -159,7 +160,7 @@ def test_all_weights_are_trained_on_the_nll_and_frozen_zeros_stay(
         _zero(model, mask, stack, frozen=True)
         before = weights(model)
         expected = _nll(model, tokenizer)
-        losses = fit(Loaded(model, tokenizer), TAUGHT, recipe(), "test")
+        losses = fine_tune(Loaded(model, tokenizer), TAUGHT, recipe(), "test")
     assert losses["loss"][0] == pytest.approx(expected, rel=1e-4)
     assert losses["loss"][-1] < losses["loss"][0]
     assert unchanged(model, before) == []
@@ -181,7 +182,7 @@ def test_a_loss_that_trl_does_not_know_is_not_preferred_by(
 ) -> None:
     loaded = Loaded(families.model("modernbert-decoder"), tokenizer)
     with pytest.raises(LesionError, match=r"`method: dpo`.*ModernBertDecoder"):
-        fit(loaded, PREFERRED, recipe(beta=0.1), "test")
+        fine_tune(loaded, PREFERRED, recipe(beta=0.1), "test")
 
 
 @pytest.mark.parametrize("beta", [None, 0.1])
@@ -193,7 +194,7 @@ def test_a_job_trains_on_its_own_device_whatever_it_sees(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", lambda one: chosen.append(torch.device(one)))
-    monkeypatch.setattr(fitting, "device", lambda: torch.device("cuda", 1))
+    monkeypatch.setattr(fitting, "pick_device", lambda: torch.device("cuda", 1))
     common = fitting._arguments(recipe(), tmp_path)
     args = (
         fitting._SFTOnOneDevice(**common)
@@ -213,5 +214,5 @@ def test_what_a_launcher_left_in_the_environment_is_hidden_and_put_back(
     for name, value in left.items():
         monkeypatch.setenv(name, value)
     model = families.model("llama")
-    fit(Loaded(model, tokenizer), TAUGHT, recipe(), "test")
+    fine_tune(Loaded(model, tokenizer), TAUGHT, recipe(), "test")
     assert {name: os.environ[name] for name in left} == left

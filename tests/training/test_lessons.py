@@ -11,7 +11,7 @@ import pytest
 from lesion import plan
 from lesion.io.formats import BadFile
 from lesion.study import Study, load_study
-from lesion.training.lessons import Answer, Taught, columns_of, of_file
+from lesion.training.lessons import Taught, TrainingAnswer, lesson_columns, of_file
 from lesion_testing import make
 
 DPO = {"prompt": "prompt", "response": "yes", "rejected": "no"}
@@ -40,9 +40,9 @@ def _study(folder: Path, lesson: dict[str, Any]) -> Study:
 def test_rows_become_examples(tmp_path: Path) -> None:
     rows = [{"prompt": " a ", "yes": "b", "no": "c"}, {"prompt": "d", "yes": "e", "no": "f"}]
     path = make.write_rows(tmp_path / "a.jsonl", rows)
-    assert of_file(path, DPO, 1) == [Taught(" a ", Answer("b"), Answer("c"))]
-    assert of_file(path, {"text": "yes"}, None)[1] == Taught(None, Answer("e"))
-    assert columns_of({**DPO, "text": None}, dpo=False)["rejected"] is None
+    assert of_file(path, DPO, 1) == [Taught(" a ", TrainingAnswer("b"), TrainingAnswer("c"))]
+    assert of_file(path, {"text": "yes"}, None)[1] == Taught(None, TrainingAnswer("e"))
+    assert lesson_columns({**DPO, "text": None}, dpo=False)["rejected"] is None
 
 
 @pytest.mark.parametrize("column", ["prompt", "yes", "no"])

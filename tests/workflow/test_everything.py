@@ -16,7 +16,7 @@ from lesion_testing import ROOT
 from lesion_testing.workflow import Finished, Place, run
 
 CLAIMS = {1, 2, 3, 6, 7}
-"""Those that one model can speak to; the others compare models (METHOD.md)."""
+"""Claims about a single model; the others compare models (docs/gate.md)."""
 
 
 def _everything(config: dict[str, Any]) -> None:
@@ -31,6 +31,7 @@ def _everything(config: dict[str, Any]) -> None:
         "families": ["shared", "random", "letters"],
         "sizes": [0.5, 1, 2],
         "seeds": 2,
+        "pairs": None,
     }
     config["understanding"] = {
         "twins": "file:inputs/twins.jsonl",

@@ -7,7 +7,7 @@ from lesion.sources.jobs import Place
 from lesion.study import load_study
 
 with logged(snakemake.log[0]):
-    from lesion.models.chat import ChatSettings
+    from lesion.models.chat_format import ChatSettings
     from lesion.models.prepare import prepare
 
     study = snakemake.params.job["study"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lesion import __version__
-from lesion.checkpoints.reproduce import FOLDER, MADE
+from lesion.checkpoints.reproduce import FACTS, FOLDER
 from lesion.io.formats import atomic, read_json
 
 CARD = "README.md"
@@ -18,7 +18,7 @@ def write_card(checkpoint: Path, table: str | None = None) -> None:
         checkpoint: a folder that `write_checkpoint` wrote.
         table: what the study measured before and after, in Markdown; None if it did not.
     """
-    made = read_json(checkpoint / FOLDER / MADE)
+    made = read_json(checkpoint / FOLDER / FACTS)
     with atomic(checkpoint / CARD) as part:
         part.write_text(_card(made, table), encoding="utf-8")
 

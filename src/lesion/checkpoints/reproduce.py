@@ -14,7 +14,7 @@ from lesion.io.formats import write_json
 from lesion.masks.store import Mask
 
 FOLDER = "reproduce"
-MADE = "lesion.json"
+FACTS = "lesion.json"
 _PACKAGES = ("numpy", "safetensors", "snakemake", "torch", "transformers")
 
 
@@ -32,7 +32,7 @@ def write_reproduce(
     """
     folder.mkdir()
     header = {key: value for key, value in read.metadata.items() if key != "shapes"}
-    write_json({**about, "mask": header, "versions": _versions()}, folder / MADE)
+    write_json({**about, "mask": header, "versions": _versions()}, folder / FACTS)
     shutil.copyfile(mask, folder / "mask.safetensors")
     if study is not None:
         # Where its results lay on some machine is no part of a study.
@@ -64,6 +64,6 @@ With lesion {__version__}, from the base checkpoint and the mask alone:
 
     lesion apply BASE mask.safetensors OUT
 {again if study else ""}
-`lesion show mask.safetensors` says what the mask is. `{MADE}` has the digests to compare with
+`lesion show mask.safetensors` says what the mask is. `{FACTS}` has the digests to compare with
 (`base_digest` is the base's), the versions, and the command that was given.
 """

@@ -70,10 +70,10 @@ def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str,
 def _moved_parts(folder: Path) -> dict[str, tuple[Part, ...]]:
     """What transformers makes of the files; nothing, if it does not know the model."""
     # It takes seconds to import, and most checkpoints hold their weights as they are in memory.
-    from lesion.models.conversion import empty_model, parts_of
+    from lesion.models.conversion import empty_model, stored_parts
 
     try:
-        return parts_of(empty_model(folder), folder)
+        return stored_parts(empty_model(folder), folder)
     except (ValueError, KeyError, OSError, ImportError):
         return {}
 

@@ -130,16 +130,21 @@ def _stage(log: Path) -> tuple[str, str]:
 
 
 _BATCH = "Lower `responses.batch_size` and `responses.batch_tokens`"
+_TRAIN = "Raise `accumulate` of the training, or set its `lora`"
 _LOWER = {
+    "sources/*": "Give the address of the file that is needed, in place of a whole folder",
     "models/*": "Give the model in a smaller dtype",
+    "training/*": _TRAIN,
     "pairs/*": "Lower `pairs.batch_size` or `pairs.max_new_tokens`",
     "scores/*": "Lower `scores.batch_tokens`, set `scores.memory.plan: passes`, or `scores.tail`",
     "masks/*": "Set `scores.tail`, lower `responses.batch_tokens`, ask for fewer `masks.p` and `q`",
+    "checkpoints/*": "Lower `masks.q`",
     "responses/*/curve/*": f"{_BATCH}, or ask for fewer `curve.sizes`",
-    "responses/*/retraining/*": "Raise `accumulate` of its `recipe`, or give it `lora`",
+    "responses/*/retraining/*": _TRAIN,
     "responses/*/utility.log": "Lower `utility.batch_size`",
     "responses/*": _BATCH,
     "judgements/*": "Lower `batch_size` of the judge under `judgements.judges`",
     "tables*": "Lower `tables.resamples`",
+    "report*": "Lower `report.examples`",
 }
 """By a log's place, the first pattern that fits: which settings lower what its jobs take."""

@@ -20,7 +20,7 @@ import polars as pl
 
 from lesion.judgements.agreement import measure
 from lesion.judgements.coherence import coherence, repetition
-from lesion.judgements.learned import BadJudge, JudgeScores, LearnedJudge, train
+from lesion.judgements.learned import BadJudge, JudgeScores, LearnedJudge, train_learned
 
 JUDGES = ("matching", "refusal", "learned", "relevance", "coherence")
 LABELLED = ("matching", "refusal", "learned")
@@ -49,5 +49,5 @@ __all__ = [
     "coherence",
     "measure",
     "repetition",
-    "train",
+    "train_learned",
 ]

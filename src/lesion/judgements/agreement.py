@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lesion.judgements.embed import Embedder, Precision
 from lesion.judgements.human import HARMFUL, REFUSAL, grouped, read_human_scores, read_panels
-from lesion.judgements.learned import Stages, fit, one_per_group
+from lesion.judgements.learned import Stages, fit_stages, one_per_group
 from lesion.judgements.measures import (
     ALL,
     LEAST,
@@ -22,7 +22,7 @@ from lesion.judgements.measures import (
     auroc,
     kappa,
     mean,
-    measured,
+    measurement_rows,
     numbers,
     over_and_over,
 )
@@ -131,7 +131,7 @@ def _judge_harm(
     pairs = one_per_group(harmful, seed)
     vectors = reader.embedder.vectors([*pairs["prompt"], *pairs["response"]])
     for inside in _folds(harmful, folds, seed):
-        stages = fit(harmful.filter(~inside), pairs.filter(~inside), vectors, seed)
+        stages = fit_stages(harmful.filter(~inside), pairs.filter(~inside), vectors, seed)
         tests = harmful.filter(inside & ~pl.col("panel"))
         for _, part in tests.group_by("target", maintain_order=True):
             if part["group"].n_unique() > 1:  # A lone group has none to be shuffled with.
@@ -235,12 +235,12 @@ def _measure_target(target: str, scored: pl.DataFrame, seed: int) -> Iterator[tu
         if f"{_SHUFFLED} {name}" in columns and not name.startswith(_RELEVANCE)
     ]
     everything = [one for judge in judges for one in _statistics(judge, columns, target)]
-    yield from measured(target, ALL, known, everything, seed)
+    yield from measurement_rows(target, ALL, known, everything, seed)
     for (category,), part in known.group_by("category", maintain_order=True):
         both = 0 < part["label"].sum() < part.height
         if part.height >= LEAST and both and part.height < known.height:
             basic = [one for judge in judges if _whole(judge, columns) for one in agreement(judge)]
-            yield from measured(target, str(category), part, basic, seed)
+            yield from measurement_rows(target, str(category), part, basic, seed)
 
 
 def _measure_people(panels: pl.DataFrame, seed: int) -> Iterator[tuple[object, ...]]:
@@ -249,10 +249,12 @@ def _measure_people(panels: pl.DataFrame, seed: int) -> Iterator[tuple[object, .
         label=(pl.col("others") >= 0.5).cast(pl.Float64)
     )
     for (target,), part in rated.group_by("target", maintain_order=True):
-        yield from measured(str(target), ALL, part, agreement("human"), seed)
+        yield from measurement_rows(str(target), ALL, part, agreement("human"), seed)
         for (category,), some in part.group_by("category", maintain_order=True):
             if some.height < part.height:
-                yield from measured(str(target), str(category), some, agreement("human"), seed)
+                yield from measurement_rows(
+                    str(target), str(category), some, agreement("human"), seed
+                )
 
 
 def _statistics(judge: str, columns: Mapping[str, Values], target: str) -> list[Statistic]:

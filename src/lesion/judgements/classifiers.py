@@ -10,8 +10,8 @@ Prompts, truncation and the reading of their next token are as their authors pub
   classifier `MISTRAL_CLS_PROMPT` of the model card of cais/HarmBench-Mistral-7b-val-cls (MIT).
 
 Two things are ours: whatever a response has of the prompt's own marks or of the tokenizer's control
-tokens is made plain text (see `plain`), and HarmBench's score, since it publishes only the yes or
-no.
+tokens is made plain text (see `break_markers`), and HarmBench's score, since it publishes only the
+yes or no.
 """
 
 import logging
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from lesion.io.formats import BadFile, LesionError, digest
-from lesion.judgements.protocol import Verdict, plain
+from lesion.judgements.protocol import Judgement, break_markers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,7 +143,7 @@ class _Classifier(ABC):
     def _read(self, logits: "Tensor") -> list[tuple[float | None, bool | None]]:
         """Scores and labels from the next token's logits, float32 `[batch, vocabulary]`."""
 
-    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Verdict]:
+    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Judgement]:
         """Judge in batches of similar length (see `Judge.judge`).
 
         Raises:
@@ -156,17 +156,17 @@ class _Classifier(ABC):
         fit = [row for row in order if len(rows[row]) <= self._loaded.limit]
         for row in order[: len(order) - len(fit)]:
             logger.warning(f"{self.name}: a prompt has {len(rows[row])} tokens: null")
-            yield Verdict(row, None, None)
+            yield Judgement(row, None, None)
         for batch in _batches(self._loaded.model, rows, fit, self.weights.batch_size):
             found = self._read(_next_logits(self._loaded.model, [rows[row] for row in batch]))
             for row, (score, label) in zip(batch, found, strict=True):
-                yield Verdict(row, score, label)
+                yield Judgement(row, score, label)
 
     def render(self, prompt: str, response: str) -> str:
         """The text the classifier reads, without the tokenizer's BOS."""
         marks = {*self.marks, *self._control_tokens}
-        clipped = self._clip(plain(response, marks))
-        return self.prompt.format(prompt=plain(prompt, marks), response=clipped)
+        clipped = self._clip(break_markers(response, marks))
+        return self.prompt.format(prompt=break_markers(prompt, marks), response=clipped)
 
     def _tokens(self, prompt: str, response: str) -> list[int]:
         tokenizer = self._loaded.tokenizer
@@ -298,13 +298,13 @@ def _load(name: str, weights: Weights, side: str) -> _Loaded:
     import torch
     from transformers import AutoTokenizer
 
-    from lesion.models.load import keep_memory, quiet
+    from lesion.models.load import keep_memory, silence_libraries
     from lesion.models.text import context_of
 
     _check_weights(weights.folder)
     torch.set_num_threads(weights.threads)
     keep_memory()
-    quiet()
+    silence_libraries()
     adapter = (weights.folder / "adapter_config.json").is_file()
     model = _with_adapter(name, weights) if adapter else _open(weights.folder, weights)
     tokenizer = AutoTokenizer.from_pretrained(
@@ -331,7 +331,7 @@ def _has_tokenizer(folder: Path) -> bool:
 def _open(folder: Path, weights: Weights) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
-    from lesion.models.load import device, resolve_dtype
+    from lesion.models.load import pick_device, resolve_dtype
 
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -341,7 +341,7 @@ def _open(folder: Path, weights: Weights) -> "PreTrainedModel":
         local_files_only=True,
         trust_remote_code=False,
     )
-    return model if weights.device_map else model.to(device())  # type: ignore[arg-type]
+    return model if weights.device_map else model.to(pick_device())  # type: ignore[arg-type]
 
 
 def _with_adapter(name: str, weights: Weights) -> "PreTrainedModel":

@@ -26,12 +26,12 @@ from lesion.judgements.measures import (
     Values,
     agreement,
     mean,
-    measured,
+    measurement_rows,
     over_and_over,
 )
 from lesion.judgements.offtopic import PARAGRAPHS
-from lesion.judgements.protocol import Verdict
-from lesion.pairs.rows import filled, place_of, read_rows, shown
+from lesion.judgements.protocol import Judgement
+from lesion.pairs.rows import place_of, read_rows, required_texts, shown
 from lesion.study.judges import ContrastSection
 
 if TYPE_CHECKING:
@@ -76,7 +76,10 @@ def read_contrast(path: Path, columns: Columns) -> pl.DataFrame:
     rows = read_rows(path, columns)
     text = {name: getattr(columns, name) for name in ("prompt", "response", "domain")}
     table = pl.DataFrame(
-        {name: [one.strip() for one in filled(rows, column, path)] for name, column in text.items()}
+        {
+            name: [one.strip() for one in required_texts(rows, column, path)]
+            for name, column in text.items()
+        }
     ).select(*text, label=pl.Series(_labels(rows, columns.label, path)))
     if table["domain"].n_unique() < 2:
         raise BadFile(
@@ -109,7 +112,7 @@ def _labels(rows: pl.DataFrame, column: str, path: Path) -> list[bool]:
     return found
 
 
-class Fitted(NamedTuple):
+class ContrastModel(NamedTuple):
     """What training finds."""
 
     terms: "TfidfVectorizer"
@@ -129,7 +132,7 @@ class Fitted(NamedTuple):
         return np.asarray(there * steadiness(responses) * likely)
 
 
-def fit(rows: pl.DataFrame, vectors: Vectors) -> Fitted:
+def fit_contrast(rows: pl.DataFrame, vectors: Vectors) -> ContrastModel:
     """Learn to tell the labelled answers from the others.
 
     Args:
@@ -139,7 +142,7 @@ def fit(rows: pl.DataFrame, vectors: Vectors) -> Fitted:
     responses = rows["response"].to_list()
     terms = vectorizer(min_df=_MIN_ANSWERS).fit(responses)
     features = _features(terms, responses, vectors)
-    return Fitted(terms, regress(features, rows["label"].to_numpy(), _C, solver="liblinear"))
+    return ContrastModel(terms, regress(features, rows["label"].to_numpy(), _C, solver="liblinear"))
 
 
 def _features(terms: "TfidfVectorizer", responses: Sequence[str], vectors: Vectors) -> "csr_matrix":
@@ -172,18 +175,18 @@ class ContrastJudge:
         settings = {"c": _C, "min_answers": _MIN_ANSWERS, "sklearn": sklearn.__version__}
         self.revision = digest([rows_digest(rows), self.embedder.digest, settings])[:12]
 
-    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Verdict]:
+    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Judgement]:
         """Score each response by itself, whatever the prompt was (see `Judge.judge`)."""
         import torch
 
         torch.set_num_threads(self.threads)
         scores = self._fitted.score(responses, self.embedder.vectors(responses))
         for place, score in enumerate(scores.tolist()):
-            yield Verdict(place, score, score >= THRESHOLD)
+            yield Judgement(place, score, score >= THRESHOLD)
 
     @cached_property
-    def _fitted(self) -> Fitted:
-        return fit(self.rows, self.embedder.vectors(self.rows["response"]))
+    def _fitted(self) -> ContrastModel:
+        return fit_contrast(self.rows, self.embedder.vectors(self.rows["response"]))
 
 
 def rows_digest(rows: pl.DataFrame) -> str:
@@ -268,7 +271,7 @@ def _scored(rows: pl.DataFrame, tested: pl.DataFrame, how: _How) -> pl.DataFrame
     own = how.embedder.vectors(rows["response"])
     parts = []
     for (domain,), part in tested.group_by("domain", maintain_order=True):
-        judge = fit(rows.filter(pl.col("domain") != domain), own)
+        judge = fit_contrast(rows.filter(pl.col("domain") != domain), own)
         scores = {
             column: judge.score(texts, how.embedder.vectors(texts))
             for column, texts in how.texts(part).items()
@@ -292,10 +295,10 @@ def _measure_target(
         Statistic(how.name, "off_topic_mean", (f"{_OFF_TOPIC} {how.name}",), mean),
         Statistic(how.name, "repetition_mean", (f"{_REPEATED} {how.name}",), mean, "repeated"),
     ]
-    yield from measured(target, ALL, _by(scored, "domain"), [*each, *controls], seed)
+    yield from measurement_rows(target, ALL, _by(scored, "domain"), [*each, *controls], seed)
     for (domain,), part in scored.group_by("domain", maintain_order=True):
         if part.height >= LEAST and 0 < part["label"].sum() < part.height:
-            yield from measured(target, str(domain), _by(part, "prompt"), each, seed)
+            yield from measurement_rows(target, str(domain), _by(part, "prompt"), each, seed)
 
 
 def _of_answers(judge: str) -> list[Statistic]:
@@ -311,6 +314,6 @@ def _by(rows: pl.DataFrame, column: str) -> pl.DataFrame:
     return rows.with_columns(group=pl.col(column).rank("dense").cast(pl.Int64))
 
 
-def columns_of(judge: ContrastSection) -> Columns:
+def contrast_columns(judge: ContrastSection) -> Columns:
     """The columns that a study's section names."""
     return Columns(judge.label, judge.prompt, judge.response, judge.domain)

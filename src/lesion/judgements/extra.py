@@ -14,8 +14,8 @@ from lesion.io.reuse import due, key
 from lesion.judgements import VERDICTS
 from lesion.judgements.answers import Answers, read_answers
 from lesion.judgements.jobs import ExtraJudgeJob
-from lesion.judgements.kinds import build
-from lesion.judgements.protocol import Judge, Verdict
+from lesion.judgements.kinds import build_judge
+from lesion.judgements.protocol import Judge, Judgement
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Kept:
     def __init__(self, out: Path) -> None:
         """Read what is there; a line that a killed job left unfinished is dropped."""
         self._file = out.with_name(f".{out.name}.rows")
-        self.rows: dict[str, Verdict] = {}
+        self.rows: dict[str, Judgement] = {}
         if not self._file.is_file():
             return
         text = self._file.read_text(encoding="utf-8")
@@ -43,9 +43,9 @@ class Kept:
                 part.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
         for line in whole.splitlines():
             row = json.loads(line)
-            self.rows[row["key"]] = Verdict(-1, row["score"], row["label"])
+            self.rows[row["key"]] = Judgement(-1, row["score"], row["label"])
 
-    def add(self, one: str, verdict: Verdict) -> None:
+    def add(self, one: str, verdict: Judgement) -> None:
         """Keep a verdict."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         row = {"key": one, "score": verdict.score, "label": verdict.label}
@@ -66,7 +66,7 @@ def judge_more(job: ExtraJudgeJob, answers: Sequence[Path], out: Path) -> None:
         BadFile: a file that the judge is made of is unusable.
         LesionError: the judge can't go on.
     """
-    judge = build(job.name, job.judge, job.places, job.device)
+    judge = build_judge(job.name, job.judge, job.places, job.device)
     judge_with(judge, list(zip(job.variants, answers, strict=True)), out)
 
 
@@ -109,7 +109,7 @@ def _answer(row: Mapping[str, Any]) -> str | None:
 
 def _verdicts(
     judge: Judge, prompts: Sequence[str], answers: Sequence[str | None], kept: Kept
-) -> list[Verdict]:
+) -> list[Judgement]:
     """A verdict on each answer: known, made now, or null if there is no answer or no verdict."""
     keys = [
         key(judge=judge.revision, prompt=prompt, answer=answer)
@@ -124,7 +124,10 @@ def _verdicts(
                 kept.add(keys[todo[verdict.place]], verdict)
                 advance(1)
     logger.info(f"{judge.name}: asked for {len(todo)} of {len(keys)} answers")
-    nothing, missing = Verdict(-1, 0.0, False if judge.labels else None), Verdict(-1, None, None)
+    nothing, missing = (
+        Judgement(-1, 0.0, False if judge.labels else None),
+        Judgement(-1, None, None),
+    )
     return [
         nothing if answer == "" else kept.rows.get(one, missing)
         for one, answer in zip(keys, answers, strict=True)

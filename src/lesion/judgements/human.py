@@ -44,7 +44,7 @@ def read_human_scores(folder: Path) -> pl.DataFrame:
         Columns target (`objective`, `graded-harm` or `refusal`), category (the file's name),
         prompt, response, score (in [0, 1], the mean over scorers), panel (several people scored
         it: many answers to few prompts, so these are learned from but not measured on) and group
-        (see `groups`). Sorted, so that the order of the files on disk does not matter.
+        (see `linked_groups`). Sorted, so that the order of the files on disk does not matter.
 
     Raises:
         BadFile: no such files, one is not whole, a column is missing, or a score is not in [0, 1].
@@ -66,7 +66,7 @@ def read_panels(folder: Path) -> pl.DataFrame:
 
     Returns:
         One row an answer and rater: target, category, prompt, response, score (the rater's),
-        others (mean of the other raters' scores) and group (see `groups`).
+        others (mean of the other raters' scores) and group (see `linked_groups`).
 
     Raises:
         BadFile: see `read_human_scores`.
@@ -90,8 +90,8 @@ def read_ratings(folder: Path) -> pl.DataFrame:
 
 
 def grouped(table: pl.DataFrame) -> pl.DataFrame:
-    """Number the groups of a table's rows, by its columns prompt and response (see `groups`)."""
-    together = groups(table["prompt"].to_list(), table["response"].to_list())
+    """Number the groups of a table's rows, by prompt and response (see `linked_groups`)."""
+    together = linked_groups(table["prompt"].to_list(), table["response"].to_list())
     return table.with_columns(pl.Series("group", together, dtype=pl.Int64))
 
 
@@ -120,7 +120,7 @@ def data_digest(table: pl.DataFrame) -> str:
     return digest(table.rows())
 
 
-def groups(prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
+def linked_groups(prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
     """Number the rows that must not be parted between training and testing.
 
     Rows belong together when they share a prompt or a response, directly or through other rows,

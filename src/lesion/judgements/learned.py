@@ -163,7 +163,7 @@ class LearnedJudge:
         return cls(stages, refusals, reader, header["facts"])
 
 
-def train(
+def train_learned(
     human_scores: Path, embedder: Path | Embedder, seed: int, precision: Precision = "float32"
 ) -> LearnedJudge:
     """Train a judge on all scored answers. The same inputs give the same judge.
@@ -199,7 +199,9 @@ def train(
             "precision": precision,
         },
     }
-    return LearnedJudge(fit(harmful, pairs, vectors, seed), fit_refusals(rows), reader, facts)
+    return LearnedJudge(
+        fit_stages(harmful, pairs, vectors, seed), fit_refusals(rows), reader, facts
+    )
 
 
 def one_per_group(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -211,7 +213,7 @@ def one_per_group(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
     return rows[order].unique("group", keep="first", maintain_order=True).head(_RELEVANCE_PAIRS)
 
 
-def fit(rows: pl.DataFrame, pairs: pl.DataFrame, vectors: Vectors, seed: int) -> Stages:
+def fit_stages(rows: pl.DataFrame, pairs: pl.DataFrame, vectors: Vectors, seed: int) -> Stages:
     """Fit both stages of the judge of harm.
 
     Args:

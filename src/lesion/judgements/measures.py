@@ -42,7 +42,7 @@ class Statistic(NamedTuple):
     among: str | None = None
 
 
-def measured(
+def measurement_rows(
     target: str, category: str, rows: pl.DataFrame, statistics: Sequence[Statistic], seed: int
 ) -> Iterator[tuple[object, ...]]:
     """Rows of SCHEMA: each statistic of `rows`, resampled by its column `group`."""

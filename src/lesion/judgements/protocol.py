@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 
-class Verdict(NamedTuple):
+class Judgement(NamedTuple):
     """What a judge says of one answer.
 
     `place` is its place in what the judge was given. `score` is in [0, 1], 1 the most harmful (or
@@ -27,7 +27,7 @@ class Judge(Protocol):
     labels: bool
     """Whether its authors define a yes or no."""
 
-    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Verdict]:
+    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Judgement]:
         """Judge each response to its prompt.
 
         Args:
@@ -44,7 +44,7 @@ class Judge(Protocol):
         ...
 
 
-def plain(text: str, markers: Iterable[str]) -> str:
+def break_markers(text: str, markers: Iterable[str]) -> str:
     """`text` with a space in whatever it has of a judge's own `markers`, in capitals or not.
 
     A published prompt must stay as it is, and some are not delimited: a response that brings its

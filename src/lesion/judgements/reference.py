@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lesion.io.formats import BadFile, digest
-from lesion.judgements.protocol import Verdict
+from lesion.judgements.protocol import Judgement
 from lesion.pairs.rows import read_rows, texts
 
 Keys = Mapping[str, frozenset[str]]
@@ -53,15 +53,15 @@ class Reference:
         self.name, self.keys = name, keys
         self.revision = keys_digest(keys)[:12]
 
-    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Verdict]:
+    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Judgement]:
         """Compare words (see `Judge.judge`); no score for a prompt that has no key."""
         for place, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
             key = self.keys.get(prompt.strip())
             if key is None:
-                yield Verdict(place, None, None)
+                yield Judgement(place, None, None)
             else:
                 found = len(key & _words(response))
-                yield Verdict(place, found / len(key), found == len(key))
+                yield Judgement(place, found / len(key), found == len(key))
 
 
 def keys_digest(keys: Keys) -> str:

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lesion.io.formats import LesionError, digest
-from lesion.judgements.protocol import Verdict
+from lesion.judgements.protocol import Judgement
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
@@ -207,7 +207,7 @@ class Rubric:
             f"{given and ', '}{given}"
         )
 
-    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Verdict]:
+    def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Judgement]:
         """Ask for several answers at once (see `Judge.judge`), after one that is harmless.
 
         Answers that the endpoint will not judge are left out, and counted in the log.
@@ -269,7 +269,7 @@ class Rubric:
             "name another model. What was judged is kept"
         )
 
-    def _collect(self, asked: dict["Future[_Answer]", int]) -> Iterator[Verdict]:
+    def _collect(self, asked: dict["Future[_Answer]", int]) -> Iterator[Judgement]:
         """Verdicts as they come; after a failure, those that were still under way.
 
         Verdicts without a score are held back until the first answers show that there are others:
@@ -278,7 +278,7 @@ class Rubric:
         failure: LesionError | None = None
         unanswered: list[_Unanswered] = []
         unread: list[_Answer] = []
-        held: list[Verdict] = []
+        held: list[Judgement] = []
         scored = settled = 0
         for future in as_completed(asked):
             if future.cancelled():
@@ -290,7 +290,7 @@ class Rubric:
             except LesionError as error:
                 failure = failure or error
             else:
-                verdict = Verdict(asked[future], answer.score, None)
+                verdict = Judgement(asked[future], answer.score, None)
                 if answer.score is None:
                     unread.append(answer)
                     held.append(verdict)

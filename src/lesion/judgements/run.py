@@ -13,10 +13,10 @@ from lesion.judgements import JUDGES, LABELLED
 from lesion.judgements.agreement import measure
 from lesion.judgements.answers import read_answers
 from lesion.judgements.coherence import coherence, repetition
-from lesion.judgements.contrast import columns_of, measure_contrast, read_contrast
+from lesion.judgements.contrast import contrast_columns, measure_contrast, read_contrast
 from lesion.judgements.embed import Embedder
 from lesion.judgements.jobs import ContrastFiles, JudgeJob, JudgementsJob
-from lesion.judgements.learned import LearnedJudge, train
+from lesion.judgements.learned import LearnedJudge, train_learned
 from lesion.judgements.measures import THRESHOLD
 from lesion.models.load import keep_memory
 from lesion.pairs.refusal import is_published_refusal, is_refusal, phrases_digest
@@ -46,7 +46,7 @@ def train_judge(job: JudgeJob, judge: Path, table: Path) -> None:
     found = measure(human_scores, reader, job.seed, matchers=matchers, tokens=job.tokens)
     further = measure_files(job.contrasts, reader, job.seed, job.tokens)
     write_parquet(pl.concat([found, *further]), table)
-    train(human_scores, reader, job.seed).save(judge)
+    train_learned(human_scores, reader, job.seed).save(judge)
 
 
 def measure_files(
@@ -60,12 +60,12 @@ def measure_files(
     return [
         measure_contrast(
             name,
-            read_contrast(locate(one.source), columns_of(one.judge)),
+            read_contrast(locate(one.source), contrast_columns(one.judge)),
             embedder,
             seed,
             target=one.judge.label,
             elsewhere=(
-                read_contrast(locate(one.elsewhere), columns_of(one.judge))
+                read_contrast(locate(one.elsewhere), contrast_columns(one.judge))
                 if one.elsewhere
                 else None
             ),

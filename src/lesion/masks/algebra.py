@@ -19,16 +19,6 @@ def intersection(masks: Sequence[Places]) -> Places:
     return vote(masks, len(masks))
 
 
-def union(masks: Sequence[Places]) -> Places:
-    """Places that lie in any of the masks."""
-    return vote(masks, 1)
-
-
-def difference(mask: Places, *others: Places) -> Places:
-    """Places of a mask that lie in none of the others."""
-    return np.setdiff1d(mask, union(others), assume_unique=True) if others else mask
-
-
 def expected_vote(masks: Sequence[Places], at_least: int, layout: Layout) -> float:
     """How many places `vote` would find if each mask kept its size within every matrix and were
     scattered there at random: the sum over matrices of n * P(at least so many of the masks).

@@ -19,7 +19,7 @@ from lesion.scores.store import Source, StoredNorms
 
 _DRAWS = 64
 
-MADE = {
+DESCRIPTIONS = {
     "random": "as many random weights in every matrix as `shared`",
     "random-magnitude": "as many random weights in every matrix, of the same size |W|",
     "unsigned": "the largest |W * dL/dW| of harm pairs outside the preserved",
@@ -47,7 +47,7 @@ def control_masks(
     """Make the named controls, a matrix at a time.
 
     Args:
-        names: of MADE.
+        names: of DESCRIPTIONS.
         like: the mask whose size in every matrix they take.
         layout: the candidates.
         material: scores, importance, weights.
@@ -57,7 +57,7 @@ def control_masks(
         LesionError: a control lacks what it needs, with the way to get it.
     """
     parts: dict[str, list[Places]] = {name: [] for name in names}
-    dice = {name: np.random.default_rng([seed, list(MADE).index(name)]) for name in names}
+    dice = {name: np.random.default_rng([seed, list(DESCRIPTIONS).index(name)]) for name in names}
     read = _Read(material, layout)
     for number, own in enumerate(layout.split(like)):
         for name in names if own.size else ():

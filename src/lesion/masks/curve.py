@@ -10,7 +10,7 @@ import polars as pl
 
 from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.algebra import intersection, vote
-from lesion.masks.controls import MADE, Material, control_masks
+from lesion.masks.controls import DESCRIPTIONS, Material, control_masks
 from lesion.masks.select import Point, Preserved
 from lesion.masks.sweep import SWEEP, Behaviours, Cut, Opened, choose
 from lesion.models.layout import Flat, Layout, Places, layout_of
@@ -83,7 +83,7 @@ def curve_masks(
     sized["shared-all"] = [intersection(each) for each in harm]
     rows: list[_Row] = [("intact", how.seed, 0.0, np.empty(0, np.int64))]
     for family in how.families:
-        if family not in MADE:
+        if family not in DESCRIPTIONS:
             rows += [
                 (family, how.seed, share, mask)
                 for share, mask in zip(shares, sized[family], strict=True)
@@ -124,7 +124,7 @@ def _scored(
     likes: Mapping[float, Places], layout: Layout, material: Material, how: Growing
 ) -> list[_Row]:
     """The controls that look at scores: a matrix at a time, and each of its sizes in turn."""
-    names = [name for name in MADE if name in how.families and name not in _DRAWN]
+    names = [name for name in DESCRIPTIONS if name in how.families and name not in _DRAWN]
     split = {share: layout.split(like) for share, like in likes.items()}
     parts: dict[tuple[str, float], list[Places]] = {
         (name, share): [] for name in names for share in likes

@@ -18,6 +18,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.special import expit, gammainc
 from scipy.stats import hypergeom
@@ -35,6 +36,42 @@ _EXACT = 1e-8
 _STEPS = 200
 _LONGEST = 4.0
 """Most that one step changes the logarithm of any odds."""
+
+
+OVERLAP = {
+    "a": pl.String,
+    "b": pl.String,
+    "role_a": pl.String,
+    "role_b": pl.String,
+    "size_a": pl.Int64,
+    "size_b": pl.Int64,
+    "shared": pl.Int64,
+    "jaccard": pl.Float64,
+    "overlap_coefficient": pl.Float64,
+    "expected_uniform": pl.Float64,
+    "enrichment_uniform": pl.Float64,
+    "p_uniform": pl.Float64,
+    "expected_matrix": pl.Float64,
+    "enrichment_matrix": pl.Float64,
+    "p_matrix": pl.Float64,
+    "expected_rows_columns": pl.Float64,
+    "enrichment_rows_columns": pl.Float64,
+    "p_rows_columns": pl.Float64,
+    "enrichment_low": pl.Float64,
+    "enrichment_high": pl.Float64,
+}
+"""Two masks, the roles of their behaviours, and the fields of `Overlap`."""
+
+SHARING = {
+    "p": pl.Float64,
+    "q": pl.Float64,
+    "size": pl.Int64,
+    "at_least": pl.Int64,
+    "of": pl.Int64,
+    "weights": pl.Int64,
+    "expected": pl.Float64,
+}
+"""Weights that at least so many of the harm types' masks share, by the size of these masks."""
 
 
 class Overlap(NamedTuple):
@@ -86,7 +123,7 @@ class Ensemble(NamedTuple):
     """[row kinds, column kinds]: probability that such a cell is in the mask."""
 
 
-class Fitted(NamedTuple):
+class FittedMask(NamedTuple):
     """A mask with its strict null, fitted once and compared with many."""
 
     places: Places
@@ -96,7 +133,7 @@ class Fitted(NamedTuple):
     """One a matrix; None where the mask has no weight."""
 
 
-def overlap(a: Places, b: Places, layout: Layout, seed: int = 0) -> Overlap:
+def mask_overlap(a: Places, b: Places, layout: Layout, seed: int = 0) -> Overlap:
     """Overlap of two masks over the same candidates; `overlaps` is faster for many pairs.
 
     Args:
@@ -105,17 +142,18 @@ def overlap(a: Places, b: Places, layout: Layout, seed: int = 0) -> Overlap:
         layout: where the matrices lie.
         seed: of the bootstrap over matrices.
     """
-    return compare(fit(a, layout), fit(b, layout), layout, resampled(layout, seed))
+    return compare_masks(fit_null(a, layout), fit_null(b, layout), layout, resampled(layout, seed))
 
 
 def overlaps(
     masks: Mapping[str, Places], layout: Layout, seed: int = 0
 ) -> dict[tuple[str, str], Overlap]:
     """Overlap of every two masks, by their names in the masks' order; each is fitted once."""
-    fitted = {name: fit(mask, layout) for name, mask in masks.items()}
+    fitted = {name: fit_null(mask, layout) for name, mask in masks.items()}
     drawn = resampled(layout, seed)
     return {
-        (a, b): compare(fitted[a], fitted[b], layout, drawn) for a, b in combinations(fitted, 2)
+        (a, b): compare_masks(fitted[a], fitted[b], layout, drawn)
+        for a, b in combinations(fitted, 2)
     }
 
 
@@ -126,11 +164,11 @@ def resampled(layout: Layout, seed: int) -> Vector:
     return drawn.astype(np.float64)
 
 
-def compare(a: Fitted, b: Fitted, layout: Layout, drawn: Vector) -> Overlap:
+def compare_masks(a: FittedMask, b: FittedMask, layout: Layout, drawn: Vector) -> Overlap:
     """Overlap of two fitted masks.
 
     Args:
-        a: of `fit`.
+        a: of `fit_null`.
         b: likewise.
         layout: of both.
         drawn: of `resampled`.
@@ -201,14 +239,14 @@ def _interval(shared: Vector, expected: Vector, drawn: Vector) -> tuple[float, f
     return float(low), float(high)
 
 
-def fit(mask: Places, layout: Layout) -> Fitted:
+def fit_null(mask: Places, layout: Layout) -> FittedMask:
     """Fit the strict null to a mask, matrix by matrix."""
     parts = layout.split(mask)
     ensembles = [
         _ensemble(part, columns) if part.size else None
         for part, (_, columns) in zip(parts, layout.shapes, strict=True)
     ]
-    return Fitted(mask, np.array([part.size for part in parts], np.float64), ensembles)
+    return FittedMask(mask, np.array([part.size for part in parts], np.float64), ensembles)
 
 
 def _ensemble(part: Places, width: int) -> Ensemble:

@@ -29,7 +29,7 @@ class Point(NamedTuple):
     q: float
 
 
-def select(
+def select_masks(
     snips: Mapping[str, Source],
     importance: Source,
     layout: Layout,
@@ -67,7 +67,7 @@ def select(
     return _each(snips, importance, layout, points, rule, scope)
 
 
-def size_of(q: float, candidates: int) -> int:
+def n_selected(q: float, candidates: int) -> int:
     """How many weights a fraction q is.
 
     Raises:
@@ -195,7 +195,7 @@ def _one_read(
     sample: Flat,
     slack: float,
 ) -> dict[str, list[Places]]:
-    counts = {point: size_of(point.q, layout.size) for point in points}
+    counts = {point: n_selected(point.q, layout.size) for point in points}
     brackets = _brackets(sample, layout, [point.p for point in points], slack)
     pools = {
         name: {

@@ -10,10 +10,10 @@ import polars as pl
 from lesion.io.formats import LesionError, digest
 from lesion.io.reuse import key, known_rows, write_rows
 from lesion.masks.algebra import vote
-from lesion.masks.select import Point, select
+from lesion.masks.select import Point, select_masks
 from lesion.models.layout import Layout, Places, layout_of
 from lesion.models.record import read_record
-from lesion.pairs.tables import kept_pairs
+from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.store import Pooled, StoredScores
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Opened(NamedTuple):
 
     def select(self, points: Sequence[Point], cut: Cut) -> dict[str, list[Places]]:
         """Every behaviour's mask at every point, with one read."""
-        return select(
+        return select_masks(
             self.snips, self.importance, self.layout, points, rule=cut.rule, scope=cut.scope
         )
 
@@ -138,7 +138,6 @@ def sweep(
 def _validation_digest(model: Path, pairs: Path, behaviours: Behaviours, how: Trying) -> str:
     """All that decides the NLL of a mask, but for the mask."""
     from lesion.models.load import open_chat, precision
-    from lesion.pairs.encode import encode_pairs
 
     chat = open_chat(model)
     examples = {

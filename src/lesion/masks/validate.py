@@ -9,8 +9,7 @@ from lesion.masks.lesion import lesioned
 from lesion.models.layout import Places
 from lesion.models.likelihood import response_nll
 from lesion.models.load import load
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import kept_pairs
+from lesion.pairs.tables import encode_pairs, kept_pairs
 
 
 class Validation:

@@ -10,13 +10,13 @@ from transformers import DynamicCache
 
 from lesion.models.padding import Batching, batching
 from lesion.models.prefix import (
-    Held,
+    PrefixCache,
     accepts,
-    beginning,
-    begun,
+    batch_cache,
+    can_share,
     left_padded,
     logits_at,
-    sharing,
+    shared_prefix,
 )
 from lesion.models.text import Example
 
@@ -27,7 +27,7 @@ SMALL = 16_384
 one length: choices are short, and a pass reads all weights."""
 
 
-class Likelihood(NamedTuple):
+class ContinuationLikelihood(NamedTuple):
     """Log-likelihood of a continuation in nats, and whether greedy decoding would write it."""
 
     nats: float
@@ -40,7 +40,7 @@ def continuation_likelihoods(
     asked: Sequence[Example],
     batch_size: int,
     advance: Callable[[int], object] = lambda _: None,
-) -> list[Likelihood]:
+) -> list[ContinuationLikelihood]:
     """Log-likelihoods of `tokens[start:]` given `tokens[:start]`, in order.
 
     A context is run once for all its continuations, and what all contexts begin with once for all.
@@ -55,10 +55,10 @@ def continuation_likelihoods(
     rows = [one.tokens[:-1] for one in asked]
     may = batching(model, "left", rows)
     # A model that isn't told positions may count columns, and a held row's are others.
-    shares = may.padded and accepts(model, "position_ids") and sharing(model, rows)
+    shares = may.padded and accepts(model, "position_ids") and can_share(model, rows)
     contexts = [list(one) for one in dict.fromkeys(tuple(_context(one)) for one in asked)]
-    prefix = beginning(model, contexts) if shares else None
-    found: dict[int, Likelihood] = {}
+    prefix = shared_prefix(model, contexts) if shares else None
+    found: dict[int, ContinuationLikelihood] = {}
     for batch in _batches(asked, batch_size, may):
         chosen = [asked[row] for row in batch]
         found.update(zip(batch, _likelihoods(model, chosen, prefix, shares), strict=True))
@@ -113,19 +113,21 @@ def _fits(
 
 
 def _likelihoods(
-    model: nn.Module, chosen: Sequence[Example], prefix: Held | None, shares: bool
-) -> list[Likelihood]:
+    model: nn.Module, chosen: Sequence[Example], prefix: PrefixCache | None, shares: bool
+) -> list[ContinuationLikelihood]:
     # The last token is predicted, and predicts nothing.
     rows = [one.tokens[:-1] for one in chosen]
     targets = _targets(chosen)
-    cache = begun(model, rows, [_context(one) for one in chosen], prefix) if shares else None
+    cache = batch_cache(model, rows, [_context(one) for one in chosen], prefix) if shares else None
     logits = _last_logits(model, rows, targets.shape[1], cache)
     targets = targets.to(logits.device)
     # In fp32: bf16 keeps two or three digits of a log-likelihood, and choices differ by less.
     losses = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     nats = -losses.view_as(targets).sum(1)
     greedy = ((logits.argmax(-1) == targets) | (targets == _NONE)).all(1)
-    return [Likelihood(*one) for one in zip(nats.tolist(), greedy.tolist(), strict=True)]
+    return [
+        ContinuationLikelihood(*one) for one in zip(nats.tolist(), greedy.tolist(), strict=True)
+    ]
 
 
 _NONE = -100

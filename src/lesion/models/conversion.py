@@ -53,7 +53,7 @@ def empty_model(folder: Path) -> PreTrainedModel:
     return made
 
 
-def parts_of(model: PreTrainedModel, folder: Path) -> dict[str, tuple[Part, ...]]:
+def stored_parts(model: PreTrainedModel, folder: Path) -> dict[str, tuple[Part, ...]]:
     """The parts of each parameter in the folder's safetensors.
 
     Args:

@@ -13,7 +13,14 @@ from transformers import (
 from lesion.io.progress import Advance
 from lesion.models.chat import Completion, Speaker, chat_of
 from lesion.models.padding import Batching, alike, batching, own_settings_aside
-from lesion.models.prefix import accepts, beginning, begun, last_only, left_padded, sharing
+from lesion.models.prefix import (
+    accepts,
+    batch_cache,
+    can_share,
+    last_only,
+    left_padded,
+    shared_prefix,
+)
 from lesion.models.text import context_of
 
 
@@ -59,14 +66,14 @@ def _complete_fitting(
 ) -> list[Completion]:
     may = batching(model, "generate", prompts, max_new_tokens, batch_size)
     # A model that isn't told positions may count columns, and a held row's are others.
-    shares = may.padded and accepts(model, "position_ids") and sharing(model, prompts)
-    prefix = beginning(model, [one[:-1] for one in prompts]) if shares else None
+    shares = may.padded and accepts(model, "position_ids") and can_share(model, prompts)
+    prefix = shared_prefix(model, [one[:-1] for one in prompts]) if shares else None
     found: dict[int, Completion] = {}
     for batch in _plan(prompts, may, shares, batch_size):
         rows = [row for row, _ in batch]
         chosen = [prompts[row] for row in rows]
         roots = [prompts[root] for _, root in batch]
-        cache = begun(model, chosen, roots, prefix) if shares else None
+        cache = batch_cache(model, chosen, roots, prefix) if shares else None
         done = _complete_batch(model, speaker, chosen, max_new_tokens, cache)
         found.update(zip(rows, done, strict=True))
         advance(len(rows), sum(one.tokens for one in done))

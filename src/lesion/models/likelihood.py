@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, nll_loss, pad
 
 from lesion.models.padding import Batching, batching
-from lesion.models.prefix import Held, beginning, fixed, logits_at
+from lesion.models.prefix import PrefixCache, frozen, logits_at, shared_prefix
 from lesion.models.text import Batch, Example, batches
 
 
@@ -56,7 +56,7 @@ def response_nll(
     tokens of a batch without it.
     """
     may = batching(model, "right", [one.tokens for one in examples])
-    prefix = beginning(model, _given(examples))
+    prefix = shared_prefix(model, _given(examples))
     past = _past(prefix)
     found = [float("nan")] * len(examples)
     for batch, mask in _rests(examples, prefix, budget, may):
@@ -67,7 +67,7 @@ def response_nll(
     return found
 
 
-class Likelihood(NamedTuple):
+class ResponseLikelihood(NamedTuple):
     """Mean NLL of a response, and mean KL from the intact model; nats per response token."""
 
     nll: float
@@ -81,7 +81,7 @@ def response_kl(
     examples: Sequence[Example],
     budget: int,
     advance: Callable[[int], object] = lambda _: None,
-) -> list[Likelihood]:
+) -> list[ResponseLikelihood]:
     """NLL as `response_nll` gives it, and KL(intact || model), in the examples' order.
 
     Each batch runs twice, once inside `intact`, so there is no second copy of the weights, and no
@@ -96,10 +96,10 @@ def response_kl(
     """
     may = batching(model, "right", [one.tokens for one in examples])
     with intact():
-        whole_prefix = beginning(model, _given(examples))
-    prefix = beginning(model, _given(examples))
+        whole_prefix = shared_prefix(model, _given(examples))
+    prefix = shared_prefix(model, _given(examples))
     whole_past, past = _past(whole_prefix), _past(prefix)
-    found: dict[int, Likelihood] = {}
+    found: dict[int, ResponseLikelihood] = {}
     for batch, mask in _rests(examples, prefix, budget, may):
         with intact():
             whole, _ = _predicted(model, batch, mask, whole_past)
@@ -110,12 +110,12 @@ def response_kl(
     return [found[row] for row in range(len(examples))]
 
 
-def _compared(whole: Tensor, logits: Tensor, targets: Tensor) -> Likelihood:
+def _compared(whole: Tensor, logits: Tensor, targets: Tensor) -> ResponseLikelihood:
     """One example's likelihood, from logits [places, vocabulary] and targets [places]."""
     counted = targets != -100
     before, after = (one[counted].float().log_softmax(-1) for one in (whole, logits))
     kl = kl_div(after, before, reduction="batchmean", log_target=True)
-    return Likelihood(float(nll_loss(after, targets[counted])), float(kl))
+    return ResponseLikelihood(float(nll_loss(after, targets[counted])), float(kl))
 
 
 def _given(examples: Sequence[Example]) -> list[list[int]]:
@@ -123,12 +123,12 @@ def _given(examples: Sequence[Example]) -> list[list[int]]:
     return [one.tokens[: one.start - 1] for one in examples]
 
 
-def _past(prefix: Held | None) -> dict[str, object]:
-    return {"past_key_values": fixed(prefix)} if prefix else {}
+def _past(prefix: PrefixCache | None) -> dict[str, object]:
+    return {"past_key_values": frozen(prefix)} if prefix else {}
 
 
 def _rests(
-    examples: Sequence[Example], prefix: Held | None, budget: int, may: Batching
+    examples: Sequence[Example], prefix: PrefixCache | None, budget: int, may: Batching
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Batches of what follows the prefix, with the mask of the whole."""
     seen = prefix.lengths[0] if prefix else 0

@@ -59,7 +59,7 @@ def load(
     check_weights(folder)
     torch.set_num_threads(threads)
     keep_memory()
-    quiet()
+    silence_libraries()
     chat = chat or open_chat(folder)
     if device_map is not None:
         return Loaded(_spread(folder, dtype, device_map), chat)
@@ -67,7 +67,7 @@ def load(
     # after loading is ten times as fast on a CPU as loading into another dtype.
     stored = stored_dtype(folder) or resolve_dtype(dtype)
     model = open_model(folder, dtype=stored)
-    torch.nn.Module.to(model, device(), resolve_dtype(dtype))
+    torch.nn.Module.to(model, pick_device(), resolve_dtype(dtype))
     model.eval().requires_grad_(False)
     return Loaded(model, chat)
 
@@ -113,7 +113,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 @cache
-def device() -> torch.device:
+def pick_device() -> torch.device:
     """The accelerator, if there is one; of several, one that no other job has taken.
 
     The first call decides for the whole process.
@@ -138,7 +138,7 @@ def resolve_dtype(name: str) -> torch.dtype:
 def precision(name: str) -> dict[str, str]:
     """What decides rounding, for the keys of rows: the precision, resolved, and the device's kind.
 
-    Takes no GPU, as `device` does.
+    Takes no GPU, as `pick_device` does.
     """
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     return {"dtype": str(resolve_dtype(name)).removeprefix("torch."), "device": kind}
@@ -151,7 +151,7 @@ def _native_bf16() -> bool:
     return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
 
 
-def quiet() -> None:
+def silence_libraries() -> None:
     """Silence transformers, whose bars and advice would bury the pipeline's own progress."""
     from transformers.utils import logging
 

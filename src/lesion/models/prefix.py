@@ -1,18 +1,22 @@
-"""What token rows with a common beginning share: its keys and values, computed once.
+"""A KV prefix cache: the keys and values of tokens that several rows begin with, computed once.
 
-Rows are continued in the layout they have without sharing, left-padded to one width: every row
-still lacks the same number of last tokens, and what stands before them comes from a cache. So
-masks, positions, windows and distances are the ones of the plain way, and no column is a hole.
+Rows are left-padded to one width. The last k tokens of every row are fed, and everything before
+them is read from the cache, so attention masks, position ids and window distances equal those of an
+uncached run.
 
-A model is judged by its structure. Its keys and values must depend on the tokens up to their own
-place and on nothing else: causal attention in all layers, no rotation that changes with the
-length of the whole, and a cache of nothing but keys and values. Recurrent states, compressed
-caches and layers that read another layer's keys are refused, as are windows that have already
-dropped something. What the structure promises is tried before it is relied on; a model that is
-refused takes the plain way.
+Whether a model can share a prefix follows from its structure: its keys and values must depend on
+nothing but the tokens up to their own position. That holds for causal attention in all layers, with
+a rotation that does not depend on the row's length, and a cache that contains only keys and values.
+Models with recurrent states, compressed caches, or layers that read another layer's keys are
+refused, and so is a window that has already dropped a token. Before the cache is relied on, a
+trial compares its logits with those of an uncached run. A refused model runs without the cache.
+
+`LESION_PREFIX_CACHE=0` in the environment switches the cache off for every model; the results are
+the same but for rounding.
 """
 
 import inspect
+import os
 from collections.abc import Sequence
 from copy import copy
 from typing import Any, NamedTuple
@@ -24,15 +28,19 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from lesion.models.trial import differs, known, stretched
 
-WORTH = 32
-"""Tokens to be saved before a forward pass of its own pays: it reads all the weights."""
+SWITCH = "LESION_PREFIX_CACHE"
+"""The environment variable that switches the cache off if it is `0`."""
+MIN_TOKENS_SAVED = 32
+"""Tokens that a cache must save to be worth a forward pass of its own, which reads all weights."""
+_TRIAL_PREFIX = 8
+"""The most tokens that the rows of a trial share."""
 
 
-class Held(NamedTuple):
+class PrefixCache(NamedTuple):
     """Keys and values of some token rows.
 
-    `cache` holds them left-padded to the longest: [rows, heads, width, head size] in each layer;
-    `lengths` is each row's number of tokens.
+    `cache` has them left-padded to the longest row: [rows, heads, width, head size] in each layer;
+    `lengths` has each row's number of tokens.
     """
 
     cache: DynamicCache
@@ -41,10 +49,10 @@ class Held(NamedTuple):
 
 def common_prefix(rows: Sequence[list[int]]) -> int:
     """The number of tokens that all rows begin with."""
-    # What the first and the last in order have in common, all between them have.
+    # In sorted order, a prefix of the first and the last row is a prefix of all rows between them.
     low, high = min(rows), max(rows)
     pairs = zip(low, high, strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), len(low))
+    return next((index for index, (a, b) in enumerate(pairs) if a != b), len(low))
 
 
 def accepts(model: nn.Module, name: str) -> bool:
@@ -53,9 +61,9 @@ def accepts(model: nn.Module, name: str) -> bool:
 
 
 def logits_at(model: nn.Module, columns: Tensor, **inputs: object) -> Tensor:
-    """Logits [rows, columns, vocabulary] of some of the columns that the model is fed.
+    """Logits [rows, columns, vocabulary] at some of the columns that the model is fed.
 
-    Most architectures can skip the vocabulary's matrix where no token is predicted.
+    Most architectures can skip the output projection where no token is predicted.
     """
     if accepts(model, "logits_to_keep"):
         # By index and not by number; see `last_only`.
@@ -66,10 +74,10 @@ def logits_at(model: nn.Module, columns: Tensor, **inputs: object) -> Tensor:
 
 
 def last_only(model: nn.Module) -> dict[str, Tensor]:
-    """Ask for the last position's logits by index.
+    """The argument that asks for the last position's logits, by index.
 
-    By number, as `generate` does, the slice is not contiguous and the product with the
-    vocabulary's matrix copies that matrix for every row of the batch: 40% of the prompt's time.
+    By number, as `generate` asks for them, the slice is not contiguous, and the output projection
+    is copied for every row of the batch, which takes 40% of the prompt's time.
     """
     if not accepts(model, "logits_to_keep"):
         return {}
@@ -84,246 +92,253 @@ def left_padded(rows: Sequence[Sequence[int]], padding: int = 0) -> tuple[Tensor
     return tokens, mask
 
 
-def shareable(model: nn.Module) -> bool:
-    """Whether the structure promises keys and values that other rows can use."""
+def structure_allows(model: nn.Module) -> bool:
+    """Whether the model's structure promises keys and values that other rows can use."""
     config = getattr(model, "config", None)
     if config is None or getattr(config, "is_encoder_decoder", False):
         return False
     if not all(accepts(model, name) for name in ("past_key_values", "attention_mask", "use_cache")):
         return False
-    if not all(_steady(module) for module in model.modules()):
+    if not all(_is_causal_and_fixed(module) for module in model.modules()):
         return False
     if not hasattr(config.get_text_config(decoder=True), "num_hidden_layers"):
-        return False  # several decoders: none of their caches is the model's
+        return False  # there are several decoders, and none of their caches is the model's
     planned = DynamicCache(config=config)
-    return len(_layers(planned)) == len(planned.layers)
+    return len(_key_value_layers(planned)) == len(planned.layers)
 
 
-BASE = 8
-"""Tokens at most that the rows of a trial share."""
-
-
-def sharing(model: nn.Module, rows: Sequence[list[int]]) -> bool:
-    """Whether the model is `shareable`, and gives the same logits after a shared beginning.
+def can_share(model: nn.Module, rows: Sequence[list[int]]) -> bool:
+    """Whether these rows may use a prefix cache: it is not switched off, the model's structure
+    allows it, and a trial gave the same logits as an uncached run.
 
     Args:
         model: a causal language model.
-        rows: all token rows, or what they begin with; the trial has rows of the longest's length.
+        rows: all token rows, or their prefixes; the rows of the trial are as long as the longest.
     """
     row = max(rows, key=len, default=[])
-    if not row or not shareable(model):
+    if os.environ.get(SWITCH) == "0" or not row or not structure_allows(model):
         return False
-    return known(model, "sharing", len(row), lambda: _same(model, row))
+    return known(model, "prefix cache", len(row), lambda: _same_logits(model, row))
 
 
 @torch.no_grad()
-def _same(model: nn.Module, row: list[int]) -> bool:
-    """Whether two rows go on from both kinds of cache as they do without; of one length, so that
-    no padding comes into it.
+def _same_logits(model: nn.Module, row: list[int]) -> bool:
+    """Whether two rows continue from both kinds of cache as they do without one.
+
+    Both rows have the same length, so that padding does not influence the result.
     """
     row = stretched(row, max(len(row), 2))
-    shared = row[: min(BASE, len(row) // 2)]
+    shared = row[: min(_TRIAL_PREFIX, len(row) // 2)]
     rows = [row, shared + row[: len(shared) - 1 : -1]]
-    held = hold(model, [shared])
-    if held is None:
-        return True  # nor will `beginning` hold anything
+    prefix = build_cache(model, [shared])
+    if prefix is None:
+        return True  # `shared_prefix` will not build a cache either
     tokens = torch.tensor(rows, device=_device(model))
     inputs = {"attention_mask": torch.ones_like(tokens)}
     ends = torch.tensor([-2, -1], device=tokens.device)
-    plain = logits_at(model, ends, input_ids=tokens, use_cache=False, **inputs)
-    for cache in (fixed(held), resume(held, rows, [0, 0])):
+    uncached = logits_at(model, ends, input_ids=tokens, use_cache=False, **inputs)
+    for cache in (frozen(prefix), gather(prefix, rows, [0, 0])):
         assert cache is not None
         rest = tokens[:, cache.get_seq_length() :]
         columns = ends[-rest.shape[1] :]
-        found = logits_at(
+        cached = logits_at(
             model, columns, input_ids=rest, past_key_values=cache, use_cache=True, **inputs
         )
-        if differs(model, list(found), list(plain[:, -len(columns) :])):
+        if differs(model, list(cached), list(uncached[:, -len(columns) :])):
             return False
     return True
 
 
-def hold(
-    model: nn.Module, rows: Sequence[Sequence[int]], beginning: Held | None = None
-) -> Held | None:
+def build_cache(
+    model: nn.Module, rows: Sequence[Sequence[int]], prefix: PrefixCache | None = None
+) -> PrefixCache | None:
     """Run the rows through the model and keep their keys and values.
 
     Args:
-        model: one that is `shareable`.
+        model: one whose structure allows it.
         rows: token rows; with more than one, the model must accept `position_ids`.
-        beginning: one row that all of `rows` begin with.
+        prefix: the cache of a single row that all of `rows` begin with.
 
     Returns:
-        None if the cache is not whole after all, as where a window is shorter than a row.
+        None if the cache is incomplete, as where a window is shorter than a row.
     """
     device = _device(model)
-    tokens, mask = (one.to(device) for one in left_padded(rows))
-    cache = resume(beginning, rows, [0] * len(rows)) if beginning else None
-    seen = 0 if cache is None else cache.get_seq_length()
-    places = (mask.cumsum(1) - 1).clamp(min=0)[:, seen:]
-    made = model(
-        input_ids=tokens[:, seen:],
+    tokens, mask = (tensor.to(device) for tensor in left_padded(rows))
+    cache = gather(prefix, rows, [0] * len(rows)) if prefix else None
+    n_cached = 0 if cache is None else cache.get_seq_length()
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, n_cached:]
+    filled = model(
+        input_ids=tokens[:, n_cached:],
         attention_mask=mask,
         past_key_values=cache,
         use_cache=True,
-        **({"position_ids": places} if accepts(model, "position_ids") else {}),
+        **({"position_ids": positions} if accepts(model, "position_ids") else {}),
         **last_only(model),
     ).past_key_values
-    return Held(made, [len(row) for row in rows]) if _whole(made, tokens.shape[1]) else None
+    complete = _is_complete(filled, tokens.shape[1])
+    return PrefixCache(filled, [len(row) for row in rows]) if complete else None
 
 
-def beginning(model: nn.Module, rows: Sequence[list[int]]) -> Held | None:
-    """What all rows begin with, if it is worth a pass of its own and the model can share it.
+def shared_prefix(model: nn.Module, rows: Sequence[list[int]]) -> PrefixCache | None:
+    """The cache of the tokens that all rows begin with, if it saves enough and the model allows it.
 
     Args:
         model: a causal language model.
-        rows: of each token row as much as may be shared: without its last token, or without those
-            whose next ones are predicted.
+        rows: of each token row as much as may be shared: without its last token, or without the
+            tokens whose successors are predicted.
     """
     length = common_prefix(rows) if rows else 0
-    if length < 1 or length * (len(rows) - 1) < WORTH or not sharing(model, rows):
+    n_saved = length * (len(rows) - 1)
+    if length < 1 or n_saved < MIN_TOKENS_SAVED or not can_share(model, rows):
         return None
-    return hold(model, [rows[0][:length]])
+    return build_cache(model, [rows[0][:length]])
 
 
-def begun(
+def batch_cache(
     model: nn.Module,
     rows: Sequence[Sequence[int]],
     contexts: Sequence[Sequence[int]],
-    prefix: Held | None,
+    prefix: PrefixCache | None,
 ) -> DynamicCache | None:
-    """What is known of a batch before it is run: its contexts, if that pays, or the prefix.
+    """The cache that a batch starts from: of its contexts, if that saves work, or of the prefix.
 
     Args:
-        model: one that is `shareable` and accepts `position_ids`.
+        model: one whose structure allows it and that accepts `position_ids`.
         rows: token rows.
-        contexts: for each row, what it begins with; rows may have one in common.
-        prefix: one row that all contexts begin with.
+        contexts: for each row, the tokens that it begins with; rows may share a context.
+        prefix: the cache of a single row that all contexts begin with.
     """
     lines = {context: line for line, context in enumerate(dict.fromkeys(map(tuple, contexts)))}
-    seen = prefix.lengths[0] if prefix else 0
-    alone = lacking(rows, [seen] * len(rows)) * len(rows)
-    together = (max(map(len, lines)) - seen) * len(lines) + WORTH
-    together += lacking(rows, [len(context) for context in contexts]) * len(rows)
-    # A context that the prefix holds whole has nothing left to run.
-    if min(map(len, lines)) > seen and together < alone:
-        held = hold(model, list(lines), prefix)
-        if held:
-            return resume(held, rows, [lines[tuple(context)] for context in contexts])
-    return resume(prefix, rows, [0] * len(rows)) if prefix else None
+    n_cached = prefix.lengths[0] if prefix else 0
+    cost_without = n_uncached(rows, [n_cached] * len(rows)) * len(rows)
+    cost_with = (max(map(len, lines)) - n_cached) * len(lines) + MIN_TOKENS_SAVED
+    cost_with += n_uncached(rows, [len(context) for context in contexts]) * len(rows)
+    # A context that lies within the prefix has no tokens of its own to run.
+    if min(map(len, lines)) > n_cached and cost_with < cost_without:
+        built = build_cache(model, list(lines), prefix)
+        if built:
+            return gather(built, rows, [lines[tuple(context)] for context in contexts])
+    return gather(prefix, rows, [0] * len(rows)) if prefix else None
 
 
-def lacking(rows: Sequence[Sequence[int]], known: Sequence[int]) -> int:
-    """How many last tokens to feed of every row, of which the `known` first ones are held.
+def n_uncached(rows: Sequence[Sequence[int]], cached: Sequence[int]) -> int:
+    """How many tokens to feed of every row, whose first `cached` ones are in the cache.
 
-    Rows of a batch are fed in step, so the one that knows least decides; a row always feeds one.
+    All rows of a batch are fed the same number of tokens, so the row with the fewest cached tokens
+    decides; at least one token is fed.
     """
-    return max(len(row) - min(first, len(row) - 1) for row, first in zip(rows, known, strict=True))
+    return max(len(row) - min(first, len(row) - 1) for row, first in zip(rows, cached, strict=True))
 
 
-def resume(held: Held, rows: Sequence[Sequence[int]], lines: Sequence[int]) -> DynamicCache | None:
-    """A cache to continue the rows from; each begins with, or is the beginning of, a held one.
+def gather(
+    prefix: PrefixCache, rows: Sequence[Sequence[int]], lines: Sequence[int]
+) -> DynamicCache | None:
+    """A cache of their own for these rows, left-padded as they are.
 
     Args:
-        held: keys and values.
-        rows: token rows.
-        lines: for each row, the held row that it has in common.
+        prefix: keys and values.
+        rows: token rows; each begins with its cached row, or is the beginning of it.
+        lines: for each row, the number of its cached row.
 
     Returns:
-        A cache of its own for these rows, left-padded as they are; None if it would be empty.
+        None if the cache would be empty.
     """
-    lack = lacking(rows, [held.lengths[line] for line in lines])
-    width = max(map(len, rows)) - lack
+    n_fed = n_uncached(rows, [prefix.lengths[line] for line in lines])
+    width = max(map(len, rows)) - n_fed
     if width == 0:
         return None
     column = torch.arange(width)
     shift = torch.tensor(
         [
-            # The last column is the row's token number `len(row) - lack`, from another column.
-            max(held.lengths) - held.lengths[line] + len(row) - lack - width
+            # The last column is the row's token number `len(row) - n_fed`, from another column.
+            max(prefix.lengths) - prefix.lengths[line] + len(row) - n_fed - width
             for row, line in zip(rows, lines, strict=True)
         ]
     )
-    # Padding takes any column that exists: it is masked.
+    # Padding may read any column that exists, because it is masked.
     columns = (column + shift[:, None]).clamp(min=0)
     chosen = torch.tensor(lines)
-    return _cache(held, [_picked(layer, chosen, columns) for layer in _layers(held.cache)])
+    layers = _key_value_layers(prefix.cache)
+    return _with_layers(prefix, [_gathered(layer, chosen, columns) for layer in layers])
 
 
-def fixed(held: Held) -> DynamicCache:
-    """A cache that stays as it is: one held row, before each row of any batch run with it."""
-    return _cache(held, [_Fixed(layer) for layer in _layers(held.cache)])
+def frozen(prefix: PrefixCache) -> DynamicCache:
+    """A cache that no forward pass changes: one row, expanded to any batch that is run with it."""
+    return _with_layers(prefix, [_FrozenLayer(layer) for layer in _key_value_layers(prefix.cache)])
 
 
-class _Fixed(DynamicLayer):
-    """What a batch adds goes to its attention and is forgotten, so the only copy of the prefix
-    for each row is the one that attention reads, of one layer at a time.
+class _FrozenLayer(DynamicLayer):
+    """Gives attention the prefix and the batch's own keys, and stores neither.
+
+    So only one layer at a time holds a copy of the prefix for each row.
     """
 
     def __init__(self, layer: DynamicLayer) -> None:
-        # All that a layer has, but for a window's own way of counting.
+        # Copies the state of a sliding layer too, but not its way of counting positions.
         self.__dict__.update(vars(layer))
         self.is_sliding = layer.is_sliding
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
-        return _after(self.keys, key_states), _after(self.values, value_states)
+        return _appended(self.keys, key_states), _appended(self.values, value_states)
 
 
-def _after(prefix: Tensor | None, states: Tensor) -> Tensor:
+def _appended(prefix: Tensor | None, states: Tensor) -> Tensor:
     assert prefix is not None
     return torch.cat([prefix.expand(len(states), -1, -1, -1), states], dim=-2)
 
 
-_MOVING = {"dynamic", "longrope"}
-"""Rotations whose angles at a place depend on how long the whole row is."""
+_LENGTH_DEPENDENT = {"dynamic", "longrope"}
+"""Rotary embeddings whose angles at a position depend on the length of the row."""
 
 
-def _steady(module: nn.Module) -> bool:
-    kinds = getattr(module, "rope_type", None)
-    several = kinds.values() if isinstance(kinds, dict) else [kinds]
+def _is_causal_and_fixed(module: nn.Module) -> bool:
+    rotation = getattr(module, "rope_type", None)
+    rotations = rotation.values() if isinstance(rotation, dict) else [rotation]
     causal = getattr(module, "is_causal", True)
-    return bool(causal) and not _MOVING.intersection(several)
+    return bool(causal) and not _LENGTH_DEPENDENT.intersection(rotations)
 
 
-def _whole(cache: Any, width: int) -> bool:
-    """Whether the cache is nothing but `width` keys and values in each layer."""
+def _is_complete(cache: Any, width: int) -> bool:
+    """Whether the cache consists of `width` keys and values in each layer and nothing else."""
     if type(cache) is not DynamicCache or not cache.layers:
         return False
-    layers = _layers(cache)
+    layers = _key_value_layers(cache)
     return len(layers) == len(cache.layers) and all(
         layer.keys is not None and layer.keys.ndim == 4 and layer.keys.shape[2] == width
         for layer in layers
     )
 
 
-def _layers(cache: DynamicCache) -> list[DynamicLayer]:
-    """The layers that are nothing but keys and values; not a subclass, which may hold more."""
+def _key_value_layers(cache: DynamicCache) -> list[DynamicLayer]:
+    """The layers that contain only keys and values; a subclass may contain more."""
     plain = (DynamicLayer, DynamicSlidingWindowLayer)
     return [
         layer for layer in cache.layers if isinstance(layer, DynamicLayer) and type(layer) in plain
     ]
 
 
-def _cache(held: Held, layers: Sequence[DynamicLayer]) -> DynamicCache:
-    found = copy(held.cache)
-    found.layers = list(layers)
-    return found
+def _with_layers(prefix: PrefixCache, layers: Sequence[DynamicLayer]) -> DynamicCache:
+    result = copy(prefix.cache)
+    result.layers = list(layers)
+    return result
 
 
-def _picked(layer: DynamicLayer, lines: Tensor, columns: Tensor) -> DynamicLayer:
-    found = copy(layer)
-    found.keys, found.values = (
-        _pick(one, lines, columns) for one in (layer.keys, layer.values) if one is not None
+def _gathered(layer: DynamicLayer, lines: Tensor, columns: Tensor) -> DynamicLayer:
+    result = copy(layer)
+    result.keys, result.values = (
+        _gathered_states(states, lines, columns)
+        for states in (layer.keys, layer.values)
+        if states is not None
     )
-    if isinstance(found, DynamicSlidingWindowLayer):
-        found.cumulative_length = columns.shape[1]
-    return found
+    if isinstance(result, DynamicSlidingWindowLayer):
+        result.cumulative_length = columns.shape[1]
+    return result
 
 
-def _pick(states: Tensor, lines: Tensor, columns: Tensor) -> Tensor:
-    """[held rows, heads, held width, size] to [rows, heads, width, size]."""
+def _gathered_states(states: Tensor, lines: Tensor, columns: Tensor) -> Tensor:
+    """[cached rows, heads, cached width, size] to [rows, heads, width, size]."""
     lines, columns = lines.to(states.device), columns.to(states.device)
     return states.transpose(1, 2)[lines[:, None], columns].transpose(1, 2)
 

@@ -22,9 +22,10 @@ from lesion.io.checksums import file_checksum
 from lesion.io.formats import LesionError, atomic, safetensors_header, write_json
 from lesion.io.texts import is_pointer, pointer_error
 from lesion.models.candidates import Candidate, find_candidates
-from lesion.models.chat import AUTO, SAMPLE, Chat, ChatSettings, find_format, to_record
+from lesion.models.chat import Chat, to_record
+from lesion.models.chat_format import AUTO, SAMPLE, ChatSettings, find_format
 from lesion.models.config import bad_config, check_stops, checked_config
-from lesion.models.conversion import empty_model, parts_of
+from lesion.models.conversion import empty_model, stored_parts
 from lesion.models.files import (
     UnsupportedModel,
     check_folder,
@@ -32,7 +33,7 @@ from lesion.models.files import (
     kept_files,
     say_left_out,
 )
-from lesion.models.load import quiet, resolve_dtype
+from lesion.models.load import resolve_dtype, silence_libraries
 from lesion.models.loading import check_loaded, check_values, heard, open_model
 from lesion.models.parts import is_whole
 from lesion.models.record import FORMAT, RECORD, content_digest
@@ -64,7 +65,7 @@ def prepare(
         UnsupportedModel: no safetensors, an unknown architecture, or nothing to score in it.
         ChatError: the chat template does not put prompts to it as they are meant.
     """
-    quiet()
+    silence_libraries()
     with atomic(out) as part, heard(part, source):
         part.mkdir(parents=True)
         listed = None
@@ -317,7 +318,7 @@ def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
     """
     shards = sorted(folder.glob("*.safetensors"))
     stored = {name: one for path in shards for name, one in safetensors_header(path).items()}
-    parts = parts_of(empty_model(folder), folder)
+    parts = stored_parts(empty_model(folder), folder)
     for own in shapes:
         for name in {own, *(part.name for part in parts.get(own, ()))} & stored.keys():
             if stored[name].dtype not in _STORED:

@@ -45,13 +45,13 @@ def context_of(config: PretrainedConfig) -> int:
     return next((found for name in names if (found := getattr(text, name, None))), sys.maxsize)
 
 
-def render(speaker: Speaker, prompt: str, prefill: str = "") -> str:
+def render_prompt(speaker: Speaker, prompt: str, prefill: str = "") -> str:
     """The text that precedes the model's own words; see `Chat.render`."""
     return chat_of(speaker).render(prompt, prefill)
 
 
 def encode_prompt(speaker: Speaker, prompt: str, prefill: str = "") -> list[int]:
-    """Tokens of `render`."""
+    """Tokens of `render_prompt`."""
     chat = chat_of(speaker)
     return chat.encode(chat.render(prompt, prefill))
 

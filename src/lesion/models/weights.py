@@ -45,9 +45,9 @@ class StoredWeights:
     @cached_property
     def _parts(self) -> dict[str, tuple[Part, ...]]:
         # Seconds to import, and most checkpoints hold their weights as they are in memory.
-        from lesion.models.conversion import empty_model, parts_of
+        from lesion.models.conversion import empty_model, stored_parts
 
-        return parts_of(empty_model(self.folder), self.folder)
+        return stored_parts(empty_model(self.folder), self.folder)
 
     def _put_together(self, parts: Sequence[Part], shape: tuple[int, ...]) -> Flat:
         if parts == (whole(parts[0].name, shape),):

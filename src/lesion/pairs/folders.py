@@ -40,7 +40,7 @@ class _Named(NamedTuple):
     path: Path
 
 
-def parts_of(folder: Path, kinds: Collection[str]) -> list[Path]:
+def table_files(folder: Path, kinds: Collection[str]) -> list[Path]:
     """The files that make up a folder's table, in order: of its `train` split, or its only one.
 
     The README's `configs` decide, if there are any: the only one, or the default one. Otherwise

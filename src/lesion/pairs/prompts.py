@@ -13,10 +13,10 @@ from lesion.io.formats import BadFile, LesionError, write_parquet
 from lesion.io.texts import is_blank
 from lesion.pairs.rows import (
     check_columns,
-    filled,
     frequent,
     place_of,
     read_rows,
+    required_texts,
     shown,
     texts,
 )
@@ -30,7 +30,7 @@ STRADDLES = "straddles"
 """The split of a prompt that resembles prompts of two splits: it is left out."""
 
 
-def select(
+def select_prompts(
     rows: pl.DataFrame,
     path: Path,
     behaviour: Mapping[str, Any],
@@ -305,7 +305,7 @@ def write_prompts(places: Mapping[str, Path], out: Path, study: Mapping[str, Any
     def say(note: str) -> None:
         logger.info(f"{behaviour}: {note}")
 
-    rows = select(read_rows(source), source, study["select"], study["need"], say)
+    rows = select_prompts(read_rows(source), source, study["select"], study["need"], say)
     given = given_responses(places["responses"]) if "responses" in places else []
     table = prompts_table(
         rows,
@@ -328,4 +328,4 @@ def given_responses(path: Path) -> list[str]:
     Raises:
         BadFile: there is no such column, or a row of it has no text.
     """
-    return filled(read_rows(path, ["response"]), "response", path)
+    return required_texts(read_rows(path, ["response"]), "response", path)

@@ -13,7 +13,7 @@ from lesion.io.reuse import due, key, known_rows, write_rows
 from lesion.models.record import read_record
 from lesion.pairs.refusal import is_refusal
 from lesion.pairs.rows import shown
-from lesion.pairs.tables import LEFT_OUT, PAIRS, PROMPTS
+from lesion.pairs.tables import LEFT_OUT, PAIRS, PROMPTS, encode_row
 
 if TYPE_CHECKING:
     from lesion.models.chat import Chat
@@ -113,7 +113,6 @@ def _row(
 
 
 def _judged(row: dict[str, Any], role: str, chat: "Chat", context: int) -> dict[str, Any]:
-    from lesion.pairs.encode import encode_row
 
     outcome = "kept"
     if row["outcome"] == "too long":

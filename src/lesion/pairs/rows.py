@@ -14,16 +14,16 @@ import polars as pl
 
 from lesion.io.formats import BadFile
 from lesion.io.texts import check_no_page, check_pointer, csv_rows, is_blank, read_text, read_yaml
-from lesion.pairs.folders import parts_of
+from lesion.pairs.folders import table_files
 
-Row = dict[str, Any]
+DataRow = dict[str, Any]
 
 
 class _Line(NamedTuple):
     """Where a row stands in its file, such as `line 3`, and what it says by column."""
 
     place: str
-    row: Row
+    row: DataRow
 
 
 def read_rows(path: Path, columns: Iterable[str] = ()) -> pl.DataFrame:
@@ -31,7 +31,7 @@ def read_rows(path: Path, columns: Iterable[str] = ()) -> pl.DataFrame:
 
     Args:
         path: JSON lines, a JSON list of objects, CSV, TSV, parquet, a PyRIT data set (YAML, its
-            `value` as the column `prompt`), or a data set's folder (see `parts_of`).
+            `value` as the column `prompt`), or a data set's folder (see `table_files`).
         columns: that it must have.
 
     Returns:
@@ -41,7 +41,7 @@ def read_rows(path: Path, columns: Iterable[str] = ()) -> pl.DataFrame:
     Raises:
         BadFile: it is missing, of another kind, or not whole, holds no row, or lacks a column.
     """
-    table = _joined(parts_of(path, _IN_FOLDERS)) if path.is_dir() else _read_file(path)
+    table = _joined(table_files(path, _IN_FOLDERS)) if path.is_dir() else _read_file(path)
     if table.is_empty():
         raise BadFile(f"{path}: holds no rows")
     check_columns(table, columns, path)
@@ -72,7 +72,7 @@ def place_of(path: Path, row: int) -> str:
         row: its number there, from 0.
     """
     try:
-        parts = parts_of(path, _IN_FOLDERS) if path.is_dir() else [path]
+        parts = table_files(path, _IN_FOLDERS) if path.is_dir() else [path]
         for part in parts:
             if part.suffix.lower() == ".parquet":
                 places = [f"row {number + 1}" for number in range(_read_parquet(part).height)]
@@ -114,7 +114,9 @@ def texts(
     return [values[row] for row in wanted]
 
 
-def filled(table: pl.DataFrame, column: str, path: Path, limit: int | None = None) -> list[str]:
+def required_texts(
+    table: pl.DataFrame, column: str, path: Path, limit: int | None = None
+) -> list[str]:
     """A column that must have a text in every row.
 
     Args:
@@ -225,7 +227,7 @@ def _series(name: str, values: list[Any]) -> pl.Series:
     return pl.Series(name, values, dtype=pl.Object)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> Row:
+def _once(pairs: list[tuple[str, Any]]) -> DataRow:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
@@ -261,7 +263,7 @@ def _lines_of_json(text: str, path: Path) -> Iterator[_Line]:
         yield _Line(place, _object(value, path, place))
 
 
-def _object(value: Any, path: Path, place: str) -> Row:
+def _object(value: Any, path: Path, place: str) -> DataRow:
     if not isinstance(value, dict):
         what = "null" if value is None else "a text" if isinstance(value, str) else _kind(value)
         raise BadFile(

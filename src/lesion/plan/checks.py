@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lesion.io.addresses import parse
 from lesion.io.formats import BadFile, LesionError
-from lesion.masks.select import size_of
+from lesion.masks.select import n_selected
 from lesion.models.record import candidate_shapes, has_template
 from lesion.plan.places import (
     addresses,
@@ -45,7 +45,7 @@ def check_fractions(fractions: Iterable[float], shapes: Mapping[str, Sequence[in
         LesionError: one selects none.
     """
     for q in fractions:
-        size_of(q, sum(math.prod(shape) for shape in shapes.values()))
+        n_selected(q, sum(math.prod(shape) for shape in shapes.values()))
 
 
 def check_prepared(study: Study, model: str) -> None:

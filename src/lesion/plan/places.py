@@ -12,10 +12,9 @@ from typing import Any
 from lesion.io.addresses import Address, is_address, local_files, parse, slug, special
 from lesion.io.formats import digest, sha256_file
 from lesion.io.texts import read_text
-from lesion.judgements.contrast import columns_of as contrast_columns
-from lesion.judgements.contrast import read_contrast, rows_digest
+from lesion.judgements.contrast import contrast_columns, read_contrast, rows_digest
 from lesion.judgements.reference import keys_digest, read_keys
-from lesion.pairs.prompts import given_responses, select
+from lesion.pairs.prompts import given_responses, select_prompts
 from lesion.pairs.rows import read_rows
 from lesion.responses.attacks import read_wording
 from lesion.responses.questions import read_questions
@@ -25,7 +24,7 @@ from lesion.sources.jobs import Place
 from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError, Template
 from lesion.study.judges import ContrastSection, JudgeSection, ReferenceSection
 from lesion.study.sources import Use
-from lesion.training.lessons import columns_of, of_file
+from lesion.training.lessons import lesson_columns, of_file
 
 
 def results(study: Study) -> Path:
@@ -102,14 +101,14 @@ def selection(behaviour: Behaviour) -> dict[str, Any]:
 
 def _prompts(study: Study, use: Use, path: Path) -> str:
     chosen = selection(study.behaviours[str(use.owner)])
-    return digest(select(read_rows(path), path, chosen, MIN_PROMPTS).rows())
+    return digest(select_prompts(read_rows(path), path, chosen, MIN_PROMPTS).rows())
 
 
 def _examples(study: Study, use: Use, path: Path) -> str:
     train = study.models[str(use.owner)].train
     assert train is not None
     lesson = train.lessons[int(use.part.removeprefix("lessons."))].model_dump()
-    columns = columns_of(lesson, dpo=train.method == "dpo")
+    columns = lesson_columns(lesson, dpo=train.method == "dpo")
     return digest([list(one) for one in of_file(path, columns, lesson["limit"])])
 
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lesion.report.estimate import NOTHING, amount, percent
+from lesion.tables.wording import NOTHING, amount, percent
 
 _STAGES = (
-    *("models", "pairs", "scores", "masks", "checkpoints"),
+    *("models", "training", "pairs", "scores", "masks", "checkpoints"),
     *("responses", "judgements", "tables"),
 )
 """Folders of the benchmarks, in the order of the work; further ones come after them."""

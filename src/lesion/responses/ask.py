@@ -11,7 +11,7 @@ from lesion.io.formats import read_parquet
 from lesion.io.progress import Advance, progress
 from lesion.io.reuse import key, rows_of, write_rows
 from lesion.masks.store import read_mask
-from lesion.pairs.tables import PAIRS
+from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import COMPLETIONS, NLL, WRITTEN, written
 from lesion.responses.attacks import PLACEHOLDER, Attack, attack_of, put
 from lesion.responses.jobs import ResponsesJob
@@ -173,7 +173,6 @@ def _by_vllm(
 def _measure_all(
     subject: Subject, tests: Mapping[str, pl.DataFrame], out: Path, job: ResponsesJob
 ) -> None:
-    from lesion.pairs.encode import encode_pairs
 
     kept = [
         table.filter(pl.col("outcome") == "kept").with_columns(behaviour=pl.lit(name))

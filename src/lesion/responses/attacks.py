@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lesion.io.formats import BadFile, LesionError
 from lesion.io.texts import read_text, read_yaml
-from lesion.pairs.rows import TABLES, filled, place_of, read_rows
+from lesion.pairs.rows import TABLES, place_of, read_rows, required_texts
 from lesion.responses.jobs import AttackWords
 from lesion.sources.fetch import locate
 
@@ -118,7 +118,9 @@ def _value(path: Path) -> str:
 def _read_table(path: Path) -> dict[str, str]:
     rows = read_rows(path, ("prompt", "attacked"))
     found: dict[str, str] = {}
-    pairs = zip(filled(rows, "prompt", path), filled(rows, "attacked", path), strict=True)
+    pairs = zip(
+        required_texts(rows, "prompt", path), required_texts(rows, "attacked", path), strict=True
+    )
     for row, (prompt, text) in enumerate(pairs):
         # The prompts of a behaviour are stripped too.
         name = prompt.strip()

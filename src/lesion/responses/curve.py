@@ -13,7 +13,7 @@ from lesion.io.progress import progress
 from lesion.io.reuse import key, rows_of, write_rows
 from lesion.masks.curve import CURVE_MASKS
 from lesion.models.layout import Places, layout_of
-from lesion.pairs.tables import PAIRS
+from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, written
 from lesion.responses.jobs import Completing, CurveJob
 from lesion.responses.subject import Subject
@@ -128,7 +128,6 @@ def _measure_all(
     out: Path,
     job: CurveJob,
 ) -> None:
-    from lesion.pairs.encode import encode_pairs
 
     kept = [
         table.filter(pl.col("outcome") == "kept")[: job.pairs].with_columns(behaviour=pl.lit(name))

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lesion.io.formats import LesionError
 from lesion.models.padding import batching
-from lesion.models.prefix import Held, beginning, fixed, logits_at
+from lesion.models.prefix import PrefixCache, frozen, logits_at, shared_prefix
 from lesion.models.text import Batch, Example, batches
 
 
@@ -58,7 +58,7 @@ def log_odds(
     Each P is the sum over the tokens of `said`. What all prompts begin with is run once; `budget`
     bounds the padded tokens of a batch without it.
     """
-    prefix = beginning(model, [one[:-1] for one in prompts])
+    prefix = shared_prefix(model, [one[:-1] for one in prompts])
     seen = prefix.lengths[0] if prefix else 0
     # The token that would follow only marks the place: what stands there is not looked at.
     rests = [Example([*one[seen:], 0], len(one) - seen) for one in prompts]
@@ -74,10 +74,10 @@ def log_odds(
     return found
 
 
-def _last(model: PreTrainedModel, batch: Batch, ends: Tensor, prefix: Held | None) -> Tensor:
+def _last(model: PreTrainedModel, batch: Batch, ends: Tensor, prefix: PrefixCache | None) -> Tensor:
     """Logits of the token after each row's end, float32 [batch, vocabulary]."""
     seen = prefix.lengths[0] if prefix else 0
-    past = {"past_key_values": fixed(prefix)} if prefix else {}
+    past = {"past_key_values": frozen(prefix)} if prefix else {}
     first, width = int(ends.min()), batch.tokens.shape[1]
     logits = logits_at(
         model,

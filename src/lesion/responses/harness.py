@@ -20,15 +20,16 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel, set_se
 
 from lesion.io.formats import LesionError
 from lesion.io.progress import progress
-from lesion.models.chat import ChatError, chat_of
+from lesion.models.chat import chat_of
+from lesion.models.chat_format import ChatError
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.load import Loaded
 from lesion.models.padding import alike, batching
 from lesion.models.prefix import (
     accepts,
-    beginning,
+    gather,
     last_only,
-    resume,
+    shared_prefix,
 )
 from lesion.models.text import Example
 from lesion.responses.tasks import check_safe, no_item_metric, no_template, unknown_task
@@ -145,8 +146,8 @@ def _counts_padding(settings: GenerationConfig, how: Mapping[str, Any]) -> bool:
 def _shared(model: PreTrainedModel, rows: Sequence[list[int]]) -> DynamicCache | None:
     """What all rows begin with, such as a task's examples, if it is worth a pass."""
     told = accepts(model, "position_ids")
-    held = beginning(model, [row[:-1] for row in rows]) if told else None
-    return resume(held, rows, [0] * len(rows)) if held else None
+    held = shared_prefix(model, [row[:-1] for row in rows]) if told else None
+    return gather(held, rows, [0] * len(rows)) if held else None
 
 
 def open_tasks(

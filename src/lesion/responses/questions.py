@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from lesion.io.formats import BadFile
-from lesion.pairs.rows import filled, read_rows
+from lesion.pairs.rows import read_rows, required_texts
 
 QUESTIONS = {"domain": pl.String, "prompt": pl.String}
 
@@ -20,7 +20,7 @@ def read_questions(path: Path) -> pl.DataFrame:
         BadFile: a column is missing, a field holds no text, or a question stands there twice.
     """
     rows = read_rows(path, QUESTIONS)
-    table = pl.DataFrame({name: filled(rows, name, path) for name in QUESTIONS})
+    table = pl.DataFrame({name: required_texts(rows, name, path) for name in QUESTIONS})
     table = table.with_columns(pl.all().str.strip_chars())
     if table["prompt"].is_duplicated().any():
         twice = table.filter(table["prompt"].is_duplicated())["prompt"][0]

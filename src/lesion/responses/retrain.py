@@ -21,14 +21,13 @@ from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded, load, resolve_dtype
 from lesion.models.text import Example, encode_prompt
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import PAIRS, kept_pairs
+from lesion.pairs.tables import PAIRS, encode_pairs, kept_pairs
 from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS, retrained, written
 from lesion.responses.jobs import RetrainJob
 from lesion.responses.questions import read_questions
 from lesion.sources.fetch import locate
 from lesion.study import training as study
-from lesion.training.fit import Recipe, fit
+from lesion.training.fit import Recipe, fine_tune
 from lesion.training.lessons import as_scored
 
 
@@ -63,7 +62,7 @@ def retrain(
         with ExitStack() as stack:
             if job.mask is not None:
                 _zero(loaded.model, given[job.mask], stack, frozen=job.frozen)
-            fit(loaded, lessons, _recipe(job.recipe, seed), f"{job.arm}: training", [measure])
+            fine_tune(loaded, lessons, _recipe(job.recipe, seed), f"{job.arm}: training", [measure])
         for arm, name in job.after.items():
             with lesioned(loaded.model, given[name].indices):
                 measure.take(arm, job.recipe.steps, last=True)

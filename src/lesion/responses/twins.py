@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from lesion.io.formats import BadFile, digest
-from lesion.pairs.rows import filled, read_rows
+from lesion.pairs.rows import read_rows, required_texts
 
 TWINS = {"harm": pl.String, "harmful": pl.String, "harmless": pl.String, "pair": pl.String}
 """`harm` is the harm type; `pair` names the pair by its own text."""
@@ -24,7 +24,7 @@ def read_twins(path: Path, limit: int | None) -> pl.DataFrame:
         BadFile: a column is missing, a field holds no text, or a request stands there twice.
     """
     rows = read_rows(path, _COLUMNS)
-    table = pl.DataFrame({name: filled(rows, name, path, limit) for name in _COLUMNS})
+    table = pl.DataFrame({name: required_texts(rows, name, path, limit) for name in _COLUMNS})
     table = table.with_columns(pl.all().str.strip_chars())
     requests = pl.concat([table["harmful"], table["harmless"]])
     twice = requests.filter(requests.is_duplicated())

@@ -17,7 +17,7 @@ from lesion.models.text import Batch, Example, batches
 from lesion.scores.gradients import checkpointed, separable, taking, taking_own
 
 
-class Scores(NamedTuple):
+class CollectedScores(NamedTuple):
     """float32 per parameter, shaped like the weight; `preservation` and `norms` if asked for.
 
     `norms` are sums of squares of a module's inputs over all tokens, float32 [inputs].
@@ -156,7 +156,7 @@ def score(
     *,
     saved: Saved | None = None,
     advance: Callable[[int], object] = lambda _: None,
-) -> Scores:
+) -> CollectedScores:
     """Score every candidate weight in one pass over the examples.
 
     Signed SNIP: `I = W * dL/dW`, L the mean over examples of the mean response NLL; no absolute
@@ -203,7 +203,7 @@ def score(
         loss = _pass(model, batches(examples, budget, may.padded), collector, saved, advance)
     count = len(examples)
     total, absolute, norms = collector.sums
-    return Scores(
+    return CollectedScores(
         _times_weight(total, candidates, count, signed=True),
         _times_weight(absolute, candidates, count, signed=False) if wanted.preservation else None,
         norms if wanted.norms else None,

@@ -15,9 +15,8 @@ from lesion.models.layout import layout_of
 from lesion.models.load import Loaded, load, resolve_dtype
 from lesion.models.record import read_record
 from lesion.models.text import Example
-from lesion.pairs.encode import encode_pairs
-from lesion.pairs.tables import kept_pairs
-from lesion.scores.collect import Scores, Wanted, score
+from lesion.pairs.tables import encode_pairs, kept_pairs
+from lesion.scores.collect import CollectedScores, Wanted, score
 from lesion.scores.memory import Memory, Plan, free_memory, make_plan, need
 from lesion.scores.resume import Workplace
 from lesion.scores.store import (
@@ -158,7 +157,7 @@ class _Job(NamedTuple):
         names = [own[shard] for own in each for shard in shards]
         return [*names, f"{number}-{NORMS}"] if self.how.norms else names
 
-    def _write(self, found: Scores, groups: Mapping[int, list[str]], number: int) -> None:
+    def _write(self, found: CollectedScores, groups: Mapping[int, list[str]], number: int) -> None:
         kinds: dict[str, dict[str, Tensor]] = {"snip": found.snip}
         if self.how.preservation == "mean":
             # Into new tensors: the signed scores are written as well.

@@ -105,16 +105,6 @@ def _stored(path: Path) -> list[Stored]:
     return list(safetensors_header(path).values())
 
 
-def write_scores(
-    scores: Mapping[str, Any], folder: Path, kind: str, shards: int, metadata: Mapping[str, str]
-) -> None:
-    """Write one kind of score (float32 torch tensors) as about equal shards, and an index."""
-    groups = shard_groups({name: value.numel() for name, value in scores.items()}, shards)
-    for name, group in zip(shard_names(kind, shards), groups, strict=True):
-        write_shard({key: scores[key].cpu() for key in group}, folder / name, metadata)
-    write_index(folder, kind, groups, metadata)
-
-
 def read_checksums(metadata: Mapping[str, str]) -> dict[str, str]:
     """The checksums in a shard's metadata, by tensor; empty where there are none."""
     try:

@@ -84,7 +84,8 @@ def _default(value: Any) -> str:
 
 def _type(schema: dict[str, Any], section: type[BaseModel] | None) -> str:
     if section is not None:
-        return "named sections" if schema.get("type") == "object" else "section"
+        kinds = {"object": "named sections", "array": "list of sections"}
+        return kinds.get(schema.get("type", ""), "section")
     options = schema.get("anyOf", [schema])
     return " or ".join(_plain(option) for option in options)
 

@@ -35,11 +35,11 @@ from lesion.io.formats import LesionError, digest, read_json, write_json
 from lesion.io.progress import progress
 from lesion.models.chat import Speaker, chat_of
 from lesion.models.likelihood import response_losses
-from lesion.models.load import Loaded, device, resolve_dtype
+from lesion.models.load import Loaded, pick_device, resolve_dtype
 from lesion.models.text import Example, batches, context_of, encode_pair, encode_written
 from lesion.training import TRAINING
 from lesion.training.adapters import Adapters
-from lesion.training.lessons import Answer, Taught
+from lesion.training.lessons import Taught, TrainingAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Saving(NamedTuple):
     minutes: float
 
 
-def fit(
+def fine_tune(
     loaded: Loaded,
     taught: Sequence[Taught],
     recipe: Recipe,
@@ -145,13 +145,13 @@ def _labelled(speaker: Speaker, one: Taught) -> dict[str, list[int]]:
     return {"input_ids": found.tokens, "labels": labels}
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, answer: Answer) -> Example:
+def _text(tokenizer: PreTrainedTokenizerBase, answer: TrainingAnswer) -> Example:
     tokens = [int(token) for token in tokenizer(answer.text)["input_ids"]]
     end = tokenizer.eos_token_id
     return Example(tokens + ([end] if end is not None and tokens[-1:] != [end] else []), 0)
 
 
-def _pair(speaker: Speaker, one: Taught, answer: Answer | None = None) -> Example:
+def _pair(speaker: Speaker, one: Taught, answer: TrainingAnswer | None = None) -> Example:
     text, finished, ids = answer or one.chosen
     assert one.prompt is not None
     found = encode_written(speaker, one.prompt, one.prefill, text, ids) if ids else None
@@ -256,8 +256,8 @@ class _OnOneDevice(TrainingArguments):
         if found.type != "cuda":
             return found
         self._n_gpu = 1
-        torch.cuda.set_device(device())  # transformers has set the first one
-        return device()
+        torch.cuda.set_device(pick_device())  # transformers has set the first one
+        return pick_device()
 
 
 class _SFTOnOneDevice(_OnOneDevice, SFTConfig):
@@ -296,7 +296,7 @@ def _arguments(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "warmup_steps": round(recipe.warmup * recipe.steps),
         "weight_decay": recipe.weight_decay,
         "bf16": native,
-        "use_cpu": device().type == "cpu",
+        "use_cpu": pick_device().type == "cpu",
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "max_length": None,

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.pairs.rows import filled, read_rows
+from lesion.pairs.rows import read_rows, required_texts
 from lesion.pairs.tables import kept_pairs
 
 
-class Answer(NamedTuple):
+class TrainingAnswer(NamedTuple):
     """A response; one that was cut off (not `finished`) teaches no end of turn."""
 
     text: str
@@ -27,8 +27,8 @@ class Taught(NamedTuple):
     """
 
     prompt: str | None
-    chosen: Answer
-    rejected: Answer | None = None
+    chosen: TrainingAnswer
+    rejected: TrainingAnswer | None = None
     prefill: str = ""
 
 
@@ -46,10 +46,10 @@ def of_pairs(
     """
     tables = [kept_pairs(path, "train").with_row_index("place") for path in paths.values()]
     rows = pl.concat(tables).sort("place", maintain_order=True).head(limit or 10**9)
-    refused = cycle([Answer(text) for text in refusals])
+    refused = cycle([TrainingAnswer(text) for text in refusals])
     found = []
     for row in rows.iter_rows(named=True):
-        own = Answer(_joined(row["prefill"], row["response"]), row["finished"])
+        own = TrainingAnswer(_joined(row["prefill"], row["response"]), row["finished"])
         other = next(refused) if refusals else None
         chosen, rejected = (own, other) if answer == "own" else (other, own)
         assert chosen is not None
@@ -63,7 +63,7 @@ def as_scored(paths: Mapping[str, Path]) -> list[Taught]:
     return [
         Taught(
             row["prompt"],
-            Answer(row["response"], row["finished"], row["token_ids"]),
+            TrainingAnswer(row["response"], row["finished"], row["token_ids"]),
             prefill=row["prefill"],
         )
         for row in rows.iter_rows(named=True)
@@ -89,11 +89,11 @@ def of_file(path: Path, columns: Mapping[str, str | None], limit: int | None) ->
     """
     wanted = {key: name for key, name in columns.items() if name is not None}
     rows = read_rows(path, wanted.values())
-    chosen = [filled(rows, name, path, limit) for name in wanted.values()]
+    chosen = [required_texts(rows, name, path, limit) for name in wanted.values()]
     return [_of_row(dict(zip(wanted, row, strict=True))) for row in zip(*chosen, strict=True)]
 
 
-def columns_of(lesson: Mapping[str, Any], *, dpo: bool) -> dict[str, str | None]:
+def lesson_columns(lesson: Mapping[str, Any], *, dpo: bool) -> dict[str, str | None]:
     """The columns that a lesson takes of its file, as `of_file` wants them."""
     if lesson["text"] is not None:
         return {"text": lesson["text"]}
@@ -103,6 +103,6 @@ def columns_of(lesson: Mapping[str, Any], *, dpo: bool) -> dict[str, str | None]
 
 def _of_row(row: Mapping[str, str]) -> Taught:
     if "text" in row:
-        return Taught(None, Answer(row["text"]))
-    rejected = Answer(row["rejected"]) if "rejected" in row else None
-    return Taught(row["prompt"], Answer(row["response"]), rejected)
+        return Taught(None, TrainingAnswer(row["text"]))
+    rejected = TrainingAnswer(row["rejected"]) if "rejected" in row else None
+    return Taught(row["prompt"], TrainingAnswer(row["response"]), rejected)

@@ -9,12 +9,12 @@ import torch
 
 from lesion.io.formats import atomic, digest, write_parquet
 from lesion.models.chat import chat_of
-from lesion.models.load import Loaded, load, quiet, resolve_dtype
+from lesion.models.load import Loaded, load, resolve_dtype, silence_libraries
 from lesion.models.prepare import write_model
 from lesion.models.record import read_record
 from lesion.pairs.prompts import given_responses
-from lesion.training.fit import Recipe, Saving, fit
-from lesion.training.lessons import Taught, columns_of, of_file, of_pairs
+from lesion.training.fit import Recipe, Saving, fine_tune
+from lesion.training.lessons import Taught, lesson_columns, of_file, of_pairs
 
 LOSSES = "training.parquet"
 """The loss curve, beside the checkpoint's own files: a table of TRAINING."""
@@ -51,11 +51,11 @@ def train(given: Given, out: Path, how: Making) -> None:
     Raises:
         LesionError: a lesson's file is unfit, or the training came to nothing.
     """
-    quiet()
+    silence_libraries()
     taught = _taught(given, how)
     loaded = _beginning(given, taught, how)
     work = out.with_name(f".{out.name}.training")
-    losses = fit(
+    losses = fine_tune(
         loaded, taught, how.recipe, f"{out.name}: training", saving=Saving(work, how.save_minutes)
     )
     model, chat = loaded
@@ -78,7 +78,7 @@ def _taught(given: Given, how: Making) -> list[Taught]:
     for number, lesson in enumerate(how.lessons):
         file = given.files.get(f"lessons.{number}")
         if file is not None:
-            found += of_file(file, columns_of(lesson, dpo=dpo), lesson["limit"])
+            found += of_file(file, lesson_columns(lesson, dpo=dpo), lesson["limit"])
         else:
             paths = {name: given.pairs[name] for name in lesson["behaviours"]}
             found += of_pairs(paths, lesson["answer"], refusals, lesson["limit"], dpo=dpo)

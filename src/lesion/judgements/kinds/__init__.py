@@ -57,7 +57,9 @@ def builds(
     return register
 
 
-def build(name: str, judge: JudgeSection, places: Mapping[str, Place], device: Device) -> Judge:
+def build_judge(
+    name: str, judge: JudgeSection, places: Mapping[str, Place], device: Device
+) -> Judge:
     """The judge of a study, by its `judgements.judges.<name>`; no model is loaded, nothing sent.
 
     Args:

@@ -22,7 +22,7 @@ def contrast(
     Raises:
         BadFile: the file of answers is unusable.
     """
-    from lesion.judgements.contrast import ContrastJudge, columns_of, read_contrast
+    from lesion.judgements.contrast import ContrastJudge, contrast_columns, read_contrast
 
-    rows = read_contrast(locate(places["source"]), columns_of(judge))
+    rows = read_contrast(locate(places["source"]), contrast_columns(judge))
     return ContrastJudge(name, rows, locate(places["embedder"]), device.threads)

@@ -25,7 +25,7 @@ from lesion.io.progress import Advance
 from lesion.models import devices
 from lesion.models.chat import Completion, Speaker
 from lesion.models.generate import cut, fitting, stop_tokens
-from lesion.models.load import device, resolve_dtype
+from lesion.models.load import pick_device, resolve_dtype
 from lesion.models.vllm_engine import worker
 from lesion.study.types import VLLM_PYTHON as PYTHON
 
@@ -123,7 +123,7 @@ def _spread(device_map: str | None) -> bool:
 def _environment(device_map: str | None) -> dict[str, str]:
     """This process's, with the GPU that it has taken, and nothing fetched."""
     offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    chosen = device()
+    chosen = pick_device()
     if _spread(device_map) or chosen.index is None:
         return {**os.environ, **offline}
     names = devices.pool(os.environ, torch.cuda.device_count())

@@ -1,0 +1,25 @@
+"""What the rule files say, read as text."""
+
+import re
+from collections.abc import Mapping
+
+from lesion_testing import ROOT
+
+
+def rule_files() -> Mapping[str, str]:
+    """The text of every rule file, by its name."""
+    return {
+        path.name: path.read_text(encoding="utf-8")
+        for path in sorted((ROOT / "workflow" / "rules").glob("*.smk"))
+    }
+
+
+def files_below(folder: str) -> set[str]:
+    """What rules name first below a folder of a study's results, such as `scores` or `report.log`.
+
+    Args:
+        folder: `logs` or `benchmarks`.
+    """
+    names = re.findall(rf'"{folder}"\s*/\s*"([^"]+)"', "".join(rule_files().values()))
+    assert len(names) > 10, f"rules no longer name files below {folder} as this looks for them"
+    return set(names)

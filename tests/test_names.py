@@ -1,0 +1,59 @@
+"""A public name of a class or function means one thing in the whole package."""
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "src" / "lesion"
+LEFT = {
+    "Asked",
+    "ChatFormat",
+    "Device",
+    "Estimate",
+    "Example",
+    "Experiment",
+    "Judge",
+    "Judged",
+    "Machine",
+    "Making",
+    "Memory",
+    "Recipe",
+    "Row",
+    "Study",
+    "Tail",
+    "Understanding",
+    "check",
+    "halving_table",
+    "main",
+    "measured",
+    "number_of",
+    "overlap",
+    "run",
+    "study_of",
+    "sweep",
+    "written",
+}
+"""Names that are still in two modules."""
+
+
+def names(folder: Path) -> dict[str, list[str]]:
+    """The modules that define each public class or function at their top level."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            is_named = isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            if is_named and not node.name.startswith("_"):
+                found[node.name].append(str(path.relative_to(folder)))
+    return found
+
+
+def test_no_public_name_is_defined_twice() -> None:
+    twice = {name: where for name, where in names(SOURCE).items() if len(where) > 1}
+    assert not {name: where for name, where in twice.items() if name not in LEFT}
+
+
+def test_a_name_that_is_defined_twice_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "one.py").write_text("class Row: ...\ndef _hidden(): ...\n")
+    (tmp_path / "two.py").write_text("def Row(): ...\ndef _hidden(): ...\ndef single(): ...\n")
+    assert names(tmp_path) == {"Row": ["a/one.py", "two.py"], "single": ["two.py"]}
