@@ -1,8 +1,12 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
 from lesion.tables.gather import Experiment, Study
 from lesion.tables.run import Statistics, run
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]

@@ -10,7 +10,7 @@ from lesion.study.training_checks import (
     check_stages,
     check_trained,
 )
-from lesion.study.types import BUILT_ATTACKS, BUILT_MASKS, WHOLE_SCORES, nearest
+from lesion.study.types import BUILT_MASKS, WHOLE_SCORES, nearest
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATH = re.compile(r"[/\\~$]")
@@ -26,7 +26,6 @@ def check_consistent(study: StudyConfig) -> None:
     for check in (
         _check_roles,
         _check_names,
-        _check_attacks,
         _check_sources,
         _check_judges,
         _check_masks,
@@ -54,21 +53,6 @@ def _check_names(study: StudyConfig) -> None:
         if name in (*BUILT_MASKS, "intact", "curve", "lookalikes", "retraining"):
             raise ValueError(
                 f"`behaviours.{name}`: this name is taken by a built-in mask or folder; rename it"
-            )
-
-
-def _check_attacks(study: StudyConfig) -> None:
-    templates = study.responses.templates
-    for name in templates:
-        if name in (*BUILT_ATTACKS, "none", "explanation"):
-            raise ValueError(
-                f"`responses.templates.{name}`: this name is taken by a built-in attack; rename it"
-            )
-    known = [*BUILT_ATTACKS, *templates]
-    for name in study.responses.attacks:
-        if name not in known:
-            raise ValueError(
-                f"`responses.attacks`: no attack is named `{name}`{nearest(name, known)}"
             )
 
 

@@ -188,8 +188,13 @@ class Gathered:
         if not one.verdicts:
             return found
         tables = [
-            read_parquet(self.judgements / place / f"{arm}{ending}.parquet", VERDICTS)
-            for ending in one.verdicts
+            read_parquet(
+                self.judgements
+                / place
+                / (f"{arm}.parquet" if j == "learned" else f"{arm}/{j}.parquet"),
+                VERDICTS,
+            )
+            for j in one.verdicts
         ]
         verdicts = _labelled(pl.concat(tables), threshold)
         judged = _judged_retrained(verdicts, nll, one, self.study.main)
