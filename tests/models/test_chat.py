@@ -30,6 +30,7 @@ from lesion.models.text import encode_pair, encode_prompt, encode_written
 from lesion.responses.harness import InMemory
 from lesion.study.job import Device
 from lesion_testing import make, tiny
+from lesion_testing.tokenizers import of_words, trained_byte_level
 
 TURNS = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
 OPEN = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -73,12 +74,9 @@ def _tokenizer(template: Any, *more: str) -> PreTrainedTokenizerBase:
     words = sorted(
         {*make.WORDS, *("Sure", "here", "is", "final", "analysis", "User", ":", "Assistant", ".")}
     )
-    model = models.WordLevel({one: n for n, one in enumerate([*special, *words])}, "<unk>")
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="<unk>",
+    return of_words(
+        [*special, *words],
+        pre_tokenizers.WhitespaceSplit(),
         eos_token="<|end|>",
         additional_special_tokens=special[2:],
         chat_template=template,
@@ -291,7 +289,7 @@ def test_a_thought_between_special_tokens_is_no_part_of_the_answer(begin: str, e
 
 def _bytes(template: str | None, *special: str, **more: Any) -> Chat:
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_byte_level(),
+        tokenizer_object=KINDS["byte level"](),
         bos_token="<s>",
         eos_token="</s>",
         additional_special_tokens=list(special),
@@ -379,20 +377,6 @@ TEXTS = [
 ]
 
 
-def _byte_level() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    _train(tokenizer, trainers.BpeTrainer, pre_tokenizers.ByteLevel.alphabet())
-    return tokenizer
-
-
-def _byte_level_prefix_space() -> Tokenizer:
-    tokenizer = _byte_level()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    return tokenizer
-
-
 def _metaspace(scheme: str) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
@@ -435,19 +419,11 @@ def _byte_fallback() -> Tokenizer:
     return tokenizer
 
 
-def _train(tokenizer: Tokenizer, kind: Any, alphabet: list[str]) -> None:
-    trainer = kind(
-        vocab_size=600,
-        special_tokens=["<unk>", "<|end|>"],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
-
-
 KINDS = {
-    "byte level": _byte_level,
-    "byte level, a space before": _byte_level_prefix_space,
+    "byte level": lambda: trained_byte_level(TEXTS, ["<unk>", "<|end|>"], 600),
+    "byte level, a space before": lambda: trained_byte_level(
+        TEXTS, ["<unk>", "<|end|>"], 600, prefix_space=True
+    ),
     "metaspace, first": lambda: _metaspace("first"),
     "metaspace, always": lambda: _metaspace("always"),
     "metaspace, never": lambda: _metaspace("never"),

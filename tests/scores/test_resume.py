@@ -23,6 +23,8 @@ from lesion.study.job import Device
 from lesion.study.sections import Memory
 from lesion_testing import tiny
 
+pytestmark = pytest.mark.slow
+
 BATCHES = 6
 """One for each pair."""
 HOW = ScoresJob(

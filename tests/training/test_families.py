@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers import models as kinds
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
 from lesion.io.formats import LesionError
@@ -24,6 +23,9 @@ from lesion.training.fit import fine_tune
 from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import Taught, TrainingAnswer
 from lesion_testing import families
+from lesion_testing.tokenizers import of_words
+
+pytestmark = pytest.mark.slow
 
 every = pytest.mark.parametrize("name", families.FAMILIES)
 REFUSED = {
@@ -45,26 +47,9 @@ PREFERRED = [one._replace(rejected=TrainingAnswer("what about the sea")) for one
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
     silence_libraries()
-    words = [
-        "<unk>",
-        "<end>",
-        "User",
-        ":",
-        "Assistant",
-        "what",
-        "about",
-        "sun",
-        "sea",
-        "sky",
-        "the",
-        "is",
-        "here",
-    ]
-    made = Tokenizer(kinds.WordLevel({one: at for at, one in enumerate(words)}, "<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", eos_token="<end>", pad_token="<unk>"
-    )
+    said = ["what", "about", "sun", "sea", "sky", "the", "is", "here"]
+    words = ["<unk>", "<end>", "User", ":", "Assistant", *said]
+    return of_words(words, Whitespace(), eos_token="<end>", pad_token="<unk>")
 
 
 LORA = Lora(rank=2, alpha=4)

@@ -1,6 +1,7 @@
 """What a study makes: which variants, mask families and trainings are measured, and by whom."""
 
 from lesion.study import Role, Study
+from lesion.study.training import AFTER
 
 
 def evaluated(study: Study) -> dict[str, Role]:
@@ -58,7 +59,7 @@ def retraining_judges(study: Study, experiment: str) -> list[str]:
 def applied_after(study: Study, experiment: str, arm: str) -> dict[str, str]:
     """Arms that are a trained arm with a mask applied at the end: the mask of each."""
     masks = study.retraining[experiment].masks.items()
-    return {name: mask for name, mask in masks if arm == "intact" and name.endswith("-after")}
+    return {name: mask for name, mask in masks if arm == "intact" and name.endswith(AFTER)}
 
 
 def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:

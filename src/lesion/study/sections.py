@@ -72,9 +72,9 @@ class Model(Section):
         if sum(one is not None for one in (self.source, self.base, self.new)) != 1:
             raise ValueError("give exactly one of `source`, `base` and `new`")
         if (self.train is None) != (self.source is not None):
-            raise ValueError("`train` goes with `base` or `new`, and they with `train`")
+            raise ValueError("`train` requires `base` or `new`, and vice versa")
         if self.source is None and self.chat != ChatSettings():
-            raise ValueError("`chat` goes with `source`: a trained model has its base's format")
+            raise ValueError("`chat` requires `source`: a trained model has its base's format")
         return self
 
 
