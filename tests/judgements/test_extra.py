@@ -186,7 +186,7 @@ RUBRIC = {"kind": "rubric", "url": "http://127.0.0.1:8000/v1", "model": "m"}
 @pytest.mark.parametrize(
     ("name", "settings", "told"),
     [
-        ("learned", RUBRIC, "`judges.learned`: this name is taken"),
+        ("learned", RUBRIC, "`judgements.judges.learned`: this name is taken"),
         ("j", {"kind": "strongreject"}, "`source` is missing; a `strongreject` judge needs it"),
         ("j", {"kind": "harmbench", "source": "llama-cls"}, "`template` is missing"),
         ("j", {"kind": "rubric", "model": "m"}, "`url` is missing"),

@@ -1,9 +1,13 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
 from lesion.report.figures.all import write_figures
 from lesion.report.page import write_report
 from lesion.tables.jobs import ReportJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
     job = ReportJob.model_validate_json(snakemake.params.job)

@@ -1,9 +1,13 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
 from lesion.tables import TABLES
 from lesion.tables.jobs import TablesJob
 from lesion.tables.run import run
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
     run(

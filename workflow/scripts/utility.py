@@ -1,8 +1,12 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
 from lesion.responses.jobs import UtilityJob
 from lesion.responses.utility import examine_variant
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
     mask = snakemake.input.get("mask")

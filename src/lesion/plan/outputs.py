@@ -4,6 +4,7 @@ from typing import get_args
 
 from lesion.report.figures.names import Measured, Named, study_figures
 from lesion.study import Role, Study
+from lesion.study.training import AFTER
 from lesion.tables import OF_MASKS
 from lesion.tables.jobs import TablesInput
 
@@ -63,7 +64,7 @@ def retraining_judges(study: Study, experiment: str) -> list[str]:
 def applied_after(study: Study, experiment: str, arm: str) -> dict[str, str]:
     """Arms that are a trained arm with a mask applied at the end: the mask of each."""
     masks = study.retraining[experiment].masks.items()
-    return {name: mask for name, mask in masks if arm == "intact" and name.endswith("-after")}
+    return {name: mask for name, mask in masks if arm == "intact" and name.endswith(AFTER)}
 
 
 def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:
@@ -104,7 +105,6 @@ def figures(study: Study) -> list[Named]:
         variants=study.variants,
         families=curve_families(study),
         judged=judged_sizes(study),
-        refusals=study.of_role("refusal"),
     )
     experiments = {
         name: (study.retrained(name), one.questions is not None)
@@ -179,3 +179,11 @@ def _of_arm(study: Study, model: str, pair: tuple[str, str]) -> list[tuple[Table
             for judge in retraining_judges(study, experiment)
         ),
     ]
+
+
+def lesson_behaviours(study: Study, model: str) -> list[str]:
+    """The behaviours whose pairs a model is trained on."""
+    train = study.models[model].train
+    return sorted(
+        {name for lesson in (train.lessons if train else []) for name in lesson.behaviours}
+    )

@@ -7,13 +7,13 @@ model or folder, are input files.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from lesion.io.addresses import Address, is_address, local_files, parse, slug, special
 from lesion.io.formats import digest, sha256_file
 from lesion.io.texts import read_text
 from lesion.judgements.contrast import contrast_columns, read_contrast, rows_digest
 from lesion.judgements.reference import keys_digest, read_keys
+from lesion.pairs.jobs import RowSelection
 from lesion.pairs.prompts import given_responses, select_prompts
 from lesion.pairs.rows import read_rows
 from lesion.responses.attacks import read_wording
@@ -21,7 +21,7 @@ from lesion.responses.questions import read_questions
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.twins import read_twins
 from lesion.sources.jobs import Place
-from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError, Template
+from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
 from lesion.study.judges import ContrastSection, JudgeSection, ReferenceSection
 from lesion.study.sources import Use
 from lesion.training.lessons import lesson_columns, of_file
@@ -94,22 +94,22 @@ def _uses(study: Study, rule: str, owner: str | None) -> list[Use]:
     return [use for use in study.uses() if use.rule == rule and use.owner == owner]
 
 
-def selection(behaviour: Behaviour) -> dict[str, Any]:
-    """Which rows of its source belong to a behaviour (see `lesion.pairs.prompts.select`)."""
-    return behaviour.model_dump(include={"prompt", "response", "where", "limit"})
+def row_selection(behaviour: Behaviour) -> RowSelection:
+    """Which rows of its source belong to a behaviour."""
+    return RowSelection(**behaviour.model_dump(include=set(RowSelection.model_fields)))
 
 
 def _prompts(study: Study, use: Use, path: Path) -> str:
-    chosen = selection(study.behaviours[str(use.owner)])
+    chosen = row_selection(study.behaviours[str(use.owner)])
     return digest(select_prompts(read_rows(path), path, chosen, MIN_PROMPTS).rows())
 
 
 def _examples(study: Study, use: Use, path: Path) -> str:
     train = study.models[str(use.owner)].train
     assert train is not None
-    lesson = train.lessons[int(use.part.removeprefix("lessons."))].model_dump()
+    lesson = train.lessons[int(use.part.removeprefix("lessons."))]
     columns = lesson_columns(lesson, dpo=train.method == "dpo")
-    return digest([list(one) for one in of_file(path, columns, lesson["limit"])])
+    return digest([list(one) for one in of_file(path, columns, lesson.limit)])
 
 
 def _judge(study: Study, use: Use) -> JudgeSection:
@@ -256,14 +256,3 @@ def local_files_of(study: Study, text: str, key: str) -> list[str]:
             "fills in. Rename the file"
         )
     return files
-
-
-def templates(study: Study) -> dict[str, Template]:
-    """The templates that some attack asks for."""
-    known = study.responses.templates
-    return {name: known[name] for name in study.responses.attacks if name in known}
-
-
-def template_key(name: str) -> str:
-    """The key of a template's source, for messages."""
-    return f"responses.templates.{name}.source"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lesion.io.formats import read_parquet, write_parquet
-from lesion.masks.lesion import lesioned
+from lesion.masks.lesion import lesioned, zero
 from lesion.masks.store import Mask, read_mask
 from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
@@ -26,8 +26,8 @@ from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS, retrained, writte
 from lesion.responses.jobs import RetrainJob
 from lesion.responses.questions import read_questions
 from lesion.sources.fetch import locate
-from lesion.study import training as study
-from lesion.training.fit import Recipe, fine_tune
+from lesion.training.fit import fine_tune
+from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import as_scored
 
 
@@ -54,15 +54,15 @@ def retrain(
     given = {name: read_mask(path) for name, path in zip(job.masks, masks, strict=True)}
     tables = dict(zip(job.roles, pairs, strict=True))
     lessons = as_scored({name: tables[name] for name in job.taught})
-    how = job.device
     for seed in job.seeds:
         # Loaded anew for each: the one before is trained.
-        loaded = load(model, how.dtype, how.threads, how.device_map)
+        loaded = load(model, job.device)
         measure = _Measure(loaded, tables, job, seed)
         with ExitStack() as stack:
             if job.mask is not None:
                 _zero(loaded.model, given[job.mask], stack, frozen=job.frozen)
-            fine_tune(loaded, lessons, _recipe(job.recipe, seed), f"{job.arm}: training", [measure])
+            recipe = SeededRecipe(**job.recipe.model_dump(), seed=seed)
+            fine_tune(loaded, lessons, recipe, f"{job.arm}: training", [measure])
         for arm, name in job.after.items():
             with lesioned(loaded.model, given[name].indices):
                 measure.take(arm, job.recipe.steps, last=True)
@@ -72,20 +72,9 @@ def retrain(
     write_parquet(pl.DataFrame(answers, schema=RETRAINED_COMPLETIONS), completions)
 
 
-def _recipe(recipe: study.Recipe, seed: int) -> Recipe:
-    lora = recipe.lora
-    given = {**recipe.model_dump(), "lora": (lora.rank, lora.alpha) if lora else None}
-    return Recipe(**given, seed=seed)
-
-
 def _zero(model: nn.Module, mask: Mask, stack: ExitStack, *, frozen: bool) -> None:
     """Zero the mask's weights for good; `frozen` holds them there while the block lasts."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, places in mask.indices.items():
-        weight = parameters[name]
-        where = torch.from_numpy(places).to(weight.device)
-        with torch.no_grad():
-            weight.view(-1)[where] = 0
+    for weight, where, _ in zero(model, mask.indices):
         if frozen:
             weight.requires_grad_(True)  # else it takes no hook
             # Without a gradient AdamW leaves a zero alone, whatever its decay.

@@ -58,8 +58,7 @@ class Subject:
             # tables' columns, does without.
             from lesion.models.load import load
 
-            how = self.device
-            self._loaded = load(self.model, how.dtype, how.threads, how.device_map, chat=self.chat)
+            self._loaded = load(self.model, self.device, self.chat)
             self._zero(self._loaded)
         return self._loaded
 

@@ -4,6 +4,7 @@ import re
 
 from lesion.io.addresses import is_address, parse
 from lesion.study.config import StudyConfig
+from lesion.study.reserved import check_names
 from lesion.study.sources import uses
 from lesion.study.training_checks import (
     check_retraining,
@@ -25,7 +26,7 @@ def check_consistent(study: StudyConfig) -> None:
     """
     for check in (
         _check_roles,
-        _check_names,
+        check_names,
         _check_sources,
         _check_judges,
         _check_masks,
@@ -46,14 +47,6 @@ def _check_roles(study: StudyConfig) -> None:
             f"`masks.shared.at_least`: {study.masks.shared.at_least} is more than the {harms} harm "
             "types there are"
         )
-
-
-def _check_names(study: StudyConfig) -> None:
-    for name in study.behaviours:
-        if name in (*BUILT_MASKS, "intact", "curve", "lookalikes", "retraining"):
-            raise ValueError(
-                f"`behaviours.{name}`: this name is taken by a built-in mask or folder; rename it"
-            )
 
 
 def _check_sources(study: StudyConfig) -> None:

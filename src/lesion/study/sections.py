@@ -30,7 +30,7 @@ from lesion.study.types import (
 )
 
 
-class ChatFormat(Section):
+class ChatSettings(Section):
     """How prompts are put to a model."""
 
     template: TemplateText = "auto"
@@ -59,7 +59,7 @@ class Model(Section):
     pairs: Literal["base", "own"] = "base"
     """Of a model with a `base`: measure it on its base's responses, so that stages of one family
     are compared on the same texts; or on its own."""
-    chat: ChatFormat = ChatFormat()
+    chat: ChatSettings = ChatSettings()
     """How prompts are put to it: chat template, its arguments, a system prompt. A model with a
     `base` has its base's."""
     license: str = "unknown"
@@ -72,9 +72,9 @@ class Model(Section):
         if sum(one is not None for one in (self.source, self.base, self.new)) != 1:
             raise ValueError("give exactly one of `source`, `base` and `new`")
         if (self.train is None) != (self.source is not None):
-            raise ValueError("`train` goes with `base` or `new`, and they with `train`")
-        if self.source is None and self.chat != ChatFormat():
-            raise ValueError("`chat` goes with `source`: a trained model has its base's format")
+            raise ValueError("`train` requires `base` or `new`, and vice versa")
+        if self.source is None and self.chat != ChatSettings():
+            raise ValueError("`chat` requires `source`: a trained model has its base's format")
         return self
 
 

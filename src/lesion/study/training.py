@@ -16,6 +16,11 @@ from lesion.study.types import (
 )
 
 Answered = Literal["own", "refusal"]
+
+FROZEN, AFTER = "-frozen", "-after"
+ARM_ENDINGS = (FROZEN, AFTER)
+"""Endings of an arm: its zeros stay, or it is ablated once it is trained."""
+
 Seeds = Annotated[
     list[Annotated[int, Field(ge=0)]],
     Field(min_length=1),
@@ -131,6 +136,14 @@ class New(Section):
     """Longest sequence."""
 
 
+def mask_of(arm: str) -> str:
+    """The mask of an arm."""
+    for ending in ARM_ENDINGS:
+        if arm.endswith(ending):
+            return arm.removesuffix(ending)
+    return arm
+
+
 class Retraining(Section):
     """Fine-tuning in memory, on harmful pairs too: nothing but numbers is kept of the models.
 
@@ -175,20 +188,16 @@ class Retraining(Section):
             raise ValueError(f"`at` goes beyond the {self.recipe.steps} steps of `recipe`")
         if self.questions is not None and (self.judge is None or self.narrow is None):
             raise ValueError("`questions` need `judge` and `narrow`")
-        if self.recipe.lora and any(arm.endswith("-frozen") for arm in self.arms):
+        if self.recipe.lora and any(arm.endswith(FROZEN) for arm in self.arms):
             raise ValueError("`lora` moves every weight a little: no arm can stay frozen")
         return self
 
     @property
     def trained(self) -> list[str]:
         """Arms that are trainings of their own."""
-        return [arm for arm in self.arms if not arm.endswith("-after")]
+        return [arm for arm in self.arms if not arm.endswith(AFTER)]
 
     @property
     def masks(self) -> dict[str, str]:
         """Every arm's mask, but `intact`'s."""
-        return {
-            arm: arm.removesuffix("-frozen").removesuffix("-after")
-            for arm in self.arms
-            if arm != "intact"
-        }
+        return {arm: mask_of(arm) for arm in self.arms if arm != "intact"}

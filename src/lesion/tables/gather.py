@@ -101,10 +101,9 @@ class Gathered:
                 ("coherence", {"coherence": pl.col("score")}),
             )
         ]
-        variants = [one.variant for one in self._files if one.kind == "completions"]
         found = (
             self.completions()
-            .filter(pl.col("variant").is_in(variants))
+            .filter(pl.col("variant").is_in(self.job.variants))
             .select(*_ANSWER, "role", completion=pl.col("prefill") + pl.col("completion"))
         )
         for one in words:

@@ -66,6 +66,12 @@ class TablesJob(Job):
     confidence: float
     seed: int
 
+    @property
+    def variants(self) -> list[str]:
+        """Every variant that is evaluated, `intact` first."""
+        found = (one.variant for one in self.inputs if one.kind == "completions")
+        return list(dict.fromkeys(filter(None, found)))
+
 
 class StudyJob(Job):
     """What is said of the study beside its tables."""

@@ -21,6 +21,7 @@ from lesion.tables.intervals import Bootstrap
 from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
 from lesion.tables.limits import limit_notices
 from lesion.tables.measure import Asked, measurements
+from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
 from lesion.tables.schemas import SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
@@ -57,7 +58,8 @@ def run(job: TablesJob, files: Sequence[Path], out: Mapping[str, Path], models: 
         write_parquet(pl.concat(tables).select(list(SCHEMAS[name])), out[name])
     write_parquet(read_parquet(given[TablesInput(kind="judges", model=None)]), out["judges"])
     settings = {"seed": job.seed, "confidence": job.confidence, "version": __version__}
-    write_json({**settings, "models": about}, models)
+    headline = headline_of(job.variants)._asdict()
+    write_json({**settings, "headline": headline, "models": about}, models)
 
 
 def write_study(job: StudyJob, models: Path, out: Path) -> None:

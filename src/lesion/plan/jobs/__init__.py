@@ -7,12 +7,32 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lesion.plan.code import code
-from lesion.plan.jobs import judgements, responses, scores, tables
+from lesion.plan.jobs import (
+    checkpoints,
+    judgements,
+    masks,
+    models,
+    pairs,
+    responses,
+    scores,
+    sources,
+    tables,
+)
 from lesion.plan.jobs.rule import Rule
 from lesion.study import Study
 from lesion.study.job import Job
 
-RULES: dict[str, Rule] = {**scores.RULES, **responses.RULES, **judgements.RULES, **tables.RULES}
+RULES: dict[str, Rule] = {
+    **sources.RULES,
+    **models.RULES,
+    **pairs.RULES,
+    **scores.RULES,
+    **masks.RULES,
+    **checkpoints.RULES,
+    **responses.RULES,
+    **judgements.RULES,
+    **tables.RULES,
+}
 """By the rule's name in the Snakefile."""
 
 

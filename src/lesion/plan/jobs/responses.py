@@ -18,6 +18,7 @@ from lesion.responses.jobs import (
 )
 from lesion.study import Study
 from lesion.study.job import Device
+from lesion.study.training import FROZEN
 
 
 def responses(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
@@ -117,7 +118,7 @@ def retrain(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
     return RetrainJob(
         arm=arm,
         mask=one.masks.get(arm),
-        frozen=arm.endswith("-frozen"),
+        frozen=arm.endswith(FROZEN),
         after=applied_after(study, experiment, arm),
         recipe=one.recipe,
         seeds=one.seeds,
