@@ -77,11 +77,6 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
         _renamed("training_stages", "family", "n"),
         ("`training_stages.n`", "rename it"),
     ),
-    "an attack": (
-        _renamed("responses.templates", "please", "prefill"),
-        ("`responses.templates.prefill`", TAKEN, "a built-in attack; rename it"),
-    ),
-    "no attack": (_renamed("responses.templates", "please", "none"), ("`responses.templates",)),
     "a judge": (
         _renamed("judgements.judges", "looks", "learned"),
         ("`judgements.judges.learned`", TAKEN, "a built-in judge; rename it"),
