@@ -32,6 +32,7 @@ from lesion.models.generate import stop_tokens
 from lesion.models.load import load
 from lesion.models.prepare import prepare
 from lesion.models.text import encode_prompt, render_prompt
+from lesion.study.job import Device
 from lesion_testing.damage import FILE_DAMAGES, JSON_DAMAGES, TEXT_DAMAGES, Damage
 from lesion_testing.gguf_file import write_gguf
 from lesion_testing.tokenizers import trained_byte_level
@@ -190,7 +191,7 @@ class Seen(NamedTuple):
 
 def _seen(source: Path, out: Path) -> Seen:
     prepare(source, out, dtype="float32", license_="mit")
-    loaded = load(out, "float32", 1)
+    loaded = load(out, Device(dtype="float32"))
     model, tokenizer = loaded.model, loaded.tokenizer
     tokens = tokenizer(TEXT + PROMPT)["input_ids"]
     prompt = render_prompt(loaded.chat, PROMPT)

@@ -21,12 +21,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from lesion.io.formats import LesionError
 from lesion.models.chat import Chat, chat_of, from_record, to_record
-from lesion.models.chat_format import SAMPLE, ChatError, ChatSettings, find_format
+from lesion.models.chat_format import SAMPLE, ChatError, find_format
+from lesion.models.jobs import ResolvedChat
 from lesion.models.load import load, open_chat
 from lesion.models.prepare import prepare
 from lesion.models.record import read_record
 from lesion.models.text import encode_pair, encode_prompt, encode_written
 from lesion.responses.harness import InMemory
+from lesion.study.job import Device
 from lesion_testing import make, tiny
 from lesion_testing.tokenizers import of_words, trained_byte_level
 
@@ -83,7 +85,7 @@ def _tokenizer(template: Any, *more: str) -> PreTrainedTokenizerBase:
 
 def _chat(own: Any, *more: str, **settings: Any) -> Chat:
     tokenizer = _tokenizer(own, *more)
-    return Chat(tokenizer, find_format(tokenizer, ChatSettings(**settings), "`models.x`"))
+    return Chat(tokenizer, find_format(tokenizer, ResolvedChat(**settings), "`models.x`"))
 
 
 @pytest.mark.parametrize(
@@ -294,7 +296,7 @@ def _bytes(template: str | None, *special: str, **more: Any) -> Chat:
         chat_template=template,
         **more,
     )
-    return Chat(tokenizer, find_format(tokenizer, ChatSettings(), "`models.x`"))
+    return Chat(tokenizer, find_format(tokenizer, ResolvedChat(), "`models.x`"))
 
 
 @pytest.mark.parametrize("template", [None, TURNS + OPEN])
@@ -442,7 +444,7 @@ def of_kind(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
 def _speakers(tokenizer: PreTrainedTokenizerBase) -> list[Chat]:
     found = []
     for template in (None, TURNS + OPEN, BRACKETS):
-        settings = ChatSettings(text=template, template="t.jinja") if template else ChatSettings()
+        settings = ResolvedChat(text=template, template="t.jinja") if template else ResolvedChat()
         found.append(Chat(tokenizer, find_format(tokenizer, settings, "`models.x`")))
     return found
 
@@ -518,7 +520,7 @@ def _source(folder: Path, template: str | None, **files: Any) -> Path:
 
 
 def _prepared(source: Path, out: Path, **settings: Any) -> Chat:
-    prepare(source, out, dtype="float32", license_="mit", chat=ChatSettings(**settings))
+    prepare(source, out, dtype="float32", license_="mit", chat=ResolvedChat(**settings))
     return open_chat(out)
 
 
@@ -562,7 +564,7 @@ def test_every_job_uses_the_format_of_the_record(tmp_path: Path) -> None:
     given = {"template": "own.jinja", "text": BRACKETS, "system": None}
     chat = _prepared(source, tmp_path / "mine", **given)
     assert chat.render("hi") == "[INST] hi [/INST]"
-    assert load(tmp_path / "mine", "float32", 1).chat.render("hi") == "[INST] hi [/INST]"
+    assert load(tmp_path / "mine", Device(dtype="float32")).chat.render("hi") == "[INST] hi [/INST]"
 
 
 def test_a_template_that_is_no_template_is_an_error_of_the_models_stage(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from lesion.models.candidates import UnsupportedModel
 from lesion.models.load import Loaded, load
 from lesion.models.prepare import prepare
 from lesion.models.record import read_record
+from lesion.study.job import Device
 from lesion_testing import tiny
 from lesion_testing.gguf_file import write_gguf
 
@@ -33,7 +34,7 @@ def test_the_same_weights_come_out(subject: Loaded, tmp_path: Path, dtype: str) 
     _write(source, subject)
     prepare(source, tmp_path / "model", dtype=dtype, license_="mit")
     assert read_record(tmp_path / "model")["architecture"] == "LlamaForCausalLM"
-    again = load(tmp_path / "model", "float32", 1).model
+    again = load(tmp_path / "model", Device(dtype="float32")).model
     kept = {
         name: one.to(getattr(torch, dtype)).float()
         for name, one in subject.model.state_dict().items()

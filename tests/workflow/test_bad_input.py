@@ -122,7 +122,7 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "a name that a built-in mask has": (
         lambda config: config["behaviours"].update(shared=config["behaviours"]["beta"]),
-        ("`behaviours.shared`", "taken by a built-in mask or folder; rename it"),
+        ("`behaviours.shared`", "taken by a built-in mask; rename it"),
     ),
     "a source that there is not": (
         _behaviour("beta", source="prank"),
