@@ -308,6 +308,6 @@ def test_a_study_whose_mask_has_another_name_has_a_full_page(tables: Path, tmp_p
     assert "hold most of the mask physical" in page.text
     assert "Physical mask" in page.text
     harm = pl.read_parquet(folder / "measurements.parquet").filter(
-        metric="nll", behaviour="all-harm", variant="physical"
+        metric="nll", level="total", role="harm", variant="physical"
     )
     assert f"{harm['value'].item():.2f}" in page.text
