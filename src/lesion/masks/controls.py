@@ -3,7 +3,7 @@
 If one of them does what the mask does, the mask's way of choosing explains nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from lesion.io.formats import LesionError
 from lesion.masks.select import Preserved
+from lesion.masks.sweep import ScoreSet
 from lesion.models.layout import Flat, Layout, Places
 from lesion.models.weights import StoredWeights
 from lesion.scores.lowest import first_lowest
-from lesion.scores.store import Source, StoredNorms
+from lesion.scores.store import NORMS, Pooled, Source, StoredNorms, StoredScores
+from lesion.study.job import Behaviours
 
 _DRAWS = 64
 
@@ -30,7 +32,7 @@ DESCRIPTIONS = {
 """How each control chooses its weights; every one has `shared`'s size in every matrix."""
 
 
-class Material(NamedTuple):
+class ControlInputs(NamedTuple):
     """What controls are made from; signed scores only for those that look at them."""
 
     harm: Source | None
@@ -41,8 +43,51 @@ class Material(NamedTuple):
     norms: Sequence[Path]
 
 
+def control_inputs(
+    model: Path,
+    scores: Mapping[str, Path],
+    opened: ScoreSet,
+    behaviours: Behaviours,
+    controls: Sequence[str],
+    p: float,
+    scope: str,
+    wrapped: Callable[[Source], Source] = lambda source: source,
+) -> ControlInputs:
+    """What the named controls are made from.
+
+    Args:
+        model: checkpoint folder.
+        scores: folders of scores by behaviour.
+        opened: scores of the masks that the controls stand beside.
+        behaviours: the study's.
+        controls: names of MADE.
+        p: fraction preserved.
+        scope: over which weights it counts.
+        wrapped: put around each source, to cache what is read of it.
+    """
+    shapes = opened.layout.stored_shapes
+
+    def pooled(control: str, names: Sequence[str]) -> Source | None:
+        # Only where it is needed: of several tails there is no mean.
+        if control not in controls:
+            return None
+        parts = [StoredScores(scores[name], "snip", shapes) for name in names]
+        return wrapped(Pooled(parts, "mean"))
+
+    importance = wrapped(opened.importance)
+    norms = [scores[name] / NORMS for name in behaviours.harm]
+    return ControlInputs(
+        harm=pooled("unsigned", behaviours.harm),
+        benign=pooled("benign-signed", behaviours.benign),
+        importance=importance,
+        preserved=Preserved(importance, opened.layout, p, scope),
+        model=model,
+        norms=[path for path in norms if path.is_file()],
+    )
+
+
 def control_masks(
-    names: Sequence[str], like: Places, layout: Layout, material: Material, seed: int
+    names: Sequence[str], like: Places, layout: Layout, material: ControlInputs, seed: int
 ) -> dict[str, Places]:
     """Make the named controls, a matrix at a time.
 
@@ -70,7 +115,7 @@ def control_masks(
 class _Read:
     """What lies behind the controls, read for one matrix at a time."""
 
-    def __init__(self, material: Material, layout: Layout) -> None:
+    def __init__(self, material: ControlInputs, layout: Layout) -> None:
         self.material, self.layout = material, layout
         self.weights = StoredWeights(material.model)
         self.norms = [StoredNorms(path) for path in material.norms]

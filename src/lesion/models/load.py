@@ -20,6 +20,7 @@ from lesion.models.chat import Chat, Speaker, chat_of, from_record
 from lesion.models.loading import open_model, stored_dtype
 from lesion.models.record import check_weights, read_record
 from lesion.models.text import context_of
+from lesion.study.job import Device
 
 
 class Loaded(NamedTuple):
@@ -35,20 +36,12 @@ class Loaded(NamedTuple):
         return chat_of(self.chat).tokenizer
 
 
-def load(
-    folder: Path,
-    dtype: str,
-    threads: int,
-    device_map: str | None = None,
-    chat: Chat | None = None,
-) -> Loaded:
-    """Load a checkpoint folder in `float32`, `bfloat16` or `auto` on the best device there is.
+def load(folder: Path, where: Device, chat: Chat | None = None) -> Loaded:
+    """Load a checkpoint folder, by default on the best device there is.
 
     Args:
         folder: as the `models` stage made it.
-        dtype: of the weights in memory.
-        threads: of the processor.
-        device_map: `auto` for accelerate's, over several GPUs; None for one device.
+        where: precision of the weights in memory, threads of the processor, and GPUs.
         chat: of the folder, if it is open already.
 
     Raises:
@@ -57,17 +50,17 @@ def load(
         BadFile: a file is not as long as the record says, or a bit of its weights has changed.
     """
     check_weights(folder)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(where.threads)
     keep_memory()
     silence_libraries()
     chat = chat or open_chat(folder)
-    if device_map is not None:
-        return Loaded(_spread(folder, dtype, device_map), chat)
+    if where.device_map is not None:
+        return Loaded(_spread(folder, where.dtype, where.device_map), chat)
     # In the dtype that the files have, whatever config.json says: that would round them. Casting
     # after loading is ten times as fast on a CPU as loading into another dtype.
-    stored = stored_dtype(folder) or resolve_dtype(dtype)
+    stored = stored_dtype(folder) or resolve_dtype(where.dtype)
     model = open_model(folder, dtype=stored)
-    torch.nn.Module.to(model, pick_device(), resolve_dtype(dtype))
+    torch.nn.Module.to(model, pick_device(), resolve_dtype(where.dtype))
     model.eval().requires_grad_(False)
     return Loaded(model, chat)
 

@@ -23,7 +23,7 @@ from lesion.io.formats import LesionError, atomic, safetensors_header, write_jso
 from lesion.io.texts import is_pointer, pointer_error
 from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.chat import Chat, to_record
-from lesion.models.chat_format import AUTO, SAMPLE, ChatSettings, find_format
+from lesion.models.chat_format import AUTO, SAMPLE, find_format
 from lesion.models.config import bad_config, check_stops, checked_config
 from lesion.models.conversion import empty_model, stored_parts
 from lesion.models.files import (
@@ -33,6 +33,7 @@ from lesion.models.files import (
     kept_files,
     say_left_out,
 )
+from lesion.models.jobs import ResolvedChat
 from lesion.models.load import resolve_dtype, silence_libraries
 from lesion.models.loading import check_loaded, check_values, heard, open_model
 from lesion.models.parts import is_whole
@@ -50,7 +51,7 @@ def prepare(
     *,
     dtype: str,
     license_: str,
-    chat: ChatSettings = AUTO,
+    chat: ResolvedChat = AUTO,
 ) -> None:
     """Make the checkpoint folder `out`, and its record with digest, sizes and candidates.
 
@@ -232,7 +233,7 @@ def _from_folder(source: Path, out: Path) -> None:
         shutil.copyfile(path, out / path.name)
 
 
-def _chat(part: Path, source: Path, settings: ChatSettings, model: str) -> Chat:
+def _chat(part: Path, source: Path, settings: ResolvedChat, model: str) -> Chat:
     """The chat format, said in the log; a template that is found is put where tools look for it."""
     tokenizer = AutoTokenizer.from_pretrained(part)
     # Of the source: a tokenizer's named templates lie in a folder of their own.

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from lesion.models.layout import Flat, Layout, Places
+from lesion.scores.jobs import Coverage
 from lesion.scores.lowest import BLOCK, Lowest, lowest_of_each
 from lesion.scores.store import (
     Source,
-    Tail,
     Values,
     place_type,
     shard_groups,
@@ -19,7 +19,7 @@ from lesion.scores.store import (
 )
 
 
-def tail_places(source: Source, kind: str, layout: Layout, tail: Tail) -> Places:
+def tail_places(source: Source, kind: str, layout: Layout, tail: Coverage) -> Places:
     """Sorted places that a selection can use.
 
     Of signed scores, the p + q most negative: a selection takes q of those that are left when p of
@@ -79,7 +79,7 @@ def write_tail(
     kind: str,
     shards: int,
     layout: Layout,
-    tail: Tail,
+    tail: Coverage,
     metadata: Mapping[str, str],
 ) -> None:
     """Write the tail of `source` as shards and an index."""

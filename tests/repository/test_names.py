@@ -4,7 +4,9 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1] / "src" / "lesion"
+from lesion_testing import ROOT
+
+SOURCE = ROOT / "src" / "lesion"
 LEFT = {
     "Asked",
     "ChatFormat",
