@@ -12,7 +12,7 @@ from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.rows import MEASUREMENTS, is_main
-from lesion.tables.schemas import SCHEMAS
+from lesion.tables.schemas import FORMAT, SCHEMAS
 from lesion_testing.retrained import (
     family_claims,
     levelled,
@@ -529,6 +529,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         "version": "0.1.0",
         "seed": 7,
         "confidence": 0.95,
+        "format": FORMAT,
         "headline": {"mask": "shared", "control": "random"},
         "models": dict.fromkeys(shape.models, about),
         "config": {

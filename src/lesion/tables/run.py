@@ -22,7 +22,7 @@ from lesion.tables.limits import limit_notices
 from lesion.tables.measure import Asked, measurements
 from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
-from lesion.tables.schemas import SCHEMAS
+from lesion.tables.schemas import FORMAT, SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
 from lesion.training import TRAINING
 
@@ -73,6 +73,7 @@ def run(results: Path, out: Path, models: Sequence[str], study: Study, how: Stat
         {
             **settings,
             "version": __version__,
+            "format": FORMAT,
             "headline": headline_of(study.variants)._asdict(),
             "config": study.config,
             "models": about,
