@@ -23,7 +23,7 @@ from lesion.tables.limits import limit_notices
 from lesion.tables.measure import Asked, measurements
 from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
-from lesion.tables.schemas import SCHEMAS
+from lesion.tables.schemas import FORMAT, SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
 from lesion.training import TRAINING
 
@@ -57,7 +57,12 @@ def run(job: TablesJob, files: Sequence[Path], out: Mapping[str, Path], models: 
     for name, tables in parts.items():
         write_parquet(pl.concat(tables).select(list(SCHEMAS[name])), out[name])
     write_parquet(read_parquet(given[TablesInput(kind="judges", model=None)]), out["judges"])
-    settings = {"seed": job.seed, "confidence": job.confidence, "version": __version__}
+    settings = {
+        "format": FORMAT,
+        "seed": job.seed,
+        "confidence": job.confidence,
+        "version": __version__,
+    }
     headline = headline_of(job.variants)._asdict()
     write_json({**settings, "headline": headline, "models": about}, models)
 
