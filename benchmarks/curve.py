@@ -78,9 +78,9 @@ def main() -> None:
                 print(f"{family}: {table.height} NLLs, {seconds:.1f} s", flush=True)
     boot = Bootstrap(study.tables.resamples, study.tables.confidence, study.seed)
     nll = pl.concat(rows)
-    found = curve_table(nll, boot).filter(pl.col("behaviour").str.starts_with("all-"))
+    found = curve_table(nll, boot).filter(pl.col("level") == "total")
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, float_precision=3):
-        print(found.drop("seeds", "role"))
+        print(found.drop("seeds", "level", "behaviour"))
         print(halving_table(nll, boot).drop("sizes", "below", "n", "benign_n"))
 
 

@@ -55,6 +55,7 @@ localrules:
     same_pairs,
     choose,
     tables,
+    study,
     card,
     report,
 
@@ -71,15 +72,6 @@ wildcard_constraints:
 def source_files(rule, owner=None):
     """The files of sources that a rule's jobs wait for; `owner` is a wildcard (see `Use`)."""
     return lambda w: plan.inputs(STUDY, MADE, rule, w[owner] if owner else None)
-
-
-def stage(script, slice_, *modules):
-    """Params of a job: its slice of the study, and the digest of the code it runs.
-
-    Snakemake itself would go by a script's date, which every checkout renews; see the profile.
-    """
-    path = Path(workflow.basedir) / "workflow" / "scripts" / f"{script}.py"
-    return {"code": plan.code(path, *modules), "study": slice_}
 
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
@@ -162,53 +154,3 @@ def intact_understanding(w):
     if w.variant == "intact":
         return []
     return MADE / "responses" / w.model / "intact" / "understanding.parquet"
-
-
-def figure_names():
-    """Those that the study has the numbers for, whatever they are."""
-    return [
-        *(["curve"] if plan.curve_families(STUDY) else []),
-        *(["judged-curve"] if plan.judged_sizes(STUDY) else []),
-        *(["transfer"] if len(STUDY.variants) > 1 else []),
-        *("overlap", "where"),
-        *(["dissociation"] if {"shared", "random"} & set(STUDY.variants) else []),
-        "sweep",
-    ]
-
-
-def retrained(model):
-    """What trainings in memory give: NLL, and the judges' verdicts on answers."""
-    return [
-        path
-        for experiment, arm in plan.retraining_arms(STUDY, model)
-        for path in (
-            f"responses/{model}/retraining/{experiment}/{arm}.parquet",
-            *(
-                f"judgements/{plan.verdicts(judge, f'{model}/retraining/{experiment}/{arm}')}"
-                for judge in plan.retraining_judges(STUDY, experiment)
-            ),
-        )
-    ]
-
-
-def further_measurements(model):
-    """What a study may measure beside completions and NLL: one file a variant, judge or family."""
-    asked = {"understanding": plan.understood(STUDY), "utility": STUDY.utility_variants}
-    asked["said"] = asked["understanding"]
-    return [
-        *retrained(model),
-        *(
-            f"responses/{model}/{variant}/{name}.parquet"
-            for name, variants in asked.items()
-            for variant in variants
-        ),
-        *(f"judgements/{model}/{judge}.parquet" for judge in STUDY.judgements.judges),
-        *(
-            f"responses/{model}/curve/{family}.parquet"
-            for family in plan.curve_families(STUDY)
-        ),
-        *(
-            f"responses/{model}/curve/{family}-completions.parquet"
-            for family in plan.answering_families(STUDY)
-        ),
-    ]

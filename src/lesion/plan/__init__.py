@@ -21,6 +21,7 @@ from lesion.plan.outputs import (
     answering_families,
     curve_families,
     evaluated,
+    figures,
     judged_answers,
     judged_sizes,
     lesson_behaviours,
@@ -28,6 +29,7 @@ from lesion.plan.outputs import (
     retrain_masks,
     retraining_arms,
     retraining_judges,
+    tables_inputs,
     understood,
     verdicts,
 )
@@ -40,11 +42,6 @@ from lesion.plan.places import (
     source_name,
     source_place,
     sources,
-    template_key,
-    templates,
-)
-from lesion.plan.slices import (
-    tables_slice,
 )
 
 __all__ = [
@@ -59,6 +56,7 @@ __all__ = [
     "contents",
     "curve_families",
     "evaluated",
+    "figures",
     "inputs",
     "is_local",
     "job",
@@ -75,9 +73,7 @@ __all__ = [
     "source_name",
     "source_place",
     "sources",
-    "tables_slice",
-    "template_key",
-    "templates",
+    "tables_inputs",
     "understood",
     "verdicts",
     "warnings",

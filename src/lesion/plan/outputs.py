@@ -1,7 +1,12 @@
 """What a study makes: which variants, mask families and trainings are measured, and by whom."""
 
+from typing import get_args
+
+from lesion.report.figures.names import Measured, Named, study_figures
 from lesion.study import Role, Study
 from lesion.study.training import AFTER
+from lesion.tables import OF_MASKS
+from lesion.tables.jobs import TablesInput
 
 
 def evaluated(study: Study) -> dict[str, Role]:
@@ -92,6 +97,88 @@ def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
 def verdicts(judge: str, answers: str) -> str:
     """The table of what a judge says of answers that are judged together, below `judgements`."""
     return f"{answers}.parquet" if judge == "learned" else f"{answers}/{judge}.parquet"
+
+
+def figures(study: Study) -> list[Named]:
+    """Every figure of the study."""
+    measured = Measured(
+        variants=study.variants,
+        families=curve_families(study),
+        judged=judged_sizes(study),
+    )
+    experiments = {
+        name: (study.retrained(name), one.questions is not None)
+        for name, one in study.retraining.items()
+    }
+    return study_figures(
+        list(study.models), measured, experiments, list(study.stages), study.trained
+    )
+
+
+def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
+    """Everything measured that the tables are made of: what it is, and where in the results."""
+    found = [(TablesInput(kind="judges", model=None), "judgements/judges.parquet")]
+    for model in study.models:
+        found += _of_model(study, model)
+    return found
+
+
+def _of_model(study: Study, model: str) -> list[tuple[TablesInput, str]]:
+    def one(kind: str, place: str, **of: str) -> tuple[TablesInput, str]:
+        return TablesInput.model_validate({"kind": kind, "model": model, **of}), place
+
+    responses = f"responses/{model}"
+    of_variants = {
+        "completions": study.variants,
+        "nll": study.variants,
+        "said": understood(study),
+        "understanding": understood(study),
+        "utility": study.utility_variants,
+    }
+    of_families = {
+        "curve": (curve_families(study), ""),
+        "curve-completions": (answering_families(study), "-completions"),
+    }
+    behaviours = [name for role in get_args(Role) for name in study.of_role(role)]
+    return [
+        one("record", f"models/{model}/lesion.json"),
+        *([one("losses", f"models/{model}/training.parquet")] if model in study.trained else []),
+        *(one("pairs", f"pairs/{model}/{name}.parquet", behaviour=name) for name in behaviours),
+        one("sweep", f"masks/{model}/sweep.parquet"),
+        one("chosen", f"masks/{model}/chosen.json"),
+        *(one(name, f"masks/{model}/{name}.parquet") for name in OF_MASKS),
+        *(
+            one(kind, f"{responses}/{variant}/{kind}.parquet", variant=variant)
+            for kind, variants in of_variants.items()
+            for variant in variants
+        ),
+        *(
+            one(kind, f"{responses}/curve/{family}{ending}.parquet", family=family)
+            for kind, (families, ending) in of_families.items()
+            for family in families
+        ),
+        *(
+            one("verdicts", f"judgements/{verdicts(judge, model)}", judge=judge)
+            for judge in ("learned", *study.judgements.judges)
+        ),
+        *(found for pair in retraining_arms(study, model) for found in _of_arm(study, model, pair)),
+    ]
+
+
+def _of_arm(study: Study, model: str, pair: tuple[str, str]) -> list[tuple[TablesInput, str]]:
+    """What a training in memory gives: NLL, and the judges' verdicts on answers."""
+    (experiment, arm), place = pair, f"{model}/retraining/{pair[0]}/{pair[1]}"
+    own = {"model": model, "experiment": experiment, "arm": arm}
+    return [
+        (TablesInput(kind="retrained", **own), f"responses/{place}.parquet"),
+        *(
+            (
+                TablesInput(kind="verdicts", judge=judge, **own),
+                f"judgements/{verdicts(judge, place)}",
+            )
+            for judge in retraining_judges(study, experiment)
+        ),
+    ]
 
 
 def lesson_behaviours(study: Study, model: str) -> list[str]:

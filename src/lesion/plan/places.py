@@ -21,7 +21,7 @@ from lesion.responses.questions import read_questions
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.twins import read_twins
 from lesion.sources.jobs import Place
-from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError, Template
+from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
 from lesion.study.judges import ContrastSection, JudgeSection, ReferenceSection
 from lesion.study.sources import Use
 from lesion.training.lessons import lesson_columns, of_file
@@ -256,14 +256,3 @@ def local_files_of(study: Study, text: str, key: str) -> list[str]:
             "fills in. Rename the file"
         )
     return files
-
-
-def templates(study: Study) -> dict[str, Template]:
-    """The templates that some attack asks for."""
-    known = study.responses.templates
-    return {name: known[name] for name in study.responses.attacks if name in known}
-
-
-def template_key(name: str) -> str:
-    """The key of a template's source, for messages."""
-    return f"responses.templates.{name}.source"

@@ -16,6 +16,7 @@ from lesion.plan.jobs import (
     responses,
     scores,
     sources,
+    tables,
 )
 from lesion.plan.jobs.rule import Rule
 from lesion.study import Study
@@ -30,6 +31,7 @@ RULES: dict[str, Rule] = {
     **checkpoints.RULES,
     **responses.RULES,
     **judgements.RULES,
+    **tables.RULES,
 }
 """By the rule's name in the Snakefile."""
 
