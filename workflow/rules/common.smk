@@ -154,3 +154,11 @@ def intact_understanding(w):
     if w.variant == "intact":
         return []
     return MADE / "responses" / w.model / "intact" / "understanding.parquet"
+
+
+# Answers that are judged together: a model's, or those of one training in memory.
+JUDGED = plan.judged_answers(STUDY)
+
+
+def judged_answers(w):
+    return [MADE / "responses" / path for _, path in JUDGED[w.answers]]
