@@ -14,7 +14,7 @@ from lesion.io.reuse import key, known_rows, write_rows
 from lesion.masks.curve import CURVE_MASKS
 from lesion.models.layout import Places, layout_of
 from lesion.pairs.tables import PAIRS, encode_pairs
-from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, written
+from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, sized, written
 from lesion.responses.subject import Subject
 from lesion.study.job import Device
 
@@ -227,7 +227,7 @@ def _complete_all(
     rows = [
         {
             **{name: known[one][name] for name in WRITTEN},
-            "variant": f"{family}@{size.share}",
+            "variant": sized(family, size.share),
             "weights": size.weights,
             "behaviour": name,
             "role": "harm",
