@@ -106,7 +106,7 @@ def test_a_run_survives_what_happens_to_the_cluster(
         first.interrupt()  # Ctrl-C
         interrupted = first.end()
     assert interrupted.code != 0
-    slurm.wait(lambda: not slurm.jobs("RUNNING,PENDING"), "the jobs to be cancelled", 20)
+    slurm.wait(lambda: not slurm.jobs("RUNNING,PENDING"), "the jobs to be cancelled")
     kept = _finished(interrupted.text)
     assert kept, interrupted.text
 
