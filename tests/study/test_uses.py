@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from lesion.study import Study, load_study
+from lesion.study.judges import JUDGE_KINDS, JudgeSection
 from lesion.study.sources import Reader, Use
 from lesion.study.types import SourceText
 
@@ -20,7 +21,7 @@ CONFIG: dict[str, Any] = {
             "base": "given",
             "train": {
                 "steps": 1,
-                "lessons": [
+                "mixture": [
                     {"behaviours": ["kind"], "answer": "refusal"},
                     {"source": "file:lesson.jsonl", "text": "text"},
                 ],
@@ -43,7 +44,7 @@ CONFIG: dict[str, Any] = {
         "variants": ["shared"],
         "templates": {"asked": {"source": "file:asked"}, "idle": {"source": "file:idle"}},
     },
-    "understanding": {"twins": "file:twins.jsonl"},
+    "understanding": {"minimal_pairs": "file:twins.jsonl"},
     "retraining": {
         "again": {
             "recipe": {"steps": 1},
@@ -85,6 +86,8 @@ def _addresses(kind: Any, value: Any, key: str = "") -> Iterator[tuple[str, str]
 
 
 def _of(annotation: Any, metadata: Any, value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if annotation is JudgeSection:
+        annotation = JUDGE_KINDS[value["kind"]]
     inner = [one for one in get_args(annotation) if one is not type(None)]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield from _addresses(annotation, value, key) if value is not None else ()
@@ -124,7 +127,7 @@ def test_what_a_job_reads(study: Study) -> None:
         "responses": "file:responses.jsonl",
     }
     assert _uses(study, "train", "trained") == {
-        "lessons.1": "file:lesson.jsonl",
+        "mixture.1": "file:lesson.jsonl",
         "refusals": "file:refusals.jsonl",
     }
     assert _uses(study, "responses") == {"asked": "file:asked"}

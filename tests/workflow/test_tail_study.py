@@ -33,7 +33,7 @@ TARGET = "results/tiny/masks/llama/shared.safetensors"
 @pytest.mark.parametrize(("scope", "end"), [("matrix", "report"), ("row", "masks")])
 def test_a_study_of_tails_takes_the_same_weights(done: Place, scope: str, end: str) -> None:
     def choose(config: dict[str, Any]) -> None:
-        config["masks"] |= {"pool": "max", "scope": scope}
+        config["masks"] |= {"preservation_pooling": "max", "scope": scope}
 
     done.configure(choose)
     assert set(done.jobs(TARGET)) == {"sweep", "masks"}

@@ -20,7 +20,7 @@ from lesion.tables.lookup import estimate_of
 from lesion.tables.schemas import CLAIMS
 from lesion.tables.wording import amount, interval, shared_digits
 
-FORMAT = 1
+FORMAT = 2
 """Version of the JSON; raised when a key changes its meaning or goes."""
 
 EXIT_CODES = {SUPPORTED: 0, NOT_SUPPORTED: 1, CANNOT_TELL: 3}
@@ -109,7 +109,8 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
 
 def _of_models(rows: pl.DataFrame, about: dict[str, Any]) -> pl.DataFrame:
     """A family's claim is that of its last stage: it was trained through all the others."""
-    last = {name: stages[-1] for name, stages in about.get("config", {}).get("stages", {}).items()}
+    families = about.get("config", {}).get("training_stages", {})
+    last = {name: stages[-1] for name, stages in families.items()}
     families = pl.DataFrame(
         [(family, name) for family, names in last.items() for name in names],
         schema={"model": pl.String, "stage": pl.String},
@@ -212,7 +213,8 @@ def verdict_table(judged: ModelOutcome, confidence: float) -> Table:
 
 def _cells(row: dict[str, Any]) -> tuple[Text, Text]:
     why = f"\n{row['why']}" if row["why"] else ""
-    place = f"{row['statistic']}, {row['variant']}{why}"
+    variant = "own masks" if row["variant"] is None else row["variant"]
+    place = f"{row['statistic']}, {variant}{why}"
     name = Text.assemble(row["name"], "\n", (plain(place), "dim"))
     number = number_of(row)
     threshold = plain(amount(row["threshold"], unit_of(row["statistic"])))

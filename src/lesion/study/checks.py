@@ -11,7 +11,7 @@ from lesion.study.training_checks import (
     check_stages,
     check_trained,
 )
-from lesion.study.types import BUILT_ATTACKS, BUILT_MASKS, WHOLE_SCORES, nearest
+from lesion.study.types import BUILT_MASKS, WHOLE_SCORES, nearest
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATH = re.compile(r"[/\\~$]")
@@ -27,7 +27,6 @@ def check_consistent(study: StudyConfig) -> None:
     for check in (
         _check_roles,
         check_names,
-        _check_attacks,
         _check_sources,
         _check_judges,
         _check_masks,
@@ -48,15 +47,6 @@ def _check_roles(study: StudyConfig) -> None:
             f"`masks.shared.at_least`: {study.masks.shared.at_least} is more than the {harms} harm "
             "types there are"
         )
-
-
-def _check_attacks(study: StudyConfig) -> None:
-    known = [*BUILT_ATTACKS, *study.responses.templates]
-    for name in study.responses.attacks:
-        if name not in known:
-            raise ValueError(
-                f"`responses.attacks`: no attack is named `{name}`{nearest(name, known)}"
-            )
 
 
 def _check_sources(study: StudyConfig) -> None:
@@ -93,11 +83,11 @@ def _check_masks(study: StudyConfig) -> None:
                 raise ValueError(
                     f"`{key}`: no mask is named `{name}`{nearest(name, study.masks_made)}"
                 )
-    for name in study.completed:
+    for name in study.judged_variants:
         if name not in study.variants:
             raise ValueError(
-                f"`responses.completed`: `{name}` is not evaluated{nearest(name, study.variants)} "
-                "Add it to `responses.variants`"
+                f"`responses.judged_variants`: `{name}` is not evaluated"
+                f"{nearest(name, study.variants)} Add it to `responses.variants`"
             )
     _check_tail(study)
     _check_curve(study)
@@ -119,10 +109,11 @@ def _check_tail(study: StudyConfig) -> None:
             f"`scores.tail`: serves p up to {tail.p} and q up to {tail.q}; `masks` asks for "
             f"{max(masks.p)} and {max(masks.q)}. Raise it"
         )
-    if masks.pool == "mean" and len(study.of_role("benign")) > 1:
+    if masks.preservation_pooling == "mean" and len(study.of_role("benign")) > 1:
         raise ValueError(
             "`scores.tail`: the mean over several capabilities can't be taken from tails, because "
-            "a weight's place in it depends on scores that they lack. Set `masks.pool: max`"
+            "a weight's place in it depends on scores that they lack. Set "
+            "`masks.preservation_pooling: max`"
         )
     whole = sorted(WHOLE_SCORES & set(masks.controls))
     if whole:
