@@ -36,7 +36,7 @@ def test_a_study_of_tails_takes_the_same_weights(done: Place, scope: str, end: s
         config["masks"] |= {"preservation_pooling": "max", "scope": scope}
 
     done.configure(choose)
-    assert set(done.jobs(TARGET)) == {"sweep", "masks"}
+    assert set(done.jobs(TARGET)) == {"sweep", "choose", "masks"}
     whole, size = _masks(done), _bytes_of_scores(done)
 
     done.configure(lambda config: config["scores"].update(tail=TAIL))
