@@ -207,7 +207,7 @@ def test_dissociation_says_what_is_missing(tables: Path) -> None:
     assert "not measured for refusal-pruned: `understanding.variants`" in some.caption.means
     none = dissociation(table.filter(~asked), 0.95, SHOWN)
     assert none is not None
-    assert "`understanding.twins` asks for them" in none.caption.means
+    assert "`understanding.minimal_pairs` asks for them" in none.caption.means
     assert dissociation(table.filter(variant="intact"), 0.95, SHOWN) is None
 
 

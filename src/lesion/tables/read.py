@@ -98,7 +98,7 @@ class StudyTables(NamedTuple):
 
     def models_of(self, family: str) -> list[str]:
         """Names of the models of a family's stages, in their order."""
-        stages = (self.study["config"].get("stages") or {}).get(family, [])
+        stages = (self.study["config"].get("training_stages") or {}).get(family, [])
         return [name for stage in stages for name in stage]
 
     @property
