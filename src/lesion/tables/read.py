@@ -44,6 +44,7 @@ class StudyTables(NamedTuple):
     """The result tables, of one model or of several; floats are finite or null."""
 
     measurements: pl.DataFrame
+    variants: pl.DataFrame
     claims: pl.DataFrame
     curve: pl.DataFrame
     halving: pl.DataFrame
