@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lesion.checkpoints.shards import Zeros
 from lesion.io.formats import BadFile
-from lesion.models.layout import Places
+from lesion.models.layout import FlatIndices
 
 _CHUNK = 2**20
 """Copied, read and read back before the next one, so that the processor may still have it."""
@@ -111,7 +111,7 @@ def _near(zeros: Zeros, at: int, size: int) -> bool:
     return bool(zeros.starts[0] < at + size and zeros.starts[-1] + zeros.width > at)
 
 
-def _reaching(zeros: Zeros, at: int, size: int) -> Places:
+def _reaching(zeros: Zeros, at: int, size: int) -> FlatIndices:
     """Weights with a byte in a chunk: the first may begin before it, the last end after."""
     first, last = np.searchsorted(zeros.starts, [at - zeros.width + 1, at + size])
     return zeros.starts[first:last]

@@ -9,7 +9,7 @@ import numpy as np
 
 from lesion.io.formats import BadFile, LesionError, Stored, read_json, safetensors_header
 from lesion.masks.store import Mask
-from lesion.models.layout import Places
+from lesion.models.layout import FlatIndices
 from lesion.models.parts import Part, Shape, stored_places, whole
 from lesion.models.record import RECORD, unstored
 
@@ -22,7 +22,7 @@ class Zeros(NamedTuple):
     """Weights of one width in one file: where each begins, in bytes, ascending."""
 
     width: int
-    starts: Places
+    starts: FlatIndices
 
 
 def find_zeros(folder: Path, files: Iterable[str], mask: Mask) -> dict[str, list[Zeros]]:
@@ -104,9 +104,9 @@ def _not_stored(
 
 def _stored_places(
     mask: Mask, parts: Mapping[str, Sequence[Part]]
-) -> dict[str, tuple[Shape, Places]]:
+) -> dict[str, tuple[Shape, FlatIndices]]:
     """The mask by the files' tensors: their shapes, and flat places, ascending."""
-    found: dict[str, tuple[Shape, Places]] = {}
+    found: dict[str, tuple[Shape, FlatIndices]] = {}
     for own, each in parts.items():
         shapes = {part.name: part.stored for part in each}
         for name, places in stored_places(each, mask.shapes[own], mask.indices[own]).items():
@@ -131,19 +131,19 @@ def _check_ties(folder: Path, names: Iterable[str]) -> None:
 
 
 def _zeros_in(
-    shard: Path, header: Mapping[str, Stored], places: Mapping[str, tuple[Shape, Places]]
+    shard: Path, header: Mapping[str, Stored], places: Mapping[str, tuple[Shape, FlatIndices]]
 ) -> list[Zeros]:
     """The zeros of one file, in bytes."""
     wanted = sorted(header.keys() & places.keys(), key=lambda name: header[name].begin)
     _check_tensors(shard, header, {name: places[name][0] for name in wanted})
-    parts: dict[int, list[Places]] = {}
+    parts: dict[int, list[FlatIndices]] = {}
     for name in wanted:
         width = _BYTES[header[name].dtype]
         parts.setdefault(width, []).append(header[name].begin + width * places[name][1])
     return [Zeros(width, _joined(starts)) for width, starts in parts.items()]
 
 
-def _joined(parts: Sequence[Places]) -> Places:
+def _joined(parts: Sequence[FlatIndices]) -> FlatIndices:
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 

@@ -41,7 +41,7 @@ def _copy(path: Path) -> Path:
 
 
 def due(keys: Sequence[str], known: Mapping[str, Any]) -> list[int]:
-    """Places of the keys that are not known."""
+    """The indices of the keys that are not known."""
     return [place for place, one in enumerate(keys) if one not in known]
 
 

@@ -13,7 +13,7 @@ from lesion.masks.algebra import intersection, vote
 from lesion.masks.controls import DESCRIPTIONS, Material, control_masks
 from lesion.masks.select import Point, Preserved
 from lesion.masks.sweep import SWEEP, Behaviours, Cut, Opened, choose
-from lesion.models.layout import Flat, Layout, Places, layout_of
+from lesion.models.layout import Flat, FlatIndices, Layout, layout_of
 from lesion.scores.store import NORMS, Pooled, Source, StoredScores, Values
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ candidates. The family `intact` is one row of share 0."""
 _DRAWN = ("random", "random-magnitude")
 _VOTES = ("shared", "shared-all")
 
-_Row = tuple[str, int, float, Places]
+_Row = tuple[str, int, float, FlatIndices]
 
 
 class Growing(NamedTuple):
@@ -108,7 +108,7 @@ def _with_room(sizes: Sequence[float], q: float, unit: int) -> list[float]:
 
 
 def _drawn(
-    likes: Mapping[float, Places], layout: Layout, material: Material, how: Growing
+    likes: Mapping[float, FlatIndices], layout: Layout, material: Material, how: Growing
 ) -> list[_Row]:
     """The random controls; with the study's own seed they are the masks stage's."""
     names = [name for name in _DRAWN if name in how.families]
@@ -121,12 +121,12 @@ def _drawn(
 
 
 def _scored(
-    likes: Mapping[float, Places], layout: Layout, material: Material, how: Growing
+    likes: Mapping[float, FlatIndices], layout: Layout, material: Material, how: Growing
 ) -> list[_Row]:
     """The controls that look at scores: a matrix at a time, and each of its sizes in turn."""
     names = [name for name in DESCRIPTIONS if name in how.families and name not in _DRAWN]
     split = {share: layout.split(like) for share, like in likes.items()}
-    parts: dict[tuple[str, float], list[Places]] = {
+    parts: dict[tuple[str, float], list[FlatIndices]] = {
         (name, share): [] for name in names for share in likes
     }
     for number, start in enumerate(layout.offsets[:-1] if names else ()):

@@ -1,4 +1,4 @@
-"""Zero a mask's weights in a model in memory, and take it back exactly."""
+"""Ablation: set a mask's weights to zero in a model in memory, and restore them exactly."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,37 +8,37 @@ import torch
 from torch import nn
 
 from lesion.io.formats import LesionError
-from lesion.models.layout import Places
+from lesion.models.layout import FlatIndices
 
 
 @contextmanager
-def lesioned(model: nn.Module, indices: Mapping[str, Places]) -> Iterator[None]:
-    """Zero `indices` (flat places per parameter) inside the block; restore the same bytes after.
+def lesioned(model: nn.Module, indices: Mapping[str, FlatIndices]) -> Iterator[None]:
+    """Zero `indices` (flat, by parameter) inside the block, and restore the same bytes afterwards.
 
     Raises:
-        LesionError: the mask names a parameter the model lacks, or places outside it.
+        LesionError: the mask names a parameter that the model lacks, or indices outside it.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    held: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    saved: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     try:
         with torch.no_grad():
-            for name, places in indices.items():
-                held.append(_zero(parameters, name, places))
+            for name, of_parameter in indices.items():
+                saved.append(_zero(parameters, name, of_parameter))
         yield
     finally:
         with torch.no_grad():
-            # Backwards: under two names of one tensor a place is held twice, the first time whole.
-            for flat, where, values in reversed(held):
-                flat[where] = values
+            # In reverse order: under two names of one tensor, the first save has the true value.
+            for flat, index, values in reversed(saved):
+                flat[index] = values
 
 
 def _zero(
-    parameters: Mapping[str, nn.Parameter], name: str, places: Places
+    parameters: Mapping[str, nn.Parameter], name: str, indices: FlatIndices
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    if name not in parameters or (places.size and int(places[-1]) >= parameters[name].numel()):
+    if name not in parameters or (indices.size and int(indices[-1]) >= parameters[name].numel()):
         raise LesionError(f"the mask's `{name}` does not fit this model; it was made for another")
     flat = parameters[name].data.view(-1)
-    where = torch.from_numpy(np.asarray(places)).to(flat.device)
-    values = flat[where].clone()
-    flat[where] = 0
-    return flat, where, values
+    index = torch.from_numpy(np.asarray(indices)).to(flat.device)
+    values = flat[index].clone()
+    flat[index] = 0
+    return flat, index, values

@@ -17,7 +17,7 @@ from lesion.masks.select import Point, Preserved
 from lesion.masks.store import write_mask
 from lesion.masks.sweep import SWEEP, Behaviours, Cut, Opened, choose
 from lesion.masks.where import concentration_table, top_lines, where_table
-from lesion.models.layout import Layout, Places, layout_of
+from lesion.models.layout import FlatIndices, Layout, layout_of
 from lesion.models.record import read_record
 from lesion.scores.store import NORMS, Pooled, index_name
 
@@ -90,7 +90,7 @@ def run(
 
 
 def _write_tables(
-    masks: Mapping[str, Places], layout: Layout, behaviours: Behaviours, out: Path, seed: int
+    masks: Mapping[str, FlatIndices], layout: Layout, behaviours: Behaviours, out: Path, seed: int
 ) -> None:
     for name, table in (
         ("overlap", overlap_table(masks, layout, behaviours, seed)),
@@ -139,7 +139,7 @@ def _recipe(name: str, behaviours: Behaviours, cut: Cut, scores: Path, seed: int
 
 
 def overlap_table(
-    masks: Mapping[str, Places], layout: Layout, behaviours: Behaviours, seed: int
+    masks: Mapping[str, FlatIndices], layout: Layout, behaviours: Behaviours, seed: int
 ) -> pl.DataFrame:
     """Overlap statistics of every two behaviours' masks, one row a pair."""
     found = overlaps({name: masks[name] for name in behaviours.names}, layout, seed)
@@ -157,7 +157,7 @@ def overlap_table(
 
 
 def sharing_table(
-    masks: Mapping[str, Sequence[Places]], points: Sequence[Point], layout: Layout
+    masks: Mapping[str, Sequence[FlatIndices]], points: Sequence[Point], layout: Layout
 ) -> pl.DataFrame:
     """How many weights at least k harm types share, by the size of their masks.
 

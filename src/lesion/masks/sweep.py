@@ -11,7 +11,7 @@ from lesion.io.formats import LesionError, digest
 from lesion.io.reuse import key, known_rows, write_rows
 from lesion.masks.algebra import vote
 from lesion.masks.select import Point, select_masks
-from lesion.models.layout import Layout, Places, layout_of
+from lesion.models.layout import FlatIndices, Layout, layout_of
 from lesion.models.record import read_record
 from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.store import Pooled, StoredScores
@@ -95,7 +95,7 @@ class Opened(NamedTuple):
             )
         return cls(layout, snips, Pooled(parts, cut.pool))
 
-    def select(self, points: Sequence[Point], cut: Cut) -> dict[str, list[Places]]:
+    def select(self, points: Sequence[Point], cut: Cut) -> dict[str, list[FlatIndices]]:
         """Every behaviour's mask at every point, with one read."""
         return select_masks(
             self.snips, self.importance, self.layout, points, rule=cut.rule, scope=cut.scope
@@ -152,7 +152,7 @@ def _measure(
     model: Path,
     pairs: Path,
     behaviours: Behaviours,
-    masks: Mapping[str, Places],
+    masks: Mapping[str, FlatIndices],
     layout: Layout,
     how: Trying,
 ) -> dict[str, dict[str, float]]:

@@ -62,7 +62,7 @@ def batching(
 
 
 def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Places in batches of one length, `size` at most, the shortest first."""
+    """Row numbers in batches of one length, at most `size` each, the shortest rows first."""
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
         if batch and (len(batch) == size or lengths[batch[0]] != lengths[place]):

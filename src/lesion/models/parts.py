@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion.models.layout import Places
+from lesion.models.layout import FlatIndices
 
 Shape = tuple[int, ...]
 
@@ -62,8 +62,8 @@ def covers(parts: Sequence[Part], shape: Sequence[int]) -> bool:
 
 
 def stored_places(
-    parts: Iterable[Part], shape: Sequence[int], places: Places
-) -> Mapping[str, Places]:
+    parts: Iterable[Part], shape: Sequence[int], places: FlatIndices
+) -> Mapping[str, FlatIndices]:
     """Where a parameter's weights lie in the stored tensors.
 
     Args:
@@ -75,7 +75,7 @@ def stored_places(
         Flat places in each stored tensor that holds any of them, ascending.
     """
     row = prod(shape[1:])
-    found: dict[str, list[Places]] = {}
+    found: dict[str, list[FlatIndices]] = {}
     for part in parts:
         # Experts are stacked along the first axis, so most parts are a short run of places.
         first, last = np.searchsorted(places, [part.at[0] * row, (part.at[0] + part.size[0]) * row])
@@ -99,7 +99,7 @@ def box_of(part: Part, stored: NDArray[Any]) -> NDArray[Any]:
     return box.transpose(kept).reshape(part.size)
 
 
-def _moved(part: Part, shape: Sequence[int], places: Places) -> Places:
+def _moved(part: Part, shape: Sequence[int], places: FlatIndices) -> FlatIndices:
     """The places that lie in a part, as flat places in its stored tensor."""
     by_axis = np.unravel_index(places, tuple(shape))
     inside = np.ones(places.size, np.bool_)
@@ -109,5 +109,5 @@ def _moved(part: Part, shape: Sequence[int], places: Places) -> Places:
     for found, at, axis in zip(by_axis, part.at, part.axes, strict=True):
         if axis is not None:
             there[axis] += found[inside] - at
-    moved: Places = np.ravel_multi_index(tuple(there), part.stored)
+    moved: FlatIndices = np.ravel_multi_index(tuple(there), part.stored)
     return moved
