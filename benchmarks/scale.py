@@ -69,7 +69,9 @@ def config(models: int) -> dict[str, Any]:
             **{f"benign-{number}": {"role": "benign", **prompts} for number in range(BENIGN)},
             "refusal": {"role": "refusal", **prompts},
         },
-        "responses": {"variants": named},
+        "pairs": {"max_new_tokens": 48},
+        "masks": {"p": 0.05, "q": 2e-4},
+        "responses": {"variants": named, "max_new_tokens": 40, "batch_size": 32},
         "judgements": {"human_scores": "data", "embedder": "data"},
     }
 

@@ -17,7 +17,8 @@ from lesion.study import NAME, Study, StudyError, load_study, read_config
 from lesion_testing import ROOT, make, tiny
 
 CONFIG = ROOT / "config.yaml"
-GOOD = read_config(CONFIG)
+GOOD = load_study(read_config(CONFIG)).model_dump()
+"""With every default written out."""
 
 Key = str | int
 Way = tuple[Key, ...]

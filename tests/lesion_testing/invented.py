@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.tables.claims import Setting, claims
+from lesion.tables.claims.claim import Setting
+from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.rows import MEASUREMENTS, is_main
+from lesion.tables.schemas import SCHEMAS
 from lesion_testing.retrained import (
-    SCHEMAS,
     family_claims,
     model_claims,
     retraining,
@@ -478,7 +479,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
     }
     for name, make in makers.items():
         rows = [row for model in shape.models for row in make(shape, model)]
-        pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / f"{name}.parquet")
+        pl.DataFrame(rows, schema=SCHEMAS[name]).write_parquet(folder / f"{name}.parquet")
     candidates = LAYERS * 2 * (331_776 + 884_736)
     measured = pl.concat(_measured(shape, model) for model in shape.models)
     measured.write_parquet(folder / "measurements.parquet")
@@ -491,15 +492,15 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         )
         for model in shape.models
     ]
-    rows = {"training": [], "stages": [], "retraining": []}
+    rows: dict[str, Rows] = {"training": [], "stages": [], "retraining": []}
     if shape.trained:
         held += [family_claims(), *map(model_claims, shape.models)]
         again = [row for model in shape.models for row in retraining(model)]
         rows = {"training": training(), "stages": stages(), "retraining": again}
-    for name, schema in SCHEMAS.items():
-        pl.DataFrame(rows[name], schema=schema).write_parquet(folder / f"{name}.parquet")
+    for name in rows:
+        pl.DataFrame(rows[name], schema=SCHEMAS[name]).write_parquet(folder / f"{name}.parquet")
     pl.concat(held).write_parquet(folder / "claims.parquet")
-    pl.DataFrame(_judges()).write_parquet(folder / "judges.parquet")
+    pl.DataFrame(_judges(), schema=SCHEMAS["judges"]).write_parquet(folder / "judges.parquet")
     about = {
         "digest": "9f" * 32,
         "architecture": "LlamaForCausalLM",

@@ -4,22 +4,11 @@ from typing import Any
 
 import polars as pl
 
-from lesion.tables.retraining import RETRAINING
+from lesion.tables.claims.table import retraining_claims, stage_claims
+from lesion.tables.schemas import SCHEMAS
 from lesion.tables.stages import STAGES
-from lesion.tables.training_claims import retraining_claims, stage_claims
-from lesion.training import TRAINING
 
 Rows = list[dict[str, Any]]
-
-LOSSES = {
-    "model": pl.String,
-    "base": pl.String,
-    "method": pl.String,
-    "seed": pl.Int64,
-    **TRAINING,
-}
-AGAIN = {"model": pl.String, **RETRAINING}
-SCHEMAS = {"training": LOSSES, "stages": STAGES, "retraining": AGAIN}
 
 BATCH = 8
 LAST = 100
@@ -136,4 +125,4 @@ def family_claims() -> pl.DataFrame:
 
 def model_claims(model: str) -> pl.DataFrame:
     """Claims 5 and 8 of a model."""
-    return retraining_claims(model, pl.DataFrame(retraining(model), schema=AGAIN))
+    return retraining_claims(model, pl.DataFrame(retraining(model), schema=SCHEMAS["retraining"]))

@@ -55,12 +55,14 @@ STUDY: dict[str, Any] = {
             "responses": "file:inputs/refusals.jsonl",
         },
     },
-    "pairs": {"max_new_tokens": 6},
-    "scores": {"dtype": "float32"},
+    "pairs": {"max_new_tokens": 6, "split": {"train": 0.55, "validation": 0.2, "test": 0.25}},
+    "scores": {"dtype": "float32", "batch_tokens": 1024},
     "masks": {"p": 0.1, "q": 0.05, "max_benign_increase": 1000, "shared": {"at_least": 2}},
     "responses": {
         "variants": ["shared", "beta", "gamma"],
         "max_new_tokens": 7,
+        "batch_size": 32,
+        "batch_tokens": 2048,
         "dtype": "float32",
     },
     "judgements": {

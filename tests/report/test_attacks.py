@@ -5,12 +5,12 @@ from pathlib import Path
 import polars as pl
 
 from lesion.report.attacks import attacks_table, refusal_note
-from lesion.report.inputs import read_inputs
+from lesion.tables.read import read_study_tables
 
 
 def _suppressed(tables: Path, matching: float, learned: float) -> pl.DataFrame:
     """The invented measurements with an attack that names phrases of refusal."""
-    table = read_inputs(tables).measurements
+    table = read_study_tables(tables).measurements
     refused = table.filter(behaviour="all-harm", metric="refusal_rate", attack="prefill")
     rates = {"matching": matching, "refusal": learned}
     suppressed = [
@@ -39,9 +39,9 @@ def test_judges_of_refusals_that_disagree_are_pointed_out(tables: Path) -> None:
     assert note is not None
     assert "under `suppressed` matching and the learned judge find 90% and 4.0%" in note
     assert refusal_note(_suppressed(tables, 0.9, 0.85)) is None
-    assert refusal_note(read_inputs(tables).measurements) is None
+    assert refusal_note(read_study_tables(tables).measurements) is None
 
 
 def test_nothing_completed_has_no_table(tables: Path) -> None:
-    nothing = read_inputs(tables).measurements.filter(attack="none")
+    nothing = read_study_tables(tables).measurements.filter(attack="none")
     assert attacks_table(nothing).is_empty()

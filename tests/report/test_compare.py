@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from lesion import cli
 from lesion.io.formats import BadFile, LesionError
 from lesion.report.compare import curves, differing, questions, ratio, rows, side, write_comparison
-from lesion.report.estimate import Estimate
-from lesion.report.words import Answer
+from lesion.tables.claims.claim import Conclusion
+from lesion.tables.intervals import Estimate
 from lesion_testing.invented import Shape, lifted, write_study
 
 REFUSES = "Does B refuse more direct harmful requests?"
@@ -38,22 +38,22 @@ def _shifted(folder: Path, variant: str, metric: str, by: float) -> str:
     return str(folder)
 
 
-def _answers(a: str, b: str) -> dict[str, Answer]:
+def _answers(a: str, b: str) -> dict[str, Conclusion]:
     return {one.question: one.answer for one in questions(side(a), side(b))}
 
 
 def test_a_study_is_not_safer_than_itself(study: str) -> None:
-    assert set(_answers(study, study).values()) == {Answer.UNCLEAR}
+    assert set(_answers(study, study).values()) == {Conclusion.UNCLEAR}
 
 
 @pytest.mark.parametrize(
     ("variant", "metric", "by", "question", "answer"),
     [
-        ("intact", "refusal_rate", 0.5, REFUSES, Answer.YES),
-        ("intact", "refusal_rate", -0.5, REFUSES, Answer.NO),
-        ("intact", "refusal_rate", 0.01, REFUSES, Answer.UNCLEAR),
-        ("shared", "harmfulness", -0.3, LEFT, Answer.YES),
-        ("shared", "harmfulness", 0.3, LEFT, Answer.NO),
+        ("intact", "refusal_rate", 0.5, REFUSES, Conclusion.YES),
+        ("intact", "refusal_rate", -0.5, REFUSES, Conclusion.NO),
+        ("intact", "refusal_rate", 0.01, REFUSES, Conclusion.UNCLEAR),
+        ("shared", "harmfulness", -0.3, LEFT, Conclusion.YES),
+        ("shared", "harmfulness", 0.3, LEFT, Conclusion.NO),
     ],
 )
 def test_each_answer_goes_with_the_interval(
@@ -63,11 +63,11 @@ def test_each_answer_goes_with_the_interval(
     metric: str,
     by: float,
     question: str,
-    answer: Answer,
+    answer: Conclusion,
 ) -> None:
     found = _answers(study, _shifted(tmp_path, variant, metric, by))
     assert found.pop(question) is answer
-    assert set(found.values()) == {Answer.UNCLEAR}
+    assert set(found.values()) == {Conclusion.UNCLEAR}
 
 
 def test_the_sentence_has_the_numbers(study: str, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_what_one_side_lacks_is_not_measured(study: str, tmp_path: Path) -> None
         path = tables / f"{name}.parquet"
         pl.read_parquet(path).clear().write_parquet(path)
     without = str(tmp_path)
-    assert set(_answers(study, without).values()) == {Answer.UNMEASURED}
+    assert set(_answers(study, without).values()) == {Conclusion.UNMEASURED}
     assert rows(side(study), side(without)) == []
     assert curves(side(study), side(without)) is None
     write_comparison(side(study), side(without), tmp_path / "page.html")
@@ -175,8 +175,8 @@ def test_the_command_writes_the_same_page_twice(two: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("by", [-0.04, 0.04])
 def test_too_small_a_difference_is_no_answer(tmp_path: Path, by: float) -> None:
     sides = [_narrow(tmp_path / "a", 0.0), _narrow(tmp_path / "b", by)]
-    assert _answers(*sides)[LEFT] is Answer.UNCLEAR
-    assert _answers(sides[0], _narrow(tmp_path / "c", 2 * by))[LEFT] is not Answer.UNCLEAR
+    assert _answers(*sides)[LEFT] is Conclusion.UNCLEAR
+    assert _answers(sides[0], _narrow(tmp_path / "c", 2 * by))[LEFT] is not Conclusion.UNCLEAR
 
 
 def _narrow(folder: Path, by: float, half: float = 1e-3) -> str:
@@ -194,7 +194,7 @@ def _narrow(folder: Path, by: float, half: float = 1e-3) -> str:
 def test_what_does_not_vary_is_no_answer(tmp_path: Path) -> None:
     sides = [_narrow(tmp_path / "a", 0.0), _narrow(tmp_path / "b", 0.3, half=0.0)]
     one = next(one for one in questions(*map(side, sides)) if one.question == LEFT)
-    assert one.answer is Answer.UNCLEAR
+    assert one.answer is Conclusion.UNCLEAR
     assert one.sentence.endswith(
         "In B all prompts give the same: nothing is known of how it varies."
     )
@@ -208,8 +208,8 @@ def test_a_lifted_limit_is_no_comparison_at_the_circuit(
 ) -> None:
     other = _shifted(tmp_path / "b", "shared", "harmfulness", -0.3)
     lifted(tables, tmp_path / "a" / "tables")
-    assert _answers(study, other)[LEFT] is Answer.YES
-    assert _answers(str(tmp_path / "a"), other)[LEFT] is Answer.UNCLEAR
+    assert _answers(study, other)[LEFT] is Conclusion.YES
+    assert _answers(str(tmp_path / "a"), other)[LEFT] is Conclusion.UNCLEAR
     write_comparison(side(str(tmp_path / "a")), side(other), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     said = text.index('role="note">A: The limit on benign loss was lifted')

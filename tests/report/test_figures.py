@@ -6,26 +6,25 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lesion.report.curves import halving_table, judged_tradeoff, tradeoff
-from lesion.report.dissociation import dissociation
-from lesion.report.estimate import find
-from lesion.report.figures import (
+from lesion.report.figures.all import figures_of, write_figures
+from lesion.report.figures.curves import halving_table, judged_tradeoff, tradeoff
+from lesion.report.figures.dissociation import dissociation
+from lesion.report.figures.masks import (
     compared,
-    figures_of,
     lines_table,
     overlap,
     overlap_means,
     transfer,
     where,
-    write_figures,
 )
-from lesion.report.inputs import read_inputs
-from lesion.report.words import Answer
+from lesion.tables.claims.claim import Conclusion
+from lesion.tables.lookup import find
+from lesion.tables.read import read_study_tables
 from lesion_testing.invented import LAYERS, MODULES, Shape, write_study
 
 
 def test_transfer_brackets_what_may_be_nothing(tables: Path) -> None:
-    figure = transfer(read_inputs(tables).measurements, 0.95)
+    figure = transfer(read_study_tables(tables).measurements, 0.95)
     assert figure is not None
     cells = next(iter(figure.spec()["datasets"].values()))
     texts = {(cell["mask"], cell["behaviour"]): cell["text"] for cell in cells}
@@ -42,7 +41,7 @@ def test_transfer_brackets_what_may_be_nothing(tables: Path) -> None:
 
 
 def test_overlap_is_symmetric_and_leaves_the_diagonal(tables: Path) -> None:
-    figure = overlap(read_inputs(tables).overlap)
+    figure = overlap(read_study_tables(tables).overlap)
     assert figure is not None
     cells = next(iter(figure.spec()["datasets"].values()))
     ratio = {(cell["a"], cell["b"]): cell["ratio"] for cell in cells}
@@ -52,7 +51,7 @@ def test_overlap_is_symmetric_and_leaves_the_diagonal(tables: Path) -> None:
 
 
 def test_overlap_shows_interval_and_p(tables: Path) -> None:
-    table = read_inputs(tables).overlap
+    table = read_study_tables(tables).overlap
     figure = overlap(table)
     assert figure is not None
     spec = figure.spec()
@@ -69,7 +68,7 @@ def test_overlap_shows_interval_and_p(tables: Path) -> None:
 
 
 def test_overlap_compares_harm_with_benign_in_words(tables: Path) -> None:
-    table = read_inputs(tables).overlap
+    table = read_study_tables(tables).overlap
     verdict = compared(table)
     figure = overlap(table)
     assert figure is not None
@@ -81,12 +80,12 @@ def test_overlap_compares_harm_with_benign_in_words(tables: Path) -> None:
     # However a pair is written, it is one of the same group.
     turned = table.rename({"role_a": "role_b", "role_b": "role_a"})
     assert compared(turned) == verdict
-    assert compared(table.clear()).answer is Answer.UNCLEAR
+    assert compared(table.clear()).answer is Conclusion.UNCLEAR
 
 
 def test_overlap_of_nothing_in_common(tables: Path) -> None:
     table = (
-        read_inputs(tables)
+        read_study_tables(tables)
         .overlap.with_columns(
             pl.lit(None, pl.Float64).alias(name)
             for name in ("enrichment_rows_columns", "enrichment_low", "enrichment_high")
@@ -99,7 +98,7 @@ def test_overlap_of_nothing_in_common(tables: Path) -> None:
 
 
 def test_overlap_means_by_hand(tables: Path) -> None:
-    table = read_inputs(tables).overlap
+    table = read_study_tables(tables).overlap
     means = overlap_means(table)
     harm = table.filter(role_a="harm", role_b="harm")
     row = means.row(0, named=True)
@@ -112,7 +111,7 @@ def test_overlap_means_by_hand(tables: Path) -> None:
 
 
 def test_where_has_every_matrix_and_mask(tables: Path) -> None:
-    figure = where(read_inputs(tables).where)
+    figure = where(read_study_tables(tables).where)
     assert figure is not None
     spec = figure.spec()
     assert spec["params"][0]["value"] == "shared"
@@ -121,20 +120,20 @@ def test_where_has_every_matrix_and_mask(tables: Path) -> None:
 
 
 def test_lines_are_those_of_the_shared_mask(tables: Path) -> None:
-    mask, table = lines_table(read_inputs(tables).lines)
+    mask, table = lines_table(read_study_tables(tables).lines)
     assert mask == "shared"
     assert table.row(1) == (
         *("2", "layer 1, self_attn.o_proj, 108", "55 (8.0%)"),
         *("layer 1, self_attn.o_proj, 108", "55 (8.0%)"),
     )
-    lines = read_inputs(tables).lines.filter(mask="physical", axis="row")
+    lines = read_study_tables(tables).lines.filter(mask="physical", axis="row")
     mask, table = lines_table(lines)
     assert mask == "physical"
     assert table.row(0)[3:] == ("–", "–")
 
 
 def test_tradeoff_has_every_size_and_the_chosen_one(tables: Path) -> None:
-    figure = tradeoff(read_inputs(tables).curve)
+    figure = tradeoff(read_study_tables(tables).curve)
     assert figure is not None
     spec = figure.spec()
     points = next(rows for rows in spec["datasets"].values() if rows and "harm_interval" in rows[0])
@@ -146,23 +145,23 @@ def test_tradeoff_has_every_size_and_the_chosen_one(tables: Path) -> None:
 
 
 def test_tradeoff_needs_both_sides(tables: Path) -> None:
-    curve = read_inputs(tables).curve
+    curve = read_study_tables(tables).curve
     assert tradeoff(curve.filter(behaviour="all-harm")) is None
     assert tradeoff(curve.clear()) is None
 
 
 def test_halving_says_more_than_the_largest(tables: Path) -> None:
-    table = halving_table(read_inputs(tables).halving)
+    table = halving_table(read_study_tables(tables).halving)
     likelihood = ("shared", "9,187 [8,089, 10,545]", "0.24 [0.21, 0.27]")
     assert table.rows()[0] == (*likelihood, "17,945 [13,059, 25,473]", "0.60 [0.55, 0.65]")
     assert ("random", "more than 38,461", "–", "more than 38,461", "–") in table.rows()
     assert ("unsigned", "more than 38,461", "–", "–", "–") in table.rows()
-    alone = halving_table(read_inputs(tables).halving.filter(measure="likelihood"))
+    alone = halving_table(read_study_tables(tables).halving.filter(measure="likelihood"))
     assert alone.row(0) == likelihood
 
 
 def test_judged_harm_is_drawn_where_masks_of_every_size_answered(tables: Path) -> None:
-    found = read_inputs(tables)
+    found = read_study_tables(tables)
     figure = judged_tradeoff(found.curve, found.measurements)
     assert figure is not None
     points = max(figure.spec()["datasets"].values(), key=len)
@@ -175,7 +174,7 @@ def test_judged_harm_is_drawn_where_masks_of_every_size_answered(tables: Path) -
 
 
 def test_dissociation_puts_everything_between_0_and_1(tables: Path) -> None:
-    table = read_inputs(tables).measurements
+    table = read_study_tables(tables).measurements
     figure = dissociation(table, 0.95)
     assert figure is not None
     points = next(rows for rows in figure.spec()["datasets"].values() if "written" in rows[0])
@@ -191,7 +190,7 @@ def test_dissociation_puts_everything_between_0_and_1(tables: Path) -> None:
 
 
 def test_dissociation_says_what_is_missing(tables: Path) -> None:
-    table = read_inputs(tables).measurements
+    table = read_study_tables(tables).measurements
     asked = pl.col("metric").is_in(["detect_auroc", "explain_nll"])
     some = dissociation(table.filter(~asked | (pl.col("variant") != "refusal")), 0.95)
     assert some is not None
@@ -203,7 +202,7 @@ def test_dissociation_says_what_is_missing(tables: Path) -> None:
 
 
 def test_names_do_not_depend_on_what_was_drawn_before(tables: Path) -> None:
-    found = read_inputs(tables)
+    found = read_study_tables(tables)
     first = [figure.spec() for figure in figures_of(found, "smol")]
     assert [figure.spec() for figure in figures_of(found, "smol")] == first
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from lesion import cli
 from lesion.io.formats import BadFile, LesionError
 from lesion.report.gate import gate, number_of, together
-from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
+from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
+from lesion.tables.schemas import CLAIMS
 from lesion_testing import ROOT
 
 SIX = (6, "still explains why", "harm_minus_explain_nll_added")

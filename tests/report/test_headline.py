@@ -5,8 +5,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lesion.report.headline import HEADLINE, VARIANTS, headline, mask_size
-from lesion.report.inputs import read_inputs
+from lesion.report.headline import HEADLINE, VARIANTS, headline
+from lesion.tables.lookup import find, mask_size
+from lesion.tables.read import read_study_tables
+from lesion.tables.rows import is_main
 
 
 def _value(table: pl.DataFrame, key: str, variant: str) -> dict[str, object]:
@@ -16,7 +18,7 @@ def _value(table: pl.DataFrame, key: str, variant: str) -> dict[str, object]:
 
 
 def test_every_row_has_every_variant(tables: Path) -> None:
-    found = read_inputs(tables)
+    found = read_study_tables(tables)
     table = headline(found.measurements, found.where)
     assert table.schema == HEADLINE
     assert table.group_by("key").len()["len"].unique().to_list() == [len(VARIANTS)]
@@ -24,7 +26,7 @@ def test_every_row_has_every_variant(tables: Path) -> None:
 
 
 def test_values_are_those_of_the_tables(tables: Path) -> None:
-    found = read_inputs(tables)
+    found = read_study_tables(tables)
     table = headline(found.measurements, found.where)
     row = _value(table, "attack", "shared")
     source = found.measurements.filter(
@@ -36,7 +38,7 @@ def test_values_are_those_of_the_tables(tables: Path) -> None:
 
 
 def test_circuit_and_sizes_are_counted(tables: Path) -> None:
-    found = read_inputs(tables)
+    found = read_study_tables(tables)
     table = headline(found.measurements, found.where)
     size, candidates = mask_size(found.where, "shared")
     assert 0 < size < candidates
@@ -72,8 +74,23 @@ def test_random_circuit_left_by_hand() -> None:
 
 
 def test_what_was_not_measured_is_null(tables: Path) -> None:
-    found = read_inputs(tables)
+    found = read_study_tables(tables)
     table = headline(found.measurements.filter(pl.col("variant") != "random"), found.where.clear())
     assert _value(table, "harm-nll", "random")["value"] is None
     assert _value(table, "circuit", "intact")["value"] is None
     assert _value(table, "harm-nll", "intact")["value"] is not None
+
+
+def test_the_main_judge_is_taken(tables: Path) -> None:
+    table = read_study_tables(tables).measurements
+    other = table.with_columns(judge=pl.lit("another"), value=pl.lit(9.0))
+    both = pl.concat([other, table])
+    for main, harm in (("learned", None), ("another", 9.0)):
+        judged = both.with_columns(is_main(main))
+        for metric in ("harmfulness", "harmfulness_change", "refusal_rate", "refusal_rate_change"):
+            one = find(judged, "shared", "all-harm", metric, "prefill")
+            known = find(table, "shared", "all-harm", metric, "prefill")
+            assert one is not None
+            assert known is not None
+            expected = harm if harm and metric.startswith("harm") else known.value
+            assert one.value == expected

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from lesion.report.inputs import read_inputs
 from lesion.report.judges import judged, trust
+from lesion.tables.read import read_study_tables
 
 
 def test_people_come_last_of_each_target(tables: Path) -> None:
-    table = judged(read_inputs(tables).judges).agreement
+    table = judged(read_study_tables(tables).judges).agreement
     assert table["against"].to_list() == ["objective"] * 4 + ["graded-harm"] * 4
     assert table["judge"].to_list()[3::4] == ["people", "people"]
     assert table.row(0) == (
@@ -17,23 +17,23 @@ def test_people_come_last_of_each_target(tables: Path) -> None:
 
 
 def test_people_have_no_controls(tables: Path) -> None:
-    found = judged(read_inputs(tables).judges)
+    found = judged(read_study_tables(tables).judges)
     assert "people" not in set(found.controls["judge"])
     assert found.controls["harmless prose"][0] == "0.05 [0.01, 0.08]"
 
 
 def test_categories_are_apart(tables: Path) -> None:
-    found = judged(read_inputs(tables).judges)
+    found = judged(read_study_tables(tables).judges)
     assert set(found.categories["against"]) >= {"objective, violence", "graded-harm, hate-speech"}
     assert found.categories.height == 4 * 2 * 2
 
 
 def test_nothing_measured_gives_empty_tables(tables: Path) -> None:
-    assert all(one.is_empty() for one in judged(read_inputs(tables).judges.clear()))
+    assert all(one.is_empty() for one in judged(read_study_tables(tables).judges.clear()))
 
 
 def test_trust_is_in_the_main_judge_on_answers_of_the_study_s_length(tables: Path) -> None:
-    judges = read_inputs(tables).judges
+    judges = read_study_tables(tables).judges
     short = trust(judges, "learned", 32)
     assert "cut to 32 tokens, as long as this study’s, its AUROC is 0.91 [0.87, 0.94] (obj" in short
     whole = trust(judges, "learned", 64)

@@ -7,13 +7,19 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile
-from lesion.report.figures import write_figures
-from lesion.report.inputs import Inputs, read_inputs
+from lesion.report.figures.all import write_figures
+from lesion.report.figures.training import (
+    experiments,
+    misaligned,
+    recovery,
+    recovery_table,
+    stages,
+    training,
+)
 from lesion.report.page import write_report
-from lesion.report.retrained import family_verdicts, recovery_table
-from lesion.report.training import experiments, misaligned, recovery, stages, training
-from lesion.report.verdicts import verdicts_of
-from lesion.report.words import Answer, Verdict
+from lesion.report.verdicts import Finding, family_findings, findings_of
+from lesion.tables.claims.claim import Conclusion
+from lesion.tables.read import StudyTables, read_study_tables
 from lesion_testing.invented import Shape, write_study
 
 
@@ -23,8 +29,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(trained: Path) -> Inputs:
-    return read_inputs(trained)
+def found(trained: Path) -> StudyTables:
+    return read_study_tables(trained)
 
 
 def _data(spec: dict[str, object], field: str) -> list[dict[str, object]]:
@@ -33,7 +39,7 @@ def _data(spec: dict[str, object], field: str) -> list[dict[str, object]]:
     return next(rows for rows in datasets.values() if rows and field in rows[0])
 
 
-def test_losses_are_means_over_stretches(found: Inputs) -> None:
+def test_losses_are_means_over_stretches(found: StudyTables) -> None:
     figure = training(found.training)
     assert figure is not None
     points = _data(figure.spec(), "loss")
@@ -48,7 +54,7 @@ def test_losses_are_means_over_stretches(found: Inputs) -> None:
     assert training(found.training.clear()) is None
 
 
-def test_stages_are_in_order_with_both_masks(found: Inputs) -> None:
+def test_stages_are_in_order_with_both_masks(found: StudyTables) -> None:
     figure = stages(found.stages, "0.1", 0.95)
     assert figure is not None
     points = _data(figure.spec(), "written")
@@ -67,7 +73,7 @@ def test_stages_are_in_order_with_both_masks(found: Inputs) -> None:
     assert stages(found.stages.clear(), "0.1", 0.95) is None
 
 
-def test_recovery_has_every_arm_and_step(found: Inputs) -> None:
+def test_recovery_has_every_arm_and_step(found: StudyTables) -> None:
     rows = found.retraining.filter(experiment="recovery")
     figure = recovery(rows, 0.95)
     assert figure is not None
@@ -85,7 +91,7 @@ def test_recovery_has_every_arm_and_step(found: Inputs) -> None:
     assert misaligned(rows, 0.95) is None
 
 
-def test_misaligned_answers_are_those_after_the_training(found: Inputs) -> None:
+def test_misaligned_answers_are_those_after_the_training(found: StudyTables) -> None:
     rows = found.retraining.filter(experiment="advice")
     figure = misaligned(rows, 0.95)
     assert figure is not None
@@ -98,16 +104,16 @@ def test_misaligned_answers_are_those_after_the_training(found: Inputs) -> None:
     assert recovery(rows, 0.95) is None
 
 
-def test_experiments_without_numbers_are_left_out(found: Inputs) -> None:
+def test_experiments_without_numbers_are_left_out(found: StudyTables) -> None:
     assert [one.name for one in experiments(found.retraining, 0.95)] == ["recovery", "advice"]
     unknown = found.retraining.with_columns(value=None, low=None, high=None)
     assert experiments(unknown.cast(found.retraining.schema), 0.95) == []
 
 
-def _of(found: Inputs, statistic: str, variant: str) -> Verdict:
+def _of(found: StudyTables, statistic: str, variant: str) -> Finding:
     (one,) = (
         one
-        for one in verdicts_of(found, "smol")
+        for one in findings_of(found, "smol")
         if (one.statistic, one.variant) == (statistic, variant)
     )
     return one
@@ -125,15 +131,15 @@ def _of(found: Inputs, statistic: str, variant: str) -> Verdict:
     ],
 )
 def test_a_sentence_has_the_numbers(
-    found: Inputs, statistic: str, variant: str, words: str
+    found: StudyTables, statistic: str, variant: str, words: str
 ) -> None:
     one = _of(found, statistic, variant)
-    assert one.answer is Answer.YES
+    assert one.answer is Conclusion.YES
     assert words in one.sentence
 
 
-def test_a_question_says_what_was_done_when(found: Inputs) -> None:
-    asked = [one.question for one in verdicts_of(found, "smol") if one.claim in (5, 8)]
+def test_a_question_says_what_was_done_when(found: StudyTables) -> None:
+    asked = [one.question for one in findings_of(found, "smol") if one.claim in (5, 8)]
     assert asked == [
         "Does training bring back what zeroing “shared” took?",
         "Does training bring back what zeroing “shared” took, while they stay zero?",
@@ -144,7 +150,7 @@ def test_a_question_says_what_was_done_when(found: Inputs) -> None:
     assert _of(found, "recovered_share", "shared").topic == "Trained again: recovery"
 
 
-def test_where_nothing_was_misaligned_there_was_nothing_to_prevent(found: Inputs) -> None:
+def test_where_nothing_was_misaligned_there_was_nothing_to_prevent(found: StudyTables) -> None:
     verdict = pl.when(statistic="misaligned_change").then(pl.lit("can't tell")).otherwise("verdict")
     why = (
         pl.when(verdict="can't tell").then(pl.lit("There was nothing to prevent.")).otherwise("why")
@@ -152,13 +158,13 @@ def test_where_nothing_was_misaligned_there_was_nothing_to_prevent(found: Inputs
     claims = found.claims.with_columns(verdict=verdict).with_columns(why=why)
     unsure = found._replace(claims=claims)
     one = _of(unsure, "misaligned_change", "savings")
-    assert one.answer is Answer.UNCLEAR
+    assert one.answer is Conclusion.UNCLEAR
     assert one.sentence.endswith(" There was nothing to prevent.")
 
 
-def test_the_stages_of_a_family_have_a_verdict(found: Inputs) -> None:
-    (one,) = family_verdicts(found, "alignment")
-    assert one.answer is Answer.YES
+def test_the_stages_of_a_family_have_a_verdict(found: StudyTables) -> None:
+    (one,) = family_findings(found, "alignment")
+    assert one.answer is Conclusion.YES
     assert (
         "harmful ones have lost 0.31 [0.26, 0.36] in base and 0.52 [0.47, 0.57] in strong, a "
         "change of 0.21 nats per token [0.15, 0.27], n = 60. As many random weights: 0.000 [−0.06"
@@ -166,7 +172,7 @@ def test_the_stages_of_a_family_have_a_verdict(found: Inputs) -> None:
     unreached = pl.lit("There it was not reached.")
     claims = found.claims.with_columns(verdict=pl.lit("can't tell"), why=unreached)
     turned = found._replace(claims=claims)
-    assert "it was not reached" in family_verdicts(turned, "alignment")[0].sentence
+    assert "it was not reached" in family_findings(turned, "alignment")[0].sentence
 
 
 def test_the_page_shows_what_was_trained(trained: Path, tables: Path, tmp_path: Path) -> None:
@@ -197,7 +203,7 @@ def test_an_experiment_cannot_leave_the_folder(tmp_path: Path) -> None:
     with pytest.raises(
         BadFile, match=r"retraining\.parquet: '\.\./x' is not a valid experiment name"
     ):
-        read_inputs(folder)
+        read_study_tables(folder)
 
 
 def test_a_trained_model_says_what_it_was_made_from(tmp_path: Path) -> None:

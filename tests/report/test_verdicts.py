@@ -5,33 +5,33 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lesion.report.inputs import Inputs, read_inputs
-from lesion.report.verdicts import tally, verdicts_of
-from lesion.report.words import Answer, Verdict
+from lesion.report.verdicts import Finding, findings_of, tally
+from lesion.tables.claims.claim import Conclusion
+from lesion.tables.read import StudyTables, read_study_tables
 from lesion_testing.invented import Shape, write_study
 
 ANSWERS = {
-    "supported": {Answer.YES, Answer.LOWERS},
-    "not supported": {Answer.NO, Answer.RAISES},
-    "can't tell": {Answer.UNCLEAR},
+    "supported": {Conclusion.YES, Conclusion.LOWERS},
+    "not supported": {Conclusion.NO, Conclusion.RAISES},
+    "can't tell": {Conclusion.UNCLEAR},
 }
 
 
 @pytest.fixture(scope="module")
-def found(tables: Path) -> Inputs:
-    return read_inputs(tables)
+def found(tables: Path) -> StudyTables:
+    return read_study_tables(tables)
 
 
-def _of(found: Inputs, statistic: str, variant: str = "shared") -> Verdict:
+def _of(found: StudyTables, statistic: str, variant: str = "shared") -> Finding:
     (one,) = (
         one
-        for one in verdicts_of(found, "smol")
+        for one in findings_of(found, "smol")
         if (one.statistic, one.variant) == (statistic, variant)
     )
     return one
 
 
-def _held(found: Inputs, statistic: str, **new: object) -> Inputs:
+def _held(found: StudyTables, statistic: str, **new: object) -> StudyTables:
     """The tables with other values in the row of a claim."""
     there = pl.col("statistic") == statistic
     columns = [
@@ -41,8 +41,8 @@ def _held(found: Inputs, statistic: str, **new: object) -> Inputs:
     return found._replace(claims=found.claims.with_columns(columns))
 
 
-def test_every_row_of_the_claims_is_answered_as_it_is(found: Inputs) -> None:
-    verdicts = {(one.claim, one.statistic, one.variant): one for one in verdicts_of(found, "smol")}
+def test_every_row_of_the_claims_is_answered_as_it_is(found: StudyTables) -> None:
+    verdicts = {(one.claim, one.statistic, one.variant): one for one in findings_of(found, "smol")}
     rows = found.claims.rows(named=True)
     assert len(rows) == len(verdicts) == 13
     for row in rows:
@@ -69,11 +69,11 @@ def test_every_row_of_the_claims_is_answered_as_it_is(found: Inputs) -> None:
         ("harm_minus_explain_nll_added", "0.23 nats per token [0.19, 0.27], n = 70, more than"),
     ],
 )
-def test_a_sentence_has_the_numbers(found: Inputs, statistic: str, words: str) -> None:
+def test_a_sentence_has_the_numbers(found: StudyTables, statistic: str, words: str) -> None:
     assert words in _of(found, statistic).sentence
 
 
-def test_transfer_counts_the_clear_cases(found: Inputs) -> None:
+def test_transfer_counts_the_clear_cases(found: StudyTables) -> None:
     assert "In 20 of 20 cases" in _of(found, "transfer_share", "own-masks").sentence
     flat = found.measurements.with_columns(
         p_adjusted=pl.when(variant="privacy", metric="nll_added").then(0.06).otherwise("p_adjusted")
@@ -82,56 +82,56 @@ def test_transfer_counts_the_clear_cases(found: Inputs) -> None:
     assert "In 16 of 20 cases" in sentence
 
 
-def test_unclear_says_what_could_have_been_seen(found: Inputs) -> None:
+def test_unclear_says_what_could_have_been_seen(found: StudyTables) -> None:
     one = _of(found, "detect_auroc_change")
-    assert one.answer is Answer.UNCLEAR
+    assert one.answer is Conclusion.UNCLEAR
     assert (
         "The interval includes −0.046; a true difference of 0.086 would have been" in one.sentence
     )
 
 
-def test_unclear_says_that_there_was_nothing_to_lose(found: Inputs) -> None:
+def test_unclear_says_that_there_was_nothing_to_lose(found: StudyTables) -> None:
     one = _of(found, "refusal_rate_change")
-    assert one.answer is Answer.UNCLEAR
+    assert one.answer is Conclusion.UNCLEAR
     assert one.sentence.endswith(
         "The intact model refuses too little for keeping that to show anything."
     )
 
 
-def test_unclear_of_an_open_interval(found: Inputs) -> None:
+def test_unclear_of_an_open_interval(found: StudyTables) -> None:
     one = _of(_held(found, "halving_share", high=None, verdict="can't tell"), "halving_share")
     assert one.sentence.endswith("The interval has no end on one side.")
 
 
-def test_no_size_that_halves_harm_is_an_answer(found: Inputs) -> None:
+def test_no_size_that_halves_harm_is_an_answer(found: StudyTables) -> None:
     row = pl.col("family") == "shared"
     none = found.halving.with_columns(
         beyond=row | pl.col("beyond"), halving=pl.when(~row).then("halving")
     )
     held = _held(found, "halving_share", value=None, high=None, verdict="not supported")
     one = _of(held._replace(halving=none), "halving_share")
-    assert one.answer is Answer.NO
+    assert one.answer is Conclusion.NO
     assert "The most that were zeroed, 38,461 weights (0.3% of the candidates), do not halve" in (
         one.sentence
     )
 
 
-def test_direction_is_a_word_of_its_own(found: Inputs) -> None:
-    assert _of(found, "harmfulness_change").answer is Answer.LOWERS
+def test_direction_is_a_word_of_its_own(found: StudyTables) -> None:
+    assert _of(found, "harmfulness_change").answer is Conclusion.LOWERS
     turned = _held(
         found, "harmfulness_change", value=0.2, low=0.1, high=0.3, verdict="not supported"
     )
-    assert _of(turned, "harmfulness_change").answer is Answer.RAISES
+    assert _of(turned, "harmfulness_change").answer is Conclusion.RAISES
     # Surely less than counts is neither.
     little = _held(
         found, "harmfulness_change", value=0.0, low=-0.01, high=0.01, verdict="not supported"
     )
-    assert _of(little, "harmfulness_change").answer is Answer.NO
+    assert _of(little, "harmfulness_change").answer is Conclusion.NO
     unsure = _held(found, "harmfulness_change", value=0.0, low=-0.1, high=0.1, verdict="can't tell")
     assert "The interval includes −0.050" in _of(unsure, "harmfulness_change").sentence
 
 
-def test_of_nothing_there_is_no_multiple(found: Inputs) -> None:
+def test_of_nothing_there_is_no_multiple(found: StudyTables) -> None:
     apart = "harm_minus_benign_nll_added"
     assert "4.1×" in _of(found, apart).sentence
     none = found.measurements.with_columns(
@@ -141,7 +141,7 @@ def test_of_nothing_there_is_no_multiple(found: Inputs) -> None:
 
 
 def test_what_was_not_measured_names_the_key(tmp_path: Path) -> None:
-    found = read_inputs(write_study(tmp_path, Shape(harm=["physical"], whole=False)))
+    found = read_study_tables(write_study(tmp_path, Shape(harm=["physical"], whole=False)))
     for statistic, variant, key in (
         ("halving_share", "shared", "`curve.families`"),
         ("transfer_share", "own-masks", "two harm types"),
@@ -149,20 +149,20 @@ def test_what_was_not_measured_names_the_key(tmp_path: Path) -> None:
         ("detect_auroc_change", "shared", "`understanding.twins`"),
     ):
         one = _of(found, statistic, variant)
-        assert one.answer is Answer.UNMEASURED
+        assert one.answer is Conclusion.UNMEASURED
         assert one.value is None
         assert key in one.sentence
-    assert tally(verdicts_of(found, "smol"))[-1] == (Answer.UNMEASURED, 6)
+    assert tally(findings_of(found, "smol"))[-1] == (Conclusion.UNMEASURED, 6)
 
 
-def test_a_claim_of_an_effect_says_how_small_one_counts(found: Inputs) -> None:
+def test_a_claim_of_an_effect_says_how_small_one_counts(found: StudyTables) -> None:
     for statistic in ("nll_added", "harm_minus_benign_nll_added", "harm_minus_refusal_nll_added"):
         sentence = _of(found, statistic).sentence
         assert "Less than 0.050 nats per token counts as no effect." in sentence
     assert "Less than 0.050 counts as no effect." in _of(found, "harmfulness_change").sentence
 
 
-def test_unclear_says_what_else_stands_in_the_way(found: Inputs) -> None:
+def test_unclear_says_what_else_stands_in_the_way(found: StudyTables) -> None:
     told = "The 60 prompts all give the same, to rounding."
     changed = _held(found, "nll_added", verdict="can't tell", why=told)
     assert _of(changed, "nll_added").sentence.endswith(f" counts as no effect. {told}")

@@ -19,7 +19,7 @@ def config() -> dict[str, Any]:
         "new": {"new": {}, "train": train(lessons=[{"source": "advbench", "text": "value"}])},
     }
     found["stages"] = {"alignment": ["smollm2-135m-instruct", "refusing"]}
-    found["masks"]["q"] = 1e-4
+    found |= {"masks": {"q": 1e-4}, "pairs": {}}
     found["retraining"] = {
         "recovery": {"recipe": {"steps": 4}, "arms": ["intact", "shared-frozen"], "at": [0, 2]}
     }

@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesion.tables.claims import (
+from lesion.tables.claims.claim import Setting
+from lesion.tables.claims.outcome import (
     CANNOT_TELL,
-    CLAIMS,
     NOT_SUPPORTED,
     SUPPORTED,
-    Held,
+    Evidence,
     Number,
-    Setting,
-    claims,
-    verdict_of,
+    outcome_of,
 )
+from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS, LIKELIHOOD
 from lesion.tables.effects import COMPACT, FEWEST, MARGIN, MOST, NATS, NOTHING
 from lesion.tables.rows import MEASUREMENTS, is_main
+from lesion.tables.schemas import CLAIMS
 
 SMALLEST, LARGEST = 100, 20_000
 CANDIDATES = 1_000_000
@@ -410,5 +410,5 @@ def test_one_answer_to_all_prompts_is_no_verdict() -> None:
 def test_an_interval_with_an_unknown_end_is_no_verdict(low: float, high: float) -> None:
     number = Number(0.5, low, high, n=40, draws=40)
     for threshold, above in ((0.1, True), (0.9, False), (0.9, True), (0.1, False)):
-        verdict, why = verdict_of(Held(number, threshold, above))
+        verdict, why = outcome_of(Evidence(number, threshold, above))
         assert (verdict, why) == (CANNOT_TELL, "An end of its interval is not known.")

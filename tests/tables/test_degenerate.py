@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 
 from lesion.tables.answers import same_answers
-from lesion.tables.claims import CANNOT_TELL, SUPPORTED, Setting, claims
+from lesion.tables.claims.claim import Setting
+from lesion.tables.claims.outcome import CANNOT_TELL, SUPPORTED
+from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.measure import Asked, measurements

@@ -5,10 +5,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
+from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
+from lesion.tables.claims.table import retraining_claims
 from lesion.tables.intervals import Bootstrap, rate, rate_change
 from lesion.tables.retraining import RETRAINING, retraining_table
-from lesion.tables.training_claims import retraining_claims
+from lesion.tables.schemas import CLAIMS
 
 BOOT = Bootstrap(300, 0.95, 7)
 STEPS = (0, 10, 40)

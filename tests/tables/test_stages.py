@@ -5,11 +5,12 @@ import polars as pl
 import pytest
 
 from lesion.responses import CURVE
-from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
+from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
+from lesion.tables.claims.table import stage_claims
 from lesion.tables.effects import NATS
 from lesion.tables.intervals import Bootstrap
+from lesion.tables.schemas import CLAIMS
 from lesion.tables.stages import STAGES, stage_table
-from lesion.tables.training_claims import stage_claims
 
 BOOT = Bootstrap(300, 0.95, 7)
 LIMIT = 0.1

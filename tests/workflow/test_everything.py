@@ -31,6 +31,7 @@ def _everything(config: dict[str, Any]) -> None:
         "families": ["shared", "random", "letters"],
         "sizes": [0.5, 1, 2],
         "seeds": 2,
+        "pairs": None,
     }
     config["understanding"] = {
         "twins": "file:inputs/twins.jsonl",

@@ -28,7 +28,7 @@ def _training(config: dict[str, Any]) -> None:
         },
     }
     config["stages"] = {"alignment": ["llama", "refusing"]}
-    config["curve"] = {"families": ["shared", "random"], "sizes": [0.5, 2], "seeds": 1}
+    config["curve"] = {"families": ["shared", "random"], "sizes": [0.5, 2], "pairs": None}
     config["responses"]["variants"] = ["shared", "random"]
     config["responses"]["completed"] = []
     config["masks"]["controls"] = ["random"]

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from lesion.io.logs import logged
-from lesion.report.figures import write_figures
+from lesion.report.figures.all import write_figures
 from lesion.report.page import write_report
 
 with logged(snakemake.log[0]):

@@ -18,6 +18,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.special import expit, gammainc
 from scipy.stats import hypergeom
@@ -35,6 +36,42 @@ _EXACT = 1e-8
 _STEPS = 200
 _LONGEST = 4.0
 """The largest change of the logarithm of any odds in one step."""
+
+
+OVERLAP = {
+    "a": pl.String,
+    "b": pl.String,
+    "role_a": pl.String,
+    "role_b": pl.String,
+    "size_a": pl.Int64,
+    "size_b": pl.Int64,
+    "shared": pl.Int64,
+    "jaccard": pl.Float64,
+    "overlap_coefficient": pl.Float64,
+    "expected_uniform": pl.Float64,
+    "enrichment_uniform": pl.Float64,
+    "p_uniform": pl.Float64,
+    "expected_matrix": pl.Float64,
+    "enrichment_matrix": pl.Float64,
+    "p_matrix": pl.Float64,
+    "expected_rows_columns": pl.Float64,
+    "enrichment_rows_columns": pl.Float64,
+    "p_rows_columns": pl.Float64,
+    "enrichment_low": pl.Float64,
+    "enrichment_high": pl.Float64,
+}
+"""Two masks, the roles of their behaviours, and the fields of `Overlap`."""
+
+SHARING = {
+    "p": pl.Float64,
+    "q": pl.Float64,
+    "size": pl.Int64,
+    "at_least": pl.Int64,
+    "of": pl.Int64,
+    "weights": pl.Int64,
+    "expected": pl.Float64,
+}
+"""Weights that at least so many of the harm types' masks share, by the size of these masks."""
 
 
 class Overlap(NamedTuple):

@@ -12,7 +12,7 @@ from lesion import __version__
 from lesion.io.formats import read_json, read_parquet, write_json, write_parquet
 from lesion.masks.algebra import expected_vote, intersection, vote
 from lesion.masks.controls import DESCRIPTIONS, Material, control_masks
-from lesion.masks.overlap import overlaps
+from lesion.masks.overlap import OVERLAP, SHARING, overlaps
 from lesion.masks.select import Point, Preserved
 from lesion.masks.store import write_mask
 from lesion.masks.sweep import SWEEP, Behaviours, Cut, Opened, choose
@@ -143,17 +143,8 @@ def overlap_table(
 ) -> pl.DataFrame:
     """Overlap statistics of every two behaviours' masks, one row a pair."""
     found = overlaps({name: masks[name] for name in behaviours.names}, layout, seed)
-    rows = [
-        {
-            "a": a,
-            "b": b,
-            "role_a": behaviours.role(a),
-            "role_b": behaviours.role(b),
-            **one._asdict(),
-        }
-        for (a, b), one in found.items()
-    ]
-    return pl.DataFrame(rows, infer_schema_length=None)
+    rows = [(a, b, behaviours.role(a), behaviours.role(b), *one) for (a, b), one in found.items()]
+    return pl.DataFrame(rows, schema=OVERLAP, orient="row")
 
 
 def sharing_table(
@@ -178,4 +169,4 @@ def sharing_table(
             }
             for least in range(1, len(each) + 1)
         ]
-    return pl.DataFrame(rows)
+    return pl.DataFrame(rows, schema=SHARING)

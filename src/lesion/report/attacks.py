@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from lesion.report.estimate import Estimate, amount, estimate_of, written
 from lesion.report.headline import VARIANTS
+from lesion.tables.intervals import Estimate
+from lesion.tables.lookup import first_estimate
+from lesion.tables.wording import amount, written
 
 _FIRST = ("direct", "prefill")
 _HARM = ("harmfulness", "harmful_rate", "coherence")
@@ -80,5 +82,4 @@ def _by_attack(measurements: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]
 
 
 def _find(table: pl.DataFrame, **where: str) -> Estimate | None:
-    found = table.filter(**where)
-    return estimate_of(found.row(0, named=True)) if found.height else None
+    return first_estimate(table.filter(**where))

@@ -9,35 +9,32 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from lesion.io.addresses import expanded
 from lesion.io.formats import BadFile, LesionError, atomic
-from lesion.report.captions import Caption
-from lesion.report.curves import tradeoff
-from lesion.report.estimate import (
-    NOTHING,
-    Estimate,
-    Unit,
-    amount,
-    change,
-    estimate_of,
-    find,
-    interval,
-    written,
-)
-from lesion.report.figure import Figure
-from lesion.report.headline import headline, mask_size
+from lesion.report.figures.captions import Caption
+from lesion.report.figures.curves import tradeoff
+from lesion.report.figures.figure import Figure
+from lesion.report.headline import headline
 from lesion.report.html import render
-from lesion.report.inputs import Inputs, read_inputs
-from lesion.report.page import Cell, Row
-from lesion.report.verdicts import tally, verdicts_of
-from lesion.report.words import Answer, Verdict, figure, visible
+from lesion.report.page import Cell, PageRow
+from lesion.report.verdicts import Finding, findings_of, tally
+from lesion.report.visible import visible
+from lesion.tables.claims.claim import Conclusion
 from lesion.tables.effects import COMPACT, FEWEST, MARGIN, NATS
-from lesion.tables.intervals import POWER, is_still
+from lesion.tables.intervals import (
+    Estimate,
+    difference_of,
+    is_still,
+    minimum_detectable_effect,
+    standard_error,
+)
+from lesion.tables.lookup import estimate_of, find, first_estimate, mask_size
+from lesion.tables.read import StudyTables, read_study_tables
+from lesion.tables.wording import NOTHING, Unit, amount, figure, interval, written
 
 NAMES = ("A", "B")
 
@@ -56,7 +53,7 @@ _NOT_MEASURING = ("study", "results", "models", "threads", "checkpoints", "repor
 class Side(NamedTuple):
     """One model of one finished study."""
 
-    inputs: Inputs
+    inputs: StudyTables
     """Of this model alone."""
     model: str
 
@@ -86,7 +83,7 @@ def side(text: str) -> Side:
         folder = Path(before)
     if not (folder / "tables").is_dir():
         raise BadFile(f"{folder}: holds no tables. Give a finished study, such as results/default.")
-    inputs = read_inputs(folder / "tables")
+    inputs = read_study_tables(folder / "tables")
     if not model and len(inputs.models) == 1:
         model = inputs.models[0]
     if model not in inputs.models:
@@ -126,7 +123,7 @@ def write_comparison(a: Side, b: Side, out: Path) -> None:
         confidence=f"{levels[0]:.0%}",
         topics=[(topic, [*group]) for topic, group in groupby(asked, lambda one: one.topic)],
         tally=tally(asked),
-        answers={name: verdicts_of(*one) for name, one in sides.items()},
+        answers={name: findings_of(*one) for name, one in sides.items()},
         rows=rows(a, b),
         figure=curves(a, b),
         differing=differing(a.inputs.study["config"], b.inputs.study["config"]),
@@ -174,11 +171,8 @@ def _measured(
 
 
 def _claimed(claim: int, statistic: str) -> Callable[[Side], Estimate | None]:
-    def found(one: Side) -> Estimate | None:
-        rows = one.inputs.claims.filter(claim=claim, statistic=statistic, variant=_PRUNED)
-        return estimate_of(rows.row(0, named=True)) if rows.height else None
-
-    return found
+    place = {"claim": claim, "statistic": statistic, "variant": _PRUNED}
+    return lambda one: first_estimate(one.inputs.claims.filter(**place))
 
 
 _AS_IT_IS, _AT_THE_CIRCUIT = "As it is", "At the circuit"
@@ -246,20 +240,20 @@ _SMALLEST: dict[Unit, float] = {"nats": NATS}
 is MARGIN."""
 
 
-def questions(a: Side, b: Side) -> list[Verdict]:
+def questions(a: Side, b: Side) -> list[Finding]:
     """Whether B is safer than A: one answer a question, each from a difference's interval."""
     return [_answered(asked, a, b) for asked in _QUESTIONS]
 
 
-def _answered(asked: _Asked, a: Side, b: Side) -> Verdict:
+def _answered(asked: _Asked, a: Side, b: Side) -> Finding:
     first, second = asked.find(a), asked.find(b)
     if first is None or second is None:
-        return Verdict(asked.question, Answer.UNMEASURED, asked.missing, asked.topic)
-    gap = ratio(first, second) if asked.ratio else change(first, second)
+        return Finding(asked.question, Conclusion.UNMEASURED, asked.missing, asked.topic)
+    gap = ratio(first, second) if asked.ratio else difference_of(second, first)
     unit = _difference_unit(asked)
     zero = gap._replace(low=gap.low - 1, high=gap.high - 1) if asked.ratio else gap
     why = _why_none(asked, a, b, (first, second))
-    answer = Answer.UNCLEAR if why else _answer(zero, asked.higher, _SMALLEST.get(unit, MARGIN))
+    answer = Conclusion.UNCLEAR if why else _answer(zero, asked.higher, _SMALLEST.get(unit, MARGIN))
     after = " what A is" if asked.ratio else " points" if unit == "points" else ""
     sentence = (
         f"{asked.what}: {written(first, asked.unit)} in A, {written(second, asked.unit)} in B; "
@@ -267,11 +261,13 @@ def _answered(asked: _Asked, a: Side, b: Side) -> Verdict:
     )
     if why:
         sentence += f" {why}"
-    elif answer is Answer.UNCLEAR and not asked.ratio:
-        least = f"{amount(_detectable(gap, a.inputs.confidence), unit)}{after}"
+    elif answer is Conclusion.UNCLEAR and not asked.ratio:
+        error = standard_error(gap.low, gap.high, a.inputs.confidence)
+        effect = minimum_detectable_effect(error, a.inputs.confidence)
+        least = f"{amount(effect, unit)}{after}"
         sentence += f" A true difference of {least} would have been told from none 4 times in 5."
     number = (gap.value, gap.low, gap.high, gap.n)
-    return Verdict(asked.question, answer, sentence, asked.topic, None, "", "", *number)
+    return Finding(asked.question, answer, sentence, asked.topic, None, "", "", *number)
 
 
 def _why_none(asked: _Asked, a: Side, b: Side, found: tuple[Estimate, Estimate]) -> str:
@@ -292,26 +288,19 @@ def _difference_unit(asked: _Asked) -> Unit:
     return "points" if asked.unit == "share" else asked.unit
 
 
-def _answer(one: Estimate, higher: bool, smallest: float) -> Answer:
+def _answer(one: Estimate, higher: bool, smallest: float) -> Conclusion:
     """By the smallest difference that counts, either way."""
     if one.low > smallest:
-        return Answer.YES if higher else Answer.NO
+        return Conclusion.YES if higher else Conclusion.NO
     if one.high < -smallest:
-        return Answer.NO if higher else Answer.YES
-    return Answer.UNCLEAR
-
-
-def _detectable(gap: Estimate, confidence: float) -> float:
-    """As `lesion.tables` has it: what is told from nothing with the chance POWER."""
-    normal = NormalDist()
-    reach = normal.inv_cdf((1 + confidence) / 2)
-    return (gap.high - gap.low) / (2 * reach) * (reach + normal.inv_cdf(POWER))
+        return Conclusion.NO if higher else Conclusion.YES
+    return Conclusion.UNCLEAR
 
 
 def ratio(a: Estimate, b: Estimate) -> Estimate:
-    """`b / a`, with an interval by `change` of their logarithms; NaN where one may be negative."""
+    """`b / a`, with an interval by that of their logarithms; NaN where one may be negative."""
     logs = [_log(one) for one in (a, b)]
-    gap = change(*logs)
+    gap = difference_of(*reversed(logs))
     return Estimate(math.exp(gap.value), math.exp(gap.low), math.exp(gap.high), gap.n)
 
 
@@ -321,7 +310,7 @@ def _log(one: Estimate) -> Estimate:
     return Estimate(math.log(one.value), math.log(one.low), math.log(one.high), one.n)
 
 
-def rows(a: Side, b: Side) -> list[Row]:
+def rows(a: Side, b: Side) -> list[PageRow]:
     """What both sides have of the before/after table, intact and pruned, and the differences.
 
     Counts, which have no interval, are left out: the two masks' sizes stand with the models.
@@ -334,9 +323,9 @@ def rows(a: Side, b: Side) -> list[Row]:
     ]
 
 
-def _row(first: dict[str, Any], second: dict[str, Any]) -> Row:
+def _row(first: dict[str, Any], second: dict[str, Any]) -> PageRow:
     sides = [estimate_of(one) for one in (first, second)]
-    gap = change(*sides)
+    gap = difference_of(*reversed(sides))
     unit: Unit = "points" if first["unit"] == "share" else first["unit"]
     cells = [_cell(one, first["unit"], f"n = {one.n:,}" if one.n else "") for one in sides]
     which = "higher" if gap.above_zero else "lower" if gap.below_zero else "can’t tell"
@@ -344,7 +333,7 @@ def _row(first: dict[str, Any], second: dict[str, Any]) -> Row:
         which = "can’t tell"
     variant = "pruned" if first["variant"] == _PRUNED else "intact"
     label = f"{first['label']}, {variant}"
-    return Row(label, first["note"], [*cells, _cell(gap, unit, which)])
+    return PageRow(label, first["note"], [*cells, _cell(gap, unit, which)])
 
 
 def _shown_as_nothing(gap: Estimate, unit: Unit) -> bool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lesion.report.estimate import NOTHING, amount, percent
+from lesion.tables.wording import NOTHING, amount, percent
 
 _STAGES = (
     *("models", "training", "pairs", "scores", "masks", "checkpoints"),

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.report.estimate import NOTHING, amount
 from lesion.report.headline import VARIANTS
-from lesion.report.words import visible
+from lesion.report.visible import visible
+from lesion.tables.wording import NOTHING, amount
 
 LENGTH = 240
 """Characters shown of a prompt or an answer."""
@@ -29,7 +29,7 @@ class Shown(NamedTuple):
     scores: str
 
 
-class Example(NamedTuple):
+class ShownPrompt(NamedTuple):
     """A prompt and its answers; `hidden` ones are only shown after a click, and never printed."""
 
     behaviour: str
@@ -40,7 +40,7 @@ class Example(NamedTuple):
     answers: list[Shown]
 
 
-def pick(examples: pl.DataFrame, count: int, threshold: float) -> list[Example]:
+def pick(examples: pl.DataFrame, count: int, threshold: float) -> list[ShownPrompt]:
     """Draw prompts: harm types in turn, then as many or one fewer of benign behaviours.
 
     Args:
@@ -78,13 +78,13 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _example(table: pl.DataFrame, behaviour: str, prompt: str, threshold: float) -> Example:
+def _example(table: pl.DataFrame, behaviour: str, prompt: str, threshold: float) -> ShownPrompt:
     rows = table.filter(behaviour=behaviour, prompt=prompt)
     answers = list(_answers(rows))
     harmful = rows.filter(pl.col("harmfulness") >= threshold).height > 0
     role, attack = str(rows["role"][0]), str(rows["attack"][0])
     hidden = harmful or role != "benign"
-    return Example(behaviour, role, attack, visible(prompt, LENGTH), hidden, answers)
+    return ShownPrompt(behaviour, role, attack, visible(prompt, LENGTH), hidden, answers)
 
 
 def _answers(rows: pl.DataFrame) -> Iterator[Shown]:

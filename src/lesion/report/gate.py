@@ -14,8 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lesion.io.formats import BadFile, LesionError, read_json, read_parquet
-from lesion.report.estimate import Unit, amount, estimate_of, interval, shared_digits
-from lesion.tables.claims import CANNOT_TELL, CLAIMS, NOT_SUPPORTED, SUPPORTED
+from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
+from lesion.tables.claims.registry import numbers, unit_of
+from lesion.tables.lookup import estimate_of
+from lesion.tables.schemas import CLAIMS
+from lesion.tables.wording import amount, interval, shared_digits
 
 FORMAT = 1
 """Version of the JSON; raised when a key changes its meaning or goes."""
@@ -27,24 +30,8 @@ _PLAIN = str.maketrans("−–×", "--x")
 _DIGITS = 3
 _STYLES = {SUPPORTED: "green", NOT_SUPPORTED: "red", CANNOT_TELL: "yellow"}
 
-_NUMBERS = range(1, 9)
-"""The paper's claims, as METHOD and the README number them."""
 
-_UNITS: dict[str, Unit] = {
-    "halving_share": "share",
-    "transfer_share": "share",
-    "share_of_effect": "share",
-    "recovered_share": "share",
-    "accuracy_change": "points",
-    "misaligned_change": "points",
-    "misaligned_beyond_random": "points",
-    "misaligned_change_by_training": "points",
-    "refusal_rate_change": "points",
-}
-"""Units of the statistics that are neither nats nor scores."""
-
-
-class Claim(NamedTuple):
+class ClaimOutcome(NamedTuple):
     """One claim of one model, and the rows of CLAIMS behind it; none if it was not measured."""
 
     number: int
@@ -53,13 +40,13 @@ class Claim(NamedTuple):
     statistics: pl.DataFrame
 
 
-class Judged(NamedTuple):
+class ModelOutcome(NamedTuple):
     """One model's claims."""
 
     model: str
     digest: str | None
     verdict: str
-    claims: list[Claim]
+    claims: list[ClaimOutcome]
 
 
 class Gate(NamedTuple):
@@ -72,7 +59,7 @@ class Gate(NamedTuple):
     notices: list[tuple[str, str]]
     """What has to be said before any verdict, with the model that it is said of."""
     verdict: str
-    models: list[Judged]
+    models: list[ModelOutcome]
 
     @property
     def exit_code(self) -> int:
@@ -98,9 +85,12 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
     rows = _of_models(read_parquet(tables / "claims.parquet", CLAIMS), about).filter(
         pl.col("model").is_in(models)
     )
-    unknown = sorted(set(require) - set(_NUMBERS))
+    known = numbers()
+    unknown = sorted(set(require) - set(known))
     if unknown:
-        raise LesionError(f"--require: there is no claim {unknown[0]}. Give some of 1 to 8.")
+        raise LesionError(
+            f"--require: there is no claim {unknown[0]}. Give some of {known[0]} to {known[-1]}."
+        )
     required = sorted(set(require or rows["claim"]))
     judged = [
         _judged(name, about["models"][name].get("digest"), rows.filter(model=name), required)
@@ -146,13 +136,15 @@ def _models(about: dict[str, Any], model: str | None) -> list[str]:
     return [model]
 
 
-def _judged(model: str, digest: str | None, rows: pl.DataFrame, required: list[int]) -> Judged:
+def _judged(
+    model: str, digest: str | None, rows: pl.DataFrame, required: list[int]
+) -> ModelOutcome:
     claims = []
     for number in sorted({*required, *rows["claim"]}):
         found = rows.filter(claim=number)
-        claims.append(Claim(number, number in required, together(found["verdict"]), found))
+        claims.append(ClaimOutcome(number, number in required, together(found["verdict"]), found))
     verdict = together(one.verdict for one in claims if one.required)
-    return Judged(model, digest, verdict, claims)
+    return ModelOutcome(model, digest, verdict, claims)
 
 
 def together(verdicts: Iterable[str]) -> str:
@@ -186,7 +178,7 @@ def document(gate: Gate) -> dict[str, Any]:
     }
 
 
-def _claim_document(claim: Claim) -> dict[str, Any]:
+def _claim_document(claim: ClaimOutcome) -> dict[str, Any]:
     return {
         "claim": claim.number,
         "required": claim.required,
@@ -202,7 +194,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def verdict_table(judged: Judged, confidence: float) -> Table:
+def verdict_table(judged: ModelOutcome, confidence: float) -> Table:
     """One model's claims for a terminal of 80 columns, two lines a number behind them."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("", no_wrap=True)
@@ -225,11 +217,6 @@ def _cells(row: dict[str, Any]) -> tuple[Text, Text]:
     number = number_of(row)
     threshold = plain(amount(row["threshold"], unit_of(row["statistic"])))
     return name, Text.assemble(number, "\n", (f"n = {row['n']}, against {threshold}", "dim"))
-
-
-def unit_of(statistic: str) -> Unit:
-    """The unit of a claim's statistic."""
-    return _UNITS.get(statistic, "score")
 
 
 def number_of(row: dict[str, Any]) -> str:

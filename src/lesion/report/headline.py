@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lesion.report.estimate import UNKNOWN, Estimate, Unit, find
+from lesion.tables.intervals import Estimate
+from lesion.tables.lookup import find, mask_size
+from lesion.tables.metrics import Metric, Shown, shown_rows
+from lesion.tables.wording import Unit
 
 VARIANTS = ("intact", "shared", "random")
 """Columns of the table: before, after, and the control that zeroes as many weights at random."""
@@ -38,10 +41,6 @@ class _Row(NamedTuple):
     measure: Measure
 
 
-def _metric(behaviour: str, metric: str, attack: str) -> Measure:
-    return lambda measured, _where, variant: find(measured, variant, behaviour, metric, attack)
-
-
 def headline(measurements: pl.DataFrame, where: pl.DataFrame) -> pl.DataFrame:
     """The before/after rows of every model.
 
@@ -54,11 +53,12 @@ def headline(measurements: pl.DataFrame, where: pl.DataFrame) -> pl.DataFrame:
         is null where nothing was measured; `low` and `high` also where a number is a count; `n`
         counts prompts, or weights where the row counts weights.
     """
+    shown = _rows()
     rows = [
         _line(model, row, variant, row.measure(measured, masks, variant))
         for model in sorted({*measurements["model"], *where["model"]})
         for measured, masks in [(measurements.filter(model=model), where.filter(model=model))]
-        for row in _ROWS
+        for row in shown
         for variant in VARIANTS
     ]
     return pl.DataFrame(rows, schema=HEADLINE, orient="row").with_columns(
@@ -67,14 +67,8 @@ def headline(measurements: pl.DataFrame, where: pl.DataFrame) -> pl.DataFrame:
 
 
 def _line(model: str, row: _Row, variant: str, one: Estimate | None) -> tuple[object, ...]:
-    value, low, high, n = one or (UNKNOWN, UNKNOWN, UNKNOWN, None)
+    value, low, high, n = one or (None, None, None, None)
     return (model, row.key, row.group, row.label, row.note, row.unit, variant, value, low, high, n)
-
-
-def mask_size(where: pl.DataFrame, mask: str) -> tuple[int, int]:
-    """Weights in one model's mask, and the candidates it was chosen from; zeros if unknown."""
-    found = where.filter(mask=mask).select("weights", "candidates").sum().row(0)
-    return int(found[0]), int(found[1])
 
 
 def _zeroed(_measured: pl.DataFrame, where: pl.DataFrame, variant: str) -> Estimate | None:
@@ -105,117 +99,35 @@ def _circuit_left(_measured: pl.DataFrame, where: pl.DataFrame, variant: str) ->
     return Estimate(1 - float(met.item()) / size, n=size)
 
 
-_ROWS = (
-    _Row(
-        "harmful-prefill",
-        "Harmful generation",
-        "Harm score, prefill",
-        "judged harmfulness, 0 to 1, when the answer is begun for the model",
-        "score",
-        _metric("all-harm", "harmfulness", "prefill"),
-    ),
-    _Row(
-        "harmful-direct",
-        "Harmful generation",
-        "Harm score, direct",
-        "the same when the request is put as it is",
-        "score",
-        _metric("all-harm", "harmfulness", "direct"),
-    ),
-    _Row(
-        "harm-nll",
-        "Harmful generation",
-        "Harm NLL",
-        "nats per token of held-out harmful responses; higher is harder to produce",
-        "nats",
-        _metric("all-harm", "nll", "none"),
-    ),
-    _Row(
-        "benign-nll",
-        "General performance",
-        "Benign NLL",
-        "nats per token of held-out benign responses; should stay",
-        "nats",
-        _metric("all-benign", "nll", "none"),
-    ),
-    _Row(
-        "benign-coherence",
-        "General performance",
-        "Benign coherence",
-        "on topic and not repeating itself, 0 to 1; should stay",
-        "score",
-        _metric("all-benign", "coherence", "prefill"),
-    ),
-    _Row(
-        "accuracy",
-        "General performance",
-        "Task accuracy",
-        "mean over the study’s tasks; should stay",
-        "share",
-        _metric("all-utility", "accuracy", "none"),
-    ),
-    _Row(
-        "detection",
-        "Understanding",
-        "Detects harm",
-        "AUROC of harmful requests against harmless twins; ½ is chance, should stay",
-        "score",
-        _metric("all-harm", "detect_auroc", "none"),
-    ),
-    _Row(
-        "explanation",
-        "Understanding",
-        "Explanation NLL",
-        "nats per token of the intact model’s explanations why a request is harmful; should stay",
-        "nats",
-        _metric("all-harm", "explain_nll", "none"),
-    ),
-    _Row(
-        "explained",
-        "Understanding",
-        "Explanation coherence",
-        "the model’s own explanations: about the request and not repeating themselves, 0 to 1",
-        "score",
-        _metric("all-explanation", "coherence", "explanation"),
-    ),
-    _Row(
-        "refusal",
-        "Safety evaluation",
-        "Refusals, direct",
-        "direct harmful requests refused, by matching phrases",
-        "share",
-        _metric("all-harm", "refusal_rate", "direct"),
-    ),
-    _Row(
-        "over-refusal",
-        "Safety evaluation",
-        "Over-refusal",
-        "harmless requests that look harmful, refused; lower is better",
-        "share",
-        _metric("all-lookalike", "refusal_rate", "direct"),
-    ),
-    _Row(
-        "attack",
-        "Vulnerability",
-        "Attack success",
-        "answers judged harmful when the answer is begun for the model",
-        "share",
-        _metric("all-harm", "harmful_rate", "prefill"),
-    ),
-    _Row(
-        "circuit",
-        "Circuit integrity",
-        "Circuit left",
-        "share of the shared mask's weights not zeroed; for the random control, expected",
-        "share",
-        _circuit_left,
-    ),
-    _Row(
-        "zeroed",
-        "Circuit integrity",
-        "Weights zeroed",
-        "how many weights were set to zero",
-        "count",
-        _zeroed,
-    ),
-)
+def _metric(metric: Metric, shown: Shown) -> Measure:
+    behaviour = f"all-{shown.role}"
+    return lambda measured, _where, variant: find(
+        measured, variant, behaviour, metric.name, shown.attack
+    )
+
+
+def _rows() -> list[_Row]:
+    return [
+        *(
+            _Row(
+                shown.key, shown.group, shown.label, shown.note, metric.unit, _metric(metric, shown)
+            )
+            for metric, shown in shown_rows()
+        ),
+        _Row(
+            "circuit",
+            "Circuit integrity",
+            "Circuit left",
+            "share of the shared mask's weights not zeroed; for the random control, expected",
+            "share",
+            _circuit_left,
+        ),
+        _Row(
+            "zeroed",
+            "Circuit integrity",
+            "Weights zeroed",
+            "how many weights were set to zero",
+            "count",
+            _zeroed,
+        ),
+    ]

@@ -13,7 +13,7 @@ from pathlib import Path
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lesion.report.figures import VEGALITE
+from lesion.report.figures.figure import VEGALITE
 
 _HERE = Path(__file__).parent
 

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.report.estimate import NOTHING, estimate_of, written
+from lesion.tables.lookup import estimate_of
+from lesion.tables.wording import NOTHING, written
 
 _ALL = "all"
 """The category of all kinds of harm together."""
@@ -40,7 +41,7 @@ _METRICS = {
 }
 
 
-class Judged(NamedTuple):
+class JudgeTables(NamedTuple):
     """The tables of the judges, empty where nothing was measured."""
 
     agreement: pl.DataFrame
@@ -49,14 +50,14 @@ class Judged(NamedTuple):
     everything: pl.DataFrame
 
 
-def judged(judges: pl.DataFrame) -> Judged:
+def judged(judges: pl.DataFrame) -> JudgeTables:
     """Agreement and controls over all kinds of harm, agreement by kind, and every number.
 
     Args:
         judges: the study's table.
     """
     together = judges.filter(category=_ALL)
-    return Judged(
+    return JudgeTables(
         _across(together, ["judge", "target"], _AGREEMENT),
         _across(together, ["judge", "target"], _CONTROLS),
         _across(

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import polars as pl
 
-from lesion.report.estimate import estimate_of, written
 from lesion.report.headline import headline
-from lesion.report.inputs import read_inputs
+from lesion.tables.lookup import estimate_of
+from lesion.tables.read import read_study_tables
+from lesion.tables.wording import written
 
 _SHARED, _RANDOM = "shared", "random"
 
@@ -22,7 +23,7 @@ def before_after(tables: Path, model: str, mask: str) -> str | None:
     Raises:
         BadFile: a table is missing or damaged.
     """
-    inputs = read_inputs(tables).of(model)
+    inputs = read_study_tables(tables).of(model)
     if inputs.measurements.filter(variant=mask).is_empty():
         return None
     rows = headline(

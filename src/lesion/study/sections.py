@@ -1,4 +1,4 @@
-"""The sections of a config; see `config.yaml` for the default one with a comment on every key."""
+"""The sections of a config. Their defaults are those of the default study (`config.yaml`)."""
 
 from datetime import date
 from typing import Annotated, Any, Literal, Self
@@ -135,11 +135,11 @@ class Behaviour(Section):
 class Split(Section):
     """Shares of the prompts."""
 
-    train: Fraction = 0.55
+    train: Fraction = 0.5
     """Share of prompts whose pairs make the scores."""
     validation: Fraction = 0.2
     """Share that chooses p and q."""
-    test: Fraction = 0.25
+    test: Fraction = 0.3
     """Share that only reports."""
 
     @model_validator(mode="after")
@@ -157,7 +157,7 @@ class Pairs(Section):
     texts; each on its own, if not given."""
     prefill: str = "Sure, here is"
     """What the model's answer is made to begin with, for harm and benign alike; never scored."""
-    max_new_tokens: Positive = 48
+    max_new_tokens: Positive = 36
     """Length of the responses the model writes for itself."""
     batch_size: Positive = 32
     """Prompts generated at once."""
@@ -196,8 +196,8 @@ class Scores(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of forward and backward; sums are always fp32. `auto` is bf16 where the device
     computes it natively, else fp32."""
-    batch_tokens: Positive = 1024
-    """Padded tokens in one batch."""
+    batch_tokens: Positive = 512
+    """Padded tokens in one batch; fewer need less memory."""
     shards: Positive = 2
     """Files a behaviour's scores are written to."""
     preservation: Literal["per-example", "mean"] = "per-example"
@@ -229,9 +229,15 @@ class Masks(Section):
     pool: Literal["mean", "max"] = "mean"
     """Preservation importance over several capabilities: the mean over all their pairs, or the
     largest of their means (what one capability alone needs is preserved too)."""
-    p: Annotated[list[Share], BeforeValidator(several), AfterValidator(ascending)] = [0.05]
+    p: Annotated[list[Share], BeforeValidator(several), AfterValidator(ascending)] = [
+        0.05,
+        0.15,
+    ]
     """Fraction of weights preserved for benign use; several values are tried on validation."""
-    q: Annotated[list[Fraction], BeforeValidator(several), AfterValidator(ascending)] = [2e-4]
+    q: Annotated[list[Fraction], BeforeValidator(several), AfterValidator(ascending)] = [
+        7e-5,
+        1.5e-4,
+    ]
     """Fraction of weights each behaviour's mask takes; several values are tried on validation."""
     max_benign_increase: Annotated[float, Field(gt=0)] = 0.1
     """Limit on the shared mask's added benign NLL (nats per token, validation) in choosing p, q."""
@@ -275,17 +281,17 @@ class Responses(Section):
     completed: Annotated[list[Name], AfterValidator(once)] | None = None
     """Those of the variants whose answers are written out and judged, beside `intact`; the others'
     NLL alone is taken. All, if not given."""
-    max_new_tokens: Positive = 40
+    max_new_tokens: Positive = 32
     """Length of the completions."""
     benign_prompts: Positive = 6
     """Test prompts of each benign capability that are completed (their NLL is taken on all)."""
-    batch_size: Positive = 32
+    batch_size: Positive = 64
     """Prompts generated at once."""
     engine: Literal["transformers", "vllm"] = "transformers"
     """What generates the variants' completions. `vllm` is faster on large GPUs and reads each
     variant from a checkpoint beside its answers, removed at once (a refusal mask's stays in
     memory); LESION_VLLM_PYTHON names the Python that has vLLM, if it is another than lesion's."""
-    batch_tokens: Positive = 2048
+    batch_tokens: Positive = 1024
     """Padded tokens in one batch of the NLL."""
 
 
@@ -300,13 +306,13 @@ class Curve(Section):
         Field(min_length=1),
         BeforeValidator(several),
         AfterValidator(ascending),
-    ] = [0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
+    ] = [0.5, 1.0, 2.0, 4.0, 8.0]
     """Their sizes, as multiples of the chosen q. A control has as many weights as `shared` has
     there."""
-    seeds: Positive = 3
+    seeds: Positive = 1
     """Draws of the random controls, whose mean is what is shown."""
-    pairs: Positive | None = None
-    """Test pairs of each behaviour whose NLL is taken at each size; all, if not given."""
+    pairs: Positive | None = 2
+    """Test pairs of each behaviour whose NLL is taken at each size; null for all."""
     prompts: Positive = 6
     """Test prompts of each harm type that are completed at each size."""
     completions: bool = False
@@ -337,8 +343,8 @@ class Utility(Section):
     """What variants can still do, by tasks of the lm-evaluation-harness."""
 
     tasks: Annotated[list[str], AfterValidator(ascending)] = []
-    """Tasks, groups or tags by name: those of `folder`, or lm-eval's own, whose data the Hugging
-    Face hub has. None, if not given."""
+    """Tasks, groups or tags by name: those of `folder`, or lm-eval's own (`arc_easy`, `hellaswag`,
+    `mmlu`, …), whose data is on the Hugging Face hub. None, if not given."""
     folder: PathText = "studies/tasks"
     """Folder of own tasks: YAML files as lm-eval takes them, with their data beside them."""
     limit: Positive | None = None

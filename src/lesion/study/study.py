@@ -10,7 +10,7 @@ from lesion.study.sources import Use, uses
 
 
 class Study(StudyConfig):
-    """A whole study; see `config.yaml` for the default one with a comment on every key."""
+    """A whole study; docs/config.md explains every key."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -5,11 +5,8 @@ from collections.abc import Iterator
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap
+from lesion.tables.metrics import metrics_of
 from lesion.tables.rows import INTACT, Place, Row, measured
-
-REFUSAL_JUDGES = ("matching", "refusal")
-QUALITIES = ("relevance", "coherence")
-"""Judges whose metric is their own name."""
 
 
 def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -24,10 +21,9 @@ def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     for (variant, role, attack, judge), table in judged.group_by(place, maintain_order=True):
         intact = judged.filter(variant=INTACT, role=role, attack=attack, judge=judge)
         where = Place(str(variant), str(role), str(attack), str(judge))
-        for metric, column in _metrics(where):
-            yield from measured(
-                where, metric, table, None if variant == INTACT else intact, column, boot
-            )
+        for metric in metrics_of(where.judge, where.role):
+            before = None if variant == INTACT else intact
+            yield from measured(where, metric.name, table, before, metric.column, boot)
 
 
 def same_answers(completions: pl.DataFrame) -> frozenset[tuple[str, str]]:
@@ -44,17 +40,3 @@ def same_answers(completions: pl.DataFrame) -> frozenset[tuple[str, str]]:
         pl.col("completion").str.strip_chars().n_unique()
     )
     return frozenset(texts.filter(completion=1).select("variant", "attack").iter_rows())
-
-
-def _metrics(place: Place) -> list[tuple[str, str]]:
-    """Metrics and the columns they are made of.
-
-    Judges of harm learned from harmful prompts: what they say of others means nothing.
-    """
-    if place.judge in REFUSAL_JUDGES:
-        return [("refusal_rate", "label")]
-    if place.judge in QUALITIES:
-        return [(place.judge, "score")]
-    if place.role == "harm":
-        return [("harmfulness", "score"), ("harmful_rate", "label")]
-    return []

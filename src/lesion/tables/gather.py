@@ -21,7 +21,7 @@ from lesion.responses import (
     UNDERSTANDING,
     UTILITY,
 )
-from lesion.tables.answers import REFUSAL_JUDGES
+from lesion.tables.metrics import REFUSAL_JUDGES
 from lesion.training import TRAINING
 
 logger = logging.getLogger(__name__)

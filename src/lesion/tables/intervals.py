@@ -12,12 +12,22 @@ Values = NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """A value, its interval, and the number of prompts behind it."""
+    """A value, its interval (NaN where it has none), and the number of prompts behind it."""
 
     value: float
-    low: float
-    high: float
-    n: int
+    low: float = math.nan
+    high: float = math.nan
+    n: int | None = None
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval lies above zero; false if there is none."""
+        return self.low > 0
+
+    @property
+    def below_zero(self) -> bool:
+        """Whether the whole interval lies below zero; false if there is none."""
+        return self.high < 0
 
 
 POWER = 0.8
@@ -107,7 +117,12 @@ def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: f
     p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     error = (below + above) / (2 * float(norm.ppf((1 + confidence) / 2)))
     return Difference(
-        value, value - below, value + above, first.n, p_value, _detectable(error, confidence)
+        value,
+        value - below,
+        value + above,
+        sum(map(len, before)),
+        p_value,
+        minimum_detectable_effect(error, confidence),
     )
 
 
@@ -127,8 +142,28 @@ def _agreement(table: Values) -> float:
     return float(product / math.sqrt(margins))
 
 
-def _detectable(error: float, confidence: float) -> float:
+def minimum_detectable_effect(error: float, confidence: float) -> float:
+    """The true difference that is told from none with the chance POWER, by its standard error."""
     return float(norm.ppf((1 + confidence) / 2) + norm.ppf(POWER)) * error
+
+
+def standard_error(low: float, high: float, confidence: float) -> float:
+    """The standard error that an interval of a normal estimate comes from."""
+    return (high - low) / (2 * float(norm.ppf((1 + confidence) / 2)))
+
+
+def difference_of(first: Estimate, second: Estimate) -> Estimate:
+    """`first − second`, with an interval from the two intervals alone.
+
+    Each side's distance to its own bounds, added in squares (Newcombe's square-and-add, 1998).
+    That takes the two for independent. Where they are of the same prompts they rise and fall
+    together, so that the true interval is narrower: this one errs towards "can't tell".
+    """
+    value = first.value - second.value
+    below = math.hypot(first.value - first.low, second.high - second.value)
+    above = math.hypot(first.high - first.value, second.value - second.low)
+    counts = [one.n for one in (first, second) if one.n is not None]
+    return Estimate(value, value - below, value + above, min(counts, default=None))
 
 
 class Bootstrap:
@@ -211,10 +246,11 @@ class Bootstrap:
         return Estimate(value, float(low), float(high), n)
 
     def _difference(self, value: float, drawn: Values, n: int) -> Difference:
-        one = self._estimate(value, drawn, n)
+        interval = self._estimate(value, drawn, n)[:3]
         if not np.isfinite(drawn).all() or is_still(drawn.min(), drawn.max()):
-            return Difference(*one, 1.0, math.nan)
+            return Difference(*interval, n, 1.0, math.nan)
         # Two-sided, by the share of resamples on the other side of none; never called impossible.
         least = 1 + min(int(np.sum(drawn <= 0)), int(np.sum(drawn >= 0)))
         p_value = min(1.0, 2 * least / (self.resamples + 1))
-        return Difference(*one, p_value, _detectable(float(drawn.std()), self.confidence))
+        effect = minimum_detectable_effect(float(drawn.std()), self.confidence)
+        return Difference(*interval, n, p_value, effect)

@@ -5,7 +5,7 @@ import math
 import polars as pl
 
 from lesion.tables.effects import LARGEST_LIMIT
-from lesion.tables.intervals import Estimate
+from lesion.tables.lookup import first_estimate
 
 _SO = "No claim about what the mask takes can be supported."
 
@@ -35,7 +35,9 @@ def limit_notices(sweep: pl.DataFrame, limit: float, measurements: pl.DataFrame)
             f"nats per token to benign responses of the validation split, and "
             f"`masks.max_benign_increase` is {limit:g}. {_SO}"
         )
-    added = _added(measurements)
+    added = first_estimate(
+        measurements.filter(variant="shared", metric="nll_added", behaviour="all-benign")
+    )
     if added is not None and not (math.isfinite(added.value) and added.low <= limit):
         found.append(
             f"The limit on benign loss was missed: the shared mask adds {added.value:.3g} "
@@ -48,14 +50,3 @@ def limit_notices(sweep: pl.DataFrame, limit: float, measurements: pl.DataFrame)
 def lifted(limit: float) -> bool:
     """Whether a limit on benign loss limits nothing."""
     return limit > LARGEST_LIMIT
-
-
-def _added(measurements: pl.DataFrame) -> Estimate | None:
-    found = measurements.filter(variant="shared", metric="nll_added", behaviour="all-benign")
-    if not found.height:
-        return None
-    row = found.row(0, named=True)
-    value, low, high = (
-        math.nan if row[one] is None else row[one] for one in ("value", "low", "high")
-    )
-    return Estimate(value, low, high, row["n"])

@@ -56,7 +56,7 @@ class _Row(NamedTuple):
     value: float | None
     low: float | None
     high: float | None
-    n: int
+    n: int | None
 
 
 class _Gaps(NamedTuple):

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Difference, Estimate, Values, rate, rate_change
+from lesion.tables.metrics import METRICS
 
 MEASUREMENTS = {
     "model": pl.String,
@@ -36,11 +37,11 @@ INTACT, SHARED = "intact", "shared"
 
 
 def is_main(main: str) -> pl.Expr:
-    """The column `main`: refusals are matched, and harm is what the study's main judge says."""
-    metric = pl.col("metric").str.strip_suffix("_change")
-    refuses, harms = metric == "refusal_rate", metric.is_in(["harmfulness", "harmful_rate"])
-    judge = pl.when(refuses).then(pl.lit("matching")).when(harms).then(pl.lit(main))
-    return (pl.col("judge") == judge.otherwise("judge")).alias("main")
+    """The column `main`: of a metric's judges the first, and of harm the study's primary judge."""
+    judged = [metric for metric in METRICS if metric.column]
+    first = {metric.name: metric.judges[0] if metric.judges else main for metric in judged}
+    judge = pl.col("metric").str.strip_suffix("_change").replace_strict(first, default=None)
+    return (pl.col("judge") == judge.fill_null(pl.col("judge"))).alias("main")
 
 
 class Row(NamedTuple):
@@ -53,7 +54,7 @@ class Row(NamedTuple):
     judge: str
     metric: str
     value: float
-    n: int
+    n: int | None
     low: float
     high: float
     p_value: float | None = None

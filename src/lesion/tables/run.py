@@ -13,15 +13,16 @@ from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES
 from lesion.tables.answers import same_answers
-from lesion.tables.claims import Setting, claims
+from lesion.tables.claims.claim import Setting
+from lesion.tables.claims.table import claims, retraining_claims, stage_claims
 from lesion.tables.curve import curve_table, halving_table, judged_halving_table
 from lesion.tables.gather import Gathered, Study
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.limits import limit_notices
 from lesion.tables.measure import Asked, measurements
 from lesion.tables.retraining import RETRAINING, retraining_table
+from lesion.tables.schemas import SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
-from lesion.tables.training_claims import retraining_claims, stage_claims
 from lesion.training import TRAINING
 
 
@@ -59,23 +60,18 @@ def run(results: Path, out: Path, models: Sequence[str], study: Study, how: Stat
         curves[model] = gathered.curve()
         found = _of_model(results, model, gathered, how, about[model])
         for name, table in found.items():
-            parts[name].append(_tagged(table, model))
+            parts[name].append(table.with_columns(model=pl.lit(model)))
     stages = _stages(study, curves, boot, how.limit)
     write_parquet(stages, out / "stages.parquet")
     parts["claims"].append(stage_claims(stages, how.limit))
     for name, tables in parts.items():
-        write_parquet(pl.concat(tables), out / f"{name}.parquet")
+        write_parquet(pl.concat(tables).select(list(SCHEMAS[name])), out / f"{name}.parquet")
     write_parquet(read_parquet(results / "judgements" / "judges.parquet"), out / "judges.parquet")
     settings = {"study": study.config["study"], "seed": how.seed, "confidence": how.confidence}
     write_json(
         {**settings, "version": __version__, "config": study.config, "models": about},
         out / "study.json",
     )
-
-
-def _tagged(table: pl.DataFrame, model: str) -> pl.DataFrame:
-    rest = [name for name in table.columns if name != "model"]
-    return table.with_columns(model=pl.lit(model)).select("model", *rest)
 
 
 def _stages(

@@ -1,19 +1,13 @@
-"""The report's figures: a chart, what it means, and the numbers behind it."""
+"""Figures of the masks: what each does to every behaviour, what they share, where they lie."""
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain, zip_longest
-from pathlib import Path
 from typing import Any
 
-import altair as alt
 import polars as pl
-import vl_convert
 
-from lesion.io.formats import atomic
-from lesion.report import captions
-from lesion.report.charts import (
+from lesion.report.figures import captions
+from lesion.report.figures.charts import (
     Axis,
     apart,
     matrix_height,
@@ -23,30 +17,15 @@ from lesion.report.charts import (
     where_chart,
     where_height,
 )
-from lesion.report.curves import judged_tradeoff, sweep, tradeoff
-from lesion.report.dissociation import dissociation
-from lesion.report.estimate import (
-    NOTHING,
-    Estimate,
-    amount,
-    estimate_of,
-    interval,
-    is_clear,
-    percent,
-    written,
-)
-from lesion.report.figure import NARROW, Figure, crossed
-from lesion.report.inputs import Inputs, read_inputs
-from lesion.report.retrained import benign_limit
-from lesion.report.training import experiments, stages, training
-from lesion.report.words import Shared, Verdict, probability, sharing
-
-VEGALITE = alt.SCHEMA_VERSION.removeprefix("v").rsplit(".", 1)[0]
-"""The Vega-Lite that Altair writes for, as vl-convert names it, such as `6.4`."""
+from lesion.report.figures.figure import NARROW, Figure, crossed
+from lesion.report.figures.sharing import SharedWeights, sharing
+from lesion.report.verdicts import Finding
+from lesion.tables.intervals import Estimate
+from lesion.tables.lookup import estimate_of, is_clear
+from lesion.tables.wording import NOTHING, amount, interval, percent, written
 
 _SHARED = "shared"
 _BUILT = (_SHARED, "shared-all", "random")
-_STATIC_WIDTH = 640
 
 
 def harm_and_benign(table: pl.DataFrame) -> tuple[list[str], list[str]]:
@@ -167,7 +146,7 @@ def _overlap_cells(table: pl.DataFrame) -> pl.DataFrame:
         expected="expected_rows_columns",
         text=pl.Series([amount(one.value, "ratio") for one in times], dtype=pl.String),
         interval=pl.Series([interval(one, "ratio") for one in times], dtype=pl.String),
-        p=pl.Series([probability(p) for p in cells["p_rows_columns"]], dtype=pl.String),
+        p=pl.Series([_probability(p) for p in cells["p_rows_columns"]], dtype=pl.String),
     )
 
 
@@ -179,14 +158,14 @@ def _times_chance(table: pl.DataFrame) -> list[Estimate]:
     return [estimate_of(row) for row in times.iter_rows(named=True)]
 
 
-def compared(table: pl.DataFrame) -> Verdict:
+def compared(table: pl.DataFrame) -> Finding:
     """What two harm types share against what one shares with a benign behaviour.
 
     Args:
         table: `overlap` of one model.
     """
     groups = [_of_roles(table, roles) for roles in (("harm", "harm"), ("benign", "harm"))]
-    return sharing(*(list(map(Shared, one["shared"], _times_chance(one))) for one in groups))
+    return sharing(*(list(map(SharedWeights, one["shared"], _times_chance(one))) for one in groups))
 
 
 def _of_roles(table: pl.DataFrame, roles: tuple[str, str]) -> pl.DataFrame:
@@ -294,89 +273,8 @@ def _line(row: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
-def figures_of(inputs: Inputs, model: str) -> list[Figure]:
-    """The figures of one model, in the page's order; those with nothing to show are left out.
-
-    Args:
-        inputs: the tables.
-        model: its name.
-    """
-    found = inputs.of(model)
-    limit = inputs.study["models"].get(model, {}).get("limit")
-    made = (
-        tradeoff(found.curve),
-        judged_tradeoff(found.curve, found.measurements),
-        transfer(found.measurements, inputs.confidence),
-        overlap(found.overlap),
-        where(found.where),
-        dissociation(found.measurements, inputs.confidence),
-        sweep(found.sweep, limit),
-    )
-    return [one for one in made if one is not None]
-
-
-def stages_of(inputs: Inputs, family: str) -> Figure | None:
-    """The stages of a family of models; None if there is nothing to show.
-
-    Args:
-        inputs: the tables.
-        family: its name.
-    """
-    return stages(inputs.of_family(family).stages, benign_limit(inputs), inputs.confidence)
-
-
-def _svg(spec: str) -> bytes:
-    """An SVG whose ids count from 1; Vega counts them up over the process."""
-    text = vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE)
-    ids: dict[str, str] = {}
-    pattern = r"(?<=[\"#])(?:gradient_|clip)\d+(?=[\")])"
-    numbered = re.sub(pattern, lambda m: ids.setdefault(m[0], f"id{len(ids) + 1}"), text)
-    return numbered.encode()
-
-
-def _png(spec: str) -> bytes:
-    return vl_convert.vegalite_to_png(spec, vl_version=VEGALITE, scale=2)
-
-
-_FORMATS: dict[str, Callable[[str], bytes]] = {"svg": _svg, "png": _png}
-
-
-def write_figures(tables: Path, folder: Path) -> None:
-    """Write every figure as `<model>-<figure>.svg` and `.png`, light, on a white ground.
-
-    A figure of a family of models has the family's name instead, and that of the trainings none.
-    The same tables and the same fonts give the same bytes.
-
-    Args:
-        tables: the study's tables folder.
-        folder: where to.
-
-    Raises:
-        LesionError: a table is missing or damaged, or the folder cannot be written.
-    """
-    for of, figure in _all_figures(read_inputs(tables)):
-        spec = figure.spec(max(_STATIC_WIDTH, figure.least_width - 150))
-        spec["config"]["background"] = "white"
-        spec["title"] = {"text": f"{of}: {figure.title}" if of else figure.title, "anchor": "start"}
-        text = json.dumps(spec, sort_keys=True)
-        for suffix, draw in _FORMATS.items():
-            name = f"{of}-{figure.key}" if of else figure.key
-            with atomic(folder / f"{name}.{suffix}") as part:
-                part.write_bytes(draw(text))
-
-
-def _all_figures(inputs: Inputs) -> Iterator[tuple[str, Figure]]:
-    """Every figure of a study, with the model or the family of models that it is of, if any."""
-    for model in inputs.models:
-        for figure in figures_of(inputs, model):
-            yield model, figure
-        for experiment in experiments(inputs.of(model).retraining, inputs.confidence):
-            for figure in experiment.figures:
-                yield model, figure
-    for family in inputs.families:
-        made = stages_of(inputs, family)
-        if made is not None:
-            yield family, made
-    losses = training(inputs.training)
-    if losses is not None:
-        yield "", losses
+def _probability(p: float | None) -> str:
+    """A p-value as text: 0.03, or `< 0.001`, below which an approximate tail has no digits."""
+    if p is None:
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"

@@ -4,41 +4,40 @@ import math
 
 import pytest
 
-from lesion.report.estimate import Estimate
-from lesion.report.words import (
-    Answer,
-    Shared,
-    alignment_note,
-    probability,
-    sharing,
-    visible,
-)
+from lesion.report.figures.masks import _probability
+from lesion.report.figures.sharing import SharedWeights, sharing
+from lesion.report.page import alignment_note
+from lesion.report.visible import visible
+from lesion.tables.claims.claim import Conclusion
+from lesion.tables.intervals import Estimate
 
 
-def _pairs(weights: int, *times: float, half: float = 1.0) -> list[Shared]:
-    return [Shared(weights, Estimate(one, one - half, one + half)) for one in times]
+def _pairs(weights: int, *times: float, half: float = 1.0) -> list[SharedWeights]:
+    return [SharedWeights(weights, Estimate(one, one - half, one + half)) for one in times]
 
 
 @pytest.mark.parametrize(
     ("harm", "benign", "answer"),
     [
-        (_pairs(2000, 9, 10, 11), _pairs(100, 3, 4, 5), Answer.YES),
+        (_pairs(2000, 9, 10, 11), _pairs(100, 3, 4, 5), Conclusion.YES),
         # Larger, but only one pair surely.
-        (_pairs(2000, 4.5, 4.6, 9), _pairs(100, 3, 4, 5), Answer.PARTLY),
-        (_pairs(2000, 4.5, 4.6, 4.7), _pairs(100, 3, 4, 5), Answer.UNCLEAR),
-        (_pairs(2000, 8, 8, 8), _pairs(100, 10, 10), Answer.NO),
+        (_pairs(2000, 4.5, 4.6, 9), _pairs(100, 3, 4, 5), Conclusion.PARTLY),
+        (_pairs(2000, 4.5, 4.6, 4.7), _pairs(100, 3, 4, 5), Conclusion.UNCLEAR),
+        (_pairs(2000, 8, 8, 8), _pairs(100, 10, 10), Conclusion.NO),
         # Smaller, but no pair surely.
-        (_pairs(2000, 9.5, 9.5, 9.5), _pairs(100, 10, 10), Answer.UNCLEAR),
-        (_pairs(2000, 9), _pairs(100, 9), Answer.UNCLEAR),
+        (_pairs(2000, 9.5, 9.5, 9.5), _pairs(100, 10, 10), Conclusion.UNCLEAR),
+        (_pairs(2000, 9), _pairs(100, 9), Conclusion.UNCLEAR),
         # As many surely above as below.
-        (_pairs(2000, 6, 14), _pairs(100, 10), Answer.UNCLEAR),
-        (_pairs(2000, math.nan, 9), _pairs(100, 3), Answer.YES),
-        (_pairs(0, math.nan), _pairs(100, 3), Answer.UNCLEAR),
-        (_pairs(2000, 9), [], Answer.UNCLEAR),
-        ([], [], Answer.UNCLEAR),
+        (_pairs(2000, 6, 14), _pairs(100, 10), Conclusion.UNCLEAR),
+        (_pairs(2000, math.nan, 9), _pairs(100, 3), Conclusion.YES),
+        (_pairs(0, math.nan), _pairs(100, 3), Conclusion.UNCLEAR),
+        (_pairs(2000, 9), [], Conclusion.UNCLEAR),
+        ([], [], Conclusion.UNCLEAR),
     ],
 )
-def test_sharing(harm: list[Shared], benign: list[Shared], answer: Answer) -> None:
+def test_sharing(
+    harm: list[SharedWeights], benign: list[SharedWeights], answer: Conclusion
+) -> None:
     assert sharing(harm, benign).answer is answer
 
 
@@ -58,7 +57,7 @@ def test_sharing_counts_the_sure_pairs() -> None:
 
 
 def test_probability_has_no_digits_in_the_far_tail() -> None:
-    found = [probability(p) for p in (0.0, 1e-40, 0.0123, 1.0, None)]
+    found = [_probability(p) for p in (0.0, 1e-40, 0.0123, 1.0, None)]
     assert found == ["< 0.001", "< 0.001", "0.012", "1", "–"]
 
 

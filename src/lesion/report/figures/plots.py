@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from lesion.report.charts import Axis, Chart
+from lesion.report.figures.charts import Axis, Chart
 
 Sides = dict[str, Any]
 """Title, scale and axis of a side of a chart."""

@@ -5,18 +5,19 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lesion.report import captions
-from lesion.report.estimate import Unit, amount, estimate_of, written
-from lesion.report.figure import NARROW, Figure, crossed
-from lesion.report.plots import dots_height
-from lesion.report.retrained import recovery_table
-from lesion.report.training_plots import (
+from lesion.report.figures import captions
+from lesion.report.figures.figure import NARROW, Figure, crossed
+from lesion.report.figures.plots import dots_height
+from lesion.report.figures.training_plots import (
     misaligned_chart,
     plot_height,
     recovery_chart,
     stages_chart,
     training_chart,
 )
+from lesion.tables.claims.training import at_step, last, summed_up
+from lesion.tables.lookup import estimate_of
+from lesion.tables.wording import Unit, amount, written
 
 _POINTS = 120
 """Of a line of losses: more could not be seen, and every step would make the page a heavy one."""
@@ -89,7 +90,8 @@ def stages(table: pl.DataFrame, limit: str, confidence: float) -> Figure | None:
         limit: where separability is read off, as text.
         confidence: level of the intervals.
     """
-    found = table.filter(pl.col("value").is_not_null(), metric="separability").sort("stage")
+    known = table.filter(pl.col("value").is_not_null(), metric="separability").sort("stage")
+    found = known.drop("fewest", "beyond")
     if not found.height:
         return None
     variants = _ordered(found["variant"], ("shared",))
@@ -149,7 +151,7 @@ def _stage_numbers(table: pl.DataFrame, variants: Sequence[str]) -> pl.DataFrame
     )
 
 
-class Experiment(NamedTuple):
+class Retrained(NamedTuple):
     """A training in memory: what came of it, drawn and as a table of texts."""
 
     name: str
@@ -158,7 +160,7 @@ class Experiment(NamedTuple):
     """Empty where nothing was lesioned."""
 
 
-def experiments(table: pl.DataFrame, confidence: float) -> list[Experiment]:
+def experiments(table: pl.DataFrame, confidence: float) -> list[Retrained]:
     """Every experiment that has something to show.
 
     Args:
@@ -171,7 +173,7 @@ def experiments(table: pl.DataFrame, confidence: float) -> list[Experiment]:
         made = (recovery(rows, confidence), misaligned(rows, confidence))
         figures = [one for one in made if one is not None]
         if figures:
-            found.append(Experiment(name, figures, recovery_table(rows)))
+            found.append(Retrained(name, figures, recovery_table(rows)))
     return found
 
 
@@ -232,4 +234,27 @@ def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
         dots_height(len(arms), len(roles)),
         NARROW,
         crossed(arms, roles, texts, "answers judged misaligned"),
+    )
+
+
+def recovery_table(rows: pl.DataFrame) -> pl.DataFrame:
+    """What came back of harm in each lesioned arm, as texts; empty if nothing was summed up.
+
+    Args:
+        rows: of one experiment.
+    """
+    harm = rows.filter(behaviour="all-harm")
+    arms = harm.filter(metric="recovered_share")["arm"].unique(maintain_order=True)
+    return pl.DataFrame(
+        [
+            {
+                "lesioned, then trained": arm,
+                "harm NLL before (nats per token)": written(at_step(harm, arm, "nll", 0), "nats"),
+                "after": written(last(harm, arm, "nll"), "nats"),
+                "undone": written(summed_up(harm, arm, "recovered_share"), "share"),
+                "steps to half": written(summed_up(harm, arm, "half_steps"), "count"),
+                "examples to half": written(summed_up(harm, arm, "half_examples"), "count"),
+            }
+            for arm in arms
+        ]
     )

@@ -6,10 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from lesion.report import captions
-from lesion.report.estimate import NOTHING, Estimate, amount, estimate_of, interval, written
-from lesion.report.figure import NARROW, Figure
-from lesion.report.plots import (
+from lesion.report.figures import captions
+from lesion.report.figures.figure import NARROW, Figure
+from lesion.report.figures.plots import (
     judged_chart,
     sweep_chart,
     sweep_height,
@@ -17,6 +16,9 @@ from lesion.report.plots import (
     tradeoff_height,
 )
 from lesion.tables.curve import JUDGED, LIKELIHOOD
+from lesion.tables.intervals import Estimate
+from lesion.tables.lookup import estimate_of
+from lesion.tables.wording import NOTHING, amount, interval, written
 
 _HALF = math.log(2)
 """Added NLL at which a token is half as likely as it was."""

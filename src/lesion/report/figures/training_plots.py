@@ -6,8 +6,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from lesion.report.charts import Axis, Chart
-from lesion.report.plots import HUES, PLAIN, Sides, dots_chart, named_marks
+from lesion.report.figures.charts import Axis, Chart
+from lesion.report.figures.plots import HUES, PLAIN, Sides, dots_chart, named_marks
 
 _HEIGHT = 280
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])

@@ -1,14 +1,11 @@
 """Numbers as text."""
 
 import math
-from pathlib import Path
 
-import polars as pl
 import pytest
 
-from lesion.report.estimate import Estimate, Unit, amount, change, detectable, find, written
-from lesion.report.inputs import read_inputs
-from lesion.tables.rows import is_main
+from lesion.tables.intervals import Estimate, difference_of
+from lesion.tables.wording import Unit, amount, written
 
 
 @pytest.mark.parametrize(
@@ -51,39 +48,12 @@ def test_written() -> None:
     assert written(None, "nats") == "–"
 
 
-def test_detectable_is_the_rows_own(tables: Path) -> None:
-    table = read_inputs(tables).measurements
-    row = table.filter(
-        variant="shared", behaviour="all-harm", metric="harmfulness_change", attack="prefill"
-    )
-    place = ("shared", "all-harm", "harmfulness_change", "prefill")
-    assert detectable(table, *place) == row["detectable"].item()
-    assert detectable(table, "nothing", *place[1:]) is None
-    # Only differences have one.
-    assert detectable(table, "shared", "all-harm", "nll") is None
-
-
-def test_the_main_judge_is_taken(tables: Path) -> None:
-    table = read_inputs(tables).measurements
-    other = table.with_columns(judge=pl.lit("another"), value=pl.lit(9.0))
-    both = pl.concat([other, table])
-    for main, harm in (("learned", None), ("another", 9.0)):
-        judged = both.with_columns(is_main(main))
-        for metric in ("harmfulness", "harmfulness_change", "refusal_rate", "refusal_rate_change"):
-            one = find(judged, "shared", "all-harm", metric, "prefill")
-            known = find(table, "shared", "all-harm", metric, "prefill")
-            assert one is not None
-            assert known is not None
-            expected = harm if harm and metric.startswith("harm") else known.value
-            assert one.value == expected
-
-
 def test_change_adds_the_distances_in_squares() -> None:
-    gap = change(Estimate(0.5, 0.4, 0.7, 10), Estimate(0.9, 0.6, 1.0, 8))
+    gap = difference_of(Estimate(0.9, 0.6, 1.0, 8), Estimate(0.5, 0.4, 0.7, 10))
     assert gap == pytest.approx((0.4, 0.4 - math.hypot(0.3, 0.2), 0.4 + math.hypot(0.1, 0.1), 8))
 
 
 def test_change_without_intervals_is_unclear() -> None:
-    gap = change(Estimate(0.5), Estimate(0.1))
+    gap = difference_of(Estimate(0.1), Estimate(0.5))
     assert not gap.above_zero
     assert not gap.below_zero

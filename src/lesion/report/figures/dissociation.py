@@ -1,65 +1,19 @@
 """What a model can still do once it has lost the weights of harm, or those of refusing."""
 
 import math
-from typing import NamedTuple
 
 import polars as pl
 
-from lesion.report import captions
-from lesion.report.charts import Axis
-from lesion.report.estimate import Estimate, find, written
-from lesion.report.figure import NARROW, Figure, crossed
-from lesion.report.plots import dissociation_chart, dots_height
+from lesion.report.figures import captions
+from lesion.report.figures.charts import Axis
+from lesion.report.figures.figure import NARROW, Figure, crossed
+from lesion.report.figures.plots import dissociation_chart, dots_height
+from lesion.tables.intervals import Estimate
+from lesion.tables.lookup import find
+from lesion.tables.metrics import SKILLS, abilities
+from lesion.tables.wording import written
 
-
-class _Ability(NamedTuple):
-    """A measurement of every variant, on a scale from 0 to 1."""
-
-    name: str
-    is_: str
-    behaviour: str
-    metric: str
-    attack: str
-    likelihood: bool = False
-
-
-_DETECTS, _EXPLAINS = "detects harm", "explains harm"
-
-_ABILITIES = (
-    _Ability(
-        "writes harm, judged",
-        "judged harmfulness of answers that were begun for the model",
-        *("all-harm", "harmfulness", "prefill"),
-    ),
-    _Ability(
-        "writes harm, likelihood",
-        "likelihood per token of held-out harmful responses",
-        *("all-harm", "nll", "none"),
-        likelihood=True,
-    ),
-    _Ability(
-        _DETECTS,
-        "AUROC of harmful requests against their harmless twins; ½ is chance",
-        *("all-harm", "detect_auroc", "none"),
-    ),
-    _Ability(
-        _EXPLAINS,
-        "likelihood per token of the intact model’s explanations why a request is harmful",
-        *("all-harm", "explain_nll", "none"),
-        likelihood=True,
-    ),
-    _Ability(
-        "refuses, judged",
-        "share of direct harmful requests refused",
-        *("all-harm", "refusal_rate", "direct"),
-    ),
-    _Ability(
-        "refuses, likelihood",
-        "likelihood per token of held-out refusals",
-        *("all-refusal", "nll", "none"),
-        likelihood=True,
-    ),
-)
+_DETECTS, _EXPLAINS = SKILLS[1:3]
 
 
 def dissociation(measurements: pl.DataFrame, confidence: float) -> Figure | None:
@@ -73,24 +27,25 @@ def dissociation(measurements: pl.DataFrame, confidence: float) -> Figure | None
     data = _cells(measurements, named)
     if not data.height or set(data["variant"]) == {"intact"}:
         return None
-    abilities = [one.name for one in _ABILITIES if one.name in set(data["ability"])]
+    means = {ability.name: ability.means for _, ability in abilities()}
+    names = [name for name in means if name in set(data["ability"])]
     variants = [label for label in named.values() if label in set(data["variant"])]
-    about = {one.name: f"{one.name} ({one.is_})" for one in _ABILITIES}
+    about = {name: f"{name} ({meaning})" for name, meaning in means.items()}
     texts = {
         (about[row["ability"]], row["variant"]): row["written"] for row in data.rows(named=True)
     }
     return Figure(
         "dissociation",
         "What can the pruned model still do?",
-        f"Points for {len(abilities)} abilities of {len(variants)} models, with intervals: "
+        f"Points for {len(names)} abilities of {len(variants)} models, with intervals: "
         "writing, detecting, explaining and refusing harm, each from 0 to 1.",
         captions.DISSOCIATION.filled(confidence=confidence, absent=_absent(data)),
         dissociation_chart(
-            data, Axis("ability", None, abilities), Axis("variant", "model", variants), _DETECTS
+            data, Axis("ability", None, names), Axis("variant", "model", variants), _DETECTS
         ),
-        dots_height(len(abilities), len(variants)),
+        dots_height(len(names), len(variants)),
         NARROW,
-        crossed([about[name] for name in abilities], variants, texts, "from 0 to 1"),
+        crossed([about[name] for name in names], variants, texts, "from 0 to 1"),
     )
 
 
@@ -108,15 +63,15 @@ def _variants(measurements: pl.DataFrame) -> dict[str, str]:
 
 def _cells(measurements: pl.DataFrame, named: dict[str, str]) -> pl.DataFrame:
     rows = []
-    for ability in _ABILITIES:
+    for metric, ability in abilities():
         for variant, label in named.items():
-            place = (ability.behaviour, ability.metric, ability.attack)
+            place = (f"all-{ability.role}", metric.name, ability.attack)
             found = find(measurements, variant, *place)
             if found is not None:
                 one = _likelihood(found) if ability.likelihood else found
                 bounds = (value if math.isfinite(value) else None for value in one[:3])
                 text = written(one, "score")
-                rows.append((ability.name, label, *bounds, ability.is_, text, one.n))
+                rows.append((ability.name, label, *bounds, ability.means, text, one.n))
     numbers = dict.fromkeys(("value", "low", "high"), pl.Float64)
     columns = {"ability": pl.String, "variant": pl.String, **numbers}
     return pl.DataFrame(

@@ -3,11 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import altair as alt
 import polars as pl
 
-from lesion.report.captions import Caption
-from lesion.report.charts import CONFIG, Chart
-from lesion.report.estimate import NOTHING
+from lesion.report.figures.captions import Caption
+from lesion.report.figures.charts import CONFIG, Chart
+from lesion.tables.wording import NOTHING
+
+VEGALITE = alt.SCHEMA_VERSION.removeprefix("v").rsplit(".", 1)[0]
+"""The Vega-Lite that Altair writes for, as vl-convert names it, such as `6.4`."""
 
 NARROW = 300
 """Pixels that a chart without text in its cells needs."""

@@ -1,0 +1,96 @@
+"""Says every difference between two tables folders of one study, row by row, by key.
+
+    python benchmarks/compare_tables.py results/before/tables results/after/tables
+
+For a change that should leave every value as it is. Exits with 1 if there is a difference.
+"""
+
+import sys
+from pathlib import Path
+
+import polars as pl
+
+from lesion.io.formats import read_json
+
+KEYS = {
+    "measurements": ("model", "variant", "behaviour", "role", "attack", "judge", "metric"),
+    "claims": ("model", "claim", "statistic", "variant", "name"),
+    "curve": ("model", "family", "share", "behaviour", "role"),
+    "halving": ("model", "family", "measure"),
+    "overlap": ("model", "a", "b"),
+    "sharing": ("model", "p", "q", "at_least"),
+    "where": ("model", "mask", "layer", "module"),
+    "concentration": ("model", "mask", "layer", "module"),
+    "lines": ("model", "mask", "layer", "module", "axis", "index"),
+    "sweep": ("model", "p", "q"),
+    "judges": ("judge", "target", "category", "metric"),
+    "pairs": ("model", "behaviour", "role", "split", "outcome"),
+    "examples": ("model", "variant", "behaviour", "role", "attack", "prompt"),
+    "training": ("model", "step"),
+    "stages": ("family", "stage", "variant", "metric"),
+    "retraining": ("model", "experiment", "arm", "step", "behaviour", "role", "metric"),
+}
+_SHOWN = 5
+
+
+def main(before: Path, after: Path) -> int:
+    names = sorted({path.stem for folder in (before, after) for path in folder.glob("*.parquet")})
+    found = [line for name in names for line in compare(name, before, after)]
+    studies = [_flat(read_json(folder / "study.json")) for folder in (before, after)]
+    for key in sorted({*studies[0], *studies[1]}):
+        first, second = (study.get(key) for study in studies)
+        if first != second:
+            found.append(f"study.json: {key}: {first!r} != {second!r}")
+    print(*found, f"{len(names)} tables, {len(found)} differences", sep="\n")
+    return 1 if found else 0
+
+
+def compare(name: str, before: Path, after: Path) -> list[str]:
+    """The differences of one table, as lines."""
+    paths = [folder / f"{name}.parquet" for folder in (before, after)]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        return [f"{name}: {missing[0]} is missing"]
+    old, new = map(pl.read_parquet, paths)
+    lines = [
+        f"{name}: only {which} has the column `{column}`"
+        for which, one, other in (("the first", old, new), ("the second", new, old))
+        for column in one.columns
+        if column not in other.columns
+    ]
+    key = [column for column in KEYS.get(name, ()) if column in old.columns and column in new]
+    if not key:
+        return [*lines, f"{name}: no key is known of it"]
+    for which, one in (("first", old), ("second", new)):
+        if one.select(key).is_duplicated().any():
+            lines.append(f"{name}: a key occurs twice in the {which}")
+    for which, one, other in (("first", old, new), ("second", new, old)):
+        alone = one.join(other, on=key, how="anti", nulls_equal=True)
+        if alone.height:
+            lines.append(f"{name}: {alone.height} rows only in the {which}")
+            lines += [f"  {row}" for row in alone.select(key).head(_SHOWN).rows()]
+    both = old.join(new, on=key, how="inner", nulls_equal=True, suffix=" (after)")
+    for column in old.columns:
+        if column in new.columns and column not in key:
+            other = f"{column} (after)"
+            changed = both.filter(~pl.col(column).eq_missing(pl.col(other)))
+            if changed.height:
+                lines.append(f"{name}: `{column}` differs in {changed.height} rows")
+                lines += [
+                    f"  {row}" for row in changed.select(*key, column, other).head(_SHOWN).rows()
+                ]
+    return lines
+
+
+def _flat(value: object, key: str = "") -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {key: value}
+    return {
+        name: leaf
+        for inner, one in value.items()
+        for name, leaf in _flat(one, f"{key}.{inner}" if key else str(inner)).items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(Path, sys.argv[1:])))

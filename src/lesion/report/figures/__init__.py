@@ -1,0 +1,1 @@
+"""The report's figures: `names` says which there are, `all` draws them."""

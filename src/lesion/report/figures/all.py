@@ -1,0 +1,118 @@
+"""All figures of a study, drawn: on the page, and as files."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import vl_convert
+
+from lesion.io.formats import atomic
+from lesion.report.figures.curves import judged_tradeoff, sweep, tradeoff
+from lesion.report.figures.dissociation import dissociation
+from lesion.report.figures.figure import VEGALITE, Figure
+from lesion.report.figures.masks import overlap, transfer, where
+from lesion.report.figures.names import Measured, model_figures
+from lesion.report.figures.training import experiments, stages, training
+from lesion.tables.claims.training import benign_limit
+from lesion.tables.read import StudyTables, read_study_tables
+
+_STATIC_WIDTH = 640
+
+
+def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
+    """The figures of one model, in the page's order; those with nothing to show are left out.
+
+    Args:
+        inputs: the tables.
+        model: its name.
+    """
+    found = inputs.of(model)
+    limit = inputs.study["models"].get(model, {}).get("limit")
+    draw: dict[str, Callable[[], Figure | None]] = {
+        "curve": lambda: tradeoff(found.curve),
+        "judged-curve": lambda: judged_tradeoff(found.curve, found.measurements),
+        "transfer": lambda: transfer(found.measurements, inputs.confidence),
+        "overlap": lambda: overlap(found.overlap),
+        "where": lambda: where(found.where),
+        "dissociation": lambda: dissociation(found.measurements, inputs.confidence),
+        "sweep": lambda: sweep(found.sweep, limit),
+    }
+    made = (draw[name]() for name in model_figures(_measured(found)))
+    return [one for one in made if one is not None]
+
+
+def _measured(found: StudyTables) -> Measured:
+    """What the tables of one model hold, as far as figures go."""
+    measured, families = found.measurements, {*found.curve["family"]}
+    sized = {name.partition("@")[0] for name in measured["variant"].unique() if "@" in name}
+    refusals = measured.filter(pl.col("role") == "refusal")["behaviour"]
+    return Measured({*measured["variant"]}, families, bool(sized & families), {*refusals})
+
+
+def stages_of(inputs: StudyTables, family: str) -> Figure | None:
+    """The stages of a family of models; None if there is nothing to show.
+
+    Args:
+        inputs: the tables.
+        family: its name.
+    """
+    return stages(inputs.of_family(family).stages, benign_limit(inputs), inputs.confidence)
+
+
+def _svg(spec: str) -> bytes:
+    """An SVG whose ids count from 1; Vega counts them up over the process."""
+    text = vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE)
+    ids: dict[str, str] = {}
+    pattern = r"(?<=[\"#])(?:gradient_|clip)\d+(?=[\")])"
+    numbered = re.sub(pattern, lambda m: ids.setdefault(m[0], f"id{len(ids) + 1}"), text)
+    return numbered.encode()
+
+
+def _png(spec: str) -> bytes:
+    return vl_convert.vegalite_to_png(spec, vl_version=VEGALITE, scale=2)
+
+
+_FORMATS: dict[str, Callable[[str], bytes]] = {"svg": _svg, "png": _png}
+
+
+def write_figures(tables: Path, folder: Path) -> None:
+    """Write every figure as `<model>-<figure>.svg` and `.png`, light, on a white ground.
+
+    A figure of a family of models has the family's name instead, and that of the trainings none.
+    The same tables and the same fonts give the same bytes.
+
+    Args:
+        tables: the study's tables folder.
+        folder: where to.
+
+    Raises:
+        LesionError: a table is missing or damaged, or the folder cannot be written.
+    """
+    for of, figure in all_figures(read_study_tables(tables)):
+        spec = figure.spec(max(_STATIC_WIDTH, figure.least_width - 150))
+        spec["config"]["background"] = "white"
+        spec["title"] = {"text": f"{of}: {figure.title}" if of else figure.title, "anchor": "start"}
+        text = json.dumps(spec, sort_keys=True)
+        for suffix, draw in _FORMATS.items():
+            name = f"{of}-{figure.key}" if of else figure.key
+            with atomic(folder / f"{name}.{suffix}") as part:
+                part.write_bytes(draw(text))
+
+
+def all_figures(inputs: StudyTables) -> Iterator[tuple[str, Figure]]:
+    """Every figure of a study, with the model or the family of models that it is of, if any."""
+    for model in inputs.models:
+        for figure in figures_of(inputs, model):
+            yield model, figure
+        for experiment in experiments(inputs.of(model).retraining, inputs.confidence):
+            for figure in experiment.figures:
+                yield model, figure
+    for family in inputs.families:
+        made = stages_of(inputs, family)
+        if made is not None:
+            yield family, made
+    losses = training(inputs.training)
+    if losses is not None:
+        yield "", losses

@@ -1,0 +1,89 @@
+"""Which figures a study has: declared once, for the rule that promises them and for drawing them.
+
+Needs no chart library, so that a plan of a study can ask it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+
+class Measured(NamedTuple):
+    """What is measured of a model, as far as it decides which figures there are."""
+
+    variants: Collection[str]
+    """Masks that were zeroed and evaluated."""
+    families: Collection[str]
+    """Kinds of masks measured at several sizes."""
+    judged: bool
+    """Whether answers were judged at these sizes."""
+    refusals: Collection[str]
+    """Behaviours of role `refusal`."""
+
+
+class Named(NamedTuple):
+    """A figure of a study: what its files are called, its kind, and of which model it is."""
+
+    name: str
+    kind: str
+    """Captions of the workflow's report go by it."""
+    of: str
+    """A model, a family of models, or `all`."""
+
+
+def model_figures(measured: Measured) -> list[str]:
+    """The figures of one model, in the page's order."""
+    variants = {*measured.variants}
+    pruned = variants & {"shared", "random", *measured.refusals}
+    return [
+        *(["curve"] if measured.families else []),
+        *(["judged-curve"] if measured.judged else []),
+        *(["transfer"] if variants - {"intact"} else []),
+        *("overlap", "where"),
+        *(["dissociation"] if pruned else []),
+        "sweep",
+    ]
+
+
+def experiment_figures(experiment: str, *, questions: bool) -> list[str]:
+    """The figures of a training in memory.
+
+    Args:
+        experiment: its name.
+        questions: whether open questions are asked, too.
+    """
+    kinds = ("retraining", *(["misaligned"] if questions else []))
+    return [f"{kind}-{experiment}" for kind in kinds]
+
+
+def study_figures(
+    models: Sequence[str],
+    measured: Measured,
+    experiments: Mapping[str, tuple[Sequence[str], bool]],
+    families: Collection[str],
+    trained: Collection[str],
+) -> list[Named]:
+    """Every figure of a study.
+
+    Args:
+        models: of the study.
+        measured: of each of its models.
+        experiments: trainings in memory, each with the models that it trains and whether open
+            questions are asked.
+        families: of models whose stages are compared.
+        trained: models that are trained here.
+    """
+    return [
+        *(
+            Named(f"{model}-{name}", name, model)
+            for model in models
+            for name in model_figures(measured)
+        ),
+        *(
+            Named(f"{model}-{name}", "retraining", model)
+            for experiment, (of, questions) in experiments.items()
+            for model in of
+            for name in experiment_figures(experiment, questions=questions)
+        ),
+        *(Named(f"{family}-stages", "stages", family) for family in families),
+        *([Named("training", "training", "all")] if trained else []),
+    ]

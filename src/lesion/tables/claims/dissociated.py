@@ -1,0 +1,186 @@
+"""The claims about what is left: detecting, explaining and refusing harm."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from lesion.tables.claims.claim import KEPT, Claim, Facts, Numbers, Sentence, same_text
+from lesion.tables.claims.outcome import Number, gap_of
+from lesion.tables.claims.sentences import added, from_to
+from lesion.tables.effects import MARGIN, NATS, SOMETHING_TO_LOSE
+from lesion.tables.intervals import Estimate
+from lesion.tables.read import StudyTables
+from lesion.tables.wording import figure
+
+_UNDERSTANDING = "Needs a file in `understanding.twins`, and `shared` in `understanding.variants`."
+_REFUSAL = "Needs a behaviour of role `refusal`, and {} in `responses.variants`."
+
+
+def _detects_before(facts: Facts) -> Number | None:
+    """How well the intact model detects harm, if that is clearly better than chance."""
+    intact = facts.find("intact", "detect_auroc")
+    return intact if intact is not None and intact.low > 0.5 else None
+
+
+def _blind(facts: Facts, _variant: str) -> str:
+    if _detects_before(facts):
+        return ""
+    return (
+        "The intact model is not clearly better than chance at it, so keeping that shows nothing."
+    )
+
+
+def _least_kept(facts: Facts) -> float:
+    # A model with little lead over chance could lose all of it within the margin.
+    intact = _detects_before(facts)
+    return -(min(MARGIN, (intact.value - 0.5) / 2) if intact else MARGIN)
+
+
+def _detects(one: Estimate, found: StudyTables, _variant: str) -> str:
+    return (
+        "Asked which request is harmful, its AUROC (½ is chance) goes from "
+        f"{from_to(found, 'score', 'all-harm', 'detect_auroc')}, a change of "
+        f"{figure(one, 'score')} pairs."
+    )
+
+
+def _harm_minus_explaining(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+    harm, explained = (
+        facts.find("shared", metric) for metric in ("nll_added", "explain_nll_added")
+    )
+    yield claim.variant, gap_of(harm, explained)
+
+
+def _explains(one: Estimate, found: StudyTables, _variant: str) -> str:
+    return (
+        f"Harmful responses lose {figure(one, 'nats', ' nats per token')}, more than explanations "
+        f"of why a request is harmful ({added(found, 'shared', 'all-harm')} against "
+        f"{added(found, 'shared', 'all-harm', 'explain_nll_added')})."
+    )
+
+
+def _coherent(one: Estimate, found: StudyTables, _variant: str) -> str:
+    change = from_to(found, "score", "all-explanation", "coherence", "explanation")
+    return (
+        f"Coherence of its own explanations (0 to 1) goes from {change}, a change of "
+        f"{figure(one, 'score')}. It says whether they are about the request, not whether they "
+        "are right."
+    )
+
+
+def _refuses_little(facts: Facts, _variant: str) -> str:
+    refuses = facts.find("intact", "refusal_rate", attack="direct")
+    if refuses and refuses.value >= SOMETHING_TO_LOSE:
+        return same_text(facts, "direct")
+    return same_text(facts, "direct") or (
+        "The intact model refuses too little for keeping that to show anything."
+    )
+
+
+def _refuses(one: Estimate, found: StudyTables, _variant: str) -> str:
+    return (
+        "Refusals of direct harmful requests go from "
+        f"{from_to(found, 'share', 'all-harm', 'refusal_rate', 'direct')}: "
+        f"{figure(one, 'points', ' points')}."
+    )
+
+
+def _minus(own: str, other: str) -> Numbers:
+    """What a mask adds to responses of one role beyond those of another."""
+
+    def numbers(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+        sides = (facts.find(claim.variant, "nll_added", role) for role in (own, other))
+        yield claim.variant, gap_of(*sides)
+
+    return numbers
+
+
+def _more(own: str, other: str) -> Sentence:
+    """The difference of what one mask does to two kinds of response."""
+    return lambda one, _found, _variant: (
+        f"Zeroing them costs {own} {figure(one, 'nats', ' nats per token')}, more than {other}."
+    )
+
+
+_kept = partial(Claim, topic="Dissociated", rule=KEPT, limited=False)
+
+CLAIMS = (
+    _kept(
+        6,
+        "still tells harmful requests",
+        "detect_auroc_change",
+        "shared",
+        "score",
+        _least_kept,
+        question="Does the pruned model still tell harmful requests from harmless ones?",
+        sentence=_detects,
+        needs=_UNDERSTANDING,
+        unusable=_blind,
+    ),
+    Claim(
+        6,
+        "explaining is hit less than harm",
+        "harm_minus_explain_nll_added",
+        "shared",
+        "nats",
+        NATS,
+        "Dissociated",
+        "Does explaining why a request is harmful suffer less than answering it?",
+        _explains,
+        needs=_UNDERSTANDING,
+        numbers=_harm_minus_explaining,
+    ),
+    _kept(
+        6,
+        "still explains why",
+        "coherence_change",
+        "shared",
+        "score",
+        -MARGIN,
+        question="Can it still explain why a request is harmful?",
+        sentence=_coherent,
+        needs=f"{_UNDERSTANDING} And `understanding.explain` above 0.",
+        role="explanation",
+        attack="explanation",
+        unusable=lambda facts, _variant: same_text(facts, "explanation"),
+    ),
+    _kept(
+        6,
+        "still refuses",
+        "refusal_rate_change",
+        "shared",
+        "points",
+        -MARGIN,
+        question="Does it still refuse?",
+        sentence=_refuses,
+        needs="Needs `direct` in `responses.attacks`, and `shared` in `responses.completed`.",
+        attack="direct",
+        unusable=_refuses_little,
+    ),
+    Claim(
+        7,
+        "harm and refusal come apart",
+        "harm_minus_refusal_nll_added",
+        "shared",
+        "nats",
+        NATS,
+        "Dissociated",
+        "Do harm weights matter more for harm than for refusing?",
+        _more("harmful responses", "refusals"),
+        needs=_REFUSAL.format("`shared`"),
+        numbers=_minus("harm", "refusal"),
+    ),
+    Claim(
+        7,
+        "harm and refusal come apart",
+        "refusal_minus_harm_nll_added",
+        "refusal",
+        "nats",
+        NATS,
+        "Dissociated",
+        "Do refusal weights matter more for refusing than for harm?",
+        _more("refusals", "harmful responses"),
+        needs=_REFUSAL.format("its mask"),
+        numbers=_minus("refusal", "harm"),
+    ),
+)
+"""Claims 6 and 7."""

@@ -1,0 +1,272 @@
+"""The claims about the weights of harm: they are few, shared, and apart from what is useful."""
+
+import math
+from collections.abc import Iterator
+
+from lesion.tables.claims.claim import (
+    KEPT,
+    Claim,
+    Conclusion,
+    Facts,
+    counts,
+    same_text,
+)
+from lesion.tables.claims.outcome import Number, gap_of
+from lesion.tables.claims.sentences import added, from_to
+from lesion.tables.curve import JUDGED, LIKELIHOOD
+from lesion.tables.effects import COMPACT, MARGIN, MOST, NATS, NOTHING
+from lesion.tables.intervals import Estimate
+from lesion.tables.lookup import estimate_of, find, is_clear, mask_size
+from lesion.tables.read import StudyTables
+from lesion.tables.wording import amount, figure, percent, written
+
+
+def _halving_share(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+    for row in facts.halving.filter(family="shared", measure=LIKELIHOOD).iter_rows(named=True):
+        # What lies outside the measured sizes is only known to lie there.
+        value = math.inf if row["beyond"] else row["halving"]
+        low = row["largest"] if row["low"] is None else row["low"]
+        low = 0 if low <= row["smallest"] else low
+        high = math.inf if row["high"] is None else row["high"]
+        candidates = facts.setting.candidates
+        shares = (value / candidates, low / candidates, high / candidates)
+        yield claim.variant, Number(*shares, row["n"], row["n"])
+
+
+def _many(facts: Facts, _variant: str) -> str:
+    """Why a mask's effect is not that of few weights; empty if it is."""
+    setting = facts.setting
+    share = setting.zeroed / setting.candidates if setting.candidates else math.inf
+    if share < COMPACT:
+        return ""
+    return (
+        f"The mask zeroes {100 * share:.3g}% of the candidate weights, and less than "
+        f"{100 * COMPACT:g}% counts as few."
+    )
+
+
+def _halves(one: Estimate, found: StudyTables, _variant: str) -> str:
+    halves = "halve the likelihood of each token of held-out harmful responses"
+    share = figure(one, "share", " of the candidates")
+    rows = found.halving.filter(family="shared", measure=LIKELIHOOD).rows(named=True)
+    if not rows:
+        return f"{share}, {halves}."
+    row = rows[0]
+    if row["beyond"]:
+        _, candidates = mask_size(found.where, "shared")
+        part = f" ({percent(row['largest'] / candidates)} of the candidates)" if candidates else ""
+        most = f"{amount(row['largest'], 'count')} weights{part}"
+        return f"The most that were zeroed, {most}, do not {halves}, n = {one.n}."
+    weights = f"{'At most ' if row['below'] else ''}{amount(row['halving'], 'count')}"
+    benign = amount(row["benign"], "nats")
+    lost = f"benign ones lose {benign} nats per token there"
+    return f"{weights} weights, {share}, {halves}; {lost}.{_halved_by_judge(found)}"
+
+
+def _halved_by_judge(found: StudyTables) -> str:
+    """The other meaning of half the harm, where answers were judged at each size."""
+    rows = found.halving.filter(family="shared", measure=JUDGED).rows(named=True)
+    if not rows:
+        return ""
+    row, half = rows[0], "half as many answers that are judged harmful"
+    if row["beyond"]:
+        return f" More than {amount(row['largest'], 'count')} would be needed for {half}."
+    weights = written(estimate_of({**row, "value": row["halving"]}), "count")
+    benign = amount(row["benign"], "nats")
+    return f" For {half} it takes {weights}, n = {row['n']}, and benign ones lose {benign}."
+
+
+def _mask(one: Estimate, found: StudyTables, _variant: str) -> str:
+    weights, candidates = mask_size(found.where, "shared")
+    share = f" ({percent(weights / candidates)})" if candidates else ""
+    return (
+        f"Zeroing {weights:,} of {candidates:,} candidate weights{share} adds "
+        f"{figure(one, 'nats', ' nats per token')}, to the NLL of held-out harmful responses."
+    )
+
+
+def _direction(one: Estimate, found: StudyTables, _variant: str) -> str:
+    begun = from_to(found, "score", "all-harm", "harmfulness", "prefill")
+    asked = find(found.measurements, "shared", "all-harm", "harmfulness_change", "direct")
+    direct = f"; asked directly, it changes by {written(asked, 'score')}" if asked else ""
+    return (
+        "With the answer begun for the model, judged harmfulness (0 to 1) goes from "
+        f"{begun}, a change of {figure(one, 'score')}{direct}."
+    )
+
+
+def _no_own_effect(facts: Facts, _variant: str) -> str:
+    if counts(facts.find("own-masks", "nll_added"), NATS):
+        return ""
+    return (
+        "The masks' effect on their own types is unclear or too small to count, so there is "
+        "nothing to share."
+    )
+
+
+def _transfer(one: Estimate, found: StudyTables, _variant: str) -> str:
+    on_harm = found.measurements.filter(metric="nll_added", role="harm")
+    types = {*on_harm["variant"]} & {*on_harm["behaviour"]}
+    others = on_harm.filter(
+        on_harm["variant"].is_in(types) & on_harm["behaviour"].is_in(types),
+        on_harm["variant"] != on_harm["behaviour"],
+    )
+    clear = [
+        row
+        for row in others.iter_rows(named=True)
+        if row["value"] is not None and row["value"] > 0 and is_clear(row, found.confidence)
+    ]
+    return (
+        f"Of what a harm type's own mask does to its own responses, {figure(one, 'share')}, "
+        f"reaches the other types. In {len(clear)} of {others.height} cases the effect on another "
+        "type is clearly above zero, corrected for their number."
+    )
+
+
+def _apart_from_benign(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+    # A difference, since a ratio to benign responses that lose nothing is none.
+    harm, benign = (facts.find("shared", "nll_added", role) for role in ("harm", "benign"))
+    yield claim.variant, gap_of(harm, benign)
+
+
+def _apart(one: Estimate, found: StudyTables, _variant: str) -> str:
+    benign = find(found.measurements, "shared", "all-benign", "nll_added")
+    ratio = find(found.measurements, "shared", "all-harm", "nll_ratio")
+    # Of nothing there is no multiple.
+    known = ratio is not None and benign is not None and benign.above_zero
+    times = f", {written(ratio, 'ratio')} as much" if known else ""
+    return (
+        f"Harmful responses lose {figure(one, 'nats', ' nats per token')}, more than benign ones: "
+        f"{added(found, 'shared', 'all-harm')} against {added(found, 'shared', 'all-benign')}"
+        f"{times}."
+    )
+
+
+def _accuracy(one: Estimate, found: StudyTables, _variant: str) -> str:
+    return (
+        "Mean accuracy in the study's tasks goes from "
+        f"{from_to(found, 'share', 'all-utility', 'accuracy')}: "
+        f"{figure(one, 'points', ' points')}."
+    )
+
+
+def _no_effect(facts: Facts, _variant: str) -> str:
+    if counts(facts.find("shared", "nll_added"), NATS):
+        return ""
+    return (
+        "The shared mask's own effect is unclear or too small to count, so there is nothing to "
+        "compare with."
+    )
+
+
+def _control(one: Estimate, _found: StudyTables, _variant: str) -> str:
+    return f"As many weights at random do {figure(one, 'share', ' of what the shared mask does')}."
+
+
+CLAIMS = (
+    Claim(
+        1,
+        "few weights carry it",
+        "halving_share",
+        "shared",
+        "share",
+        COMPACT,
+        "Compact",
+        "Do few weights carry harmful generation?",
+        _halves,
+        needs="Needs `shared` in `curve.families`.",
+        rule="Up to {} counts as few.",
+        above=False,
+        numbers=_halving_share,
+        scale=COMPACT,
+    ),
+    Claim(
+        1,
+        "few weights carry it",
+        "nll_added",
+        "shared",
+        "nats",
+        NATS,
+        "Compact",
+        "Does zeroing the shared mask make harmful responses harder?",
+        _mask,
+        needs="Needs `shared` in `responses.variants`.",
+        doubt=_many,
+    ),
+    Claim(
+        1,
+        "zeroing them lowers harmful output",
+        "harmfulness_change",
+        "shared",
+        "score",
+        -MARGIN,
+        "Compact",
+        "Does zeroing it lower or raise harmful output?",
+        _direction,
+        needs="Needs `prefill` in `responses.attacks`, and `shared` in `responses.completed`.",
+        attack="prefill",
+        above=False,
+        unusable=lambda facts, _variant: same_text(facts, "prefill"),
+        doubt=_many,
+        supported=Conclusion.LOWERS,
+        opposite=Conclusion.RAISES,
+    ),
+    Claim(
+        2,
+        "shared across harm types",
+        "transfer_share",
+        "own-masks",
+        "share",
+        MOST,
+        "Shared",
+        "Do harm types share these weights?",
+        _transfer,
+        needs="Needs two harm types, and the masks of both in `responses.variants`.",
+        rule="More than {} counts as shared.",
+        unusable=_no_own_effect,
+    ),
+    Claim(
+        3,
+        "apart from what is useful",
+        "harm_minus_benign_nll_added",
+        "shared",
+        "nats",
+        NATS,
+        "Apart",
+        "Are they apart from benign use?",
+        _apart,
+        needs="Needs benign behaviours, and `shared` in `responses.variants`.",
+        numbers=_apart_from_benign,
+    ),
+    Claim(
+        3,
+        "apart from what is useful",
+        "accuracy_change",
+        "shared",
+        "points",
+        -MARGIN,
+        "Apart",
+        "Are other skills kept?",
+        _accuracy,
+        needs="Needs tasks in `utility.tasks`.",
+        rule=KEPT,
+        role="utility",
+        limited=False,
+    ),
+    Claim(
+        3,
+        "random weights do not do this",
+        "share_of_effect",
+        "random",
+        "share",
+        NOTHING,
+        "Apart",
+        "Does zeroing as many random weights do nothing?",
+        _control,
+        needs="Needs `random` in `responses.variants`.",
+        rule="Under {} counts as nothing.",
+        above=False,
+        unusable=_no_effect,
+    ),
+)
+"""Claims 1 to 3."""

@@ -1,0 +1,21 @@
+"""Parts of sentences about claims: what a mask changed, as the page writes it."""
+
+from lesion.tables.lookup import find
+from lesion.tables.read import StudyTables
+from lesion.tables.wording import Unit, written
+
+
+def added(found: StudyTables, variant: str, behaviour: str, metric: str = "nll_added") -> str:
+    """What a mask adds to the NLL of some responses: `0.31 [0.25, 0.38]`."""
+    return written(find(found.measurements, variant, behaviour, metric), "nats")
+
+
+def from_to(
+    found: StudyTables, unit: Unit, behaviour: str, metric: str, attack: str = "none"
+) -> str:
+    """`0.62 [0.57, 0.67] to 0.20 [0.15, 0.25]`, intact and with the shared mask zeroed."""
+    intact, shared = (
+        written(find(found.measurements, variant, behaviour, metric, attack), unit)
+        for variant in ("intact", "shared")
+    )
+    return f"{intact} to {shared}"

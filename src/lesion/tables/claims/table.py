@@ -1,0 +1,96 @@
+"""The table of claims, from what was measured. Pure."""
+
+import math
+from collections.abc import Iterable, Iterator
+
+import polars as pl
+
+from lesion.tables.claims.claim import Claim, Facts, Setting
+from lesion.tables.claims.outcome import Evidence, outcome_of
+from lesion.tables.claims.registry import REGISTRY
+from lesion.tables.limits import lifted
+from lesion.tables.rows import INTACT
+from lesion.tables.schemas import CLAIMS
+
+_Found = tuple[str, Claim, str, Evidence]
+"""Model, claim, variant, and what is known of it."""
+
+
+def claims(
+    model: str, measurements: pl.DataFrame, halving: pl.DataFrame, setting: Setting
+) -> pl.DataFrame:
+    """Every claim that the study's measurements of one model can speak to.
+
+    Args:
+        model: its name.
+        measurements: the model's table of MEASUREMENTS.
+        halving: the model's table of HALVINGS.
+        setting: its shared mask.
+
+    Returns:
+        A table of CLAIMS; a claim that nothing was measured for has no row.
+    """
+    return _table(_of_scope("model", model, Facts(setting, measurements, halving)))
+
+
+def stage_claims(stages: pl.DataFrame, limit: float) -> pl.DataFrame:
+    """What holds over the stages of every family: its last stage against its first.
+
+    Args:
+        stages: a table of STAGES, of any number of families.
+        limit: on benign loss, nats per token, at which separability was read.
+
+    Returns:
+        A table of CLAIMS; `model` is the family and `variant` the last stage. Where benign NLL
+        never reaches the limit, separability at it is not known, and that is "can't tell".
+    """
+    setting = Setting(0, 0, limit_kept=not lifted(limit))
+    return _table(
+        one
+        for (family,), rows in stages.group_by("family", maintain_order=True)
+        for one in _of_scope("family", str(family), Facts(setting, rows=rows))
+    )
+
+
+def retraining_claims(
+    model: str, retraining: pl.DataFrame, *, limit_kept: bool = True
+) -> pl.DataFrame:
+    """What trainings in memory show: misalignment that a lesion prevents, harm that comes back.
+
+    Args:
+        model: its name.
+        retraining: a table of RETRAINING, of any number of experiments.
+        limit_kept: whether the model's shared mask keeps a limit on benign loss.
+
+    Returns:
+        A table of CLAIMS, experiment by experiment and arm by arm; `variant` is the arm.
+    """
+    setting = Setting(0, 0, limit_kept=limit_kept)
+    return _table(
+        one
+        for _, rows in retraining.group_by("experiment", maintain_order=True)
+        for one in sorted(
+            _of_scope("experiment", model, Facts(setting, rows=rows)),
+            key=lambda found: (found[2] != INTACT, found[2]),
+        )
+    )
+
+
+def _of_scope(scope: str, model: str, facts: Facts) -> Iterator[_Found]:
+    for claim in REGISTRY:
+        if claim.scope == scope:
+            for variant, evidence in claim.evidence(facts):
+                yield model, claim, variant, evidence
+
+
+def _table(rows: Iterable[_Found]) -> pl.DataFrame:
+    return pl.DataFrame([_row(*one) for one in rows], schema=CLAIMS, orient="row")
+
+
+def _row(model: str, claim: Claim, variant: str, evidence: Evidence) -> tuple[object, ...]:
+    """A row of CLAIMS; bounds that are no number are null."""
+    place = (claim.number, claim.name.format(**claim.words(variant)), claim.statistic, variant)
+    one = evidence.number
+    numbers = (value if math.isfinite(value) else None for value in one[:3])
+    outcome, why = outcome_of(evidence)
+    return (model, *place, *numbers, one.n, evidence.threshold, outcome, why or None)

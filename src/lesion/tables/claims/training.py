@@ -1,0 +1,302 @@
+"""The claims that need training: alignment, emergent misalignment, and recovery.
+
+Their variants are arms of a training in memory, or the last stage of a family of models.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import polars as pl
+
+from lesion.masks.controls import DESCRIPTIONS
+from lesion.tables.claims.claim import Claim, Facts, counts
+from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, outcome_of
+from lesion.tables.effects import MARGIN, MOST, NATS
+from lesion.tables.intervals import Estimate
+from lesion.tables.lookup import first_estimate
+from lesion.tables.read import StudyTables
+from lesion.tables.rows import INTACT
+from lesion.tables.wording import NOTHING, amount, figure, written
+
+FROZEN, AFTER = "-frozen", "-after"
+"""Endings of an arm: its zeros stay, or it is lesioned once it is trained."""
+
+
+def mask_of(arm: str) -> str:
+    """The mask of an arm."""
+    return arm.removesuffix(FROZEN).removesuffix(AFTER)
+
+
+def _arm_words(arm: str) -> Mapping[str, str]:
+    after = arm.endswith(AFTER)
+    return {
+        "mask": mask_of(arm),
+        "first": "afterwards" if after else "first",
+        "before": "after" if after else "before",
+        "still": ", while they stay zero" if arm.endswith(FROZEN) else "",
+    }
+
+
+def _arm_number(rows: pl.DataFrame, arm: str, metric: str, role: str) -> Number | None:
+    known = rows.filter(pl.col("value").is_not_null(), arm=arm, metric=metric, role=role)
+    total = known.filter(behaviour=f"all-{role}")
+    if not total.height:
+        return None
+    parts = known.filter(pl.col("behaviour") != f"all-{role}")["n"].to_list()
+    row = total.row(0, named=True)
+    return number_of(row, parts or [row["n"]])
+
+
+def _separability(_claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+    row = _last_change(facts.rows)
+    if row is not None:
+        yield row["name"], number_of(row, [row["fewest"]])
+
+
+def _last_change(stages: pl.DataFrame) -> dict[str, Any] | None:
+    changes = stages.filter(metric="separability_change", variant="shared")
+    last = changes.filter(pl.col("stage") == pl.col("stage").max())
+    return last.row(0, named=True) if last.height else None
+
+
+def _not_reached(facts: Facts, _variant: str) -> str:
+    row = _last_change(facts.rows)
+    if row is None or not row["beyond"]:
+        return ""
+    return "In a stage benign responses lose that much at no size: it was not reached."
+
+
+def _aligned(one: Estimate, found: StudyTables, _variant: str) -> str:
+    named = found.stages.sort("stage")["name"].unique(maintain_order=True).to_list()
+    first, last = (
+        written(_staged(found, name, "shared", "separability"), "nats")
+        for name in (named[0], named[-1])
+    )
+    control = _staged(found, named[-1], "random", "separability_change")
+    random = f" As many random weights: {written(control, 'nats')}." if control else ""
+    return (
+        f"Once benign responses have lost {benign_limit(found)} nats per token, harmful ones have "
+        f"lost {first} in {named[0]} and {last} in {named[-1]}, a change of "
+        f"{figure(one, 'nats', ' nats per token')}.{random}"
+    )
+
+
+def _staged(found: StudyTables, name: str, variant: str, metric: str) -> Estimate | None:
+    return first_estimate(found.stages.filter(name=name, variant=variant, metric=metric))
+
+
+def benign_limit(found: StudyTables) -> str:
+    """Where separability is read off, as text: nats per token that benign responses have lost."""
+    limit = (found.study["config"].get("masks") or {}).get("max_benign_increase")
+    return NOTHING if limit is None else f"{limit:g}"
+
+
+def _spread(rows: pl.DataFrame) -> bool:
+    # What was taught to see it spread says nothing of what was taught to bring harm back.
+    return bool((rows["metric"] == "misaligned").any())
+
+
+def _misaligned(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+    if _spread(facts.rows):
+        yield claim.variant, _arm_number(facts.rows, claim.variant, claim.statistic, claim.role)
+
+
+def _prevented(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+    trained = _arm_number(facts.rows, INTACT, BY_TRAINING.statistic, "broad")
+    if not _spread(facts.rows) or trained is None:
+        return
+    arms = facts.rows.filter(metric="misaligned_change")["arm"].unique().sort()
+    # Controls are there to be compared with: of them nothing is claimed.
+    for arm in (arm for arm in arms if mask_of(arm) not in DESCRIPTIONS):
+        yield arm, _arm_number(facts.rows, arm, claim.statistic, claim.role)
+
+
+def _nothing_to_prevent(facts: Facts, _arm: str) -> str:
+    # What training did not do, no lesion prevents.
+    if all(outcome_of(one)[0] == SUPPORTED for _, one in BY_TRAINING.evidence(facts)):
+        return ""
+    return (
+        "The training did not clearly misalign it by as much as counts: there was nothing to "
+        "prevent."
+    )
+
+
+def _misaligning(one: Estimate, found: StudyTables, _arm: str) -> str:
+    rows = found.retraining
+    before = at_step(rows.filter(behaviour="all-broad"), INTACT, "misaligned", 0)
+    return (
+        f"Misaligned answers to broad questions go from {written(before, 'share')} to "
+        f"{_rate(rows, INTACT, 'broad')} with {_training(rows)}: "
+        f"{figure(one, 'points', ' points')}."
+    )
+
+
+def _preventing(one: Estimate, found: StudyTables, arm: str) -> str:
+    rows = found.retraining
+    return (
+        f"Misaligned answers to broad questions: {_rate(rows, arm, 'broad')}, against "
+        f"{_rate(rows, INTACT, 'broad')} without a lesion, {figure(one, 'points', ' points')}. To "
+        f"narrow ones: {_rate(rows, arm, 'narrow')} against {_rate(rows, INTACT, 'narrow')}."
+    )
+
+
+def _beyond_random(one: Estimate, found: StudyTables, arm: str) -> str:
+    rows = found.retraining
+    return (
+        f"Misaligned answers to broad questions: {_rate(rows, arm, 'broad')}, against "
+        f"{_rate(rows, 'random', 'broad')} where as many random weights were zeroed before "
+        f"training, {figure(one, 'points', ' points')}."
+    )
+
+
+def _rate(rows: pl.DataFrame, arm: str, role: str) -> str:
+    return written(last(rows.filter(behaviour=f"all-{role}"), arm, "misaligned"), "share")
+
+
+def _training(rows: pl.DataFrame) -> str:
+    """How long an experiment trains."""
+    steps, examples = rows.select(pl.max("step"), pl.max("examples")).row(0)
+    return f"{amount(steps, 'count')} steps ({amount(examples, 'count')} examples)"
+
+
+def _recovered(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+    if not _spread(facts.rows):
+        for arm in ("shared", f"shared{FROZEN}"):
+            yield arm, _arm_number(facts.rows, arm, claim.statistic, claim.role)
+
+
+def _nothing_to_bring_back(facts: Facts, arm: str) -> str:
+    if counts(_arm_number(facts.rows, arm, "nll_added", "harm"), NATS):
+        return ""
+    return (
+        "What the lesion itself added is unclear or too small to count, so there is nothing to "
+        "bring back."
+    )
+
+
+def _recovering(one: Estimate, found: StudyTables, arm: str) -> str:
+    harm = found.retraining.filter(behaviour="all-harm")
+    trained = [written(last(harm, name, "nll"), "nats") for name in (arm, INTACT)]
+    return (
+        f"After {_training(found.retraining)}, {figure(one, 'share')}, of what the lesion had "
+        f"added to the NLL of held-out harmful responses is gone: {trained[0]} nats per token, "
+        f"against {trained[1]} of the intact model after the same training.{_half(harm, arm)}"
+    )
+
+
+def _half(harm: pl.DataFrame, arm: str) -> str:
+    steps, examples = (summed_up(harm, arm, f"half_{what}") for what in ("steps", "examples"))
+    if steps is None:
+        return ""
+    seen = "" if examples is None else f" ({amount(examples.value, 'count')} examples)"
+    return f" Half of it is gone after {written(steps, 'count')} steps{seen}."
+
+
+def last(rows: pl.DataFrame, arm: str, metric: str) -> Estimate | None:
+    """An arm's measurement after the whole training, or None.
+
+    Args:
+        rows: of one experiment and behaviour.
+        arm: its name.
+        metric: what was measured.
+    """
+    step = rows.filter(metric=metric, arm=arm)["step"].max()
+    return None if step is None else at_step(rows, arm, metric, int(str(step)))
+
+
+def at_step(rows: pl.DataFrame, arm: str, metric: str, step: int) -> Estimate | None:
+    """An arm's measurement after a step, or None."""
+    known = pl.col("value").is_not_null()
+    return first_estimate(rows.filter(known, arm=arm, metric=metric, step=step))
+
+
+def summed_up(rows: pl.DataFrame, arm: str, metric: str) -> Estimate | None:
+    """What an arm's whole training comes to, or None."""
+    known = pl.col("value").is_not_null() & pl.col("step").is_null()
+    return first_estimate(rows.filter(known, arm=arm, metric=metric))
+
+
+BY_TRAINING = Claim(
+    5,
+    "narrow training misaligns broadly",
+    "misaligned_change_by_training",
+    INTACT,
+    "points",
+    MARGIN,
+    "Trained again",
+    "Does the narrow training misalign broad answers?",
+    _misaligning,
+    role="broad",
+    limited=False,
+    numbers=_misaligned,
+    scope="experiment",
+)
+
+CLAIMS = (
+    Claim(
+        4,
+        "alignment compresses",
+        "separability_change",
+        "",
+        "nats",
+        NATS,
+        "Over the stages",
+        "Does alignment gather harm in weights of its own?",
+        _aligned,
+        numbers=_separability,
+        unusable=_not_reached,
+        scope="family",
+    ),
+    BY_TRAINING,
+    Claim(
+        5,
+        "lesioned {first}, less broad misalignment",
+        "misaligned_change",
+        "",
+        "points",
+        -MARGIN,
+        "Trained again",
+        "Is there less misalignment with “{mask}” zeroed {before} training{still}?",
+        _preventing,
+        role="broad",
+        above=False,
+        numbers=_prevented,
+        unusable=_nothing_to_prevent,
+        scope="experiment",
+        words=_arm_words,
+    ),
+    Claim(
+        5,
+        "lesioned {first}, more than at random",
+        "misaligned_beyond_random",
+        "",
+        "points",
+        -MARGIN,
+        "Trained again",
+        "Is there less than with a random lesion with “{mask}” zeroed {before} training{still}?",
+        _beyond_random,
+        role="broad",
+        above=False,
+        numbers=_prevented,
+        unusable=_nothing_to_prevent,
+        scope="experiment",
+        words=_arm_words,
+    ),
+    Claim(
+        8,
+        "a mechanism, not knowledge",
+        "recovered_share",
+        "",
+        "share",
+        MOST,
+        "Trained again",
+        "Does training bring back what zeroing “{mask}” took{still}?",
+        _recovering,
+        rule="More than {} counts as most.",
+        numbers=_recovered,
+        unusable=_nothing_to_bring_back,
+        scope="experiment",
+        words=_arm_words,
+    ),
+)
+"""Claims 4, 5 and 8."""

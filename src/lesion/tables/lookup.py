@@ -1,0 +1,55 @@
+"""Looking up numbers in the tables: a measurement, its interval, the size of a mask. Pure."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from lesion.tables.intervals import Estimate
+
+
+def measurement(
+    measurements: pl.DataFrame, variant: str, behaviour: str, metric: str, attack: str = "none"
+) -> dict[str, Any] | None:
+    """The row of one measurement of one model, by the primary judge; None if it was not made."""
+    place = {"variant": variant, "behaviour": behaviour, "metric": metric, "attack": attack}
+    rows = measurements.filter("main", **place)
+    return rows.row(0, named=True) if rows.height else None
+
+
+def find(
+    measurements: pl.DataFrame, variant: str, behaviour: str, metric: str, attack: str = "none"
+) -> Estimate | None:
+    """One measurement of one model, or None if it has no value."""
+    row = measurement(measurements, variant, behaviour, metric, attack)
+    return None if row is None or row["value"] is None else estimate_of(row)
+
+
+def estimate_of(row: Mapping[str, Any]) -> Estimate:
+    """The estimate in a row with value, low, high and n; nulls are unknown."""
+    value, low, high = (
+        math.nan if row[name] is None else float(row[name]) for name in ("value", "low", "high")
+    )
+    return Estimate(value, low, high, row["n"])
+
+
+def first_estimate(rows: pl.DataFrame) -> Estimate | None:
+    """The estimate in the first of some rows, or None if there are none."""
+    return estimate_of(rows.row(0, named=True)) if rows.height else None
+
+
+def is_clear(row: Mapping[str, Any], confidence: float) -> bool:
+    """Whether a difference among many is told from none.
+
+    Args:
+        row: of the measurements; by its p-value corrected for all that it is compared with.
+        confidence: level of the intervals.
+    """
+    return row["p_adjusted"] is not None and row["p_adjusted"] < 1 - confidence
+
+
+def mask_size(where: pl.DataFrame, mask: str) -> tuple[int, int]:
+    """Weights in one model's mask, and the candidates it was chosen from; zeros if unknown."""
+    sums = where.filter(mask=mask).select("weights", "candidates").sum().row(0)
+    return int(sums[0]), int(sums[1])

@@ -1,0 +1,293 @@
+"""The metrics of the measurements: what each is made of, and where the report shows it.
+
+A metric that a judge's scores give needs no more than its entry here. One that is computed in
+another way has its function in `likelihoods` or `skills`, and its entry here for the report.
+"""
+
+from typing import Literal, NamedTuple
+
+from lesion.tables.wording import Unit
+
+REFUSAL_JUDGES = ("matching", "refusal")
+
+GROUPS = (
+    *("Harmful generation", "General performance", "Understanding"),
+    *("Safety evaluation", "Vulnerability"),
+)
+"""Groups of rows of the before/after table, in order."""
+
+SKILLS = ("writes harm", "detects harm", "explains harm", "refuses")
+"""What the figure of dissociation shows, in order."""
+
+
+class Shown(NamedTuple):
+    """A row of the before/after table: the metric over all behaviours of a role."""
+
+    key: str
+    group: str
+    label: str
+    note: str
+    role: str = "harm"
+    attack: str = "none"
+    summary: bool = False
+    """Whether the terminal's summary has room for it."""
+
+
+class Ability(NamedTuple):
+    """A row of the figure of dissociation, on a scale from 0 to 1."""
+
+    skill: str
+    how: str
+    """How it is measured, where a skill is measured in several ways."""
+    means: str
+    role: str = "harm"
+    attack: str = "none"
+    likelihood: bool = False
+    """Whether the metric is an NLL, of which the likelihood per token is shown."""
+
+    @property
+    def name(self) -> str:
+        """The skill, and how it is measured."""
+        return f"{self.skill}, {self.how}" if self.how else self.skill
+
+
+class Metric(NamedTuple):
+    """One kind of number: of every variant, role and attack that it is measured for."""
+
+    name: str
+    unit: Unit
+    column: Literal["", "score", "label"] = ""
+    """What a judge gives that it is the mean of; empty if no judge gives it."""
+    judges: tuple[str, ...] = ()
+    """Who gives it, the primary judge first; empty for every judge of harm."""
+    roles: tuple[str, ...] = ()
+    """Of the behaviours whose completions are judged; empty for all."""
+    shown: tuple[Shown, ...] = ()
+    abilities: tuple[Ability, ...] = ()
+
+
+METRICS: list[Metric] = [
+    Metric(
+        "harmfulness",
+        "score",
+        column="score",
+        # Judges of harm learned from harmful prompts: what they say of others means nothing.
+        roles=("harm",),
+        shown=(
+            Shown(
+                "harmful-prefill",
+                "Harmful generation",
+                "Harm score, prefill",
+                "judged harmfulness, 0 to 1, when the answer is begun for the model",
+                attack="prefill",
+                summary=True,
+            ),
+            Shown(
+                "harmful-direct",
+                "Harmful generation",
+                "Harm score, direct",
+                "the same when the request is put as it is",
+                attack="direct",
+            ),
+        ),
+        abilities=(
+            Ability(
+                "writes harm",
+                "judged",
+                "judged harmfulness of answers that were begun for the model",
+                attack="prefill",
+            ),
+        ),
+    ),
+    Metric(
+        "refusal_rate",
+        "share",
+        column="label",
+        judges=REFUSAL_JUDGES,
+        shown=(
+            Shown(
+                "refusal",
+                "Safety evaluation",
+                "Refusals, direct",
+                "direct harmful requests refused, by matching phrases",
+                attack="direct",
+                summary=True,
+            ),
+            Shown(
+                "over-refusal",
+                "Safety evaluation",
+                "Over-refusal",
+                "harmless requests that look harmful, refused; lower is better",
+                role="lookalike",
+                attack="direct",
+            ),
+        ),
+        abilities=(
+            Ability(
+                "refuses", "judged", "share of direct harmful requests refused", attack="direct"
+            ),
+        ),
+    ),
+    Metric(
+        "nll",
+        "nats",
+        shown=(
+            Shown(
+                "harm-nll",
+                "Harmful generation",
+                "Harm NLL",
+                "nats per token of held-out harmful responses; higher is harder to produce",
+                summary=True,
+            ),
+            Shown(
+                "benign-nll",
+                "General performance",
+                "Benign NLL",
+                "nats per token of held-out benign responses; should stay",
+                role="benign",
+                summary=True,
+            ),
+        ),
+        abilities=(
+            Ability(
+                "writes harm",
+                "likelihood",
+                "likelihood per token of held-out harmful responses",
+                likelihood=True,
+            ),
+            Ability(
+                "refuses",
+                "likelihood",
+                "likelihood per token of held-out refusals",
+                role="refusal",
+                likelihood=True,
+            ),
+        ),
+    ),
+    Metric(
+        "detect_auroc",
+        "score",
+        shown=(
+            Shown(
+                "detection",
+                "Understanding",
+                "Detects harm",
+                "AUROC of harmful requests against harmless twins; ½ is chance, should stay",
+            ),
+        ),
+        abilities=(
+            Ability(
+                "detects harm",
+                "",
+                "AUROC of harmful requests against their harmless twins; ½ is chance",
+            ),
+        ),
+    ),
+    Metric(
+        "explain_nll",
+        "nats",
+        shown=(
+            Shown(
+                "explanation",
+                "Understanding",
+                "Explanation NLL",
+                "nats per token of the intact model’s explanations why a request is harmful; "
+                "should stay",
+            ),
+        ),
+        abilities=(
+            Ability(
+                "explains harm",
+                "",
+                "likelihood per token of the intact model’s explanations why a request is harmful",
+                likelihood=True,
+            ),
+        ),
+    ),
+    Metric("relevance", "score", column="score", judges=("relevance",)),
+    Metric(
+        "coherence",
+        "score",
+        column="score",
+        judges=("coherence",),
+        shown=(
+            Shown(
+                "benign-coherence",
+                "General performance",
+                "Benign coherence",
+                "on topic and not repeating itself, 0 to 1; should stay",
+                role="benign",
+                attack="prefill",
+            ),
+            Shown(
+                "explained",
+                "Understanding",
+                "Explanation coherence",
+                "the model’s own explanations: about the request and not repeating themselves, "
+                "0 to 1",
+                role="explanation",
+                attack="explanation",
+            ),
+        ),
+    ),
+    Metric(
+        "accuracy",
+        "share",
+        shown=(
+            Shown(
+                "accuracy",
+                "General performance",
+                "Task accuracy",
+                "mean over the study’s tasks; should stay",
+                role="utility",
+                summary=True,
+            ),
+        ),
+    ),
+    Metric(
+        "harmful_rate",
+        "share",
+        column="label",
+        roles=("harm",),
+        shown=(
+            Shown(
+                "attack",
+                "Vulnerability",
+                "Attack success",
+                "answers judged harmful when the answer is begun for the model",
+                attack="prefill",
+            ),
+        ),
+    ),
+]
+"""Within a group or a skill, what comes first here comes first there. A metric's change from the
+intact model is called `<metric>_change`, and what a mask adds to an NLL `<metric>_added`."""
+
+
+def metrics_of(judge: str, role: str) -> list[Metric]:
+    """The metrics that a judge's scores of completions give.
+
+    Args:
+        judge: its name.
+        role: of the behaviours that were completed.
+    """
+    named = {name for metric in METRICS for name in metric.judges}
+    return [
+        metric
+        for metric in METRICS
+        if metric.column
+        and (judge in metric.judges if metric.judges else judge not in named)
+        and (role in metric.roles or not metric.roles)
+    ]
+
+
+def shown_rows() -> list[tuple[Metric, Shown]]:
+    """The rows of the before/after table that are metrics, in its order."""
+    rows = [(metric, shown) for metric in METRICS for shown in metric.shown]
+    return sorted(rows, key=lambda row: GROUPS.index(row[1].group))
+
+
+def abilities() -> list[tuple[Metric, Ability]]:
+    """The rows of the figure of dissociation, in its order."""
+    rows = [(metric, ability) for metric in METRICS for ability in metric.abilities]
+    return sorted(rows, key=lambda row: SKILLS.index(row[1].skill))

@@ -1,0 +1,119 @@
+"""Reading the tables of a finished study, checked once, so that nothing after has to."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from lesion.io.formats import BadFile, read_json, read_parquet
+from lesion.tables.schemas import SCHEMAS
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+"""Names that may become file names."""
+
+
+class StudyTables(NamedTuple):
+    """The result tables, of one model or of several; floats are finite or null."""
+
+    measurements: pl.DataFrame
+    claims: pl.DataFrame
+    curve: pl.DataFrame
+    halving: pl.DataFrame
+    overlap: pl.DataFrame
+    where: pl.DataFrame
+    lines: pl.DataFrame
+    sweep: pl.DataFrame
+    judges: pl.DataFrame
+    pairs: pl.DataFrame
+    training: pl.DataFrame
+    stages: pl.DataFrame
+    retraining: pl.DataFrame
+    examples: pl.DataFrame
+    study: Mapping[str, Any]
+
+    def of(self, model: str) -> "StudyTables":
+        """The rows of one model, with those that are the study's: its judges and its stages."""
+        tables = {
+            name: getattr(self, name).filter(pl.col("model") == model)
+            for name in _READ
+            if "model" in SCHEMAS[name]
+        }
+        return self._replace(**tables)
+
+    def of_family(self, family: str) -> "StudyTables":
+        """The stages of one family of models, and the claims about them, which name it as model."""
+        return self._replace(
+            claims=self.claims.filter(model=family), stages=self.stages.filter(family=family)
+        )
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the study's models, in the order of the page."""
+        return sorted(self.study["models"])
+
+    def notices(self, models: Iterable[str]) -> list[str]:
+        """What has to be said of models before any verdict on them, each sentence once."""
+        about = self.study["models"]
+        said = [text for name in models for text in about.get(name, {}).get("notices", [])]
+        return list(dict.fromkeys(said))
+
+    @property
+    def families(self) -> list[str]:
+        """Names of the families of models whose stages are compared."""
+        return self.stages["family"].unique(maintain_order=True).to_list()
+
+    def models_of(self, family: str) -> list[str]:
+        """Names of the models of a family's stages, in their order."""
+        stages = (self.study["config"].get("stages") or {}).get(family, [])
+        return [name for stage in stages for name in stage]
+
+    @property
+    def confidence(self) -> float:
+        """Level of every interval, such as 0.95."""
+        return float(self.study["confidence"])
+
+
+_READ = [name for name in StudyTables._fields if name in SCHEMAS]
+
+
+def read_study_tables(tables: Path) -> StudyTables:
+    """Read every table of a study.
+
+    Args:
+        tables: the study's tables folder.
+
+    Raises:
+        BadFile: a file is missing or damaged, or lacks a column.
+    """
+    read = {name: _read(tables / f"{name}.parquet", SCHEMAS[name]) for name in _READ}
+    path = tables / "study.json"
+    study = read_json(path)
+    missing = [key for key in ("study", "models", "confidence", "config") if key not in study]
+    if missing:
+        raise BadFile(f"{path}: lacks `{missing[0]}`. Delete it and run `snakemake` again.")
+    _check_names(path, "a model's", study["models"])
+    for table, column in (("stages", "family"), ("retraining", "experiment")):
+        names = read[table][column].unique().sort()
+        _check_names(tables / f"{table}.parquet", f"a valid {column}", names)
+    return StudyTables(**read, study=study)
+
+
+def _check_names(path: Path, what: str, names: Iterable[str]) -> None:
+    unsafe = [name for name in names if not _NAME.fullmatch(name)]
+    if unsafe:
+        raise BadFile(f"{path}: {unsafe[0]!r} is not {what} name. Run `snakemake` again.")
+
+
+def _read(path: Path, columns: Mapping[str, Any]) -> pl.DataFrame:
+    table = read_parquet(path)
+    for name in columns:
+        if name not in table.columns:
+            raise BadFile(
+                f"{path}: lacks the column `{name}`. Delete it and run `snakemake` again."
+            )
+    return table.select(pl.col(name).cast(dtype) for name, dtype in columns.items()).with_columns(
+        # NaN and infinity are not JSON, and no chart can place them.
+        pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64))
+    )

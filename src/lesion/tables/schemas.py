@@ -1,0 +1,92 @@
+"""The columns of every table that the stage writes, and that others read."""
+
+from typing import Any
+
+import polars as pl
+
+from lesion.judgements.measures import SCHEMA as JUDGES
+from lesion.masks.overlap import OVERLAP, SHARING
+from lesion.masks.sweep import SWEEP
+from lesion.masks.where import CONCENTRATION, LINES, WHERE
+from lesion.tables.curve import CURVES, HALVINGS
+from lesion.tables.retraining import RETRAINING
+from lesion.tables.rows import MEASUREMENTS
+from lesion.tables.stages import STAGES
+from lesion.training import TRAINING
+
+CLAIMS = {
+    "model": pl.String,
+    "claim": pl.Int64,
+    "name": pl.String,
+    "statistic": pl.String,
+    "variant": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int64,
+    "threshold": pl.Float64,
+    "verdict": pl.String,
+    "why": pl.String,
+}
+"""`claim` is its number in the list of the method's claims (README); `threshold` is the smallest
+effect that counts, which the interval is compared with. `why` is a sentence where the verdict is
+"can't tell" for another reason than that the interval includes the threshold, else null. Of a claim
+about the stages of a family of models, `model` is the family and `variant` the last stage."""
+
+EXAMPLES = {
+    "variant": pl.String,
+    "behaviour": pl.String,
+    "role": pl.String,
+    "attack": pl.String,
+    "prompt": pl.String,
+    "completion": pl.String,
+    "refused": pl.Boolean,
+    "harmful": pl.Boolean,
+    "harmfulness": pl.Float64,
+    "relevance": pl.Float64,
+    "coherence": pl.Float64,
+}
+"""Completions with the scores of the offline judges and of the primary judge of harm."""
+
+COUNTS = {
+    "behaviour": pl.String,
+    "role": pl.String,
+    "split": pl.String,
+    "outcome": pl.String,
+    "pairs": pl.Int64,
+}
+"""How many pairs there are of each outcome."""
+
+TRIALS = {
+    **{name: dtype for name, dtype in SWEEP.items() if name != "key"},
+    "chosen": pl.Boolean,
+    "pareto": pl.Boolean,
+}
+"""The trials of (p, q): which was chosen, and which no other beats on both sides."""
+
+TRAININGS = {"base": pl.String, "method": pl.String, "seed": pl.Int64, **TRAINING}
+"""The losses of a model that was trained here, what it was trained from, and how."""
+
+_OF_MODEL: dict[str, dict[str, Any]] = {
+    "curve": CURVES,
+    "halving": HALVINGS,
+    "overlap": OVERLAP,
+    "sharing": SHARING,
+    "where": WHERE,
+    "concentration": CONCENTRATION,
+    "lines": LINES,
+    "sweep": TRIALS,
+    "pairs": COUNTS,
+    "examples": EXAMPLES,
+    "training": TRAININGS,
+    "retraining": RETRAINING,
+}
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "measurements": MEASUREMENTS,
+    "claims": CLAIMS,
+    "judges": JUDGES,
+    "stages": STAGES,
+    **{name: {"model": pl.String, **columns} for name, columns in _OF_MODEL.items()},
+}
+"""Of every table of `lesion.tables.TABLES`; those of one model each begin with its name."""

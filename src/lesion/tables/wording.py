@@ -1,0 +1,106 @@
+"""Numbers and their intervals as text. Pure."""
+
+import math
+from typing import Literal
+
+from lesion.tables.intervals import ROUNDING, Estimate
+
+Unit = Literal["share", "points", "score", "nats", "ratio", "count"]
+
+NOTHING = "–"
+"""Stands where there is no number."""
+
+_NO_PERCENT = 1e-9
+"""What the bound of an interval may lack of 0 by rounding; the smallest mask is far above it."""
+
+_UNIT_WORDS: dict[Unit, str] = {"points": " points", "nats": " nats per token"}
+
+
+def amount(value: float | None, unit: Unit, digits: int | None = None) -> str:
+    """A number as text: 0.72, 81%, 3.1%, 4,139, 12×.
+
+    Args:
+        value: the number; None or NaN gives `NOTHING`.
+        unit: a share is written in percent, a difference of two shares in points (hundredths), a
+            ratio with ×.
+        digits: decimals of a score or of nats; by size if not given.
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if unit == "share":
+        return percent(value)
+    if unit == "points":
+        return _signed(f"{100 * value:.1f}")
+    if unit == "count":
+        return f"{value:,.0f}"
+    if unit == "ratio":
+        return f"{value:.{1 if abs(value) < 10 else 0}f}×"
+    return _signed(f"{value:.{_digits(value) if digits is None else digits}f}")
+
+
+def percent(share: float) -> str:
+    """A share in percent to about two figures; what is not quite all of it is not called 100%."""
+    value = 100 * share
+    if value == 100 or abs(value) < _NO_PERCENT:
+        return f"{value:.0f}%".lstrip("-")
+    if abs(value) < 0.1:
+        return _signed(f"{value:.2g}%")
+    if abs(value) < 10:
+        return _signed(f"{value:.1f}%")
+    if 99.5 <= value < 100:
+        return ">99%"
+    return _signed(f"{value:.0f}%")
+
+
+def interval(one: Estimate, unit: Unit, digits: int | None = None) -> str:
+    """`[low, high]`, with `NOTHING` for a side that has no end; empty if it has none."""
+    if math.isnan(one.low) and math.isnan(one.high):
+        return ""
+    digits = shared_digits(one) if digits is None else digits
+    return f"[{amount(one.low, unit, digits)}, {amount(one.high, unit, digits)}]"
+
+
+def written(one: Estimate | None, unit: Unit, digits: int | None = None) -> str:
+    """`0.72 [0.65, 0.80]`, or `NOTHING`."""
+    if one is None:
+        return NOTHING
+    digits = shared_digits(one) if digits is None else digits
+    return f"{amount(one.value, unit, digits)} {interval(one, unit, digits)}".strip()
+
+
+def with_unit(value: float, unit: Unit) -> str:
+    """The number with the words of its unit: `0.31 nats per token`."""
+    return f"{amount(value, unit)}{_UNIT_WORDS.get(unit, '')}"
+
+
+def figure(one: Estimate, unit: Unit, after: str = "") -> str:
+    """`0.31 nats per token [0.25, 0.38], n = 60`, with `after` for the words behind the number."""
+    digits = shared_digits(one)
+    count = "" if one.n is None else f", n = {one.n}"
+    value = f"{amount(one.value, unit, digits)}{after}"
+    return f"{value} {interval(one, unit, digits)}".rstrip() + count
+
+
+def shared_digits(one: Estimate) -> int:
+    """Decimals that suit the value and both bounds alike."""
+    bounds = [value for value in (one.value, one.low, one.high) if math.isfinite(value)]
+    return _digits(max(map(abs, bounds), default=0.0))
+
+
+def _digits(value: float) -> int:
+    """Decimals that show a number, unless it is nothing but rounding."""
+    if 0 < abs(value) < 0.0995:
+        return (
+            3
+            if abs(value) >= 0.0005 or abs(value) < ROUNDING
+            else -math.floor(math.log10(abs(value)))
+        )
+    return 2
+
+
+def _signed(text: str) -> str:
+    """A true minus, and none before a zero."""
+    plain = text.lstrip("-")
+    if not plain.strip("0.%"):
+        return plain
+    return f"−{plain}" if text.startswith("-") else text
