@@ -46,7 +46,7 @@ def measurement_rows(
     target: str, category: str, rows: pl.DataFrame, statistics: Sequence[Statistic], seed: int
 ) -> Iterator[tuple[object, ...]]:
     """Rows of SCHEMA: each statistic of `rows`, resampled by its column `group`."""
-    columns, resamples = numbers(rows), _resamples(rows["group"].to_numpy(), seed)
+    columns, resamples = number_columns(rows), _resamples(rows["group"].to_numpy(), seed)
     for one in statistics:
         yield (
             *(one.judge, target, category, one.metric),
@@ -55,7 +55,7 @@ def measurement_rows(
         )
 
 
-def numbers(rows: pl.DataFrame) -> dict[str, Values]:
+def number_columns(rows: pl.DataFrame) -> dict[str, Values]:
     """The table's columns of numbers."""
     return {column.name: column.to_numpy() for column in rows.select(pl.col(pl.Float64))}
 
