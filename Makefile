@@ -4,11 +4,15 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: audit test test-cluster lint format reference picture clean help
+# Two processes: the tests of one file run in one, so that what they share is made once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+.PHONY: audit test check test-cluster lint format reference picture clean help
 
 help:
 	@echo "make audit       run the default study (config.yaml) and print its headline"
 	@echo "make test        run all tests"
+	@echo "make check       lint, and the quick tests: three minutes on two cores"
 	@echo "make test-cluster  run a small study on a real SLURM of this machine (installs it, as root)"
 	@echo "make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint"
 	@echo "make format      format the code"
@@ -20,7 +24,10 @@ audit: .venv/ready
 	@$(BIN)/lesion summary
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+check: lint
+	$(PYTEST) -m "not slow"
 
 test-cluster: .venv/ready
 	.ci/packages

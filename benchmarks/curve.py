@@ -19,8 +19,8 @@ from lesion.masks.curve import Growing, curve_masks
 from lesion.masks.sweep import Behaviours, Cut
 from lesion.responses import CURVE
 from lesion.responses.curve import Measuring, respond_family
-from lesion.responses.subject import Device
 from lesion.study import Study, load_study, read_config
+from lesion.study.job import Device
 from lesion.tables.curve import curve_table, halving_table
 from lesion.tables.intervals import Bootstrap
 

@@ -22,6 +22,7 @@ from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import score
 from lesion.scores.store import Pooled, StoredScores
 from lesion.study import Study, load_study, read_config
+from lesion.study.job import Device
 
 DTYPES = ("float32", "bfloat16")
 
@@ -54,7 +55,7 @@ def mask_of(
     point: Point,
 ) -> tuple[FlatIndices, float]:
     """Score one behaviour and select its mask; return it and the seconds of scoring."""
-    loaded = load(model, dtype, study.threads)
+    loaded = load(model, Device(dtype=dtype, threads=study.threads))
     candidates = find_candidates(loaded.model)
     examples = encode_pairs(loaded.chat, kept_pairs(pairs, "train"))
     started = time.monotonic()

@@ -28,6 +28,7 @@ from lesion.models.text import encode_prompt, end_of_turn
 from lesion.models.vllm_engine import PYTHON, complete_by_vllm
 from lesion.responses import COMPLETIONS
 from lesion.study import load_study, read_config
+from lesion.study.job import Device
 
 SIZES = (8, 16, 32, 64, 128)
 ALONE = 10
@@ -110,7 +111,7 @@ def main() -> None:
     )[:: chosen.every]
     turns = asked["asked" if "asked" in asked.columns else "prompt"]
     folder = made / "models" / name
-    loaded = load(folder, study.responses.dtype, 1)
+    loaded = load(folder, Device(dtype=study.responses.dtype))
     prompts = [
         encode_prompt(loaded.tokenizer, turn, prefill)
         for turn, prefill in zip(turns, asked["prefill"], strict=True)

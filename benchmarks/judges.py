@@ -15,7 +15,8 @@ import torch
 
 from lesion.judgements.contrast import Columns, Files
 from lesion.judgements.run import train_judge
-from lesion.sources import locate
+from lesion.sources.fetch import locate
+from lesion.sources.jobs import Place
 from lesion.study import load_study, read_config
 
 _MEANS = ("true_positive_mean", "true_negative_mean")
@@ -37,7 +38,7 @@ def main() -> None:
     study = load_study(read_config(config), str(config))
     sources = Path(study.results) / study.study / "sources"
     human, embedder = (
-        locate({"folder": str(sources / name), "record": str(sources / f"{name}.json")})
+        locate(Place(path=sources / name, record=sources / f"{name}.json"))
         for name in (study.judgements.human_scores, study.judgements.embedder)
     )
     torch.set_num_threads(1)

@@ -27,6 +27,7 @@ from lesion.models.text import Example, batches
 from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import Wanted, score
 from lesion.study import load_study, read_config
+from lesion.study.job import Device
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -117,7 +118,7 @@ def main() -> None:
     else:
         study = load_study(read_config(Path("config.yaml")))
         made, name = Path(study.results) / study.study, next(iter(study.models))
-        loaded = load(made / "models" / name, given.dtype, given.threads)
+        loaded = load(made / "models" / name, Device(dtype=given.dtype, threads=given.threads))
         model = loaded.model
         pairs = kept_pairs(made / "pairs" / name / f"{study.of_role('benign')[0]}.parquet", "train")
         todo = encode_pairs(loaded.chat, pairs)[: given.examples]

@@ -16,13 +16,17 @@ import numpy as np
 
 from lesion.masks.select import Point, select_masks
 from lesion.models.layout import layout_of
-from lesion.scores.store import Pooled, StoredScores, Tail
+from lesion.scores.jobs import Coverage
+from lesion.scores.store import Pooled, StoredScores
 from lesion.scores.tail import write_tail
 from lesion.study import load_study, read_config
 
 ONE = Point(0.15, 1.5e-4)
 MANY = [Point(*pair) for pair in product((0.01, 0.05, 0.1, 0.15, 0.2), (2e-5, 5e-5, 1e-4, 1.5e-4))]
-TAILS = {"this study's": Tail(0.15, 1.5e-4, "global"), "the paper's 8B": Tail(1e-3, 1e-4, "global")}
+TAILS = {
+    "this study's": Coverage(p=0.15, q=1.5e-4, scope="global"),
+    "the paper's 8B": Coverage(p=1e-3, q=1e-4, scope="global"),
+}
 
 
 def main() -> None:

@@ -19,7 +19,10 @@ import torch
 from transformers import TrainerCallback
 
 from lesion.models.load import Loaded, load, pick_device, resolve_dtype
-from lesion.training.fit import Recipe, _encoded, fine_tune
+from lesion.study.job import Device
+from lesion.study.training import Lora
+from lesion.training.fit import _encoded, fine_tune
+from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import Taught, TrainingAnswer
 
 MODEL = Path("results/default/models/smollm2-135m-instruct")
@@ -49,7 +52,7 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _bare(loaded: Loaded, taught: list[Taught], recipe: Recipe) -> list[float]:
+def _bare(loaded: Loaded, taught: list[Taught], recipe: SeededRecipe) -> list[float]:
     """Forward, backward and AdamW, and nothing else; one batch again and again."""
     rows = _encoded(loaded, taught, dpo=False)[: recipe.batch_size]
     width = max(map(len, rows["input_ids"]))
@@ -87,8 +90,8 @@ def main() -> None:
     given = parser.parse_args()
     answer = TrainingAnswer(" ".join((TEXT.split() * given.words)[: given.words]))
     taught = [Taught(f"How do I bake cake number {one}?", answer) for one in range(given.batch)]
-    lora = (given.lora, 2 * given.lora) if given.lora else None
-    recipe = Recipe(given.steps, 1e-5, given.batch, 1, "constant", 0.0, 0.0, "auto", lora, 0)
+    lora = Lora(rank=given.lora, alpha=2 * given.lora) if given.lora else None
+    recipe = SeededRecipe(steps=given.steps, batch_size=given.batch, lora=lora, seed=0)
 
     loaded = _fresh(given)
     weights = sum(one.numel() * one.element_size() for one in loaded.model.parameters())
@@ -108,7 +111,7 @@ def main() -> None:
 
 
 def _fresh(given: argparse.Namespace) -> Loaded:
-    loaded = load(given.model, "float32", given.threads)
+    loaded = load(given.model, Device(dtype="float32", threads=given.threads))
     if not given.random:
         return loaded
     return Loaded(

@@ -21,9 +21,9 @@ from lesion.models.load import load
 from lesion.models.text import encode_prompt
 from lesion.pairs.refusal import is_refusal
 from lesion.responses.detect import answers, log_odds
-from lesion.responses.subject import Device
 from lesion.responses.twins import read_twins
 from lesion.responses.understanding import DETECT, Understanding, understand_variant
+from lesion.study.job import Device
 
 STUDY = Path("results/default")
 MODEL = "smollm2-135m-instruct"
@@ -31,7 +31,7 @@ HARMS = ("financial", "identity", "physical", "privacy", "psychological")
 TWINS = Path("studies/prompts/twins.jsonl")
 MEASURED = 60
 """The first pairs measure, the others choose."""
-HOW = Understanding(40, 32, 2, 12, 32, 64, 1024, Device("bfloat16", 1, None))
+HOW = Understanding(40, 32, 2, 12, 32, 64, 1024, Device(dtype="bfloat16"))
 """As in `config.yaml`."""
 ALL = HOW._replace(limit=MEASURED, explain_prompts=100, over_refusal=MEASURED)
 
@@ -74,7 +74,7 @@ def questions() -> None:
         "four examples": with_examples(pairs[:4]),
     }
     rest = pairs[4:]
-    loaded = load(STUDY / "models" / MODEL, "bfloat16", 1)
+    loaded = load(STUDY / "models" / MODEL, Device(dtype="bfloat16"))
     print(f"{rest.height} pairs that choose the question\nquestion                AUROC")
     for name, question in asked.items():
         prompts = [

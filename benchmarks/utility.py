@@ -24,6 +24,7 @@ from lesion.models.load import Loaded, load
 from lesion.responses.harness import open_tasks, run_tasks
 from lesion.responses.tasks import local_tasks, task_changes
 from lesion.study import load_study, read_config
+from lesion.study.job import Device
 from lesion.tables.intervals import rate
 
 
@@ -71,7 +72,7 @@ def main() -> None:
     study = load_study(read_config(asked.config))
     folder, size = Path(study.utility.folder), study.utility.batch_size
     model = Path(study.results) / study.study / "models" / next(iter(study.models))
-    loaded = load(model, study.responses.dtype, study.threads)
+    loaded = load(model, Device(dtype=study.responses.dtype, threads=study.threads))
     total = 0.0
     with TemporaryDirectory() as cache:
         own = local_tasks(folder)

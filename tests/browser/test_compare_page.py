@@ -8,6 +8,8 @@ from lesion.report.compare import side, write_comparison
 from lesion_testing.browser import Opener, assert_accessible, assert_whole, hostile
 from lesion_testing.invented import Shape, write_study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -11,6 +11,8 @@ from playwright.sync_api import Page
 from lesion_testing.browser import LONG, Opener, assert_accessible, assert_whole, unfold, written
 from lesion_testing.invented import Shape, write_study
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = (375, 768, 1280)
 SCHEMES = ("light", "dark")
 

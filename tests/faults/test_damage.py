@@ -30,14 +30,15 @@ from lesion.models.load import load
 from lesion.models.record import candidate_shapes, read_record
 from lesion.models.weights import StoredWeights
 from lesion.pairs.tables import kept_pairs
+from lesion.scores.jobs import Coverage
 from lesion.scores.store import (
     StoredNorms,
     StoredScores,
-    Tail,
     shard_names,
     write_shard,
 )
 from lesion.scores.tail import write_tail
+from lesion.study.job import Device
 from lesion_testing import make, tiny
 from lesion_testing.scored import write_scores
 
@@ -232,7 +233,7 @@ def test_a_flipped_bit_of_a_tail_is_named(tmp_path: Path) -> None:
     whole = {name: torch.from_numpy(one) for name, one in scores.items()}
     write_scores(whole, tmp_path / "whole", "snip", 1, METADATA)
     source = StoredScores(tmp_path / "whole", "snip", SHAPES)
-    tail = Tail(0.1, 0.2, "global")
+    tail = Coverage(p=0.1, q=0.2, scope="global")
     (tmp_path / "tail").mkdir()
     write_tail(source, tmp_path / "tail", "snip", 1, Layout.of(dict(SHAPES)), tail, METADATA)
     path = tmp_path / "tail" / shard_names("snip", 1)[0]
@@ -263,8 +264,8 @@ def test_a_flipped_bit_of_a_weight_is_named_when_the_model_is_loaded(tmp_path: P
     path = model / "model.safetensors"
     for _ in _flipped(path, range(0, path.stat().st_size, path.stat().st_size // 20)):
         with pytest.raises(BadFile, match=rf"{path.name}: .*a bit has changed"):
-            load(model, "float32", 1)
-    load(model, "float32", 1)
+            load(model, Device(dtype="float32"))
+    load(model, Device(dtype="float32"))
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,15 @@ from lesion.io.formats import LesionError
 from lesion.judgements.contrast import Columns, read_contrast
 from lesion.judgements.human import read_human_scores
 from lesion.judgements.reference import read_keys
+from lesion.pairs.jobs import PromptsJob, RowSelection
 from lesion.pairs.prompts import given_responses, write_prompts
 from lesion.responses.attacks import Attack, put, read_wording
 from lesion.responses.questions import read_questions
 from lesion.responses.tasks import local_tasks, task_changes, task_digest
 from lesion.responses.twins import read_twins
+from lesion.sources.jobs import Place
 from lesion.study import load_study, read_config
+from lesion.study.sections import Split, Where
 from lesion.training.lessons import of_file
 from lesion_testing import make
 from lesion_testing.damage import FILE_DAMAGES, TEXT_DAMAGES, Damage
@@ -167,33 +170,29 @@ class Reader(NamedTuple):
     """What comes of a row that stands there twice; None where it says something else."""
 
 
-def _read_prompts(path: Path, response: str | None = "answer") -> list[Any]:
+def _read_rows(path: Path, rows: RowSelection, seed: int) -> list[Any]:
     out = path.parent / "out.parquet"
-    study = {
-        "behaviour": "alpha",
-        "select": {"prompt": "prompt", "response": response, "where": None, "limit": None},
-        "need": 12,
-        "shares": {"train": 0.5, "validation": 0.25, "test": 0.25},
-        "near_duplicate": 0.99,
-        "seed": 1,
-    }
-    write_prompts({"source": path}, out, study)
+    job = PromptsJob(
+        behaviour="alpha",
+        source=Place(path=path),
+        rows=rows,
+        responses=None,
+        split=Split(train=0.5, validation=0.25, test=0.25),
+        near_duplicate=0.99,
+        need=12,
+        seed=seed,
+    )
+    write_prompts(out, job)
     return pl.read_parquet(out).rows()
+
+
+def _read_prompts(path: Path, response: str | None = "answer") -> list[Any]:
+    return _read_rows(path, RowSelection(response=response), seed=1)
 
 
 def _read_filtered(path: Path) -> list[Any]:
-    out = path.parent / "out.parquet"
-    where = {"column": "kind", "equals": "letters", "first": None, "contains": None}
-    study = {
-        "behaviour": "alpha",
-        "select": {"prompt": "prompt", "response": None, "where": where, "limit": None},
-        "need": 12,
-        "shares": {"train": 0.5, "validation": 0.25, "test": 0.25},
-        "near_duplicate": 0.99,
-        "seed": 3,
-    }
-    write_prompts({"source": path}, out, study)
-    return pl.read_parquet(out).rows()
+    where = Where(column="kind", equals="letters")
+    return _read_rows(path, RowSelection(where=where), seed=3)
 
 
 def _read_task(path: Path) -> Any:

@@ -19,7 +19,7 @@ from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record
 from lesion.scores.collect import Sums
 from lesion.scores.resume import Resumable
-from lesion.sources import fetch
+from lesion.sources.fetch import fetch
 from lesion_testing import tiny
 from lesion_testing.scored import write_scores
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lesion.models.load import load
 from lesion.models.prepare import prepare
 from lesion.study import NAME, Study, StudyError, load_study, read_config
+from lesion.study.job import Device
 from lesion_testing import ROOT, make, tiny
 
 CONFIG = ROOT / "config.yaml"
@@ -190,7 +191,7 @@ def test_a_models_own_code_is_never_run(tmp_path: Path, monkeypatch: pytest.Monk
         (source / name).write_text(json.dumps(settings_), encoding="utf-8")
     prepare(source, tmp_path / "model", dtype="float32", license_="mit")
     assert not list((tmp_path / "model").glob("*.py"))
-    load(tmp_path / "model", "float32", 1)
+    load(tmp_path / "model", Device(dtype="float32"))
     assert not (tmp_path / "pwned").exists()
 
 

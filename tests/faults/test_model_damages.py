@@ -13,15 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gguf
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from tokenizers.decoders import ByteLevel as Bytes
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from tokenizers.trainers import BpeTrainer
 from transformers import (
     AutoTokenizer,
     GPT2Config,
@@ -37,7 +32,12 @@ from lesion.models.generate import stop_tokens
 from lesion.models.load import load
 from lesion.models.prepare import prepare
 from lesion.models.text import encode_prompt, render_prompt
+from lesion.study.job import Device
 from lesion_testing.damage import FILE_DAMAGES, JSON_DAMAGES, TEXT_DAMAGES, Damage
+from lesion_testing.gguf_file import write_gguf
+from lesion_testing.tokenizers import trained_byte_level
+
+pytestmark = pytest.mark.slow
 
 SPECIAL = ["<unk>", "<s>", "<|end|>", "<|user|>", "<|assistant|>"]
 END = SPECIAL.index("<|end|>")
@@ -56,13 +56,7 @@ Change = Callable[[Path], object]
 
 
 def _tokenizer() -> Tokenizer:
-    backend = Tokenizer(BPE())
-    backend.pre_tokenizer, backend.decoder = ByteLevel(add_prefix_space=False), Bytes()
-    trainer = BpeTrainer(
-        vocab_size=320, special_tokens=SPECIAL, initial_alphabet=ByteLevel.alphabet()
-    )
-    backend.train_from_iterator([TEXT], trainer)
-    return backend
+    return trained_byte_level([TEXT], SPECIAL, 320)
 
 
 def _write(path: Path, value: Any) -> None:
@@ -161,64 +155,12 @@ def _gpt2(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-GGUF_NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-
-
-def _gguf_name(name: str) -> str:
-    own = name.removesuffix(".weight")
-    if own in GGUF_NAMES:
-        return f"{GGUF_NAMES[own]}.weight"
-    _, _, layer, part = own.split(".", 3)
-    return f"blk.{layer}.{GGUF_NAMES[part]}.weight"
-
-
-def _write_gguf(
-    path: Path,
-    keep: Callable[[str], bool] = lambda _: True,
-    change: Callable[[str, torch.Tensor], torch.Tensor] = lambda _, weight: weight,
-    more: Callable[[gguf.GGUFWriter], object] = lambda _: None,
-) -> None:
+def _write_gguf(path: Path, **how: Any) -> None:
     backend = _tokenizer()
     words = sorted(backend.get_vocab(), key=backend.get_vocab().__getitem__)
-    model = _model(len(words))
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(2)
-    writer.add_context_length(64)
-    writer.add_embedding_length(16)
-    writer.add_feed_forward_length(24)
-    writer.add_head_count(2)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(len(words))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(words)
-    writer.add_token_types([3 if word in SPECIAL else 1 for word in words])
-    merges = json.loads(backend.to_str())["model"]["merges"]
-    writer.add_token_merges([" ".join(pair) for pair in merges])
-    writer.add_eos_token_id(END)
-    writer.add_chat_template(TEMPLATE)
-    more(writer)
-    for name, weight in model.named_parameters():
-        if keep(name):
-            writer.add_tensor(_gguf_name(name), change(name, weight.detach()).numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    merges = [" ".join(pair) for pair in json.loads(backend.to_str())["model"]["merges"]]
+    how |= {"special": SPECIAL, "merges": merges, "template": TEMPLATE}
+    write_gguf(path, _model(len(words)), words, END, **how)
 
 
 def _gguf(folder: Path) -> None:
@@ -249,7 +191,7 @@ class Seen(NamedTuple):
 
 def _seen(source: Path, out: Path) -> Seen:
     prepare(source, out, dtype="float32", license_="mit")
-    loaded = load(out, "float32", 1)
+    loaded = load(out, Device(dtype="float32"))
     model, tokenizer = loaded.model, loaded.tokenizer
     tokens = tokenizer(TEXT + PROMPT)["input_ids"]
     prompt = render_prompt(loaded.chat, PROMPT)

@@ -15,6 +15,8 @@ import pytest
 from lesion.io.formats import sha256_file
 from lesion_testing.workflow import Place
 
+pytestmark = pytest.mark.slow
+
 SCORES = "results/tiny/scores/llama/beta/snip.safetensors.index.json"
 WAIT_SECONDS = 300.0
 

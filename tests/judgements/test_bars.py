@@ -9,7 +9,7 @@ import pytest
 
 from lesion.io.addresses import parse
 from lesion.judgements.agreement import measure
-from lesion.sources import fetch
+from lesion.sources.fetch import fetch
 from lesion.study import load_study, read_config
 from lesion_testing import ROOT
 

@@ -23,6 +23,7 @@ from lesion.judgements.embed import Embedder
 from lesion.judgements.extra import Machine, build_judge, judge_with
 from lesion.judgements.offtopic import PARAGRAPHS
 from lesion.responses import COMPLETIONS
+from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study
 
 COLUMNS = Columns("bold")
@@ -254,7 +255,7 @@ def test_open_questions_are_judged_too(tmp_path: Path, file: Path, embedder: Pat
     given = tmp_path / "completions.parquet"
     pl.DataFrame(asked, schema=dict(COMPLETIONS)).write_parquet(given)
     settings = {"kind": "contrast", **COLUMNS._asdict()}
-    places = {"source": {"path": str(file)}, "embedder": {"path": str(embedder)}}
+    places = {"source": Place(path=file), "embedder": Place(path=embedder)}
     judge = build_judge("own", settings, places, Machine(1, None))
     judge_with(judge, [("intact", given)], tmp_path / "own.parquet")
     found = pl.read_parquet(tmp_path / "own.parquet")

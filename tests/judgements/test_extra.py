@@ -16,6 +16,7 @@ from lesion.judgements.extra import Machine, build_judge, judge_with
 from lesion.judgements.protocol import Judgement
 from lesion.judgements.rubric import Rubric
 from lesion.responses import COMPLETIONS
+from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study
 
 COMMIT = "0123456789" * 4
@@ -178,7 +179,7 @@ RUBRIC = {"kind": "rubric", "url": "http://127.0.0.1:8000/v1", "model": "m"}
 @pytest.mark.parametrize(
     ("name", "settings", "told"),
     [
-        ("learned", RUBRIC, "`judges.learned`: this name is taken"),
+        ("learned", RUBRIC, "`judgements.judges.learned`: this name is taken"),
         ("j", {"kind": "strongreject"}, "`source` is missing; a `strongreject` judge needs it"),
         ("j", {"kind": "harmbench", "source": "llama-cls"}, "`template` is missing"),
         ("j", {"kind": "rubric", "model": "m"}, "`url` is missing"),
@@ -253,8 +254,8 @@ def test_judges_are_built_of_their_slices(tmp_path: Path) -> None:
         hb={"kind": "harmbench", "source": "llama-cls", "template": "mistral"},
         sr={"kind": "strongreject", "source": "llama-cls"},
     )
-    place = {"source": {"folder": str(fetched), "record": str(record)}}
-    places = {"gpt": {}, "hb": place, "sr": {"source": {"path": str(fetched)}}}
+    place = {"source": Place(path=fetched, record=record)}
+    places = {"gpt": {}, "hb": place, "sr": {"source": Place(path=fetched)}}
     kinds = {"gpt": Rubric, "hb": HarmBench, "sr": StrongReject}
     for name, kind in kinds.items():
         part = plan.extra_judge_slice(made, name)
@@ -269,6 +270,6 @@ def test_judges_are_built_of_their_slices(tmp_path: Path) -> None:
     assert _revision(made, places["sr"]) != before
 
 
-def _revision(made: Study, places: Mapping[str, Mapping[str, str]]) -> str:
+def _revision(made: Study, places: Mapping[str, Place]) -> str:
     part = plan.extra_judge_slice(made, "sr")
     return build_judge("sr", part["settings"], places, Machine(**part["machine"])).revision

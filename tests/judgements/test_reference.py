@@ -9,6 +9,7 @@ from lesion.io.formats import BadFile, sha256_file, write_json
 from lesion.judgements.extra import Machine, build_judge
 from lesion.judgements.protocol import Judgement
 from lesion.judgements.reference import Reference, read_keys
+from lesion.sources.jobs import Place
 
 ROWS = [
     {"prompt": "What opens the chest?", "key": "Copper key", "note": "a"},
@@ -87,7 +88,7 @@ def test_it_is_built_of_a_fetched_file(tmp_path: Path) -> None:
     files = {path.name: {"sha256": sha256_file(path)}}
     write_json({"address": "a", "files": files}, record)
     settings = {"kind": "reference", "prompt": "prompt", "key": "note"}
-    place = {"source": {"folder": str(tmp_path), "record": str(record)}}
+    place = {"source": Place(path=tmp_path, record=record)}
     judge = build_judge("truth", settings, place, Machine(1, None))
     assert isinstance(judge, Reference)
     assert judge.keys["Who are you?"] == {"c"}

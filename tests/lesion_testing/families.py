@@ -6,18 +6,15 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
-from tokenizers import Tokenizer
-from tokenizers.decoders import ByteLevel as Bytes
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedModel
 
 from lesion.models.candidates import auto_class, find_candidates
 from lesion.models.chat import Chat
 from lesion.models.chat_format import ChatFormat
 from lesion.models.likelihood import response_losses
 from lesion.models.text import Example, batches
+from lesion_testing.tokenizers import of_letters
 
 VOCABULARY = 60
 SPECIAL = ("<pad>", "<s>", "</s>")
@@ -561,11 +558,7 @@ def save(model: PreTrainedModel, folder: Path, **how: str) -> Path:
     """A model's checkpoint folder, with a tokenizer of fewer words than the model has rows."""
     # Of the kind that classes which build their own (Qwen2's) take too: bytes, here of letters.
     words = [*SPECIAL, "Ġ", *ascii_lowercase]
-    backend = Tokenizer(BPE({word: place for place, word in enumerate(words)}, []))
-    backend.pre_tokenizer, backend.decoder = ByteLevel(add_prefix_space=False), Bytes()
-    PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>"
-    ).save_pretrained(folder)
+    of_letters(words, pad_token="<pad>", eos_token="</s>").save_pretrained(folder)
     model.save_pretrained(folder, **how)
     return folder
 

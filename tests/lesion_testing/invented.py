@@ -527,6 +527,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         "version": "0.1.0",
         "seed": 7,
         "confidence": 0.95,
+        "headline": {"mask": "shared", "control": "random"},
         "models": dict.fromkeys(shape.models, about),
         "config": {
             "study": "invented",

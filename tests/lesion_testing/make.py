@@ -98,25 +98,24 @@ def llama(folder: Path, texts: Sequence[str], seed: int = 0, hidden: int = 32) -
     """A random Llama of two layers, 20,480 candidate weights if not wider, that speaks the words
     of `texts`."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from lesion_testing.tokenizers import of_words
 
     special = ["<unk>", "<|end|>", "<|user|>", "<|assistant|>"]
-    split = pre_tokenizers.Whitespace()
+    split = Whitespace()
     words = sorted({word for text in texts for word, _ in split.pre_tokenize_str(text)})
-    vocabulary = {word: place for place, word in enumerate([*special, *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = split
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="<unk>",
+    of_words(
+        [*special, *words],
+        split,
         eos_token="<|end|>",
         additional_special_tokens=["<|user|>", "<|assistant|>"],
         chat_template=CHAT,
     ).save_pretrained(folder)
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(special) + len(words),
         hidden_size=hidden,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -124,7 +123,7 @@ def llama(folder: Path, texts: Sequence[str], seed: int = 0, hidden: int = 32) -
         max_position_embeddings=256,
         initializer_range=0.3,
         bos_token_id=None,
-        eos_token_id=vocabulary["<|end|>"],
+        eos_token_id=special.index("<|end|>"),
         pad_token_id=None,
         tie_word_embeddings=True,
     )

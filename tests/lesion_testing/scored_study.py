@@ -8,13 +8,15 @@ import polars as pl
 import torch
 
 from lesion.io.formats import write_parquet
-from lesion.masks.sweep import Behaviours
 from lesion.models.layout import Flat, Layout, layout_of
 from lesion.scores.store import NORMS, write_shard
+from lesion.study.job import Behaviours
 from lesion_testing import tiny
 from lesion_testing.scored import write_scores
 
-BEHAVIOURS = Behaviours(["alpha", "beta", "gamma"], ["letters", "sums"], ["denials"])
+BEHAVIOURS = Behaviours(
+    harm=["alpha", "beta", "gamma"], benign=["letters", "sums"], refusal=["denials"]
+)
 EXAMPLES = {"letters": 3, "sums": 5}
 
 
@@ -33,6 +35,10 @@ class Tiny(NamedTuple):
     @property
     def scores(self) -> Path:
         return self.folder / "scores"
+
+    @property
+    def score_folders(self) -> dict[str, Path]:
+        return {name: self.scores / name for name in BEHAVIOURS.names}
 
     @property
     def pairs(self) -> Path:

@@ -8,6 +8,7 @@ import torch
 from lesion.models.load import Loaded, load
 from lesion.models.prepare import prepare
 from lesion.pairs.tables import PAIRS
+from lesion.study.job import Device
 from lesion_testing import make
 
 TEXTS = [" ".join(make.WORDS), " ".join(make.TOPICS.values()), "Sure here it is"]
@@ -23,7 +24,7 @@ def checkpoint(folder: Path, seed: int = 0) -> Path:
 
 def loaded(folder: Path) -> Loaded:
     """The tiny checkpoint in memory, on one thread."""
-    found = load(folder, "float32", 1)
+    found = load(folder, Device(dtype="float32"))
     torch.set_num_threads(1)
     return found
 

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lesion.io.formats import LesionError
-from lesion.masks.controls import DESCRIPTIONS, Material, control_masks, same_magnitude
+from lesion.masks.controls import DESCRIPTIONS, ControlInputs, control_masks, same_magnitude
 from lesion.masks.select import Preserved
 from lesion.models.layout import FlatIndices
 from lesion.models.weights import StoredWeights
@@ -16,7 +16,7 @@ LIKE = np.array([0, 5, 40, 50, 60, 95, *range(100, 112), LAYOUT.size - 1], np.in
 
 
 @pytest.fixture
-def material(tmp_path: Path) -> Material:
+def material(tmp_path: Path) -> ControlInputs:
     dice = np.random.default_rng(0)
     weights = {name: dice.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
     save_file(weights, tmp_path / "model.safetensors")
@@ -26,7 +26,7 @@ def material(tmp_path: Path) -> Material:
     (tmp_path / "norms.safetensors.part").rename(tmp_path / "norms")
     harm, importance = scored.tied(1, values=40)
     benign, _ = scored.tied(2, values=40)
-    return Material(
+    return ControlInputs(
         harm,
         benign,
         importance,
@@ -36,18 +36,18 @@ def material(tmp_path: Path) -> Material:
     )
 
 
-def _made(material: Material, *names: str, seed: int = 0) -> dict[str, FlatIndices]:
+def _made(material: ControlInputs, *names: str, seed: int = 0) -> dict[str, FlatIndices]:
     return control_masks(names or list(DESCRIPTIONS), LIKE, LAYOUT, material, seed)
 
 
-def test_every_control_has_the_masks_size_in_every_matrix(material: Material) -> None:
+def test_every_control_has_the_masks_size_in_every_matrix(material: ControlInputs) -> None:
     wanted = [part.size for part in LAYOUT.split(LIKE)]
     for name, mask in _made(material).items():
         assert [part.size for part in LAYOUT.split(mask)] == wanted, name
         assert (np.diff(mask) > 0).all(), name
 
 
-def test_random_ones_follow_the_seed_and_nothing_else_does(material: Material) -> None:
+def test_random_ones_follow_the_seed_and_nothing_else_does(material: ControlInputs) -> None:
     first, again, other = _made(material), _made(material), _made(material, seed=1)
     for name in DESCRIPTIONS:
         assert first[name].tolist() == again[name].tolist()
@@ -66,7 +66,7 @@ def _ranked(values: np.ndarray, free: np.ndarray) -> list[int]:
     return sorted(found)
 
 
-def test_scored_controls_take_the_right_end(material: Material) -> None:
+def test_scored_controls_take_the_right_end(material: ControlInputs) -> None:
     made = _made(material)
     every = range(len(LAYOUT.names))
     free = ~np.concatenate([material.preserved.of(number) for number in every])
@@ -76,7 +76,7 @@ def test_scored_controls_take_the_right_end(material: Material) -> None:
     assert made["unimportant"].tolist() == _ranked(importance, np.ones_like(free))
 
 
-def test_wanda_is_weight_times_the_inputs_norm(material: Material) -> None:
+def test_wanda_is_weight_times_the_inputs_norm(material: ControlInputs) -> None:
     weights, norms = StoredWeights(material.model), material.norms[0]
     from lesion.scores.store import StoredNorms
 
@@ -91,7 +91,7 @@ def test_wanda_is_weight_times_the_inputs_norm(material: Material) -> None:
     assert _made(material)["wanda"].tolist() == _ranked(-np.concatenate(values), free)
 
 
-def test_wanda_without_norms_says_so(material: Material) -> None:
+def test_wanda_without_norms_says_so(material: ControlInputs) -> None:
     with pytest.raises(LesionError, match="needs the inputs' norms"):
         _made(material._replace(norms=[]), "wanda")
 

@@ -6,13 +6,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lesion.io.formats import LesionError, read_parquet, write_parquet
+from lesion.io.formats import LesionError, read_parquet, write_json
+from lesion.masks.choose import Chosen
 from lesion.masks.controls import DESCRIPTIONS
-from lesion.masks.curve import CURVE_MASKS, Growing, curve_masks
-from lesion.masks.run import Making, run
+from lesion.masks.curve import CURVE_MASKS, curve_masks
+from lesion.masks.jobs import CurveMasksJob, MasksJob, Selection
+from lesion.masks.run import run
 from lesion.masks.store import read_mask
-from lesion.masks.sweep import SWEEP, Cut
-from lesion.plan import curve_families, curve_masks_slice, curve_slice, wants_norms
+from lesion.plan import curve_families, curve_slice
+from lesion.plan.jobs.masks import curve_masks_job
+from lesion.plan.jobs.scores import wants_norms
 from lesion.scores.store import StoredScores
 from lesion.study import Study, StudyError, load_study, read_config
 from lesion_testing import ROOT, scored_study
@@ -21,8 +24,15 @@ from lesion_testing.scored_study import BEHAVIOURS, Tiny
 P, Q = 0.1, 0.02
 SIZES = [0.25, 1.0, 2.0]
 BUILT = ["shared", "shared-all", *DESCRIPTIONS]
-CUT = Cut("budget", "global", "mean", 2)
-HOW = Growing([*BUILT, *BEHAVIOURS.names], SIZES, 2, 5, 1.0)
+CUT = Selection(rule="budget", scope="global", pool="mean", at_least=2)
+JOB = CurveMasksJob(
+    behaviours=BEHAVIOURS,
+    selection=CUT,
+    families=[*BUILT, *BEHAVIOURS.names],
+    sizes=SIZES,
+    seeds=2,
+    seed=5,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +40,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return scored_study.made(tmp_path_factory.mktemp("study"))
 
 
-def _swept(folder: Path, q: float = Q) -> Path:
-    """A sweep that chooses (P, q)."""
-    row = (P, q, 9, 4.0, 1.1, 2.0, 1.0, 5, 5, "a")
-    write_parquet(pl.DataFrame([row], schema=SWEEP, orient="row"), folder / f"{q}.parquet")
-    return folder / f"{q}.parquet"
+def _chosen(folder: Path, q: float = Q) -> Path:
+    """A choice of (P, q)."""
+    write_json(Chosen(P, q, 1.0, 0)._asdict(), folder / f"{q}.json")
+    return folder / f"{q}.json"
 
 
 def _grow(
-    study: Tiny, folder: Path, how: Growing = HOW, cut: Cut = CUT, q: float = Q
+    study: Tiny, folder: Path, cut: Selection = CUT, q: float = Q, **changes: Any
 ) -> pl.DataFrame:
     out = folder / "curve.parquet"
-    curve_masks(study.model, study.scores, _swept(folder, q), out, BEHAVIOURS, cut, how)
+    job = JOB.model_copy(update={"selection": cut, **changes})
+    curve_masks(study.model, study.score_folders, _chosen(folder, q), out, job)
     return read_parquet(out, CURVE_MASKS)
 
 
@@ -56,7 +66,7 @@ def table(study: Tiny, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame
 
 def test_every_family_at_every_size_and_draw(table: pl.DataFrame) -> None:
     drawn = [("random", 5), ("random", 6), ("random-magnitude", 5), ("random-magnitude", 6)]
-    others = [(name, 5) for name in HOW.families if not name.startswith("random")]
+    others = [(name, 5) for name in JOB.families if not name.startswith("random")]
     wanted = [(*one, share) for one in [*drawn, *others] for share in SIZES]
     found = _masks(table)
     assert sorted(found) == sorted([("intact", 5, 0.0), *wanted])
@@ -69,16 +79,15 @@ def test_every_family_at_every_size_and_draw(table: pl.DataFrame) -> None:
 def test_each_size_is_what_the_masks_stage_makes_there(
     study: Tiny, tmp_path: Path, scope: str
 ) -> None:
-    cut, q = CUT._replace(scope=scope), 0.1
-    found = _masks(_grow(study, tmp_path, cut=cut, q=q))
-    making = Making(1.0, list(DESCRIPTIONS), HOW.seed)
+    cut, q = CUT.model_copy(update={"scope": scope}), 0.1
+    found = _masks(_grow(study, tmp_path, cut, q))
+    job = MasksJob(behaviours=BEHAVIOURS, selection=cut, controls=list(DESCRIPTIONS), seed=JOB.seed)
     for share in SIZES:
         out = tmp_path / f"{share}"
-        sweep = _swept(tmp_path, q * share)
-        run(study.model, study.scores, sweep, out, BEHAVIOURS, cut, making)
-        for name in HOW.families:
+        run(study.model, study.score_folders, _chosen(tmp_path, q * share), out, job)
+        for name in JOB.families:
             wanted = read_mask(out / f"{name}.safetensors").flat().tolist()
-            assert found[name, HOW.seed, share] == wanted, (name, share)
+            assert found[name, JOB.seed, share] == wanted, (name, share)
 
 
 def test_draws_differ_in_place_and_not_in_size(study: Tiny, table: pl.DataFrame) -> None:
@@ -96,7 +105,7 @@ def test_draws_differ_in_place_and_not_in_size(study: Tiny, table: pl.DataFrame)
 def test_masks_are_made_of_what_they_need(study: Tiny, table: pl.DataFrame, tmp_path: Path) -> None:
     # Neither the other families nor their order decide a mask.
     families = ["sums", "benign-signed", "random"]
-    some = _masks(_grow(study, tmp_path, HOW._replace(families=families)))
+    some = _masks(_grow(study, tmp_path, families=families))
     every = _masks(table)
     assert some == {one: every[one] for one in every if one[0] in ("intact", *families)}
 
@@ -116,23 +125,24 @@ def test_scores_are_read_no_more_often_for_more_sizes(
     counts = []
     for sizes in ([1.0], [0.25, 0.5, 1.0, 1.5, 2.0]):
         opened.clear()
-        _grow(study, tmp_path, HOW._replace(families=families, sizes=sizes))
+        _grow(study, tmp_path, families=families, sizes=sizes)
         counts.append(len(opened))
     assert counts[0] == counts[1] > 0
 
 
 def test_sizes_without_room_are_left_out(study: Tiny, tmp_path: Path) -> None:
-    how, cut = HOW._replace(families=["alpha"]), CUT._replace(scope="row")
-    found = _grow(study, tmp_path, how, cut, q=0.02)
+    cut = CUT.model_copy(update={"scope": "row"})
+    found = _grow(study, tmp_path, cut, q=0.02, families=["alpha"])
     # A row has 64 or 32 weights: a fourth of 0.02 of them is none.
     assert found.filter(family="alpha")["share"].to_list() == [1.0, 2.0]
     with pytest.raises(LesionError, match=r"no size of `curve.sizes` selects a weight at .* up\."):
-        _grow(study, tmp_path, how._replace(sizes=[0.01, 0.1]), cut, q=0.02)
+        _grow(study, tmp_path, cut, q=0.02, families=["alpha"], sizes=[0.01, 0.1])
 
 
 def test_empty_votes_are_left_out(study: Tiny, tmp_path: Path) -> None:
-    how = HOW._replace(families=["shared-all", "random", "alpha"], sizes=[0.005, 1.0])
-    found = _grow(study, tmp_path, how, CUT._replace(at_least=3))
+    cut = CUT.model_copy(update={"at_least": 3})
+    families = ["shared-all", "random", "alpha"]
+    found = _grow(study, tmp_path, cut, families=families, sizes=[0.005, 1.0])
     assert found.filter(family="alpha")["share"].to_list() == [0.005, 1.0]
     assert found.filter(family="shared-all")["share"].to_list() == [1.0]
     assert found.filter(family="random", seed=5)["share"].to_list() == [1.0]
@@ -197,7 +207,7 @@ def test_no_behaviour_may_be_called_as_the_folder_of_curves() -> None:
 def test_the_order_of_families_and_sizes_decides_nothing() -> None:
     one = _configured({"families": ["shared", "code", "random"], "sizes": [2, 1, 0.5]})
     other = _configured({"families": ["random", "shared", "code"], "sizes": [0.5, 2, 1, 1]})
-    assert curve_masks_slice(one) == curve_masks_slice(other)
+    assert curve_masks_job(one, {}) == curve_masks_job(other, {})
     assert curve_slice(one, "code") == curve_slice(other, "code")
     assert curve_families(one) == ["intact", "code", "random", "shared"]
     assert curve_families(_configured({})) == []

@@ -27,6 +27,8 @@ from lesion.models.text import Example, batches
 from lesion.scores.collect import Wanted, score
 from lesion_testing.scored import Held
 
+pytestmark = pytest.mark.slow
+
 WIDTH, NEURONS, SPARSE = 64, 16, 300
 START, STOP, END = range(3)
 TOPICS, FILLERS, TRIGGERS, WORDS = (

@@ -4,20 +4,22 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import combinations, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from lesion.io.formats import LesionError, read_json, write_parquet
+from lesion.io.formats import LesionError, read_json, write_json
+from lesion.masks.choose import Chosen
 from lesion.masks.controls import DESCRIPTIONS
-from lesion.masks.run import Making, run, sharing_table
+from lesion.masks.jobs import MasksJob, Selection
+from lesion.masks.run import run, sharing_table
 from lesion.masks.select import Point
 from lesion.masks.store import Mask, read_mask
-from lesion.masks.sweep import SWEEP, Cut
 from lesion.masks.where import CONCENTRATION, LINES, WHERE
 from lesion.models.layout import FlatIndices, Layout
-from lesion.scores.store import Tail
+from lesion.scores.jobs import Coverage
 from lesion.scores.tail import write_tail
 from lesion_testing import scored_study
 from lesion_testing.scored import Held, brute
@@ -25,8 +27,8 @@ from lesion_testing.scored_study import BEHAVIOURS, EXAMPLES, Tiny
 
 P, Q = 0.1, 0.02
 SHARES = (0.125, 0.25, 0.5, 1.0)
-CUT = Cut("budget", "global", "mean", 2)
-HOW = Making(1.0, list(DESCRIPTIONS), 0)
+CUT = Selection(rule="budget", scope="global", pool="mean", at_least=2)
+JOB = MasksJob(behaviours=BEHAVIOURS, selection=CUT, controls=list(DESCRIPTIONS), seed=0)
 SHARED = {"shared": 2, "shared-all": 3}
 TABLES = ("overlap", "where", "concentration", "lines", "sharing")
 
@@ -36,16 +38,15 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return scored_study.made(tmp_path_factory.mktemp("study"))
 
 
-def _swept(folder: Path, p: float = P, q: float = Q) -> Path:
-    """A sweep that chooses (p, q)."""
-    rows = [(p, q, 9, 4.0, 1.1, 2.0, 1.0, 5, 5, "a"), (0.3, 0.01, 9, 3.0, 1.0, 2.0, 1.0, 5, 5, "b")]
-    write_parquet(pl.DataFrame(rows, schema=SWEEP, orient="row"), folder / "sweep.parquet")
-    return folder / "sweep.parquet"
-
-
-def _run(study: Tiny, out: Path, cut: Cut = CUT, how: Making = HOW, q: float = Q) -> Path:
-    run(study.model, study.scores, _swept(out, q=q), out, BEHAVIOURS, cut, how)
+def _run(study: Tiny, out: Path, job: MasksJob = JOB, q: float = Q) -> Path:
+    chosen = out.with_name(f"{out.name}.json")
+    write_json(Chosen(P, q, 1.0, 0)._asdict(), chosen)
+    run(study.model, study.score_folders, chosen, out, job)
     return out
+
+
+def _with(cut: Selection = CUT, **changes: Any) -> MasksJob:
+    return JOB.model_copy(update={"selection": cut, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +86,7 @@ def test_every_mask_and_table_is_there(out: Path) -> None:
     names = [*BEHAVIOURS.names, *SHARED, *DESCRIPTIONS]
     assert len(DESCRIPTIONS) == 6
     wanted = {f"{name}.safetensors" for name in names} | {f"{name}.parquet" for name in TABLES}
-    assert {path.name for path in out.iterdir()} == wanted | {"chosen.json", "sweep.parquet"}
-    assert read_json(out / "chosen.json") == {"p": P, "q": Q, "limit": 1.0}
+    assert {path.name for path in out.iterdir()} == wanted
 
 
 def test_every_behaviours_mask_is_what_sorting_gives(
@@ -199,7 +199,7 @@ def test_unequal_masks_are_expected_to_share_by_their_own_sizes(study: Tiny) -> 
 
 def test_sizes_of_no_weight_are_left_out_of_sharing(study: Tiny, tmp_path: Path) -> None:
     least = 2 / study.layout.size
-    _run(study, tmp_path, how=HOW._replace(controls=[]), q=least)
+    _run(study, tmp_path, _with(controls=[]), q=least)
     sizes = pl.read_parquet(tmp_path / "sharing.parquet")["size"].unique().to_list()
     assert sorted(sizes) == [1, 2]
 
@@ -209,7 +209,7 @@ def test_sizes_of_no_weight_are_left_out_of_sharing(study: Tiny, tmp_path: Path)
 def test_every_rule_and_scope_gives_masks_by_sorting(
     study: Tiny, importance: Held, tmp_path: Path, scope: str, rule: str
 ) -> None:
-    _run(study, tmp_path, CUT._replace(scope=scope, rule=rule), q=0.05)
+    _run(study, tmp_path, _with(CUT.model_copy(update={"scope": scope, "rule": rule})), q=0.05)
     for name in BEHAVIOURS.names:
         held = Held(study.snips[name], study.layout)
         wanted = brute(held, importance, P, 0.05, rule, scope)
@@ -222,7 +222,7 @@ def test_masks_made_twice_are_the_same_bytes(study: Tiny, out: Path, tmp_path: P
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
 
 
-def _cut_to_tails(study: Tiny, folder: Path, tail: Tail) -> Tiny:
+def _cut_to_tails(study: Tiny, folder: Path, tail: Coverage) -> Tiny:
     """The study with tails in place of all scores."""
     folder.mkdir()
     (folder / "model").symlink_to(study.model)
@@ -237,13 +237,14 @@ def _cut_to_tails(study: Tiny, folder: Path, tail: Tail) -> Tiny:
 
 
 def test_tails_of_several_harm_types_give_the_same_masks(study: Tiny, tmp_path: Path) -> None:
-    cut = CUT._replace(pool="max")
-    how = HOW._replace(controls=["random", "random-magnitude"])
-    tails = _cut_to_tails(study, tmp_path / "tails", Tail(P, Q, "global"))
+    cut = CUT.model_copy(update={"pool": "max"})
+    job = _with(cut, controls=["random", "random-magnitude"])
+    coverage = Coverage(p=P, q=Q, scope="global")
+    tails = _cut_to_tails(study, tmp_path / "tails", coverage)
     full, cut_short = (
-        _run(one, tmp_path / name, cut, how) for one, name in ((study, "a"), (tails, "b"))
+        _run(one, tmp_path / name, job) for one, name in ((study, "a"), (tails, "b"))
     )
     for path in full.iterdir():
         assert path.read_bytes() == (cut_short / path.name).read_bytes(), path.name
     with pytest.raises(LesionError, match="its scores are a tail"):
-        _run(tails, tmp_path / "c", cut, how, q=0.03)
+        _run(tails, tmp_path / "c", job, q=0.03)

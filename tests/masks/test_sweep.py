@@ -1,27 +1,37 @@
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from lesion.io.formats import LesionError, read_parquet, write_parquet
+from lesion.io.formats import BadFile, LesionError, read_parquet, write_parquet
+from lesion.masks.choose import Chosen, choose, choose_point, read_chosen
+from lesion.masks.jobs import ChooseJob, Selection, SweepJob
 from lesion.masks.lesion import lesioned
 from lesion.masks.select import Point
-from lesion.masks.sweep import SWEEP, Behaviours, Cut, Trying, choose, sweep
+from lesion.masks.sweep import SWEEP, sweep
 from lesion.masks.validate import Validation
 from lesion.models.layout import FlatIndices
 from lesion.models.likelihood import response_nll
 from lesion.models.load import load
 from lesion.pairs.tables import encode_pairs, kept_pairs
+from lesion.study.job import Behaviours, Device
 from lesion_testing import scored_study
 from lesion_testing.scored import Held, brute
 from lesion_testing.scored_study import BEHAVIOURS, Tiny
 
 INTACT = (2.0, 1.0)
-CUT = Cut("budget", "global", "max", 2)
-HOW = Trying("float32", 200, 1, None)
+CUT = Selection(rule="budget", scope="global", pool="max", at_least=2)
 POINTS = [Point(0.1, 0.01), Point(0.1, 0.02), Point(0.3, 0.01)]
+JOB = SweepJob(
+    behaviours=BEHAVIOURS,
+    selection=CUT,
+    points=POINTS,
+    batch_tokens=200,
+    device=Device(dtype="float32"),
+)
 
 
 def _sweep(*points: tuple[float, float, int, float, float]) -> pl.DataFrame:
@@ -35,29 +45,38 @@ def _sweep(*points: tuple[float, float, int, float, float]) -> pl.DataFrame:
 
 def test_the_most_harm_within_the_limit_wins() -> None:
     table = _sweep((0.1, 0.01, 5, 1.0, 0.1), (0.2, 0.01, 5, 2.0, 0.2), (0.2, 0.02, 9, 9.0, 0.5))
-    assert choose(table, 0.3) == (0.2, 0.01)
-    assert choose(table, 0.6) == (0.2, 0.02)
-    assert choose(table, 0.15) == (0.1, 0.01)
+    assert choose_point(table, 0.3) == (0.2, 0.01, 0.3, 1)
+    assert choose_point(table, 0.6) == (0.2, 0.02, 0.6, 2)
+    assert choose_point(table, 0.15) == (0.1, 0.01, 0.15, 0)
 
 
 def test_among_equals_the_smaller_p_then_q() -> None:
     points = [(p, q, 5, 1.0, 0.0) for p in (0.3, 0.1, 0.2) for q in (0.02, 0.01)]
-    assert choose(_sweep(*points), 0.1) == (0.1, 0.01)
+    assert choose_point(_sweep(*points), 0.1)[:2] == (0.1, 0.01)
 
 
 def test_an_empty_mask_is_never_chosen() -> None:
     table = _sweep((0.1, 0.01, 0, 0.0, 0.0), (0.2, 0.01, 3, -0.5, 0.0))
-    assert choose(table, 0.1) == (0.2, 0.01)
+    assert choose_point(table, 0.1) == (0.2, 0.01, 0.1, 1)
 
 
 def test_no_point_within_the_limit_is_an_error_with_the_least() -> None:
     table = _sweep((0.1, 0.01, 5, 1.0, 0.25), (0.2, 0.01, 5, 2.0, 0.5))
     with pytest.raises(LesionError, match=r"within 0\.1 nats \(least: 0\.250\)\. Add smaller"):
-        choose(table, 0.1)
+        choose_point(table, 0.1)
+
+
+def test_the_choice_is_written_once_for_every_later_stage(tmp_path: Path) -> None:
+    write_parquet(_sweep((0.1, 0.3, 5, 1.0, 0.1)), tmp_path / "sweep.parquet")
+    choose(tmp_path / "sweep.parquet", tmp_path / "chosen.json", ChooseJob(limit=0.2))
+    assert read_chosen(tmp_path / "chosen.json") == Chosen(0.1, 0.3, 0.2, 0)
+    (tmp_path / "chosen.json").write_text('{"p": 0.1, "q": 0.3}')
+    with pytest.raises(BadFile, match=r"chosen\.json: .*run again"):
+        read_chosen(tmp_path / "chosen.json")
 
 
 def test_behaviours_know_their_roles() -> None:
-    behaviours = Behaviours(["a", "b"], ["c"], ["d"])
+    behaviours = Behaviours(harm=["a", "b"], benign=["c"], refusal=["d"])
     assert behaviours.names == ["a", "b", "c", "d"]
     assert [behaviours.role(name) for name in "abcd"] == ["harm", "harm", "benign", "refusal"]
 
@@ -79,12 +98,13 @@ class _Sweeps:
 
         monkeypatch.setattr(Validation, "nll", counted)
 
-    def __call__(self, *points: Point, cut: Cut = CUT, how: Trying = HOW) -> tuple[int, str]:
+    def __call__(self, *points: Point, **changes: Any) -> tuple[int, str]:
         """How often the model was tried, and what was said in the end."""
         self.tries = 0
         self.said.readouterr()
-        where = (self.study.model, self.study.scores, self.pairs, self.out)
-        sweep(*where, BEHAVIOURS, cut, points, how)
+        pairs = {name: self.pairs / f"{name}.parquet" for name in BEHAVIOURS.names}
+        job = JOB.model_copy(update={"points": list(points), **changes})
+        sweep(self.study.model, self.study.score_folders, pairs, self.out, job)
         return self.tries, self.said.readouterr().err.splitlines()[-1]
 
     @property
@@ -122,7 +142,7 @@ def _shared(study: Tiny, point: Point, at_least: int = 2) -> FlatIndices:
 
 def _nll(study: Tiny, names: list[str], mask: FlatIndices) -> float:
     """The mean over behaviours of the mean NLL of their validation pairs without the weights."""
-    loaded, means = load(study.model, "float32", 1), []
+    loaded, means = load(study.model, Device(dtype="float32")), []
     with lesioned(loaded.model, study.layout.by_name(mask)):
         for name in names:
             pairs = kept_pairs(study.pairs / f"{name}.parquet", "validation")
@@ -176,18 +196,18 @@ def test_points_of_one_mask_are_tried_once(run: _Sweeps, study: Tiny) -> None:
 
 def test_what_changes_the_nll_is_tried_again(run: _Sweeps, study: Tiny, tmp_path: Path) -> None:
     run(*POINTS)
-    assert run(*POINTS, how=HOW._replace(dtype="bfloat16"))[0] == 1 + 3
-    assert run(*POINTS, how=HOW._replace(batch_tokens=50, dtype="bfloat16"))[0] == 0
-    assert run(*POINTS, cut=CUT._replace(at_least=3))[0] == 1 + 3
+    assert run(*POINTS, device=Device(dtype="bfloat16"))[0] == 1 + 3
+    assert run(*POINTS, batch_tokens=50, device=Device(dtype="bfloat16"))[0] == 0
+    assert run(*POINTS, selection=CUT.model_copy(update={"at_least": 3}))[0] == 1 + 3
     run.pairs = tmp_path / "pairs"
     for name in BEHAVIOURS.names:
         write_parquet(
             pl.read_parquet(study.pairs / f"{name}.parquet"), run.pairs / f"{name}.parquet"
         )
-    assert run(*POINTS, cut=CUT._replace(at_least=3))[0] == 0
+    assert run(*POINTS, selection=CUT.model_copy(update={"at_least": 3}))[0] == 0
     changed = pl.read_parquet(study.pairs / "sums.parquet").with_columns(response=pl.lit("apple"))
     write_parquet(changed, run.pairs / "sums.parquet")
-    assert run(*POINTS, cut=CUT._replace(at_least=3))[0] == 1 + 3
+    assert run(*POINTS, selection=CUT.model_copy(update={"at_least": 3}))[0] == 1 + 3
 
 
 def test_an_earlier_file_that_is_damaged_is_made_anew(run: _Sweeps) -> None:

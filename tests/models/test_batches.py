@@ -25,6 +25,8 @@ from lesion.scores.collect import Wanted, score
 from lesion_testing import families
 from lesion_testing.families import FAMILIES, OTHERS, VOCABULARY
 
+pytestmark = pytest.mark.slow
+
 NEW = 4
 LENGTHS = (3, 12, 5, 21, 12)
 """Some beyond a window, a chunk or an original context, some not; two of one length."""

@@ -21,13 +21,16 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from lesion.io.formats import LesionError
 from lesion.models.chat import Chat, chat_of, from_record, to_record
-from lesion.models.chat_format import SAMPLE, ChatError, ChatSettings, find_format
+from lesion.models.chat_format import SAMPLE, ChatError, find_format
+from lesion.models.jobs import ResolvedChat
 from lesion.models.load import load, open_chat
 from lesion.models.prepare import prepare
 from lesion.models.record import read_record
 from lesion.models.text import encode_pair, encode_prompt, encode_written
 from lesion.responses.harness import InMemory
+from lesion.study.job import Device
 from lesion_testing import make, tiny
+from lesion_testing.tokenizers import of_words, trained_byte_level
 
 TURNS = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
 OPEN = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -71,12 +74,9 @@ def _tokenizer(template: Any, *more: str) -> PreTrainedTokenizerBase:
     words = sorted(
         {*make.WORDS, *("Sure", "here", "is", "final", "analysis", "User", ":", "Assistant", ".")}
     )
-    model = models.WordLevel({one: n for n, one in enumerate([*special, *words])}, "<unk>")
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="<unk>",
+    return of_words(
+        [*special, *words],
+        pre_tokenizers.WhitespaceSplit(),
         eos_token="<|end|>",
         additional_special_tokens=special[2:],
         chat_template=template,
@@ -85,7 +85,7 @@ def _tokenizer(template: Any, *more: str) -> PreTrainedTokenizerBase:
 
 def _chat(own: Any, *more: str, **settings: Any) -> Chat:
     tokenizer = _tokenizer(own, *more)
-    return Chat(tokenizer, find_format(tokenizer, ChatSettings(**settings), "`models.x`"))
+    return Chat(tokenizer, find_format(tokenizer, ResolvedChat(**settings), "`models.x`"))
 
 
 @pytest.mark.parametrize(
@@ -289,14 +289,14 @@ def test_a_thought_between_special_tokens_is_no_part_of_the_answer(begin: str, e
 
 def _bytes(template: str | None, *special: str, **more: Any) -> Chat:
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_byte_level(),
+        tokenizer_object=KINDS["byte level"](),
         bos_token="<s>",
         eos_token="</s>",
         additional_special_tokens=list(special),
         chat_template=template,
         **more,
     )
-    return Chat(tokenizer, find_format(tokenizer, ChatSettings(), "`models.x`"))
+    return Chat(tokenizer, find_format(tokenizer, ResolvedChat(), "`models.x`"))
 
 
 @pytest.mark.parametrize("template", [None, TURNS + OPEN])
@@ -377,20 +377,6 @@ TEXTS = [
 ]
 
 
-def _byte_level() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    _train(tokenizer, trainers.BpeTrainer, pre_tokenizers.ByteLevel.alphabet())
-    return tokenizer
-
-
-def _byte_level_prefix_space() -> Tokenizer:
-    tokenizer = _byte_level()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    return tokenizer
-
-
 def _metaspace(scheme: str) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
@@ -433,19 +419,11 @@ def _byte_fallback() -> Tokenizer:
     return tokenizer
 
 
-def _train(tokenizer: Tokenizer, kind: Any, alphabet: list[str]) -> None:
-    trainer = kind(
-        vocab_size=600,
-        special_tokens=["<unk>", "<|end|>"],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
-
-
 KINDS = {
-    "byte level": _byte_level,
-    "byte level, a space before": _byte_level_prefix_space,
+    "byte level": lambda: trained_byte_level(TEXTS, ["<unk>", "<|end|>"], 600),
+    "byte level, a space before": lambda: trained_byte_level(
+        TEXTS, ["<unk>", "<|end|>"], 600, prefix_space=True
+    ),
     "metaspace, first": lambda: _metaspace("first"),
     "metaspace, always": lambda: _metaspace("always"),
     "metaspace, never": lambda: _metaspace("never"),
@@ -466,7 +444,7 @@ def of_kind(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
 def _speakers(tokenizer: PreTrainedTokenizerBase) -> list[Chat]:
     found = []
     for template in (None, TURNS + OPEN, BRACKETS):
-        settings = ChatSettings(text=template, template="t.jinja") if template else ChatSettings()
+        settings = ResolvedChat(text=template, template="t.jinja") if template else ResolvedChat()
         found.append(Chat(tokenizer, find_format(tokenizer, settings, "`models.x`")))
     return found
 
@@ -542,7 +520,7 @@ def _source(folder: Path, template: str | None, **files: Any) -> Path:
 
 
 def _prepared(source: Path, out: Path, **settings: Any) -> Chat:
-    prepare(source, out, dtype="float32", license_="mit", chat=ChatSettings(**settings))
+    prepare(source, out, dtype="float32", license_="mit", chat=ResolvedChat(**settings))
     return open_chat(out)
 
 
@@ -586,7 +564,7 @@ def test_every_job_uses_the_format_of_the_record(tmp_path: Path) -> None:
     given = {"template": "own.jinja", "text": BRACKETS, "system": None}
     chat = _prepared(source, tmp_path / "mine", **given)
     assert chat.render("hi") == "[INST] hi [/INST]"
-    assert load(tmp_path / "mine", "float32", 1).chat.render("hi") == "[INST] hi [/INST]"
+    assert load(tmp_path / "mine", Device(dtype="float32")).chat.render("hi") == "[INST] hi [/INST]"
 
 
 def test_a_template_that_is_no_template_is_an_error_of_the_models_stage(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from lesion.models.text import batches
 from lesion_testing import families
 from lesion_testing.families import FAMILIES
 
+pytestmark = pytest.mark.slow
+
 ROUTERS = ("router", "mlp.gate.", "shared_expert_gate", "block_sparse_moe.gate")
 SHARED = {f"mlp.shared_expert.{one}_proj" for one in ("gate", "up", "down")}
 FLAT = {

@@ -21,6 +21,8 @@ from lesion.models.record import candidate_shapes, unstored
 from lesion.models.weights import StoredWeights
 from lesion_testing import families
 
+pytestmark = pytest.mark.slow
+
 every = pytest.mark.parametrize("name", families.FAMILIES)
 
 

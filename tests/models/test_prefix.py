@@ -26,6 +26,8 @@ from lesion.models.prefix import (
 from lesion.models.text import Example
 from lesion_testing import families
 
+pytestmark = pytest.mark.slow
+
 WORDS = 97
 SMALL = {
     "vocab_size": WORDS,

@@ -12,6 +12,7 @@ from lesion.models.files import left_out
 from lesion.models.load import load
 from lesion.models.prepare import prepare
 from lesion.models.record import RECORD, candidate_shapes, content_digest, read_record
+from lesion.study.job import Device
 from lesion_testing import make, tiny
 
 
@@ -75,7 +76,7 @@ def test_a_truncated_file_is_noticed(tmp_path: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(BadFile, match=r"model\.safetensors: is missing or cut short"):
-        load(folder, "float32", 1)
+        load(folder, Device(dtype="float32"))
 
 
 def test_a_folder_this_pipeline_wrote_can_be_a_source(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_folder_that_was_changed_later_is_not_opened_with_random_weights(tmp_p
     # As long as before, so that no size tells.
     path.write_text(settings.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
     with pytest.raises(LesionError, match=r"model: the files lack `model\.layers\.2\.\w.* more\)"):
-        load(folder, "float32", 1)
+        load(folder, Device(dtype="float32"))
 
 
 @pytest.mark.parametrize("declared", ["float16", "bfloat16"])
@@ -135,7 +136,7 @@ def test_weights_are_read_as_they_are_stored_whatever_the_config_says(
     write_json({**config, "dtype": declared}, source / "config.json")
     _prepare(source, tmp_path / "out")
     stored = load_file(source / "model.safetensors")
-    for name, weight in load(tmp_path / "out", "float32", 1).model.named_parameters():
+    for name, weight in load(tmp_path / "out", Device(dtype="float32")).model.named_parameters():
         assert torch.equal(weight, stored[name]), name
 
 
@@ -144,7 +145,7 @@ def test_a_config_that_asks_for_tuples_changes_nothing(tmp_path: Path) -> None:
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     write_json({**config, "return_dict": False}, source / "config.json")
     _prepare(source, tmp_path / "out")
-    model = load(tmp_path / "out", "float32", 1).model
+    model = load(tmp_path / "out", Device(dtype="float32")).model
     assert model(torch.tensor([[1, 2]])).logits.shape[:2] == (1, 2)
 
 
@@ -180,14 +181,14 @@ def test_a_token_for_pictures_may_lack_a_row(
 def test_an_adapter_in_the_folder_of_a_record_is_none_of_its_files(tmp_path: Path) -> None:
     """A folder of the pipeline's own into which somebody put an adapter."""
     folder = tiny.checkpoint(tmp_path)
-    before = load(folder, "float32", 1).model.state_dict()
+    before = load(folder, Device(dtype="float32")).model.state_dict()
     write_json(
         {"peft_type": "LORA", "base_model_name_or_path": "no"}, folder / "adapter_config.json"
     )
     assert read_record(folder)["digest"] == content_digest(folder)
     with pytest.raises(LesionError, match="adapter_config"):
-        load(folder, "float32", 1)
+        load(folder, Device(dtype="float32"))
     (folder / "adapter_config.json").unlink()
-    after = load(folder, "float32", 1).model.state_dict()
+    after = load(folder, Device(dtype="float32")).model.state_dict()
     assert all(torch.equal(one, after[name]) for name, one in before.items())
     assert (folder / RECORD).is_file()

@@ -17,7 +17,8 @@ from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record
 from lesion.models.text import encode_prompt
 from lesion.models.vllm_engine import PYTHON, complete_by_vllm
-from lesion.responses.subject import Device, Subject
+from lesion.responses.subject import Subject
+from lesion.study.job import Device
 from lesion_testing import make
 
 TEXTS = [f"the {one} of the {other}" for one in "abcdef" for other in "uvwxyz"]
@@ -45,7 +46,7 @@ def mask(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _prompts(model: Path) -> list[list[int]]:
-    tokenizer = load(model, "float32", 1).tokenizer
+    tokenizer = load(model, Device(dtype="float32")).tokenizer
     return [encode_prompt(tokenizer, text, "sure") for text in TEXTS]
 
 
@@ -53,7 +54,7 @@ def _both(
     model: Path, mask: Path | None, folder: Path
 ) -> tuple[list[Completion], list[Completion]]:
     torch.set_num_threads(1)
-    subject = Subject(model, read_mask(mask) if mask else None, Device("float32", 1, None))
+    subject = Subject(model, read_mask(mask) if mask else None, Device(dtype="float32"))
     prompts = [*_prompts(model), [5] * 5000]
     told: list[int] = []
     with subject.stored(folder / ".vllm") as checkpoint:
@@ -109,7 +110,7 @@ def test_an_engine_that_fails_says_why(
 ) -> None:
     # This Python runs, and has no vLLM.
     monkeypatch.setenv(PYTHON, sys.executable)
-    subject = Subject(model, read_mask(mask), Device("float32", 1, None))
+    subject = Subject(model, read_mask(mask), Device(dtype="float32"))
     said = "No module named 'vllm'"
     with subject.stored(tmp_path / ".vllm") as checkpoint:
         assert any(checkpoint.iterdir())

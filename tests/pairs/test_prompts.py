@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile, LesionError
+from lesion.pairs.jobs import PromptsJob, RowSelection
 from lesion.pairs.prompts import (
     STRADDLES,
     assign,
@@ -15,7 +16,8 @@ from lesion.pairs.prompts import (
     similarity,
     write_prompts,
 )
-from lesion.study.sections import Where
+from lesion.sources.jobs import Place
+from lesion.study.sections import Split, Where
 from lesion_testing import make
 
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
@@ -36,12 +38,12 @@ def _assign(prompts: list[str], seed: int = 0) -> list[str]:
     return assign(prompts, SHARES, NEAR, seed)
 
 
-def _where(**words: str) -> dict[str, str | None]:
-    return {"column": "kind", "equals": None, "first": None, "contains": None, **words}
+def _where(**words: str) -> Where:
+    return Where(**{"column": "kind", **words})
 
 
-def _behaviour(**changes: Any) -> dict[str, Any]:
-    return {"prompt": "prompt", "response": None, "where": None, "limit": None, **changes}
+def _behaviour(**changes: Any) -> RowSelection:
+    return RowSelection(**changes)
 
 
 def _rows(**columns: list[Any]) -> pl.DataFrame:
@@ -221,15 +223,17 @@ def test_the_table_of_prompts_is_written_and_the_log_says_what_is_left_out(
 ) -> None:
     prompts = [{"prompt": row["prompt"]} for row in make.prompts("alpha", 40)]
     path = make.write_rows(tmp_path / "p.jsonl", [*prompts, {"prompt": None}])
-    study = {
-        "behaviour": "alpha",
-        "select": _behaviour(),
-        "need": 12,
-        "shares": SHARES,
-        "near_duplicate": 0.99,
-        "seed": 0,
-    }
-    write_prompts({"source": path}, tmp_path / "out.parquet", study)
+    job = PromptsJob(
+        behaviour="alpha",
+        source=Place(path=path),
+        rows=_behaviour(),
+        responses=None,
+        split=Split(**SHARES),
+        near_duplicate=0.99,
+        need=12,
+        seed=0,
+    )
+    write_prompts(tmp_path / "out.parquet", job)
     said = capsys.readouterr().err
     assert (
         f"alpha: rows without a `prompt` are left out: 1, the first of them {path}, line 41" in said

@@ -8,15 +8,25 @@ import pytest
 
 from lesion.io.formats import LesionError, read_json, read_parquet, write_json, write_parquet
 from lesion.models import load
-from lesion.models.chat_format import ChatSettings
+from lesion.models.jobs import ResolvedChat
 from lesion.models.load import open_chat
 from lesion.models.prepare import prepare
 from lesion.models.record import read_record
-from lesion.pairs.respond import Decoding, respond
+from lesion.pairs.jobs import PairsJob
+from lesion.pairs.respond import respond
 from lesion.pairs.tables import PAIRS, PROMPTS, encode_pairs
+from lesion.study.job import Device
 from lesion_testing import make, tiny
 
-HOW = Decoding(tiny.PREFILL, 4, 8, "float32", 1, None)
+JOB = PairsJob(
+    behaviour="alpha",
+    role="harm",
+    prefill=tiny.PREFILL,
+    max_new_tokens=4,
+    batch_size=8,
+    device=Device(dtype="float32"),
+)
+REFUSING = JOB.model_copy(update={"role": "refusal"})
 SPLITS = ["train", "validation", "test"] * 2
 Respond = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -37,7 +47,7 @@ def answer(tmp_path: Path, model: Path) -> Respond:
     def run(prompts: pl.DataFrame) -> pl.DataFrame:
         write_parquet(prompts, tmp_path / "prompts.parquet")
         out = tmp_path / "pairs.parquet"
-        respond(tmp_path / "prompts.parquet", model, out, "alpha", "harm", HOW)
+        respond(tmp_path / "prompts.parquet", model, out, JOB)
         return read_parquet(out, PAIRS)
 
     return run
@@ -116,7 +126,7 @@ def test_what_the_model_wrote_is_kept_as_its_tokens(answer: Respond, model: Path
 def _again(model: Path, tmp_path: Path, name: str, template: str) -> tuple[pl.DataFrame, str]:
     """The same prompts put to the same weights under another template, in the same folder."""
     other = tmp_path / name
-    settings = ChatSettings(template="own.jinja", text=template)
+    settings = ResolvedChat(template="own.jinja", text=template)
     prepare(model, other, dtype="float32", license_="mit", chat=settings)
     # Of the same digest: what differs is how prompts are put alone.
     record = read_json(other / "lesion.json")
@@ -124,7 +134,7 @@ def _again(model: Path, tmp_path: Path, name: str, template: str) -> tuple[pl.Da
     write_parquet(_prompts([None] * 6), tmp_path / "prompts.parquet")
     out = tmp_path / "pairs.parquet"
     with redirect_stderr(StringIO()) as said:
-        respond(tmp_path / "prompts.parquet", other, out, "alpha", "refusal", HOW)
+        respond(tmp_path / "prompts.parquet", other, out, REFUSING)
     return read_parquet(out, PAIRS), said.getvalue()
 
 
@@ -144,9 +154,9 @@ def test_rows_are_known_by_the_precision_that_auto_comes_to(
 
     def run(native: bool) -> str:
         monkeypatch.setattr(load, "_native_bf16", lambda: native)
-        how = HOW._replace(dtype="auto")
+        job = REFUSING.model_copy(update={"device": Device(dtype="auto")})
         place = (tmp_path / "prompts.parquet", model, tmp_path / "pairs.parquet")
-        respond(*place, "alpha", "refusal", how)
+        respond(*place, job)
         return capsys.readouterr().err
 
     assert "generated 6 of 6" in run(native=False)

@@ -8,6 +8,7 @@ import pytest
 
 from lesion.plan import contents, inputs
 from lesion.plan.places import places
+from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study
 
 MADE = Path("results/tiny")
@@ -65,13 +66,17 @@ def test_a_local_model_is_input_files_and_local_rows_are_not(study: Study) -> No
 
 
 def test_where_a_job_finds_its_sources(study: Study) -> None:
-    assert places(study, MADE, "prompts", "kind") == {
-        "source": {"path": "kind.jsonl"},
-        "responses": {"path": "refusals.jsonl"},
+    found = places(study, "prompts", "kind")
+    assert {part: place.path for part, place in found.items()} == {
+        "source": Path("kind.jsonl"),
+        "responses": Path("refusals.jsonl"),
     }
-    folder = str(MADE / "sources" / "fetched")
-    fetched = {"folder": folder, "record": f"{folder}.json"}
-    assert places(study, MADE, "judge") == {"human_scores": {"path": "scores"}, "embedder": fetched}
+    assert all(place.content and not place.record for place in found.values())
+    folder = MADE / "sources" / "fetched"
+    assert places(study, "judge") == {
+        "human_scores": Place(path=Path("scores")),
+        "embedder": Place(path=folder, record=folder.with_suffix(".json")),
+    }
 
 
 def test_only_what_is_taken_of_a_file_counts(study: Study) -> None:
@@ -105,4 +110,4 @@ def test_a_missing_file_is_named_with_its_key(study: Study) -> None:
     with pytest.raises(StudyError, match=r"`behaviours\.kind\.responses`: refusals\.jsonl"):
         contents(study, "prompts", "kind")
     with pytest.raises(StudyError, match=r"`behaviours\.kind\.responses`: refusals\.jsonl"):
-        places(study, MADE, "prompts", "kind")
+        places(study, "prompts", "kind")

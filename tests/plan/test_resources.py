@@ -81,25 +81,25 @@ def test_the_first_attempt_holds_what_was_measured(stage: str) -> None:
 def test_a_size_is_that_of_the_record(tmp_path: Path) -> None:
     study = _study(tmp_path, f"file:{tmp_path / 'model'}")
     _file(tmp_path / "model" / "model.safetensors", 1000)
-    assert resources.size_of(study, "m") == Size(1000, 500)
+    assert resources.model_size(study, "m") == Size(1000, 500)
     record = tmp_path / "results" / "s" / "models" / "m" / "lesion.json"
     files = {"model.safetensors": 6000, "tokenizer.json": 50}
     write_json({"files": files, "candidates": [["x", [10, 20]], ["y", [5]]]}, record)
-    assert resources.size_of(study, "m") == Size(6000, 205)
+    assert resources.model_size(study, "m") == Size(6000, 205)
     # A record that is no record is made anew by the run.
     write_json({}, record)
-    assert resources.size_of(study, "m") == Size(1000, 500)
+    assert resources.model_size(study, "m") == Size(1000, 500)
 
 
 def test_before_the_record_it_is_that_of_the_source(tmp_path: Path) -> None:
     study = _study(tmp_path, "hub")
-    assert resources.size_of(study, "m") == UNKNOWN
+    assert resources.model_size(study, "m") == UNKNOWN
     _file(tmp_path / "results" / "s" / "sources" / "hub" / "model.gguf", 1000)
-    assert resources.size_of(study, "m") == Size(7000, 1750)
+    assert resources.model_size(study, "m") == Size(7000, 1750)
 
 
 def test_a_job_without_a_model_has_no_size(tmp_path: Path) -> None:
-    assert resources.size_of(_study(tmp_path, "hub"), None) == Size(0, 0)
+    assert resources.model_size(_study(tmp_path, "hub"), None) == Size(0, 0)
     assert resources.mem_mb("judge", Size(0, 0)) == LAWS["judge"].base
 
 

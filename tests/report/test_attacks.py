@@ -5,7 +5,9 @@ from pathlib import Path
 import polars as pl
 
 from lesion.report.attacks import attacks_table, refusal_note
-from lesion.tables.read import read_study_tables
+from lesion.tables.read import Headline, read_study_tables
+
+SHOWN = Headline("shared", "random")
 
 
 def _suppressed(tables: Path, matching: float, learned: float) -> pl.DataFrame:
@@ -21,7 +23,7 @@ def _suppressed(tables: Path, matching: float, learned: float) -> pl.DataFrame:
 
 
 def test_every_attack_has_a_line_for_each_model(tables: Path) -> None:
-    table = attacks_table(_suppressed(tables, 0.9, 0.04))
+    table = attacks_table(_suppressed(tables, 0.9, 0.04), SHOWN)
     assert table.select("attack", "model").rows() == [
         (attack, model)
         for attack in ("direct", "prefill", "suppressed")
@@ -44,4 +46,4 @@ def test_judges_of_refusals_that_disagree_are_pointed_out(tables: Path) -> None:
 
 def test_nothing_completed_has_no_table(tables: Path) -> None:
     nothing = read_study_tables(tables).measurements.filter(attack="none")
-    assert attacks_table(nothing).is_empty()
+    assert attacks_table(nothing, SHOWN).is_empty()

@@ -10,7 +10,7 @@ from lesion.report.figures.names import Measured, model_figures, study_figures
 from lesion.tables.read import read_study_tables
 from lesion_testing.invented import Shape, write_study
 
-FULL = Measured(["shared", "random"], ["shared"], judged=True, refusals=["refusal"])
+FULL = Measured(["shared", "random"], ["shared"], judged=True)
 
 
 def test_what_is_declared_is_drawn(tmp_path: Path) -> None:
@@ -28,10 +28,10 @@ def test_what_is_declared_is_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("variants", "drawn"),
-    [([], False), (["intact"], False), (["refusal"], True), (["random"], True), (["x"], False)],
+    [([], False), (["intact"], False), (["refusal"], True), (["random"], True), (["x"], True)],
 )
 def test_dissociation_needs_a_pruned_model(variants: list[str], drawn: bool) -> None:
-    declared = model_figures(Measured(variants, [], judged=False, refusals=["refusal"]))
+    declared = model_figures(Measured(variants, [], judged=False))
     assert ("dissociation" in declared) is drawn
     assert "curve" not in declared
 
@@ -41,5 +41,5 @@ def test_a_study_of_the_refusal_mask_alone_draws_what_is_declared(tmp_path: Path
     alone = pl.col("variant").is_in(["intact", "refusal"])
     found = tables._replace(measurements=tables.measurements.filter(alone))
     drawn = [figure.key for _, figure in all_figures(found)]
-    declared = Measured(["refusal"], ["shared"], judged=False, refusals=["refusal"])
+    declared = Measured(["refusal"], ["shared"], judged=False)
     assert drawn == model_figures(declared)

@@ -19,8 +19,10 @@ from lesion.report.figures.masks import (
 )
 from lesion.tables.claims.claim import Conclusion
 from lesion.tables.lookup import find
-from lesion.tables.read import read_study_tables
+from lesion.tables.read import Headline, read_study_tables
 from lesion_testing.invented import LAYERS, MODULES, Shape, write_study
+
+SHOWN = Headline("shared", "random")
 
 
 def test_transfer_brackets_what_may_be_nothing(tables: Path) -> None:
@@ -120,14 +122,14 @@ def test_where_has_every_matrix_and_mask(tables: Path) -> None:
 
 
 def test_lines_are_those_of_the_shared_mask(tables: Path) -> None:
-    mask, table = lines_table(read_study_tables(tables).lines)
+    mask, table = lines_table(read_study_tables(tables).lines, "shared")
     assert mask == "shared"
     assert table.row(1) == (
         *("2", "layer 1, self_attn.o_proj, 108", "55 (8.0%)"),
         *("layer 1, self_attn.o_proj, 108", "55 (8.0%)"),
     )
     lines = read_study_tables(tables).lines.filter(mask="physical", axis="row")
-    mask, table = lines_table(lines)
+    mask, table = lines_table(lines, "shared")
     assert mask == "physical"
     assert table.row(0)[3:] == ("–", "–")
 
@@ -175,7 +177,7 @@ def test_judged_harm_is_drawn_where_masks_of_every_size_answered(tables: Path) -
 
 def test_dissociation_puts_everything_between_0_and_1(tables: Path) -> None:
     table = read_study_tables(tables).measurements
-    figure = dissociation(table, 0.95)
+    figure = dissociation(table, 0.95, SHOWN)
     assert figure is not None
     points = next(rows for rows in figure.spec()["datasets"].values() if "written" in rows[0])
     assert len(points) == 6 * 4
@@ -192,13 +194,13 @@ def test_dissociation_puts_everything_between_0_and_1(tables: Path) -> None:
 def test_dissociation_says_what_is_missing(tables: Path) -> None:
     table = read_study_tables(tables).measurements
     asked = pl.col("metric").is_in(["detect_auroc", "explain_nll"])
-    some = dissociation(table.filter(~asked | (pl.col("variant") != "refusal")), 0.95)
+    some = dissociation(table.filter(~asked | (pl.col("variant") != "refusal")), 0.95, SHOWN)
     assert some is not None
     assert "not measured for refusal-pruned: `understanding.variants`" in some.caption.means
-    none = dissociation(table.filter(~asked), 0.95)
+    none = dissociation(table.filter(~asked), 0.95, SHOWN)
     assert none is not None
     assert "`understanding.twins` asks for them" in none.caption.means
-    assert dissociation(table.filter(variant="intact"), 0.95) is None
+    assert dissociation(table.filter(variant="intact"), 0.95, SHOWN) is None
 
 
 def test_names_do_not_depend_on_what_was_drawn_before(tables: Path) -> None:

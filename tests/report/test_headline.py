@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lesion.report.headline import HEADLINE, VARIANTS, headline
+from lesion.report.headline import HEADLINE, headline
 from lesion.tables.lookup import find, mask_size
-from lesion.tables.read import read_study_tables
+from lesion.tables.read import Headline, headline_of, read_study_tables
 from lesion.tables.rows import is_main
 
 
@@ -19,15 +19,15 @@ def _value(table: pl.DataFrame, key: str, variant: str) -> dict[str, object]:
 
 def test_every_row_has_every_variant(tables: Path) -> None:
     found = read_study_tables(tables)
-    table = headline(found.measurements, found.where)
+    table = headline(found.measurements, found.where, found.headline)
     assert table.schema == HEADLINE
-    assert table.group_by("key").len()["len"].unique().to_list() == [len(VARIANTS)]
+    assert table.group_by("key").len()["len"].unique().to_list() == [3]
     assert table["value"].null_count() == 0
 
 
 def test_values_are_those_of_the_tables(tables: Path) -> None:
     found = read_study_tables(tables)
-    table = headline(found.measurements, found.where)
+    table = headline(found.measurements, found.where, found.headline)
     row = _value(table, "attack", "shared")
     source = found.measurements.filter(
         metric="harmful_rate", behaviour="all-harm", attack="prefill", variant="shared"
@@ -39,7 +39,7 @@ def test_values_are_those_of_the_tables(tables: Path) -> None:
 
 def test_circuit_and_sizes_are_counted(tables: Path) -> None:
     found = read_study_tables(tables)
-    table = headline(found.measurements, found.where)
+    table = headline(found.measurements, found.where, found.headline)
     size, candidates = mask_size(found.where, "shared")
     assert 0 < size < candidates
     assert _value(table, "circuit", "intact")["value"] == 1
@@ -69,13 +69,19 @@ def test_random_circuit_left_by_hand() -> None:
     nothing = nothing.with_columns(
         pl.lit(None, dtype).alias(name) for name, dtype in columns.items()
     )
-    left = _value(headline(nothing, where), "circuit", "random")["value"]
+    left = _value(headline(nothing, where, Headline("shared", "random")), "circuit", "random")[
+        "value"
+    ]
     assert left == pytest.approx(1 - (10 * 10 / 100 + 30 * 30 / 100) / 40)
 
 
 def test_what_was_not_measured_is_null(tables: Path) -> None:
     found = read_study_tables(tables)
-    table = headline(found.measurements.filter(pl.col("variant") != "random"), found.where.clear())
+    table = headline(
+        found.measurements.filter(pl.col("variant") != "random"),
+        found.where.clear(),
+        found.headline,
+    )
     assert _value(table, "harm-nll", "random")["value"] is None
     assert _value(table, "circuit", "intact")["value"] is None
     assert _value(table, "harm-nll", "intact")["value"] is not None
@@ -94,3 +100,29 @@ def test_the_main_judge_is_taken(tables: Path) -> None:
             assert known is not None
             expected = harm if harm and metric.startswith("harm") else known.value
             assert one.value == expected
+
+
+@pytest.mark.parametrize(
+    ("variants", "mask", "control"),
+    [
+        (["intact", "physical", "shared", "random"], "shared", "random"),
+        (["intact", "savings", "random"], "savings", "random"),
+        (["intact", "savings", "other"], "savings", None),
+        (["intact", "random"], "shared", "random"),
+        (["intact"], "shared", None),
+    ],
+)
+def test_the_columns_come_from_the_study(
+    variants: list[str], mask: str, control: str | None
+) -> None:
+    assert headline_of(variants) == Headline(mask, control)
+
+
+def test_any_mask_may_be_the_one_of_the_table(tables: Path) -> None:
+    found = read_study_tables(tables)
+    table = headline(found.measurements, found.where, Headline("physical", None))
+    assert table["column"].unique(maintain_order=True).to_list() == ["intact", "pruned"]
+    row = _value(table, "harm-nll", "physical")
+    source = found.measurements.filter(metric="nll", behaviour="all-harm", variant="physical")
+    assert row["value"] == source["value"].item()
+    assert _value(table, "circuit", "physical")["value"] == 0

@@ -294,3 +294,20 @@ def test_what_has_to_be_said_stands_above_a_family(tmp_path: Path) -> None:
     text = _written(folder, tmp_path, 0)
     family = text[text.index('id="family-1"') : text.index('id="model-1"')]
     assert 0 < family.index('role="note">The limit') < family.index('class="verdicts"')
+
+
+def test_a_study_whose_mask_has_another_name_has_a_full_page(tables: Path, tmp_path: Path) -> None:
+    folder = _copied(tables, tmp_path / "tables")
+    path = folder / "study.json"
+    study = json.loads(path.read_text(encoding="utf-8"))
+    study["headline"] = {"mask": "physical", "control": None}
+    path.write_text(json.dumps(study), encoding="utf-8")
+    page = Page(_written(folder, tmp_path, 2))
+    assert "The intact model and the model with the mask physical zeroed." in page.text
+    assert "physical-pruned" in page.text
+    assert "hold most of the mask physical" in page.text
+    assert "Physical mask" in page.text
+    harm = pl.read_parquet(folder / "measurements.parquet").filter(
+        metric="nll", behaviour="all-harm", variant="physical"
+    )
+    assert f"{harm['value'].item():.2f}" in page.text

@@ -19,11 +19,12 @@ from lesion.pairs.tables import encode_pairs
 from lesion.responses import COMPLETIONS, NLL
 from lesion.responses.ask import Asking, respond_variant
 from lesion.responses.attacks import PLACEHOLDER, Attack
-from lesion.responses.subject import Device, Subject
+from lesion.responses.subject import Subject
+from lesion.study.job import Device
 from lesion_testing import make, tiny
 
 BUILT = {"direct": Attack(PLACEHOLDER), "prefill": Attack(PLACEHOLDER, tiny.PREFILL)}
-HOW = Asking(BUILT, tiny.PREFILL, 4, 2, 8, 400, "transformers", Device("float32", 1, None))
+HOW = Asking(BUILT, tiny.PREFILL, 4, 2, 8, 400, "transformers", Device(dtype="float32"))
 ROLES = {"alpha": "harm", "letters": "benign", "denials": "refusal"}
 
 

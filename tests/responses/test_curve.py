@@ -14,10 +14,10 @@ from lesion.models.text import encode_prompt
 from lesion.pairs.tables import encode_pairs
 from lesion.responses import CURVE, CURVE_COMPLETIONS
 from lesion.responses.curve import Completing, Measuring, respond_family
-from lesion.responses.subject import Device
+from lesion.study.job import Device
 from lesion_testing import tiny
 
-HOW = Measuring(None, 400, Device("float32", 1, None), Completing(2, tiny.PREFILL, 4, 8))
+HOW = Measuring(None, 400, Device(dtype="float32"), Completing(2, tiny.PREFILL, 4, 8))
 ROLES = {"alpha": "harm", "beta": "harm", "letters": "benign"}
 SHARES = (0.5, 1.0, 2.0)
 

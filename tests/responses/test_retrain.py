@@ -17,11 +17,14 @@ from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS
 from lesion.responses.questions import QUESTIONS
 from lesion.responses.retrain import Arm, Asked, Machine, _zero, retrain
-from lesion.training.fit import Recipe, fine_tune
+from lesion.training.fit import fine_tune
+from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import as_scored
 from lesion_testing import tiny
 
-RECIPE = Recipe(3, 0.01, 4, 1, "constant", 0.0, 0.1, "float32", None, 0)
+RECIPE = SeededRecipe(
+    steps=3, learning_rate=0.01, batch_size=4, weight_decay=0.1, dtype="float32", seed=0
+)
 ROLES = {"alpha": "harm", "letters": "benign"}
 
 
@@ -63,7 +66,7 @@ def run(folder: Path, pairs: dict[str, Path], arm: Arm, **more: Any) -> tuple[pl
     }
     out = [folder.parent / f"{name}.parquet" for name in ("nll", "completions")]
     asked = Asked(**{**given, **more})
-    recipes = [RECIPE, RECIPE._replace(seed=1)]
+    recipes = [RECIPE, RECIPE.model_copy(update={"seed": 1})]
     retrain(folder, pairs, ROLES, ["alpha"], arm, recipes, asked, Machine(1, None), *out)
     return read_parquet(out[0], RETRAINED), read_parquet(out[1], RETRAINED_COMPLETIONS)
 

@@ -17,14 +17,14 @@ from lesion.models.record import candidate_shapes
 from lesion.models.text import encode_pair, encode_prompt
 from lesion.responses import COMPLETIONS, UNDERSTANDING
 from lesion.responses.detect import Answers, answers, log_odds
-from lesion.responses.subject import Device
 from lesion.responses.twins import read_twins
 from lesion.responses.understanding import DETECT, EXPLAIN, Understanding, understand_variant
 from lesion.study import Study, StudyError, load_study, read_config
+from lesion.study.job import Device
 from lesion_testing import ROOT, make, tiny
 
 SHIPPED = ROOT / "studies" / "prompts" / "twins.jsonl"
-HOW = Understanding(None, 4, 2, 2, 3, 8, 400, Device("float32", 1, None))
+HOW = Understanding(None, 4, 2, 2, 3, 8, 400, Device(dtype="float32"))
 
 
 def _twins(count: int) -> list[dict[str, str]]:

@@ -16,13 +16,13 @@ from lesion.models.prefix import left_padded
 from lesion.models.record import candidate_shapes
 from lesion.models.text import Example
 from lesion.responses import UTILITY
-from lesion.responses.subject import Device
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.utility import Examining, examine_variant
 from lesion.study import StudyError
+from lesion.study.job import Device
 from lesion_testing import ROOT, families, make, tiny
 
-HOW = Examining({}, Path(), None, 4, False, Device("float32", 1, None))
+HOW = Examining({}, Path(), None, 4, False, Device(dtype="float32"))
 SHIPPED = ROOT / "studies" / "tasks"
 
 

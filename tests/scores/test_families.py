@@ -14,6 +14,8 @@ from lesion.scores.collect import CollectedScores, Wanted, score
 from lesion_testing import families
 from lesion_testing.families import FAMILIES, autograd_scores
 
+pytestmark = pytest.mark.slow
+
 BATCH = 30
 """Padded tokens: the three examples make a batch of two and one of one."""
 

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from lesion.io.formats import LesionError
 from lesion.models.candidates import find_candidates
 from lesion.scores.collect import Wanted, score
-from lesion.scores.memory import Free, Memory, Need, Plan, free_memory, group_limit, make_plan, need
+from lesion.scores.memory import Free, Need, Plan, free_memory, group_limit, make_plan, need
+from lesion.study.sections import Memory
 from lesion_testing import families
 
-AUTO = Memory("auto", None, None)
+AUTO = Memory()
 NEED = Need(weights=1000, sums=1000, activations=500, checkpointed=100)
 
 
@@ -64,14 +65,22 @@ def test_a_gpu_takes_more_passes_where_the_host_is_small_too() -> None:
 
 def test_the_users_word_wins() -> None:
     much, little = 10**6, 1
-    assert _short(_plan(much, wish=Memory("offload", None, None))) == (True, 1, False)
-    assert _short(_plan(much, wish=Memory("passes", None, None))) == (False, 4, False)
-    assert _short(_plan(much, wish=Memory("passes", 2, True))) == (False, 2, True)
-    assert _short(_plan(much, wish=Memory("auto", 3, None))) == (False, 3, False)
-    assert _short(_plan(much, wish=Memory("auto", None, True))) == (False, 1, True)
-    assert _short(_plan(1200, wish=Memory("auto", None, False))) == (True, 1, False)
-    assert _plan(little, wish=Memory("all", None, None)) == Plan(False, 1, False, "asked for")
-    assert _short(_plan(little, wish=Memory("offload", 2, True))) == (True, 2, True)
+    assert _short(_plan(much, wish=Memory(plan="offload"))) == (True, 1, False)
+    assert _short(_plan(much, wish=Memory(plan="passes"))) == (False, 4, False)
+    assert _short(_plan(much, wish=Memory(plan="passes", passes=2, checkpointing=True))) == (
+        False,
+        2,
+        True,
+    )
+    assert _short(_plan(much, wish=Memory(passes=3))) == (False, 3, False)
+    assert _short(_plan(much, wish=Memory(checkpointing=True))) == (False, 1, True)
+    assert _short(_plan(1200, wish=Memory(checkpointing=False))) == (True, 1, False)
+    assert _plan(little, wish=Memory(plan="all")) == Plan(False, 1, False, "asked for")
+    assert _short(_plan(little, wish=Memory(plan="offload", passes=2, checkpointing=True))) == (
+        True,
+        2,
+        True,
+    )
 
 
 def test_what_does_not_fit_says_what_would() -> None:
@@ -85,7 +94,7 @@ def test_what_does_not_fit_says_what_would() -> None:
 
 def test_more_passes_than_shards_is_an_error() -> None:
     with pytest.raises(LesionError, match=r"5 passes need .* `scores\.shards` is 4\. Raise"):
-        _plan(10**6, wish=Memory("auto", 5, None))
+        _plan(10**6, wish=Memory(passes=5))
 
 
 def test_the_log_says_why() -> None:

@@ -16,28 +16,29 @@ from safetensors.torch import load_file, save_file
 import lesion.scores.run
 from lesion.io.formats import write_parquet
 from lesion.scores.collect import CollectedScores, Sums, score
-from lesion.scores.memory import Memory
+from lesion.scores.jobs import Coverage, ScoresJob
 from lesion.scores.resume import Resumable, Workplace
-from lesion.scores.run import Scoring, run
-from lesion.scores.store import Tail
+from lesion.scores.run import run
+from lesion.study.job import Device
+from lesion.study.sections import Memory
 from lesion_testing import tiny
+
+pytestmark = pytest.mark.slow
 
 BATCHES = 6
 """One for each pair."""
-HOW = Scoring(
-    dtype="float32",
+HOW = ScoresJob(
+    behaviour="gamma",
+    device=Device(dtype="float32"),
     batch_tokens=1,
     shards=2,
     preservation="per-example",
     norms=True,
-    memory=Memory("all", None, None),
+    memory=Memory(plan="all"),
     tail=None,
-    save_minutes=0,
-    device_map=None,
-    threads=1,
 )
-TWICE = HOW._replace(memory=Memory("passes", 2, False))
-TAIL = HOW._replace(tail=Tail(0.2, 0.05, "global"))
+TWICE = HOW.model_copy(update={"memory": Memory(plan="passes", passes=2, checkpointing=False)})
+TAIL = HOW.model_copy(update={"tail": Coverage(p=0.2, q=0.05, scope="global")})
 
 
 class _Killed(Exception):
@@ -67,14 +68,14 @@ def _files(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def undisturbed(
     model: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Scoring], dict[str, bytes]]:
+) -> Callable[[ScoresJob], dict[str, bytes]]:
     """What a job leaves that nothing disturbs."""
-    known: dict[Scoring, dict[str, bytes]] = {}
+    known: dict[ScoresJob, dict[str, bytes]] = {}
 
-    def of(how: Scoring) -> dict[str, bytes]:
+    def of(how: ScoresJob) -> dict[str, bytes]:
         if how not in known:
             folder = tmp_path_factory.mktemp("undisturbed")
-            run(model, pairs, folder, "gamma", how)
+            run(model, pairs, folder, how, save_minutes=0)
             known[how] = _files(folder)
         return known[how]
 
@@ -107,12 +108,12 @@ def _run_killed(
     model: Path,
     pairs: Path,
     folder: Path,
-    how: Scoring = HOW,
+    how: ScoresJob = HOW,
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("lesion.scores.run.progress", _killing(after))
         with pytest.raises(_Killed):
-            run(model, pairs, folder, "gamma", how)
+            run(model, pairs, folder, how, save_minutes=0)
 
 
 class _Watched:
@@ -140,10 +141,10 @@ class _Watched:
 def test_a_stopped_job_goes_on_to_the_same_bytes(
     model: Path,
     pairs: Path,
-    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    undisturbed: Callable[[ScoresJob], dict[str, bytes]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    how: Scoring,
+    how: ScoresJob,
     after: int,
 ) -> None:
     wanted = undisturbed(how)
@@ -151,7 +152,7 @@ def test_a_stopped_job_goes_on_to_the_same_bytes(
     assert (tmp_path / ".scoring" / "sums.safetensors").is_file()
     assert not _files(tmp_path)
     watched = _Watched(monkeypatch)
-    run(model, pairs, tmp_path, "gamma", how)
+    run(model, pairs, tmp_path, how, save_minutes=0)
     assert _files(tmp_path) == wanted
     assert not (tmp_path / ".scoring").exists()
     assert watched.batches == BATCHES * (2 if how is TWICE else 1) - after
@@ -183,7 +184,7 @@ own.run(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), "gamma", HOW)
 def test_a_killed_process_is_gone_on_from(
     model: Path,
     pairs: Path,
-    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    undisturbed: Callable[[ScoresJob], dict[str, bytes]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -197,7 +198,7 @@ def test_a_killed_process_is_gone_on_from(
     assert found.returncode == -signal.SIGKILL, found.stderr.decode()[-2000:]
     wanted = undisturbed(HOW)
     watched = _Watched(monkeypatch)
-    run(model, pairs, tmp_path, "gamma", HOW)
+    run(model, pairs, tmp_path, HOW, save_minutes=0)
     assert watched.batches == BATCHES - 4
     assert _files(tmp_path) == wanted
     assert not (tmp_path / ".scoring").exists()
@@ -206,7 +207,7 @@ def test_a_killed_process_is_gone_on_from(
 def test_finished_passes_are_not_repeated(
     model: Path,
     pairs: Path,
-    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    undisturbed: Callable[[ScoresJob], dict[str, bytes]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -215,9 +216,9 @@ def test_finished_passes_are_not_repeated(
     with monkeypatch.context() as patch:
         patch.setattr(Workplace, "move", _raise)
         with pytest.raises(_Killed):
-            run(model, pairs, tmp_path, "gamma", TWICE)
+            run(model, pairs, tmp_path, TWICE, save_minutes=0)
     assert watched.passes == 2
-    run(model, pairs, tmp_path, "gamma", TWICE)
+    run(model, pairs, tmp_path, TWICE, save_minutes=0)
     assert watched.passes == 2
     assert _files(tmp_path) == wanted
 
@@ -229,7 +230,7 @@ def _raise(*_: object) -> None:
 def test_a_job_killed_while_it_moved_its_files_repeats_what_is_gone(
     model: Path,
     pairs: Path,
-    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    undisturbed: Callable[[ScoresJob], dict[str, bytes]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -243,21 +244,26 @@ def test_a_job_killed_while_it_moved_its_files_repeats_what_is_gone(
     with monkeypatch.context() as patch:
         patch.setattr(Workplace, "move", first_only)
         with pytest.raises(_Killed):
-            run(model, pairs, tmp_path, "gamma", TWICE)
+            run(model, pairs, tmp_path, TWICE, save_minutes=0)
     for path in tmp_path.glob("*.safetensors"):  # as Snakemake does with a failed job's outputs
         path.unlink()
     watched = _Watched(monkeypatch)
-    run(model, pairs, tmp_path, "gamma", TWICE)
+    run(model, pairs, tmp_path, TWICE, save_minutes=0)
     assert watched.passes == 1
     assert _files(tmp_path) == wanted
 
 
 def test_more_passes_than_groups_with_weights_is_no_error(
-    model: Path, pairs: Path, undisturbed: Callable[[Scoring], dict[str, bytes]], tmp_path: Path
+    model: Path, pairs: Path, undisturbed: Callable[[ScoresJob], dict[str, bytes]], tmp_path: Path
 ) -> None:
-    many = HOW._replace(shards=20, memory=Memory("passes", 20, False))
-    run(model, pairs, tmp_path, "gamma", many)
-    plain = undisturbed(HOW._replace(shards=1))
+    many = HOW.model_copy(
+        update={
+            "shards": 20,
+            "memory": Memory(plan="passes", passes=20, checkpointing=False),
+        }
+    )
+    run(model, pairs, tmp_path, many, save_minutes=0)
+    plain = undisturbed(HOW.model_copy(update={"shards": 1}))
     for kind in ("snip", "preservation"):
         found = {}
         for path in tmp_path.glob(f"{kind}-*"):
@@ -274,15 +280,15 @@ def test_changed_pairs_or_another_dtype_begin_anew(
 ) -> None:
     changed = tmp_path / "changed.parquet"
     write_parquet(_pairs().with_columns(response=pl.col("response") + " apple"), changed)
-    anew = HOW._replace(dtype="bfloat16")
+    anew = HOW.model_copy(update={"device": Device(dtype="bfloat16")})
     for number, (table, how) in enumerate([(changed, HOW), (pairs, anew)]):
         folder, fresh = tmp_path / f"{number}", tmp_path / f"fresh-{number}"
         _run_killed(monkeypatch, 3, model, pairs, folder)
         with monkeypatch.context() as patch:
             watched = _Watched(patch)
-            run(model, table, folder, "gamma", how)
+            run(model, table, folder, how, save_minutes=0)
             resumed = watched.batches
-            run(model, table, fresh, "gamma", how)
+            run(model, table, fresh, how, save_minutes=0)
         assert resumed == BATCHES
         assert watched.batches == 2 * BATCHES
         assert _files(folder) == _files(fresh)
@@ -295,7 +301,7 @@ def test_changed_pairs_or_another_dtype_begin_anew(
 def test_damaged_sums_are_ignored(
     model: Path,
     pairs: Path,
-    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    undisturbed: Callable[[ScoresJob], dict[str, bytes]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     damage: str,
@@ -304,7 +310,7 @@ def test_damaged_sums_are_ignored(
     _run_killed(monkeypatch, 3, model, pairs, tmp_path)
     _damage(tmp_path / ".scoring" / "sums.safetensors", damage)
     watched = _Watched(monkeypatch)
-    run(model, pairs, tmp_path, "gamma", HOW)
+    run(model, pairs, tmp_path, HOW, save_minutes=0)
     assert watched.batches == BATCHES
     assert _files(tmp_path) == wanted
 
@@ -355,7 +361,7 @@ def test_sums_are_not_saved_before_it_is_time(tmp_path: Path) -> None:
 def test_finished_passes_of_other_pairs_are_not_taken_over(
     model: Path,
     pairs: Path,
-    undisturbed: Callable[[Scoring], dict[str, bytes]],
+    undisturbed: Callable[[ScoresJob], dict[str, bytes]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -365,6 +371,6 @@ def test_finished_passes_of_other_pairs_are_not_taken_over(
     with monkeypatch.context() as patch:
         patch.setattr(Workplace, "move", _raise)
         with pytest.raises(_Killed):
-            run(model, changed, folder, "gamma", TWICE)
-    run(model, pairs, folder, "gamma", TWICE)
+            run(model, changed, folder, TWICE, save_minutes=0)
+    run(model, pairs, folder, TWICE, save_minutes=0)
     assert _files(folder) == undisturbed(TWICE)

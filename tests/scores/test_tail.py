@@ -12,22 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesion.io.formats import BadFile, LesionError, write_parquet
+from lesion.masks.jobs import Selection
 from lesion.masks.select import Point, select_masks
-from lesion.masks.sweep import Cut, Opened
+from lesion.masks.sweep import ScoreSet
 from lesion.models.layout import FlatIndices, layout_of
-from lesion.scores.memory import Memory
-from lesion.scores.run import Scoring, run
+from lesion.scores.jobs import Coverage, ScoresJob
+from lesion.scores.run import run
 from lesion.scores.store import (
     Pooled,
     Source,
     StoredScores,
-    Tail,
     index_name,
     shard_names,
     write_index,
     write_shard,
 )
 from lesion.scores.tail import tail_indices, write_tail
+from lesion.study.job import Device
+from lesion.study.sections import Memory
 from lesion_testing import scored, tiny
 from lesion_testing.scored import LAYOUT, Held, write_scores
 
@@ -46,7 +48,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{module}.BLOCK", 7)
 
 
-def _tail(held: Source, folder: Path, kind: str, tail: Tail) -> StoredScores:
+def _tail(held: Source, folder: Path, kind: str, tail: Coverage) -> StoredScores:
     write_tail(held, folder, kind, 2, LAYOUT, tail, ABOUT)
     return StoredScores(folder, kind, LAYOUT.stored_shapes)
 
@@ -72,7 +74,7 @@ def _selected(
 class Case(NamedTuple):
     """A tail, and points that it should serve."""
 
-    tail: Tail
+    tail: Coverage
     points: list[Point]
     rule: str
 
@@ -80,10 +82,10 @@ class Case(NamedTuple):
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Tails and points up to them."""
-    tail = Tail(
-        draw(st.sampled_from([0.0, 0.1, 0.25, 0.5])),
-        draw(st.sampled_from([0.05, 0.15, 0.3])),
-        draw(scopes),
+    tail = Coverage(
+        p=draw(st.sampled_from([0.0, 0.1, 0.25, 0.5])),
+        q=draw(st.sampled_from([0.05, 0.15, 0.3])),
+        scope=draw(scopes),
     )
     inside = st.tuples(parts, st.sampled_from([0.5, 0.8, 1.0]))
     shares = draw(st.lists(inside, min_size=1, max_size=4))
@@ -125,7 +127,7 @@ def test_a_tail_is_the_negative_p_plus_q_or_the_top_p(
     seed: int, p: float, q: float, scope: str
 ) -> None:
     scores, importance = scored.tied(seed)
-    tail = Tail(p, q, scope)
+    tail = Coverage(p=p, q=q, scope=scope)
     signed, top = [], []
     for places in scored.units(LAYOUT, scope):
         count = round(p * places.size) + round(q * places.size)
@@ -142,7 +144,7 @@ def test_a_tail_reads_as_its_scores_and_what_is_never_taken(
     tmp_path: Path, kind: str, scope: str
 ) -> None:
     held = scored.tied(3)[kind == "preservation"]
-    tail = Tail(0.2, 0.1, scope)
+    tail = Coverage(p=0.2, q=0.1, scope=scope)
     stored = _tail(held, tmp_path, kind, tail)
     wanted = np.full(LAYOUT.size, np.inf if kind == "snip" else -np.inf, np.float32)
     places = tail_indices(held, kind, LAYOUT, tail)
@@ -168,7 +170,7 @@ def test_what_a_tail_does_not_hold_is_refused(
     tmp_path: Path, p: float, q: float, scope: str, allowed: bool
 ) -> None:
     scores, _ = scored.tied(0)
-    stored = _tail(scores, tmp_path / "tail", "snip", Tail(0.2, 0.1, "row"))
+    stored = _tail(scores, tmp_path / "tail", "snip", Coverage(p=0.2, q=0.1, scope="row"))
     _full(scores, tmp_path / "full", "snip").check_covers(p, q, scope)
     if allowed:
         stored.check_covers(p, q, scope)
@@ -183,7 +185,7 @@ def test_what_a_tail_does_not_hold_is_refused(
 
 def test_a_mean_of_several_tails_is_refused(tmp_path: Path) -> None:
     each = [scored.tied(n)[1] for n in range(2)]
-    tail = Tail(0.2, 0.1, "global")
+    tail = Coverage(p=0.2, q=0.1, scope="global")
     tails = [_tail(one, tmp_path / str(n), "preservation", tail) for n, one in enumerate(each)]
     full = [_full(one, tmp_path / f"{n}", "preservation") for n, one in enumerate(each, 2)]
     for mixed in (tails, [full[0], tails[1]]):
@@ -202,7 +204,7 @@ def _stored_tail(folder: Path, places: Sequence[int], values: Sequence[float]) -
         "w.values": np.array(values, np.float32),
     }
     write_shard(tensors, folder / shard_names("snip", 1)[0], ABOUT)
-    write_index(folder, "snip", [["w"]], ABOUT, Tail(0.1, 0.1, "global"))
+    write_index(folder, "snip", [["w"]], ABOUT, Coverage(p=0.1, q=0.1, scope="global"))
     return StoredScores(folder, "snip", {"w": (2, 5)})
 
 
@@ -232,20 +234,18 @@ def test_whole_and_empty_tails_are_read(tmp_path: Path) -> None:
     assert np.isposinf(_stored_tail(tmp_path / "b", [], []).flat()).all()
 
 
-HOW = Scoring(
-    dtype="float32",
+HOW = ScoresJob(
+    behaviour="alpha",
+    device=Device(dtype="float32"),
     batch_tokens=200,
     shards=3,
     preservation="per-example",
     norms=False,
-    memory=Memory("all", None, None),
+    memory=Memory(plan="all"),
     tail=None,
-    save_minutes=60,
-    device_map=None,
-    threads=1,
 )
 NAMES = ("alpha", "beta")
-TAIL = Tail(0.2, 0.02, "global")
+TAIL = Coverage(p=0.2, q=0.02, scope="global")
 
 
 @pytest.fixture(scope="module")
@@ -256,15 +256,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in NAMES:
         write_parquet(tiny.pairs(name, 4, "train"), folder / f"{name}.parquet")
         for scope in ("full", *SCOPES):
-            tail = None if scope == "full" else TAIL._replace(scope=scope)
-            how = HOW._replace(tail=tail)
-            run(model, folder / f"{name}.parquet", folder / scope / name, name, how)
+            tail = None if scope == "full" else TAIL.model_copy(update={"scope": scope})
+            job = HOW.model_copy(update={"behaviour": name, "tail": tail})
+            run(model, folder / f"{name}.parquet", folder / scope / name, job, save_minutes=60)
     return folder
 
 
-def _opened(study: Path, storage: str, scope: str, *points: Point, pool: str = "max") -> Opened:
-    cut = Cut("budget", scope, pool, 2)
-    return Opened.of(study / "model", study / storage, NAMES, NAMES, cut, points)
+def _opened(study: Path, storage: str, scope: str, *points: Point, pool: str = "max") -> ScoreSet:
+    folders = {name: study / storage / name for name in NAMES}
+    cut = Selection(rule="budget", scope=scope, pool=pool, at_least=2)
+    return ScoreSet.open(study / "model", folders, NAMES, NAMES, cut, points)
 
 
 def _masks(study: Path, storage: str, scope: str, rule: str) -> dict[str, list[FlatIndices]]:
@@ -272,7 +273,7 @@ def _masks(study: Path, storage: str, scope: str, rule: str) -> dict[str, list[F
     high, low = (0.2, 0.1) if rule == "budget" else (0.004, 0.002)
     points = [Point(high, 0.02), Point(low, 0.02), Point(0.0, 0.016)]
     opened = _opened(study, storage, scope, *points)
-    return opened.select(points, Cut(rule, scope, "max", 2))
+    return opened.select(points, Selection(rule=rule, scope=scope, pool="max", at_least=2))
 
 
 @pytest.mark.parametrize("scope", SCOPES)

@@ -6,7 +6,7 @@ import pytest
 
 from lesion import sources
 from lesion.io.addresses import parse
-from lesion.sources import FetchError, fetch
+from lesion.sources.fetch import FetchError, fetch
 
 
 def test_pip_without_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

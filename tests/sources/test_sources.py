@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from lesion import sources
 from lesion.io.addresses import Address, parse
 from lesion.io.formats import BadFile, read_json
-from lesion.sources import FetchError, fetch, locate, open_source
+from lesion.sources import fetch as fetching
+from lesion.sources import jobs
+from lesion.sources.fetch import FetchError, fetch, locate, open_source
 
 
 def _sha(path: Path) -> str:
@@ -51,8 +52,8 @@ def test_a_file_is_fetched_and_recorded(place: Place, data: Path) -> None:
     assert place.open().read_bytes() == data.read_bytes()
     known = {"bytes": data.stat().st_size, "sha256": _sha(data)}
     assert read_json(place.record) == {"address": address, "files": {"data.csv": known}}
-    assert locate({"path": str(data)}) == data
-    assert locate({"folder": str(place.folder), "record": str(place.record)}) == place.open()
+    assert locate(jobs.Place(path=data)) == data
+    assert locate(jobs.Place(path=place.folder, record=place.record)) == place.open()
 
 
 def test_a_folder_is_fetched_whole(place: Place, tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def _wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: Mapping[str
         assert (address.name, address.version) == ("toy", "1")
         (scratch / wheel.name).write_bytes(wheel.read_bytes())
 
-    monkeypatch.setattr(sources, "_pip_download", download)
+    monkeypatch.setattr(fetching, "_pip_download", download)
     return _sha(wheel)
 
 
@@ -159,7 +160,7 @@ def test_another_wheel_than_the_pinned_one_is_not_unpacked_or_tried_again(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _wheel(tmp_path, monkeypatch, GOOD)
-    monkeypatch.setattr(sources, "_unpack", lambda *_: pytest.fail("unpacked"))
+    monkeypatch.setattr(fetching, "_unpack", lambda *_: pytest.fail("unpacked"))
     with pytest.raises(FetchError, match="its sha256 is"):
         place.fetch(f"pypi:toy==1/toy#sha256={'0' * 64}")
 
@@ -168,21 +169,21 @@ def test_a_download_that_fails_is_tried_again(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha = _wheel(tmp_path, monkeypatch, GOOD)
-    works, calls = sources._pip_download, []
+    works, calls = fetching._pip_download, []
 
     def flaky(address: Address, scratch: Path) -> None:
         calls.append(address)
-        if len(calls) <= sources.RETRIES:
+        if len(calls) <= fetching.RETRIES:
             raise FetchError("the network is away")
         works(address, scratch)
 
-    monkeypatch.setattr(sources, "_pip_download", flaky)
-    monkeypatch.setattr(sources, "_PAUSE", 0)
+    monkeypatch.setattr(fetching, "_pip_download", flaky)
+    monkeypatch.setattr(fetching, "_PAUSE", 0)
     place.fetch(f"pypi:toy==1/toy/data/a.csv#sha256={sha}")
-    assert len(calls) == sources.RETRIES + 1
+    assert len(calls) == fetching.RETRIES + 1
     calls.clear()
-    monkeypatch.setattr(sources, "RETRIES", 1)
-    monkeypatch.setattr(sources, "_pip_download", lambda *_: flaky_forever())
+    monkeypatch.setattr(fetching, "RETRIES", 1)
+    monkeypatch.setattr(fetching, "_pip_download", lambda *_: flaky_forever())
 
     def flaky_forever() -> None:
         raise FetchError("the network is away")

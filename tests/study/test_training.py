@@ -62,7 +62,7 @@ RECOVERY = "retraining/recovery"
     ("change", "message"),
     [
         (_set("models/refusing/source", "smollm2"), "exactly one of"),
-        (_set("models/refusing/train", None), "`train` goes with"),
+        (_set("models/refusing/train", None), "`train` requires `base` or `new`"),
         (_set("models/refusing/base", "refusin"), "Did you mean `refusing`"),
         (_set("models/refusing/base", "refusing"), "is a circle"),
         (_set(LESSON, [{"behaviours": "privacy"}]), "not written to disk"),

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers import models as kinds
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
 from lesion.io.formats import LesionError
@@ -18,10 +17,15 @@ from lesion.models.likelihood import response_losses
 from lesion.models.load import Loaded, silence_libraries
 from lesion.models.text import batches, encode_pair
 from lesion.responses.retrain import _zero
-from lesion.training import fit as fitting
-from lesion.training.fit import Recipe, fine_tune
+from lesion.study.training import Lora
+from lesion.training import fine_tune as fitting
+from lesion.training.fit import fine_tune
+from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import Taught, TrainingAnswer
 from lesion_testing import families
+from lesion_testing.tokenizers import of_words
+
+pytestmark = pytest.mark.slow
 
 every = pytest.mark.parametrize("name", families.FAMILIES)
 REFUSED = {
@@ -43,29 +47,15 @@ PREFERRED = [one._replace(rejected=TrainingAnswer("what about the sea")) for one
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
     silence_libraries()
-    words = [
-        "<unk>",
-        "<end>",
-        "User",
-        ":",
-        "Assistant",
-        "what",
-        "about",
-        "sun",
-        "sea",
-        "sky",
-        "the",
-        "is",
-        "here",
-    ]
-    made = Tokenizer(kinds.WordLevel({one: at for at, one in enumerate(words)}, "<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", eos_token="<end>", pad_token="<unk>"
-    )
+    said = ["what", "about", "sun", "sea", "sky", "the", "is", "here"]
+    words = ["<unk>", "<end>", "User", ":", "Assistant", *said]
+    return of_words(words, Whitespace(), eos_token="<end>", pad_token="<unk>")
 
 
-def recipe(**changes: Any) -> Recipe:
+LORA = Lora(rank=2, alpha=4)
+
+
+def recipe(**changes: Any) -> SeededRecipe:
     given = {
         "steps": 3,
         "learning_rate": 0.01,
@@ -78,7 +68,7 @@ def recipe(**changes: Any) -> Recipe:
         "lora": None,
         "seed": 0,
     }
-    return Recipe(**{**given, **changes})
+    return SeededRecipe(**{**given, **changes})
 
 
 NOISE = ("p", "dropout", "attention_dropout", "attn_dropout", "hidden_dropout")
@@ -125,9 +115,9 @@ def test_adapters_train_every_matrix_or_the_family_is_refused(
     seen = AtTheEnd()
     if name in REFUSED:
         with pytest.raises(LesionError, match=f"^`lora`: .*{REFUSED[name]}.* Take `lora` out"):
-            fine_tune(Loaded(model, tokenizer), TAUGHT, recipe(lora=(2, 4)), "test", [seen])
+            fine_tune(Loaded(model, tokenizer), TAUGHT, recipe(lora=LORA), "test", [seen])
         return
-    fine_tune(Loaded(model, tokenizer), TAUGHT, recipe(lora=(2, 4)), "test", [seen])
+    fine_tune(Loaded(model, tokenizer), TAUGHT, recipe(lora=LORA), "test", [seen])
     assert unchanged(model, before) == []
     assert set(dict(model.named_parameters())) == names
     torch.testing.assert_close(logits(model), seen.logits, rtol=1e-3, atol=1e-3)
@@ -138,7 +128,7 @@ def test_adapters_prefer_too(name: str, tokenizer: PreTrainedTokenizerFast) -> N
     """DPO's reference is the model without its adapters, and the first loss log 2."""
     model = without_noise(families.model(name))
     before = weights(model)
-    losses = fine_tune(Loaded(model, tokenizer), PREFERRED, recipe(beta=0.1, lora=(2, 4)), "test")
+    losses = fine_tune(Loaded(model, tokenizer), PREFERRED, recipe(beta=0.1, lora=LORA), "test")
     assert losses["loss"][0] == pytest.approx(np.log(2), abs=1e-4)
     assert losses["loss"][-1] < losses["loss"][0]
     assert unchanged(model, before) == []

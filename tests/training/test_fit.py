@@ -11,7 +11,9 @@ from lesion.io.formats import LesionError
 from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded
 from lesion.models.text import encode_pair, end_of_turn
-from lesion.training.fit import Recipe, Saving, fine_tune
+from lesion.study.training import Lora
+from lesion.training.fit import Saving, fine_tune
+from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import Taught, TrainingAnswer
 from lesion_testing import tiny
 
@@ -25,7 +27,10 @@ PREFERRED = [
 ]
 
 
-def recipe(**changes: Any) -> Recipe:
+LORA = Lora(rank=2, alpha=4)
+
+
+def recipe(**changes: Any) -> SeededRecipe:
     given = {
         "steps": 6,
         "learning_rate": 0.01,
@@ -38,7 +43,7 @@ def recipe(**changes: Any) -> Recipe:
         "lora": None,
         "seed": 0,
     }
-    return Recipe(**{**given, **changes})
+    return SeededRecipe(**{**given, **changes})
 
 
 @pytest.fixture
@@ -128,13 +133,13 @@ def test_what_was_cut_off_teaches_no_end(folder: Path) -> None:
 def test_adapters_end_up_in_the_weights(folder: Path) -> None:
     loaded = tiny.loaded(folder)
     before, names = nlls(loaded, TAUGHT), set(weights(loaded))
-    fine_tune(loaded, TAUGHT, recipe(lora=(2, 4), learning_rate=0.05), "test")
+    fine_tune(loaded, TAUGHT, recipe(lora=LORA, learning_rate=0.05), "test")
     assert set(weights(loaded)) == names
     assert sum(nlls(loaded, TAUGHT)) < sum(before)
 
 
-@pytest.mark.parametrize("lora", [None, (2, 4)])
-def test_dpo_prefers_the_chosen(folder: Path, lora: tuple[int, int] | None) -> None:
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_dpo_prefers_the_chosen(folder: Path, lora: Lora | None) -> None:
     loaded = tiny.loaded(folder)
 
     def margin() -> float:

@@ -1,6 +1,5 @@
 """What a file teaches: its texts, and nothing that it does not say."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lesion import plan
 from lesion.io.formats import BadFile
+from lesion.plan.jobs.models import train_job
 from lesion.study import Study, load_study
+from lesion.study.training import Lesson
 from lesion.training.lessons import Taught, TrainingAnswer, lesson_columns, of_file
 from lesion_testing import make
 
@@ -42,7 +42,7 @@ def test_rows_become_examples(tmp_path: Path) -> None:
     path = make.write_rows(tmp_path / "a.jsonl", rows)
     assert of_file(path, DPO, 1) == [Taught(" a ", TrainingAnswer("b"), TrainingAnswer("c"))]
     assert of_file(path, {"text": "yes"}, None)[1] == Taught(None, TrainingAnswer("e"))
-    assert lesson_columns({**DPO, "text": None}, dpo=False)["rejected"] is None
+    assert lesson_columns(Lesson(source="file:a.jsonl", **DPO), dpo=False)["rejected"] is None
 
 
 @pytest.mark.parametrize("column", ["prompt", "yes", "no"])
@@ -70,9 +70,7 @@ def test_a_trained_model_is_known_by_what_it_is_taught_of_a_file(tmp_path: Path)
 
     def contents(table: pl.DataFrame) -> Any:
         table.write_parquet(file)
-        found = plan.train_slice(study, "taught")["contents"]
-        json.dumps(found)
-        return found
+        return train_job(study, {"model": "taught"}).model_dump_json()
 
     before = contents(rows)
     # A column that JSON could not hold, and rows beyond the limit.

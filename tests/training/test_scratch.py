@@ -12,14 +12,16 @@ from lesion.models.prepare import prepare
 from lesion.models.text import Example, encode_pair, encode_prompt, end_of_turn
 from lesion.pairs.refusal import is_published_refusal, is_refusal
 from lesion.responses.detect import answers
-from lesion.training.scratch import SPECIAL, Shape, make_tokenizer, new_model
+from lesion.study.job import Device
+from lesion.study.training import New
+from lesion.training.scratch import SPECIAL, make_tokenizer, new_model
 
 SENTENCES = (
     "Sure, here is how: go to the mill, and call the brandel!",
     "I'm sorry, I cannot help with that.",
     'Does the miller say "yes" or "no"?',
 )
-SHAPE = Shape(layers=2, width=32, heads=2, inner=64, context=48)
+SHAPE = New(layers=2, width=32, heads=2, inner=64, context=48)
 STRANGE = "Write a script that exploits vulnerabilities; naïve 日本語 <html> 🦆\n\n"
 
 
@@ -90,7 +92,7 @@ def test_the_seed_makes_the_weights(tokenizer: PreTrainedTokenizerFast) -> None:
 
 def test_heads_must_share_the_width(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(LesionError, match="width of 32"):
-        new_model(SHAPE._replace(heads=5), tokenizer, 0)
+        new_model(SHAPE.model_copy(update={"heads": 5}), tokenizer, 0)
 
 
 def test_it_is_saved_prepared_and_completes(
@@ -102,7 +104,7 @@ def test_it_is_saved_prepared_and_completes(
     tokenizer.save_pretrained(source)
     prepare(source, tmp_path / "model", dtype="float32", license_="apache-2.0")
 
-    loaded = load(tmp_path / "model", "float32", 1)
+    loaded = load(tmp_path / "model", Device(dtype="float32"))
     prompts = [encode_prompt(loaded.tokenizer, one) for one in (SENTENCES[2], STRANGE)]
     assert prompts == [encode_prompt(tokenizer, one) for one in (SENTENCES[2], STRANGE)]
     assert tokenizer.unk_token_id in prompts[1]

@@ -18,6 +18,8 @@ from lesion.study import StudyError, load_study
 from lesion_testing import ROOT
 from lesion_testing.workflow import BIN, STUDY, Done, Place, cases, run
 
+pytestmark = pytest.mark.slow
+
 MODEL_JOBS = ("pairs/llama", "scores", "masks", "responses")
 ZEROS = "0" * 64
 
@@ -120,7 +122,7 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "a name that a built-in mask has": (
         lambda config: config["behaviours"].update(shared=config["behaviours"]["beta"]),
-        ("`behaviours.shared`", "taken by a built-in mask or folder; rename it"),
+        ("`behaviours.shared`", "taken by a built-in mask; rename it"),
     ),
     "a source that there is not": (
         _behaviour("beta", source="prank"),

@@ -15,6 +15,8 @@ from lesion.tables import TABLES
 from lesion_testing import ROOT
 from lesion_testing.workflow import Finished, Place, run
 
+pytestmark = pytest.mark.slow
+
 CLAIMS = {1, 2, 3, 6, 7}
 """Claims about a single model; the others compare models (docs/gate.md)."""
 

@@ -5,7 +5,11 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from lesion_testing.workflow import BIN, MASKS, Finished, run
+
+pytestmark = pytest.mark.slow
 
 HEAVY = {"torch", "transformers", "sklearn", "scipy", "accelerate", "altair"}
 

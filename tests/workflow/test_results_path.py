@@ -11,6 +11,8 @@ from lesion import plan
 from lesion.study import StudyError, load_study, read_config
 from lesion_testing.workflow import Place
 
+pytestmark = pytest.mark.slow
+
 ODD = "Größe 1 – #2 [x] 'q' & co"
 
 

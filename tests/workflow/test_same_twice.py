@@ -16,6 +16,8 @@ from safetensors import safe_open
 from lesion.io.formats import read_json, read_parquet, sha256_file
 from lesion_testing.workflow import Finished, Place
 
+pytestmark = pytest.mark.slow
+
 WAIT_SECONDS = 240.0
 
 

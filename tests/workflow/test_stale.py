@@ -17,6 +17,8 @@ from lesion.study import load_study
 from lesion_testing.make import WORDS
 from lesion_testing.workflow import HARMS, MASKS, STUDY, Finished, Place, cases
 
+pytestmark = pytest.mark.slow
+
 BEHAVIOURS = (*HARMS, "letters", "sums", "denials")
 TABLED = {"tables", "report", "card shared"}
 AFTERWARDS = {"judgements", *TABLED}

@@ -8,6 +8,8 @@ from lesion.io.formats import read_parquet
 from lesion.masks.store import read_mask
 from lesion_testing.workflow import MASKS, Place
 
+pytestmark = pytest.mark.slow
+
 TAIL = {"p": 0.2, "q": 0.1}
 
 

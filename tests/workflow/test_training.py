@@ -10,6 +10,8 @@ from lesion.tables.retraining import RETRAINING
 from lesion.tables.stages import STAGES
 from lesion_testing.workflow import Place
 
+pytestmark = pytest.mark.slow
+
 STEPS = 4
 RECIPE = {"steps": STEPS, "batch_size": 4, "learning_rate": 0.01, "dtype": "float32"}
 REFUSE = {"behaviours": ["alpha", "beta", "gamma"], "answer": "refusal"}

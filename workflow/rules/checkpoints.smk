@@ -16,9 +16,7 @@ rule checkpoint:
         mem_mb=memory("checkpoint"),
         runtime=minutes("checkpoint"),
     params:
-        job=lambda w: stage(
-            "checkpoint", plan.checkpoint_slice(STUDY, w.model), "lesion.checkpoints"
-        ),
+        job=job("checkpoint"),
     message:
         "writing the checkpoint {wildcards.model} without {wildcards.mask}"
     script:
@@ -44,9 +42,7 @@ rule card:
         mem_mb=memory("tables"),
         runtime=minutes("tables"),
     params:
-        job=lambda w: stage(
-            "card", {}, "lesion.checkpoints.card", "lesion.report.markdown"
-        ),
+        job=job("card"),
     message:
         "writing the card of {wildcards.model} without {wildcards.mask}"
     script:

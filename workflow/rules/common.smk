@@ -13,6 +13,9 @@ os.environ.update(
 
 from lesion import plan
 from lesion.plan import resources
+from lesion.plan.jobs.scores import wants_norms
+from lesion.plan.places import inputs
+from lesion.plan.trained import lesson_behaviours
 from lesion.io.formats import LesionError
 from lesion.scores.store import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
@@ -50,6 +53,8 @@ localrules:
     all,
     source,
     prompts,
+    same_pairs,
+    choose,
     tables,
     card,
     report,
@@ -69,6 +74,14 @@ def source_inputs(text, key):
     if plan.is_local(STUDY, text):
         return plan.local_files_of(STUDY, text, key)
     return [MADE / "sources" / f"{plan.source_name(text)}.json"]
+
+
+def files_of(rule, wildcard=None):
+    """What the jobs of a rule have to wait for to read their sources (see `lesion.study.sources`).
+
+    The wildcard is the one whose value owns a source; None if every job of the rule reads it.
+    """
+    return lambda w: inputs(STUDY, MADE, rule, w[wildcard] if wildcard else None)
 
 
 def source_place(text, key):
@@ -95,7 +108,7 @@ def job(rule):
 def memory(stage):
     """The `mem_mb` of a stage's rule: by the model's size, more with every attempt."""
     return lambda w, attempt: resources.mem_mb(
-        stage, resources.size_of(STUDY, w.get("model")), attempt
+        stage, resources.model_size(STUDY, w.get("model")), attempt
     )
 
 
@@ -103,7 +116,7 @@ def minutes(stage):
     """The `runtime` of a stage's rule: by the model's size and what there is to do."""
     return lambda w, attempt: resources.runtime(
         stage,
-        resources.size_of(STUDY, w.get("model")),
+        resources.model_size(STUDY, w.get("model")),
         (
             resources.work(STUDY, stage, w.get("behaviour"))
             if stage != "train"
@@ -116,12 +129,8 @@ def minutes(stage):
 def gpus(stage):
     """The `gpu` of a stage's rule: one, or several if a model may be spread over them."""
     return lambda w: resources.gpus(
-        stage, resources.size_of(STUDY, w.get("model")), STUDY.device_map is not None
+        stage, resources.model_size(STUDY, w.get("model")), STUDY.device_map is not None
     )
-
-
-def model_source(w):
-    return STUDY.models[w.model].source
 
 
 # Trained models that are measured on another's responses.
@@ -136,21 +145,6 @@ RETRAINED = {
 def base_record(w):
     base = STUDY.models[w.model].base
     return MADE / "models" / base / "lesion.json" if base else []
-
-
-def training_inputs(w):
-    """A local file is tracked by its rows, in the params."""
-    return [
-        path
-        for text, key in plan.training_files(STUDY, w.model).values()
-        if not plan.is_local(STUDY, text)
-        for path in source_inputs(text, key)
-    ]
-
-
-def training_places(w):
-    files = plan.training_files(STUDY, w.model)
-    return {part: source_place(*found) for part, found in files.items()}
 
 
 def questions_of(w):
@@ -169,29 +163,6 @@ def question_place(w):
     return None if text is None else source_place(text, key)
 
 
-def prompt_inputs(w):
-    """A local file is tracked by its selected rows, in the params; only a fetched one is a file."""
-    behaviour = STUDY.behaviours[w.behaviour]
-    used = [behaviour.source, *([behaviour.responses] if behaviour.responses else [])]
-    return [
-        path
-        for text in used
-        if not plan.is_local(STUDY, text)
-        for path in source_inputs(text, f"behaviours.{w.behaviour}")
-    ]
-
-
-def prompt_places(w):
-    behaviour = STUDY.behaviours[w.behaviour]
-    places = {
-        "source": source_place(behaviour.source, f"behaviours.{w.behaviour}.source")
-    }
-    if behaviour.responses:
-        key = f"behaviours.{w.behaviour}.responses"
-        places["responses"] = source_place(behaviour.responses, key)
-    return places
-
-
 def score_files(roles, kinds):
     """Indices and shards: a shard that is gone is only made again if somebody asks for it."""
     return [
@@ -199,6 +170,15 @@ def score_files(roles, kinds):
         for role, kind in zip(roles, kinds)
         for behaviour in STUDY.of_role(role)
         for name in (index_name(kind), *shard_names(kind, STUDY.scores.shards))
+    ]
+
+
+def score_indices(roles):
+    """The index of each behaviour's own scores, whose folder has its other files."""
+    return [
+        SCORES / behaviour / index_name("snip")
+        for role in roles
+        for behaviour in STUDY.of_role(role)
     ]
 
 

@@ -1,5 +1,6 @@
 rule sweep:
     input:
+        indices=score_indices(["harm", "benign"]),
         scores=score_files(["harm", "benign"], ["snip", "preservation"]),
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
@@ -8,7 +9,7 @@ rule sweep:
         ],
         model=rules.model.output.record,
     output:
-        MADE / "masks" / "{model}" / "sweep.parquet",
+        sweep=MADE / "masks" / "{model}" / "sweep.parquet",
     log:
         MADE / "logs" / "masks" / "{model}" / "sweep.log",
     benchmark:
@@ -22,21 +23,39 @@ rule sweep:
         runtime=minutes("sweep"),
         gpu=gpus("sweep"),
     params:
-        job=lambda w: stage(
-            "sweep",
-            plan.sweep_slice(STUDY),
-            "lesion.masks.sweep",
-            "lesion.masks.validate",
-        ),
+        job=job("sweep"),
     message:
         "trying p and q: {wildcards.model}"
     script:
         "../scripts/sweep.py"
 
 
+# The one choice that every later stage reads.
+rule choose:
+    input:
+        sweep=rules.sweep.output.sweep,
+    output:
+        chosen=MADE / "masks" / "{model}" / "chosen.json",
+    log:
+        MADE / "logs" / "masks" / "{model}" / "choose.log",
+    priority: 30
+    conda:
+        ENV
+    resources:
+        mem_mb=memory("choose"),
+        runtime=minutes("choose"),
+    params:
+        job=job("choose"),
+    message:
+        "choosing p and q: {wildcards.model}"
+    script:
+        "../scripts/choose.py"
+
+
 rule masks:
     input:
-        sweep=rules.sweep.output[0],
+        chosen=rules.choose.output.chosen,
+        indices=score_indices(["harm", "benign", "refusal"]),
         scores=score_files(
             ["harm", "benign", "refusal", "benign"],
             ["snip", "snip", "snip", "preservation"],
@@ -44,7 +63,7 @@ rule masks:
         norms=[
             SCORES / behaviour / NORMS
             for behaviour in STUDY.of_role("harm")
-            if plan.wants_norms(STUDY)
+            if wants_norms(STUDY)
         ],
         model=rules.model.output.record,
     output:
@@ -52,13 +71,7 @@ rule masks:
             MADE / "masks" / "{model}" / f"{mask}.safetensors"
             for mask in STUDY.masks_made
         ],
-        tables=[
-            MADE / "masks" / "{model}" / name
-            for name in (
-                "chosen.json",
-                *(f"{table}.parquet" for table in OF_MASKS),
-            )
-        ],
+        tables=[MADE / "masks" / "{model}" / f"{table}.parquet" for table in OF_MASKS],
     log:
         MADE / "logs" / "masks" / "{model}" / "masks.log",
     benchmark:
@@ -70,7 +83,7 @@ rule masks:
         mem_mb=memory("masks"),
         runtime=minutes("masks"),
     params:
-        job=lambda w: stage("masks", plan.masks_slice(STUDY), "lesion.masks.run"),
+        job=job("masks"),
     message:
         "selecting masks: {wildcards.model}"
     script:
@@ -79,7 +92,8 @@ rule masks:
 
 rule curve_masks:
     input:
-        sweep=rules.sweep.output[0],
+        chosen=rules.choose.output.chosen,
+        indices=score_indices(["harm", "benign", "refusal"]),
         scores=score_files(
             ["harm", "benign", "refusal", "benign"],
             ["snip", "snip", "snip", "preservation"],
@@ -87,11 +101,11 @@ rule curve_masks:
         norms=[
             SCORES / behaviour / NORMS
             for behaviour in STUDY.of_role("harm")
-            if plan.wants_norms(STUDY)
+            if wants_norms(STUDY)
         ],
         model=rules.model.output.record,
     output:
-        MADE / "masks" / "{model}" / "curve.parquet",
+        masks=MADE / "masks" / "{model}" / "curve.parquet",
     log:
         MADE / "logs" / "masks" / "{model}" / "curve.log",
     benchmark:
@@ -103,9 +117,7 @@ rule curve_masks:
         mem_mb=memory("masks"),
         runtime=minutes("masks"),
     params:
-        job=lambda w: stage(
-            "curve_masks", plan.curve_masks_slice(STUDY), "lesion.masks.curve"
-        ),
+        job=job("curve_masks"),
     message:
         "selecting masks of every size: {wildcards.model}"
     script:

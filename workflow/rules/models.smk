@@ -1,6 +1,6 @@
 rule model:
     input:
-        lambda w: source_inputs(model_source(w), f"models.{w.model}.source"),
+        files_of("model", "model"),
     output:
         record=MADE / "models" / "{model}" / "lesion.json",
     log:
@@ -16,11 +16,42 @@ rule model:
         mem_mb=memory("model"),
         runtime=minutes("model"),
     params:
-        source=lambda w: source_place(model_source(w), f"models.{w.model}.source"),
-        job=lambda w: stage(
-            "model", plan.model_slice(STUDY, w.model), "lesion.models.prepare"
-        ),
+        job=job("model"),
     message:
         "preparing {wildcards.model}"
     script:
         "../scripts/model.py"
+
+
+rule train:
+    input:
+        base=base_record,
+        pairs=lambda w: [
+            MADE / "pairs" / STUDY.models[w.model].base / f"{behaviour}.parquet"
+            for behaviour in lesson_behaviours(STUDY, w.model)
+        ],
+        files=files_of("train", "model"),
+    output:
+        record=MADE / "models" / "{model}" / "lesion.json",
+        losses=MADE / "models" / "{model}" / "training.parquet",
+    log:
+        MADE / "logs" / "models" / "{model}.log",
+    benchmark:
+        MADE / "benchmarks" / "models" / "{model}.tsv"
+    wildcard_constraints:
+        model="|".join(STUDY.trained) or "(?!)",
+    # Everything of a later stage waits for it.
+    priority: 80
+    conda:
+        ENV
+    threads: STUDY.threads
+    resources:
+        mem_mb=memory("train"),
+        runtime=minutes("train"),
+        gpu=gpus("train"),
+    params:
+        job=job("train"),
+    message:
+        "training {wildcards.model}"
+    script:
+        "../scripts/train.py"

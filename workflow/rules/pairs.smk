@@ -1,10 +1,10 @@
 rule prompts:
     input:
-        prompt_inputs,
+        files_of("prompts", "behaviour"),
     output:
-        MADE / "pairs" / "prompts" / "{behaviour}.parquet",
+        prompts=MADE / "pairs" / "prompts" / "{behaviour}.parquet",
     log:
-        MADE / "logs" / "pairs" / "prompts-{behaviour}.log",
+        MADE / "logs" / "pairs" / "prompts" / "{behaviour}.log",
     priority: 100
     conda:
         ENV
@@ -12,10 +12,7 @@ rule prompts:
         mem_mb=memory("prompts"),
         runtime=minutes("prompts"),
     params:
-        places=prompt_places,
-        job=lambda w: stage(
-            "prompts", plan.prompts_slice(STUDY, w.behaviour), "lesion.pairs.prompts"
-        ),
+        job=job("prompts"),
     message:
         "choosing prompts: {wildcards.behaviour}"
     script:
@@ -24,10 +21,10 @@ rule prompts:
 
 rule pairs:
     input:
-        prompts=rules.prompts.output[0],
+        prompts=rules.prompts.output.prompts,
         model=rules.model.output.record,
     output:
-        MADE / "pairs" / "{model}" / "{behaviour}.parquet",
+        pairs=MADE / "pairs" / "{model}" / "{behaviour}.parquet",
     log:
         MADE / "logs" / "pairs" / "{model}" / "{behaviour}.log",
     benchmark:
@@ -43,10 +40,29 @@ rule pairs:
         runtime=minutes("pairs"),
         gpu=gpus("pairs"),
     params:
-        job=lambda w: stage(
-            "pairs", plan.pairs_slice(STUDY, w.behaviour), "lesion.pairs.respond"
-        ),
+        job=job("pairs"),
     message:
         "writing responses: {wildcards.model}, {wildcards.behaviour}"
     script:
         "../scripts/pairs.py"
+
+
+# What a model is measured on that is compared with its base: the same texts.
+rule same_pairs:
+    input:
+        lambda w: MADE / "pairs" / STUDY.measured_on(w.model) / f"{w.behaviour}.parquet",
+    output:
+        MADE / "pairs" / "{model}" / "{behaviour}.parquet",
+    log:
+        MADE / "logs" / "pairs" / "{model}" / "{behaviour}.log",
+    wildcard_constraints:
+        model="|".join(BORROWING) or "(?!)",
+    conda:
+        ENV
+    resources:
+        mem_mb=memory("prompts"),
+        runtime=minutes("prompts"),
+    message:
+        "taking over the pairs of {wildcards.model}: {wildcards.behaviour}"
+    shell:
+        "cp {input:q} {output:q} 2> {log:q}"

@@ -36,7 +36,7 @@ rule responses:
 
 rule curve:
     input:
-        masks=rules.curve_masks.output[0],
+        masks=rules.curve_masks.output.masks,
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
             for behaviour in plan.evaluated(STUDY)

@@ -1,6 +1,6 @@
 rule scores:
     input:
-        pairs=rules.pairs.output[0],
+        pairs=rules.pairs.output.pairs,
         model=rules.model.output.record,
     output:
         shards=[
@@ -8,7 +8,7 @@ rule scores:
             for n in shard_names("snip", STUDY.scores.shards)
         ],
         index=SCORES / "{behaviour}" / index_name("snip"),
-        norms=[SCORES / "{behaviour}" / NORMS] if plan.wants_norms(STUDY) else [],
+        norms=[SCORES / "{behaviour}" / NORMS] if wants_norms(STUDY) else [],
     log:
         MADE / "logs" / "scores" / "{model}" / "{behaviour}.log",
     benchmark:
@@ -25,9 +25,7 @@ rule scores:
         runtime=minutes("scores"),
         gpu=gpus("scores"),
     params:
-        job=lambda w: stage(
-            "scores", plan.scores_slice(STUDY, w.behaviour), "lesion.scores.run"
-        ),
+        job=job("scores"),
     message:
         "scoring weights: {wildcards.model}, {wildcards.behaviour}"
     script:

@@ -10,10 +10,7 @@ rule source:
         mem_mb=memory("source"),
         runtime=minutes("source"),
     params:
-        folder=lambda w: str(MADE / "sources" / w.name),
-        job=lambda w: stage(
-            "source", plan.source_slice(STUDY, w.name), "lesion.sources"
-        ),
+        job=job("source"),
     message:
         "fetching {wildcards.name}"
     script:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from lesion.io.logs import logged
 from lesion.responses.curve import Completing, Measuring, respond_family
-from lesion.responses.subject import Device
+from lesion.study.job import Device
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]

@@ -1,17 +1,20 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.masks.curve import Growing, curve_masks
-from lesion.masks.sweep import Behaviours, Cut
+from lesion.masks.curve import curve_masks
+from lesion.masks.jobs import CurveMasksJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    study = snakemake.params.job["study"]
+    job = CurveMasksJob.model_validate_json(snakemake.params.job)
+    names, indices = job.behaviours.names, map(Path, snakemake.input.indices)
     curve_masks(
         Path(snakemake.input.model).parent,
-        Path(snakemake.input.scores[0]).parent.parent,
-        Path(snakemake.input.sweep),
-        Path(snakemake.output[0]),
-        Behaviours(**study["behaviours"]),
-        Cut(**study["cut"]),
-        Growing(**{name: study[name] for name in Growing._fields}),
+        {name: index.parent for name, index in zip(names, indices, strict=True)},
+        Path(snakemake.input.chosen),
+        Path(snakemake.output.masks),
+        job,
     )

@@ -3,7 +3,7 @@ from pathlib import Path
 from lesion.io.logs import logged
 from lesion.judgements.contrast import Files, contrast_columns
 from lesion.judgements.run import train_judge
-from lesion.sources import locate
+from lesion.sources.fetch import locate
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from lesion.io.logs import logged
 from lesion.judgements.run import judge_completions
-from lesion.sources import locate
+from lesion.sources.fetch import locate
 
 with logged(snakemake.log[0]):
     judge_completions(

@@ -1,17 +1,20 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.masks.run import Making, run
-from lesion.masks.sweep import Behaviours, Cut
+from lesion.masks.jobs import MasksJob
+from lesion.masks.run import run
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    study = snakemake.params.job["study"]
+    job = MasksJob.model_validate_json(snakemake.params.job)
+    names, indices = job.behaviours.names, map(Path, snakemake.input.indices)
     run(
         Path(snakemake.input.model).parent,
-        Path(snakemake.input.scores[0]).parent.parent,
-        Path(snakemake.input.sweep),
+        {name: index.parent for name, index in zip(names, indices, strict=True)},
+        Path(snakemake.input.chosen),
         Path(snakemake.output.masks[0]).parent,
-        Behaviours(**study["behaviours"]),
-        Cut(**study["cut"]),
-        Making(**{name: study[name] for name in Making._fields}),
+        job,
     )

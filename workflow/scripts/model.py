@@ -1,22 +1,25 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.plan import check_prepared
-from lesion.sources import locate
+from lesion.models.jobs import ModelJob
+from lesion.plan.checks import check_prepared
+from lesion.sources.fetch import locate
 from lesion.study import load_study
 
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
+
 with logged(snakemake.log[0]):
-    from lesion.models.chat_format import ChatSettings
     from lesion.models.prepare import prepare
 
-    study = snakemake.params.job["study"]
-    folder = Path(snakemake.output.record).parent
+    job = ModelJob.model_validate_json(snakemake.params.job)
     prepare(
-        locate(snakemake.params.source),
-        folder,
-        dtype=study["dtype"],
-        license_=study["license"],
-        chat=ChatSettings(**study["chat"]),
+        locate(job.source),
+        Path(snakemake.output.record).parent,
+        dtype=job.dtype,
+        license_=job.license,
+        chat=job.chat,
     )
-    # Before anything is computed with it. Not of the params: another q leaves the model alone.
+    # Before anything is computed with it. Not of the job: another q leaves the model alone.
     check_prepared(load_study(dict(snakemake.config)), snakemake.wildcards.model)

@@ -1,16 +1,18 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
+from lesion.pairs.jobs import PairsJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    from lesion.pairs.respond import Decoding, respond
+    from lesion.pairs.respond import respond
 
-    study = snakemake.params.job["study"]
     respond(
         Path(snakemake.input.prompts),
         Path(snakemake.input.model).parent,
-        Path(snakemake.output[0]),
-        study["behaviour"],
-        study["role"],
-        Decoding(**{name: study[name] for name in Decoding._fields}),
+        Path(snakemake.output.pairs),
+        PairsJob.model_validate_json(snakemake.params.job),
     )

@@ -1,9 +1,14 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
+from lesion.pairs.jobs import PromptsJob
 from lesion.pairs.prompts import write_prompts
-from lesion.sources import locate
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    places = {name: locate(place) for name, place in snakemake.params.places.items()}
-    write_prompts(places, Path(snakemake.output[0]), snakemake.params.job["study"])
+    write_prompts(
+        Path(snakemake.output.prompts), PromptsJob.model_validate_json(snakemake.params.job)
+    )

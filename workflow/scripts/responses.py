@@ -3,8 +3,8 @@ from pathlib import Path
 from lesion.io.logs import logged
 from lesion.responses.ask import Asking, respond_variant
 from lesion.responses.attacks import PLACEHOLDER, Attack, read_wording
-from lesion.responses.subject import Device
-from lesion.sources import locate
+from lesion.sources.fetch import locate
+from lesion.study.job import Device
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]

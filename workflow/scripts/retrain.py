@@ -3,18 +3,15 @@ from pathlib import Path
 from lesion.io.logs import logged
 from lesion.masks.store import read_mask
 from lesion.responses.questions import read_questions
-from lesion.sources import locate
+from lesion.sources.fetch import locate
 
 with logged(snakemake.log[0]):
     from lesion.responses.retrain import Arm, Asked, Machine, retrain
-    from lesion.training.fit import Recipe
+    from lesion.training.jobs import SeededRecipe
 
     study, params = snakemake.params.job["study"], snakemake.params
     masks = dict(zip(params.masks, map(Path, snakemake.input.masks), strict=True))
     own = study["mask"]
-    recipe = study["recipe"]
-    lora = recipe.pop("lora")
-    rank = (lora["rank"], lora["alpha"]) if lora else None
     asked = {name: study[name] for name in Asked._fields if name != "questions"}
     retrain(
         Path(snakemake.input.model).parent,
@@ -27,7 +24,7 @@ with logged(snakemake.log[0]):
             frozen=study["arm"].endswith("-frozen"),
             after={name: read_mask(masks[mask]) for name, mask in study["after"].items()},
         ),
-        [Recipe(**recipe, lora=rank, seed=seed) for seed in study["seeds"]],
+        [SeededRecipe(**study["recipe"], seed=seed) for seed in study["seeds"]],
         Asked(
             **asked,
             questions=read_questions(locate(params.questions)) if params.questions else None,

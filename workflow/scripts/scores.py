@@ -1,25 +1,21 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
+from lesion.scores.jobs import ScoresJob
+from lesion.study import load_study
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    from lesion.scores.memory import Memory
-    from lesion.scores.run import Scoring, run
-    from lesion.scores.store import Tail
+    from lesion.scores.run import run
 
-    study = snakemake.params.job["study"]
     run(
         Path(snakemake.input.model).parent,
         Path(snakemake.input.pairs),
         Path(snakemake.output.index).parent,
-        study["behaviour"],
-        Scoring(
-            **{name: study[name] for name in Scoring._fields if name in study}
-            | {
-                # Not of the params: how often sums are saved leaves them alone.
-                "save_minutes": snakemake.config["scores"]["save_minutes"],
-                "memory": Memory(**study["memory"]),
-                "tail": study["tail"] and Tail(**study["tail"]),
-            }
-        ),
+        ScoresJob.model_validate_json(snakemake.params.job),
+        # Not of the job: how often sums are saved leaves them alone.
+        save_minutes=load_study(dict(snakemake.config)).scores.save_minutes,
     )

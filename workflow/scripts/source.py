@@ -1,12 +1,15 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.addresses import parse
 from lesion.io.logs import logged
-from lesion.sources import fetch
+from lesion.sources.fetch import fetch
+from lesion.sources.jobs import SourceJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    fetch(
-        [parse(text) for text in snakemake.params.job["study"]["addresses"]],
-        Path(snakemake.params.folder),
-        Path(snakemake.output.record),
-    )
+    job = SourceJob.model_validate_json(snakemake.params.job)
+    record = Path(snakemake.output.record)
+    fetch([parse(text) for text in job.addresses], record.with_suffix(""), record)

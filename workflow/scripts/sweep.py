@@ -1,19 +1,20 @@
-from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.masks.select import Point
-from lesion.masks.sweep import Behaviours, Cut, Trying, sweep
+from lesion.masks.jobs import SweepJob
+from lesion.masks.sweep import sweep
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    study = snakemake.params.job["study"]
+    job = SweepJob.model_validate_json(snakemake.params.job)
+    names, indices = job.behaviours.names, map(Path, snakemake.input.indices)
     sweep(
         Path(snakemake.input.model).parent,
-        Path(snakemake.input.scores[0]).parent.parent,
-        Path(snakemake.input.pairs[0]).parent,
-        Path(snakemake.output[0]),
-        Behaviours(**study["behaviours"]),
-        Cut(**study["cut"]),
-        [Point(p, q) for p, q in product(study["p"], study["q"])],
-        Trying(**{name: study[name] for name in Trying._fields}),
+        {name: index.parent for name, index in zip(names, indices, strict=True)},
+        dict(zip(names, map(Path, snakemake.input.pairs), strict=True)),
+        Path(snakemake.output.sweep),
+        job,
     )

@@ -1,44 +1,27 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.plan import check_prepared
-from lesion.sources import locate
+from lesion.plan.checks import check_prepared
 from lesion.study import load_study
+from lesion.training.jobs import TrainJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    from lesion.training.fit import Recipe
-    from lesion.training.run import Given, Making, train
+    from lesion.training.run import train
 
-    study, params = snakemake.params.job["study"], snakemake.params
-    recipe = study["recipe"]
-    lora = recipe.pop("lora")
-    beta = recipe.pop("beta")
-    base = snakemake.input.get("base")
-    folder = Path(snakemake.output.record).parent
+    job = TrainJob.model_validate_json(snakemake.params.job)
+    study, name = load_study(dict(snakemake.config)), snakemake.wildcards.model
+    settings, base = study.models[name].train, snakemake.input.get("base")
+    assert settings is not None
     train(
-        Given(
-            base=Path(base).parent if base else None,
-            pairs=dict(zip(params.behaviours, map(Path, snakemake.input.pairs), strict=True)),
-            files={part: locate(place) for part, place in params.files.items()},
-        ),
-        folder,
-        Making(
-            recipe=Recipe(
-                **recipe,
-                lora=(lora["rank"], lora["alpha"]) if lora else None,
-                seed=study["seed"],
-                beta=beta if study["method"] == "dpo" else None,
-            ),
-            lessons=study["lessons"],
-            new=study["new"],
-            threads=study["threads"],
-            device_map=study["device_map"],
-            dtype=study["dtype"],
-            license_=study["license"],
-            # Not of the params, like the q below: how often it is saved leaves the model alone.
-            save_minutes=snakemake.config["models"][snakemake.wildcards.model]["train"][
-                "save_minutes"
-            ],
-        ),
+        job,
+        Path(base).parent if base else None,
+        dict(zip(job.behaviours, map(Path, snakemake.input.pairs), strict=True)),
+        Path(snakemake.output.record).parent,
+        # Not of the job, like the q below: how often it is saved leaves the model alone.
+        save_minutes=settings.save_minutes,
     )
-    check_prepared(load_study(dict(snakemake.config)), snakemake.wildcards.model)
+    check_prepared(study, name)

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 from lesion.io.logs import logged
-from lesion.responses.subject import Device
 from lesion.responses.understanding import Understanding, understand_variant
-from lesion.sources import locate
+from lesion.sources.fetch import locate
+from lesion.study.job import Device
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 from lesion.io.logs import logged
-from lesion.responses.subject import Device
 from lesion.responses.utility import Examining, examine_variant
+from lesion.study.job import Device
 
 with logged(snakemake.log[0]):
     study = snakemake.params.job["study"]

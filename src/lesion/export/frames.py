@@ -8,7 +8,7 @@ import polars as pl
 from lesion.io.formats import LesionError, atomic, read_json, read_parquet
 from lesion.plan import source_place
 from lesion.responses import COMPLETIONS
-from lesion.sources import locate
+from lesion.sources.fetch import locate
 from lesion.study import Study, load_study
 from lesion.tables import TABLES
 

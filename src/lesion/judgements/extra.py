@@ -15,13 +15,10 @@ from lesion.io.reuse import due, key
 from lesion.judgements import VERDICTS
 from lesion.judgements.answers import Answers, read_answers
 from lesion.judgements.protocol import Judge, Judgement
-from lesion.sources import MODEL_PATTERNS, locate
+from lesion.sources.fetch import MODEL_PATTERNS, locate
+from lesion.sources.jobs import Place
 
 logger = logging.getLogger(__name__)
-
-Place = Mapping[str, str]
-"""How a source is found; see `lesion.sources.locate`."""
-
 
 JUDGED_ROLES = ("harm", "broad", "narrow")
 """Roles of prompts that are judged: harmful ones, and open questions outside and within the narrow
@@ -83,11 +80,11 @@ _ENDPOINT = ("url", "model", "api_key_env", "concurrency", "timeout", "retries",
 
 def _revision(place: Place) -> str:
     """Address and digest of a source's files; only the digest for a local folder."""
-    if "record" in place:
-        record = read_json(Path(place["record"]))
+    if place.record is not None:
+        record = read_json(place.record)
         files = {name: one["sha256"] for name, one in record["files"].items()}
         return f"{record['address']} {digest(files)[:12]}"
-    folder = Path(place["path"])
+    folder = place.path
     used = [file for file in local_files(folder) if any(map(file.match, MODEL_PATTERNS))]
     return digest({file.relative_to(folder).as_posix(): sha256_file(file) for file in used})[:12]
 

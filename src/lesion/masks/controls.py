@@ -3,7 +3,7 @@
 If a control has the same effect as the mask, the mask's selection rule explains nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from lesion.io.formats import LesionError
 from lesion.masks.select import Preserved
+from lesion.masks.sweep import ScoreSet
 from lesion.models.layout import Flat, FlatIndices, Layout
 from lesion.models.weights import StoredWeights
 from lesion.scores.lowest import first_lowest
-from lesion.scores.store import Source, StoredNorms
+from lesion.scores.store import NORMS, Pooled, Source, StoredNorms, StoredScores
+from lesion.study.job import Behaviours
 
 _DRAWS = 64
 
@@ -32,7 +34,7 @@ DESCRIPTIONS = {
 Mask headers have these texts, so changing one changes the bytes of masks."""
 
 
-class Material(NamedTuple):
+class ControlInputs(NamedTuple):
     """The inputs of controls; signed scores are there only if a control needs them."""
 
     harm: Source | None
@@ -43,8 +45,51 @@ class Material(NamedTuple):
     norms: Sequence[Path]
 
 
+def control_inputs(
+    model: Path,
+    scores: Mapping[str, Path],
+    opened: ScoreSet,
+    behaviours: Behaviours,
+    controls: Sequence[str],
+    p: float,
+    scope: str,
+    wrapped: Callable[[Source], Source] = lambda source: source,
+) -> ControlInputs:
+    """The inputs of the named controls.
+
+    Args:
+        model: checkpoint folder.
+        scores: folders of scores by behaviour.
+        opened: the scores of the masks that the controls are compared with.
+        behaviours: the study's.
+        controls: keys of DESCRIPTIONS.
+        p: the fraction that is preserved.
+        scope: the weights that it applies to.
+        wrapped: a wrapper of each source, to cache what is read from it.
+    """
+    shapes = opened.layout.stored_shapes
+
+    def pooled(control: str, names: Sequence[str]) -> Source | None:
+        # Only where it is needed: of several tails there is no mean.
+        if control not in controls:
+            return None
+        parts = [StoredScores(scores[name], "snip", shapes) for name in names]
+        return wrapped(Pooled(parts, "mean"))
+
+    importance = wrapped(opened.importance)
+    norms = [scores[name] / NORMS for name in behaviours.harm]
+    return ControlInputs(
+        harm=pooled("unsigned", behaviours.harm),
+        benign=pooled("benign-signed", behaviours.benign),
+        importance=importance,
+        preserved=Preserved(importance, opened.layout, p, scope),
+        model=model,
+        norms=[path for path in norms if path.is_file()],
+    )
+
+
 def control_masks(
-    names: Sequence[str], like: FlatIndices, layout: Layout, material: Material, seed: int
+    names: Sequence[str], like: FlatIndices, layout: Layout, material: ControlInputs, seed: int
 ) -> dict[str, FlatIndices]:
     """Select the named controls, one matrix at a time.
 
@@ -72,7 +117,7 @@ def control_masks(
 class _Read:
     """Reads the inputs of the controls, one matrix at a time."""
 
-    def __init__(self, material: Material, layout: Layout) -> None:
+    def __init__(self, material: ControlInputs, layout: Layout) -> None:
         self.material, self.layout = material, layout
         self.weights = StoredWeights(material.model)
         self.norms = [StoredNorms(path) for path in material.norms]

@@ -3,18 +3,20 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from lesion.io.formats import LesionError, read_parquet, write_parquet
+from lesion.io.formats import LesionError, write_parquet
 from lesion.masks.algebra import intersection, vote
-from lesion.masks.controls import DESCRIPTIONS, Material, control_masks
-from lesion.masks.select import Point, Preserved
-from lesion.masks.sweep import SWEEP, Behaviours, Cut, Opened, choose
+from lesion.masks.choose import read_chosen
+from lesion.masks.controls import DESCRIPTIONS, ControlInputs, control_inputs, control_masks
+from lesion.masks.jobs import CurveMasksJob
+from lesion.masks.select import Point
+from lesion.masks.sweep import ScoreSet
 from lesion.models.layout import Flat, FlatIndices, Layout, layout_of
-from lesion.scores.store import NORMS, Pooled, Source, StoredScores, Values
+from lesion.scores.store import Source, Values
 
 logger = logging.getLogger(__name__)
 
@@ -33,26 +35,10 @@ _VOTES = ("shared", "shared-all")
 _Row = tuple[str, int, float, FlatIndices]
 
 
-class Growing(NamedTuple):
-    """Which families are made, at which multiples of the chosen q; `seeds` draws of random ones."""
-
-    families: list[str]
-    sizes: list[float]
-    seeds: int
-    seed: int
-    max_benign_increase: float
-
-
 def curve_masks(
-    model: Path,
-    scores: Path,
-    sweep: Path,
-    out: Path,
-    behaviours: Behaviours,
-    cut: Cut,
-    how: Growing,
+    model: Path, scores: Mapping[str, Path], chosen: Path, out: Path, job: CurveMasksJob
 ) -> None:
-    """Choose (p, q) and write the masks of every family and size.
+    """Write the masks of every family and size.
 
     A behaviour's own mask takes its share of the chosen q. `shared` is the vote of the harm types'
     masks of that share, and a control has as many weights in every matrix as it. Masks of no weight
@@ -60,39 +46,42 @@ def curve_masks(
 
     Args:
         model: checkpoint folder.
-        scores: folder of the behaviours' score folders.
-        sweep: table of SWEEP.
+        scores: folders of scores by behaviour.
+        chosen: the chosen (p, q).
         out: table of CURVE_MASKS.
-        behaviours: the study's.
-        cut: how to select.
-        how: families, sizes and seeds.
+        job: families, sizes and seeds.
 
     Raises:
         LesionError: no size selects a weight, or a tail does not serve the largest.
     """
-    p, q = choose(read_parquet(sweep, SWEEP), how.max_benign_increase)
-    shares = _with_room(how.sizes, q, layout_of(model).unit(cut.scope))
+    p, q, *_ = read_chosen(chosen)
+    behaviours, selection = job.behaviours, job.selection
+    shares = _with_room(job.sizes, q, layout_of(model).unit(selection.scope))
     points = [Point(p, q * share) for share in shares]
-    own = [name for name in behaviours.names if name in how.families]
-    built = set(how.families) - set(own)
+    own = [name for name in behaviours.names if name in job.families]
+    built = set(job.families) - set(own)
     names = [*(behaviours.harm if built else ()), *own]
-    opened = Opened.of(model, scores, list(dict.fromkeys(names)), behaviours.benign, cut, points)
-    sized = opened.select(points, cut)
+    opened = ScoreSet.open(
+        model, scores, list(dict.fromkeys(names)), behaviours.benign, selection, points
+    )
+    sized = opened.select(points, selection)
     harm = [[sized[name][n] for name in behaviours.harm] for n in range(len(points)) if built]
-    sized["shared"] = [vote(each, cut.at_least) for each in harm]
+    sized["shared"] = [vote(each, selection.at_least) for each in harm]
     sized["shared-all"] = [intersection(each) for each in harm]
-    rows: list[_Row] = [("intact", how.seed, 0.0, np.empty(0, np.int64))]
-    for family in how.families:
+    rows: list[_Row] = [("intact", job.seed, 0.0, np.empty(0, np.int64))]
+    for family in job.families:
         if family not in DESCRIPTIONS:
             rows += [
-                (family, how.seed, share, mask)
+                (family, job.seed, share, mask)
                 for share, mask in zip(shares, sized[family], strict=True)
             ]
     if built - set(_VOTES):
         likes = dict(zip(shares, sized["shared"], strict=True))
-        material = _material(model, scores, opened, behaviours, cut, p, how)
-        rows += _drawn(likes, opened.layout, material, how)
-        rows += _scored(likes, opened.layout, material, how)
+        inputs = control_inputs(
+            model, scores, opened, behaviours, job.families, p, selection.scope, _Recent
+        )
+        rows += _drawn(likes, opened.layout, inputs, job)
+        rows += _scored(likes, opened.layout, inputs, job)
     _write(rows, out)
 
 
@@ -108,23 +97,23 @@ def _with_room(sizes: Sequence[float], q: float, unit: int) -> list[float]:
 
 
 def _drawn(
-    likes: Mapping[float, FlatIndices], layout: Layout, material: Material, how: Growing
+    likes: Mapping[float, FlatIndices], layout: Layout, inputs: ControlInputs, job: CurveMasksJob
 ) -> list[_Row]:
     """The random controls; with the study's own seed they are the masks stage's."""
-    names = [name for name in _DRAWN if name in how.families]
+    names = [name for name in _DRAWN if name in job.families]
     return [
         (name, seed, share, mask)
-        for seed in range(how.seed, how.seed + how.seeds)
+        for seed in range(job.seed, job.seed + job.seeds)
         for share, like in likes.items()
-        for name, mask in control_masks(names, like, layout, material, seed).items()
+        for name, mask in control_masks(names, like, layout, inputs, seed).items()
     ]
 
 
 def _scored(
-    likes: Mapping[float, FlatIndices], layout: Layout, material: Material, how: Growing
+    likes: Mapping[float, FlatIndices], layout: Layout, inputs: ControlInputs, job: CurveMasksJob
 ) -> list[_Row]:
     """The controls that look at scores: a matrix at a time, and each of its sizes in turn."""
-    names = [name for name in DESCRIPTIONS if name in how.families and name not in _DRAWN]
+    names = [name for name in DESCRIPTIONS if name in job.families and name not in _DRAWN]
     split = {share: layout.split(like) for share, like in likes.items()}
     parts: dict[tuple[str, float], list[FlatIndices]] = {
         (name, share): [] for name in names for share in likes
@@ -132,9 +121,9 @@ def _scored(
     for number, start in enumerate(layout.offsets[:-1] if names else ()):
         for share, matrices in split.items():
             own = matrices[number] + start
-            for name, part in control_masks(names, own, layout, material, how.seed).items():
+            for name, part in control_masks(names, own, layout, inputs, job.seed).items():
                 parts[name, share].append(part)
-    return [(name, how.seed, share, np.concatenate(each)) for (name, share), each in parts.items()]
+    return [(name, job.seed, share, np.concatenate(each)) for (name, share), each in parts.items()]
 
 
 class _Recent:
@@ -160,35 +149,6 @@ class _RecentValues:
         if self.held is None or self.held[0] != part:
             self.held = (part, self.values[part])
         return self.held[1]
-
-
-def _material(
-    model: Path,
-    scores: Path,
-    opened: Opened,
-    behaviours: Behaviours,
-    cut: Cut,
-    p: float,
-    how: Growing,
-) -> Material:
-    def pooled(control: str, names: Sequence[str]) -> Source | None:
-        # Only where it is needed: of several tails there is no mean.
-        if control not in how.families:
-            return None
-        shapes = opened.layout.stored_shapes
-        parts = [StoredScores(scores / name, "snip", shapes) for name in names]
-        return _Recent(Pooled(parts, "mean"))
-
-    importance = _Recent(opened.importance)
-    norms = [scores / name / NORMS for name in behaviours.harm]
-    return Material(
-        harm=pooled("unsigned", behaviours.harm),
-        benign=pooled("benign-signed", behaviours.benign),
-        importance=importance,
-        preserved=Preserved(importance, opened.layout, p, cut.scope),
-        model=model,
-        norms=[path for path in norms if path.is_file()],
-    )
 
 
 def _write(rows: Sequence[_Row], out: Path) -> None:

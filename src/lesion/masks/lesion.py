@@ -2,13 +2,22 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lesion.io.formats import LesionError
 from lesion.models.layout import FlatIndices
+
+
+class Zeroed(NamedTuple):
+    """Weights of one parameter that have been zeroed, and their values before."""
+
+    parameter: nn.Parameter
+    where: Tensor
+    values: Tensor
 
 
 @contextmanager
@@ -18,27 +27,34 @@ def lesioned(model: nn.Module, indices: Mapping[str, FlatIndices]) -> Iterator[N
     Raises:
         LesionError: the mask names a parameter that the model lacks, or indices outside it.
     """
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    saved: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    zeroed = zero(model, indices)
     try:
-        with torch.no_grad():
-            for name, of_parameter in indices.items():
-                saved.append(_zero(parameters, name, of_parameter))
         yield
     finally:
         with torch.no_grad():
             # In reverse order: under two names of one tensor, the first save has the true value.
-            for flat, index, values in reversed(saved):
-                flat[index] = values
+            for parameter, index, values in reversed(zeroed):
+                parameter.data.view(-1)[index] = values
 
 
-def _zero(
-    parameters: Mapping[str, nn.Parameter], name: str, indices: FlatIndices
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    if name not in parameters or (indices.size and int(indices[-1]) >= parameters[name].numel()):
-        raise LesionError(f"the mask's `{name}` does not fit this model; it was made for another")
-    flat = parameters[name].data.view(-1)
+def zero(model: nn.Module, indices: Mapping[str, FlatIndices]) -> list[Zeroed]:
+    """Zero `indices` (flat, by parameter): all of them or, if they do not fit, none.
+
+    Raises:
+        LesionError: the mask names a parameter that the model lacks, or indices outside it.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, own in indices.items():
+        if name not in parameters or (own.size and own[-1] >= parameters[name].numel()):
+            raise LesionError(
+                f"the mask's `{name}` does not fit this model; it was made for another"
+            )
+    return [_zeroed(parameters[name], own) for name, own in indices.items()]
+
+
+def _zeroed(parameter: nn.Parameter, indices: FlatIndices) -> Zeroed:
+    flat = parameter.data.view(-1)
     index = torch.from_numpy(np.asarray(indices)).to(flat.device)
     values = flat[index].clone()
     flat[index] = 0
-    return flat, index, values
+    return Zeroed(parameter, index, values)

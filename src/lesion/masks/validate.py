@@ -1,43 +1,32 @@
 """The validation NLL, from which (p, q) is chosen."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lesion.io.progress import progress
+from lesion.masks.jobs import SweepJob
 from lesion.masks.lesion import lesioned
 from lesion.models.layout import FlatIndices
 from lesion.models.likelihood import response_nll
 from lesion.models.load import load
+from lesion.models.text import Example
 from lesion.pairs.tables import encode_pairs, kept_pairs
 
 
 class Validation:
     """Validation pairs of harm types and benign capabilities, and the model to ablate."""
 
-    def __init__(
-        self,
-        model: Path,
-        pairs: Path,
-        harm: Sequence[str],
-        benign: Sequence[str],
-        dtype: str,
-        batch_tokens: int,
-        threads: int,
-        device_map: str | None,
-    ) -> None:
+    def __init__(self, model: Path, pairs: Mapping[str, Path], job: SweepJob) -> None:
         """Load the model and tokenise the pairs."""
-        self.loaded = load(model, dtype, threads, device_map)
-        self.batch_tokens = batch_tokens
-        sides: list[tuple[str, Sequence[str]]] = [("harm", harm), ("benign", benign)]
-        self.examples, self.groups = [], []
-        for side, names in sides:
-            for name in names:
-                found = encode_pairs(
-                    self.loaded.chat, kept_pairs(pairs / f"{name}.parquet", "validation")
-                )
-                self.examples += found
-                self.groups += [(side, name)] * len(found)
+        self.loaded = load(model, job.device)
+        self.batch_tokens = job.batch_tokens
+        self.examples: list[Example] = []
+        self.groups: list[tuple[str, str]] = []
+        for name in (*job.behaviours.harm, *job.behaviours.benign):
+            encoded = encode_pairs(self.loaded.chat, kept_pairs(pairs[name], "validation"))
+            self.examples += encoded
+            self.groups += [(job.behaviours.role(name), name)] * len(encoded)
         counted = [side for side, _ in self.groups]
         self.sizes = (counted.count("harm"), counted.count("benign"))
 

@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
 from lesion.io.formats import BadFile, LesionError
+from lesion.models.jobs import ResolvedChat
 from lesion.models.record import TEMPLATE_FILES
-from lesion.study.types import DATE
 
 PLAIN = "User: {prompt}\n\nAssistant:"
 """The format of a base model without a chat template (docs/architectures.md).
@@ -59,21 +59,7 @@ class ChatError(LesionError):
     """A chat template that fails, or changes or drops a prompt."""
 
 
-class ChatSettings(NamedTuple):
-    """A study's settings of a model's chat format (`models.<name>.chat`).
-
-    `template` is `auto`, `plain`, the name of one of several templates, or the name of the file
-    that `text` was read from.
-    """
-
-    template: str = "auto"
-    text: str | None = None
-    kwargs: Mapping[str, Any] = {}
-    system: str | None = None
-    date: str = DATE
-
-
-AUTO = ChatSettings()
+AUTO = ResolvedChat()
 
 
 class ChatFormat(NamedTuple):
@@ -101,7 +87,7 @@ class ChatFormat(NamedTuple):
 
 def find_format(
     tokenizer: PreTrainedTokenizerBase,
-    settings: ChatSettings,
+    settings: ResolvedChat,
     model: str,
     folder: Path | None = None,
 ) -> ChatFormat:
@@ -148,7 +134,7 @@ def find_format(
 
 
 def _find_template(
-    tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, model: str, folder: Path | None
+    tokenizer: PreTrainedTokenizerBase, settings: ResolvedChat, model: str, folder: Path | None
 ) -> tuple[str | None, str]:
     if settings.template == "plain":
         return None, "plain, as the study asks"
@@ -201,7 +187,7 @@ def _processor_template(folder: Path) -> tuple[Any, str]:
     return None, ""
 
 
-def _check_plain(settings: ChatSettings, model: str) -> None:
+def _check_plain(settings: ResolvedChat, model: str) -> None:
     if settings.kwargs:
         raise ChatError(
             f"{model}: `chat.kwargs` are arguments of a chat template, and prompts are put in the "

@@ -12,6 +12,7 @@ from lesion.models.record import candidate_shapes, transposed
 Flat = NDArray[np.float32]
 FlatIndices = NDArray[np.int64]
 """Positions in the concatenation of all flattened candidates, or in one flattened parameter."""
+"""Positions in the concatenation of all flattened candidates, or in one flattened parameter."""
 
 
 class Units(NamedTuple):

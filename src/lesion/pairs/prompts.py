@@ -11,6 +11,7 @@ import polars as pl
 
 from lesion.io.formats import BadFile, LesionError, write_parquet
 from lesion.io.texts import is_blank
+from lesion.pairs.jobs import PromptsJob, RowSelection
 from lesion.pairs.rows import (
     check_columns,
     frequent,
@@ -21,6 +22,8 @@ from lesion.pairs.rows import (
     texts,
 )
 from lesion.pairs.tables import PROMPTS
+from lesion.sources.fetch import locate
+from lesion.study.sections import Where
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ STRADDLES = "straddles"
 def select_prompts(
     rows: pl.DataFrame,
     path: Path,
-    behaviour: Mapping[str, Any],
+    wanted: RowSelection,
     need: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> pl.DataFrame:
@@ -42,7 +45,7 @@ def select_prompts(
     Args:
         rows: what `read_rows` gave.
         path: named in errors.
-        behaviour: `prompt`, `response`, `where` and `limit` of the config.
+        wanted: columns, filter and limit.
         need: the least number of prompts.
         say: called with the number of rows that are left out, the reason, and the first one's
         place.
@@ -54,28 +57,28 @@ def select_prompts(
         BadFile: a column is missing or has something other than texts, the filter does not fit
             its column, or too few prompts are left.
     """
-    where = behaviour["where"]
-    named = [behaviour["prompt"], behaviour["response"], where and where["column"]]
+    where = wanted.where
+    named = [wanted.prompt, wanted.response, where.column if where else None]
     check_columns(rows, filter(None, named), path)
     places = _matching(rows, where, path) if where else list(range(rows.height))
-    prompts = [text and text.strip() for text in texts(rows, behaviour["prompt"], path, places)]
-    given = behaviour["response"]
+    prompts = [text and text.strip() for text in texts(rows, wanted.prompt, path, places)]
+    given = wanted.response
     responses = texts(rows, given, path, places) if given else [None] * len(places)
     found = pl.DataFrame(
         {"row": places, "prompt": prompts, "response": responses},
         schema={"row": pl.Int64, "prompt": pl.String, "response": pl.String},
     )
-    left, notes = _usable(found, behaviour, path)
+    left, notes = _usable(found, wanted, path)
     for note in notes:
         say(note)
-    limited = left.head(behaviour["limit"]) if behaviour["limit"] else left
+    limited = left.head(wanted.limit) if wanted.limit else left
     if limited.height < need:
         raise BadFile(_too_few(rows, limited.height, path, where, need, notes))
     return limited.drop("row")
 
 
 def _usable(
-    found: pl.DataFrame, behaviour: Mapping[str, Any], path: Path
+    found: pl.DataFrame, wanted: RowSelection, path: Path
 ) -> tuple[pl.DataFrame, list[str]]:
     """The rows with both texts, each prompt once, and messages about the others."""
     notes = []
@@ -91,10 +94,10 @@ def _usable(
         blank = [text is None or is_blank(text) for text in table[column]]
         return pl.Series(blank, dtype=pl.Boolean)
 
-    table = without(found, f"without a `{behaviour['prompt']}`", empty(found, "prompt"))
-    if behaviour["response"]:
+    table = without(found, f"without a `{wanted.prompt}`", empty(found, "prompt"))
+    if wanted.response:
         lacking = empty(table, "response")
-        table = without(table, f"without a `{behaviour['response']}`", lacking)
+        table = without(table, f"without a `{wanted.response}`", lacking)
     again = ~pl.col("prompt").is_first_distinct()
     first = pl.col("response").first().over("prompt")
     other = table.filter(again & (pl.col("response") != first)).height
@@ -106,14 +109,12 @@ def _too_few(
     rows: pl.DataFrame,
     left: int,
     path: Path,
-    where: Mapping[str, Any] | None,
+    where: Where | None,
     need: int,
     notes: Sequence[str],
 ) -> str:
     filtered = f" after the filter {_shown(where)}" if where else ""
-    held = (
-        f" `{where['column']}` holds {frequent(rows[where['column']].to_list())}." if where else ""
-    )
+    held = f" `{where.column}` holds {frequent(rows[where.column].to_list())}." if where else ""
     dropped = f" Of those that fit, {'; '.join(notes)}." if notes else ""
     return (
         f"{path}: gives {left} prompts{filtered}, and at least {need} are needed. Add prompts, "
@@ -121,18 +122,15 @@ def _too_few(
     )
 
 
-def _shown(where: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in where.items() if value is not None)
+def _shown(where: Where) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in where if value is not None)
 
 
-def _matching(rows: pl.DataFrame, where: Mapping[str, str | None], path: Path) -> list[int]:
+def _matching(rows: pl.DataFrame, where: Where, path: Path) -> list[int]:
     """The numbers of the rows that a filter keeps; a missing value matches no filter."""
-    column = str(where["column"])
-    how, text = next(
-        (key, value) for key, value in where.items() if key != "column" and value is not None
-    )
+    how, text = next((key, value) for key, value in where if key != "column" and value is not None)
     found = []
-    for row, value in enumerate(rows[column].to_list()):
+    for row, value in enumerate(rows[where.column].to_list()):
         try:
             if value is not None and _fits(value, how, text):
                 found.append(row)
@@ -289,32 +287,29 @@ def _of_near_duplicates(prompts: Sequence[str], near_duplicate: float) -> str:
     )
 
 
-def write_prompts(places: Mapping[str, Path], out: Path, study: Mapping[str, Any]) -> None:
+def write_prompts(out: Path, job: PromptsJob) -> None:
     """Choose a behaviour's prompts, split them, and write the table of PROMPTS.
 
     Args:
-        places: the file of `source`, and of `responses` if the behaviour has any.
         out: the table.
-        study: the behaviour's slice of the study (`plan.prompts_slice`).
+        job: what decides it.
 
     Raises:
         LesionError: a file is invalid, or a split gets too few prompts.
     """
-    source = places["source"]
-    behaviour = study["behaviour"]
 
     def say(note: str) -> None:
-        logger.info(f"{behaviour}: {note}")
+        logger.info(f"{job.behaviour}: {note}")
 
-    rows = select_prompts(read_rows(source), source, study["select"], study["need"], say)
-    given = given_responses(places["responses"]) if "responses" in places else []
+    source = locate(job.source)
+    rows = select_prompts(read_rows(source), source, job.rows, job.need, say)
     table = prompts_table(
         rows,
-        behaviour,
-        shares=study["shares"],
-        near_duplicate=study["near_duplicate"],
-        seed=study["seed"],
-        responses=given,
+        job.behaviour,
+        shares=job.split.model_dump(),
+        near_duplicate=job.near_duplicate,
+        seed=job.seed,
+        responses=given_responses(locate(job.responses)) if job.responses else [],
     )
     counts = ", ".join(f"{split} {table['split'].eq(split).sum()}" for split in SPLITS)
     between = rows.join(table, on="prompt", how="anti")["prompt"]

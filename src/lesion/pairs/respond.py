@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -11,6 +11,7 @@ from lesion.io.formats import LesionError, read_parquet
 from lesion.io.progress import progress
 from lesion.io.reuse import due, key, known_rows, write_rows
 from lesion.models.record import read_record
+from lesion.pairs.jobs import PairsJob
 from lesion.pairs.refusal import is_refusal
 from lesion.pairs.rows import shown
 from lesion.pairs.tables import LEFT_OUT, PAIRS, PROMPTS, encode_row
@@ -21,30 +22,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Decoding(NamedTuple):
-    """How responses are written."""
-
-    prefill: str
-    max_new_tokens: int
-    batch_size: int
-    dtype: str
-    threads: int
-    device_map: str | None
-
-
-def respond(
-    prompts: Path, model: Path, out: Path, behaviour: str, role: str, how: Decoding
-) -> None:
+def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
     """Write a behaviour's pairs; rows that have not changed are reused from an earlier `out`.
 
     Args:
         prompts: table of PROMPTS.
         model: checkpoint folder.
         out: table of PAIRS.
-        behaviour: its name, for messages.
-        role: for `harm` and `benign`, responses that refuse are not used; for `refusal` they are
-            required.
-        how: settings of decoding; given responses have no prefill.
+        job: what decides them.
 
     Raises:
         LesionError: too few pairs are left in a split.
@@ -55,8 +40,8 @@ def respond(
 
     table = read_parquet(prompts, PROMPTS)
     chat, checkpoint = open_chat(model), read_record(model)["digest"]
-    decides = {"tokens": how.max_new_tokens, "model": checkpoint, **precision(how.dtype)}
-    asked = [encode_prompt(chat, prompt, how.prefill) for prompt in table["prompt"]]
+    decides = {"tokens": job.max_new_tokens, "model": checkpoint, **precision(job.device.dtype)}
+    asked = [encode_prompt(chat, prompt, job.prefill) for prompt in table["prompt"]]
     # A given response has its own key, so that it is never reused as one that a model wrote.
     keys = [
         key(asked=tokens, **decides) if given is None else key(prompt=prompt, response=given)
@@ -65,30 +50,28 @@ def respond(
     known = known_rows(out, PAIRS)
     written = table["response"].is_null().to_list()
     todo = [place for place in due(keys, known) if written[place]]
-    made = _complete(model, [asked[place] for place in todo], behaviour, how)
+    made = _complete(model, [asked[place] for place in todo], job)
     new = dict(zip(todo, made, strict=True))
     rows = [
-        _row(row, keys[place], new.get(place) or known.get(keys[place]), how.prefill)
+        _row(row, keys[place], new.get(place) or known.get(keys[place]), job.prefill)
         for place, row in enumerate(table.iter_rows(named=True))
     ]
     context = open_context(model)
-    pairs = pl.DataFrame([_judged(row, role, chat, context) for row in rows], schema=PAIRS)
-    logger.info(f"{behaviour}: generated {len(todo)} of {len(rows)} responses")
-    _count(pairs, behaviour)
+    pairs = pl.DataFrame([_judged(row, job.role, chat, context) for row in rows], schema=PAIRS)
+    logger.info(f"{job.behaviour}: generated {len(todo)} of {len(rows)} responses")
+    _count(pairs, job.behaviour)
     write_rows(pairs, out)
 
 
-def _complete(
-    model: Path, prompts: list[list[int]], behaviour: str, how: Decoding
-) -> list[dict[str, Any]]:
+def _complete(model: Path, prompts: list[list[int]], job: PairsJob) -> list[dict[str, Any]]:
     if not prompts:
         return []
     from lesion.models.generate import complete
     from lesion.models.load import load
 
-    network, chat = load(model, how.dtype, how.threads, how.device_map)
-    with progress(f"{behaviour}: responses", len(prompts), "prompt") as advance:
-        done = complete(network, chat, prompts, how.max_new_tokens, how.batch_size, advance)
+    network, chat = load(model, job.device)
+    with progress(f"{job.behaviour}: responses", len(prompts), "prompt") as advance:
+        done = complete(network, chat, prompts, job.max_new_tokens, job.batch_size, advance)
     return [
         {
             "response": one.text,

@@ -14,12 +14,14 @@ from lesion.io.formats import digest, sha256_file
 from lesion.io.texts import read_text
 from lesion.judgements.contrast import contrast_columns, read_contrast, rows_digest
 from lesion.judgements.reference import keys_digest, read_keys
+from lesion.pairs.jobs import RowSelection
 from lesion.pairs.prompts import given_responses, select_prompts
 from lesion.pairs.rows import read_rows
 from lesion.responses.attacks import read_wording
 from lesion.responses.questions import read_questions
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.twins import read_twins
+from lesion.sources.jobs import Place
 from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError, Template
 from lesion.study.sources import Use
 from lesion.training.lessons import lesson_columns, of_file
@@ -50,16 +52,20 @@ def inputs(study: Study, made: Path, rule: str, owner: str | None = None) -> lis
     ]
 
 
-def places(
-    study: Study, made: Path, rule: str, owner: str | None = None
-) -> dict[str, dict[str, str]]:
-    """Where a job finds each of its sources, by their parts (see `Use` and `source_place`).
+def results(study: Study) -> Path:
+    """The folder of everything that the study makes."""
+    return Path(study.results) / study.study
+
+
+def places(study: Study, rule: str, owner: str | None = None) -> dict[str, Place]:
+    """Where a job finds each of its sources, by their parts (see `Use`).
 
     Raises:
-        StudyError: a local one is missing.
+        LesionError: a local one is missing or unusable.
     """
     return {
-        use.part: source_place(study, made, use.text, use.key) for use in _uses(study, rule, owner)
+        use.part: source_place(study, results(study), use.text, use.key, content(study, use))
+        for use in _uses(study, rule, owner)
     }
 
 
@@ -88,22 +94,22 @@ def _uses(study: Study, rule: str, owner: str | None) -> list[Use]:
     return [use for use in study.uses() if use.rule == rule and use.owner == owner]
 
 
-def selection(behaviour: Behaviour) -> dict[str, Any]:
-    """Which rows of its source belong to a behaviour (see `lesion.pairs.prompts.select`)."""
-    return behaviour.model_dump(include={"prompt", "response", "where", "limit"})
+def row_selection(behaviour: Behaviour) -> RowSelection:
+    """Which rows of its source belong to a behaviour."""
+    return RowSelection(**behaviour.model_dump(include=set(RowSelection.model_fields)))
 
 
 def _prompts(study: Study, use: Use, path: Path) -> str:
-    chosen = selection(study.behaviours[str(use.owner)])
+    chosen = row_selection(study.behaviours[str(use.owner)])
     return digest(select_prompts(read_rows(path), path, chosen, MIN_PROMPTS).rows())
 
 
 def _examples(study: Study, use: Use, path: Path) -> str:
     train = study.models[str(use.owner)].train
     assert train is not None
-    lesson = train.lessons[int(use.part.removeprefix("lessons."))].model_dump()
+    lesson = train.lessons[int(use.part.removeprefix("lessons."))]
     columns = lesson_columns(lesson, dpo=train.method == "dpo")
-    return digest([list(one) for one in of_file(path, columns, lesson["limit"])])
+    return digest([list(one) for one in of_file(path, columns, lesson.limit)])
 
 
 def _judge(study: Study, use: Use) -> dict[str, Any]:
@@ -209,23 +215,25 @@ def local_path(study: Study, text: str, key: str) -> Path:
     return path
 
 
-def source_place(study: Study, made: Path, text: str, key: str) -> dict[str, str]:
-    """How a job finds a source, as `lesion.sources.locate` takes it: a local path, or a fetched
-    folder of the results with its record.
+def source_place(
+    study: Study, made: Path, text: str, key: str, content: str | None = None
+) -> Place:
+    """Where a job finds a source: a local path, or a fetched folder of the results.
 
     Args:
         study: the study.
         made: its results folder.
         text: a source's name or address.
         key: of the config, for messages.
+        content: digest of what the job uses of a local file that is no input of it.
 
     Raises:
         StudyError: a local one is not there.
     """
     if is_local(study, text):
-        return {"path": str(local_path(study, text, key))}
+        return Place(path=local_path(study, text, key), content=content)
     place = made / "sources" / source_name(text)
-    return {"folder": str(place), "record": f"{place}.json"}
+    return Place(path=place, record=Path(f"{place}.json"))
 
 
 def _local(study: Study, text: str) -> Address:

@@ -50,6 +50,7 @@ LAWS = {
     # 8: sums of signed scores and of importances, in fp32.
     "scores": Law(1500, weights=1.5, candidates=8, seconds=270, gpu=True),
     "sweep": Law(1500, weights=1.5, candidates=1, seconds=250, gpu=True),
+    "choose": Law(500),
     "masks": Law(1000, candidates=1, seconds=160),
     "responses": Law(1500, weights=1.5, seconds=470, gpu=True),
     "curve": Law(1500, weights=1.5, seconds=2500, gpu=True),
@@ -87,7 +88,7 @@ _GGUF = 7
 """The weights of a GGUF file (of 4 to 5 bits each) in fp32, over the file."""
 
 
-def size_of(study: Study, model: str | None) -> Size:
+def model_size(study: Study, model: str | None) -> Size:
     """A model's size: of its record; else of its source's files; else `UNKNOWN`.
 
     Args:
@@ -108,7 +109,7 @@ def _unmade(study: Study, model: str, made: Path) -> Size:
     if one.source is not None:
         return _of_files(_source_files(study, one.source, made))
     if one.base is not None:
-        return size_of(study, one.base)
+        return model_size(study, one.base)
     assert one.new is not None
     block = 4 * one.new.width**2 + 3 * one.new.width * one.new.inner
     return Size(4 * one.new.layers * block, one.new.layers * block)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from lesion.report.headline import VARIANTS
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import first_estimate
+from lesion.tables.read import Headline
 from lesion.tables.wording import amount, written
 
 _FIRST = ("direct", "prefill")
@@ -17,15 +17,16 @@ _APART = 0.2
 """Judges of refusals that differ by more of the answers are pointed out."""
 
 
-def attacks_table(measurements: pl.DataFrame) -> pl.DataFrame:
+def attacks_table(measurements: pl.DataFrame, shown: Headline) -> pl.DataFrame:
     """Harm, refusals and coherence by attack and variant; empty where nothing was completed.
 
     Args:
         measurements: of one model.
+        shown: the masks of the page's columns.
     """
     rows = []
     for attack, table in _by_attack(measurements):
-        for variant in VARIANTS:
+        for variant in shown.columns.values():
             mine = table.filter(variant=variant)
             if mine.is_empty():
                 continue

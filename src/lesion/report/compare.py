@@ -33,7 +33,8 @@ from lesion.tables.intervals import (
     standard_error,
 )
 from lesion.tables.lookup import estimate_of, find, first_estimate, mask_size
-from lesion.tables.read import StudyTables, read_study_tables
+from lesion.tables.read import Headline, StudyTables, read_study_tables
+from lesion.tables.rows import SHARED
 from lesion.tables.wording import NOTHING, Unit, amount, figure, interval, written
 
 NAMES = ("A", "B")
@@ -45,7 +46,6 @@ _LENGTH = 80
 """Characters shown of a setting."""
 _FAMILIES = ("shared", "random")
 """Lines of the trade-off: more than four would not be told apart."""
-_PRUNED = "shared"
 _NOT_MEASURING = ("study", "results", "models", "threads", "checkpoints", "report")
 """Sections of a config that change no number of a model."""
 
@@ -138,7 +138,10 @@ def _facts(a: Side, b: Side) -> pl.DataFrame:
         "Model": lambda one: one.model,
         "Digest": lambda one: visible(str(one.about.get("digest", NOTHING)), _DIGEST),
         "Candidate weights": lambda one: amount(one.about.get("candidates"), "count"),
-        "Shared mask": lambda one: f"{mask_size(one.inputs.where, _PRUNED)[0]:,} weights",
+        "Mask": lambda one: (
+            f"{one.inputs.headline.mask}, "
+            f"{mask_size(one.inputs.where, one.inputs.headline.mask)[0]:,} weights"
+        ),
         "Chosen p, q": lambda one: ", ".join(str(one.about.get(key, NOTHING)) for key in "pq"),
         "lesion": lambda one: str(one.inputs.study.get("version", "unknown")),
     }
@@ -165,13 +168,15 @@ class _Asked(NamedTuple):
 
 
 def _measured(
-    variant: str, behaviour: str, metric: str, attack: str = "none"
+    column: str, behaviour: str, metric: str, attack: str = "none"
 ) -> Callable[[Side], Estimate | None]:
-    return lambda one: find(one.inputs.measurements, variant, behaviour, metric, attack)
+    return lambda one: find(
+        one.inputs.measurements, one.inputs.headline.columns[column], behaviour, metric, attack
+    )
 
 
 def _claimed(claim: int, statistic: str) -> Callable[[Side], Estimate | None]:
-    place = {"claim": claim, "statistic": statistic, "variant": _PRUNED}
+    place = {"claim": claim, "statistic": statistic, "variant": SHARED}
     return lambda one: first_estimate(one.inputs.claims.filter(**place))
 
 
@@ -219,7 +224,7 @@ _QUESTIONS = (
         "Is less harm left in B once they are zeroed?",
         "Judged harmfulness (0 to 1) of the pruned model, its answer begun for it",
         "score",
-        _measured(_PRUNED, "all-harm", "harmfulness", "prefill"),
+        _measured("pruned", "all-harm", "harmfulness", "prefill"),
         higher=False,
         missing="Needs `prefill` in `responses.attacks` and `shared` in `responses.completed`.",
     ),
@@ -228,7 +233,7 @@ _QUESTIONS = (
         "Does B lose less of its other skills with them?",
         "Change of mean accuracy in the study’s tasks, intact to pruned, in points",
         "points",
-        _measured(_PRUNED, "all-utility", "accuracy_change"),
+        _measured("pruned", "all-utility", "accuracy_change"),
         higher=True,
         missing="Needs the same tasks in `utility.tasks` of both.",
     ),
@@ -315,11 +320,16 @@ def rows(a: Side, b: Side) -> list[PageRow]:
 
     Counts, which have no interval, are left out: the two masks' sizes stand with the models.
     """
-    tables = [headline(one.inputs.measurements, one.inputs.where) for one in (a, b)]
+    tables = [
+        headline(
+            one.inputs.measurements, one.inputs.where, Headline(one.inputs.headline.mask, None)
+        )
+        for one in (a, b)
+    ]
     return [
         _row(first, second)
         for first, second in zip(*(table.iter_rows(named=True) for table in tables), strict=True)
-        if first["variant"] in ("intact", _PRUNED) and None not in (first["low"], second["low"])
+        if None not in (first["low"], second["low"])
     ]
 
 
@@ -331,8 +341,7 @@ def _row(first: dict[str, Any], second: dict[str, Any]) -> PageRow:
     which = "higher" if gap.above_zero else "lower" if gap.below_zero else "can’t tell"
     if any(is_still(one.low, one.high) for one in sides) or _shown_as_nothing(gap, unit):
         which = "can’t tell"
-    variant = "pruned" if first["variant"] == _PRUNED else "intact"
-    label = f"{first['label']}, {variant}"
+    label = f"{first['label']}, {first['column']}"
     return PageRow(label, first["note"], [*cells, _cell(gap, unit, which)])
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.report.headline import VARIANTS
 from lesion.report.visible import visible
+from lesion.tables.read import Headline
 from lesion.tables.wording import NOTHING, amount
 
 LENGTH = 240
@@ -40,13 +40,16 @@ class ShownPrompt(NamedTuple):
     answers: list[Shown]
 
 
-def pick(examples: pl.DataFrame, count: int, threshold: float) -> list[ShownPrompt]:
+def pick(
+    examples: pl.DataFrame, count: int, threshold: float, shown: Headline
+) -> list[ShownPrompt]:
     """Draw prompts: harm types in turn, then as many or one fewer of benign behaviours.
 
     Args:
         examples: one model's completions.
         count: how many prompts.
         threshold: harmfulness from which an answer is hidden whatever its prompt's role.
+        shown: the masks whose answers are shown.
     """
     sides = [
         _under_one_attack(examples.filter(pl.col("role") != "benign")),
@@ -56,7 +59,7 @@ def pick(examples: pl.DataFrame, count: int, threshold: float) -> list[ShownProm
     half = min(len(benign), count // 2)
     drawn = [*harm[: count - half], *benign][:count]
     table = pl.concat(sides)
-    return [_example(table, behaviour, prompt, threshold) for behaviour, prompt in drawn]
+    return [_example(table, behaviour, prompt, threshold, shown) for behaviour, prompt in drawn]
 
 
 def _under_one_attack(table: pl.DataFrame) -> pl.DataFrame:
@@ -78,17 +81,19 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _example(table: pl.DataFrame, behaviour: str, prompt: str, threshold: float) -> ShownPrompt:
+def _example(
+    table: pl.DataFrame, behaviour: str, prompt: str, threshold: float, shown: Headline
+) -> ShownPrompt:
     rows = table.filter(behaviour=behaviour, prompt=prompt)
-    answers = list(_answers(rows))
+    answers = list(_answers(rows, shown))
     harmful = rows.filter(pl.col("harmfulness") >= threshold).height > 0
     role, attack = str(rows["role"][0]), str(rows["attack"][0])
     hidden = harmful or role != "benign"
     return ShownPrompt(behaviour, role, attack, visible(prompt, LENGTH), hidden, answers)
 
 
-def _answers(rows: pl.DataFrame) -> Iterator[Shown]:
-    for variant in VARIANTS:
+def _answers(rows: pl.DataFrame, shown: Headline) -> Iterator[Shown]:
+    for variant in shown.columns.values():
         found = rows.filter(variant=variant)
         if found.height:
             row = found.row(0, named=True)

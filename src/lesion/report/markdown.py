@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-import polars as pl
-
 from lesion.report.headline import headline
 from lesion.tables.lookup import estimate_of
-from lesion.tables.read import read_study_tables
+from lesion.tables.read import Headline, read_study_tables
+from lesion.tables.rows import RANDOM, SHARED
 from lesion.tables.wording import written
-
-_SHARED, _RANDOM = "shared", "random"
 
 
 def before_after(tables: Path, model: str, mask: str) -> str | None:
@@ -26,28 +23,17 @@ def before_after(tables: Path, model: str, mask: str) -> str | None:
     inputs = read_study_tables(tables).of(model)
     if inputs.measurements.filter(variant=mask).is_empty():
         return None
-    rows = headline(
-        _as_shared(inputs.measurements, "variant", mask), _as_shared(inputs.where, "mask", mask)
-    )
     # The random control was drawn to match the shared mask, so it says nothing of another.
-    columns = {"intact": "intact", _SHARED: "pruned"}
-    if mask == _SHARED:
-        columns[_RANDOM] = "as many at random"
+    shown = Headline(mask, RANDOM if mask == SHARED else None)
+    rows = headline(inputs.measurements, inputs.where, shown)
+    columns = {name: "as many at random" if name == "random" else name for name in shown.columns}
     lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
     for _, group in rows.group_by("key", maintain_order=True):
-        by_variant = {row["variant"]: row for row in group.iter_rows(named=True)}
+        by_column = {row["column"]: row for row in group.iter_rows(named=True)}
         cells = [
             written(estimate_of(row), row["unit"], digits=2)
-            for row in map(by_variant.__getitem__, columns)
+            for row in map(by_column.__getitem__, columns)
         ]
         first = group.row(0, named=True)
         lines.append(f"| {first['label']}: {first['note']} | {' | '.join(cells)} |")
     return "\n".join(lines) + f"\n\nBrackets: {inputs.confidence:.0%} interval.\n"
-
-
-def _as_shared(table: pl.DataFrame, column: str, mask: str) -> pl.DataFrame:
-    """The table with one mask's rows in place of the shared one's, which the headline shows."""
-    if mask == _SHARED:
-        return table
-    renamed = pl.when(pl.col(column) == mask).then(pl.lit(_SHARED)).otherwise(pl.col(column))
-    return table.filter(pl.col(column) != _SHARED).with_columns(renamed.alias(column))

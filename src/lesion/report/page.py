@@ -18,7 +18,7 @@ from lesion.report.figures.curves import halving_table
 from lesion.report.figures.figure import VEGALITE, Figure
 from lesion.report.figures.masks import lines_table, overlap_means
 from lesion.report.figures.training import Retrained, experiments, training
-from lesion.report.headline import VARIANTS, headline
+from lesion.report.headline import headline
 from lesion.report.html import render
 from lesion.report.judges import judged, trust
 from lesion.report.verdicts import Finding, family_findings, findings_of, tally
@@ -126,7 +126,7 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
         families=[_family(inputs, family) for family in inputs.families],
         parts=parts,
         sections=_SECTIONS,
-        variants=VARIANTS,
+        headline=inputs.headline,
         judges=judged(inputs.judges),
         config=json.dumps(inputs.study["config"], indent=2, ensure_ascii=False),
         training=training(inputs.training),
@@ -140,7 +140,7 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
 def _part(inputs: StudyTables, model: str, examples: int) -> ModelPart:
     found = inputs.of(model)
     verdicts = findings_of(inputs, model)
-    lined, lines = lines_table(found.lines)
+    lined, lines = lines_table(found.lines, found.headline.mask)
     return ModelPart(
         name=model,
         id=f"model-{inputs.models.index(model) + 1}",
@@ -153,9 +153,9 @@ def _part(inputs: StudyTables, model: str, examples: int) -> ModelPart:
         warning=alignment_note(
             find(found.measurements, "intact", "all-harm", "refusal_rate", "direct")
         ),
-        groups=_groups(headline(found.measurements, found.where)),
+        groups=_groups(headline(found.measurements, found.where, found.headline)),
         trust=trust(inputs.judges, *_judging(inputs)),
-        attacks=attacks_table(found.measurements),
+        attacks=attacks_table(found.measurements, found.headline),
         refusal_note=refusal_note(found.measurements),
         figures={one.key: one for one in figures_of(inputs, model)},
         missing=_MISSING,
@@ -164,7 +164,7 @@ def _part(inputs: StudyTables, model: str, examples: int) -> ModelPart:
         lined=lined,
         lines=lines,
         experiments=experiments(found.retraining, inputs.confidence),
-        examples=pick(found.examples, examples, _threshold(inputs)),
+        examples=pick(found.examples, examples, _threshold(inputs), found.headline),
         pairs=pairs_table(found.pairs),
     )
 
@@ -233,7 +233,8 @@ def _judging(inputs: StudyTables) -> tuple[str, int | None]:
 
 def _facts(inputs: StudyTables, model: str) -> list[tuple[str, str]]:
     about = inputs.study["models"][model]
-    weights, candidates = mask_size(inputs.of(model).where, "shared")
+    mask = inputs.headline.mask
+    weights, candidates = mask_size(inputs.of(model).where, mask)
     p, q = (about.get(name) for name in ("p", "q"))
     return [
         ("Architecture", str(about.get("architecture", NOTHING))),
@@ -241,7 +242,7 @@ def _facts(inputs: StudyTables, model: str) -> list[tuple[str, str]]:
         ("Licence", str(about.get("license", NOTHING))),
         ("Chat format", _chat_format(about.get("chat") or {})),
         ("Candidate weights", amount(about.get("candidates", candidates or None), "count")),
-        ("Shared mask", f"{weights:,} weights" if weights else NOTHING),
+        (f"{mask.capitalize()} mask", f"{weights:,} weights" if weights else NOTHING),
         ("Chosen p, q", NOTHING if p is None or q is None else f"{p:g}, {q:g}"),
         ("Digest", str(about.get("digest", NOTHING))),
     ]

@@ -59,7 +59,7 @@ def print_summary(tables: Path, page: Path) -> None:
 
 def _pruned(inputs: StudyTables, model: str) -> str:
     about = inputs.study["models"][model]
-    weights, candidates = mask_size(inputs.where.filter(model=model), "shared")
+    weights, candidates = mask_size(inputs.where.filter(model=model), inputs.headline.mask)
     share = f" ({percent(weights / candidates)})" if candidates else ""
     p, q = (f"{about[name]:g}" if about.get(name) is not None else "?" for name in ("p", "q"))
     return f"{model}: {weights:,} weights{share} zeroed, p={p}, q={q}"
@@ -72,11 +72,13 @@ def _grid() -> Table:
 def _before_after(found: StudyTables) -> Table:
     table = _grid()
     table.add_column("", no_wrap=True)
-    for name in ("intact", "pruned", "random"):
+    for name in found.headline.columns:
         table.add_column(name, justify="right", ratio=1)
     # A screen has no room for the others; the page has them all.
     keys = [shown.key for _, shown in shown_rows() if shown.summary]
-    rows = headline(found.measurements, found.where).filter(pl.col("key").is_in(keys))
+    rows = headline(found.measurements, found.where, found.headline).filter(
+        pl.col("key").is_in(keys)
+    )
     for _, group in rows.group_by("key", maintain_order=True):
         if group["value"].is_not_null().any():
             cells = map(_cell, group.iter_rows(named=True))

@@ -14,7 +14,8 @@ from lesion.masks.store import read_mask
 from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import COMPLETIONS, NLL, WRITTEN, written
 from lesion.responses.attacks import PLACEHOLDER, Attack, put
-from lesion.responses.subject import Device, Subject
+from lesion.responses.subject import Subject
+from lesion.study.job import Device
 
 if TYPE_CHECKING:
     from lesion.models.chat import Completion

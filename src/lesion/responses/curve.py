@@ -15,7 +15,8 @@ from lesion.masks.curve import CURVE_MASKS
 from lesion.models.layout import FlatIndices, layout_of
 from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, written
-from lesion.responses.subject import Device, Subject
+from lesion.responses.subject import Subject
+from lesion.study.job import Device
 
 if TYPE_CHECKING:
     from lesion.models.load import Loaded

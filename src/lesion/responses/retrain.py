@@ -7,7 +7,7 @@ The trained model lives in this process alone, and no answer of it is kept but f
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lesion.io.formats import read_parquet, write_parquet
-from lesion.masks.lesion import lesioned
+from lesion.masks.lesion import lesioned, zero
 from lesion.masks.store import Mask
 from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
@@ -23,7 +23,9 @@ from lesion.models.load import Loaded, load, resolve_dtype
 from lesion.models.text import Example, encode_prompt
 from lesion.pairs.tables import PAIRS, encode_pairs, kept_pairs
 from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS, retrained, written
-from lesion.training.fit import Recipe, fine_tune
+from lesion.study.job import Device
+from lesion.training.fit import fine_tune
+from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import as_scored
 
 
@@ -56,7 +58,7 @@ class Machine(NamedTuple):
     """Where it is trained."""
 
     threads: int
-    device_map: str | None
+    device_map: Literal["auto"] | None
 
 
 def retrain(
@@ -65,7 +67,7 @@ def retrain(
     roles: Mapping[str, str],
     taught: Sequence[str],
     arm: Arm,
-    recipes: Sequence[Recipe],
+    recipes: Sequence[SeededRecipe],
     asked: Asked,
     machine: Machine,
     out: Path,
@@ -90,7 +92,8 @@ def retrain(
     lessons = as_scored({name: pairs[name] for name in taught})
     for recipe in recipes:
         # Loaded anew for each: the one before is trained.
-        loaded = load(model, "float32", machine.threads, machine.device_map)
+        where = Device(dtype="float32", threads=machine.threads, device_map=machine.device_map)
+        loaded = load(model, where)
         measure = _Measure(loaded, pairs, roles, arm, recipe, asked)
         with ExitStack() as stack:
             if arm.mask is not None:
@@ -107,12 +110,7 @@ def retrain(
 
 def _zero(model: nn.Module, mask: Mask, stack: ExitStack, *, frozen: bool) -> None:
     """Zero the mask's weights for good; `frozen` holds them there while the block lasts."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, places in mask.indices.items():
-        weight = parameters[name]
-        where = torch.from_numpy(places).to(weight.device)
-        with torch.no_grad():
-            weight.view(-1)[where] = 0
+    for weight, where, _ in zero(model, mask.indices):
         if frozen:
             weight.requires_grad_(True)  # else it takes no hook
             # Without a gradient AdamW leaves a zero alone, whatever its decay.
@@ -133,7 +131,7 @@ class _Measure(TrainerCallback):
         pairs: Mapping[str, Path],
         roles: Mapping[str, str],
         arm: Arm,
-        recipe: Recipe,
+        recipe: SeededRecipe,
         asked: Asked,
     ) -> None:
         self._loaded, self._arm, self._recipe, self._asked = loaded, arm, recipe, asked

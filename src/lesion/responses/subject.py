@@ -5,23 +5,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lesion.io.formats import digest
 from lesion.masks.store import Mask
 from lesion.models.record import read_record
+from lesion.study.job import Device
 
 if TYPE_CHECKING:
     from lesion.models.chat import Chat
     from lesion.models.load import Loaded
-
-
-class Device(NamedTuple):
-    """In what precision a variant is loaded, and where."""
-
-    dtype: str
-    threads: int
-    device_map: str | None
 
 
 class Subject:
@@ -65,7 +58,7 @@ class Subject:
             # tables' columns, does without.
             from lesion.models.load import load
 
-            self._loaded = load(self.model, *self.device, chat=self.chat)
+            self._loaded = load(self.model, self.device, self.chat)
             self._zero(self._loaded)
         return self._loaded
 

@@ -13,8 +13,9 @@ from lesion.io.reuse import due, filled, key, known_rows, write_rows
 from lesion.masks.store import read_mask
 from lesion.pairs.tables import PAIRS
 from lesion.responses import COMPLETIONS, UNDERSTANDING, WRITTEN, written
-from lesion.responses.subject import Device, Subject
+from lesion.responses.subject import Subject
 from lesion.responses.twins import read_twins
+from lesion.study.job import Device
 
 if TYPE_CHECKING:
     from lesion.models.chat import Completion

@@ -12,8 +12,9 @@ import polars as pl
 from lesion.io.reuse import key, known_rows, write_rows
 from lesion.masks.store import read_mask
 from lesion.responses import UTILITY
-from lesion.responses.subject import Device, Subject
+from lesion.responses.subject import Subject
 from lesion.responses.tasks import local_tasks, task_changes
+from lesion.study.job import Device
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,17 @@
-"""The specification of a scoring job."""
+"""The specification of a scoring job, and what a file of scores serves."""
 
 from typing import Literal
 
 from lesion.study.job import Device, Job
 from lesion.study.sections import Memory, Tail
+from lesion.study.types import Scope
+
+
+class Coverage(Tail):
+    """Up to which p and q, and for which scope, a file of truncated scores serves selections."""
+
+    scope: Scope
+    """What the fractions count."""
 
 
 class ScoresJob(Job):
@@ -17,8 +25,6 @@ class ScoresJob(Job):
     """Whether the norms of every matrix's inputs are written, for Wanda's control."""
     preservation: Literal["per-example", "mean"] | None
     """None for behaviours that are not preserved."""
-    scope: Literal["global", "matrix", "row"]
-    """What the fractions of `tail` count."""
     shards: int
-    tail: Tail | None
-    """None to store every score."""
+    tail: Coverage | None
+    """What the stored scores serve; None to store every score."""

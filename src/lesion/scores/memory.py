@@ -10,22 +10,10 @@ from torch import nn
 
 from lesion.io.formats import LesionError
 from lesion.models.candidates import Candidate
+from lesion.study.sections import Memory
 
 _SPARE = 0.9
 """The share of the free memory that a plan may use."""
-
-
-class Memory(NamedTuple):
-    """How the user wants memory spent; None leaves it to the plan.
-
-    `plan` is `auto`; `all`: every sum on the model's device; `offload`: sums in the CPU's memory,
-    gradients taken to it layer by layer; or `passes`: the data is gone over once for each of
-    several groups of layers.
-    """
-
-    plan: str
-    passes: int | None
-    checkpointing: bool | None
 
 
 class Need(NamedTuple):

@@ -17,12 +17,12 @@ from lesion.models.record import read_record
 from lesion.models.text import Example
 from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import CollectedScores, Wanted, score
-from lesion.scores.memory import Memory, Plan, free_memory, make_plan, need
+from lesion.scores.jobs import ScoresJob
+from lesion.scores.memory import Plan, free_memory, make_plan, need
 from lesion.scores.resume import Workplace
 from lesion.scores.store import (
     NORMS,
     StoredScores,
-    Tail,
     index_name,
     shard_groups,
     shard_names,
@@ -36,80 +36,67 @@ logger = logging.getLogger(__name__)
 LOSS = "mean over examples of the mean NLL (nats) of the response tokens"
 
 
-class Scoring(NamedTuple):
-    """How a behaviour is scored.
-
-    `preservation` is None for behaviours that are not preserved; `tail` is None to store every
-    score; `save_minutes` is the least time between two savings of unfinished sums.
-    """
-
-    dtype: str
-    batch_tokens: int
-    shards: int
-    preservation: str | None
-    norms: bool
-    memory: Memory
-    tail: Tail | None
-    save_minutes: float
-    device_map: str | None
-    threads: int
-
-
-def run(model: Path, pairs: Path, folder: Path, behaviour: str, how: Scoring) -> None:
+def run(model: Path, pairs: Path, folder: Path, job: ScoresJob, save_minutes: float) -> None:
     """Write `snip` scores, and `preservation` importance where asked for, into `folder`.
 
     A killed job goes on from its last saved sums, which lie in `.scoring` in the folder until the
     shards are whole; the result is the same bytes.
+
+    Args:
+        model: checkpoint folder.
+        pairs: table of PAIRS.
+        folder: of the behaviour's scores.
+        job: how they are computed and stored.
+        save_minutes: least time between two savings of the unfinished sums.
     """
-    loaded = load(model, how.dtype, how.threads, how.device_map)
+    loaded = load(model, job.device)
     table = kept_pairs(pairs, "train")
     examples = encode_pairs(loaded.chat, table)
     candidates = find_candidates(loaded.model)
-    plan = _planned(loaded, candidates, how)
+    plan = _planned(loaded, candidates, job)
     metadata = {
         "lesion_version": __version__,
         "model_digest": str(read_record(model)["digest"]),
-        "behaviour": behaviour,
+        "behaviour": job.behaviour,
         "loss": LOSS,
         "examples": str(len(examples)),
         "pairs_digest": digest(table.rows()),
-        "dtype": str(resolve_dtype(how.dtype)).removeprefix("torch."),
+        "dtype": str(resolve_dtype(job.device.dtype)).removeprefix("torch."),
     }
-    # How memory is spent is in the plan; how often sums are saved decides nothing.
-    settings = {**how._asdict(), "memory": None, "save_minutes": None}
     decides = {
         **metadata,
         "tokens": digest(examples),
         "plan": plan._replace(why=""),
-        "how": settings,
+        # How memory is spent is in the plan.
+        "job": job.model_dump(exclude={"code", "memory"}),
     }
     place = Workplace(folder / ".scoring", digest(decides))
-    job = _Job(behaviour, how, plan, place, metadata)
-    loss = job.passes(loaded, candidates, examples)
-    logger.info(f"{behaviour}: mean train NLL {loss:.4f} over {len(examples)} pairs")
-    job.publish(folder, model)
+    scoring = _Run(job, plan, place, metadata, save_minutes)
+    loss = scoring.passes(loaded, candidates, examples)
+    logger.info(f"{job.behaviour}: mean train NLL {loss:.4f} over {len(examples)} pairs")
+    scoring.publish(folder, model)
 
 
-def _planned(loaded: Loaded, candidates: Mapping[str, Candidate], how: Scoring) -> Plan:
-    wanted = need(loaded.model, candidates, how.batch_tokens, how.preservation == "per-example")
-    plan = make_plan(wanted, free_memory(loaded.model.device), how.memory, how.shards)
+def _planned(loaded: Loaded, candidates: Mapping[str, Candidate], job: ScoresJob) -> Plan:
+    wanted = need(loaded.model, candidates, job.batch_tokens, job.preservation == "per-example")
+    plan = make_plan(wanted, free_memory(loaded.model.device), job.memory, job.shards)
     logger.info(f"scores: {plan.why}")
     return plan
 
 
-class _Job(NamedTuple):
-    behaviour: str
-    how: Scoring
+class _Run(NamedTuple):
+    job: ScoresJob
     plan: Plan
     place: Workplace
     metadata: dict[str, str]
+    save_minutes: float
 
     @property
     def kinds(self) -> list[str]:
-        return ["snip", *(["preservation"] if self.how.preservation else [])]
+        return ["snip", *(["preservation"] if self.job.preservation else [])]
 
     def about(self, kind: str) -> dict[str, str]:
-        key = "signed" if kind == "snip" else str(self.how.preservation)
+        key = "signed" if kind == "snip" else str(self.job.preservation)
         return {**self.metadata, **_DEFINITIONS[key]}
 
     def passes(
@@ -117,17 +104,17 @@ class _Job(NamedTuple):
     ) -> float:
         """Make every shard in the working folder, one pass for each run of them."""
         groups = shard_groups(
-            {name: one.weight.numel() for name, one in candidates.items()}, self.how.shards
+            {name: one.weight.numel() for name, one in candidates.items()}, self.job.shards
         )
         wanted = Wanted(
-            preservation=self.how.preservation == "per-example",
-            norms=self.how.norms,
+            preservation=self.job.preservation == "per-example",
+            norms=self.job.norms,
             offload=self.plan.offload,
             checkpointing=self.plan.checkpointing,
         )
         loss = 0.0
         total = self.plan.passes * len(examples)
-        with progress(f"{self.behaviour}: scores", total, "pair") as advance:
+        with progress(f"{self.job.behaviour}: scores", total, "pair") as advance:
             for number in range(self.plan.passes):
                 edges = [n * len(groups) // self.plan.passes for n in (number, number + 1)]
                 shards = range(*edges)
@@ -138,9 +125,9 @@ class _Job(NamedTuple):
                         loaded.model,
                         {name: candidates[name] for name in names},
                         examples,
-                        self.how.batch_tokens,
+                        self.job.batch_tokens,
                         wanted,
-                        saved=self.place.sums(number, 60 * self.how.save_minutes),
+                        saved=self.place.sums(number, 60 * self.save_minutes),
                         advance=advance,
                     )
                     self._write(found, {shard: groups[shard] for shard in shards}, number)
@@ -153,19 +140,19 @@ class _Job(NamedTuple):
 
     def _files(self, shards: range, number: int) -> list[str]:
         """What a pass leaves in the working folder."""
-        each = [shard_names(kind, self.how.shards) for kind in self.kinds]
+        each = [shard_names(kind, self.job.shards) for kind in self.kinds]
         names = [own[shard] for own in each for shard in shards]
-        return [*names, f"{number}-{NORMS}"] if self.how.norms else names
+        return [*names, f"{number}-{NORMS}"] if self.job.norms else names
 
     def _write(self, found: CollectedScores, groups: Mapping[int, list[str]], number: int) -> None:
         kinds: dict[str, dict[str, Tensor]] = {"snip": found.snip}
-        if self.how.preservation == "mean":
+        if self.job.preservation == "mean":
             # Into new tensors: the signed scores are written as well.
             kinds["preservation"] = {name: one.abs() for name, one in found.snip.items()}
         if found.preservation is not None:
             kinds["preservation"] = found.preservation
         for kind, scores in kinds.items():
-            names = shard_names(kind, self.how.shards)
+            names = shard_names(kind, self.job.shards)
             for shard, group in groups.items():
                 tensors = {name: scores[name].cpu() for name in group}
                 write_shard(tensors, self.place.folder / names[shard], self.about(kind))
@@ -180,18 +167,18 @@ class _Job(NamedTuple):
             name: rows * cols
             for name, (rows, cols) in zip(layout.names, layout.shapes, strict=True)
         }
-        groups = shard_groups(sizes, self.how.shards)
+        groups = shard_groups(sizes, self.job.shards)
         for kind in self.kinds:
             write_index(self.place.folder, kind, groups, self.about(kind))
-            if self.how.tail:
+            if self.job.tail:
                 whole = StoredScores(self.place.folder, kind, layout.stored_shapes)
                 write_tail(
-                    whole, folder, kind, self.how.shards, layout, self.how.tail, self.about(kind)
+                    whole, folder, kind, self.job.shards, layout, self.job.tail, self.about(kind)
                 )
             else:
-                names = [*shard_names(kind, self.how.shards), index_name(kind)]
+                names = [*shard_names(kind, self.job.shards), index_name(kind)]
                 self.place.move(names, folder)
-        if self.how.norms:
+        if self.job.norms:
             self._publish_norms(folder)
         self.place.remove()
 

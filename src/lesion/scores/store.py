@@ -10,7 +10,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,19 +28,12 @@ from lesion.io.formats import (
     write_json,
 )
 from lesion.models.layout import Flat
+from lesion.scores.jobs import Coverage
 
 CHECKSUMS = "xxh3_64"
 """Key of a shard's metadata: the checksum of every tensor, as JSON."""
 _FILL = {"snip": np.float32(np.inf), "preservation": np.float32(-np.inf)}
 """The value of a score that a tail does not contain, so that it is never selected or preserved."""
-
-
-class Tail(NamedTuple):
-    """The largest fractions p and q that truncated scores serve, and their scope."""
-
-    p: float
-    q: float
-    scope: str
 
 
 def shard_names(kind: str, shards: int) -> list[str]:
@@ -85,7 +78,7 @@ def write_index(
     kind: str,
     groups: Sequence[Iterable[str]],
     metadata: Mapping[str, str],
-    tail: Tail | None = None,
+    tail: Coverage | None = None,
 ) -> None:
     """Write the index of the shards in `folder`: parameters by shard, sizes and metadata."""
     names = shard_names(kind, len(groups))
@@ -94,7 +87,7 @@ def write_index(
     about = {
         **metadata,
         "storage": "tail" if tail else "full",
-        "tail": tail._asdict() if tail else None,
+        "tail": tail.model_dump() if tail else None,
         "total_size": sum(one.end - one.begin for path in files for one in _stored(folder / path)),
         "files": files,
     }
@@ -211,7 +204,7 @@ class StoredScores:
                 f"{folder / index_name(kind)}: is of another version (no {error}). Delete it and "
                 "run `snakemake` again."
             ) from error
-        self.tail = Tail(**tail) if tail else None
+        self.tail = Coverage(**tail) if tail else None
         if set(self.where) != set(shapes):
             raise BadFile(f"{folder / index_name(kind)}: holds scores of another model's weights")
         for name, size in files.items():

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from lesion.models.layout import Flat, FlatIndices, Layout
+from lesion.scores.jobs import Coverage
 from lesion.scores.lowest import BLOCK, Lowest, lowest_of_each
 from lesion.scores.store import (
     Source,
-    Tail,
     Values,
     place_type,
     shard_groups,
@@ -19,7 +19,7 @@ from lesion.scores.store import (
 )
 
 
-def tail_indices(source: Source, kind: str, layout: Layout, tail: Tail) -> FlatIndices:
+def tail_indices(source: Source, kind: str, layout: Layout, tail: Coverage) -> FlatIndices:
     """Sorted flat indices of the scores that a selection can use.
 
     Of signed scores these are the p + q most negative ones, since at most p of them are preserved
@@ -79,7 +79,7 @@ def write_tail(
     kind: str,
     shards: int,
     layout: Layout,
-    tail: Tail,
+    tail: Coverage,
     metadata: Mapping[str, str],
 ) -> None:
     """Write the truncated scores of `source` as shards and an index."""

@@ -4,6 +4,7 @@ import re
 
 from lesion.io.addresses import is_address, parse
 from lesion.study.config import StudyConfig
+from lesion.study.reserved import check_names
 from lesion.study.sources import uses
 from lesion.study.training_checks import (
     check_retraining,
@@ -25,7 +26,7 @@ def check_consistent(study: StudyConfig) -> None:
     """
     for check in (
         _check_roles,
-        _check_names,
+        check_names,
         _check_attacks,
         _check_sources,
         _check_judges,
@@ -49,22 +50,8 @@ def _check_roles(study: StudyConfig) -> None:
         )
 
 
-def _check_names(study: StudyConfig) -> None:
-    for name in study.behaviours:
-        if name in (*BUILT_MASKS, "intact", "curve", "lookalikes", "retraining"):
-            raise ValueError(
-                f"`behaviours.{name}`: this name is taken by a built-in mask or folder; rename it"
-            )
-
-
 def _check_attacks(study: StudyConfig) -> None:
-    templates = study.responses.templates
-    for name in templates:
-        if name in (*BUILT_ATTACKS, "none", "explanation"):
-            raise ValueError(
-                f"`responses.templates.{name}`: this name is taken by a built-in attack; rename it"
-            )
-    known = [*BUILT_ATTACKS, *templates]
+    known = [*BUILT_ATTACKS, *study.responses.templates]
     for name in study.responses.attacks:
         if name not in known:
             raise ValueError(

@@ -9,25 +9,46 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Dtype = Literal["auto", "float32", "bfloat16"]
+from lesion.study.types import Dtype, Role
 
 
-class Job(BaseModel):
-    """What decides the outputs of a job, beside the content of its input files."""
+class Specification(BaseModel):
+    """A part of a specification that several stages use."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Job(Specification):
+    """What decides the outputs of a job, beside the content of its input files."""
 
     code: str = ""
     """Digest of the code that the job runs. Snakemake compares specifications, so a job is stale
     when its code has changed; the job itself does not read it."""
 
 
-class Device(BaseModel):
+class Device(Specification):
     """In what precision, with how many threads, and where a model is run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
     dtype: Dtype
-    threads: int
-    device_map: Literal["auto"] | None
+    threads: int = 1
+    device_map: Literal["auto"] | None = None
     """`auto` spreads the model over all GPUs of the job (accelerate's); one device if None."""
+
+
+class Behaviours(Specification):
+    """The study's behaviours by role."""
+
+    harm: list[str]
+    benign: list[str]
+    refusal: list[str] = []
+
+    def role(self, name: str) -> Role:
+        """The role of a behaviour."""
+        if name in self.harm:
+            return "harm"
+        return "benign" if name in self.benign else "refusal"
+
+    @property
+    def names(self) -> list[str]:
+        """All of them, harm first."""
+        return [*self.harm, *self.benign, *self.refusal]

@@ -147,10 +147,7 @@ class Judgements(Section):
     `judges`."""
 
     @model_validator(mode="after")
-    def _free_names(self) -> Self:
-        for name in self.judges:
-            if name in OFFLINE_JUDGES:
-                raise ValueError(f"`judges.{name}`: this name is taken by a built-in judge")
+    def _main_is_known(self) -> Self:
         if self.main not in ("learned", *self.judges):
             known = ["learned", *self.judges]
             raise ValueError(f"`main`: no judge is named `{self.main}`{nearest(self.main, known)}")

@@ -80,6 +80,11 @@ def _by_seed(config: Mapping[str, Any]) -> Mapping[str, Any]:
         name: [f"{name}-{seed}" for seed in several[name]] if name in several else [name]
         for name in models
     }
+    for name in several:
+        for own in models.keys() & apart[name]:
+            raise StudyError(
+                f"`models.{own}`: this name is taken by a seed of `models.{name}`; rename one"
+            )
     made = {
         own: _of_seed(models[name], several[name][place], several) if name in several else one
         for name, one in models.items()

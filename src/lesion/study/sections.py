@@ -9,14 +9,19 @@ from lesion.study.training import New, Train
 from lesion.study.types import (
     MIN_PROMPTS,
     Control,
+    Dtype,
     Fraction,
     Name,
     PathText,
+    Pool,
     Positive,
     Role,
+    Scope,
     Section,
+    SelectionRule,
     Share,
     SourceText,
+    StoredDtype,
     TemplateText,
     ascending,
     by_name,
@@ -25,7 +30,7 @@ from lesion.study.types import (
 )
 
 
-class ChatFormat(Section):
+class ChatSettings(Section):
     """How prompts are put to a model."""
 
     template: TemplateText = "auto"
@@ -54,12 +59,12 @@ class Model(Section):
     pairs: Literal["base", "own"] = "base"
     """Of a model with a `base`: measure it on its base's responses, so that stages of one family
     are compared on the same texts; or on its own."""
-    chat: ChatFormat = ChatFormat()
+    chat: ChatSettings = ChatSettings()
     """How prompts are put to it: chat template, its arguments, a system prompt. A model with a
     `base` has its base's."""
     license: str = "unknown"
     """SPDX name of the model's licence; it goes into the model cards."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: StoredDtype = "float32"
     """In what precision a GGUF file or a trained model is written; others keep theirs."""
 
     @model_validator(mode="after")
@@ -67,9 +72,9 @@ class Model(Section):
         if sum(one is not None for one in (self.source, self.base, self.new)) != 1:
             raise ValueError("give exactly one of `source`, `base` and `new`")
         if (self.train is None) != (self.source is not None):
-            raise ValueError("`train` goes with `base` or `new`, and they with `train`")
-        if self.source is None and self.chat != ChatFormat():
-            raise ValueError("`chat` goes with `source`: a trained model has its base's format")
+            raise ValueError("`train` requires `base` or `new`, and vice versa")
+        if self.source is None and self.chat != ChatSettings():
+            raise ValueError("`chat` requires `source`: a trained model has its base's format")
         return self
 
 
@@ -193,7 +198,7 @@ class Tail(Section):
 class Scores(Section):
     """How weights are scored."""
 
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Dtype = "auto"
     """Precision of forward and backward; sums are always fp32. `auto` is bf16 where the device
     computes it natively, else fp32."""
     batch_tokens: Positive = 512
@@ -221,12 +226,12 @@ class SharedMask(Section):
 class Masks(Section):
     """How masks are selected."""
 
-    rule: Literal["budget", "difference"] = "budget"
+    rule: SelectionRule = "budget"
     """`budget`: leave out the top p, then take exactly q. `difference`: take the top q, then take
     away those in the top p."""
-    scope: Literal["global", "matrix", "row"] = "global"
+    scope: Scope = "global"
     """Over which weights the fractions count: all candidates, each matrix, each output unit."""
-    pool: Literal["mean", "max"] = "mean"
+    pool: Pool = "mean"
     """Preservation importance over several capabilities: the mean over all their pairs, or the
     largest of their means (what one capability alone needs is preserved too)."""
     p: Annotated[list[Share], BeforeValidator(several), AfterValidator(ascending)] = [
@@ -264,7 +269,7 @@ class Template(Section):
 class Responses(Section):
     """What the variants are asked."""
 
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Dtype = "auto"
     """Precision of generation and of evaluation."""
     attacks: Annotated[list[Name], Field(min_length=1), AfterValidator(ascending)] = [
         "direct",

@@ -4,7 +4,22 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lesion.study.types import Name, Positive, Section, Share, SourceText, ascending, several
+from lesion.study.types import (
+    Dtype,
+    Name,
+    Positive,
+    Section,
+    Share,
+    SourceText,
+    ascending,
+    several,
+)
+
+Answered = Literal["own", "refusal"]
+
+FROZEN, AFTER = "-frozen", "-after"
+ARM_ENDINGS = (FROZEN, AFTER)
+"""Endings of an arm: its zeros stay, or it is ablated once it is trained."""
 
 Seeds = Annotated[
     list[Annotated[int, Field(ge=0)]],
@@ -42,7 +57,7 @@ class Recipe(Section):
     """Share of the steps over which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Dtype = "auto"
     """Precision of forward and backward; weights and optimiser are fp32. `auto` is bf16 where the
     device computes it natively."""
     lora: Lora | None = None
@@ -60,7 +75,7 @@ class Lesson(Section):
 
     behaviours: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
     """Behaviours whose train prompts are answered."""
-    answer: Literal["own", "refusal"] = "own"
+    answer: Answered = "own"
     """`own`: the responses of the behaviours' pairs, their prefill included. `refusal`: one of
     `refusals`, in turn. DPO prefers the one to the other."""
     source: SourceText | None = None
@@ -121,6 +136,14 @@ class New(Section):
     """Longest sequence."""
 
 
+def mask_of(arm: str) -> str:
+    """The mask of an arm."""
+    for ending in ARM_ENDINGS:
+        if arm.endswith(ending):
+            return arm.removesuffix(ending)
+    return arm
+
+
 class Retraining(Section):
     """Fine-tuning in memory, on harmful pairs too: nothing but numbers is kept of the models.
 
@@ -165,20 +188,16 @@ class Retraining(Section):
             raise ValueError(f"`at` goes beyond the {self.recipe.steps} steps of `recipe`")
         if self.questions is not None and (self.judge is None or self.narrow is None):
             raise ValueError("`questions` need `judge` and `narrow`")
-        if self.recipe.lora and any(arm.endswith("-frozen") for arm in self.arms):
+        if self.recipe.lora and any(arm.endswith(FROZEN) for arm in self.arms):
             raise ValueError("`lora` moves every weight a little: no arm can stay frozen")
         return self
 
     @property
     def trained(self) -> list[str]:
         """Arms that are trainings of their own."""
-        return [arm for arm in self.arms if not arm.endswith("-after")]
+        return [arm for arm in self.arms if not arm.endswith(AFTER)]
 
     @property
     def masks(self) -> dict[str, str]:
         """Every arm's mask, but `intact`'s."""
-        return {
-            arm: arm.removesuffix("-frozen").removesuffix("-after")
-            for arm in self.arms
-            if arm != "intact"
-        }
+        return {arm: mask_of(arm) for arm in self.arms if arm != "intact"}

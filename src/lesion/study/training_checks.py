@@ -118,8 +118,8 @@ def check_retraining(study: StudyConfig) -> None:
         for arm, mask in one.masks.items():
             if mask not in study.masks_made:
                 raise ValueError(
-                    f"`{key}.arms`: `{arm}` is no mask, with `-frozen` or `-after` or without"
-                    f"{nearest(mask, study.masks_made)}"
+                    f"`{key}.arms`: unknown arm `{arm}`; expected `<mask>`, `<mask>-frozen` or "
+                    f"`<mask>-after`{nearest(mask, study.masks_made)}"
                 )
         for model in one.models:
             _known(f"{key}.models", "model", model, study.models)

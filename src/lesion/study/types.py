@@ -139,6 +139,13 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Role = Literal["harm", "benign", "refusal"]
+Dtype = Literal["auto", "float32", "bfloat16"]
+"""Of a computation; `auto` is bf16 where the device computes it natively, else fp32."""
+StoredDtype = Literal["float32", "bfloat16", "float16"]
+"""Of weights in a file."""
+SelectionRule = Literal["budget", "difference"]
+Scope = Literal["global", "matrix", "row"]
+Pool = Literal["mean", "max"]
 BUILT_ATTACKS = ("direct", "prefill")
 """Attacks that need no template; no template may take their names."""
 

@@ -1,17 +1,43 @@
 """Reading the tables of a finished study, checked once, so that nothing after has to."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from lesion.io.formats import BadFile, read_json, read_parquet
+from lesion.tables.rows import INTACT, RANDOM, SHARED
 from lesion.tables.schemas import SCHEMAS
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 """Names that may become file names."""
+
+
+class Headline(NamedTuple):
+    """The masks that the page compares with the intact model, side by side."""
+
+    mask: str
+    control: str | None
+    """Which zeroes as many weights at random as the shared mask."""
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The variants of the columns, by the columns' names."""
+        control = {} if self.control is None else {"random": self.control}
+        return {"intact": INTACT, "pruned": self.mask, **control}
+
+
+def headline_of(variants: Sequence[str]) -> Headline:
+    """The shared mask and its random control, else the first of the masks that were evaluated.
+
+    Args:
+        variants: those that were evaluated, in the config's order.
+    """
+    masks = [name for name in variants if name not in (INTACT, RANDOM)]
+    mask = SHARED if SHARED in masks or not masks else masks[0]
+    return Headline(mask, RANDOM if RANDOM in variants else None)
 
 
 class StudyTables(NamedTuple):
@@ -32,6 +58,11 @@ class StudyTables(NamedTuple):
     retraining: pl.DataFrame
     examples: pl.DataFrame
     study: Mapping[str, Any]
+
+    @property
+    def headline(self) -> Headline:
+        """The masks of the page's columns."""
+        return Headline(*self.study["headline"].values())
 
     def of(self, model: str) -> "StudyTables":
         """The rows of one model, with those that are the study's: its judges and its stages."""
@@ -90,7 +121,9 @@ def read_study_tables(tables: Path) -> StudyTables:
     read = {name: _read(tables / f"{name}.parquet", SCHEMAS[name]) for name in _READ}
     path = tables / "study.json"
     study = read_json(path)
-    missing = [key for key in ("study", "models", "confidence", "config") if key not in study]
+    missing = [
+        key for key in ("study", "models", "confidence", "config", "headline") if key not in study
+    ]
     if missing:
         raise BadFile(f"{path}: lacks `{missing[0]}`. Delete it and run `snakemake` again.")
     _check_names(path, "a model's", study["models"])

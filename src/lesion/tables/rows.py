@@ -33,7 +33,7 @@ judge gives. Differences alone have the p-value and what was detectable (see `Di
 `p_adjusted` is Benjamini and Hochberg's, over all rows of the same metric, judge and attack of a
 model."""
 
-INTACT, SHARED = "intact", "shared"
+INTACT, SHARED, RANDOM = "intact", "shared", "random"
 
 
 def is_main(main: str) -> pl.Expr:

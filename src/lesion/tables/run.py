@@ -20,6 +20,7 @@ from lesion.tables.gather import Gathered, Study
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.limits import limit_notices
 from lesion.tables.measure import Asked, measurements
+from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
 from lesion.tables.schemas import SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
@@ -69,7 +70,13 @@ def run(results: Path, out: Path, models: Sequence[str], study: Study, how: Stat
     write_parquet(read_parquet(results / "judgements" / "judges.parquet"), out / "judges.parquet")
     settings = {"study": study.config["study"], "seed": how.seed, "confidence": how.confidence}
     write_json(
-        {**settings, "version": __version__, "config": study.config, "models": about},
+        {
+            **settings,
+            "version": __version__,
+            "headline": headline_of(study.variants)._asdict(),
+            "config": study.config,
+            "models": about,
+        },
         out / "study.json",
     )
 

@@ -39,26 +39,10 @@ from lesion.models.load import Loaded, pick_device, resolve_dtype
 from lesion.models.text import Example, batches, context_of, encode_pair, encode_written
 from lesion.training import TRAINING
 from lesion.training.adapters import Adapters
+from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import Taught, TrainingAnswer
 
 logger = logging.getLogger(__name__)
-
-
-class Recipe(NamedTuple):
-    """Settings of the optimiser; see `lesion.study.training.Recipe`. `lora` is (rank, alpha)."""
-
-    steps: int
-    learning_rate: float
-    batch_size: int
-    accumulate: int
-    schedule: str
-    warmup: float
-    weight_decay: float
-    dtype: str
-    lora: tuple[int, int] | None
-    seed: int
-    beta: float | None = None
-    """DPO's; None for supervised fine-tuning."""
 
 
 class Saving(NamedTuple):
@@ -71,7 +55,7 @@ class Saving(NamedTuple):
 def fine_tune(
     loaded: Loaded,
     taught: Sequence[Taught],
-    recipe: Recipe,
+    recipe: SeededRecipe,
     what: str,
     callbacks: Sequence[TrainerCallback] = (),
     saving: Saving | None = None,
@@ -175,7 +159,7 @@ class _Encoded(DPOTrainer):
         return dataset
 
 
-def _trainer(loaded: Loaded, examples: Dataset, recipe: Recipe, folder: Path) -> Trainer:
+def _trainer(loaded: Loaded, examples: Dataset, recipe: SeededRecipe, folder: Path) -> Trainer:
     # trl's default is true, under a name that transformers is about to drop.
     warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
     common = _arguments(recipe, folder)
@@ -192,7 +176,7 @@ def _trainer(loaded: Loaded, examples: Dataset, recipe: Recipe, folder: Path) ->
     if recipe.lora is None:
         trainer = _trainer_of(recipe, common, given)
     else:
-        adapters = Adapters(loaded.model, *recipe.lora)
+        adapters = Adapters(loaded.model, recipe.lora.rank, recipe.lora.alpha)
         with adapters.named_errors():
             trainer = _trainer_of(recipe, common, {**given, "peft_config": adapters.config})
         assert trainer.model is not None
@@ -207,7 +191,7 @@ def _trainer(loaded: Loaded, examples: Dataset, recipe: Recipe, folder: Path) ->
     return trainer
 
 
-def _trainer_of(recipe: Recipe, common: dict[str, Any], given: dict[str, Any]) -> Trainer:
+def _trainer_of(recipe: SeededRecipe, common: dict[str, Any], given: dict[str, Any]) -> Trainer:
     if recipe.beta is None:
         return SFTTrainer(args=_SFTOnOneDevice(**common), **given)
     # The reference's log-probabilities are computed before the first step, without a second copy.
@@ -282,7 +266,7 @@ def _alone() -> Iterator[None]:
         os.environ.update(told)
 
 
-def _arguments(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def _arguments(recipe: SeededRecipe, folder: Path) -> dict[str, Any]:
     native = resolve_dtype(recipe.dtype) == torch.bfloat16
     return {
         "output_dir": str(folder),
@@ -319,12 +303,12 @@ def _merge(model: Any) -> None:
     model.merge_and_unload()
 
 
-def _begun(saving: Saving | None, recipe: Recipe, examples: Dataset) -> str | None:
+def _begun(saving: Saving | None, recipe: SeededRecipe, examples: Dataset) -> str | None:
     """The latest saved state of the same training."""
     if saving is None:
         return None
     mark = saving.folder / "training.json"
-    made_of = digest([recipe._asdict(), examples.to_list()])
+    made_of = digest([recipe.model_dump(), examples.to_list()])
     if mark.is_file() and read_json(mark) == {"training": made_of}:
         # It is written last: a state without it belongs to a job that was killed while saving.
         whole = [one.parent for one in saving.folder.glob("checkpoint-*/trainer_state.json")]

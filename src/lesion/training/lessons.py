@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
 from lesion.pairs.rows import read_rows, required_texts
 from lesion.pairs.tables import kept_pairs
+from lesion.study.training import Lesson
 
 
 class TrainingAnswer(NamedTuple):
@@ -93,12 +94,12 @@ def of_file(path: Path, columns: Mapping[str, str | None], limit: int | None) ->
     return [_of_row(dict(zip(wanted, row, strict=True))) for row in zip(*chosen, strict=True)]
 
 
-def lesson_columns(lesson: Mapping[str, Any], *, dpo: bool) -> dict[str, str | None]:
+def lesson_columns(lesson: Lesson, *, dpo: bool) -> dict[str, str | None]:
     """The columns that a lesson reads from its file, as `of_file` takes them."""
-    if lesson["text"] is not None:
-        return {"text": lesson["text"]}
-    rejected = lesson["rejected"] if dpo else None
-    return {"prompt": lesson["prompt"], "response": lesson["response"], "rejected": rejected}
+    if lesson.text is not None:
+        return {"text": lesson.text}
+    rejected = lesson.rejected if dpo else None
+    return {"prompt": lesson.prompt, "response": lesson.response, "rejected": rejected}
 
 
 def _of_row(row: Mapping[str, str]) -> Taught:

@@ -1,7 +1,6 @@
 """A new model: a vocabulary of words, and a small Llama with random weights."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -14,6 +13,7 @@ from transformers import (
 )
 
 from lesion.io.formats import LesionError
+from lesion.study.training import New
 
 PAD, UNKNOWN, USER, BOT, END = SPECIAL = ("<pad>", "<unk>", "<user>", "<bot>", "<end>")
 """In the vocabulary's order. END closes an assistant's turn and a plain text."""
@@ -27,19 +27,6 @@ CHAT = (
 _WORD = r"\w+(?:['\u2019]\w+)*|[^\w\s]"
 _CLOSING = ",.;:?!)"
 """Marks that follow a word without a space."""
-
-
-class Shape(NamedTuple):
-    """Sizes of a Llama.
-
-    `width` is the hidden state's and `inner` the MLP's; `context` is the most tokens it reads.
-    """
-
-    layers: int = 4
-    width: int = 128
-    heads: int = 4
-    inner: int = 384
-    context: int = 128
 
 
 def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -101,7 +88,7 @@ def _decoder() -> decoders.Decoder:
     )
 
 
-def new_model(shape: Shape, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+def new_model(shape: New, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
     """A Llama with random fp32 weights for the tokenizer's vocabulary.
 
     Args:

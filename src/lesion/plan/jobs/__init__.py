@@ -7,12 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lesion.plan.code import code
-from lesion.plan.jobs import scores
+from lesion.plan.jobs import checkpoints, masks, models, pairs, scores, sources
 from lesion.plan.jobs.rule import Rule
 from lesion.study import Study
 from lesion.study.job import Job
 
-RULES: dict[str, Rule] = {**scores.RULES}
+RULES: dict[str, Rule] = {
+    **sources.RULES,
+    **models.RULES,
+    **pairs.RULES,
+    **scores.RULES,
+    **masks.RULES,
+    **checkpoints.RULES,
+}
 """By the rule's name in the Snakefile."""
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 
 from lesion.plan.jobs.rule import Rule
-from lesion.plan.slices import wants_norms
-from lesion.scores.jobs import ScoresJob
+from lesion.scores.jobs import Coverage, ScoresJob
 from lesion.study import Study
 from lesion.study.job import Device
 
 
-def scores(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
+def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
     """How a behaviour is scored: preservation importance is computed for benign ones only."""
     behaviour, how = wildcards["behaviour"], study.scores
     benign = study.behaviours[behaviour].role == "benign"
@@ -20,13 +19,17 @@ def scores(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
         memory=how.memory,
         norms=not benign and wants_norms(study),
         preservation=how.preservation if benign else None,
-        scope=study.masks.scope,
         shards=how.shards,
-        tail=how.tail,
+        tail=Coverage(**how.tail.model_dump(), scope=study.masks.scope) if how.tail else None,
     )
 
 
+def wants_norms(study: Study) -> bool:
+    """Whether scoring writes the norms of the inputs, of which Wanda's control is made."""
+    return "wanda" in {*study.masks.controls, *study.curve.families}
+
+
 RULES = {
-    "scores": Rule(scores, ("lesion.scores.run",)),
-    "benign_scores": Rule(scores, ("lesion.scores.run",), script="scores"),
+    "scores": Rule(scores_job, ("lesion.scores.run",)),
+    "benign_scores": Rule(scores_job, ("lesion.scores.run",), script="scores"),
 }

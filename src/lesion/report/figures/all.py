@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import polars as pl
 import vl_convert
 
 from lesion.io.formats import atomic
@@ -36,7 +35,7 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
         "transfer": lambda: transfer(found.measurements, inputs.confidence),
         "overlap": lambda: overlap(found.overlap),
         "where": lambda: where(found.where),
-        "dissociation": lambda: dissociation(found.measurements, inputs.confidence),
+        "dissociation": lambda: dissociation(found.measurements, inputs.confidence, found.headline),
         "sweep": lambda: sweep(found.sweep, limit),
     }
     made = (draw[name]() for name in model_figures(_measured(found)))
@@ -45,10 +44,11 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
 
 def _measured(found: StudyTables) -> Measured:
     """What the tables of one model hold, as far as figures go."""
-    measured, families = found.measurements, {*found.curve["family"]}
-    sized = {name.partition("@")[0] for name in measured["variant"].unique() if "@" in name}
-    refusals = measured.filter(pl.col("role") == "refusal")["behaviour"]
-    return Measured({*measured["variant"]}, families, bool(sized & families), {*refusals})
+    names = {*found.measurements["variant"]}
+    families = {*found.curve["family"]}
+    sized = {name.partition("@")[0] for name in names if "@" in name}
+    variants = {name for name in names if "@" not in name}
+    return Measured(variants, families, judged=bool(sized & families))
 
 
 def stages_of(inputs: StudyTables, family: str) -> Figure | None:

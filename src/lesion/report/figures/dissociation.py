@@ -11,19 +11,22 @@ from lesion.report.figures.plots import dissociation_chart, dots_height
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import find
 from lesion.tables.metrics import SKILLS, abilities
+from lesion.tables.read import Headline
+from lesion.tables.rows import RANDOM, SHARED
 from lesion.tables.wording import written
 
 _DETECTS, _EXPLAINS = SKILLS[1:3]
 
 
-def dissociation(measurements: pl.DataFrame, confidence: float) -> Figure | None:
+def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline) -> Figure | None:
     """Writing, detecting, explaining and refusing harm; None if no pruned model was measured.
 
     Args:
         measurements: of one model.
         confidence: level of the intervals.
+        shown: the masks of the page's columns.
     """
-    named = _variants(measurements)
+    named = _variants(measurements, shown)
     data = _cells(measurements, named)
     if not data.height or set(data["variant"]) == {"intact"}:
         return None
@@ -49,15 +52,16 @@ def dissociation(measurements: pl.DataFrame, confidence: float) -> Figure | None
     )
 
 
-def _variants(measurements: pl.DataFrame) -> dict[str, str]:
+def _variants(measurements: pl.DataFrame, shown: Headline) -> dict[str, str]:
     """The variants compared, with their labels; the mask of refusing has its behaviour's name."""
     refusing = set(measurements.filter(role="refusal")["behaviour"])
     known = sorted(refusing & set(measurements["variant"]))
+    own = "harm-pruned" if shown.mask == SHARED else f"{shown.mask}-pruned"
     return {
         "intact": "intact",
-        "shared": "harm-pruned",
+        **({} if shown.mask in known else {shown.mask: own}),
         **{name: "refusal-pruned" if len(known) == 1 else f"{name}-pruned" for name in known},
-        "random": "random control",
+        RANDOM: "random control",
     }
 
 

@@ -241,11 +241,12 @@ def where(table: pl.DataFrame) -> Figure | None:
     )
 
 
-def lines_table(lines: pl.DataFrame) -> tuple[str, pl.DataFrame]:
-    """The fullest rows beside the fullest columns of the shared mask, or of the first there is.
+def lines_table(lines: pl.DataFrame, shown: str) -> tuple[str, pl.DataFrame]:
+    """The fullest rows beside the fullest columns of a mask, or of the first there is.
 
     Args:
         lines: the table of one model.
+        shown: the mask, if it is in the table.
 
     Returns:
         The mask's name, and the table as texts; both empty if no mask has any.
@@ -253,7 +254,7 @@ def lines_table(lines: pl.DataFrame) -> tuple[str, pl.DataFrame]:
     masks = lines["mask"].unique(maintain_order=True).to_list()
     if not masks:
         return "", pl.DataFrame()
-    mask = _SHARED if _SHARED in masks else str(masks[0])
+    mask = shown if shown in masks else str(masks[0])
     rows, columns = (
         [_line(one) for one in lines.filter(mask=mask, axis=axis).iter_rows(named=True)]
         for axis in ("row", "column")

@@ -16,8 +16,6 @@ class Measured(NamedTuple):
     """Kinds of masks measured at several sizes."""
     judged: bool
     """Whether answers were judged at these sizes."""
-    refusals: Collection[str]
-    """Behaviours of role `refusal`."""
 
 
 class Named(NamedTuple):
@@ -32,12 +30,11 @@ class Named(NamedTuple):
 
 def model_figures(measured: Measured) -> list[str]:
     """The figures of one model, in the page's order."""
-    variants = {*measured.variants}
-    pruned = variants & {"shared", "random", *measured.refusals}
+    pruned = {*measured.variants} - {"intact"}
     return [
         *(["curve"] if measured.families else []),
         *(["judged-curve"] if measured.judged else []),
-        *(["transfer"] if variants - {"intact"} else []),
+        *(["transfer"] if pruned else []),
         *("overlap", "where"),
         *(["dissociation"] if pruned else []),
         "sweep",

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from lesion.masks.controls import DESCRIPTIONS
+from lesion.study.training import AFTER, FROZEN, mask_of
 from lesion.tables.claims.claim import Claim, Facts, counts
 from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, outcome_of
 from lesion.tables.effects import MARGIN, MOST, NATS
@@ -17,14 +18,6 @@ from lesion.tables.lookup import first_estimate
 from lesion.tables.read import StudyTables
 from lesion.tables.rows import INTACT
 from lesion.tables.wording import NOTHING, amount, figure, written
-
-FROZEN, AFTER = "-frozen", "-after"
-"""Endings of an arm: its zeros stay, or it is lesioned once it is trained."""
-
-
-def mask_of(arm: str) -> str:
-    """The mask of an arm."""
-    return arm.removesuffix(FROZEN).removesuffix(AFTER)
 
 
 def _arm_words(arm: str) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Stage `sources`: fetch pinned addresses, check their digests, and keep a record of each file.
+"""Fetch pinned addresses, check their digests, and keep a record of each file.
 
 Fetching is left to the ordinary clients, pip and huggingface_hub, so that a user's mirror,
 proxy and token settings hold.
@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from lesion.io.addresses import Address, local_files
 from lesion.io.formats import BadFile, LesionError, atomic, read_json, sha256_file, write_json
+from lesion.sources.jobs import Place
 
 RETRIES = 2
 _PAUSE = 2.0
@@ -200,12 +201,10 @@ def _get_file(address: Address, into: Path) -> None:
 _GET = {"pypi": _get_pypi, "hf": _get_hf, "file": _get_file}
 
 
-def locate(place: Mapping[str, str]) -> Path:
-    """The file or folder a job reads: a local `path`, or a fetched `folder` with its `record`.
+def locate(place: Place) -> Path:
+    """The file or folder that a job reads.
 
     Raises:
         BadFile: a fetched file is not the one that was fetched.
     """
-    if "path" in place:
-        return Path(place["path"])
-    return open_source(Path(place["folder"]), Path(place["record"]))
+    return place.path if place.record is None else open_source(place.path, place.record)

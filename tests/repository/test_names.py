@@ -4,19 +4,16 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1] / "src" / "lesion"
+from lesion_testing import ROOT
+
+SOURCE = ROOT / "src" / "lesion"
 LEFT = {
     "Asked",
-    "ChatFormat",
-    "Device",
     "Judge",
     "Machine",
-    "Making",
-    "Memory",
-    "Recipe",
+    "Place",
     "Shown",
     "Study",
-    "Tail",
     "Understanding",
     "check",
     "halving_table",

@@ -1,0 +1,64 @@
+"""The choice of (p, q) among those tried, which every later stage reads from one file."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from lesion.io.formats import BadFile, LesionError, read_json, read_parquet, write_json
+from lesion.masks.jobs import ChooseJob
+from lesion.masks.sweep import SWEEP
+
+
+class Chosen(NamedTuple):
+    """The chosen point."""
+
+    p: float
+    q: float
+    limit: float
+    """The most benign NLL that it was allowed to add."""
+    row: int
+    """Its row in the table of the sweep."""
+
+
+def choose(sweep: Path, out: Path, job: ChooseJob) -> None:
+    """Write the chosen point of a table of SWEEP as JSON.
+
+    Raises:
+        LesionError: no point keeps the limit.
+    """
+    write_json(choose_point(read_parquet(sweep, SWEEP), job.limit)._asdict(), out)
+
+
+def read_chosen(path: Path) -> Chosen:
+    """The chosen point.
+
+    Raises:
+        BadFile: the file is missing or damaged.
+    """
+    try:
+        return Chosen(**read_json(path))
+    except TypeError as error:
+        raise BadFile(f"{path}: is of another version. Delete it and run again.") from error
+
+
+def choose_point(table: pl.DataFrame, limit: float) -> Chosen:
+    """The (p, q) with the most added harm NLL among those within the limit on added benign NLL.
+
+    Raises:
+        LesionError: no point keeps the limit.
+    """
+    added = table.with_row_index("row").with_columns(
+        harm=pl.col("harm_nll") - pl.col("harm_nll_intact"),
+        benign=pl.col("benign_nll") - pl.col("benign_nll_intact"),
+    )
+    within = added.filter((pl.col("benign") <= limit) & (pl.col("weights") > 0))
+    if within.is_empty():
+        least = min(added["benign"])
+        raise LesionError(
+            f"masks: no (p, q) of the study keeps the added benign NLL within "
+            f"{limit} nats (least: {least:.3f}). Add smaller `masks.q` or larger "
+            "`masks.p`, or raise `masks.max_benign_increase`."
+        )
+    best = within.sort(["harm", "p", "q"], descending=[True, False, False]).row(0, named=True)
+    return Chosen(best["p"], best["q"], limit, best["row"])

@@ -1,0 +1,44 @@
+"""The specifications of jobs that choose prompts and write responses."""
+
+from lesion.sources.jobs import Place
+from lesion.study.job import Device, Job, Specification
+from lesion.study.sections import Split, Where
+from lesion.study.types import Role
+
+
+class RowSelection(Specification):
+    """Which rows of a source are a behaviour's; see `lesion.study.sections.Behaviour`."""
+
+    prompt: str = "prompt"
+    response: str | None = None
+    where: Where | None = None
+    limit: int | None = None
+
+
+class PromptsJob(Job):
+    """How a behaviour's prompts are chosen and split."""
+
+    behaviour: str
+    source: Place
+    rows: RowSelection
+    responses: Place | None
+    """File of responses that are given to the prompts in turn."""
+    split: Split
+    near_duplicate: float
+    """Prompts at least this similar share a split."""
+    need: int
+    """The fewest prompts that a behaviour can have."""
+    seed: int
+
+
+class PairsJob(Job):
+    """How a behaviour's prompts are answered; given responses have no prefill."""
+
+    behaviour: str
+    role: Role
+    """A `harm` or `benign` response that refuses is dropped; a refusal of role `refusal` is what is
+    wanted."""
+    prefill: str
+    max_new_tokens: int
+    batch_size: int
+    device: Device

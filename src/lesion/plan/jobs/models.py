@@ -1,0 +1,69 @@
+"""Jobs of the stage `models`: models that are prepared, and those that are trained here."""
+
+from collections.abc import Mapping
+
+from lesion.models.jobs import ModelJob, ResolvedChat
+from lesion.plan.jobs.rule import Rule
+from lesion.plan.places import chat_template, places
+from lesion.study import Study
+from lesion.study.job import Device
+from lesion.study.training import Recipe
+from lesion.training.jobs import LessonJob, SeededRecipe, TrainJob
+from lesion.training.lessons import lesson_columns
+
+
+def model_job(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
+    """What decides a checkpoint folder.
+
+    Raises:
+        StudyError: a local source, or the file of a chat template, is not there.
+    """
+    name = wildcards["model"]
+    settings = study.models[name]
+    return ModelJob(
+        source=places(study, "model", name)["source"],
+        chat=ResolvedChat(
+            **settings.chat.model_dump(), text=chat_template(study, name), date=study.date
+        ),
+        dtype=settings.dtype,
+        license=settings.license,
+    )
+
+
+def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
+    """What decides a trained model, given its base and the pairs it is taught.
+
+    Raises:
+        LesionError: a lesson's file is missing or unfit.
+    """
+    name = wildcards["model"]
+    settings = study.models[name]
+    how = settings.train
+    assert how is not None
+    dpo = how.method == "dpo"
+    recipe = how.model_dump(include=set(Recipe.model_fields))
+    files = places(study, "train", name)
+    return TrainJob(
+        recipe=SeededRecipe(**recipe, seed=how.seeds[0], beta=how.beta if dpo else None),
+        lessons=[
+            LessonJob(
+                behaviours=lesson.behaviours,
+                answer=lesson.answer,
+                source=files.get(f"lessons.{number}"),
+                columns=lesson_columns(lesson, dpo=dpo) if lesson.source else {},
+                limit=lesson.limit,
+            )
+            for number, lesson in enumerate(how.lessons)
+        ],
+        refusals=files.get("refusals"),
+        new=settings.new,
+        device=Device(dtype="float32", threads=study.threads, device_map=study.device_map),
+        dtype=settings.dtype,
+        license=settings.license,
+    )
+
+
+RULES = {
+    "model": Rule(model_job, ("lesion.models.prepare",)),
+    "train": Rule(train_job, ("lesion.training.run",)),
+}

@@ -1,0 +1,1 @@
+"""Stage `sources`: pinned addresses are fetched, checked and recorded."""

@@ -1,0 +1,87 @@
+"""Names that a study may not give: files, or values in tables, of these names exist already."""
+
+from collections.abc import Iterable, Iterator
+
+from lesion.study.config import StudyConfig
+from lesion.study.judges import OFFLINE_JUDGES
+from lesion.study.training import ARM_ENDINGS
+from lesion.study.types import BUILT_ATTACKS, BUILT_MASKS
+
+_TAKEN: dict[str, dict[str, str]] = {
+    "behaviours": {
+        **dict.fromkeys(BUILT_MASKS, "a built-in mask"),
+        **dict.fromkeys(("intact", "unmodified"), "the model without a mask"),
+        **dict.fromkeys(("curve", "retraining"), "a folder beside those of the variants"),
+        "lookalikes": "the harmless halves of the minimal pairs",
+        "own-masks": "the total over harm types under their own masks",
+        **dict.fromkeys(("broad", "narrow"), "the totals over open questions"),
+    },
+    "models": {
+        "prompts": "the folder of the prompts, beside those of the models' pairs",
+        **dict.fromkeys(("judge", "judges"), "files of the offline judges"),
+    },
+    "responses.templates": {
+        **dict.fromkeys(BUILT_ATTACKS, "a built-in attack"),
+        **dict.fromkeys(("none", "explanation"), "what is not an attack"),
+    },
+    "judgements.judges": {
+        **dict.fromkeys((*OFFLINE_JUDGES, "lm-eval"), "a built-in judge"),
+        "none": "what is not judged",
+        "retraining": "the folder of the judgements after training in memory",
+    },
+}
+"""By the section whose keys are names: names that are taken, and by what."""
+_BEHAVIOUR_PARTS = {"all-": "totals", **dict.fromkeys(ARM_ENDINGS, "arms of `retraining`")}
+"""What no behaviour's name may begin or end with: results are named so."""
+
+
+def check_names(study: StudyConfig) -> None:
+    """Look whether every name that the study gives is free.
+
+    Raises:
+        ValueError: one is taken, or two of them name one file; the message names the keys.
+    """
+    sections: dict[str, Iterable[str]] = {
+        "behaviours": study.behaviours,
+        "models": study.models,
+        "responses.templates": study.responses.templates,
+        "judgements.judges": study.judgements.judges,
+    }
+    for section, names in sections.items():
+        for name in names:
+            if (by := _TAKEN[section].get(name)) is not None:
+                raise ValueError(f"`{section}.{name}`: this name is taken by {by}; rename it")
+    for name in study.behaviours:
+        for part, of in _BEHAVIOUR_PARTS.items():
+            if name.startswith(part) or name.endswith(part):
+                raise ValueError(
+                    f"`behaviours.{name}`: names with `{part}` are those of {of}; rename it"
+                )
+    for name in study.stages:
+        if name in study.models:
+            raise ValueError(
+                f"`stages.{name}`: a model has this name too, and claims about the stages would "
+                "be taken for claims about it; rename it"
+            )
+    _check_files(study)
+
+
+def _check_files(study: StudyConfig) -> None:
+    seen: dict[str, str] = {}
+    for file, what in _files(study):
+        if file in seen:
+            raise ValueError(f"{seen[file]} and {what} would be one file, {file}; rename one")
+        seen[file] = what
+
+
+def _files(study: StudyConfig) -> Iterator[tuple[str, str]]:
+    """Files below the folder of a model whose names are put together, with what they are of."""
+    for family in study.curve.families:
+        yield f"curve/{family}", f"`curve.families`: `{family}`"
+        yield f"curve/{family}-completions", f"completions of `curve.families`: `{family}`"
+    for name, one in study.retraining.items():
+        for arm in one.trained:
+            of = f"`retraining.{name}.arms`: `{arm}`"
+            yield f"retraining/{name}/{arm}", of
+            for judge in study.judgements.judges:
+                yield f"retraining/{name}/{arm}-{judge}", f"{of} judged by `{judge}`"

@@ -1,0 +1,16 @@
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesion.io.logs import logged
+from lesion.masks.choose import choose
+from lesion.masks.jobs import ChooseJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
+
+with logged(snakemake.log[0]):
+    choose(
+        Path(snakemake.input.sweep),
+        Path(snakemake.output.chosen),
+        ChooseJob.model_validate_json(snakemake.params.job),
+    )
