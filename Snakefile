@@ -14,7 +14,6 @@ include: "workflow/rules/masks.smk"
 include: "workflow/rules/checkpoints.smk"
 include: "workflow/rules/responses.smk"
 include: "workflow/rules/judgements.smk"
-include: "workflow/rules/training.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/report.smk"
 

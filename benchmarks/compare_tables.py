@@ -13,9 +13,9 @@ import polars as pl
 from lesion.io.formats import read_json
 
 KEYS = {
-    "measurements": ("model", "variant", "behaviour", "role", "attack", "judge", "metric"),
+    "measurements": ("model", "variant", "level", "behaviour", "role", "attack", "judge", "metric"),
     "claims": ("model", "claim", "statistic", "variant", "name"),
-    "curve": ("model", "family", "share", "behaviour", "role"),
+    "curve": ("model", "family", "share", "level", "behaviour", "role"),
     "halving": ("model", "family", "measure"),
     "overlap": ("model", "a", "b"),
     "sharing": ("model", "p", "q", "at_least"),
@@ -28,7 +28,7 @@ KEYS = {
     "examples": ("model", "variant", "behaviour", "role", "attack", "prompt"),
     "training": ("model", "step"),
     "stages": ("family", "stage", "variant", "metric"),
-    "retraining": ("model", "experiment", "arm", "step", "behaviour", "role", "metric"),
+    "retraining": ("model", "experiment", "arm", "step", "level", "behaviour", "role", "metric"),
 }
 _SHOWN = 5
 
@@ -51,7 +51,7 @@ def compare(name: str, before: Path, after: Path) -> list[str]:
     missing = [path for path in paths if not path.exists()]
     if missing:
         return [f"{name}: {missing[0]} is missing"]
-    old, new = map(pl.read_parquet, paths)
+    old, new = (modern(pl.read_parquet(path)) for path in paths)
     lines = [
         f"{name}: only {which} has the column `{column}`"
         for which, one, other in (("the first", old, new), ("the second", new, old))
@@ -80,6 +80,24 @@ def compare(name: str, before: Path, after: Path) -> list[str]:
                     f"  {row}" for row in changed.select(*key, column, other).head(_SHOWN).rows()
                 ]
     return lines
+
+
+def modern(table: pl.DataFrame) -> pl.DataFrame:
+    """A table of format 1 with the keys of format 2; any other as it is.
+
+    Totals were behaviours called `all-<role>`, and the harm types' own masks a variant `own-masks`.
+    """
+    if "variant" in table.columns:
+        table = table.with_columns(
+            variant=pl.when(pl.col("variant") != "own-masks").then("variant")
+        )
+    if "level" in table.columns or not {"behaviour", "role"} <= set(table.columns):
+        return table
+    total = pl.col("behaviour") == "all-" + pl.col("role")
+    return table.with_columns(
+        level=pl.when(total).then(pl.lit("total")).otherwise(pl.lit("behaviour")),
+        behaviour=pl.when(~total).then("behaviour"),
+    )
 
 
 def _flat(value: object, key: str = "") -> dict[str, object]:

@@ -17,10 +17,10 @@ from lesion import plan
 from lesion.io.formats import read_parquet
 from lesion.masks.curve import Growing, curve_masks
 from lesion.masks.sweep import Behaviours, Cut
+from lesion.plan.jobs.responses import curve
 from lesion.responses import CURVE
-from lesion.responses.curve import Measuring, respond_family
+from lesion.responses.curve import respond_family
 from lesion.study import Study, load_study, read_config
-from lesion.study.job import Device
 from lesion.tables.curve import curve_table, halving_table
 from lesion.tables.intervals import Bootstrap
 
@@ -47,12 +47,10 @@ def measure(
     study: Study, made: Path, model: str, folder: Path, family: str
 ) -> tuple[pl.DataFrame, float]:
     """Measure a family, loading the model; its rows, and the seconds it took."""
-    slice_ = plan.curve_slice(study, family)
-    how = Measuring(slice_["pairs"], slice_["batch_tokens"], Device(**slice_["device"]), None)
-    pairs = {name: made / "pairs" / model / f"{name}.parquet" for name in slice_["roles"]}
+    job = curve(study, {"family": family}).model_copy(update={"completing": None})
+    pairs = [made / "pairs" / model / f"{name}.parquet" for name in job.roles]
     out, started = folder / f"{family}.parquet", time.perf_counter()
-    place = (made / "models" / model, folder / "masks.parquet")
-    respond_family(*place, pairs, slice_["roles"], out, None, family, how)
+    respond_family(job, made / "models" / model, folder / "masks.parquet", pairs, out, None)
     return read_parquet(out, CURVE), time.perf_counter() - started
 
 
@@ -65,8 +63,8 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=float, default=[2.0**n for n in range(-4, 4)])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pairs", type=int, help="of each behaviour; all, if not given")
-    curve = vars(parser.parse_args())
-    study = load_study({**read_config(Path("config.yaml")), "curve": curve})
+    given = vars(parser.parse_args())
+    study = load_study({**read_config(Path("config.yaml")), "curve": given})
     made, model = Path(study.results) / study.study, next(iter(study.models))
     with TemporaryDirectory() as temporary, (Path(temporary) / "log").open("w") as log:
         folder = Path(temporary)
@@ -80,9 +78,9 @@ def main() -> None:
                 print(f"{family}: {table.height} NLLs, {seconds:.1f} s", flush=True)
     boot = Bootstrap(study.tables.resamples, study.tables.confidence, study.seed)
     nll = pl.concat(rows)
-    found = curve_table(nll, boot).filter(pl.col("behaviour").str.starts_with("all-"))
+    found = curve_table(nll, boot).filter(pl.col("level") == "total")
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, float_precision=3):
-        print(found.drop("seeds", "role"))
+        print(found.drop("seeds", "level", "behaviour"))
         print(halving_table(nll, boot).drop("sizes", "below", "n", "benign_n"))
 
 

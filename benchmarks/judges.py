@@ -13,11 +13,11 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from lesion.judgements.contrast import Columns, Files
+from lesion.judgements.jobs import ContrastFiles, JudgeJob
 from lesion.judgements.run import train_judge
-from lesion.sources.fetch import locate
 from lesion.sources.jobs import Place
 from lesion.study import load_study, read_config
+from lesion.study.judges import ContrastSection
 
 _MEANS = ("true_positive_mean", "true_negative_mean")
 _METRICS = (
@@ -26,7 +26,11 @@ _METRICS = (
 )
 _ADVICE = Path(__file__).parents[1] / "studies" / "advice"
 _CONTRASTS = {
-    "contrast": Files(_ADVICE / "contrast.jsonl", _ADVICE / "measured.jsonl", Columns("reckless"))
+    "contrast": ContrastFiles(
+        judge=ContrastSection(kind="contrast", source="answers", label="reckless"),
+        source=Place(path=_ADVICE / "contrast.jsonl"),
+        elsewhere=Place(path=_ADVICE / "measured.jsonl"),
+    )
 }
 
 
@@ -38,19 +42,21 @@ def main() -> None:
     study = load_study(read_config(config), str(config))
     sources = Path(study.results) / study.study / "sources"
     human, embedder = (
-        locate(Place(path=sources / name, record=sources / f"{name}.json"))
+        Place(path=sources / name, record=sources / f"{name}.json")
         for name in (study.judgements.human_scores, study.judgements.embedder)
+    )
+    job = JudgeJob(
+        human_scores=human,
+        embedder=embedder,
+        contrasts=_CONTRASTS,
+        seed=study.seed,
+        tokens=study.responses.max_new_tokens,
     )
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         judge, table = Path(scratch, "judge.safetensors"), Path(scratch, "judges.parquet")
         started = time.process_time()
-        train_judge(
-            *(human, embedder, judge, table),
-            seed=study.seed,
-            tokens=study.responses.max_new_tokens,
-            contrasts=_CONTRASTS,
-        )
+        train_judge(job, judge, table)
         seconds = time.process_time() - started
         found = pl.read_parquet(table)
     for target in found["target"].unique(maintain_order=True):

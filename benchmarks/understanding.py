@@ -21,8 +21,10 @@ from lesion.models.load import load
 from lesion.models.text import encode_prompt
 from lesion.pairs.refusal import is_refusal
 from lesion.responses.detect import answers, log_odds
+from lesion.responses.jobs import UnderstandingJob
 from lesion.responses.twins import read_twins
-from lesion.responses.understanding import DETECT, Understanding, understand_variant
+from lesion.responses.understanding import DETECT, understand_variant
+from lesion.sources.jobs import Place
 from lesion.study.job import Device
 
 STUDY = Path("results/default")
@@ -31,9 +33,21 @@ HARMS = ("financial", "identity", "physical", "privacy", "psychological")
 TWINS = Path("studies/prompts/twins.jsonl")
 MEASURED = 60
 """The first pairs measure, the others choose."""
-HOW = Understanding(40, 32, 2, 12, 32, 64, 1024, Device(dtype="bfloat16"))
+HOW = UnderstandingJob(
+    variant="intact",
+    harms=list(HARMS),
+    twins=Place(path=TWINS),
+    limit=40,
+    over_refusal=12,
+    explain=32,
+    explain_prompts=2,
+    max_new_tokens=32,
+    batch_size=64,
+    batch_tokens=1024,
+    device=Device(dtype="bfloat16", threads=1, device_map=None),
+)
 """As in `config.yaml`."""
-ALL = HOW._replace(limit=MEASURED, explain_prompts=100, over_refusal=MEASURED)
+ALL = HOW.model_copy(update={"limit": MEASURED, "explain_prompts": 100, "over_refusal": MEASURED})
 
 Scores = np.ndarray
 """Log odds, float64 [pair, (harmful, harmless)]."""
@@ -74,7 +88,7 @@ def questions() -> None:
         "four examples": with_examples(pairs[:4]),
     }
     rest = pairs[4:]
-    loaded = load(STUDY / "models" / MODEL, Device(dtype="bfloat16"))
+    loaded = load(STUDY / "models" / MODEL, "bfloat16", 1)
     print(f"{rest.height} pairs that choose the question\nquestion                AUROC")
     for name, question in asked.items():
         prompts = [
@@ -86,20 +100,20 @@ def questions() -> None:
         print(f"{name:22} {auroc(np.array(odds).reshape(-1, 2)):6.3f}")
 
 
-def measured(variant: str, folder: Path, how: Understanding) -> tuple[pl.DataFrame, pl.DataFrame]:
+def measured(
+    variant: str, folder: Path, how: UnderstandingJob
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Run a variant, print its seconds, and return its two tables."""
     mask = STUDY / "masks" / MODEL / f"{variant}.safetensors"
     out = {name: folder / f"{name}.parquet" for name in (variant, f"{variant}-said")}
     started, busy = time.monotonic(), time.process_time()
     understand_variant(
+        how.model_copy(update={"variant": variant}),
         STUDY / "models" / MODEL,
         None if variant == "intact" else mask,
-        TWINS,
-        {harm: STUDY / "pairs" / MODEL / f"{harm}.parquet" for harm in HARMS},
+        [STUDY / "pairs" / MODEL / f"{harm}.parquet" for harm in how.harms],
         None if variant == "intact" else folder / "intact.parquet",
         *out.values(),
-        variant,
-        how,
     )
     seconds, busy = time.monotonic() - started, time.process_time() - busy
     print(f"{variant}: {seconds:.1f} s, {busy:.1f} s of the processor")

@@ -69,6 +69,24 @@ def test_every_rule_has_advice_of_its_own(
     assert named - {"snakemake"} <= set(_keys(Study))
 
 
+@pytest.mark.parametrize(
+    ("log", "setting"),
+    [
+        ("llama/shared", "`responses.batch_size`"),
+        ("llama/curve/random", "`curve.sizes`"),
+        ("llama/shared/utility", "`utility.batch_size`"),
+        ("utility/shared/understanding", "`responses.batch_size`"),
+        ("llama/retraining/again/intact", "`accumulate`"),
+    ],
+)
+def test_what_is_asked_decides_the_advice(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], log: str, setting: str
+) -> None:
+    said = _said(tmp_path / "logs" / "responses" / f"{log}.log", MemoryError(NUMPY), capfd)
+    assert "lesion: responses: out of memory" in said
+    assert setting in said
+
+
 def test_torchs_own_error_is_known(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import torch
 

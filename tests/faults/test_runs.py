@@ -71,6 +71,7 @@ def test_a_killed_worker_and_a_second_run(place: Place, tmp_path: Path) -> None:
         )
     try:
         worker = _wait(lambda: _worker(process), process)
+        worker.suspend()  # so that the first run goes on for as long as the second one looks
         second = place.snakemake(SCORES)
         worker.send_signal(signal.SIGKILL)
         assert process.wait(WAIT_SECONDS) != 0

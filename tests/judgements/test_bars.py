@@ -13,6 +13,8 @@ from lesion.sources.fetch import fetch
 from lesion.study import load_study, read_config
 from lesion_testing import ROOT
 
+pytestmark = pytest.mark.slow
+
 BARS = {"objective": 0.90, "graded-harm": 0.85}
 """The least AUROC that the learned judge has to reach, by target."""
 

@@ -13,18 +13,23 @@ from lesion.io.formats import BadFile
 from lesion.judgements.contrast import (
     Columns,
     ContrastJudge,
-    Files,
     fit_contrast,
     measure_contrast,
-    measure_files,
     read_contrast,
 )
 from lesion.judgements.embed import Embedder
-from lesion.judgements.extra import Machine, build_judge, judge_with
+from lesion.judgements.extra import judge_with
+from lesion.judgements.jobs import ContrastFiles
+from lesion.judgements.kinds import build_judge
 from lesion.judgements.offtopic import PARAGRAPHS
+from lesion.judgements.run import measure_files
+from lesion.plan.jobs.judgements import extra_judge
+from lesion.plan.jobs.judgements import judge as judge_job
 from lesion.responses import COMPLETIONS
 from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study
+from lesion.study.job import Device
+from lesion.study.judges import ContrastSection
 
 COLUMNS = Columns("bold")
 DOMAINS = {
@@ -149,7 +154,12 @@ def test_the_controls_are_read(file: Path, embedder: Path) -> None:
 
 
 def test_files_of_a_study_are_measured(file: Path, embedder: Path) -> None:
-    judges = {"own": Files(file, None, COLUMNS), "both": Files(file, file, COLUMNS)}
+    section = ContrastSection(kind="contrast", source="answers", **COLUMNS._asdict())
+    place = Place(path=file)
+    judges = {
+        "own": ContrastFiles(judge=section, source=place, elsewhere=None),
+        "both": ContrastFiles(judge=section, source=place, elsewhere=place),
+    }
     own, both = measure_files(judges, Embedder(embedder), 0, 5)
     assert set(own["judge"]) == {"own", "own, first 5 tokens"}
     assert set(both["target"]) == {"bold", "bold-elsewhere"}
@@ -203,20 +213,20 @@ def test_the_sections_of_judges_that_are_made_of_files(tmp_path: Path) -> None:
     truth = {"kind": "reference", "source": f"file:{keys}"}
     made = study(tmp_path, own={**own, "elsewhere": f"file:{answers}"}, truth=truth)
     assert load_study(made.model_dump()) == made
-    assert plan.contrasts(made) == ["own"]
-    first = plan.extra_judge_slice(made, "own")
-    assert first["settings"] == {
-        "kind": "contrast",
-        "label": "bold",
-        "prompt": "prompt",
-        "response": "response",
-        "domain": "domain",
-    }
+    asked = {"answers": "tiny"}
+    first = extra_judge(made, {**asked, "judge": "own"})
+    assert isinstance(first.judge, ContrastSection)
+    assert set(first.places) == {"source", "embedder"}
+    # What it is only measured on decides no verdict.
+    assert first.judge.elsewhere is None
+    measured = judge_job(made, {}).contrasts
+    assert set(measured) == {"own"}
+    assert measured["own"].elsewhere is not None
     assert set(plan.contents(made, "judge")) == {"own.source", "own.elsewhere"}
-    settings = plan.extra_judge_slice(made, "truth")["settings"]
-    assert settings == {"kind": "reference", "prompt": "prompt", "key": "key"}
+    truth_job = extra_judge(made, {**asked, "judge": "truth"})
+    assert set(truth_job.places) == {"source"}
     write(answers, rows(" Really."))
-    assert plan.extra_judge_slice(made, "own")["content"] != first["content"]
+    assert extra_judge(made, {**asked, "judge": "own"}).places != first.places
 
 
 @pytest.mark.parametrize(
@@ -238,7 +248,7 @@ def test_an_unfit_local_file_is_found_before_anything_runs(tmp_path: Path) -> No
     bad = write(tmp_path / "answers.jsonl", [{"prompt": "p"}])
     made = study(tmp_path, j={"kind": "contrast", "source": f"file:{bad}", "label": "bold"})
     with pytest.raises(BadFile, match="has no column `bold`"):
-        plan.extra_judge_slice(made, "j")
+        extra_judge(made, {"judge": "j", "answers": "tiny"})
 
 
 def test_open_questions_are_judged_too(tmp_path: Path, file: Path, embedder: Path) -> None:
@@ -254,9 +264,9 @@ def test_open_questions_are_judged_too(tmp_path: Path, file: Path, embedder: Pat
     asked = [{**row, "role": role, "prompt": f"{role}?"} for role in roles]
     given = tmp_path / "completions.parquet"
     pl.DataFrame(asked, schema=dict(COMPLETIONS)).write_parquet(given)
-    settings = {"kind": "contrast", **COLUMNS._asdict()}
+    section = ContrastSection(kind="contrast", source="answers", **COLUMNS._asdict())
     places = {"source": Place(path=file), "embedder": Place(path=embedder)}
-    judge = build_judge("own", settings, places, Machine(1, None))
+    judge = build_judge("own", section, places, Device(dtype="float32"))
     judge_with(judge, [("intact", given)], tmp_path / "own.parquet")
     found = pl.read_parquet(tmp_path / "own.parquet")
     assert found["prompt"].to_list() == ["harm?", "broad?", "narrow?"]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pytest
@@ -12,12 +12,19 @@ from lesion import plan
 from lesion.io.formats import LesionError, sha256_file, write_json
 from lesion.judgements import VERDICTS
 from lesion.judgements.classifiers import HarmBench, StrongReject
-from lesion.judgements.extra import Machine, build_judge, judge_with
-from lesion.judgements.protocol import Judgement
+from lesion.judgements.extra import judge_more, judge_with
+from lesion.judgements.jobs import ExtraJudgeJob
+from lesion.judgements.kinds import KINDS, build_judge, builds
+from lesion.judgements.protocol import Judge, Judgement
 from lesion.judgements.rubric import Rubric
+from lesion.plan.jobs.judgements import extra_judge
+from lesion.plan.resources import LAWS
 from lesion.responses import COMPLETIONS
 from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study
+from lesion.study.job import Device
+from lesion.study.judges import JUDGE_KINDS, HarmBenchSection, JudgeSection, RubricSection
+from lesion.study.reference import schema_json
 
 COMMIT = "0123456789" * 4
 
@@ -217,7 +224,7 @@ def test_a_job_reads_the_same_judges_back(tmp_path: Path) -> None:
     assert load_study(first.model_dump()) == first
 
 
-def test_sources_and_slice(tmp_path: Path) -> None:
+def test_sources_and_jobs(tmp_path: Path) -> None:
     base = f"hf:google/some-2b@{COMMIT}"
     judges = {
         "gpt": {**RUBRIC, "api_key_env": "SOME_KEY"},
@@ -229,19 +236,18 @@ def test_sources_and_slice(tmp_path: Path) -> None:
     assert [base] in plan.sources(made).values()
     assert plan.sources(made)["llama-cls"] == [f"hf:cais/some-cls@{COMMIT}"]
     assert len(plan.sources(made)) == 2
-    of_endpoint = plan.extra_judge_slice(made, "gpt")
-    assert of_endpoint["settings"]["api_key_env"] == "SOME_KEY"
-    assert "batch_size" not in of_endpoint["settings"]
-    of_classifier = plan.extra_judge_slice(made, "hb")["settings"]
-    assert of_classifier == {
-        "kind": "harmbench",
-        "template": "llama2",
-        "batch_size": 8,
-        "dtype": "auto",
-    }
+    of_endpoint = extra_judge(made, {"judge": "gpt", "answers": "tiny"})
+    assert isinstance(of_endpoint.judge, RubricSection)
+    assert of_endpoint.judge.api_key_env == "SOME_KEY"
+    assert of_endpoint.places == {}
+    of_classifier = extra_judge(made, {"judge": "hb", "answers": "tiny"})
+    assert isinstance(of_classifier.judge, HarmBenchSection)
+    assert of_classifier.device.dtype == of_classifier.judge.dtype == "auto"
+    for job in (of_endpoint, of_classifier):
+        assert ExtraJudgeJob.model_validate_json(job.model_dump_json()) == job
 
 
-def test_judges_are_built_of_their_slices(tmp_path: Path) -> None:
+def test_judges_are_built_of_their_jobs(tmp_path: Path) -> None:
     fetched, record = tmp_path / "fetched", tmp_path / "fetched.json"
     for name in ("config.json", "model.safetensors"):
         (fetched / name).parent.mkdir(exist_ok=True)
@@ -258,18 +264,57 @@ def test_judges_are_built_of_their_slices(tmp_path: Path) -> None:
     places = {"gpt": {}, "hb": place, "sr": {"source": Place(path=fetched)}}
     kinds = {"gpt": Rubric, "hb": HarmBench, "sr": StrongReject}
     for name, kind in kinds.items():
-        part = plan.extra_judge_slice(made, name)
-        judge = build_judge(name, part["settings"], places[name], Machine(**part["machine"]))
+        judge = _built(made, name, places[name])
         assert isinstance(judge, kind)
         assert judge.name == name
-    assert f"hf:cais/x@{COMMIT}" in _revision(made, places["hb"])
-    before = _revision(made, places["sr"])
+    assert f"hf:cais/x@{COMMIT}" in _built(made, "sr", places["hb"]).revision
+    before = _built(made, "sr", places["sr"]).revision
     (fetched / "README.md").write_text("read me", encoding="utf-8")
-    assert _revision(made, places["sr"]) == before
+    assert _built(made, "sr", places["sr"]).revision == before
     (fetched / "model.safetensors").write_text("other weights", encoding="utf-8")
-    assert _revision(made, places["sr"]) != before
+    assert _built(made, "sr", places["sr"]).revision != before
 
 
-def _revision(made: Study, places: Mapping[str, Place]) -> str:
-    part = plan.extra_judge_slice(made, "sr")
-    return build_judge("sr", part["settings"], places, Machine(**part["machine"])).revision
+def _built(made: Study, name: str, places: Mapping[str, Place]) -> Judge:
+    job = extra_judge(made, {"judge": name, "answers": "tiny"})
+    return build_judge(name, job.judge, places, job.device)
+
+
+@pytest.fixture
+def dice() -> Iterator[type[JudgeSection]]:
+    """A further kind of judge, as a module of `lesion.judgements.kinds` adds it."""
+
+    class DiceSection(JudgeSection):
+        kind: Literal["dice"]
+        sides: int = 6
+
+    @builds(DiceSection)
+    def roll(
+        name: str, judge: DiceSection, places: Mapping[str, Place], device: Device
+    ) -> ByLength:
+        assert places == {}
+        found = ByLength()
+        found.name, found.revision = name, f"{judge.sides} sides"
+        return found
+
+    yield DiceSection
+    del JUDGE_KINDS["dice"], KINDS[DiceSection]
+
+
+def test_a_further_kind_of_judge_is_one_module(tmp_path: Path, dice: type[JudgeSection]) -> None:
+    made = study(tmp_path, luck={"kind": "dice", "sides": 20}, gpt=RUBRIC)
+    assert load_study(made.model_dump()) == made
+    job = extra_judge(made, {"judge": "luck", "answers": "tiny"})
+    assert isinstance(job.judge, dice)
+    again = ExtraJudgeJob.model_validate_json(job.model_dump_json())
+    assert again == job
+    given = completions(tmp_path / "a.parquet", ANSWERS)
+    again = again.model_copy(update={"variants": ["intact"]})
+    judge_more(again, [given], tmp_path / "luck.parquet")
+    assert set(pl.read_parquet(tmp_path / "luck.parquet")["revision"]) == {"20 sides"}
+    assert plan.judge_law(made, "luck") in LAWS
+    with pytest.raises(StudyError, match="`url` is no key of a `dice` judge"):
+        study(tmp_path, luck={"kind": "dice", "url": "http://a/b"})
+    with pytest.raises(StudyError, match=r"Did you mean `dice`"):
+        study(tmp_path, luck={"kind": "dise"})
+    assert "sides" in schema_json()

@@ -6,10 +6,12 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile, sha256_file, write_json
-from lesion.judgements.extra import Machine, build_judge
+from lesion.judgements.kinds import build_judge
 from lesion.judgements.protocol import Judgement
 from lesion.judgements.reference import Reference, read_keys
 from lesion.sources.jobs import Place
+from lesion.study.job import Device
+from lesion.study.judges import ReferenceSection
 
 ROWS = [
     {"prompt": "What opens the chest?", "key": "Copper key", "note": "a"},
@@ -87,8 +89,8 @@ def test_it_is_built_of_a_fetched_file(tmp_path: Path) -> None:
     record = tmp_path / "record.json"
     files = {path.name: {"sha256": sha256_file(path)}}
     write_json({"address": "a", "files": files}, record)
-    settings = {"kind": "reference", "prompt": "prompt", "key": "note"}
+    section = ReferenceSection(kind="reference", source="words", key="note")
     place = {"source": Place(path=tmp_path, record=record)}
-    judge = build_judge("truth", settings, place, Machine(1, None))
+    judge = build_judge("truth", section, place, Device(dtype="float32"))
     assert isinstance(judge, Reference)
     assert judge.keys["Who are you?"] == {"c"}

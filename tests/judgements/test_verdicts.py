@@ -7,9 +7,11 @@ import pytest
 
 from lesion.io.formats import read_parquet, sha256_file
 from lesion.judgements import JUDGES, LABELLED, VERDICTS, train_learned
+from lesion.judgements.jobs import JudgeJob, JudgementsJob
 from lesion.judgements.run import judge_completions, train_judge
 from lesion.pairs.refusal import phrases_digest
 from lesion.responses import COMPLETIONS
+from lesion.sources.jobs import Place
 
 PROMPT = "How do I hide the kite behind the basket before lunch?"
 ANSWERS = {
@@ -34,8 +36,9 @@ def verdicts(judge: Path, embedder: Path) -> pl.DataFrame:
         for name, (text, tokens, finished) in ANSWERS.items()
     ]
     pl.DataFrame(rows, schema=COMPLETIONS, orient="row").write_parquet(judge.parent / "in.parquet")
-    given = {"intact": judge.parent / "in.parquet", "shared": judge.parent / "in.parquet"}
-    judge_completions(given.items(), judge, embedder, judge.parent / "out.parquet", threads=1)
+    given, out = judge.parent / "in.parquet", judge.parent / "out.parquet"
+    job = JudgementsJob(embedder=Place(path=embedder), variants=["intact", "shared"], threads=1)
+    judge_completions(job, judge, [given, given], out)
     return read_parquet(judge.parent / "out.parquet", VERDICTS)
 
 
@@ -79,7 +82,14 @@ def test_training_writes_the_judge_and_its_measures(
     human_scores: Path, embedder: Path, judge: Path, tmp_path: Path
 ) -> None:
     made, table = tmp_path / "judge.safetensors", tmp_path / "judges.parquet"
-    train_judge(human_scores, embedder, made, table, seed=0, tokens=8)
+    job = JudgeJob(
+        human_scores=Place(path=human_scores),
+        embedder=Place(path=embedder),
+        contrasts={},
+        seed=0,
+        tokens=8,
+    )
+    train_judge(job, made, table)
     assert made.read_bytes() == judge.read_bytes()
     judges = set(pl.read_parquet(table)["judge"])
     assert {"learned", "learned, first 8 tokens", "refusal-matching-advbench"} <= judges

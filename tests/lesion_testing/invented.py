@@ -12,9 +12,10 @@ from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.rows import MEASUREMENTS, is_main
-from lesion.tables.schemas import SCHEMAS
+from lesion.tables.schemas import FORMAT, SCHEMAS
 from lesion_testing.retrained import (
     family_claims,
+    levelled,
     model_claims,
     retraining,
     stages,
@@ -68,19 +69,19 @@ def _measurement(place: dict[str, Any], metric: str, value: float, half: float) 
     }
 
 
-def _effect(variant: str, behaviour: str, role: str) -> float:
+def _effect(variant: str, behaviour: str | None, role: str) -> float:
     """Nats that a variant adds: most on its own type, less on others, little on benign."""
     if variant in ("intact", "random"):
         return 0.002 if variant == "random" else 0.0
     own = 0.06 if variant == behaviour else 0.0
-    spread = 0.01 * (sum(map(ord, variant + behaviour)) % 5)
+    spread = 0.01 * (sum(map(ord, variant + (behaviour or f"all-{role}"))) % 5)
     start = {"shared": 0.3, "shared-all": 0.3, "refusal": 0.02}.get(variant, 0.16)
     return start * (1 if role == "harm" else 0.2) + own + spread
 
 
 def _measurements(shape: Shape, model: str) -> Rows:
     variants = ["intact", "shared", "shared-all", "random", *shape.harm, "refusal"]
-    own = {"model": model, "variant": "own-masks", "behaviour": "all-harm", "role": "harm"}
+    own = {"model": model, "variant": None, "behaviour": None, "role": "harm"}
     about = {"n": 60, "seed": 7}
     rows = [
         {**_measurement(own, "transfer_share", 0.72, 0.06), **about},
@@ -93,11 +94,11 @@ def _measurements(shape: Shape, model: str) -> Rows:
         rows += [{**row, "seed": 7} for row in _of_refusal(at)]
         if shape.whole and variant in ("intact", "shared", "random", "refusal"):
             rows += [{**row, "seed": 7} for row in _understood(at)]
-        sides = {"harm": [*shape.harm, "all-harm"], "benign": [*shape.benign, "all-benign"]}
+        sides = {"harm": [*shape.harm, None], "benign": [*shape.benign, None]}
         for role, behaviours in sides.items():
             for behaviour in behaviours:
                 place = {"model": model, "variant": variant, "behaviour": behaviour, "role": role}
-                n = 60 if behaviour.startswith("all-") else 12
+                n = 60 if behaviour is None else 12
                 rows += [
                     {**row, "n": n, "seed": 7} for row in _of_behaviour(place, behaviour, role)
                 ]
@@ -108,7 +109,7 @@ def _of_refusal(at: dict[str, Any]) -> Rows:
     """Refusals are lost with their own mask, and a little with the shared one."""
     added = {"refusal": 0.9, "shared": 0.11}.get(at["variant"], 0.001)
     rows = []
-    for behaviour in ("refusal", "all-refusal"):
+    for behaviour in ("refusal", None):
         place = {**at, "behaviour": behaviour, "role": "refusal", "n": 12}
         rows.append(_measurement(place, "nll", 0.5 + added, 0.06))
         if at["variant"] != "intact":
@@ -118,13 +119,13 @@ def _of_refusal(at: dict[str, Any]) -> Rows:
 
 def _understood(at: dict[str, Any]) -> Rows:
     """What was asked of the few: telling requests, explaining, tasks, harmless lookalikes."""
-    harm = {**at, "behaviour": "all-harm", "role": "harm", "n": 40}
-    tasks = {**at, "behaviour": "all-utility", "role": "utility", "n": 500}
-    alike = {**at, "behaviour": "all-lookalike", "role": "lookalike", "attack": "direct", "n": 12}
+    harm = {**at, "behaviour": None, "role": "harm", "n": 40}
+    tasks = {**at, "behaviour": None, "role": "utility", "n": 500}
+    alike = {**at, "behaviour": None, "role": "lookalike", "attack": "direct", "n": 12}
     asked = {"role": "explanation", "attack": "explanation", "judge": "coherence", "n": 10}
     shared = at["variant"] == "shared"
     rows = [
-        _measurement({**at, "behaviour": "all-explanation", **asked}, "coherence", 0.93, 0.05),
+        _measurement({**at, "behaviour": None, **asked}, "coherence", 0.93, 0.05),
         _measurement(harm, "detect_auroc", 0.562 if shared else 0.592, 0.08),
         _measurement({**harm, "n": 10}, "explain_nll", 0.611 if shared else 0.51, 0.05),
         _measurement(tasks, "accuracy", 0.671 if shared else 0.668, 0.04),
@@ -137,23 +138,21 @@ def _understood(at: dict[str, Any]) -> Rows:
         _measurement(harm, "detect_auroc_change", -0.03 if shared else 0.002, 0.06),
         _measurement({**harm, "n": 10}, "explain_nll_added", 0.101 if shared else 0.004, 0.03),
         _measurement(tasks, "accuracy_change", 0.003 if shared else 0.0, 0.02),
-        _measurement(
-            {**at, "behaviour": "all-explanation", **asked}, "coherence_change", -0.01, 0.06
-        ),
+        _measurement({**at, "behaviour": None, **asked}, "coherence_change", -0.01, 0.06),
         _measurement(alike, "refusal_rate_change", 0.0, 0.1),
     ]
 
 
-def _of_behaviour(place: dict[str, Any], behaviour: str, role: str) -> Rows:
+def _of_behaviour(place: dict[str, Any], behaviour: str | None, role: str) -> Rows:
     variant = place["variant"]
     added = _effect(variant, behaviour, role)
     none = {**place, "attack": "none"}
     rows = [_measurement(none, "nll", 0.74 + added, 0.06)]
     if variant != "intact":
         rows.append(_measurement(none, "nll_added", added, 0.02))
-        if behaviour == "all-harm":
+        if behaviour is None:
             rows.append(_measurement(none, "nll_ratio", 4.1, 1.2))
-        if behaviour == "all-harm" and variant == "random":
+        if behaviour is None and variant == "random":
             rows.append(_measurement(none, "share_of_effect", 0.006, 0.02))
     for attack in ("direct", "prefill"):
         there = {**place, "attack": attack}
@@ -215,7 +214,7 @@ def _curve(shape: Shape, model: str) -> Rows:
             "share": 2.0 ** (place - 4),
             "weights": weights,
             "seeds": 3 if family == "random" else 1,
-            "behaviour": f"all-{role}",
+            "behaviour": None,
             "role": role,
             "added": added[place],
             "low": added[place] - 0.005 - 0.1 * abs(added[place]),
@@ -269,7 +268,7 @@ def _judged_halving(shape: Shape, model: str) -> Rows:
 
 def _judged_sizes(shape: Shape, model: str) -> Rows:
     """What is said of the answers of masks of every size: fewer are harmful of the larger ones."""
-    about = {"behaviour": "all-harm", "role": "harm", "attack": "prefill", "n": 30, "seed": 7}
+    about = {"behaviour": None, "role": "harm", "attack": "prefill", "n": 30, "seed": 7}
     return [
         _measurement(
             {**about, "model": model, "variant": f"{family}@{2.0 ** (place - 4)}"},
@@ -461,7 +460,7 @@ def _measured(shape: Shape, model: str) -> pl.DataFrame:
     rows = [
         {**dict.fromkeys(("p_value", "p_adjusted")), **row} for row in _measurements(shape, model)
     ]
-    return pl.DataFrame(rows, schema=MEASUREMENTS).with_columns(is_main("learned"))
+    return levelled(pl.DataFrame(rows, schema=MEASUREMENTS)).with_columns(is_main("learned"))
 
 
 def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
@@ -479,7 +478,8 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
     }
     for name, make in makers.items():
         rows = [row for model in shape.models for row in make(shape, model)]
-        pl.DataFrame(rows, schema=SCHEMAS[name]).write_parquet(folder / f"{name}.parquet")
+        table = pl.DataFrame(rows, schema=SCHEMAS[name])
+        (levelled(table) if name == "curve" else table).write_parquet(folder / f"{name}.parquet")
     candidates = LAYERS * 2 * (331_776 + 884_736)
     measured = pl.concat(_measured(shape, model) for model in shape.models)
     measured.write_parquet(folder / "measurements.parquet")
@@ -498,7 +498,9 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         again = [row for model in shape.models for row in retraining(model)]
         rows = {"training": training(), "stages": stages(), "retraining": again}
     for name in rows:
-        pl.DataFrame(rows[name], schema=SCHEMAS[name]).write_parquet(folder / f"{name}.parquet")
+        table = pl.DataFrame(rows[name], schema=SCHEMAS[name])
+        table = levelled(table) if name == "retraining" else table
+        table.write_parquet(folder / f"{name}.parquet")
     pl.concat(held).write_parquet(folder / "claims.parquet")
     pl.DataFrame(_judges(), schema=SCHEMAS["judges"]).write_parquet(folder / "judges.parquet")
     about = {
@@ -527,6 +529,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         "version": "0.1.0",
         "seed": 7,
         "confidence": 0.95,
+        "format": FORMAT,
         "headline": {"mask": "shared", "control": "random"},
         "models": dict.fromkeys(shape.models, about),
         "config": {

@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 
 from lesion.tables.claims.table import retraining_claims, stage_claims
+from lesion.tables.rows import BEHAVIOUR, TOTAL
 from lesion.tables.schemas import SCHEMAS
 from lesion.tables.stages import STAGES
 
@@ -36,6 +37,17 @@ def _around(value: float | None, half: float, n: int) -> dict[str, Any]:
     if value is None:
         return {"value": None, "low": None, "high": None, "n": n}
     return {"value": value, "low": value - half, "high": value + half, "n": n}
+
+
+def levelled(table: pl.DataFrame) -> pl.DataFrame:
+    """With the level of every row: without a behaviour it is a total."""
+    total = pl.col("behaviour").is_null()
+    return table.with_columns(level=pl.when(total).then(pl.lit(TOTAL)).otherwise(pl.lit(BEHAVIOUR)))
+
+
+def retrainings(model: str) -> pl.DataFrame:
+    """The table of what `retraining` gives."""
+    return levelled(pl.DataFrame(retraining(model), schema=SCHEMAS["retraining"]))
 
 
 def training() -> Rows:
@@ -86,7 +98,7 @@ def stages() -> Rows:
 def retraining(model: str) -> Rows:
     """An experiment of recovery and one of emergent misalignment."""
     recovery = {"model": model, "experiment": "recovery", "seeds": 2}
-    harm = {"behaviour": "all-harm", "role": "harm"}
+    harm = {"behaviour": None, "role": "harm"}
     rows = [
         {**recovery, "arm": arm, "step": step, "examples": BATCH * step, **place, "metric": "nll"}
         | _around(value, 0.04, 60)
@@ -105,7 +117,7 @@ def retraining(model: str) -> Rows:
     for (arm, step), shares in _MISALIGNED.items():
         for role, value in zip(("broad", "narrow"), shares, strict=True):
             place = {"arm": arm, "step": step, "examples": BATCH * step}
-            about = {"behaviour": f"all-{role}", "role": role, "metric": "misaligned"}
+            about = {"behaviour": None, "role": role, "metric": "misaligned"}
             rows.append({**advice, **place, **about, **_around(value, 0.03, 72)})
             if (arm, step) == ("intact", 0):
                 continue
@@ -125,4 +137,4 @@ def family_claims() -> pl.DataFrame:
 
 def model_claims(model: str) -> pl.DataFrame:
     """Claims 5 and 8 of a model."""
-    return retraining_claims(model, pl.DataFrame(retraining(model), schema=SCHEMAS["retraining"]))
+    return retraining_claims(model, retrainings(model))

@@ -13,8 +13,9 @@ from lesion.masks.curve import CURVE_MASKS, curve_masks
 from lesion.masks.jobs import CurveMasksJob, MasksJob, Selection
 from lesion.masks.run import run
 from lesion.masks.store import read_mask
-from lesion.plan import curve_families, curve_slice
+from lesion.plan import curve_families
 from lesion.plan.jobs.masks import curve_masks_job
+from lesion.plan.jobs.responses import curve
 from lesion.plan.jobs.scores import wants_norms
 from lesion.scores.store import StoredScores
 from lesion.study import Study, StudyError, load_study, read_config
@@ -208,7 +209,7 @@ def test_the_order_of_families_and_sizes_decides_nothing() -> None:
     one = _configured({"families": ["shared", "code", "random"], "sizes": [2, 1, 0.5]})
     other = _configured({"families": ["random", "shared", "code"], "sizes": [0.5, 2, 1, 1]})
     assert curve_masks_job(one, {}) == curve_masks_job(other, {})
-    assert curve_slice(one, "code") == curve_slice(other, "code")
+    assert curve(one, {"family": "code"}) == curve(other, {"family": "code"})
     assert curve_families(one) == ["intact", "code", "random", "shared"]
     assert curve_families(_configured({})) == []
 

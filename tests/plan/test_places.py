@@ -66,17 +66,15 @@ def test_a_local_model_is_input_files_and_local_rows_are_not(study: Study) -> No
 
 
 def test_where_a_job_finds_its_sources(study: Study) -> None:
-    found = places(study, "prompts", "kind")
-    assert {part: place.path for part, place in found.items()} == {
-        "source": Path("kind.jsonl"),
-        "responses": Path("refusals.jsonl"),
+    digests = contents(study, "prompts", "kind")
+    assert places(study, MADE, "prompts", "kind") == {
+        part: Place(path=Path(name), content=digests[part])
+        for part, name in (("source", "kind.jsonl"), ("responses", "refusals.jsonl"))
     }
-    assert all(place.content and not place.record for place in found.values())
     folder = MADE / "sources" / "fetched"
-    assert places(study, "judge") == {
-        "human_scores": Place(path=Path("scores")),
-        "embedder": Place(path=folder, record=folder.with_suffix(".json")),
-    }
+    fetched = Place(path=folder, record=Path(f"{folder}.json"))
+    scores = Place(path=Path("scores"))
+    assert places(study, MADE, "judge") == {"human_scores": scores, "embedder": fetched}
 
 
 def test_only_what_is_taken_of_a_file_counts(study: Study) -> None:
@@ -110,4 +108,4 @@ def test_a_missing_file_is_named_with_its_key(study: Study) -> None:
     with pytest.raises(StudyError, match=r"`behaviours\.kind\.responses`: refusals\.jsonl"):
         contents(study, "prompts", "kind")
     with pytest.raises(StudyError, match=r"`behaviours\.kind\.responses`: refusals\.jsonl"):
-        places(study, "prompts", "kind")
+        places(study, MADE, "prompts", "kind")

@@ -13,7 +13,7 @@ SHOWN = Headline("shared", "random")
 def _suppressed(tables: Path, matching: float, learned: float) -> pl.DataFrame:
     """The invented measurements with an attack that names phrases of refusal."""
     table = read_study_tables(tables).measurements
-    refused = table.filter(behaviour="all-harm", metric="refusal_rate", attack="prefill")
+    refused = table.filter(level="total", role="harm", metric="refusal_rate", attack="prefill")
     rates = {"matching": matching, "refusal": learned}
     suppressed = [
         refused.with_columns(judge=pl.lit(judge), value=rate, attack=pl.lit("suppressed"))

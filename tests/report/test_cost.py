@@ -21,7 +21,7 @@ def benchmarks(tmp_path: Path) -> Path:
     _job(tmp_path, "scores/smol/physical", "20", "2048", "12")
     _job(tmp_path, "scores/smol/code", "30", "1024", "8")
     _job(tmp_path, "responses/smol/intact", "40", "512", "60")
-    _job(tmp_path, "curve/smol/shared", "6", "512", "19")
+    _job(tmp_path, "responses/smol/curve/shared", "6", "512", "19")
     _job(tmp_path, "models/smol", "4", "NA", "NA")
     _job(tmp_path, "another/smol", "0", "10", "1")
     _job(tmp_path, "report", "1000", "1", "1000")
@@ -33,8 +33,7 @@ def test_stages_come_in_the_order_of_the_work(benchmarks: Path) -> None:
     assert found.stages.rows() == [
         ("models", "1", "4", "4.0%", "0", "–"),
         ("scores", "2", "50", "50%", "20", "2.0"),
-        ("responses", "1", "40", "40%", "60", "0.5"),
-        ("curve", "1", "6", "6.0%", "19", "0.5"),
+        ("responses", "2", "46", "46%", "79", "0.5"),
         ("another", "1", "0", "0%", "1", "0.0"),
         ("all", "6", "100", "100%", "100", "2.0"),
     ]
@@ -51,7 +50,7 @@ def test_every_rule_has_its_place_in_the_order(tmp_path: Path) -> None:
 
 def test_evaluation_has_its_share(benchmarks: Path) -> None:
     sentence = cost_of(read_jobs(benchmarks)).sentence
-    assert sentence.startswith("6 jobs took 0.03 processor hours. Evaluation (responses, curve,")
+    assert sentence.startswith("6 jobs took 0.03 processor hours. Evaluation (responses and")
     assert sentence.endswith("took 79% of that, and 46% of the time on the clock.")
 
 

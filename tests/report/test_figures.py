@@ -39,7 +39,15 @@ def test_transfer_brackets_what_may_be_nothing(tables: Path) -> None:
         "privacy",
         "psychological",
     ]
-    assert "all-harm" not in figure.numbers.columns
+    assert figure.numbers.columns[6:] == ["code", "explain", "plan"]
+
+
+def test_a_behaviour_may_have_any_name(tables: Path) -> None:
+    named = pl.when(behaviour="code").then(pl.lit("all-benign")).otherwise("behaviour")
+    found = read_study_tables(tables).measurements.with_columns(behaviour=named)
+    figure = transfer(found, 0.95)
+    assert figure is not None
+    assert figure.numbers.columns[6:] == ["all-benign", "explain", "plan"]
 
 
 def test_overlap_is_symmetric_and_leaves_the_diagonal(tables: Path) -> None:
@@ -148,7 +156,7 @@ def test_tradeoff_has_every_size_and_the_chosen_one(tables: Path) -> None:
 
 def test_tradeoff_needs_both_sides(tables: Path) -> None:
     curve = read_study_tables(tables).curve
-    assert tradeoff(curve.filter(behaviour="all-harm")) is None
+    assert tradeoff(curve.filter(level="total", role="harm")) is None
     assert tradeoff(curve.clear()) is None
 
 
@@ -184,7 +192,7 @@ def test_dissociation_puts_everything_between_0_and_1(tables: Path) -> None:
     assert all(0 <= row["value"] <= 1 for row in points)
     cells = {(row["ability"], row["variant"]): row for row in points}
     likely = cells["refuses, likelihood", "refusal-pruned"]
-    nll = find(table, "refusal", "all-refusal", "nll")
+    nll = find(table, "refusal", "nll", "refusal")
     assert nll is not None
     assert likely["value"] == pytest.approx(math.exp(-nll.value))
     assert likely["low"] == pytest.approx(math.exp(-nll.high))

@@ -160,7 +160,7 @@ def test_the_json(study: Invented) -> None:
     assert "Infinity" not in text
     model = found.pop("models")[0]
     assert found == {
-        "format": 1,
+        "format": 2,
         "study": "invented",
         "lesion": "0.1.0",
         "confidence": 0.95,

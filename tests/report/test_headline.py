@@ -8,7 +8,7 @@ import pytest
 from lesion.report.headline import HEADLINE, headline
 from lesion.tables.lookup import find, mask_size
 from lesion.tables.read import Headline, headline_of, read_study_tables
-from lesion.tables.rows import is_main
+from lesion.tables.rows import MEASUREMENTS, is_main
 
 
 def _value(table: pl.DataFrame, key: str, variant: str) -> dict[str, object]:
@@ -30,7 +30,7 @@ def test_values_are_those_of_the_tables(tables: Path) -> None:
     table = headline(found.measurements, found.where, found.headline)
     row = _value(table, "attack", "shared")
     source = found.measurements.filter(
-        metric="harmful_rate", behaviour="all-harm", attack="prefill", variant="shared"
+        metric="harmful_rate", level="total", role="harm", attack="prefill", variant="shared"
     )
     assert [row[name] for name in ("value", "low", "high", "n")] == list(
         source.select("value", "low", "high", "n").row(0)
@@ -60,15 +60,7 @@ def test_random_circuit_left_by_hand() -> None:
             "candidates": [100, 100, 100, 100],
         }
     )
-    nothing = pl.DataFrame(schema=dict.fromkeys(("model", "variant"), pl.String))
-    columns = {
-        **dict.fromkeys(("behaviour", "metric", "attack", "judge"), pl.String),
-        "value": pl.Float64,
-        "main": pl.Boolean,
-    }
-    nothing = nothing.with_columns(
-        pl.lit(None, dtype).alias(name) for name, dtype in columns.items()
-    )
+    nothing = pl.DataFrame(schema=MEASUREMENTS)
     left = _value(headline(nothing, where, Headline("shared", "random")), "circuit", "random")[
         "value"
     ]
@@ -94,8 +86,8 @@ def test_the_main_judge_is_taken(tables: Path) -> None:
     for main, harm in (("learned", None), ("another", 9.0)):
         judged = both.with_columns(is_main(main))
         for metric in ("harmfulness", "harmfulness_change", "refusal_rate", "refusal_rate_change"):
-            one = find(judged, "shared", "all-harm", metric, "prefill")
-            known = find(table, "shared", "all-harm", metric, "prefill")
+            one = find(judged, "shared", metric, attack="prefill")
+            known = find(table, "shared", metric, attack="prefill")
             assert one is not None
             assert known is not None
             expected = harm if harm and metric.startswith("harm") else known.value
@@ -123,6 +115,6 @@ def test_any_mask_may_be_the_one_of_the_table(tables: Path) -> None:
     table = headline(found.measurements, found.where, Headline("physical", None))
     assert table["column"].unique(maintain_order=True).to_list() == ["intact", "pruned"]
     row = _value(table, "harm-nll", "physical")
-    source = found.measurements.filter(metric="nll", behaviour="all-harm", variant="physical")
+    source = found.measurements.filter(metric="nll", level="total", role="harm", variant="physical")
     assert row["value"] == source["value"].item()
     assert _value(table, "circuit", "physical")["value"] == 0

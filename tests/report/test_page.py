@@ -308,6 +308,16 @@ def test_a_study_whose_mask_has_another_name_has_a_full_page(tables: Path, tmp_p
     assert "hold most of the mask physical" in page.text
     assert "Physical mask" in page.text
     harm = pl.read_parquet(folder / "measurements.parquet").filter(
-        metric="nll", behaviour="all-harm", variant="physical"
+        metric="nll", level="total", role="harm", variant="physical"
     )
     assert f"{harm['value'].item():.2f}" in page.text
+
+
+def test_tables_of_another_format_are_refused_by_name(tables: Path, tmp_path: Path) -> None:
+    folder = _copied(tables, tmp_path / "tables")
+    path = folder / "study.json"
+    study = json.loads(path.read_text(encoding="utf-8"))
+    del study["format"]
+    path.write_text(json.dumps(study), encoding="utf-8")
+    with pytest.raises(BadFile, match=r"study\.json: is of another version of lesion"):
+        write_report(folder, tmp_path / "index.html", 0)

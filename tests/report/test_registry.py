@@ -97,7 +97,7 @@ def test_a_new_metric_is_one_entry(
         ]
     ).with_columns(label=pl.lit(None, pl.Boolean))
     rows = list(answer_rows(judged, Bootstrap(50, 0.95, 1)))
-    measured = {(row.variant, row.metric): row.value for row in rows if row.behaviour == "all-harm"}
+    measured = {(row.variant, row.metric): row.value for row in rows if row.behaviour is None}
     assert measured == {
         ("intact", "politeness"): pytest.approx(0.45),
         ("shared", "politeness"): pytest.approx(0.55),
@@ -106,7 +106,7 @@ def test_a_new_metric_is_one_entry(
     tables = write_study(tmp_path / "tables")
     path = tables / "measurements.parquet"
     table = pl.read_parquet(path)
-    own = table.filter(metric="nll", behaviour="all-harm").with_columns(
+    own = table.filter(metric="nll", level="total", role="harm").with_columns(
         metric=pl.lit(metric.name), judge=pl.lit("politeness")
     )
     pl.concat([table, own]).with_columns(is_main("learned")).write_parquet(path)

@@ -22,7 +22,7 @@ def found(tables: Path) -> StudyTables:
     return read_study_tables(tables)
 
 
-def _of(found: StudyTables, statistic: str, variant: str = "shared") -> Finding:
+def _of(found: StudyTables, statistic: str, variant: str | None = "shared") -> Finding:
     (one,) = (
         one
         for one in findings_of(found, "smol")
@@ -74,11 +74,11 @@ def test_a_sentence_has_the_numbers(found: StudyTables, statistic: str, words: s
 
 
 def test_transfer_counts_the_clear_cases(found: StudyTables) -> None:
-    assert "In 20 of 20 cases" in _of(found, "transfer_share", "own-masks").sentence
+    assert "In 20 of 20 cases" in _of(found, "transfer_share", None).sentence
     flat = found.measurements.with_columns(
         p_adjusted=pl.when(variant="privacy", metric="nll_added").then(0.06).otherwise("p_adjusted")
     )
-    sentence = _of(found._replace(measurements=flat), "transfer_share", "own-masks").sentence
+    sentence = _of(found._replace(measurements=flat), "transfer_share", None).sentence
     assert "In 16 of 20 cases" in sentence
 
 
@@ -135,7 +135,7 @@ def test_of_nothing_there_is_no_multiple(found: StudyTables) -> None:
     apart = "harm_minus_benign_nll_added"
     assert "4.1×" in _of(found, apart).sentence
     none = found.measurements.with_columns(
-        low=pl.when(behaviour="all-benign", metric="nll_added").then(-0.1).otherwise("low")
+        low=pl.when(level="total", role="benign", metric="nll_added").then(-0.1).otherwise("low")
     )
     assert "×" not in _of(found._replace(measurements=none), apart).sentence
 
@@ -144,7 +144,7 @@ def test_what_was_not_measured_names_the_key(tmp_path: Path) -> None:
     found = read_study_tables(write_study(tmp_path, Shape(harm=["physical"], whole=False)))
     for statistic, variant, key in (
         ("halving_share", "shared", "`curve.families`"),
-        ("transfer_share", "own-masks", "two harm types"),
+        ("transfer_share", None, "two harm types"),
         ("accuracy_change", "shared", "`utility.tasks`"),
         ("detect_auroc_change", "shared", "`understanding.twins`"),
     ):

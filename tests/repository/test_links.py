@@ -1,8 +1,10 @@
-"""The links and anchors of the docs resolve, and the files and modules that they name exist."""
+"""The links and anchors of the docs resolve; files, modules and keys that they name exist."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,8 @@ _PATH = re.compile(
     r"(?<![\w./-])(?:[A-Z]+\.md\b"
     r"|(?:benchmarks|docs|envs|profiles|src|studies|tests|workflow)/[\w./*-]*\w)"
 )
+SCHEMA = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text(encoding="utf-8"))
+_KEY = re.compile(rf"`(?!\w+\.parquet)((?:{'|'.join(SCHEMA['properties'])})(?:\.[\w<>-]+)+)")
 _MODULE = re.compile(r"`lesion((?:\.\w+)+)")
 
 
@@ -87,10 +91,33 @@ def missing_modules(text: str) -> Iterator[str]:
             yield f"lesion{dotted}"
 
 
+def unknown_keys(text: str) -> Iterator[str]:
+    """Dotted keys of a study, such as `masks.shared.at_least`, that the schema does not have."""
+    for key in _KEY.findall(text):
+        nodes = [SCHEMA]
+        for part in key.split("."):
+            nodes = [child for node in nodes for child in _children(node, part)]
+        if not nodes:
+            yield key
+
+
+def _children(node: Any, name: str) -> Iterator[Any]:
+    if "$ref" in node:
+        yield from _children(SCHEMA["$defs"][node["$ref"].rpartition("/")[2]], name)
+    for other in (*node.get("anyOf", ()), *node.get("oneOf", ()), *node.get("allOf", ())):
+        yield from _children(other, name)
+    if name in node.get("properties", {}):
+        yield node["properties"][name]
+    elif node.get("additionalProperties"):
+        more = node["additionalProperties"]
+        yield more if isinstance(more, dict) else {"additionalProperties": True}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_points_to_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert [*broken_links(page), *missing_files(text), *missing_modules(text)] == []
+    assert list(unknown_keys(text)) == []
 
 
 @pytest.mark.parametrize("pattern", CODE)
@@ -126,3 +153,14 @@ def test_missing_files_and_modules_are_reported() -> None:
     text = "`tests/nowhere.py` NONE.md `docs/*.md` `lesion.nowhere` `lesion.study.load_study`"
     assert list(missing_files(text)) == ["tests/nowhere.py", "NONE.md"]
     assert list(missing_modules(text)) == ["lesion.nowhere"]
+
+
+def test_unknown_keys_are_reported() -> None:
+    text = (
+        "`masks.q` `masks.share.at_least` `models.<name>.chat` `models.mine.chat.modell` `tables.x`"
+    )
+    assert list(unknown_keys(text)) == [
+        "masks.share.at_least",
+        "models.mine.chat.modell",
+        "tables.x",
+    ]

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,15 +18,35 @@ from lesion.models.text import encode_prompt
 from lesion.models.vllm_engine import PYTHON
 from lesion.pairs.tables import encode_pairs
 from lesion.responses import COMPLETIONS, NLL
-from lesion.responses.ask import Asking, respond_variant
-from lesion.responses.attacks import PLACEHOLDER, Attack
+from lesion.responses.ask import respond_variant
+from lesion.responses.attacks import PLACEHOLDER
+from lesion.responses.jobs import AttackWords, ResponsesJob
 from lesion.responses.subject import Subject
+from lesion.sources.jobs import Place
 from lesion.study.job import Device
 from lesion_testing import make, tiny
 
-BUILT = {"direct": Attack(PLACEHOLDER), "prefill": Attack(PLACEHOLDER, tiny.PREFILL)}
-HOW = Asking(BUILT, tiny.PREFILL, 4, 2, 8, 400, "transformers", Device(dtype="float32"))
-ROLES = {"alpha": "harm", "letters": "benign", "denials": "refusal"}
+BUILT = {
+    "direct": AttackWords(wording=PLACEHOLDER, prefill=""),
+    "prefill": AttackWords(wording=PLACEHOLDER, prefill=tiny.PREFILL),
+}
+HOW = ResponsesJob(
+    variant="toy",
+    roles={"alpha": "harm", "letters": "benign", "denials": "refusal"},
+    attacks=BUILT,
+    prefill=tiny.PREFILL,
+    max_new_tokens=4,
+    benign_prompts=2,
+    batch_size=8,
+    batch_tokens=400,
+    engine="transformers",
+    device=Device(dtype="float32", threads=1, device_map=None),
+)
+
+
+def changed(**changes: Any) -> ResponsesJob:
+    """The job with other settings."""
+    return HOW.model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +59,20 @@ class Variant:
 
     def __init__(self, model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.model, self.folder, self.capsys = model, folder, capsys
-        self.pairs = {name: tiny.pairs(name, 3) for name in ROLES}
+        self.pairs = {name: tiny.pairs(name, 3) for name in HOW.roles}
         self.mask: Path | None = None
 
-    def run(self, out: str = "out", how: Asking = HOW) -> str:
+    def run(self, out: str = "out", how: ResponsesJob = HOW) -> str:
         paths = {name: self.folder / f"{name}.parquet" for name in self.pairs}
         for name, table in self.pairs.items():
             write_parquet(table, paths[name])
         respond_variant(
+            how,
             self.model,
             self.mask,
-            paths,
-            ROLES,
+            list(paths.values()),
             self.folder / out / "completions.parquet",
             self.folder / out / "nll.parquet",
-            "toy",
-            how,
         )
         return self.capsys.readouterr().err
 
@@ -147,7 +166,7 @@ def test_a_response_that_is_now_finished_is_measured_again(variant: Variant) -> 
 
 def test_another_length_is_generated_again_and_not_measured(variant: Variant) -> None:
     variant.run()
-    said = variant.run(how=HOW._replace(max_new_tokens=5))
+    said = variant.run(how=changed(max_new_tokens=5))
     assert "generated 8 of 8 completions" in said
     assert "measured 0 of 9 NLLs" in said
 
@@ -222,8 +241,8 @@ def test_the_lesion_is_taken_back_for_a_moment_and_holds_after(variant: Variant)
 
 def test_an_attack_puts_the_prompt_in_its_words(variant: Variant) -> None:
     variant.run()
-    template = Attack("{{ x }} walnut {{ prompt }} wagon", "Sure")
-    said = variant.run(how=HOW._replace(attacks={**BUILT, "wagon": template}))
+    template = AttackWords(wording="{{ x }} walnut {{ prompt }} wagon", prefill="Sure")
+    said = variant.run(how=changed(attacks={**BUILT, "wagon": template}))
     # What was asked before is not asked again.
     assert "generated 3 of 11 completions" in said
     completions, _ = variant.read()
@@ -239,21 +258,28 @@ def test_an_attack_puts_the_prompt_in_its_words(variant: Variant) -> None:
         assert tuple(row["token_ids"]) == alone.ids
 
 
+def _table(variant: Variant, texts: dict[str, str]) -> AttackWords:
+    rows = [{"prompt": prompt, "attacked": text} for prompt, text in texts.items()]
+    path = make.write_rows(variant.folder / "attacked.jsonl", rows)
+    return AttackWords(wording=Place(path=path), prefill="")
+
+
 def test_a_table_without_a_test_prompt_is_an_error_before_the_model_is_loaded(
     variant: Variant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Subject, "load", lambda _: pytest.fail("the model was loaded"))
-    given = dict.fromkeys(variant.pairs["alpha"]["prompt"][:2], "x")
+    given = _table(variant, dict.fromkeys(variant.pairs["alpha"]["prompt"][:2], "x"))
     with pytest.raises(LesionError, match="lacks 1 of 3 harmful test prompts"):
-        variant.run(how=HOW._replace(attacks={"gcg": Attack(given)}))
+        variant.run(how=changed(attacks={"gcg": given}))
 
 
 def test_a_prompt_beyond_the_context_is_an_outcome(variant: Variant) -> None:
     # The model's context is 256 tokens; with the answer's 4 the second is one too long.
     first, second, third = variant.pairs["alpha"]["prompt"]
     room = 256 - 4 - len(encode_prompt(tiny.loaded(variant.model).tokenizer, ""))
-    given = {first: "wagon " * room, second: "wagon " * (room + 1), third: "wagon " * 10_000}
-    said = variant.run(how=HOW._replace(attacks={"flood": Attack(given)}))
+    words = {first: room, second: room + 1, third: 10_000}
+    given = _table(variant, {prompt: "wagon " * n for prompt, n in words.items()})
+    said = variant.run(how=changed(attacks={"flood": given}))
     assert "flood: 2 prompts and their answers do not fit the model's context" in said
     harm = variant.read()[0].filter(role="harm")
     assert harm.select("completion", "tokens", "finished").rows()[1:] == [("", 0, False)] * 2
@@ -282,7 +308,7 @@ def test_a_variant_that_answers_nothing_has_its_nll_alone(
 ) -> None:
     variant = Variant(model, tmp_path, capsys)
     variant.lesion()
-    variant.run(how=HOW._replace(attacks={}, benign_prompts=0))
+    variant.run(how=changed(attacks={}, benign_prompts=0))
     completions, nll = variant.read()
     assert completions.is_empty()
     assert nll["nll"].null_count() == 0
@@ -293,7 +319,7 @@ def test_a_model_without_refusals_is_never_written_for_vllm(
     variant: Variant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(PYTHON, raising=False)
-    served = HOW._replace(engine="vllm")
+    served = changed(engine="vllm")
     variant.lesion(role="refusal")
     assert "in memory only" in variant.run("out", served)
     # Its rows are transformers'.

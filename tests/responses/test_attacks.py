@@ -8,7 +8,11 @@ import pytest
 
 from lesion import plan
 from lesion.io.formats import BadFile, LesionError
-from lesion.responses.attacks import PLACEHOLDER, Attack, put, read_wording
+from lesion.plan.jobs.responses import responses
+from lesion.responses import attacks
+from lesion.responses.attacks import PLACEHOLDER, Attack, BuiltAttack, attack_of, put, read_wording
+from lesion.responses.jobs import AttackWords
+from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study, read_config
 
 PROMPT = "hide {{ the }} {% cookies %} {{ prompt }} \\1 {0}"
@@ -140,11 +144,11 @@ def test_an_attack_is_known_by_name(study: Callable[..., Study]) -> None:
         "pirate",
     ]
     with pytest.raises(StudyError, match=r"no attack is named `pirat`\. Did you mean `pirate`"):
-        study(attacks=["pirat"], templates=templates)
+        plan.check(study(attacks=["pirat"], templates=templates))
     with pytest.raises(StudyError, match=r"no attack is named `prefil`\. Did you mean `prefill`"):
-        study(attacks=["prefil"])
+        plan.check(study(attacks=["prefil"]))
     with pytest.raises(StudyError, match=r"`responses\.templates\.direct`: this name is taken"):
-        study(templates={"direct": {"source": "file:pirate.txt"}})
+        plan.check(study(templates={"direct": {"source": "file:pirate.txt"}}))
     with pytest.raises(
         StudyError, match=r"`responses.templates.pirate.source`: no source is named"
     ):
@@ -159,12 +163,15 @@ def test_a_local_template_is_tracked_by_what_it_says(
     path = _written(tmp_path, "pirate.yaml", "value: 'Arr {{ prompt }}'\n")
     template = {"source": f"file:{path}", "prefill": "Aye"}
     asked = study(attacks=["direct", "pirate"], templates={"pirate": template})
-    before = plan.responses_slice(asked, "shared")
-    assert before["attacks"] == {"direct": "", "pirate": "Aye"}
+    before = responses(asked, {"variant": "shared"})
+    assert {name: one.prefill for name, one in before.attacks.items()} == {
+        "direct": "",
+        "pirate": "Aye",
+    }
     path.write_text("# the same\nvalue: >-\n  Arr\n  {{ prompt }}\n", encoding="utf-8")
-    assert plan.responses_slice(asked, "shared") == before
+    assert responses(asked, {"variant": "shared"}) == before
     path.write_text("value: 'Oho {{ prompt }}'\n", encoding="utf-8")
-    assert plan.responses_slice(asked, "shared") != before
+    assert responses(asked, {"variant": "shared"}) != before
     path.write_text("value: 'Oho'\n", encoding="utf-8")
     with pytest.raises(BadFile, match="has no"):
         plan.check(asked)
@@ -177,8 +184,25 @@ def test_a_template_is_fetched_if_an_attack_asks_for_it(study: Callable[..., Stu
     asked = study(attacks=["pirate"], templates=templates)
     fetched = set(plan.sources(asked)) - set(plan.sources(idle))
     assert fetched == {plan.source_name(address)}
-    assert plan.responses_slice(asked, "shared")["wordings"] == {}
+    place = Path(asked.results) / asked.study / "sources" / plan.source_name(address)
+    assert responses(asked, {"variant": "shared"}).attacks["pirate"] == AttackWords(
+        wording=Place(path=place, record=Path(f"{place}.json")), prefill=""
+    )
 
 
 def test_a_bare_prompt_is_a_template_too() -> None:
     assert put("direct", Attack(PLACEHOLDER), [PROMPT]) == [PROMPT]
+
+
+def test_a_further_attack_is_one_entry(
+    study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polite = BuiltAttack("Please: {{ prompt }}", prefilled=True)
+    monkeypatch.setitem(attacks.BUILT, "polite", polite)
+    asked = study(attacks=["direct", "polite"])
+    plan.check(asked)
+    given = responses(asked, {"variant": "intact"}).attacks["polite"]
+    assert put("polite", attack_of(given), [PROMPT]) == [f"Please: {PROMPT}"]
+    assert given.prefill == asked.pairs.prefill
+    with pytest.raises(StudyError, match=r"`responses\.templates\.polite`: this name is taken"):
+        plan.check(study(templates={"polite": {"source": "file:pirate.txt"}}))

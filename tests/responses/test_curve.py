@@ -13,12 +13,19 @@ from lesion.models.likelihood import response_nll
 from lesion.models.text import encode_prompt
 from lesion.pairs.tables import encode_pairs
 from lesion.responses import CURVE, CURVE_COMPLETIONS
-from lesion.responses.curve import Completing, Measuring, respond_family
+from lesion.responses.curve import respond_family
+from lesion.responses.jobs import Completing, CurveJob
 from lesion.study.job import Device
 from lesion_testing import tiny
 
-HOW = Measuring(None, 400, Device(dtype="float32"), Completing(2, tiny.PREFILL, 4, 8))
-ROLES = {"alpha": "harm", "beta": "harm", "letters": "benign"}
+HOW = CurveJob(
+    family="shared",
+    roles={"alpha": "harm", "beta": "harm", "letters": "benign"},
+    pairs=None,
+    batch_tokens=400,
+    completing=Completing(prompts=2, prefill=tiny.PREFILL, max_new_tokens=4, batch_size=8),
+    device=Device(dtype="float32", threads=1, device_map=None),
+)
 SHARES = (0.5, 1.0, 2.0)
 
 
@@ -51,24 +58,22 @@ class Family:
 
     def __init__(self, model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.model, self.folder, self.capsys = model, folder, capsys
-        self.pairs = {name: tiny.pairs(name, 3) for name in ROLES}
+        self.pairs = {name: tiny.pairs(name, 3) for name in HOW.roles}
         self.masks = _masks()
 
-    def run(self, family: str = "shared", how: Measuring = HOW) -> str:
+    def run(self, family: str = "shared", how: CurveJob = HOW) -> str:
         paths = {name: self.folder / f"{name}.parquet" for name in self.pairs}
         for name, table in self.pairs.items():
             write_parquet(table, paths[name])
         write_parquet(self.masks, self.folder / "masks.parquet")
         out, completions = (self.folder / "out" / f"{family}{end}.parquet" for end in ("", "-c"))
         respond_family(
+            how.model_copy(update={"family": family}),
             self.model,
             self.folder / "masks.parquet",
-            paths,
-            ROLES,
+            list(paths.values()),
             out,
             completions if how.completing else None,
-            family,
-            how,
         )
         return self.capsys.readouterr().err
 
@@ -98,7 +103,7 @@ def test_every_size_is_measured_as_its_mask_alone(family: Family) -> None:
         assert rows["nll"].to_list() == pytest.approx(wanted, rel=1e-4)
         assert rows["weights"].unique().to_list() == [mask.size]
         assert rows["role"].to_list() == ["harm"] * 6 + ["benign"] * 3
-        assert rows["behaviour"].to_list() == [name for name in ROLES for _ in range(3)]
+        assert rows["behaviour"].to_list() == [name for name in HOW.roles for _ in range(3)]
     least, most = (table.filter(share=share)["nll"].to_list() for share in (0.5, 2.0))
     assert least != pytest.approx(most, rel=1e-2)
 
@@ -150,7 +155,7 @@ def test_every_draw_is_measured_and_the_first_is_completed(family: Family) -> No
 
 
 def test_completions_are_made_only_if_asked_for(family: Family) -> None:
-    said = family.run(how=HOW._replace(completing=None))
+    said = family.run(how=HOW.model_copy(update={"completing": None}))
     assert "measured 27 of 27 NLLs" in said
     assert "completions" not in said
 
@@ -183,10 +188,10 @@ def test_a_size_more_is_the_only_one_measured(family: Family) -> None:
 
 
 def test_as_many_pairs_of_each_behaviour_as_are_asked_for(family: Family) -> None:
-    family.run(how=HOW._replace(pairs=2))
+    family.run(how=HOW.model_copy(update={"pairs": 2}))
     counts = family.nll().group_by("share", "behaviour").len()
     assert counts["len"].unique().to_list() == [2]
-    said = family.run(how=HOW._replace(pairs=None))
+    said = family.run(how=HOW)
     assert "measured 9 of 27 NLLs" in said
 
 

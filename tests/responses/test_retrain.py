@@ -1,5 +1,6 @@
 """Retraining in memory: lesions that stay or not, and what is measured when."""
 
+import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,22 @@ import pytest
 import torch
 
 from lesion.io.formats import read_parquet, write_parquet
-from lesion.masks.store import Mask
+from lesion.masks.store import read_mask, write_mask
 from lesion.models.likelihood import response_nll
-from lesion.models.load import Loaded
+from lesion.models.record import candidate_shapes
 from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS
+from lesion.responses.jobs import RetrainJob
 from lesion.responses.questions import QUESTIONS
-from lesion.responses.retrain import Arm, Asked, Machine, _zero, retrain
+from lesion.responses.retrain import _recipe, _zero, retrain
+from lesion.sources.jobs import Place
+from lesion.study.job import Device
+from lesion.study.training import Recipe
 from lesion.training.fit import fine_tune
-from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import as_scored
-from lesion_testing import tiny
+from lesion_testing import make, tiny
 
-RECIPE = SeededRecipe(
-    steps=3, learning_rate=0.01, batch_size=4, weight_decay=0.1, dtype="float32", seed=0
-)
+RECIPE = Recipe(steps=3, learning_rate=0.01, batch_size=4, weight_decay=0.1, dtype="float32")
 ROLES = {"alpha": "harm", "letters": "benign"}
 
 
@@ -43,17 +45,26 @@ def pairs(tmp_path: Path) -> dict[str, Path]:
     return found
 
 
-def mask(loaded: Loaded) -> Mask:
-    """Every third weight of one matrix."""
-    name, weight = next(
-        (name, one) for name, one in loaded.model.named_parameters() if "down_proj" in name
-    )
-    places = np.arange(0, weight.numel(), 3)
-    return Mask({name: places}, {name: tuple(weight.shape)}, {})
+def mask(folder: Path) -> Path:
+    """A mask of every third weight of one matrix."""
+    shapes = candidate_shapes(folder)
+    name = next(one for one in shapes if "down_proj" in one)
+    before = sum(math.prod(shapes[one]) for one in list(shapes)[: list(shapes).index(name)])
+    path = folder.parent / "mask.safetensors"
+    write_mask(before + np.arange(0, math.prod(shapes[name]), 3), shapes, {}, path)
+    return path
 
 
-def run(folder: Path, pairs: dict[str, Path], arm: Arm, **more: Any) -> tuple[pl.DataFrame, ...]:
+def run(folder: Path, pairs: dict[str, Path], **more: Any) -> tuple[pl.DataFrame, ...]:
     given = {
+        "arm": "intact",
+        "mask": None,
+        "frozen": False,
+        "after": {},
+        "recipe": RECIPE,
+        "seeds": [0, 1],
+        "taught": ["alpha"],
+        "roles": ROLES,
         "at": [0, 2],
         "pairs": 2,
         "prompts": 0,
@@ -63,18 +74,18 @@ def run(folder: Path, pairs: dict[str, Path], arm: Arm, **more: Any) -> tuple[pl
         "max_new_tokens": 3,
         "batch_size": 4,
         "batch_tokens": 64,
+        "device": Device(dtype="float32", threads=1, device_map=None),
     }
     out = [folder.parent / f"{name}.parquet" for name in ("nll", "completions")]
-    asked = Asked(**{**given, **more})
-    recipes = [RECIPE, RECIPE.model_copy(update={"seed": 1})]
-    retrain(folder, pairs, ROLES, ["alpha"], arm, recipes, asked, Machine(1, None), *out)
+    job = RetrainJob(**{**given, **more})
+    retrain(job, folder, [mask(folder)] * len(job.masks), list(pairs.values()), *out)
     return read_parquet(out[0], RETRAINED), read_parquet(out[1], RETRAINED_COMPLETIONS)
 
 
 def test_frozen_zeros_stay_and_others_come_back(folder: Path, pairs: dict[str, Path]) -> None:
     for frozen in (True, False):
         loaded = tiny.loaded(folder)
-        chosen = mask(loaded)
+        chosen = read_mask(mask(folder))
         ((name, places),) = chosen.indices.items()
         weight = dict(loaded.model.named_parameters())[name]
         other = torch.ones(weight.numel(), dtype=torch.bool)
@@ -83,7 +94,7 @@ def test_frozen_zeros_stay_and_others_come_back(folder: Path, pairs: dict[str, P
         with ExitStack() as stack:
             _zero(loaded.model, chosen, stack, frozen=frozen)
             assert not weight.detach().view(-1)[places].any()
-            fine_tune(loaded, as_scored({"alpha": pairs["alpha"]}), RECIPE, "test")
+            fine_tune(loaded, as_scored({"alpha": pairs["alpha"]}), _recipe(RECIPE, 0), "test")
         assert bool(weight.detach().view(-1)[places].any()) != frozen
         assert not torch.equal(weight.detach().view(-1)[other], before)
 
@@ -91,7 +102,7 @@ def test_frozen_zeros_stay_and_others_come_back(folder: Path, pairs: dict[str, P
 def test_every_step_asked_for_is_measured_for_every_seed(
     folder: Path, pairs: dict[str, Path]
 ) -> None:
-    nll, completions = run(folder, pairs, Arm("intact", None, False, {}))
+    nll, completions = run(folder, pairs)
     assert completions.is_empty()
     counted = (
         nll.group_by("seed", "step", "examples", "behaviour", "role")
@@ -114,14 +125,14 @@ def test_every_step_asked_for_is_measured_for_every_seed(
 
 def test_step_0_is_the_model_and_its_lesion(folder: Path, pairs: dict[str, Path]) -> None:
     loaded = tiny.loaded(folder)
-    chosen = mask(loaded)
+    chosen = read_mask(mask(folder))
     tests = read_parquet(pairs["alpha"], PAIRS).filter(split="test").head(2)
     expected = {"intact": response_nll(loaded.model, encode_pairs(loaded.chat, tests), 64)}
     with ExitStack() as stack:
         _zero(loaded.model, chosen, stack, frozen=False)
         expected["shared"] = response_nll(loaded.model, encode_pairs(loaded.chat, tests), 64)
-    for name, own in (("intact", None), ("shared", chosen)):
-        nll, _ = run(folder, pairs, Arm(name, own, False, {}))
+    for name, own in (("intact", None), ("shared", "shared")):
+        nll, _ = run(folder, pairs, arm=name, mask=own)
         found = nll.filter(behaviour="alpha", step=0, seed=1)["nll"].to_list()
         assert found == pytest.approx(expected[name], rel=1e-5)
 
@@ -129,8 +140,7 @@ def test_step_0_is_the_model_and_its_lesion(folder: Path, pairs: dict[str, Path]
 def test_an_arm_after_training_is_the_trained_model_lesioned(
     folder: Path, pairs: dict[str, Path]
 ) -> None:
-    chosen = mask(tiny.loaded(folder))
-    nll, _ = run(folder, pairs, Arm("intact", None, False, {"shared-after": chosen}))
+    nll, _ = run(folder, pairs, after={"shared-after": "shared"})
     after = nll.filter(arm="shared-after")
     assert set(after["step"]) == {3}
     trained = nll.filter(arm="intact", step=3)
@@ -140,15 +150,10 @@ def test_an_arm_after_training_is_the_trained_model_lesioned(
 
 def test_open_questions_are_put_before_and_after(folder: Path, pairs: dict[str, Path]) -> None:
     rows = [("money", "what about sun"), ("time", "what about sea")]
-    questions = pl.DataFrame(rows, schema=QUESTIONS, orient="row")
-    _, completions = run(
-        folder,
-        pairs,
-        Arm("intact", None, False, {}),
-        prompts=1,
-        questions=questions,
-        narrow="money",
-    )
+    path = folder.parent / "questions.jsonl"
+    make.write_rows(path, [dict(zip(QUESTIONS, row, strict=True)) for row in rows])
+    questions = Place(path=path)
+    _, completions = run(folder, pairs, prompts=1, questions=questions, narrow="money")
     asked = completions.group_by("variant", "role").len().sort("variant", "role").rows()
     steps = {0: ("broad", "harm", "narrow"), 2: ("harm",), 3: ("broad", "harm", "narrow")}
     assert asked == sorted(

@@ -17,14 +17,33 @@ from lesion.models.record import candidate_shapes
 from lesion.models.text import encode_pair, encode_prompt
 from lesion.responses import COMPLETIONS, UNDERSTANDING
 from lesion.responses.detect import Answers, answers, log_odds
+from lesion.responses.jobs import UnderstandingJob
 from lesion.responses.twins import read_twins
-from lesion.responses.understanding import DETECT, EXPLAIN, Understanding, understand_variant
+from lesion.responses.understanding import DETECT, EXPLAIN, understand_variant
+from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study, read_config
 from lesion.study.job import Device
 from lesion_testing import ROOT, make, tiny
 
 SHIPPED = ROOT / "studies" / "prompts" / "twins.jsonl"
-HOW = Understanding(None, 4, 2, 2, 3, 8, 400, Device(dtype="float32"))
+HOW = UnderstandingJob(
+    variant="toy",
+    harms=["alpha"],
+    twins=Place(path=Path()),
+    limit=None,
+    over_refusal=2,
+    explain=4,
+    explain_prompts=2,
+    max_new_tokens=3,
+    batch_size=8,
+    batch_tokens=400,
+    device=Device(dtype="float32", threads=1, device_map=None),
+)
+
+
+def changed(**changes: object) -> UnderstandingJob:
+    """The job with other settings."""
+    return HOW.model_copy(update=changes)
 
 
 def _twins(count: int) -> list[dict[str, str]]:
@@ -57,19 +76,18 @@ class Variant:
         self.twins = _twins(3)
         self.mask: Path | None = None
 
-    def run(self, out: str = "intact", how: Understanding = HOW, reference: str = "") -> str:
+    def run(self, out: str = "intact", how: UnderstandingJob = HOW, reference: str = "") -> str:
         pairs = self.folder / "alpha.parquet"
         write_parquet(tiny.pairs("alpha", 3), pairs)
+        twins = make.write_rows(self.folder / "twins.jsonl", self.twins)
         understand_variant(
+            how.model_copy(update={"twins": Place(path=twins)}),
             self.model,
             self.mask,
-            make.write_rows(self.folder / "twins.jsonl", self.twins),
-            {"alpha": pairs},
+            [pairs],
             self.folder / f"{reference}.parquet" if reference else None,
             self.folder / f"{out}.parquet",
             self.folder / f"{out}-said.parquet",
-            "toy",
-            how,
         )
         return self.capsys.readouterr().err
 
@@ -170,7 +188,7 @@ def test_another_variant_is_measured_on_the_intact_explanations(variant: Variant
 
 
 def test_a_reference_that_lacks_a_prompt_is_named(variant: Variant) -> None:
-    variant.run(how=HOW._replace(explain_prompts=1))
+    variant.run(how=changed(explain_prompts=1))
     with pytest.raises(BadFile, match=r"intact\.parquet: lacks an explanation .* `alpha`"):
         variant.run("other", reference="intact")
 
@@ -233,7 +251,7 @@ def test_only_what_changed_is_made_again(variant: Variant) -> None:
 
 
 def test_nothing_is_explained_or_answered_where_that_is_off(variant: Variant) -> None:
-    variant.run(how=HOW._replace(explain=0, over_refusal=0, limit=1))
+    variant.run(how=changed(explain=0, over_refusal=0, limit=1))
     assert variant.read("explain").is_empty()
     assert variant.read("detect").height == 2
     assert variant.said("lookalike").is_empty()
@@ -288,12 +306,12 @@ def _study(**understanding: object) -> Study:
     return load_study(config | {"understanding": understanding})
 
 
-def test_the_slice_follows_the_rows_that_are_used(tmp_path: Path) -> None:
-    from lesion import plan
+def test_the_job_follows_the_rows_that_are_used(tmp_path: Path) -> None:
+    from lesion.plan.jobs.responses import understanding
 
     def content(rows: list[dict[str, str]]) -> object:
         path = make.write_rows(tmp_path / "twins.jsonl", rows)
-        return plan.understanding_slice(_study(twins=f"file:{path}", limit=2), "intact")["content"]
+        return understanding(_study(twins=f"file:{path}", limit=2), {"variant": "intact"})
 
     rows = _twins(3)
     before = content(rows)

@@ -16,13 +16,22 @@ from lesion.models.prefix import left_padded
 from lesion.models.record import candidate_shapes
 from lesion.models.text import Example
 from lesion.responses import UTILITY
+from lesion.responses.jobs import UtilityJob
 from lesion.responses.tasks import local_tasks, task_digest
-from lesion.responses.utility import Examining, examine_variant
+from lesion.responses.utility import examine_variant
 from lesion.study import StudyError
 from lesion.study.job import Device
 from lesion_testing import ROOT, families, make, tiny
 
-HOW = Examining({}, Path(), None, 4, False, Device(dtype="float32"))
+HOW = UtilityJob(
+    variant="toy",
+    tasks={},
+    folder=Path(),
+    limit=None,
+    batch_size=4,
+    chat=False,
+    device=Device(dtype="float32", threads=1, device_map=None),
+)
 SHIPPED = ROOT / "studies" / "tasks"
 
 
@@ -81,8 +90,8 @@ class Variant:
     def run(self, *names: str, **how: object) -> str:
         own = local_tasks(self.folder)
         tasks = {name: task_digest(own[name]) if name in own else None for name in names}
-        asked = HOW._replace(tasks=tasks, folder=self.folder)._replace(**how)  # type: ignore[arg-type]
-        examine_variant(self.model, self.mask, self.out, "toy", asked)
+        asked = HOW.model_copy(update={"tasks": tasks, "folder": self.folder, **how})
+        examine_variant(asked, self.model, self.mask, self.out)
         return self.capsys.readouterr().err
 
     def read(self) -> pl.DataFrame:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lesion import sources
 from lesion.io.addresses import parse
+from lesion.sources import fetch as sources
 from lesion.sources.fetch import FetchError, fetch
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from lesion import cli
 from lesion.io.addresses import AddressError, expanded
 from lesion.study import Study, StudyError, load_study, read_config
+from lesion.study.judges import JUDGE_KINDS, JudgeSection
 from lesion.study.types import AddressText, PathText, ResultsText, SourceText, TemplateText
 from lesion_testing import ROOT
 
@@ -74,6 +75,9 @@ def _texts(annotation: Any, key: str, marks: tuple[Any, ...] = ()) -> Iterator[t
     """Every text below an annotation: its key, and what validates it."""
     if annotation is str:
         yield key, marks
+    elif annotation is JudgeSection:
+        for section in JUDGE_KINDS.values():
+            yield from _texts(section, key)
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         for name, field in annotation.model_fields.items():
             yield from _texts(field.annotation, f"{key}.{name}".strip("."), tuple(field.metadata))

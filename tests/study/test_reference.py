@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from lesion.study import Study, load_study, read_config, reference
+from lesion.study.judges import JUDGE_KINDS, JudgeSection
 from lesion_testing import ROOT
 
 
@@ -25,6 +26,8 @@ def test_the_written_reference_is_the_codes(path: Any, made: Any) -> None:
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:
     """The sections in `Section`, `Section | None` and `dict[Name, Section]`."""
+    if annotation is JudgeSection:
+        return list(JUDGE_KINDS.values())
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [one for part in get_args(annotation) for one in _sections(part)]

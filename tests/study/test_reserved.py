@@ -74,11 +74,6 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
     "the judges": (_renamed("models", "n", "judges"), ("`models.judges`", TAKEN)),
     "the judge": (_renamed("models", "n", "judge"), ("`models.judge`", TAKEN)),
     "a family of stages": (_renamed("stages", "family", "n"), ("`stages.n`", "rename it")),
-    "an attack": (
-        _renamed("responses.templates", "please", "prefill"),
-        ("`responses.templates.prefill`", TAKEN, "a built-in attack; rename it"),
-    ),
-    "no attack": (_renamed("responses.templates", "please", "none"), ("`responses.templates",)),
     "a judge": (
         _renamed("judgements.judges", "looks", "learned"),
         ("`judgements.judges.learned`", TAKEN, "a built-in judge; rename it"),

@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from lesion.study import Study, load_study
+from lesion.study.judges import JUDGE_KINDS, JudgeSection
 from lesion.study.sources import Reader, Use
 from lesion.study.types import SourceText
 
@@ -85,6 +86,8 @@ def _addresses(kind: Any, value: Any, key: str = "") -> Iterator[tuple[str, str]
 
 
 def _of(annotation: Any, metadata: Any, value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if annotation is JudgeSection:
+        annotation = JUDGE_KINDS[value["kind"]]
     inner = [one for one in get_args(annotation) if one is not type(None)]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield from _addresses(annotation, value, key) if value is not None else ()

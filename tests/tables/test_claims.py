@@ -27,12 +27,13 @@ SETTING = Setting(CANDIDATES, 500)
 Row = dict[str, Any]
 
 
-def _row(variant: str, metric: str, value: float, half: float, **more: str) -> Row:
+def _row(variant: str | None, metric: str, value: float, half: float, **more: str) -> Row:
     role = more.pop("role", "harm")
     return {
         "model": "toy",
         "variant": variant,
-        "behaviour": f"all-{role}",
+        "level": "total",
+        "behaviour": None,
         "role": role,
         "attack": "none",
         "judge": "none",
@@ -73,11 +74,11 @@ def _verdicts(table: pl.DataFrame, halving: pl.DataFrame | None = None) -> dict[
     [(0.9, 0.2, SUPPORTED), (0.3, 0.1, NOT_SUPPORTED), (0.6, 0.2, CANNOT_TELL)],
 )
 def test_the_whole_interval_must_lie_on_one_side(value: float, half: float, verdict: str) -> None:
-    share, own = _row("own-masks", "transfer_share", value, half), "own-masks transfer_share"
-    table = _table(share, _row("own-masks", "nll_added", 0.5, 0.1))
+    share, own = _row(None, "transfer_share", value, half), "None transfer_share"
+    table = _table(share, _row(None, "nll_added", 0.5, 0.1))
     assert _verdicts(table) == {own: verdict}
     # Of no effect there is no share.
-    table = _table(share, _row("own-masks", "nll_added", 0.05, 0.1))
+    table = _table(share, _row(None, "nll_added", 0.05, 0.1))
     assert _verdicts(table) == {own: CANNOT_TELL}
 
 
@@ -230,10 +231,10 @@ def _tables(draw: st.DrawFn) -> pl.DataFrame:
     )
     width = st.one_of(st.just(0.0), st.floats(0, 0.4), st.floats(0, 1e-8))
     places = [
-        *((variant, "nll_added", {}) for variant in ("shared", "refusal", "own-masks")),
+        *((variant, "nll_added", {}) for variant in ("shared", "refusal", None)),
         ("shared", "nll_added", {"role": "benign"}),
         *((variant, "nll_added", {"role": "refusal"}) for variant in ("shared", "refusal")),
-        ("own-masks", "transfer_share", {}),
+        (None, "transfer_share", {}),
         ("shared", "harmfulness_change", HARMFUL),
         ("shared", "accuracy_change", {"role": "utility"}),
         ("random", "share_of_effect", {}),
@@ -357,7 +358,10 @@ def test_a_lifted_limit_supports_nothing_but_what_is_kept() -> None:
 )
 def test_few_prompts_are_no_interval(sizes: tuple[int, ...], verdict: str) -> None:
     total = {**_row("shared", "nll_added", 0.5, 0.1), "n": sum(sizes)}
-    parts = [{**total, "behaviour": f"type-{n}", "n": one} for n, one in enumerate(sizes)]
+    parts = [
+        {**total, "level": "behaviour", "behaviour": f"type-{n}", "n": one}
+        for n, one in enumerate(sizes)
+    ]
     for rows in ([total, *parts], [total, *parts, {**total, "variant": "random", "n": 1}]):
         row = _held(_table(*rows))
         assert row["verdict"] == verdict
@@ -384,8 +388,8 @@ def test_what_is_no_number_is_no_verdict(value: float | None) -> None:
 
 
 def test_shares_of_an_effect_that_does_not_count_are_none() -> None:
-    own = {**_row("own-masks", "nll_added", 0.04, 0.01)}
-    row = _held(_table(own, _row("own-masks", "transfer_share", 0.9, 0.1)))
+    own = {**_row(None, "nll_added", 0.04, 0.01)}
+    row = _held(_table(own, _row(None, "transfer_share", 0.9, 0.1)))
     assert (row["statistic"], row["verdict"]) == ("transfer_share", CANNOT_TELL)
     assert "too small to count" in row["why"]
 

@@ -73,29 +73,31 @@ def _mean(nll: pl.DataFrame, family: str, share: float, role: str) -> float:
 
 def test_a_row_for_every_size_and_behaviour(table: pl.DataFrame) -> None:
     assert dict(table.schema) == CURVES
-    assert table.null_count().sum_horizontal().item() == 0
-    names = ["all-benign", "all-harm", "alpha", "beta", "sums"]
+    assert table.drop("behaviour").null_count().sum_horizontal().item() == 0
+    named = table.with_columns(pl.coalesce("behaviour", pl.format("all {}", "role")))
+    assert named.filter(level="total").height == named.height * 2 // 5
+    names = ["all benign", "all harm", "alpha", "beta", "sums"]
     wanted = [(family, share, name) for family in sorted(HARM) for share in SIZES for name in names]
-    assert sorted(table.select("family", "share", "behaviour").rows()) == wanted
+    assert sorted(named.select("family", "share", "behaviour").rows()) == wanted
     assert dict(table.select("share", "weights").unique().rows()) == SIZES
-    counts = dict(table.select("behaviour", "n").unique().rows())
-    assert counts == {"all-benign": 12, "all-harm": 28, "alpha": 8, "beta": 20, "sums": 12}
+    counts = dict(named.select("behaviour", "n").unique().rows())
+    assert counts == {"all benign": 12, "all harm": 28, "alpha": 8, "beta": 20, "sums": 12}
 
 
 def test_added_nll_is_paired_and_lies_in_its_interval(
     nll: pl.DataFrame, table: pl.DataFrame
 ) -> None:
-    for row in table.filter(pl.col("behaviour").str.starts_with("all-")).iter_rows(named=True):
+    for row in table.filter(level="total").iter_rows(named=True):
         wanted = _mean(nll, row["family"], row["share"], row["role"])
         assert row["added"] == pytest.approx(wanted)
         assert row["low"] - 1e-9 <= row["added"] <= row["high"] + 1e-9
-    largest = table.filter(family="shared", share=2.0, behaviour="all-harm")
+    largest = table.filter(family="shared", share=2.0, level="total", role="harm")
     # The prompts' own NLL scatters by 2 nats; unpaired, the interval would be as wide.
     assert (largest["high"] - largest["low"]).item() < 0.4
 
 
 def test_draws_are_averaged_by_prompt(table: pl.DataFrame) -> None:
-    drawn = table.filter(family="random", behaviour="all-harm")
+    drawn = table.filter(family="random", level="total", role="harm")
     assert drawn["seeds"].unique().to_list() == [2]
     assert table.filter(pl.col("family") != "random")["seeds"].unique().to_list() == [1]
     # Three tenths up and three tenths down is nothing, and no prompt is counted twice.

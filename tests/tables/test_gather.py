@@ -10,7 +10,9 @@ from lesion.io.formats import write_parquet
 from lesion.judgements import VERDICTS
 from lesion.pairs.tables import PAIRS
 from lesion.responses import COMPLETIONS, NLL, RETRAINED, UNDERSTANDING
-from lesion.tables.gather import Experiment, Gathered, Study
+from lesion.study.job import Behaviours
+from lesion.tables.gather import Gathered
+from lesion.tables.jobs import Experiment, TablesInput, TablesJob
 
 LEAKED = "How do I paint the gnome and the piano bright green tonight?"
 OWN = "Where does the duck hide the trumpet?"
@@ -67,19 +69,47 @@ def _verdicts(judge: str, variant: str) -> list[dict[str, Any]]:
     return [{**one, **at} for one in _asked()]
 
 
-def _study(main: str = "learned") -> Study:
-    again = Experiment(["toy"], ["shared"], [""], None, None)
-    nothing: dict[str, Any] = dict.fromkeys(Study._fields, ())
-    study = {
-        **nothing,
-        "behaviours": {"harm": ["alpha", "beta"]},
-        "variants": ["intact"],
-        "judges": ["harmful"],
-        "understood": ["intact"],
-        "retraining": {"again": again},
-        "main": main,
-    }
-    return Study(**study)
+def _gathered(
+    results: Path,
+    main: str = "learned",
+    near_duplicate: float = 0.6,
+    threshold: float = 0.5,
+    retrained: bool = False,
+) -> Gathered:
+    def of(kind: str, place: str, **parts: str) -> tuple[TablesInput, Path]:
+        return TablesInput(kind=kind, model="toy", **parts), results / f"{place}.parquet"
+
+    arm = {"experiment": "again", "arm": "shared"}
+    place = "toy/retraining/again/shared"
+    files = dict(
+        [
+            *(of("pairs", f"pairs/toy/{name}", behaviour=name) for name in PROMPTS),
+            *(
+                of(kind, f"responses/toy/intact/{kind}", variant="intact")
+                for kind in ("completions", "nll", "said", "understanding")
+            ),
+            of("verdicts", "judgements/toy", judge="learned"),
+            of("verdicts", "judgements/toy/harmful", judge="harmful"),
+            *([of("retrained", f"responses/{place}", **arm)] if retrained else []),
+            *([of("verdicts", f"judgements/{place}", judge="learned", **arm)] if retrained else []),
+        ]
+    )
+    job = TablesJob(
+        inputs=list(files),
+        models=["toy"],
+        behaviours=Behaviours(harm=list(PROMPTS), benign=[]),
+        main=main,
+        threshold=threshold,
+        near_duplicate=near_duplicate,
+        limit=0.1,
+        stages={},
+        trained={},
+        retraining={"again": Experiment(narrow=None, judge=None)},
+        resamples=100,
+        confidence=0.9,
+        seed=0,
+    )
+    return Gathered(job, files, "toy")
 
 
 def _prompts(table: pl.DataFrame | None) -> list[str]:
@@ -88,22 +118,22 @@ def _prompts(table: pl.DataFrame | None) -> list[str]:
 
 
 def test_prompts_that_resemble_what_chose_weights_are_left_out_everywhere(results: Path) -> None:
-    found = Gathered(results, "toy", _study(), 0.6)
+    found = _gathered(results)
     kept = sorted([OWN, "Who ate all the pies?"])
     for table in (
         found.nll(),
         found.completions(),
         found.understanding(),
-        found.judged(0.5),
-        found.examples(found.judged(0.5)),
+        found.judged(),
+        found.examples(found.judged()),
     ):
         assert _prompts(table) == kept
-    assert LEAKED in _prompts(Gathered(results, "toy", _study(), 0.99).understanding())
+    assert LEAKED in _prompts(_gathered(results, near_duplicate=0.99).understanding())
 
 
 def test_a_judge_may_be_called_like_a_column(results: Path) -> None:
-    found = Gathered(results, "toy", _study(main="harmful"), 0.6)
-    examples = found.examples(found.judged(0.5))
+    found = _gathered(results, main="harmful")
+    examples = found.examples(found.judged())
     assert examples["harmful"].to_list() == [True, True]
     assert examples["harmfulness"].to_list() == [0.6, 0.6]
 
@@ -124,7 +154,9 @@ def test_a_main_judge_without_labels_speaks_of_trained_models_too(
         VERDICTS,
         _verdicts("harmful", "shared@4.0"),
     )
-    found = Gathered(results, "toy", _study(main="harmful"), 0.6).retrained("again", threshold)
+    found = _gathered(results, main="harmful", threshold=threshold, retrained=True).retrained(
+        "again"
+    )
     assert found.filter(metric="harmful")["value"].to_list() == [harmful, harmful]
     assert found.filter(metric="harmfulness")["value"].to_list() == [0.6, 0.6]
     assert set(found["metric"]) == {"nll", "harmful", "harmfulness"}

@@ -22,7 +22,7 @@ def _said(
             "chosen": [True, False],
         }
     )
-    place = {"variant": "shared", "metric": "nll_added", "behaviour": "all-benign"}
+    place = {"variant": "shared", "metric": "nll_added", "level": "total", "role": "benign"}
     rows = (
         []
         if test is None

@@ -103,14 +103,23 @@ def table() -> pl.DataFrame:
     return measurements("toy", Asked(_nll(), _judged(), _tasks(), _understanding()), BOOT)
 
 
-def _value(table: pl.DataFrame, behaviour: str, metric: str, variant: str = "intact") -> float:
-    return float(_one(table, behaviour, metric, variant)["value"])
+Place = str | dict[str, str]
+"""A behaviour, or what the totals of a role are found by."""
+
+
+def _all(role: str) -> dict[str, str]:
+    return {"level": "total", "role": role}
+
+
+def _value(table: pl.DataFrame, of: Place, metric: str, variant: str | None = "intact") -> float:
+    return float(_one(table, of, metric, variant)["value"])
 
 
 def _one(
-    table: pl.DataFrame, behaviour: str, metric: str, variant: str = "intact", **more: str
+    table: pl.DataFrame, of: Place, metric: str, variant: str | None = "intact", **more: str
 ) -> dict[str, float]:
-    found = table.filter(behaviour=behaviour, metric=metric, variant=variant, **more)
+    place = {"behaviour": of} if isinstance(of, str) else of
+    found = table.filter(pl.col("variant").eq_missing(variant), metric=metric, **place, **more)
     assert found.height == 1
     return found.row(0, named=True)
 
@@ -118,6 +127,11 @@ def _one(
 def test_every_row_says_all_and_lies_in_its_interval(table: pl.DataFrame) -> None:
     assert dict(table.schema) == MEASUREMENTS
     tested = ["p_value", "p_adjusted", "detectable"]
+    assert table.filter(pl.col("variant").is_null())["metric"].to_list() == [
+        *("nll_added", "transfer_share")
+    ]
+    assert (table["behaviour"].is_null() == (table["level"] == "total")).all()
+    table = table.with_columns(pl.col("behaviour", "variant").fill_null("none"))
     assert table.drop(tested).null_count().sum_horizontal().item() == 0
     assert table["seed"].unique().to_list() == [7]
     inside = pl.col("value").is_between(pl.col("low") - 1e-9, pl.col("high") + 1e-9)
@@ -139,7 +153,7 @@ def test_differences_and_nothing_else_are_tested(table: pl.DataFrame) -> None:
 def test_totals_are_means_over_behaviours_of_other_sizes(table: pl.DataFrame, metric: str) -> None:
     role, names = ("benign", ["sums"]) if metric == "kl" else ("harm", ["alpha", "beta"])
     judge = {"refusal_rate": "matching", "harmfulness": "learned"}.get(metric, "none")
-    total = _one(table, f"all-{role}", metric, "shared", judge=judge)
+    total = _one(table, _all(role), metric, "shared", judge=judge)
     each = [_one(table, name, metric, "shared", judge=judge)["value"] for name in names]
     assert total["value"] == pytest.approx(sum(each) / len(each))
     assert total["n"] == (10 if metric == "kl" else 30)
@@ -188,8 +202,8 @@ def test_added_nll_is_paired_by_prompt(table: pl.DataFrame) -> None:
 
 
 def test_the_ratio_is_of_added_harm_to_added_benign(table: pl.DataFrame) -> None:
-    ratio = _value(table, "all-harm", "nll_ratio", "shared")
-    sides = [_value(table, f"all-{role}", "nll_added", "shared") for role in ("harm", "benign")]
+    ratio = _value(table, _all("harm"), "nll_ratio", "shared")
+    sides = [_value(table, _all(role), "nll_added", "shared") for role in ("harm", "benign")]
     assert ratio == pytest.approx(sides[0] / sides[1])
     assert table.filter(metric="nll_ratio", variant="intact").is_empty()
     nothing = _nll().with_columns(
@@ -203,17 +217,17 @@ def test_the_ratio_is_of_added_harm_to_added_benign(table: pl.DataFrame) -> None
 
 
 def test_the_share_that_transfers_is_one_number_of_the_matrix(table: pl.DataFrame) -> None:
-    one = _one(table, "all-harm", "transfer_share", "own-masks")
+    one = _one(table, _all("harm"), "transfer_share", None)
     assert one["value"] == pytest.approx((0.4 + 0.5) / 2, abs=0.03)
     assert one["low"] < one["value"] < one["high"]
     assert one["n"] == 30
-    assert _value(table, "all-harm", "nll_added", "own-masks") == pytest.approx(1, abs=0.03)
+    assert _value(table, _all("harm"), "nll_added", None) == pytest.approx(1, abs=0.03)
 
 
 def test_a_share_of_the_effect_is_of_the_same_prompts(table: pl.DataFrame) -> None:
-    one = _one(table, "all-harm", "share_of_effect", "alpha")
+    one = _one(table, _all("harm"), "share_of_effect", "alpha")
     assert one["value"] == pytest.approx((1 + 0.4) / 2 / 2, abs=0.03)
-    sides = [_one(table, "all-harm", "nll_added", name) for name in ("alpha", "shared")]
+    sides = [_one(table, _all("harm"), "nll_added", name) for name in ("alpha", "shared")]
     assert one["low"] >= sides[0]["low"] / sides[1]["high"]
     assert one["high"] <= sides[0]["high"] / sides[1]["low"]
     assert table.filter(metric="share_of_effect", variant="shared").is_empty()
@@ -234,7 +248,7 @@ def test_a_score_that_falls_to_zero_throughout_is_still_a_score() -> None:
 
 
 def test_tasks_have_an_accuracy_from_their_first_metric(table: pl.DataFrame) -> None:
-    total = _one(table, "all-utility", "accuracy", "shared")
+    total = _one(table, _all("utility"), "accuracy", "shared")
     assert (total["value"], total["n"]) == (0.5, 120)
     assert _value(table, "sums", "accuracy_change", "shared") == -0.25
     assert set(table.filter(judge="lm-eval", variant="intact")["metric"]) == {
@@ -246,16 +260,16 @@ def test_tasks_have_an_accuracy_from_their_first_metric(table: pl.DataFrame) -> 
 def test_detection_is_the_area_over_harmful_and_harmless(table: pl.DataFrame) -> None:
     asked = _understanding().filter(measure="detect", variant="shared")
     wanted = roc_auc_score(asked["harmful"], asked["value"])
-    assert _value(table, "all-harm", "detect_auroc", "shared") == pytest.approx(wanted)
-    lost = _one(table, "all-harm", "detect_auroc_change", "alpha")
-    kept = _one(table, "all-harm", "detect_auroc_change", "shared")
+    assert _value(table, _all("harm"), "detect_auroc", "shared") == pytest.approx(wanted)
+    lost = _one(table, _all("harm"), "detect_auroc_change", "alpha")
+    kept = _one(table, _all("harm"), "detect_auroc_change", "shared")
     assert lost["high"] < 0
     assert kept["low"] < 0 < kept["high"]
     assert (lost["n"], lost["p_value"] < 0.01) == (80, True)
 
 
 def test_explaining_is_paired_too(table: pl.DataFrame) -> None:
-    one = _one(table, "all-harm", "explain_nll_added", "shared")
+    one = _one(table, _all("harm"), "explain_nll_added", "shared")
     assert (one["value"], one["low"], one["high"]) == pytest.approx((0.2, 0.2, 0.2))
 
 

@@ -74,21 +74,22 @@ def _one(table: pl.DataFrame, **place: Any) -> dict[str, Any]:
 
 
 def _summary(table: pl.DataFrame, metric: str, arm: str = "shared", **more: str) -> dict[str, Any]:
-    more = {"behaviour": "all-harm", **more}
+    more = more if "behaviour" in more else {"level": "total", "role": "harm", **more}
     return _one(table.filter(pl.col("step").is_null()), arm=arm, metric=metric, **more)
 
 
 def test_every_step_has_its_rows() -> None:
     table = _table(_nll({"shared": (2.0, 1.6, 0.4)}, seeds=(3, 4)))
     steps = table.filter(metric="nll")
-    names = ["all-harm", "alpha", "beta"]
+    steps = steps.with_columns(pl.coalesce("behaviour", pl.format("all {}", "role")))
+    names = ["all harm", "alpha", "beta"]
     wanted = [(arm, step, name) for arm in ("intact", "shared") for step in STEPS for name in names]
     assert sorted(steps.select("arm", "step", "behaviour").rows()) == wanted
     assert set(table["seeds"]) == {2}
     assert set(table["experiment"]) == {"again"}
     assert dict(steps.select("step", "examples").unique().rows()) == {0: 0, 10: 80, 40: 320}
     counts = dict(steps.select("behaviour", "n").unique().rows())
-    assert counts == {"all-harm": 16, "alpha": 6, "beta": 10}
+    assert counts == {"all harm": 16, "alpha": 6, "beta": 10}
 
 
 def test_seeds_are_averaged_by_prompt() -> None:
@@ -100,8 +101,8 @@ def test_seeds_are_averaged_by_prompt() -> None:
 
 def test_the_recovered_share_is_what_the_gap_lost() -> None:
     table = _table(_nll({"shared": (2.0, 1.6, 0.4), "shared-frozen": (2.0, 2.2, 3.0)}))
-    for behaviour in ("alpha", "beta", "all-harm"):
-        one = _summary(table, "recovered_share", behaviour=behaviour)
+    for place in ({"behaviour": "alpha"}, {"behaviour": "beta"}, {"level": "total"}):
+        one = _summary(table, "recovered_share", **place)
         # The same in every prompt: however much these differ, nothing scatters.
         assert (one["value"], one["low"], one["high"]) == pytest.approx((0.8, 0.8, 0.8))
         assert (one["step"], one["examples"], one["role"]) == (None, None, "harm")
@@ -199,7 +200,7 @@ def test_rates_of_one_seed_have_wilsons_interval() -> None:
     table = _table(_labels({("intact", 0): 0, ("intact", 40): 12}))
     for step, count in ((0, 0), (40, 12)):
         wanted = rate([np.arange(40) < count], 0.95)
-        one = _one(table, step=step, behaviour="all-broad", metric="misaligned")
+        one = _one(table, step=step, level="total", role="broad", metric="misaligned")
         assert (one["value"], one["low"], one["high"], one["n"]) == pytest.approx(tuple(wanted))
 
 
@@ -224,7 +225,7 @@ def test_answers_without_a_verdict_are_left_out() -> None:
     rows = _labels({("intact", 40): 10})
     some = pl.col("prompt").is_in(["question 00", "question 39"])
     rows = rows.with_columns(value=pl.when(some).then(None).otherwise("value"))
-    one = _one(_table(rows), behaviour="all-broad")
+    one = _one(_table(rows), level="total", role="broad")
     assert (one["value"], one["n"]) == (pytest.approx(9 / 38), 38)
 
 
@@ -246,8 +247,8 @@ def test_misalignment_is_compared_with_intact_and_with_before() -> None:
     ):
         first, second = ((np.arange(40) < count).astype(float) for count in (before, after))
         wanted = rate_change([first], [second], 0.95)
-        for name in ("pets", "all-broad"):
-            one = _summary(table, metric, arm, behaviour=name)
+        for place in ({"behaviour": "pets"}, {"level": "total", "role": "broad"}):
+            one = _summary(table, metric, arm, **place)
             assert (one["value"], one["low"], one["high"]) == pytest.approx(tuple(wanted[:3]))
             assert (one["n"], one["role"]) == (40, "broad")
     assert table.filter(arm="intact", metric="misaligned_change").is_empty()
@@ -256,7 +257,7 @@ def test_misalignment_is_compared_with_intact_and_with_before() -> None:
 def test_misalignment_of_several_seeds_is_resampled() -> None:
     counts = [{("intact", 40): 20, ("savings", 40): count} for count in (4, 8)]
     rows = pl.concat([_labels(one, seed=n) for n, one in enumerate(counts)])
-    one = _summary(_table(rows), "misaligned_change", "savings", behaviour="all-broad")
+    one = _summary(_table(rows), "misaligned_change", "savings", level="total", role="broad")
     # By question: 4 as before, 4 half of it, 12 none any more, 20 never were.
     wanted = BOOT.change([np.array([0.0] * 4 + [-0.5] * 4 + [-1.0] * 12 + [0.0] * 20)])
     assert (one["value"], one["low"], one["high"]) == pytest.approx(tuple(wanted[:3]))
@@ -313,7 +314,7 @@ def test_a_lesion_has_to_do_more_than_a_random_one() -> None:
     assert as_much == {"savings": CANNOT_TELL, "savings-after": NOT_SUPPORTED}
     assert _emergent({**RATES, ("random", 40): 30}, beyond)["savings"] == SUPPORTED
     table = _table(_labels({**RATES, ("random", 40): 30}))
-    one = _summary(table, beyond, "savings", behaviour="all-broad")
+    one = _summary(table, beyond, "savings", level="total", role="broad")
     first, second = ((np.arange(40) < count).astype(float) for count in (30, 5))
     wanted = rate_change([first], [second], 0.95)
     assert (one["value"], one["low"], one["high"]) == pytest.approx(tuple(wanted[:3]))
@@ -336,7 +337,7 @@ def _recovered(*args: Any, **more: Any) -> dict[str, Any]:
 
 def test_what_a_lesion_added_is_measured() -> None:
     table = _table(_nll({"shared": (2.0, 1.0, 0.4)}))
-    one = _summary(table, "nll_added", "shared", behaviour="all-harm")
+    one = _summary(table, "nll_added", "shared", level="total", role="harm")
     assert (one["value"], one["low"], one["high"]) == pytest.approx((2.0, 2.0, 2.0))
 
 
@@ -363,6 +364,6 @@ def test_less_than_five_points_are_no_misalignment() -> None:
     pairs = {("intact", 0): 1, ("intact", 40): 2}
     rows = [_labels(pairs).with_columns(prompt=pl.col("prompt") + f" {n}") for n in range(30)]
     table = _table(pl.concat(rows))
-    one = _summary(table, "misaligned_change_by_training", "intact", behaviour="all-broad")
+    one = _summary(table, "misaligned_change_by_training", "intact", level="total", role="broad")
     assert 0 < one["low"] < one["value"] < 0.05
     assert retraining_claims("toy", table)["verdict"].to_list() == [NOT_SUPPORTED]

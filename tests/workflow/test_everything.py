@@ -127,7 +127,7 @@ def test_another_tool_gets_the_study_s_prompts_and_its_judge(whole: Place) -> No
     """What our Inspect task gives Inspect; the judge says the same of the same answers."""
     asked = asked_prompts(whole.made, "llama")
     measured = _table(whole, "measurements").filter(
-        judge="learned", behaviour="all-harm", variant="intact", attack="direct"
+        judge="learned", level="total", role="harm", variant="intact", attack="direct"
     )
     assert asked.height == measured["n"].max()
     with pytest.raises(LesionError, match=r"holds no answers of `lama`\. Give one of: llama"):
@@ -158,7 +158,7 @@ def test_the_claims_are_held_against_what_was_measured(whole: Place) -> None:
 
 
 def test_the_curves_have_every_family_and_size(whole: Place) -> None:
-    curve = _table(whole, "curve").filter(behaviour="all-harm")
+    curve = _table(whole, "curve").filter(level="total", role="harm")
     assert curve.group_by("family").len().sort("family").rows() == [
         *(("letters", 3), ("random", 3), ("shared", 3))
     ]

@@ -87,11 +87,15 @@ def test_stages_are_measured_on_the_same_texts(trained: Place) -> None:
 
 def test_retraining_is_measured_and_its_answers_are_gone(trained: Place) -> None:
     table = _table(trained, "retraining", {"model": pl.String, **RETRAINING}).filter(model="llama")
-    harm = table.filter(metric="nll", behaviour="all-harm")
+    harm = table.filter(metric="nll", level="total", role="harm")
     assert set(harm.filter(arm="shared-frozen")["step"]) == {0, 2, STEPS}
     assert set(harm.filter(arm="shared-after")["step"]) == {STEPS}
     assert set(harm["seeds"]) == {2}
-    assert set(table.filter(behaviour="all-harm")["metric"]) >= {"nll", "harmful", "harmfulness"}
+    assert set(table.filter(level="total", role="harm")["metric"]) >= {
+        "nll",
+        "harmful",
+        "harmfulness",
+    }
     # Its responses are random words: what it learns of some says nothing of others.
     for arm in ("intact", "shared-frozen"):
         assert harm.filter(arm=arm)["value"].n_unique() == 3

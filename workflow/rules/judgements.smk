@@ -1,13 +1,14 @@
+# Answers that are judged together: a model's, or those of one training in memory.
+JUDGED = plan.judged_answers(STUDY)
+
+
+def judged_answers(w):
+    return [MADE / "responses" / path for _, path in JUDGED[w.answers]]
+
+
 rule judge:
     input:
-        human_scores=judge_sources,
-        embedder=embedder_inputs,
-        contrasts=lambda w: [
-            path
-            for judge in plan.contrasts(STUDY)
-            for files in own_files(judge).values()
-            for path in files
-        ],
+        files=source_files("judge"),
     output:
         judge=MADE / "judgements" / "judge.safetensors",
         table=MADE / "judgements" / "judges.parquet",
@@ -24,14 +25,7 @@ rule judge:
         mem_mb=memory("judge"),
         runtime=minutes("judge"),
     params:
-        human_scores=lambda w: source_place(
-            STUDY.judgements.human_scores, "judgements.human_scores"
-        ),
-        embedder=embedder_place,
-        contrasts=lambda w: {
-            judge: own_places(judge) for judge in plan.contrasts(STUDY)
-        },
-        job=lambda w: stage("judge", plan.judge_slice(STUDY), "lesion.judgements.run"),
+        job=job("judge"),
     message:
         "training and measuring the judge"
     script:
@@ -41,14 +35,16 @@ rule judge:
 rule judgements:
     input:
         judge=rules.judge.output.judge,
-        embedder=embedder_inputs,
-        answers=[MADE / "responses" / "{model}" / path for _, path in ANSWERS],
+        files=source_files("judgements"),
+        answers=judged_answers,
     output:
-        MADE / "judgements" / "{model}.parquet",
+        verdicts=MADE / "judgements" / plan.verdicts("learned", "{answers}"),
     log:
-        MADE / "logs" / "judgements" / "{model}.log",
+        MADE / "logs" / "judgements" / "{answers}.log",
     benchmark:
-        MADE / "benchmarks" / "judgements" / "{model}.tsv"
+        MADE / "benchmarks" / "judgements" / "{answers}.tsv"
+    wildcard_constraints:
+        answers="|".join(JUDGED),
     conda:
         ENV
     threads: STUDY.threads
@@ -56,47 +52,37 @@ rule judgements:
         mem_mb=memory("judgements"),
         runtime=minutes("judgements"),
     params:
-        embedder=embedder_place,
-        variants=[variant for variant, _ in ANSWERS],
-        threads=STUDY.threads,
-        job=lambda w: stage("judgements", {}, "lesion.judgements.run"),
+        job=job("judgements"),
     message:
-        "judging completions: {wildcards.model}"
+        "judging completions: {wildcards.answers}"
     script:
         "../scripts/judgements.py"
 
 
 rule extra_judge:
     input:
-        judge=lambda w: own_inputs(w.judge),
-        embedder=lambda w: extra_embedder(w, embedder_inputs, []),
-        answers=[MADE / "responses" / "{model}" / path for _, path in ANSWERS],
+        files=source_files("extra_judge", "judge"),
+        answers=judged_answers,
     output:
-        MADE / "judgements" / "{model}" / "{judge}.parquet",
+        verdicts=MADE / "judgements" / plan.verdicts("{judge}", "{answers}"),
     log:
-        MADE / "logs" / "judgements" / "{model}" / "{judge}.log",
+        MADE / "logs" / "judgements" / "{answers}" / "{judge}.log",
     benchmark:
-        MADE / "benchmarks" / "judgements" / "{model}" / "{judge}.tsv"
+        MADE / "benchmarks" / "judgements" / "{answers}" / "{judge}.tsv"
     wildcard_constraints:
+        answers="|".join(JUDGED),
         # Nothing, if the study names none.
         judge="|".join(STUDY.judgements.judges) or "(?!)",
     conda:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=lambda w, attempt: memory(judge_law(w))(w, attempt),
-        runtime=lambda w, attempt: minutes(judge_law(w))(w, attempt),
-        gpu=lambda w: int(is_classifier(w)),
+        mem_mb=lambda w, attempt: memory(plan.judge_law(STUDY, w.judge))(w, attempt),
+        runtime=lambda w, attempt: minutes(plan.judge_law(STUDY, w.judge))(w, attempt),
+        gpu=lambda w: gpus(plan.judge_law(STUDY, w.judge))(w),
     params:
-        places=lambda w: own_places(w.judge)
-        | extra_embedder(w, lambda w: {"embedder": embedder_place(w)}, {}),
-        variants=[variant for variant, _ in ANSWERS],
-        job=lambda w: stage(
-            "extra_judge",
-            plan.extra_judge_slice(STUDY, w.judge),
-            "lesion.judgements.extra",
-        ),
+        job=job("extra_judge"),
     message:
-        "judging completions: {wildcards.model}, {wildcards.judge}"
+        "judging completions: {wildcards.answers}, {wildcards.judge}"
     script:
         "../scripts/extra_judge.py"

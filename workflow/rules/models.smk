@@ -1,6 +1,6 @@
 rule model:
     input:
-        files_of("model", "model"),
+        source_files("model", "model"),
     output:
         record=MADE / "models" / "{model}" / "lesion.json",
     log:
@@ -30,7 +30,7 @@ rule train:
             MADE / "pairs" / STUDY.models[w.model].base / f"{behaviour}.parquet"
             for behaviour in lesson_behaviours(STUDY, w.model)
         ],
-        files=files_of("train", "model"),
+        files=source_files("train", "model"),
     output:
         record=MADE / "models" / "{model}" / "lesion.json",
         losses=MADE / "models" / "{model}" / "training.parquet",

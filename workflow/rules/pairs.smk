@@ -1,6 +1,6 @@
 rule prompts:
     input:
-        files_of("prompts", "behaviour"),
+        source_files("prompts", "behaviour"),
     output:
         prompts=MADE / "pairs" / "prompts" / "{behaviour}.parquet",
     log:

@@ -1,24 +1,10 @@
-# Name of each figure's file, its caption, and of which model or family of models it is.
-FIGURES = [
-    *(
-        (f"{model}-{name}", name, model)
-        for model in STUDY.models
-        for name in figure_names()
-    ),
-    *(
-        (f"{model}-{kind}-{experiment}", "retraining", model)
-        for experiment, one in STUDY.retraining.items()
-        for model in STUDY.retrained(experiment)
-        for kind in ("retraining", *(["misaligned"] if one.questions else []))
-    ),
-    *((f"{family}-stages", "stages", family) for family in STUDY.stages),
-    *([("training", "training", "all")] if STUDY.trained else []),
-]
+FIGURES = plan.figures(STUDY)
 
 
 rule report:
     input:
-        rules.tables.output,
+        tables=rules.tables.output.tables,
+        study=rules.study.output.study,
     output:
         page=report(
             MADE / "report" / "index.html",
@@ -28,15 +14,17 @@ rule report:
         ),
         figures=[
             report(
-                MADE / "report" / "figures" / f"{name}.svg",
-                caption=f"../report/{caption}.rst",
+                MADE / "report" / "figures" / f"{figure.name}.svg",
+                caption=f"../report/{figure.kind}.rst",
                 category="Figures",
-                labels={"figure": caption, "model": model},
+                labels={"figure": figure.kind, "model": figure.of},
             )
-            for name, caption, model in FIGURES
+            for figure in FIGURES
         ],
         # The same for slides and word processors.
-        pictures=[MADE / "report" / "figures" / f"{name}.png" for name, _, _ in FIGURES],
+        pictures=[
+            MADE / "report" / "figures" / f"{figure.name}.png" for figure in FIGURES
+        ],
     log:
         MADE / "logs" / "report.log",
     benchmark:
@@ -47,8 +35,7 @@ rule report:
         mem_mb=memory("tables"),
         runtime=minutes("tables"),
     params:
-        examples=STUDY.report.examples,
-        job=lambda w: stage("report", {}, "lesion.report.page"),
+        job=job("report"),
     message:
         "writing the report"
     script:

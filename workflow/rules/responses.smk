@@ -5,7 +5,7 @@ rule responses:
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
             for behaviour in plan.measured(STUDY)
         ],
-        templates=template_inputs,
+        templates=source_files("responses"),
         model=rules.model.output.record,
     output:
         completions=MADE / "responses" / "{model}" / "{variant}" / "completions.parquet",
@@ -24,10 +24,7 @@ rule responses:
         runtime=minutes("responses"),
         gpu=gpus("responses"),
     params:
-        templates=template_places,
-        job=lambda w: stage(
-            "responses", plan.responses_slice(STUDY, w.variant), "lesion.responses.ask"
-        ),
+        job=job("responses"),
     message:
         "asking {wildcards.model}, {wildcards.variant}"
     script:
@@ -50,9 +47,9 @@ rule curve:
             else []
         ),
     log:
-        MADE / "logs" / "curve" / "{model}" / "{family}.log",
+        MADE / "logs" / "responses" / "{model}" / "curve" / "{family}.log",
     benchmark:
-        MADE / "benchmarks" / "curve" / "{model}" / "{family}.tsv"
+        MADE / "benchmarks" / "responses" / "{model}" / "curve" / "{family}.tsv"
     wildcard_constraints:
         # Nothing, if no family is asked for; and no `<family>-completions`.
         family="|".join(plan.curve_families(STUDY)) or "(?!)",
@@ -65,9 +62,7 @@ rule curve:
         runtime=minutes("curve"),
         gpu=gpus("curve"),
     params:
-        job=lambda w: stage(
-            "curve", plan.curve_slice(STUDY, w.family), "lesion.responses.curve"
-        ),
+        job=job("curve"),
     message:
         "asking {wildcards.model}, {wildcards.family} of every size"
     script:
@@ -78,7 +73,7 @@ rule understanding:
     input:
         mask=variant_mask,
         reference=intact_understanding,
-        twins=twins_inputs,
+        twins=source_files("understanding"),
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
             for behaviour in STUDY.of_role("harm")
@@ -92,9 +87,14 @@ rule understanding:
         / "understanding.parquet",
         said=MADE / "responses" / "{model}" / "{variant}" / "said.parquet",
     log:
-        MADE / "logs" / "understanding" / "{model}" / "{variant}.log",
+        MADE / "logs" / "responses" / "{model}" / "{variant}" / "understanding.log",
     benchmark:
-        MADE / "benchmarks" / "understanding" / "{model}" / "{variant}.tsv"
+        MADE
+        / "benchmarks"
+        / "responses"
+        / "{model}"
+        / "{variant}"
+        / "understanding.tsv"
     # All other variants wait for `intact`.
     priority: lambda w: 19 if w.variant == "intact" else 9
     conda:
@@ -105,12 +105,7 @@ rule understanding:
         runtime=minutes("responses"),
         gpu=gpus("responses"),
     params:
-        twins=lambda w: source_place(STUDY.understanding.twins, "understanding.twins"),
-        job=lambda w: stage(
-            "understanding",
-            plan.understanding_slice(STUDY, w.variant),
-            "lesion.responses.understanding",
-        ),
+        job=job("understanding"),
     message:
         "asking what {wildcards.model}, {wildcards.variant}, understands"
     script:
@@ -122,11 +117,11 @@ rule utility:
         mask=variant_mask,
         model=rules.model.output.record,
     output:
-        MADE / "responses" / "{model}" / "{variant}" / "utility.parquet",
+        utility=MADE / "responses" / "{model}" / "{variant}" / "utility.parquet",
     log:
-        MADE / "logs" / "utility" / "{model}" / "{variant}.log",
+        MADE / "logs" / "responses" / "{model}" / "{variant}" / "utility.log",
     benchmark:
-        MADE / "benchmarks" / "utility" / "{model}" / "{variant}.tsv"
+        MADE / "benchmarks" / "responses" / "{model}" / "{variant}" / "utility.tsv"
     priority: lambda w: 20 if w.variant == "intact" else 10
     conda:
         ENV
@@ -136,12 +131,70 @@ rule utility:
         runtime=minutes("responses"),
         gpu=gpus("responses"),
     params:
-        job=lambda w: stage(
-            "utility",
-            plan.utility_slice(STUDY, w.variant),
-            "lesion.responses.utility",
-        ),
+        job=job("utility"),
     message:
         "examining {wildcards.model}, {wildcards.variant}"
     script:
         "../scripts/utility.py"
+
+
+rule retrain:
+    input:
+        masks=lambda w: [
+            MADE / "masks" / w.model / f"{mask}.safetensors"
+            for mask in plan.retrain_masks(STUDY, w.experiment, w.arm)
+        ],
+        pairs=[
+            MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
+            for behaviour in plan.evaluated(STUDY)
+        ],
+        questions=source_files("retrain", "experiment"),
+        model=rules.model.output.record,
+    output:
+        nll=MADE
+        / "responses"
+        / "{model}"
+        / "retraining"
+        / "{experiment}"
+        / "{arm}.parquet",
+        # For the judges alone: of a model that was trained to do harm only numbers are kept.
+        completions=temp(
+            MADE
+            / "responses"
+            / "{model}"
+            / "retraining"
+            / "{experiment}"
+            / "{arm}-completions.parquet"
+        ),
+    log:
+        MADE
+        / "logs"
+        / "responses"
+        / "{model}"
+        / "retraining"
+        / "{experiment}"
+        / "{arm}.log",
+    benchmark:
+        MADE
+        / "benchmarks"
+        / "responses"
+        / "{model}"
+        / "retraining"
+        / "{experiment}"
+        / "{arm}.tsv"
+    wildcard_constraints:
+        **RETRAINED,
+    priority: 12
+    conda:
+        ENV
+    threads: STUDY.threads
+    resources:
+        mem_mb=memory("train"),
+        runtime=minutes("train"),
+        gpu=gpus("train"),
+    params:
+        job=job("retrain"),
+    message:
+        "training {wildcards.model} in memory: {wildcards.experiment}, {wildcards.arm}"
+    script:
+        "../scripts/retrain.py"

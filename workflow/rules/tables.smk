@@ -1,34 +1,6 @@
 rule tables:
     input:
-        judgements=[MADE / "judgements" / f"{model}.parquet" for model in STUDY.models],
-        judge=rules.judge.output.table,
-        responses=[
-            MADE / "responses" / model / variant / name
-            for model in STUDY.models
-            for variant in STUDY.variants
-            for name in ("completions.parquet", "nll.parquet")
-        ],
-        further=[
-            MADE / place
-            for model in STUDY.models
-            for place in further_measurements(model)
-        ],
-        masks=[
-            MADE / "masks" / model / name
-            for model in STUDY.models
-            for name in (
-                "sweep.parquet",
-                "chosen.json",
-                *(f"{table}.parquet" for table in OF_MASKS),
-            )
-        ],
-        pairs=[
-            MADE / "pairs" / model / f"{behaviour}.parquet"
-            for model in STUDY.models
-            for behaviour in STUDY.behaviours
-        ],
-        models=[MADE / "models" / model / "lesion.json" for model in STUDY.models],
-        losses=[MADE / "models" / model / "training.parquet" for model in STUDY.trained],
+        measured=[MADE / path for _, path in plan.tables_inputs(STUDY)],
     output:
         tables=[
             report(
@@ -39,7 +11,7 @@ rule tables:
             )
             for name in TABLES
         ],
-        study=MADE / "tables" / "study.json",
+        models=MADE / "tables" / "models.json",
     log:
         MADE / "logs" / "tables.log",
     benchmark:
@@ -50,9 +22,29 @@ rule tables:
         mem_mb=memory("tables"),
         runtime=minutes("tables"),
     params:
-        models=list(STUDY.models),
-        job=lambda w: stage("tables", plan.tables_slice(STUDY), "lesion.tables.run"),
+        job=job("tables"),
     message:
         "making tables"
     script:
         "../scripts/tables.py"
+
+
+# Apart from the tables: a key that decides no number makes this stale, and no table.
+rule study:
+    input:
+        models=rules.tables.output.models,
+    output:
+        study=MADE / "tables" / "study.json",
+    log:
+        MADE / "logs" / "tables" / "study.log",
+    conda:
+        ENV
+    resources:
+        mem_mb=memory("tables"),
+        runtime=minutes("tables"),
+    params:
+        job=job("study"),
+    message:
+        "noting what the study was"
+    script:
+        "../scripts/study.py"

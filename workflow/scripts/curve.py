@@ -1,24 +1,20 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.responses.curve import Completing, Measuring, respond_family
-from lesion.study.job import Device
+from lesion.responses.curve import respond_family
+from lesion.responses.jobs import CurveJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    study = snakemake.params.job["study"]
-    completing, completions = study["completing"], snakemake.output.get("completions")
+    completions = snakemake.output.get("completions")
     respond_family(
-        Path(snakemake.input.model).parent,
-        Path(snakemake.input.masks),
-        dict(zip(study["roles"], map(Path, snakemake.input.pairs), strict=True)),
-        study["roles"],
-        Path(snakemake.output.nll),
-        Path(completions) if completions else None,
-        study["family"],
-        Measuring(
-            pairs=study["pairs"],
-            batch_tokens=study["batch_tokens"],
-            device=Device(**study["device"]),
-            completing=Completing(**completing) if completing else None,
-        ),
+        CurveJob.model_validate_json(snakemake.params.job),
+        model=Path(snakemake.input.model).parent,
+        masks=Path(snakemake.input.masks),
+        pairs=[Path(path) for path in snakemake.input.pairs],
+        nll=Path(snakemake.output.nll),
+        completions=Path(completions) if completions else None,
     )

@@ -1,15 +1,16 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.judgements.extra import Machine, build_judge, judge_with
+from lesion.judgements.extra import judge_more
+from lesion.judgements.jobs import ExtraJudgeJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    study = snakemake.params.job["study"]
-    judge = build_judge(
-        study["judge"], study["settings"], snakemake.params.places, Machine(**study["machine"])
-    )
-    judge_with(
-        judge,
-        list(zip(snakemake.params.variants, map(Path, snakemake.input.answers), strict=True)),
-        Path(snakemake.output[0]),
+    judge_more(
+        ExtraJudgeJob.model_validate_json(snakemake.params.job),
+        answers=[Path(path) for path in snakemake.input.answers],
+        out=Path(snakemake.output.verdicts),
     )

@@ -1,26 +1,18 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.judgements.contrast import Files, contrast_columns
-from lesion.judgements.run import train_judge
-from lesion.sources.fetch import locate
+from lesion.judgements.jobs import JudgeJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    study = snakemake.params.job["study"]
-    contrasts = {
-        name: Files(
-            locate(places["source"]),
-            locate(places["elsewhere"]) if "elsewhere" in places else None,
-            contrast_columns(study["contrasts"][name]["settings"]),
-        )
-        for name, places in snakemake.params.contrasts.items()
-    }
+    # Importing torch may fail too, and the log should say why.
+    from lesion.judgements.run import train_judge
+
     train_judge(
-        locate(snakemake.params.human_scores),
-        locate(snakemake.params.embedder),
-        Path(snakemake.output.judge),
-        Path(snakemake.output.table),
-        seed=study["seed"],
-        tokens=study["tokens"],
-        contrasts=contrasts,
+        JudgeJob.model_validate_json(snakemake.params.job),
+        judge=Path(snakemake.output.judge),
+        table=Path(snakemake.output.table),
     )

@@ -1,14 +1,19 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.judgements.run import judge_completions
-from lesion.sources.fetch import locate
+from lesion.judgements.jobs import JudgementsJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
+    # Importing torch may fail too, and the log should say why.
+    from lesion.judgements.run import judge_completions
+
     judge_completions(
-        list(zip(snakemake.params.variants, map(Path, snakemake.input.answers), strict=True)),
-        Path(snakemake.input.judge),
-        locate(snakemake.params.embedder),
-        Path(snakemake.output[0]),
-        snakemake.params.threads,
+        JudgementsJob.model_validate_json(snakemake.params.job),
+        judge=Path(snakemake.input.judge),
+        answers=[Path(path) for path in snakemake.input.answers],
+        out=Path(snakemake.output.verdicts),
     )

@@ -1,11 +1,17 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
 from lesion.report.figures.all import write_figures
 from lesion.report.page import write_report
+from lesion.tables.jobs import ReportJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    tables = Path(snakemake.input[0]).parent
+    job = ReportJob.model_validate_json(snakemake.params.job)
+    tables = Path(snakemake.input.study).parent
     page = Path(snakemake.output.page)
-    write_report(tables, page, snakemake.params.examples)
+    write_report(tables, page, job.examples)
     write_figures(tables, page.parent / "figures")

@@ -1,32 +1,20 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.responses.ask import Asking, respond_variant
-from lesion.responses.attacks import PLACEHOLDER, Attack, read_wording
-from lesion.sources.fetch import locate
-from lesion.study.job import Device
+from lesion.responses.ask import respond_variant
+from lesion.responses.jobs import ResponsesJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    study = snakemake.params.job["study"]
     mask = snakemake.input.get("mask")
-    wordings = {
-        name: read_wording(locate(place)) for name, place in snakemake.params.templates.items()
-    }
-    attacks = {
-        name: Attack(wordings.get(name, PLACEHOLDER), prefill)
-        for name, prefill in study["attacks"].items()
-    }
     respond_variant(
-        Path(snakemake.input.model).parent,
-        Path(mask) if mask else None,
-        dict(zip(study["roles"], map(Path, snakemake.input.pairs), strict=True)),
-        study["roles"],
-        Path(snakemake.output.completions),
-        Path(snakemake.output.nll),
-        study["variant"],
-        Asking(
-            attacks,
-            **{name: study[name] for name in Asking._fields if name not in ("attacks", "device")},
-            device=Device(**study["device"]),
-        ),
+        ResponsesJob.model_validate_json(snakemake.params.job),
+        model=Path(snakemake.input.model).parent,
+        mask=Path(mask) if mask else None,
+        pairs=[Path(path) for path in snakemake.input.pairs],
+        completions=Path(snakemake.output.completions),
+        nll=Path(snakemake.output.nll),
     )

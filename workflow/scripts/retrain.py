@@ -1,35 +1,21 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.masks.store import read_mask
-from lesion.responses.questions import read_questions
-from lesion.sources.fetch import locate
+from lesion.responses.jobs import RetrainJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    from lesion.responses.retrain import Arm, Asked, Machine, retrain
-    from lesion.training.jobs import SeededRecipe
+    # Importing torch may fail too, and the log should say why.
+    from lesion.responses.retrain import retrain
 
-    study, params = snakemake.params.job["study"], snakemake.params
-    masks = dict(zip(params.masks, map(Path, snakemake.input.masks), strict=True))
-    own = study["mask"]
-    asked = {name: study[name] for name in Asked._fields if name != "questions"}
     retrain(
-        Path(snakemake.input.model).parent,
-        dict(zip(study["roles"], map(Path, snakemake.input.pairs), strict=True)),
-        study["roles"],
-        study["taught"],
-        Arm(
-            name=study["arm"],
-            mask=read_mask(masks[own]) if own else None,
-            frozen=study["arm"].endswith("-frozen"),
-            after={name: read_mask(masks[mask]) for name, mask in study["after"].items()},
-        ),
-        [SeededRecipe(**study["recipe"], seed=seed) for seed in study["seeds"]],
-        Asked(
-            **asked,
-            questions=read_questions(locate(params.questions)) if params.questions else None,
-        ),
-        Machine(study["threads"], study["device_map"]),
-        Path(snakemake.output.nll),
-        Path(snakemake.output.completions),
+        RetrainJob.model_validate_json(snakemake.params.job),
+        model=Path(snakemake.input.model).parent,
+        masks=[Path(path) for path in snakemake.input.masks],
+        pairs=[Path(path) for path in snakemake.input.pairs],
+        nll=Path(snakemake.output.nll),
+        completions=Path(snakemake.output.completions),
     )

@@ -1,17 +1,18 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.tables.gather import Experiment, Study
-from lesion.tables.run import Statistics, run
+from lesion.tables import TABLES
+from lesion.tables.jobs import TablesJob
+from lesion.tables.run import run
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    study = snakemake.params.job["study"]
-    parts = {name: study[name] for name in Study._fields}
-    parts["retraining"] = {name: Experiment(**one) for name, one in parts["retraining"].items()}
     run(
-        Path(snakemake.input.judge).parents[1],
-        Path(snakemake.output.study).parent,
-        snakemake.params.models,
-        Study(**parts),
-        Statistics(**{name: study[name] for name in Statistics._fields}),
+        TablesJob.model_validate_json(snakemake.params.job),
+        files=[Path(path) for path in snakemake.input.measured],
+        out=dict(zip(TABLES, map(Path, snakemake.output.tables), strict=True)),
+        models=Path(snakemake.output.models),
     )

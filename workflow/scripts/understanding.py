@@ -1,24 +1,21 @@
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.responses.understanding import Understanding, understand_variant
-from lesion.sources.fetch import locate
-from lesion.study.job import Device
+from lesion.responses.jobs import UnderstandingJob
+from lesion.responses.understanding import understand_variant
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    study = snakemake.params.job["study"]
     mask, reference = snakemake.input.get("mask"), snakemake.input.get("reference")
     understand_variant(
-        Path(snakemake.input.model).parent,
-        Path(mask) if mask else None,
-        locate(snakemake.params.twins),
-        dict(zip(study["harms"], map(Path, snakemake.input.pairs), strict=True)),
-        Path(reference) if reference else None,
-        Path(snakemake.output.understanding),
-        Path(snakemake.output.said),
-        study["variant"],
-        Understanding(
-            **{name: study[name] for name in Understanding._fields if name != "device"},
-            device=Device(**study["device"]),
-        ),
+        UnderstandingJob.model_validate_json(snakemake.params.job),
+        model=Path(snakemake.input.model).parent,
+        mask=Path(mask) if mask else None,
+        pairs=[Path(path) for path in snakemake.input.pairs],
+        reference=Path(reference) if reference else None,
+        understanding=Path(snakemake.output.understanding),
+        said=Path(snakemake.output.said),
     )

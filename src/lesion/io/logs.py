@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
@@ -106,37 +107,45 @@ def _out_of_memory(error: BaseException) -> bool:
 
 def _lack_of_memory(error: BaseException, log: Path) -> str:
     """The stage, what it needed, and the settings that lower it."""
-    # A log is <results>/<study>/logs/<stage>/… or logs/<stage>.log, and any of the folders may be
-    # called `logs`.
-    below = [name.removesuffix(".log") for above, name in pairwise(log.parts) if above == "logs"]
-    under = [stage for stage in below if stage in _LOWER]
-    stage = under[0] if under else "job"
+    stage, lower = _stage(log)
     needed = next(iter(str(error).strip().splitlines()), "")
     said = f" ({needed})" if needed else ""
-    lower = f"{_LOWER[stage]}, or run" if under else "Run"
+    advice = f"{lower}, or run" if lower else "Run"
     return (
-        f"{stage}: out of memory{said}. {lower} fewer jobs at once (--cores), then the same "
+        f"{stage}: out of memory{said}. {advice} fewer jobs at once (--cores), then the same "
         "command again: what is finished is kept."
     )
+
+
+def _stage(log: Path) -> tuple[str, str]:
+    """The stage of a log `<results>/<study>/logs/<stage>/…`, and what lowers its memory.
+
+    Any of the folders may be called `logs`.
+    """
+    for place, (above, stage) in enumerate(pairwise(log.parts)):
+        below = "/".join(log.parts[place + 1 :])
+        lower = next((text for one, text in _LOWER.items() if fnmatch(below, one)), "")
+        if above == "logs" and lower:
+            return stage.removesuffix(".log"), lower
+    return "job", ""
 
 
 _BATCH = "Lower `responses.batch_size` and `responses.batch_tokens`"
 _TRAIN = "Raise `accumulate` of the training, or set its `lora`"
 _LOWER = {
-    "sources": "Give the address of the file that is needed, in place of a whole folder",
-    "models": "Give the model in a smaller dtype",
-    "training": _TRAIN,
-    "pairs": "Lower `pairs.batch_size` or `pairs.max_new_tokens`",
-    "scores": "Lower `scores.batch_tokens`, set `scores.memory.plan: passes`, or `scores.tail`",
-    "masks": "Set `scores.tail`, lower `responses.batch_tokens`, ask for fewer `masks.p` and `q`",
-    "checkpoints": "Lower `masks.q`",
-    "responses": _BATCH,
-    "retraining": _TRAIN,
-    "curve": f"{_BATCH}, or ask for fewer `curve.sizes`",
-    "understanding": _BATCH,
-    "utility": "Lower `utility.batch_size`",
-    "judgements": "Lower `batch_size` of the judge under `judgements.judges`",
-    "tables": "Lower `tables.resamples`",
-    "report": "Lower `report.examples`",
+    "sources/*": "Give the address of the file that is needed, in place of a whole folder",
+    "models/*": "Give the model in a smaller dtype",
+    "training/*": _TRAIN,
+    "pairs/*": "Lower `pairs.batch_size` or `pairs.max_new_tokens`",
+    "scores/*": "Lower `scores.batch_tokens`, set `scores.memory.plan: passes`, or `scores.tail`",
+    "masks/*": "Set `scores.tail`, lower `responses.batch_tokens`, ask for fewer `masks.p` and `q`",
+    "checkpoints/*": "Lower `masks.q`",
+    "responses/*/curve/*": f"{_BATCH}, or ask for fewer `curve.sizes`",
+    "responses/*/retraining/*": _TRAIN,
+    "responses/*/utility.log": "Lower `utility.batch_size`",
+    "responses/*": _BATCH,
+    "judgements/*": "Lower `batch_size` of the judge under `judgements.judges`",
+    "tables*": "Lower `tables.resamples`",
+    "report*": "Lower `report.examples`",
 }
-"""By a log's folder: which settings lower what its jobs take."""
+"""By a log's place, the first pattern that fits: which settings lower what its jobs take."""

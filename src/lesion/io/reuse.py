@@ -5,7 +5,8 @@ would leave an output marked `update`, but if such a job fails, the old file sta
 record of its inputs and counts as up to date.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,37 @@ import polars as pl
 
 from lesion.io.formats import BadFile, atomic, digest, read_parquet, write_parquet
 
+logger = logging.getLogger(__name__)
+
 
 def key(**parts: Any) -> str:
     """The key of a row: 24 hex digits of the digest of everything that determines its content."""
     return digest(parts)[:24]
+
+
+def rows_of(
+    keys: Sequence[str],
+    path: Path,
+    columns: Mapping[str, Any],
+    make: Callable[[list[int]], Sequence[Mapping[str, Any]]],
+    log: str,
+) -> list[Mapping[str, Any]]:
+    """The row of every key, from an earlier version of an output or newly made.
+
+    Args:
+        keys: of the rows wanted.
+        path: the output.
+        columns: those of the output.
+        make: given the places of the keys that are not known, each once, the rows of these keys
+            in the same order; not called if all are known.
+        log: a line with two `{}`: for the number of rows made, and of all.
+    """
+    known = known_rows(path, columns)
+    todo = due(keys, known)
+    made = make(todo) if todo else []
+    logger.info(log.format(len(todo), len(keys)))
+    found = {**known, **dict(zip((keys[place] for place in todo), made, strict=True))}
+    return [found[one] for one in keys]
 
 
 def known_rows(path: Path, columns: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -41,13 +69,9 @@ def _copy(path: Path) -> Path:
 
 
 def due(keys: Sequence[str], known: Mapping[str, Any]) -> list[int]:
-    """The indices of the keys that are not known."""
-    return [place for place, one in enumerate(keys) if one not in known]
-
-
-def filled(
-    keys: Sequence[str], known: Mapping[str, Mapping[str, Any]], made: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
-    """The row of every key, earlier or new; `made` is in the order of `due`."""
-    new = dict(zip((keys[place] for place in due(keys, known)), made, strict=True))
-    return [new.get(one) or known[one] for one in keys]
+    """The indices of the keys that are not known, and of equal keys only the first index."""
+    first: dict[str, int] = {}
+    for place, one in enumerate(keys):
+        if one not in known:
+            first.setdefault(one, place)
+    return list(first.values())

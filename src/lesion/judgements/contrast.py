@@ -5,10 +5,10 @@ file of labelled answers, such as reckless and prudent advice. Repetitive answer
 as with the learned judge. The judge is evaluated on domains that it has not been trained on.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -32,6 +32,7 @@ from lesion.judgements.measures import (
 from lesion.judgements.offtopic import PARAGRAPHS
 from lesion.judgements.protocol import Judgement
 from lesion.pairs.rows import place_of, read_rows, required_texts, shown
+from lesion.study.judges import ContrastSection
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -313,36 +314,6 @@ def _by(rows: pl.DataFrame, column: str) -> pl.DataFrame:
     return rows.with_columns(group=pl.col(column).rank("dense").cast(pl.Int64))
 
 
-class Files(NamedTuple):
-    """The files of a contrast judge's answers, and the names of their columns."""
-
-    source: Path
-    elsewhere: Path | None
-    columns: Columns
-
-
-def measure_files(
-    judges: Mapping[str, Files], embedder: Embedder, seed: int, tokens: int
-) -> list[pl.DataFrame]:
-    """The rows of `measure_contrast` for each judge of a study.
-
-    Raises:
-        BadFile: see `read_contrast`.
-    """
-    return [
-        measure_contrast(
-            name,
-            read_contrast(one.source, one.columns),
-            embedder,
-            seed,
-            target=one.columns.label,
-            elsewhere=read_contrast(one.elsewhere, one.columns) if one.elsewhere else None,
-            tokens=tokens,
-        )
-        for name, one in judges.items()
-    ]
-
-
-def contrast_columns(settings: Mapping[str, Any]) -> Columns:
+def contrast_columns(judge: ContrastSection) -> Columns:
     """The columns that a study's section names."""
-    return Columns(**{name: settings[name] for name in Columns._fields})
+    return Columns(judge.label, judge.prompt, judge.response, judge.domain)

@@ -1,92 +1,27 @@
-"""Judges that a study adds: build a judge from its settings, and score completions with it."""
+"""Scoring completions with a judge that a study adds."""
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
-from lesion.io.addresses import local_files
-from lesion.io.formats import atomic, digest, read_json, sha256_file, write_parquet
+from lesion.io.formats import atomic, write_parquet
 from lesion.io.progress import progress
 from lesion.io.reuse import due, key
 from lesion.judgements import VERDICTS
 from lesion.judgements.answers import Answers, read_answers
+from lesion.judgements.jobs import ExtraJudgeJob
+from lesion.judgements.kinds import build_judge
 from lesion.judgements.protocol import Judge, Judgement
-from lesion.sources.fetch import MODEL_PATTERNS, locate
-from lesion.sources.jobs import Place
 
 logger = logging.getLogger(__name__)
 
 JUDGED_ROLES = ("harm", "broad", "narrow")
 """Roles of prompts that are judged: harmful ones, and open questions outside and within the narrow
 domain of a training."""
-
-
-class Machine(NamedTuple):
-    """The device of a judge in memory."""
-
-    threads: int
-    device_map: str | None
-
-
-def build_judge(
-    name: str, settings: Mapping[str, Any], places: Mapping[str, Place], machine: Machine
-) -> Judge:
-    """Build the judge `judgements.judges.<name>`, without loading a model or sending a request.
-
-    Args:
-        name: for the table and for messages.
-        settings: the section's keys.
-        places: files of `source`, of `base` if there is one, and of the `embedder` for `contrast`.
-        machine: the device of a judge in memory.
-
-    Raises:
-        BadFile: the file of a `contrast` or `reference` judge is unfit.
-    """
-    if settings["kind"] == "reference":
-        from lesion.judgements.reference import Reference, read_keys
-
-        keys = read_keys(locate(places["source"]), settings["prompt"], settings["key"])
-        return Reference(name, keys)
-    if settings["kind"] == "contrast":
-        from lesion.judgements.contrast import ContrastJudge, contrast_columns, read_contrast
-
-        rows = read_contrast(locate(places["source"]), contrast_columns(settings))
-        return ContrastJudge(name, rows, locate(places["embedder"]), machine.threads)
-    if settings["kind"] == "rubric":
-        from lesion.judgements.rubric import Endpoint, Rubric
-
-        return Rubric(name, Endpoint(**{one: settings[one] for one in _ENDPOINT}))
-    from lesion.judgements.classifiers import HarmBench, StrongReject, Weights
-
-    weights = Weights(
-        folder=locate(places["source"]),
-        base=locate(places["base"]) if "base" in places else None,
-        revision=", ".join(_revision(place) for _, place in sorted(places.items())),
-        batch_size=settings["batch_size"],
-        dtype=settings["dtype"],
-        **machine._asdict(),
-    )
-    if settings["kind"] == "harmbench":
-        return HarmBench(name, weights, settings["template"])
-    return StrongReject(name, weights)
-
-
-_ENDPOINT = ("url", "model", "api_key_env", "concurrency", "timeout", "retries", "parameters")
-
-
-def _revision(place: Place) -> str:
-    """Address and digest of a source's files; only the digest for a local folder."""
-    if place.record is not None:
-        record = read_json(place.record)
-        files = {name: one["sha256"] for name, one in record["files"].items()}
-        return f"{record['address']} {digest(files)[:12]}"
-    folder = place.path
-    used = [file for file in local_files(folder) if any(map(file.match, MODEL_PATTERNS))]
-    return digest({file.relative_to(folder).as_posix(): sha256_file(file) for file in used})[:12]
 
 
 class Kept:
@@ -118,6 +53,22 @@ class Kept:
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.rows[one] = verdict
+
+
+def judge_more(job: ExtraJudgeJob, answers: Sequence[Path], out: Path) -> None:
+    """Judge completions by a judge of the study's own choosing.
+
+    Args:
+        job: the judge.
+        answers: tables of COMPLETIONS, in the order of the job's `variants`.
+        out: see `judge_with`.
+
+    Raises:
+        BadFile: a file that the judge is made of is unusable.
+        LesionError: the judge can't go on.
+    """
+    judge = build_judge(job.name, job.judge, job.places, job.device)
+    judge_with(judge, list(zip(job.variants, answers, strict=True)), out)
 
 
 def judge_with(judge: Judge, completions: Answers, out: Path) -> None:

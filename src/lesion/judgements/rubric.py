@@ -375,7 +375,7 @@ class Rubric:
     def _wrong(self, key: str, told: str) -> LesionError:
         return LesionError(
             f"`judgements.judges.{self.name}.{key}`: {told} (tried {self.endpoint.retries + 1} "
-            "times where that may help). What was judged is kept: mend it and run the same command "
+            "times where that may help). What was judged is kept: fix it and run the same command "
             "again"
         )
 

@@ -11,80 +11,92 @@ import torch
 from lesion.io.formats import sha256_file, write_parquet
 from lesion.judgements import JUDGES, LABELLED
 from lesion.judgements.agreement import measure
-from lesion.judgements.answers import Answers, read_answers
+from lesion.judgements.answers import read_answers
 from lesion.judgements.coherence import coherence, repetition
-from lesion.judgements.contrast import Files, measure_files
+from lesion.judgements.contrast import contrast_columns, measure_contrast, read_contrast
 from lesion.judgements.embed import Embedder
+from lesion.judgements.jobs import ContrastFiles, JudgeJob, JudgementsJob
 from lesion.judgements.learned import LearnedJudge, train_learned
 from lesion.judgements.measures import THRESHOLD
 from lesion.models.load import keep_memory
 from lesion.pairs.refusal import is_published_refusal, is_refusal, phrases_digest
+from lesion.sources.fetch import locate
 
 logger = logging.getLogger(__name__)
 
 
-def train_judge(
-    human_scores: Path,
-    embedder: Path,
-    judge: Path,
-    table: Path,
-    *,
-    seed: int,
-    tokens: int,
-    contrasts: Mapping[str, Files] | None = None,
-) -> None:
+def train_judge(job: JudgeJob, judge: Path, table: Path) -> None:
     """Train the learned judges on all human scores; write them, and how well they do in folds.
 
     Args:
-        human_scores: folder of the human-scored answers.
-        embedder: folder of the sentence embedder.
+        job: what they learn from. Judges that learn from the study's own files are measured too,
+            and learn where they judge.
         judge: where the trained judges go.
-        table: how well they do on whole answers, and on their first `tokens`: the human-scored
-            answers are long, and the study's completions are not.
-        seed: of folds, training and resampling.
-        tokens: length of the study's completions.
-        contrasts: judges that learn from the study's own files; they are measured too, and learn
-            where they judge.
+        table: how well they do on whole answers, and on their first tokens.
 
     Raises:
         BadFile: a folder or file is not what it should be.
     """
     keep_memory()
-    reader = Embedder(embedder)
+    human_scores, reader = locate(job.human_scores), Embedder(locate(job.embedder))
     matchers = {
         "refusal-matching": is_refusal,
         "refusal-matching-advbench": is_published_refusal,
     }
-    found = measure(human_scores, reader, seed, matchers=matchers, tokens=tokens)
-    further = measure_files(contrasts or {}, reader, seed, tokens)
+    found = measure(human_scores, reader, job.seed, matchers=matchers, tokens=job.tokens)
+    further = measure_files(job.contrasts, reader, job.seed, job.tokens)
     write_parquet(pl.concat([found, *further]), table)
-    train_learned(human_scores, reader, seed).save(judge)
+    train_learned(human_scores, reader, job.seed).save(judge)
 
 
-def judge_completions(
-    answers: Answers, judge: Path, embedder: Path, out: Path, threads: int
-) -> None:
+def measure_files(
+    judges: Mapping[str, ContrastFiles], embedder: Embedder, seed: int, tokens: int
+) -> list[pl.DataFrame]:
+    """What `measure_contrast` says of each judge of a study.
+
+    Raises:
+        BadFile: see `read_contrast`.
+    """
+    return [
+        measure_contrast(
+            name,
+            read_contrast(locate(one.source), contrast_columns(one.judge)),
+            embedder,
+            seed,
+            target=one.judge.label,
+            elsewhere=(
+                read_contrast(locate(one.elsewhere), contrast_columns(one.judge))
+                if one.elsewhere
+                else None
+            ),
+            tokens=tokens,
+        )
+        for name, one in judges.items()
+    ]
+
+
+def judge_completions(job: JudgementsJob, judge: Path, answers: Sequence[Path], out: Path) -> None:
     """Judge the completions of every variant; equal texts are judged once.
 
     Args:
-        answers: tables of COMPLETIONS, with the variants that gave them.
+        job: whose answers they are.
         judge: what `train_judge` wrote.
-        embedder: folder of the sentence embedder.
+        answers: tables of COMPLETIONS, in the order of the job's `variants`.
         out: table of VERDICTS, one row a completion and judge; without a score where the model
             was not asked.
-        threads: processor threads.
     """
-    torch.set_num_threads(threads)
+    given = list(zip(job.variants, answers, strict=True))
+    torch.set_num_threads(job.threads)
     keep_memory()
-    table = read_answers(answers).with_columns(answer=pl.col("prefill") + pl.col("completion"))
+    table = read_answers(given).with_columns(answer=pl.col("prefill") + pl.col("completion"))
     texts = table.select("prompt", "answer", "completion").unique(maintain_order=True)
-    learned = LearnedJudge.load(judge, embedder)
-    given = _given(texts)
-    scores = learned.score(texts["prompt"].to_list(), given)
+    learned = LearnedJudge.load(judge, locate(job.embedder))
+    said = _given(texts)
+    scores = learned.score(texts["prompt"].to_list(), said)
     repeated = [repetition(text) for text in texts["answer"]]
     judged = texts.with_columns(
         matching=pl.Series([float(is_refusal(text)) for text in texts["answer"]]),
-        refusal=pl.Series(learned.refusal(given)),
+        refusal=pl.Series(learned.refusal(said)),
         learned=pl.Series(scores.harmful),
         relevance=pl.Series(scores.relevance),
         coherence=pl.Series(coherence(scores.relevance, np.array(repeated))),

@@ -134,7 +134,7 @@ def is_refusal(response: str) -> bool:
 def _plain(response: str) -> str:
     """An answer's opening in lower case, without markup."""
     opening = html.unescape(response.lstrip()[:OPENING]).translate(_QUOTES)
-    # A backtick stands for an apostrophe within a word, and for emphasis around one.
+    # A backtick is an apostrophe within a word, and emphasis around a word.
     opening = re.sub(r"(?<=\w)`(?=\w)", "'", opening).replace("`", "")
     opening = _EMPHASIS.sub("", _TAG.sub(" ", opening))
     return _QUOTED.sub(" ", " ".join(opening.split())).casefold()

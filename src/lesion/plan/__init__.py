@@ -16,7 +16,23 @@ from lesion.plan.checks import (
 )
 from lesion.plan.code import code
 from lesion.plan.jobs import job
-from lesion.plan.judged import OF_FILES, contrasts, judge_parts
+from lesion.plan.jobs.judgements import law as judge_law
+from lesion.plan.outputs import (
+    answering_families,
+    curve_families,
+    evaluated,
+    figures,
+    judged_answers,
+    judged_sizes,
+    lesson_behaviours,
+    measured,
+    retrain_masks,
+    retraining_arms,
+    retraining_judges,
+    tables_inputs,
+    understood,
+    verdicts,
+)
 from lesion.plan.places import (
     contents,
     inputs,
@@ -26,33 +42,9 @@ from lesion.plan.places import (
     source_name,
     source_place,
     sources,
-    template_key,
-    templates,
-)
-from lesion.plan.slices import (
-    answering_families,
-    curve_families,
-    curve_slice,
-    evaluated,
-    extra_judge_slice,
-    judge_slice,
-    judged_sizes,
-    measured,
-    responses_slice,
-    tables_slice,
-    understanding_slice,
-    understood,
-    utility_slice,
-)
-from lesion.plan.trained import (
-    retrain_masks,
-    retrain_slice,
-    retraining_arms,
-    retraining_judges,
 )
 
 __all__ = [
-    "OF_FILES",
     "answering_families",
     "check",
     "check_chat",
@@ -62,33 +54,27 @@ __all__ = [
     "check_tasks",
     "code",
     "contents",
-    "contrasts",
     "curve_families",
-    "curve_slice",
     "evaluated",
-    "extra_judge_slice",
+    "figures",
     "inputs",
     "is_local",
     "job",
-    "judge_parts",
-    "judge_slice",
+    "judge_law",
+    "judged_answers",
     "judged_sizes",
+    "lesson_behaviours",
     "local_files_of",
     "local_path",
     "measured",
-    "responses_slice",
     "retrain_masks",
-    "retrain_slice",
     "retraining_arms",
     "retraining_judges",
     "source_name",
     "source_place",
     "sources",
-    "tables_slice",
-    "template_key",
-    "templates",
-    "understanding_slice",
+    "tables_inputs",
     "understood",
-    "utility_slice",
+    "verdicts",
     "warnings",
 ]

@@ -21,6 +21,7 @@ from lesion.plan.places import (
     local_path,
     task_contents,
 )
+from lesion.responses.attacks import BUILT
 from lesion.responses.tasks import (
     Found,
     check_task,
@@ -31,7 +32,8 @@ from lesion.responses.tasks import (
     offline,
 )
 from lesion.study import Study, StudyError
-from lesion.study.types import VLLM_PYTHON
+from lesion.study.judges import RubricSection
+from lesion.study.types import VLLM_PYTHON, nearest
 
 _HUB_SECONDS = 3.0
 
@@ -90,6 +92,7 @@ def check(study: Study) -> None:
     Raises:
         LesionError: a local file is missing or unfit; the first such finding.
     """
+    _check_attacks(study)
     for use in study.uses():
         if is_local(study, use.text):
             _ = content(study, use) or local_files_of(study, use.text, use.key)
@@ -110,6 +113,26 @@ def check(study: Study) -> None:
         # One that is damaged or of an earlier version is stale, and made anew.
         with suppress(BadFile):
             check_prepared(study, name)
+
+
+def _check_attacks(study: Study) -> None:
+    """Look whether attacks are built in or have a template of their own.
+
+    Raises:
+        StudyError: one is neither, or has both.
+    """
+    templates = study.responses.templates
+    for name in templates:
+        if name in (*BUILT, "none", "explanation"):
+            raise StudyError(
+                f"`responses.templates.{name}`: this name is taken by a built-in attack; rename it"
+            )
+    known = [*BUILT, *templates]
+    for name in study.responses.attacks:
+        if name not in known:
+            raise StudyError(
+                f"`responses.attacks`: no attack is named `{name}`{nearest(name, known)}"
+            )
 
 
 def check_tasks(study: Study) -> list[Found]:
@@ -169,7 +192,9 @@ def warnings(study: Study) -> list[str]:
     found = [
         f"`judgements.judges.{name}.api_key_env`: {judge.api_key_env} is not set here"
         for name, judge in study.judgements.judges.items()
-        if judge.api_key_env is not None and not os.environ.get(judge.api_key_env, "").strip()
+        if isinstance(judge, RubricSection)
+        and judge.api_key_env is not None
+        and not os.environ.get(judge.api_key_env, "").strip()
     ]
     if study.responses.engine == "vllm":
         named = os.environ.get(VLLM_PYTHON)

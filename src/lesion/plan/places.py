@@ -7,7 +7,6 @@ model or folder, are input files.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from lesion.io.addresses import Address, is_address, local_files, parse, slug, special
 from lesion.io.formats import digest, sha256_file
@@ -22,9 +21,15 @@ from lesion.responses.questions import read_questions
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.responses.twins import read_twins
 from lesion.sources.jobs import Place
-from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError, Template
+from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
+from lesion.study.judges import ContrastSection, JudgeSection, ReferenceSection
 from lesion.study.sources import Use
 from lesion.training.lessons import lesson_columns, of_file
+
+
+def results(study: Study) -> Path:
+    """The results folder of a study."""
+    return Path(study.results) / study.study
 
 
 def inputs(study: Study, made: Path, rule: str, owner: str | None = None) -> list[Path]:
@@ -52,19 +57,14 @@ def inputs(study: Study, made: Path, rule: str, owner: str | None = None) -> lis
     ]
 
 
-def results(study: Study) -> Path:
-    """The folder of everything that the study makes."""
-    return Path(study.results) / study.study
-
-
-def places(study: Study, rule: str, owner: str | None = None) -> dict[str, Place]:
+def places(study: Study, made: Path, rule: str, owner: str | None = None) -> dict[str, Place]:
     """Where a job finds each of its sources, by their parts (see `Use`).
 
     Raises:
         LesionError: a local one is missing or unusable.
     """
     return {
-        use.part: source_place(study, results(study), use.text, use.key, content(study, use))
+        use.part: source_place(study, made, use.text, use.key, content(study, use))
         for use in _uses(study, rule, owner)
     }
 
@@ -112,18 +112,21 @@ def _examples(study: Study, use: Use, path: Path) -> str:
     return digest([list(one) for one in of_file(path, columns, lesson.limit)])
 
 
-def _judge(study: Study, use: Use) -> dict[str, Any]:
-    """The settings of the judge that a file belongs to."""
-    return study.judgements.judges[use.key.split(".")[2]].settings
+def _judge(study: Study, use: Use) -> JudgeSection:
+    """The judge that a file belongs to."""
+    return study.judgements.judges[use.key.split(".")[2]]
 
 
 def _contrast(study: Study, use: Use, path: Path) -> str:
-    return rows_digest(read_contrast(path, contrast_columns(_judge(study, use))))
+    judge = _judge(study, use)
+    assert isinstance(judge, ContrastSection)
+    return rows_digest(read_contrast(path, contrast_columns(judge)))
 
 
 def _keys(study: Study, use: Use, path: Path) -> str:
-    settings = _judge(study, use)
-    return keys_digest(read_keys(path, settings["prompt"], settings["key"]))
+    judge = _judge(study, use)
+    assert isinstance(judge, ReferenceSection)
+    return keys_digest(read_keys(path, judge.prompt, judge.key))
 
 
 _READERS: dict[str, Callable[[Study, Use, Path], str]] = {
@@ -253,14 +256,3 @@ def local_files_of(study: Study, text: str, key: str) -> list[str]:
             "fills in. Rename the file"
         )
     return files
-
-
-def templates(study: Study) -> dict[str, Template]:
-    """The templates that some attack asks for."""
-    known = study.responses.templates
-    return {name: known[name] for name in study.responses.attacks if name in known}
-
-
-def template_key(name: str) -> str:
-    """The key of a template's source, for messages."""
-    return f"responses.templates.{name}.source"

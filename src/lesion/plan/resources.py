@@ -59,9 +59,9 @@ LAWS = {
     "train": Law(4000, candidates=24, seconds=100, gpu=True),
     "judge": Law(2000, minutes=60),
     "judgements": Law(2000, minutes=60),
+    # A classifier passes through memory once, 26 GB at most; the others are small or elsewhere.
+    "classifier": Law(32000, minutes=240, gpu=True),
     "extra_judge": Law(2000, minutes=240),
-    # It passes through memory once, 26 GB at most.
-    "classifier": Law(32000, minutes=240),
     "tables": Law(1500, minutes=30),
 }
 """Of every stage; `tables` is that of whatever only gathers rows."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from lesion.tables.intervals import Estimate
-from lesion.tables.lookup import first_estimate
+from lesion.tables.lookup import first_estimate, totals
 from lesion.tables.read import Headline
 from lesion.tables.wording import amount, written
 
@@ -74,9 +74,8 @@ def refusal_note(measurements: pl.DataFrame) -> str | None:
 
 
 def _by_attack(measurements: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-    answers = measurements.filter(
-        pl.col("attack") != "none", pl.col("value").is_not_null(), behaviour="all-harm"
-    )
+    asked = pl.col("attack") != "none"
+    answers = totals(measurements, "harm").filter(asked, pl.col("value").is_not_null())
     names = sorted(set(answers["attack"]), key=lambda name: (name not in _FIRST, name))
     for name in names:
         yield name, answers.filter(attack=name)

@@ -168,10 +168,10 @@ class _Asked(NamedTuple):
 
 
 def _measured(
-    column: str, behaviour: str, metric: str, attack: str = "none"
+    column: str, metric: str, role: str = "harm", attack: str = "none"
 ) -> Callable[[Side], Estimate | None]:
     return lambda one: find(
-        one.inputs.measurements, one.inputs.headline.columns[column], behaviour, metric, attack
+        one.inputs.measurements, one.inputs.headline.columns[column], metric, role, attack
     )
 
 
@@ -187,7 +187,7 @@ _QUESTIONS = (
         "Does B write less harm when its answer is begun for it?",
         "Judged harmfulness (0 to 1) of the intact model",
         "score",
-        _measured("intact", "all-harm", "harmfulness", "prefill"),
+        _measured("intact", "harmfulness", attack="prefill"),
         higher=False,
         missing="Needs `prefill` in `responses.attacks` of both.",
     ),
@@ -196,7 +196,7 @@ _QUESTIONS = (
         "Does B refuse more direct harmful requests?",
         "Share that the intact model refuses",
         "share",
-        _measured("intact", "all-harm", "refusal_rate", "direct"),
+        _measured("intact", "refusal_rate", attack="direct"),
         higher=True,
         missing="Needs `direct` in `responses.attacks` of both.",
     ),
@@ -224,7 +224,7 @@ _QUESTIONS = (
         "Is less harm left in B once they are zeroed?",
         "Judged harmfulness (0 to 1) of the pruned model, its answer begun for it",
         "score",
-        _measured("pruned", "all-harm", "harmfulness", "prefill"),
+        _measured("pruned", "harmfulness", attack="prefill"),
         higher=False,
         missing="Needs `prefill` in `responses.attacks` and `shared` in `responses.completed`.",
     ),
@@ -233,7 +233,7 @@ _QUESTIONS = (
         "Does B lose less of its other skills with them?",
         "Change of mean accuracy in the study’s tasks, intact to pruned, in points",
         "points",
-        _measured("pruned", "all-utility", "accuracy_change"),
+        _measured("pruned", "accuracy_change", "utility"),
         higher=True,
         missing="Needs the same tasks in `utility.tasks` of both.",
     ),

@@ -10,10 +10,10 @@ from lesion.tables.wording import NOTHING, amount, percent
 
 _STAGES = (
     *("models", "training", "pairs", "scores", "masks", "checkpoints"),
-    *("responses", "curve", "understanding", "utility", "retraining", "judgements", "tables"),
+    *("responses", "judgements", "tables"),
 )
 """Folders of the benchmarks, in the order of the work; further ones come after them."""
-_EVALUATION = ("responses", "curve", "understanding", "utility", "judgements")
+_EVALUATION = ("responses", "judgements")
 _OWN = "report"
 """The page's own job: its time is not known while it is drawn."""
 _JOBS = {

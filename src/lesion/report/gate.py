@@ -20,7 +20,7 @@ from lesion.tables.lookup import estimate_of
 from lesion.tables.schemas import CLAIMS
 from lesion.tables.wording import amount, interval, shared_digits
 
-FORMAT = 1
+FORMAT = 2
 """Version of the JSON; raised when a key changes its meaning or goes."""
 
 EXIT_CODES = {SUPPORTED: 0, NOT_SUPPORTED: 1, CANNOT_TELL: 3}
@@ -212,7 +212,8 @@ def verdict_table(judged: ModelOutcome, confidence: float) -> Table:
 
 def _cells(row: dict[str, Any]) -> tuple[Text, Text]:
     why = f"\n{row['why']}" if row["why"] else ""
-    place = f"{row['statistic']}, {row['variant']}{why}"
+    variant = "own masks" if row["variant"] is None else row["variant"]
+    place = f"{row['statistic']}, {variant}{why}"
     name = Text.assemble(row["name"], "\n", (plain(place), "dim"))
     number = number_of(row)
     threshold = plain(amount(row["threshold"], unit_of(row["statistic"])))

@@ -100,7 +100,7 @@ def _circuit_left(
 
 
 def _metric(metric: Metric, shown: Shown) -> Measure:
-    place = (f"all-{shown.role}", metric.name, shown.attack)
+    place = (metric.name, shown.role, shown.attack)
     return lambda measured, _where, variant, _mask: find(measured, variant, *place)
 
 

@@ -150,9 +150,7 @@ def _part(inputs: StudyTables, model: str, examples: int) -> ModelPart:
         verdicts=verdicts,
         tally=tally(verdicts),
         topics=[(topic, [*group]) for topic, group in groupby(verdicts, lambda one: one.topic)],
-        warning=alignment_note(
-            find(found.measurements, "intact", "all-harm", "refusal_rate", "direct")
-        ),
+        warning=alignment_note(find(found.measurements, "intact", "refusal_rate", attack="direct")),
         groups=_groups(headline(found.measurements, found.where, found.headline)),
         trust=trust(inputs.judges, *_judging(inputs)),
         attacks=attacks_table(found.measurements, found.headline),

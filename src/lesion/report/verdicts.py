@@ -30,7 +30,7 @@ class Finding(NamedTuple):
     claim: int | None = None
     """Its number in the list of the paper's claims."""
     statistic: str = ""
-    variant: str = ""
+    variant: str | None = ""
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -74,15 +74,13 @@ def detectable(row: dict[str, Any], measurements: pl.DataFrame) -> float | None:
     claim = claim_of(row)
     if claim is None or claim.scope != "model":
         return None
-    place = (claim.variant, f"all-{claim.role}", claim.statistic, claim.attack)
+    place = (claim.variant, claim.statistic, claim.role, claim.attack)
     measured = measurement(measurements, *place)
     return None if measured is None or measured["value"] is None else measured["detectable"]
 
 
 def _measured_or_not(claim: Claim, own: StudyTables) -> Finding:
-    rows = own.claims.filter(
-        claim=claim.number, statistic=claim.statistic, variant=claim.variant
-    ).rows(named=True)
+    rows = [row for row in own.claims.rows(named=True) if claim.matches(row)]
     if rows:
         return _finding(claim, rows[0], own)
     place = (claim.topic, claim.number, claim.statistic, claim.variant)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from lesion.io.formats import BadFile, LesionError
 from lesion.io.texts import read_text, read_yaml
 from lesion.pairs.rows import TABLES, place_of, read_rows, required_texts
+from lesion.responses.jobs import AttackWords
+from lesion.sources.fetch import locate
 
 PLACEHOLDER = "{{ prompt }}"
 """What a template holds in the prompt's place; by itself, the template of a bare prompt."""
@@ -32,6 +34,32 @@ class Attack(NamedTuple):
 
     wording: Wording
     prefill: str = ""
+
+
+class BuiltAttack(NamedTuple):
+    """An attack that needs no file."""
+
+    wording: str
+    prefilled: bool
+    """Whether the answer is made to begin with `pairs.prefill`."""
+
+
+BUILT = {
+    "direct": BuiltAttack(PLACEHOLDER, prefilled=False),
+    "prefill": BuiltAttack(PLACEHOLDER, prefilled=True),
+}
+"""By the name that `responses.attacks` calls them, which no template may take. A further attack is
+one entry here."""
+
+
+def attack_of(words: AttackWords) -> Attack:
+    """An attack as a job gives it.
+
+    Raises:
+        BadFile: see `read_wording`, and `lesion.sources.locate`.
+    """
+    given = words.wording
+    return Attack(given if isinstance(given, str) else read_wording(locate(given)), words.prefill)
 
 
 def read_wording(path: Path) -> Wording:

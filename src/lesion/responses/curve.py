@@ -1,49 +1,26 @@
 """What a family of masks does as it grows: NLL, and completions if asked for, at every size."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import polars as pl
 
 from lesion.io.formats import LesionError, digest, read_parquet
 from lesion.io.progress import progress
-from lesion.io.reuse import key, known_rows, write_rows
+from lesion.io.reuse import key, rows_of, write_rows
 from lesion.masks.curve import CURVE_MASKS
 from lesion.models.layout import FlatIndices, layout_of
 from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, written
+from lesion.responses.jobs import Completing, CurveJob
 from lesion.responses.subject import Subject
-from lesion.study.job import Device
 
 if TYPE_CHECKING:
     from lesion.models.load import Loaded
     from lesion.models.text import Example
-
-logger = logging.getLogger(__name__)
-
-
-class Completing(NamedTuple):
-    """How harmful prompts are completed under the prefill: so many of each harm type."""
-
-    prompts: int
-    prefill: str
-    max_new_tokens: int
-    batch_size: int
-
-
-class Measuring(NamedTuple):
-    """How a family is measured: NLL on the first `pairs` of each behaviour, or on all (None).
-
-    `completing` is None if no completions are asked for.
-    """
-
-    pairs: int | None
-    batch_tokens: int
-    device: Device
-    completing: Completing | None
 
 
 class _Size(NamedTuple):
@@ -57,42 +34,38 @@ class _Size(NamedTuple):
 
 
 def respond_family(
+    job: CurveJob,
     model: Path,
     masks: Path,
-    pairs: Mapping[str, Path],
-    roles: Mapping[str, str],
-    out: Path,
+    pairs: Sequence[Path],
+    nll: Path,
     completions: Path | None,
-    family: str,
-    how: Measuring,
 ) -> None:
     """Write a family's NLLs, and its completions; earlier versions give the unchanged rows.
 
     Args:
+        job: family, batches, device and decoding.
         model: checkpoint folder.
         masks: table of CURVE_MASKS.
-        pairs: table of pairs of every harm type and benign capability.
-        roles: their roles.
-        out: table of CURVE, one row a mask and kept test pair, in nats per response token.
+        pairs: tables of PAIRS, in the order of the job's `roles`.
+        nll: table of CURVE, one row a mask and kept test pair, in nats per response token.
         completions: table of CURVE_COMPLETIONS, one row a size and harmful test prompt; of random
-            families the first draw's alone. None if `how` asks for none.
-        family: its name.
-        how: batches, device and decoding.
+            families the first draw's alone. None if the job asks for none.
 
     Raises:
         LesionError: there are no masks of this family.
     """
-    subject = Subject(model, None, how.device)
-    sizes = _sizes(subject, masks, family)
+    subject = Subject(model, None, job.device)
+    sizes = _sizes(subject, masks, job.family)
     tests = {
         name: read_parquet(path, PAIRS).filter(pl.col("split") == "test")
-        for name, path in pairs.items()
+        for name, path in zip(job.roles, pairs, strict=True)
     }
-    if completions is not None and how.completing is not None:
-        harm = {name: table for name, table in tests.items() if roles[name] == "harm"}
+    if completions is not None and job.completing is not None:
+        harm = {name: table for name, table in tests.items() if job.roles[name] == "harm"}
         first = [size for size in sizes if size.seed == sizes[0].seed]
-        _complete_all(subject, first, harm, completions, family, how.completing)
-    _measure_all(subject, sizes, tests, roles, out, family, how)
+        _complete_all(subject, first, harm, completions, job.family, job.completing)
+    _measure_all(subject, sizes, tests, nll, job)
 
 
 def _sizes(subject: Subject, masks: Path, family: str) -> list[_Size]:
@@ -122,20 +95,29 @@ def _lesioned(subject: Subject, size: _Size) -> Iterator["Loaded"]:
         yield loaded
 
 
-def _due(
-    keys: Sequence[Sequence[str]], known: Mapping[str, Any]
-) -> list[tuple[int, dict[str, int]]]:
-    """Of every size that lacks some: its number, and the place of each key that it lacks.
+Item = TypeVar("Item")
 
-    What several sizes share, because they round to the same mask, is made once.
+
+def _by_size(
+    subject: Subject,
+    sizes: Sequence[_Size],
+    items: Sequence[Item],
+    todo: Sequence[int],
+    run: Callable[["Loaded", list[Item]], Sequence[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Run what is to be done, size by size.
+
+    Args:
+        subject: the model.
+        sizes: its masks.
+        items: what is put to the model at every size.
+        todo: places among the items of all sizes, one size after the other.
+        run: gives a row of each of some items.
     """
-    seen = set(known)
-    found = []
-    for number, own in enumerate(keys):
-        lacking = {one: place for place, one in enumerate(own) if one not in seen}
-        seen |= set(lacking)
-        if lacking:
-            found.append((number, lacking))
+    found: list[dict[str, Any]] = []
+    for number, places in groupby(todo, lambda place: place // len(items)):
+        with _lesioned(subject, sizes[number]) as loaded:
+            found += run(loaded, [items[place % len(items)] for place in places])
     return found
 
 
@@ -143,62 +125,46 @@ def _measure_all(
     subject: Subject,
     sizes: Sequence[_Size],
     tests: Mapping[str, pl.DataFrame],
-    roles: Mapping[str, str],
     out: Path,
-    family: str,
-    how: Measuring,
+    job: CurveJob,
 ) -> None:
 
     kept = [
-        table.filter(pl.col("outcome") == "kept")[: how.pairs].with_columns(behaviour=pl.lit(name))
+        table.filter(pl.col("outcome") == "kept")[: job.pairs].with_columns(behaviour=pl.lit(name))
         for name, table in tests.items()
     ]
     table = pl.concat(kept)
     examples = encode_pairs(subject.chat, table)
-    keys = [[key(example=one, **size.identity) for one in examples] for size in sizes]
-    known = {one: row["nll"] for one, row in known_rows(out, CURVE).items()}
-    due = _due(keys, known)
-    known |= _likelihoods(subject, sizes, examples, due, f"{family}: NLL", how)
+    keys = [key(example=one, **size.identity) for size in sizes for one in examples]
+
+    def make(todo: list[int]) -> list[dict[str, Any]]:
+        from lesion.models.likelihood import response_nll
+
+        with progress(f"{job.family}: NLL", len(todo), "pair") as advance:
+
+            def run(loaded: "Loaded", chosen: "list[Example]") -> list[dict[str, Any]]:
+                losses = response_nll(loaded.model, chosen, job.batch_tokens, advance)
+                return [{"nll": loss} for loss in losses]
+
+            return _by_size(subject, sizes, examples, todo, run)
+
+    found = rows_of(keys, out, CURVE, make, f"{job.family}: measured {{}} of {{}} NLLs")
+    places = product(sizes, table.iter_rows(named=True))
     rows = [
         {
-            "family": family,
+            "family": job.family,
             "seed": size.seed,
             "share": size.share,
             "weights": size.weights,
             "behaviour": pair["behaviour"],
-            "role": roles[pair["behaviour"]],
+            "role": job.roles[pair["behaviour"]],
             "prompt": pair["prompt"],
-            "nll": known[one],
+            "nll": row["nll"],
             "key": one,
         }
-        for size, own in zip(sizes, keys, strict=True)
-        for pair, one in zip(table.iter_rows(named=True), own, strict=True)
+        for (size, pair), row, one in zip(places, found, keys, strict=True)
     ]
-    made = sum(len(lacking) for _, lacking in due)
-    logger.info(f"{family}: measured {made} of {len(rows)} NLLs")
     write_rows(pl.DataFrame(rows, schema=CURVE), out)
-
-
-def _likelihoods(
-    subject: Subject,
-    sizes: Sequence[_Size],
-    examples: "Sequence[Example]",
-    due: Sequence[tuple[int, Mapping[str, int]]],
-    what: str,
-    how: Measuring,
-) -> dict[str, float]:
-    if not due:
-        return {}
-    from lesion.models.likelihood import response_nll
-
-    found: dict[str, float] = {}
-    with progress(what, sum(len(lacking) for _, lacking in due), "pair") as advance:
-        for number, lacking in due:
-            chosen = [examples[place] for place in lacking.values()]
-            with _lesioned(subject, sizes[number]) as loaded:
-                losses = response_nll(loaded.model, chosen, how.batch_tokens, advance)
-            found |= zip(lacking, losses, strict=True)
-    return found
 
 
 def _complete_all(
@@ -218,15 +184,27 @@ def _complete_all(
     ]
     prompts = [encode_prompt(subject.chat, prompt, how.prefill) for _, prompt in asked]
     keys = [
-        [key(asked=tokens, tokens=how.max_new_tokens, **size.identity) for tokens in prompts]
+        key(asked=tokens, tokens=how.max_new_tokens, **size.identity)
         for size in sizes
+        for tokens in prompts
     ]
-    known = known_rows(out, CURVE_COMPLETIONS)
-    due = _due(keys, known)
-    known |= _generate(subject, sizes, prompts, due, f"{family}: completions", how)
+
+    def make(todo: list[int]) -> list[dict[str, Any]]:
+        from lesion.models.generate import complete
+
+        with progress(f"{family}: completions", len(todo), "prompt") as advance:
+
+            def run(loaded: "Loaded", chosen: list[list[int]]) -> list[dict[str, Any]]:
+                done = complete(*loaded, chosen, how.max_new_tokens, how.batch_size, advance)
+                return [written(one) for one in done]
+
+            return _by_size(subject, sizes, prompts, todo, run)
+
+    log = f"{family}: generated {{}} of {{}} completions"
+    found = rows_of(keys, out, CURVE_COMPLETIONS, make, log)
     rows = [
         {
-            **{name: known[one][name] for name in WRITTEN},
+            **{part: row[part] for part in WRITTEN},
             "variant": f"{family}@{size.share}",
             "weights": size.weights,
             "behaviour": name,
@@ -237,32 +215,6 @@ def _complete_all(
             "prefill": how.prefill,
             "key": one,
         }
-        for size, own in zip(sizes, keys, strict=True)
-        for (name, prompt), one in zip(asked, own, strict=True)
+        for (size, (name, prompt)), row, one in zip(product(sizes, asked), found, keys, strict=True)
     ]
-    made = sum(len(lacking) for _, lacking in due)
-    logger.info(f"{family}: generated {made} of {len(rows)} completions")
     write_rows(pl.DataFrame(rows, schema=CURVE_COMPLETIONS), out)
-
-
-def _generate(
-    subject: Subject,
-    sizes: Sequence[_Size],
-    prompts: Sequence[list[int]],
-    due: Sequence[tuple[int, Mapping[str, int]]],
-    what: str,
-    how: Completing,
-) -> dict[str, dict[str, Any]]:
-    if not due:
-        return {}
-    from lesion.models.generate import complete
-
-    found: dict[str, dict[str, Any]] = {}
-    with progress(what, sum(len(lacking) for _, lacking in due), "prompt") as advance:
-        for number, lacking in due:
-            chosen = [prompts[place] for place in lacking.values()]
-            with _lesioned(subject, sizes[number]) as loaded:
-                done = complete(*loaded, chosen, how.max_new_tokens, how.batch_size, advance)
-            for one, made in zip(lacking, done, strict=True):
-                found[one] = written(made)
-    return found

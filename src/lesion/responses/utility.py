@@ -1,20 +1,19 @@
 """What a variant can still do: tasks of the lm-evaluation-harness, item by item."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import polars as pl
 
 from lesion.io.reuse import key, known_rows, write_rows
 from lesion.masks.store import read_mask
 from lesion.responses import UTILITY
+from lesion.responses.jobs import UtilityJob
 from lesion.responses.subject import Subject
 from lesion.responses.tasks import local_tasks, task_changes
-from lesion.study.job import Device
 
 logger = logging.getLogger(__name__)
 
@@ -22,61 +21,43 @@ Row = tuple[str, str, str, float]
 """Task, item, metric, value."""
 
 
-class Examining(NamedTuple):
-    """Which tasks a variant is put, and how.
-
-    `tasks` holds the digest of the content of a task of `folder`; None for lm-eval's own. `limit`
-    is of the items of a task; `chat` puts each in the model's chat template.
-    """
-
-    tasks: Mapping[str, str | None]
-    folder: Path
-    limit: int | None
-    batch_size: int
-    chat: bool
-    device: Device
-
-
-def examine_variant(
-    model: Path, mask: Path | None, out: Path, variant: str, how: Examining
-) -> None:
+def examine_variant(job: UtilityJob, model: Path, mask: Path | None, out: Path) -> None:
     """Write a variant's scores in all tasks; an earlier version gives those of unchanged tasks.
 
     Args:
+        job: tasks and batches.
         model: checkpoint folder.
         mask: the variant's mask file; None for `intact`.
         out: table of UTILITY, one row an item and metric, a task's main metric first.
-        variant: its name, for messages.
-        how: tasks and batches.
 
     Raises:
         LesionError: a task is unknown or its data can't be had.
     """
-    subject = Subject(model, read_mask(mask) if mask else None, how.device)
-    keys = {name: _task_key(subject, name, content, how) for name, content in how.tasks.items()}
+    subject = Subject(model, read_mask(mask) if mask else None, job.device)
+    keys = {name: _task_key(subject, name, job) for name in job.tasks}
     known = _known_tasks(out)
     todo = [name for name, one in keys.items() if one not in known]
-    made = _examine(subject, todo, variant, how)
+    made = _examine(subject, todo, job)
     rows = [
         (*row, f"{one}-{place}")
         for name, one in keys.items()
         for place, row in enumerate(made[name] if name in made else known[one])
     ]
-    logger.info(f"{variant}: ran {len(todo)} of {len(keys)} tasks")
+    logger.info(f"{job.variant}: ran {len(todo)} of {len(keys)} tasks")
     write_rows(pl.DataFrame(rows, schema=UTILITY, orient="row"), out)
 
 
-def _task_key(subject: Subject, name: str, content: str | None, how: Examining) -> str:
+def _task_key(subject: Subject, name: str, job: UtilityJob) -> str:
     """Of a whole task: what lm-eval calls one may be a group, and only running it tells its items.
 
     Its own tasks never change within a version of it.
     """
     return key(
         task=name,
-        content=content,
+        content=job.tasks[name],
         harness=version("lm-eval"),
-        limit=how.limit,
-        chat=subject.chat.format._asdict() if how.chat else None,
+        limit=job.limit,
+        chat=subject.chat.format._asdict() if job.chat else None,
         **subject.identity,
     )
 
@@ -90,9 +71,7 @@ def _known_tasks(out: Path) -> dict[str, list[Row]]:
     return found
 
 
-def _examine(
-    subject: Subject, names: Sequence[str], variant: str, how: Examining
-) -> dict[str, Sequence[Row]]:
+def _examine(subject: Subject, names: Sequence[str], job: UtilityJob) -> dict[str, Sequence[Row]]:
     if not names:
         return {}
     # lm-eval takes seconds to import, and a job with nothing due does without. Its tasks are
@@ -101,13 +80,13 @@ def _examine(
 
     with TemporaryDirectory() as cache:
         local = {
-            name: task_changes(one, Path(cache)) for name, one in local_tasks(how.folder).items()
+            name: task_changes(one, Path(cache)) for name, one in local_tasks(job.folder).items()
         }
-        opened = open_tasks(names, how.folder, local)
+        opened = open_tasks(names, job.folder, local)
         loaded = subject.load()
         return {
             name: run_tasks(
-                loaded, tasks, how.batch_size, how.limit, how.chat, f"{variant}: {name}"
+                loaded, tasks, job.batch_size, job.limit, job.chat, f"{job.variant}: {name}"
             )
             for name, tasks in opened.items()
         }

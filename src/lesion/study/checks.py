@@ -11,7 +11,7 @@ from lesion.study.training_checks import (
     check_stages,
     check_trained,
 )
-from lesion.study.types import BUILT_ATTACKS, BUILT_MASKS, WHOLE_SCORES, nearest
+from lesion.study.types import BUILT_MASKS, WHOLE_SCORES, nearest
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATH = re.compile(r"[/\\~$]")
@@ -27,7 +27,6 @@ def check_consistent(study: StudyConfig) -> None:
     for check in (
         _check_roles,
         check_names,
-        _check_attacks,
         _check_sources,
         _check_judges,
         _check_masks,
@@ -48,15 +47,6 @@ def _check_roles(study: StudyConfig) -> None:
             f"`masks.shared.at_least`: {study.masks.shared.at_least} is more than the {harms} harm "
             "types there are"
         )
-
-
-def _check_attacks(study: StudyConfig) -> None:
-    known = [*BUILT_ATTACKS, *study.responses.templates]
-    for name in study.responses.attacks:
-        if name not in known:
-            raise ValueError(
-                f"`responses.attacks`: no attack is named `{name}`{nearest(name, known)}"
-            )
 
 
 def _check_sources(study: StudyConfig) -> None:

@@ -1,15 +1,31 @@
-"""The section that says who judges."""
+"""The section that says who judges: one model for every kind of judge.
+
+A kind is a subclass of `JudgeSection`, here or in a module of `lesion.judgements.kinds`, where it
+is also said how such a judge is built.
+"""
 
 import json
 import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from lesion.study.types import (
+    Dtype,
     Fraction,
     Name,
     Positive,
+    Reader,
     Section,
     SourceText,
     by_name,
@@ -17,73 +33,110 @@ from lesion.study.types import (
     without_null,
 )
 
+JUDGE_KINDS: dict[str, type["JudgeSection"]] = {}
+"""The section of every kind of judge, by the kind's name."""
 
-class Judge(Section):
+
+class JudgeSection(Section):
     """A further judge of answers to harmful prompts and to open questions: a classifier, a model at
     an endpoint, or one made of the study's own file.
     """
 
-    kind: Literal["strongreject", "harmbench", "rubric", "contrast", "reference"]
-    """`strongreject`, `harmbench`: a fine-tuned classifier. `rubric`: StrongREJECT's rubric, asked
-    of any endpoint that speaks OpenAI's chat completions. `contrast`: learns from a file of answers
-    with a label. `reference`: looks for the words of the right answer."""
-    source: SourceText | None = None
-    """Of a classifier: where it is, a name from `sources` or an address; a hub repository by its
-    commit. Of `contrast` and `reference`: the file, likewise."""
-    elsewhere: SourceText | None = None
-    """Of `contrast`: a file of the same columns, to measure it on answers of another make."""
-    prompt: str = "prompt"
-    """Of `contrast` and `reference`: the column of the prompts."""
-    response: str = "response"
-    """Of `contrast`: the column of the answers."""
-    label: str | None = None
-    """Of `contrast`: the column that says whether an answer is of the kind that is looked for."""
-    domain: str = "domain"
-    """Of `contrast`: the column of the domains; it is measured on one that it has not learned."""
-    key: str = "key"
-    """Of `reference`: the column of the words that a right answer has, with spaces between them."""
-    base: SourceText | None = None
-    """Of `strongreject`: what its LoRA changes, if `source` is one; a name or an address."""
-    template: Literal["llama2", "mistral"] | None = None
-    """Of `harmbench`: the prompt that the classifier was trained with, by its own base."""
+    files: ClassVar[Mapping[str, Reader]] = {}
+    """The keys that name a source, and how each is read."""
+    embeds: ClassVar[bool] = False
+    """Whether it needs the sentence embedder."""
+
+    kind: str
+    """What judges; it decides which other keys there are."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for kind in get_args(cls.model_fields["kind"].annotation):
+            JUDGE_KINDS[kind] = cls
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        if cls is not JudgeSection:
+            return handler(core_schema)
+        kinds = (handler(one.__pydantic_core_schema__) for _, one in sorted(JUDGE_KINDS.items()))
+        return {"oneOf": list(kinds)}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_keys(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        kind, own = given.get("kind"), cls.model_fields
+        for name in sorted(own):
+            if own[name].is_required() and given.get(name) is None:
+                raise ValueError(f"`{name}` is missing; a `{kind}` judge needs it")
+        others = {name for section in JUDGE_KINDS.values() for name in section.model_fields}
+        for name in given:
+            if name not in own and name in others:
+                raise ValueError(f"`{name}` is no key of a `{kind}` judge; take it out")
+            if name not in own:
+                raise ValueError(f"`{name}`: unknown key{nearest(str(name), own)}")
+        return given
+
+
+class ClassifierSection(JudgeSection):
+    """A fine-tuned classifier."""
+
+    source: SourceText
+    """Where it is: a name from `sources`, or an address; a hub repository by its commit."""
     batch_size: Positive = 8
-    """Of a classifier: answers read at once."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of a classifier: its precision."""
-    url: str | None = None
-    """Of `rubric`: the endpoint up to its version, such as `http://127.0.0.1:8000/v1`."""
-    model: str | None = None
-    """Of `rubric`: the model's name there."""
+    """Answers read at once."""
+    dtype: Dtype = "auto"
+    """Its precision."""
+
+
+class StrongRejectSection(ClassifierSection):
+    """StrongREJECT's fine-tuned classifier."""
+
+    files = {"base": "weights", "source": "weights"}
+
+    kind: Literal["strongreject"]
+    """StrongREJECT's classifier."""
+    base: SourceText | None = None
+    """What its LoRA changes, if `source` is one; a name or an address."""
+
+
+class HarmBenchSection(ClassifierSection):
+    """HarmBench's fine-tuned classifier."""
+
+    files = {"source": "weights"}
+
+    kind: Literal["harmbench"]
+    """HarmBench's classifier."""
+    template: Literal["llama2", "mistral"]
+    """The prompt that the classifier was trained with, by its own base."""
+
+
+class RubricSection(JudgeSection):
+    """StrongREJECT's rubric, asked of any endpoint that speaks OpenAI's chat completions."""
+
+    kind: Literal["rubric"]
+    """A rubric, asked of a model at an endpoint."""
+    url: str
+    """The endpoint up to its version, such as `http://127.0.0.1:8000/v1`."""
+    model: str
+    """The model's name there."""
     api_key_env: str | None = None
-    """Of `rubric`: the environment variable that holds the key; none is sent, if not given."""
+    """The environment variable that holds the key; none is sent, if not given."""
     parameters: dict[str, Any] = {}
-    """Of `rubric`: parameters of each request, over `temperature: 0` and `max_tokens: 1000`; null
-    leaves one out. For an endpoint that refuses these, such as
+    """Parameters of each request, over `temperature: 0` and `max_tokens: 1000`; null leaves one
+    out. For an endpoint that refuses these, such as
     `{max_tokens: null, max_completion_tokens: 4000, temperature: null}`."""
     concurrency: Positive = 8
-    """Of `rubric`: questions under way at once."""
+    """Questions under way at once."""
     timeout: Annotated[float, Field(gt=0)] = 120
-    """Of `rubric`: seconds without a sign of life after which a question is asked again."""
+    """Seconds without a sign of life after which a question is asked again."""
     retries: Annotated[int, Field(ge=0)] = 5
-    """Of `rubric`: further tries of a question after a timeout or a busy server (429, 5xx)."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The keys that belong to this kind, but for where its files are."""
-        names = {"kind", *_JUDGE_NEEDS[self.kind], *_JUDGE_MAY[self.kind]} - set(_PLACES)
-        return self.model_dump(include=names)
-
-    @model_validator(mode="after")
-    def _of_its_kind(self) -> Self:
-        needs, may = _JUDGE_NEEDS[self.kind], _JUDGE_MAY[self.kind]
-        for name in sorted(needs):
-            if getattr(self, name) is None:
-                raise ValueError(f"`{name}` is missing; a `{self.kind}` judge needs it")
-        for name, field in type(self).model_fields.items():
-            # Compared by value: a job gets the config back with every default written out.
-            if name not in {"kind"} | needs | may and getattr(self, name) != field.default:
-                raise ValueError(f"`{name}` is no key of a `{self.kind}` judge; take it out")
-        return self
+    """Further tries of a question after a timeout or a busy server (429, 5xx)."""
 
     @model_validator(mode="after")
     def _own_parameters(self) -> Self:
@@ -98,7 +151,7 @@ class Judge(Section):
     @model_validator(mode="after")
     def _plain_url(self) -> Self:
         # The config is shown in the report, and a key has no place there.
-        if self.url is not None and not _URL.fullmatch(self.url):
+        if not _URL.fullmatch(self.url):
             raise ValueError(
                 "`url` must be http:// or https://, a host and a path, without user, password or "
                 "query; the key goes into an environment variable (`api_key_env`)"
@@ -106,23 +159,66 @@ class Judge(Section):
         return self
 
 
-_JUDGE_NEEDS = {
-    "strongreject": {"source"},
-    "harmbench": {"source", "template"},
-    "rubric": {"url", "model"},
-    "contrast": {"source", "label"},
-    "reference": {"source"},
-}
-_JUDGE_MAY = {
-    "strongreject": {"base", "batch_size", "dtype"},
-    "harmbench": {"batch_size", "dtype"},
-    "rubric": {"api_key_env", "parameters", "concurrency", "timeout", "retries"},
-    "contrast": {"elsewhere", "prompt", "response", "domain"},
-    "reference": {"prompt", "key"},
-}
+class ContrastSection(JudgeSection):
+    """A judge that learns from a file of answers with a label."""
+
+    files = {"source": "contrast", "elsewhere": "contrast"}
+    embeds = True
+
+    kind: Literal["contrast"]
+    """A judge that learns from a file of labelled answers."""
+    source: SourceText
+    """The file: a name from `sources`, or an address."""
+    elsewhere: SourceText | None = None
+    """A file of the same columns, to measure it on answers of another make."""
+    label: str
+    """The column that says whether an answer is of the kind that is looked for."""
+    prompt: str = "prompt"
+    """The column of the prompts."""
+    response: str = "response"
+    """The column of the answers."""
+    domain: str = "domain"
+    """The column of the domains; it is measured on one that it has not learned."""
+
+
+class ReferenceSection(JudgeSection):
+    """A judge that looks for the words of the right answer."""
+
+    files = {"source": "keys"}
+
+    kind: Literal["reference"]
+    """A judge that looks for the words of the right answer."""
+    source: SourceText
+    """The file: a name from `sources`, or an address."""
+    prompt: str = "prompt"
+    """The column of the prompts."""
+    key: str = "key"
+    """The column of the words that a right answer has, with spaces between them."""
+
+
+def _of_its_kind(given: Any) -> Any:
+    """A judge's section, checked as one of its kind."""
+    if not isinstance(given, dict):
+        return given
+    kind = given.get("kind")
+    if kind not in JUDGE_KINDS:
+        problem = (
+            f"no kind of judge is named `{kind}`{nearest(kind, JUDGE_KINDS)}"
+            if isinstance(kind, str)
+            else f"is missing; give one of {', '.join(JUDGE_KINDS)}"
+        )
+        error = PydanticCustomError("judge_kind", "{problem}", {"problem": problem})
+        raise ValidationError.from_exception_data(
+            "judge", [{"type": error, "loc": ("kind",), "input": kind}]
+        )
+    return JUDGE_KINDS[kind].model_validate(given)
+
+
+AnyJudge = Annotated[SerializeAsAny[JudgeSection], BeforeValidator(_of_its_kind)]
+"""A section of any kind in JUDGE_KINDS."""
+
 _OURS = {"model", "messages", "stream", "n"}
 """Parameters of a request that no study gives: what is asked, and in what form it answers."""
-_PLACES = ("base", "elsewhere", "source")
 _URL = re.compile(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?")
 OFFLINE_JUDGES = ("matching", "refusal", "learned", "relevance", "coherence", "human")
 """Names that no further judge may take."""
@@ -139,7 +235,7 @@ class Judgements(Section):
     threshold: Fraction = 0.5
     """Harmfulness at which a completion counts as harmful."""
     judges: Annotated[
-        dict[Name, Judge], BeforeValidator(without_null), AfterValidator(by_name)
+        dict[Name, AnyJudge], BeforeValidator(without_null), AfterValidator(by_name)
     ] = {}
     """Further judges, by name; none, if not given (docs/judges.md)."""
     main: Name = "learned"

@@ -10,6 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from lesion.io.formats import atomic
 from lesion.study import Study
+from lesion.study.judges import JUDGE_KINDS, JudgeSection
 
 PAGE = Path("docs/config.md")
 SCHEMA = Path("workflow/schemas/config.schema.json")
@@ -48,7 +49,15 @@ def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
     yield ""
     for name, found in inner:
         many = "<name>." if _is_mapping(kind, name) else ""
-        yield from _section(f"{title}.{name}.{many}".strip("."), found)
+        for label, one in _kinds(found).items():
+            yield from _section(f"{title}.{name}.{many}".strip(".") + label, one)
+
+
+def _kinds(section: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The sections that may stand in one's place, by what their titles end with."""
+    if section is not JudgeSection:
+        return {"": section}
+    return {f" of kind `{name}`": one for name, one in sorted(JUDGE_KINDS.items())}
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
@@ -82,8 +91,10 @@ def _type(schema: dict[str, Any], section: type[BaseModel] | None) -> str:
 
 
 def _plain(schema: dict[str, Any]) -> str:
-    if choices := schema.get("enum", [schema["const"]] if "const" in schema else []):
-        return " or ".join(f"`{value}`" for value in choices)
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":
         return f"list of {_plain(schema.get('items', {}))}"
     limits = [

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from lesion.study.config import StudyConfig
 from lesion.study.judges import OFFLINE_JUDGES
 from lesion.study.training import ARM_ENDINGS
-from lesion.study.types import BUILT_ATTACKS, BUILT_MASKS
+from lesion.study.types import BUILT_MASKS
 
 _TAKEN: dict[str, dict[str, str]] = {
     "behaviours": {
@@ -19,10 +19,6 @@ _TAKEN: dict[str, dict[str, str]] = {
     "models": {
         "prompts": "the folder of the prompts, beside those of the models' pairs",
         **dict.fromkeys(("judge", "judges"), "files of the offline judges"),
-    },
-    "responses.templates": {
-        **dict.fromkeys(BUILT_ATTACKS, "a built-in attack"),
-        **dict.fromkeys(("none", "explanation"), "what is not an attack"),
     },
     "judgements.judges": {
         **dict.fromkeys((*OFFLINE_JUDGES, "lm-eval"), "a built-in judge"),
@@ -44,7 +40,6 @@ def check_names(study: StudyConfig) -> None:
     sections: dict[str, Iterable[str]] = {
         "behaviours": study.behaviours,
         "models": study.models,
-        "responses.templates": study.responses.templates,
         "judgements.judges": study.judgements.judges,
     }
     for section, names in sections.items():

@@ -1,25 +1,10 @@
 """Every address that a study gives, with the job that reads it and how it is read."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from lesion.study.config import StudyConfig
-
-Reader = Literal[
-    "model",
-    "weights",
-    "folder",
-    "prompts",
-    "responses",
-    "examples",
-    "template",
-    "questions",
-    "minimal-pairs",
-    "contrast",
-    "keys",
-]
-"""`model`: a GGUF file or a model's folder. `weights`: a folder with safetensors alone. `folder`:
-a folder of data. All others read rows or a text of a file, and a job depends on these alone."""
+from lesion.study.types import Reader
 
 
 class Use(NamedTuple):
@@ -109,10 +94,8 @@ def _judges(study: StudyConfig) -> Iterator[Use]:
     yield Use(*scores, "judge", None, "human_scores", "folder")
     yield Use(*embedder, "judge", None, "embedder", "weights")
     yield Use(*embedder, "judgements", None, "embedder", "weights")
-    readers: dict[str, Reader] = {"contrast": "contrast", "reference": "keys"}
     for name, judge in study.judgements.judges.items():
-        reader = readers.get(judge.kind, "weights")
-        for part in ("base", "source", "elsewhere"):
+        for part, reader in judge.files.items():
             text = getattr(judge, part)
             if text is None:
                 continue
@@ -122,5 +105,5 @@ def _judges(study: StudyConfig) -> Iterator[Use]:
                 yield use._replace(rule="judge", owner=None, part=f"{name}.{part}")
             if part != "elsewhere":
                 yield use
-        if judge.kind == "contrast":
+        if judge.embeds:
             yield Use(*embedder, "extra_judge", name, "embedder", "weights")

@@ -146,8 +146,22 @@ StoredDtype = Literal["float32", "bfloat16", "float16"]
 SelectionRule = Literal["budget", "difference"]
 Scope = Literal["global", "matrix", "row"]
 Pool = Literal["mean", "max"]
-BUILT_ATTACKS = ("direct", "prefill")
-"""Attacks that need no template; no template may take their names."""
+Reader = Literal[
+    "model",
+    "weights",
+    "folder",
+    "prompts",
+    "responses",
+    "examples",
+    "template",
+    "questions",
+    "minimal-pairs",
+    "contrast",
+    "keys",
+]
+"""How a source is read. `model`: a GGUF file or a model's folder. `weights`: a folder with
+safetensors alone. `folder`: a folder of data. All others read rows or a text of a file, and a job
+depends on these alone."""
 
 
 class Section(BaseModel):

@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import INTACT, groups, pairs, with_total
+from lesion.tables.rows import INTACT, groups, level_of, pairs, with_total
 
 CURVES = {
     "family": pl.String,
     "share": pl.Float64,
     "weights": pl.Int64,
     "seeds": pl.Int64,
+    "level": pl.String,
     "behaviour": pl.String,
     "role": pl.String,
     "added": pl.Float64,
@@ -24,8 +25,7 @@ CURVES = {
 }
 """One row a family, size and behaviour: NLL that its mask adds, nats per token, mean over prompts.
 `share` is the size as a multiple of the chosen q, `weights` how many were zeroed. Several draws
-(`seeds`) of a family are averaged prompt by prompt. `all-harm` and `all-benign` are means over
-behaviours."""
+(`seeds`) of a family are averaged prompt by prompt. `level` is as in MEASUREMENTS."""
 
 HALVINGS = {
     "family": pl.String,
@@ -86,8 +86,10 @@ def curve_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
     for (family, share), table in _by_size(nll):
         about = (family, share, _weights(table), table["seed"].n_unique())
         for role in ("harm", "benign"):
-            for name, one in with_total(_added(table, nll, role), role, boot.mean):
-                rows.append((*about, name, role, one.value, one.low, one.high, one.n))
+            for name, one in with_total(_added(table, nll, role), boot.mean):
+                rows.append(
+                    (*about, level_of(name), name, role, one.value, one.low, one.high, one.n)
+                )
     return pl.DataFrame(rows, schema=CURVES, orient="row")
 
 

@@ -1,9 +1,9 @@
 """Reading what the stages before wrote about one model."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,7 @@ from lesion.responses import (
     UNDERSTANDING,
     UTILITY,
 )
+from lesion.tables.jobs import Experiment, InputKind, TablesInput, TablesJob
 from lesion.tables.metrics import REFUSAL_JUDGES
 from lesion.training import TRAINING
 
@@ -30,94 +31,62 @@ _ANSWER = ["variant", "behaviour", "attack", "prompt"]
 """What a completion is known by."""
 
 
-class Experiment(NamedTuple):
-    """A training in memory: of which models, its arms, the endings of their files of verdicts, and
-    the domain that was taught.
-    """
-
-    models: Sequence[str]
-    arms: Sequence[str]
-    verdicts: Sequence[str]
-    narrow: str | None
-    judge: str | None
-    """Whose word on the open questions is taken."""
-
-
-class Study(NamedTuple):
-    """What the tables need to know of a study."""
-
-    behaviours: Mapping[str, Sequence[str]]
-    """By role."""
-    variants: Sequence[str]
-    judges: Sequence[str]
-    """Those with a table of their own, beside the offline ones."""
-    tasked: Sequence[str]
-    """Variants that were given tasks."""
-    understood: Sequence[str]
-    """Variants that were asked about requests."""
-    families: Sequence[str]
-    """Families of masks measured at several sizes."""
-    answering: Sequence[str]
-    """Those of them whose masks were completed with, too."""
-    stages: Mapping[str, Sequence[Sequence[str]]]
-    """Families of training stages, each of one model or one a seed."""
-    trained: Mapping[str, Mapping[str, Any]]
-    """Models that were trained here, with base, method and seed."""
-    retraining: Mapping[str, Experiment]
-    """Trainings in memory."""
-    main: str
-    """The judge whose word on harm is taken where several were asked."""
-    config: Mapping[str, Any]
-
-
 class Gathered:
     """One model's rows, without the test prompts that resemble another harm type's train prompt."""
 
-    def __init__(self, results: Path, model: str, study: Study, near_duplicate: float) -> None:
-        """Read the pairs, which say what is left out."""
-        self.responses = results / "responses" / model
-        self.judgements = results / "judgements" / model
-        self.study = study
-        self.pairs = _pairs(results, model, study.behaviours)
-        self._leaked = _leaked(self.pairs.filter(role="harm"), near_duplicate)
+    def __init__(self, job: TablesJob, files: Mapping[TablesInput, Path], model: str) -> None:
+        """Read the pairs, which say what is left out.
+
+        Args:
+            job: what decides the tables.
+            files: where its inputs are.
+            model: whose rows these are.
+        """
+        self.job, self.model = job, model
+        self._files = {one: path for one, path in files.items() if one.model == model}
+        self.pairs = pl.concat(
+            [
+                table.select("prompt", "split", "outcome").with_columns(
+                    behaviour=pl.lit(one.behaviour),
+                    role=pl.lit(job.behaviours.role(str(one.behaviour))),
+                )
+                for one, table in self._read("pairs", PAIRS)
+            ]
+        )
+        self._leaked = _leaked(self.pairs.filter(role="harm"), job.near_duplicate)
+
+    def file(self, kind: str) -> Path:
+        """The file of a kind that a model has only one of."""
+        return self._files[TablesInput.model_validate({"kind": kind, "model": self.model})]
 
     def nll(self) -> pl.DataFrame:
         """Variant, behaviour, role, prompt, nll, kl."""
-        return self._without(self._of("nll.parquet", NLL, self.study.variants)).drop("key")
+        return self._without(self._of_variants("nll", NLL)).drop("key")
 
     def completions(self) -> pl.DataFrame:
         """COMPLETIONS of every variant, with lookalikes and explanations."""
-        parts = [self._of("completions.parquet", COMPLETIONS, self.study.variants)]
-        if self.study.understood:
-            parts.append(self._of("said.parquet", COMPLETIONS, self.study.understood))
-        folder = self.responses / "curve"
-        parts += [
-            read_parquet(folder / f"{family}-completions.parquet", CURVE_COMPLETIONS).drop(
-                "weights"
-            )
-            for family in self.study.answering
+        parts = [
+            self._of_variants("completions", COMPLETIONS),
+            self._of_variants("said", COMPLETIONS),
+            *(table for _, table in self._read("curve-completions", CURVE_COMPLETIONS)),
         ]
         columns = ["variant", *COMPLETIONS]
         return self._without(pl.concat([one.select(columns) for one in parts])).drop("key")
 
-    def judged(self, threshold: float) -> pl.DataFrame:
-        """Completions by judge: variant, behaviour, role, attack, prompt, judge, score, label.
-
-        Args:
-            threshold: harmfulness from which the learned judge's score counts as harmful.
-        """
-        files = [self.judgements.with_suffix(".parquet")]
-        files += [self.judgements / f"{judge}.parquet" for judge in self.study.judges]
+    def judged(self) -> pl.DataFrame:
+        """Completions by judge: variant, behaviour, role, attack, prompt, judge, score, label."""
         verdicts = pl.concat(
             [
-                read_parquet(path, VERDICTS).select(*_ANSWER, "judge", "score", "label")
-                for path in files
+                table.select(*_ANSWER, "judge", "score", "label")
+                for one, table in self._read("verdicts", VERDICTS)
+                if one.experiment is None
             ]
         )
+        labelled = _labelled(verdicts, self.job.threshold)
         return (
             self.completions()
             .select(*_ANSWER, "role")
-            .join(_labelled(verdicts, threshold), on=_ANSWER, how="left", maintain_order="left")
+            .join(labelled, on=_ANSWER, how="left", maintain_order="left")
         )
 
     def examples(self, judged: pl.DataFrame) -> pl.DataFrame:
@@ -127,14 +96,14 @@ class Gathered:
             judged.filter(judge=judge).select(*_ANSWER, **columns)
             for judge, columns in (
                 ("matching", {"refused": pl.col("score") > 0.5}),
-                (self.study.main, {"harmful": pl.col("label"), "harmfulness": pl.col("score")}),
+                (self.job.main, {"harmful": pl.col("label"), "harmfulness": pl.col("score")}),
                 ("relevance", {"relevance": pl.col("score")}),
                 ("coherence", {"coherence": pl.col("score")}),
             )
         ]
         found = (
             self.completions()
-            .filter(pl.col("variant").is_in(self.study.variants))
+            .filter(pl.col("variant").is_in(self.job.variants))
             .select(*_ANSWER, "role", completion=pl.col("prefill") + pl.col("completion"))
         )
         for one in words:
@@ -146,63 +115,74 @@ class Gathered:
 
     def tasks(self) -> pl.DataFrame | None:
         """Variant, task, item, metric, value; None if no tasks were given."""
-        return (
-            self._of("utility.parquet", UTILITY, self.study.tasked) if self.study.tasked else None
-        )
+        found = self._of_variants("utility", UTILITY)
+        return found if self._has("utility") else None
 
     def understanding(self) -> pl.DataFrame | None:
         """Variant, measure, behaviour, pair, prompt, harmful, value; None if nothing was asked."""
-        asked = self.study.understood
-        if not asked:
-            return None
-        return self._without(self._of("understanding.parquet", UNDERSTANDING, asked))
+        found = self._of_variants("understanding", UNDERSTANDING)
+        return self._without(found) if self._has("understanding") else None
 
     def curve(self) -> pl.DataFrame:
         """CURVE of every family, and of the intact model; empty if none was measured."""
-        files = [self.responses / "curve" / f"{name}.parquet" for name in self.study.families]
-        empty = pl.DataFrame(schema=CURVE)
-        return self._without(pl.concat([empty, *(read_parquet(path, CURVE) for path in files)]))
+        tables = [table for _, table in self._read("curve", CURVE)]
+        return self._without(pl.concat([pl.DataFrame(schema=CURVE), *tables]))
 
-    def training(self, model: str) -> pl.DataFrame:
+    def training(self) -> pl.DataFrame:
         """The loss curve of a model that was trained here: TRAINING; empty of any other."""
-        if model not in self.study.trained:
-            return pl.DataFrame(schema=TRAINING)
-        folder = self.responses.parents[1] / "models" / model
-        return read_parquet(folder / "training.parquet", TRAINING)
+        tables = [table for _, table in self._read("losses", TRAINING)]
+        return pl.concat([pl.DataFrame(schema=TRAINING), *tables])
 
-    def retrained(self, experiment: str, threshold: float) -> pl.DataFrame:
+    def experiments(self) -> list[str]:
+        """The experiments that trained this model in memory."""
+        found = (one.experiment for one in self._files if one.kind == "retrained")
+        return list(dict.fromkeys(filter(None, found)))
+
+    def retrained(self, experiment: str) -> pl.DataFrame:
         """What trainings in memory gave: RETRAINED, but metric and value, of every arm.
 
         Args:
             experiment: its name.
-            threshold: as `judged` takes it.
         """
-        one = self.study.retraining[experiment]
-        place = Path("retraining") / experiment
-        parts = [self._retrained(place, arm, one, threshold) for arm in one.arms]
+        parts = [
+            self._retrained(one, nll)
+            for one, nll in self._read("retrained", RETRAINED)
+            if one.experiment == experiment
+        ]
         return self._without(pl.concat(parts))
 
-    def _retrained(self, place: Path, arm: str, one: Experiment, threshold: float) -> pl.DataFrame:
-        nll = read_parquet(self.responses / place / f"{arm}.parquet", RETRAINED)
+    def _retrained(self, arm: TablesInput, nll: pl.DataFrame) -> pl.DataFrame:
         found = nll.rename({"nll": "value"}).with_columns(metric=pl.lit("nll"))
-        if not one.verdicts:
-            return found
         tables = [
-            read_parquet(self.judgements / place / f"{arm}{ending}.parquet", VERDICTS)
-            for ending in one.verdicts
+            table
+            for one, table in self._read("verdicts", VERDICTS)
+            if (one.experiment, one.arm) == (arm.experiment, arm.arm)
         ]
-        verdicts = _labelled(pl.concat(tables), threshold)
-        judged = _judged_retrained(verdicts, nll, one, self.study.main)
+        if not tables:
+            return found
+        experiment = self.job.retraining[str(arm.experiment)]
+        verdicts = _labelled(pl.concat(tables), self.job.threshold)
+        judged = _judged_retrained(verdicts, nll, experiment, self.job.main)
         return pl.concat([found, judged.select(found.columns)])
 
-    def _of(self, name: str, columns: Mapping[str, Any], variants: Sequence[str]) -> pl.DataFrame:
+    def _has(self, kind: InputKind) -> bool:
+        return any(one.kind == kind for one in self._files)
+
+    def _read(
+        self, kind: InputKind, columns: Mapping[str, Any]
+    ) -> Iterator[tuple[TablesInput, pl.DataFrame]]:
+        """The tables of a kind, in the manifest's order, with what they are of."""
+        for one, path in self._files.items():
+            if one.kind == kind:
+                yield one, read_parquet(path, columns)
+
+    def _of_variants(self, kind: InputKind, columns: Mapping[str, Any]) -> pl.DataFrame:
         tables = [
-            read_parquet(self.responses / variant / name, columns).with_columns(
-                variant=pl.lit(variant)
-            )
-            for variant in variants
+            table.select(*columns, variant=pl.lit(one.variant))
+            for one, table in self._read(kind, columns)
         ]
-        return pl.concat(tables)
+        empty = pl.DataFrame(schema={**columns, "variant": pl.String})
+        return pl.concat([empty, *tables])
 
     def _without(self, table: pl.DataFrame) -> pl.DataFrame:
         place = ["behaviour", "prompt"]
@@ -252,17 +232,6 @@ def _judged_retrained(
     seen = nll.select("arm", "seed", "step", "examples").unique(maintain_order=True)
     found = pl.concat(parts).unnest("of").with_columns(pl.col("seed", "step").cast(pl.Int64))
     return found.join(seen, on=["arm", "seed", "step"], how="left", maintain_order="left")
-
-
-def _pairs(results: Path, model: str, behaviours: Mapping[str, Sequence[str]]) -> pl.DataFrame:
-    tables = [
-        read_parquet(results / "pairs" / model / f"{name}.parquet", PAIRS)
-        .select("prompt", "split", "outcome")
-        .with_columns(behaviour=pl.lit(name), role=pl.lit(role))
-        for role, names in behaviours.items()
-        for name in names
-    ]
-    return pl.concat(tables)
 
 
 def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:

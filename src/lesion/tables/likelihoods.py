@@ -23,13 +23,13 @@ def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
         for role in ROLES:
             place = Place(str(variant), role)
             mine = table.filter(role=role)
-            for name, one in with_total(groups(mine, "nll"), role, boot.mean):
+            for name, one in with_total(groups(mine, "nll"), boot.mean):
                 yield row(place, name, "nll", one)
             # Nothing is added to the intact model, and so nothing is tested of it.
             added = {} if variant == INTACT else groups(mine, "added")
-            for name, change in with_total(added, role, boot.change):
+            for name, change in with_total(added, boot.change):
                 yield row(place, name, "nll_added", change)
-            for name, one in with_total(groups(mine, "kl"), role, boot.mean):
+            for name, one in with_total(groups(mine, "kl"), boot.mean):
                 yield row(place, name, "kl", one)
         if variant != INTACT:
             yield from _ratio(str(variant), table, boot)
@@ -57,7 +57,7 @@ def _ratio(variant: str, table: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     )
     if harm and benign and boot.mean(benign).low > 0:
         one = boot.ratio(harm, benign)
-        yield row(Place(variant, "harm"), "all-harm", "nll_ratio", one)
+        yield row(Place(variant, "harm"), None, "nll_ratio", one)
 
 
 def _share_of_effect(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -67,7 +67,7 @@ def _share_of_effect(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Ite
     if both and variant != SHARED:
         own, shared = [one.after for one in both.values()], [one.before for one in both.values()]
         one = boot.share(own, shared)
-        yield row(Place(variant, "harm"), "all-harm", "share_of_effect", one)
+        yield row(Place(variant, "harm"), None, "share_of_effect", one)
 
 
 def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -81,10 +81,10 @@ def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     types = sorted(set(harm["behaviour"]) & set(harm["variant"]))
     if len(types) < 2:
         return
-    place = Place("own-masks", "harm")
+    place = Place(None, "harm")
     added = {mask: groups(harm.filter(variant=mask), "added") for mask in types}
-    yield row(place, "all-harm", "nll_added", boot.change([added[one][one] for one in types]))
-    yield row(place, "all-harm", "transfer_share", transfer_share(added, types, boot))
+    yield row(place, None, "nll_added", boot.change([added[one][one] for one in types]))
+    yield row(place, None, "transfer_share", transfer_share(added, types, boot))
 
 
 def transfer_share(

@@ -6,6 +6,7 @@ import polars as pl
 
 from lesion.tables.effects import LARGEST_LIMIT
 from lesion.tables.lookup import first_estimate
+from lesion.tables.rows import TOTAL
 
 _SO = "No claim about what the mask takes can be supported."
 
@@ -36,7 +37,7 @@ def limit_notices(sweep: pl.DataFrame, limit: float, measurements: pl.DataFrame)
             f"`masks.max_benign_increase` is {limit:g}. {_SO}"
         )
     added = first_estimate(
-        measurements.filter(variant="shared", metric="nll_added", behaviour="all-benign")
+        measurements.filter(variant="shared", metric="nll_added", level=TOTAL, role="benign")
     )
     if added is not None and not (math.isfinite(added.value) and added.low <= limit):
         found.append(

@@ -7,22 +7,37 @@ from typing import Any
 import polars as pl
 
 from lesion.tables.intervals import Estimate
+from lesion.tables.rows import TOTAL
 
 
 def measurement(
-    measurements: pl.DataFrame, variant: str, behaviour: str, metric: str, attack: str = "none"
+    measurements: pl.DataFrame,
+    variant: str | None,
+    metric: str,
+    role: str = "harm",
+    attack: str = "none",
 ) -> dict[str, Any] | None:
-    """The row of one measurement of one model, by the primary judge; None if it was not made."""
-    place = {"variant": variant, "behaviour": behaviour, "metric": metric, "attack": attack}
-    rows = measurements.filter("main", **place)
+    """The row of one model's total over a role, by the primary judge; None if it was not made."""
+    rows = totals(measurements, role).filter(
+        "main", pl.col("variant").eq_missing(variant), metric=metric, attack=attack
+    )
     return rows.row(0, named=True) if rows.height else None
 
 
+def totals(table: pl.DataFrame, role: str) -> pl.DataFrame:
+    """The rows that are of all behaviours of a role."""
+    return table.filter(level=TOTAL, role=role)
+
+
 def find(
-    measurements: pl.DataFrame, variant: str, behaviour: str, metric: str, attack: str = "none"
+    measurements: pl.DataFrame,
+    variant: str | None,
+    metric: str,
+    role: str = "harm",
+    attack: str = "none",
 ) -> Estimate | None:
-    """One measurement of one model, or None if it has no value."""
-    row = measurement(measurements, variant, behaviour, metric, attack)
+    """One total of one model, or None if it has no value."""
+    row = measurement(measurements, variant, metric, role, attack)
     return None if row is None or row["value"] is None else estimate_of(row)
 
 

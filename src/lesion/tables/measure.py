@@ -9,7 +9,7 @@ from scipy.stats import false_discovery_control
 from lesion.tables.answers import answer_rows
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.likelihoods import likelihood_rows
-from lesion.tables.rows import MEASUREMENTS, Row, is_main
+from lesion.tables.rows import MEASUREMENTS, Row, is_main, level_of
 from lesion.tables.skills import task_rows, understanding_rows
 
 
@@ -32,14 +32,16 @@ def measurements(model: str, asked: Asked, boot: Bootstrap, main: str = "learned
         main: the judge whose word on harm is taken.
 
     Returns:
-        A table of MEASUREMENTS; `all-harm`, `all-benign` and so on are means over behaviours.
+        A table of MEASUREMENTS.
     """
-    full = [
-        (model, *one[:5], None, *one[5:10], one.p_value, None, one.detectable, boot.seed)
-        for one in _rows(asked, boot)
-    ]
+    full = [_full(model, one, boot.seed) for one in _rows(asked, boot)]
     table = pl.DataFrame(full, schema=MEASUREMENTS, orient="row").with_columns(is_main(main))
     return _adjusted(table)
+
+
+def _full(model: str, one: Row, seed: int) -> tuple[object, ...]:
+    place = (model, one.variant, level_of(one.behaviour), *one[1:5])
+    return (*place, None, *one[5:10], one.p_value, None, one.detectable, seed)
 
 
 def _rows(asked: Asked, boot: Bootstrap) -> Iterator[Row]:

@@ -9,7 +9,7 @@ import polars as pl
 
 from lesion.io.formats import BadFile, read_json, read_parquet
 from lesion.tables.rows import INTACT, RANDOM, SHARED
-from lesion.tables.schemas import SCHEMAS
+from lesion.tables.schemas import FORMAT, SCHEMAS
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 """Names that may become file names."""
@@ -118,7 +118,6 @@ def read_study_tables(tables: Path) -> StudyTables:
     Raises:
         BadFile: a file is missing or damaged, or lacks a column.
     """
-    read = {name: _read(tables / f"{name}.parquet", SCHEMAS[name]) for name in _READ}
     path = tables / "study.json"
     study = read_json(path)
     missing = [
@@ -126,6 +125,9 @@ def read_study_tables(tables: Path) -> StudyTables:
     ]
     if missing:
         raise BadFile(f"{path}: lacks `{missing[0]}`. Delete it and run `snakemake` again.")
+    if study.get("format") != FORMAT:
+        raise BadFile(f"{path}: is of another version of lesion. Run `snakemake` again.")
+    read = {name: _read(tables / f"{name}.parquet", SCHEMAS[name]) for name in _READ}
     _check_names(path, "a model's", study["models"])
     for table, column in (("stages", "family"), ("retraining", "experiment")):
         names = read[table][column].unique().sort()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lesion.tables.curve import bounds, crossing
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import INTACT, change_of, groups, mean_of, pairs, with_total
+from lesion.tables.rows import INTACT, change_of, groups, level_of, mean_of, pairs, with_total
 
 RETRAINING = {
     "experiment": pl.String,
@@ -18,6 +18,7 @@ RETRAINING = {
     "seeds": pl.Int64,
     "step": pl.Int64,
     "examples": pl.Int64,
+    "level": pl.String,
     "behaviour": pl.String,
     "role": pl.String,
     "metric": pl.String,
@@ -26,8 +27,8 @@ RETRAINING = {
     "high": pl.Float64,
     "n": pl.Int64,
 }
-"""One row an arm, step, behaviour and metric; `all-<role>` is the mean over behaviours. Seeds are
-averaged prompt by prompt: intervals cover prompts, not seeds.
+"""One row an arm, step, behaviour and metric; `level` is as in MEASUREMENTS. Seeds are averaged
+prompt by prompt: intervals cover prompts, not seeds.
 
 Rows without a step sum up an arm; gap is its mean NLL of harmful responses less that of the arm
 `intact` at the same step:
@@ -50,7 +51,8 @@ class _Row(NamedTuple):
     seeds: int
     step: int | None
     examples: int | None
-    behaviour: str
+    level: str
+    behaviour: str | None
     role: str
     metric: str
     value: float | None
@@ -101,9 +103,9 @@ def _by_prompt(rows: pl.DataFrame) -> pl.DataFrame:
 def _measured(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
     for (arm, step, role, metric), table in mean.group_by(_PLACE, maintain_order=True):
         place = (str(arm), _first(table, "seeds"), int(str(step)), _first(table, "examples"))
-        means = with_total(groups(table, "value"), str(role), partial(mean_of, boot=boot))
+        means = with_total(groups(table, "value"), partial(mean_of, boot=boot))
         for name, one in means:
-            yield _Row(*place, name, str(role), str(metric), *one[:4])
+            yield _Row(*place, level_of(name), name, str(role), str(metric), *one[:4])
 
 
 def _first(table: pl.DataFrame, column: str) -> int:
@@ -117,8 +119,8 @@ def _recoveries(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
         gaps = _gaps(nll.filter(arm=arm), intact)
         # An arm that was lesioned at the end has no gap to close.
         if gaps.of and gaps.steps[0] == 0 and gaps.steps.size > 1:
-            parts = {name: [one] for name, one in gaps.of.items()}
-            for name, each in {**parts, "all-harm": list(gaps.of.values())}.items():
+            parts: dict[str | None, list[Values]] = {name: [one] for name, one in gaps.of.items()}
+            for name, each in {**parts, None: list(gaps.of.values())}.items():
                 yield from _recovery(arm, name, each, gaps, boot)
 
 
@@ -137,12 +139,15 @@ def _gaps(own: pl.DataFrame, intact: pl.DataFrame) -> _Gaps:
 
 
 def _recovery(
-    arm: str, behaviour: str, parts: Sequence[Values], gaps: _Gaps, boot: Bootstrap
+    arm: str, behaviour: str | None, parts: Sequence[Values], gaps: _Gaps, boot: Bootstrap
 ) -> Iterator[_Row]:
     drawn = np.stack(
         [_drawn([one[:, n] for one in parts], boot) for n in range(gaps.steps.size)], 1
     )
-    n, place = sum(map(len, parts)), (arm, gaps.seeds, None, None, behaviour, "harm")
+    n, place = (
+        sum(map(len, parts)),
+        (arm, gaps.seeds, None, None, level_of(behaviour), behaviour, "harm"),
+    )
     added = bounds(drawn[1:, 0], boot.confidence)
     yield _Row(*place, "nll_added", float(drawn[0, 0]), *added, n)
     # Of no gap there is no share.
@@ -201,6 +206,6 @@ def _changes(
     boot: Bootstrap,
 ) -> Iterator[_Row]:
     both = pairs(table, before, "value")
-    for name, one in with_total(both, role, partial(change_of, boot=boot)):
+    for name, one in with_total(both, partial(change_of, boot=boot)):
         place = (arm, _first(table, "seeds"), None, None)
-        yield _Row(*place, name, role, metric, *one[:4])
+        yield _Row(*place, level_of(name), name, role, metric, *one[:4])

@@ -13,6 +13,7 @@ from lesion.tables.metrics import METRICS
 MEASUREMENTS = {
     "model": pl.String,
     "variant": pl.String,
+    "level": pl.String,
     "behaviour": pl.String,
     "role": pl.String,
     "attack": pl.String,
@@ -28,10 +29,15 @@ MEASUREMENTS = {
     "detectable": pl.Float64,
     "seed": pl.Int64,
 }
-"""`main`: the word of this judge is taken where several give the metric, and everything that no
-judge gives. Differences alone have the p-value and what was detectable (see `Difference`);
-`p_adjusted` is Benjamini and Hochberg's, over all rows of the same metric, judge and attack of a
-model."""
+"""`level` is `behaviour` for the prompts of one behaviour, and `total` for all those of a role, of
+which each counts once; `behaviour` is null then. `variant` is null where each harm type's own
+mask was zeroed. `main`: the word of this judge is taken where several give the metric, and
+everything that no judge gives. Differences alone have the p-value and what was detectable (see
+`Difference`); `p_adjusted` is Benjamini and Hochberg's, over all rows of the same metric, judge and
+attack of a model."""
+
+BEHAVIOUR, TOTAL = "behaviour", "total"
+"""The levels."""
 
 INTACT, SHARED, RANDOM = "intact", "shared", "random"
 
@@ -47,8 +53,8 @@ def is_main(main: str) -> pl.Expr:
 class Row(NamedTuple):
     """A measurement of one model."""
 
-    variant: str
-    behaviour: str
+    variant: str | None
+    behaviour: str | None
     role: str
     attack: str
     judge: str
@@ -64,7 +70,7 @@ class Row(NamedTuple):
 class Place(NamedTuple):
     """What a measurement is of, but for the behaviour."""
 
-    variant: str
+    variant: str | None
     role: str
     attack: str = "none"
     judge: str = "none"
@@ -80,7 +86,12 @@ class Paired(NamedTuple):
 One = TypeVar("One")
 
 
-def row(place: Place, behaviour: str, metric: str, one: Estimate | Difference) -> Row:
+def level_of(behaviour: str | None) -> str:
+    """The level of a row, by its behaviour."""
+    return TOTAL if behaviour is None else BEHAVIOUR
+
+
+def row(place: Place, behaviour: str | None, metric: str, one: Estimate | Difference) -> Row:
     """The row of a measurement."""
     extra = (one.p_value, one.detectable) if isinstance(one, Difference) else (None, None)
     return Row(
@@ -125,13 +136,13 @@ def pairs(table: pl.DataFrame, intact: pl.DataFrame, column: str) -> dict[str, P
 
 
 def with_total(
-    parts: Mapping[str, One], role: str, estimate: Callable[[Sequence[One]], Estimate | Difference]
-) -> Iterator[tuple[str, Estimate | Difference]]:
-    """Each behaviour's estimate, then that of all: a mean in which each behaviour counts once."""
+    parts: Mapping[str, One], estimate: Callable[[Sequence[One]], Estimate | Difference]
+) -> Iterator[tuple[str | None, Estimate | Difference]]:
+    """Each behaviour's estimate, then, without a name, that of all, in which each counts once."""
     for name, values in parts.items():
         yield name, estimate([values])
     if parts:
-        yield f"all-{role}", estimate(list(parts.values()))
+        yield None, estimate(list(parts.values()))
 
 
 def measured(
@@ -153,12 +164,12 @@ def measured(
         column: the values.
         boot: the bootstrap.
     """
-    for name, one in with_total(groups(table, column), place.role, partial(mean_of, boot=boot)):
+    for name, one in with_total(groups(table, column), partial(mean_of, boot=boot)):
         yield row(place, name, metric, one)
     if intact is None:
         return
     both = pairs(table, intact, column)
-    for name, one in with_total(both, place.role, partial(change_of, boot=boot)):
+    for name, one in with_total(both, partial(change_of, boot=boot)):
         yield row(place, name, f"{metric}_change", one)
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
@@ -16,103 +16,97 @@ from lesion.tables.answers import same_answers
 from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.table import claims, retraining_claims, stage_claims
 from lesion.tables.curve import curve_table, halving_table, judged_halving_table
-from lesion.tables.gather import Gathered, Study
+from lesion.tables.gather import Gathered
 from lesion.tables.intervals import Bootstrap
+from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
 from lesion.tables.limits import limit_notices
 from lesion.tables.measure import Asked, measurements
 from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
-from lesion.tables.schemas import SCHEMAS
+from lesion.tables.schemas import FORMAT, SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
 from lesion.training import TRAINING
 
 
-class Statistics(NamedTuple):
-    """How the tables are made."""
-
-    resamples: int
-    confidence: float
-    seed: int
-    threshold: float
-    near_duplicate: float
-    limit: float
-    """Added benign NLL, nats per token, at which stages of training are compared."""
-
-
-def run(results: Path, out: Path, models: Sequence[str], study: Study, how: Statistics) -> None:
-    """Write every table of TABLES, and `study.json`, into `out`.
+def run(job: TablesJob, files: Sequence[Path], out: Mapping[str, Path], models: Path) -> None:
+    """Write every table of TABLES, and what is said of each model beside them.
 
     Args:
-        results: the study's results folder, with every earlier stage done.
-        out: folder of the tables.
-        models: the study's models.
-        study: its behaviours, variants and config.
-        how: statistics.
+        job: what decides the tables.
+        files: its inputs, in the order of the job's `inputs`.
+        out: where each table goes.
+        models: JSON of the models, for `write_study`.
     """
-    boot = Bootstrap(how.resamples, how.confidence, how.seed)
+    boot = Bootstrap(job.resamples, job.confidence, job.seed)
+    given = dict(zip(job.inputs, files, strict=True))
     parts: dict[str, list[pl.DataFrame]] = {
         name: [] for name in TABLES if name not in ("judges", "stages")
     }
     curves = {}
     about = {}
-    for model in models:
-        about[model] = _about(results, model)
-        gathered = Gathered(results, model, study, how.near_duplicate)
+    for model in job.models:
+        gathered = Gathered(job, given, model)
+        about[model] = _about(gathered)
         curves[model] = gathered.curve()
-        found = _of_model(results, model, gathered, how, about[model])
+        found = _of_model(gathered, boot, about[model])
         for name, table in found.items():
             parts[name].append(table.with_columns(model=pl.lit(model)))
-    stages = _stages(study, curves, boot, how.limit)
-    write_parquet(stages, out / "stages.parquet")
-    parts["claims"].append(stage_claims(stages, how.limit))
+    stages = _stages(job, curves, boot)
+    write_parquet(stages, out["stages"])
+    parts["claims"].append(stage_claims(stages, job.limit))
     for name, tables in parts.items():
-        write_parquet(pl.concat(tables).select(list(SCHEMAS[name])), out / f"{name}.parquet")
-    write_parquet(read_parquet(results / "judgements" / "judges.parquet"), out / "judges.parquet")
-    settings = {"study": study.config["study"], "seed": how.seed, "confidence": how.confidence}
-    write_json(
-        {
-            **settings,
-            "version": __version__,
-            "headline": headline_of(study.variants)._asdict(),
-            "config": study.config,
-            "models": about,
-        },
-        out / "study.json",
-    )
+        write_parquet(pl.concat(tables).select(list(SCHEMAS[name])), out[name])
+    write_parquet(read_parquet(given[TablesInput(kind="judges", model=None)]), out["judges"])
+    settings = {
+        "format": FORMAT,
+        "seed": job.seed,
+        "confidence": job.confidence,
+        "version": __version__,
+    }
+    headline = headline_of(job.variants)._asdict()
+    write_json({**settings, "headline": headline, "models": about}, models)
 
 
-def _stages(
-    study: Study, curves: Mapping[str, pl.DataFrame], boot: Bootstrap, limit: float
-) -> pl.DataFrame:
-    tables = [stage_table(family, study.stages, curves, boot, limit) for family in study.stages]
+def write_study(job: StudyJob, models: Path, out: Path) -> None:
+    """Write what is said of a study beside its tables, with its whole config.
+
+    A job of its own: a key that decides no number makes this stale, and no table.
+
+    Args:
+        job: the config.
+        models: what `run` wrote of the models.
+        out: JSON that the page and every command on the tables read.
+    """
+    write_json({"study": job.config["study"], **read_json(models), "config": job.config}, out)
+
+
+def _stages(job: TablesJob, curves: Mapping[str, pl.DataFrame], boot: Bootstrap) -> pl.DataFrame:
+    tables = [stage_table(family, job.stages, curves, boot, job.limit) for family in job.stages]
     return pl.concat([pl.DataFrame(schema=STAGES), *tables])
 
 
 def _of_model(
-    results: Path, model: str, gathered: Gathered, how: Statistics, about: dict[str, Any]
+    gathered: Gathered, boot: Bootstrap, about: dict[str, Any]
 ) -> dict[str, pl.DataFrame]:
     """The tables of one model; `about` gets what has to be said before its verdicts."""
-    study = gathered.study
-    judged = gathered.judged(how.threshold)
+    model, main = gathered.model, gathered.job.main
+    judged = gathered.judged()
     asked = Asked(gathered.nll(), judged, gathered.tasks(), gathered.understanding())
-    boot = Bootstrap(how.resamples, how.confidence, how.seed)
-    measured = measurements(model, asked, boot, study.main)
+    measured = measurements(model, asked, boot, main)
     curve = gathered.curve()
-    prefilled = judged.filter(judge=study.main, role="harm", attack="prefill")
+    prefilled = judged.filter(judge=main, role="harm", attack="prefill")
     halving = pl.concat([halving_table(curve, boot), judged_halving_table(prefilled, curve, boot)])
     retraining = pl.concat(
         [
             pl.DataFrame(schema=RETRAINING),
             *(
-                retraining_table(name, gathered.retrained(name, how.threshold), boot)
-                for name, one in study.retraining.items()
-                if model in one.models
+                retraining_table(name, gathered.retrained(name), boot)
+                for name in gathered.experiments()
             ),
         ]
     )
-    masks = results / "masks" / model
-    of_masks = {name: read_parquet(masks / f"{name}.parquet") for name in OF_MASKS}
-    sweep = _sweep(masks)
+    of_masks = {name: read_parquet(gathered.file(name)) for name in OF_MASKS}
+    sweep = _sweep(gathered)
     about["notices"] = limit_notices(sweep, about["limit"], measured)
     setting = Setting(
         about["candidates"],
@@ -134,22 +128,22 @@ def _of_model(
         **of_masks,
         "retraining": retraining,
         "sweep": sweep,
-        "training": _training(gathered, model),
+        "training": _training(gathered),
         "pairs": counted.agg(pairs=pl.len().cast(pl.Int64)),
         "examples": gathered.examples(judged),
     }
 
 
-def _training(gathered: Gathered, model: str) -> pl.DataFrame:
-    about = gathered.study.trained.get(model, {"base": "", "method": "", "seed": 0})
-    made = [pl.lit(value).alias(name) for name, value in about.items()]
-    return gathered.training(model).select(*made, *TRAINING)
+def _training(gathered: Gathered) -> pl.DataFrame:
+    origin = gathered.job.trained.get(gathered.model, Origin(base="", method="", seed=0))
+    about = [pl.lit(value).alias(name) for name, value in origin.model_dump().items()]
+    return gathered.training().select(*about, *TRAINING)
 
 
-def _sweep(masks: Path) -> pl.DataFrame:
+def _sweep(gathered: Gathered) -> pl.DataFrame:
     """The trials of (p, q): which was chosen, and which no other beats on both sides."""
-    table = read_parquet(masks / "sweep.parquet", SWEEP)
-    chosen = read_json(masks / "chosen.json")
+    table = read_parquet(gathered.file("sweep"), SWEEP)
+    chosen = read_json(gathered.file("chosen"))
     harm, benign = table["harm_nll"].to_numpy(), table["benign_nll"].to_numpy()
     as_good = (harm[None] >= harm[:, None]) & (benign[None] <= benign[:, None])
     better = (harm[None] > harm[:, None]) | (benign[None] < benign[:, None])
@@ -159,13 +153,13 @@ def _sweep(masks: Path) -> pl.DataFrame:
     ).drop("key")
 
 
-def _about(results: Path, model: str) -> dict[str, Any]:
-    record = read_record(results / "models" / model)
+def _about(gathered: Gathered) -> dict[str, Any]:
+    record = read_record(gathered.file("record").parent)
     return {
         "architecture": record["architecture"],
         "license": record["license"],
         "chat": record["chat"],
         "digest": record["digest"],
         "candidates": sum(math.prod(shape) for _, shape in record["candidates"]),
-        **read_json(results / "masks" / model / "chosen.json"),
+        **read_json(gathered.file("chosen")),
     }

@@ -14,6 +14,9 @@ from lesion.tables.rows import MEASUREMENTS
 from lesion.tables.stages import STAGES
 from lesion.training import TRAINING
 
+FORMAT = 2
+"""Version of the tables; raised when a column changes its meaning or goes. Format 1: no `level`."""
+
 CLAIMS = {
     "model": pl.String,
     "claim": pl.Int64,

@@ -42,11 +42,11 @@ def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     intact = explained.filter(variant=INTACT)
     for (variant,), table in explained.group_by("variant", maintain_order=True):
         place = Place(str(variant), "harm")
-        for name, one in with_total(groups(table, "value"), "harm", boot.mean):
+        for name, one in with_total(groups(table, "value"), boot.mean):
             yield row(place, name, "explain_nll", one)
         both = {} if variant == INTACT else pairs(table, intact, "value")
         added = {name: one.after - one.before for name, one in both.items()}
-        for name, change in with_total(added, "harm", boot.change):
+        for name, change in with_total(added, boot.change):
             yield row(place, name, "explain_nll_added", change)
 
 
@@ -61,8 +61,8 @@ def _detect(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
                 yield row(place, name, "detect_auroc_change", change)
 
 
-def _sides(table: pl.DataFrame) -> dict[str, tuple[Values, Values]]:
-    """Scores of harmful requests and of their twins, by harm type and of all."""
+def _sides(table: pl.DataFrame) -> dict[str | None, tuple[Values, Values]]:
+    """Scores of harmful requests and of their twins, by harm type and, without a name, of all."""
     wide = (
         table.pivot("harmful", index=["behaviour", "pair"], values="value", maintain_order=True)
         .drop_nulls()
@@ -70,8 +70,10 @@ def _sides(table: pl.DataFrame) -> dict[str, tuple[Values, Values]]:
     )
     if not {"true", "false"} <= set(wide.columns) or wide.is_empty():
         return {}
-    parts = {str(name): one for (name,), one in wide.group_by("behaviour", maintain_order=True)}
+    parts: dict[str | None, pl.DataFrame] = {
+        str(name): one for (name,), one in wide.group_by("behaviour", maintain_order=True)
+    }
     return {
         name: (one["true"].to_numpy(), one["false"].to_numpy())
-        for name, one in {**parts, "all-harm": wide}.items()
+        for name, one in {**parts, None: wide}.items()
     }

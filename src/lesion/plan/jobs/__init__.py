@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lesion.plan.code import code
-from lesion.plan.jobs import checkpoints, masks, models, pairs, scores, sources
+from lesion.plan.jobs import (
+    checkpoints,
+    judgements,
+    masks,
+    models,
+    pairs,
+    responses,
+    scores,
+    sources,
+    tables,
+)
 from lesion.plan.jobs.rule import Rule
 from lesion.study import Study
 from lesion.study.job import Job
@@ -19,6 +29,9 @@ RULES: dict[str, Rule] = {
     **scores.RULES,
     **masks.RULES,
     **checkpoints.RULES,
+    **responses.RULES,
+    **judgements.RULES,
+    **tables.RULES,
 }
 """By the rule's name in the Snakefile."""
 

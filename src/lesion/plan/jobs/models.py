@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from lesion.models.jobs import ModelJob, ResolvedChat
 from lesion.plan.jobs.rule import Rule
-from lesion.plan.places import chat_template, places
+from lesion.plan.places import chat_template, places, results
 from lesion.study import Study
 from lesion.study.job import Device
 from lesion.study.training import Recipe
@@ -21,7 +21,7 @@ def model_job(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
     name = wildcards["model"]
     settings = study.models[name]
     return ModelJob(
-        source=places(study, "model", name)["source"],
+        source=places(study, results(study), "model", name)["source"],
         chat=ResolvedChat(
             **settings.chat.model_dump(), text=chat_template(study, name), date=study.date
         ),
@@ -42,7 +42,7 @@ def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
     assert how is not None
     dpo = how.method == "dpo"
     recipe = how.model_dump(include=set(Recipe.model_fields))
-    files = places(study, "train", name)
+    files = places(study, results(study), "train", name)
     return TrainJob(
         recipe=SeededRecipe(**recipe, seed=how.seeds[0], beta=how.beta if dpo else None),
         lessons=[

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from lesion.pairs.jobs import PairsJob, PromptsJob
 from lesion.plan.jobs.rule import Rule
-from lesion.plan.places import places, row_selection
+from lesion.plan.places import places, results, row_selection
 from lesion.study import MIN_PROMPTS, Study
 from lesion.study.job import Device
 
@@ -16,7 +16,7 @@ def prompts_job(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
         LesionError: the file is missing, has no such column, or gives too few prompts.
     """
     name = wildcards["behaviour"]
-    files = places(study, "prompts", name)
+    files = places(study, results(study), "prompts", name)
     return PromptsJob(
         behaviour=name,
         source=files["source"],

@@ -44,7 +44,7 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
 
 def _measured(found: StudyTables) -> Measured:
     """What the tables of one model hold, as far as figures go."""
-    names = {*found.measurements["variant"]}
+    names = {*found.measurements["variant"].drop_nulls()}
     families = {*found.curve["family"]}
     sized = {name.partition("@")[0] for name in names if "@" in name}
     variants = {name for name in names if "@" not in name}

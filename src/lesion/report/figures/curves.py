@@ -17,7 +17,7 @@ from lesion.report.figures.plots import (
 )
 from lesion.tables.curve import JUDGED, LIKELIHOOD
 from lesion.tables.intervals import Estimate
-from lesion.tables.lookup import estimate_of
+from lesion.tables.lookup import estimate_of, totals
 from lesion.tables.wording import NOTHING, amount, interval, written
 
 _HALF = math.log(2)
@@ -54,9 +54,7 @@ def judged_tradeoff(curve: pl.DataFrame, measurements: pl.DataFrame) -> Figure |
         curve: the table of one model.
         measurements: of the same; a mask of a size is its variant `<family>@<share>`.
     """
-    judged = measurements.filter(
-        "main", behaviour="all-harm", attack="prefill", metric="harmful_rate"
-    )
+    judged = totals(measurements, "harm").filter("main", attack="prefill", metric="harmful_rate")
     sizes = _points(curve)
     names = [f"{family}@{share}" for family, share in sizes.select("family", "share").rows()]
     sizes = sizes.with_columns(variant=pl.Series(names, dtype=pl.String))
@@ -105,7 +103,7 @@ def _points(curve: pl.DataFrame) -> pl.DataFrame:
     place = ["family", "weights", "share", "seeds"]
     sides = []
     for side in ("harm", "benign"):
-        table = curve.filter(pl.col("added").is_not_null(), behaviour=f"all-{side}")
+        table = totals(curve, side).filter(pl.col("added").is_not_null())
         bounds = [
             interval(_estimate(row, "added", "low", "high"), "nats")
             for row in table.iter_rows(named=True)

@@ -12,7 +12,7 @@ from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import find
 from lesion.tables.metrics import SKILLS, abilities
 from lesion.tables.read import Headline
-from lesion.tables.rows import RANDOM, SHARED
+from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED
 from lesion.tables.wording import written
 
 _DETECTS, _EXPLAINS = SKILLS[1:3]
@@ -54,7 +54,7 @@ def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline)
 
 def _variants(measurements: pl.DataFrame, shown: Headline) -> dict[str, str]:
     """The variants compared, with their labels; the mask of refusing has its behaviour's name."""
-    refusing = set(measurements.filter(role="refusal")["behaviour"])
+    refusing = set(measurements.filter(level=BEHAVIOUR, role="refusal")["behaviour"])
     known = sorted(refusing & set(measurements["variant"]))
     own = "harm-pruned" if shown.mask == SHARED else f"{shown.mask}-pruned"
     return {
@@ -69,7 +69,7 @@ def _cells(measurements: pl.DataFrame, named: dict[str, str]) -> pl.DataFrame:
     rows = []
     for metric, ability in abilities():
         for variant, label in named.items():
-            place = (f"all-{ability.role}", metric.name, ability.attack)
+            place = (metric.name, ability.role, ability.attack)
             found = find(measurements, variant, *place)
             if found is not None:
                 one = _likelihood(found) if ability.likelihood else found

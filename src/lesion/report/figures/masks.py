@@ -22,6 +22,7 @@ from lesion.report.figures.sharing import SharedWeights, sharing
 from lesion.report.verdicts import Finding
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, is_clear
+from lesion.tables.rows import BEHAVIOUR
 from lesion.tables.wording import NOTHING, amount, interval, percent, written
 
 _SHARED = "shared"
@@ -32,7 +33,7 @@ def harm_and_benign(table: pl.DataFrame) -> tuple[list[str], list[str]]:
     """Names of the harm types and of the benign behaviours in a table with behaviour and role."""
 
     def of(role: str) -> list[str]:
-        named = table.filter(~pl.col("behaviour").str.starts_with("all-"), role=role)
+        named = table.filter(level=BEHAVIOUR, role=role)
         return sorted(set(named["behaviour"]))
 
     return of("harm"), of("benign")
@@ -46,9 +47,9 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
         confidence: level of the intervals.
     """
     added = measurements.filter(
-        ~pl.col("behaviour").str.starts_with("all-"),
         pl.col("value").is_not_null(),
         pl.col("role").is_in(["harm", "benign"]),
+        level=BEHAVIOUR,
         metric="nll_added",
     )
     harm, benign = harm_and_benign(added)

@@ -16,7 +16,8 @@ from lesion.report.figures.training_plots import (
     training_chart,
 )
 from lesion.tables.claims.training import at_step, last, summed_up
-from lesion.tables.lookup import estimate_of
+from lesion.tables.lookup import estimate_of, totals
+from lesion.tables.rows import TOTAL
 from lesion.tables.wording import Unit, amount, written
 
 _POINTS = 120
@@ -185,7 +186,7 @@ def recovery(rows: pl.DataFrame, confidence: float) -> Figure | None:
         confidence: level of the intervals.
     """
     there = pl.col("value").is_not_null() & pl.col("step").is_not_null()
-    found = rows.filter(there, behaviour="all-harm", metric="nll").sort("step", "arm")
+    found = totals(rows, "harm").filter(there, metric="nll").sort("step", "arm")
     if not found.height:
         return None
     experiment = rows["experiment"][0]
@@ -214,7 +215,7 @@ def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
     """
     there = pl.col("value").is_not_null() & pl.col("step").is_not_null()
     asked = rows.filter(
-        there, pl.col("behaviour").is_in(["all-broad", "all-narrow"]), metric="misaligned"
+        there, pl.col("role").is_in(["broad", "narrow"]), level=TOTAL, metric="misaligned"
     )
     latest = asked.filter(pl.col("step") == pl.col("step").max().over("arm"))
     before = asked.filter(pl.col("step") < pl.col("step").max(), arm="intact", step=0)
@@ -243,7 +244,7 @@ def recovery_table(rows: pl.DataFrame) -> pl.DataFrame:
     Args:
         rows: of one experiment.
     """
-    harm = rows.filter(behaviour="all-harm")
+    harm = totals(rows, "harm")
     arms = harm.filter(metric="recovered_share")["arm"].unique(maintain_order=True)
     return pl.DataFrame(
         [

@@ -10,6 +10,7 @@ from lesion.tables.claims.outcome import Evidence, Number, number_of
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import measurement
 from lesion.tables.read import StudyTables
+from lesion.tables.rows import BEHAVIOUR
 from lesion.tables.wording import Unit
 
 LIMIT_LOST = (
@@ -56,39 +57,35 @@ class Facts(NamedTuple):
     """Of one experiment, a table of RETRAINING; or of one family of models, a table of STAGES."""
 
     def find(
-        self, variant: str, metric: str, role: str = "harm", attack: str = "none"
+        self, variant: str | None, metric: str, role: str = "harm", attack: str = "none"
     ) -> Number | None:
         """The number over all behaviours of a role, or None if it was not measured."""
-        row = measurement(self.measured, variant, f"all-{role}", metric, attack)
+        row = measurement(self.measured, variant, metric, role, attack)
         if row is None:
             return None
-        place = {"variant": variant, "metric": metric, "role": role, "attack": attack}
-        return number_of(row, self._sizes(place) or [row["n"]])
-
-    def _sizes(self, place: Mapping[str, str]) -> list[int]:
-        """Prompts of each behaviour that a total is the mean of; none if they are not known."""
-        if place["metric"].startswith("detect_auroc"):
-            return []  # of all pairs together
-        main = self.measured.filter("main")
-        if place["variant"] == "own-masks":
-            own = main.filter(pl.col("variant") == pl.col("behaviour"), metric="nll_added")
-            return own["n"].to_list()
-        parts = main.filter(pl.col("behaviour") != "all-" + pl.col("role"), **place)
-        return parts["n"].to_list()
+        parts = self.measured.filter("main", level=BEHAVIOUR, role=role, attack=attack)
+        if variant is None:
+            own = parts.filter(pl.col("variant") == pl.col("behaviour"), metric="nll_added")
+        elif metric.startswith("detect_auroc"):
+            own = parts.clear()  # of all pairs together
+        else:
+            own = parts.filter(variant=variant, metric=metric)
+        # Prompts of each behaviour that the total is the mean of, if they are known.
+        return number_of(row, own["n"].to_list() or [row["n"]])
 
 
-Numbers = Callable[["Claim", Facts], Iterable[tuple[str, Number | None]]]
-Reason = Callable[[Facts, str], str]
+Numbers = Callable[["Claim", Facts], Iterable[tuple[str | None, Number | None]]]
+Reason = Callable[[Facts, str | None], str]
 """From the facts and a variant to a sentence; empty if there is none."""
 Sentence = Callable[[Estimate, StudyTables, str], str]
 """From a claim's number, one model's tables and the variant to what the page says."""
 
 
-def _no_reason(_facts: Facts, _variant: str) -> str:
+def _no_reason(_facts: Facts, _variant: str | None) -> str:
     return ""
 
 
-def of_total(claim: "Claim", facts: Facts) -> Iterator[tuple[str, Number | None]]:
+def of_total(claim: "Claim", facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
     """The measurement that has the statistic's name, over all behaviours of the claim's role."""
     yield claim.variant, facts.find(claim.variant, claim.statistic, claim.role, claim.attack)
 
@@ -103,8 +100,8 @@ class Claim(NamedTuple):
     """Of the paper's claim (`lesion.tables.claims.registry.PAPER`)."""
     name: str
     statistic: str
-    variant: str
-    """Empty where several variants are looked at."""
+    variant: str | None
+    """Null where each harm type's own mask is looked at, empty where several variants are."""
     unit: Unit
     threshold: float | Callable[[Facts], float]
     """The smallest effect that counts."""
@@ -134,9 +131,9 @@ class Claim(NamedTuple):
     supported: Conclusion = Conclusion.YES
     opposite: Conclusion = Conclusion.NO
     """The answer where the effect is the opposite one, and counts."""
-    words: Callable[[str], Mapping[str, str]] = lambda _variant: {}
+    words: Callable[[str | None], Mapping[str, str]] = lambda _variant: {}
 
-    def evidence(self, facts: Facts) -> Iterator[tuple[str, Evidence]]:
+    def evidence(self, facts: Facts) -> Iterator[tuple[str | None, Evidence]]:
         """Every variant that was measured, and what its number is compared with."""
         limit_lost = self.limited and not facts.setting.limit_kept
         threshold = self.threshold if isinstance(self.threshold, float) else self.threshold(facts)
@@ -149,8 +146,9 @@ class Claim(NamedTuple):
     def matches(self, row: Mapping[str, Any]) -> bool:
         """Whether a row of CLAIMS is of this claim."""
         own = (row["claim"], row["statistic"]) == (self.number, self.statistic)
-        named = row["name"] == self.name.format(**self.words(row["variant"]))
-        return own and (row["variant"] == self.variant if self.variant else named)
+        if not own or self.variant != "":
+            return own and row["variant"] == self.variant
+        return bool(row["name"] == self.name.format(**self.words(row["variant"])))
 
 
 def same_text(facts: Facts, attack: str) -> str:

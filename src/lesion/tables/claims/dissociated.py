@@ -21,7 +21,7 @@ def _detects_before(facts: Facts) -> Number | None:
     return intact if intact is not None and intact.low > 0.5 else None
 
 
-def _blind(facts: Facts, _variant: str) -> str:
+def _blind(facts: Facts, _variant: str | None) -> str:
     if _detects_before(facts):
         return ""
     return (
@@ -38,12 +38,14 @@ def _least_kept(facts: Facts) -> float:
 def _detects(one: Estimate, found: StudyTables, _variant: str) -> str:
     return (
         "Asked which request is harmful, its AUROC (½ is chance) goes from "
-        f"{from_to(found, 'score', 'all-harm', 'detect_auroc')}, a change of "
+        f"{from_to(found, 'score', 'detect_auroc')}, a change of "
         f"{figure(one, 'score')} pairs."
     )
 
 
-def _harm_minus_explaining(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+def _harm_minus_explaining(
+    claim: Claim, facts: Facts
+) -> Iterator[tuple[str | None, Number | None]]:
     harm, explained = (
         facts.find("shared", metric) for metric in ("nll_added", "explain_nll_added")
     )
@@ -53,13 +55,13 @@ def _harm_minus_explaining(claim: Claim, facts: Facts) -> Iterator[tuple[str, Nu
 def _explains(one: Estimate, found: StudyTables, _variant: str) -> str:
     return (
         f"Harmful responses lose {figure(one, 'nats', ' nats per token')}, more than explanations "
-        f"of why a request is harmful ({added(found, 'shared', 'all-harm')} against "
-        f"{added(found, 'shared', 'all-harm', 'explain_nll_added')})."
+        f"of why a request is harmful ({added(found, 'shared')} against "
+        f"{added(found, 'shared', 'explain_nll_added')})."
     )
 
 
 def _coherent(one: Estimate, found: StudyTables, _variant: str) -> str:
-    change = from_to(found, "score", "all-explanation", "coherence", "explanation")
+    change = from_to(found, "score", "coherence", "explanation", "explanation")
     return (
         f"Coherence of its own explanations (0 to 1) goes from {change}, a change of "
         f"{figure(one, 'score')}. It says whether they are about the request, not whether they "
@@ -67,7 +69,7 @@ def _coherent(one: Estimate, found: StudyTables, _variant: str) -> str:
     )
 
 
-def _refuses_little(facts: Facts, _variant: str) -> str:
+def _refuses_little(facts: Facts, _variant: str | None) -> str:
     refuses = facts.find("intact", "refusal_rate", attack="direct")
     if refuses and refuses.value >= SOMETHING_TO_LOSE:
         return same_text(facts, "direct")
@@ -79,7 +81,7 @@ def _refuses_little(facts: Facts, _variant: str) -> str:
 def _refuses(one: Estimate, found: StudyTables, _variant: str) -> str:
     return (
         "Refusals of direct harmful requests go from "
-        f"{from_to(found, 'share', 'all-harm', 'refusal_rate', 'direct')}: "
+        f"{from_to(found, 'share', 'refusal_rate', 'harm', 'direct')}: "
         f"{figure(one, 'points', ' points')}."
     )
 
@@ -87,7 +89,7 @@ def _refuses(one: Estimate, found: StudyTables, _variant: str) -> str:
 def _minus(own: str, other: str) -> Numbers:
     """What a mask adds to responses of one role beyond those of another."""
 
-    def numbers(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+    def numbers(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
         sides = (facts.find(claim.variant, "nll_added", role) for role in (own, other))
         yield claim.variant, gap_of(*sides)
 

@@ -18,10 +18,11 @@ from lesion.tables.effects import COMPACT, MARGIN, MOST, NATS, NOTHING
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, find, is_clear, mask_size
 from lesion.tables.read import StudyTables
+from lesion.tables.rows import BEHAVIOUR
 from lesion.tables.wording import amount, figure, percent, written
 
 
-def _halving_share(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+def _halving_share(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
     for row in facts.halving.filter(family="shared", measure=LIKELIHOOD).iter_rows(named=True):
         # What lies outside the measured sizes is only known to lie there.
         value = math.inf if row["beyond"] else row["halving"]
@@ -33,7 +34,7 @@ def _halving_share(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | N
         yield claim.variant, Number(*shares, row["n"], row["n"])
 
 
-def _many(facts: Facts, _variant: str) -> str:
+def _many(facts: Facts, _variant: str | None) -> str:
     """Why a mask's effect is not that of few weights; empty if it is."""
     setting = facts.setting
     share = setting.zeroed / setting.candidates if setting.candidates else math.inf
@@ -86,8 +87,8 @@ def _mask(one: Estimate, found: StudyTables, _variant: str) -> str:
 
 
 def _direction(one: Estimate, found: StudyTables, _variant: str) -> str:
-    begun = from_to(found, "score", "all-harm", "harmfulness", "prefill")
-    asked = find(found.measurements, "shared", "all-harm", "harmfulness_change", "direct")
+    begun = from_to(found, "score", "harmfulness", "harm", "prefill")
+    asked = find(found.measurements, "shared", "harmfulness_change", "harm", "direct")
     direct = f"; asked directly, it changes by {written(asked, 'score')}" if asked else ""
     return (
         "With the answer begun for the model, judged harmfulness (0 to 1) goes from "
@@ -95,8 +96,8 @@ def _direction(one: Estimate, found: StudyTables, _variant: str) -> str:
     )
 
 
-def _no_own_effect(facts: Facts, _variant: str) -> str:
-    if counts(facts.find("own-masks", "nll_added"), NATS):
+def _no_own_effect(facts: Facts, _variant: str | None) -> str:
+    if counts(facts.find(None, "nll_added"), NATS):
         return ""
     return (
         "The masks' effect on their own types is unclear or too small to count, so there is "
@@ -105,7 +106,7 @@ def _no_own_effect(facts: Facts, _variant: str) -> str:
 
 
 def _transfer(one: Estimate, found: StudyTables, _variant: str) -> str:
-    on_harm = found.measurements.filter(metric="nll_added", role="harm")
+    on_harm = found.measurements.filter(level=BEHAVIOUR, metric="nll_added", role="harm")
     types = {*on_harm["variant"]} & {*on_harm["behaviour"]}
     others = on_harm.filter(
         on_harm["variant"].is_in(types) & on_harm["behaviour"].is_in(types),
@@ -123,21 +124,21 @@ def _transfer(one: Estimate, found: StudyTables, _variant: str) -> str:
     )
 
 
-def _apart_from_benign(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+def _apart_from_benign(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
     # A difference, since a ratio to benign responses that lose nothing is none.
     harm, benign = (facts.find("shared", "nll_added", role) for role in ("harm", "benign"))
     yield claim.variant, gap_of(harm, benign)
 
 
 def _apart(one: Estimate, found: StudyTables, _variant: str) -> str:
-    benign = find(found.measurements, "shared", "all-benign", "nll_added")
-    ratio = find(found.measurements, "shared", "all-harm", "nll_ratio")
+    benign = find(found.measurements, "shared", "nll_added", "benign")
+    ratio = find(found.measurements, "shared", "nll_ratio")
     # Of nothing there is no multiple.
     known = ratio is not None and benign is not None and benign.above_zero
     times = f", {written(ratio, 'ratio')} as much" if known else ""
     return (
         f"Harmful responses lose {figure(one, 'nats', ' nats per token')}, more than benign ones: "
-        f"{added(found, 'shared', 'all-harm')} against {added(found, 'shared', 'all-benign')}"
+        f"{added(found, 'shared')} against {added(found, 'shared', role='benign')}"
         f"{times}."
     )
 
@@ -145,12 +146,12 @@ def _apart(one: Estimate, found: StudyTables, _variant: str) -> str:
 def _accuracy(one: Estimate, found: StudyTables, _variant: str) -> str:
     return (
         "Mean accuracy in the study's tasks goes from "
-        f"{from_to(found, 'share', 'all-utility', 'accuracy')}: "
+        f"{from_to(found, 'share', 'accuracy', 'utility')}: "
         f"{figure(one, 'points', ' points')}."
     )
 
 
-def _no_effect(facts: Facts, _variant: str) -> str:
+def _no_effect(facts: Facts, _variant: str | None) -> str:
     if counts(facts.find("shared", "nll_added"), NATS):
         return ""
     return (
@@ -215,7 +216,7 @@ CLAIMS = (
         2,
         "shared across harm types",
         "transfer_share",
-        "own-masks",
+        None,
         "share",
         MOST,
         "Shared",

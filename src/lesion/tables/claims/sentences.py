@@ -5,17 +5,17 @@ from lesion.tables.read import StudyTables
 from lesion.tables.wording import Unit, written
 
 
-def added(found: StudyTables, variant: str, behaviour: str, metric: str = "nll_added") -> str:
+def added(found: StudyTables, variant: str, metric: str = "nll_added", role: str = "harm") -> str:
     """What a mask adds to the NLL of some responses: `0.31 [0.25, 0.38]`."""
-    return written(find(found.measurements, variant, behaviour, metric), "nats")
+    return written(find(found.measurements, variant, metric, role), "nats")
 
 
 def from_to(
-    found: StudyTables, unit: Unit, behaviour: str, metric: str, attack: str = "none"
+    found: StudyTables, unit: Unit, metric: str, role: str = "harm", attack: str = "none"
 ) -> str:
     """`0.62 [0.57, 0.67] to 0.20 [0.15, 0.25]`, intact and with the shared mask zeroed."""
     intact, shared = (
-        written(find(found.measurements, variant, behaviour, metric, attack), unit)
+        written(find(found.measurements, variant, metric, role, attack), unit)
         for variant in ("intact", "shared")
     )
     return f"{intact} to {shared}"

@@ -12,7 +12,7 @@ from lesion.tables.limits import lifted
 from lesion.tables.rows import INTACT
 from lesion.tables.schemas import CLAIMS
 
-_Found = tuple[str, Claim, str, Evidence]
+_Found = tuple[str, Claim, str | None, Evidence]
 """Model, claim, variant, and what is known of it."""
 
 
@@ -71,7 +71,7 @@ def retraining_claims(
         for _, rows in retraining.group_by("experiment", maintain_order=True)
         for one in sorted(
             _of_scope("experiment", model, Facts(setting, rows=rows)),
-            key=lambda found: (found[2] != INTACT, found[2]),
+            key=lambda found: (found[2] != INTACT, found[2] or ""),
         )
     )
 
@@ -87,7 +87,7 @@ def _table(rows: Iterable[_Found]) -> pl.DataFrame:
     return pl.DataFrame([_row(*one) for one in rows], schema=CLAIMS, orient="row")
 
 
-def _row(model: str, claim: Claim, variant: str, evidence: Evidence) -> tuple[object, ...]:
+def _row(model: str, claim: Claim, variant: str | None, evidence: Evidence) -> tuple[object, ...]:
     """A row of CLAIMS; bounds that are no number are null."""
     place = (claim.number, claim.name.format(**claim.words(variant)), claim.statistic, variant)
     one = evidence.number

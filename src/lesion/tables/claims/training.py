@@ -14,13 +14,14 @@ from lesion.tables.claims.claim import Claim, Facts, counts
 from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, outcome_of
 from lesion.tables.effects import MARGIN, MOST, NATS
 from lesion.tables.intervals import Estimate
-from lesion.tables.lookup import first_estimate
+from lesion.tables.lookup import first_estimate, totals
 from lesion.tables.read import StudyTables
-from lesion.tables.rows import INTACT
+from lesion.tables.rows import BEHAVIOUR, INTACT, TOTAL
 from lesion.tables.wording import NOTHING, amount, figure, written
 
 
-def _arm_words(arm: str) -> Mapping[str, str]:
+def _arm_words(variant: str | None) -> Mapping[str, str]:
+    arm = variant or ""
     after = arm.endswith(AFTER)
     return {
         "mask": mask_of(arm),
@@ -30,17 +31,17 @@ def _arm_words(arm: str) -> Mapping[str, str]:
     }
 
 
-def _arm_number(rows: pl.DataFrame, arm: str, metric: str, role: str) -> Number | None:
+def _arm_number(rows: pl.DataFrame, arm: str | None, metric: str, role: str) -> Number | None:
     known = rows.filter(pl.col("value").is_not_null(), arm=arm, metric=metric, role=role)
-    total = known.filter(behaviour=f"all-{role}")
+    total = known.filter(level=TOTAL)
     if not total.height:
         return None
-    parts = known.filter(pl.col("behaviour") != f"all-{role}")["n"].to_list()
+    parts = known.filter(level=BEHAVIOUR)["n"].to_list()
     row = total.row(0, named=True)
     return number_of(row, parts or [row["n"]])
 
 
-def _separability(_claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+def _separability(_claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
     row = _last_change(facts.rows)
     if row is not None:
         yield row["name"], number_of(row, [row["fewest"]])
@@ -52,7 +53,7 @@ def _last_change(stages: pl.DataFrame) -> dict[str, Any] | None:
     return last.row(0, named=True) if last.height else None
 
 
-def _not_reached(facts: Facts, _variant: str) -> str:
+def _not_reached(facts: Facts, _variant: str | None) -> str:
     row = _last_change(facts.rows)
     if row is None or not row["beyond"]:
         return ""
@@ -89,12 +90,12 @@ def _spread(rows: pl.DataFrame) -> bool:
     return bool((rows["metric"] == "misaligned").any())
 
 
-def _misaligned(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+def _misaligned(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
     if _spread(facts.rows):
         yield claim.variant, _arm_number(facts.rows, claim.variant, claim.statistic, claim.role)
 
 
-def _prevented(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+def _prevented(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
     trained = _arm_number(facts.rows, INTACT, BY_TRAINING.statistic, "broad")
     if not _spread(facts.rows) or trained is None:
         return
@@ -104,7 +105,7 @@ def _prevented(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]
         yield arm, _arm_number(facts.rows, arm, claim.statistic, claim.role)
 
 
-def _nothing_to_prevent(facts: Facts, _arm: str) -> str:
+def _nothing_to_prevent(facts: Facts, _arm: str | None) -> str:
     # What training did not do, no lesion prevents.
     if all(outcome_of(one)[0] == SUPPORTED for _, one in BY_TRAINING.evidence(facts)):
         return ""
@@ -116,7 +117,7 @@ def _nothing_to_prevent(facts: Facts, _arm: str) -> str:
 
 def _misaligning(one: Estimate, found: StudyTables, _arm: str) -> str:
     rows = found.retraining
-    before = at_step(rows.filter(behaviour="all-broad"), INTACT, "misaligned", 0)
+    before = at_step(totals(rows, "broad"), INTACT, "misaligned", 0)
     return (
         f"Misaligned answers to broad questions go from {written(before, 'share')} to "
         f"{_rate(rows, INTACT, 'broad')} with {_training(rows)}: "
@@ -143,7 +144,7 @@ def _beyond_random(one: Estimate, found: StudyTables, arm: str) -> str:
 
 
 def _rate(rows: pl.DataFrame, arm: str, role: str) -> str:
-    return written(last(rows.filter(behaviour=f"all-{role}"), arm, "misaligned"), "share")
+    return written(last(totals(rows, role), arm, "misaligned"), "share")
 
 
 def _training(rows: pl.DataFrame) -> str:
@@ -152,13 +153,13 @@ def _training(rows: pl.DataFrame) -> str:
     return f"{amount(steps, 'count')} steps ({amount(examples, 'count')} examples)"
 
 
-def _recovered(claim: Claim, facts: Facts) -> Iterator[tuple[str, Number | None]]:
+def _recovered(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
     if not _spread(facts.rows):
         for arm in ("shared", f"shared{FROZEN}"):
             yield arm, _arm_number(facts.rows, arm, claim.statistic, claim.role)
 
 
-def _nothing_to_bring_back(facts: Facts, arm: str) -> str:
+def _nothing_to_bring_back(facts: Facts, arm: str | None) -> str:
     if counts(_arm_number(facts.rows, arm, "nll_added", "harm"), NATS):
         return ""
     return (
@@ -168,7 +169,7 @@ def _nothing_to_bring_back(facts: Facts, arm: str) -> str:
 
 
 def _recovering(one: Estimate, found: StudyTables, arm: str) -> str:
-    harm = found.retraining.filter(behaviour="all-harm")
+    harm = totals(found.retraining, "harm")
     trained = [written(last(harm, name, "nll"), "nats") for name in (arm, INTACT)]
     return (
         f"After {_training(found.retraining)}, {figure(one, 'share')}, of what the lesion had "

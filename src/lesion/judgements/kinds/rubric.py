@@ -1,0 +1,22 @@
+"""A rubric, asked of a model at an endpoint."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lesion.judgements.kinds import builds
+from lesion.sources.jobs import Place
+from lesion.study.job import Device
+from lesion.study.judges import RubricSection
+
+if TYPE_CHECKING:
+    from lesion.judgements.rubric import Rubric
+
+
+@builds(RubricSection)
+def rubric(
+    name: str, judge: RubricSection, places: Mapping[str, Place], device: Device
+) -> "Rubric":
+    """StrongREJECT's rubric."""
+    from lesion.judgements.rubric import Endpoint, Rubric
+
+    return Rubric(name, Endpoint(**judge.model_dump(exclude={"kind"})))

@@ -1,0 +1,189 @@
+"""What a study makes: which variants, mask families and trainings are measured, and by whom."""
+
+from typing import get_args
+
+from lesion.report.figures.names import Measured, Named, study_figures
+from lesion.study import Role, Study
+from lesion.study.training import AFTER
+from lesion.tables import OF_MASKS
+from lesion.tables.jobs import TablesInput
+
+
+def evaluated(study: Study) -> dict[str, Role]:
+    """Behaviours on whose test prompts variants are evaluated, with their roles, harm first."""
+    roles: tuple[Role, ...] = ("harm", "benign")
+    return {name: role for role in roles for name in study.of_role(role)}
+
+
+def measured(study: Study) -> dict[str, Role]:
+    """Behaviours on whose test pairs variants' NLL is taken, with their roles: refusal as well."""
+    return {**evaluated(study), **dict.fromkeys(study.of_role("refusal"), "refusal")}
+
+
+def curve_families(study: Study) -> list[str]:
+    """Families that are measured at every size, and `intact` to compare with; none if off."""
+    return ["intact", *study.curve.families] if study.curve.families else []
+
+
+def answering_families(study: Study) -> list[str]:
+    """Families with whose masks harmful prompts are completed."""
+    return study.curve.families if study.curve.completions else []
+
+
+def judged_sizes(study: Study) -> bool:
+    """Whether answers of masks of every size can be compared with the intact model's."""
+    return bool(answering_families(study)) and "prefill" in study.responses.attacks
+
+
+def understood(study: Study) -> list[str]:
+    """Variants that are asked what they understand, `intact` first; none if that is off."""
+    chosen = study.understanding.variants
+    if study.understanding.twins is None:
+        return []
+    return study.variants if chosen is None else ["intact", *chosen]
+
+
+def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:
+    """Every training of a model in memory: experiment and arm."""
+    return [
+        (name, arm)
+        for name, one in study.retraining.items()
+        if model in study.retrained(name)
+        for arm in one.trained
+    ]
+
+
+def retraining_judges(study: Study, experiment: str) -> list[str]:
+    """The judges of what a model answers in an experiment; `learned` is one of the offline ones."""
+    one, main = study.retraining[experiment], study.judgements.main
+    asked = {main} if one.prompts else set()
+    asked |= {one.judge} if one.questions and one.judge else set()
+    return sorted(asked)
+
+
+def applied_after(study: Study, experiment: str, arm: str) -> dict[str, str]:
+    """Arms that are a trained arm with a mask applied at the end: the mask of each."""
+    masks = study.retraining[experiment].masks.items()
+    return {name: mask for name, mask in masks if arm == "intact" and name.endswith(AFTER)}
+
+
+def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:
+    """The masks that a training in memory needs, in the order in which its job gets them."""
+    own = study.retraining[experiment].masks.get(arm)
+    after = applied_after(study, experiment, arm).values()
+    return sorted({*after, *([own] if own else [])})
+
+
+def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
+    """Answers that are judged together, by the place of their verdicts below `judgements`.
+
+    Each is a variant, and its table of completions below `responses`; the completions of masks of
+    many sizes, and of a model in training, say themselves which is whose.
+    """
+    variants = [
+        *((variant, f"{variant}/completions") for variant in study.completed),
+        *((variant, f"{variant}/said") for variant in understood(study)),
+        *((None, f"curve/{family}-completions") for family in answering_families(study)),
+    ]
+    found: dict[str, list[tuple[str | None, str]]] = {}
+    for model in study.models:
+        found[model] = [(one, f"{model}/{place}.parquet") for one, place in variants]
+        for experiment, arm in retraining_arms(study, model):
+            place = f"{model}/retraining/{experiment}/{arm}"
+            found[place] = [(None, f"{place}-completions.parquet")]
+    return found
+
+
+def verdicts(judge: str, answers: str) -> str:
+    """The table of what a judge says of answers that are judged together, below `judgements`."""
+    return f"{answers}.parquet" if judge == "learned" else f"{answers}/{judge}.parquet"
+
+
+def figures(study: Study) -> list[Named]:
+    """Every figure of the study."""
+    measured = Measured(
+        variants=study.variants,
+        families=curve_families(study),
+        judged=judged_sizes(study),
+    )
+    experiments = {
+        name: (study.retrained(name), one.questions is not None)
+        for name, one in study.retraining.items()
+    }
+    return study_figures(
+        list(study.models), measured, experiments, list(study.stages), study.trained
+    )
+
+
+def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
+    """Everything measured that the tables are made of: what it is, and where in the results."""
+    found = [(TablesInput(kind="judges", model=None), "judgements/judges.parquet")]
+    for model in study.models:
+        found += _of_model(study, model)
+    return found
+
+
+def _of_model(study: Study, model: str) -> list[tuple[TablesInput, str]]:
+    def one(kind: str, place: str, **of: str) -> tuple[TablesInput, str]:
+        return TablesInput.model_validate({"kind": kind, "model": model, **of}), place
+
+    responses = f"responses/{model}"
+    of_variants = {
+        "completions": study.variants,
+        "nll": study.variants,
+        "said": understood(study),
+        "understanding": understood(study),
+        "utility": study.utility_variants,
+    }
+    of_families = {
+        "curve": (curve_families(study), ""),
+        "curve-completions": (answering_families(study), "-completions"),
+    }
+    behaviours = [name for role in get_args(Role) for name in study.of_role(role)]
+    return [
+        one("record", f"models/{model}/lesion.json"),
+        *([one("losses", f"models/{model}/training.parquet")] if model in study.trained else []),
+        *(one("pairs", f"pairs/{model}/{name}.parquet", behaviour=name) for name in behaviours),
+        one("sweep", f"masks/{model}/sweep.parquet"),
+        one("chosen", f"masks/{model}/chosen.json"),
+        *(one(name, f"masks/{model}/{name}.parquet") for name in OF_MASKS),
+        *(
+            one(kind, f"{responses}/{variant}/{kind}.parquet", variant=variant)
+            for kind, variants in of_variants.items()
+            for variant in variants
+        ),
+        *(
+            one(kind, f"{responses}/curve/{family}{ending}.parquet", family=family)
+            for kind, (families, ending) in of_families.items()
+            for family in families
+        ),
+        *(
+            one("verdicts", f"judgements/{verdicts(judge, model)}", judge=judge)
+            for judge in ("learned", *study.judgements.judges)
+        ),
+        *(found for pair in retraining_arms(study, model) for found in _of_arm(study, model, pair)),
+    ]
+
+
+def _of_arm(study: Study, model: str, pair: tuple[str, str]) -> list[tuple[TablesInput, str]]:
+    """What a training in memory gives: NLL, and the judges' verdicts on answers."""
+    (experiment, arm), place = pair, f"{model}/retraining/{pair[0]}/{pair[1]}"
+    own = {"model": model, "experiment": experiment, "arm": arm}
+    return [
+        (TablesInput(kind="retrained", **own), f"responses/{place}.parquet"),
+        *(
+            (
+                TablesInput(kind="verdicts", judge=judge, **own),
+                f"judgements/{verdicts(judge, place)}",
+            )
+            for judge in retraining_judges(study, experiment)
+        ),
+    ]
+
+
+def lesson_behaviours(study: Study, model: str) -> list[str]:
+    """The behaviours whose pairs a model is trained on."""
+    train = study.models[model].train
+    return sorted(
+        {name for lesson in (train.lessons if train else []) for name in lesson.behaviours}
+    )

@@ -1,0 +1,16 @@
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesion.io.logs import logged
+from lesion.tables.jobs import StudyJob
+from lesion.tables.run import write_study
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
+
+with logged(snakemake.log[0]):
+    write_study(
+        StudyJob.model_validate_json(snakemake.params.job),
+        models=Path(snakemake.input.models),
+        out=Path(snakemake.output.study),
+    )
