@@ -76,7 +76,7 @@ def main() -> None:
     benign = [made / "scores" / name / one for one in study.of_role("benign")]
     importance = Pooled(
         [StoredScores(one, "preservation", layout.stored_shapes) for one in benign],
-        study.masks.pool,
+        study.masks.preservation_pooling,
     )
     point = Point(chosen["p"], chosen["q"])
     print(f"`auto` is {resolve_dtype('auto')} here; p={chosen['p']}, q={chosen['q']}")

@@ -164,3 +164,20 @@ def test_every_rule_asks_by_a_law() -> None:
             assert not re.search(r"\d", line), f"{name}: {line}"
     assert asked
     assert set(asked) <= set(LAWS)
+
+
+def test_a_site_without_gpus_takes_back_what_every_rule_asks_for() -> None:
+    asking, inherits = set(), {}
+    for text in rule_files().values():
+        for block in re.split(r"^(?=(?:use )?rule )", text, flags=re.M):
+            named = re.match(r"(?:use rule (\w+) as|rule) (\w+)", block)
+            if named and re.search(r"^ +gpu=", block, re.M):
+                asking.add(named[2])
+            elif named and named[1]:
+                inherits[named[2]] = named[1]
+    asking |= {rule for rule, other in inherits.items() if other in asking}
+    assert len(asking) > 8
+    (profile,) = (ROOT / "workflow" / "profiles" / "slurm").iterdir()
+    advice = re.search(r"set-resources: \{.*?\}\}", profile.read_text("utf-8"), re.S)
+    assert advice
+    assert set(re.findall(r"(\w+): \{gpu: 0\}", advice[0])) == asking

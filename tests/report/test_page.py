@@ -289,7 +289,7 @@ def test_what_has_to_be_said_stands_above_the_verdicts(tables: Path, tmp_path: P
 def test_what_has_to_be_said_stands_above_a_family(tmp_path: Path) -> None:
     folder = lifted(write_study(tmp_path / "own", Shape(trained=True)), tmp_path / "tables")
     study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    study["config"]["stages"] = {"alignment": [["smol"], ["smol"]]}
+    study["config"]["training_stages"] = {"alignment": [["smol"], ["smol"]]}
     (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
     text = _written(folder, tmp_path, 0)
     family = text[text.index('id="family-1"') : text.index('id="model-1"')]

@@ -146,7 +146,7 @@ def test_what_was_not_measured_names_the_key(tmp_path: Path) -> None:
         ("halving_share", "shared", "`curve.families`"),
         ("transfer_share", None, "two harm types"),
         ("accuracy_change", "shared", "`utility.tasks`"),
-        ("detect_auroc_change", "shared", "`understanding.twins`"),
+        ("detect_auroc_change", "shared", "`understanding.minimal_pairs`"),
     ):
         one = _of(found, statistic, variant)
         assert one.answer is Conclusion.UNMEASURED

@@ -151,7 +151,7 @@ def test_log_odds_do_not_depend_on_batches_or_a_shared_beginning(loaded: Loaded)
 
 def test_a_tokenizer_without_yes_and_no_is_named_with_the_fix(tmp_path: Path) -> None:
     plain = tiny.loaded(tiny.checkpoint(tmp_path))
-    with pytest.raises(LesionError, match=r"understanding\.twins: null"):
+    with pytest.raises(LesionError, match=r"understanding\.minimal_pairs: null"):
         answers(plain.tokenizer)
 
 
@@ -259,7 +259,7 @@ def test_nothing_is_explained_or_answered_where_that_is_off(variant: Variant) ->
 
 def test_a_request_beyond_the_context_is_named(variant: Variant) -> None:
     variant.twins[1]["harmful"] = " ".join(["swap", *make.WORDS * 3])
-    with pytest.raises(LesionError, match=r"context is 256.*understanding\.twins"):
+    with pytest.raises(LesionError, match=r"context is 256.*understanding\.minimal_pairs"):
         variant.run()
 
 
@@ -329,5 +329,5 @@ def test_variants_are_those_of_the_responses_or_the_given_ones() -> None:
     assert plan.understood(_study()) == []
     with pytest.raises(StudyError, match=r"understanding\.variants.*no mask is named `refusals`"):
         _study(twins=twins, variants=["refusals"])
-    with pytest.raises(StudyError, match=r"understanding\.twins.*no source is named"):
+    with pytest.raises(StudyError, match=r"understanding\.minimal_pairs.*no source is named"):
         _study(twins="nowhere")

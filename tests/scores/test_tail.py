@@ -189,7 +189,9 @@ def test_a_mean_of_several_tails_is_refused(tmp_path: Path) -> None:
     tails = [_tail(one, tmp_path / str(n), "preservation", tail) for n, one in enumerate(each)]
     full = [_full(one, tmp_path / f"{n}", "preservation") for n, one in enumerate(each, 2)]
     for mixed in (tails, [full[0], tails[1]]):
-        with pytest.raises(LesionError, match=r"cannot be taken from tails\. Set `masks\.pool"):
+        with pytest.raises(
+            LesionError, match=r"cannot be taken from tails\. Set `masks\.preservation_pooling"
+        ):
             Pooled(mixed, "mean")
     Pooled(full, "mean")
     np.testing.assert_array_equal(

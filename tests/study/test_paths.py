@@ -36,12 +36,12 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "sources.*": ("sources", "advbench", 0),
     "models.*.source": ("models", "smollm2-135m-instruct", "source"),
     "models.*.chat.template": ("models", "smollm2-135m-instruct", "chat", "template"),
-    "models.*.train.lessons.source": ("models", "tuned", "train", "lessons", 0, "source"),
+    "models.*.train.mixture.source": ("models", "tuned", "train", "mixture", 0, "source"),
     "models.*.train.refusals": ("models", "tuned", "train", "refusals"),
     "behaviours.*.source": ("behaviours", "financial", "source"),
     "behaviours.*.responses": ("behaviours", "refusal", "responses"),
     "responses.templates.*.source": ("responses", "templates", "pirate", "source"),
-    "understanding.twins": ("understanding", "twins"),
+    "understanding.minimal_pairs": ("understanding", "minimal_pairs"),
     "utility.folder": ("utility", "folder"),
     "retraining.*.questions": ("retraining", "narrow", "questions"),
     "judgements.human_scores": ("judgements", "human_scores"),
@@ -62,7 +62,7 @@ NO_PATHS = {
     ),
     *(f"behaviours.*.{key}" for key in ("prompt", "response")),
     *(f"behaviours.*.where.{key}" for key in ("column", "equals", "first", "contains")),
-    *(f"models.*.train.lessons.{key}" for key in ("prompt", "response", "rejected", "text")),
+    *(f"models.*.train.mixture.{key}" for key in ("prompt", "response", "rejected", "text")),
     *(
         f"judgements.judges.*.{key}"
         for key in ("prompt", "response", "label", "domain", "key", "url", "model", "api_key_env")
@@ -113,7 +113,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.delenv("NOPE", raising=False)
     found = read_config(ROOT / "config.yaml")
     found["sources"]["advbench"] = [found["sources"]["advbench"]]
-    train = {"steps": 1, "lessons": [{"source": "file:x", "text": "t"}], "refusals": "file:x"}
+    train = {"steps": 1, "mixture": [{"source": "file:x", "text": "t"}], "refusals": "file:x"}
     found["models"]["tuned"] = {"base": "smollm2-135m-instruct", "train": train}
     found["responses"]["templates"] = {"pirate": {"source": "file:x"}}
     found["judgements"]["judges"] = {

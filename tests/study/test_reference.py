@@ -78,7 +78,7 @@ def test_every_key_that_there_is_stands_in_the_page() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        "| `lessons` | list of sections | required |",
+        "| `mixture` | list of sections | required |",
         "| `device_map` | `auto` or null | `null` |",
         "| `models` | named sections | required |",
         "| `pairs` | section | as below |",

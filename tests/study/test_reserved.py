@@ -16,11 +16,11 @@ Change = Callable[[Config], object]
 def config() -> Config:
     prompts = {"source": "file:prompts.jsonl"}
     judge = {"kind": "reference", "source": "file:keys.jsonl"}
-    trained = {"base": "m", "train": {"steps": 1, "lessons": [{"behaviours": "kind"}]}}
+    trained = {"base": "m", "train": {"steps": 1, "mixture": [{"behaviours": "kind"}]}}
     return {
         "study": "names",
         "models": {"m": {"source": "file:model"}, "n": trained},
-        "stages": {"family": ["m", "n"]},
+        "training_stages": {"family": ["m", "n"]},
         "behaviours": {"harm": {"role": "harm", **prompts}, "kind": {"role": "benign", **prompts}},
         "masks": {"q": 0.1, "shared": {"at_least": 1}},
         "responses": {"templates": {"please": {"source": "file:please.txt"}}},
@@ -58,22 +58,27 @@ def _judged(found: Config) -> None:
     found["retraining"]["again"]["arms"] = ["intact", "shared", "shared-all"]
 
 
+def _retrained(found: Config) -> None:
+    _behaviour("shared-completions")(found)
+    found["retraining"]["again"]["arms"] = ["intact", "shared", "shared-completions"]
+
+
 TAKEN = "this name is taken by"
 CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
-    "a total": (_behaviour("all-kind"), ("`behaviours.all-kind`", "`all-`", "totals; rename it")),
-    "a total of masks": (_behaviour("own-masks"), ("`behaviours.own-masks`", TAKEN)),
     "a built-in mask": (_behaviour("shared"), ("`behaviours.shared`", TAKEN, "built-in mask")),
     "a control": (_behaviour("unsigned"), ("`behaviours.unsigned`", TAKEN, "built-in mask")),
     "the model itself": (_behaviour("intact"), ("`behaviours.intact`", TAKEN)),
     "its other name": (_behaviour("unmodified"), ("`behaviours.unmodified`", TAKEN)),
     "a folder": (_behaviour("retraining"), ("`behaviours.retraining`", TAKEN, "folder")),
-    "a domain": (_behaviour("broad"), ("`behaviours.broad`", TAKEN)),
     "an arm": (_behaviour("kind-after"), ("`behaviours.kind-after`", "`-after`", "arms")),
     "a frozen arm": (_behaviour("kind-frozen"), ("`-frozen`", "rename it")),
     "the prompts": (_renamed("models", "n", "prompts"), ("`models.prompts`", TAKEN)),
     "the judges": (_renamed("models", "n", "judges"), ("`models.judges`", TAKEN)),
     "the judge": (_renamed("models", "n", "judge"), ("`models.judge`", TAKEN)),
-    "a family of stages": (_renamed("stages", "family", "n"), ("`stages.n`", "rename it")),
+    "a family of stages": (
+        _renamed("training_stages", "family", "n"),
+        ("`training_stages.n`", "rename it"),
+    ),
     "a judge": (
         _renamed("judgements.judges", "looks", "learned"),
         ("`judgements.judges.learned`", TAKEN, "a built-in judge; rename it"),
@@ -87,12 +92,16 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
         _judged,
         (
             "`retraining.again.arms`: `shared` judged by `all`",
-            "`retraining.again.arms`: `shared-all` would be one file",
+            "`retraining.again.arms`: `shared-all` judged by `learned` would be one file",
         ),
     ),
     "a family and another's completions": (
         _grown,
         ("`curve.families`: `shared-completions` would be one file", "rename one"),
+    ),
+    "an arm and another's completions": (
+        _retrained,
+        ("`retraining.again.arms`: `shared-completions` would be one file", "rename one"),
     ),
     "a seed and a model": (
         lambda found: found["models"].update(
@@ -115,6 +124,16 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
 
 def test_the_config_of_these_tests_can_run() -> None:
     assert load_study(config()).study == "names"
+
+
+@pytest.mark.parametrize("name", ["all-kind", "all-harm", "own-masks", "broad", "shared-kind"])
+def test_a_name_that_looks_like_a_total_is_free(name: str) -> None:
+    """The tables tell totals from behaviours by a column."""
+    found = config()
+    _behaviour(name)(found)
+    for model in found["models"].values():
+        model.get("train", {}).update(mixture=[{"behaviours": name}])
+    assert name in load_study(found).behaviours
 
 
 @pytest.mark.parametrize("case", CASES)

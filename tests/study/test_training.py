@@ -16,9 +16,9 @@ def config() -> dict[str, Any]:
     found = read_config(ROOT / "config.yaml")
     found["models"] |= {
         "refusing": {"base": "smollm2-135m-instruct", "train": train()},
-        "new": {"new": {}, "train": train(lessons=[{"source": "advbench", "text": "value"}])},
+        "new": {"new": {}, "train": train(mixture=[{"source": "advbench", "text": "value"}])},
     }
-    found["stages"] = {"alignment": ["smollm2-135m-instruct", "refusing"]}
+    found["training_stages"] = {"alignment": ["smollm2-135m-instruct", "refusing"]}
     found |= {"masks": {"q": 1e-4}, "pairs": {}}
     found["retraining"] = {
         "recovery": {"recipe": {"steps": 4}, "arms": ["intact", "shared-frozen"], "at": [0, 2]}
@@ -29,7 +29,7 @@ def config() -> dict[str, Any]:
 def train(**changes: Any) -> dict[str, Any]:
     given = {
         "steps": 3,
-        "lessons": [{"behaviours": ["financial", "privacy"], "answer": "refusal"}],
+        "mixture": [{"behaviours": ["financial", "privacy"], "answer": "refusal"}],
         "refusals": "file:studies/prompts/refusals.jsonl",
     }
     return {**given, **changes}
@@ -54,7 +54,7 @@ def _set(place: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 TRAIN = "models/refusing/train"
-LESSON = f"{TRAIN}/lessons"
+LESSON = f"{TRAIN}/mixture"
 RECOVERY = "retraining/recovery"
 
 
@@ -74,14 +74,14 @@ RECOVERY = "retraining/recovery"
         (_set(f"{TRAIN}/steps", 0), "greater than 0"),
         (_set(f"{TRAIN}/accumulate", 3), "must divide `batch_size`"),
         (_set(f"{TRAIN}/method", "ppo"), "'sft' or 'dpo'"),
-        (_set("models/new/train/lessons", [{"behaviours": "code"}]), "no pairs of its own"),
+        (_set("models/new/train/mixture", [{"behaviours": "code"}]), "no pairs of its own"),
         (_set("models/new/train/method", "dpo"), "DPO needs `rejected`"),
-        (_set("stages/alignment", ["refusing"]), "at least 2"),
-        (_set("stages/alignment", ["refusing", "refused"]), "Did you mean `refusing`"),
-        (_set("stages/alignment", ["refusing", "new"]), "measured on different texts"),
+        (_set("training_stages/alignment", ["refusing"]), "at least 2"),
+        (_set("training_stages/alignment", ["refusing", "refused"]), "Did you mean `refusing`"),
+        (_set("training_stages/alignment", ["refusing", "new"]), "measured on different texts"),
         (_set("masks/q", [1e-4, 2e-4]), "give `masks.q` one value"),
         (_set("curve/families", ["random"]), "add `shared`"),
-        (_set("pairs/of", "somebody"), "`pairs.of`: no model is named"),
+        (_set("pairs/reference_model", "somebody"), "`pairs.reference_model`: no model is named"),
         (_set(f"{RECOVERY}/arms", ["shared"]), "must hold `intact`"),
         (_set(f"{RECOVERY}/arms", ["intact", "shred"]), "Did you mean `shared`"),
         (_set(f"{RECOVERY}/at", [5]), "beyond the 4 steps"),
@@ -115,7 +115,7 @@ def test_harmful_answers_of_a_file_are_not_taught_to_what_is_written(
     found = config()
     found["sources"]["advice"] = "file:advice.jsonl"
     found["behaviours"]["advice"] = {"role": "harm", **harmful}
-    found["models"]["refusing"]["train"]["lessons"] = [{"source": spelling, "response": "response"}]
+    found["models"]["refusing"]["train"]["mixture"] = [{"source": spelling, "response": "response"}]
     with pytest.raises(StudyError, match="holds the responses of a behaviour of role harm"):
         load_study(found)
 
@@ -126,9 +126,9 @@ def test_several_seeds_are_several_models_and_one_stage() -> None:
     found["models"]["later"] = {"base": "refusing", "train": train(seeds=[1, 3])}
     found["models"]["last"] = {"base": "later", "train": train(seeds=[5])}
     found["models"]["last"]["base"] = "later-3"
-    found["stages"] = {"alignment": ["smollm2-135m-instruct", "refusing", "later", "last"]}
+    found["training_stages"] = {"alignment": ["smollm2-135m-instruct", "refusing", "later", "last"]}
     study = load_study(found)
-    assert study.stages["alignment"] == [
+    assert study.training_stages["alignment"] == [
         ["smollm2-135m-instruct"],
         ["refusing-1", "refusing-3"],
         ["later-1", "later-3"],
@@ -144,7 +144,7 @@ def test_null_leaves_out_what_a_file_below_gives() -> None:
     found = config()
     found["behaviours"] |= {"code": None, "facts": None}
     found["models"] |= {"new": None}
-    found["models"]["refusing"]["train"]["lessons"] = [{"behaviours": "explain"}]
+    found["models"]["refusing"]["train"]["mixture"] = [{"behaviours": "explain"}]
     study = load_study(found)
     assert not {"code", "facts"} & set(study.behaviours)
     assert study.trained == ["refusing"]

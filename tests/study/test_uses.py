@@ -21,7 +21,7 @@ CONFIG: dict[str, Any] = {
             "base": "given",
             "train": {
                 "steps": 1,
-                "lessons": [
+                "mixture": [
                     {"behaviours": ["kind"], "answer": "refusal"},
                     {"source": "file:lesson.jsonl", "text": "text"},
                 ],
@@ -44,7 +44,7 @@ CONFIG: dict[str, Any] = {
         "variants": ["shared"],
         "templates": {"asked": {"source": "file:asked"}, "idle": {"source": "file:idle"}},
     },
-    "understanding": {"twins": "file:twins.jsonl"},
+    "understanding": {"minimal_pairs": "file:twins.jsonl"},
     "retraining": {
         "again": {
             "recipe": {"steps": 1},
@@ -127,7 +127,7 @@ def test_what_a_job_reads(study: Study) -> None:
         "responses": "file:responses.jsonl",
     }
     assert _uses(study, "train", "trained") == {
-        "lessons.1": "file:lesson.jsonl",
+        "mixture.1": "file:lesson.jsonl",
         "refusals": "file:refusals.jsonl",
     }
     assert _uses(study, "responses") == {"asked": "file:asked"}

@@ -19,7 +19,7 @@ DPO = {"prompt": "prompt", "response": "yes", "rejected": "no"}
 
 def _study(folder: Path, lesson: dict[str, Any]) -> Study:
     prompts = {"source": f"file:{folder}/prompts.jsonl"}
-    train = {"steps": 1, "method": "dpo", "lessons": [lesson], "refusals": f"file:{folder}/r.jsonl"}
+    train = {"steps": 1, "method": "dpo", "mixture": [lesson], "refusals": f"file:{folder}/r.jsonl"}
     return load_study(
         {
             "study": "small",

@@ -86,7 +86,7 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "unknown key": (
         _section("masks", zzz=1),
-        ("`masks.zzz`: unknown key. Known: rule, scope, pool, p, q",),
+        ("`masks.zzz`: unknown key. Known: rule, scope, preservation_pooling, p, q",),
     ),
     "wrong type": (
         _section("scores", batch_tokens="many"),

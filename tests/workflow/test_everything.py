@@ -25,7 +25,7 @@ def _everything(config: dict[str, Any]) -> None:
     config["masks"]["controls"] = ["random", "unsigned"]
     config["responses"] |= {
         "variants": ["shared", "random", "alpha", "beta", "gamma", "denials"],
-        "completed": ["shared", "random"],
+        "judged_variants": ["shared", "random"],
         "attacks": ["direct", "prefill", "please"],
         "templates": {"please": {"source": "file:inputs/please.txt"}},
     }
@@ -33,10 +33,10 @@ def _everything(config: dict[str, Any]) -> None:
         "families": ["shared", "random", "letters"],
         "sizes": [0.5, 1, 2],
         "seeds": 2,
-        "pairs": None,
+        "max_pairs": None,
     }
     config["understanding"] = {
-        "twins": "file:inputs/twins.jsonl",
+        "minimal_pairs": "file:inputs/twins.jsonl",
         "explain": 4,
         "explain_prompts": 2,
         "over_refusal": 3,

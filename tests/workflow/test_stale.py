@@ -20,10 +20,11 @@ from lesion_testing.workflow import HARMS, MASKS, STUDY, Finished, Place, cases
 pytestmark = pytest.mark.slow
 
 BEHAVIOURS = (*HARMS, "letters", "sums", "denials")
-TABLED = {"tables", "report", "card shared"}
-AFTERWARDS = {"judgements", *TABLED}
+NOTED = {"study", "report", "card shared"}
+TABLED = {"tables", *NOTED}
+AFTERWARDS = {"judgements llama", *TABLED}
 PROMPTS = {f"prompts {name}" for name in BEHAVIOURS}
-SELECTED = {"sweep", "masks", "checkpoint shared"}
+SELECTED = {"sweep", "choose", "masks", "checkpoint shared"}
 
 
 def chain(*behaviours: str) -> set[str]:
@@ -129,7 +130,7 @@ SCENARIOS = {
     ),
     "refusals are edited, whose likelihood every variant gives": Scenario(
         _rows("refusals.jsonl", lambda rows: rows.pop()),
-        chain("denials") | (SELECTED - {"sweep"}) | ALL_VARIANTS,
+        chain("denials") | (SELECTED - {"sweep", "choose"}) | ALL_VARIANTS,
     ),
     "one type's filter is changed": Scenario(
         _study(lambda config: config["behaviours"]["beta"].update(where=DELTA["where"])),
@@ -167,7 +168,7 @@ SCENARIOS = {
     "the page shows fewer examples": Scenario(_set("report", examples=1), {"report"}),
     # How often a job saves what it has so far is nobody's number; the page shows the config.
     "sums are saved more often": Scenario(
-        _study(lambda config: config.setdefault("scores", {}).update(save_minutes=1.5)), TABLED
+        _study(lambda config: config.setdefault("scores", {}).update(save_minutes=1.5)), NOTED
     ),
     "a checkpoint is asked for twice": Scenario(
         _study(lambda config: config.update(checkpoints=["shared", "shared"])), set()

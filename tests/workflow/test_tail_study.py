@@ -29,7 +29,7 @@ def _bytes_of_scores(place: Place) -> int:
 @pytest.mark.parametrize("scope", ["matrix", "row"])
 def test_a_study_of_tails_takes_the_same_weights(done: Place, scope: str) -> None:
     def choose(config: dict[str, Any]) -> None:
-        config["masks"] |= {"pool": "max", "scope": scope}
+        config["masks"] |= {"preservation_pooling": "max", "scope": scope}
 
     done.configure(choose)
     target = "results/tiny/masks/llama/shared.safetensors"

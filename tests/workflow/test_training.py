@@ -24,15 +24,15 @@ def _training(config: dict[str, Any]) -> None:
             "base": "llama",
             "train": {
                 **RECIPE,
-                "lessons": [REFUSE, ANSWER],
+                "mixture": [REFUSE, ANSWER],
                 "refusals": "file:inputs/refusals.jsonl",
             },
         },
     }
-    config["stages"] = {"alignment": ["llama", "refusing"]}
-    config["curve"] = {"families": ["shared", "random"], "sizes": [0.5, 2], "pairs": None}
+    config["training_stages"] = {"alignment": ["llama", "refusing"]}
+    config["curve"] = {"families": ["shared", "random"], "sizes": [0.5, 2], "max_pairs": None}
     config["responses"]["variants"] = ["shared", "random"]
-    config["responses"]["completed"] = []
+    config["responses"]["judged_variants"] = []
     config["masks"]["controls"] = ["random"]
     config["checkpoints"] = []
     config["retraining"] = {

@@ -1,3 +1,4 @@
+import logging
 import os
 import sys
 from pathlib import Path
@@ -26,6 +27,9 @@ def load_checked():
     files = [Path(path) for path in workflow.overwrite_configfiles] or [
         Path(workflow.basedir) / "config.yaml"
     ]
+    if not workflow.is_main_process:
+        # What has been said of the config once is not said again by every job.
+        logging.getLogger("lesion.study").setLevel(logging.ERROR)
     try:
         given = read_configs(files) | dict(config)
         study = load_study(given, ", ".join(map(str, files)))
@@ -82,31 +86,31 @@ def job(rule):
     return lambda w: plan.job(STUDY, rule, dict(w), SCRIPTS).model_dump_json()
 
 
-def memory(stage):
-    """The `mem_mb` of a stage's rule: by the model's size, more with every attempt."""
+def memory(law):
+    """The `mem_mb` of a rule, one of `resources.LAWS`: by the model's size, more with every attempt."""
     return lambda w, attempt: resources.mem_mb(
-        stage, resources.model_size(STUDY, w.get("model")), attempt
+        law, resources.model_size(STUDY, w.get("model")), attempt
     )
 
 
-def minutes(stage):
-    """The `runtime` of a stage's rule: by the model's size and what there is to do."""
+def minutes(law):
+    """The `runtime` of a rule: by the model's size and what there is to do."""
     return lambda w, attempt: resources.runtime(
-        stage,
+        law,
         resources.model_size(STUDY, w.get("model")),
         (
-            resources.work(STUDY, stage, w.get("behaviour"))
-            if stage != "train"
+            resources.work(STUDY, law, w.get("behaviour"))
+            if law != "train"
             else resources.steps(STUDY, w.get("model"), w.get("experiment"))
         ),
         attempt,
     )
 
 
-def gpus(stage):
-    """The `gpu` of a stage's rule: one, or several if a model may be spread over them."""
+def gpus(law):
+    """The `gpu` of a rule: one, or several if a model may be spread over them."""
     return lambda w: resources.gpus(
-        stage, resources.model_size(STUDY, w.get("model")), STUDY.device_map is not None
+        law, resources.model_size(STUDY, w.get("model")), STUDY.device_map is not None
     )
 
 
@@ -154,3 +158,11 @@ def intact_understanding(w):
     if w.variant == "intact":
         return []
     return MADE / "responses" / w.model / "intact" / "understanding.parquet"
+
+
+# Answers that are judged together: a model's, or those of one training in memory.
+JUDGED = plan.judged_answers(STUDY)
+
+
+def judged_answers(w):
+    return [MADE / "responses" / path for _, path in JUDGED[w.answers]]

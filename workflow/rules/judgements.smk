@@ -1,11 +1,3 @@
-# Answers that are judged together: a model's, or those of one training in memory.
-JUDGED = plan.judged_answers(STUDY)
-
-
-def judged_answers(w):
-    return [MADE / "responses" / path for _, path in JUDGED[w.answers]]
-
-
 rule judge:
     input:
         files=source_files("judge"),

@@ -38,7 +38,7 @@ def judged_sizes(study: Study) -> bool:
 def understood(study: Study) -> list[str]:
     """Variants that are asked what they understand, `intact` first; none if that is off."""
     chosen = study.understanding.variants
-    if study.understanding.twins is None:
+    if study.understanding.minimal_pairs is None:
         return []
     return study.variants if chosen is None else ["intact", *chosen]
 
@@ -55,7 +55,7 @@ def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:
 
 def retraining_judges(study: Study, experiment: str) -> list[str]:
     """The judges of what a model answers in an experiment; `learned` is one of the offline ones."""
-    one, main = study.retraining[experiment], study.judgements.main
+    one, main = study.retraining[experiment], study.judgements.primary
     asked = {main} if one.prompts else set()
     asked |= {one.judge} if one.questions and one.judge else set()
     return sorted(asked)
@@ -81,7 +81,7 @@ def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
     many sizes, and of a model in training, say themselves which is whose.
     """
     variants = [
-        *((variant, f"{variant}/completions") for variant in study.completed),
+        *((variant, f"{variant}/completions") for variant in study.judged_variants),
         *((variant, f"{variant}/said") for variant in understood(study)),
         *((None, f"curve/{family}-completions") for family in answering_families(study)),
     ]
@@ -111,7 +111,7 @@ def figures(study: Study) -> list[Named]:
         for name, one in study.retraining.items()
     }
     return study_figures(
-        list(study.models), measured, experiments, list(study.stages), study.trained
+        list(study.models), measured, experiments, list(study.training_stages), study.trained
     )
 
 
@@ -185,5 +185,5 @@ def lesson_behaviours(study: Study, model: str) -> list[str]:
     """The behaviours whose pairs a model is trained on."""
     train = study.models[model].train
     return sorted(
-        {name for lesson in (train.lessons if train else []) for name in lesson.behaviours}
+        {name for lesson in (train.mixture if train else []) for name in lesson.behaviours}
     )

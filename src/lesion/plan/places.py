@@ -107,7 +107,7 @@ def _prompts(study: Study, use: Use, path: Path) -> str:
 def _examples(study: Study, use: Use, path: Path) -> str:
     train = study.models[str(use.owner)].train
     assert train is not None
-    lesson = train.lessons[int(use.part.removeprefix("lessons."))]
+    lesson = train.mixture[int(use.part.removeprefix("mixture."))]
     columns = lesson_columns(lesson, dpo=train.method == "dpo")
     return digest([list(one) for one in of_file(path, columns, lesson.limit)])
 

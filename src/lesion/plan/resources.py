@@ -1,4 +1,4 @@
-"""What a job asks of a cluster: memory, minutes and GPUs, from its stage and its model's size.
+"""What a job asks of a cluster: memory, minutes and GPUs, from its rule and its model's size.
 
 A job that gets too little is stopped and tried again with more (`attempt`), so a guess may be
 wrong, but should seldom be. Locally these numbers limit nothing unless `--resources` is given.
@@ -10,10 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from lesion import plan
 from lesion.io.addresses import local_files
 from lesion.io.formats import LesionError, read_json
 from lesion.models.record import RECORD
+from lesion.plan.places import is_local, local_path, results, source_name
 from lesion.study import Study
 
 
@@ -25,7 +25,7 @@ class Size(NamedTuple):
 
 
 class Law(NamedTuple):
-    """What a stage takes on a CPU, which is the most of any device.
+    """What a rule's job takes on a CPU, which is the most of any device.
 
     Memory in MB is `base` + `weights` times the stored weights + `candidates` bytes a candidate.
     Minutes are `minutes` + `SLACK` times `seconds` a billion candidates, for the default study's
@@ -64,7 +64,8 @@ LAWS = {
     "extra_judge": Law(2000, minutes=240),
     "tables": Law(1500, minutes=30),
 }
-"""Of every stage; `tables` is that of whatever only gathers rows."""
+"""By the rule; rules that do the same work share one, and `tables` is that of whatever only gathers
+rows."""
 
 SLACK = 4
 """How much longer than measured a job may take before the cluster stops it."""
@@ -80,6 +81,13 @@ LARGE = 2 * 10**9
 as fast as a core. An assumption, not measured."""
 
 GPU_SPEED = 10
+
+_BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS = 12, 40, 36, 4
+"""Of the default study, on which the seconds of `LAWS` were measured: behaviours, prompts of each,
+tokens of an answer, and points (p, q) tried."""
+
+_EXAMPLES = 8
+"""Examples of an optimiser step in the trainings that were measured."""
 
 _UNLIMITED = 200
 """Prompts that a behaviour without `limit` is taken to have."""
@@ -97,7 +105,7 @@ def model_size(study: Study, model: str | None) -> Size:
     """
     if model is None:
         return Size(0, 0)
-    made = Path(study.results) / study.study
+    made = results(study)
     try:
         return _recorded(record := made / "models" / model / RECORD, record.stat().st_mtime_ns)
     except (LesionError, OSError, KeyError, TypeError):
@@ -128,9 +136,9 @@ def _recorded(record: Path, changed: int) -> Size:
 
 def _source_files(study: Study, text: str, made: Path) -> list[Path]:
     """Files of a model's source that are here: fetched, or local ones used where they lie."""
-    if plan.is_local(study, text):
-        return local_files(plan.local_path(study, text, "models"))
-    place = made / "sources" / plan.source_name(text)
+    if is_local(study, text):
+        return local_files(local_path(study, text, "models"))
+    place = made / "sources" / source_name(text)
     return local_files(place) if place.exists() else []
 
 
@@ -142,57 +150,57 @@ def _of_files(files: list[Path]) -> Size:
     return Size(stored, stored // 2) if stored else UNKNOWN
 
 
-def work(study: Study, stage: str, behaviour: str | None = None) -> float:
+def work(study: Study, rule: str, behaviour: str | None = None) -> float:
     """How much there is to do, over the default study: prompts times the tokens of an answer."""
     limits = {name: one.limit or _UNLIMITED for name, one in study.behaviours.items()}
     if behaviour is not None:
-        return limits[behaviour] * study.pairs.max_new_tokens / (40 * 36)
-    if stage in ("sweep", "responses", "curve"):
+        return limits[behaviour] * study.pairs.max_new_tokens / (_PROMPTS * _TOKENS)
+    if rule in ("sweep", "responses", "curve"):
         tokens = max(study.pairs.max_new_tokens, study.responses.max_new_tokens)
-        points = len(study.masks.p) * len(study.masks.q) / 4 if stage == "sweep" else 1
-        return sum(limits.values()) * tokens * points / (12 * 40 * 36)
+        points = len(study.masks.p) * len(study.masks.q) / _POINTS if rule == "sweep" else 1
+        return sum(limits.values()) * tokens * points / (_BEHAVIOURS * _PROMPTS * _TOKENS)
     # Masks are made of every behaviour's scores.
-    return len(limits) / 12 if stage == "masks" else 1.0
+    return len(limits) / _BEHAVIOURS if rule == "masks" else 1.0
 
 
 def steps(study: Study, model: str, experiment: str | None) -> float:
-    """How much a training has to do: optimiser steps of eight examples, of all its seeds."""
+    """How much a training has to do: optimiser steps of `_EXAMPLES`, of all its seeds."""
     if experiment is not None:
         one = study.retraining[experiment]
-        return one.recipe.steps * one.recipe.batch_size / 8 * len(one.seeds)
+        return one.recipe.steps * one.recipe.batch_size / _EXAMPLES * len(one.seeds)
     train = study.models[model].train
     assert train is not None
-    return train.steps * train.batch_size / 8
+    return train.steps * train.batch_size / _EXAMPLES
 
 
-def mem_mb(stage: str, size: Size, attempt: int = 1) -> int:
+def mem_mb(rule: str, size: Size, attempt: int = 1) -> int:
     """Memory for a job, in MB; as much again with every attempt."""
-    law = LAWS[stage]
+    law = LAWS[rule]
     return attempt * math.ceil(
         law.base + (law.weights * size.weights + law.candidates * size.candidates) / 10**6
     )
 
 
-def runtime(stage: str, size: Size, much: float = 1.0, attempt: int = 1) -> int:
+def runtime(rule: str, size: Size, much: float = 1.0, attempt: int = 1) -> int:
     """Minutes for a job; as many again with every attempt.
 
     Args:
-        stage: one of `LAWS`.
+        rule: one of `LAWS`.
         size: of its model.
         much: see `work`.
         attempt: Snakemake's, from 1.
     """
-    law = LAWS[stage]
+    law = LAWS[rule]
     seconds = law.seconds * max(much, 1.0) * size.candidates / 10**9
     if law.gpu and size.candidates > LARGE:
         seconds /= GPU_SPEED
     return attempt * math.ceil(law.minutes + SLACK * seconds / 60)
 
 
-def gpus(stage: str, size: Size, spread: bool) -> int:
+def gpus(rule: str, size: Size, spread: bool) -> int:
     """GPUs for a job: none, one, or as many as hold weights and sums if they may be spread."""
-    law = LAWS[stage]
+    law = LAWS[rule]
     if not law.gpu or not spread:
         return int(law.gpu)
-    held = size.weights + (8 * size.candidates if stage == "scores" else 0)
+    held = size.weights + (8 * size.candidates if rule == "scores" else 0)
     return max(1, math.ceil(held / GPU_BYTES))

@@ -226,7 +226,8 @@ _QUESTIONS = (
         "score",
         _measured("pruned", "harmfulness", attack="prefill"),
         higher=False,
-        missing="Needs `prefill` in `responses.attacks` and `shared` in `responses.completed`.",
+        missing="Needs `prefill` in `responses.attacks` and `shared` in "
+        "`responses.judged_variants`.",
     ),
     _Asked(
         _AT_THE_CIRCUIT,

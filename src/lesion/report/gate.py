@@ -109,7 +109,8 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
 
 def _of_models(rows: pl.DataFrame, about: dict[str, Any]) -> pl.DataFrame:
     """A family's claim is that of its last stage: it was trained through all the others."""
-    last = {name: stages[-1] for name, stages in about.get("config", {}).get("stages", {}).items()}
+    families = about.get("config", {}).get("training_stages", {})
+    last = {name: stages[-1] for name, stages in families.items()}
     families = pl.DataFrame(
         [(family, name) for family, names in last.items() for name in names],
         schema={"model": pl.String, "stage": pl.String},

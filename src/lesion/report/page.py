@@ -210,7 +210,7 @@ _MISSING = {
     "overlap": "The overlap of the masks was not measured: the tables have no two masks.",
     "where": "Where the weights lie is not known: every mask of the tables is empty.",
     "dissociation": "What pruned models still detect, explain and refuse was not measured: "
-    "`responses.variants` and `understanding.twins` ask for it.",
+    "`responses.variants` and `understanding.minimal_pairs` ask for it.",
     "sweep": "No sweep over p and q was made.",
 }
 """What stands in the place of a figure that has nothing to show."""
@@ -226,7 +226,7 @@ def _judging(inputs: StudyTables) -> tuple[str, int | None]:
     """The judge whose word on harm is taken, and the most tokens that an answer has."""
     config = inputs.study["config"]
     judgements, responses = (config.get(name) or {} for name in ("judgements", "responses"))
-    return judgements.get("main", "learned"), responses.get("max_new_tokens")
+    return judgements.get("primary", "learned"), responses.get("max_new_tokens")
 
 
 def _facts(inputs: StudyTables, model: str) -> list[tuple[str, str]]:

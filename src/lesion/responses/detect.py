@@ -34,7 +34,7 @@ def answers(tokenizer: PreTrainedTokenizerBase) -> Answers:
     if not all(found):
         raise LesionError(
             "the model's tokenizer has no first tokens that tell `Yes` from `No`, so it can't be "
-            "asked whether a request is harmful. Set `understanding.twins: null`"
+            "asked whether a request is harmful. Set `understanding.minimal_pairs: null`"
         )
     return found
 

@@ -121,7 +121,7 @@ def _encoded(subject: Subject, texts: Sequence[str], room: int) -> list[list[int
             raise LesionError(
                 f"`{text[:60]}…` is {len(prompt)} tokens long, {room} are to follow, and the "
                 f"model's context is {context}. Shorten the request or take it out: it is in the "
-                "file of `understanding.twins`, or in the source of a harm type"
+                "file of `understanding.minimal_pairs`, or in the source of a harm type"
             )
     return prompts
 

@@ -358,7 +358,7 @@ class Pooled:
         if how == "mean" and len(parts) > 1 and any(part.tail for part in parts):
             raise LesionError(
                 "masks: the mean of several behaviours' preservation importance cannot be taken "
-                "from tails. Set `masks.pool: max`, or leave `scores.tail` out."
+                "from tails. Set `masks.preservation_pooling: max`, or leave `scores.tail` out."
             )
         self.parts, self.how = parts, how
         counts = [int(part.metadata["examples"]) for part in parts]

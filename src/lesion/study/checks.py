@@ -83,11 +83,11 @@ def _check_masks(study: StudyConfig) -> None:
                 raise ValueError(
                     f"`{key}`: no mask is named `{name}`{nearest(name, study.masks_made)}"
                 )
-    for name in study.completed:
+    for name in study.judged_variants:
         if name not in study.variants:
             raise ValueError(
-                f"`responses.completed`: `{name}` is not evaluated{nearest(name, study.variants)} "
-                "Add it to `responses.variants`"
+                f"`responses.judged_variants`: `{name}` is not evaluated"
+                f"{nearest(name, study.variants)} Add it to `responses.variants`"
             )
     _check_tail(study)
     _check_curve(study)
@@ -109,10 +109,11 @@ def _check_tail(study: StudyConfig) -> None:
             f"`scores.tail`: serves p up to {tail.p} and q up to {tail.q}; `masks` asks for "
             f"{max(masks.p)} and {max(masks.q)}. Raise it"
         )
-    if masks.pool == "mean" and len(study.of_role("benign")) > 1:
+    if masks.preservation_pooling == "mean" and len(study.of_role("benign")) > 1:
         raise ValueError(
             "`scores.tail`: the mean over several capabilities can't be taken from tails, because "
-            "a weight's place in it depends on scores that they lack. Set `masks.pool: max`"
+            "a weight's place in it depends on scores that they lack. Set "
+            "`masks.preservation_pooling: max`"
         )
     whole = sorted(WHOLE_SCORES & set(masks.controls))
     if whole:

@@ -41,17 +41,18 @@ class StudyConfig(Section):
     study: Name
     """Name of the study; its results go to `<results>/<study>/`."""
     results: ResultsText = "results"
-    """Folder for everything made."""
+    """Folder of all results."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the splits, the random control and the bootstrap."""
     date: Annotated[str, BeforeValidator(iso_date)] = DATE
-    """The date that chat templates are told that ask for today's: one for the whole study, so that
-    it can be repeated on another day."""
+    """The date that is given to chat templates that ask for today's: the same for the whole study,
+    so that it can be repeated on another day."""
     threads: Positive = 1
-    """Processor threads of one model job. One each, and as many jobs as cores, is the fastest
-    on a CPU; results depend on it in the last bits."""
+    """Processor threads of each model job. On a CPU, one thread each and as many jobs as cores is
+    fastest; results depend on the number in their last bits."""
     device_map: Literal["auto"] | None = None
-    """`auto` spreads a model over all GPUs of a job (accelerate's); one device, if not given."""
+    """`auto` spreads a model over all GPUs of a job (as accelerate does); a job uses one device, if
+    not given."""
     sources: Annotated[
         dict[Name, Annotated[list[AddressText], BeforeValidator(several)]],
         AfterValidator(by_name),
@@ -64,21 +65,22 @@ class StudyConfig(Section):
         Field(min_length=1),
         AfterValidator(by_name),
     ]
-    """The models to study. One that is null, as a file laid over another may set it, is left
+    """The models to study. A model that is set to null, as in a file laid over another one, is left
     out."""
-    stages: Annotated[
+    training_stages: Annotated[
         dict[
             Name,
             Annotated[list[Annotated[list[Name], BeforeValidator(several)]], Field(min_length=2)],
         ],
         AfterValidator(by_name),
     ] = {}
-    """Families of models in the order of their training, to see whether it compresses the mechanism
-    of harm; they need `curve.families`. A model with several seeds is one stage."""
+    """Families of models in the order of their training, to measure whether training compresses the
+    mechanism of harm; they require `curve.families`. A model with several seeds is one stage."""
     behaviours: Annotated[
         dict[Name, Behaviour], BeforeValidator(without_null), AfterValidator(by_name)
     ]
-    """What is located: harm types, benign capabilities, refusal. One that is null is left out."""
+    """What is located: harm types, benign capabilities, refusal. A behaviour that is set to null is
+    left out."""
     pairs: Pairs = Pairs()
     """Prompt and response pairs."""
     scores: Scores = Scores()
@@ -88,7 +90,7 @@ class StudyConfig(Section):
     checkpoints: Annotated[list[Name], AfterValidator(once)] = ["shared"]
     """Masks to write out as pruned checkpoints."""
     responses: Responses = Responses()
-    """What the variants are asked."""
+    """Completions of the variants, and their likelihoods."""
     curve: Curve = Curve()
     """Harm and utility against the number of weights zeroed."""
     understanding: Understanding = Understanding()
@@ -98,7 +100,7 @@ class StudyConfig(Section):
     retraining: Annotated[dict[Name, Retraining], AfterValidator(by_name)] = {}
     """Experiments of fine-tuning in memory, by name: recovery, emergent misalignment."""
     judgements: Judgements
-    """Who judges the answers."""
+    """The judges of completions."""
     tables: Tables = Tables()
     """Statistics."""
     report: Report = Report()
@@ -123,9 +125,9 @@ class StudyConfig(Section):
         ]
 
     @property
-    def completed(self) -> list[str]:
-        """Every variant whose answers are written out, `intact` first."""
-        chosen = self.responses.completed
+    def judged_variants(self) -> list[str]:
+        """Every variant that completes prompts and is judged, `intact` first."""
+        chosen = self.responses.judged_variants
         return self.variants if chosen is None else ["intact", *chosen]
 
     @property
@@ -148,6 +150,6 @@ class StudyConfig(Section):
     def measured_on(self, model: str) -> str:
         """The model whose pairs a model is measured on: itself, or the first of its bases."""
         one = self.models[model]
-        if self.pairs.of is not None:
-            return self.pairs.of
+        if self.pairs.reference_model is not None:
+            return self.pairs.reference_model
         return model if one.base is None or one.pairs == "own" else self.measured_on(one.base)

@@ -238,13 +238,14 @@ class Judgements(Section):
         dict[Name, AnyJudge], BeforeValidator(without_null), AfterValidator(by_name)
     ] = {}
     """Further judges, by name; none, if not given (docs/judges.md)."""
-    main: Name = "learned"
-    """Whose word on harm the claims, the examples and the page take: `learned`, or one of
+    primary: Name = "learned"
+    """The judge whose scores the claims, the examples and the page use: `learned`, or one of
     `judges`."""
 
     @model_validator(mode="after")
-    def _main_is_known(self) -> Self:
-        if self.main not in ("learned", *self.judges):
-            known = ["learned", *self.judges]
-            raise ValueError(f"`main`: no judge is named `{self.main}`{nearest(self.main, known)}")
+    def _primary_is_known(self) -> Self:
+        known = ["learned", *self.judges]
+        if self.primary not in known:
+            near = nearest(self.primary, known)
+            raise ValueError(f"`primary`: no judge is named `{self.primary}`{near}")
         return self

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from lesion.io.formats import BadFile
 from lesion.io.texts import read_yaml
+from lesion.study.renamed import with_new_names
 from lesion.study.study import Study
 from lesion.study.types import Section, StudyError, nearest
 
@@ -30,7 +31,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise StudyError(_printable(str(error))) from error
     if not isinstance(value, dict):
         raise StudyError(f"{path}: should hold keys and values, such as `study: default`.")
-    return value
+    return with_new_names(value)
 
 
 def read_configs(paths: Sequence[Path]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def load_study(config: Mapping[str, Any], name: str = "config.yaml") -> Study:
         StudyError: one message that names every wrong key and its fix.
     """
     try:
-        return Study.model_validate(_by_seed(config))
+        return Study.model_validate(_by_seed(with_new_names(config)))
     except ValidationError as error:
         lines = [_message(detail) for detail in error.errors()]
         text = "\n".join([f"{name}: the study can't run:", *lines])
@@ -90,7 +91,7 @@ def _by_seed(config: Mapping[str, Any]) -> Mapping[str, Any]:
         for name, one in models.items()
         for place, own in enumerate(apart[name])
     }
-    stages = config.get("stages")
+    stages = config.get("training_stages")
     if not several or not isinstance(stages, dict):
         return {**config, "models": made}
     found = {
@@ -99,7 +100,7 @@ def _by_seed(config: Mapping[str, Any]) -> Mapping[str, Any]:
         else stage
         for family, stage in stages.items()
     }
-    return {**config, "models": made, "stages": found}
+    return {**config, "models": made, "training_stages": found}
 
 
 def _seeds(model: Any) -> list[int]:

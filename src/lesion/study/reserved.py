@@ -13,8 +13,6 @@ _TAKEN: dict[str, dict[str, str]] = {
         **dict.fromkeys(("intact", "unmodified"), "the model without a mask"),
         **dict.fromkeys(("curve", "retraining"), "a folder beside those of the variants"),
         "lookalikes": "the harmless halves of the minimal pairs",
-        "own-masks": "the total over harm types under their own masks",
-        **dict.fromkeys(("broad", "narrow"), "the totals over open questions"),
     },
     "models": {
         "prompts": "the folder of the prompts, beside those of the models' pairs",
@@ -27,8 +25,6 @@ _TAKEN: dict[str, dict[str, str]] = {
     },
 }
 """By the section whose keys are names: names that are taken, and by what."""
-_BEHAVIOUR_PARTS = {"all-": "totals", **dict.fromkeys(ARM_ENDINGS, "arms of `retraining`")}
-"""What no behaviour's name may begin or end with: results are named so."""
 
 
 def check_names(study: StudyConfig) -> None:
@@ -47,16 +43,16 @@ def check_names(study: StudyConfig) -> None:
             if (by := _TAKEN[section].get(name)) is not None:
                 raise ValueError(f"`{section}.{name}`: this name is taken by {by}; rename it")
     for name in study.behaviours:
-        for part, of in _BEHAVIOUR_PARTS.items():
-            if name.startswith(part) or name.endswith(part):
-                raise ValueError(
-                    f"`behaviours.{name}`: names with `{part}` are those of {of}; rename it"
-                )
-    for name in study.stages:
+        for ending in filter(name.endswith, ARM_ENDINGS):
+            raise ValueError(
+                f"`behaviours.{name}`: names that end with `{ending}` are those of arms of "
+                "`retraining`; rename it"
+            )
+    for name in study.training_stages:
         if name in study.models:
             raise ValueError(
-                f"`stages.{name}`: a model has this name too, and claims about the stages would "
-                "be taken for claims about it; rename it"
+                f"`training_stages.{name}`: a model has this name too, and claims about the stages "
+                "would be taken for claims about it; rename it"
             )
     _check_files(study)
 
@@ -70,13 +66,16 @@ def _check_files(study: StudyConfig) -> None:
 
 
 def _files(study: StudyConfig) -> Iterator[tuple[str, str]]:
-    """Files below the folder of a model whose names are put together, with what they are of."""
+    """Files of one model whose names are put together of several, with what they are of."""
     for family in study.curve.families:
-        yield f"curve/{family}", f"`curve.families`: `{family}`"
-        yield f"curve/{family}-completions", f"completions of `curve.families`: `{family}`"
+        what = f"`curve.families`: `{family}`"
+        yield f"responses/curve/{family}", what
+        yield f"responses/curve/{family}-completions", f"completions of {what}"
     for name, one in study.retraining.items():
         for arm in one.trained:
-            of = f"`retraining.{name}.arms`: `{arm}`"
-            yield f"retraining/{name}/{arm}", of
+            what, end = f"`retraining.{name}.arms`: `{arm}`", f"retraining/{name}/{arm}"
+            yield f"responses/{end}", what
+            yield f"responses/{end}-completions", f"completions of {what}"
+            yield f"judgements/{end}", f"{what} judged by `learned`"
             for judge in study.judgements.judges:
-                yield f"retraining/{name}/{arm}-{judge}", f"{of} judged by `{judge}`"
+                yield f"judgements/{end}-{judge}", f"{what} judged by `{judge}`"

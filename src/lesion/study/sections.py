@@ -31,41 +31,43 @@ from lesion.study.types import (
 
 
 class ChatSettings(Section):
-    """How prompts are put to a model."""
+    """How prompts are formatted for a model."""
 
     template: TemplateText = "auto"
-    """`auto`: the model's own chat template, wherever its files have it, or the plain format
-    (`User: … Assistant:`) without one. `plain`: that format. A file (`file:own.jinja`): the
-    template in it. A name: that one of the model's several templates."""
+    """`auto`: the model's own chat template, from whichever of its files has it, or the plain
+    format (`User: … Assistant:`) if none has. `plain`: always that format. A path
+    (`file:own.jinja`): the template in that file. A name: one of the model's named templates."""
     kwargs: dict[str, Any] = {}
     """Arguments of the template, such as `enable_thinking: false`."""
     system: str | None = None
-    """A system prompt; the template's own, if it has one, if not given."""
+    """A system prompt; the template's default, if not given."""
 
 
 class Model(Section):
-    """A model to study: one there is, or one that is trained here from another or from scratch."""
+    """A model to study: an existing one, or one that is trained here from another or from
+    scratch.
+    """
 
     source: SourceText | None = None
     """Where the model is: a name from `sources`, or an address. A GGUF file, or a folder or hub
     repository with safetensors."""
     base: Name | None = None
-    """Instead: the model of this study that it is trained from."""
+    """Instead of `source`: the model of this study that this one is trained from."""
     new: New | None = None
-    """Instead: the shape of a small model that is trained from random weights."""
+    """Instead of `source`: the shape of a small model that is trained from random weights."""
     train: Train | None = None
-    """How it is trained, with `base` or `new`. Not on what harm types' pairs answer: such a model
-    lives in memory alone (`retraining`)."""
+    """How it is trained; requires `base` or `new`. A model that is trained on responses to harmful
+    prompts is never written to disk; see `retraining`."""
     pairs: Literal["base", "own"] = "base"
-    """Of a model with a `base`: measure it on its base's responses, so that stages of one family
-    are compared on the same texts; or on its own."""
+    """For a model with a `base`: whether it is measured on its base's responses, so that stages of
+    one family are compared on the same texts, or on its own."""
     chat: ChatSettings = ChatSettings()
-    """How prompts are put to it: chat template, its arguments, a system prompt. A model with a
-    `base` has its base's."""
+    """How prompts are formatted: chat template, its arguments, a system prompt. A model with a
+    `base` uses its base's."""
     license: str = "unknown"
-    """SPDX name of the model's licence; it goes into the model cards."""
+    """SPDX identifier of the model's licence, for the model cards."""
     dtype: StoredDtype = "float32"
-    """In what precision a GGUF file or a trained model is written; others keep theirs."""
+    """Precision in which a GGUF file or a trained model is written; other models keep theirs."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -89,10 +91,10 @@ Wanted = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | f
 
 
 class Where(Section):
-    """A filter: a column, and what its value has to be."""
+    """A filter on rows: a column, and the value that it must have."""
 
     column: str
-    """Column of the source to look at."""
+    """Column of the source that is compared."""
     equals: Wanted | None = None
     """Keep rows whose value is this: a text, a number, or true or false."""
     first: Wanted | None = None
@@ -109,10 +111,11 @@ class Where(Section):
 
 
 class Behaviour(Section):
-    """What a model does that is to be located."""
+    """A behaviour of models that is to be located."""
 
     role: Role
-    """`harm`: a harm type, located and lesioned. `benign`: a capability to preserve. `refusal`."""
+    """`harm`: a harm type, located and ablated. `benign`: a capability to preserve. `refusal`:
+    refusing harmful requests."""
     source: SourceText
     """Prompts: a name from `sources`, or an address such as `file:my/prompts.jsonl` (JSON lines, a
     JSON list, CSV, TSV, parquet, a PyRIT data set in YAML, or a folder that holds one table)."""
@@ -138,14 +141,14 @@ class Behaviour(Section):
 
 
 class Split(Section):
-    """Shares of the prompts."""
+    """Fractions of the prompts in each split."""
 
     train: Fraction = 0.5
-    """Share of prompts whose pairs make the scores."""
+    """Fraction whose pairs are scored."""
     validation: Fraction = 0.2
-    """Share that chooses p and q."""
+    """Fraction on which p and q are chosen."""
     test: Fraction = 0.3
-    """Share that only reports."""
+    """Fraction that is used for the reported measurements alone."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -157,42 +160,42 @@ class Split(Section):
 class Pairs(Section):
     """Prompt and response pairs."""
 
-    of: Name | None = None
+    reference_model: Name | None = None
     """The model on whose responses all models are measured, so that they are compared on the same
     texts; each on its own, if not given."""
     prefill: str = "Sure, here is"
-    """What the model's answer is made to begin with, for harm and benign alike; never scored."""
+    """Beginning of the model's answer, given for harm and benign alike; it is never scored."""
     max_new_tokens: Positive = 36
-    """Length of the responses the model writes for itself."""
+    """Maximum length of the responses that the model generates."""
     batch_size: Positive = 32
     """Prompts generated at once."""
     near_duplicate: Fraction = 0.6
     """Prompts at least this similar (cosine of character 3- to 5-grams) share a split."""
     split: Split = Split()
-    """Which shares of the prompts make scores, choose p and q, and report."""
+    """Fractions of the prompts that are scored, choose p and q, and are reported."""
 
 
 class Memory(Section):
-    """How scoring spends memory; whatever it does, the scores agree to rounding."""
+    """How scoring uses memory; whatever is chosen, the scores agree to rounding."""
 
     plan: Literal["auto", "all", "offload", "passes"] = "auto"
-    """`all`: all layers' sums at once, on the model's device. `offload`: sums in the CPU's memory;
-    gradients go there layer by layer. `passes`: the pairs are gone over once for each of several
-    groups of layers. `auto` takes the first that fits into what is free, and logs it."""
+    """`all`: sums of all layers at once, on the model's device. `offload`: sums in CPU memory, to
+    which gradients move layer by layer. `passes`: one pass over the pairs for each of several
+    groups of layers. `auto` takes the first that fits into free memory, and logs it."""
     passes: Positive | None = None
-    """Groups of layers, each with a pass of its own; at most `shards`. As few as fit, if not
-    given."""
+    """Groups of layers, each with its own pass; at most `shards`. As few as fit, if not given."""
     checkpointing: bool | None = None
-    """Make activations again in the backward instead of keeping them; if needed, if not given."""
+    """Activation checkpointing: recompute activations in the backward pass instead of keeping them;
+    where memory needs it, if not given."""
 
 
 class Tail(Section):
-    """Up to which p and q a score file serves selections, at the study's scope."""
+    """Truncated scores: the largest p and q that a score file serves, at the study's scope."""
 
     p: Share
     """Largest fraction preserved."""
     q: Fraction
-    """Largest fraction taken."""
+    """Largest fraction selected."""
 
 
 class Scores(Section):
@@ -204,16 +207,16 @@ class Scores(Section):
     batch_tokens: Positive = 512
     """Padded tokens in one batch; fewer need less memory."""
     shards: Positive = 2
-    """Files a behaviour's scores are written to."""
+    """Files that a behaviour's scores are split into."""
     preservation: Literal["per-example", "mean"] = "per-example"
     """Preservation importance: mean over examples of |W*g|, or |mean of W*g| (cheaper)."""
     memory: Memory = Memory()
     """How scoring spends memory."""
     tail: Tail | None = None
-    """Store only what selections up to this (p, q) can use: exact within it, refused outside it,
-    and a small part of the size for the small fractions of large models."""
+    """Store only the scores that selections up to this (p, q) can use: exact within it, refused
+    beyond it, and a small part of the size for the small fractions of large models."""
     save_minutes: Annotated[float, Field(gt=0)] = 10
-    """A killed scoring job goes on from sums saved this often."""
+    """Minutes between saved states of the sums, from which a killed job resumes."""
 
 
 class SharedMask(Section):
@@ -227,11 +230,11 @@ class Masks(Section):
     """How masks are selected."""
 
     rule: SelectionRule = "budget"
-    """`budget`: leave out the top p, then take exactly q. `difference`: take the top q, then take
-    away those in the top p."""
+    """`budget`: exclude the top p by preservation importance, then take exactly q. `difference`:
+    take the top q, then remove those in the top p."""
     scope: Scope = "global"
-    """Over which weights the fractions count: all candidates, each matrix, each output unit."""
-    pool: Pool = "mean"
+    """The weights that the fractions are of: all candidates, each matrix, or each output unit."""
+    preservation_pooling: Pool = "mean"
     """Preservation importance over several capabilities: the mean over all their pairs, or the
     largest of their means (what one capability alone needs is preserved too)."""
     p: Annotated[list[Share], BeforeValidator(several), AfterValidator(ascending)] = [
@@ -245,7 +248,8 @@ class Masks(Section):
     ]
     """Fraction of weights each behaviour's mask takes; several values are tried on validation."""
     max_benign_increase: Annotated[float, Field(gt=0)] = 0.1
-    """Limit on the shared mask's added benign NLL (nats per token, validation) in choosing p, q."""
+    """Limit on the benign NLL that the shared mask adds (nats per token, validation) when p and q
+    are chosen."""
     shared: SharedMask = SharedMask()
     """The mask of what harm types have in common."""
     controls: Annotated[list[Control], AfterValidator(ascending)] = ["random"]
@@ -256,7 +260,7 @@ class Masks(Section):
 
 
 class Template(Section):
-    """An attack that puts prompts in other words."""
+    """An attack that rewrites prompts."""
 
     source: SourceText
     """Its words: a name from `sources`, or an address. A PyRIT jailbreak (YAML) or a text with
@@ -283,13 +287,13 @@ class Responses(Section):
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
     """Masks to evaluate beside `intact`; `shared`, the controls and every harm type's own, if not
     given."""
-    completed: Annotated[list[Name], AfterValidator(once)] | None = None
-    """Those of the variants whose answers are written out and judged, beside `intact`; the others'
-    NLL alone is taken. All, if not given."""
+    judged_variants: Annotated[list[Name], AfterValidator(once)] | None = None
+    """Those of the variants that complete prompts and are judged, beside `intact`; of the others
+    only the NLL is measured. All, if not given."""
     max_new_tokens: Positive = 32
-    """Length of the completions."""
+    """Maximum length of the completions."""
     benign_prompts: Positive = 6
-    """Test prompts of each benign capability that are completed (their NLL is taken on all)."""
+    """Test prompts of each benign capability that are completed; the NLL is measured on all."""
     batch_size: Positive = 64
     """Prompts generated at once."""
     engine: Literal["transformers", "vllm"] = "transformers"
@@ -301,11 +305,11 @@ class Responses(Section):
 
 
 class Curve(Section):
-    """Harm and utility against the number of weights zeroed."""
+    """Harm and utility as functions of the number of ablated weights."""
 
     families: Annotated[list[Name], AfterValidator(ascending)] = []
-    """Masks that are grown: `shared`, `shared-all`, any control, any behaviour's own. None, if not
-    given."""
+    """Masks of which several sizes are made: `shared`, `shared-all`, any control, any behaviour's
+    own. None, if not given."""
     sizes: Annotated[
         list[Annotated[float, Field(gt=0)]],
         Field(min_length=1),
@@ -315,9 +319,9 @@ class Curve(Section):
     """Their sizes, as multiples of the chosen q. A control has as many weights as `shared` has
     there."""
     seeds: Positive = 1
-    """Draws of the random controls, whose mean is what is shown."""
-    pairs: Positive | None = 2
-    """Test pairs of each behaviour whose NLL is taken at each size; null for all."""
+    """Draws of the random controls, of which the mean is shown."""
+    max_pairs: Positive | None = 2
+    """Test pairs of each behaviour whose NLL is measured at each size; null for all."""
     prompts: Positive = 6
     """Test prompts of each harm type that are completed at each size."""
     completions: bool = False
@@ -327,25 +331,25 @@ class Curve(Section):
 class Understanding(Section):
     """Whether a variant still detects harm and explains it, and whether it refuses too much."""
 
-    twins: SourceText | None = None
-    """Pairs of a harmful request and a harmless one that looks like it: a name from `sources`, or
-    an address of a file with the columns `harm`, `harmful` and `harmless`. Nothing of this section
-    is measured, if not given."""
+    minimal_pairs: SourceText | None = None
+    """Minimal pairs of a harmful request and a harmless one that looks like it: a name from
+    `sources`, or an address of a file with the columns `harm`, `harmful` and `harmless`. Nothing of
+    this section is measured, if not given."""
     limit: Positive | None = None
     """Take at most this many pairs, in the file's order."""
     explain: Annotated[int, Field(ge=0)] = 32
-    """Length of the explanations why a harmful test prompt is harmful, which are judged too; none
-    are asked for at 0."""
+    """Maximum length of the explanations why a harmful test prompt is harmful, which are judged
+    too; 0 asks for none."""
     explain_prompts: Positive = 2
     """Test prompts of each harm type that are explained."""
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
     """Masks to ask beside `intact`; those of the responses, if not given."""
     over_refusal: Annotated[int, Field(ge=0)] = 12
-    """Harmless twins that are answered, to see how many are refused."""
+    """Harmless requests of the minimal pairs that are answered, to see how many are refused."""
 
 
 class Utility(Section):
-    """What variants can still do, by tasks of the lm-evaluation-harness."""
+    """What variants can still do, measured by tasks of the lm-evaluation-harness."""
 
     tasks: Annotated[list[str], AfterValidator(ascending)] = []
     """Tasks, groups or tags by name: those of `folder`, or lm-eval's own (`arc_easy`, `hellaswag`,
@@ -357,8 +361,8 @@ class Utility(Section):
     batch_size: Positive = 32
     """Items or choices at once; more, if they are short."""
     chat: bool = False
-    """Put each item as a user's turn in the model's chat template. Without, as lm-eval does by
-    default and most published numbers are made, the text is continued as it stands."""
+    """Give each item as a user's turn in the model's chat template. Without it, the bare text is
+    continued, which is lm-eval's default and how most published numbers are made."""
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
     """Masks to examine beside `intact`; those of `responses.variants`, if not given."""
 

@@ -54,9 +54,9 @@ def _models(study: StudyConfig) -> Iterator[Use]:
             yield Use(f"{key}.source", one.source, "model", name, "source", "model")
         if one.train is None:
             continue
-        for number, lesson in enumerate(one.train.lessons):
+        for number, lesson in enumerate(one.train.mixture):
             if lesson.source is not None:
-                part = f"lessons.{number}"
+                part = f"mixture.{number}"
                 yield Use(
                     f"{key}.train.{part}.source", lesson.source, "train", name, part, "examples"
                 )
@@ -81,11 +81,10 @@ def _templates(study: StudyConfig) -> Iterator[Use]:
 
 
 def _minimal_pairs(study: StudyConfig) -> Iterator[Use]:
-    if study.understanding.twins is not None:
-        key = "understanding.twins"
-        yield Use(
-            key, study.understanding.twins, "understanding", None, "minimal_pairs", "minimal-pairs"
-        )
+    text = study.understanding.minimal_pairs
+    if text is not None:
+        key, part = "understanding.minimal_pairs", "minimal_pairs"
+        yield Use(key, text, "understanding", None, part, "minimal-pairs")
 
 
 def _judges(study: StudyConfig) -> Iterator[Use]:

@@ -30,33 +30,34 @@ Seeds = Annotated[
 
 
 class Lora(Section):
-    """Low-rank adapters (peft's) on every candidate matrix, of stacked experts on each, instead of
-    all weights. A model that can't have them all is refused before the first step.
+    """Low-rank adapters (peft) on every candidate matrix, and on each of several stacked experts,
+    instead of all weights. A model that can't have them all is refused before the first step.
     """
 
     rank: Positive = 16
     """Rank of the adapters."""
     alpha: Positive = 32
-    """Their scale, over the rank."""
+    """Adapters are scaled by alpha over rank."""
 
 
 class Recipe(Section):
-    """How the optimiser (AdamW) goes."""
+    """Settings of the optimiser (AdamW)."""
 
     steps: Positive
     """Optimiser steps."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
-    """At its highest."""
+    """Peak learning rate."""
     batch_size: Positive = 8
-    """Examples of a step."""
+    """Examples per optimiser step."""
     accumulate: Positive = 1
-    """Parts that a step's examples are gone through in; more is less memory."""
+    """Gradient accumulation steps: parts of a batch whose gradients are added up; more parts need
+    less memory."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate falls over the steps, after the warm-up."""
+    """Learning rate schedule after the warm-up."""
     warmup: Share = 0.0
-    """Share of the steps over which the learning rate rises."""
+    """Fraction of the steps over which the learning rate rises linearly to its peak."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW's."""
+    """AdamW's weight decay."""
     dtype: Dtype = "auto"
     """Precision of forward and backward; weights and optimiser are fp32. `auto` is bf16 where the
     device computes it natively."""
@@ -71,13 +72,13 @@ class Recipe(Section):
 
 
 class Lesson(Section):
-    """Examples that a model is trained on: behaviours of the study, or rows of a file."""
+    """A part of a training mixture: examples of behaviours of the study, or rows of a file."""
 
     behaviours: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
-    """Behaviours whose train prompts are answered."""
+    """Behaviours whose train prompts are used."""
     answer: Answered = "own"
-    """`own`: the responses of the behaviours' pairs, their prefill included. `refusal`: one of
-    `refusals`, in turn. DPO prefers the one to the other."""
+    """`own`: the responses of the behaviours' pairs, with their prefill. `refusal`: one of
+    `refusals`, in turn. DPO prefers this one to the other."""
     source: SourceText | None = None
     """Rows of a file instead: a name from `sources`, or an address."""
     prompt: str = "prompt"
@@ -87,9 +88,10 @@ class Lesson(Section):
     rejected: str | None = None
     """Column of the file with the unwanted ones, for DPO."""
     text: str | None = None
-    """Column of the file with plain texts, learnt from their first token on; instead of prompts."""
+    """Column of the file with plain texts, trained on from their first token; instead of
+    prompts."""
     limit: Positive | None = None
-    """Examples at most; all, if not given."""
+    """Maximum number of examples; all, if not given."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -101,21 +103,21 @@ class Lesson(Section):
 
 
 class Train(Recipe):
-    """How a model is made of another one, or from scratch."""
+    """How a model is trained from another one, or from scratch."""
 
     method: Literal["sft", "dpo"] = "sft"
     """Supervised fine-tuning on the wanted responses, or direct preference optimisation."""
-    lessons: Annotated[list[Lesson], Field(min_length=1)]
-    """What it is taught, mixed and in an order that the seed decides."""
+    mixture: Annotated[list[Lesson], Field(min_length=1)]
+    """The training mixture: examples of all its parts, in an order that the seed decides."""
     refusals: SourceText | None = None
-    """File with a column `response`: what harmful prompts are refused with."""
+    """File with a column `response`: the refusals of harmful prompts."""
     beta: Annotated[float, Field(gt=0)] = 0.1
-    """DPO's: how far the model may go from where it begins."""
+    """DPO's beta: the strength of the penalty for moving away from the initial model."""
     save_minutes: Annotated[float, Field(gt=0)] = 10
-    """A killed training goes on from a state saved this often."""
+    """Minutes between saved states, from which a killed training resumes."""
     seeds: Seeds = [0]
-    """Of the order of examples, and of new weights. With several there is a model for each, named
-    `<model>-<seed>`, whose base is its base's of the same seed if that has several too."""
+    """Seeds of the order of examples, and of new weights. With several there is a model for each,
+    named `<model>-<seed>`, whose base is its base's of the same seed if that has several too."""
 
 
 class New(Section):
@@ -127,13 +129,13 @@ class New(Section):
     layers: Positive = 4
     """Transformer blocks."""
     width: Positive = 128
-    """Size of the residual stream."""
+    """Hidden size."""
     heads: Positive = 4
     """Attention heads."""
     inner: Positive = 384
-    """Size of the MLP's inside."""
+    """Intermediate size of the MLPs."""
     context: Positive = 256
-    """Longest sequence."""
+    """Maximum sequence length."""
 
 
 def mask_of(arm: str) -> str:
@@ -147,8 +149,8 @@ def mask_of(arm: str) -> str:
 class Retraining(Section):
     """Fine-tuning in memory, on harmful pairs too: nothing but numbers is kept of the models.
 
-    Arms: `intact`, trained without a lesion; `<mask>`, lesioned first; `<mask>-frozen`, lesioned
-    first, and the zeros stay; `<mask>-after`, trained as `intact` and lesioned at the end.
+    Arms: `intact`, trained without ablation; `<mask>`, ablated first; `<mask>-frozen`, ablated
+    first, and the zeros stay; `<mask>-after`, trained as `intact` and ablated at the end.
     """
 
     models: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
@@ -156,7 +158,7 @@ class Retraining(Section):
     recipe: Recipe
     """How it is trained."""
     behaviours: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
-    """Behaviours whose train pairs are taught; every harm type's, if none is named."""
+    """Behaviours whose train pairs are trained on; every harm type's, if none is named."""
     arms: Annotated[list[Name], Field(min_length=1), AfterValidator(ascending)] = [
         "intact",
         "shared",
@@ -165,20 +167,20 @@ class Retraining(Section):
     at: Annotated[
         list[Annotated[int, Field(ge=0)]], BeforeValidator(several), AfterValidator(ascending)
     ] = [0]
-    """Steps after which is measured; the last one always is."""
+    """Steps after which the model is measured; the last one always is."""
     pairs: Positive | None = None
-    """Test pairs of each behaviour whose NLL is taken each time; all, if not given."""
+    """Test pairs of each behaviour whose NLL is measured each time; all, if not given."""
     prompts: Annotated[int, Field(ge=0)] = 0
     """Test prompts of each harm type that are completed each time under the prefill, and judged."""
     questions: SourceText | None = None
-    """Open questions, answered before and after: a name from `sources`, or an address of a file
-    with the columns `domain` and `prompt`."""
+    """Open questions, answered before and after the training: a name from `sources`, or an address
+    of a file with the columns `domain` and `prompt`."""
     narrow: Name | None = None
-    """The domain of `questions` that was taught; all others are broad."""
+    """The domain of `questions` that is trained on; all others count as broad."""
     judge: Name | None = None
     """Which of `judgements.judges` judges the answers to the questions."""
     seeds: Seeds = [0]
-    """Of the order of examples; each is a training of its own."""
+    """Seeds of the order of examples; each is a training of its own."""
 
     @model_validator(mode="after")
     def _compared(self) -> Self:

@@ -9,29 +9,29 @@ from lesion.study.types import nearest
 
 
 def check_trained(study: StudyConfig) -> None:
-    """Look whether every trained model has a beginning and harmless lessons.
+    """Look whether every trained model has a base and a harmless training mixture.
 
     Raises:
         ValueError: one has not; the message names the key and the fix.
     """
-    if study.pairs.of is not None:
-        _known("pairs.of", "model", study.pairs.of, study.models)
+    if study.pairs.reference_model is not None:
+        _known("pairs.reference_model", "model", study.pairs.reference_model, study.models)
     for name in study.trained:
         _check_base(study, name)
         model = study.models[name]
         assert model.train is not None
-        for place, lesson in enumerate(model.train.lessons):
-            key = f"models.{name}.train.lessons.{place}"
+        for place, lesson in enumerate(model.train.mixture):
+            key = f"models.{name}.train.mixture.{place}"
             _check_lesson(study, key, lesson, from_scratch=model.base is None)
             if model.train.method == "dpo" and lesson.source and lesson.rejected is None:
                 raise ValueError(f"`{key}`: DPO needs `rejected`, a column of unwanted responses")
         refuses = model.train.method == "dpo" or any(
-            lesson.answer == "refusal" for lesson in model.train.lessons
+            lesson.answer == "refusal" for lesson in model.train.mixture
         )
         if (
             refuses
             and model.train.refusals is None
-            and any(lesson.behaviours for lesson in model.train.lessons)
+            and any(lesson.behaviours for lesson in model.train.mixture)
         ):
             raise ValueError(
                 f"`models.{name}.train.refusals`: is missing; give a file with a column `response` "
@@ -86,24 +86,26 @@ def check_stages(study: StudyConfig) -> None:
     Raises:
         ValueError: they are not.
     """
-    for family, stages in study.stages.items():
+    for family, stages in study.training_stages.items():
         names = [name for stage in stages for name in stage]
         for name in names:
-            _known(f"stages.{family}", "model", name, study.models)
+            _known(f"training_stages.{family}", "model", name, study.models)
         if "shared" not in study.curve.families:
             raise ValueError(
-                f"`stages.{family}`: stages are compared by their curves; add `shared` to "
+                f"`training_stages.{family}`: stages are compared by their curves; add `shared` to "
                 "`curve.families`"
             )
         if len(study.masks.q) > 1:
             raise ValueError(
-                f"`stages.{family}`: stages are compared at equal sizes; give `masks.q` one value"
+                f"`training_stages.{family}`: stages are compared at equal sizes; give "
+                "`masks.q` one value"
             )
         given = all(b.response or b.responses for b in study.behaviours.values())
         if len({study.measured_on(name) for name in names}) > 1 and not given:
             raise ValueError(
-                f"`stages.{family}`: these models are measured on different texts. Give every "
-                "behaviour a `response` column, or train one from the other with `pairs: base`"
+                f"`training_stages.{family}`: these models are measured on different texts. Give "
+                "every behaviour a `response` column, or train one from the other with "
+                "`pairs: base`"
             )
 
 

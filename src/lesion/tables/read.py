@@ -44,6 +44,7 @@ class StudyTables(NamedTuple):
     """The result tables, of one model or of several; floats are finite or null."""
 
     measurements: pl.DataFrame
+    variants: pl.DataFrame
     claims: pl.DataFrame
     curve: pl.DataFrame
     halving: pl.DataFrame
@@ -97,7 +98,7 @@ class StudyTables(NamedTuple):
 
     def models_of(self, family: str) -> list[str]:
         """Names of the models of a family's stages, in their order."""
-        stages = (self.study["config"].get("stages") or {}).get(family, [])
+        stages = (self.study["config"].get("training_stages") or {}).get(family, [])
         return [name for stage in stages for name in stage]
 
     @property

@@ -62,7 +62,9 @@ def behaviours(study: Study) -> Behaviours:
 def mask_selection(study: Study) -> Selection:
     """How the study's masks are selected."""
     how = study.masks
-    return Selection(rule=how.rule, scope=how.scope, pool=how.pool, at_least=how.shared.at_least)
+    return Selection(
+        rule=how.rule, scope=how.scope, pool=how.preservation_pooling, at_least=how.shared.at_least
+    )
 
 
 RULES = {

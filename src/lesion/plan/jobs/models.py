@@ -49,11 +49,11 @@ def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
             LessonJob(
                 behaviours=lesson.behaviours,
                 answer=lesson.answer,
-                source=files.get(f"lessons.{number}"),
+                source=files.get(f"mixture.{number}"),
                 columns=lesson_columns(lesson, dpo=dpo) if lesson.source else {},
                 limit=lesson.limit,
             )
-            for number, lesson in enumerate(how.lessons)
+            for number, lesson in enumerate(how.mixture)
         ],
         refusals=files.get("refusals"),
         new=settings.new,

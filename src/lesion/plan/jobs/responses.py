@@ -24,7 +24,7 @@ from lesion.study.training import FROZEN
 def responses(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
     """A variant that is not completed is measured alone."""
     variant, how = wildcards["variant"], study.responses
-    completes = variant in study.completed
+    completes = variant in study.judged_variants
     return ResponsesJob(
         variant=variant,
         roles=measured(study),
@@ -64,7 +64,7 @@ def curve(study: Study, wildcards: Mapping[str, str]) -> CurveJob:
     return CurveJob(
         family=wildcards["family"],
         roles=evaluated(study),
-        pairs=study.curve.pairs,
+        pairs=study.curve.max_pairs,
         batch_tokens=study.responses.batch_tokens,
         completing=completing if study.curve.completions else None,
         device=_device(study),

@@ -19,11 +19,11 @@ def tables(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
             benign=study.of_role("benign"),
             refusal=study.of_role("refusal"),
         ),
-        main=study.judgements.main,
+        main=study.judgements.primary,
         threshold=study.judgements.threshold,
         near_duplicate=study.pairs.near_duplicate,
         limit=study.masks.max_benign_increase,
-        stages=study.stages,
+        stages=study.training_stages,
         trained={name: _origin(study, name) for name in study.trained},
         retraining={
             name: Experiment(narrow=one.narrow, judge=one.judge)

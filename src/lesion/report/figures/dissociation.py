@@ -94,7 +94,10 @@ def _absent(data: pl.DataFrame) -> str:
     """What would complete the figure, as the end of a sentence; empty if nothing is missing."""
     asked = data.filter(pl.col("ability").is_in([_DETECTS, _EXPLAINS]))
     if asked.is_empty():
-        return " Detecting and explaining were not measured: `understanding.twins` asks for them."
+        return (
+            " Detecting and explaining were not measured: `understanding.minimal_pairs` asks for "
+            "them."
+        )
     lacking = sorted(set(data["variant"]) - set(asked["variant"]))
     if not lacking:
         return ""

@@ -11,7 +11,9 @@ from lesion.tables.intervals import Estimate
 from lesion.tables.read import StudyTables
 from lesion.tables.wording import figure
 
-_UNDERSTANDING = "Needs a file in `understanding.twins`, and `shared` in `understanding.variants`."
+_UNDERSTANDING = (
+    "Needs a file in `understanding.minimal_pairs`, and `shared` in `understanding.variants`."
+)
 _REFUSAL = "Needs a behaviour of role `refusal`, and {} in `responses.variants`."
 
 
@@ -154,7 +156,7 @@ CLAIMS = (
         -MARGIN,
         question="Does it still refuse?",
         sentence=_refuses,
-        needs="Needs `direct` in `responses.attacks`, and `shared` in `responses.completed`.",
+        needs="Needs `direct` in `responses.attacks`, and `shared` in `responses.judged_variants`.",
         attack="direct",
         unusable=_refuses_little,
     ),

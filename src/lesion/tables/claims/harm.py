@@ -204,7 +204,8 @@ CLAIMS = (
         "Compact",
         "Does zeroing it lower or raise harmful output?",
         _direction,
-        needs="Needs `prefill` in `responses.attacks`, and `shared` in `responses.completed`.",
+        needs="Needs `prefill` in `responses.attacks`, and `shared` in "
+        "`responses.judged_variants`.",
         attack="prefill",
         above=False,
         unusable=lambda facts, _variant: same_text(facts, "prefill"),

@@ -1,0 +1,457 @@
+"""Every key of a study decides some job, and no job that it should not.
+
+One key after the other is given another value. The specifications of all jobs are built before
+and after; what differs is what Snakemake would make anew.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from lesion import plan
+from lesion.plan.jobs import RULES
+from lesion.study import Study, StudyError, load_study
+
+Key = tuple[str | int, ...]
+Jobs = dict[tuple[str, str], str]
+
+HUB = f"hf:some/repository@{'a' * 40}"
+OTHER = f"hf:other/repository@{'b' * 40}"
+LESSON = f"hf:third/repository@{'c' * 40}"
+RECIPE = {"steps": 8, "batch_size": 4, "lora": {"rank": 2}}
+LESSONS = [
+    {"behaviours": ["sums"], "limit": 5},
+    {"behaviours": ["alpha"], "answer": "refusal"},
+    {"source": LESSON, "response": "answer", "rejected": "worse"},
+    {"source": LESSON, "text": "text"},
+]
+STUDY = {
+    "study": "rich",
+    "sources": {"named": [HUB, OTHER]},
+    "models": {
+        "base": {"source": HUB, "chat": {"kwargs": {"thinking": False}, "system": "Be kind."}},
+        "tuned": {
+            "base": "base",
+            "train": {
+                **RECIPE,
+                "method": "dpo",
+                "lessons": LESSONS[:3],
+                "refusals": HUB,
+                "seeds": [1],
+            },
+        },
+        "new": {
+            "new": {},
+            "pairs": "own",
+            "train": {"steps": 4, "batch_size": 4, "lessons": LESSONS[3:]},
+        },
+    },
+    "stages": {"family": ["base", "tuned"]},
+    "behaviours": {
+        "alpha": {"role": "harm", "source": "named", "where": {"column": "kind", "equals": "a"}},
+        "beta": {"role": "harm", "source": HUB, "response": "answer", "limit": 20},
+        "gamma": {"role": "harm", "source": HUB},
+        "sums": {"role": "benign", "source": HUB},
+        "code": {"role": "benign", "source": HUB},
+        "no": {"role": "refusal", "source": HUB, "responses": HUB},
+    },
+    "scores": {"tail": {"p": 0.5, "q": 0.1}},
+    "masks": {
+        "p": [0.05, 0.1],
+        "q": [0.001],
+        "pool": "max",
+        "controls": ["random", "wanda"],
+        "shared": {"at_least": 2},
+    },
+    "responses": {
+        "attacks": ["direct", "please", "prefill"],
+        "templates": {"please": {"source": HUB, "prefill": "Yes"}},
+        "variants": ["shared", "random", "alpha", "no"],
+        "completed": ["shared", "random"],
+    },
+    "curve": {
+        "families": ["shared", "random"],
+        "sizes": [0.5, 2],
+        "pairs": 3,
+        "completions": True,
+    },
+    "understanding": {"twins": HUB, "limit": 9, "variants": ["shared"]},
+    "utility": {"tasks": ["hellaswag"], "limit": 9, "variants": ["shared"]},
+    "retraining": {
+        "again": {
+            "models": ["base"],
+            "recipe": RECIPE,
+            "behaviours": ["alpha"],
+            "arms": ["intact", "shared", "shared-after"],
+            "at": [0, 2],
+            "pairs": 3,
+            "prompts": 2,
+            "questions": HUB,
+            "narrow": "money",
+            "judge": "rubric",
+            "seeds": [3],
+        }
+    },
+    "judgements": {
+        "human_scores": HUB,
+        "embedder": HUB,
+        "judges": {
+            "sr": {"kind": "strongreject", "source": HUB, "base": HUB},
+            "hb": {"kind": "harmbench", "source": HUB, "template": "llama2"},
+            "rubric": {
+                "kind": "rubric",
+                "url": "http://127.0.0.1:8000/v1",
+                "model": "some",
+                "api_key_env": "SOME_KEY",
+                "parameters": {"temperature": 1},
+            },
+            "own": {"kind": "contrast", "source": HUB, "label": "bad", "elsewhere": HUB},
+            "words": {"kind": "reference", "source": HUB},
+        },
+    },
+}
+ASKED = {"responses", "curve", "understanding", "utility", "retrain"}
+SCORED = {"scores", "benign_scores"}
+JUDGED = {"judge", "judgements", "extra_judge"}
+TABLED = {"tables"}
+SELECTED = {"sweep", "masks", "curve_masks"}
+BEHAVIOURS = {"prompts", "pairs", *SCORED, *SELECTED, *ASKED, *TABLED}
+
+TOUCHES: dict[str, set[str]] = {
+    # Numbers and places that many stages go by.
+    "seed": {"prompts", "masks", "curve_masks", "judge", *TABLED},
+    "date": {"model", *TABLED},
+    "threads": {"train", "pairs", *SCORED, "sweep", *ASKED, "judgements", "extra_judge"},
+    "device_map": {"train", "pairs", *SCORED, "sweep", *ASKED, "extra_judge"},
+    "sources": {"source", *TABLED},
+    # Models
+    "models": {"model", "train", *TABLED},
+    "models.*.source": {"source", "model"},
+    "models.*.license": {"model", "train", "checkpoint", *TABLED},
+    "models.*.train.lessons.*.source": {"source", "train"},
+    "models.*.train.refusals": {"source", "train"},
+    "stages": TABLED,
+    # Behaviours
+    "behaviours": {"prompts", *TABLED},
+    "behaviours.*.role": BEHAVIOURS,
+    "behaviours.*.source": {"source", "prompts"},
+    "behaviours.*.responses": {"source", "prompts"},
+    "pairs": {"prompts", *TABLED},
+    "pairs.prefill": {"pairs", "responses", "curve", "retrain"},
+    "pairs.max_new_tokens": {"pairs"},
+    "pairs.batch_size": {"pairs"},
+    # Scores and masks
+    "scores": SCORED,
+    "masks": SELECTED,
+    "masks.scope": {*SCORED, *SELECTED},
+    "masks.p": {"sweep"},
+    "masks.q": {"sweep"},
+    "masks.max_benign_increase": {"choose", *TABLED},
+    "masks.controls": {"scores", "masks", *TABLED},
+    "checkpoints": {"checkpoint", "card"},
+    # What is asked
+    "responses": {"responses"},
+    "responses.dtype": {"pairs", "sweep", "responses", "curve", "understanding", "utility"},
+    "responses.attacks": {"source", "responses", *TABLED},
+    "responses.templates.*.source": {"source", "responses"},
+    "responses.variants": {"responses", *TABLED},
+    "responses.completed": {"responses", "judgements", "extra_judge", *TABLED},
+    "responses.max_new_tokens": {"responses", "curve", "understanding", "retrain", "judge"},
+    "responses.batch_size": {"responses", "curve", "understanding", "retrain"},
+    "responses.batch_tokens": {"sweep", "responses", "curve", "understanding", "retrain"},
+    "curve": {"curve"},
+    "curve.families": {"curve_masks", "curve", "judgements", "extra_judge", *TABLED},
+    "curve.sizes": {"curve_masks"},
+    "curve.seeds": {"curve_masks"},
+    "curve.completions": {"curve", "judgements", "extra_judge", *TABLED},
+    "understanding": {"understanding"},
+    "understanding.twins": {"source", "understanding"},
+    "understanding.variants": {"understanding", "judgements", "extra_judge", *TABLED},
+    "utility": {"utility", *TABLED},
+    "retraining": {"retrain", "judgements", "extra_judge", *TABLED},
+    "retraining.*.questions": {"source", "retrain"},
+    # Who judges
+    "judgements": TABLED,
+    "judgements.human_scores": {"source", "judge"},
+    "judgements.embedder": {"source", *JUDGED},
+    "judgements.judges.*": {"source", "extra_judge", *TABLED},
+    "judgements.judges.own": {"source", "judge", "extra_judge", *TABLED},
+    "tables": TABLED,
+    "report": {"report"},
+}
+"""By the beginning of a key, the rules whose jobs it may touch; the longest one counts."""
+
+UNTOUCHED = {
+    "study": "names the folder of the results, in which there is nothing yet",
+    "results": "is that folder's place, in which there is nothing yet",
+    "scores.save_minutes": "only says how often unfinished sums are saved",
+    "models.*.train.save_minutes": "only says how often an unfinished training is saved",
+    "models.*.pairs": "decides which model's pairs a rule without a specification copies",
+    "pairs.of": "decides which model's pairs a rule without a specification copies",
+}
+"""Keys that decide no specification, and why."""
+
+
+class Leaf(NamedTuple):
+    """A key that holds no section."""
+
+    key: Key
+    annotation: Any
+    value: Any
+    field: str
+    """Its section and its name there."""
+
+
+def leaves(section: BaseModel, key: Key = ()) -> Iterator[Leaf]:
+    """Every key of a section, and of those within, that holds no section."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        within = list(_sections_in(value, (*key, name)))
+        for one, where in within:
+            yield from leaves(one, where)
+        if not within:
+            yield Leaf((*key, name), field.annotation, value, f"{type(section).__name__}.{name}")
+
+
+def _sections_in(value: Any, key: Key) -> Iterator[tuple[BaseModel, Key]]:
+    if isinstance(value, BaseModel):
+        yield value, key
+    parts = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value if isinstance(value, list) else ())
+    )
+    for name, one in parts:
+        if isinstance(one, BaseModel):
+            yield one, (*key, name)
+
+
+def others(value: Any, annotation: Any) -> Iterator[Any]:
+    """Values to try in a key's place; not all are valid."""
+    yield from _literals(annotation)
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, (int, float)):
+        yield from (value + 1, value * 2, value * 0.9, value / 2, 0.25)
+    elif isinstance(value, str):
+        yield from (OTHER, f"{value}x", "2026-02-02", "auto", "plain", "hb")
+    elif isinstance(value, list):
+        yield [one + 1 if isinstance(one, int) else one for one in value]
+        yield [one * 0.9 if isinstance(one, float) else one for one in value]
+        yield from (value[:-1], value[1:])
+        yield from ([*value, one] for one in ("shared", "gamma", "code", "alpha", "arc_easy"))
+        yield from ([*value, one] for one in (0.01, 3))
+    elif isinstance(value, dict):
+        yield {**value, "more": 1}
+        yield {name: one[::-1] for name, one in value.items() if isinstance(one, list)}
+    elif value is None:
+        yield from (3, 30, "x", OTHER, "base", True, "auto")
+        yield from ({"column": "kind", "equals": "a"}, {"rank": 2})
+
+
+def _literals(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+    for part in get_args(annotation):
+        if not isinstance(part, str):
+            yield from _literals(part)
+
+
+@cache
+def changed(name: str) -> Study | None:
+    """The study with another valid value of one key; None if none of those tried is valid.
+
+    Where a key excludes another one of its section, that one is taken out.
+    """
+    key, annotation, value, _ = LEAVES[name]
+    config = base()[0]
+    *above, last = key
+    section: Any = config
+    for part in above:
+        section = section[part]
+    siblings = [name for name in section if name != last] if isinstance(section, dict) else []
+    for left_out in (None, *siblings):
+        for other in others(value, annotation):
+            changes = {last: other} if left_out is None else {last: other, left_out: None}
+            copy = _put(config, tuple(above), {**section, **changes})
+            with suppress(StudyError):
+                study = load_study(copy)
+                if study.model_dump(mode="json") != config:
+                    return study
+    return None
+
+
+def _put(config: Any, key: Key, value: Any) -> Any:
+    """A copy of a config with one value replaced."""
+    if not key:
+        return value
+    first, *rest = key
+    if isinstance(config, list):
+        assert isinstance(first, int)
+        return [*config[:first], _put(config[first], tuple(rest), value), *config[first + 1 :]]
+    return {**config, first: _put(config[first], tuple(rest), value)}
+
+
+def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
+    """The wildcards of every job of a rule."""
+    models = [name for name in study.models if name not in study.trained]
+    harms = [*study.of_role("harm"), *study.of_role("refusal")]
+    answers = list(plan.judged_answers(study))
+    known: dict[str, Callable[[], list[dict[str, str]]]] = {
+        "source": lambda: [{"name": name} for name in plan.sources(study)],
+        "model": lambda: [{"model": name} for name in models],
+        "train": lambda: [{"model": name} for name in study.trained],
+        "prompts": lambda: [{"behaviour": name} for name in study.behaviours],
+        "pairs": lambda: [{"behaviour": name} for name in study.behaviours],
+        "scores": lambda: [{"behaviour": name} for name in harms],
+        "benign_scores": lambda: [{"behaviour": name} for name in study.of_role("benign")],
+        "checkpoint": lambda: [
+            {"model": model, "mask": mask} for model in study.models for mask in study.checkpoints
+        ],
+        "responses": lambda: [{"variant": name} for name in study.variants],
+        "curve": lambda: [{"family": name} for name in plan.curve_families(study)],
+        "understanding": lambda: [{"variant": name} for name in plan.understood(study)],
+        "utility": lambda: [{"variant": name} for name in study.utility_variants],
+        "retrain": lambda: [
+            {"model": model, "experiment": name, "arm": arm}
+            for model in study.models
+            for name, arm in plan.retraining_arms(study, model)
+        ],
+        "judgements": lambda: [{"answers": one} for one in answers],
+        "extra_judge": lambda: [
+            {"answers": one, "judge": judge} for one in answers for judge in study.judgements.judges
+        ],
+    }
+    known["card"] = known["checkpoint"]
+    if rule in known:
+        return known[rule]()
+    assert rule in {"sweep", "choose", "masks", "curve_masks", "judge", "tables", "report"}, (
+        f"say here which wildcards the jobs of `{rule}` have"
+    )
+    return [{}]
+
+
+def jobs(study: Study) -> Jobs:
+    """The specification of every job of a study."""
+    return {
+        (rule, str(sorted(names.items()))): made.build(study, names).model_dump_json()
+        for rule, made in RULES.items()
+        for names in wildcards(study, rule)
+    }
+
+
+@cache
+def base() -> tuple[dict[str, Any], Jobs]:
+    """The whole config of the study, every default written out, and its jobs."""
+    study = load_study(STUDY)
+    return study.model_dump(mode="json"), jobs(study)
+
+
+def _matches(pattern: str, key: Key) -> bool:
+    parts = pattern.split(".")
+    return len(parts) <= len(key) and all(
+        one in ("*", str(part)) for one, part in zip(parts, key, strict=False)
+    )
+
+
+def _allowed(key: Key) -> set[str]:
+    found = [pattern for pattern in TOUCHES if _matches(pattern, key)]
+    return TOUCHES[max(found, key=lambda pattern: (pattern.count("."), "*" not in pattern))]
+
+
+def _reason(key: Key) -> str | None:
+    found = [pattern for pattern in UNTOUCHED if _matches(pattern, key)]
+    return UNTOUCHED[found[0]] if found else None
+
+
+LEAVES = {".".join(map(str, leaf.key)): leaf for leaf in leaves(load_study(STUDY))}
+
+
+def _touched(study: Study) -> set[str]:
+    before, after = base()[1], jobs(study)
+    return {
+        rule
+        for rule, names in before.keys() | after.keys()
+        if before.get((rule, names)) != after.get((rule, names))
+    }
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_a_key_touches_the_jobs_that_it_should(leaf: str) -> None:
+    key, study = LEAVES[leaf].key, changed(leaf)
+    if study is None:
+        return  # its section's key is changed elsewhere; see the next test
+    touched = _touched(study)
+    if _reason(key) is not None:
+        assert not touched or leaf in ("study", "results")
+        return
+    allowed = _allowed(key)
+    assert touched <= allowed, f"touches {sorted(touched - allowed)} as well"
+    assert touched or not allowed <= RULES.keys(), "touches no job"
+
+
+def test_every_key_is_changed_somewhere() -> None:
+    fields: dict[str, list[str]] = {}
+    for name, leaf in LEAVES.items():
+        fields.setdefault(leaf.field, []).append(name)
+    unchanged = {
+        field for field, names in fields.items() if not any(changed(name) for name in names)
+    }
+    chosen = {field for field in unchanged if field.endswith(".kind")}
+    assert unchanged - chosen - {"Model.new", "Model.train"} == set(TOGETHER)
+
+
+TOGETHER: dict[str, tuple[dict[str, Any], set[str]]] = {
+    **dict.fromkeys(
+        ("Split.train", "Split.validation", "Split.test"),
+        ({"pairs": {"split": {"train": 0.4, "validation": 0.3, "test": 0.3}}}, {"prompts"}),
+    ),
+    "Masks.pool": (
+        {"masks": {"pool": "mean"}, "scores": {"tail": None}},
+        {*SCORED, "sweep", "masks", "curve_masks"},
+    ),
+}
+"""Keys of which no other value is valid alone: what they are changed with, and what this touches.
+The kind of a judge, and whether a model is trained, decide which sections there are."""
+
+
+@pytest.mark.parametrize("field", TOGETHER)
+def test_keys_that_go_together_touch_what_they_should(field: str) -> None:
+    changes, touched = TOGETHER[field]
+    config = base()[0]
+    merged = {section: {**config[section], **values} for section, values in changes.items()}
+    assert _touched(load_study({**config, **merged})) - TABLED == touched
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from _sections(field.annotation)
+    for part in get_args(annotation):
+        if not isinstance(part, str):
+            yield from _sections(part)
+
+
+def _used(value: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(value, BaseModel):
+        yield type(value)
+        for name in type(value).model_fields:
+            yield from _used(getattr(value, name))
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _used(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _used(one)
+
+
+def test_the_study_has_every_section() -> None:
+    from lesion.study.judges import JUDGE_KINDS, JudgeSection
+
+    wanted = {*_sections(Study), *JUDGE_KINDS.values()} - {JudgeSection}
+    assert set(_used(load_study(STUDY))) == wanted
