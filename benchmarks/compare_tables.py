@@ -14,6 +14,7 @@ from lesion.io.formats import read_json
 
 KEYS = {
     "measurements": ("model", "variant", "level", "behaviour", "role", "attack", "judge", "metric"),
+    "variants": ("model", "variant", "kind"),
     "claims": ("model", "claim", "statistic", "variant", "name"),
     "curve": ("model", "family", "share", "level", "behaviour", "role"),
     "halving": ("model", "family", "measure"),

@@ -13,11 +13,13 @@ from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.rows import MEASUREMENTS, is_main
 from lesion.tables.schemas import FORMAT, SCHEMAS
+from lesion.tables.variants import variants_table
 from lesion_testing.retrained import (
     family_claims,
     levelled,
     model_claims,
     retraining,
+    retrainings,
     stages,
     training,
 )
@@ -483,6 +485,15 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
     candidates = LAYERS * 2 * (331_776 + 884_736)
     measured = pl.concat(_measured(shape, model) for model in shape.models)
     measured.write_parquet(folder / "measurements.parquet")
+    arms = retrainings("smol")["arm"] if shape.trained else []
+    names = ("intact", "shared", "shared-all", "random", *shape.harm, "refusal")
+    sizes = pl.read_parquet(folder / "curve.parquet")
+    pl.concat(
+        variants_table(names, sizes.filter(model=model), measured.filter(model=model), arms)
+        .with_columns(model=pl.lit(model))
+        .select(list(SCHEMAS["variants"]))
+        for model in shape.models
+    ).write_parquet(folder / "variants.parquet")
     held = [
         claims(
             model,
@@ -530,7 +541,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         "seed": 7,
         "confidence": 0.95,
         "format": FORMAT,
-        "headline": {"mask": "shared", "control": "random"},
+        "headline": {"control": "random", "mask": "shared"},
         "models": dict.fromkeys(shape.models, about),
         "config": {
             "study": "invented",

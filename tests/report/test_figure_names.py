@@ -39,7 +39,9 @@ def test_dissociation_needs_a_pruned_model(variants: list[str], drawn: bool) -> 
 def test_a_study_of_the_refusal_mask_alone_draws_what_is_declared(tmp_path: Path) -> None:
     tables = read_study_tables(write_study(tmp_path))
     alone = pl.col("variant").is_in(["intact", "refusal"])
-    found = tables._replace(measurements=tables.measurements.filter(alone))
+    found = tables._replace(
+        measurements=tables.measurements.filter(alone), variants=tables.variants.filter(alone)
+    )
     drawn = [figure.key for _, figure in all_figures(found)]
     declared = Measured(["refusal"], ["shared"], judged=False)
     assert drawn == model_figures(declared)

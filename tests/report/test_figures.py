@@ -172,7 +172,7 @@ def test_halving_says_more_than_the_largest(tables: Path) -> None:
 
 def test_judged_harm_is_drawn_where_masks_of_every_size_answered(tables: Path) -> None:
     found = read_study_tables(tables)
-    figure = judged_tradeoff(found.curve, found.measurements)
+    figure = judged_tradeoff(found.curve, found.measurements, found.variants)
     assert figure is not None
     points = max(figure.spec()["datasets"].values(), key=len)
     assert {row["family"] for row in points} == {"shared", "random"}
@@ -180,7 +180,7 @@ def test_judged_harm_is_drawn_where_masks_of_every_size_answered(tables: Path) -
     (chosen,) = (row for row in points if row["chosen"])
     assert (chosen["weights"], chosen["judged"]) == (2387, "42% [32%, 52%]")
     unanswered = found.measurements.filter(~pl.col("variant").str.contains("@"))
-    assert judged_tradeoff(found.curve, unanswered) is None
+    assert judged_tradeoff(found.curve, unanswered, found.variants) is None
 
 
 def test_dissociation_puts_everything_between_0_and_1(tables: Path) -> None:

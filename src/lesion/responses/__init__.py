@@ -57,7 +57,7 @@ CURVE = {
 }
 """NLL of a family's masks; `share` is a mask's size as a multiple of the chosen q, 0 for intact."""
 CURVE_COMPLETIONS: dict[str, Any] = {"variant": pl.String, "weights": pl.Int64, **COMPLETIONS}
-"""`variant` is `<family>@<share>`."""
+"""`variant` is what `sized` makes of family and share."""
 RETRAINED = {
     "arm": pl.String,
     "seed": pl.Int64,
@@ -71,6 +71,11 @@ RETRAINED = {
 """NLL of test pairs after so many steps of fine-tuning; `examples` were seen by then."""
 RETRAINED_COMPLETIONS: dict[str, Any] = {"variant": pl.String, **COMPLETIONS}
 """`variant` is what `retrained` makes of arm, seed and step."""
+
+
+def sized(family: str, share: float) -> str:
+    """The variant that a mask of a size is: `<family>@<share>`."""
+    return f"{family}@{share}"
 
 
 def retrained(arm: str, seed: int, step: int) -> str:

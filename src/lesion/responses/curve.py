@@ -12,9 +12,9 @@ from lesion.io.formats import LesionError, digest, read_parquet
 from lesion.io.progress import progress
 from lesion.io.reuse import key, rows_of, write_rows
 from lesion.masks.curve import CURVE_MASKS
-from lesion.models.layout import Places, layout_of
+from lesion.models.layout import FlatIndices, layout_of
 from lesion.pairs.tables import PAIRS, encode_pairs
-from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, written
+from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, sized, written
 from lesion.responses.jobs import Completing, CurveJob
 from lesion.responses.subject import Subject
 
@@ -29,7 +29,7 @@ class _Size(NamedTuple):
     seed: int
     share: float
     weights: int
-    indices: dict[str, Places]
+    indices: dict[str, FlatIndices]
     identity: dict[str, str]
 
 
@@ -205,7 +205,7 @@ def _complete_all(
     rows = [
         {
             **{part: row[part] for part in WRITTEN},
-            "variant": f"{family}@{size.share}",
+            "variant": sized(family, size.share),
             "weights": size.weights,
             "behaviour": name,
             "role": "harm",

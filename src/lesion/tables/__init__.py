@@ -3,7 +3,7 @@
 OF_MASKS = ("overlap", "sharing", "where", "concentration", "lines")
 """Tables of the masks stage that are passed on as they are, model by model."""
 TABLES = (
-    *("measurements", "claims", "curve", "halving"),
+    *("measurements", "variants", "claims", "curve", "halving"),
     *OF_MASKS,
     *("sweep", "judges", "pairs", "examples"),
     *("training", "stages", "retraining"),

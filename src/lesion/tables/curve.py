@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from lesion.responses import sized
 from lesion.tables.intervals import Bootstrap, Values
 from lesion.tables.rows import INTACT, groups, level_of, pairs, with_total
 
@@ -124,7 +125,7 @@ def judged_halving_table(judged: pl.DataFrame, nll: pl.DataFrame, boot: Bootstra
     """The fewest weights with which half as many answers are judged harmful.
 
     Args:
-        judged: variant (`<family>@<share>`, and `intact`), behaviour, prompt, label (Boolean; null
+        judged: variant (of every size, and `intact`), behaviour, prompt, label (Boolean; null
             where the judge gave none) of harmful prompts under the prefill, by one judge.
         nll: as `curve_table` takes it: the sizes, and what benign responses lose there.
         boot: the bootstrap; the same resamples of prompts are taken at every size.
@@ -136,7 +137,7 @@ def judged_halving_table(judged: pl.DataFrame, nll: pl.DataFrame, boot: Bootstra
     rows = []
     for family, tables in _sized(nll).items():
         shares = [float(table["share"][0]) for table in tables.values()]
-        rates = _rates(judged, [INTACT, *(f"{family}@{share}" for share in shares)], boot)
+        rates = _rates(judged, [INTACT, *(sized(family, share) for share in shares)], boot)
         if rates is not None and rates.drawn[0, 0] > 0:
             before, after = rates.drawn[:, :1], rates.drawn[:, 1:]
             # Of resamples in which nothing was harmful, no size is known to halve it.

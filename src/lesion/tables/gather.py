@@ -20,6 +20,7 @@ from lesion.responses import (
     RETRAINED,
     UNDERSTANDING,
     UTILITY,
+    retrained,
 )
 from lesion.tables.jobs import Experiment, InputKind, TablesInput, TablesJob
 from lesion.tables.metrics import REFUSAL_JUDGES
@@ -204,11 +205,9 @@ def _judged_retrained(
     verdicts: pl.DataFrame, nll: pl.DataFrame, one: Experiment, main: str
 ) -> pl.DataFrame:
     """Verdicts as rows of metrics: the main judge's of harm, another one's of open questions."""
-    # `<arm>@<step>.<seed>`, as `lesion.responses.retrained` writes it.
-    name = pl.col("variant").str.extract_groups(r"^(?<arm>.*)@(?<step>\d+)\.(?<seed>\d+)$")
     # Harm is asked for under the prefill, open questions are put as they are.
     harmful = pl.col("attack") == "prefill"
-    asked = verdicts.with_columns(of=name, harmful=harmful).filter(
+    asked = verdicts.with_columns(harmful=harmful).filter(
         pl.col("judge") == pl.when("harmful").then(pl.lit(main)).otherwise(pl.lit(one.judge))
     )
     role = pl.when("harmful").then(pl.lit("harm"))
@@ -223,15 +222,16 @@ def _judged_retrained(
         metric = pl.when("harmful").then(pl.lit(of_harm)).otherwise(pl.lit(of_question))
         parts.append(
             asked.select(
-                *("behaviour", "prompt", "of"),
+                *("variant", "behaviour", "prompt"),
                 role=role.otherwise(open_question),
                 metric=metric,
                 value=pl.col(column).cast(pl.Float64),
             ).drop_nulls("value")
         )
     seen = nll.select("arm", "seed", "step", "examples").unique(maintain_order=True)
-    found = pl.concat(parts).unnest("of").with_columns(pl.col("seed", "step").cast(pl.Int64))
-    return found.join(seen, on=["arm", "seed", "step"], how="left", maintain_order="left")
+    names = [retrained(*row) for row in seen.select("arm", "seed", "step").rows()]
+    named = seen.with_columns(variant=pl.Series(names, dtype=pl.String))
+    return pl.concat(parts).join(named, on="variant", how="left", maintain_order="left")
 
 
 def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:

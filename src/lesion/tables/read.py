@@ -44,6 +44,7 @@ class StudyTables(NamedTuple):
     """The result tables, of one model or of several; floats are finite or null."""
 
     measurements: pl.DataFrame
+    variants: pl.DataFrame
     claims: pl.DataFrame
     curve: pl.DataFrame
     halving: pl.DataFrame
@@ -62,7 +63,7 @@ class StudyTables(NamedTuple):
     @property
     def headline(self) -> Headline:
         """The masks of the page's columns."""
-        return Headline(*self.study["headline"].values())
+        return Headline(**self.study["headline"])
 
     def of(self, model: str) -> "StudyTables":
         """The rows of one model, with those that are the study's: its judges and its stages."""

@@ -25,6 +25,7 @@ from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
 from lesion.tables.schemas import FORMAT, SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
+from lesion.tables.variants import variants_table
 from lesion.training import TRAINING
 
 
@@ -117,6 +118,7 @@ def _of_model(
     counted = gathered.pairs.group_by("behaviour", "role", "split", "outcome", maintain_order=True)
     return {
         "measurements": measured,
+        "variants": variants_table(gathered.job.variants, curve, measured, retraining["arm"]),
         "claims": pl.concat(
             [
                 claims(model, measured, halving, setting),

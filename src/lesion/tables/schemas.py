@@ -12,6 +12,7 @@ from lesion.tables.curve import CURVES, HALVINGS
 from lesion.tables.retraining import RETRAINING
 from lesion.tables.rows import MEASUREMENTS
 from lesion.tables.stages import STAGES
+from lesion.tables.variants import VARIANTS
 from lesion.training import TRAINING
 
 FORMAT = 2
@@ -71,6 +72,7 @@ TRAININGS = {"base": pl.String, "method": pl.String, "seed": pl.Int64, **TRAININ
 """The losses of a model that was trained here, what it was trained from, and how."""
 
 _OF_MODEL: dict[str, dict[str, Any]] = {
+    "variants": VARIANTS,
     "curve": CURVES,
     "halving": HALVINGS,
     "overlap": OVERLAP,

@@ -16,6 +16,7 @@ from lesion.report.figures.names import Measured, model_figures
 from lesion.report.figures.training import experiments, stages, training
 from lesion.tables.claims.training import benign_limit
 from lesion.tables.read import StudyTables, read_study_tables
+from lesion.tables.variants import MASK, SIZE
 
 _STATIC_WIDTH = 640
 
@@ -31,7 +32,7 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
     limit = inputs.study["models"].get(model, {}).get("limit")
     draw: dict[str, Callable[[], Figure | None]] = {
         "curve": lambda: tradeoff(found.curve),
-        "judged-curve": lambda: judged_tradeoff(found.curve, found.measurements),
+        "judged-curve": lambda: judged_tradeoff(found.curve, found.measurements, found.variants),
         "transfer": lambda: transfer(found.measurements, inputs.confidence),
         "overlap": lambda: overlap(found.overlap),
         "where": lambda: where(found.where),
@@ -44,11 +45,8 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
 
 def _measured(found: StudyTables) -> Measured:
     """What the tables of one model hold, as far as figures go."""
-    names = {*found.measurements["variant"].drop_nulls()}
-    families = {*found.curve["family"]}
-    sized = {name.partition("@")[0] for name in names if "@" in name}
-    variants = {name for name in names if "@" not in name}
-    return Measured(variants, families, judged=bool(sized & families))
+    masks, sizes = (found.variants.filter(kind=kind)["mask"].drop_nulls() for kind in (MASK, SIZE))
+    return Measured({*masks}, {*found.curve["family"]}, judged=not sizes.is_empty())
 
 
 def stages_of(inputs: StudyTables, family: str) -> Figure | None:

@@ -18,6 +18,7 @@ from lesion.report.figures.plots import (
 from lesion.tables.curve import JUDGED, LIKELIHOOD
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, totals
+from lesion.tables.variants import SIZE
 from lesion.tables.wording import NOTHING, amount, interval, written
 
 _HALF = math.log(2)
@@ -47,17 +48,19 @@ def tradeoff(curve: pl.DataFrame) -> Figure | None:
     )
 
 
-def judged_tradeoff(curve: pl.DataFrame, measurements: pl.DataFrame) -> Figure | None:
+def judged_tradeoff(
+    curve: pl.DataFrame, measurements: pl.DataFrame, variants: pl.DataFrame
+) -> Figure | None:
     """Answers judged harmful against added benign NLL as masks grow; None if none were judged.
 
     Args:
         curve: the table of one model.
-        measurements: of the same; a mask of a size is its variant `<family>@<share>`.
+        measurements: of the same.
+        variants: of the same, which says what mask of what size a variant is.
     """
     judged = totals(measurements, "harm").filter("main", attack="prefill", metric="harmful_rate")
-    sizes = _points(curve)
-    names = [f"{family}@{share}" for family, share in sizes.select("family", "share").rows()]
-    sizes = sizes.with_columns(variant=pl.Series(names, dtype=pl.String))
+    named = variants.filter(kind=SIZE).select("variant", family="mask", share="size_ratio")
+    sizes = _points(curve).join(named, on=["family", "share"], how="left", maintain_order="left")
     known = judged.filter(pl.col("value").is_not_null()).select("variant", "value", "low", "high")
     data = sizes.join(known, on="variant", maintain_order="left").drop("variant")
     intact = known.filter(variant="intact")

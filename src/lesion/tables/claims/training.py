@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from lesion.masks.controls import DESCRIPTIONS
-from lesion.study.training import AFTER, FROZEN, mask_of
+from lesion.study.training import FROZEN, mask_of
 from lesion.tables.claims.claim import Claim, Facts, counts
 from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, outcome_of
 from lesion.tables.effects import MARGIN, MOST, NATS
@@ -17,17 +17,17 @@ from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import first_estimate, totals
 from lesion.tables.read import StudyTables
 from lesion.tables.rows import BEHAVIOUR, INTACT, TOTAL
+from lesion.tables.variants import arm_of
 from lesion.tables.wording import NOTHING, amount, figure, written
 
 
 def _arm_words(variant: str | None) -> Mapping[str, str]:
-    arm = variant or ""
-    after = arm.endswith(AFTER)
+    mask, lesioned = arm_of(variant or "")
     return {
-        "mask": mask_of(arm),
-        "first": "afterwards" if after else "first",
-        "before": "after" if after else "before",
-        "still": ", while they stay zero" if arm.endswith(FROZEN) else "",
+        "mask": mask or "",
+        "first": "afterwards" if lesioned == "after" else "first",
+        "before": "after" if lesioned == "after" else "before",
+        "still": ", while they stay zero" if lesioned == "frozen" else "",
     }
 
 

@@ -1,0 +1,74 @@
+"""What each variant is: which mask it lacks, of what size, and when it was lesioned. Pure."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import polars as pl
+
+from lesion.responses import sized
+from lesion.study.training import AFTER, FROZEN, mask_of
+from lesion.tables.rows import INTACT
+
+VARIANTS = {
+    "variant": pl.String,
+    "kind": pl.String,
+    "mask": pl.String,
+    "size_ratio": pl.Float64,
+    "lesioned": pl.String,
+}
+"""One row a name that other tables have as `variant` or `arm`. `kind` is MASK, SIZE or ARM. `mask`
+is null for the intact model; `size_ratio` is the mask's size as a multiple of the chosen q.
+`lesioned` is, of an arm alone, when its mask was zeroed: `before` the training, `after` it, or
+before and kept at zero (`frozen`)."""
+
+MASK, SIZE, ARM = "mask", "size", "arm"
+"""A mask as the study chose it (or none), one of several sizes, a model trained in memory."""
+
+
+class Arm(NamedTuple):
+    """A model that is trained in memory: its mask, and when that is zeroed."""
+
+    mask: str | None
+    lesioned: str | None
+
+
+def arm_of(name: str) -> Arm:
+    """What an arm's name says."""
+    if name == INTACT:
+        return Arm(None, None)
+    lesioned = {AFTER: "after", FROZEN: "frozen"}
+    endings = (when for ending, when in lesioned.items() if name.endswith(ending))
+    return Arm(mask_of(name), next(endings, "before"))
+
+
+def variants_table(
+    evaluated: Iterable[str], curve: pl.DataFrame, measured: pl.DataFrame, arms: Iterable[str]
+) -> pl.DataFrame:
+    """The variants of one model.
+
+    Args:
+        evaluated: the intact model and the masks that were zeroed.
+        curve: masks of several sizes, by family and share.
+        measured: the model's table of MEASUREMENTS, which has those that answered.
+        arms: of all trainings in memory.
+
+    Returns:
+        A table of VARIANTS.
+    """
+    answered = {*measured["variant"]}
+    sizes = curve.select("family", "share").unique().sort("family", "share").rows()
+    of_arms = {arm: arm_of(arm) for arm in arms}
+    rows: list[tuple[object, ...]] = [
+        *((name, MASK, *_whole_mask(None if name == INTACT else name), None) for name in evaluated),
+        *(
+            (sized(family, share), SIZE, family, share, None)
+            for family, share in sizes
+            if sized(family, share) in answered
+        ),
+        *((name, ARM, *_whole_mask(arm.mask), arm.lesioned) for name, arm in of_arms.items()),
+    ]
+    return pl.DataFrame(rows, schema=VARIANTS, orient="row")
+
+
+def _whole_mask(name: str | None) -> tuple[str | None, float | None]:
+    return (name, None if name is None else 1.0)

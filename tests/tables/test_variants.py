@@ -1,0 +1,43 @@
+"""What each variant is, as data."""
+
+import polars as pl
+import pytest
+
+from lesion.tables.rows import MEASUREMENTS
+from lesion.tables.variants import VARIANTS, Arm, arm_of, variants_table
+
+
+@pytest.mark.parametrize(
+    ("name", "mask", "lesioned"),
+    [
+        ("intact", None, None),
+        ("shared", "shared", "before"),
+        ("benign-signed-after", "benign-signed", "after"),
+        ("shared-frozen", "shared", "frozen"),
+    ],
+)
+def test_an_arm_s_name_says_its_mask_and_when(
+    name: str, mask: str | None, lesioned: str | None
+) -> None:
+    assert arm_of(name) == Arm(mask, lesioned)
+
+
+def test_every_variant_has_its_mask_and_size() -> None:
+    curve = pl.DataFrame({"family": ["intact", "x", "x", "y"], "share": [0.0, 2.0, 0.5, 1.0]})
+    answered = ["intact", "x", "x@0.5", "x@2.0", None]
+    measured = pl.DataFrame({"variant": answered}, schema_overrides={"variant": pl.String})
+    table = variants_table(["intact", "x"], curve, measured, ["intact", "x-after", "intact"])
+    assert dict(table.schema) == VARIANTS
+    assert table.rows() == [
+        ("intact", "mask", None, None, None),
+        ("x", "mask", "x", 1.0, None),
+        ("x@0.5", "size", "x", 0.5, None),
+        ("x@2.0", "size", "x", 2.0, None),
+        ("intact", "arm", None, None, None),
+        ("x-after", "arm", "x", 1.0, "after"),
+    ]
+
+
+def test_what_was_not_evaluated_is_no_variant() -> None:
+    curve = pl.DataFrame(schema={"family": pl.String, "share": pl.Float64})
+    assert variants_table([], curve, pl.DataFrame(schema=MEASUREMENTS), []).is_empty()
