@@ -18,11 +18,12 @@ from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS
 from lesion.responses.jobs import RetrainJob
 from lesion.responses.questions import QUESTIONS
-from lesion.responses.retrain import _recipe, _zero, retrain
+from lesion.responses.retrain import _zero, retrain
 from lesion.sources.jobs import Place
 from lesion.study.job import Device
 from lesion.study.training import Recipe
 from lesion.training.fit import fine_tune
+from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import as_scored
 from lesion_testing import make, tiny
 
@@ -94,7 +95,9 @@ def test_frozen_zeros_stay_and_others_come_back(folder: Path, pairs: dict[str, P
         with ExitStack() as stack:
             _zero(loaded.model, chosen, stack, frozen=frozen)
             assert not weight.detach().view(-1)[places].any()
-            fine_tune(loaded, as_scored({"alpha": pairs["alpha"]}), _recipe(RECIPE, 0), "test")
+            fine_tune(
+                loaded, as_scored({"alpha": pairs["alpha"]}), SeededRecipe(**RECIPE, seed=0), "test"
+            )
         assert bool(weight.detach().view(-1)[places].any()) != frozen
         assert not torch.equal(weight.detach().view(-1)[other], before)
 

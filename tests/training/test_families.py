@@ -18,7 +18,7 @@ from lesion.models.load import Loaded, silence_libraries
 from lesion.models.text import batches, encode_pair
 from lesion.responses.retrain import _zero
 from lesion.study.training import Lora
-from lesion.training import fine_tune as fitting
+from lesion.training import fit as fitting
 from lesion.training.fit import fine_tune
 from lesion.training.jobs import SeededRecipe
 from lesion.training.lessons import Taught, TrainingAnswer
