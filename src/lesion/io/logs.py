@@ -131,17 +131,16 @@ def _stage(log: Path) -> tuple[str, str]:
 
 
 _BATCH = "Lower `responses.batch_size` and `responses.batch_tokens`"
-_TRAIN = "Raise `accumulate` of the training, or set its `lora`"
+_LOWER_TRAINING = "raise `accumulate` of the training, or set its `lora`"
 _LOWER = {
     "sources/*": "Give the address of the file that is needed, in place of a whole folder",
-    "models/*": "Give the model in a smaller dtype",
-    "training/*": _TRAIN,
+    "models/*": f"Give the model in a smaller dtype, or, if it is trained, {_LOWER_TRAINING}",
     "pairs/*": "Lower `pairs.batch_size` or `pairs.max_new_tokens`",
     "scores/*": "Lower `scores.batch_tokens`, set `scores.memory.plan: passes`, or `scores.tail`",
     "masks/*": "Set `scores.tail`, lower `responses.batch_tokens`, ask for fewer `masks.p` and `q`",
     "checkpoints/*": "Lower `masks.q`",
     "responses/*/curve/*": f"{_BATCH}, or ask for fewer `curve.sizes`",
-    "responses/*/retraining/*": _TRAIN,
+    "responses/*/retraining/*": _LOWER_TRAINING.capitalize(),
     "responses/*/utility.log": "Lower `utility.batch_size`",
     "responses/*": _BATCH,
     "judgements/*": "Lower `batch_size` of the judge under `judgements.judges`",
