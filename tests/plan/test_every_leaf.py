@@ -39,7 +39,7 @@ STUDY = {
             "train": {
                 **RECIPE,
                 "method": "dpo",
-                "lessons": LESSONS[:3],
+                "mixture": LESSONS[:3],
                 "refusals": HUB,
                 "seeds": [1],
             },
@@ -47,10 +47,10 @@ STUDY = {
         "new": {
             "new": {},
             "pairs": "own",
-            "train": {"steps": 4, "batch_size": 4, "lessons": LESSONS[3:]},
+            "train": {"steps": 4, "batch_size": 4, "mixture": LESSONS[3:]},
         },
     },
-    "stages": {"family": ["base", "tuned"]},
+    "training_stages": {"family": ["base", "tuned"]},
     "behaviours": {
         "alpha": {"role": "harm", "source": "named", "where": {"column": "kind", "equals": "a"}},
         "beta": {"role": "harm", "source": HUB, "response": "answer", "limit": 20},
@@ -63,7 +63,7 @@ STUDY = {
     "masks": {
         "p": [0.05, 0.1],
         "q": [0.001],
-        "pool": "max",
+        "preservation_pooling": "max",
         "controls": ["random", "wanda"],
         "shared": {"at_least": 2},
     },
@@ -71,15 +71,15 @@ STUDY = {
         "attacks": ["direct", "please", "prefill"],
         "templates": {"please": {"source": HUB, "prefill": "Yes"}},
         "variants": ["shared", "random", "alpha", "no"],
-        "completed": ["shared", "random"],
+        "judged_variants": ["shared", "random"],
     },
     "curve": {
         "families": ["shared", "random"],
         "sizes": [0.5, 2],
-        "pairs": 3,
+        "max_pairs": 3,
         "completions": True,
     },
-    "understanding": {"twins": HUB, "limit": 9, "variants": ["shared"]},
+    "understanding": {"minimal_pairs": HUB, "limit": 9, "variants": ["shared"]},
     "utility": {"tasks": ["hellaswag"], "limit": 9, "variants": ["shared"]},
     "retraining": {
         "again": {
@@ -132,9 +132,9 @@ TOUCHES: dict[str, set[str]] = {
     "models": {"model", "train", *TABLED},
     "models.*.source": {"source", "model"},
     "models.*.license": {"model", "train", "checkpoint", *TABLED},
-    "models.*.train.lessons.*.source": {"source", "train"},
+    "models.*.train.mixture.*.source": {"source", "train"},
     "models.*.train.refusals": {"source", "train"},
-    "stages": TABLED,
+    "training_stages": TABLED,
     # Behaviours
     "behaviours": {"prompts", *TABLED},
     "behaviours.*.role": BEHAVIOURS,
@@ -159,7 +159,7 @@ TOUCHES: dict[str, set[str]] = {
     "responses.attacks": {"source", "responses", *TABLED},
     "responses.templates.*.source": {"source", "responses"},
     "responses.variants": {"responses", *TABLED},
-    "responses.completed": {"responses", "judgements", "extra_judge", *TABLED},
+    "responses.judged_variants": {"responses", "judgements", "extra_judge", *TABLED},
     "responses.max_new_tokens": {"responses", "curve", "understanding", "retrain", "judge"},
     "responses.batch_size": {"responses", "curve", "understanding", "retrain"},
     "responses.batch_tokens": {"sweep", "responses", "curve", "understanding", "retrain"},
@@ -169,7 +169,7 @@ TOUCHES: dict[str, set[str]] = {
     "curve.seeds": {"curve_masks"},
     "curve.completions": {"curve", "judgements", "extra_judge", *TABLED},
     "understanding": {"understanding"},
-    "understanding.twins": {"source", "understanding"},
+    "understanding.minimal_pairs": {"source", "understanding"},
     "understanding.variants": {"understanding", "judgements", "extra_judge", *TABLED},
     "utility": {"utility", *TABLED},
     "retraining": {"retrain", "judgements", "extra_judge", *TABLED},
@@ -191,7 +191,7 @@ UNTOUCHED = {
     "scores.save_minutes": "only says how often unfinished sums are saved",
     "models.*.train.save_minutes": "only says how often an unfinished training is saved",
     "models.*.pairs": "decides which model's pairs a rule without a specification copies",
-    "pairs.of": "decides which model's pairs a rule without a specification copies",
+    "pairs.reference_model": "decides which model's pairs a rule without a specification copies",
 }
 """Keys that decide no specification, and why."""
 
@@ -410,8 +410,8 @@ TOGETHER: dict[str, tuple[dict[str, Any], set[str]]] = {
         ("Split.train", "Split.validation", "Split.test"),
         ({"pairs": {"split": {"train": 0.4, "validation": 0.3, "test": 0.3}}}, {"prompts"}),
     ),
-    "Masks.pool": (
-        {"masks": {"pool": "mean"}, "scores": {"tail": None}},
+    "Masks.preservation_pooling": (
+        {"masks": {"preservation_pooling": "mean"}, "scores": {"tail": None}},
         {*SCORED, "sweep", "masks", "curve_masks"},
     ),
 }
