@@ -83,7 +83,7 @@ STUDY = {
     "utility": {"tasks": ["hellaswag"], "limit": 9, "variants": ["shared"]},
     "retraining": {
         "again": {
-            "models": ["base"],
+            "models": ["base", "tuned"],
             "recipe": RECIPE,
             "behaviours": ["alpha"],
             "arms": ["intact", "shared", "shared-after"],
@@ -329,9 +329,16 @@ def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
     known["card"] = known["checkpoint"]
     if rule in known:
         return known[rule]()
-    assert rule in {"sweep", "choose", "masks", "curve_masks", "judge", "tables", "report"}, (
-        f"say here which wildcards the jobs of `{rule}` have"
-    )
+    assert rule in {
+        "sweep",
+        "choose",
+        "masks",
+        "curve_masks",
+        "judge",
+        "tables",
+        "report",
+        "study",
+    }, f"say here which wildcards the jobs of `{rule}` have"
     return [{}]
 
 
@@ -372,11 +379,12 @@ LEAVES = {".".join(map(str, leaf.key)): leaf for leaf in leaves(load_study(STUDY
 
 
 def _touched(study: Study) -> set[str]:
+    """The rules whose jobs are others; but for `study`, which writes the whole config down."""
     before, after = base()[1], jobs(study)
     return {
         rule
         for rule, names in before.keys() | after.keys()
-        if before.get((rule, names)) != after.get((rule, names))
+        if before.get((rule, names)) != after.get((rule, names)) and rule != "study"
     }
 
 
@@ -391,18 +399,20 @@ def test_a_key_touches_the_jobs_that_it_should(leaf: str) -> None:
         return
     allowed = _allowed(key)
     assert touched <= allowed, f"touches {sorted(touched - allowed)} as well"
-    assert touched or not allowed <= RULES.keys(), "touches no job"
 
 
-def test_every_key_is_changed_somewhere() -> None:
+def test_every_key_touches_a_job_somewhere() -> None:
     fields: dict[str, list[str]] = {}
     for name, leaf in LEAVES.items():
-        fields.setdefault(leaf.field, []).append(name)
-    unchanged = {
-        field for field, names in fields.items() if not any(changed(name) for name in names)
+        if _reason(leaf.key) is None:
+            fields.setdefault(leaf.field, []).append(name)
+    idle = {
+        field
+        for field, names in fields.items()
+        if not any((study := changed(name)) and _touched(study) for name in names)
     }
-    chosen = {field for field in unchanged if field.endswith(".kind")}
-    assert unchanged - chosen - {"Model.new", "Model.train"} == set(TOGETHER)
+    decided = {field for field in idle if field.endswith(".kind")} | {"Model.new", "Model.train"}
+    assert idle - decided == set(TOGETHER)
 
 
 TOGETHER: dict[str, tuple[dict[str, Any], set[str]]] = {
