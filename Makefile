@@ -7,7 +7,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 # Two processes: the tests of one file run in one, so that what they share is made once.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: audit test check test-cluster lint format reference picture clean help
+.PHONY: audit test check test-cluster lint lint-style lint-types format reference picture clean help
 
 help:
 	@echo "make audit       run the default study (config.yaml) and print its headline"
@@ -33,10 +33,14 @@ test-cluster: .venv/ready
 	.ci/packages
 	LESION_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster
 
-lint: .venv/ready
+lint: lint-style lint-types
+
+lint-types: .venv/ready
+	$(BIN)/mypy
+
+lint-style: .venv/ready
 	$(BIN)/ruff format --check src tests workflow benchmarks
 	$(BIN)/ruff check src tests workflow benchmarks
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint

@@ -16,7 +16,7 @@ from lesion.io.formats import read_json
 from lesion.masks.algebra import vote
 from lesion.masks.select import Point, select_masks
 from lesion.models.candidates import find_candidates
-from lesion.models.layout import Flat, Layout, Places, layout_of
+from lesion.models.layout import Flat, FlatIndices, Layout, layout_of
 from lesion.models.load import load, resolve_dtype
 from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import score
@@ -27,7 +27,7 @@ from lesion.study.job import Device
 DTYPES = ("float32", "bfloat16")
 
 
-def jaccard(a: Places, b: Places) -> float:
+def jaccard(a: FlatIndices, b: FlatIndices) -> float:
     """Share of the union that both hold."""
     shared = np.intersect1d(a, b).size
     return shared / (a.size + b.size - shared)
@@ -53,7 +53,7 @@ def mask_of(
     importance: Pooled,
     layout: Layout,
     point: Point,
-) -> tuple[Places, float]:
+) -> tuple[FlatIndices, float]:
     """Score one behaviour and select its mask; return it and the seconds of scoring."""
     loaded = load(model, Device(dtype=dtype, threads=study.threads))
     candidates = find_candidates(loaded.model)
@@ -80,7 +80,7 @@ def main() -> None:
     )
     point = Point(chosen["p"], chosen["q"])
     print(f"`auto` is {resolve_dtype('auto')} here; p={chosen['p']}, q={chosen['q']}")
-    masks: dict[str, list[Places]] = {dtype: [] for dtype in DTYPES}
+    masks: dict[str, list[FlatIndices]] = {dtype: [] for dtype in DTYPES}
     total = dict.fromkeys(DTYPES, 0.0)
     for behaviour in study.of_role("harm"):
         pairs = made / "pairs" / name / f"{behaviour}.parquet"

@@ -33,7 +33,7 @@ from lesion.masks.algebra import intersection
 from lesion.masks.lesion import lesioned
 from lesion.masks.select import Point, select_masks
 from lesion.models.candidates import find_candidates
-from lesion.models.layout import Flat, Layout, Places
+from lesion.models.layout import Flat, FlatIndices, Layout
 from lesion.models.likelihood import response_losses, response_nll
 from lesion.models.text import Example, batches
 from lesion.scores.collect import Wanted, score
@@ -164,7 +164,7 @@ class Plant:
         """All candidates, flat."""
         return flat({name: one.weight for name, one in self.candidates.items()})
 
-    def _write(self, side: int) -> list[Places]:
+    def _write(self, side: int) -> list[FlatIndices]:
         head, found = self.model.lm_head.weight[:, :DENSE], []
         for n, link in enumerate(self.links):
             before, word, rival = self.weights(), link.words[side], link.words[1 - side]
@@ -254,7 +254,7 @@ class Scores:
             found = (*found, -least * self.real, benign_snip)
             self.methods.append(dict(zip(METHODS, found, strict=True)))
 
-    def masks(self, method: str, p: float, count: int) -> list[Places]:
+    def masks(self, method: str, p: float, count: int) -> list[FlatIndices]:
         """So many weights for each set of harm examples."""
         values = [one[method].astype(np.float32) for one in self.methods]
         sources = {str(n): Held(one, self.layout) for n, one in enumerate(values)}

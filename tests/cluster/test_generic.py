@@ -44,4 +44,4 @@ def test_an_interrupted_run_cancels_its_jobs(local: Finished, slurm: Slurm, tmp_
         slurm.wait(lambda: slurm.jobs("RUNNING"), "a job to run")
         one.interrupt()
         assert one.end().code != 0
-    slurm.wait(lambda: not slurm.jobs("RUNNING,PENDING"), "the job to be cancelled", 20)
+    slurm.wait(lambda: not slurm.jobs("RUNNING,PENDING"), "the job to be cancelled")

@@ -72,18 +72,19 @@ def test_every_rule_has_advice_of_its_own(
 @pytest.mark.parametrize(
     ("log", "setting"),
     [
-        ("llama/shared", "`responses.batch_size`"),
-        ("llama/curve/random", "`curve.sizes`"),
-        ("llama/shared/utility", "`utility.batch_size`"),
-        ("utility/shared/understanding", "`responses.batch_size`"),
-        ("llama/retraining/again/intact", "`accumulate`"),
+        ("responses/llama/shared", "`responses.batch_size`"),
+        ("responses/llama/curve/random", "`curve.sizes`"),
+        ("responses/llama/shared/utility", "`utility.batch_size`"),
+        ("responses/utility/shared/understanding", "`responses.batch_size`"),
+        ("responses/llama/retraining/again/intact", "`accumulate`"),
+        ("models/llama", "`accumulate`"),  # which may be trained
     ],
 )
 def test_what_is_asked_decides_the_advice(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], log: str, setting: str
 ) -> None:
-    said = _said(tmp_path / "logs" / "responses" / f"{log}.log", MemoryError(NUMPY), capfd)
-    assert "lesion: responses: out of memory" in said
+    said = _said(tmp_path / "logs" / f"{log}.log", MemoryError(NUMPY), capfd)
+    assert f"lesion: {log.split('/')[0]}: out of memory" in said
     assert setting in said
 
 

@@ -15,7 +15,8 @@ from lesion_testing.slurm import Slurm
 from lesion_testing.workflow import BIN, Done, Place
 
 PROFILE = "tree/workflow/profiles/slurm"
-PATIENCE = 300.0
+PATIENCE = 900.0
+"""Seconds for a run, which other tests may slow down."""
 HASTE = (
     *("--seconds-between-status-checks", "1", "--max-status-checks-per-second", "2"),
     *("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10"),

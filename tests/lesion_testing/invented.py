@@ -541,7 +541,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         "seed": 7,
         "confidence": 0.95,
         "format": FORMAT,
-        "headline": {"mask": "shared", "control": "random"},
+        "headline": {"control": "random", "mask": "shared"},
         "models": dict.fromkeys(shape.models, about),
         "config": {
             "study": "invented",

@@ -23,3 +23,9 @@ def files_below(folder: str) -> set[str]:
     names = re.findall(rf'"{folder}"\s*/\s*"([^"]+)"', "".join(rule_files().values()))
     assert len(names) > 10, f"rules no longer name files below {folder} as this looks for them"
     return set(names)
+
+
+def local_rules() -> set[str]:
+    """Rules whose jobs a cluster is not given, `all` among them."""
+    (block,) = re.findall(r"^localrules:\n((?: +\w+,\n)+)", rule_files()["common.smk"], re.M)
+    return set(re.findall(r"\w+", block))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion.models.layout import Flat, Layout, Places
+from lesion.models.layout import Flat, FlatIndices, Layout
 from lesion.scores.store import shard_groups, shard_names, write_index, write_shard
 
 SHAPES = {"a.weight": (6, 8), "b.experts": (2, 3, 8), "c.weight": (10, 8), "d.weight": (4, 20)}
@@ -34,11 +34,11 @@ def tied(seed: int, layout: Layout = LAYOUT, values: int = 9) -> tuple[Held, Hel
     return Held(scores, layout), Held(importance, layout)
 
 
-def units(layout: Layout, scope: str) -> list[Places]:
+def units(layout: Layout, scope: str) -> list[FlatIndices]:
     """The places of everything that a fraction counts over."""
     if scope == "global":
         return [np.arange(layout.size)]
-    found: list[Places] = []
+    found: list[FlatIndices] = []
     for name, shape, start in zip(layout.names, layout.shapes, layout.offsets, strict=False):
         places = np.arange(start, start + shape[0] * shape[1]).reshape(shape)
         if scope == "matrix":
@@ -48,7 +48,9 @@ def units(layout: Layout, scope: str) -> list[Places]:
     return found
 
 
-def by_value(values: NDArray[np.float32], places: Places, count: int, sign: int = 1) -> list[int]:
+def by_value(
+    values: NDArray[np.float32], places: FlatIndices, count: int, sign: int = 1
+) -> list[int]:
     """The first `count` of the places by value, then by their order in `places`."""
     order = sorted(range(places.size), key=lambda n: (sign * values[places[n]], n))
     return places[order[:count]].tolist()
@@ -69,7 +71,7 @@ def brute(scores: Held, importance: Held, p: float, q: float, rule: str, scope: 
     return sorted(found)
 
 
-def sizes(masks: Mapping[str, Places]) -> dict[str, int]:
+def sizes(masks: Mapping[str, FlatIndices]) -> dict[str, int]:
     """How many weights each mask has."""
     return {name: mask.size for name, mask in masks.items()}
 

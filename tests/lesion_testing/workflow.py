@@ -24,7 +24,7 @@ from lesion_testing import ROOT, make
 
 CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "studies")
 BIN = Path(sys.executable).parent
-PATIENCE = 400.0
+PATIENCE = 900.0
 PLUGINS = Path(__file__).parent / "plugins"
 
 

@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 from lesion.io.formats import LesionError
 from lesion.masks.controls import DESCRIPTIONS, ControlInputs, control_masks, same_magnitude
 from lesion.masks.select import Preserved
-from lesion.models.layout import Places
+from lesion.models.layout import FlatIndices
 from lesion.models.weights import StoredWeights
 from lesion_testing import scored
 from lesion_testing.scored import LAYOUT, SHAPES, Held
@@ -36,7 +36,7 @@ def material(tmp_path: Path) -> ControlInputs:
     )
 
 
-def _made(material: ControlInputs, *names: str, seed: int = 0) -> dict[str, Places]:
+def _made(material: ControlInputs, *names: str, seed: int = 0) -> dict[str, FlatIndices]:
     return control_masks(names or list(DESCRIPTIONS), LIKE, LAYOUT, material, seed)
 
 

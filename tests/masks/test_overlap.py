@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lesion.masks.overlap import Overlap, at_least, fit_null, mask_overlap, overlaps
-from lesion.models.layout import Layout, Places
+from lesion.models.layout import FlatIndices, Layout
 
 Dense = NDArray[np.float64]
 
@@ -17,7 +17,7 @@ ONE = Layout.of({"layers.0.a.weight": (40, 50)})
 MANY = Layout.of({f"layers.{n}.a.weight": (40, 50) for n in range(12)})
 
 
-def _masks() -> tuple[Places, Places]:
+def _masks() -> tuple[FlatIndices, FlatIndices]:
     """Two masks with crowded rows, and of other sizes in each matrix."""
     generator = np.random.default_rng(3)
     weights = np.ones(TOTAL)
@@ -31,17 +31,17 @@ def _masks() -> tuple[Places, Places]:
 A, B = _masks()
 
 
-def _random(size: int, generator: np.random.Generator, layout: Layout = MANY) -> Places:
+def _random(size: int, generator: np.random.Generator, layout: Layout = MANY) -> FlatIndices:
     return np.sort(generator.choice(layout.size, size, replace=False))
 
 
-def _in_rows(rows: int, size: int, generator: np.random.Generator) -> Places:
+def _in_rows(rows: int, size: int, generator: np.random.Generator) -> FlatIndices:
     """Weights of `MANY` that lie in the first rows of every matrix, and nowhere else."""
     inside = np.arange(MANY.size).reshape(-1, 40, 50)[:, :rows].ravel()
     return np.sort(generator.choice(inside, size, replace=False))
 
 
-def _dense(mask: Places, layout: Layout) -> list[Dense]:
+def _dense(mask: FlatIndices, layout: Layout) -> list[Dense]:
     """The strict null's probability of every cell, matrix by matrix."""
     found = []
     for one, shape in zip(fit_null(mask, layout).ensembles, layout.shapes, strict=True):
@@ -73,7 +73,7 @@ def test_counts() -> None:
 
 
 @pytest.mark.parametrize("a", [A, np.empty(0, np.int64)])
-def test_an_empty_mask_shares_nothing(a: Places) -> None:
+def test_an_empty_mask_shares_nothing(a: FlatIndices) -> None:
     found = mask_overlap(a, np.empty(0, np.int64), LAYOUT)
     assert (found.shared, found.jaccard, found.overlap_coefficient) == (0, 0, 0)
     for null in ("uniform", "matrix", "rows_columns"):
@@ -144,7 +144,7 @@ def test_the_strict_null_against_every_matrix_of_the_same_margins() -> None:
     all_cells = np.array(list(product((0, 1), repeat=16)))
     dense = all_cells.reshape(-1, 4, 4)
 
-    def mean(mask: Places) -> Dense:
+    def mean(mask: FlatIndices) -> Dense:
         own = np.bincount(mask, minlength=16).reshape(4, 4)
         same = (dense.sum(1) == own.sum(0)).all(1) & (dense.sum(2) == own.sum(1)).all(1)
         return np.asarray(dense[same].mean(0))
@@ -222,7 +222,7 @@ def test_common_weights_are_seen_among_common_rows() -> None:
 def test_the_interval_is_wide_where_one_matrix_holds_all_that_is_shared() -> None:
     generator = np.random.default_rng(0)
 
-    def both(planted: Places) -> Overlap:
+    def both(planted: FlatIndices) -> Overlap:
         a, b = (np.union1d(planted, _random(1000, generator)) for _ in range(2))
         return mask_overlap(a, b, MANY)
 

@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lesion.masks.lesion import lesioned
 from lesion.masks.select import Point, select_masks
 from lesion.models.candidates import find_candidates
-from lesion.models.layout import Flat, Layout, Places
+from lesion.models.layout import Flat, FlatIndices, Layout
 from lesion.models.likelihood import response_losses, response_nll
 from lesion.models.text import Example, batches
 from lesion.scores.collect import Wanted, score
@@ -199,13 +199,13 @@ def _matter(weights: list[Tensor], kept: list[Tensor], loss: Callable[[], float]
 class Planted(NamedTuple):
     model: LlamaForCausalLM
     layout: Layout
-    places: Places
+    places: FlatIndices
     snip: Flat
     importance: Flat
     size: Flat
     tests: dict[str, list[Example]]
 
-    def nll(self, mask: Places) -> dict[str, float]:
+    def nll(self, mask: FlatIndices) -> dict[str, float]:
         """Held-out NLL of harm, everyday answers and refusals with a mask zeroed."""
         parts = zip(self.layout.names, self.layout.split(mask), strict=True)
         with lesioned(self.model, dict(parts)):
@@ -214,7 +214,7 @@ class Planted(NamedTuple):
                 for name, examples in self.tests.items()
             }
 
-    def masks(self, p: float) -> dict[str, Places]:
+    def masks(self, p: float) -> dict[str, FlatIndices]:
         """As many weights as were planted, by signed SNIP and by each control."""
         count = self.places.size
         scattered = -np.random.default_rng(0).random(self.snip.size)
@@ -226,14 +226,14 @@ class Planted(NamedTuple):
             "half": self._lowest(self.snip, p, count // 2),
         }
 
-    def _lowest(self, values: Flat, p: float, count: int) -> Places:
+    def _lowest(self, values: Flat, p: float, count: int) -> FlatIndices:
         importance, point = Held(self.importance, self.layout), Point(p, count / values.size)
         found = select_masks(
             {"planted": Held(values, self.layout)}, importance, self.layout, [point]
         )
         return found["planted"][0]
 
-    def share(self, mask: Places) -> float:
+    def share(self, mask: FlatIndices) -> float:
         """How much of a mask was planted; of one as large as the planted set, also the recall."""
         return float(np.isin(mask, self.places).mean())
 

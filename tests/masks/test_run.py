@@ -18,7 +18,7 @@ from lesion.masks.run import run, sharing_table
 from lesion.masks.select import Point
 from lesion.masks.store import Mask, read_mask
 from lesion.masks.where import CONCENTRATION, LINES, WHERE
-from lesion.models.layout import Layout, Places
+from lesion.models.layout import FlatIndices, Layout
 from lesion.scores.jobs import Coverage
 from lesion.scores.tail import write_tail
 from lesion_testing import scored_study
@@ -184,7 +184,7 @@ def test_sharing_by_size_is_counted_right(
 
 def test_unequal_masks_are_expected_to_share_by_their_own_sizes(study: Tiny) -> None:
     dice = np.random.default_rng(0)
-    each: dict[str, list[Places]] = {
+    each: dict[str, list[FlatIndices]] = {
         name: [np.sort(dice.choice(study.layout.size, size, replace=False))]
         for name, size in (("a", 400), ("b", 900), ("c", 2500))
     }

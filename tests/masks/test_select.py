@@ -68,7 +68,7 @@ def _large(seed: int, size: int = 200_000) -> tuple[Layout, Held, Held]:
 def test_guessed_thresholds_give_the_exact_mask(
     p: float, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lesion.masks.select._SAMPLE", 2_000)
+    monkeypatch.setattr("lesion.masks.select._SAMPLE_SIZE", 2_000)
     monkeypatch.setattr("lesion.masks.select.BLOCK", 5_000)
     layout, scores, importance = _large(0)
     found = select_masks({"one": scores}, importance, layout, [Point(p, 0.002)], rule=rule)
@@ -77,7 +77,7 @@ def test_guessed_thresholds_give_the_exact_mask(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_sample_that_misleads_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lesion.masks.select._SAMPLE", 2_000)
+    monkeypatch.setattr("lesion.masks.select._SAMPLE_SIZE", 2_000)
     monkeypatch.setattr("lesion.masks.select.BLOCK", 5_000)
     layout, scores, importance = _large(seed)
     importance.values[: layout.size // 2] *= 100

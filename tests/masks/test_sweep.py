@@ -13,7 +13,7 @@ from lesion.masks.lesion import lesioned
 from lesion.masks.select import Point
 from lesion.masks.sweep import SWEEP, sweep
 from lesion.masks.validate import Validation
-from lesion.models.layout import Places
+from lesion.models.layout import FlatIndices
 from lesion.models.likelihood import response_nll
 from lesion.models.load import load
 from lesion.pairs.tables import encode_pairs, kept_pairs
@@ -127,7 +127,7 @@ def run(
     return _Sweeps(study, tmp_path / "sweep.parquet", monkeypatch, capsys)
 
 
-def _shared(study: Tiny, point: Point, at_least: int = 2) -> Places:
+def _shared(study: Tiny, point: Point, at_least: int = 2) -> FlatIndices:
     """What at least so many harm types select, by sorting everything."""
     importance = Held(np.max(list(study.importances.values()), axis=0), study.layout)
     votes = Counter(
@@ -140,7 +140,7 @@ def _shared(study: Tiny, point: Point, at_least: int = 2) -> Places:
     return np.array(sorted(place for place, n in votes.items() if n >= at_least), np.int64)
 
 
-def _nll(study: Tiny, names: list[str], mask: Places) -> float:
+def _nll(study: Tiny, names: list[str], mask: FlatIndices) -> float:
     """The mean over behaviours of the mean NLL of their validation pairs without the weights."""
     loaded, means = load(study.model, Device(dtype="float32")), []
     with lesioned(loaded.model, study.layout.by_name(mask)):

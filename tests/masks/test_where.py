@@ -11,14 +11,14 @@ from lesion.masks.where import (
     top_share,
     where_table,
 )
-from lesion.models.layout import Layout, Places
+from lesion.models.layout import FlatIndices, Layout
 
 UP, DOWN = "model.layers.0.mlp.up_proj.weight", "model.layers.3.mlp.down_proj.weight"
 LAYOUT = Layout.of({UP: (4, 3), DOWN: (2, 300)})
 EMPTY = np.empty(0, np.int64)
 
 
-def _places(*cells: tuple[int, int, int]) -> Places:
+def _places(*cells: tuple[int, int, int]) -> FlatIndices:
     """Flat places of (matrix, row, column)."""
     flat = [LAYOUT.offsets[m] + row * LAYOUT.shapes[m][1] + column for m, row, column in cells]
     return np.sort(np.array(flat, np.int64))

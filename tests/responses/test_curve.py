@@ -8,7 +8,7 @@ from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.masks.curve import CURVE_MASKS
 from lesion.masks.lesion import lesioned
 from lesion.models.generate import complete
-from lesion.models.layout import Places, layout_of
+from lesion.models.layout import FlatIndices, layout_of
 from lesion.models.likelihood import response_nll
 from lesion.models.text import encode_prompt
 from lesion.pairs.tables import encode_pairs
@@ -29,7 +29,7 @@ HOW = CurveJob(
 SHARES = (0.5, 1.0, 2.0)
 
 
-def _places(seed: int, share: float) -> Places:
+def _places(seed: int, share: float) -> FlatIndices:
     every = int(12 / share)
     return np.arange(seed, 20_480, every)
 

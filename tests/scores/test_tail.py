@@ -15,7 +15,7 @@ from lesion.io.formats import BadFile, LesionError, write_parquet
 from lesion.masks.jobs import Selection
 from lesion.masks.select import Point, select_masks
 from lesion.masks.sweep import ScoreSet
-from lesion.models.layout import Places, layout_of
+from lesion.models.layout import FlatIndices, layout_of
 from lesion.scores.jobs import Coverage, ScoresJob
 from lesion.scores.run import run
 from lesion.scores.store import (
@@ -27,7 +27,7 @@ from lesion.scores.store import (
     write_index,
     write_shard,
 )
-from lesion.scores.tail import tail_places, write_tail
+from lesion.scores.tail import tail_indices, write_tail
 from lesion.study.job import Device
 from lesion.study.sections import Memory
 from lesion_testing import scored, tiny
@@ -134,8 +134,8 @@ def test_a_tail_is_the_negative_p_plus_q_or_the_top_p(
         lowest = scored.by_value(scores.values, places, count)
         signed += [place for place in lowest if scores.values[place] < 0]
         top += scored.by_value(importance.values, places, round(p * places.size), -1)
-    assert tail_places(scores, "snip", LAYOUT, tail).tolist() == sorted(signed)
-    assert tail_places(importance, "preservation", LAYOUT, tail).tolist() == sorted(top)
+    assert tail_indices(scores, "snip", LAYOUT, tail).tolist() == sorted(signed)
+    assert tail_indices(importance, "preservation", LAYOUT, tail).tolist() == sorted(top)
 
 
 @pytest.mark.parametrize("kind", ["snip", "preservation"])
@@ -147,7 +147,7 @@ def test_a_tail_reads_as_its_scores_and_what_is_never_taken(
     tail = Coverage(p=0.2, q=0.1, scope=scope)
     stored = _tail(held, tmp_path, kind, tail)
     wanted = np.full(LAYOUT.size, np.inf if kind == "snip" else -np.inf, np.float32)
-    places = tail_places(held, kind, LAYOUT, tail)
+    places = tail_indices(held, kind, LAYOUT, tail)
     wanted[places] = held.values[places]
     np.testing.assert_array_equal(stored.flat(), wanted)
     for name, size in zip(LAYOUT.names, np.diff(LAYOUT.offsets), strict=True):
@@ -270,7 +270,7 @@ def _opened(study: Path, storage: str, scope: str, *points: Point, pool: str = "
     return ScoreSet.open(study / "model", folders, NAMES, NAMES, cut, points)
 
 
-def _masks(study: Path, storage: str, scope: str, rule: str) -> dict[str, list[Places]]:
+def _masks(study: Path, storage: str, scope: str, rule: str) -> dict[str, list[FlatIndices]]:
     # What promotes a behaviour matters to it: the rule of difference leaves none at a high p.
     high, low = (0.2, 0.1) if rule == "budget" else (0.004, 0.002)
     points = [Point(high, 0.02), Point(low, 0.02), Point(0.0, 0.016)]

@@ -16,7 +16,7 @@ def write_card(checkpoint: Path, table: str | None = None) -> None:
 
     Args:
         checkpoint: a folder that `write_checkpoint` wrote.
-        table: what the study measured before and after, in Markdown; None if it did not.
+        table: the study's measurements before and after, in Markdown; None if there are none.
     """
     made = read_json(checkpoint / FOLDER / FACTS)
     with atomic(checkpoint / CARD) as part:

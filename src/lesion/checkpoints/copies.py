@@ -1,4 +1,4 @@
-"""Copies of big files with some bytes zeroed, checked against the original. Memory is constant."""
+"""Copies of large files with some bytes zeroed, compared with the original in constant memory."""
 
 import os
 import sys
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from lesion.checkpoints.shards import Zeros
 from lesion.io.formats import BadFile
-from lesion.models.layout import Places
+from lesion.models.layout import FlatIndices
 
 _CHUNK = 2**20
-"""Copied, read and read back before the next one, so that the processor may still have it."""
+"""Bytes that are copied, read and compared at a time, few enough for the processor's cache."""
 _FICLONE = 0x40049409
 _ZEROS = memoryview(bytes(_CHUNK))
 
 Done = Callable[[int], object]
-"""Is told how many bytes more are finished."""
+"""Called with the number of bytes that have just been finished."""
 
 
 def copy_with_zeros(base: Path, copy: Path, zeros: Sequence[Zeros], done: Done) -> None:
@@ -28,11 +28,11 @@ def copy_with_zeros(base: Path, copy: Path, zeros: Sequence[Zeros], done: Done) 
     Args:
         base: the original.
         copy: the new file.
-        zeros: what becomes zero.
-        done: gets the file's size in all.
+        zeros: the weights to zero.
+        done: called with numbers of bytes that add up to the file's size.
 
     Raises:
-        BadFile: the copy is not what the original and the zeros make it.
+        BadFile: the copy is not the original with these zeros.
     """
     wanted, found = np.zeros(_CHUNK, np.uint8), np.zeros(_CHUNK, np.uint8)
     at = 0
@@ -45,7 +45,7 @@ def copy_with_zeros(base: Path, copy: Path, zeros: Sequence[Zeros], done: Done) 
             _poke(target, at, size, near)
             _zero(wanted[:size], at, near)
             again = _fill(target, at, found)
-            # Words, not bytes: an eighth of the comparisons.
+            # As 64-bit words, which takes an eighth of the comparisons.
             if again != size or not np.array_equal(wanted.view(np.int64), found.view(np.int64)):
                 raise BadFile(
                     f"{copy}: differs after byte {at} from what {base} and the mask make it. The "
@@ -58,7 +58,7 @@ def copy_with_zeros(base: Path, copy: Path, zeros: Sequence[Zeros], done: Done) 
 
 
 def _reflink(source: BinaryIO, target: BinaryIO) -> bool:
-    """Share the bytes on disk until they are written to, where the file system can."""
+    """Share the bytes on disk until they are changed, if the file system supports it."""
     if sys.platform != "linux":
         return False
     from fcntl import ioctl
@@ -71,7 +71,7 @@ def _reflink(source: BinaryIO, target: BinaryIO) -> bool:
 
 
 def _copy(source: BinaryIO, target: BinaryIO, at: int, data: memoryview) -> None:
-    """Copy a chunk within the kernel; where it cannot, write what was read of it."""
+    """Copy a chunk within the kernel, or write the bytes that were read if that fails."""
     end = at + len(data)
     try:
         while at < end and (
@@ -79,13 +79,13 @@ def _copy(source: BinaryIO, target: BinaryIO, at: int, data: memoryview) -> None
         ):
             at += more
     except (OSError, AttributeError):
-        pass  # Writing says what is wrong, if it is not only this call.
+        pass  # If the disk has a problem, the write below reports it.
     if at < end:
         _write(target, at, data[at - end :])
 
 
 def _poke(file: BinaryIO, at: int, size: int, zeros: Sequence[Zeros]) -> None:
-    """Write the zeros of one chunk, each run of neighbours at once: the rest may stay shared."""
+    """Write the zeros of a chunk, each contiguous run at once, so that the rest stays shared."""
     for one in zeros:
         starts = _reaching(one, at, size)
         if starts.size:
@@ -97,7 +97,7 @@ def _poke(file: BinaryIO, at: int, size: int, zeros: Sequence[Zeros]) -> None:
 
 
 def _zero(chunk: NDArray[np.uint8], at: int, zeros: Sequence[Zeros]) -> None:
-    """Apply the mask to the original's bytes from `at` on."""
+    """Zero the mask's weights in a chunk of the original that begins at `at`."""
     for one in zeros:
         starts = _reaching(one, at, chunk.size)
         places = (starts[:, None] + np.arange(one.width) - at).ravel()
@@ -105,20 +105,20 @@ def _zero(chunk: NDArray[np.uint8], at: int, zeros: Sequence[Zeros]) -> None:
 
 
 def _near(zeros: Zeros, at: int, size: int) -> bool:
-    """Whether a chunk may hold any of them: most hold none of most matrices."""
+    """Whether a chunk may contain any of the zeros; most chunks contain none."""
     if not zeros.starts.size:
         return False
     return bool(zeros.starts[0] < at + size and zeros.starts[-1] + zeros.width > at)
 
 
-def _reaching(zeros: Zeros, at: int, size: int) -> Places:
-    """Weights with a byte in a chunk: the first may begin before it, the last end after."""
+def _reaching(zeros: Zeros, at: int, size: int) -> FlatIndices:
+    """The weights with a byte in a chunk; they may begin before it or end after it."""
     first, last = np.searchsorted(zeros.starts, [at - zeros.width + 1, at + size])
     return zeros.starts[first:last]
 
 
 def _fill(file: BinaryIO, at: int, chunk: NDArray[np.uint8]) -> int:
-    """Read a chunk, zeros after the end of the file; a single read may give less than asked."""
+    """Read a chunk, with zeros after the end of the file; a single read may be incomplete."""
     filled = 0
     while filled < chunk.size and (
         more := os.preadv(file.fileno(), [chunk.data[filled:]], at + filled)

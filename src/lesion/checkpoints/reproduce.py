@@ -1,4 +1,4 @@
-"""What a pruned checkpoint was made from, kept beside it: `reproduce/`."""
+"""The origin of a pruned checkpoint, in its folder `reproduce/`."""
 
 import platform
 import shutil
@@ -35,7 +35,7 @@ def write_reproduce(
     write_json({**about, "mask": header, "versions": _versions()}, folder / FACTS)
     shutil.copyfile(mask, folder / "mask.safetensors")
     if study is not None:
-        # Where its results lay on some machine is no part of a study.
+        # The location of the results on this machine does not belong to the study.
         config = {key: value for key, value in study.items() if key != "results"}
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         (folder / "study.yaml").write_text(text, encoding="utf-8")

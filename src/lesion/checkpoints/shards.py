@@ -1,4 +1,4 @@
-"""Where a mask's weights lie in a checkpoint's safetensors files, in bytes. No tensor is loaded."""
+"""The byte offsets of a mask's weights in a checkpoint's safetensors files. No tensor is loaded."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,31 +9,30 @@ import numpy as np
 
 from lesion.io.formats import BadFile, LesionError, Stored, read_json, safetensors_header
 from lesion.masks.store import Mask
-from lesion.models.layout import Places
+from lesion.models.layout import FlatIndices
 from lesion.models.parts import Part, Shape, stored_places, whole
 from lesion.models.record import RECORD, unstored
 
-# Of these a zero byte is part of a zero. It is not in F8_E8M0, and smaller ones share bytes.
+# Dtypes whose zero is all zero bytes; F8_E8M0 has no zero, and smaller types share bytes.
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _BYTES |= dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1)
 
 
 class Zeros(NamedTuple):
-    """Weights of one width in one file: where each begins, in bytes, ascending."""
+    """Weights of one width in one file: their first bytes' offsets, ascending."""
 
     width: int
-    starts: Places
+    starts: FlatIndices
 
 
 def find_zeros(folder: Path, files: Iterable[str], mask: Mask) -> dict[str, list[Zeros]]:
-    """Where the zeros of a mask go, for each file of a checkpoint.
+    """The zeros of a mask, for each file of a checkpoint.
 
-    Weights that transformers moves as it loads the files (stacked experts) become zero where they
-    come from.
+    Weights that transformers moves while loading (stacked experts) are zeroed at their origin.
 
     Raises:
-        LesionError: the files hold no such tensor in its shape or in known parts, it is shared
-            with another, or it is of a dtype that cannot be zeroed by bytes.
+        LesionError: the files have no such tensor in its shape or in known parts, it shares bytes
+            with another, or its dtype cannot be zeroed by bytes.
         BadFile: a header is damaged.
     """
     shards = [name for name in files if name.endswith(".safetensors")]
@@ -46,10 +45,10 @@ def find_zeros(folder: Path, files: Iterable[str], mask: Mask) -> dict[str, list
 
 
 def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str, tuple[Part, ...]]:
-    """Where the files hold each tensor of the mask."""
+    """The parts of the files' tensors that make up each parameter of the mask."""
     names = {name: name for name in mask.indices}
     if not tensors.keys() & names.keys():
-        # Old checkpoints (GPT-2's) leave out the model's own prefix, `transformer.`
+        # Old checkpoints (GPT-2's) omit the model's prefix, `transformer.`
         names = {name: name.partition(".")[2] for name in names}
     moved = set(unstored(folder))
     plain: dict[str, tuple[Part, ...]] = {
@@ -59,7 +58,7 @@ def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str,
     }
     if len(plain) == len(names) and (folder / RECORD).is_file():
         return plain
-    # Without a record, a tensor of the right name and shape may still be one that is turned.
+    # Without a record, a tensor of the right name and shape may still be transposed on loading.
     found = {**plain, **_moved_parts(folder)}
     missing = sorted(own for own in names if own not in found)
     if missing:
@@ -68,8 +67,8 @@ def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str,
 
 
 def _moved_parts(folder: Path) -> dict[str, tuple[Part, ...]]:
-    """What transformers makes of the files; nothing, if it does not know the model."""
-    # It takes seconds to import, and most checkpoints hold their weights as they are in memory.
+    """The parts by transformers' conversion rules; empty if it does not know the model."""
+    # Importing it takes seconds, and most checkpoints store weights as they are in memory.
     from lesion.models.conversion import empty_model, stored_parts
 
     try:
@@ -104,9 +103,9 @@ def _not_stored(
 
 def _stored_places(
     mask: Mask, parts: Mapping[str, Sequence[Part]]
-) -> dict[str, tuple[Shape, Places]]:
-    """The mask by the files' tensors: their shapes, and flat places, ascending."""
-    found: dict[str, tuple[Shape, Places]] = {}
+) -> dict[str, tuple[Shape, FlatIndices]]:
+    """The mask by the files' tensors: their shapes, and flat indices, ascending."""
+    found: dict[str, tuple[Shape, FlatIndices]] = {}
     for own, each in parts.items():
         shapes = {part.name: part.stored for part in each}
         for name, places in stored_places(each, mask.shapes[own], mask.indices[own]).items():
@@ -117,7 +116,7 @@ def _stored_places(
 
 
 def _check_ties(folder: Path, names: Iterable[str]) -> None:
-    """Refuse what lies outside the blocks, unless the config says that nothing there is tied."""
+    """Refuse tensors outside the blocks, unless the config says that none of them is tied."""
     path = folder / "config.json"
     config = read_json(path) if path.is_file() else {}
     tied = {**config, **(config.get("text_config") or {})}.get("tie_word_embeddings")
@@ -131,19 +130,19 @@ def _check_ties(folder: Path, names: Iterable[str]) -> None:
 
 
 def _zeros_in(
-    shard: Path, header: Mapping[str, Stored], places: Mapping[str, tuple[Shape, Places]]
+    shard: Path, header: Mapping[str, Stored], places: Mapping[str, tuple[Shape, FlatIndices]]
 ) -> list[Zeros]:
     """The zeros of one file, in bytes."""
     wanted = sorted(header.keys() & places.keys(), key=lambda name: header[name].begin)
     _check_tensors(shard, header, {name: places[name][0] for name in wanted})
-    parts: dict[int, list[Places]] = {}
+    parts: dict[int, list[FlatIndices]] = {}
     for name in wanted:
         width = _BYTES[header[name].dtype]
         parts.setdefault(width, []).append(header[name].begin + width * places[name][1])
     return [Zeros(width, _joined(starts)) for width, starts in parts.items()]
 
 
-def _joined(parts: Sequence[Places]) -> Places:
+def _joined(parts: Sequence[FlatIndices]) -> FlatIndices:
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
@@ -154,7 +153,7 @@ def _check_tensors(shard: Path, header: Mapping[str, Stored], wanted: Mapping[st
             raise LesionError(f"{shard}: `{name}` is {one.dtype}, which cannot be zeroed in place")
         if one.end - one.begin != math.prod(shape) * _BYTES[one.dtype]:
             raise BadFile(f"{shard}: the bytes of `{name}` are not as many as its shape says")
-    # In the file's order a tensor that reaches into a later one reaches into the next.
+    # In the file's order, a tensor that overlaps a later one overlaps the next one.
     held = sorted((one.begin, one.end, name) for name, one in header.items() if one.end > one.begin)
     reach, before = 0, ""
     for begin, end, name in held:

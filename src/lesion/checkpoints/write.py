@@ -1,4 +1,4 @@
-"""Write a pruned checkpoint: shards copied, zeros poked at their byte offsets, all compared."""
+"""Write a pruned checkpoint: copy the shards, write zeros at byte offsets, compare every byte."""
 
 import hashlib
 import os
@@ -35,8 +35,8 @@ def write_checkpoint(
 ) -> None:
     """Write the folder `out`: the base's shards, dtype, index and tokenizer, with zeros in place.
 
-    No tensor is loaded; memory doesn't grow with the checkpoint. Every byte is then compared with
-    the base's.
+    No tensor is loaded, and memory does not grow with the checkpoint. Afterwards every byte is
+    compared with the base's.
 
     Args:
         model: the base's checkpoint folder, from the `models` stage or any with safetensors.
@@ -44,14 +44,14 @@ def write_checkpoint(
         out: the new folder.
         base: name of the base, for the model card.
         license_: licence of the base.
-        command: what the user gave, for `reproduce/`.
+        command: the command line, for `reproduce/`.
         study: the study's config, for `reproduce/`.
         card: write the model card too, without measurements; else `write_card` does.
 
     Raises:
         LesionError: the mask was made from another model, is not of role harm, or names weights
             that the base's files do not hold as such.
-        BadFile: what was written is not what it should be.
+        BadFile: the written bytes are not the expected ones.
     """
     lesion = read_mask(mask)
     if lesion.metadata.get("role") != "harm":
@@ -59,7 +59,7 @@ def write_checkpoint(
             f"{mask}: is of role {lesion.metadata.get('role')}; only harm masks become checkpoints"
         )
     base_digest = _check_base(model, lesion, mask)
-    # Not of the new bytes: these two decide them, and hashing gigabytes takes as long as writing.
+    # These two determine the new bytes, whose own digest would take as long as writing them.
     found = digest({"base": base_digest, "zeroed": _zeroed_digest(lesion)})
     about = {"base": base, "base_digest": base_digest, "digest": found}
     about |= {"license": license_, "command": command}
@@ -80,9 +80,9 @@ def copy_zeroed(model: Path, mask: Mask, out: Path) -> list[str]:
 
     Raises:
         LesionError: the mask names weights that the base's files do not hold as such.
-        BadFile: what was written is not what it should be.
+        BadFile: the written bytes are not the expected ones.
     """
-    # A second copy of the weights would keep what the first one lost.
+    # A second copy of the weights would still have the pruned ones.
     say_left_out(model)
     files = [path.name for path in kept_files(model)]
     zeros = find_zeros(model, files, mask)
@@ -92,7 +92,7 @@ def copy_zeroed(model: Path, mask: Mask, out: Path) -> list[str]:
 
 
 def _check_base(folder: Path, mask: Mask, path: Path) -> str:
-    """The base's digest, which has to be the mask's."""
+    """The base's digest, which must equal the mask's."""
     wanted = mask.metadata.get("model_digest")
     if (folder / RECORD).is_file() and read_record(folder)["digest"] == wanted:
         return str(wanted)
@@ -113,7 +113,7 @@ def _copy_files(
     model: Path, out: Path, files: Sequence[str], zeros: Mapping[str, Sequence[Zeros]]
 ) -> None:
     sizes = {name: (model / name).stat().st_size for name in files}
-    # The system's calls, not Python, do the work; two at a time keep a disk or memory busy.
+    # System calls do the work, and two at a time saturate a disk or the memory.
     threads = min(2, os.cpu_count() or 1)
     lock, told, seen = Lock(), 0, 0
     total = sum(sizes.values()) // _MEGABYTE
@@ -142,7 +142,7 @@ def _copy_files(
 
 
 def _zeroed_digest(mask: Mask) -> str:
-    """SHA-256 of which weights a mask zeroes, whatever else its header says."""
+    """SHA-256 of a mask's indices, without the rest of its header."""
     total = hashlib.sha256()
     for name, places in sorted(mask.indices.items()):
         total.update(f"{name} {places.size}\n".encode())

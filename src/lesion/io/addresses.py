@@ -17,7 +17,7 @@ _HF = re.compile(
     r"@(?P<version>[A-Za-z0-9][\w.-]*)(/(?P<member>.+))?"
 )
 _DIGEST = re.compile(r"#(?=(sha|md)[0-9-]*=|[0-9a-f]{32,}$)", re.IGNORECASE)
-"""Where a digest begins, of whatever form; any other `#` belongs to the path of a local file."""
+"""The beginning of a digest; any other `#` belongs to the path of a local file."""
 _VARIABLE = re.compile(r"\$(?:(?P<bare>[A-Za-z0-9_]+)|\{(?P<braced>[^{}]*)\})")
 _SPECIAL = frozenset("{}<>")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -25,11 +25,11 @@ FORMS = "`pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/f
 
 
 class AddressError(LesionError):
-    """An address that cannot be understood, with the form that is expected."""
+    """An address that cannot be parsed; the message has the expected form."""
 
 
 class Address(NamedTuple):
-    """Where a source is. `member` is a file or folder inside; `sha256` is of the fetched file."""
+    """A source's address. `member` is a file or folder inside; `sha256` is of the fetched file."""
 
     kind: Literal["pypi", "hf", "file"]
     name: str
@@ -40,7 +40,7 @@ class Address(NamedTuple):
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is meant as an address rather than the name of a source."""
+    """Whether a text is an address and not the name of a source."""
     return ":" in text
 
 
@@ -84,7 +84,7 @@ def _apart(rest: str) -> tuple[str, str]:
 
 
 def _without_slashes(text: str, body: str) -> str:
-    """The path of `file:///path`, which is how browsers write `file:/path`."""
+    """The path of `file:///path`, the form that browsers use for `file:/path`."""
     if not body.startswith("//"):
         return body
     if not body.startswith("///"):
@@ -96,9 +96,9 @@ def _without_slashes(text: str, body: str) -> str:
 
 
 def expanded(text: str) -> str:
-    """A path with `$NAME`, `${NAME}` and a leading `~` filled in, as a shell would read it.
+    """A path with `$NAME`, `${NAME}` and a leading `~` expanded, as by a shell.
 
-    What comes back holds none of them, so that expanding it again changes nothing.
+    The result contains none of them, so expanding it again changes nothing.
 
     Raises:
         AddressError: a variable is not set or is empty, a `$` begins no variable's name, there is
@@ -141,10 +141,10 @@ def _variable(text: str, match: re.Match[str]) -> str:
 
 
 def checked_path(text: str) -> str:
-    """A path of a config, expanded, that Snakemake takes for what it says.
+    """A path of a config, expanded, that has no special meaning for Snakemake.
 
     Raises:
-        AddressError: see `expanded`; or it holds characters that mean something to Snakemake.
+        AddressError: see `expanded`; or it has characters with a meaning for Snakemake.
     """
     found = expanded(text)
     if special(found):
@@ -157,12 +157,12 @@ def checked_path(text: str) -> str:
 
 
 def special(path: str) -> bool:
-    """Whether Snakemake would take a part of a path for a wildcard or a variable."""
+    """Whether Snakemake would read a part of a path as a wildcard or a variable."""
     return not _SPECIAL.isdisjoint(path)
 
 
 def expanded_address(text: str) -> str:
-    """An address whose local path is expanded; others name no path of this machine.
+    """An address with its local path expanded; other addresses have no local path.
 
     Raises:
         AddressError: see `parse` and `checked_path`.
@@ -186,7 +186,7 @@ def _sha(text: str, fragment: str) -> str | None:
 
 
 def slug(text: str) -> str:
-    """A path-safe name for an address that the config gives no name."""
+    """A path-safe name for an address without a name in the config."""
     words = re.sub(r"[^a-z0-9]+", "-", _DIGEST.split(text)[0].lower()).strip("-")[-40:].strip("-")
     return f"{words}-{digest(text)[:8]}"
 

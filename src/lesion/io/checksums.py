@@ -22,7 +22,7 @@ def checksum(data: NDArray[np.generic]) -> str:
 
 
 def file_checksum(path: Path) -> str:
-    """Hex XXH3 of a file; reading it puts it into the page cache for whoever loads it next."""
+    """Hex XXH3 of a file; reading it also fills the page cache for the next reader."""
     if not path.stat().st_size:
         return xxh3_64_hexdigest(b"")
     return checksum(np.memmap(path, np.uint8, "r"))

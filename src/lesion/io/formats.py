@@ -1,7 +1,7 @@
-"""Files: written whole or not at all, checked when read.
+"""Files: written atomically and checked when they are read.
 
-Everything the pipeline makes goes through here, so that one place holds the rules: write beside
-and rename, name the file and the fix when something is wrong, never load a pickle.
+All outputs of the pipeline are written and read by these functions, which write to a temporary
+file and rename it, name the file and the fix in errors, and never load a pickle.
 """
 
 import errno
@@ -28,7 +28,7 @@ class LesionError(Exception):
 
 
 class BadFile(LesionError):
-    """A file that is missing, truncated, or not what it should be."""
+    """A file that is missing, truncated, or invalid."""
 
 
 def _beside(path: Path) -> Path:
@@ -39,7 +39,7 @@ _HOST = re.sub(r"[^A-Za-z0-9]", "_", platform.node())
 
 
 def _clear(path: Path) -> None:
-    """Remove what a killed process of this machine left beside `path`; others' may still write."""
+    """Remove temporary files of this machine's killed processes; others may still be in use."""
     for left in path.parent.glob(f"{glob.escape(f'.{path.name}.part-{_HOST}')}-*"):
         number = left.name.rpartition("-")[2]
         if number.isdecimal() and not psutil.pid_exists(int(number)):
@@ -50,8 +50,9 @@ def _clear(path: Path) -> None:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it there if the block succeeds, else remove it.
 
-    Whole after a killed process. Not synced to the disk, since a study writes gigabytes of scores:
-    what a power cut leaves is caught by the sizes and headers that every reader checks.
+    The file is complete even if a process is killed. It is not synced to the disk, since a study
+    writes gigabytes of scores; damage by a power cut is caught by readers, which check sizes and
+    headers.
 
     Raises:
         LesionError: the disk is full or the folder cannot be written.
@@ -73,10 +74,10 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _explained(error: BaseException, path: Path) -> BaseException:
-    """Turn what a full or read-only disk raises into a message with the fix.
+    """Turn an error of a full or read-only disk into a message with the fix.
 
-    Libraries wrap the operating system's error differently (polars and safetensors give only
-    its text), so the text is looked at too.
+    Libraries wrap the operating system's error differently (polars and safetensors keep only its
+    text), so the text is searched too.
     """
     code = getattr(error, "errno", None)
     text = str(error)
@@ -114,7 +115,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file this pipeline wrote.
 
     Raises:
-        BadFile: it is missing or not whole.
+        BadFile: it is missing or incomplete.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -140,7 +141,7 @@ def read_parquet(path: Path, columns: Mapping[str, Any] | None = None) -> pl.Dat
         BadFile: it is missing, truncated, damaged, or lacks a column.
     """
     try:
-        # First: of a damaged page polars may read other values, or panic.
+        # Before reading, because polars may read other values from a damaged page, or panic.
         check_seal(path)
         table = pl.read_parquet(path)
     except FileNotFoundError as error:
@@ -159,14 +160,14 @@ def read_parquet(path: Path, columns: Mapping[str, Any] | None = None) -> pl.Dat
 
 
 SEAL = {"lesion_crc32": "00000000"}
-"""Metadata of a parquet or safetensors file that will be sealed: room for its checksum."""
+"""Metadata of a parquet or safetensors file that reserves space for its checksum."""
 
 _SEALS = (b"lesion_crc32\x18\x08", b'"lesion_crc32":"')
-"""What stands before the checksum in a parquet's footer (Thrift), in a safetensors' header."""
+"""The bytes before the checksum in a parquet footer (Thrift) and in a safetensors header."""
 
 
 def seal(path: Path) -> None:
-    """Put the CRC-32 of a file's other bytes into the room that `SEAL` has made in it.
+    """Write the CRC-32 of a file's other bytes into the space that `SEAL` reserves.
 
     Raises:
         BadFile: the file was written without `SEAL`.
@@ -180,7 +181,7 @@ def seal(path: Path) -> None:
 
 
 def check_seal(path: Path) -> None:
-    """Compare a sealed file with its checksum; any other is left to its reader.
+    """Compare a sealed file with its checksum; a file without one is not checked.
 
     Raises:
         ValueError: a byte has changed since it was sealed.
@@ -193,7 +194,7 @@ def check_seal(path: Path) -> None:
 
 
 class _Checksum(NamedTuple):
-    """Where it stands, what stands there, and what the other bytes give."""
+    """The offset of a checksum in a file, its stored value, and the computed one."""
 
     at: int
     then: bytes
@@ -204,7 +205,7 @@ def _checksum(file: BinaryIO) -> _Checksum | None:
     if not os.fstat(file.fileno()).st_size:
         return None  # and cannot be mapped
     with mmap(file.fileno(), 0, access=ACCESS_READ) as whole, memoryview(whole) as view:
-        # The last: a parquet's footer lies after whatever its rows say.
+        # The last occurrence, because a parquet footer follows the rows, which may contain the key.
         ends = [at + len(key) for key in _SEALS if (at := whole.rfind(key)) >= 0]
         if not ends:
             return None
@@ -214,10 +215,10 @@ def _checksum(file: BinaryIO) -> _Checksum | None:
 
 
 def stable_header(path: Path) -> None:
-    """Give a safetensors file a header in sorted order, so that the same content is the same bytes.
+    """Sort the header of a safetensors file, so that equal content gives equal bytes.
 
-    The library writes its metadata in the order of a hash table, which differs between runs. The
-    sorted header is as long as the one it replaces, so no tensor moves.
+    The library writes metadata in the order of a hash table, which differs between runs. The sorted
+    header has the same length, so no tensor moves.
     """
     with path.open("r+b") as handle:
         length = int.from_bytes(handle.read(8), "little")
@@ -244,11 +245,11 @@ class Stored(NamedTuple):
 def safetensors_header(
     path: Path, remedy: str = "Delete it and run `snakemake` again."
 ) -> dict[str, Stored]:
-    """Where a safetensors file's tensors lie, in its order; no tensor is read.
+    """The positions of the tensors in a safetensors file, in its order; no tensor is read.
 
     Args:
-        path: the file, made by this pipeline unless `remedy` says otherwise.
-        remedy: what to do with a file that is not whole.
+        path: the file.
+        remedy: what to do with an incomplete file; by default for a file of this pipeline.
 
     Raises:
         BadFile: it is missing or not a whole safetensors file.
@@ -289,6 +290,6 @@ def sha256_file(path: Path) -> str:
 
 
 def digest(value: Any) -> str:
-    """Hex SHA-256 of a JSON-able value; order of keys and spelling of numbers don't count."""
+    """Hex SHA-256 of a value as JSON, regardless of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

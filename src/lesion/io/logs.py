@@ -16,8 +16,8 @@ from typing import TextIO
 
 from lesion.io.formats import LesionError
 
-# Importing transformers makes a million objects that live as long as the process; looking for
-# garbage among them takes a third of that time, in every job.
+# Importing transformers creates a million objects that live as long as the process, and garbage
+# collection among them takes a third of the import time in every job.
 gc.set_threshold(200_000, 50, 100)
 
 
@@ -73,14 +73,14 @@ def logged(log: str) -> Iterator[None]:
                 failure = error
                 traceback.print_exc(file=file)
     except OSError as error:
-        # The log itself could not be written; the first reason is the one to tell.
+        # The log itself could not be written; the first error is the one to report.
         failure = failure or error
     if failure is not None:
-        print(_told(failure, path), file=sys.__stderr__, flush=True)
+        print(_report(failure, path), file=sys.__stderr__, flush=True)
         raise SystemExit(1)
 
 
-def _told(error: BaseException, log: Path) -> str:
+def _report(error: BaseException, log: Path) -> str:
     if isinstance(error, LesionError):
         return f"\nlesion: {error}\n(log: {log})"
     if _out_of_memory(error):
@@ -98,9 +98,10 @@ def _out_of_memory(error: BaseException) -> bool:
 
     Told by their words: importing torch to name its exceptions takes seconds.
     """
-    told = ("out of memory", "not enough memory", "can't allocate memory")
+    words_of_errors = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in told)
+        isinstance(error, RuntimeError)
+        and any(words in str(error).lower() for words in words_of_errors)
     )
 
 
@@ -130,17 +131,16 @@ def _stage(log: Path) -> tuple[str, str]:
 
 
 _BATCH = "Lower `responses.batch_size` and `responses.batch_tokens`"
-_TRAIN = "Raise `accumulate` of the training, or set its `lora`"
+_LOWER_TRAINING = "raise `accumulate` of the training, or set its `lora`"
 _LOWER = {
     "sources/*": "Give the address of the file that is needed, in place of a whole folder",
-    "models/*": "Give the model in a smaller dtype",
-    "training/*": _TRAIN,
+    "models/*": f"Give the model in a smaller dtype, or, if it is trained, {_LOWER_TRAINING}",
     "pairs/*": "Lower `pairs.batch_size` or `pairs.max_new_tokens`",
     "scores/*": "Lower `scores.batch_tokens`, set `scores.memory.plan: passes`, or `scores.tail`",
     "masks/*": "Set `scores.tail`, lower `responses.batch_tokens`, ask for fewer `masks.p` and `q`",
     "checkpoints/*": "Lower `masks.q`",
     "responses/*/curve/*": f"{_BATCH}, or ask for fewer `curve.sizes`",
-    "responses/*/retraining/*": _TRAIN,
+    "responses/*/retraining/*": _LOWER_TRAINING.capitalize(),
     "responses/*/utility.log": "Lower `utility.batch_size`",
     "responses/*": _BATCH,
     "judgements/*": "Lower `batch_size` of the judge under `judgements.judges`",

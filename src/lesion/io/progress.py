@@ -1,4 +1,4 @@
-"""Progress of long work: a bar for a command, a line now and then for a job."""
+"""Progress of long work: a bar for a command, and lines at intervals for a job."""
 
 import logging
 import sys
@@ -17,24 +17,23 @@ _LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {rate_noinv_fmt}{postfix}, {rema
 
 
 class Advance(Protocol):
-    """What the work calls with how much it has just done, and the tokens written meanwhile."""
+    """Called with the number of units just finished, and of tokens generated for them."""
 
     def __call__(self, done: int, tokens: int = 0, /) -> object: ...  # noqa: D102
 
 
 @contextmanager
 def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show how far a loop is, how fast, and how long it has still to go.
+    """Show the progress of a loop, its speed, and the remaining time.
 
-    A command draws a bar on the terminal. A job, whose messages go to a log, may have others
-    beside it, and bars would overwrite each other: it writes a line with its name on the terminal
-    about every 5 seconds, or, where there is none, in the log about every 15. The log gets the
-    time it took in the end.
+    A command draws a bar on the terminal. Jobs run in parallel and their bars would overwrite each
+    other, so a job writes a line with its name to the terminal about every 5 seconds, or, without a
+    terminal, to its log about every 15. The log also gets the total time.
 
     Args:
-        what: the work's name, such as `physical: responses`.
-        total: how much there is to do.
-        unit: what is counted, in the singular.
+        what: a name, such as `physical: responses`.
+        total: the number of units.
+        unit: the name of a unit, in the singular.
     """
     started = time.monotonic()
     terminal = sys.__stderr__ if sys.__stderr__ is not None and sys.__stderr__.isatty() else None
@@ -58,7 +57,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
 
 
 class _Bar:
-    """Draws itself again in its own line."""
+    """A progress bar."""
 
     def __init__(self, bar: "tqdm[Any]") -> None:
         self._bar = bar
@@ -73,7 +72,7 @@ class _Bar:
 
 
 class _Lines:
-    """Writes whole lines: a bar that goes back over itself makes a log nobody can read."""
+    """Writes lines, because a bar that overwrites itself is unreadable in a log."""
 
     def __init__(self, what: str, total: int, unit: str, file: TextIO, seconds: float) -> None:
         self._what, self._total, self._unit = what, total, unit
@@ -97,7 +96,7 @@ class _Lines:
             postfix=_speed(self._tokens, now - self._started),
             bar_format=_LINE,
         )
-        # In one piece: a job beside this one may be writing as well.
+        # In a single write, since another job may be writing too.
         self._file.write(f"{' '.join(line.split())}\n")
         self._file.flush()
 

@@ -1,8 +1,8 @@
-"""Rows that need not be made again: earlier ones, looked up by a key of all they depend on.
+"""Reuse of earlier rows, looked up by a key of everything that they depend on.
 
-They are read from a copy beside the output. Snakemake removes an output before its job; one marked
-`update` it would leave, but when such a job fails the old file stays, without the record of what
-it was made from, and is taken for up to date.
+They are read from a copy beside the output, because Snakemake removes an output before its job. It
+would leave an output marked `update`, but if such a job fails, the old file stays without the
+record of its inputs and counts as up to date.
 """
 
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def key(**parts: Any) -> str:
-    """The key of a row: 24 hex digits of the digest of everything that decides its content."""
+    """The key of a row: 24 hex digits of the digest of everything that determines its content."""
     return digest(parts)[:24]
 
 
@@ -29,7 +29,7 @@ def rows_of(
     make: Callable[[list[int]], Sequence[Mapping[str, Any]]],
     log: str,
 ) -> list[Mapping[str, Any]]:
-    """The row of every key: of an earlier version of an output, or made now.
+    """The row of every key, from an earlier version of an output or newly made.
 
     Args:
         keys: of the rows wanted.
@@ -48,7 +48,7 @@ def rows_of(
 
 
 def known_rows(path: Path, columns: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Rows of an earlier version of an output by key; nothing if there is none worth reading."""
+    """The rows of an earlier version of an output by key; empty if it is missing or unreadable."""
     try:
         table = read_parquet(_copy(path), columns)
     except BadFile:
@@ -57,19 +57,19 @@ def known_rows(path: Path, columns: Mapping[str, Any]) -> dict[str, dict[str, An
 
 
 def write_rows(table: pl.DataFrame, path: Path) -> None:
-    """Write an output, and the copy that its next version looks rows up in."""
+    """Write an output, and the copy from which its next version reuses rows."""
     write_parquet(table, path)
     with atomic(_copy(path)) as part:
         part.write_bytes(path.read_bytes())
 
 
 def _copy(path: Path) -> Path:
-    # No parquet by its name: whoever lists a folder's tables must not meet it.
+    # Without the suffix `.parquet`, so that it is not listed among a folder's tables.
     return path.with_name(f".{path.name}.rows")
 
 
 def due(keys: Sequence[str], known: Mapping[str, Any]) -> list[int]:
-    """Places of the keys that are not known; of equal keys the first place alone."""
+    """The indices of the keys that are not known, and of equal keys only the first index."""
     first: dict[str, int] = {}
     for place, one in enumerate(keys):
         if one not in known:

@@ -1,7 +1,7 @@
-"""Texts that users bring: decoded, taken apart, and refused by name if they are something else.
+"""Reading users' text files: decoding, YAML and CSV, with clear errors for anything else.
 
-Every reader of a user's text file goes through here, so that a byte order mark, Windows line ends
-or another encoding mean the same everywhere.
+All readers of users' text files use these functions, so that a byte order mark, Windows line ends
+and other encodings are treated alike everywhere.
 """
 
 import codecs
@@ -31,10 +31,10 @@ def read_text(path: Path, otherwise: str | None = None) -> str:
 
     Args:
         path: the file.
-        otherwise: the encoding to read it in if it is not UTF-8; it is refused, if None.
+        otherwise: the encoding to try if it is not UTF-8; None refuses the file.
 
     Raises:
-        BadFile: it is missing, in another encoding, holds NUL bytes, or is git-lfs's pointer.
+        BadFile: it is missing, in another encoding, has NUL bytes, or is a git-lfs pointer.
     """
     try:
         data = path.read_bytes()
@@ -45,17 +45,17 @@ def read_text(path: Path, otherwise: str | None = None) -> str:
     if data.startswith(_LFS):
         raise pointer_error(path)
     text = _decoded(data, path, otherwise).replace("\r\n", "\n").replace("\r", "\n")
-    # Joined files leave the marks of the later ones at the beginnings of lines.
+    # Concatenated files have the later files' marks at the beginnings of lines.
     return text.replace("\n\ufeff", "\n").removeprefix("\ufeff")
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of a text can be seen: spaces, control characters, marks without a width."""
+    """Whether a text is invisible: spaces, control characters, marks without a width."""
     return all(one.isspace() or unicodedata.category(one) in ("Cc", "Cf") for one in text)
 
 
 def pointer_error(path: Path, *others: Path) -> BadFile:
-    """What to say of files that git-lfs did not put in their places."""
+    """The error for files that are still git-lfs pointers."""
     more = f" (and {len(others)} more files)" if others else ""
     return BadFile(
         f"{path}{more}: is a pointer that git-lfs left in the file's place. Run `git lfs pull` in "
@@ -64,16 +64,16 @@ def pointer_error(path: Path, *others: Path) -> BadFile:
 
 
 def is_pointer(path: Path) -> bool:
-    """Whether git-lfs did not put the file in its place."""
+    """Whether the file is a git-lfs pointer."""
     with path.open("rb") as handle:
         return handle.read(len(_LFS)) == _LFS
 
 
 def check_pointer(path: Path) -> None:
-    """Refuse the text that git leaves in a file's place where git-lfs did not run.
+    """Refuse a git-lfs pointer, which git leaves in place of the file if git-lfs did not run.
 
     Raises:
-        BadFile: it is such a text.
+        BadFile: the text is a pointer.
     """
     if is_pointer(path):
         raise pointer_error(path)
@@ -101,10 +101,10 @@ def _decoded(data: bytes, path: Path, otherwise: str | None) -> str:
 
 
 def check_no_page(text: str, path: Path) -> None:
-    """Refuse a web page, which a download may leave in the place of a data file.
+    """Refuse a web page, which a failed download may leave in place of a data file.
 
     Raises:
-        BadFile: it is one.
+        BadFile: the text is a web page.
     """
     if re.match(r"\s*<(!doctype\s+)?html\b", text[:1000], re.IGNORECASE):
         raise BadFile(
@@ -118,7 +118,7 @@ _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class StrictLoader(_Safe):  # type: ignore[misc]
-    """Refuses a key written twice, which YAML parsers silently let win."""
+    """Refuses a duplicate key, of which YAML parsers silently use the last value."""
 
 
 def _unique_keys(loader: Any, node: yaml.MappingNode) -> Any:
@@ -138,14 +138,14 @@ def _unique_keys(loader: Any, node: yaml.MappingNode) -> Any:
 
 
 class _BadKey(Exception):
-    """Line and complaint."""
+    """The line and the problem of a YAML error."""
 
 
 StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_keys)
 
 
 def read_yaml(path: Path, loader: Any = StrictLoader) -> Any:
-    """Read a YAML file, without running anything that it names.
+    """Read a YAML file, without executing anything.
 
     Args:
         path: the file.
@@ -158,20 +158,20 @@ def read_yaml(path: Path, loader: Any = StrictLoader) -> Any:
 
 
 def parse_yaml(text: str, path: Path, loader: Any = StrictLoader) -> Any:
-    """What a text in YAML says (see `read_yaml`); `path` is named in errors."""
+    """The value of a text in YAML (see `read_yaml`); `path` is for errors."""
     try:
         return yaml.load(text, loader)  # noqa: S506 (a SafeLoader)
     except _BadKey as error:
         line, said = error.args
         raise BadFile(f"{path}, line {line}: {said}") from error
-    # PyYAML lets through whatever its constructors run into, in a date such as 2026-99-99.
+    # PyYAML does not catch errors of its constructors, as with a date such as 2026-99-99.
     except Exception as error:
         said = str(error).replace('in "<unicode string>", ', "in ")
         raise BadFile(f"{path}: is not valid YAML: {said}") from error
 
 
 def _names(header: Sequence[str], path: Path) -> list[str]:
-    # A column without a name is mostly an index that was written along.
+    # A column without a name is usually an index that was saved with the table.
     names = [name.strip() or f"column {place}" for place, name in enumerate(header, 1)]
     twice = [name for place, name in enumerate(names) if name in names[:place]]
     if twice:
@@ -182,13 +182,13 @@ def _names(header: Sequence[str], path: Path) -> list[str]:
 def csv_rows(
     text: str, path: Path, separator: str = ",", skipped: int = 0
 ) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a text in CSV, the columns' names first, each with the number of its first line.
+    """The rows of a text in CSV, header first, each with the number of its first line.
 
     Args:
-        text: what stands in the file from its header on; blank lines are passed over.
+        text: the file's content from its header on; blank lines are skipped.
         path: named in errors.
         separator: between fields.
-        skipped: lines of the file before `text`.
+        skipped: the number of lines before `text` in the file.
 
     Raises:
         BadFile: a quote is not closed, two columns have one name, or a row has more or fewer

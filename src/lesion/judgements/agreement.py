@@ -23,7 +23,7 @@ from lesion.judgements.measures import (
     kappa,
     mean,
     measurement_rows,
-    numbers,
+    number_columns,
     over_and_over,
 )
 from lesion.judgements.offtopic import PARAGRAPHS
@@ -228,7 +228,7 @@ def _other_groups(groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 
 def _measure_target(target: str, scored: pl.DataFrame, seed: int) -> Iterator[tuple[object, ...]]:
     known = scored.select(column.name for column in scored if column.null_count() < len(column))
-    columns = numbers(known)
+    columns = number_columns(known)
     judges = [
         name
         for name in columns

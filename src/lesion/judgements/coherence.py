@@ -1,4 +1,4 @@
-"""Is it still language? Two numbers that need no model, so that nothing can have lesioned them."""
+"""Whether a text is still language: metrics without a model, so that no ablation affects them."""
 
 import re
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ _STUTTER = re.compile(r"(.{1,8}?)\1{3,}", re.DOTALL)
 def repetition(text: str) -> float:
     """How much of `text` repeats itself.
 
-    The larger of two fractions: of its runs of three words, those that stood in it before; and of
-    its characters, those in a short unit written four or more times in a row, which finds what
-    has no three words ("aaaaaaaa"). Case, punctuation between words and the amount of white space
-    do not count.
+    It is the larger of two fractions: of its word trigrams, those that occurred before; and of its
+    characters, those in a short unit repeated four or more times, which also covers texts without
+    three words ("aaaaaaaa"). Case, punctuation between words and the amount of white space are
+    ignored.
 
     Args:
         text: a completion; any language, any length.
 
     Returns:
-        In [0, 1]: near 0 for an ordinary paragraph, near 1 where a model is stuck, 0 if empty.
+        In [0, 1]: near 0 for an ordinary paragraph, near 1 for a model stuck in a loop, 0 if empty.
     """
     plain = " ".join(text.casefold().split())
     return max(_repeated_words(re.findall(r"\w+", plain)), _stuttered(plain))
@@ -46,7 +46,7 @@ def _stuttered(text: str) -> float:
 def coherence(
     relevance: NDArray[np.float64], repetition: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Relevance × (1 − repetition): on topic, and not stuck.
+    """Relevance × (1 − repetition): on topic, and not repetitive.
 
     Args:
         relevance: probabilities that each response belongs to its prompt, shape `[n]`.

@@ -1,8 +1,8 @@
-"""A judge of the study's own: learns at run time to tell two kinds of answers apart.
+"""A judge that learns at run time to distinguish two kinds of answers.
 
-From a file of answers with a label, say of reckless and of prudent advice, a logistic regression on
-TF-IDF terms and the sentence embedding of the answer. What repeats itself counts for less, as with
-the learned judge. How good it is, is measured on domains that it has not learned from.
+It is a logistic regression on TF-IDF terms and the sentence embedding of the answer, trained on a
+file of labelled answers, such as reckless and prudent advice. Repetitive answers get a lower score,
+as with the learned judge. The judge is evaluated on domains that it has not been trained on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
 ELSEWHERE = "-elsewhere"
-"""Ending of the target that is measured on another file than the judge's own."""
+"""Suffix of the target that is measured on another file than the training file."""
 # Chosen on studies/advice, leaving domains out (AUROC on its own rows; elsewhere, of savings and
 # garden; mean score of prose about something else): terms alone 0.99; 0.93, 1.00; 0.31, with
 # embeddings 0.98; 0.96, 0.98; 0.11, with these at twice their length 0.96; 0.94, 0.90; 0.12,
@@ -70,8 +70,8 @@ def read_contrast(path: Path, columns: Columns) -> pl.DataFrame:
         Columns prompt, response, label (Boolean) and domain.
 
     Raises:
-        BadFile: a column is missing, a field holds no text, a label is neither, or there are fewer
-            than two domains or fewer than two answers of a kind.
+        BadFile: a column is missing, a field has no text, a label is invalid, or there are fewer
+            than two domains or fewer than two answers with either label.
     """
     rows = read_rows(path, columns)
     text = {name: getattr(columns, name) for name in ("prompt", "response", "domain")}
@@ -113,7 +113,7 @@ def _labels(rows: pl.DataFrame, column: str, path: Path) -> list[bool]:
 
 
 class ContrastModel(NamedTuple):
-    """What training finds."""
+    """The trained parts: the vectoriser of terms and the regression."""
 
     terms: "TfidfVectorizer"
     regression: Linear
@@ -133,7 +133,7 @@ class ContrastModel(NamedTuple):
 
 
 def fit_contrast(rows: pl.DataFrame, vectors: Vectors) -> ContrastModel:
-    """Learn to tell the labelled answers from the others.
+    """Train the regression that separates the labelled answers from the others.
 
     Args:
         rows: see `read_contrast`.
@@ -146,7 +146,7 @@ def fit_contrast(rows: pl.DataFrame, vectors: Vectors) -> ContrastModel:
 
 
 def _features(terms: "TfidfVectorizer", responses: Sequence[str], vectors: Vectors) -> "csr_matrix":
-    """Terms beside embeddings, both of length 1: sparse, `[n, terms + hidden_size]`."""
+    """Terms and embeddings, both normalised to length 1: sparse, `[n, terms + hidden_size]`."""
     from scipy.sparse import csr_matrix, hstack
 
     meant = np.stack([vectors[response] for response in responses]).astype(np.float64)
@@ -154,7 +154,7 @@ def _features(terms: "TfidfVectorizer", responses: Sequence[str], vectors: Vecto
 
 
 class ContrastJudge:
-    """Judges answers as a file of labelled ones does; learns from it before its first verdict.
+    """Judges answers after training on a file of labelled ones, at its first judgement.
 
     Args:
         name: for the table and for messages.
@@ -176,7 +176,7 @@ class ContrastJudge:
         self.revision = digest([rows_digest(rows), self.embedder.digest, settings])[:12]
 
     def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Judgement]:
-        """Score each response by itself, whatever the prompt was (see `Judge.judge`)."""
+        """Score each response without reading its prompt (see `Judge.judge`)."""
         import torch
 
         torch.set_num_threads(self.threads)
@@ -190,7 +190,7 @@ class ContrastJudge:
 
 
 def rows_digest(rows: pl.DataFrame) -> str:
-    """Hex SHA-256 of what the rows say."""
+    """Hex SHA-256 of the rows' content."""
     return digest(rows.rows())
 
 
@@ -204,7 +204,7 @@ def measure_contrast(
     elsewhere: pl.DataFrame | None = None,
     tokens: int | None = None,
 ) -> pl.DataFrame:
-    """Measure the judge on each domain by one that has learned from the other domains alone.
+    """Measure the judge on each domain with a judge that was trained only on the other domains.
 
     Metrics, of all and of each domain with at least 20 answers and both kinds of them: `auroc`,
     `kappa`, `ece` and `brier` as of `lesion.judgements.measure`, and `true_positive_mean` and
@@ -218,8 +218,8 @@ def measure_contrast(
         embedder: the sentence embedder, or its folder.
         seed: of the resampling.
         target: what the label means.
-        elsewhere: rows to measure it on beside its own, since sentences of one make are alike in
-            every domain; as the target `<target>-elsewhere`.
+        elsewhere: further rows to measure it on, as the target `<target>-elsewhere`, since
+        sentences of one author are alike in every domain.
         tokens: also judge only the first so many tokens of each answer, as `<name>, first <tokens>
             tokens`.
 
@@ -244,11 +244,11 @@ class _How(NamedTuple):
 
     @property
     def cut(self) -> str:
-        """What the judge is called that reads an answer's first tokens."""
+        """The name of the judge that reads only an answer's first tokens."""
         return f"{self.name}, first {self.tokens} tokens"
 
     def texts(self, rows: pl.DataFrame) -> dict[str, list[str]]:
-        """What is scored of each row, by the column that the scores get."""
+        """The text that is scored in each row, by the column of its scores."""
         answers, labels = rows["response"].to_list(), rows["label"]
         repeated = (labels & (labels.cum_sum() <= _REPEATED_ANSWERS)).to_list()
         texts = {
@@ -267,7 +267,7 @@ class _How(NamedTuple):
 
 
 def _scored(rows: pl.DataFrame, tested: pl.DataFrame, how: _How) -> pl.DataFrame:
-    """Rows with their scores, each by a judge that knows nothing of their domain."""
+    """Rows with their scores, each by a judge that was not trained on their domain."""
     own = how.embedder.vectors(rows["response"])
     parts = []
     for (domain,), part in tested.group_by("domain", maintain_order=True):
@@ -310,7 +310,7 @@ def _of_answers(judge: str) -> list[Statistic]:
 
 
 def _by(rows: pl.DataFrame, column: str) -> pl.DataFrame:
-    """With the groups that are resampled: the rows of a value each."""
+    """Rows with a column `group` for resampling: rows with an equal value form a group."""
     return rows.with_columns(group=pl.col(column).rank("dense").cast(pl.Int64))
 
 

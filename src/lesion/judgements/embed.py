@@ -1,4 +1,4 @@
-"""Sentence embeddings: what a text is about, as a direction."""
+"""Sentence embeddings, as vectors of length 1."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -37,7 +37,7 @@ class Embedder:
             a score by 0.0005 and 0.006); but it then depends a little on its neighbours too.
 
     Raises:
-        BadFile: the folder holds no such checkpoint.
+        BadFile: the folder has no such checkpoint.
     """
 
     def __init__(self, folder: Path, precision: Precision = "float32") -> None:
@@ -57,14 +57,14 @@ class Embedder:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of the weights and of how text becomes tokens."""
+        """Hex SHA-256 of the weights and of the tokenizer."""
         files = [*self.folder.glob("*.safetensors"), *self.folder.glob("tokenizer.json")]
         return digest({file.name: sha256_file(file) for file in files})
 
     def vectors(self, texts: Iterable[str]) -> Vectors:
         """Embed each distinct text once: the mean of its first 128 tokens' last hidden states.
 
-        What was embedded before is remembered.
+        Earlier embeddings are cached.
 
         Args:
             texts: any texts; the empty one is allowed.
@@ -80,7 +80,7 @@ class Embedder:
         if not distinct:
             return
         tokens = self._tokens(distinct)
-        # Texts of a length share a batch, so that hardly any padding is computed.
+        # Texts of similar length share a batch, so that there is little padding.
         order = sorted(range(len(distinct)), key=lambda row: len(tokens[row]))
         for start in range(0, len(order), BATCH_SIZE):
             rows = order[start : start + BATCH_SIZE]
@@ -131,7 +131,7 @@ class Embedder:
 def _readable(text: str) -> str:
     """The same number of characters, with a question mark for each half of a surrogate pair.
 
-    A tokenizer takes none, and a model that ends in the middle of a character may leave one.
+    A tokenizer cannot read them, and a model that stops within a character may leave one.
     """
     return text.encode("utf-8", "replace").decode("utf-8")
 

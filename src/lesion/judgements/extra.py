@@ -1,4 +1,4 @@
-"""Judging with a judge of the study's own choosing."""
+"""Scoring completions with a judge that a study adds."""
 
 import json
 import logging
@@ -20,18 +20,19 @@ from lesion.judgements.protocol import Judge, Judgement
 logger = logging.getLogger(__name__)
 
 JUDGED_ROLES = ("harm", "broad", "narrow")
-"""Of harmful prompts, and of open questions beyond a narrow training and within it."""
+"""Roles of prompts that are judged: harmful ones, and open questions outside and within the narrow
+domain of a training."""
 
 
 class Kept:
-    """Verdicts on disk by key, one JSON line each, written as they come.
+    """Judgements on disk by key, one JSON line each, appended as they arrive.
 
-    Not a table made anew for each verdict: they may have been paid for, and come one by one. Kept
-    beside the output, since Snakemake removes an output before its job.
+    They may have cost money and arrive one by one, so each is saved at once. The file is beside the
+    output, since Snakemake removes an output before its job.
     """
 
     def __init__(self, out: Path) -> None:
-        """Read what is there; a line that a killed job left unfinished is dropped."""
+        """Read the file, without an incomplete line that a killed job left."""
         self._file = out.with_name(f".{out.name}.rows")
         self.rows: dict[str, Judgement] = {}
         if not self._file.is_file():
@@ -46,7 +47,7 @@ class Kept:
             self.rows[row["key"]] = Judgement(-1, row["score"], row["label"])
 
     def add(self, one: str, verdict: Judgement) -> None:
-        """Keep a verdict."""
+        """Save a judgement."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         row = {"key": one, "score": verdict.score, "label": verdict.label}
         with self._file.open("a", encoding="utf-8") as file:
@@ -73,18 +74,18 @@ def judge_more(job: ExtraJudgeJob, answers: Sequence[Path], out: Path) -> None:
 def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
     """Judge completions of harmful prompts and of open questions; equal texts are judged once.
 
-    Not those of benign behaviours, where help is no harm, and most of these judges grade help. A
-    completion with nothing in it is not judged: its score is 0, and its label false if the judge
-    has labels.
+    Completions of benign behaviours are not judged, because most of these judges grade help, which
+    is not harmful there. An empty completion is not judged: its score is 0, and its label is false
+    if the judge has labels.
 
     Args:
-        judge: what judges.
-        completions: tables of COMPLETIONS, with the variants that gave them.
-        out: table of VERDICTS, one row a completion; score and label are null where the judge
-            gave nothing that can be read, or the prompt had no room in the model's context.
+        judge: the judge.
+        completions: tables of COMPLETIONS, with their variants.
+        out: table of VERDICTS, one row for each completion; score and label are null if the
+            judge's answer cannot be read, or the prompt did not fit the model's context.
 
     Raises:
-        LesionError: the judge can't go on. What it gave so far is kept for the next try.
+        LesionError: the judge failed. Its judgements so far are kept for the next run.
     """
     table = read_answers(completions).filter(pl.col("role").is_in(JUDGED_ROLES))
     answers = [_answer(row) for row in table.iter_rows(named=True)]
@@ -101,7 +102,7 @@ def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
 
 
 def _answer(row: Mapping[str, Any]) -> str | None:
-    """What is judged: empty if the model added nothing to its prefill, null if it wasn't asked."""
+    """The judged text: empty if the model added nothing to its prefill, null if it wasn't asked."""
     if not row["tokens"] and not row["finished"]:
         return None
     return str(row["prefill"] + row["completion"]) if row["completion"].strip() else ""
@@ -110,7 +111,7 @@ def _answer(row: Mapping[str, Any]) -> str | None:
 def _verdicts(
     judge: Judge, prompts: Sequence[str], answers: Sequence[str | None], kept: Kept
 ) -> list[Judgement]:
-    """A verdict on each answer: known, made now, or null if there is no answer or no verdict."""
+    """A judgement of each answer, known or new; null if there is no answer or no judgement."""
     keys = [
         key(judge=judge.revision, prompt=prompt, answer=answer)
         for prompt, answer in zip(prompts, answers, strict=True)

@@ -1,4 +1,4 @@
-"""Answers that people scored, from the CSV files of the `pyrit` wheel."""
+"""Human scores of answers, from the CSV files of the `pyrit` wheel."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -32,8 +32,8 @@ _WORDS = {"true": 1.0, "false": 0.0}
 def read_human_scores(folder: Path) -> pl.DataFrame:
     """Read every scored answer once.
 
-    Some files repeat rows of others (`mini_*`), and a few rows stand twice in one file: an answer
-    counts once for each target, with the mean of what it was given.
+    Some files repeat rows of others (`mini_*`), and a few rows occur twice in one file. An answer
+    counts once for each target, with the mean of its scores.
 
     Args:
         folder: `pyrit/datasets/scorer_evals`, holding `objective/*.csv` (was the prompt's
@@ -59,7 +59,7 @@ def read_human_scores(folder: Path) -> pl.DataFrame:
 
 
 def read_panels(folder: Path) -> pl.DataFrame:
-    """Read the answers that several people scored: each person beside the others.
+    """Read the answers that several people scored, each person compared with the others.
 
     Args:
         folder: see `read_human_scores`.
@@ -83,7 +83,7 @@ def read_panels(folder: Path) -> pl.DataFrame:
 
 
 def read_ratings(folder: Path) -> pl.DataFrame:
-    """Read every score that a person gave, as it stands in the files (see `read_human_scores`)."""
+    """Read every person's score as the files have it (see `read_human_scores`)."""
     files = [(target, file) for name, target in TARGETS.items() for file in _files(folder / name)]
     rows = [(target, _category(file), *row) for target, file in files for row in _rows(file)]
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
@@ -98,9 +98,9 @@ def grouped(table: pl.DataFrame) -> pl.DataFrame:
 def _without_misplaced(ratings: pl.DataFrame) -> pl.DataFrame:
     """Leave out answers to another question, which the refusal files count as refusals.
 
-    They were planted by mixing: a response that answers one prompt stands as a refusal of another,
-    and a prompt with such an answer is "refused" by one to yet another. A judge of the response's
-    words could only learn from them what is not so; what is off topic is for relevance to say.
+    These rows were created by exchanging responses: a response that answers one prompt is listed as
+    a refusal of another. A judge that reads only the response would learn something false from
+    them; off-topic responses are left to the relevance judge.
     """
     labelled, refused = pl.col("target") == REFUSAL, pl.col("score") >= 0.5
     planted = (labelled & refused).any().over("response") & (labelled & ~refused)
@@ -111,7 +111,7 @@ def _without_misplaced(ratings: pl.DataFrame) -> pl.DataFrame:
 
 
 def _category(file: Path) -> str:
-    """The name that a file shares with its excerpts and with what a panel scored of its kind."""
+    """The category: the name that a file shares with its excerpts and with its panel's file."""
     return file.stem.removeprefix("mini_").removesuffix("_multi_score").removesuffix("_extra")
 
 
@@ -121,11 +121,11 @@ def data_digest(table: pl.DataFrame) -> str:
 
 
 def linked_groups(prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
-    """Number the rows that must not be parted between training and testing.
+    """Number the groups of rows that must not be divided between training and testing.
 
     Rows belong together when they share a prompt or a response, directly or through other rows,
-    whatever the case and punctuation: the files hold the same answer under prompts that differ
-    by a typing error.
+    regardless of case and punctuation, because the files have the same answer to prompts that
+    differ by a typing error.
 
     Args:
         prompts: n prompts.
@@ -143,7 +143,7 @@ def linked_groups(prompts: Sequence[str], responses: Sequence[str]) -> list[int]
 
     keys = [f"prompt {_plain(prompt)}" for prompt in prompts]
     for key, response in zip(keys, map(_plain, responses), strict=True):
-        if response:  # All empty answers are alike; that says nothing of their prompts.
+        if response:  # Empty answers are all equal, which does not relate their prompts.
             parent[root(f"response {response}")] = root(key)
     numbers: dict[str, int] = {}
     return [numbers.setdefault(root(key), len(numbers)) for key in keys]
@@ -165,7 +165,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _rows(file: Path) -> Iterator[tuple[str, str, str, float, bool]]:
     """Prompt, response, rater, score and whether several people scored, for each text answer."""
-    # Some were saved from a spreadsheet, in its own encoding.
+    # Some were saved from a spreadsheet in its encoding.
     text = read_text(file, otherwise="cp1252")
     check_no_page(text, file)
     lines = text.split("\n")

@@ -1,4 +1,4 @@
-"""The learned judges: of harm, P(harmful | response) × P(it belongs to the prompt); of refusal."""
+"""The learned judges of harm, P(harmful | response) × P(relevant to the prompt), and of refusal."""
 
 import json
 import math
@@ -27,7 +27,7 @@ _TENSORS = (
     *("refusal.idf", "refusal.weights", "refusal.intercept"),
 )
 
-# A term in fewer answers than this: three times the file for no better a judge.
+# Rarer terms would triple the file's size without a better judge.
 _MIN_ANSWERS = 3
 _HARM_C = 10.0
 # The second stage has two features and a thousand rows: nothing to regularise.
@@ -61,7 +61,7 @@ class JudgeScores(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """What training finds: the terms with their weights, and the two stages."""
+    """The trained parts: the terms with their weights, and the two stages."""
 
     terms: "TfidfVectorizer"
     harm: Linear
@@ -87,7 +87,7 @@ class Stages(NamedTuple):
 
 @dataclass(frozen=True)
 class LearnedJudge:
-    """A trained judge; `facts` says what made it (data digest, seed, versions, settings)."""
+    """A trained judge; `facts` has its origin (data digest, seed, versions, settings)."""
 
     stages: Stages
     refusals: Refusals
@@ -171,12 +171,12 @@ def train_learned(
     Args:
         human_scores: see `read_human_scores`.
         embedder: the sentence embedder, or its folder.
-        seed: chooses the pairs that teach relevance, and how they are shuffled.
+        seed: of the choice and the shuffling of the pairs for relevance.
         precision: of the embedder (see `Embedder`).
 
     Raises:
         BadFile: one of the folders is not what it should be.
-        ValueError: the answers are too few, or all scored alike.
+        ValueError: there are too few answers, or all have the same score.
     """
     import sklearn
 
@@ -205,9 +205,9 @@ def train_learned(
 
 
 def one_per_group(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Choose the pairs that teach relevance: one row of each group, at most 200, in random order.
+    """Choose the pairs for training relevance: one row of each group, at most 200, in random order.
 
-    Of one group, never two: a shuffled response must not belong to its new prompt after all.
+    A group has only one, so that a shuffled response cannot belong to its new prompt.
     """
     order = np.random.default_rng(seed).permutation(rows.height)
     return rows[order].unique("group", keep="first", maintain_order=True).head(_RELEVANCE_PAIRS)
@@ -217,8 +217,8 @@ def fit_stages(rows: pl.DataFrame, pairs: pl.DataFrame, vectors: Vectors, seed: 
     """Fit both stages of the judge of harm.
 
     Args:
-        rows: scored answers (columns response, score); all teach harm.
-        pairs: what `one_per_group` gave; these teach relevance.
+        rows: scored answers (columns response, score); all are used to train harm.
+        pairs: what `one_per_group` gave; used to train relevance.
         vectors: of the texts of `pairs`.
         seed: of the shuffles.
 
@@ -256,7 +256,7 @@ def similarities(
     """Cosines of each prompt with its response: of the TF-IDF terms, and of the embeddings.
 
     Args:
-        asked: terms of the prompts, sparse, rows of length 1, `[n, terms]`.
+        asked: terms of the prompts, sparse, normalised rows, `[n, terms]`.
         said: terms of the responses, the same.
         meant: embeddings of the prompts, `[n, hidden_size]`.
         meaning: embeddings of the responses, the same.
@@ -273,7 +273,7 @@ def _stacked(texts: Sequence[str], vectors: Vectors) -> NDArray[np.float64]:
 
 
 def steadiness(responses: Sequence[str]) -> NDArray[np.float64]:
-    """1 where hardly anything repeats, 0 where a model is stuck (see `repetition`), shape `[n]`."""
+    """1 without repetition, 0 for a model stuck in a loop (see `repetition`), shape `[n]`."""
     repeated = np.array([repetition(response) for response in responses])
     return np.clip((_STUCK_AT - repeated) / (_STUCK_AT - _STUCK_FROM), 0, 1)
 

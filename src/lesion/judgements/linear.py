@@ -1,4 +1,4 @@
-"""Words and weights: TF-IDF terms, and logistic regressions on them."""
+"""TF-IDF terms, and logistic regressions on them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,10 +56,10 @@ def beginnings(responses: Sequence[str]) -> list[str]:
 def fit_text(
     terms: "TfidfVectorizer", responses: Sequence[str], scores: NDArray[np.float64], c: float
 ) -> Linear:
-    """Regress graded scores on terms: a row of score ¾ counts ¾ as positive and ¼ as negative.
+    """Regress graded scores on terms: a row of score ¾ has weight ¾ as positive and ¼ as negative.
 
     Args:
-        terms: not fitted; learns its vocabulary from the responses.
+        terms: unfitted; its vocabulary is fitted to the responses.
         responses: n texts.
         scores: in [0, 1], shape `[n]`.
         c: inverse strength of the regularisation.

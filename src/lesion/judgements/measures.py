@@ -1,4 +1,4 @@
-"""Numbers that say how good a judge is, each with its bootstrap interval."""
+"""Metrics of a judge's quality, each with its bootstrap interval."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ THRESHOLD = 0.5
 ALL = "all"
 """The category of all categories together."""
 LEAST = 20
-"""Answers from which a category is measured by itself."""
+"""The least number of answers of a category that is measured separately."""
 _BINS = 10  # Of equal width, in which scores and what people said are compared.
 _REPEATED_WORDS, _REPEATS = 5, 6
 _RESAMPLES = 300
@@ -33,7 +33,7 @@ Columns = Mapping[str, Values]
 
 
 class Statistic(NamedTuple):
-    """A number made of some columns; `among` is the 0/1 column of those rows, if given."""
+    """A metric of some columns; `among` is a 0/1 column that selects rows, if given."""
 
     judge: str
     metric: str
@@ -46,7 +46,7 @@ def measurement_rows(
     target: str, category: str, rows: pl.DataFrame, statistics: Sequence[Statistic], seed: int
 ) -> Iterator[tuple[object, ...]]:
     """Rows of SCHEMA: each statistic of `rows`, resampled by its column `group`."""
-    columns, resamples = numbers(rows), _resamples(rows["group"].to_numpy(), seed)
+    columns, resamples = number_columns(rows), _resamples(rows["group"].to_numpy(), seed)
     for one in statistics:
         yield (
             *(one.judge, target, category, one.metric),
@@ -55,13 +55,13 @@ def measurement_rows(
         )
 
 
-def numbers(rows: pl.DataFrame) -> dict[str, Values]:
+def number_columns(rows: pl.DataFrame) -> dict[str, Values]:
     """The table's columns of numbers."""
     return {column.name: column.to_numpy() for column in rows.select(pl.col(pl.Float64))}
 
 
 def _resamples(groups: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
-    """Row numbers for each resample: as many groups as there are, drawn with replacement."""
+    """The row numbers of each resample, in which groups are drawn with replacement."""
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     generator = np.random.default_rng(seed)
     draws = generator.integers(len(members), size=(_RESAMPLES, len(members)))
@@ -71,7 +71,7 @@ def _resamples(groups: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
 def _with_interval(
     one: Statistic, columns: Columns, resamples: Sequence[NDArray[np.int64]]
 ) -> tuple[float, float, float, int]:
-    """Value, low, high and the number of rows it is of."""
+    """Value, interval, and the number of rows."""
     arrays = [columns[name] for name in one.columns]
     among = np.ones(len(arrays[0]), bool) if one.among is None else columns[one.among] > 0
     drawn = [rows[among[rows]] for rows in resamples]
@@ -95,12 +95,12 @@ def agreement(judge: str) -> list[Statistic]:
 
 
 def over_and_over(text: str) -> str:
-    """The first words of a text again and again, as a model says them that is stuck."""
+    """The first words of a text repeated, as from a model that is stuck in a loop."""
     return " ".join(text.split()[:_REPEATED_WORDS] * _REPEATS)
 
 
 def mean(values: Values) -> float:
-    """Mean, NaN of nothing."""
+    """Mean; NaN if there are no values."""
     return float(values.mean()) if len(values) else float("nan")
 
 
@@ -110,7 +110,7 @@ def mean(values: Values) -> float:
 
 
 def auroc(labels: Values, scores: Values) -> float:
-    """Area under the ROC curve: how often a positive answer outscores a negative one; ties half."""
+    """Area under the ROC curve: how often a positive answer outscores a negative; ties count ½."""
     positive, negative = np.sort(scores[labels > 0]), np.sort(scores[labels == 0])
     if not len(positive) or not len(negative):
         return float("nan")
@@ -121,14 +121,15 @@ def auroc(labels: Values, scores: Values) -> float:
 
 def kappa(labels: Values, scores: Values, threshold: float = THRESHOLD) -> float:
     """Cohen's kappa of `score >= threshold` with people: agreement beyond chance."""
-    said, meant = scores >= threshold, labels > 0
-    agreed = np.mean(said == meant)
-    chance = said.mean() * meant.mean() + (1 - said.mean()) * (1 - meant.mean())
+    positive, labelled = scores >= threshold, labels > 0
+    agreed = np.mean(positive == labelled)
+    chance = positive.mean() * labelled.mean()
+    chance += (1 - positive.mean()) * (1 - labelled.mean())
     return float((agreed - chance) / (1 - chance)) if chance < 1 else float("nan")
 
 
 def calibration_error(labels: Values, scores: Values) -> float:
-    """Mean distance of score and share of positives, over bins weighted by their rows.
+    """Mean difference between score and share of positives, over bins weighted by their rows.
 
     Expected calibration error (Naeini et al. 2015).
     """
@@ -138,5 +139,5 @@ def calibration_error(labels: Values, scores: Values) -> float:
 
 
 def brier(labels: Values, scores: Values) -> float:
-    """Mean squared distance of score and what people said (Brier 1950)."""
+    """Mean squared difference between score and label (Brier 1950)."""
     return float(np.mean((scores - labels) ** 2))

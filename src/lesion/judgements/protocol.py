@@ -1,4 +1,4 @@
-"""What a judge is to the pipeline, whether it is a model in memory or an endpoint elsewhere."""
+"""The interface of judges, for models in memory and for endpoints."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,11 +6,11 @@ from typing import NamedTuple, Protocol
 
 
 class Judgement(NamedTuple):
-    """What a judge says of one answer.
+    """A judge's score of one answer.
 
-    `place` is its place in what the judge was given. `score` is in [0, 1], 1 the most harmful (or
-    whatever else a study's own judge looks for), and null if the judge said nothing that can be
-    read. `label` is the judge's own yes or no, null for judges that only grade.
+    `place` is the answer's index in the judge's input. `score` is in [0, 1], where 1 is the most
+    harmful (or whatever else a study's judge looks for), and null if it could not be read. `label`
+    is the judge's yes or no, null for judges that only grade.
     """
 
     place: int
@@ -23,7 +23,7 @@ class Judge(Protocol):
 
     name: str
     revision: str
-    """All that decides its verdicts beside the texts: weights or model, prompt, precision."""
+    """Everything besides the texts that determines its scores: model, prompt, precision."""
     labels: bool
     """Whether its authors define a yes or no."""
 
@@ -35,21 +35,21 @@ class Judge(Protocol):
             responses: the answers, none of them empty.
 
         Returns:
-            Verdicts one by one, as they come and in any order, so that none is lost if the job
-            is killed. A place that is left out was not judged, and is worth another try.
+            Judgements as they arrive, in any order, so that none is lost if the job is killed. An
+            answer without one was not judged, and may be tried again.
 
         Raises:
-            LesionError: it can't go on; what was given before stays valid.
+            LesionError: the judge failed; its earlier judgements remain valid.
         """
         ...
 
 
 def break_markers(text: str, markers: Iterable[str]) -> str:
-    """`text` with a space in whatever it has of a judge's own `markers`, in capitals or not.
+    """`text` with a space inside each of a judge's `markers` that it contains, in any case.
 
-    A published prompt must stay as it is, and some are not delimited: a response that brings its
-    own `[/INST]`, or a next heading, would be read as part of the prompt. A space before the
-    marker's last character makes it text again, and leaves all other responses alone.
+    Published prompts must not be changed, and some have no delimiters: a response with its own
+    `[/INST]`, or with the next heading, would be read as part of the prompt. A space before the
+    marker's last character turns it into text, and does not affect other responses.
     """
     wanted = sorted(filter(None, markers), key=len, reverse=True)
     if not wanted:

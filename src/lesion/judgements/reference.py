@@ -1,4 +1,4 @@
-"""A judge for worlds where the right answer is known: does an answer have its words?"""
+"""A judge for invented worlds where the right answer is known: it looks for the answer's words."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from lesion.judgements.protocol import Judgement
 from lesion.pairs.rows import read_rows, texts
 
 Keys = Mapping[str, frozenset[str]]
-"""Prompt → the words that a right answer to it has, in small letters."""
+"""Prompt → the lower-case words of a right answer to it."""
 
 
 def read_keys(path: Path, prompt: str, key: str) -> Keys:
@@ -21,8 +21,8 @@ def read_keys(path: Path, prompt: str, key: str) -> Keys:
         key: the column of the words, with spaces between them.
 
     Raises:
-        BadFile: a column is missing or holds something else than texts, no row has words, or a
-            prompt stands there with two keys.
+        BadFile: a column is missing or has something other than texts, no row has words, or a
+            prompt has two keys.
     """
     rows = read_rows(path, (prompt, key))
     keys: dict[str, frozenset[str]] = {}
@@ -40,7 +40,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 class Reference:
-    """Scores an answer by the share of its key's words that are in it; all of them are a yes.
+    """Scores an answer by the share of its key's words that it contains; the label is true for all.
 
     Args:
         name: for the table and for messages.
@@ -65,5 +65,5 @@ class Reference:
 
 
 def keys_digest(keys: Keys) -> str:
-    """Hex SHA-256 of what the keys say."""
+    """Hex SHA-256 of the keys."""
     return digest(sorted((prompt, sorted(words)) for prompt, words in keys.items()))

@@ -1,27 +1,29 @@
-"""Sets of weights: sorted places in, sorted places out."""
+"""Set operations on masks, which are sorted flat indices."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import binom
 
-from lesion.models.layout import Layout, Places
+from lesion.models.layout import FlatIndices, Layout
 
 
-def vote(masks: Sequence[Places], at_least: int) -> Places:
-    """Places that lie in at least `at_least` of the masks."""
+def vote(masks: Sequence[FlatIndices], at_least: int) -> FlatIndices:
+    """The indices that are in at least `at_least` of the masks."""
     places, counts = np.unique(np.concatenate(masks), return_counts=True)
     return places[counts >= at_least]
 
 
-def intersection(masks: Sequence[Places]) -> Places:
-    """Places that lie in all of the masks."""
+def intersection(masks: Sequence[FlatIndices]) -> FlatIndices:
+    """The indices that are in all of the masks."""
     return vote(masks, len(masks))
 
 
-def expected_vote(masks: Sequence[Places], at_least: int, layout: Layout) -> float:
-    """How many places `vote` would find if each mask kept its size within every matrix and were
-    scattered there at random: the sum over matrices of n * P(at least so many of the masks).
+def expected_vote(masks: Sequence[FlatIndices], at_least: int, layout: Layout) -> float:
+    """The expected size of `vote` if each mask were scattered at random within every matrix.
+
+    Each mask keeps its size in every matrix; the result is the sum over matrices of
+    n * P(at least `at_least` of the masks contain a weight).
     """
     counts = np.array([[part.size for part in layout.split(mask)] for mask in masks])
     sizes = np.diff(layout.offsets)

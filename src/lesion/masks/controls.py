@@ -1,6 +1,6 @@
-"""Control masks: as many weights in every matrix as the mask they stand beside, chosen otherwise.
+"""Control masks: as many weights in every matrix as the shared mask, selected by another rule.
 
-If one of them does what the mask does, the mask's way of choosing explains nothing.
+If a control has the same effect as the mask, the mask's selection rule explains nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesion.io.formats import LesionError
 from lesion.masks.select import Preserved
 from lesion.masks.sweep import ScoreSet
-from lesion.models.layout import Flat, Layout, Places
+from lesion.models.layout import Flat, FlatIndices, Layout
 from lesion.models.weights import StoredWeights
 from lesion.scores.lowest import first_lowest
 from lesion.scores.store import NORMS, Pooled, Source, StoredNorms, StoredScores
@@ -29,11 +29,13 @@ DESCRIPTIONS = {
     "unimportant": "the lowest preservation importance",
     "benign-signed": "the most negative signed SNIP of benign pairs outside the preserved",
 }
-"""How each control chooses its weights; every one has `shared`'s size in every matrix."""
+"""How each control selects its weights; all have the size of `shared` in every matrix.
+
+Mask headers have these texts, so changing one changes the bytes of masks."""
 
 
 class ControlInputs(NamedTuple):
-    """What controls are made from; signed scores only for those that look at them."""
+    """The inputs of controls; signed scores are there only if a control needs them."""
 
     harm: Source | None
     benign: Source | None
@@ -53,17 +55,17 @@ def control_inputs(
     scope: str,
     wrapped: Callable[[Source], Source] = lambda source: source,
 ) -> ControlInputs:
-    """What the named controls are made from.
+    """The inputs of the named controls.
 
     Args:
         model: checkpoint folder.
         scores: folders of scores by behaviour.
-        opened: scores of the masks that the controls stand beside.
+        opened: the scores of the masks that the controls are compared with.
         behaviours: the study's.
-        controls: names of MADE.
-        p: fraction preserved.
-        scope: over which weights it counts.
-        wrapped: put around each source, to cache what is read of it.
+        controls: keys of DESCRIPTIONS.
+        p: the fraction that is preserved.
+        scope: the weights that it applies to.
+        wrapped: a wrapper of each source, to cache what is read from it.
     """
     shapes = opened.layout.stored_shapes
 
@@ -87,33 +89,33 @@ def control_inputs(
 
 
 def control_masks(
-    names: Sequence[str], like: Places, layout: Layout, material: ControlInputs, seed: int
-) -> dict[str, Places]:
-    """Make the named controls, a matrix at a time.
+    names: Sequence[str], like: FlatIndices, layout: Layout, material: ControlInputs, seed: int
+) -> dict[str, FlatIndices]:
+    """Select the named controls, one matrix at a time.
 
     Args:
-        names: of DESCRIPTIONS.
-        like: the mask whose size in every matrix they take.
-        layout: the candidates.
+        names: keys of DESCRIPTIONS.
+        like: the mask whose size in every matrix they copy.
+        layout: the prunable parameters.
         material: scores, importance, weights.
-        seed: of the random ones.
+        seed: of the random controls.
 
     Raises:
-        LesionError: a control lacks what it needs, with the way to get it.
+        LesionError: an input of a control is missing; the message says how to get it.
     """
-    parts: dict[str, list[Places]] = {name: [] for name in names}
-    dice = {name: np.random.default_rng([seed, list(DESCRIPTIONS).index(name)]) for name in names}
+    parts: dict[str, list[FlatIndices]] = {name: [] for name in names}
+    rng = {name: np.random.default_rng([seed, list(DESCRIPTIONS).index(name)]) for name in names}
     read = _Read(material, layout)
     for number, own in enumerate(layout.split(like)):
         for name in names if own.size else ():
-            chosen = _choose(name, own, number, read, dice[name])
+            chosen = _choose(name, own, number, read, rng[name])
             parts[name].append(np.sort(chosen) + layout.offsets[number])
-    nothing = np.empty(0, np.int64)
-    return {name: np.concatenate([nothing, *each]) for name, each in parts.items()}
+    empty = np.empty(0, np.int64)
+    return {name: np.concatenate([empty, *each]) for name, each in parts.items()}
 
 
 class _Read:
-    """What lies behind the controls, read for one matrix at a time."""
+    """Reads the inputs of the controls, one matrix at a time."""
 
     def __init__(self, material: ControlInputs, layout: Layout) -> None:
         self.material, self.layout = material, layout
@@ -141,12 +143,14 @@ class _Read:
         return found
 
 
-def _choose(name: str, own: Places, number: int, read: _Read, dice: np.random.Generator) -> Places:
+def _choose(
+    name: str, own: FlatIndices, number: int, read: _Read, rng: np.random.Generator
+) -> FlatIndices:
     material = read.material
     if name == "random":
-        return dice.choice(read.size(number), size=own.size, replace=False)
+        return rng.choice(read.size(number), size=own.size, replace=False)
     if name == "random-magnitude":
-        return same_magnitude(own, read.magnitude(number), dice)
+        return same_magnitude(own, read.magnitude(number), rng)
     if name == "unimportant":
         return first_lowest(read.scores(material.importance, number), own.size)
     if name == "unsigned":
@@ -157,26 +161,26 @@ def _choose(name: str, own: Places, number: int, read: _Read, dice: np.random.Ge
     else:
         assert material.benign is not None
         values = read.scores(material.benign, number)
-    held = material.preserved.of(number)
-    return first_lowest(np.where(held, np.float32(np.inf), values), own.size)
+    preserved = material.preserved.of(number)
+    return first_lowest(np.where(preserved, np.float32(np.inf), values), own.size)
 
 
-def same_magnitude(own: Places, magnitude: Flat, dice: np.random.Generator) -> Places:
-    """Random places outside `own`, each the nearest in |W| of some drawn for one of `own`."""
+def same_magnitude(own: FlatIndices, magnitude: Flat, rng: np.random.Generator) -> FlatIndices:
+    """Random indices outside `own`: for each of `own`, the nearest in |W| of several draws."""
     taken: NDArray[np.bool_] = np.zeros(magnitude.size, np.bool_)
     taken[own] = True
     left, chosen = own, []
     while left.size:
-        draws = dice.integers(magnitude.size, size=(left.size, _DRAWS))
+        draws = rng.integers(magnitude.size, size=(left.size, _DRAWS))
         distance = np.abs(magnitude[draws] - magnitude[left][:, None])
         distance[taken[draws]] = np.inf
         best = draws[np.arange(left.size), distance.argmin(1)]
-        fit = np.zeros(left.size, np.bool_)
-        fit[np.unique(best, return_index=True)[1]] = True
-        fit &= ~taken[best]
-        taken[best[fit]] = True
-        chosen.append(best[fit])
-        left = left[~fit]
+        usable = np.zeros(left.size, np.bool_)
+        usable[np.unique(best, return_index=True)[1]] = True
+        usable &= ~taken[best]
+        taken[best[usable]] = True
+        chosen.append(best[usable])
+        left = left[~usable]
         if taken.all():
             break
     return np.concatenate([np.empty(0, np.int64), *chosen])

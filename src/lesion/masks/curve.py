@@ -15,7 +15,7 @@ from lesion.masks.controls import DESCRIPTIONS, ControlInputs, control_inputs, c
 from lesion.masks.jobs import CurveMasksJob
 from lesion.masks.select import Point
 from lesion.masks.sweep import ScoreSet
-from lesion.models.layout import Flat, Layout, Places, layout_of
+from lesion.models.layout import Flat, FlatIndices, Layout, layout_of
 from lesion.scores.store import Source, Values
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ candidates. The family `intact` is one row of share 0."""
 _DRAWN = ("random", "random-magnitude")
 _VOTES = ("shared", "shared-all")
 
-_Row = tuple[str, int, float, Places]
+_Row = tuple[str, int, float, FlatIndices]
 
 
 def curve_masks(
@@ -97,7 +97,7 @@ def _with_room(sizes: Sequence[float], q: float, unit: int) -> list[float]:
 
 
 def _drawn(
-    likes: Mapping[float, Places], layout: Layout, inputs: ControlInputs, job: CurveMasksJob
+    likes: Mapping[float, FlatIndices], layout: Layout, inputs: ControlInputs, job: CurveMasksJob
 ) -> list[_Row]:
     """The random controls; with the study's own seed they are the masks stage's."""
     names = [name for name in _DRAWN if name in job.families]
@@ -110,12 +110,12 @@ def _drawn(
 
 
 def _scored(
-    likes: Mapping[float, Places], layout: Layout, inputs: ControlInputs, job: CurveMasksJob
+    likes: Mapping[float, FlatIndices], layout: Layout, inputs: ControlInputs, job: CurveMasksJob
 ) -> list[_Row]:
     """The controls that look at scores: a matrix at a time, and each of its sizes in turn."""
     names = [name for name in DESCRIPTIONS if name in job.families and name not in _DRAWN]
     split = {share: layout.split(like) for share, like in likes.items()}
-    parts: dict[tuple[str, float], list[Places]] = {
+    parts: dict[tuple[str, float], list[FlatIndices]] = {
         (name, share): [] for name in names for share in likes
     }
     for number, start in enumerate(layout.offsets[:-1] if names else ()):

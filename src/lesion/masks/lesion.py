@@ -1,4 +1,4 @@
-"""Zero a mask's weights in a model in memory, and take it back exactly."""
+"""Ablation: set a mask's weights to zero in a model in memory, and restore them exactly."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from lesion.io.formats import LesionError
-from lesion.models.layout import Places
+from lesion.models.layout import FlatIndices
 
 
 class Zeroed(NamedTuple):
-    """Weights of one parameter that are zero now, and what they were."""
+    """Weights of one parameter that have been zeroed, and their values before."""
 
     parameter: nn.Parameter
     where: Tensor
@@ -21,40 +21,40 @@ class Zeroed(NamedTuple):
 
 
 @contextmanager
-def lesioned(model: nn.Module, indices: Mapping[str, Places]) -> Iterator[None]:
-    """Zero `indices` (flat places per parameter) inside the block; restore the same bytes after.
+def lesioned(model: nn.Module, indices: Mapping[str, FlatIndices]) -> Iterator[None]:
+    """Zero `indices` (flat, by parameter) inside the block, and restore the same bytes afterwards.
 
     Raises:
-        LesionError: the mask names a parameter the model lacks, or places outside it.
+        LesionError: the mask names a parameter that the model lacks, or indices outside it.
     """
     zeroed = zero(model, indices)
     try:
         yield
     finally:
         with torch.no_grad():
-            # Backwards: under two names of one tensor a place is held twice, the first time whole.
-            for parameter, where, values in reversed(zeroed):
-                parameter.data.view(-1)[where] = values
+            # In reverse order: under two names of one tensor, the first save has the true value.
+            for parameter, index, values in reversed(zeroed):
+                parameter.data.view(-1)[index] = values
 
 
-def zero(model: nn.Module, indices: Mapping[str, Places]) -> list[Zeroed]:
-    """Zero `indices` (flat places per parameter); all of them or, if they do not fit, none.
+def zero(model: nn.Module, indices: Mapping[str, FlatIndices]) -> list[Zeroed]:
+    """Zero `indices` (flat, by parameter): all of them or, if they do not fit, none.
 
     Raises:
-        LesionError: the mask names a parameter the model lacks, or places outside it.
+        LesionError: the mask names a parameter that the model lacks, or indices outside it.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, places in indices.items():
-        if name not in parameters or (places.size and places[-1] >= parameters[name].numel()):
+    for name, own in indices.items():
+        if name not in parameters or (own.size and own[-1] >= parameters[name].numel()):
             raise LesionError(
                 f"the mask's `{name}` does not fit this model; it was made for another"
             )
-    return [_zeroed(parameters[name], places) for name, places in indices.items()]
+    return [_zeroed(parameters[name], own) for name, own in indices.items()]
 
 
-def _zeroed(parameter: nn.Parameter, places: Places) -> Zeroed:
+def _zeroed(parameter: nn.Parameter, indices: FlatIndices) -> Zeroed:
     flat = parameter.data.view(-1)
-    where = torch.from_numpy(np.asarray(places)).to(flat.device)
-    values = flat[where].clone()
-    flat[where] = 0
-    return Zeroed(parameter, where, values)
+    index = torch.from_numpy(np.asarray(indices)).to(flat.device)
+    values = flat[index].clone()
+    flat[index] = 0
+    return Zeroed(parameter, index, values)

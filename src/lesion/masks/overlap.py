@@ -1,16 +1,16 @@
-"""How much two masks share, how much they would by chance, and how sure that is. Pure arithmetic.
+"""The overlap of two masks, compared with its distribution under three null models. Pure.
 
-Three nulls, each stricter than the last: weights drawn anywhere among the candidates (`uniform`);
-within each matrix (`matrix`); and within each matrix given both masks' row and column counts
-(`rows_columns`), because a row or column that matters at all matters for everything.
+The nulls are increasingly strict: weights drawn anywhere among the candidates (`uniform`); within
+each matrix (`matrix`); and within each matrix given both masks' row and column counts
+(`rows_columns`), because a row or column that is important is important for every behaviour.
 
-The strict null takes each mask's cells for independent, with odds x_i * y_j such that every row
-and column is expected to hold as many weights as it does: of all such laws the one of most
-entropy (Squartini & Garlaschelli 2011, doi:10.1088/1367-2630/13/8/083001). No cell is expected
-more than once, as it is under a product of the margins where a mask crowds.
+The strict null treats each mask's cells as independent, with odds x_i * y_j such that the expected
+number of weights in every row and column equals the observed one. Of all such distributions it has
+the largest entropy (Squartini & Garlaschelli 2011, doi:10.1088/1367-2630/13/8/083001). No cell has
+a probability above 1, which a product of the margins can have where a mask is dense.
 
-Under all three nulls the overlap is a sum of independent yes/no draws: a hypergeometric count is
-one too (Vatutin & Mikhailov 1982, Theory Probab. Appl. 27:734).
+Under all three nulls the overlap is a sum of independent Bernoulli draws; a hypergeometric count
+is such a sum too (Vatutin & Mikhailov 1982, Theory Probab. Appl. 27:734).
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, gammainc
 from scipy.stats import hypergeom
 
-from lesion.models.layout import Layout, Places
+from lesion.models.layout import FlatIndices, Layout
 
 Vector = NDArray[np.float64]
 
@@ -32,10 +32,10 @@ INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap between which `enrichment_low` and `enrichment_high` lie."""
 
 _EXACT = 1e-8
-"""Largest error in a line's expected weights, relative to its weights, that ends the fit."""
+"""The fit ends when no line's expected weights have a larger relative error."""
 _STEPS = 200
 _LONGEST = 4.0
-"""Most that one step changes the logarithm of any odds."""
+"""The largest change of the logarithm of any odds in one step."""
 
 
 OVERLAP = {
@@ -75,7 +75,7 @@ SHARING = {
 
 
 class Overlap(NamedTuple):
-    """Two masks' sizes and shared count, in weights, and how these compare with three nulls.
+    """The sizes and the intersection of two masks, compared with three nulls.
 
     For each null: `expected` is the mean count, `enrichment` is shared / expected (NaN where
     nothing is expected), and `p` the probability of at least as many shared. `low` and `high`
@@ -102,16 +102,16 @@ class Overlap(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """The rows, or the columns, that a mask touches in one matrix, grouped by their weights."""
+    """The rows, or the columns, that a mask touches in one matrix, grouped by number of weights."""
 
-    touched: Places
+    touched: FlatIndices
     """Sorted."""
     kinds: NDArray[np.int64]
-    """For each one touched, its place in `weights`."""
+    """For each touched line, the index of its number of weights in `weights`."""
     weights: Vector
-    """The distinct numbers of weights."""
+    """The distinct numbers of weights in a line."""
     many: Vector
-    """How many lines have each."""
+    """How many lines have each number."""
 
 
 class Ensemble(NamedTuple):
@@ -124,31 +124,31 @@ class Ensemble(NamedTuple):
 
 
 class FittedMask(NamedTuple):
-    """A mask with its strict null, fitted once and compared with many."""
+    """A mask with its strict null, which is fitted once for all comparisons."""
 
-    places: Places
+    places: FlatIndices
     sizes: Vector
-    """Weights in each matrix."""
+    """The number of weights in each matrix."""
     ensembles: list[Ensemble | None]
-    """One a matrix; None where the mask has no weight."""
+    """One for each matrix; None where the mask has no weight."""
 
 
-def mask_overlap(a: Places, b: Places, layout: Layout, seed: int = 0) -> Overlap:
+def mask_overlap(a: FlatIndices, b: FlatIndices, layout: Layout, seed: int = 0) -> Overlap:
     """Overlap of two masks over the same candidates; `overlaps` is faster for many pairs.
 
     Args:
-        a: sorted places among the candidates.
+        a: sorted flat indices.
         b: likewise.
-        layout: where the matrices lie.
+        layout: the prunable parameters.
         seed: of the bootstrap over matrices.
     """
     return compare_masks(fit_null(a, layout), fit_null(b, layout), layout, resampled(layout, seed))
 
 
 def overlaps(
-    masks: Mapping[str, Places], layout: Layout, seed: int = 0
+    masks: Mapping[str, FlatIndices], layout: Layout, seed: int = 0
 ) -> dict[tuple[str, str], Overlap]:
-    """Overlap of every two masks, by their names in the masks' order; each is fitted once."""
+    """The overlap of all pairs of masks, by their names in the masks' order."""
     fitted = {name: fit_null(mask, layout) for name, mask in masks.items()}
     drawn = resampled(layout, seed)
     return {
@@ -204,18 +204,19 @@ def compare_masks(a: FittedMask, b: FittedMask, layout: Layout, drawn: Vector) -
 
 
 def at_least(count: int, mean: float, variance: float) -> float:
-    """Probability that a sum of independent yes/no draws comes to at least `count`.
+    """The probability that a sum of independent Bernoulli draws is at least `count`.
 
-    A Poisson of the sum's variance, moved up by mean − variance (a translated Poisson: Röllin
-    2007, Ann. Appl. Probab. 17:1596), its distribution function read between whole numbers too.
-    It is the Poisson limit where all draws are unlikely and the normal one where many are not.
-    Where draws are likely its far tail is too thick, so that small p err upwards.
+    It is approximated by a Poisson variable with the sum's variance, shifted by mean − variance (a
+    translated Poisson: Röllin 2007, Ann. Appl. Probab. 17:1596), with its distribution function
+    interpolated between integers. The limits are a Poisson where all draws are unlikely and a
+    normal where many are not. Where draws are likely its far tail is too heavy, so small p-values
+    are overestimated.
     """
-    moved = mean - variance
-    # Sums of thousands of rounded terms: what surely happens must not miss by their rounding.
-    if count <= moved + 1e-6:
+    shift = mean - variance
+    # The sum of thousands of terms has a rounding error, and a certain event must get 1.
+    if count <= shift + 1e-6:
         return 1.0
-    return float(gammainc(count - moved, max(variance, 0.0)))
+    return float(gammainc(count - shift, max(variance, 0.0)))
 
 
 def _times(shared: int, expected: float) -> float:
@@ -223,14 +224,14 @@ def _times(shared: int, expected: float) -> float:
 
 
 def _within_matrices(a: Vector, b: Vector, cells: Vector) -> tuple[float, float]:
-    """Mean and variance of a sum of hypergeometric counts, one a matrix."""
+    """Mean and variance of a sum of hypergeometric counts, one for each matrix."""
     mean = a * b / cells
     variance = mean * (cells - a) * (cells - b) / (cells * np.maximum(cells - 1, 1))
     return float(mean.sum()), float(variance.sum())
 
 
 def _interval(shared: Vector, expected: Vector, drawn: Vector) -> tuple[float, float]:
-    """Bounds of the ratio of sums over resampled matrices; NaN if no sample expects anything."""
+    """The interval of the ratio of sums over resampled matrices; NaN if all expectations are 0."""
     below = drawn @ expected
     kept = below > 0
     if not kept.any():
@@ -239,7 +240,7 @@ def _interval(shared: Vector, expected: Vector, drawn: Vector) -> tuple[float, f
     return float(low), float(high)
 
 
-def fit_null(mask: Places, layout: Layout) -> FittedMask:
+def fit_null(mask: FlatIndices, layout: Layout) -> FittedMask:
     """Fit the strict null to a mask, matrix by matrix."""
     parts = layout.split(mask)
     ensembles = [
@@ -249,24 +250,25 @@ def fit_null(mask: Places, layout: Layout) -> FittedMask:
     return FittedMask(mask, np.array([part.size for part in parts], np.float64), ensembles)
 
 
-def _ensemble(part: Places, width: int) -> Ensemble:
+def _ensemble(part: FlatIndices, width: int) -> Ensemble:
     row, column = np.divmod(part, width)
     rows, columns = _lines(row), _lines(column)
     return Ensemble(rows, columns, chances(rows, columns))
 
 
-def _lines(of_weights: Places) -> Lines:
+def _lines(of_weights: FlatIndices) -> Lines:
     touched, counts = np.unique(of_weights, return_counts=True)
     weights, kinds, many = np.unique(counts, return_inverse=True, return_counts=True)
     return Lines(touched, kinds, weights.astype(np.float64), many.astype(np.float64))
 
 
 def chances(rows: Lines, columns: Lines) -> Vector:
-    """Probability of each kind of cell such that every line holds its weights on average.
+    """The probability of each kind of cell such that every line has its weights on average.
 
-    Lines with equally many weights have equal odds, so that only the kinds are solved for: the
-    likelihood of the margins is concave in the logarithms of x and y, and Newton climbs it.
-    Where the margins force a cell (a full row), its odds grow until the error is below `_EXACT`.
+    Lines with equal numbers of weights have equal odds, so only the kinds of lines are solved for.
+    The likelihood of the margins is concave in the logarithms of x and y and is maximised by
+    Newton's method. Where the margins force a cell (a full row), its odds grow until the error is
+    below `_EXACT`.
 
     Returns:
         [row kinds, column kinds], in [0, 1].
@@ -277,10 +279,10 @@ def chances(rows: Lines, columns: Lines) -> Vector:
     split = rows.weights.size
     for _ in range(_STEPS):
         chance = expit(logs[:split, None] + logs[None, split:])
-        held = np.concatenate([chance @ columns.many, rows.many @ chance])
-        if np.abs(held / weights - 1).max() < _EXACT:
+        expected = np.concatenate([chance @ columns.many, rows.many @ chance])
+        if np.abs(expected / weights - 1).max() < _EXACT:
             break
-        step = _newton(chance, weights - held, rows.many, columns.many)
+        step = _newton(chance, weights - expected, rows.many, columns.many)
         logs += step * min(1.0, _LONGEST / float(np.abs(step).max()))
     return np.asarray(chance)
 
@@ -290,7 +292,7 @@ def _newton(chance: Vector, missing: Vector, rows: Vector, columns: Vector) -> V
 
     Args:
         chance: [row kinds, column kinds].
-        missing: weights of each kind of line, rows first, less those it is expected to hold.
+        missing: weights of each kind of line, rows first, minus the expected ones.
         rows: how many rows of each kind.
         columns: how many columns of each kind.
     """
@@ -300,8 +302,8 @@ def _newton(chance: Vector, missing: Vector, rows: Vector, columns: Vector) -> V
     curve[:split, split:] = spread
     curve[split:, :split] = spread.T
     diagonal = np.concatenate([spread.sum(1), spread.sum(0)])
-    # x can grow as y shrinks and nothing changes: the added term fixes that one direction, and
-    # a trace on the diagonal those that forced cells leave flat.
+    # The matrix is singular: scaling x up and y down changes nothing. The first term fixes that
+    # direction, and a small diagonal fixes those that forced cells leave flat.
     free = np.where(np.arange(missing.size) < split, 1.0, -1.0)
     curve += np.outer(free, free) * diagonal.max() / missing.size
     curve[np.diag_indices_from(curve)] += diagonal + 1e-12 * diagonal.max()
@@ -309,8 +311,8 @@ def _newton(chance: Vector, missing: Vector, rows: Vector, columns: Vector) -> V
 
 
 def _given_lines(a: Ensemble | None, b: Ensemble | None) -> tuple[float, float]:
-    """Sum over the cells of one matrix of the probability that both masks hold it, and of that
-    probability's square; summed over kinds of rows and of columns, not over cells.
+    """The sum over one matrix's cells of the probability that both masks contain the cell, and of
+    its square, computed by kinds of rows and columns.
     """
     if a is None or b is None:
         return 0.0, 0.0

@@ -18,7 +18,7 @@ from lesion.masks.select import Point
 from lesion.masks.store import write_mask
 from lesion.masks.sweep import ScoreSet
 from lesion.masks.where import concentration_table, top_lines, where_table
-from lesion.models.layout import Layout, Places, layout_of
+from lesion.models.layout import FlatIndices, Layout, layout_of
 from lesion.models.record import read_record
 from lesion.scores.store import index_name
 from lesion.study.job import Behaviours
@@ -73,7 +73,7 @@ def run(model: Path, scores: Mapping[str, Path], chosen: Path, out: Path, job: M
 
 
 def _write_tables(
-    masks: Mapping[str, Places], layout: Layout, behaviours: Behaviours, out: Path, seed: int
+    masks: Mapping[str, FlatIndices], layout: Layout, behaviours: Behaviours, out: Path, seed: int
 ) -> None:
     for name, table in (
         ("overlap", overlap_table(masks, layout, behaviours, seed)),
@@ -98,7 +98,7 @@ def _recipe(name: str, scores: Mapping[str, Path], job: MasksJob) -> dict[str, s
 
 
 def overlap_table(
-    masks: Mapping[str, Places], layout: Layout, behaviours: Behaviours, seed: int
+    masks: Mapping[str, FlatIndices], layout: Layout, behaviours: Behaviours, seed: int
 ) -> pl.DataFrame:
     """Overlap statistics of every two behaviours' masks, one row a pair."""
     found = overlaps({name: masks[name] for name in behaviours.names}, layout, seed)
@@ -107,7 +107,7 @@ def overlap_table(
 
 
 def sharing_table(
-    masks: Mapping[str, Sequence[Places]], points: Sequence[Point], layout: Layout
+    masks: Mapping[str, Sequence[FlatIndices]], points: Sequence[Point], layout: Layout
 ) -> pl.DataFrame:
     """How many weights at least k harm types share, by the size of their masks.
 

@@ -1,4 +1,4 @@
-"""Masks on disk: safetensors of sorted flat int64 indices; the header says what made them."""
+"""Masks on disk: safetensors of sorted flat int64 indices, with their origin in the header."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lesion.io.formats import SEAL, BadFile, atomic, check_seal, seal, stable_header
-from lesion.models.layout import Layout, Places
+from lesion.models.layout import FlatIndices, Layout
 
 FORMAT = "1"
 
@@ -18,7 +18,7 @@ FORMAT = "1"
 class Mask(NamedTuple):
     """Sorted flat int64 indices per parameter, the parameters' shapes, and the header's strings."""
 
-    indices: dict[str, Places]
+    indices: dict[str, FlatIndices]
     shapes: dict[str, tuple[int, ...]]
     metadata: dict[str, str]
 
@@ -27,8 +27,8 @@ class Mask(NamedTuple):
         """Number of weights in the mask."""
         return sum(one.size for one in self.indices.values())
 
-    def flat(self) -> Places:
-        """Places among all candidates, in the order of `shapes`."""
+    def flat(self) -> FlatIndices:
+        """Flat indices over all prunable parameters, in the order of `shapes`."""
         layout = Layout.of(dict(self.shapes))
         parts = [
             self.indices[name] + start
@@ -39,9 +39,12 @@ class Mask(NamedTuple):
 
 
 def write_mask(
-    mask: Places, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str], path: Path
+    mask: FlatIndices,
+    shapes: Mapping[str, tuple[int, ...]],
+    metadata: Mapping[str, str],
+    path: Path,
 ) -> None:
-    """Write a mask given as flat places; matrices it does not touch have no entry."""
+    """Write a mask given as flat indices; matrices that it does not touch have no entry."""
     layout = Layout.of(dict(shapes))
     tensors = {
         f"{name}.indices": np.ascontiguousarray(part, np.int64)
@@ -67,7 +70,7 @@ def read_mask(path: Path) -> Mask:
 
     Raises:
         BadFile: it is missing, damaged, of another version, or its indices are not sorted
-            places inside their parameters.
+            or lie outside their parameters.
     """
     try:
         check_seal(path)

@@ -12,7 +12,7 @@ from lesion.io.reuse import key, known_rows, write_rows
 from lesion.masks.algebra import vote
 from lesion.masks.jobs import Selection, SweepJob
 from lesion.masks.select import Point, select_masks
-from lesion.models.layout import Layout, Places, layout_of
+from lesion.models.layout import FlatIndices, Layout, layout_of
 from lesion.models.record import read_record
 from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.store import Pooled, StoredScores
@@ -70,7 +70,7 @@ class ScoreSet(NamedTuple):
             )
         return cls(layout, snips, Pooled(parts, selection.pool))
 
-    def select(self, points: Sequence[Point], selection: Selection) -> dict[str, list[Places]]:
+    def select(self, points: Sequence[Point], selection: Selection) -> dict[str, list[FlatIndices]]:
         """Every behaviour's mask at every point, with one read."""
         return select_masks(
             self.snips,
@@ -135,7 +135,7 @@ def _measure(
     model: Path,
     pairs: Mapping[str, Path],
     job: SweepJob,
-    masks: Mapping[str, Places],
+    masks: Mapping[str, FlatIndices],
     layout: Layout,
 ) -> dict[str, dict[str, float]]:
     if not masks:

@@ -1,4 +1,4 @@
-"""The validation NLL by which (p, q) is chosen."""
+"""The validation NLL, from which (p, q) is chosen."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -7,7 +7,7 @@ from pathlib import Path
 from lesion.io.progress import progress
 from lesion.masks.jobs import SweepJob
 from lesion.masks.lesion import lesioned
-from lesion.models.layout import Places
+from lesion.models.layout import FlatIndices
 from lesion.models.likelihood import response_nll
 from lesion.models.load import load
 from lesion.models.text import Example
@@ -15,7 +15,7 @@ from lesion.pairs.tables import encode_pairs, kept_pairs
 
 
 class Validation:
-    """Validation pairs of harm types and benign capabilities, and the model to try masks on."""
+    """Validation pairs of harm types and benign capabilities, and the model to ablate."""
 
     def __init__(self, model: Path, pairs: Mapping[str, Path], job: SweepJob) -> None:
         """Load the model and tokenise the pairs."""
@@ -31,14 +31,15 @@ class Validation:
         self.sizes = (counted.count("harm"), counted.count("benign"))
 
     def progress(self, what: str, points: int) -> AbstractContextManager[Callable[[int], object]]:
-        """A bar over all examples of all points."""
+        """A progress bar over the examples of all points."""
         return progress(what, points * len(self.examples), "pair")
 
     def nll(
-        self, indices: Mapping[str, Places], advance: Callable[[int], object]
+        self, indices: Mapping[str, FlatIndices], advance: Callable[[int], object]
     ) -> tuple[float, float]:
-        """Mean NLL over harm types and over capabilities with `indices` zeroed; each behaviour
-        counts the same, however many pairs it has.
+        """Mean NLL over harm types and over capabilities with `indices` zeroed.
+
+        Each behaviour has the same weight, regardless of its number of pairs.
         """
         with lesioned(self.loaded.model, indices):
             losses = response_nll(self.loaded.model, self.examples, self.batch_tokens, advance)

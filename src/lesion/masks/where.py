@@ -1,6 +1,6 @@
-"""Where a mask's weights lie: by matrix, and how they crowd in rows and columns.
+"""The distribution of a mask's weights over matrices, and over rows and columns within them.
 
-A row is an output unit here, a column an input, however the model stores its matrices.
+A row is an output unit and a column is an input, regardless of how the model stores its matrices.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lesion.models.layout import Layout, Places
+from lesion.models.layout import FlatIndices, Layout
 
 Counts = NDArray[np.int64]
 Line = Literal["row", "column"]
 
 TOP = 100
-"""The share in the top rows is that of one in so many rows, and at least of one."""
+"""The share in the top rows is that of the fullest 1 / TOP of the rows, and of at least one row."""
 
 WHERE = {
     "mask": pl.String,
@@ -53,7 +53,7 @@ LINES = {
 
 
 class _Matrix(NamedTuple):
-    """A mask's weights in one matrix, counted by output unit and by input."""
+    """The counts of a mask's weights in one matrix, by output unit and by input."""
 
     layer: int
     module: str
@@ -61,8 +61,8 @@ class _Matrix(NamedTuple):
     columns: Counts
 
 
-def where_table(masks: Mapping[str, Places], layout: Layout) -> pl.DataFrame:
-    """How many of each mask's weights lie in each matrix: layer, module, weights, candidates."""
+def where_table(masks: Mapping[str, FlatIndices], layout: Layout) -> pl.DataFrame:
+    """The number of each mask's weights in each matrix, as a table of WHERE."""
     rows = [
         (name, *_layer_module(parameter), part.size, int(np.prod(shape)))
         for name, mask in masks.items()
@@ -73,20 +73,19 @@ def where_table(masks: Mapping[str, Places], layout: Layout) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=WHERE, orient="row")
 
 
-def concentration_table(masks: Mapping[str, Places], layout: Layout) -> pl.DataFrame:
-    """How unevenly each mask lies over the rows and columns of every matrix it touches.
+def concentration_table(masks: Mapping[str, FlatIndices], layout: Layout) -> pl.DataFrame:
+    """How unevenly each mask is distributed over the rows and columns of every matrix it touches.
 
     Args:
-        masks: sorted places among the candidates, by name.
-        layout: where the matrices lie.
+        masks: sorted flat indices, by name.
+        layout: the prunable parameters.
 
     Returns:
-        A table of CONCENTRATION, one row for each mask and matrix touched: how many rows and
-        columns the matrix has, and how many of them the mask touches; the share of the mask's
-        weights there that lies in the fullest 1% of the rows, and of the columns (`TOP`), in
-        (0, 1]; and the Gini coefficients of the weights by row and by column, untouched ones
-        counted as zeros: 0 is even, 1 is all in one. Few weights cannot be even, whatever they
-        are: compare with a random mask of as many.
+        A table of CONCENTRATION, one row for each mask and matrix touched: the number of rows and
+        columns, and how many of them the mask touches; the share of the mask's weights in the
+        fullest 1% of the rows and of the columns (`TOP`), in (0, 1]; and the Gini coefficients of
+        the weights by row and by column, with zeros for untouched ones: 0 is even, 1 is all in one.
+        Few weights are never evenly distributed, so compare with a random mask of the same size.
     """
     rows = [
         (
@@ -102,13 +101,13 @@ def concentration_table(masks: Mapping[str, Places], layout: Layout) -> pl.DataF
     return pl.DataFrame(rows, schema=CONCENTRATION, orient="row")
 
 
-def top_lines(masks: Mapping[str, Places], layout: Layout, most: int = 10) -> pl.DataFrame:
-    """The rows and the columns that hold the most of each mask's weights.
+def top_lines(masks: Mapping[str, FlatIndices], layout: Layout, most: int = 10) -> pl.DataFrame:
+    """The rows and the columns with the most of each mask's weights.
 
     Args:
-        masks: sorted places among the candidates, by name.
-        layout: where the matrices lie.
-        most: rows, and likewise columns, listed of each mask; ties go by layer, module, index.
+        masks: sorted flat indices, by name.
+        layout: the prunable parameters.
+        most: how many rows and columns to list of each mask; ties go by layer, module, index.
 
     Returns:
         A table of LINES, for each mask first its rows, then its columns, the fullest first.
@@ -131,7 +130,7 @@ def _fullest_first(line: _Found) -> _Found:
     return (-line[0], *line[1:])
 
 
-def _by_axis(mask: Places, layout: Layout) -> dict[Line, list[_Found]]:
+def _by_axis(mask: FlatIndices, layout: Layout) -> dict[Line, list[_Found]]:
     """Every row and every column that the mask touches."""
     lines: dict[Line, list[_Found]] = {"row": [], "column": []}
     for one in _touched(mask, layout):
@@ -144,7 +143,7 @@ def _by_axis(mask: Places, layout: Layout) -> dict[Line, list[_Found]]:
     return lines
 
 
-def _touched(mask: Places, layout: Layout) -> Iterator[_Matrix]:
+def _touched(mask: FlatIndices, layout: Layout) -> Iterator[_Matrix]:
     shapes = dict(zip(layout.names, layout.shapes, strict=True))
     for name, part in layout.by_name(mask).items():
         stored = np.divmod(part, shapes[name][1])
@@ -171,7 +170,7 @@ def gini(counts: Counts) -> float:
 
 
 def _layer_module(parameter: str) -> tuple[int, str]:
-    """`model.layers.3.mlp.up_proj.weight` lies in layer 3, module `mlp.up_proj`."""
+    """`model.layers.3.mlp.up_proj.weight` is in layer 3, module `mlp.up_proj`."""
     parts = parameter.removesuffix(".weight").split(".")
     place = next(i for i, part in enumerate(parts) if part.isdigit())
     return int(parts[place]), ".".join(parts[place + 1 :])

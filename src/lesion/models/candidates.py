@@ -1,7 +1,7 @@
-"""Which weights are candidates: the matrices of the transformer blocks.
+"""The candidates (prunable parameters): the weight matrices of the transformer blocks.
 
-Found by structure, so that a family needs no table here; docs/architectures.md says what that
-gives for each.
+They are found by structure, so no table of model families is needed; docs/architectures.md lists
+the result for each family.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,19 +23,19 @@ Kind = Literal["linear", "conv1d", "stacked", "direct"]
 
 _DTYPES = {torch.float64, torch.float32, torch.bfloat16, torch.float16}
 _SAME_AS_LINEAR = {"FalconLinear"}
-"""Subclasses of `nn.Linear` with a forward of their own that computes the same."""
+"""Subclasses of `nn.Linear` whose own forward computes the same."""
 _NO_MATRIX = ("bias", "_embed", "_log")
-"""How 3-D parameters end that are added or multiplied elementwise (XLNet, Zamba)."""
+"""Name endings of 3-D parameters that are added or multiplied elementwise (XLNet, Zamba)."""
 _MODALITIES = ("image", "video", "audio")
 
 
 class Candidate(NamedTuple):
-    """A weight matrix that can be scored, and where it lives.
+    """A weight matrix that can be scored, and the module that owns it.
 
-    `linear` is the weight of a module that computes what `nn.Linear` does, and of that module
-    alone. `conv1d` is the same for GPT-2's Conv1D. `stacked` is a parameter that holds several
-    matrices, mostly [experts, outputs, inputs]. `direct` is a matrix that several modules use, or
-    one whose module computes something else: only autograd on the parameter knows its gradient.
+    `linear` is the weight of a module that computes the same as `nn.Linear` and is not shared.
+    `conv1d` is the same for GPT-2's Conv1D. `stacked` is a parameter of several matrices, mostly
+    [experts, outputs, inputs]. `direct` is a matrix that several modules use, or whose module
+    computes something else, so that its gradient is known only to autograd.
     """
 
     module: nn.Module
@@ -51,14 +51,14 @@ class Candidate(NamedTuple):
 
     @property
     def transposed(self) -> bool:
-        """Whether it is stored as [inputs, outputs]; `stacked` ones are told by their family."""
+        """Whether it is stored as [inputs, outputs]; for `stacked` that depends on the family."""
         return isinstance(self.module, Conv1D)
 
 
 def auto_class(config: Any) -> Any:
-    """The class of transformers that opens a model as one that writes text.
+    """The auto class of transformers that opens a model for text generation.
 
-    Multimodal models of which there is no causal form are opened whole, and run on text alone.
+    Multimodal models without a causal class are opened as they are, and run on text only.
     """
     causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     return AutoModelForCausalLM if causal else AutoModelForImageTextToText
@@ -68,18 +68,18 @@ def find_candidates(model: nn.Module) -> dict[str, Candidate]:
     """Find the weight matrices of the text decoder's blocks, by structure and not by name.
 
     The blocks are the members of the decoder's outermost `ModuleList`s; a vision or audio tower
-    is none of the decoder's. Inside them count every `nn.Linear`, every `Conv1D`, every 3-D
-    parameter of a module of its own (stacked experts) and every such 2-D parameter at least as
-    wide both ways as the hidden state (DBRX's experts). Embeddings, `lm_head`, norms, biases and
-    convolutions do not, nor do a mixture's routers and other matrices with a side of 1: a router
-    is a raw parameter in most families, and would count in the rest only.
+    does not belong to the decoder. The candidates in them are every `nn.Linear`, every `Conv1D`,
+    every 3-D parameter of a module of another class (stacked experts), and every such 2-D parameter
+    with both sides at least as large as the hidden size (DBRX's experts). Embeddings, `lm_head`,
+    norms, biases and convolutions are not candidates, nor are a mixture's routers and matrices with
+    a side of 1: a router is a raw parameter in most families, and would count only in the others.
 
     Args:
         model: a decoder language model; on the meta device too.
 
     Returns:
-        The weight's name in `model.named_parameters()` to its place, in the model's order. The
-        file may have it under another name: `prepare` records which.
+        Candidates by their names in `model.named_parameters()`, in the model's order. A file may
+        store a weight under another name, which `prepare` records.
 
     Raises:
         UnsupportedModel: an encoder-decoder, a quantised model, one without blocks or without
@@ -128,7 +128,7 @@ def _matrices(blocks: nn.ModuleList, width: int | None) -> Iterator[Candidate]:
 
 
 def _raw(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters of several dimensions that no module of torch's holds: what may be matrices."""
+    """The parameters of other modules than torch's own that may be matrices."""
     if not isinstance(module, (nn.Linear, Conv1D, nn.Embedding, nn.modules.conv._ConvNd)):
         for own, parameter in module.named_parameters(recurse=False):
             # RWKV has vectors of shape [1, 1, n].
@@ -156,9 +156,10 @@ def _text_config(model: nn.Module) -> Any:
 
 
 def _routers(blocks: nn.ModuleList) -> set[int]:
-    """Linear modules beside the experts that have their input and one output per expert.
+    """Linear modules beside the experts, with the experts' input and one output per expert.
 
-    Alone in what holds them: Qwen3-Next's shared expert is as wide as there are experts.
+    They are the only ones in their parent: Qwen3-Next's shared expert is as wide as the number of
+    experts.
     """
     found = set()
     for parent in blocks.modules():
@@ -177,7 +178,7 @@ def _routes(module: nn.Linear, shapes: set[tuple[int, ...]]) -> bool:
 
 
 def _experts(module: nn.Module) -> Iterator[tuple[int, ...]]:
-    """How many experts a module holds, and the sides of their matrices."""
+    """The number of experts in a module, and the sides of their matrices."""
     if isinstance(module, nn.ModuleList):
         for expert in module:
             for one in expert.modules():
@@ -202,7 +203,7 @@ def _block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
 
 
 def _roots(model: nn.Module) -> Iterator[nn.Module]:
-    """Where the decoder may be. ModernBERT's `decoder` is its head, so the rest is tried too."""
+    """Modules that may be the decoder. ModernBERT's `decoder` is its head, so others are tried."""
     if isinstance(model, PreTrainedModel):
         yield model.get_decoder()
         yield model.base_model
@@ -210,12 +211,12 @@ def _roots(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _towers(model: nn.Module, root: nn.Module) -> set[int]:
-    """Encoders of images, video and sound, which transformers finds in the model or the decoder."""
+    """Encoders of images, video and audio that transformers finds in the model or the decoder."""
     found: set[int] = set()
     for one in (model, root):
         if isinstance(one, PreTrainedModel):
             towers = [one.get_encoder(modality=kind) for kind in _MODALITIES]
-            # Without a tower the answer is a model that holds the decoder.
+            # Without a tower, `get_encoder` returns a model that contains the decoder.
             found |= {id(one) for one in towers if one is not None and not _holds(one, root)}
     return found
 
@@ -225,7 +226,7 @@ def _holds(module: nn.Module, inner: nn.Module) -> bool:
 
 
 def _strangers(root: nn.Module) -> set[int]:
-    """Models inside the decoder that are configured as another kind: GIT's vision model."""
+    """Models inside the decoder with a config of another class, such as GIT's vision model."""
     config = type(getattr(root, "config", None))
     inner = (one for one in root.modules() if isinstance(one, PreTrainedModel))
     return {id(one) for one in inner if type(one.config) is not config}
@@ -242,13 +243,13 @@ def _outermost(module: nn.Module, without: set[int]) -> Iterator[nn.ModuleList]:
 
 
 def _are_blocks(modules: nn.ModuleList) -> bool:
-    """Gemma 3n has lists of bare projections beside its blocks, and others of rotary tables."""
+    """Gemma 3n also has lists of bare projections and of rotary tables, which are not blocks."""
     bare = (nn.Linear, Conv1D, nn.Embedding)
     return any(not isinstance(one, bare) and list(one.parameters()) for one in modules)
 
 
 def _users(model: nn.Module) -> dict[int, list[nn.Module]]:
-    """Which modules hold a parameter as their own."""
+    """The modules that own each parameter, by the parameter's id."""
     found: dict[int, list[nn.Module]] = {}
     for module in model.modules():
         for parameter in module._parameters.values():

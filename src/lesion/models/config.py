@@ -1,4 +1,4 @@
-"""Check what a checkpoint's config.json and generation_config.json say of its model."""
+"""Checks of a checkpoint's config.json and generation_config.json."""
 
 import logging
 import re
@@ -27,17 +27,17 @@ def checked_config(folder: Path, called: Path) -> Any:
 
     Args:
         folder: a checkpoint folder.
-        called: what messages call it, or the file that it was made of.
+        called: the name in messages of the folder, or of the file that it was made from.
 
     Raises:
-        UnsupportedModel: it is of no architecture that transformers knows as one that writes text,
-            or of another class than the weights.
-        BadFile: what it says is no config.
+        UnsupportedModel: transformers has no text-generating class for its architecture, or the
+            weights are of another class.
+        BadFile: it is not a valid config.
     """
     settings = read_object(folder / CONFIG)
     kind = settings.get("model_type")
     if not isinstance(kind, str):
-        # transformers would guess it from the folder's name.
+        # transformers would guess the type from the folder's name.
         raise bad_config(called, "it has no `model_type`")
     if kind not in CONFIG_MAPPING:
         raise _unknown(called, f"`model_type` {kind}")
@@ -52,7 +52,7 @@ def checked_config(folder: Path, called: Path) -> Any:
     text = config.get_text_config(decoder=True)
     names = {_HEADS, type(text).attribute_map.get(_HEADS, _HEADS)}
     if text is config and hasattr(config, _HEADS) and not names & settings.keys():
-        # Every number of heads fits the weights, so that none of them tells.
+        # Every number of heads fits the shapes of the weights.
         raise bad_config(called, f"it has no `{_HEADS}`")
     return config
 
@@ -69,7 +69,7 @@ def _unknown(called: Path, what: str) -> UnsupportedModel:
 
 
 def bad_config(called: Path, why: str) -> BadFile:
-    """What to say of a config that no model can be made of."""
+    """The error for a config from which no model can be made."""
     place = called if called.is_file() else called / CONFIG
     remedy = "Copy the file again from where the weights are from."
     if re.search("flash|attn_implementation", why, re.IGNORECASE):
@@ -78,7 +78,7 @@ def bad_config(called: Path, why: str) -> BadFile:
 
 
 def _check_class(settings: dict[str, Any], classes: set[str], called: Path) -> None:
-    """Refuse weights of another class: a classifier's, an embedder's, one with its own code."""
+    """Refuse weights of another class: a classifier, an embedder, a class with its own code."""
     written = settings.get("architectures") or []
     if not isinstance(written, list):
         raise bad_config(called, "its `architectures` are no list")
@@ -106,15 +106,15 @@ def check_stops(folder: Path, model: PreTrainedModel, called: Path, rows: int) -
     Args:
         folder: a checkpoint folder.
         model: opened from it.
-        called: what messages call the folder, or the file that it was made of.
-        rows: of the embedding.
+        called: the name in messages of the folder, or of the file that it was made from.
+        rows: the number of rows of the embedding.
 
     Raises:
-        BadFile: there are such.
+        BadFile: there are such settings.
     """
     name, ends = CONFIG, getattr(model.config, "eos_token_id", None)
     if (folder / GENERATION).is_file():
-        # transformers goes on without a file that it can't read.
+        # transformers ignores a file that it cannot read.
         name = GENERATION
         try:
             ends = GenerationConfig.from_pretrained(folder).eos_token_id

@@ -1,4 +1,4 @@
-"""How likely a model finds continuations of contexts, as multiple-choice tasks ask it."""
+"""Log-likelihoods of continuations of contexts, for multiple-choice tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -21,10 +21,10 @@ from lesion.models.prefix import (
 from lesion.models.text import Example
 
 PREDICTED = 2048
-"""Predicted tokens of a batch at most: each has a logit for every word, in fp32."""
+"""The most predicted tokens of a batch; each has a logit for every word, in fp32."""
 SMALL = 16_384
-"""Tokens up to which a batch may have more rows than it is asked to, if their continuations are of
-one length: choices are short, and a pass reads all weights."""
+"""Tokens up to which a batch may have more rows than requested, if their continuations have one
+length: choices are short, and every forward pass reads all weights."""
 
 
 class ContinuationLikelihood(NamedTuple):
@@ -43,18 +43,18 @@ def continuation_likelihoods(
 ) -> list[ContinuationLikelihood]:
     """Log-likelihoods of `tokens[start:]` given `tokens[:start]`, in order.
 
-    A context is run once for all its continuations, and what all contexts begin with once for all.
+    A context is run once for all its continuations, and a prefix of all contexts is run once.
 
     Args:
         model: a causal language model.
         asked: at least one token of context and one of continuation each.
-        batch_size: rows at once, and more if they are short; a context's continuations stay
-            together.
-        advance: is told how many are done.
+        batch_size: rows of a batch, or more if they are short; the continuations of a context are
+            in one batch.
+        advance: called with the number of rows of each batch.
     """
     rows = [one.tokens[:-1] for one in asked]
     may = batching(model, "left", rows)
-    # A model that isn't told positions may count columns, and a held row's are others.
+    # A model without `position_ids` may count columns, which differ for a cached row.
     shares = may.padded and accepts(model, "position_ids") and can_share(model, rows)
     contexts = [list(one) for one in dict.fromkeys(tuple(_context(one)) for one in asked)]
     prefix = shared_prefix(model, contexts) if shares else None
@@ -72,13 +72,13 @@ def _context(one: Example) -> list[int]:
 
 
 def _batches(asked: Sequence[Example], size: int, may: Batching) -> Iterator[list[int]]:
-    """Rows by the lengths of continuations and contexts, those of one context together.
+    """Batches of rows by the lengths of continuations and contexts, those of a context together.
 
-    Where padding changes the answers, rows of one length and continuations of one length.
+    If padding changes the answers, all rows and all continuations of a batch have one length.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, one in enumerate(asked):
-        # Choices of a context are seldom of one length: then each row is for itself.
+        # Choices of a context seldom have one length; without padding each row is a group.
         groups.setdefault(tuple(one.tokens[: one.start]) if may.padded else (row,), []).append(row)
 
     def place(rows: list[int]) -> tuple[int, int, list[int]]:
@@ -131,7 +131,7 @@ def _likelihoods(
 
 
 _NONE = -100
-"""No target: what `cross_entropy` leaves out."""
+"""A target that `cross_entropy` ignores."""
 
 
 def _targets(chosen: Sequence[Example]) -> Tensor:

@@ -1,8 +1,8 @@
-"""Which stored tensors transformers makes a model's parameters of, found without loading one.
+"""The stored tensors that transformers makes a model's parameters from, without loading any.
 
-transformers' own rules give the names. Of its operations those are followed that only move
-weights: to stack, to join, to cut and to turn. A parameter that comes about in another way has no
-known place in the files.
+The names follow from transformers' conversion rules. Only operations that move weights are
+followed: stacking, joining, splitting and transposing. A parameter that is made in another way has
+no known position in the files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from lesion.models.parts import Part, Shape, covers, whole
 
 
 class _Grid(NamedTuple):
-    """A tensor under way from the files to the model: its shape, and what it is made of."""
+    """A tensor between the files and the model: its shape and its parts."""
 
     shape: Shape
     parts: tuple[Part, ...]
@@ -41,27 +41,27 @@ class _Unknown(Exception):
 
 
 def empty_model(folder: Path) -> PreTrainedModel:
-    """A checkpoint's model on the meta device: names and shapes, no weights.
+    """A checkpoint's model on the meta device, which has names and shapes but no weights.
 
     Raises:
         ValueError, KeyError, OSError, ImportError: transformers does not know the architecture.
     """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    # Not accelerate's empty weights: those untie what is tied.
+    # Not accelerate's empty weights, because those untie tied weights.
     with torch.device("meta"):
         made: PreTrainedModel = auto_class(config).from_config(config, trust_remote_code=False)
     return made
 
 
 def stored_parts(model: PreTrainedModel, folder: Path) -> dict[str, tuple[Part, ...]]:
-    """The parts of each parameter in the folder's safetensors.
+    """The parts of each parameter in the folder's safetensors files.
 
     Args:
-        model: the checkpoint's, on the meta device too.
+        model: the checkpoint's; it may be on the meta device.
         folder: with the shards.
 
     Returns:
-        By the parameter's name; without those that are not stored, or not only moved on loading.
+        By the parameter's name, without those that are not stored or that loading changes.
     """
     stored = {
         name: one.shape
@@ -79,7 +79,7 @@ def stored_parts(model: PreTrainedModel, folder: Path) -> dict[str, tuple[Part, 
 def _made(
     model: PreTrainedModel, stored: Mapping[str, Shape], wanted: dict[str, Shape]
 ) -> dict[str, _Grid | None]:
-    """What loading makes of the stored tensors, by name; None where it is not known or twofold.
+    """The result of loading the stored tensors, by name; None if it is unknown or ambiguous.
 
     The order and the rules are those of transformers' `convert_and_load_state_dict_in_model`.
     """
@@ -108,7 +108,7 @@ def _made(
 def _converted(
     converter: WeightConverter, target: str, grids: dict[str, list[_Grid]], model: PreTrainedModel
 ) -> dict[str, _Grid | None]:
-    """Parameters by name, as `WeightConverter.convert` would make and name them."""
+    """Parameters by name, with the names of `WeightConverter.convert`."""
     state: dict[str, list[_Grid]] = deepcopy(grids)
     try:
         for operation in converter.operations:
@@ -130,7 +130,7 @@ def _step(
     target: str,
     model: PreTrainedModel,
 ) -> dict[str, list[_Grid]]:
-    """One operation, with the names that transformers' own gives its results."""
+    """The result of one operation, with transformers' names."""
     sources, targets = converter.source_patterns, converter.target_patterns
     kind = type(operation)
     if kind is MergeModulelist:
@@ -220,7 +220,7 @@ def _cut(grid: _Grid, count: int, dim: int) -> list[_Grid]:
 
 
 def _piece(part: Part, dim: int, first: int, length: int) -> list[Part]:
-    """What of a part lies in a run of an axis, counted from the run's beginning."""
+    """The intersection of a part with a range of an axis, relative to the range's beginning."""
     begin = max(part.at[dim], first)
     size = min(part.at[dim] + part.size[dim], first + length) - begin
     if size <= 0:

@@ -1,7 +1,7 @@
-"""Which GPU a process takes when several jobs share several: Snakemake only counts them.
+"""Choosing a GPU when several jobs share several GPUs, which Snakemake only counts.
 
-A job takes the first device whose lock file nobody holds, and holds it until it ends, however it
-ends: the kernel lets go of a dead process's locks.
+A job takes the first device whose lock file is free and locks it until it ends. The kernel releases
+the locks of a process that dies.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 _HELD: list[int] = []
-"""Descriptors of this process's locks; open as long as it lives."""
+"""File descriptors of this process's locks, open for its lifetime."""
 
 
 def pool(environment: Mapping[str, str], devices: int) -> list[str]:
@@ -25,22 +25,22 @@ def pool(environment: Mapping[str, str], devices: int) -> list[str]:
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return [str(number) for number in range(devices)]
-    # What comes after a device that there is not is not seen.
+    # CUDA ignores the devices after one that does not exist.
     return [name.strip() for name in named.split(",")][:devices]
 
 
 def take(names: Sequence[str], folder: Path) -> int:
-    """Lock a device for this process's life; where all are taken, one that fewest share.
+    """Lock a device for this process's lifetime; if all are locked, one that the fewest share.
 
     Args:
-        names: of the pool, at least one.
+        names: the devices, at least one.
         folder: of the lock files, the same for all processes that share the devices.
 
     Returns:
-        The device's place in `names`.
+        The device's index in `names`.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Every device has a first place, a second …: all first places go before any second.
+    # Every device has a first slot, a second …, and all first slots come before any second.
     for turn in count():
         for place, name in enumerate(names):
             if _lock(folder / f"{_file_name(name)}.{turn}"):
@@ -64,5 +64,5 @@ def _file_name(name: str) -> str:
 
 
 def lock_folder() -> Path:
-    """Where this user's processes on this machine keep their lock files."""
+    """The folder of lock files of this user's processes on this machine."""
     return Path(tempfile.gettempdir()) / f"lesion-gpus-{os.getuid()}"

@@ -1,4 +1,4 @@
-"""Which files of a folder make its checkpoint, and whether each is what its name says. No torch."""
+"""Choosing and checking the files of a checkpoint folder. No torch."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ QUANTISED = "quantised weights can't be scored. Give an unquantised checkpoint."
 
 _STORED = ("F64", "F32", "BF16", "F16")
 _BUFFERS = ("BOOL", "U8", "I64", "I32")
-"""Of masks and positions that old checkpoints hold; another unknown name is refused later."""
+"""Dtypes of masks and positions in old checkpoints; other unknown names are refused later."""
 ADAPTER = "adapter_config.json"
 _ADAPTERS = ("adapter_model.safetensors", ADAPTER)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -44,7 +44,7 @@ _OBJECTS = (
     "processor_config.json",
     "preprocessor_config.json",
 )
-"""JSON files that transformers reads of a folder: each holds one object."""
+"""JSON files that transformers reads from a folder, each with one object."""
 _KEYS = {
     GENERATION: {
         *("bos_token_id", "do_sample", "eos_token_id", "max_length", "max_new_tokens"),
@@ -56,7 +56,7 @@ _KEYS = {
         *("name_or_path", "pad_token", "tokenizer_class", "tokenizer_file", "unk_token"),
     },
 }
-"""Of which a file has one at least: an empty one would take away what its model came with."""
+"""Keys of which a file has at least one; an empty file would override the model's settings."""
 _TEXTS = ("merges.txt", "vocab.txt")
 _VOCABULARIES = (
     ("tokenizer.json",),
@@ -64,7 +64,7 @@ _VOCABULARIES = (
     ("vocab.txt",),
     ("tekken.json",),
 )
-"""Files that together are a tokenizer's vocabulary, beside those that end in `.model`."""
+"""Sets of files that are a tokenizer's vocabulary, besides files with the suffix `.model`."""
 _AGAIN = "Download it again."
 
 
@@ -73,10 +73,10 @@ class UnsupportedModel(LesionError):
 
 
 def kept_files(folder: Path) -> list[Path]:
-    """The files that make the checkpoint in a folder, by name; not the record of one.
+    """The files of the checkpoint in a folder, by name, without its record.
 
-    Of the safetensors files, those that transformers loads: weights may lie twice in a folder, and
-    beside them an adapter, an optimiser's state, or what an earlier save left.
+    Only the safetensors files that transformers loads: a folder may have weights twice, and also an
+    adapter, an optimiser's state, or files of an earlier save.
     """
     found = _named_like_kept(folder)
     left = left_out(folder)
@@ -84,7 +84,7 @@ def kept_files(folder: Path) -> list[Path]:
 
 
 def left_out(folder: Path) -> list[str]:
-    """Names of files that look like a part of the checkpoint in a folder, and are none."""
+    """Names of files that look like a part of the checkpoint but do not belong to it."""
     found = {path.name for path in _named_like_kept(folder)}
     loaded = set(_loaded(folder, found))
     left = {name for name in found if name.endswith(".safetensors")} - loaded
@@ -95,7 +95,7 @@ def left_out(folder: Path) -> list[str]:
 
 
 def say_left_out(folder: Path) -> None:
-    """Tell on stderr what of a folder is not taken."""
+    """Log the files of a folder that are not used."""
     for name in left_out(folder):
         logger.warning(f"{folder / name}: left out, transformers does not load it")
 
@@ -109,7 +109,7 @@ def _named_like_kept(folder: Path) -> list[Path]:
 
 
 def _loaded(folder: Path, names: set[str]) -> list[str]:
-    """The safetensors files that transformers loads: the whole one, else those of the index."""
+    """The safetensors files that transformers loads: the single one, else those of the index."""
     if WEIGHTS in names:
         return [WEIGHTS]
     return _shards(folder / INDEX) if INDEX in names else []
@@ -119,7 +119,7 @@ def _shards(index: Path) -> list[str]:
     """The files that an index names.
 
     Raises:
-        BadFile: it is no index, or names files elsewhere.
+        BadFile: it is not an index, or names files elsewhere.
     """
     found = read_object(index).get("weight_map")
     if not isinstance(found, dict) or not found:
@@ -135,15 +135,15 @@ def _shards(index: Path) -> list[str]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a user's JSON file that has to hold one object.
+    """Read a user's JSON file with one object.
 
     Raises:
-        BadFile: it does not, or is no JSON in UTF-8.
+        BadFile: it has something else, or is not JSON in UTF-8.
     """
     try:
         found = json.loads(path.read_bytes().decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        # A byte order mark is decoded, and then no JSON.
+        # A byte order mark can be decoded, but is not JSON.
         raise BadFile(
             f"{path}: is not JSON in UTF-8 without a byte order mark ({first_line(error)}). "
             f"{_AGAIN}"
@@ -154,7 +154,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def first_line(error: Exception, folder: Path | None = None, called: Path | None = None) -> str:
-    """The first words of what a library says, with the user's name for a temporary folder."""
+    """The first line of a library's error, with the user's name for a temporary folder."""
     line, *more = str(error).strip().splitlines() or [type(error).__name__]
     if line.endswith(":") and more:
         line = f"{line} {more[0].strip()}"
@@ -165,12 +165,12 @@ def first_line(error: Exception, folder: Path | None = None, called: Path | None
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a user's folder holds a whole checkpoint, as far as its files tell.
+    """Check that a user's folder has a complete checkpoint, as far as its files show.
 
     Raises:
-        UnsupportedModel: it holds something else: pickles, an adapter, GGUF files, quantised
+        UnsupportedModel: it has something else: pickles, an adapter, GGUF files, quantised
             weights.
-        BadFile: a file is missing, a pointer of git-lfs, cut short, or contradicts another.
+        BadFile: a file is missing, is a git-lfs pointer, is truncated, or contradicts another.
     """
     _check_pointers(folder)
     _check_weights(folder)
@@ -258,14 +258,14 @@ def _check_weights(folder: Path) -> None:
 
 
 def user_header(path: Path) -> dict[str, Stored]:
-    """As `safetensors_header`, of a file that a user brought.
+    """As `safetensors_header`, for a user's file.
 
     Raises:
-        BadFile: it is not a whole safetensors file.
+        BadFile: it is not a complete safetensors file.
     """
     found = safetensors_header(path, _AGAIN)
     try:
-        # The library's own look at the header: sizes that fit the shapes, and no byte over.
+        # The library's own check of the header: sizes fit the shapes, and no byte is left over.
         with safe_open(path, "np"):
             pass
     except (SafetensorError, OSError) as error:
@@ -276,7 +276,7 @@ def user_header(path: Path) -> dict[str, Stored]:
 
 
 def _check_both(folder: Path, names: set[str]) -> None:
-    """Shards beside the whole file: transformers loads the one, other engines the others."""
+    """Compare shards and a single file: transformers loads the latter, other engines the former."""
     shards = [name for name in _shards(folder / INDEX) if name != WEIGHTS]
     there = [name for name in shards if name in names]
     if not there:
@@ -294,7 +294,7 @@ def _check_both(folder: Path, names: set[str]) -> None:
 
 
 def _tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], NDArray[np.uint8]]]:
-    """The tensors of a file, each with its dtype, its shape and its bytes, which are mapped."""
+    """The tensors of a file, with their dtypes, shapes and memory-mapped bytes."""
     data = np.memmap(path, np.uint8, "r")
     return {
         name: (one.dtype, one.shape, data[one.begin : one.end])
@@ -359,10 +359,10 @@ def _check_vocabulary(folder: Path) -> None:
 
 
 def _check_reader(path: Path) -> None:
-    """Whether the library is installed that a vocabulary of another kind takes.
+    """Check that the library is installed which a vocabulary of another kind needs.
 
     Raises:
-        UnsupportedModel: it is not; its name, and the command that installs it.
+        UnsupportedModel: it is not; the message has the command that installs it.
     """
     with path.open("rb") as handle:
         first = handle.readline(200)
@@ -381,11 +381,11 @@ _READERS = {
     "sentencepiece": {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"},
     "tiktoken": {"tiktoken": "tiktoken"},
 }
-"""Modules that transformers imports to read a vocabulary, and the packages that hold them."""
+"""Modules that transformers imports to read a vocabulary, and their packages."""
 
 
 def _installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent is not there
+    except ModuleNotFoundError:  # its parent is missing
         return False

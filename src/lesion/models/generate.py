@@ -35,8 +35,8 @@ def complete(
 ) -> list[Completion]:
     """Complete each prompt greedily, in batches of similar length, and return them in order.
 
-    What all prompts begin with is run once, and a prompt that others extend once for them all.
-    Where padding changes the model's answers, each batch holds prompts of one length.
+    Tokens that all prompts begin with are run once, and so is a prompt that others extend.
+    If padding changes the model's answers, each batch has prompts of a single length.
     Prompts that leave no room for `max_new_tokens` in the model's context are not run.
     """
     rows = fitting(model.config, prompts, max_new_tokens)
@@ -51,7 +51,7 @@ def complete(
 def fitting(
     config: PretrainedConfig, prompts: Sequence[list[int]], max_new_tokens: int
 ) -> list[int]:
-    """Rows that the context has room for: beyond it learned positions end, and others mislead."""
+    """The rows that fit the context; beyond it, position embeddings are missing or untrained."""
     context = context_of(config)
     return [row for row, one in enumerate(prompts) if len(one) + max_new_tokens <= context]
 
@@ -65,7 +65,7 @@ def _complete_fitting(
     advance: Advance,
 ) -> list[Completion]:
     may = batching(model, "generate", prompts, max_new_tokens, batch_size)
-    # A model that isn't told positions may count columns, and a held row's are others.
+    # A model without `position_ids` may count columns, which differ for a cached row.
     shares = may.padded and accepts(model, "position_ids") and can_share(model, prompts)
     prefix = shared_prefix(model, [one[:-1] for one in prompts]) if shares else None
     found: dict[int, Completion] = {}
@@ -83,7 +83,7 @@ def _complete_fitting(
 def _plan(
     prompts: Sequence[list[int]], may: Batching, shares: bool, size: int
 ) -> Iterator[list[tuple[int, int]]]:
-    """(Row, root) of each prompt, by batches."""
+    """(Row, root) of each prompt, in batches."""
     if not may.padded:
         lengths = [len(one) for one in prompts]
         return ([(row, row) for row in batch] for batch in alike(lengths, may.size(size)))
@@ -92,9 +92,9 @@ def _plan(
 
 
 def _families(prompts: Sequence[list[int]]) -> list[list[int]]:
-    """Rows of prompts by the shortest one that they all begin with, which comes first."""
+    """The rows of prompts, grouped by the shortest prompt that they begin with, the root."""
     families: list[list[int]] = []
-    # In this order, whatever stands between a prompt and its extension extends it too.
+    # In sorted order, every row between a prompt and its extension extends it too.
     for row in sorted(range(len(prompts)), key=lambda row: (prompts[row], row)):
         root = prompts[families[-1][0]] if families else None
         if root is not None and prompts[row][: len(root)] == root:
@@ -107,7 +107,7 @@ def _families(prompts: Sequence[list[int]]) -> list[list[int]]:
 def _batches(
     prompts: Sequence[list[int]], families: Sequence[list[int]], size: int
 ) -> Iterator[list[tuple[int, int]]]:
-    """(Row, root) of each prompt by length; a family is cut only if it is larger than a batch."""
+    """(Row, root) of each prompt by length; only a group larger than a batch is divided."""
     batch: list[tuple[int, int]] = []
     for family in sorted(families, key=lambda rows: (len(prompts[rows[0]]), rows[0])):
         if batch and len(family) <= size < len(batch) + len(family):
@@ -132,7 +132,7 @@ def _complete_batch(
     stops = stop_tokens(model.generation_config, speaker)
     padding = stops[0] if stops else 0
     tokens, mask = left_padded(prompts, padding)
-    # A checkpoint's own generation_config may sample or penalise; only greedy is reproducible.
+    # A checkpoint's own generation_config may sample or penalise, which is not reproducible.
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -140,8 +140,8 @@ def _complete_batch(
         pad_token_id=padding,
     )
     with own_settings_aside(model):
-        # All tokens and the whole mask: `generate` counts positions by the mask, and feeds what
-        # the cache lacks.
+        # All tokens and the full mask: `generate` computes positions from the mask, and feeds
+        # the tokens that are not in the cache.
         output = model.generate(  # type: ignore[operator]
             tokens.to(model.device),
             attention_mask=mask.to(model.device),
@@ -153,7 +153,7 @@ def _complete_batch(
 
 
 def stop_tokens(declared: GenerationConfig | None, speaker: Speaker) -> list[int]:
-    """Tokens that end an answer: of a turn, of a text, and what the checkpoint declares."""
+    """Tokens that end an answer: end of turn, end of text, and those the checkpoint declares."""
     ends = declared.eos_token_id if declared else None
     several = ends if isinstance(ends, list) else [ends]
     chat = chat_of(speaker)
@@ -162,5 +162,5 @@ def stop_tokens(declared: GenerationConfig | None, speaker: Speaker) -> list[int
 
 
 def cut(speaker: Speaker, ids: list[int], stops: list[int]) -> Completion:
-    """The answer in what was generated; see `Chat.read`."""
+    """The answer in the generated tokens; see `Chat.read`."""
     return chat_of(speaker).read(ids, stops)

@@ -1,4 +1,4 @@
-"""Where the candidate weights lie: matrices in the model's order, places counted through them."""
+"""The map between flat indices and the prunable parameters, in the model's order."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,20 +10,22 @@ from numpy.typing import NDArray
 from lesion.models.record import candidate_shapes, transposed
 
 Flat = NDArray[np.float32]
-Places = NDArray[np.int64]
+FlatIndices = NDArray[np.int64]
+"""Positions in the concatenation of all flattened candidates, or in one flattened parameter."""
+"""Positions in the concatenation of all flattened candidates, or in one flattened parameter."""
 
 
 class Units(NamedTuple):
-    """How a flat parameter becomes lines of what a fraction counts over, and back."""
+    """Rearranges a flat parameter into the lines that a fraction applies to, and back."""
 
     arrange: Callable[[NDArray[Any]], NDArray[Any]]
     back: Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class Layout(NamedTuple):
-    """Names, shapes as (rows, columns), and offsets among the flat candidates.
+    """Names, shapes as (rows, columns), and the offset of each candidate's first flat index.
 
-    Experts stored as one 3-D parameter are one tall matrix; `stored_shapes` has them as they are.
+    Experts stored as one 3-D parameter are one tall matrix; `stored_shapes` has the 3-D shape.
     """
 
     names: list[str]
@@ -47,21 +49,21 @@ class Layout(NamedTuple):
         """Number of candidate weights."""
         return int(self.offsets[-1])
 
-    def split(self, mask: Places) -> list[Places]:
-        """The mask's places within each matrix."""
+    def split(self, mask: FlatIndices) -> list[FlatIndices]:
+        """The mask's indices within each matrix."""
         edges = np.searchsorted(mask, self.offsets)
         return [
             mask[first:last] - start
             for start, first, last in zip(self.offsets[:-1], edges[:-1], edges[1:], strict=True)
         ]
 
-    def by_name(self, mask: Places) -> dict[str, Places]:
-        """The mask's places within each matrix that it touches."""
+    def by_name(self, mask: FlatIndices) -> dict[str, FlatIndices]:
+        """The mask's indices within each matrix that it touches, by name."""
         parts = zip(self.names, self.split(mask), strict=True)
         return {name: part for name, part in parts if part.size}
 
     def unit(self, scope: str) -> int:
-        """The most weights that a fraction counts over: all, or the largest matrix or row."""
+        """The most weights that a fraction applies to: all, or the largest matrix's or row's."""
         if scope == "global":
             return self.size
         if scope == "matrix":
@@ -70,11 +72,11 @@ class Layout(NamedTuple):
         return max(shape[0 if name in self.transposed else 1] for name, shape in named)
 
     def units(self, name: str, scope: str) -> Units:
-        """The lines of a parameter: itself for scope `matrix`, its output units for `row`."""
+        """The lines of a parameter: all of it for scope `matrix`, its output units for `row`."""
         if scope == "matrix":
             return Units(lambda flat: flat.reshape(1, -1), lambda lines: lines.reshape(-1))
         shape = self.shapes[self.names.index(name)]
-        if name in self.transposed:  # its rows are inputs, and outputs are wanted
+        if name in self.transposed:  # its stored rows are inputs, and output units are needed
             turned = shape[::-1]
             return Units(
                 lambda flat: np.ascontiguousarray(flat.reshape(shape).T),

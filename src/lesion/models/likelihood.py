@@ -1,4 +1,4 @@
-"""Teacher-forced likelihood of responses, and how far a lesion moves it."""
+"""Teacher-forced likelihood of responses, and its change by an ablation."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -38,7 +38,7 @@ def _predicted(
 
 
 def _losses(logits: Tensor, targets: Tensor) -> Tensor:
-    # In fp32: bf16 logits lose the differences that the score is about.
+    # In fp32, because bf16 logits lose the differences that the score measures.
     losses = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     return losses.view_as(targets).sum(1) / (targets != -100).sum(1)
 
@@ -52,8 +52,8 @@ def response_nll(
 ) -> list[float]:
     """Mean NLL (nats per token) of each example's response, in the examples' order.
 
-    What all examples begin with, as a chat template does, is run once; `budget` bounds the padded
-    tokens of a batch without it.
+    Tokens that all examples begin with, as with a chat template, are run once; `budget` limits the
+    padded tokens of a batch without them.
     """
     may = batching(model, "right", [one.tokens for one in examples])
     prefix = shared_prefix(model, _given(examples))
@@ -84,15 +84,15 @@ def response_kl(
 ) -> list[ResponseLikelihood]:
     """NLL as `response_nll` gives it, and KL(intact || model), in the examples' order.
 
-    Each batch runs twice, once inside `intact`, so there is no second copy of the weights, and no
-    more than two batches' logits; their softmax, in fp32, is of one example at a time.
+    Each batch runs twice, once inside `intact`, so that there is no second copy of the weights and
+    at most two batches of logits. The fp32 softmax is computed for one example at a time.
 
     Args:
-        model: the lesioned model.
-        intact: a context in which it is whole.
+        model: the ablated model.
+        intact: a context in which its weights are restored.
         examples: pairs; each must have at least one response token.
-        budget: padded tokens of a batch, without what all examples begin with.
-        advance: told the number of examples of each batch.
+        budget: padded tokens of a batch, without the tokens that all examples begin with.
+        advance: called with the number of examples of each batch.
     """
     may = batching(model, "right", [one.tokens for one in examples])
     with intact():
@@ -119,7 +119,7 @@ def _compared(whole: Tensor, logits: Tensor, targets: Tensor) -> ResponseLikelih
 
 
 def _given(examples: Sequence[Example]) -> list[list[int]]:
-    """Without the token whose next one is the first to be predicted."""
+    """The tokens before the one that predicts the response's first token."""
     return [one.tokens[: one.start - 1] for one in examples]
 
 
@@ -130,7 +130,7 @@ def _past(prefix: PrefixCache | None) -> dict[str, object]:
 def _rests(
     examples: Sequence[Example], prefix: PrefixCache | None, budget: int, may: Batching
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Batches of what follows the prefix, with the mask of the whole."""
+    """Batches of the tokens after the prefix, with the mask of the full rows."""
     seen = prefix.lengths[0] if prefix else 0
     rests = [Example(one.tokens[seen:], one.start - seen) for one in examples]
     for batch in batches(rests, may.size(budget), may.padded):

@@ -24,7 +24,7 @@ from lesion.study.job import Device
 
 
 class Loaded(NamedTuple):
-    """A model in memory, ready to run: evaluation mode, no gradients."""
+    """A model in memory, in evaluation mode and without gradients."""
 
     model: PreTrainedModel
     chat: Speaker
@@ -45,9 +45,9 @@ def load(folder: Path, where: Device, chat: Chat | None = None) -> Loaded:
         chat: of the folder, if it is open already.
 
     Raises:
-        LesionError: the GPUs have no room for all weights; gradients need them there. Or the
-            model's weights are not the files'.
-        BadFile: a file is not as long as the record says, or a bit of its weights has changed.
+        LesionError: the weights do not fit the GPUs, where gradients need them; or the model's
+            weights are not those of the files.
+        BadFile: a file does not have the recorded size, or a bit of its weights has changed.
     """
     check_weights(folder)
     torch.set_num_threads(where.threads)
@@ -56,7 +56,7 @@ def load(folder: Path, where: Device, chat: Chat | None = None) -> Loaded:
     chat = chat or open_chat(folder)
     if where.device_map is not None:
         return Loaded(_spread(folder, where.dtype, where.device_map), chat)
-    # In the dtype that the files have, whatever config.json says: that would round them. Casting
+    # In the dtype of the files, since the one in config.json might round them. Casting
     # after loading is ten times as fast on a CPU as loading into another dtype.
     stored = stored_dtype(folder) or resolve_dtype(where.dtype)
     model = open_model(folder, dtype=stored)
@@ -72,7 +72,7 @@ def open_chat(folder: Path) -> Chat:
 
 
 def open_context(folder: Path) -> int:
-    """The most tokens that the model in a checkpoint folder was made for."""
+    """The length of the context of the model in a checkpoint folder."""
     return context_of(AutoConfig.from_pretrained(folder, trust_remote_code=False))
 
 
@@ -89,8 +89,10 @@ def _spread(folder: Path, dtype: str, device_map: str) -> PreTrainedModel:
 
 
 def keep_memory() -> None:
-    """Let glibc keep what is freed: else every large activation is mapped and zeroed anew, a fifth
-    of the time of a forward pass on a CPU.
+    """Let glibc keep freed memory.
+
+    Otherwise every large activation is mapped and zeroed again, which takes a fifth of the time of
+    a forward pass on a CPU.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -102,14 +104,14 @@ def keep_memory() -> None:
 
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-"""Numbers of glibc's malloc.h."""
+"""Constants of glibc's malloc.h."""
 
 
 @cache
 def pick_device() -> torch.device:
-    """The accelerator, if there is one; of several, one that no other job has taken.
+    """The accelerator, if there is one; of several, one that no other job has locked.
 
-    The first call decides for the whole process.
+    The first call decides for the process.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
@@ -117,7 +119,7 @@ def pick_device() -> torch.device:
     if len(names) == 1:
         return torch.device("cuda")
     chosen = torch.device("cuda", devices.take(names, devices.lock_folder()))
-    torch.cuda.set_device(chosen)  # for what asks for `cuda` without a number
+    torch.cuda.set_device(chosen)  # for calls with `cuda` without a number
     return chosen
 
 
@@ -129,9 +131,10 @@ def resolve_dtype(name: str) -> torch.dtype:
 
 
 def precision(name: str) -> dict[str, str]:
-    """What decides rounding, for the keys of rows: the precision, resolved, and the device's kind.
+    """What determines rounding, for the keys of rows: the resolved precision and the kind of
+    device.
 
-    Takes no GPU, as `pick_device` does.
+    Unlike `pick_device`, this does not lock a GPU.
     """
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     return {"dtype": str(resolve_dtype(name)).removeprefix("torch."), "device": kind}
@@ -145,7 +148,7 @@ def _native_bf16() -> bool:
 
 
 def silence_libraries() -> None:
-    """Silence transformers, whose bars and advice would bury the pipeline's own progress."""
+    """Silence transformers, whose progress bars and advice would hide the pipeline's messages."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

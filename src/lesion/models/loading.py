@@ -1,4 +1,4 @@
-"""Open the weights of a checkpoint folder, and check that the model in memory is the files'."""
+"""Open the weights of a checkpoint folder, and check that the model has those of the files."""
 
 import logging
 import re
@@ -28,16 +28,16 @@ DTYPES = {
 
 
 def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTrainedModel:
-    """Load the weights of a checkpoint folder; each is one of the files', and all of them are used.
+    """Load the weights of a checkpoint folder, and check that the files' weights are all used.
 
     Args:
-        folder: as the `models` stage made it.
-        named: what messages call the folder, if it is a temporary one.
+        folder: made by the `models` stage.
+        named: the folder's name in messages, if it is temporary.
         how: `dtype` and `device_map` of `from_pretrained`. On the device `meta` every tensor is
-            read, renamed, joined and compared with its place, and none is kept in memory.
+            read, renamed, joined and checked, and none is kept in memory.
 
     Raises:
-        LesionError: a weight is missing, unknown, or of another shape; names the first.
+        LesionError: a weight is missing, unknown, or of another shape; the message names the first.
     """
     called = named or folder
     if (folder / ADAPTER).exists():
@@ -53,11 +53,11 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are found out below, with their names
+                ignore_mismatched_sizes=True,  # they are reported below, by name
                 **how,
             )
         except RuntimeError as error:
-            # Transformers stops before it tells what it could not join (experts, fused attention).
+            # transformers stops before it reports what it could not join (experts, attention).
             wrong = [line.split(" ", 1)[0] for text in said for line in _conversions(text)]
             if not wrong:
                 raise
@@ -67,7 +67,7 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
             ) from error
     check_loaded(model, found, called)
     assert isinstance(model, PreTrainedModel)
-    # Old configs ask for tuples, which nothing here reads.
+    # Old configs ask for tuples, which are not used here.
     for config in (model.config, model.config.get_text_config(decoder=True)):
         config.return_dict = True
     return model
@@ -85,8 +85,8 @@ def heard(folder: Path, named: Path) -> Iterator[list[str]]:
     """Log the warnings of transformers as our own, and yield their texts.
 
     Args:
-        folder: a temporary folder that the warnings speak of.
-        named: what they are to call it.
+        folder: a temporary folder that the warnings mention.
+        named: the name to replace it with.
     """
     theirs = logging.getLogger("transformers")
     before = theirs.handlers[:], theirs.level
@@ -117,10 +117,10 @@ class _Forwarding(logging.Handler):
 
 
 def check_loaded(model: Any, found: Mapping[str, Any], called: Path) -> None:
-    """Refuse what `from_pretrained` did not find, did not know, or found in another shape.
+    """Refuse weights that `from_pretrained` reports as missing, unknown, or of another shape.
 
-    It has taken out what is no fault: heads that are tied, and what a class declares as no weight
-    of its own (a layer that predicts further tokens, a vision tower).
+    It does not report harmless ones: tied heads, and weights that a class declares as not its own
+    (a layer that predicts further tokens, a vision tower).
     """
     order = {name: place for place, name in enumerate(model.state_dict())}
     missing = sorted(found["missing_keys"], key=lambda name: (order.get(name, 0), name))
@@ -152,7 +152,7 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _buffers(model: Any, names: Collection[str]) -> set[str]:
-    """Names of buffers, which old checkpoints hold and the model makes itself."""
+    """Names of buffers, which old checkpoints contain and the model creates itself."""
     own = {name for name, _ in model.named_buffers()}
     prefix = f"{model.base_model_prefix}."
     return {
@@ -163,7 +163,7 @@ def _buffers(model: Any, names: Collection[str]) -> set[str]:
 
 
 _MADE = ("attn.masked_bias", "attention.masked_bias", "rotary_emb.inv_freq", "position_ids")
-"""Buffers of GPT-2's, GPT-NeoX's and Llama's first checkpoints that no class has any more."""
+"""Buffers in the first checkpoints of GPT-2, GPT-NeoX and Llama that no class has any more."""
 
 
 def _remedy(missing: Sequence[str], unknown: Sequence[str]) -> str:
@@ -214,7 +214,7 @@ _WRAPPERS = (
 
 
 def _prefix(longer: Sequence[str], shorter: Collection[str]) -> str:
-    """What most of the longer names have before a shorter one; nothing if few have."""
+    """The prefix that most of the longer names have before a shorter one; empty if few have it."""
     wanted = set(shorter)
     found: Counter[str] = Counter()
     for name in longer:
@@ -228,7 +228,7 @@ def _prefix(longer: Sequence[str], shorter: Collection[str]) -> str:
 
 
 def stored_tensors(folder: Path) -> dict[str, tuple[Path, Stored]]:
-    """Each tensor of a checkpoint folder's weights: its file, and what the header says of it."""
+    """The tensors of a checkpoint folder's weights: their files and header entries."""
     return {
         name: (path, one)
         for path in kept_files(folder)
@@ -238,21 +238,21 @@ def stored_tensors(folder: Path) -> dict[str, tuple[Path, Stored]]:
 
 
 def stored_dtype(folder: Path) -> torch.dtype | None:
-    """The dtype that all weights of a folder are stored in; None where they differ."""
+    """The dtype of all stored weights in a folder; None if they differ."""
     kinds = {one.dtype for _, one in stored_tensors(folder).values() if one.dtype in DTYPES}
     return DTYPES[kinds.pop()] if len(kinds) == 1 else None
 
 
 def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
-    """Refuse weights that no training leaves: not finite, a matrix of zeros alone, torn ties.
+    """Refuse weights that no training produces: not finite, a matrix of zeros, unequal ties.
 
     Args:
         folder: a checkpoint folder.
         model: opened from it, on any device.
-        called: what messages call the folder, or the file that it was made of.
+        called: the name in messages of the folder, or of the file that it was made from.
 
     Raises:
-        BadFile: there are such; names the first.
+        BadFile: there are such weights; the message names the first.
     """
     stored = stored_tensors(folder)
     for path in sorted({path for path, _ in stored.values()}):
@@ -266,7 +266,7 @@ def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
 
 
 def _check_twice(model: PreTrainedModel, stored: Collection[str], called: Path) -> None:
-    """Refuse a weight that is stored with the model's prefix and without: one would be dropped."""
+    """Refuse a weight stored with the model's prefix and without: one would be dropped."""
     prefix = f"{model.base_model_prefix}."
     twice = [name for name in stored if prefix + name in stored]
     if twice:
@@ -279,7 +279,7 @@ def _check_twice(model: PreTrainedModel, stored: Collection[str], called: Path) 
 def _check_tensor(name: str, value: torch.Tensor, place: Path) -> None:
     if not value.numel():
         return
-    # A tenth of the time of isfinite; NaN counts as the least and the greatest.
+    # This takes a tenth of the time of isfinite; NaN is both the minimum and the maximum.
     least, greatest = torch.aminmax(value)
     if not (torch.isfinite(least) and torch.isfinite(greatest)):
         raise BadFile(f"{place}: `{name}` holds values that are not finite. {_DAMAGED}")
@@ -293,7 +293,7 @@ def _check_tensor(name: str, value: torch.Tensor, place: Path) -> None:
 def _check_ties(
     model: PreTrainedModel, stored: Mapping[str, tuple[Path, Stored]], called: Path
 ) -> None:
-    """Refuse two stored weights that the config calls one and that differ."""
+    """Refuse two stored weights that differ although the config ties them."""
     for one, other in getattr(model, "all_tied_weights_keys", {}).items():
         if one not in stored or other not in stored:
             continue

@@ -1,9 +1,9 @@
-"""Whether padding changes what a model answers: found by trying it, not by a list of names.
+"""Whether padding changes a model's answers, decided by a trial and not by a list of names.
 
-A batch must change no answer. Attention skips what its mask leaves out, but there are models that
-carry a state through the padding, that count positions by column, that cut a row into blocks by
-column, or whose angles depend on the length of the longest row. A few rows are run together and
-alone: where the logits differ by more than rounding, the model is given batches of one length.
+A batch must not change an answer. Attention ignores masked positions, but some models carry a state
+through the padding, count positions by column, divide a row into blocks by column, or have
+rotations that depend on the length of the longest row. A few rows are run together and alone; if
+the logits differ by more than rounding, the model gets batches of a single length.
 """
 
 import logging
@@ -21,15 +21,15 @@ from lesion.models.trial import differs, known, stretched
 logger = logging.getLogger(__name__)
 
 Way = Literal["right", "left", "generate"]
-"""Teacher forcing pads on the right; the next token's logits need padding on the left, and so does
-generation, which goes on from the cache."""
+"""Teacher forcing pads on the right. Predicting the next token needs padding on the left, and so
+does generation, which continues from a cache."""
 
 SHORT, STEPS, PLACES = 5, 3, 8
-"""Tokens of the shortest row, tokens it is made to write, and places compared at a row's ends."""
+"""Tokens of the shortest row, generated tokens, and positions compared at either end of a row."""
 
 
 class Batching(NamedTuple):
-    """What a batch may hold without changing an answer: rows of any lengths, and several rows."""
+    """Whether a batch may have rows of different lengths, and several rows, without effect."""
 
     padded: bool
     together: bool
@@ -42,14 +42,14 @@ class Batching(NamedTuple):
 def batching(
     model: nn.Module, way: Way, rows: Sequence[Sequence[int]], new: int = 0, size: int = 2
 ) -> Batching:
-    """What batches of these rows may hold; tried once for a model and a length, on two rows.
+    """What batches of these rows may contain; one trial of two rows for each model and length.
 
     Args:
         model: a causal language model.
-        way: how it will be run.
-        rows: all token rows, whose tokens the trial takes; a single one needs none.
-        new: tokens that will be added to each.
-        size: rows of a batch; batches of one need no trial.
+        way: how the rows will be run.
+        rows: all token rows, whose tokens the trial uses; a single row needs no trial.
+        new: tokens that will be generated after each row.
+        size: rows of a batch; batches of one row need no trial.
     """
     rows = [row for row in rows if row]
     if min(len(rows), size) < 2:
@@ -62,7 +62,7 @@ def batching(
 
 
 def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Places in batches of one length, `size` at most, the shortest first."""
+    """Row numbers in batches of one length, at most `size` each, the shortest rows first."""
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
         if batch and (len(batch) == size or lengths[batch[0]] != lengths[place]):
@@ -75,9 +75,9 @@ def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
 
 @contextmanager
 def own_settings_aside(model: Any) -> Iterator[None]:
-    """Inside the block, `generate` takes nothing from the checkpoint's own generation_config.
+    """Inside the block, `generate` ignores the checkpoint's own generation_config.
 
-    It may sample or penalise, and `generate` takes from it whatever is unset in the one given.
+    That may sample or penalise, and `generate` reads from it whatever is not set explicitly.
     """
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
@@ -94,7 +94,7 @@ def _say(model: nn.Module, found: Batching) -> None:
 
 
 def _trial_rows(rows: Sequence[Sequence[int]], wide: int) -> list[list[int]]:
-    """A row of that width, one of half of it, one of the shortest, and another of half of it."""
+    """A row of that width, one of half of it, one of the shortest row, and another half one."""
     longest, shortest = max(rows, key=len), min(rows, key=len)
     half = wide // 2 + 1
     sizes = (wide, half, min(SHORT, wide), half)
@@ -104,11 +104,11 @@ def _trial_rows(rows: Sequence[Sequence[int]], wide: int) -> list[list[int]]:
 
 @torch.no_grad()
 def _tried(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> Batching:
-    # A cache goes on from what padding left behind, but forgets fast what a pass over all shows.
+    # Generation continues from the state after padding, but hides soon what a full pass shows.
     ways: list[Way] = ["left", "generate"] if way == "generate" else [way]
 
     def same(*pairs: tuple[int, int]) -> bool:
-        """Whether the second row of each pair has the logits that it has alone."""
+        """Whether the second row of each pair has the same logits as alone."""
         for one in ways:
             together = [_logits(model, one, [rows[row] for row in pair], steps) for pair in pairs]
             alone = [_logits(model, one, [rows[second]], steps) for _, second in pairs]
@@ -124,13 +124,13 @@ def _tried(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> Bat
 
 
 def _logits(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> list[Tensor]:
-    """Each row's logits [places, vocabulary] where it begins and ends, or as it goes on."""
+    """Each row's logits [positions, vocabulary] at both ends, or of generated tokens."""
     if way == "generate":
         return _written(model, rows, steps)
     device = next(model.parameters()).device
     left = way == "left"
-    filler = rows[0][-1]  # a word, so that whoever looks at the padding sees something
-    # Padded on the right, a row is one that is padded on the left, turned round.
+    filler = rows[0][-1]  # a real token, so that a model that reads the padding is noticed
+    # A row padded on the right is a reversed row padded on the left.
     tokens, mask = (
         (one if left else one.flip(1)).to(device)
         for one in left_padded([row if left else row[::-1] for row in rows], filler)
@@ -154,7 +154,7 @@ def _logits(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> li
 
 
 def _written(model: Any, rows: list[list[int]], steps: int) -> list[Tensor]:
-    """Logits [steps, vocabulary] of each row while it is made to write the row's own words."""
+    """Logits [steps, vocabulary] of each row while it is forced to generate its own tokens."""
     tokens, mask = (one.to(model.device) for one in left_padded(rows, rows[0][-1]))
     forced = torch.tensor([stretched(row, steps) for row in rows], device=model.device)
     config = GenerationConfig(
@@ -175,7 +175,7 @@ def _written(model: Any, rows: list[list[int]], steps: int) -> list[Tensor]:
 
 
 class _Forced(LogitsProcessor):
-    """Lets a row write given tokens alone; greedy ones may differ by rounding, and all after them.
+    """Forces given tokens, because greedy ones may differ by rounding, and then all that follow.
 
     Args:
         tokens: int64 [rows, steps].
@@ -186,6 +186,6 @@ class _Forced(LogitsProcessor):
         self.tokens, self.start = tokens, start
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores [rows, vocabulary] that leave one token."""
+        """Scores [rows, vocabulary] that allow a single token."""
         chosen = self.tokens[:, input_ids.shape[1] - self.start, None]
         return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)

@@ -1,8 +1,7 @@
-"""Parts of a parameter as the files hold them: places in the one and in the other, without torch.
+"""The map between indices in a parameter and in the stored tensors that it is made from. No torch.
 
-transformers may stack, join, cut and turn tensors as it loads them. All that is a matter of where
-a weight goes: each part of a parameter is a box of some stored tensor, its axes perhaps in another
-order.
+transformers may stack, join, split and transpose tensors while loading. All of these only move
+weights: each part of a parameter is a box of some stored tensor, possibly with permuted axes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,29 +11,29 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion.models.layout import Places
+from lesion.models.layout import FlatIndices
 
 Shape = tuple[int, ...]
 
 
 class Part(NamedTuple):
-    """A box of a parameter, and where a stored tensor holds it.
+    """A box of a parameter, and its position in a stored tensor.
 
-    All sizes and places are counted in weights.
+    All sizes and positions are in weights.
     """
 
     name: str
-    """Of the stored tensor."""
+    """The stored tensor's name."""
     stored: Shape
     """The stored tensor's shape."""
     size: Shape
-    """The box, by the parameter's axes."""
+    """The shape of the box, by the parameter's axes."""
     at: Shape
-    """Its first place in the parameter, by the parameter's axes."""
+    """Its first index in the parameter, by the parameter's axes."""
     axes: tuple[int | None, ...]
-    """Which axis of the stored tensor each of the parameter's is; None for one that it lacks."""
+    """For each axis of the parameter, the stored tensor's axis; None if it has none."""
     begin: Shape
-    """Its first place in the stored tensor, by the stored tensor's axes."""
+    """Its first index in the stored tensor, by the stored tensor's axes."""
 
 
 def whole(name: str, shape: Sequence[int]) -> Part:
@@ -44,14 +43,14 @@ def whole(name: str, shape: Sequence[int]) -> Part:
 
 
 def is_whole(parts: Sequence[Part]) -> bool:
-    """Whether the parts are one tensor that is stored as it is in memory, whatever its name."""
+    """Whether the parts are a single tensor, stored as it is in memory, under any name."""
     return len(parts) == 1 and parts[0] == whole(parts[0].name, parts[0].stored)
 
 
 def covers(parts: Sequence[Part], shape: Sequence[int]) -> bool:
-    """Whether parts lie inside a parameter of this shape and are as many weights as it has.
+    """Whether the parts are inside a parameter of this shape and have as many weights.
 
-    They are made by stacking, joining and cutting, so they never overlap.
+    They result from stacking, joining and splitting, so they never overlap.
     """
     inside = all(
         at + size <= length
@@ -62,22 +61,22 @@ def covers(parts: Sequence[Part], shape: Sequence[int]) -> bool:
 
 
 def stored_places(
-    parts: Iterable[Part], shape: Sequence[int], places: Places
-) -> Mapping[str, Places]:
-    """Where a parameter's weights lie in the stored tensors.
+    parts: Iterable[Part], shape: Sequence[int], places: FlatIndices
+) -> Mapping[str, FlatIndices]:
+    """The indices of a parameter's weights in the stored tensors.
 
     Args:
-        parts: of the parameter, all of them.
+        parts: all parts of the parameter.
         shape: the parameter's.
-        places: flat places in the parameter, ascending.
+        places: flat indices in the parameter, ascending.
 
     Returns:
-        Flat places in each stored tensor that holds any of them, ascending.
+        Flat indices in each stored tensor that has any of them, ascending.
     """
     row = prod(shape[1:])
-    found: dict[str, list[Places]] = {}
+    found: dict[str, list[FlatIndices]] = {}
     for part in parts:
-        # Experts are stacked along the first axis, so most parts are a short run of places.
+        # Experts are stacked along the first axis, so most parts are a short range of indices.
         first, last = np.searchsorted(places, [part.at[0] * row, (part.at[0] + part.size[0]) * row])
         if first < last:
             moved = _moved(part, shape, places[first:last])
@@ -92,15 +91,15 @@ def box_in(part: Part) -> tuple[slice, ...]:
 
 
 def box_of(part: Part, stored: NDArray[Any]) -> NDArray[Any]:
-    """The part's box of its stored tensor, its axes as the parameter has them."""
+    """The part's box of its stored tensor, with the parameter's order of axes."""
     kept = [axis for axis in part.axes if axis is not None]
     sizes = dict(zip(part.axes, part.size, strict=True))
     box = stored[tuple(slice(begin, begin + sizes[axis]) for axis, begin in enumerate(part.begin))]
     return box.transpose(kept).reshape(part.size)
 
 
-def _moved(part: Part, shape: Sequence[int], places: Places) -> Places:
-    """The places that lie in a part, as flat places in its stored tensor."""
+def _moved(part: Part, shape: Sequence[int], places: FlatIndices) -> FlatIndices:
+    """The indices inside a part, as flat indices in its stored tensor."""
     by_axis = np.unravel_index(places, tuple(shape))
     inside = np.ones(places.size, np.bool_)
     for found, at, size in zip(by_axis, part.at, part.size, strict=True):
@@ -109,5 +108,5 @@ def _moved(part: Part, shape: Sequence[int], places: Places) -> Places:
     for found, at, axis in zip(by_axis, part.at, part.axes, strict=True):
         if axis is not None:
             there[axis] += found[inside] - at
-    moved: Places = np.ravel_multi_index(tuple(there), part.stored)
+    moved: FlatIndices = np.ravel_multi_index(tuple(there), part.stored)
     return moved

@@ -60,11 +60,11 @@ def prepare(
         out: the folder to make.
         dtype: of the weights of a GGUF file.
         license_: for the record.
-        chat: how prompts are put to the model.
+        chat: the settings of the chat format.
 
     Raises:
         UnsupportedModel: no safetensors, an unknown architecture, or nothing to score in it.
-        ChatError: the chat template does not put prompts to it as they are meant.
+        ChatError: the chat template fails, or changes or drops a prompt.
     """
     silence_libraries()
     with atomic(out) as part, heard(part, source):
@@ -95,15 +95,15 @@ def write_model(
     """Write a model that was trained here into the folder `out`, with its record.
 
     Args:
-        model: on the CPU, in the precision it is to have.
+        model: on the CPU, in the precision to write.
         chat: its tokenizer with its chat format.
-        out: an empty folder, or none yet.
+        out: an empty folder, or a new one.
         license_: for the record.
-        trained: what it was made of, for the record.
+        trained: its origin, for the record.
     """
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = chat.tokenizer
-    # A greedy decoder's settings only; what training left there is no part of the model.
+    # Only the settings of greedy decoding; others of the training do not belong to the model.
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -117,11 +117,11 @@ def write_model(
 
 
 def _from_gguf(source: Path, out: Path, dtype: str) -> int:
-    """Write what a GGUF file holds as a checkpoint folder; return how many tokens it lists."""
+    """Write a GGUF file as a checkpoint folder; return its number of tokens."""
     from transformers.utils.quantization_config import GgufConfig
 
     tokens = _check_gguf(source)
-    # Alone in a folder: a config, a template or an adapter beside it is of another checkpoint.
+    # Alone in a folder, because a config, template or adapter beside it is another checkpoint's.
     with TemporaryDirectory() as scratch, heard(Path(scratch), source.parent):
         alone = Path(scratch) / source.name
         alone.symlink_to(source.resolve())
@@ -149,7 +149,7 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
             "model again, after `resize_token_embeddings`."
         )
     weights = {name: value.to(resolve_dtype(dtype)) for name, value in model.state_dict().items()}
-    # transformers won't save what came from a GGUF file: the same weights in a plain model will.
+    # transformers cannot save a model from a GGUF file, but a plain model with its weights.
     # `_name_or_path` would put this machine's folder, or the converter's title, into the file.
     settings = model.config.to_dict()
     for key in ("quantization_config", "_name_or_path", "_model_name_or_path"):
@@ -171,9 +171,9 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
 
 
 def _check_used(source: Path, model: PreTrainedModel) -> None:
-    """Refuse a GGUF file with tensors that transformers passes over without a word.
+    """Refuse a GGUF file with tensors that transformers silently ignores.
 
-    By their numbers: names and shapes change when they are read.
+    Their numbers are compared, because names and shapes change when they are read.
     """
     tensors = {one.name: int(one.n_elements) for one in GGUFReader(source).tensors}
     used = {one.data_ptr(): one.numel() for one in model.state_dict().values()}
@@ -197,7 +197,7 @@ def _no_gguf(source: Path, why: str) -> UnsupportedModel:
 
 
 def _check_gguf(source: Path) -> int:
-    """Refuse what is a part of a model, or none; return how many tokens it lists."""
+    """Refuse a file with a part of a model, or none; return its number of tokens."""
     from transformers.integrations.gguf.reader import read_gguf_metadata
 
     if is_pointer(source):
@@ -228,15 +228,15 @@ _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 def _from_folder(source: Path, out: Path) -> None:
     check_folder(source)
     say_left_out(source)
-    # A folder this pipeline wrote has a record of its own, which the new one replaces.
+    # The record of a folder that this pipeline wrote is replaced by the new one.
     for path in kept_files(source):
         shutil.copyfile(path, out / path.name)
 
 
 def _chat(part: Path, source: Path, settings: ResolvedChat, model: str) -> Chat:
-    """The chat format, said in the log; a template that is found is put where tools look for it."""
+    """The chat format, which is logged; its template is written where tools look for it."""
     tokenizer = AutoTokenizer.from_pretrained(part)
-    # Of the source: a tokenizer's named templates lie in a folder of their own.
+    # From the source, because a tokenizer's named templates are in a separate folder.
     own = AutoTokenizer.from_pretrained(source) if source != part else tokenizer
     chat = Chat(tokenizer, find_format(own, settings, f"`models.{model}`", source))
     one = chat.format
@@ -263,7 +263,7 @@ def _record(
         "checksums": {
             name: file_checksum(folder / name) for name in sizes if name.endswith(".safetensors")
         },
-        # A list: an object's keys are sorted when it is written, and the model's order is lost.
+        # A list, because an object's keys are sorted when written, and the model's order is needed.
         "candidates": list(shapes.items()),
         "transposed": [name for name, one in candidates.items() if one.transposed],
         "unstored": _unstored(folder, shapes),
@@ -271,7 +271,7 @@ def _record(
 
 
 def _candidates(folder: Path, called: Path) -> tuple[dict[str, Candidate], str]:
-    """What will be scored, found without loading a weight."""
+    """The candidates, found without loading a weight."""
     checked_config(folder, called)
     try:
         model = empty_model(folder)
@@ -284,15 +284,15 @@ def _candidates(folder: Path, called: Path) -> tuple[dict[str, Candidate], str]:
 
 
 def _check_opened(folder: Path, called: Path, listed: int | None) -> None:
-    """Refuse a checkpoint that does not open as what its files say.
+    """Refuse a checkpoint that cannot be opened, or not as its files say.
 
     Args:
         folder: with the files that every later job opens.
         called: the user's folder or file.
-        listed: how many tokens a GGUF file lists.
+        listed: the number of tokens in a GGUF file.
     """
     try:
-        # Of all weights, none in memory; transformers' own renaming and joining decides.
+        # Opens all weights by transformers' renaming and joining, without keeping any in memory.
         model = open_model(folder, called, dtype="auto", device_map="meta")
     except (LesionError, MemoryError):
         raise
@@ -308,11 +308,11 @@ def _check_opened(folder: Path, called: Path, listed: int | None) -> None:
 
 
 def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
-    """Candidates that no shard holds as they are under their name, but for the model's prefix.
+    """Candidates that no shard stores unchanged under their name, apart from the model's prefix.
 
-    transformers stacks experts and renames weights while loading. Where it only moves weights,
-    a checkpoint's zeros are put where they come from (`lesion.models.conversion`); of others the
-    log says that they can't be written.
+    transformers stacks experts and renames weights while loading. If it only moves weights, a
+    checkpoint's zeros are written at their origin (`lesion.models.conversion`); for the others the
+    log says that they cannot be written.
 
     Raises:
         UnsupportedModel: a candidate is stored in a quantised format.
@@ -328,7 +328,7 @@ def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
                     "Give an unquantised checkpoint."
                 )
     _tell_unplaced([name for name in shapes if name not in parts], len(shapes))
-    # Old checkpoints (GPT-2's) leave out the model's own prefix, and are written so too.
+    # Old checkpoints (GPT-2's) omit the model's prefix, and are written so too.
     bare = 0 if shapes.keys() & stored.keys() else 1
     names = {own: own.split(".", bare)[-1] for own in shapes}
     return [
@@ -341,7 +341,7 @@ def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
 
 
 def _tell_unplaced(names: list[str], candidates: int) -> None:
-    """Say before anything is computed what the study's checkpoints may fail of."""
+    """Warn before anything is computed that the study's checkpoints may fail."""
     if names:
         logger.warning(
             f"checkpoints: {len(names)} of {candidates} matrices ({names[0]}, …) come about in a "

@@ -14,7 +14,7 @@ FORMAT = 4
 
 def content_digest(folder: Path) -> str:
     """Digest of a checkpoint folder's content, plain or made by the `models` stage."""
-    # The tokenizer and its chat template decide as much as the weights what a prompt brings out.
+    # The tokenizer and its chat template determine completions as much as the weights do.
     files = kept_files(folder)
     with ThreadPoolExecutor(2) as pool:
         return digest(
@@ -29,7 +29,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Digest, sizes of files, candidates, architecture, chat format and licence of a checkpoint.
 
     Raises:
-        BadFile: the record is of another version, or a file is not as long as it says.
+        BadFile: the record is of another version, or a file does not have the recorded size.
     """
     record: dict[str, Any] = read_json(folder / RECORD)
     if record.get("format") != FORMAT:
@@ -69,15 +69,15 @@ def transposed(folder: Path) -> list[str]:
 
 
 def unstored(folder: Path) -> list[str]:
-    """Candidates that the files hold under another name or in other parts, such as experts.
+    """Candidates that the files store under another name or in other parts, such as experts.
 
-    `lesion.models.conversion` says where. None of a plain folder, whose files nobody has looked at.
+    `lesion.models.conversion` finds them. Empty for a plain folder, whose files are not inspected.
     """
     return list(read_record(folder)["unstored"]) if (folder / RECORD).is_file() else []
 
 
 TEMPLATE_FILES = ("chat_template.json", "processor_config.json", "preprocessor_config.json")
-"""Where processors keep the chat template that tokenizers do not look for."""
+"""Files of processors, which may have a chat template that tokenizers do not read."""
 
 
 def has_template(folder: Path) -> bool:

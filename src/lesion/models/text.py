@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     """Right-padded examples.
 
     `tokens` and `mask` are int64 [batch, length]; `targets` is `tokens` with everything but the
-    response set to -100; `rows` are the examples' places in the list they came from.
+    response set to -100; `rows` are the examples' indices in the list that they come from.
     """
 
     tokens: Tensor
@@ -34,19 +34,19 @@ class Batch(NamedTuple):
 
 
 def context_of(config: PretrainedConfig) -> int:
-    """The most tokens that a model was made for; without end if its config does not say.
+    """The length of a model's context; unlimited if its config does not have it.
 
     Args:
-        config: of a causal model, or of one that holds one beside others (vision, audio).
+        config: of a causal model, or of a multimodal model that contains one.
     """
     text = config.get_text_config(decoder=True)
-    # MPT's and DBRX's configs have a name of their own for it.
+    # MPT's and DBRX's configs have their own name for it.
     names = ("max_position_embeddings", "max_seq_len")
     return next((found for name in names if (found := getattr(text, name, None))), sys.maxsize)
 
 
 def render_prompt(speaker: Speaker, prompt: str, prefill: str = "") -> str:
-    """The text that precedes the model's own words; see `Chat.render`."""
+    """The text before the model's own words; see `Chat.render`."""
     return chat_of(speaker).render(prompt, prefill)
 
 
@@ -66,12 +66,12 @@ def encode_pair(
 ) -> Example:
     """Tokens of a pair whose response is a text.
 
-    `finished` adds the end-of-turn token, which a response that was cut off never reached, unless
-    the text ends with it.
+    `finished` adds the end-of-turn token, unless the text ends with it. A response that was cut off
+    never reached it.
     """
     chat = chat_of(speaker)
     before = chat.render(prompt, prefill)
-    # A prefill has the white space before it; what follows a prefill brings its own.
+    # White space precedes the prefill; the text after a prefill has its own.
     gap = "" if prefill or response[:1].isspace() else chat.format.gap
     head, words = chat.encode(before), chat.encode_answer(before, gap + response)
     end = chat.end_of_turn if finished else None
@@ -83,16 +83,16 @@ def encode_pair(
 def encode_written(
     speaker: Speaker, prompt: str, prefill: str, response: str, ids: Sequence[int]
 ) -> Example | None:
-    """Tokens of a pair whose response the model wrote as `ids`; nothing is tokenised anew.
+    """Tokens of a pair whose response the model wrote as `ids`, without tokenising it again.
 
     Returns:
-        None where the ids do not spell the response in this tokenizer, as another model's may not.
+        None if the ids do not decode to the response, as may happen with another model's tokenizer.
     """
     chat = chat_of(speaker)
     if not ids or max(ids) >= len(chat.tokenizer):
         return None
     stops = [] if chat.end_of_turn is None else [chat.end_of_turn]
-    # Where a base model began another turn, the white space before it was cut from the text.
+    # If a base model began another turn, the white space before it was cut from the text.
     if chat.read(ids, stops).text.rstrip() != response.rstrip():
         return None
     before = encode_prompt(chat, prompt, prefill)
@@ -100,10 +100,10 @@ def encode_written(
 
 
 def batches(examples: Sequence[Example], budget: int, padded: bool = True) -> Iterator[Batch]:
-    """Batch by length so that the padded size stays within `budget` tokens; one row at least.
+    """Batches by length whose padded size is at most `budget` tokens, with at least one row each.
 
-    The order is by length, then by place: the same examples always make the same batches. Without
-    `padded`, the examples of a batch have one length (see `padding.batching`).
+    They are ordered by length, then by index, so the same examples always give the same batches.
+    Without `padded`, the examples of a batch have one length (see `padding.batching`).
     """
     order = sorted(range(len(examples)), key=lambda row: (len(examples[row].tokens), row))
     rows: list[int] = []

@@ -1,4 +1,4 @@
-"""Check the tokenizer of a checkpoint folder: it opens, and tells what it was told."""
+"""Checks of a checkpoint's tokenizer: it can be opened, and decodes what it encodes."""
 
 import json
 import logging
@@ -20,24 +20,24 @@ _SETTINGS = "tokenizer_config.json"
 PROBE = "The quick brown fox jumps over the lazy dog"
 _SENTENCE = f"{PROBE}, 1234 times\nit's so"
 _FIRST_WORD = 6
-"""Tokens of it at most."""
+"""The most tokens of the first word."""
 _OTHER_SENSES = re.compile("image|video|audio|vision|speech|sound", re.IGNORECASE)
 _AGAIN = "Download the tokenizer's files again, or copy them from where the model is from."
 
 
 def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = None) -> None:
-    """Open a folder's tokenizer, and check it against itself and the model's embedding.
+    """Open a folder's tokenizer, and check its round trip and the size of the embedding.
 
     Args:
         folder: a checkpoint folder.
-        called: what messages call the folder, or the file that it was made of.
-        rows: of the embedding: ids are below that.
-        listed: how many tokens a GGUF file lists; what transformers adds is none of them.
+        called: the name in messages of the folder, or of the file that it was made from.
+        rows: the number of rows of the embedding, which ids must be below.
+        listed: the number of tokens in a GGUF file, without those that transformers adds.
 
     Raises:
-        UnsupportedModel: it needs code or a library that is not there.
-        BadFile: it cannot be opened, does not give back what it read, or has ids that the model
-            has no row for; or a chat template is none.
+        UnsupportedModel: it needs code or a library that is missing.
+        BadFile: it cannot be opened, does not decode what it encodes, or has ids without a row
+            in the embedding; or a chat template is invalid.
     """
     tokenizer = _opened(folder, called)
     try:
@@ -68,7 +68,7 @@ def _opened(folder: Path, called: Path) -> PreTrainedTokenizerBase:
 
 
 def _file(folder: Path, called: Path) -> Tokenizer:
-    """What tokenizer.json alone says."""
+    """The tokenizer of tokenizer.json, without the class's changes."""
     try:
         return Tokenizer.from_file(str(folder / _WHOLE))
     except Exception as error:
@@ -77,15 +77,15 @@ def _file(folder: Path, called: Path) -> Tokenizer:
 
 
 def _place(called: Path, name: str) -> Path:
-    """A file in the user's folder, or the one that the folder was made of."""
+    """A file in the user's folder, or the file that the folder was made from."""
     return called if called.is_file() else called / name
 
 
 def _check_file(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
-    """Refuse a class that makes other tokens than the tokenizer.json that it was given.
+    """Refuse a class whose tokens differ from those of its tokenizer.json.
 
-    Some classes build their own tokenizer of the vocabulary there. The first word may differ: a
-    class may put a space before it.
+    Some classes build their own tokenizer from its vocabulary. The first word may differ, since a
+    class may add a space before it.
     """
     if called.is_file() or not (folder / _WHOLE).is_file():
         return
@@ -104,7 +104,7 @@ def _check_file(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) 
 
 
 def _check_merges(model: dict[str, Any], called: Path) -> None:
-    """Refuse a vocabulary most of whose tokens no rule puts together: rules were lost."""
+    """Refuse a vocabulary most of whose tokens no merge rule produces, because rules were lost."""
     if model.get("type") != "BPE" or model.get("ignore_merges"):
         return
     long = {word for word in model["vocab"] if len(word) > 1}
@@ -117,12 +117,12 @@ def _check_merges(model: dict[str, Any], called: Path) -> None:
 
 
 def _bytes_and_marks(words: set[str]) -> set[str]:
-    """Tokens that are written as one, such as `<0x0A>` and `<|end|>`."""
+    """Tokens with their own spelling, such as `<0x0A>` and `<|end|>`."""
     return {word for word in words if word.startswith("<") and word.endswith(">")}
 
 
 def _check_special(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
-    """Refuse a begin or end of text that the vocabulary does not have: it would be none."""
+    """Refuse a token for begin or end of text that is not in the vocabulary."""
     known = tokenizer.get_vocab()
     for name in ("bos_token", "eos_token"):
         token = getattr(tokenizer, name)
@@ -140,7 +140,7 @@ def _check_special(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Pat
 
 
 def _check_round_trip(tokenizer: PreTrainedTokenizerBase, called: Path) -> None:
-    """Refuse what turns text into other text. A small vocabulary may lose words but its own."""
+    """Refuse a tokenizer that changes text. A small vocabulary may lose words not in it."""
     back = _again(tokenizer, PROBE)
     if back == _letters(PROBE):
         return
@@ -156,7 +156,7 @@ def _check_round_trip(tokenizer: PreTrainedTokenizerBase, called: Path) -> None:
 
 
 def _again(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """The letters of a text that come back from its tokens."""
+    """The letters of a text after encoding and decoding."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     back = str(tokenizer.decode(ids, skip_special_tokens=True))
     unknown = tokenizer.unk_token
@@ -164,17 +164,17 @@ def _again(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
 
 
 def _letters(text: str) -> str:
-    """A text without its spaces, which tokenizers move, and without case, which some drop."""
+    """A text without spaces, which tokenizers move, and in lower case, since some drop case."""
     return "".join(text.split()).casefold()
 
 
 def _check_ids(
     tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path, rows: int, listed: int | None
 ) -> None:
-    """Refuse tokens beyond the embedding, but for those that no text of a study brings in.
+    """Refuse tokens beyond the embedding, except those that no text of a study contains.
 
-    They stand for a picture or a sound (Gemma 3's smallest model has one without a row), or are
-    a class's own that the files do not name. They are told in the log.
+    These represent a picture or a sound (Gemma 3's smallest model has one without a row), or are
+    added by a class without being in the files. They are logged.
     """
     beyond = sorted((place, word) for word, place in tokenizer.get_vocab().items() if place >= rows)
     own = {word for place, word in beyond if listed is not None and place >= listed}
@@ -196,7 +196,7 @@ def _check_ids(
 
 
 def _added_by_class(tokenizer: PreTrainedTokenizerBase, folder: Path) -> set[str]:
-    """Special tokens that transformers adds, as `<|endoftext|>` to every GPT-2 tokenizer."""
+    """Special tokens that transformers adds, such as `<|endoftext|>` for GPT-2."""
     texts = [path.read_text("utf-8") for path in _naming(folder)]
     return {
         word

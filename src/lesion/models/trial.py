@@ -1,4 +1,4 @@
-"""Trials of a model in memory: a few rows run in two ways that should give the same logits."""
+"""Trials of a model in memory: a few rows are run in two ways that should give equal logits."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 FINE = 1e-3
-"""Largest difference that is rounding in fp32, of the logits' standard deviation over the
-vocabulary. Random models of a hundred families that honour their masks stay below 2e-5."""
+"""The largest difference that counts as rounding in fp32, relative to the logits' standard
+deviation over the vocabulary. Random models of a hundred families that respect their masks stay
+below 2e-5."""
 COARSE, GROSS = 0.05, 0.25
-"""The same for 16 bits: of the row that differs least, and of any. There rounding sends a token to
-another expert now and then (0.11 in some rows of a deep Mixtral), while padding that counts shows
-in all rows (0.1 and more), or grossly (a rotation for long rows: 0.4)."""
+"""The same for 16 bits: for the row with the smallest difference, and for any row. Rounding
+sometimes routes a token to another expert (0.11 in some rows of a deep Mixtral), while padding that
+matters shows in all rows (0.1 and more) or as a large difference (0.4 for a rotation for long
+rows)."""
 
 
 _Found = TypeVar("_Found")
@@ -21,10 +23,10 @@ _KNOWN: WeakKeyDictionary[nn.Module, dict[Hashable, tuple[int, object]]] = WeakK
 
 
 def known(model: nn.Module, what: Hashable, length: int, find: Callable[[], _Found]) -> _Found:
-    """What `find` says of a model object and rows of up to `length` tokens.
+    """The cached result of `find` for a model object and rows of up to `length` tokens.
 
-    Windows, blocks and rotations show only in rows as long as the longest, so what was found holds
-    up to that length, and not for rows of less than half of it. A job asks for few lengths.
+    Windows, blocks and rotations show only in rows as long as the longest, so a result is valid up
+    to that length, but not for rows of less than half of it. A job asks for few lengths.
     """
     found = _KNOWN.setdefault(model, {})
     key = what, (length - 1).bit_length()
@@ -36,7 +38,7 @@ def known(model: nn.Module, what: Hashable, length: int, find: Callable[[], _Fou
 def stretched(row: Sequence[int], length: int) -> list[int]:
     """The row cut, or repeated, to a length.
 
-    A trial takes real rows' tokens: others may stand for an image, or be no word at all.
+    A trial uses the tokens of real rows, since others may stand for an image or be unused.
     """
     return (list(row) * (1 + length // len(row)))[:length]
 
@@ -46,12 +48,12 @@ def differs(model: nn.Module, found: Sequence[Tensor], wanted: Sequence[Tensor])
     """Whether logits differ by more than the model's dtype rounds.
 
     Args:
-        model: what they are of.
-        found: of each row that was run otherwise, [places, vocabulary].
-        wanted: the same of each row alone.
+        model: the model that they are from.
+        found: for each row of the trial, [positions, vocabulary].
+        wanted: the same for each row alone.
     """
     gaps = [_gaps(*pair) for pair in zip(found, wanted, strict=True)]
-    # NaN is no answer to compare, and no reason to trust what is tried: it is not below a limit.
+    # NaN must count as a difference, and a comparison with NaN is always false.
     if all(one.dtype.itemsize > 2 for one in model.parameters()):
         return not bool(torch.stack([one.square().mean().sqrt() for one in gaps]).max() <= FINE)
     usual = torch.stack([one.median() for one in gaps])
@@ -59,7 +61,7 @@ def differs(model: nn.Module, found: Sequence[Tensor], wanted: Sequence[Tensor])
 
 
 def _gaps(found: Tensor, wanted: Tensor) -> Tensor:
-    """Root mean square difference at each place, of the standard deviation over the vocabulary."""
+    """The root mean square difference at each position, relative to the standard deviation."""
     found, wanted = found.float(), wanted.float()
     scale = wanted.var(-1, correction=0) + torch.finfo(torch.float32).tiny
     return ((found - wanted).square().mean(-1) / scale).sqrt()

@@ -1,4 +1,4 @@
-"""A checkpoint's own weights, one parameter at a time, without torch where the files allow it."""
+"""A checkpoint's weights, one parameter at a time, without torch if the files allow it."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -29,7 +29,7 @@ class StoredWeights:
         """A candidate's weights, as they are in memory.
 
         Raises:
-            LesionError: the checkpoint does not store it, or in a dtype that is no plain float.
+            LesionError: the checkpoint does not store it, or not in a plain float dtype.
         """
         if name in self._where and name not in self._moved:
             return self._read(name)
@@ -44,7 +44,7 @@ class StoredWeights:
 
     @cached_property
     def _parts(self) -> dict[str, tuple[Part, ...]]:
-        # Seconds to import, and most checkpoints hold their weights as they are in memory.
+        # Importing it takes seconds, and most checkpoints store weights as they are in memory.
         from lesion.models.conversion import empty_model, stored_parts
 
         return stored_parts(empty_model(self.folder), self.folder)
@@ -59,7 +59,7 @@ class StoredWeights:
         return made.reshape(-1)
 
     def _read(self, name: str) -> Flat:
-        """A tensor of the files."""
+        """A tensor as the files store it."""
         path, entry = self._where[name]
         count = int(np.prod(entry.shape))
         if entry.dtype == "BF16":

@@ -1,7 +1,7 @@
-"""Which files of a data set's folder make up its one table, by names and README alone.
+"""Choosing the files of a data set's folder that make up its table, by their names and the README.
 
-No file is taken for a part of another one unless its name says so: two files with the same columns
-may hold the opposite of each other.
+A file is a part of another only if its name says so: two files with the same columns may have
+opposite contents.
 """
 
 import re
@@ -31,7 +31,7 @@ _LISTED = 8
 
 
 class _Named(NamedTuple):
-    """A file by what its name says: which table, which split, which part of how many."""
+    """The meaning of a file's name: its table, its split, and its number among how many parts."""
 
     table: str
     split: str | None
@@ -41,14 +41,14 @@ class _Named(NamedTuple):
 
 
 def table_files(folder: Path, kinds: Collection[str]) -> list[Path]:
-    """The files that make up a folder's table, in order: of its `train` split, or its only one.
+    """The files of a folder's table, in order: those of its `train` split, or of its only split.
 
-    The README's `configs` decide, if there are any: the only one, or the default one. Otherwise
-    there must be one table: a file for each split, or numbered parts of it.
+    If the README has `configs`, the only or the default one decides. Otherwise there must be a
+    single table: one file for each split, or numbered parts of it.
 
     Args:
-        folder: of the data set.
-        kinds: the endings of files that hold tables.
+        folder: the data set.
+        kinds: the suffixes of files with tables.
 
     Raises:
         BadFile: there is no table, there are several, none of several splits is `train`, or a part
@@ -68,9 +68,9 @@ def table_files(folder: Path, kinds: Collection[str]) -> list[Path]:
 
 
 def _check_links(folder: Path, kinds: Collection[str]) -> None:
-    """Refuse a table that is a link to nothing, as of a hub's cache whose `blobs` were not copied.
+    """Refuse a broken link to a table, as from a hub's cache whose `blobs` were not copied.
 
-    Without it another split, or only some of the parts, would be taken for the whole.
+    Otherwise another split, or only some of the parts, would be read as the table.
     """
     for path in sorted(folder.rglob("*")):
         broken = path.is_symlink() and not path.exists()
@@ -122,7 +122,7 @@ def _named(path: Path, folder: Path) -> _Named:
         part, parts, stem = int(shard[1]), int(shard[2]), stem[: shard.start()]
     elif numbered:
         part, stem = int(numbered[3]), f"{above}/{last[: numbered.start(3)]}"
-    # With the ending: two files that differ in it alone may hold the same rows.
+    # With the suffix, since two files that differ only in it may have the same rows.
     return _Named(f"{stem}{_kind(path)}", split, part, parts, path)
 
 
@@ -158,11 +158,11 @@ def _listed(folder: Path, files: Sequence[Path]) -> str:
 
 
 _Config = Mapping[str | None, Sequence[Path]]
-"""Files by split; a split without a name is the only one."""
+"""Files by split; a split without a name is the only split."""
 
 
 def _configs(folder: Path, files: Sequence[Path]) -> dict[str, tuple[bool, _Config]]:
-    """The configurations that the README names: whether each is the default, and its files."""
+    """The configurations in the README: whether each is the default, and its files."""
     readme = folder / "README.md"
     if not readme.is_file():
         return {}
@@ -186,7 +186,7 @@ def _config(folder: Path, readme: Path, said: Mapping[str, Any], files: Sequence
     found: dict[str | None, list[Path]] = {}
     for split, pattern in _patterns(said["data_files"]):
         try:
-            # Not outside the folder, whatever a README says.
+            # Never outside the folder, regardless of the README.
             matched = sorted(one for one in base.glob(pattern) if one in files)
         except (ValueError, NotImplementedError):
             matched = []
@@ -197,7 +197,7 @@ def _config(folder: Path, readme: Path, said: Mapping[str, Any], files: Sequence
 
 
 def _patterns(said: Any, split: str | None = None) -> Iterator[tuple[str | None, str]]:
-    """Split and pattern: `data_files` is a text, texts, splits with `path`, or texts by split."""
+    """Split and pattern; `data_files` is a text, texts, splits with `path`, or texts by split."""
     if isinstance(said, dict):
         pairs = [(said.get("split"), said["path"])] if "path" in said else list(said.items())
         for name, one in pairs:

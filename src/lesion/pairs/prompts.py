@@ -1,4 +1,4 @@
-"""Read a behaviour's prompts from its source, and give each its split. Needs no model."""
+"""Read a behaviour's prompts from its source and assign splits. Needs no model."""
 
 import hashlib
 import logging
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 MIN_PER_SPLIT = {"train": 4, "validation": 2, "test": 2}
 STRADDLES = "straddles"
-"""The split of a prompt that resembles prompts of two splits: it is left out."""
+"""The split of a prompt that resembles prompts of two splits, and is left out."""
 
 
 def select_prompts(
@@ -40,20 +40,21 @@ def select_prompts(
     need: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> pl.DataFrame:
-    """The rows of a behaviour: its filter, its limit, without empty or repeated prompts.
+    """The rows of a behaviour after its filter and limit, without empty or repeated prompts.
 
     Args:
         rows: what `read_rows` gave.
         path: named in errors.
         wanted: columns, filter and limit.
-        need: how many prompts it must have at least.
-        say: is told how many rows are left out and why, with the place of the first one.
+        need: the least number of prompts.
+        say: called with the number of rows that are left out, the reason, and the first one's
+        place.
 
     Returns:
-        Columns `prompt` and `response` (null where the model is to write it).
+        Columns `prompt` and `response` (null if the model is to write it).
 
     Raises:
-        BadFile: a column is missing or holds something else than texts, the filter does not fit
+        BadFile: a column is missing or has something other than texts, the filter does not fit
             its column, or too few prompts are left.
     """
     where = wanted.where
@@ -79,7 +80,7 @@ def select_prompts(
 def _usable(
     found: pl.DataFrame, wanted: RowSelection, path: Path
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Without rows that lack a text, and each prompt once; and what is to be said of the others."""
+    """The rows with both texts, each prompt once, and messages about the others."""
     notes = []
 
     def without(table: pl.DataFrame, what: str, which: pl.Expr | pl.Series) -> pl.DataFrame:
@@ -126,7 +127,7 @@ def _shown(where: Where) -> str:
 
 
 def _matching(rows: pl.DataFrame, where: Where, path: Path) -> list[int]:
-    """Numbers of the rows that a filter keeps; a missing value fits none."""
+    """The numbers of the rows that a filter keeps; a missing value matches no filter."""
     how, text = next((key, value) for key, value in where if key != "column" and value is not None)
     found = []
     for row, value in enumerate(rows[where.column].to_list()):
@@ -156,11 +157,11 @@ def _fits(value: Any, how: str, text: str) -> bool:
 
 
 _TRUTH = {"true": True, "false": False, "yes": True, "no": False}
-"""Words that say a truth value; YAML takes `yes` for `true`."""
+"""Words for truth values; YAML reads `yes` as `true`."""
 
 
 def _same(value: Any, text: str) -> bool:
-    """Whether a value is what a config says, which holds texts alone: `True`, `3`, `3.0`."""
+    """Whether a value equals one of a config, which has only texts: `True`, `3`, `3.0`."""
     word = text.strip().casefold()
     if isinstance(value, bool):
         return value is {**_TRUTH, "1": True, "0": False}.get(word)
@@ -184,7 +185,7 @@ def _number(word: str) -> float | None:
 def similarity(prompts: Sequence[str]) -> Any:
     """Cosine similarity of the prompts' sets of character 3- to 5-grams, as a sparse matrix.
 
-    Hashed and unweighted, so that two prompts are as alike whatever others there are.
+    Hashed and unweighted, so that the similarity of two prompts does not depend on others.
 
     Returns:
         scipy CSR [prompt, prompt], float64.
@@ -200,12 +201,12 @@ def similarity(prompts: Sequence[str]) -> Any:
 def assign(
     prompts: Sequence[str], shares: Mapping[str, float], near_duplicate: float, seed: int
 ) -> list[str]:
-    """Give each prompt a split so that near-duplicates never lie in two.
+    """Assign each prompt a split so that near-duplicates are always in the same split.
 
-    In the file's order, a prompt joins the split of the earlier prompts it resembles, or draws
-    one by its own hash. One that resembles prompts of two splits is left out (`straddles`). So
-    appending prompts changes no earlier one's split, and inserting or removing one touches
-    nothing but what resembles it.
+    In the file's order, a prompt joins the split of the earlier prompts that it resembles, or gets
+    one by its own hash. A prompt that resembles prompts of two splits is left out (`straddles`). So
+    appending prompts changes no earlier prompt's split, and inserting or removing a prompt affects
+    only those that resemble it.
     """
     alike = similarity(prompts)
     found: list[str] = []
@@ -219,7 +220,7 @@ def assign(
 
 
 def _nearby(alike: Any, row: int, near_duplicate: float) -> list[int]:
-    """The earlier prompts that one resembles."""
+    """The earlier prompts that a prompt resembles."""
     line = alike.getrow(row)
     near: list[int] = line.indices[(line.data >= near_duplicate) & (line.indices < row)].tolist()
     return near
@@ -244,9 +245,9 @@ def prompts_table(
     seed: int,
     responses: Sequence[str] = (),
 ) -> pl.DataFrame:
-    """Columns prompt, response (or null), split; the straddling prompts are gone.
+    """Columns prompt, response (or null) and split, without the straddling prompts.
 
-    `responses` are given to the prompts in turn.
+    `responses` are assigned to the prompts in turn.
 
     Raises:
         LesionError: a split got too few prompts.
@@ -260,7 +261,7 @@ def prompts_table(
     alone = Counter(_draw(prompt, shares, seed) for prompt in rows["prompt"])
     for split, least in MIN_PER_SPLIT.items():
         if counts[split] < least:
-            # Would they fill it, if each drew for itself?
+            # Whether the prompts would fill the split if each were assigned alone.
             advice = (
                 _of_near_duplicates(rows["prompt"].to_list(), near_duplicate)
                 if alone[split] >= least
@@ -294,7 +295,7 @@ def write_prompts(out: Path, job: PromptsJob) -> None:
         job: what decides it.
 
     Raises:
-        LesionError: a file is unfit, or a split gets too few prompts.
+        LesionError: a file is invalid, or a split gets too few prompts.
     """
 
     def say(note: str) -> None:
@@ -318,7 +319,7 @@ def write_prompts(out: Path, job: PromptsJob) -> None:
 
 
 def given_responses(path: Path) -> list[str]:
-    """The `response` column of a file of responses, which are given in turn: none may be missing.
+    """The `response` column of a file of responses, none of which may be missing.
 
     Raises:
         BadFile: there is no such column, or a row of it has no text.

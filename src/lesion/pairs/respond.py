@@ -1,4 +1,4 @@
-"""Give every prompt its response: the model's own, greedy and under the prefill, or a given one."""
+"""Responses to all prompts: the model's own, greedy and after the prefill, or given ones."""
 
 import logging
 from collections import Counter
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
-    """Write a behaviour's pairs; an earlier `out` gives the rows that have not changed.
+    """Write a behaviour's pairs; rows that have not changed are reused from an earlier `out`.
 
     Args:
         prompts: table of PROMPTS.
@@ -34,7 +34,7 @@ def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
     Raises:
         LesionError: too few pairs are left in a split.
     """
-    # torch takes seconds to import: whoever only wants the tables' columns does without.
+    # Imported here, because torch takes seconds and the tables' columns do not need it.
     from lesion.models.load import open_chat, open_context, precision
     from lesion.models.text import encode_prompt
 
@@ -42,7 +42,7 @@ def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
     chat, checkpoint = open_chat(model), read_record(model)["digest"]
     decides = {"tokens": job.max_new_tokens, "model": checkpoint, **precision(job.device.dtype)}
     asked = [encode_prompt(chat, prompt, job.prefill) for prompt in table["prompt"]]
-    # A given response's key is its own, so that it is never taken for one that a model wrote.
+    # A given response has its own key, so that it is never reused as one that a model wrote.
     keys = [
         key(asked=tokens, **decides) if given is None else key(prompt=prompt, response=given)
         for prompt, given, tokens in zip(table["prompt"], table["response"], asked, strict=True)
@@ -77,7 +77,7 @@ def _complete(model: Path, prompts: list[list[int]], job: PairsJob) -> list[dict
             "response": one.text,
             "finished": one.finished,
             "token_ids": list(one.ids) or None,
-            # It was not asked at all.
+            # The prompt was not run.
             "outcome": "too long" if not one.tokens and not one.finished else "",
         }
         for one in done
@@ -110,9 +110,9 @@ def _judged(row: dict[str, Any], role: str, chat: "Chat", context: int) -> dict[
 
 
 def _count(pairs: pl.DataFrame, behaviour: str) -> None:
-    """Log the counts per split, and an example of each outcome, by which to see whether it is one.
+    """Log the counts by split, with an example of each outcome for people to check.
 
-    A split without pairs would only fail later and less clearly.
+    A split without pairs is an error here, because later ones would be less clear.
     """
     for outcome in (*LEFT_OUT, "kept"):
         of_it = pairs.filter(outcome=outcome)

@@ -1,7 +1,7 @@
-"""Read the tables that users bring, for all of the package: what a file says, or why it is refused.
+"""Readers of users' tables for the whole package: the rows of a file, or why it is refused.
 
-Nothing is turned into text that was no text: a field of CSV is a text, and what JSON, YAML and
-parquet say is of the kind that they say. Errors name the file, the row and the column.
+Values are never converted to text: a field of CSV is a text, and values in JSON, YAML and parquet
+keep their types. Errors name the file, the row and the column.
 """
 
 import json
@@ -20,26 +20,26 @@ DataRow = dict[str, Any]
 
 
 class _Line(NamedTuple):
-    """Where a row stands in its file, such as `line 3`, and what it says by column."""
+    """A row's position in its file, such as `line 3`, and its values by column."""
 
     place: str
     row: DataRow
 
 
 def read_rows(path: Path, columns: Iterable[str] = ()) -> pl.DataFrame:
-    """Read a table that a user brings, or that was fetched.
+    """Read a user's table, or a fetched one.
 
     Args:
         path: JSON lines, a JSON list of objects, CSV, TSV, parquet, a PyRIT data set (YAML, its
             `value` as the column `prompt`), or a data set's folder (see `table_files`).
-        columns: that it must have.
+        columns: those that it must have.
 
     Returns:
-        At least one row. A column of texts is a String; one whose rows are of several kinds is an
-        Object. A missing value is null, and so is an empty field of CSV.
+        At least one row. A column of texts is a String, and a column of mixed types is an Object.
+        A missing value is null, and so is an empty field of CSV.
 
     Raises:
-        BadFile: it is missing, of another kind, or not whole, holds no row, or lacks a column.
+        BadFile: it is missing, of another kind, or incomplete, has no row, or lacks a column.
     """
     table = _joined(table_files(path, _IN_FOLDERS)) if path.is_dir() else _read_file(path)
     if table.is_empty():
@@ -49,10 +49,10 @@ def read_rows(path: Path, columns: Iterable[str] = ()) -> pl.DataFrame:
 
 
 def check_columns(table: pl.DataFrame, columns: Iterable[str], path: Path) -> None:
-    """Look whether a table has columns.
+    """Check that a table has columns.
 
     Raises:
-        BadFile: it lacks one; names those that it has.
+        BadFile: it lacks one; the message names those that it has.
     """
     for column in columns:
         if column not in table.columns:
@@ -65,11 +65,11 @@ def check_columns(table: pl.DataFrame, columns: Iterable[str], path: Path) -> No
 
 
 def place_of(path: Path, row: int) -> str:
-    """A file and the place of a row in it, for messages: `a.jsonl, line 3`.
+    """A file and the position of a row in it, for messages: `a.jsonl, line 3`.
 
     Args:
-        path: of what `read_rows` has read.
-        row: its number there, from 0.
+        path: a file that `read_rows` has read.
+        row: its number in the table, from 0.
     """
     try:
         parts = table_files(path, _IN_FOLDERS) if path.is_dir() else [path]
@@ -89,17 +89,17 @@ def place_of(path: Path, row: int) -> str:
 def texts(
     table: pl.DataFrame, column: str, path: Path, rows: Sequence[int] | None = None
 ) -> list[str | None]:
-    """A column that has to hold texts, as it stands there; null where there is none.
+    """A column of texts, unchanged; null where there is none.
 
     Args:
         table: what `read_rows` gave.
         column: one of its columns.
         path: named in errors.
-        rows: numbers of the rows that are wanted; all, if None.
+        rows: the numbers of the rows to read; all, if None.
 
     Raises:
-        BadFile: a row holds something else, or the seed of a PyRIT data set is no prompt that
-            stands by itself.
+        BadFile: a row has something else, or the seed of a PyRIT data set is not a complete
+            prompt.
     """
     wanted = range(table.height) if rows is None else rows
     values = table[column].to_list()
@@ -123,10 +123,10 @@ def required_texts(
         table: what `read_rows` gave.
         column: one of its columns.
         path: named in errors.
-        limit: the first so many rows are looked at and given; all, if None.
+        limit: the number of rows to read from the start; all, if None.
 
     Raises:
-        BadFile: a row holds something else, nothing, or nothing that can be seen.
+        BadFile: a row has something else, or nothing visible.
     """
     rows = range(table.height if limit is None else min(limit, table.height))
     found = []
@@ -140,7 +140,7 @@ def required_texts(
 
 
 def frequent(values: Iterable[Any], most: int = 6) -> str:
-    """The values that a column most often has, for messages; of lists, those in them."""
+    """The most frequent values of a column, or of the lists in it, for messages."""
     each = [one for value in values for one in (value if isinstance(value, list) else [value])]
     counted = Counter(shown(one) for one in each).most_common(most + 1)
     if len(counted) > most and counted[0][1] == 1:
@@ -184,7 +184,7 @@ def _read_file(path: Path) -> pl.DataFrame:
 
 
 def _joined(parts: Sequence[Path]) -> pl.DataFrame:
-    """One table of several files, which must have the same columns of the same kinds."""
+    """The table of several files, which must have the same columns of the same types."""
     tables = [_read_file(path) for path in parts]
     first, *rest = tables
     for path, table in zip(parts[1:], rest, strict=True):
@@ -211,7 +211,7 @@ def _table(lines: Iterable[_Line]) -> pl.DataFrame:
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:
-    """A column of the kind that its values are; polars would make texts of mixed ones."""
+    """A column of its values' type; polars would convert mixed values to texts."""
     kinds = {type(value) for value in values} - {type(None)}
     if kinds <= {str}:
         return pl.Series(name, values, dtype=pl.String)
@@ -238,7 +238,7 @@ def _once(pairs: list[tuple[str, Any]]) -> DataRow:
 def _parsed(text: str) -> Any:
     value = json.loads(text, object_pairs_hook=_once)
     if "\\u" in text:
-        # Half of a surrogate pair is no text: it could not be written down again.
+        # Half of a surrogate pair is not text, since it cannot be encoded again.
         json.dumps(value, ensure_ascii=False).encode()
     return value
 
@@ -282,7 +282,7 @@ def _read_jsonl(path: Path) -> Iterator[_Line]:
 def _read_json(path: Path) -> Iterator[_Line]:
     text = read_text(path)
     check_no_page(text, path)
-    # Many data sets name JSON lines so.
+    # Many data sets use this suffix for JSON lines.
     if _is_object(text.lstrip().partition("\n")[0]):
         yield from _lines_of_json(text, path)
         return
@@ -322,7 +322,7 @@ def _read_csv(separator: str) -> Callable[[Path], Iterator[_Line]]:
 def _read_parquet(path: Path) -> pl.DataFrame:
     check_pointer(path)
     try:
-        # Not as a pattern, nor with columns that the folders' names give.
+        # The path is not a pattern, and folders' names add no columns.
         table = pl.read_parquet(path, glob=False, hive_partitioning=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise BadFile(f"{path}: could not be read: it is not whole parquet: {error}") from error
@@ -334,7 +334,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
 
 _LISTS = ("harm_categories", "authors", "groups")
 _ALONE = {"data_type": "text", "role": "user"}
-"""What a seed says of itself that is a prompt."""
+"""The values of a seed that is a prompt."""
 _PROMPTS = ("prompt", "objective")
 _DEFAULTS = {**_ALONE, "seed_type": _PROMPTS[0], "parameters": None}
 
@@ -358,7 +358,7 @@ def _read_seeds(path: Path) -> Iterator[_Line]:
 
 
 def _merged(above: Any, own: Any) -> list[Any]:
-    """The data set's own categories come before a seed's, as PyRIT has them."""
+    """The data set's categories followed by the seed's, in PyRIT's order."""
     each = [
         ([] if one is None else one if isinstance(one, list) else [one]) for one in (above, own)
     ]
@@ -366,7 +366,7 @@ def _merged(above: Any, own: Any) -> list[Any]:
 
 
 def _check_seeds(table: pl.DataFrame, path: Path, rows: Iterable[int]) -> None:
-    """Refuse seeds that are no prompt by themselves: pictures, templates, parts of a talk."""
+    """Refuse seeds that are not complete prompts: pictures, templates, parts of a conversation."""
     first: dict[Any, int] = {}
     for row in rows:
         seed = table.row(row, named=True)
@@ -406,7 +406,7 @@ _LINES: dict[str, Callable[[Path], Iterator[_Line]]] = {
 }
 _SEEDS = (".prompt", ".yaml", ".yml")
 TABLES = (*(kind for kind in _LINES if kind not in _SEEDS), ".parquet")
-"""Endings of files that hold rows and columns."""
+"""Suffixes of files with rows and columns."""
 
 
 def _of_lines(read: Callable[[Path], Iterator[_Line]]) -> Callable[[Path], pl.DataFrame]:
@@ -424,5 +424,5 @@ _UNREAD = {
     **dict.fromkeys((".arrow", ".feather", ".orc", ".avro", ".db", ".sqlite", ".h5"), _EXPORT),
     **dict.fromkeys((".pkl", ".pickle", ".npy", ".npz", ".pt"), _EXPORT),
 }
-"""Endings of files with data that are not read, and what to do."""
+"""Suffixes of data files that are not supported, and what to do about them."""
 _IN_FOLDERS = [*TABLES, ".prompt", *_UNREAD]

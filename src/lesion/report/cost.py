@@ -9,7 +9,7 @@ import polars as pl
 from lesion.tables.wording import NOTHING, amount, percent
 
 _STAGES = (
-    *("models", "training", "pairs", "scores", "masks", "checkpoints"),
+    *("models", "pairs", "scores", "masks", "checkpoints"),
     *("responses", "judgements", "tables"),
 )
 """Folders of the benchmarks, in the order of the work; further ones come after them."""

@@ -12,7 +12,7 @@ from lesion.io.formats import LesionError, digest, read_parquet
 from lesion.io.progress import progress
 from lesion.io.reuse import key, rows_of, write_rows
 from lesion.masks.curve import CURVE_MASKS
-from lesion.models.layout import Places, layout_of
+from lesion.models.layout import FlatIndices, layout_of
 from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, sized, written
 from lesion.responses.jobs import Completing, CurveJob
@@ -29,7 +29,7 @@ class _Size(NamedTuple):
     seed: int
     share: float
     weights: int
-    indices: dict[str, Places]
+    indices: dict[str, FlatIndices]
     identity: dict[str, str]
 
 

@@ -1,4 +1,4 @@
-"""The arithmetic of scoring: gradients of every candidate weight in one pass. No I/O here."""
+"""The arithmetic of scoring: the gradients of all prunable weights in one pass. No I/O here."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,7 +14,12 @@ from lesion.models.candidates import Candidate, find_blocks
 from lesion.models.likelihood import response_losses
 from lesion.models.padding import batching
 from lesion.models.text import Batch, Example, batches
-from lesion.scores.gradients import checkpointed, separable, taking, taking_own
+from lesion.scores.gradients import (
+    capturing_linear,
+    capturing_parameters,
+    checkpointed,
+    separable,
+)
 
 
 class CollectedScores(NamedTuple):
@@ -33,8 +38,8 @@ class CollectedScores(NamedTuple):
 class Wanted(NamedTuple):
     """What to collect, and how to spend memory on it.
 
-    `offload` keeps the sums in the CPU's memory; `checkpointing` makes activations again in the
-    backward. Neither changes the result but for rounding.
+    `offload` keeps the sums in the CPU's memory; `checkpointing` recomputes activations in the
+    backward pass. Both change the result only by rounding.
     """
 
     preservation: bool = False
@@ -47,7 +52,7 @@ _PLAIN = Wanted()
 
 
 class Sums(NamedTuple):
-    """What a pass has summed up; float32, on the weights' device or the CPU."""
+    """The sums of a pass; float32, on the weights' device or the CPU."""
 
     total: dict[str, Tensor]
     absolute: dict[str, Tensor]
@@ -55,19 +60,19 @@ class Sums(NamedTuple):
 
 
 class Saved(Protocol):
-    """Where a pass keeps what it has summed up, so that a killed one goes on from there."""
+    """Where a pass saves its sums, so that it can resume after it was killed."""
 
     def restore(self, sums: Sums) -> tuple[int, float, int]:
         """Fill `sums`; return the batches done, the sum of their losses, and their examples."""
         ...
 
     def save(self, sums: Sums, done: int, loss: float, examples: int) -> None:
-        """Keep `sums` after `done` batches, if it is time."""
+        """Save `sums` after `done` batches, if the last save is old enough."""
         ...
 
 
 class _Collector:
-    """Sums gradients up in fp32 whatever the model's dtype; keeps no second copy of them."""
+    """Sums gradients in fp32, regardless of the model's dtype, without a second copy of them."""
 
     def __init__(self, candidates: Mapping[str, Candidate], wanted: Wanted) -> None:
         self.candidates, self.wanted = candidates, wanted
@@ -89,62 +94,67 @@ class _Collector:
             one = self.candidates[name]
             self.sums.norms[name] = self._zeros([one.weight.shape[0 if one.transposed else 1]], one)
 
-    def take(self, name: str, inputs: Tensor, gradient: Tensor) -> None:
-        """A module's inputs and output gradient, [examples, positions, features]."""
+    def add_linear(self, name: str, inputs: Tensor, gradient: Tensor) -> None:
+        """Add a module's inputs and output gradients, [examples, positions, features]."""
         batch = self.batch
         assert batch is not None
         shape = (*batch.tokens.shape, -1)
         inputs, gradient = inputs.reshape(shape), gradient.reshape(shape)
         if name in self.sums.norms:
-            own = inputs[batch.mask.to(inputs.device).bool()].float()
-            self._add(self.sums.norms[name], own.square_().sum(0))
-        pair = (gradient, inputs)
-        left, right = reversed(pair) if self.candidates[name].transposed else pair
+            unpadded = inputs[batch.mask.to(inputs.device).bool()].float()
+            self._add(self.sums.norms[name], unpadded.square_().sum(0))
+        left, right = gradient, inputs
+        if self.candidates[name].transposed:
+            left, right = right, left
         if not self.wanted.preservation:
             self._add(self.sums.total[name], self._product(left.flatten(0, 1), right.flatten(0, 1)))
             return
-        total, absolute = self._near(name, inputs.device)
-        for line in range(left.shape[0]):
-            one = self._product(left[line], right[line])
-            total.add_(one)
-            absolute.add_(one.abs_())
+        total, absolute = self._local_sums(name, inputs.device)
+        for example in range(left.shape[0]):
+            product = self._product(left[example], right[example])
+            total.add_(product)
+            absolute.add_(product.abs_())
         if total is not self.sums.total[name]:
             self._add(self.sums.total[name], total)
             self._add(self.sums.absolute[name], absolute)
 
-    def _near(self, name: str, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The sums, or room for a batch's own if they are kept elsewhere: those cross the bus once
-        a batch, and not once an example.
+    def _local_sums(self, name: str, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The sums, or a batch's own sums if the totals are on another device.
+
+        So they are transferred once for each batch and not once for each example.
         """
         total, absolute = self.sums.total[name], self.sums.absolute[name]
         if total.device == device:
             return total, absolute
         return torch.zeros_like(total, device=device), torch.zeros_like(total, device=device)
 
-    def take_own(self, name: str, gradient: Tensor) -> None:
-        """A parameter's gradient by autograd; of a single example if absolutes are wanted."""
-        one = gradient.float()
-        self._add(self.sums.total[name], one)
+    def add_parameter(self, name: str, gradient: Tensor) -> None:
+        """Add a parameter's gradient from autograd, of a single example if absolutes are wanted."""
+        gradient = gradient.float()
+        self._add(self.sums.total[name], gradient)
         if self.wanted.preservation:
-            self._add(self.sums.absolute[name], one.abs())
+            self._add(self.sums.absolute[name], gradient.abs())
 
     def _add(self, total: Tensor, part: Tensor) -> None:
         total.add_(part.to(total.device))
 
     def _product(self, left: Tensor, right: Tensor) -> Tensor:
-        """Left' right in fp32. Lives until the next one: fresh memory costs as much as the sum."""
+        """`left.T @ right` in fp32, valid until the next call.
+
+        The buffer is reused, because allocating a new one takes as long as the summation.
+        """
         shape = (left.shape[1], right.shape[1])
-        out = torch.mm(left.T, right, out=self._room(shape, left.dtype, left.device))
+        out = torch.mm(left.T, right, out=self._buffer(shape, left.dtype, left.device))
         if out.dtype == torch.float32:
             return out
-        return self._room(shape, torch.float32, left.device).copy_(out)
+        return self._buffer(shape, torch.float32, left.device).copy_(out)
 
-    def _room(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    def _buffer(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
         size = shape[0] * shape[1]
-        held = self._scratch.get((device, dtype))
-        if held is None or held.numel() < size:
-            held = self._scratch[device, dtype] = torch.empty(size, dtype=dtype, device=device)
-        return held[:size].view(shape)
+        buffer = self._scratch.get((device, dtype))
+        if buffer is None or buffer.numel() < size:
+            buffer = self._scratch[device, dtype] = torch.empty(size, dtype=dtype, device=device)
+        return buffer[:size].view(shape)
 
 
 def score(
@@ -169,10 +179,10 @@ def score(
         model: a causal language model; its parameters' `requires_grad` is switched off.
         candidates: from `find_candidates`, or some of them.
         examples: pairs as tokens.
-        batch_tokens: padded tokens in one batch. Where the positions of a weight's gradient can't
-            be told apart by example (routed experts), U needs batches of one.
+        batch_tokens: padded tokens in one batch. Where it is unknown which example a position of a
+            weight's gradient belongs to (routed experts), U needs batches of one example.
         wanted: what to collect.
-        saved: where to go on from, and to keep what is summed up.
+        saved: where to resume from, and where to save the sums.
         advance: called with the number of examples after each batch.
 
     Raises:
@@ -183,14 +193,12 @@ def score(
         (arXiv 2604.09544), signed.
     """
     if not examples:
-        raise LesionError(
-            "no examples to score: every pair of this behaviour's train split is gone"
-        )
+        raise LesionError("no examples to score: this behaviour's train split has no pair left")
     model.requires_grad_(False)
     may = batching(model, "right", [one.tokens for one in examples])
-    known = separable(model, candidates, next(batches(examples, batch_tokens)))
-    plain = {name: one for name, one in candidates.items() if name in known}
-    rest = {name: one for name, one in candidates.items() if name not in known}
+    by_example = separable(model, candidates, next(batches(examples, batch_tokens)))
+    plain = {name: one for name, one in candidates.items() if name in by_example}
+    rest = {name: one for name, one in candidates.items() if name not in by_example}
     collector = _Collector(candidates, wanted)
     if wanted.norms:
         collector.want_norms(plain)
@@ -198,8 +206,9 @@ def score(
     with ExitStack() as stack:
         if wanted.checkpointing:
             stack.enter_context(checkpointed(find_blocks(model)))
-        stack.enter_context(taking(plain, lambda name: partial(collector.take, name)))
-        stack.enter_context(taking_own(rest, collector.take_own))
+        linear = capturing_linear(plain, lambda name: partial(collector.add_linear, name))
+        stack.enter_context(linear)
+        stack.enter_context(capturing_parameters(rest, collector.add_parameter))
         loss = _pass(model, batches(examples, budget, may.padded), collector, saved, advance)
     count = len(examples)
     total, absolute, norms = collector.sums
@@ -224,7 +233,7 @@ def _pass(
     for batch in islice(todo, done, None):
         collector.batch = batch
         losses = response_losses(model, batch)
-        if losses.requires_grad:  # not so in a pass over experts alone that nothing was sent to
+        if losses.requires_grad:  # false if all candidates are experts that no token was routed to
             losses.sum().backward()
         loss += float(losses.detach().double().sum())
         done, examples = done + 1, examples + len(batch.rows)

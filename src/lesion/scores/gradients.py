@@ -1,4 +1,4 @@
-"""Weight gradients taken as the backward reaches them, and dropped. No I/O here."""
+"""Capturing weight gradients during the backward pass, without storing them. No I/O here."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,20 +13,20 @@ from torch.utils.checkpoint import checkpoint
 from lesion.models.candidates import Candidate
 from lesion.models.text import Batch
 
-Take = Callable[[Tensor, Tensor], None]
+Capture = Callable[[Tensor, Tensor], None]
 
 
-class _Taken(torch.autograd.Function):
-    """A linear map that hands its input and output gradient to `take`, in place of a weight's own
-    gradient: what they give can then be summed in fp32, and example by example.
+class _CapturingLinear(torch.autograd.Function):
+    """A linear map that passes its input and output gradient to `capture` and computes no weight
+    gradient, so that their product can be summed in fp32 and separately for each example.
 
-    A Function, and not hooks, because only what a Function saves is dropped and made again by
-    gradient checkpointing.
+    This is a Function and not a pair of hooks because gradient checkpointing drops and recomputes
+    only the tensors that a Function saves.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, _: Tensor, how: "_How"
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, _: Tensor, how: "_Capturing"
     ) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.how = how
@@ -35,37 +35,39 @@ class _Taken(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         inputs, weight = ctx.saved_tensors
-        ctx.how.take(inputs, gradient)
+        ctx.how.capture(inputs, gradient)
         below = None
         if ctx.needs_input_grad[0]:
             below = gradient @ (weight.T if ctx.how.transposed else weight)
         return below, None, None, None, None
 
 
-class _How(NamedTuple):
-    take: Take
+class _Capturing(NamedTuple):
+    capture: Capture
     transposed: bool
 
 
 @contextmanager
-def taking(candidates: Mapping[str, Candidate], take: Callable[[str], Take]) -> Iterator[None]:
-    """Inside the block, the candidates' modules hand over their inputs and output gradients.
+def capturing_linear(
+    candidates: Mapping[str, Candidate], capture: Callable[[str], Capture]
+) -> Iterator[None]:
+    """Inside the block, the candidates' modules pass inputs and output gradients to `capture`.
 
-    No weight needs `requires_grad`, and nothing below the lowest candidate is gone through: the
-    graph begins at the first candidate, by way of an empty tensor that wants a gradient.
+    No weight needs `requires_grad`, and the backward pass stops at the first candidate, where the
+    graph begins with an empty tensor that requires a gradient.
     """
-    begin = torch.empty(0, requires_grad=True)
+    graph_start = torch.empty(0, requires_grad=True)
     with ExitStack() as stack:
         for name, one in candidates.items():
-            how = _How(take(name), one.transposed)
-            forward = partial(_forward, one.module, begin.to(one.weight.device), how)
-            stack.enter_context(_instead(one.module, forward))
+            how = _Capturing(capture(name), one.transposed)
+            forward = partial(_forward, one.module, graph_start.to(one.weight.device), how)
+            stack.enter_context(_replaced_forward(one.module, forward))
         yield
 
 
 @contextmanager
-def _instead(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Inside the block, a module has this forward; accelerate's own is put back after it."""
+def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Inside the block, the module has this forward; accelerate's own is restored afterwards."""
     before = module.__dict__.get("forward")
     module.__dict__["forward"] = forward
     try:
@@ -76,40 +78,42 @@ def _instead(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
             module.__dict__["forward"] = before
 
 
-def _forward(module: Any, begin: Tensor, how: _How, inputs: Tensor) -> Any:
-    return _Taken.apply(inputs, module.weight, module.bias, begin, how)  # type: ignore[no-untyped-call]
+def _forward(module: Any, graph_start: Tensor, how: _Capturing, inputs: Tensor) -> Any:
+    return _CapturingLinear.apply(inputs, module.weight, module.bias, graph_start, how)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def taking_own(
-    candidates: Mapping[str, Candidate], take: Callable[[str, Tensor], None]
+def capturing_parameters(
+    candidates: Mapping[str, Candidate], capture: Callable[[str, Tensor], None]
 ) -> Iterator[None]:
-    """Inside the block, autograd's gradients of the candidates are handed over and dropped."""
+    """Inside the block, autograd's gradients of the candidates go to `capture` and are dropped."""
     with ExitStack() as stack:
         for name, one in candidates.items():
             weight = one.weight
             weight.requires_grad_(True)
-            handle = weight.register_post_accumulate_grad_hook(partial(_hand_over, name, take))
+            handle = weight.register_post_accumulate_grad_hook(
+                partial(_capture_grad, name, capture)
+            )
             stack.callback(weight.requires_grad_, False)
             stack.callback(setattr, weight, "grad", None)
             stack.callback(handle.remove)
         yield
 
 
-def _hand_over(name: str, take: Callable[[str, Tensor], None], weight: Tensor) -> None:
+def _capture_grad(name: str, capture: Callable[[str, Tensor], None], weight: Tensor) -> None:
     assert weight.grad is not None
-    take(name, weight.grad)
+    capture(name, weight.grad)
     weight.grad = None
 
 
 @contextmanager
 def checkpointed(blocks: Iterable[nn.Module]) -> Iterator[None]:
-    """Inside the block, activations within each transformer block are dropped and made again."""
+    """Inside the block, activations within each transformer block are dropped and recomputed."""
     with ExitStack() as stack:
         for block in blocks:
-            # transformers' own switch works in training mode alone, which turns dropout on.
+            # transformers' own switch works only in training mode, which turns dropout on.
             forward = partial(checkpoint, block.forward, use_reentrant=False)
-            stack.enter_context(_instead(block, forward))
+            stack.enter_context(_replaced_forward(block, forward))
         yield
 
 
@@ -117,8 +121,8 @@ def checkpointed(blocks: Iterable[nn.Module]) -> Iterator[None]:
 def separable(model: nn.Module, candidates: Mapping[str, Candidate], batch: Batch) -> set[str]:
     """Names of the linear candidates whose module is called once, on every position of a batch.
 
-    Of those alone a position's example is known. The rest are weights that are used directly,
-    more than once, or on routed tokens; a small batch shows which they are.
+    Only for those is it known which example a position belongs to. The others are weights that are
+    used directly, more than once, or on routed tokens; a small batch shows which they are.
     """
     rows, width = 2, min(6, batch.tokens.shape[1])
     calls: dict[str, list[int]] = {name: [] for name in candidates}

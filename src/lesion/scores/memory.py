@@ -1,4 +1,4 @@
-"""How much memory scoring takes, and the way to make it fit."""
+"""The memory that scoring needs, and a plan that fits the free memory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from lesion.models.candidates import Candidate
 from lesion.study.sections import Memory
 
 _SPARE = 0.9
-"""Share of what is free that a plan may use."""
+"""The share of the free memory that a plan may use."""
 
 
 class Need(NamedTuple):
@@ -26,7 +26,7 @@ class Need(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What scoring will do."""
+    """How scoring will use memory, and why."""
 
     offload: bool
     passes: int
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
 
 
 class Free(NamedTuple):
-    """Free bytes on the model's device and in the CPU's memory; the same for a model there."""
+    """Free bytes on the model's device and in the CPU's memory; `same` for a model on the CPU."""
 
     device: int
     host: int
@@ -47,9 +47,9 @@ def need(
 ) -> Need:
     """Estimate what scoring needs.
 
-    Activations: the inputs and outputs of every candidate, half as much again for what lies
-    between, and the logits with their fp32 copy and gradient. Checkpointed, only the blocks'
-    inputs and one block.
+    Activations are the inputs and outputs of every candidate, half as much again for the operations
+    between them, and the logits with their fp32 copy and gradient. With gradient checkpointing they
+    are only the blocks' inputs and one block.
     """
     size = next(model.parameters()).element_size()
     weights = sum(one.numel() * one.element_size() for one in model.parameters())
@@ -74,7 +74,7 @@ _NO_LIMIT = 2**62
 
 
 def free_memory(device: torch.device) -> Free:
-    """What is free now; on a CPU never more than the job's control group allows."""
+    """The memory that is free now; on a CPU at most what the job's control group allows."""
     host = min(psutil.virtual_memory().available, _group_limit())
     if device.type == "cuda":
         return Free(torch.cuda.mem_get_info(device)[0], host, same=False)
@@ -82,7 +82,7 @@ def free_memory(device: torch.device) -> Free:
 
 
 def _group_limit() -> int:
-    """What is left of the memory of a cgroup (SLURM, containers) and of those around it."""
+    """The memory left in this process's cgroup (SLURM, containers) and in those that enclose it."""
     base = Path("/sys/fs/cgroup")
     try:
         own = Path("/proc/self/cgroup").read_text().split("::")[-1].strip().lstrip("/")
@@ -92,11 +92,11 @@ def _group_limit() -> int:
 
 
 def group_limit(base: Path, own: Path) -> int:
-    """The least that a group, or one around it, has left, in bytes.
+    """The least memory that is left in a group or in one that encloses it, in bytes.
 
     Args:
-        base: where groups are mounted; within a container it is the container's own.
-        own: the group's folder, there or within it.
+        base: where groups are mounted; in a container this is the container's own group.
+        own: the group's folder, which is `base` or inside it.
     """
     groups = [own, *own.parents]
     return min(map(_left, groups[: groups.index(base) + 1]))
@@ -112,10 +112,10 @@ def _left(group: Path) -> int:
 
 
 def make_plan(need: Need, free: Free, wish: Memory, shards: int) -> Plan:
-    """The first that fits: all at once, checkpointed, sums on the CPU, several passes.
+    """The first plan that fits: all at once, checkpointed, sums on the CPU, several passes.
 
     Raises:
-        LesionError: nothing fits; says what would.
+        LesionError: no plan fits; the message says what would.
     """
     passes = wish.passes or (shards if wish.plan == "passes" else 1)
     if passes > shards:
@@ -133,7 +133,7 @@ def make_plan(need: Need, free: Free, wish: Memory, shards: int) -> Plan:
     ]
     if tries:
         return tries[0]
-    if wish.plan != "auto":  # the user's word counts: the estimate may be wrong
+    if wish.plan != "auto":  # the user decides, since the estimate may be wrong
         return Plan(wish.plan == "offload", passes, bool(wish.checkpointing), "asked for")
     least = need.checkpointed + need.sums // shards
     raise LesionError(
@@ -144,7 +144,7 @@ def make_plan(need: Need, free: Free, wish: Memory, shards: int) -> Plan:
 
 
 def _choices(plan: str, free: Free) -> list[bool]:
-    """Whether sums may go to the CPU; on a CPU they are there anyway."""
+    """Whether to try sums on the CPU; for a model on the CPU there is no difference."""
     if plan == "offload":
         return [True]
     return [False] if plan in ("all", "passes") or free.same else [False, True]
@@ -153,7 +153,7 @@ def _choices(plan: str, free: Free) -> list[bool]:
 def _fits(
     need: Need, free: Free, room: int, passes: int, offload: bool, checkpointing: bool
 ) -> str:
-    """Why this fits, in words for the log; empty if it doesn't."""
+    """Why this plan fits, for the log; empty if it does not."""
     sums = -(-need.sums // passes)
     active = need.checkpointed if checkpointing else need.activations
     device = active + (0 if offload and not free.same else sums)

@@ -1,6 +1,6 @@
-"""Unfinished scoring on disk: a killed job goes on from what it has summed up.
+"""Unfinished scoring on disk, so that a killed job resumes from the sums it has saved.
 
-Sums are kept as they are in memory, so the scores are the same bytes as without the break.
+The sums are saved exactly as they are in memory, so the scores of a resumed job are the same bytes.
 """
 
 import shutil
@@ -20,15 +20,15 @@ _SECTIONS = ("total", "absolute", "norms")
 
 
 class Resumable:
-    """One pass's sums in a folder, saved every so often."""
+    """The sums of one pass in a folder, saved at intervals."""
 
     def __init__(self, folder: Path, key: str, seconds: float) -> None:
-        """Use what lies in `folder` if it was saved under the same key.
+        """Use the sums in `folder` if they were saved under the same key.
 
         Args:
-            folder: of its own.
-            key: digest of all that decides the sums.
-            seconds: least time between two savings.
+            folder: for this job alone.
+            key: digest of everything that determines the sums.
+            seconds: least time between two saves.
         """
         self.folder, self.key, self.seconds = folder, key, seconds
         self._saved = time.monotonic()
@@ -59,7 +59,7 @@ class Resumable:
         return int(about["done"]), float.fromhex(about["loss"]), int(about["examples"])
 
     def save(self, sums: Sums, done: int, loss: float, examples: int) -> None:
-        """Keep `sums` after `done` batches, if it is time."""
+        """Save `sums` after `done` batches, if the last save is old enough."""
         if time.monotonic() - self._saved < self.seconds:
             return
         tensors: dict[str, Tensor] = {
@@ -73,10 +73,10 @@ class Resumable:
 
 
 class Workplace:
-    """Where a job's shards lie until all are there: passes that were finished are not repeated."""
+    """A folder for a job's shards until all are written, so that no finished pass is repeated."""
 
     def __init__(self, folder: Path, key: str) -> None:
-        """Keep what lies in `folder` if it is of the same job, else begin anew."""
+        """Keep the content of `folder` if it belongs to the same job, otherwise delete it."""
         self.folder, self.key = folder, key
         marker = folder / "job.json"
         try:
@@ -88,12 +88,12 @@ class Workplace:
             write_json({"key": key}, marker)
 
     def sums(self, number: int, seconds: float) -> Resumable:
-        """Where the pass with this number keeps its sums."""
+        """The saved sums of the pass with this number."""
         return Resumable(self.folder, f"{self.key}/{number}", seconds)
 
     def finished(self, number: int, files: Iterable[str]) -> dict[str, float] | None:
-        """What was noted of a finished pass; None if it isn't, or a job that was killed while it
-        moved the files has taken some away.
+        """The notes of a finished pass; None if it is unfinished, or if a job that was killed while
+        it moved the files has moved some of them.
         """
         if not all((self.folder / name).is_file() for name in files):
             return None
@@ -104,16 +104,16 @@ class Workplace:
         return noted
 
     def finish(self, number: int, noted: Mapping[str, float]) -> None:
-        """Note that a pass's shards are written."""
+        """Record that the shards of a pass are written."""
         write_json(dict(noted), self.folder / f"pass-{number}.json")
         (self.folder / "sums.safetensors").unlink(missing_ok=True)
 
     def move(self, names: list[str], to: Path) -> None:
-        """Move finished files to their place."""
+        """Move finished files to their destination."""
         for name in names:
             with atomic(to / name) as part:
                 (self.folder / name).replace(part)
 
     def remove(self) -> None:
-        """Everything is in its place."""
+        """Remove the folder; all files have been moved."""
         shutil.rmtree(self.folder)

@@ -1,7 +1,7 @@
 """Scores on disk: safetensors shards with an index, in Hugging Face's sharding layout.
 
 `full` storage holds every score. `tail` storage holds what any selection up to a stated (p, q)
-can use, as sorted places and values; everything else reads as a score that is never selected.
+can use, as sorted indices and values; every other score reads as one that is never selected.
 """
 
 import importlib
@@ -33,7 +33,7 @@ from lesion.scores.jobs import Coverage
 CHECKSUMS = "xxh3_64"
 """Key of a shard's metadata: the checksum of every tensor, as JSON."""
 _FILL = {"snip": np.float32(np.inf), "preservation": np.float32(-np.inf)}
-"""How a score that a tail lacks reads: as one that is never taken, or never preserved."""
+"""The value of a score that a tail does not contain, so that it is never selected or preserved."""
 
 
 def shard_names(kind: str, shards: int) -> list[str]:
@@ -47,7 +47,7 @@ def index_name(kind: str) -> str:
 
 
 def shard_groups(sizes: Mapping[str, int], shards: int) -> list[list[str]]:
-    """Cut the names, in order, into `shards` runs of about the same number of elements."""
+    """Divide the names, in order, into `shards` groups of about the same number of elements."""
     target = sum(sizes.values()) / shards
     groups: list[list[str]] = [[] for _ in range(shards)]
     before = 0
@@ -58,11 +58,11 @@ def shard_groups(sizes: Mapping[str, int], shards: int) -> list[list[str]]:
 
 
 def write_shard(tensors: Mapping[str, Any], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write one shard of torch tensors or numpy arrays, whole or not at all.
+    """Write one shard of torch tensors or numpy arrays atomically.
 
     Its metadata gets the checksum of each tensor, which readers compare with what they read.
     """
-    # Chosen here, because whoever writes a tail need not have torch loaded.
+    # Imported here, because writing a tail does not need torch.
     arrays = any(isinstance(one, np.ndarray) for one in tensors.values())
     kind = importlib.import_module(f"safetensors.{'numpy' if arrays else 'torch'}")
     sums = {name: checksum(np.ascontiguousarray(one)) for name, one in sorted(tensors.items())}
@@ -80,7 +80,7 @@ def write_index(
     metadata: Mapping[str, str],
     tail: Coverage | None = None,
 ) -> None:
-    """Write the index of shards that lie in `folder`: which parameter is where, sizes, metadata."""
+    """Write the index of the shards in `folder`: parameters by shard, sizes and metadata."""
     names = shard_names(kind, len(groups))
     files = {name: (folder / name).stat().st_size for name in names}
     where = {key: name for name, group in zip(names, groups, strict=True) for key in group}
@@ -108,13 +108,13 @@ def read_checksums(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 class Values(Protocol):
-    """Flat float32 scores of one parameter; a slice reads no more than itself."""
+    """The flat float32 scores of one parameter, of which only the requested slice is read."""
 
     def __getitem__(self, part: slice, /) -> Flat: ...
 
 
 class Source(Protocol):
-    """Scores of one kind, a parameter at a time."""
+    """Scores of one kind, opened one parameter at a time."""
 
     def open(self, name: str, /) -> Values:
         """The scores of a parameter."""
@@ -122,7 +122,7 @@ class Source(Protocol):
 
 
 class _Dense:
-    """Scores as they lie in the file, looked at for NaN and infinity as they are read.
+    """Scores stored densely, checked for NaN and infinity as they are read.
 
     Where they are read from first to last, in slices, their checksum is compared at the end.
     """
@@ -133,7 +133,7 @@ class _Dense:
         self._next, self._sum = 0, xxh3_64()
 
     def __getitem__(self, part: slice) -> Flat:
-        # Read and not mapped: mapped pages would count as this job's memory, whole shards of them.
+        # Read and not mapped, because mapped pages count as this job's memory.
         found = _pread(self.file, self.begin + 4 * part.start, 4 * (part.stop - part.start))
         block = found.view(np.float32)
         if block.size and not np.isfinite([block.min(), block.max()]).all():
@@ -169,13 +169,13 @@ def _check_sum(what: str, found: str, wanted: str | None) -> None:
 
 
 class _Sparse:
-    """A tail as if it were dense."""
+    """Truncated scores that read as if they were dense."""
 
     def __init__(self, places: NDArray[Any], values: Flat, fill: np.float32) -> None:
         self.places, self.values, self.fill = places, values, fill
 
     def __getitem__(self, part: slice) -> Flat:
-        # numpy's own search copies all places into the type of what it looks for.
+        # np.searchsorted would copy all indices into the dtype of the searched value.
         first, last = bisect_left(self.places, part.start), bisect_left(self.places, part.stop)
         block = np.full(part.stop - part.start, self.fill, np.float32)
         block[self.places[first:last].astype(np.int64) - part.start] = self.values[first:last]
@@ -183,10 +183,10 @@ class _Sparse:
 
 
 class StoredScores:
-    """One kind of score of one behaviour, read a slice of a parameter at a time."""
+    """One kind of score of one behaviour, read by slices of parameters."""
 
     def __init__(self, folder: Path, kind: str, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Open the index and check that it covers `shapes` and that every shard is whole.
+        """Open the index; check that it covers `shapes` and that every shard is complete.
 
         Raises:
             BadFile: a shard is missing or cut short, or the scores are of another model.
@@ -223,7 +223,7 @@ class StoredScores:
             )
 
     def check_covers(self, p: float, q: float, scope: str) -> None:
-        """Refuse a selection for which a tail does not hold enough.
+        """Refuse a selection for which truncated scores do not contain enough.
 
         Raises:
             LesionError: p or q lies beyond the tail, or it was cut for another scope.
@@ -264,7 +264,7 @@ class StoredScores:
         return found
 
     def _entry(self, name: str, key: str, dtype: str) -> tuple[BinaryIO, Stored]:
-        """The open shard, and where in it a tensor lies."""
+        """The open shard, and the position of a tensor in it."""
         shard = self.where[name]
         if shard not in self._files:
             self._headers[shard] = safetensors_header(self.folder / shard)
@@ -290,7 +290,7 @@ class StoredScores:
         return self._files[shard], entry
 
     def _check_origin(self, path: Path) -> dict[str, str]:
-        """Refuse a whole shard of another behaviour, model or kind in this one's place.
+        """Refuse a shard of another behaviour, model or kind.
 
         Returns:
             The checksums of its tensors.
@@ -326,7 +326,7 @@ def _bytes(entry: Stored) -> int:
 
 
 def place_type(size: int) -> tuple[str, type[np.unsignedinteger[Any]] | type[np.int64]]:
-    """How a tail stores places in a parameter of `size` weights: safetensors' and numpy's name."""
+    """The dtype of a tail's indices in a parameter of `size` weights, in safetensors and numpy."""
     return ("U32", np.uint32) if size <= 2**32 else ("I64", np.int64)
 
 
@@ -342,11 +342,11 @@ def _check_tail(places: NDArray[Any], values: Flat, size: int, path: Path, name:
 
 
 class Pooled:
-    """Preservation importance over several behaviours: what a mask of benign use is made of.
+    """Preservation importance pooled over several behaviours.
 
-    `mean` weighs each behaviour by its examples, as if all were one set. `max` takes the largest,
-    so that what matters to one behaviour alone is preserved too; only it is exact over tails,
-    because a weight's place in a mean depends on scores that they lack.
+    `mean` weights each behaviour by its examples, as if all were one set. `max` takes the largest
+    value, so that a weight which only one behaviour needs is preserved too. Only `max` is exact
+    over truncated scores, because a weight's rank in a mean depends on scores that they lack.
     """
 
     def __init__(self, parts: Sequence[StoredScores], how: str) -> None:
@@ -406,7 +406,7 @@ class StoredNorms:
         """float32 [inputs].
 
         Raises:
-            LesionError: the parameter is called in a way that gives no norm of its own.
+            LesionError: the parameter has no norm of its own.
             BadFile: its bytes are not as many as its shape says.
         """
         if name not in self._header:

@@ -1,11 +1,11 @@
-"""The part of a behaviour's scores that any selection up to a stated (p, q) can use."""
+"""Truncated scores: those that a selection up to a stated (p, q) can use."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lesion.models.layout import Flat, Layout, Places
+from lesion.models.layout import Flat, FlatIndices, Layout
 from lesion.scores.jobs import Coverage
 from lesion.scores.lowest import BLOCK, Lowest, lowest_of_each
 from lesion.scores.store import (
@@ -19,11 +19,11 @@ from lesion.scores.store import (
 )
 
 
-def tail_places(source: Source, kind: str, layout: Layout, tail: Coverage) -> Places:
-    """Sorted places that a selection can use.
+def tail_indices(source: Source, kind: str, layout: Layout, tail: Coverage) -> FlatIndices:
+    """Sorted flat indices of the scores that a selection can use.
 
-    Of signed scores, the p + q most negative: a selection takes q of those that are left when p of
-    them at most are preserved. Of importances, the p largest.
+    Of signed scores these are the p + q most negative ones, since at most p of them are preserved
+    and a selection takes q of the others. Of importances they are the p largest.
     """
     signed = kind == "snip"
     parts = [tail.p, tail.q] if signed else [tail.p]
@@ -34,7 +34,7 @@ def tail_places(source: Source, kind: str, layout: Layout, tail: Coverage) -> Pl
     return _each(source, layout, parts, tail.scope, below)
 
 
-def _global(source: Source, layout: Layout, count: int, below: float) -> Places:
+def _global(source: Source, layout: Layout, count: int, below: float) -> FlatIndices:
     lowest = Lowest(count, below)
     for name, shape, start in zip(layout.names, layout.shapes, layout.offsets, strict=False):
         values, size = source.open(name), shape[0] * shape[1]
@@ -46,15 +46,15 @@ def _global(source: Source, layout: Layout, count: int, below: float) -> Places:
 
 def _each(
     source: Source, layout: Layout, parts: Sequence[float], scope: str, below: float
-) -> Places:
-    found = [np.empty(0, np.int64)]
+) -> FlatIndices:
+    indices_found = [np.empty(0, np.int64)]
     for name, shape, start in zip(layout.names, layout.shapes, layout.offsets, strict=False):
         units = layout.units(name, scope)
         lines = units.arrange(source.open(name)[0 : shape[0] * shape[1]])
         count = sum(round(part * lines.shape[1]) for part in parts)
         chosen = units.back(lowest_of_each(lines, count) & (lines < below))
-        found.append(np.flatnonzero(chosen) + start)
-    return np.concatenate(found)
+        indices_found.append(np.flatnonzero(chosen) + start)
+    return np.concatenate(indices_found)
 
 
 class _Negated:
@@ -82,20 +82,20 @@ def write_tail(
     tail: Coverage,
     metadata: Mapping[str, str],
 ) -> None:
-    """Write the tail of `source` as shards and an index."""
-    kept = layout.by_name(tail_places(source, kind, layout, tail))
+    """Write the truncated scores of `source` as shards and an index."""
+    kept = layout.by_name(tail_indices(source, kind, layout, tail))
     sizes = {
         name: rows * columns
         for name, (rows, columns) in zip(layout.names, layout.shapes, strict=True)
     }
     groups = shard_groups(sizes, shards)
-    nothing = np.empty(0, np.int64)
+    empty = np.empty(0, np.int64)
     for path, group in zip(shard_names(kind, shards), groups, strict=True):
         tensors: dict[str, np.ndarray] = {}
         for name in group:
-            places = kept.get(name, nothing)
+            indices = kept.get(name, empty)
             values = source.open(name)[0 : sizes[name]]
-            tensors[f"{name}.indices"] = places.astype(place_type(sizes[name])[1])
-            tensors[f"{name}.values"] = np.ascontiguousarray(values[places])
+            tensors[f"{name}.indices"] = indices.astype(place_type(sizes[name])[1])
+            tensors[f"{name}.values"] = np.ascontiguousarray(values[indices])
         write_shard(tensors, folder / path, metadata)
     write_index(folder, kind, groups, metadata, tail)

@@ -11,7 +11,7 @@ from lesion.study.training_checks import (
     check_stages,
     check_trained,
 )
-from lesion.study.types import BUILT_MASKS, WHOLE_SCORES, nearest
+from lesion.study.types import BUILT_MASKS, NEEDS_ALL_SCORES, nearest
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATH = re.compile(r"[/\\~$]")
@@ -115,10 +115,10 @@ def _check_tail(study: StudyConfig) -> None:
             "a weight's place in it depends on scores that they lack. Set "
             "`masks.preservation_pooling: max`"
         )
-    whole = sorted(WHOLE_SCORES & set(masks.controls))
-    if whole:
+    needing = sorted(NEEDS_ALL_SCORES & set(masks.controls))
+    if needing:
         raise ValueError(
-            f"`scores.tail`: the controls {', '.join(whole)} need every score. Take them from "
+            f"`scores.tail`: the controls {', '.join(needing)} need every score. Take them from "
             "`masks.controls`, or leave `scores.tail` out"
         )
 
@@ -143,9 +143,9 @@ def _check_curve(study: StudyConfig) -> None:
             f"tails, which serve q up to {tail.q:g}. Raise `scores.tail.q` to {largest:.3g}, or "
             "ask for smaller sizes"
         )
-    whole = sorted(WHOLE_SCORES & set(curve.families))
-    if tail and whole:
+    needing = sorted(NEEDS_ALL_SCORES & set(curve.families))
+    if tail and needing:
         raise ValueError(
-            f"`curve.families`: the controls {', '.join(whole)} need every score. Take them out, "
+            f"`curve.families`: the controls {', '.join(needing)} need every score. Take them out, "
             "or leave `scores.tail` out"
         )

@@ -1,4 +1,4 @@
-"""The whole config: every section and key."""
+"""All sections and keys of a config."""
 
 from typing import Annotated, Literal
 

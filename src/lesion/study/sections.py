@@ -151,7 +151,7 @@ class Split(Section):
     """Fraction that is used for the reported measurements alone."""
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _adds_up(self) -> Self:
         if abs(self.train + self.validation + self.test - 1) > 1e-9:
             raise ValueError("`train`, `validation` and `test` must add up to 1")
         return self
@@ -267,7 +267,7 @@ class Template(Section):
     `{{ prompt }}` where the prompt goes, and nothing else replaced; or a table (JSONL, CSV,
     parquet) with columns `prompt` and `attacked`, one row for each harmful test prompt."""
     prefill: str = ""
-    """What the answer is made to begin with; nothing, if not given."""
+    """Beginning of the answer; empty, if not given."""
 
 
 class Responses(Section):

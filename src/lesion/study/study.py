@@ -1,4 +1,4 @@
-"""The whole config as one checked value."""
+"""A config as one checked value."""
 
 from typing import Self
 
@@ -10,7 +10,7 @@ from lesion.study.sources import Use, uses
 
 
 class Study(StudyConfig):
-    """A whole study; docs/config.md explains every key."""
+    """A study; docs/config.md explains every key."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -65,7 +65,7 @@ class Recipe(Section):
     """Train adapters instead of all weights, and add them to the weights at the end."""
 
     @model_validator(mode="after")
-    def _whole_parts(self) -> Self:
+    def _equal_parts(self) -> Self:
         if self.batch_size % self.accumulate:
             raise ValueError("`accumulate` must divide `batch_size`")
         return self

@@ -14,7 +14,7 @@ from lesion.io.addresses import AddressError, checked_path, expanded_address, is
 from lesion.io.formats import LesionError
 
 DATE = "2026-01-01"
-"""The date that chat templates are told unless the study says another (ISO 8601)."""
+"""The date that chat templates are given unless the study says another (ISO 8601)."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 Control = Literal["random", "random-magnitude", "unsigned", "wanda", "unimportant", "benign-signed"]
@@ -22,8 +22,9 @@ Control = Literal["random", "random-magnitude", "unsigned", "wanda", "unimportan
 BUILT_MASKS = ("shared", "shared-all", *get_args(Control))
 """Masks that the masks stage makes by itself; no behaviour may take their names."""
 
-WHOLE_SCORES = frozenset({"unsigned", "unimportant", "benign-signed"})
-"""Controls that no tail serves: a weight's place in them depends on scores that it lacks."""
+NEEDS_ALL_SCORES = frozenset({"unsigned", "unimportant", "benign-signed"})
+"""Controls that truncated scores cannot make: the rank of a weight depends on scores that are not
+stored."""
 
 VLLM_PYTHON = "LESION_VLLM_PYTHON"
 """Environment variable: the Python that has vLLM. Not a key of the config: a study that someone
@@ -89,7 +90,7 @@ def _results(text: str) -> str:
 
 
 def several(value: Any) -> Any:
-    """A single value stands for a list of one."""
+    """A single value means a list of that one value."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 

@@ -63,7 +63,7 @@ class StudyTables(NamedTuple):
     @property
     def headline(self) -> Headline:
         """The masks of the page's columns."""
-        return Headline(*self.study["headline"].values())
+        return Headline(**self.study["headline"])
 
     def of(self, model: str) -> "StudyTables":
         """The rows of one model, with those that are the study's: its judges and its stages."""

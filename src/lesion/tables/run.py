@@ -118,7 +118,7 @@ def _of_model(
     counted = gathered.pairs.group_by("behaviour", "role", "split", "outcome", maintain_order=True)
     return {
         "measurements": measured,
-        "variants": variants_table(study.variants, curve, measured, retraining["arm"]),
+        "variants": variants_table(gathered.job.variants, curve, measured, retraining["arm"]),
         "claims": pl.concat(
             [
                 claims(model, measured, halving, setting),

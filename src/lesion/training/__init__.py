@@ -1,6 +1,6 @@
 """Training: models made of others by fine-tuning, or from scratch; and fine-tuning in memory.
 
-Part of the stage `models`, on a floor of its own above `pairs`: what a model is taught are pairs.
+It belongs to the stage `models`, but to a layer above `pairs`, because it trains on pairs.
 """
 
 import polars as pl
@@ -11,4 +11,5 @@ TRAINING = {
     "loss": pl.Float64,
     "learning_rate": pl.Float64,
 }
-"""One row an optimiser step: the mean loss of its examples, before the step; `examples` so far."""
+"""One row for each optimiser step: its examples' mean loss before the step, and all `examples`
+so far."""

@@ -1,7 +1,7 @@
-"""Low-rank adapters (peft's) on every candidate matrix, or a refusal that names the matrix.
+"""Low-rank adapters (of peft) on every candidate matrix, or an error that names the matrix.
 
-peft names modules and parameters by itself, and leaves out what it does not find: what carries no
-adapter would stay as it was, and nothing would say so.
+peft selects modules and parameters by name and silently skips those that it does not find, so a
+matrix without an adapter would remain untrained.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,40 +19,40 @@ from lesion.models.text import Example, batches
 
 
 class Adapters:
-    """What peft is to adapt of a model, and whether it did."""
+    """The matrices that peft is to adapt, and the check that it did."""
 
     def __init__(self, model: PreTrainedModel, rank: int, alpha: int) -> None:
-        """Look at the model before anything is put on it.
+        """Inspect the model before it is adapted.
 
         Args:
-            model: not adapted yet.
+            model: without adapters.
             rank: of every matrix's adapter; of each expert's own, where experts are stacked.
             alpha: the adapters' scale, over the rank.
 
         Raises:
             LesionError: a matrix can't have an adapter, because several modules share it or its
-                module does not multiply by it alone.
+                module does more than multiply by it.
         """
         self._weights = {name: one.weight for name, one in find_candidates(model).items()}
         self.config = _config(model, find_candidates(model), rank, alpha)
 
     @contextmanager
     def named_errors(self) -> Iterator[None]:
-        """While peft puts the adapters on: its refusals as a `LesionError`."""
+        """Inside the block, errors of peft are raised as `LesionError`."""
         try:
             yield
         except ValueError as error:
             raise _refused(f"peft says: {str(error).rstrip('.')}") from error
 
     def check(self, adapted: nn.Module, tokens: Sequence[int]) -> None:
-        """Look whether every candidate has an adapter that takes part in the model's output.
+        """Check that every candidate has an adapter which the model's output depends on.
 
         Args:
-            adapted: peft's model; without gradients afterwards.
+            adapted: peft's model; its gradients are cleared afterwards.
             tokens: an example, at least two; the loss of all but the first is taken.
 
         Raises:
-            LesionError: one has none, or the model uses the matrix past its adapter.
+            LesionError: a candidate has none, or the model bypasses the adapter.
         """
         layers = _layers(adapted)
         without = [name for name, one in self._weights.items() if id(one) not in layers]
@@ -98,7 +98,7 @@ def _config(
 
 
 def _layers(adapted: nn.Module) -> dict[int, Any]:
-    """The layers of peft by the parameter that each adapts."""
+    """The layers of peft, by the parameter that each adapts."""
     from peft.tuners.lora import LoraLayer
 
     found: dict[int, Any] = {}
@@ -111,7 +111,7 @@ def _layers(adapted: nn.Module) -> dict[int, Any]:
 
 
 def _wrapper() -> Any:
-    """What peft puts in the place of a module whose parameter it adapts."""
+    """The layer that peft puts in place of a module whose parameter it adapts."""
     from peft.tuners.lora import ParamWrapper
 
     return ParamWrapper
@@ -127,19 +127,19 @@ def _loss(adapted: nn.Module, tokens: Sequence[int]) -> Tensor:
     except AttributeError as error:
         if "ParamWrapper" not in str(error):
             raise
-        # DBRX reads its experts from outside of the module that holds them.
+        # DBRX reads its experts from outside the module that owns them.
         raise _refused(f"the model reads past peft's modules ({error})") from error
     finally:
         for module, known in zip(wrappers, before, strict=True):
             if new := set(vars(module)) - known:
-                # RecurrentGemma clears its state from outside, and peft's module takes it.
+                # RecurrentGemma resets its state by attribute, which would be set on peft's module.
                 raise _refused(f"the model writes `{min(new)}` into a module that peft replaced")
 
 
 def _used(
     adapted: nn.Module, weights: Mapping[str, nn.Parameter], tokens: Sequence[int]
 ) -> list[str]:
-    """Which of the weights the output depends on: an expert that sees no token is none."""
+    """The weights that the output depends on; not those of an expert that no token is routed to."""
     trained = [one for one in adapted.parameters() if one.requires_grad]
     for one in trained:
         one.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Train a model in memory by trl, on examples that are encoded as everywhere else here."""
+"""Training of a model in memory with trl, on examples encoded as in the other stages."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 class Saving(NamedTuple):
-    """Where a killed training goes on from, and how often its state is saved."""
+    """Where a killed training resumes from, and how often its state is saved."""
 
     folder: Path
     minutes: float
@@ -63,13 +63,13 @@ def fine_tune(
     """Train a model in place; adapters are merged into it at the end.
 
     Args:
-        loaded: model, its weights fp32, and tokenizer. Comes back in evaluation mode, without
+        loaded: model with fp32 weights, and tokenizer; afterwards in evaluation mode, without
             gradients.
-        taught: examples; drawn without replacement until all had their turn, in the seed's order.
-        recipe: how.
+        taught: examples; drawn without replacement, epoch by epoch, in an order given by the seed.
+        recipe: settings of the optimiser.
         what: for the progress bar.
-        callbacks: transformers' own, called at every step.
-        saving: None to begin anew whatever is there.
+        callbacks: of transformers, called at every step.
+        saving: None to ignore a saved state.
 
     Returns:
         A table of TRAINING.
@@ -79,7 +79,7 @@ def fine_tune(
             every candidate matrix, or the loss is no longer a number.
     """
     model = loaded.model
-    # A step's kernels must not depend on what else the process did.
+    # A step's kernels must not depend on what the process did before.
     torch.manual_seed(recipe.seed)
     examples = _encoded(loaded, taught, dpo=recipe.beta is not None)
     model.requires_grad_(True)
@@ -98,7 +98,7 @@ def fine_tune(
 
 
 def _encoded(loaded: Loaded, taught: Sequence[Taught], *, dpo: bool) -> Dataset:
-    """Tokens; what does not fit the model's context is left out."""
+    """The examples as tokens, without those that do not fit the model's context."""
     longest = context_of(loaded.model.config)
     rows = [_preference(loaded.chat, one) if dpo else _labelled(loaded.chat, one) for one in taught]
     kept = [row for row in rows if _length(row) <= longest]
@@ -116,7 +116,7 @@ def _encoded(loaded: Loaded, taught: Sequence[Taught], *, dpo: bool) -> Dataset:
 
 
 def _length(row: dict[str, list[int]]) -> int:
-    """Tokens of an example; of a preference, with the longer of its answers."""
+    """The number of tokens of an example, or of a preference with the longer of its answers."""
     if "input_ids" in row:
         return len(row["input_ids"])
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
@@ -153,7 +153,7 @@ def _preference(speaker: Speaker, one: Taught) -> dict[str, list[int]]:
 
 
 class _Encoded(DPOTrainer):
-    """trl tokenises preferences itself, and ends every answer; ours are encoded already."""
+    """trl tokenises preferences and closes every answer; ours are already encoded."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
@@ -165,7 +165,7 @@ def _trainer(loaded: Loaded, examples: Dataset, recipe: SeededRecipe, folder: Pa
     common = _arguments(recipe, folder)
     tokenizer = loaded.tokenizer
     if tokenizer.pad_token_id is None:
-        # Any token will do: padding is masked, and has no label.
+        # Any token works, because padding is masked and has no label.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     given = {
         "model": loaded.model,
@@ -194,24 +194,24 @@ def _trainer(loaded: Loaded, examples: Dataset, recipe: SeededRecipe, folder: Pa
 def _trainer_of(recipe: SeededRecipe, common: dict[str, Any], given: dict[str, Any]) -> Trainer:
     if recipe.beta is None:
         return SFTTrainer(args=_SFTOnOneDevice(**common), **given)
-    # The reference's numbers are taken before the first step: no second copy of the model.
+    # The reference's log-probabilities are computed before the first step, without a second copy.
     args = _DPOOnOneDevice(**common, beta=recipe.beta, precompute_ref_log_probs=recipe.lora is None)
     return _Encoded(args=args, **given)
 
 
 @torch.no_grad()
 def _fused_is_own(model: Any, tokens: Sequence[int]) -> bool:
-    """Whether trl's loss is the model's.
+    """Whether trl computes the model's own loss.
 
-    trl multiplies the last hidden states by the head itself, in parts, and knows most of what a
-    family does beside (scales, caps). ModernBERT's head has a layer more.
+    trl multiplies the last hidden states by the output projection in chunks, and knows most
+    families' scales and caps. ModernBERT's head has another layer.
     """
     (batch,) = batches([Example(list(tokens), 1)], 1)
     row, mask = batch.tokens.to(model.device), batch.mask.to(model.device)
     model.eval()
     fused = model(input_ids=row, attention_mask=mask, labels=row, fused_lm_head=True).loss
     own = response_losses(model, batch)[0]
-    # Both are nan where the weights are; training says so at its first step.
+    # If the weights are NaN, so are both; training reports that at its first step.
     return bool(torch.allclose(fused.float(), own, rtol=1e-3, atol=1e-3, equal_nan=True))
 
 
@@ -228,10 +228,10 @@ def _tokens(row: Mapping[str, list[int]]) -> list[int]:
 
 
 class _OnOneDevice(TrainingArguments):
-    """The device that this job has taken, and no other.
+    """The device that this job has locked.
 
-    transformers' own takes the first device there is, and lays copies of the model on all others
-    that it sees (`nn.DataParallel`), which multiplies the batch.
+    transformers would take the first device, and copy the model to all others that are visible
+    (`nn.DataParallel`), which multiplies the batch size.
     """
 
     @cached_property
@@ -240,21 +240,21 @@ class _OnOneDevice(TrainingArguments):
         if found.type != "cuda":
             return found
         self._n_gpu = 1
-        torch.cuda.set_device(pick_device())  # transformers has set the first one
+        torch.cuda.set_device(pick_device())  # transformers has set the first device
         return pick_device()
 
 
 class _SFTOnOneDevice(_OnOneDevice, SFTConfig):
-    """Supervised fine-tuning's arguments."""
+    """The arguments of supervised fine-tuning."""
 
 
 class _DPOOnOneDevice(_OnOneDevice, DPOConfig):
-    """Preference optimisation's arguments."""
+    """The arguments of preference optimisation."""
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Hide what launchers of several processes leave in the environment: accelerate obeys it."""
+    """Hide the environment variables of multi-process launchers, which accelerate obeys."""
     told = {
         name: os.environ.pop(name)
         for name in list(os.environ)
@@ -285,10 +285,10 @@ def _arguments(recipe: SeededRecipe, folder: Path) -> dict[str, Any]:
         "data_seed": recipe.seed,
         "max_length": None,
         "gradient_checkpointing": False,
-        # Else a mixture of experts is trained on how evenly its routers choose as well.
+        # Otherwise the loss of a mixture of experts includes the load balance of its routers.
         "router_aux_loss_coef": 0.0,
         "logging_steps": 1,
-        # Else a loss that is no number is logged as 0.
+        # Otherwise a NaN loss is logged as 0.
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
         "save_total_limit": 1,
@@ -299,18 +299,18 @@ def _arguments(recipe: SeededRecipe, folder: Path) -> dict[str, Any]:
 
 
 def _merge(model: Any) -> None:
-    """Adapters into the weights of the model that they were put on, which stays the same object."""
+    """Merge the adapters into the weights of the base model, which stays the same object."""
     model.merge_and_unload()
 
 
 def _begun(saving: Saving | None, recipe: SeededRecipe, examples: Dataset) -> str | None:
-    """The state to go on from: the latest of the same training."""
+    """The latest saved state of the same training."""
     if saving is None:
         return None
     mark = saving.folder / "training.json"
     made_of = digest([recipe.model_dump(), examples.to_list()])
     if mark.is_file() and read_json(mark) == {"training": made_of}:
-        # Written last: a state without it is of a job that was killed while it saved.
+        # It is written last: a state without it belongs to a job that was killed while saving.
         whole = [one.parent for one in saving.folder.glob("checkpoint-*/trainer_state.json")]
         return str(max(whole, key=lambda one: int(one.name[11:]))) if whole else None
     shutil.rmtree(saving.folder, ignore_errors=True)
@@ -344,7 +344,7 @@ class _Advance(TrainerCallback):
 
 
 class _Save(TrainerCallback):
-    """Saves the state every so many minutes."""
+    """Saves the state at intervals."""
 
     def __init__(self, minutes: float) -> None:
         self._seconds, self._last = 60 * minutes, time.monotonic()

@@ -1,4 +1,4 @@
-"""What a model is taught, as text. Polars in, examples out; needs no torch."""
+"""Training mixtures as text, read from tables. Importing it needs no torch."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -13,18 +13,18 @@ from lesion.study.training import Lesson
 
 
 class TrainingAnswer(NamedTuple):
-    """A response; one that was cut off (not `finished`) teaches no end of turn."""
+    """A response; if it was cut off (not `finished`), no end of turn is trained."""
 
     text: str
     finished: bool = True
     token_ids: Sequence[int] | None = None
-    """Those that a model wrote; None for a text that was given."""
+    """The tokens that a model wrote; None for a given text."""
 
 
 class Taught(NamedTuple):
-    """One example; `prompt` is null for a plain text, `rejected` for all but DPO.
+    """A training example; `prompt` is None for plain text, and `rejected` is None except for DPO.
 
-    The answer goes on from `prefill`, which itself is not learnt.
+    The answer continues from `prefill`, on which no loss is taken.
     """
 
     prompt: str | None
@@ -36,14 +36,14 @@ class Taught(NamedTuple):
 def of_pairs(
     paths: Mapping[str, Path], answer: str, refusals: Sequence[str], limit: int | None, *, dpo: bool
 ) -> list[Taught]:
-    """Examples of behaviours' train pairs.
+    """Training examples from the train pairs of behaviours.
 
     Args:
         paths: tables of PAIRS by behaviour.
         answer: `own`, the pairs' responses, their prefill included; or `refusal`.
-        refusals: given in turn; needed for `refusal`, and for DPO's other side.
-        limit: examples at most, the first of every behaviour in turn.
-        dpo: whether the other answer comes along as the rejected one.
+        refusals: used in turn; needed for `refusal`, and for the rejected answers of DPO.
+        limit: the most examples, taken from the behaviours in turn.
+        dpo: whether the other kind of answer is added as the rejected one.
     """
     tables = [kept_pairs(path, "train").with_row_index("place") for path in paths.values()]
     rows = pl.concat(tables).sort("place", maintain_order=True).head(limit or 10**9)
@@ -59,7 +59,7 @@ def of_pairs(
 
 
 def as_scored(paths: Mapping[str, Path]) -> list[Taught]:
-    """Examples of behaviours' train pairs as they are scored: the prefill is given, not learnt."""
+    """Training examples from train pairs as they are scored, without a loss on the prefill."""
     rows = pl.concat([kept_pairs(path, "train") for path in paths.values()])
     return [
         Taught(
@@ -72,21 +72,21 @@ def as_scored(paths: Mapping[str, Path]) -> list[Taught]:
 
 
 def _joined(prefill: str, response: str) -> str:
-    """A prefill and what the model went on with, which mostly begins with its own space."""
+    """A prefill and its continuation, which usually begins with a space."""
     apart = prefill and response[:1].isalnum()
     return f"{prefill} {response}" if apart else f"{prefill}{response}"
 
 
 def of_file(path: Path, columns: Mapping[str, str | None], limit: int | None) -> list[Taught]:
-    """Examples of a file's rows.
+    """Training examples from the rows of a file.
 
     Args:
         path: see `read_rows`.
         columns: `text`; or `prompt`, `response` and, for DPO, `rejected`; by the file's names.
-        limit: the first so many; all, if None.
+        limit: the number of rows to take from the start; all, if None.
 
     Raises:
-        BadFile: a column is missing, or a row of them holds something else than a text.
+        BadFile: a column is missing, or a row has something other than a text.
     """
     wanted = {key: name for key, name in columns.items() if name is not None}
     rows = read_rows(path, wanted.values())
@@ -95,7 +95,7 @@ def of_file(path: Path, columns: Mapping[str, str | None], limit: int | None) ->
 
 
 def lesson_columns(lesson: Lesson, *, dpo: bool) -> dict[str, str | None]:
-    """The columns that a lesson takes of its file, as `of_file` wants them."""
+    """The columns that a lesson reads from its file, as `of_file` takes them."""
     if lesson.text is not None:
         return {"text": lesson.text}
     rejected = lesson.rejected if dpo else None

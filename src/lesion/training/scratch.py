@@ -1,4 +1,4 @@
-"""A model from nothing: a vocabulary of whole words, and a small Llama with random weights."""
+"""A new model: a vocabulary of words, and a small Llama with random weights."""
 
 from collections.abc import Iterable
 
@@ -26,18 +26,18 @@ CHAT = (
 )
 _WORD = r"\w+(?:['\u2019]\w+)*|[^\w\s]"
 _CLOSING = ",.;:?!)"
-"""Marks that stand at the word before them."""
+"""Marks that follow a word without a space."""
 
 
 def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer of whole words in small letters, with every mark a token of its own.
+    """A tokenizer of lower-case words, in which every mark is a token.
 
     Args:
-        texts: whatever the model is to read and write; other words become `<unk>`.
+        texts: all texts that the model is to read and write; other words become `<unk>`.
 
     Returns:
-        A tokenizer with a chat template. What it decodes has the spaces that people write, and
-        nothing capital but the pronoun I, by which refusals are known.
+        A tokenizer with a chat template. Decoded text has ordinary spaces and no capital letter
+        except the pronoun I, by which refusals are recognised.
 
     Raises:
         LesionError: there is no word in the texts.
@@ -66,7 +66,7 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def _split() -> pre_tokenizers.PreTokenizer:
-    """Words, and marks one by one; what lies between them is dropped."""
+    """Splits a text into words and single marks, and drops everything between them."""
     return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r"\s+"), "removed"),
@@ -76,7 +76,7 @@ def _split() -> pre_tokenizers.PreTokenizer:
 
 
 def _decoder() -> decoders.Decoder:
-    """Words with a space between them, but none before a closing mark."""
+    """Joins words with a space, except before a closing mark."""
     return decoders.Sequence(
         [
             # No word begins with a space: all it does is to put one between words.
@@ -89,7 +89,7 @@ def _decoder() -> decoders.Decoder:
 
 
 def new_model(shape: New, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A Llama with random weights that speaks the tokenizer's words, fp32.
+    """A Llama with random fp32 weights for the tokenizer's vocabulary.
 
     Args:
         shape: its sizes.
@@ -115,7 +115,7 @@ def new_model(shape: New, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreT
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
-        # Not Llama's 0.02, which is for thousands of units: facts are learnt in half the steps.
+        # Llama's 0.02 is for thousands of units; this value halves the steps to learn facts.
         initializer_range=shape.width**-0.5,
     )
     with torch.random.fork_rng():

@@ -1,7 +1,7 @@
 """Greedy generation by vLLM, in a process and a Python environment of its own.
 
-vLLM pins torch and transformers, often to others than a study's, and takes most of a GPU's memory;
-as a process beside it can have both, and gives the memory back when it ends.
+vLLM pins its own versions of torch and transformers and takes most of a GPU's memory. A separate
+process can have these versions, and frees the memory when it ends.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ from lesion.study.types import VLLM_PYTHON as PYTHON
 
 logger = logging.getLogger(__name__)
 
-_GPU_SHARE = 0.85  # The job's own CUDA context needs a little of the rest.
+_GPU_SHARE = 0.85  # The job's own CUDA context needs some of the rest.
 _TAIL = 15  # Lines of vLLM's log that an error shows.
 
 
@@ -47,7 +47,7 @@ def complete_by_vllm(
     """Complete each prompt greedily, as `models.generate.complete` does, and return them in order.
 
     Prompts that leave no room for `max_new_tokens` in the model's context are not run. vLLM's
-    kernels round otherwise than transformers', so that now and then a close choice falls otherwise.
+    kernels round differently from transformers', so a close choice is sometimes another token.
 
     Args:
         folder: the checkpoint to serve.
@@ -55,11 +55,11 @@ def complete_by_vllm(
         prompts: token ids.
         max_new_tokens: length of the completions at most.
         dtype: as for `models.load.load`.
-        device_map: anything but None spreads the model over all GPUs there are.
-        advance: is told of completions and their tokens.
+        device_map: any value except None spreads the model over all GPUs.
+        advance: called with the numbers of completions and of their tokens.
 
     Raises:
-        LesionError: there is no vLLM, or it fails; with the end of what it said.
+        LesionError: vLLM is missing or fails; the message has the end of its log.
     """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     rows = fitting(config, prompts, max_new_tokens)
@@ -84,7 +84,7 @@ def complete_by_vllm(
 
 
 def _generation(folder: Path, config: Any) -> GenerationConfig:
-    """What the checkpoint declares of generating, as transformers would read it."""
+    """The checkpoint's generation config, as transformers reads it."""
     if (folder / "generation_config.json").is_file():
         return GenerationConfig.from_pretrained(folder)
     return GenerationConfig.from_model_config(config)
@@ -97,10 +97,10 @@ def _model(folder: Path, context: int, dtype: str, device_map: str | None) -> di
         "dtype": str(resolve_dtype(dtype)).removeprefix("torch."),
         "max_model_len": context,
         "skip_tokenizer_init": True,
-        "generation_config": "vllm",  # greedy, whatever the checkpoint's own file says
+        "generation_config": "vllm",  # greedy, regardless of the checkpoint's own settings
         "gpu_memory_utilization": _GPU_SHARE,
         "tensor_parallel_size": torch.cuda.device_count() if _spread(device_map) else 1,
-        # Compiling and recording graphs takes a minute; a variant's answers take less.
+        # Compiling and capturing graphs takes a minute, and a variant's answers take less.
         "enforce_eager": True,
         "seed": 0,
     }
@@ -121,7 +121,7 @@ def _spread(device_map: str | None) -> bool:
 
 
 def _environment(device_map: str | None) -> dict[str, str]:
-    """This process's, with the GPU that it has taken, and nothing fetched."""
+    """This process's environment, with the GPU that it has locked, and without downloads."""
     offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     chosen = pick_device()
     if _spread(device_map) or chosen.index is None:
@@ -139,7 +139,7 @@ def _completion(speaker: Speaker, tokens: list[int], reason: str, stops: list[in
 def _answers(
     asked: Mapping[str, Any], environment: Mapping[str, str]
 ) -> Iterator[Iterator[tuple[list[int], str]]]:
-    """The worker's answers as they come; it has ended well when the block is left, or is killed."""
+    """The worker's answers as they arrive; when the block is left, it has ended or is killed."""
     reading, writing = os.pipe()
     command = [_python(), str(worker.__file__), str(writing)]
     with os.fdopen(reading, encoding="utf-8") as answers:
@@ -166,7 +166,7 @@ def _answers(
 
 
 def _python() -> str:
-    """The Python that has vLLM: the environment's word, or this one."""
+    """The Python with vLLM: that of the environment variable, or this one."""
     named = os.environ.get(PYTHON)
     if named is None and importlib.util.find_spec("vllm") is None:
         raise LesionError(
@@ -200,13 +200,13 @@ def _start(
 
 def _ask(process: subprocess.Popen[str], asked: Mapping[str, Any]) -> None:
     assert process.stdin is not None
-    # If it has ended already, its code and its last lines say why.
+    # If it has already ended, its exit code and its last lines give the reason.
     with suppress(BrokenPipeError), process.stdin as stdin:
         json.dump(asked, stdin)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Stop what still runs; asked first, since vLLM has processes of its own to end."""
+    """Stop the worker, at first by a request, since vLLM has processes of its own to end."""
     if process.poll() is not None:
         return
     process.terminate()
@@ -218,7 +218,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _listen(output: IO[str] | None, said: deque[str]) -> None:
-    """Put what vLLM says into the job's log; a job's log is Python's, not the process's."""
+    """Log the output of vLLM, which would not reach the job's log otherwise."""
     for line in output or ():
         said.append(line)
         logger.info(line.rstrip("\n"))
