@@ -124,23 +124,27 @@ BEHAVIOURS = {"prompts", "pairs", *SCORED, *SELECTED, *ASKED, *TABLED}
 TOUCHES: dict[str, set[str]] = {
     # Numbers and places that many stages go by.
     "seed": {"prompts", "masks", "curve_masks", "judge", *TABLED},
-    "date": {"model", *TABLED},
+    "date": {"model"},
     "threads": {"train", "pairs", *SCORED, "sweep", *ASKED, "judgements", "extra_judge"},
     "device_map": {"train", "pairs", *SCORED, "sweep", *ASKED, "extra_judge"},
-    "sources": {"source", *TABLED},
+    "sources": {"source"},
     # Models
-    "models": {"model", "train", *TABLED},
+    "models": {"model", "train"},
+    "models.*.base": {"model", "train", *TABLED},
+    "models.*.train.method": {"train", *TABLED},
+    "models.*.train.seeds": {"train", *TABLED},
     "models.*.source": {"source", "model"},
-    "models.*.license": {"model", "train", "checkpoint", *TABLED},
+    "models.*.license": {"model", "train", "checkpoint"},
     "models.*.train.mixture.*.source": {"source", "train"},
     "models.*.train.refusals": {"source", "train"},
     "training_stages": TABLED,
     # Behaviours
-    "behaviours": {"prompts", *TABLED},
+    "behaviours": {"prompts"},
     "behaviours.*.role": BEHAVIOURS,
     "behaviours.*.source": {"source", "prompts"},
     "behaviours.*.responses": {"source", "prompts"},
-    "pairs": {"prompts", *TABLED},
+    "pairs": {"prompts"},
+    "pairs.near_duplicate": {"prompts", *TABLED},
     "pairs.prefill": {"pairs", "responses", "curve", "retrain"},
     "pairs.max_new_tokens": {"pairs"},
     "pairs.batch_size": {"pairs"},
@@ -151,15 +155,15 @@ TOUCHES: dict[str, set[str]] = {
     "masks.p": {"sweep"},
     "masks.q": {"sweep"},
     "masks.max_benign_increase": {"choose", *TABLED},
-    "masks.controls": {"scores", "masks", *TABLED},
+    "masks.controls": {"scores", "masks"},
     "checkpoints": {"checkpoint", "card"},
     # What is asked
     "responses": {"responses"},
     "responses.dtype": {"pairs", "sweep", "responses", "curve", "understanding", "utility"},
-    "responses.attacks": {"source", "responses", *TABLED},
+    "responses.attacks": {"source", "responses"},
     "responses.templates.*.source": {"source", "responses"},
     "responses.variants": {"responses", *TABLED},
-    "responses.judged_variants": {"responses", "judgements", "extra_judge", *TABLED},
+    "responses.judged_variants": {"responses", "judgements", "extra_judge"},
     "responses.max_new_tokens": {"responses", "curve", "understanding", "retrain", "judge"},
     "responses.batch_size": {"responses", "curve", "understanding", "retrain"},
     "responses.batch_tokens": {"sweep", "responses", "curve", "understanding", "retrain"},
@@ -171,15 +175,18 @@ TOUCHES: dict[str, set[str]] = {
     "understanding": {"understanding"},
     "understanding.minimal_pairs": {"source", "understanding"},
     "understanding.variants": {"understanding", "judgements", "extra_judge", *TABLED},
-    "utility": {"utility", *TABLED},
+    "utility": {"utility"},
+    "utility.tasks": {"utility", *TABLED},
+    "utility.variants": {"utility", *TABLED},
     "retraining": {"retrain", "judgements", "extra_judge", *TABLED},
+    "retraining.*.recipe": {"retrain"},
     "retraining.*.questions": {"source", "retrain"},
     # Who judges
     "judgements": TABLED,
     "judgements.human_scores": {"source", "judge"},
     "judgements.embedder": {"source", *JUDGED},
-    "judgements.judges.*": {"source", "extra_judge", *TABLED},
-    "judgements.judges.own": {"source", "judge", "extra_judge", *TABLED},
+    "judgements.judges.*": {"source", "extra_judge"},
+    "judgements.judges.own": {"source", "judge", "extra_judge"},
     "tables": TABLED,
     "report": {"report"},
 }
@@ -388,17 +395,35 @@ def _touched(study: Study) -> set[str]:
     }
 
 
+@cache
+def _touched_by(name: str) -> frozenset[str]:
+    """The rules whose jobs a key touches, but for `study`."""
+    study = changed(name)
+    return frozenset(_touched(study) - {"study"} if study else ())
+
+
+def _alike(name: str) -> list[str]:
+    """The key, and those of the same name in other sections of its kind."""
+    field = LEAVES[name].field
+    return [name, *(other for other, leaf in LEAVES.items() if leaf.field == field)]
+
+
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_a_key_touches_the_jobs_that_it_should(leaf: str) -> None:
     key, study = LEAVES[leaf].key, changed(leaf)
     if study is None:
         return  # its section's key is changed elsewhere; see the next test
     touched = _touched(study)
+    # Whatever is said in the config is said beside the tables, but for what the page alone goes by.
+    assert ("study" in touched) == (key[0] != "report")
+    touched -= {"study"}
     if _reason(key) is not None:
         assert not touched or leaf in ("study", "results")
         return
     allowed = _allowed(key)
     assert touched <= allowed, f"touches {sorted(touched - allowed)} as well"
+    # A column of a file says nothing of examples without one: another of the same key does.
+    assert any(map(_touched_by, _alike(leaf))), "touches no job"
 
 
 def test_every_key_touches_a_job_somewhere() -> None:
@@ -434,7 +459,7 @@ def test_keys_that_go_together_touch_what_they_should(field: str) -> None:
     changes, touched = TOGETHER[field]
     config = base()[0]
     merged = {section: {**config[section], **values} for section, values in changes.items()}
-    assert _touched(load_study({**config, **merged})) - TABLED == touched
+    assert _touched(load_study({**config, **merged})) - {"study"} == touched
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
