@@ -1,8 +1,7 @@
-"""What each job gets: its slice of the study, and the digest of the code that its stage runs.
+"""What a study makes: its jobs, what decides them, what they read and ask of a cluster.
 
-A job is stale exactly when something here that belongs to it changes. Slices are plain dicts
-with sorted keys, because Snakemake stores params as a list of values without their names
-(exchanging p and q would go unnoticed).
+A job is stale exactly when its specification changes (`lesion.plan.jobs`), or the content of an
+input file.
 """
 
 from lesion.plan.checks import (

@@ -15,8 +15,8 @@ def code(script: Path, *modules: str) -> str:
     """Digest of what a script and modules do: theirs and what the modules import of `lesion`.
 
     Comments, docstrings and layout don't count. `lesion.study` doesn't either: what it decides
-    for a job is in the job's slice. Nor do the script's own imports, but for the modules given:
-    how logs are written decides no result.
+    for a job is in the job's specification. Nor do the script's own imports, but for the modules
+    given: how logs are written decides no result.
 
     Args:
         script: the rule's script.
@@ -27,7 +27,7 @@ def code(script: Path, *modules: str) -> str:
     while todo:
         module = todo.pop()
         path = _file(module)
-        if path is None or module in found or _decides_by_slice(module):
+        if path is None or module in found or _is_specified(module):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         todo += _imports(tree)
@@ -37,7 +37,7 @@ def code(script: Path, *modules: str) -> str:
     return digest([own, sorted(found.items()), data])[:16]
 
 
-def _decides_by_slice(module: str) -> bool:
+def _is_specified(module: str) -> bool:
     return module == "lesion" or module.split(".")[1] == "study"
 
 

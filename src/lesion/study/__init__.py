@@ -1,7 +1,7 @@
 """The study: one validated, normalised config, and what each job may know of it.
 
-A YAML file becomes a `Study` or one clear message. Every job gets a *slice* of it (`plan.py`)
-as its Snakemake params, so that a job is stale exactly when its own slice has changed. Nothing
+A YAML file becomes a `Study` or one clear message. Every job is specified by a part of
+it (`lesion.plan.jobs`), so that a job is stale exactly when its own part has changed. Nothing
 here imports torch or transformers: the Snakefile reads this for every plan.
 """
 
