@@ -386,18 +386,18 @@ LEAVES = {".".join(map(str, leaf.key)): leaf for leaf in leaves(load_study(STUDY
 
 
 def _touched(study: Study) -> set[str]:
-    """The rules whose jobs are others; but for `study`, which writes the whole config down."""
+    """The rules whose jobs are others."""
     before, after = base()[1], jobs(study)
     return {
         rule
         for rule, names in before.keys() | after.keys()
-        if before.get((rule, names)) != after.get((rule, names)) and rule != "study"
+        if before.get((rule, names)) != after.get((rule, names))
     }
 
 
 @cache
 def _touched_by(name: str) -> frozenset[str]:
-    """The rules whose jobs a key touches, but for `study`."""
+    """The rules whose jobs a key touches, but for `study`, which writes the whole config down."""
     study = changed(name)
     return frozenset(_touched(study) - {"study"} if study else ())
 
@@ -431,11 +431,7 @@ def test_every_key_touches_a_job_somewhere() -> None:
     for name, leaf in LEAVES.items():
         if _reason(leaf.key) is None:
             fields.setdefault(leaf.field, []).append(name)
-    idle = {
-        field
-        for field, names in fields.items()
-        if not any((study := changed(name)) and _touched(study) for name in names)
-    }
+    idle = {field for field, names in fields.items() if not any(map(_touched_by, names))}
     decided = {field for field in idle if field.endswith(".kind")} | {"Model.new", "Model.train"}
     assert idle - decided == set(TOGETHER)
 
