@@ -1,6 +1,8 @@
-"""Every `snakemake` command in the docs is valid, and so is the README's study."""
+"""Commands, the study and the judge that the docs show are valid."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,35 @@ def test_the_study_of_the_readme_is_valid(tmp_path: Path) -> None:
     assert list(study.models) == ["mine"]
     assert study.of_role("harm") == ["fraud", "phishing"]
     assert {"fraud", "phishing", "shared", "random"} < set(study.variants)
+
+
+def test_the_judge_of_the_docs_is_one_module(tmp_path: Path) -> None:
+    """A process that has not imported the kinds of judges finds it, and it judges."""
+    text = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    (folder / "length.py").write_text(
+        text.split("```python\n")[1].split("```")[0], encoding="utf-8"
+    )
+    (tmp_path / "mine.yaml").write_text("judgements: {judges: {words: {kind: length, longest: 4}}}")
+    code = f"""
+import pkgutil
+from pathlib import Path
+from lesion.study import load_study, read_configs
+
+# As if the module were in the folder of kinds.
+real = pkgutil.iter_modules
+def iter_modules(path):
+    path.append({str(folder)!r})
+    return real(path)
+pkgutil.iter_modules = iter_modules
+
+study = load_study(read_configs([Path("config.yaml"), Path({str(tmp_path / "mine.yaml")!r})]))
+from lesion.judgements.kinds import build_judge
+judge = build_judge("words", study.judgements.judges["words"], {{}}, None)
+print([one.score for one in judge.judge(["a"], ["two words"])])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[0.5]\n", done.stderr

@@ -177,7 +177,7 @@ def bar(*_):
     yield advance
 
 own.progress = bar
-own.run(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), "gamma", HOW)
+own.run(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), HOW, save_minutes=0)
 """
 
 

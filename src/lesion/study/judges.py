@@ -7,6 +7,7 @@ is also said how such a judge is built.
 import json
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
@@ -62,7 +63,7 @@ class JudgeSection(Section):
     ) -> dict[str, Any]:
         if cls is not JudgeSection:
             return handler(core_schema)
-        kinds = (handler(one.__pydantic_core_schema__) for _, one in sorted(JUDGE_KINDS.items()))
+        kinds = (handler(one.__pydantic_core_schema__) for _, one in sorted(all_kinds().items()))
         return {"oneOf": list(kinds)}
 
     @model_validator(mode="before")
@@ -196,22 +197,30 @@ class ReferenceSection(JudgeSection):
     """The column of the words that a right answer has, with spaces between them."""
 
 
+def all_kinds() -> dict[str, type[JudgeSection]]:
+    """JUDGE_KINDS with the kinds that only a module of `lesion.judgements.kinds` defines."""
+    # By name, since judgements are a layer above.
+    import_module("lesion.judgements.kinds")
+    return JUDGE_KINDS
+
+
 def _of_its_kind(given: Any) -> Any:
     """A judge's section, checked as one of its kind."""
     if not isinstance(given, dict):
         return given
     kind = given.get("kind")
-    if kind not in JUDGE_KINDS:
+    known = JUDGE_KINDS if kind in JUDGE_KINDS else all_kinds()
+    if kind not in known:
         problem = (
-            f"no kind of judge is named `{kind}`{nearest(kind, JUDGE_KINDS)}"
+            f"no kind of judge is named `{kind}`{nearest(kind, known)}"
             if isinstance(kind, str)
-            else f"is missing; give one of {', '.join(JUDGE_KINDS)}"
+            else f"is missing; give one of {', '.join(known)}"
         )
         error = PydanticCustomError("judge_kind", "{problem}", {"problem": problem})
         raise ValidationError.from_exception_data(
             "judge", [{"type": error, "loc": ("kind",), "input": kind}]
         )
-    return JUDGE_KINDS[kind].model_validate(given)
+    return known[kind].model_validate(given)
 
 
 AnyJudge = Annotated[SerializeAsAny[JudgeSection], BeforeValidator(_of_its_kind)]

@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from lesion.io.formats import atomic
 from lesion.study import Study
-from lesion.study.judges import JUDGE_KINDS, JudgeSection
+from lesion.study.judges import JudgeSection, all_kinds
 
 PAGE = Path("docs/config.md")
 SCHEMA = Path("workflow/schemas/config.schema.json")
@@ -57,7 +57,7 @@ def _kinds(section: type[BaseModel]) -> dict[str, type[BaseModel]]:
     """The sections that may stand in one's place, by what their titles end with."""
     if section is not JudgeSection:
         return {"": section}
-    return {f" of kind `{name}`": one for name, one in sorted(JUDGE_KINDS.items())}
+    return {f" of kind `{name}`": one for name, one in sorted(all_kinds().items())}
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:

@@ -43,7 +43,7 @@ def _origin(study: Study, model: str) -> Origin:
 
 def study_(study: Study, wildcards: Mapping[str, str]) -> StudyJob:
     """The config as the page shows it, and as the commands on the tables read it."""
-    return StudyJob(config=study.model_dump(exclude={"report"}))
+    return StudyJob(config=study.model_dump(mode="json", exclude={"report"}))
 
 
 def report(study: Study, wildcards: Mapping[str, str]) -> ReportJob:
