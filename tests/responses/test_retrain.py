@@ -96,7 +96,10 @@ def test_frozen_zeros_stay_and_others_come_back(folder: Path, pairs: dict[str, P
             _zero(loaded.model, chosen, stack, frozen=frozen)
             assert not weight.detach().view(-1)[places].any()
             fine_tune(
-                loaded, as_scored({"alpha": pairs["alpha"]}), SeededRecipe(**RECIPE, seed=0), "test"
+                loaded,
+                as_scored({"alpha": pairs["alpha"]}),
+                SeededRecipe(**RECIPE.model_dump(), seed=0),
+                "test",
             )
         assert bool(weight.detach().view(-1)[places].any()) != frozen
         assert not torch.equal(weight.detach().view(-1)[other], before)
