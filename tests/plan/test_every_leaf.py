@@ -386,12 +386,12 @@ LEAVES = {".".join(map(str, leaf.key)): leaf for leaf in leaves(load_study(STUDY
 
 
 def _touched(study: Study) -> set[str]:
-    """The rules whose jobs are others; but for `study`, which writes the whole config down."""
+    """The rules whose jobs are others."""
     before, after = base()[1], jobs(study)
     return {
         rule
         for rule, names in before.keys() | after.keys()
-        if before.get((rule, names)) != after.get((rule, names)) and rule != "study"
+        if before.get((rule, names)) != after.get((rule, names))
     }
 
 
