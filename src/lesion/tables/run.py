@@ -9,6 +9,7 @@ import polars as pl
 
 from lesion import __version__
 from lesion.io.formats import read_json, read_parquet, write_json, write_parquet
+from lesion.masks.choose import read_chosen
 from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES
@@ -144,24 +145,26 @@ def _training(gathered: Gathered) -> pl.DataFrame:
 
 def _sweep(gathered: Gathered) -> pl.DataFrame:
     """The trials of (p, q): which was chosen, and which no other beats on both sides."""
-    table = read_parquet(gathered.file("sweep"), SWEEP)
-    chosen = read_json(gathered.file("chosen"))
+    table = read_parquet(gathered.file("sweep"), SWEEP).with_row_index("row")
     harm, benign = table["harm_nll"].to_numpy(), table["benign_nll"].to_numpy()
     as_good = (harm[None] >= harm[:, None]) & (benign[None] <= benign[:, None])
     better = (harm[None] > harm[:, None]) | (benign[None] < benign[:, None])
     return table.with_columns(
-        chosen=(pl.col("p") == chosen["p"]) & (pl.col("q") == chosen["q"]),
+        chosen=pl.col("row") == read_chosen(gathered.file("chosen")).row,
         pareto=pl.Series(~(as_good & better).any(1), dtype=pl.Boolean),
-    ).drop("key")
+    ).drop("row", "key")
 
 
 def _about(gathered: Gathered) -> dict[str, Any]:
     record = read_record(gathered.file("record").parent)
+    chosen = read_chosen(gathered.file("chosen"))
     return {
         "architecture": record["architecture"],
         "license": record["license"],
         "chat": record["chat"],
         "digest": record["digest"],
         "candidates": sum(math.prod(shape) for _, shape in record["candidates"]),
-        **read_json(gathered.file("chosen")),
+        "p": chosen.p,
+        "q": chosen.q,
+        "limit": chosen.limit,
     }
