@@ -4,6 +4,7 @@ One key after the other is given another value. The specifications of all jobs a
 and after; what differs is what Snakemake would make anew.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from lesion import plan
 from lesion.plan.jobs import RULES
 from lesion.study import Study, StudyError, load_study
+from lesion_testing import ROOT
 
 Key = tuple[str | int, ...]
 Jobs = dict[tuple[str, str], str]
@@ -486,3 +488,11 @@ def test_the_study_has_every_section() -> None:
 
     wanted = {*_sections(Study), *JUDGE_KINDS.values()} - {JudgeSection}
     assert set(_used(load_study(STUDY))) == wanted
+
+
+def test_the_docs_say_the_same() -> None:
+    page = (ROOT / "docs" / "reruns.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w.*]+)` \| (`[a-z_]+`(?:, `[a-z_]+`)*) \|$", page, re.M))
+    assert len(rows) > 20
+    for key, rules in rows.items():
+        assert set(re.findall(r"[a-z_]+", rules)) == TOUCHES[key], key

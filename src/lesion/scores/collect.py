@@ -213,8 +213,10 @@ def score(
     count = len(examples)
     total, absolute, norms = collector.sums
     return CollectedScores(
-        _times_weight(total, candidates, count, signed=True),
-        _times_weight(absolute, candidates, count, signed=False) if wanted.preservation else None,
+        _scores_from_gradients(total, candidates, count, signed=True),
+        _scores_from_gradients(absolute, candidates, count, signed=False)
+        if wanted.preservation
+        else None,
         norms if wanted.norms else None,
         loss / count,
         count,
@@ -244,7 +246,7 @@ def _pass(
 
 
 @torch.no_grad()
-def _times_weight(
+def _scores_from_gradients(
     sums: dict[str, Tensor], candidates: Mapping[str, Candidate], examples: int, *, signed: bool
 ) -> dict[str, Tensor]:
     for name, total in sums.items():
