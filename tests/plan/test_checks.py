@@ -272,3 +272,11 @@ def test_what_the_environment_lacks_is_a_warning(
     assert "no-python is no program here" in said
     monkeypatch.setenv("LESION_VLLM_PYTHON", sys.executable)
     assert "warning" not in check(config, tmp_path)
+
+
+def test_a_template_of_no_attack_need_not_be_there(config: dict[str, Any], tmp_path: Path) -> None:
+    config["responses"] = {"templates": {"aim": {"source": f"file:{tmp_path}/aim.txt"}}}
+    assert "can run" in check(config, tmp_path)
+    config["responses"]["attacks"] = ["aim"]
+    with pytest.raises(LesionError, match=r"`responses\.templates\.aim\.source`.*aim\.txt"):
+        check(config, tmp_path)

@@ -14,7 +14,7 @@ from lesion import cli
 from lesion.io.formats import BadFile, LesionError
 from lesion.report.gate import gate, number_of, together
 from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
-from lesion.tables.schemas import CLAIMS
+from lesion.tables.schemas import CLAIMS, FORMAT
 from lesion_testing import ROOT
 
 SIX = (6, "still explains why", "harm_minus_explain_nll_added")
@@ -60,7 +60,14 @@ class Invented:
         notices: Sequence[str] = (),
     ) -> Path:
         pl.DataFrame(rows, schema=CLAIMS).write_parquet(self.tables / "claims.parquet")
-        about = {"study": "invented", "version": "0.1.0", "confidence": 0.95}
+        about = {
+            "format": FORMAT,
+            "study": "invented",
+            "version": "0.1.0",
+            "confidence": 0.95,
+            "config": {},
+            "headline": {},
+        }
         digests = {name: {"digest": "9f" * 32, "notices": [*notices]} for name in models}
         (self.tables / "study.json").write_text(json.dumps({**about, "models": digests}))
         return self.tables
@@ -135,9 +142,20 @@ def test_a_study_without_its_tables(study: Invented) -> None:
     with pytest.raises(BadFile, match=r"study\.json: is missing. Run `snakemake` again"):
         study.run()
     study.write([_row(3, SUPPORTED)])
-    (study.tables / "study.json").write_text('{"study": "invented", "models": {}}')
+    path = study.tables / "study.json"
+    path.write_text(json.dumps({"format": FORMAT, "study": "invented", "models": {}}))
     with pytest.raises(BadFile, match="lacks `confidence`"):
         study.run()
+
+
+def test_tables_of_another_version_are_refused(study: Invented) -> None:
+    """The claims of one have the same columns, but a family's are not found in them."""
+    path = study.write([_row(3, SUPPORTED)]) / "study.json"
+    about = json.loads(path.read_text())
+    for other in ({}, {"format": FORMAT - 1}):
+        path.write_text(json.dumps({**about, "format": None, **other}))
+        with pytest.raises(BadFile, match="is of another version of lesion"):
+            study.run()
 
 
 def test_every_model_has_to_stand_the_claim(study: Invented) -> None:

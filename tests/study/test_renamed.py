@@ -75,6 +75,9 @@ def test_the_file_above_counts_whichever_name_it_uses(
     for path, text in zip(paths, (below, above), strict=True):
         path.write_text(yaml.safe_dump(text), encoding="utf-8")
     assert load_study(read_configs(paths)).responses.judged_variants == []
+    # And so do keys of the command line, over all files.
+    over = {"responses": {names[0]: ["random"]}}
+    assert load_study(read_configs(paths, over)).responses.judged_variants == ["random"]
     # Snakemake lays files over each other before it knows of the names.
     merged = below | {"responses": below["responses"] | above["responses"]}
     assert load_study(merged).responses.judged_variants == []

@@ -88,13 +88,6 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
         _renamed("judgements.judges", "looks", "retraining"),
         ("`judgements.judges.retraining`", TAKEN, "after training in memory; rename it"),
     ),
-    "an arm and a judge": (
-        _judged,
-        (
-            "`retraining.again.arms`: `shared` judged by `all`",
-            "`retraining.again.arms`: `shared-all` judged by `learned` would be one file",
-        ),
-    ),
     "a family and another's completions": (
         _grown,
         ("`curve.families`: `shared-completions` would be one file", "rename one"),
@@ -145,3 +138,9 @@ def test_a_name_that_collides_is_refused_with_its_key(case: str) -> None:
         load_study(found)
     for text in said:
         assert re.search(re.escape(text), str(caught.value)), str(caught.value)
+
+
+def test_a_judge_may_end_as_an_arm_does() -> None:
+    found = config()
+    _judged(found)
+    assert load_study(found).retraining["again"].arms == ["intact", "shared", "shared-all"]

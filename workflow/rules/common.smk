@@ -31,7 +31,10 @@ def load_checked():
         # What has been said of the config once is not said again by every job.
         logging.getLogger("lesion.study").setLevel(logging.ERROR)
     try:
-        given = read_configs(files) | dict(config)
+        # Snakemake merges the files as well, but knows nothing of keys that had another name.
+        own = workflow.config_settings
+        merged = dict(config) == dict(own.overwrite_config)
+        given = read_configs(files, over=dict(own.config if merged else config))
         study = load_study(given, ", ".join(map(str, files)))
         plan.check(study)
         # Its seconds would be every job's, each of which reads this file.

@@ -9,7 +9,7 @@ from lesion.io.formats import BadFile, digest, read_json, sha256_file
 from lesion.models.files import RECORD as RECORD
 from lesion.models.files import kept_files
 
-FORMAT = 4
+FORMAT = 5
 
 
 def content_digest(folder: Path) -> str:

@@ -94,7 +94,7 @@ def check(study: Study) -> None:
     """
     _check_attacks(study)
     for use in study.uses():
-        if is_local(study, use.text):
+        if use.rule is not None and is_local(study, use.text):
             _ = content(study, use) or local_files_of(study, use.text, use.key)
     for name in study.models:
         chat_template(study, name)

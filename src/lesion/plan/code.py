@@ -37,8 +37,12 @@ def code(script: Path, *modules: str) -> str:
     return digest([own, sorted(found.items()), data])[:16]
 
 
+_DECIDING = ("lesion.study.job", "lesion.study.training")
+"""Modules of `lesion.study` with functions that jobs call: roles of behaviours, an arm's mask."""
+
+
 def _is_specified(module: str) -> bool:
-    return module == "lesion" or module.split(".")[1] == "study"
+    return module == "lesion" or (module.split(".")[1] == "study" and module not in _DECIDING)
 
 
 def _file(module: str) -> Path | None:

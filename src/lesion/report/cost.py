@@ -12,10 +12,9 @@ _STAGES = (
     *("models", "pairs", "scores", "masks", "checkpoints"),
     *("responses", "judgements", "tables"),
 )
-"""Folders of the benchmarks, in the order of the work; further ones come after them."""
+"""Folders of the benchmarks, in the order of the work. Those of earlier versions do not count, nor
+does `report`: its time is not known while the page is drawn."""
 _EVALUATION = ("responses", "judgements")
-_OWN = "report"
-"""The page's own job: its time is not known while it is drawn."""
 _JOBS = {
     "stage": pl.String,
     "seconds": pl.Float64,
@@ -45,7 +44,7 @@ def read_jobs(benchmarks: Path) -> pl.DataFrame:
     """
     found = [_read(path, benchmarks) for path in sorted(benchmarks.rglob("*.tsv"))]
     jobs = pl.concat([pl.DataFrame(schema=_JOBS), *found])
-    return jobs.filter(pl.col("seconds").is_finite(), pl.col("stage") != _OWN)
+    return jobs.filter(pl.col("seconds").is_finite(), pl.col("stage").is_in(_STAGES))
 
 
 def _read(path: Path, benchmarks: Path) -> pl.DataFrame:
@@ -71,14 +70,9 @@ def cost_of(jobs: pl.DataFrame) -> Cost:
     if jobs.is_empty():
         return Cost(pl.DataFrame(), "")
     groups = {str(stage): rows for (stage,), rows in jobs.group_by("stage", maintain_order=True)}
-    order = sorted(groups, key=lambda name: (name not in _STAGES, _place(name), name))
-    rows = [*((name, groups[name]) for name in order), ("all", jobs)]
+    rows = [*((name, groups[name]) for name in _STAGES if name in groups), ("all", jobs)]
     table = pl.DataFrame([_row(name, group, jobs) for name, group in rows])
     return Cost(table, _sentence(jobs))
-
-
-def _place(stage: str) -> int:
-    return _STAGES.index(stage) if stage in _STAGES else 0
 
 
 def _row(name: str, jobs: pl.DataFrame, whole: pl.DataFrame) -> dict[str, str]:

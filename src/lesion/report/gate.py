@@ -13,10 +13,11 @@ import polars as pl
 from rich.table import Table
 from rich.text import Text
 
-from lesion.io.formats import BadFile, LesionError, read_json, read_parquet
+from lesion.io.formats import LesionError, read_parquet
 from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
 from lesion.tables.claims.registry import numbers, unit_of
 from lesion.tables.lookup import estimate_of
+from lesion.tables.read import read_study_record
 from lesion.tables.schemas import CLAIMS
 from lesion.tables.wording import amount, interval, shared_digits
 
@@ -80,7 +81,7 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
         BadFile: a table is missing or damaged.
         LesionError: there is no such claim or model.
     """
-    about = _about(tables / "study.json")
+    about = read_study_record(tables)
     models = _models(about, model)
     rows = _of_models(read_parquet(tables / "claims.parquet", CLAIMS), about).filter(
         pl.col("model").is_in(models)
@@ -109,7 +110,7 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
 
 def _of_models(rows: pl.DataFrame, about: dict[str, Any]) -> pl.DataFrame:
     """A family's claim is that of its last stage: it was trained through all the others."""
-    families = about.get("config", {}).get("training_stages", {})
+    families = about["config"].get("training_stages", {})
     last = {name: stages[-1] for name, stages in families.items()}
     families = pl.DataFrame(
         [(family, name) for family, names in last.items() for name in names],
@@ -118,14 +119,6 @@ def _of_models(rows: pl.DataFrame, about: dict[str, Any]) -> pl.DataFrame:
     )
     found = rows.join(families, on="model", how="left", maintain_order="left")
     return found.with_columns(pl.coalesce("stage", "model").alias("model")).drop("stage")
-
-
-def _about(path: Path) -> dict[str, Any]:
-    about: dict[str, Any] = read_json(path)
-    for key in ("study", "confidence", "models"):
-        if key not in about:
-            raise BadFile(f"{path}: lacks `{key}`. Delete it and run `snakemake` again.")
-    return about
 
 
 def _models(about: dict[str, Any], model: str | None) -> list[str]:

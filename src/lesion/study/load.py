@@ -34,10 +34,14 @@ def read_config(path: Path) -> dict[str, Any]:
     return with_new_names(value)
 
 
-def read_configs(paths: Sequence[Path]) -> dict[str, Any]:
+def read_configs(paths: Sequence[Path], over: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read YAML configs, each over the ones before, as Snakemake takes several `--configfile`s.
 
     Sections are merged key by key; a list or a value replaces the earlier one.
+
+    Args:
+        paths: the files.
+        over: keys and values that are laid over all files, such as those of `--config`.
 
     Raises:
         StudyError: see `read_config`.
@@ -45,7 +49,7 @@ def read_configs(paths: Sequence[Path]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for path in paths:
         merged = _over(merged, read_config(path))
-    return merged
+    return _over(merged, with_new_names(over or {}))
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

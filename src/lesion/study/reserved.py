@@ -78,4 +78,4 @@ def _files(study: StudyConfig) -> Iterator[tuple[str, str]]:
             yield f"responses/{end}-completions", f"completions of {what}"
             yield f"judgements/{end}", f"{what} judged by `learned`"
             for judge in study.judgements.judges:
-                yield f"judgements/{end}-{judge}", f"{what} judged by `{judge}`"
+                yield f"judgements/{end}/{judge}", f"{what} judged by `{judge}`"

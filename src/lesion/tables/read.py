@@ -110,6 +110,25 @@ class StudyTables(NamedTuple):
 _READ = [name for name in StudyTables._fields if name in SCHEMAS]
 
 
+def read_study_record(tables: Path) -> dict[str, Any]:
+    """What `study.json` says of a study beside its tables.
+
+    Args:
+        tables: the study's tables folder.
+
+    Raises:
+        BadFile: the file is missing or damaged, or of another version.
+    """
+    path = tables / "study.json"
+    study: dict[str, Any] = read_json(path)
+    if study.get("format") != FORMAT:
+        raise BadFile(f"{path}: is of another version of lesion. Run `snakemake` again.")
+    for key in ("study", "models", "confidence", "config", "headline"):
+        if key not in study:
+            raise BadFile(f"{path}: lacks `{key}`. Delete it and run `snakemake` again.")
+    return study
+
+
 def read_study_tables(tables: Path) -> StudyTables:
     """Read every table of a study.
 
@@ -120,14 +139,7 @@ def read_study_tables(tables: Path) -> StudyTables:
         BadFile: a file is missing or damaged, or lacks a column.
     """
     path = tables / "study.json"
-    study = read_json(path)
-    missing = [
-        key for key in ("study", "models", "confidence", "config", "headline") if key not in study
-    ]
-    if missing:
-        raise BadFile(f"{path}: lacks `{missing[0]}`. Delete it and run `snakemake` again.")
-    if study.get("format") != FORMAT:
-        raise BadFile(f"{path}: is of another version of lesion. Run `snakemake` again.")
+    study = read_study_record(tables)
     read = {name: _read(tables / f"{name}.parquet", SCHEMAS[name]) for name in _READ}
     _check_names(path, "a model's", study["models"])
     for table, column in (("stages", "family"), ("retraining", "experiment")):
