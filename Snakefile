@@ -22,6 +22,7 @@ rule all:
     default_target: True
     input:
         rules.report.output,
+        [MADE / path for path in plan.outputs_of_every_job(STUDY)],
         [
             MADE / "checkpoints" / model / mask / "README.md"
             for model in STUDY.models

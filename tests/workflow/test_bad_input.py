@@ -343,7 +343,7 @@ def test_a_full_disk_is_reported_as_such(small_disk: Place) -> None:
     _refused(small_disk.snakemake(table), f"{table}: the disk is full", *said)
     assert not list((small_disk.made / "pairs").rglob("*.part-*"))
     # Now not even the log can be written.
-    (small_disk.made / "logs" / "pairs" / "prompts-beta.log").unlink()
+    (small_disk.made / "logs" / "pairs" / "prompts" / "beta.log").unlink()
     filler.write_bytes(bytes(64 * 1024))
     _refused(small_disk.snakemake(table), *said)
     filler.unlink()

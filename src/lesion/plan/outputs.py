@@ -2,7 +2,9 @@
 
 from typing import get_args
 
+from lesion.plan.places import sources
 from lesion.report.figures.names import Measured, Named, study_figures
+from lesion.scores.store import index_name
 from lesion.study import Role, Study
 from lesion.study.training import AFTER
 from lesion.tables import OF_MASKS
@@ -121,6 +123,25 @@ def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
     for model in study.models:
         found += _of_model(study, model)
     return found
+
+
+def outputs_of_every_job(study: Study) -> list[str]:
+    """A file of every job, by its place in the results, so that a failed job is noticed.
+
+    Snakemake removes the outputs of a job that fails. It makes an intermediate file again only if
+    a target asks for it: otherwise the jobs that read the file would count as up to date.
+    """
+    prompts = [f"pairs/prompts/{name}.parquet" for name in study.behaviours]
+    fetched = [f"sources/{name}.json" for name in sources(study)]
+    scores = [
+        f"scores/{model}/{name}/{index_name('snip')}"
+        for model in study.models
+        for name in study.behaviours
+    ]
+    curves = study.models if study.curve.families else ()
+    masks = [f"masks/{model}/curve.parquet" for model in curves]
+    measured = [path for _, path in tables_inputs(study)]
+    return [*fetched, *prompts, *scores, *masks, *measured]
 
 
 def _of_model(study: Study, model: str) -> list[tuple[TablesInput, str]]:
