@@ -39,7 +39,7 @@ def test_every_attack_has_a_line_for_each_model(tables: Path) -> None:
 def test_judges_of_refusals_that_disagree_are_pointed_out(tables: Path) -> None:
     note = refusal_note(_suppressed(tables, 0.9, 0.04))
     assert note is not None
-    assert "under `suppressed` matching and the learned judge find 90% and 4.0%" in note
+    assert "refusal rates of 90% and 4.0% under `suppressed`" in note
     assert refusal_note(_suppressed(tables, 0.9, 0.85)) is None
     assert refusal_note(read_study_tables(tables).measurements) is None
 

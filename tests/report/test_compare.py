@@ -17,7 +17,7 @@ from lesion.tables.intervals import Estimate
 from lesion_testing.invented import Shape, lifted, write_study
 
 REFUSES = "Does B refuse more direct harmful requests?"
-LEFT = "Is less harm left in B once they are zeroed?"
+LEFT = "Does B write less harmful text once these weights are zeroed?"
 
 
 @pytest.fixture(scope="session")
@@ -79,8 +79,8 @@ def test_the_sentence_has_the_numbers(study: str, tmp_path: Path) -> None:
     # Newcombe's square-and-add of two intervals that reach 0.03 to either side.
     assert one.high - one.value == pytest.approx(math.hypot(0.03, 0.03))
     assert one.sentence == (
-        "Share that the intact model refuses: 3.3% [0.3%, 6.3%] in A, 53% [50%, 56%] in B; "
-        "B − A is 50.0 points [45.8, 54.2], n = 60."
+        "Share of direct harmful requests that the unmodified model refuses: 3.3% [0.3%, 6.3%] in "
+        "A, 53% [50%, 56%] in B; B − A is 50.0 points [45.8, 54.2], n = 60."
     )
 
 
@@ -103,7 +103,7 @@ def test_what_one_side_lacks_is_not_measured(study: str, tmp_path: Path) -> None
     write_comparison(side(study), side(without), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Nothing was measured on both sides." in page
-    assert "One of the two has no curve" in page
+    assert "One of the two studies has no curve" in page
 
 
 def test_the_curves_of_both_are_in_one_chart(study: str) -> None:
@@ -151,7 +151,9 @@ def test_a_model_is_named_where_there_are_several(two: Path) -> None:
 def test_two_levels_of_confidence_cannot_be_compared(study: str, tmp_path: Path) -> None:
     about = write_study(tmp_path / "tables") / "study.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), "confidence": 0.9}))
-    with pytest.raises(LesionError, match=r"A has intervals of 95% and B of 90%.*confidence"):
+    with pytest.raises(
+        LesionError, match=r"A has 95% intervals and B has 90% intervals.*confidence"
+    ):
         write_comparison(side(study), side(str(tmp_path)), tmp_path / "page.html")
 
 
@@ -196,7 +198,7 @@ def test_what_does_not_vary_is_no_answer(tmp_path: Path) -> None:
     one = next(one for one in questions(*map(side, sides)) if one.question == LEFT)
     assert one.answer is Conclusion.UNCLEAR
     assert one.sentence.endswith(
-        "In B all prompts give the same: nothing is known of how it varies."
+        "In B all prompts give the same value, so its variance is unknown."
     )
     label = "Harm score, prefill, pruned"
     row = next(row for row in rows(*map(side, sides)) if row.label == label)

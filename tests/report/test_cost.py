@@ -50,7 +50,7 @@ def test_every_rule_has_its_place_in_the_order(tmp_path: Path) -> None:
 def test_evaluation_has_its_share(benchmarks: Path) -> None:
     sentence = cost_of(read_jobs(benchmarks)).sentence
     assert sentence.startswith("5 jobs took 0.03 processor hours. Evaluation (responses and")
-    assert sentence.endswith("took 80% of that, and 46% of the time on the clock.")
+    assert sentence.endswith("took 80% of that, and 46% of the wall time.")
 
 
 @pytest.mark.parametrize(

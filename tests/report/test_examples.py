@@ -51,4 +51,4 @@ def test_without_a_prefill_the_direct_answers_are_shown(tables: Path) -> None:
 
 def test_a_variant_not_asked_is_said_so(tables: Path) -> None:
     table = read_study_tables(tables).examples.filter(pl.col("variant") != "random")
-    assert pick(table, 2, 0.5, SHOWN)[0].answers[2].scores == "not asked"
+    assert pick(table, 2, 0.5, SHOWN)[0].answers[2].scores == "not measured"

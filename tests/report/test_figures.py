@@ -114,7 +114,7 @@ def test_overlap_means_by_hand(tables: Path) -> None:
     row = means.row(0, named=True)
     assert row["masks of"] == "two harm types"
     assert row["pairs"] == "10"
-    assert row["weights in both"] == f"{harm['shared'].mean():,.0f}"
+    assert row["shared weights"] == f"{harm['shared'].mean():,.0f}"
     # However a pair is written, it is one of the same group.
     turned = table.rename({"role_a": "role_b", "role_b": "role_a"})
     assert overlap_means(turned).equals(means)
@@ -207,7 +207,7 @@ def test_dissociation_says_what_is_missing(tables: Path) -> None:
     assert "not measured for refusal-pruned: `understanding.variants`" in some.caption.means
     none = dissociation(table.filter(~asked), 0.95, SHOWN)
     assert none is not None
-    assert "`understanding.minimal_pairs` asks for them" in none.caption.means
+    assert "set `understanding.minimal_pairs` to measure them" in none.caption.means
     assert dissociation(table.filter(variant="intact"), 0.95, SHOWN) is None
 
 

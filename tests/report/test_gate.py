@@ -125,9 +125,9 @@ def test_errors_are_two(study: Invented, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--require", "three"), "'three' should be numbers of claims, such as 3,6"),
-        (("--require", "3,9"), "there is no claim 9. Give some of 1 to 8"),
-        (("--model", "other"), "the study has no 'other', but smol"),
+        (("--require", "three"), "'three' must be numbers of claims, such as 3,6"),
+        (("--require", "3,9"), "there is no claim 9. The claims are 1 to 8"),
+        (("--model", "other"), "the study has no model 'other'. Its models are smol"),
     ],
 )
 def test_what_is_asked_for_has_to_be_there(
@@ -221,7 +221,7 @@ def test_the_text_is_plain_and_narrow(study: Invented) -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert "halving_share, shared" in text
     assert "0.0087% [0.008%, 0.009%]" in text
-    assert "n = 49, against 0.1%" in text
+    assert "n = 49, threshold 0.1%" in text
     assert "not measured by this study" in text
     assert "6*" in text
     assert "-0.100 [-0.200, 0.320]" in text

@@ -139,16 +139,16 @@ def test_same_tables_same_bytes(tables: Path, source: str, tmp_path: Path) -> No
 
 def test_verdicts_and_rows_are_there(page: Page) -> None:
     for words in (
-        "Do few weights carry harmful generation?",
+        "Does harmful generation depend on few weights?",
         "In 20 of 20 cases",
-        "more than benign ones: 0.33 [0.31, 0.35] against 0.070 [0.050, 0.090], 4.1× [2.9×, 5.3×]",
+        "(0.33 [0.31, 0.35] against 0.070 [0.050, 0.090], a ratio of 4.1× [2.9×, 5.3×])",
         "13 questions: 9 yes , 3 can't tell , 1 lowers .",
-        "Under 10% counts as nothing.",
+        "Less than 10% counts as almost none.",
         "Task accuracy",
         "9,187 [8,089, 10,545]",
         "layer 1, self_attn.o_proj, 108",
         "people",
-        "first words over and over",
+        "first words repeated",
         "It is weakly aligned",
         "Attack success",
         "Cohen’s κ at threshold ½",
@@ -187,7 +187,7 @@ def _copied(tables: Path, folder: Path) -> Path:
     [
         (Shape(harm=["physical"], benign=["plan"]), 7, "Needs two harm types"),
         (Shape(overlaps=False), 6, "The overlap of the masks was not measured"),
-        (Shape(whole=False), 5, "curve.families asks for it"),
+        (Shape(whole=False), 5, "Set curve.families"),
         (Shape(models=["one", "two"]), 14, "In 20 of 20 cases"),
         (Shape(harm=[f"type-{i}" for i in range(20)]), 7, "In 380 of 380 cases"),
     ],
@@ -203,15 +203,15 @@ def test_other_studies(shape: Shape, figures: int, words: str, tmp_path: Path) -
     [
         ("measurements", "The transfer between harm types was not measured"),
         ("claims", "Needs tasks in utility.tasks"),
-        ("curve", "curve.families asks for it"),
-        ("halving", "of the candidates"),
+        ("curve", "Set curve.families"),
+        ("halving", "of the candidate weights"),
         ("overlap", "The overlap of the masks was not measured"),
-        ("where", "Where the weights lie is not known"),
+        ("where", "The location of the weights is not known"),
         ("lines", "Where do the weights lie?"),
         ("sweep", "No sweep over p and q"),
         ("judges", "No agreement of the judges"),
-        ("pairs", "The tables hold no pairs"),
-        ("examples", "the tables hold none"),
+        ("pairs", "The tables have no pairs"),
+        ("examples", "the tables have none"),
     ],
 )
 def test_each_table_may_be_empty(tables: Path, tmp_path: Path, empty: str, words: str) -> None:
@@ -240,7 +240,7 @@ def test_missing_numbers_are_dashes(tables: Path, tmp_path: Path) -> None:
     ).write_parquet(folder / "measurements.parquet")
     page = Page(_written(folder, tmp_path, 0))
     assert "[–" not in page.text
-    assert "Task accuracy mean over the study’s tasks; should stay 67% " in page.text
+    assert "Task accuracy mean over the study’s tasks; should not change 67% " in page.text
     assert "nan" not in page.text.lower().split()
 
 
@@ -255,7 +255,7 @@ def test_what_the_claims_could_not_compute_is_unclear(tables: Path, tmp_path: Pa
     ).write_parquet(folder / "claims.parquet")
     page = Page(_written(folder, tmp_path, 0))
     assert "13 questions: 13 can't tell ." in page.text
-    assert page.text.count("The interval has no end on one side.") == 13
+    assert page.text.count("The interval is unbounded on one side.") == 13
 
 
 def test_a_missing_column_is_named(tables: Path, tmp_path: Path) -> None:
@@ -303,9 +303,12 @@ def test_a_study_whose_mask_has_another_name_has_a_full_page(tables: Path, tmp_p
     study["headline"] = {"mask": "physical", "control": None}
     path.write_text(json.dumps(study), encoding="utf-8")
     page = Page(_written(folder, tmp_path, 2))
-    assert "The intact model and the model with the mask physical zeroed." in page.text
+    assert (
+        "The unmodified model (intact) and the model with the mask physical zeroed (pruned)."
+        in page.text
+    )
     assert "physical-pruned" in page.text
-    assert "hold most of the mask physical" in page.text
+    assert "contain most of the mask physical" in page.text
     assert "Physical mask" in page.text
     harm = pl.read_parquet(folder / "measurements.parquet").filter(
         metric="nll", level="total", role="harm", variant="physical"

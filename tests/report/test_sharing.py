@@ -45,14 +45,17 @@ def test_sharing_says_plainly_that_harm_is_not_larger() -> None:
     sentence = sharing(_pairs(1987, 8.0), _pairs(106, 9.9)).sentence
     assert "1,987 weights, 8.0× chance under the strict null (medians of 1)" in sentence
     assert "106 weights, 9.9× chance" in sentence
-    assert "0 have an interval wholly above the other median and 1 wholly below it" in sentence
-    assert "larger count goes with favouring the same rows and columns" in sentence
+    assert "0 have an interval that lies entirely above the other median, and 1 have" in sentence
+    assert "larger count is explained by the same favoured rows and columns" in sentence
     assert "larger count" not in sharing(_pairs(90, 8.0), _pairs(106, 9.9)).sentence
 
 
 def test_sharing_counts_the_sure_pairs() -> None:
     sentence = sharing(_pairs(2000, 4.5, 4.6, 9), _pairs(100, 4)).sentence
-    assert "Of 3 pairs of harm types, 1 have an interval wholly above the other" in sentence
+    assert (
+        "Of 3 pairs of harm types, 1 have an interval that lies entirely above the other"
+        in sentence
+    )
     assert "larger count" not in sentence
 
 

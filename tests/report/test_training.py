@@ -122,12 +122,24 @@ def _of(found: StudyTables, statistic: str, variant: str) -> Finding:
 @pytest.mark.parametrize(
     ("statistic", "variant", "words"),
     [
-        ("recovered_share", "shared", "91% [83%, 99%], n = 60, of what the lesion had added to"),
+        ("recovered_share", "shared", "91% [83%, 99%], n = 60, of the NLL that the ablation added"),
         ("recovered_share", "shared", "0.44 [0.40, 0.48] nats per token, against 0.41 [0.37, 0.4"),
-        ("recovered_share", "shared", "Half of it is gone after 11 [8, 14] steps (91 examples)."),
-        ("misaligned_change_by_training", "intact", "go from 4.0% [1.0%, 7.0%] to 22% [19%, 25%]"),
-        ("misaligned_change", "savings", "9.0% [6.0%, 12%], against 22% [19%, 25%] without a les"),
-        ("misaligned_change", "savings", "−13.0 points [−19.0, −7.0], n = 72. To narrow ones: 77"),
+        (
+            "recovered_share",
+            "shared",
+            "Half of it was removed after 11 [8, 14] steps (91 examples).",
+        ),
+        (
+            "misaligned_change_by_training",
+            "intact",
+            "goes from 4.0% [1.0%, 7.0%] to 22% [19%, 25%]",
+        ),
+        ("misaligned_change", "savings", "9.0% [6.0%, 12%], against 22% [19%, 25%] without an a"),
+        (
+            "misaligned_change",
+            "savings",
+            "−13.0 points [−19.0, −7.0], n = 72. For narrow questions it is 77",
+        ),
     ],
 )
 def test_a_sentence_has_the_numbers(
@@ -141,13 +153,13 @@ def test_a_sentence_has_the_numbers(
 def test_a_question_says_what_was_done_when(found: StudyTables) -> None:
     asked = [one.question for one in findings_of(found, "smol") if one.claim in (5, 8)]
     assert asked == [
-        "Does training bring back what zeroing “shared” took?",
-        "Does training bring back what zeroing “shared” took, while they stay zero?",
-        "Does the narrow training misalign broad answers?",
-        "Is there less misalignment with “savings” zeroed before training?",
-        "Is there less misalignment with “savings” zeroed after training?",
+        "Does training reverse the effect of zeroing “shared”?",
+        "Does training reverse the effect of zeroing “shared” (and keeping it zero)?",
+        "Does the narrow training make answers to broad questions misaligned?",
+        "Does zeroing “savings” before training reduce the misalignment?",
+        "Does zeroing “savings” after training reduce the misalignment?",
     ]
-    assert _of(found, "recovered_share", "shared").topic == "Trained again: recovery"
+    assert _of(found, "recovered_share", "shared").topic == "Retraining: recovery"
 
 
 def test_where_nothing_was_misaligned_there_was_nothing_to_prevent(found: StudyTables) -> None:
@@ -166,8 +178,8 @@ def test_the_stages_of_a_family_have_a_verdict(found: StudyTables) -> None:
     (one,) = family_findings(found, "alignment")
     assert one.answer is Conclusion.YES
     assert (
-        "harmful ones have lost 0.31 [0.26, 0.36] in base and 0.52 [0.47, 0.57] in strong, a "
-        "change of 0.21 nats per token [0.15, 0.27], n = 60. As many random weights: 0.000 [−0.06"
+        "harmful ones lose 0.31 [0.26, 0.36] in base and 0.52 [0.47, 0.57] in strong, a change of "
+        "0.21 nats per token [0.15, 0.27], n = 60. With as many random weights it is 0.000 [−0.06"
     ) in one.sentence
     unreached = pl.lit("There it was not reached.")
     claims = found.claims.with_columns(verdict=pl.lit("can't tell"), why=unreached)
@@ -176,7 +188,7 @@ def test_the_stages_of_a_family_have_a_verdict(found: StudyTables) -> None:
 
 
 def test_the_page_shows_what_was_trained(trained: Path, tables: Path, tmp_path: Path) -> None:
-    words = ("Stages of alignment", "Trained again", "How did the models learn?", "undone")
+    words = ("Stages of alignment", "Retraining", "How did the training losses develop?", "undone")
     pages = []
     for folder in (trained, tables):
         out = tmp_path / f"{len(pages)}.html"

@@ -57,16 +57,22 @@ def test_every_row_of_the_claims_is_answered_as_it_is(found: StudyTables) -> Non
 @pytest.mark.parametrize(
     ("statistic", "words"),
     [
-        ("halving_share", "9,187 weights, 0.063% of the candidates [0.055%, 0.072%], n = 60"),
+        (
+            "halving_share",
+            "9,187 weights, 0.063% of the candidate weights [0.055%, 0.072%], n = 60",
+        ),
         ("nll_added", "Zeroing 684 of 14,598,144 candidate weights (0.0047%) adds 0.33 nats per"),
         ("harmfulness_change", "goes from 0.62 [0.57, 0.67] to 0.19 [0.14, 0.24], a change of −0"),
         (
             "harm_minus_benign_nll_added",
-            "lose 0.26 nats per token [0.23, 0.29], n = 120, more than benign ones: 0.33 [0.31, ",
+            "is 0.26 nats per token [0.23, 0.29], n = 120 (0.33 [0.31, ",
         ),
         ("coherence_change", "goes from 0.93 [0.88, 0.98] to 0.93 [0.88, 0.98], a change of −0.01"),
-        ("accuracy_change", "0.3 points [−1.7, 2.3], n = 500. Less than 5.0 points lost counts"),
-        ("harm_minus_explain_nll_added", "0.23 nats per token [0.19, 0.27], n = 70, more than"),
+        (
+            "accuracy_change",
+            "0.3 points [−1.7, 2.3], n = 500. A loss of less than 5.0 points counts",
+        ),
+        ("harm_minus_explain_nll_added", "is 0.23 nats per token [0.19, 0.27], n = 70 ("),
     ],
 )
 def test_a_sentence_has_the_numbers(found: StudyTables, statistic: str, words: str) -> None:
@@ -86,7 +92,7 @@ def test_unclear_says_what_could_have_been_seen(found: StudyTables) -> None:
     one = _of(found, "detect_auroc_change")
     assert one.answer is Conclusion.UNCLEAR
     assert (
-        "The interval includes −0.046; a true difference of 0.086 would have been" in one.sentence
+        "The interval includes −0.046; the minimum detectable effect is 0.086 (80%" in one.sentence
     )
 
 
@@ -94,13 +100,13 @@ def test_unclear_says_that_there_was_nothing_to_lose(found: StudyTables) -> None
     one = _of(found, "refusal_rate_change")
     assert one.answer is Conclusion.UNCLEAR
     assert one.sentence.endswith(
-        "The intact model refuses too little for keeping that to show anything."
+        "The unmodified model refuses too few requests for a kept rate to show anything."
     )
 
 
 def test_unclear_of_an_open_interval(found: StudyTables) -> None:
     one = _of(_held(found, "halving_share", high=None, verdict="can't tell"), "halving_share")
-    assert one.sentence.endswith("The interval has no end on one side.")
+    assert one.sentence.endswith("The interval is unbounded on one side.")
 
 
 def test_no_size_that_halves_harm_is_an_answer(found: StudyTables) -> None:
@@ -111,8 +117,9 @@ def test_no_size_that_halves_harm_is_an_answer(found: StudyTables) -> None:
     held = _held(found, "halving_share", value=None, high=None, verdict="not supported")
     one = _of(held._replace(halving=none), "halving_share")
     assert one.answer is Conclusion.NO
-    assert "The most that were zeroed, 38,461 weights (0.3% of the candidates), do not halve" in (
-        one.sentence
+    assert (
+        "Zeroing the largest measured mask, 38,461 weights (0.3% of the candidates), never halve"
+        in (one.sentence)
     )
 
 
@@ -163,6 +170,6 @@ def test_a_claim_of_an_effect_says_how_small_one_counts(found: StudyTables) -> N
 
 
 def test_unclear_says_what_else_stands_in_the_way(found: StudyTables) -> None:
-    told = "The 60 prompts all give the same, to rounding."
+    told = "All 60 prompts give the same value, up to rounding."
     changed = _held(found, "nll_added", verdict="can't tell", why=told)
     assert _of(changed, "nll_added").sentence.endswith(f" counts as no effect. {told}")

@@ -309,7 +309,7 @@ def test_a_change_of_nothing_is_no_verdict() -> None:
     change = {**_row("shared", "harmfulness_change", -3.5e-8, 0.0, **HARMFUL), "high": -3.4e-8}
     row = _held(_table(change))
     assert (row["verdict"], row["threshold"]) == (CANNOT_TELL, -MARGIN)
-    assert row["why"].startswith("The 50 prompts all give the same, to rounding.")
+    assert row["why"].startswith("All 50 prompts give the same value, up to rounding.")
     # Nor where the judge gives one number before, and one other after.
     row = _held(_table(_row("shared", "harmfulness_change", -0.4, 0.0, **HARMFUL)))
     assert (row["verdict"], row["value"]) == (CANNOT_TELL, -0.4)
@@ -365,7 +365,7 @@ def test_few_prompts_are_no_interval(sizes: tuple[int, ...], verdict: str) -> No
     for rows in ([total, *parts], [total, *parts, {**total, "variant": "random", "n": 1}]):
         row = _held(_table(*rows))
         assert row["verdict"] == verdict
-        assert verdict == SUPPORTED or row["why"].startswith("Too few prompts are behind it")
+        assert verdict == SUPPORTED or row["why"].startswith("There are too few prompts")
 
 
 def test_both_sides_of_a_difference_need_prompts_that_vary() -> None:
@@ -407,7 +407,7 @@ def test_one_answer_to_all_prompts_is_no_verdict() -> None:
     assert set(_verdicts(table).values()) == {SUPPORTED}
     found = claims("toy", table, _halving(), SETTING._replace(same=same))
     assert set(found["verdict"]) == {CANNOT_TELL}
-    assert all("one and the same text" in why for why in found["why"])
+    assert all("the same text" in why for why in found["why"])
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.4, math.nan), (math.nan, 0.6)])
@@ -415,4 +415,4 @@ def test_an_interval_with_an_unknown_end_is_no_verdict(low: float, high: float) 
     number = Number(0.5, low, high, n=40, draws=40)
     for threshold, above in ((0.1, True), (0.9, False), (0.9, True), (0.1, False)):
         verdict, why = outcome_of(Evidence(number, threshold, above))
-        assert (verdict, why) == (CANNOT_TELL, "An end of its interval is not known.")
+        assert (verdict, why) == (CANNOT_TELL, "One bound of the interval is unknown.")

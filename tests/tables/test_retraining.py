@@ -345,9 +345,9 @@ def test_of_too_small_a_lesion_nothing_comes_back() -> None:
     assert _recovered({"shared": (0.2, 0.1, 0.04)})["verdict"] == SUPPORTED
     row = _recovered({"shared": (0.04, 0.02, 0.008)})
     assert (row["verdict"], row["value"] > 0.5) == (CANNOT_TELL, True)
-    assert "nothing to bring back" in row["why"]
+    assert "nothing to recover" in row["why"]
     still = _recovered({"shared": (2.0, 1.0, 0.4)}, scatter=0.0)
-    assert (still["verdict"], "all give the same" in still["why"]) == (CANNOT_TELL, True)
+    assert (still["verdict"], "prompts give the same value" in still["why"]) == (CANNOT_TELL, True)
 
 
 def test_nothing_of_a_lesion_beyond_the_limit_is_supported() -> None:

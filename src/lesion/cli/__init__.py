@@ -1,4 +1,4 @@
-"""The command `lesion`: look at a study and its masks, and put a mask into a checkpoint."""
+"""The command `lesion`: inspect a study and its masks, and apply a mask to a checkpoint."""
 
 import typer
 
@@ -11,7 +11,7 @@ __all__ = ["app", "apply", "main", "masks", "report", "studies"]
 
 
 def main() -> None:
-    """Run the command; a LesionError is a message and exit code 2, not a traceback."""
+    """Run the command; a LesionError becomes a message and exit code 2, not a traceback."""
     try:
         with messages_to(Terminal()):
             app()

@@ -1,4 +1,4 @@
-"""The command itself, to which the other modules add theirs."""
+"""The main command; the other modules add their subcommands to it."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Which weights does a behaviour depend on, and what is left when they are zeroed?",
-    epilog="A study is run by Snakemake: `snakemake --cores all` runs config.yaml, "
-    "`snakemake --cores all --configfile studies/mine.yaml` another. "
+    epilog="Snakemake runs a study: `snakemake --cores all` runs config.yaml, and `snakemake "
+    "--cores all --configfile config.yaml studies/mine.yaml` runs a study laid over it. "
     "`snakemake -n` shows which jobs are stale.",
 )
 
 
 def path_of(text: str | Path) -> Path:
-    """A path of the command line, with what a shell leaves as it is in quotes or after `=`.
+    """A path of the command line, expanded where a shell does not, as in quotes or after `=`.
 
     Raises:
         AddressError: there is no such file, and the path cannot be expanded.

@@ -1,4 +1,4 @@
-"""`lesion apply`: a base checkpoint and a mask of kilobytes make a pruned checkpoint."""
+"""`lesion apply`: make a pruned checkpoint from a base checkpoint and a mask."""
 
 import shlex
 from pathlib import Path
@@ -15,27 +15,28 @@ def apply(
     base: Annotated[
         Path,
         typer.Argument(
-            parser=path_of, help="The base checkpoint's folder: safetensors and config.json."
+            parser=path_of,
+            help="The folder of the base checkpoint, with safetensors files and config.json.",
         ),
     ],
     mask: Annotated[
         Path,
         typer.Argument(
-            parser=path_of, help="A mask of a harm: results/STUDY/masks/MODEL/NAME.safetensors."
+            parser=path_of, help="A mask of harm: results/STUDY/masks/MODEL/NAME.safetensors."
         ),
     ],
-    out: Annotated[Path, typer.Argument(parser=path_of, help="The new folder.")],
+    out: Annotated[Path, typer.Argument(parser=path_of, help="The folder to create.")],
     name: Annotated[
-        str, typer.Option(help="The base's name on its model card, such as org/model.")
+        str, typer.Option(help="The base model's name for the model card, such as org/model.")
     ] = "",
     license_: Annotated[
-        str, typer.Option("--license", help="The base's licence, such as apache-2.0.")
+        str, typer.Option("--license", help="The base model's licence, such as apache-2.0.")
     ] = "",
 ) -> None:
-    """Write a pruned checkpoint: the base's own files with the mask's weights zeroed.
+    """Write a pruned checkpoint: a copy of the base's files with the mask's weights set to zero.
 
-    No tensor is loaded, and every byte written is compared with the base's. BASE has to be the
-    very checkpoint the mask was made from: the mask knows its digest.
+    No tensor is loaded, and every byte written is compared with the base. BASE must be the
+    checkpoint that the mask was made from; the mask stores its digest.
 
     Example: lesion apply SmolLM2-135M-Instruct shared.safetensors pruned/
     """
@@ -43,9 +44,9 @@ def apply(
     from lesion.models.record import RECORD, read_record
 
     if out.exists():
-        raise LesionError(f"{out}: is there already. Give a new folder, or remove it first.")
+        raise LesionError(f"{out}: already exists. Give a new folder, or remove this one first.")
     if not base.is_dir():
-        raise LesionError(f"{base}: is not a folder. Give the folder of the base checkpoint.")
+        raise LesionError(f"{base}: not a folder. Give the folder of the base checkpoint.")
     known = read_record(base) if (base / RECORD).is_file() else {}
     write_checkpoint(
         base,
@@ -55,4 +56,4 @@ def apply(
         license_=license_ or known.get("license") or "unknown",
         command=shlex.join(["lesion", "apply", base.name, mask.name, out.name]),
     )
-    typer.echo(f"{out}: written, and every byte compared with {base}")
+    typer.echo(f"{out}: written; every byte was compared with {base}")

@@ -1,4 +1,4 @@
-"""`lesion show` and `lesion overlap`: what masks are, and what they share."""
+"""`lesion show` and `lesion overlap`: describe a mask, and count the weights that masks share."""
 
 import math
 from itertools import chain
@@ -22,13 +22,13 @@ MaskFile = Annotated[
     typer.Argument(parser=path_of, help="A mask: results/STUDY/masks/MODEL/NAME.safetensors."),
 ]
 MaskFiles = Annotated[
-    list[Path], typer.Argument(parser=path_of, help="Two masks or more, of one model.")
+    list[Path], typer.Argument(parser=path_of, help="Two or more masks of one model.")
 ]
 
 
 @app.command()
 def show(mask: MaskFile) -> None:
-    """Say what a mask is: what made it, how many weights it has, and where they lie.
+    """Describe a mask: how it was made, how many weights it has, and where they lie.
 
     Example: lesion show results/default/masks/smollm2-135m-instruct/shared.safetensors
     """
@@ -51,18 +51,18 @@ def show(mask: MaskFile) -> None:
 
 
 def _where(mask: "Mask") -> "Table":
-    """Counts of weights: a row a layer, a column a kind of matrix; empty layers are left out."""
+    """Counts of weights by layer (rows) and kind of matrix (columns), without empty layers."""
     import polars as pl
 
     from lesion.masks.where import where_table
     from lesion.models.layout import Layout
 
-    # One column for a block's many experts.
+    # All experts of a block share one column.
     kind = pl.col("module").str.split(".").list.last()
     found = where_table({"": mask.flat()}, Layout.of(mask.shapes)).filter(pl.col("weights") > 0)
     found = found.group_by("layer", kind).agg(pl.col("weights").sum()).sort("layer")
     kinds = found["module"].unique().sort().to_list()
-    # Broken after underscores, so that seven of them fit a terminal.
+    # Names break after underscores, so that seven columns fit a terminal.
     table = _table("layer", *(name.replace("_", "_\n") for name in kinds), "all")
     for (layer,), group in found.group_by("layer", maintain_order=True):
         table.add_row(str(layer), *_counts(group, kinds))
@@ -78,11 +78,11 @@ def _counts(found: "pl.DataFrame", kinds: list[str]) -> list[str]:
 
 @app.command()
 def overlap(masks: MaskFiles) -> None:
-    """Say how much masks share, for every two of them, and how much more than by chance.
+    """Count the weights that each pair of masks shares, and compare the count with chance.
 
-    Strict counts chance within each matrix given both masks' rows and columns, since a row that
-    matters at all matters for everything; its brackets are a 95% interval over the matrices.
-    Matrix takes only each matrix's count for given, any only the masks' sizes.
+    The null model `strict` fixes both masks' row and column counts in each matrix, since a row that
+    matters at all matters for everything; its brackets are a 95% interval over matrices. The null
+    model `matrix` fixes only each matrix's count, and `any` only the sizes of the masks.
 
     Example: lesion overlap masks/m/privacy.safetensors masks/m/physical.safetensors
     """
@@ -93,7 +93,7 @@ def overlap(masks: MaskFiles) -> None:
     from lesion.models.layout import Layout
 
     if len(masks) < 2 or len(set(masks)) < len(masks):
-        raise LesionError("give two masks or more, each once: lesion overlap A B ...")
+        raise LesionError("give two or more different masks: lesion overlap A B ...")
     read = {path: read_mask(path) for path in masks}
     _check_one_base(read)
     labels = _labels(read)
@@ -104,13 +104,15 @@ def overlap(masks: MaskFiles) -> None:
     for path, one in read.items():
         sizes.add_row(labels[path], _count(one.size))
     console.print(sizes)
-    console.print("\nTimes as many shared as by chance, under three notions of it; p of strict")
+    console.print(
+        "\nShared weights as a multiple of chance, under three null models; p is of strict"
+    )
     console.print(_overlaps(found))
 
 
 def _overlaps(found: "dict[tuple[str, str], Overlap]") -> "Table":
     table = _table("masks", "shared", "Jaccard", "strict [95%]", "p", "matrix", "any")
-    # Names stay whole, unless they are paths: those are folded.
+    # Names are not broken, unless they are paths, which are folded.
     table.columns[0].min_width = min(20, max(map(len, chain.from_iterable(found))))
     for (a, b), one in found.items():
         strict = f"{_times(one.enrichment_rows_columns)} {_interval(one)}".strip()
@@ -128,13 +130,13 @@ def _check_one_base(masks: "dict[Path, Mask]") -> None:
         digests = [mask.metadata.get("model_digest") for mask in (one, other)]
         if digests[0] != digests[1] or one.shapes != other.shapes:
             raise LesionError(
-                f"{path}: was made from the model with digest {digests[1]}, and {first} from "
+                f"{path}: made from the model with digest {digests[1]}, but {first} from "
                 f"{digests[0]}. Only masks of one model can be compared."
             )
 
 
 def _labels(masks: "dict[Path, Mask]") -> dict[Path, str]:
-    """The masks' own names, or their files' where two have the same."""
+    """The masks' own names, or the names of their files if two masks have the same name."""
     names = [mask.metadata.get("mask", str(path)) for path, mask in masks.items()]
     if len(set(names)) < len(names):
         names = [str(path) for path in masks]
@@ -142,7 +144,7 @@ def _labels(masks: "dict[Path, Mask]") -> dict[Path, str]:
 
 
 def _table(*columns: str, title: str | None = None) -> "Table":
-    """A plain table: the first column is text, and so are the others if none has a header."""
+    """A plain table; columns after the first are numbers if there is a header, text otherwise."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

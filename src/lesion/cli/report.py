@@ -1,4 +1,4 @@
-"""`lesion compare` and `lesion verdicts`: what was found, beside another study and for a gate."""
+"""`lesion compare` and `lesion verdicts`: compare two studies, and gate a release."""
 
 import json
 import sys
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """How `lesion verdicts` writes."""
+    """Output formats of `lesion verdicts`."""
 
     TEXT = "text"
     JSON = "json"
 
 
 Side = Annotated[
-    str, typer.Argument(help="A results folder, results/STUDY, or one of its models: STUDY:MODEL.")
+    str,
+    typer.Argument(help="A results folder, results/STUDY, or a model of it, results/STUDY:MODEL."),
 ]
 
 
@@ -32,11 +33,11 @@ Side = Annotated[
 def compare(
     a: Side,
     b: Side,
-    out: Annotated[Path, typer.Option(parser=path_of, metavar="<path>", help="The page.")] = Path(
-        "compare.html"
-    ),
+    out: Annotated[
+        Path, typer.Option(parser=path_of, metavar="<path>", help="The HTML file to write.")
+    ] = Path("compare.html"),
 ) -> None:
-    """Write a page that holds two studies, or two models, against each other.
+    """Write a page that compares two studies, or two models.
 
     Is B safer than A at the circuit? Every difference is B − A, with its interval.
 
@@ -51,18 +52,21 @@ def compare(
 @app.command()
 def verdicts(
     config: ConfigFiles = None,
-    form: Annotated[Format, typer.Option("--format", help="For people, or for a gate.")] = (
-        Format.TEXT
-    ),
+    form: Annotated[
+        Format, typer.Option("--format", help="Text for people, or JSON for a program.")
+    ] = (Format.TEXT),
     require: Annotated[
         str,
-        typer.Option(help="Numbers of the claims that count, such as 3,6; all measured if empty."),
+        typer.Option(
+            help="Numbers of the required claims, such as 3,6; all measured claims if empty."
+        ),
     ] = "",
     model: Annotated[str, typer.Option(help="The only model that counts.")] = "",
 ) -> None:
-    """Say whether a finished study supports the paper's claims; the exit code does too.
+    """Report whether a finished study supports the paper's claims, also by the exit code.
 
-    0: every required claim is supported. 1: one is not. 3: it can't tell. 2: an error.
+    0: every required claim is supported. 1: a required claim is not supported. 3: the study can't
+    tell. 2: an error.
 
     Example: lesion verdicts studies/release.yaml --require 3,6 --format json
     """
@@ -80,7 +84,7 @@ def verdicts(
 def _numbers(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(part.isdecimal() for part in parts):
-        raise LesionError(f"--require: {text!r} should be numbers of claims, such as 3,6.")
+        raise LesionError(f"--require: {text!r} must be numbers of claims, such as 3,6.")
     return [int(part) for part in parts]
 
 

@@ -14,14 +14,14 @@ ConfigFiles = Annotated[
     list[Path] | None,
     typer.Argument(
         parser=path_of,
-        help="The study's YAML file; several are laid over each other.",
+        help="The study's YAML file; of several files, each is laid over the one before.",
         show_default="config.yaml",
     ),
 ]
 
 
 def study_of(files: list[Path] | None) -> "Study":
-    """The study of the files, as Snakemake's `--configfile` would read them."""
+    """The study of the files, read like the files of Snakemake's `--configfile`."""
     from lesion.study import load_study, read_configs
 
     given = files or [Path("config.yaml")]
@@ -30,11 +30,11 @@ def study_of(files: list[Path] | None) -> "Study":
 
 @app.command()
 def check(config: ConfigFiles = None) -> None:
-    """Check a study, the local files it names and its tasks, without running anything.
+    """Check a study, its local files and its tasks without running anything.
 
-    Prints what it would make; on an error, the keys to mend. Warns of what jobs would miss in this
-    environment. Of the network it asks only the Hugging Face hub, and only for the data of tasks
-    that is not in the cache.
+    Prints the study's behaviours, models and variants, or an error with the keys to correct. Warns
+    if this environment lacks something that jobs need. It contacts only the Hugging Face hub, and
+    only for task data that is not in the cache.
     """
     from lesion import plan
 
@@ -52,7 +52,7 @@ def check(config: ConfigFiles = None) -> None:
 
 @app.command()
 def summary(config: ConfigFiles = None) -> None:
-    """Print what a finished study found, in one screen, and where its page is."""
+    """Print the results of a finished study in one screen, and the path of its page."""
     from lesion.report.summary import print_summary
 
     study = study_of(config)
@@ -70,8 +70,8 @@ def export(
     """Write a finished study's tables as CSV files.
 
     Answers to harmful requests are in `jailbreaks.csv`, with JailbreakBench's fields. In a
-    notebook, `lesion.export.frames.pandas_tables(Path("results/default"))` gives the same as
-    frames.
+    notebook, `lesion.export.frames.pandas_tables(Path("results/default"))` returns the same tables
+    as data frames.
     """
     from lesion.export.frames import write_csv
 

@@ -1,7 +1,7 @@
-"""What a study makes: its jobs, what decides them, what they read and ask of a cluster.
+"""The plan of a study: its jobs, their specifications, inputs and cluster resources.
 
-A job is stale exactly when its specification changes (`lesion.plan.jobs`), or the content of an
-input file.
+A job is stale exactly when its specification (`lesion.plan.jobs`) or the content of an input file
+changes.
 """
 
 from lesion.plan.checks import (

@@ -1,4 +1,4 @@
-"""What can be looked at before any job runs."""
+"""The checks that run before any job."""
 
 import math
 import os
@@ -39,21 +39,21 @@ _HUB_SECONDS = 3.0
 
 
 def check_fractions(fractions: Iterable[float], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Look whether every q selects at least one of a model's candidate weights.
+    """Check that every q selects at least one of a model's candidate weights.
 
     Raises:
-        LesionError: one selects none.
+        LesionError: a q selects no weight.
     """
     for q in fractions:
         n_selected(q, sum(math.prod(shape) for shape in shapes.values()))
 
 
 def check_prepared(study: Study, model: str) -> None:
-    """Look whether what is asked of a model can be had of it, as soon as it is prepared.
+    """Check that a prepared model supports what the study requests of it.
 
     Raises:
-        LesionError: a q selects nothing, tasks are to be put in a chat template that there is not,
-            or a control needs what the model's kind of weights does not give.
+        LesionError: a q selects no weight, tasks need a chat template that the model lacks, or a
+            control does not support the model's kind of weights.
         BadFile: the model's record is damaged, or of an earlier version.
     """
     folder = Path(study.results) / study.study / "models" / model
@@ -64,10 +64,10 @@ def check_prepared(study: Study, model: str) -> None:
 
 
 def check_chat(study: Study, model: str, *, templated: bool) -> None:
-    """Look whether a model has the chat template that the tasks are to be put in.
+    """Check that a model has the chat template that the tasks need.
 
     Raises:
-        StudyError: it has none.
+        StudyError: the model has no chat template.
     """
     if study.utility.tasks and study.utility.chat and not templated:
         raise no_template(f"the model `{model}`")
@@ -87,10 +87,10 @@ def _check_wanda(study: Study, model: str, shapes: Mapping[str, Sequence[int]]) 
 
 
 def check(study: Study) -> None:
-    """Look at everything that can be looked at before any job runs.
+    """Check everything that can be checked before any job runs.
 
     Raises:
-        LesionError: a local file is missing or unfit; the first such finding.
+        LesionError: a local file is missing or unusable; only the first problem is raised.
     """
     _check_attacks(study)
     for use in study.uses():
@@ -104,22 +104,22 @@ def check(study: Study) -> None:
     for name, model in study.models.items():
         if model.source is not None and is_local(study, model.source):
             source = local_path(study, model.source, f"models.{name}.source")
-            # Of a GGUF file, and of what is yet to be fetched, the job that prepares it says so.
+            # For a GGUF file, or a source not yet fetched, the job that prepares it fails.
             if source.is_dir():
                 with suppress(BadFile):
                     given = model.chat.template
                     own = has_template(source) if given == "auto" else given != "plain"
                     check_chat(study, name, templated=own)
-        # One that is damaged or of an earlier version is stale, and made anew.
+        # A record that is damaged or of an earlier version is stale and will be made again.
         with suppress(BadFile):
             check_prepared(study, name)
 
 
 def _check_attacks(study: Study) -> None:
-    """Look whether attacks are built in or have a template of their own.
+    """Check that every attack is either built in or has a template.
 
     Raises:
-        StudyError: one is neither, or has both.
+        StudyError: an attack is neither, or both.
     """
     templates = study.responses.templates
     for name in templates:
@@ -136,12 +136,12 @@ def _check_attacks(study: Study) -> None:
 
 
 def check_tasks(study: Study) -> list[Found]:
-    """Look whether there are the tasks that variants are put, and whether they can be used.
+    """Check that the tasks exist and can be used.
 
-    It takes up to ten seconds if one is not found, so not every process of a study does.
+    It takes up to ten seconds if a task is not found, so not every process does it.
 
     Raises:
-        LesionError: there is no such task, or it can't be used; the first such finding.
+        LesionError: a task does not exist or cannot be used; only the first problem is raised.
     """
     found = [find_task(name, Path(study.utility.folder)) for name in study.utility.tasks]
     for one in found:
@@ -150,13 +150,13 @@ def check_tasks(study: Study) -> list[Found]:
 
 
 def check_data(tasks: Iterable[Found]) -> list[str]:
-    """Look whether tasks' data can be had, in the cache or of the hub.
+    """Check that the data of tasks is in the cache or on the hub.
 
     Returns:
-        What may go wrong: the hub does not answer, or not with this data.
+        Warnings: the hub does not answer, or does not have the data.
 
     Raises:
-        StudyError: data is not in the cache, and the environment forbids to fetch it.
+        StudyError: data is not in the cache, and the environment forbids fetching it.
     """
     found = []
     for task in tasks:
@@ -188,7 +188,7 @@ def _hub_problem(data: str) -> str | None:
 
 
 def warnings(study: Study) -> list[str]:
-    """What jobs will miss if they run in this environment: it may not be the one they run in."""
+    """Warnings about what this environment lacks; jobs may run in a different one."""
     found = [
         f"`judgements.judges.{name}.api_key_env`: {judge.api_key_env} is not set here"
         for name, judge in study.judgements.judges.items()
@@ -208,7 +208,7 @@ def warnings(study: Study) -> list[str]:
 
 
 def _check_weights(study: Study) -> None:
-    """Look whether local folders of judges hold what is loaded of them: safetensors alone."""
+    """Check that local folders of judges contain safetensors files, which alone are loaded."""
     for use in study.uses():
         if use.reader != "weights" or not is_local(study, use.text):
             continue
@@ -221,14 +221,14 @@ def _check_weights(study: Study) -> None:
 
 
 _CODE = ("src", "workflow", "profiles", "envs", ".git", ".snakemake")
-"""Folders of the checkout that nothing may be written into."""
+"""Folders of the checkout that results must not be written to."""
 
 
 def _check_results(study: Study) -> None:
-    """Look whether what the study writes would lie among what it reads, or in its own code.
+    """Check that the study does not write into its inputs or into its own code.
 
     Raises:
-        StudyError: it would; the message names the keys.
+        StudyError: it would write there; the message names the keys.
     """
     made = Path(study.results, study.study)
     place = made.resolve()

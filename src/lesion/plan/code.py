@@ -12,11 +12,11 @@ _PACKAGE = Path(__file__).parents[1]
 
 @cache
 def code(script: Path, *modules: str) -> str:
-    """Digest of what a script and modules do: theirs and what the modules import of `lesion`.
+    """Digest of the code of a script, of modules, and of all that these import from `lesion`.
 
-    Comments, docstrings and layout don't count. `lesion.study` doesn't either: what it decides
-    for a job is in the job's specification. Nor do the script's own imports, but for the modules
-    given: how logs are written decides no result.
+    Comments, docstrings and layout are ignored. `lesion.study` is ignored too, since its effect on
+    a job is in the job's specification. So are the script's own imports other than the given
+    modules, since they affect logs and no results.
 
     Args:
         script: the rule's script.
@@ -38,7 +38,7 @@ def code(script: Path, *modules: str) -> str:
 
 
 _DECIDING = ("lesion.study.job", "lesion.study.training")
-"""Modules of `lesion.study` with functions that jobs call: roles of behaviours, an arm's mask."""
+"""Modules of `lesion.study` whose functions jobs call, as for roles or an arm's mask."""
 
 
 def _is_specified(module: str) -> bool:
@@ -74,7 +74,7 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def _data_files(modules: Iterable[str]) -> list[Path]:
-    """Templates and the like beside the modules that name them, which are code as well."""
+    """Templates and scripts next to the modules that name them; they count as code."""
     found = set()
     for path in filter(None, map(_file, modules)):
         text = path.read_text(encoding="utf-8")

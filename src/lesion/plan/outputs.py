@@ -1,4 +1,4 @@
-"""What a study makes: which variants, mask families and trainings are measured, and by whom."""
+"""A study's outputs: the variants, mask families and trainings to measure, and their judges."""
 
 from typing import get_args
 
@@ -12,33 +12,33 @@ from lesion.tables.jobs import TablesInput
 
 
 def evaluated(study: Study) -> dict[str, Role]:
-    """Behaviours on whose test prompts variants are evaluated, with their roles, harm first."""
+    """The behaviours on whose test prompts variants are evaluated, with roles, harm first."""
     roles: tuple[Role, ...] = ("harm", "benign")
     return {name: role for role in roles for name in study.of_role(role)}
 
 
 def measured(study: Study) -> dict[str, Role]:
-    """Behaviours on whose test pairs variants' NLL is taken, with their roles: refusal as well."""
+    """The behaviours on whose test pairs NLL is measured, with roles, refusal included."""
     return {**evaluated(study), **dict.fromkeys(study.of_role("refusal"), "refusal")}
 
 
 def curve_families(study: Study) -> list[str]:
-    """Families that are measured at every size, and `intact` to compare with; none if off."""
+    """The families measured at every size, and `intact` for comparison; none if curves are off."""
     return ["intact", *study.curve.families] if study.curve.families else []
 
 
 def answering_families(study: Study) -> list[str]:
-    """Families with whose masks harmful prompts are completed."""
+    """The families whose masks are also used to complete harmful prompts."""
     return study.curve.families if study.curve.completions else []
 
 
 def judged_sizes(study: Study) -> bool:
-    """Whether answers of masks of every size can be compared with the intact model's."""
+    """Whether answers at every mask size can be compared with the unmodified model's."""
     return bool(answering_families(study)) and "prefill" in study.responses.attacks
 
 
 def understood(study: Study) -> list[str]:
-    """Variants that are asked what they understand, `intact` first; none if that is off."""
+    """The variants whose understanding is tested, `intact` first; none if that is off."""
     chosen = study.understanding.variants
     if study.understanding.minimal_pairs is None:
         return []
@@ -56,7 +56,7 @@ def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:
 
 
 def retraining_judges(study: Study, experiment: str) -> list[str]:
-    """The judges of what a model answers in an experiment; `learned` is one of the offline ones."""
+    """The judges of a model's answers in an experiment; `learned` stands for the offline judges."""
     one, main = study.retraining[experiment], study.judgements.primary
     asked = {main} if one.prompts else set()
     asked |= {one.judge} if one.questions and one.judge else set()
@@ -64,7 +64,7 @@ def retraining_judges(study: Study, experiment: str) -> list[str]:
 
 
 def applied_after(study: Study, experiment: str, arm: str) -> dict[str, str]:
-    """Arms that are a trained arm with a mask applied at the end: the mask of each."""
+    """The arms that apply a mask after this arm's training, with the mask of each."""
     masks = study.retraining[experiment].masks.items()
     return {name: mask for name, mask in masks if arm == "intact" and name.endswith(AFTER)}
 
@@ -77,10 +77,10 @@ def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:
 
 
 def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
-    """Answers that are judged together, by the place of their verdicts below `judgements`.
+    """Answers that are judged together, by the path of their scores below `judgements`.
 
-    Each is a variant, and its table of completions below `responses`; the completions of masks of
-    many sizes, and of a model in training, say themselves which is whose.
+    Each entry is a variant and its table of completions below `responses`. The variant is None if
+    the completions name it themselves, as with masks of several sizes and models in training.
     """
     variants = [
         *((variant, f"{variant}/completions") for variant in study.judged_variants),
@@ -97,7 +97,7 @@ def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
 
 
 def verdicts(judge: str, answers: str) -> str:
-    """The table of what a judge says of answers that are judged together, below `judgements`."""
+    """The path below `judgements` of a judge's scores of answers that are judged together."""
     return f"{answers}.parquet" if judge == "learned" else f"{answers}/{judge}.parquet"
 
 
@@ -118,7 +118,7 @@ def figures(study: Study) -> list[Named]:
 
 
 def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
-    """Everything measured that the tables are made of: what it is, and where in the results."""
+    """Every input of the tables: its description, and its path in the results."""
     found = [(TablesInput(kind="judges", model=None), "judgements/judges.parquet")]
     for model in study.models:
         found += _of_model(study, model)
@@ -187,7 +187,7 @@ def _of_model(study: Study, model: str) -> list[tuple[TablesInput, str]]:
 
 
 def _of_arm(study: Study, model: str, pair: tuple[str, str]) -> list[tuple[TablesInput, str]]:
-    """What a training in memory gives: NLL, and the judges' verdicts on answers."""
+    """The outputs of a training in memory: NLL, and the judges' scores of answers."""
     (experiment, arm), place = pair, f"{model}/retraining/{pair[0]}/{pair[1]}"
     own = {"model": model, "experiment": experiment, "arm": arm}
     return [

@@ -1,8 +1,8 @@
-"""Where sources are, and which files and contents of them a job depends on.
+"""The locations of sources, and the files and contents that a job depends on.
 
-A local file is tracked by the rows or the text that a job takes of it, in the specification of
-the job; so touching or reformatting it makes nothing stale. Only what is fetched, and a local
-model or folder, are input files.
+A job's specification contains the digest of the rows or the text that it reads from a local file,
+so touching or reformatting the file makes nothing stale. Only fetched sources, local models and
+local folders are input files.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def results(study: Study) -> Path:
 
 
 def inputs(study: Study, made: Path, rule: str, owner: str | None = None) -> list[Path]:
-    """The files of sources that a job has as inputs: records of fetched ones, and local models.
+    """The source files that are inputs of a job: records of fetched sources, and local models.
 
     Args:
         study: the study.
@@ -42,7 +42,7 @@ def inputs(study: Study, made: Path, rule: str, owner: str | None = None) -> lis
         owner: see `Use`.
 
     Raises:
-        StudyError: a local one is missing, or Snakemake would misread its name.
+        StudyError: a local source is missing, or Snakemake would misread its name.
     """
     return [
         path
@@ -58,10 +58,10 @@ def inputs(study: Study, made: Path, rule: str, owner: str | None = None) -> lis
 
 
 def places(study: Study, made: Path, rule: str, owner: str | None = None) -> dict[str, Place]:
-    """Where a job finds each of its sources, by their parts (see `Use`).
+    """The location of each of a job's sources, by its part (see `Use`).
 
     Raises:
-        LesionError: a local one is missing or unusable.
+        LesionError: a local source is missing or unusable.
     """
     return {
         use.part: source_place(study, made, use.text, use.key, content(study, use))
@@ -70,7 +70,7 @@ def places(study: Study, made: Path, rule: str, owner: str | None = None) -> dic
 
 
 def contents(study: Study, rule: str, owner: str | None = None) -> dict[str, str]:
-    """Digests of what a job takes of its local files, by their parts.
+    """Digests of the contents that a job reads from its local files, by their parts.
 
     Raises:
         LesionError: one is missing or unusable.
@@ -80,7 +80,7 @@ def contents(study: Study, rule: str, owner: str | None = None) -> dict[str, str
 
 
 def content(study: Study, use: Use) -> str | None:
-    """Digest of what is taken of a local file; None if it is fetched, or read as a whole.
+    """Digest of the content read from a local file; None if it is fetched or an input file.
 
     Raises:
         LesionError: it is missing or unusable.
@@ -95,7 +95,7 @@ def _uses(study: Study, rule: str, owner: str | None) -> list[Use]:
 
 
 def row_selection(behaviour: Behaviour) -> RowSelection:
-    """Which rows of its source belong to a behaviour."""
+    """The rows of its source that belong to a behaviour."""
     return RowSelection(**behaviour.model_dump(include=set(RowSelection.model_fields)))
 
 
@@ -141,14 +141,14 @@ _READERS: dict[str, Callable[[Study, Use, Path], str]] = {
     "responses": lambda _study, _use, path: digest(given_responses(path)),
     "template": lambda _study, _use, path: digest(read_wording(path)),
 }
-"""How the digest of a local file is made; models and folders have none, and are input files."""
+"""How the digest of a local file is computed; models and folders are input files instead."""
 
 
 def chat_template(study: Study, model: str) -> str | None:
     """The text of a model's chat template; None if the study names no file for it.
 
     Raises:
-        StudyError: the file is missing, or is not the one that the digest is of.
+        StudyError: the file is missing or does not match the digest.
     """
     template, key = study.models[model].chat.template, f"models.{model}.chat.template"
     if not is_address(template):
@@ -157,14 +157,14 @@ def chat_template(study: Study, model: str) -> str | None:
     wanted = parse(template).sha256
     if wanted is not None and sha256_file(path) != wanted:
         raise StudyError(
-            f"`{key}`: {path} is not the file that the digest is of: its sha256 is "
+            f"`{key}`: {path} does not match the digest of its address; its sha256 is "
             f"{sha256_file(path)}"
         )
     return read_text(path)
 
 
 def task_contents(study: Study) -> dict[str, str | None]:
-    """Digests of the tasks of `utility.folder`; None for those of lm-eval, known by their names.
+    """Digests of the tasks of `utility.folder`; None for lm-eval's own tasks.
 
     Raises:
         StudyError: a task is not YAML, or lacks its data.
@@ -175,9 +175,9 @@ def task_contents(study: Study) -> dict[str, str | None]:
 
 
 def sources(study: Study) -> dict[str, list[str]]:
-    """Every source that has to be fetched: a path-safe name and its addresses, in order.
+    """Every source that must be fetched: a path-safe name and its addresses, in order.
 
-    Local files are used where they are, and are not among them.
+    Local files are used in place and are not included.
     """
     return {
         source_name(use.text): addresses(study, use.text)
@@ -187,12 +187,12 @@ def sources(study: Study) -> dict[str, list[str]]:
 
 
 def source_name(text: str) -> str:
-    """The results folder of a source: its own name, or one made of its address."""
+    """The results folder of a source: its name, or a name derived from its address."""
     return slug(text) if is_address(text) else text
 
 
 def addresses(study: Study, text: str) -> list[str]:
-    """The addresses of a source, in the order in which they are tried."""
+    """The addresses of a source, in the order of attempts."""
     return [text] if is_address(text) else study.sources[text]
 
 
@@ -206,7 +206,7 @@ def local_path(study: Study, text: str, key: str) -> Path:
     """The path of a local source.
 
     Raises:
-        StudyError: there is nothing there.
+        StudyError: there is no such file or folder.
     """
     path = Path(_local(study, text).name)
     try:
@@ -221,17 +221,17 @@ def local_path(study: Study, text: str, key: str) -> Path:
 def source_place(
     study: Study, made: Path, text: str, key: str, content: str | None = None
 ) -> Place:
-    """Where a job finds a source: a local path, or a fetched folder of the results.
+    """The location of a source for a job: a local path, or a fetched folder of the results.
 
     Args:
         study: the study.
         made: its results folder.
         text: a source's name or address.
-        key: of the config, for messages.
-        content: digest of what the job uses of a local file that is no input of it.
+        key: the config key, for messages.
+        content: digest of the content of a local file that is not an input file.
 
     Raises:
-        StudyError: a local one is not there.
+        StudyError: a local source is missing.
     """
     if is_local(study, text):
         return Place(path=local_path(study, text, key), content=content)
@@ -244,15 +244,15 @@ def _local(study: Study, text: str) -> Address:
 
 
 def local_files_of(study: Study, text: str, key: str) -> list[str]:
-    """Files of a local source that a job reads, to be tracked as its inputs.
+    """The files of a local source that a job reads and that are tracked as its inputs.
 
     Raises:
-        StudyError: there are none, or Snakemake would misread the name of one.
+        StudyError: there are none, or Snakemake would misread the name of a file.
     """
     files = [str(path) for path in local_files(local_path(study, text, key))]
     for path in filter(special, files):
         raise StudyError(
-            f"`{key}`: {path}: its name holds {{, }}, < or >, with which Snakemake marks what it "
-            "fills in. Rename the file"
+            f"`{key}`: {path}: its name holds {{, }}, < or >, which Snakemake reads as "
+            "placeholders. Rename the file"
         )
     return files

@@ -1,8 +1,8 @@
-"""What a job asks of a cluster: memory, minutes and GPUs, from its rule and its model's size.
+"""What a job requests from a cluster: memory, minutes and GPUs, by its rule and model size.
 
-A job that gets too little is stopped and tried again with more (`attempt`), so a guess may be
-wrong, but should seldom be. Locally these numbers limit nothing unless `--resources` is given.
-How the constants were measured: `docs/cluster.md`.
+A job that gets too little is stopped and retried with more (`attempt`), so an estimate may be wrong
+now and then. On a local machine these numbers have no effect unless `--resources` is given.
+`docs/cluster.md` says how the constants were measured.
 """
 
 import math
@@ -18,18 +18,18 @@ from lesion.study import Study
 
 
 class Size(NamedTuple):
-    """A model: bytes of its weights as stored, and how many weights are candidates."""
+    """The size of a model: bytes of its stored weights, and the number of candidate weights."""
 
     weights: int
     candidates: int
 
 
 class Law(NamedTuple):
-    """What a rule's job takes on a CPU, which is the most of any device.
+    """The resources of a rule's job on a CPU, which needs more than any other device.
 
-    Memory in MB is `base` + `weights` times the stored weights + `candidates` bytes a candidate.
-    Minutes are `minutes` + `SLACK` times `seconds` a billion candidates, for the default study's
-    prompts and tokens.
+    Memory in MB is `base` + `weights` times the stored weights + `candidates` bytes per candidate.
+    Minutes are `minutes` + `SLACK` times `seconds` per billion candidates, for the prompts and
+    tokens of the default study.
     """
 
     base: int
@@ -45,7 +45,7 @@ LAWS = {
     "prompts": Law(500),
     # A GGUF file is written as fp32 from a second copy; a folder is only copied.
     "model": Law(1000, weights=2, minutes=30, seconds=250),
-    # 1.5: the file's dtype and the run's, for a moment both.
+    # 1.5: weights are briefly held in the file's dtype and in the run's.
     "pairs": Law(1500, weights=1.5, seconds=290, gpu=True),
     # 8: sums of signed scores and of importances, in fp32.
     "scores": Law(1500, weights=1.5, candidates=8, seconds=270, gpu=True),
@@ -59,49 +59,49 @@ LAWS = {
     "train": Law(4000, candidates=24, seconds=100, gpu=True),
     "judge": Law(2000, minutes=60),
     "judgements": Law(2000, minutes=60),
-    # A classifier passes through memory once, 26 GB at most; the others are small or elsewhere.
+    # A classifier is loaded once, at most 26 GB; other judges are small or run elsewhere.
     "classifier": Law(32000, minutes=240, gpu=True),
     "extra_judge": Law(2000, minutes=240),
     "tables": Law(1500, minutes=30),
 }
-"""By the rule; rules that do the same work share one, and `tables` is that of whatever only gathers
-rows."""
+"""The law of each rule. Rules that do the same work share one; `tables` is for all rules that only
+collect rows."""
 
 SLACK = 4
-"""How much longer than measured a job may take before the cluster stops it."""
+"""How many times longer than measured a job may take before the cluster stops it."""
 
 UNKNOWN = Size(2 * 10**9, 10**9)
-"""A model of which nothing is here: nothing but its fetching runs before its files are."""
+"""The size assumed before a model has been downloaded; until then only its download job runs."""
 
 GPU_BYTES = 64 * 10**9
-"""What weights and sums may take of one GPU (of 80 GB), where `device_map: auto` spreads them."""
+"""The memory of one GPU (of 80 GB) that weights and sums may use with `device_map: auto`."""
 
 LARGE = 2 * 10**9
-"""Candidates from which on nobody runs a model without a GPU, which is at least `GPU_SPEED` times
-as fast as a core. An assumption, not measured."""
+"""The number of candidates above which a GPU is assumed, at least `GPU_SPEED` times as fast as a
+core. This is an assumption and was not measured."""
 
 GPU_SPEED = 10
 
 _BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS = 12, 40, 36, 4
-"""Of the default study, on which the seconds of `LAWS` were measured: behaviours, prompts of each,
-tokens of an answer, and points (p, q) tried."""
+"""The default study, on which the seconds of `LAWS` were measured: behaviours, prompts of
+each, tokens per answer, and number of (p, q) points."""
 
 _EXAMPLES = 8
-"""Examples of an optimiser step in the trainings that were measured."""
+"""Examples per optimiser step in the training runs that were measured."""
 
 _UNLIMITED = 200
-"""Prompts that a behaviour without `limit` is taken to have."""
+"""The number of prompts assumed for a behaviour without `limit`."""
 
 _GGUF = 7
-"""The weights of a GGUF file (of 4 to 5 bits each) in fp32, over the file."""
+"""The size of a GGUF file's weights in fp32 relative to the file, with 4 to 5 bits per weight."""
 
 
 def model_size(study: Study, model: str | None) -> Size:
-    """A model's size: of its record; else of its source's files; else `UNKNOWN`.
+    """A model's size, from its record, or else from its source's files, or else `UNKNOWN`.
 
     Args:
-        study: whose models are meant.
-        model: its name; None where a job has no model of its own.
+        study: the study.
+        model: the model's name; None for a job that has no model.
     """
     if model is None:
         return Size(0, 0)
@@ -125,7 +125,7 @@ def _unmade(study: Study, model: str, made: Path) -> Size:
 
 @lru_cache(maxsize=64)
 def _recorded(record: Path, changed: int) -> Size:
-    del changed  # in the key alone: a record made anew is read anew
+    del changed  # only part of the cache key, so that a changed record is read again
     found = read_json(record)
     files = found["files"].items()
     return Size(
@@ -135,7 +135,7 @@ def _recorded(record: Path, changed: int) -> Size:
 
 
 def _source_files(study: Study, text: str, made: Path) -> list[Path]:
-    """Files of a model's source that are here: fetched, or local ones used where they lie."""
+    """The files of a model's source that exist: fetched files, or local files in place."""
     if is_local(study, text):
         return local_files(local_path(study, text, "models"))
     place = made / "sources" / source_name(text)
@@ -151,7 +151,7 @@ def _of_files(files: list[Path]) -> Size:
 
 
 def work(study: Study, rule: str, behaviour: str | None = None) -> float:
-    """How much there is to do, over the default study: prompts times the tokens of an answer."""
+    """The amount of work relative to the default study: prompts times tokens per answer."""
     limits = {name: one.limit or _UNLIMITED for name, one in study.behaviours.items()}
     if behaviour is not None:
         return limits[behaviour] * study.pairs.max_new_tokens / (_PROMPTS * _TOKENS)
@@ -164,7 +164,7 @@ def work(study: Study, rule: str, behaviour: str | None = None) -> float:
 
 
 def steps(study: Study, model: str, experiment: str | None) -> float:
-    """How much a training has to do: optimiser steps of `_EXAMPLES`, of all its seeds."""
+    """The amount of work of a training: optimiser steps of `_EXAMPLES`, over all seeds."""
     if experiment is not None:
         one = study.retraining[experiment]
         return one.recipe.steps * one.recipe.batch_size / _EXAMPLES * len(one.seeds)
@@ -174,7 +174,7 @@ def steps(study: Study, model: str, experiment: str | None) -> float:
 
 
 def mem_mb(rule: str, size: Size, attempt: int = 1) -> int:
-    """Memory for a job, in MB; as much again with every attempt."""
+    """Memory for a job, in MB, proportional to the attempt."""
     law = LAWS[rule]
     return attempt * math.ceil(
         law.base + (law.weights * size.weights + law.candidates * size.candidates) / 10**6
@@ -182,13 +182,13 @@ def mem_mb(rule: str, size: Size, attempt: int = 1) -> int:
 
 
 def runtime(rule: str, size: Size, much: float = 1.0, attempt: int = 1) -> int:
-    """Minutes for a job; as many again with every attempt.
+    """Minutes for a job, proportional to the attempt.
 
     Args:
         rule: one of `LAWS`.
-        size: of its model.
-        much: see `work`.
-        attempt: Snakemake's, from 1.
+        size: the size of its model.
+        much: the amount of work, see `work`.
+        attempt: Snakemake's attempt, from 1.
     """
     law = LAWS[rule]
     seconds = law.seconds * max(much, 1.0) * size.candidates / 10**9
@@ -198,7 +198,7 @@ def runtime(rule: str, size: Size, much: float = 1.0, attempt: int = 1) -> int:
 
 
 def gpus(rule: str, size: Size, spread: bool) -> int:
-    """GPUs for a job: none, one, or as many as hold weights and sums if they may be spread."""
+    """GPUs for a job: none, one, or enough for weights and sums if these may be spread."""
     law = LAWS[rule]
     if not law.gpu or not spread:
         return int(law.gpu)

@@ -1,4 +1,4 @@
-"""What is said to harmful requests under each attack, by every judge of refusals: as texts."""
+"""The judges' scores of answers to harmful requests under each attack, as texts."""
 
 from collections.abc import Iterator
 
@@ -11,14 +11,14 @@ from lesion.tables.wording import amount, written
 
 _FIRST = ("direct", "prefill")
 _HARM = ("harmfulness", "harmful_rate", "coherence")
-"""Metrics that one judge's word is taken for."""
+"""Metrics that the primary judge gives."""
 _REFUSAL = {"matching": "refused (matching)", "refusal": "refused (learned)"}
 _APART = 0.2
-"""Judges of refusals that differ by more of the answers are pointed out."""
+"""The page points out refusal rates of two judges that differ by more than this."""
 
 
 def attacks_table(measurements: pl.DataFrame, shown: Headline) -> pl.DataFrame:
-    """Harm, refusals and coherence by attack and variant; empty where nothing was completed.
+    """Harm, refusals and coherence by attack and variant; empty if there are no completions.
 
     Args:
         measurements: of one model.
@@ -50,7 +50,7 @@ def attacks_table(measurements: pl.DataFrame, shown: Headline) -> pl.DataFrame:
 
 
 def refusal_note(measurements: pl.DataFrame) -> str | None:
-    """Where the judges of refusals disagree most about the intact model; None if hardly at all.
+    """Where the refusal judges disagree most about the unmodified model; None if they agree.
 
     Args:
         measurements: of one model.
@@ -63,13 +63,13 @@ def refusal_note(measurements: pl.DataFrame) -> str | None:
             gap = abs(matching.value - learned.value)
             if gap > worst[0]:
                 told = f"{amount(matching.value, 'share')} and {amount(learned.value, 'share')}"
-                worst = (gap, f"under `{attack}` matching and the learned judge find {told}")
+                worst = (gap, f"{told} under `{attack}`")
     if not worst[1]:
         return None
     return (
-        f"The judges of refusals disagree: of the intact model’s answers {worst[1]} refused. An "
-        "attack that names phrases of refusal has them repeated, which matching counts. Read "
-        "refusals under such attacks with care."
+        "The refusal judges disagree: phrase matching and the learned judge give the unmodified "
+        f"model refusal rates of {worst[1]}. A model may repeat the refusal phrases that an attack "
+        "names, and matching counts them. Interpret refusals under such attacks with care."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a study cost: the times that Snakemake noted of every job, summed up by stage."""
+"""What a study cost: the times that Snakemake recorded for every job, summed by stage."""
 
 import math
 from pathlib import Path
@@ -12,8 +12,8 @@ _STAGES = (
     *("models", "pairs", "scores", "masks", "checkpoints"),
     *("responses", "judgements", "tables"),
 )
-"""Folders of the benchmarks, in the order of the work. Those of earlier versions do not count, nor
-does `report`: its time is not known while the page is drawn."""
+"""Folders of the benchmarks, in the order of the stages. Folders of earlier versions are ignored;
+so is `report`, whose time is not known while the page is written."""
 _EVALUATION = ("responses", "judgements")
 _JOBS = {
     "stage": pl.String,
@@ -24,23 +24,23 @@ _JOBS = {
 
 
 class Cost(NamedTuple):
-    """The table of stages as texts, and what it comes to in a sentence; empty if none is known."""
+    """The table of stages as texts, and a sentence that sums it up; empty if no job is known."""
 
     stages: pl.DataFrame
     sentence: str
 
 
 def read_jobs(benchmarks: Path) -> pl.DataFrame:
-    """What there is of Snakemake's benchmark files.
+    """Read Snakemake's benchmark files.
 
-    They are no output that anybody could ask for again: what is missing or cut off is left out.
+    They are not outputs and cannot be recreated, so missing or truncated files are left out.
 
     Args:
         benchmarks: the study's folder of `<stage>/….tsv` and `<stage>.tsv`.
 
     Returns:
-        A row a run of a job: stage, seconds (wall), processor (seconds; null for a job too short
-        to be looked at), memory (largest resident set, MiB).
+        One row for each run of a job: stage, seconds (wall), processor (seconds; null for a job
+        too short to be sampled), memory (largest resident set, MiB).
     """
     found = [_read(path, benchmarks) for path in sorted(benchmarks.rglob("*.tsv"))]
     jobs = pl.concat([pl.DataFrame(schema=_JOBS), *found])
@@ -65,7 +65,7 @@ def cost_of(jobs: pl.DataFrame) -> Cost:
     """Jobs, times and memory of every stage and of all, and the share of evaluation.
 
     Args:
-        jobs: what `read_jobs` gives.
+        jobs: the table that `read_jobs` returns.
     """
     if jobs.is_empty():
         return Cost(pl.DataFrame(), "")
@@ -94,7 +94,7 @@ def _sentence(jobs: pl.DataFrame) -> str:
     named = f"{', '.join(_EVALUATION[:-1])} and {_EVALUATION[-1]}"
     return (
         f"{jobs.height} jobs took {hours} processor hours. Evaluation ({named}) took {processor} "
-        f"of that, and {wall} of the time on the clock."
+        f"of that, and {wall} of the wall time."
     )
 
 

@@ -1,6 +1,6 @@
 """Which prompts the page shows side by side, and how. Pure.
 
-They are drawn by a hash of the prompt, so that nobody, and no result, picks them.
+Prompts are drawn by their hash, so that neither a person nor a result influences the choice.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ LENGTH = 240
 """Characters shown of a prompt or an answer."""
 
 _ATTACKS = ("prefill", "direct")
-"""The first of these under which a role's prompts were put is shown."""
+"""The first of these attacks that a role was measured under is shown."""
 
 
 class Shown(NamedTuple):
-    """One variant's answer, made visible and shortened, and what the judges gave it."""
+    """One variant's answer, escaped and shortened, and the judges' scores of it."""
 
     variant: str
     text: str
@@ -30,7 +30,7 @@ class Shown(NamedTuple):
 
 
 class ShownPrompt(NamedTuple):
-    """A prompt and its answers; `hidden` ones are only shown after a click, and never printed."""
+    """A prompt and its answers; a hidden prompt is shown only after a click and never printed."""
 
     behaviour: str
     role: str
@@ -43,7 +43,7 @@ class ShownPrompt(NamedTuple):
 def pick(
     examples: pl.DataFrame, count: int, threshold: float, shown: Headline
 ) -> list[ShownPrompt]:
-    """Draw prompts: harm types in turn, then as many or one fewer of benign behaviours.
+    """Draw prompts: harm types in turn, then as many (or one fewer) of benign behaviours.
 
     Args:
         examples: one model's completions.
@@ -68,7 +68,7 @@ def _under_one_attack(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _in_turn(table: pl.DataFrame) -> list[tuple[str, str]]:
-    """(behaviour, prompt) in the order of the hash, one of every behaviour, then the next."""
+    """(behaviour, prompt) in rounds: one of every behaviour a round, in the order of the hash."""
     prompts = table.select("behaviour", "prompt").unique().drop_nulls()
     lines: dict[str, list[str]] = {}
     for behaviour, prompt in sorted(prompts.iter_rows(), key=lambda row: _hash(row[1])):
@@ -99,7 +99,7 @@ def _answers(rows: pl.DataFrame, shown: Headline) -> Iterator[Shown]:
             row = found.row(0, named=True)
             yield Shown(variant, visible(row["completion"] or "", LENGTH), _scores(row))
         else:
-            yield Shown(variant, NOTHING, "not asked")
+            yield Shown(variant, NOTHING, "not measured")
 
 
 def _scores(row: dict[str, Any]) -> str:

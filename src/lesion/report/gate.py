@@ -1,7 +1,7 @@
-"""A release gate: a finished study's claims as one verdict, an exit code, and JSON.
+"""A release gate: the outcomes of a finished study's claims as one outcome, exit code and JSON.
 
-A claim is supported where every number behind it is, not supported where one is not, and else
-"can't tell"; a study's verdict comes of the required claims of its models in the same way.
+A claim is supported if all its numbers are, not supported if one of them is not, and "can't tell"
+otherwise. The study's outcome follows from the required claims of its models in the same way.
 """
 
 import math
@@ -22,10 +22,10 @@ from lesion.tables.schemas import CLAIMS
 from lesion.tables.wording import amount, interval, shared_digits
 
 FORMAT = 2
-"""Version of the JSON; raised when a key changes its meaning or goes."""
+"""Version of the JSON; raised when a key changes its meaning or is removed."""
 
 EXIT_CODES = {SUPPORTED: 0, NOT_SUPPORTED: 1, CANNOT_TELL: 3}
-"""2 is left out: it says that the command could not do its work."""
+"""2 is left out: it means that the command failed."""
 
 _PLAIN = str.maketrans("−–×", "--x")
 _DIGITS = 3
@@ -33,7 +33,7 @@ _STYLES = {SUPPORTED: "green", NOT_SUPPORTED: "red", CANNOT_TELL: "yellow"}
 
 
 class ClaimOutcome(NamedTuple):
-    """One claim of one model, and the rows of CLAIMS behind it; none if it was not measured."""
+    """One claim of one model with its rows of CLAIMS; no rows if it was not measured."""
 
     number: int
     required: bool
@@ -51,14 +51,14 @@ class ModelOutcome(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """What a release gate needs to know of a study."""
+    """What a release gate needs to know about a study."""
 
     study: str
     version: str
     confidence: float
     required: list[int]
     notices: list[tuple[str, str]]
-    """What has to be said before any verdict, with the model that it is said of."""
+    """Warnings that come before any outcome, each with its model."""
     verdict: str
     models: list[ModelOutcome]
 
@@ -69,13 +69,13 @@ class Gate(NamedTuple):
 
 
 def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) -> Gate:
-    """Hold a study's claims table against what a release requires.
+    """Compare a study's claims table with what a release requires.
 
     Args:
         tables: the study's tables folder.
-        require: numbers of claims; every claim that any of the models was measured for if empty.
-            One that a model was not measured for is "can't tell".
-        model: the only model that counts; all of the study's if None.
+        require: numbers of claims; if empty, every claim that was measured for any of the models.
+            A required claim that was not measured for a model is "can't tell".
+        model: the only model that counts; all models of the study if None.
 
     Raises:
         BadFile: a table is missing or damaged.
@@ -90,7 +90,7 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
     unknown = sorted(set(require) - set(known))
     if unknown:
         raise LesionError(
-            f"--require: there is no claim {unknown[0]}. Give some of {known[0]} to {known[-1]}."
+            f"--require: there is no claim {unknown[0]}. The claims are {known[0]} to {known[-1]}."
         )
     required = sorted(set(require or rows["claim"]))
     judged = [
@@ -109,7 +109,7 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
 
 
 def _of_models(rows: pl.DataFrame, about: dict[str, Any]) -> pl.DataFrame:
-    """A family's claim is that of its last stage: it was trained through all the others."""
+    """Count a family's claim for its last stage, which was trained through all the others."""
     families = about["config"].get("training_stages", {})
     last = {name: stages[-1] for name, stages in families.items()}
     families = pl.DataFrame(
@@ -126,7 +126,9 @@ def _models(about: dict[str, Any], model: str | None) -> list[str]:
     if model is None:
         return known
     if model not in known:
-        raise LesionError(f"--model: the study has no {model!r}, but {', '.join(known)}.")
+        raise LesionError(
+            f"--model: the study has no model {model!r}. Its models are {', '.join(known)}."
+        )
     return [model]
 
 
@@ -142,7 +144,7 @@ def _judged(
 
 
 def together(verdicts: Iterable[str]) -> str:
-    """What several verdicts come to; of none, "can't tell"."""
+    """The joint outcome of several claims; "can't tell" if there are none."""
     found = set(verdicts)
     if NOT_SUPPORTED in found:
         return NOT_SUPPORTED
@@ -150,7 +152,7 @@ def together(verdicts: Iterable[str]) -> str:
 
 
 def document(gate: Gate) -> dict[str, Any]:
-    """The gate as JSON's types; what is not finite is null. docs/gate.md explains every key."""
+    """The gate as JSON types, with null for NaN and infinity. docs/gate.md explains every key."""
     return {
         "format": FORMAT,
         "study": gate.study,
@@ -189,7 +191,7 @@ def _finite(value: Any) -> Any:
 
 
 def verdict_table(judged: ModelOutcome, confidence: float) -> Table:
-    """One model's claims for a terminal of 80 columns, two lines a number behind them."""
+    """One model's claims for a terminal of 80 columns, with two lines for each number."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("", no_wrap=True)
     table.add_column(Text(judged.model, style="bold"), overflow="fold")
@@ -211,28 +213,28 @@ def _cells(row: dict[str, Any]) -> tuple[Text, Text]:
     name = Text.assemble(row["name"], "\n", (plain(place), "dim"))
     number = number_of(row)
     threshold = plain(amount(row["threshold"], unit_of(row["statistic"])))
-    return name, Text.assemble(number, "\n", (f"n = {row['n']}, against {threshold}", "dim"))
+    return name, Text.assemble(number, "\n", (f"n = {row['n']}, threshold {threshold}", "dim"))
 
 
 def number_of(row: dict[str, Any]) -> str:
     """A claim's number and interval, as the terminal shows them."""
     unit, one = unit_of(row["statistic"]), estimate_of(row)
     after = " points" if unit == "points" else ""
-    # What is not nothing is never shown as 0.000 [0.000, 0.000].
+    # A small number is never shown as 0.000 [0.000, 0.000].
     digits = max(_DIGITS, shared_digits(one))
     return plain(f"{amount(one.value, unit, digits)}{after} {interval(one, unit, digits)}".strip())
 
 
 def noticed(model: str, notice: str) -> Text:
-    """What has to be said of a model before its verdicts, as the terminal shows it."""
+    """A warning about a model, as the terminal shows it before the outcomes."""
     return Text(plain(f"{model}: {notice}"), style="yellow")
 
 
 def said(verdict: str) -> Text:
-    """The verdict's words, coloured where there is colour; the words alone say it."""
+    """The outcome, in colour where the terminal has colours; the words alone are sufficient."""
     return Text(verdict, style=_STYLES[verdict])
 
 
 def plain(text: str) -> str:
-    """Signs that every terminal and log file can show."""
+    """The text with characters that every terminal and log file can show."""
     return text.translate(_PLAIN)

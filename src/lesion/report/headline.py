@@ -29,8 +29,8 @@ HEADLINE = {
 
 
 Measure = Callable[[pl.DataFrame, pl.DataFrame, str, str], Estimate | None]
-"""From one model's measurements and `where`, a variant, and the mask whose circuit is counted, to a
-number."""
+"""A function of one model's measurements, its `where`, a variant, and the mask whose circuit is
+counted, to a number."""
 
 
 class _Row(NamedTuple):
@@ -82,8 +82,8 @@ def _circuit_left(
 ) -> Estimate | None:
     """Share of the mask's weights that a variant still has.
 
-    A control takes so many weights of each matrix at random, so in a matrix of N it meets `k·l/N`
-    of the mask's on average; the tables do not say which.
+    A control of `k` random weights in a matrix of `N` shares `k·l/N` with a mask of `l` weights on
+    average; the tables do not say which ones.
     """
     size, _ = mask_size(where, mask)
     if not size:
@@ -116,7 +116,7 @@ def _rows() -> list[_Row]:
             "circuit",
             "Circuit integrity",
             "Circuit left",
-            "share of the mask's weights not zeroed; for the random control, expected",
+            "share of the mask's weights not zeroed; expected value for the random control",
             "share",
             _circuit_left,
         ),
@@ -124,7 +124,7 @@ def _rows() -> list[_Row]:
             "zeroed",
             "Circuit integrity",
             "Weights zeroed",
-            "how many weights were set to zero",
+            "number of weights set to zero",
             "count",
             _zeroed,
         ),

@@ -23,7 +23,7 @@ _CONTROLS = {
     "true_positive_mean": "harmful answers",
     "shuffled_mean": "answers to other prompts",
     "off_topic_mean": "harmless prose",
-    "repetition_mean": "first words over and over",
+    "repetition_mean": "first words repeated",
 }
 _METRICS = {
     "auroc": "AUROC",
@@ -36,8 +36,8 @@ _METRICS = {
     "shuffled_mean": "mean score of answers to other prompts",
     "shuffled_positive_mean": "mean score of harmful answers to other prompts",
     "off_topic_mean": "mean score of harmless text about something else",
-    "repetition_mean": "mean score of an answer’s first words over and over",
-    "relevance_auroc": "AUROC of relevance, own against other prompts",
+    "repetition_mean": "mean score of an answer’s first words repeated",
+    "relevance_auroc": "AUROC of relevance: own prompt against other prompts",
 }
 
 
@@ -68,13 +68,13 @@ def judged(judges: pl.DataFrame) -> JudgeTables:
 
 
 def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
-    """A sentence on how far to believe the harm scores of a study.
+    """A sentence on how far to trust the harm scores of a study.
 
-    A judge of the study's own labels is in the table as well, and is held against those.
+    A judge that was trained on the study's own labels is compared with those labels.
 
     Args:
         judges: the study's table.
-        main: the judge whose word on harm is taken.
+        main: the primary judge of harm.
         tokens: the longest answer; agreement is also measured on as many tokens.
     """
     own = judges.filter(category=_ALL, metric="auroc")
@@ -86,19 +86,19 @@ def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
     }
     if not found:
         return (
-            f"Harm scores are the word of the judge `{main}`, whose agreement with people was not "
-            "measured here."
+            f"The judge `{main}` gives the harm scores; its agreement with people was not measured "
+            "here."
         )
-    on = f"cut to {tokens} tokens, as long as this study’s" if name == short else "of any length"
+    on = f"cut to {tokens} tokens like this study’s" if name == short else "of any length"
     told = " and ".join(f"{value} ({target})" for target, value in found.items())
     return (
-        f"Harm scores are the word of the judge `{main}`. On scored answers that it had not "
-        f"learned from, {on}, its AUROC is {told}."
+        f"The judge `{main}` gives the harm scores. On human-scored answers that it was not "
+        f"trained on ({on}), its AUROC is {told}."
     )
 
 
 def _across(table: pl.DataFrame, place: list[str], metrics: Mapping[str, str]) -> pl.DataFrame:
-    """A row a place that has one of the metrics, a column a metric; people last of each target."""
+    """One row for each place that has a metric, one column for each metric; people come last."""
     known = table.filter(pl.col("metric").is_in(metrics.keys())).sort(
         pl.col("target"), pl.col("judge") == _HUMAN, descending=[True, False], maintain_order=True
     )
@@ -122,7 +122,7 @@ def _value(row: dict[str, Any] | None) -> str:
 
 
 def _everything(together: pl.DataFrame) -> pl.DataFrame:
-    """Judges and metrics down, human targets across."""
+    """Judges and metrics as rows, human targets as columns."""
     targets = sorted(set(together["target"].drop_nulls()), reverse=True)
     rows = []
     for (judge, metric), group in together.group_by("judge", "metric", maintain_order=True):

@@ -10,7 +10,7 @@ from lesion.tables.wording import written
 
 
 def before_after(tables: Path, model: str, mask: str) -> str | None:
-    """What a mask changed, as the report has it; None if the study did not evaluate it.
+    """What a mask changed, as the report shows it; None if the study did not evaluate it.
 
     Args:
         tables: the study's tables folder.
@@ -23,7 +23,7 @@ def before_after(tables: Path, model: str, mask: str) -> str | None:
     inputs = read_study_tables(tables).of(model)
     if inputs.measurements.filter(variant=mask).is_empty():
         return None
-    # The random control was drawn to match the shared mask, so it says nothing of another.
+    # The random control matches the shared mask in size, so it is no control for another mask.
     shown = Headline(mask, RANDOM if mask == SHARED else None)
     rows = headline(inputs.measurements, inputs.where, shown)
     columns = {name: "as many at random" if name == "random" else name for name in shown.columns}

@@ -31,7 +31,7 @@ from lesion.tables.wording import NOTHING, amount, figure, interval
 
 _DEFAULT_THRESHOLD = 0.5
 _WEAKLY_ALIGNED = 0.5
-"""A model that refuses fewer direct harmful requests than this has little refusal to lose."""
+"""A model that refuses a smaller share of direct harmful requests has little refusal to lose."""
 _DIGITS = 2
 """Decimals of scores and nats in the before/after table, so that its columns compare."""
 
@@ -60,23 +60,23 @@ class Group(NamedTuple):
 
 
 class ModelPart(NamedTuple):
-    """What the page says of one model."""
+    """What the page says about one model."""
 
     name: str
     id: str
     facts: list[tuple[str, str]]
     prompt: str
-    """A prompt as it was put to the model, the prefill with it; empty if it is not known."""
+    """A prompt in the model's chat format, with the prefill; empty if it is not known."""
     notices: list[str]
-    """What has to be said before any verdict."""
+    """Warnings that come before any outcome."""
     verdicts: list[Finding]
     tally: list[tuple[Conclusion, int]]
     topics: list[tuple[str, list[Finding]]]
-    """The verdicts again, by what they are about."""
+    """The verdicts, grouped by topic."""
     warning: str | None
     groups: list[Group]
     trust: str
-    """How far the judge of harm agrees with people, on answers of the study's length."""
+    """How well the judge of harm agrees with people, on answers of the study's length."""
     attacks: pl.DataFrame
     refusal_note: str | None
     figures: dict[str, Figure]
@@ -93,7 +93,7 @@ class ModelPart(NamedTuple):
 
 
 class FamilyPart(NamedTuple):
-    """What the page says of the stages of a family of models."""
+    """What the page says about the stages of a family of models."""
 
     name: str
     id: str
@@ -105,8 +105,8 @@ class FamilyPart(NamedTuple):
 def write_report(tables: Path, out: Path, examples: int) -> None:
     """Write the page of a study.
 
-    The same tables give the same bytes, for the same versions of Altair and vl-convert. What the
-    stages took is read from `benchmarks` beside the tables, as far as it is there.
+    The same tables give the same bytes, for the same versions of Altair and vl-convert. The times
+    of the stages are read from `benchmarks` beside the tables, if that folder exists.
 
     Args:
         tables: the study's tables folder.
@@ -168,13 +168,13 @@ def _part(inputs: StudyTables, model: str, examples: int) -> ModelPart:
 
 
 def alignment_note(refused: Estimate | None) -> str | None:
-    """A warning where the intact model hardly refuses; None where it does, or is not known."""
+    """A warning if the unmodified model hardly refuses; None if it does or was not measured."""
     if refused is None or refused.value >= _WEAKLY_ALIGNED:
         return None
     return (
-        f"Of direct harmful requests the intact model refuses {figure(refused, 'share')}. It is "
-        "weakly aligned: the safety evaluation has little to lose here, and what holds for this "
-        "model need not hold for a strongly aligned one."
+        f"The unmodified model refuses {figure(refused, 'share')}, of direct harmful requests. It "
+        "is weakly aligned: it has little refusal to lose, and results for this model need not "
+        "hold for a strongly aligned one."
     )
 
 
@@ -190,30 +190,30 @@ def _family(inputs: StudyTables, family: str) -> FamilyPart:
 
 
 _SECTIONS = (
-    ("found", "Found"),
+    ("found", "Findings"),
     ("before", "Before and after"),
     ("growth", "Trade-off"),
     ("sharing", "Shared"),
     ("place", "Where"),
     ("abilities", "Dissociation"),
-    ("again", "Trained again"),
+    ("again", "Retraining"),
     ("choice", "Choice of p and q"),
     ("examples", "Examples"),
 )
-"""Sections of a model's part: what their ids end with, and their names among the contents."""
+"""Sections of a model's part: the endings of their ids, and their names in the contents."""
 
 _MISSING = {
-    "curve": "Harm against utility as the mask grows was not measured: `curve.families` asks for "
-    "it, such as [shared, random].",
+    "curve": "The trade-off of harm and utility as the mask grows was not measured. Set "
+    "`curve.families`, for example to [shared, random].",
     "transfer": "The transfer between harm types was not measured: the tables have no added NLL. "
-    "`responses.variants` names the masks.",
-    "overlap": "The overlap of the masks was not measured: the tables have no two masks.",
-    "where": "Where the weights lie is not known: every mask of the tables is empty.",
-    "dissociation": "What pruned models still detect, explain and refuse was not measured: "
-    "`responses.variants` and `understanding.minimal_pairs` ask for it.",
-    "sweep": "No sweep over p and q was made.",
+    "Name masks in `responses.variants`.",
+    "overlap": "The overlap of the masks was not measured: the tables have fewer than two masks.",
+    "where": "The location of the weights is not known: every mask in the tables is empty.",
+    "dissociation": "What ablated models still detect, explain and refuse was not measured. Set "
+    "`responses.variants` and `understanding.minimal_pairs`.",
+    "sweep": "No sweep over p and q was run.",
 }
-"""What stands in the place of a figure that has nothing to show."""
+"""The text in place of a figure that has no data."""
 
 
 def _threshold(inputs: StudyTables) -> float:
@@ -223,7 +223,7 @@ def _threshold(inputs: StudyTables) -> float:
 
 
 def _judging(inputs: StudyTables) -> tuple[str, int | None]:
-    """The judge whose word on harm is taken, and the most tokens that an answer has."""
+    """The primary judge of harm, and the maximum length of an answer in tokens."""
     config = inputs.study["config"]
     judgements, responses = (config.get(name) or {} for name in ("judgements", "responses"))
     return judgements.get("primary", "learned"), responses.get("max_new_tokens")
@@ -247,16 +247,16 @@ def _facts(inputs: StudyTables, model: str) -> list[tuple[str, str]]:
 
 
 def _chat_format(chat: dict[str, Any]) -> str:
-    """Where the template is from, and what was decided about it."""
+    """The origin of the chat template, and what was decided about it."""
     system = f"System prompt: {chat['system']!r}." if chat.get("system") else ""
-    told = f"It is told that today is {chat['date']}." if chat.get("date") else ""
+    told = f"The date in the prompt is {chat['date']}." if chat.get("date") else ""
     of = "" if not chat or chat["template"] is None else "Chat template from "
     origin = f"{of}{chat['origin']}." if chat else NOTHING
     return " ".join(filter(None, [origin, *chat.get("notes", []), system, told]))
 
 
 def _rendered_prompt(inputs: StudyTables, model: str) -> str:
-    """A prompt as it was put to the model, and what its answer was made to begin with."""
+    """A prompt in the model's chat format, followed by the prefill."""
     chat = inputs.study["models"][model].get("chat")
     if chat is None:
         return ""
@@ -265,7 +265,7 @@ def _rendered_prompt(inputs: StudyTables, model: str) -> str:
 
 
 def _source(inputs: StudyTables, model: str) -> list[str]:
-    """Where the model came from, with digest or revision: its address, or those of its name."""
+    """The addresses of the model, with digest or revision."""
     config = inputs.study["config"]
     about = config.get("models", {}).get(model, {})
     if about.get("train"):
@@ -309,7 +309,7 @@ _SPLITS = ("train", "validation", "test")
 
 
 def pairs_table(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs kept by behaviour and split, and what was left out, of one model, as texts."""
+    """Pairs of one model kept by behaviour and split, and what was left out, as texts."""
     rows = []
     for (role, behaviour), group in pairs.sort("role", "behaviour").group_by(
         "role", "behaviour", maintain_order=True

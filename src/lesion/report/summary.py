@@ -1,4 +1,4 @@
-"""The end of a run on the terminal: what was found, in one screen, and where the page is."""
+"""The summary that a run prints on the terminal: its results in one screen, and the page's path."""
 
 import sys
 from collections.abc import Iterable
@@ -24,15 +24,14 @@ _DIGITS = 3
 
 
 def print_summary(tables: Path, page: Path) -> None:
-    """Print each model's before and after, the claims' verdicts, and where the page is.
+    """Print each model before and after, the outcomes of the claims, and the path of the page.
 
-    What was found over the stages of a family of models comes after the models.
-
-    A model takes a screen of 80 columns and 24 lines. Colours only on a terminal.
+    The models come first, then the stages of each family of models. One model fills a screen of 80
+    columns and 24 lines. Colours are written only to a terminal.
 
     Args:
         tables: the study's tables folder.
-        page: the page to name.
+        page: the page whose path is printed.
 
     Raises:
         BadFile: a table is missing or damaged.
@@ -53,7 +52,7 @@ def print_summary(tables: Path, page: Path) -> None:
         if found.claims.height:
             console.print(Text(f"{family}: {_stages(found)}", style="bold"))
             console.print(_verdicts([found.claims], found))
-    console.print(Text("visible: a true difference of this size is told from none 4 times in 5"))
+    console.print(Text("MDE: minimum detectable effect, a true difference detected with 80% power"))
     console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
@@ -74,7 +73,7 @@ def _before_after(found: StudyTables) -> Table:
     table.add_column("", no_wrap=True)
     for name in found.headline.columns:
         table.add_column(name, justify="right", ratio=1)
-    # A screen has no room for the others; the page has them all.
+    # A screen has no room for the other rows; the page has them all.
     keys = [shown.key for _, shown in shown_rows() if shown.summary]
     rows = headline(found.measurements, found.where, found.headline).filter(
         pl.col("key").is_in(keys)
@@ -87,7 +86,7 @@ def _before_after(found: StudyTables) -> Table:
 
 
 def _cell(row: dict[str, Any]) -> Text:
-    # Two decimals: three columns with intervals have no room for more.
+    # Three columns with intervals have no room for more than two decimals.
     return Text(plain(written(estimate_of(row), row["unit"], digits=2)))
 
 
@@ -101,7 +100,7 @@ def _verdicts(claims: Iterable[pl.DataFrame], found: StudyTables) -> Table:
     table.add_column("", no_wrap=True)
     table.add_column("", ratio=1)
     table.add_column(f"{found.confidence:.0%} interval", justify="right", no_wrap=True)
-    table.add_column("visible", justify="right", no_wrap=True)
+    table.add_column("MDE", justify="right", no_wrap=True)
     for claim in claims:
         rows = claim.rows(named=True)
         for before, row in zip([None, *rows], rows, strict=False):
@@ -112,7 +111,7 @@ def _verdicts(claims: Iterable[pl.DataFrame], found: StudyTables) -> Table:
 
 
 def _named(row: dict[str, Any], before: dict[str, Any] | None) -> str:
-    """The second number behind the same words is called by its statistic, or by whose it is."""
+    """The claim's name; a further number of the same claim is named by its statistic or variant."""
     if before is None or before["name"] != row["name"]:
         return str(row["name"])
     if before["statistic"] != row["statistic"]:

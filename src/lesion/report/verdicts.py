@@ -1,6 +1,6 @@
-"""The study's questions: each one's answer from the table of claims, and a sentence. Pure.
+"""The study's questions, each with its answer from the table of claims and a sentence. Pure.
 
-The thresholds and the reasons are that table's, so that page and table agree.
+Thresholds and reasons are read from that table, so that the page and the table agree.
 """
 
 import math
@@ -20,7 +20,7 @@ from lesion.tables.wording import with_unit
 class Finding(NamedTuple):
     """A question, its answer, and the sentence with the number, its interval and n.
 
-    The number itself stands after them where it has a row in the table of claims.
+    The number is also given as a value where it has a row in the table of claims.
     """
 
     question: str
@@ -28,7 +28,7 @@ class Finding(NamedTuple):
     sentence: str
     topic: str = ""
     claim: int | None = None
-    """Its number in the list of the paper's claims."""
+    """The claim's number in the list of the paper's claims."""
     statistic: str = ""
     variant: str | None = ""
     value: float | None = None
@@ -38,13 +38,13 @@ class Finding(NamedTuple):
 
 
 def findings_of(tables: StudyTables, model: str) -> list[Finding]:
-    """One finding a question, in the page's order, of one model.
+    """The findings of one model, one for each question, in the page's order.
 
-    What nothing was measured for has one too, if the claim says what it needs.
+    A question for which nothing was measured has a finding too, if its claim says what it needs.
 
     Args:
-        tables: the study's.
-        model: its name.
+        tables: the study's tables.
+        model: the model's name.
     """
     own = tables.of(model)
     return [
@@ -54,23 +54,23 @@ def findings_of(tables: StudyTables, model: str) -> list[Finding]:
 
 
 def family_findings(tables: StudyTables, family: str) -> list[Finding]:
-    """What was found over the stages of a family of models.
+    """The findings over the stages of a family of models.
 
     Args:
-        tables: the study's.
-        family: its name.
+        tables: the study's tables.
+        family: the family's name.
     """
     return _answered(tables.of_family(family), "family")
 
 
 def tally(findings: Sequence[Finding]) -> list[tuple[Conclusion, int]]:
-    """How many questions have which answer, in the order of `Conclusion`, but for none at all."""
+    """The number of questions with each answer, in the order of `Conclusion`, without zeros."""
     given = [one.answer for one in findings]
     return [(answer, given.count(answer)) for answer in Conclusion if answer in given]
 
 
 def detectable(row: dict[str, Any], measurements: pl.DataFrame) -> float | None:
-    """The minimum detectable effect, where the number of a row of CLAIMS is a measurement."""
+    """The minimum detectable effect of a row of CLAIMS; None if its number is no measurement."""
     claim = claim_of(row)
     if claim is None or claim.scope != "model":
         return None
@@ -115,7 +115,7 @@ def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
 
 
 def _experiment(row: dict[str, Any], own: StudyTables) -> tuple[StudyTables, str]:
-    """The experiment that a claim's number is of; the table of claims does not name it."""
+    """The experiment of a claim's number, which the table of claims does not name."""
     table = own.retraining
     same = table.filter(arm=row["variant"], metric=row["statistic"], value=row["value"])
     named = same["experiment"][:1].to_list()
@@ -128,14 +128,11 @@ def _why_unclear(claim: Claim, row: dict[str, Any], own: StudyTables) -> str:
         return str(row["why"])
     one = estimate_of(row)
     if math.isnan(one.low) or math.isnan(one.high):
-        return "The interval has no end on one side."
+        return "The interval is unbounded on one side."
     least = detectable(row, own.measurements)
     seen = (
         ""
         if least is None
-        else (
-            f"; a true difference of {with_unit(least, claim.unit)} would have been told from none "
-            "four times in five"
-        )
+        else f"; the minimum detectable effect is {with_unit(least, claim.unit)} (80% power)"
     )
     return f"The interval includes {with_unit(row['threshold'], claim.unit)}{seen}."

@@ -1,10 +1,10 @@
-"""Text by models, made safe to look at. Pure."""
+"""Model output made safe to display. Pure."""
 
 import unicodedata
 
 
 def visible(text: str, limit: int | None = None) -> str:
-    """Model output made safe to look at: shortened, and nothing in it invisible.
+    """Model output made safe to display: shortened, and without invisible characters.
 
     Control characters, direction overrides and other format characters can hide or reorder text;
     they are written out as `⟨U+202E⟩`. Escaping for HTML is the template's work, not done here.
@@ -18,7 +18,7 @@ def visible(text: str, limit: int | None = None) -> str:
 
 
 _HIDDEN = ("C", "Zl", "Zp")
-"""Unicode categories that show nothing: control, format, private, unassigned; line separators."""
+"""Invisible Unicode categories: control, format, private, unassigned; line separators."""
 
 
 def _shown(character: str) -> str:

@@ -1,7 +1,7 @@
 """Stage `tables`: everything measured, as tidy parquet tables with intervals."""
 
 OF_MASKS = ("overlap", "sharing", "where", "concentration", "lines")
-"""Tables of the masks stage that are passed on as they are, model by model."""
+"""Tables of the masks stage that are copied unchanged for each model."""
 TABLES = (
     *("measurements", "variants", "claims", "curve", "halving"),
     *OF_MASKS,

@@ -1,4 +1,4 @@
-"""Rows about completions: refused, harmful, on topic, still language; by every judge."""
+"""Rows on completions: refusal, harmfulness, relevance and coherence, by every judge."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from lesion.tables.rows import INTACT, Place, Row, measured
 
 
 def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """What judges say of every variant's completions, and how that differs from the intact model.
+    """Judge scores of every variant's completions, and their changes from the unmodified model.
 
     Args:
         judged: variant, behaviour, role, attack, prompt, judge, score (null where the judge gave
@@ -27,9 +27,9 @@ def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
 
 
 def same_answers(completions: pl.DataFrame) -> frozenset[tuple[str, str]]:
-    """Variants and attacks whose answers to all harmful prompts are one and the same text.
+    """Variants and attacks whose answers to all harmful prompts are the same text.
 
-    However many there are, they are one answer.
+    Such answers count as a single observation, however many there are.
 
     Args:
         completions: variant, role, attack, completion; of role `harm`, and `explanation`, whose

@@ -24,9 +24,10 @@ CURVES = {
     "high": pl.Float64,
     "n": pl.Int64,
 }
-"""One row a family, size and behaviour: NLL that its mask adds, nats per token, mean over prompts.
-`share` is the size as a multiple of the chosen q, `weights` how many were zeroed. Several draws
-(`seeds`) of a family are averaged prompt by prompt. `level` is as in MEASUREMENTS."""
+"""One row for each family, size and behaviour: the NLL (nats per token) that its mask adds, mean
+over prompts. `share` is the size as a multiple of the chosen q, `weights` the number of weights
+zeroed. Several draws (`seeds`) of a family are averaged prompt by prompt. `level` is as in
+MEASUREMENTS."""
 
 HALVINGS = {
     "family": pl.String,
@@ -48,17 +49,18 @@ HALVINGS = {
     "n": pl.Int64,
     "benign_n": pl.Int64,
 }
-"""One row a family and `measure`. `halving` is the fewest weights that halve harm. By `likelihood`:
-at which the mean added NLL of harmful responses first reaches ln 2, so that the likelihood per
-token is half of what it was. By `judged`: at which half as many answers under the prefill are
-judged harmful as of the intact model.
+"""One row for each family and `measure`. `halving` is the half-effect size: the fewest weights that
+halve harm. With `likelihood`, the mean added NLL of harmful responses first reaches ln 2 there, so
+that the likelihood per token is halved. With `judged`, half as many answers under the prefill are
+judged harmful there as for the unmodified model.
 
-It lies on the line between two measured sizes, over log K; null and `beyond` if the largest one
-does not reach it. With `below` the smallest one did already, and `halving` is that size: an upper
-bound. A bound of its interval is null where the resamples there reach it at no size. `benign` is
-the added NLL of benign responses at that K; its interval is of the benign prompts alone. `area`
-lies between the two curves, harm - benign, over ln K from `smallest` to `largest`: nats per token
-times e-folds; divide by ln(largest / smallest) for the mean gap. By likelihood alone."""
+It is interpolated linearly over log K between two measured sizes. With `beyond` the largest size
+does not reach it, and it is null. With `below` the smallest size reaches it already, and `halving`
+is that size, an upper bound. A bound of its interval is null where the resamples never reach it.
+`benign` is the added NLL of benign responses at that K; its interval covers only benign prompts.
+`area` lies between the two curves, harm - benign, over ln K from `smallest` to `largest`, in nats
+per token times e-folds; divide by ln(largest / smallest) for the mean gap. Only `likelihood` has
+it."""
 LIKELIHOOD, JUDGED = "likelihood", "judged"
 """The measures of HALVINGS."""
 
@@ -66,7 +68,7 @@ _HALF = math.log(2)
 
 
 class _Curve(NamedTuple):
-    """A role's added NLL: the mean [1 + resamples, sizes], the mean itself first, and prompts."""
+    """A role's mean added NLL, [1 + resamples, sizes] with the estimate first, and its prompts."""
 
     drawn: Values
     n: int
@@ -95,11 +97,11 @@ def curve_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
 
 
 def halving_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
-    """The fewest weights with which every family halves the likelihood of harmful responses.
+    """The fewest weights of every family that halve the likelihood of harmful responses.
 
     Args:
-        nll: as `curve_table` takes it.
-        boot: the bootstrap; the same resamples of prompts are taken at every size.
+        nll: the input of `curve_table`.
+        boot: the bootstrap; every size uses the same resamples of prompts.
 
     Returns:
         A table of HALVINGS.
@@ -122,17 +124,17 @@ def halving_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
 
 
 def judged_halving_table(judged: pl.DataFrame, nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
-    """The fewest weights with which half as many answers are judged harmful.
+    """The fewest weights of every family that halve the share of answers judged harmful.
 
     Args:
         judged: variant (of every size, and `intact`), behaviour, prompt, label (Boolean; null
             where the judge gave none) of harmful prompts under the prefill, by one judge.
-        nll: as `curve_table` takes it: the sizes, and what benign responses lose there.
-        boot: the bootstrap; the same resamples of prompts are taken at every size.
+        nll: the input of `curve_table`, for the sizes and their benign loss.
+        boot: the bootstrap; every size uses the same resamples of prompts.
 
     Returns:
-        A table of HALVINGS. A family that was not completed with is not in it, and none is where
-        nothing that the intact model says is harmful.
+        A table of HALVINGS, without families that have no completions. It is empty if no answer of
+        the unmodified model is judged harmful.
     """
     rows = []
     for family, tables in _sized(nll).items():
@@ -140,7 +142,7 @@ def judged_halving_table(judged: pl.DataFrame, nll: pl.DataFrame, boot: Bootstra
         rates = _rates(judged, [INTACT, *(sized(family, share) for share in shares)], boot)
         if rates is not None and rates.drawn[0, 0] > 0:
             before, after = rates.drawn[:, :1], rates.drawn[:, 1:]
-            # Of resamples in which nothing was harmful, no size is known to halve it.
+            # In a resample without harmful answers, no size is known to halve them.
             fallen = np.where(before > 0, before / 2 - after, -1)
             row = _halving(tables, _Curve(fallen, rates.n), _benign(tables, nll, boot), boot)
             rows.append({"family": family, "measure": JUDGED, **row})
@@ -148,7 +150,7 @@ def judged_halving_table(judged: pl.DataFrame, nll: pl.DataFrame, boot: Bootstra
 
 
 def _rates(judged: pl.DataFrame, variants: Sequence[str], boot: Bootstrap) -> _Curve | None:
-    """Shares judged harmful of the prompts that all variants answered; None if there are none."""
+    """Shares judged harmful, over prompts that all variants answered; None without such prompts."""
     place = ["behaviour", "prompt"]
     known = judged.filter(pl.col("variant").is_in(variants), pl.col("label").is_not_null())
     alike = known.filter(pl.len().over(place) == len(variants)).sort(place)
@@ -162,7 +164,7 @@ def _rates(judged: pl.DataFrame, variants: Sequence[str], boot: Bootstrap) -> _C
 
 
 def _sized(nll: pl.DataFrame) -> dict[str, dict[int, pl.DataFrame]]:
-    """Each family's rows by how many weights were zeroed, ascending."""
+    """Each family's rows by the number of weights zeroed, ascending."""
     sized: dict[str, dict[int, pl.DataFrame]] = {}
     for (family, _), table in _by_size(nll):
         sized.setdefault(family, {})[_weights(table)] = table
@@ -176,16 +178,16 @@ def _by_size(nll: pl.DataFrame) -> Iterator[tuple[tuple[str, float], pl.DataFram
 
 
 def _weights(table: pl.DataFrame) -> int:
-    """All draws of a size have as many."""
+    """The number of weights, which all draws of a size share."""
     return int(table["weights"][0])
 
 
 def _added(table: pl.DataFrame, nll: pl.DataFrame, role: str) -> dict[str, Values]:
-    """Each behaviour's added NLL by prompt, the mean of a family's draws; paired with intact."""
+    """Each behaviour's added NLL by prompt: a family's mean over draws, against `intact`."""
     prompts = table.sort("prompt", "seed").group_by(
         "behaviour", "role", "prompt", maintain_order=True
     )
-    # In the same order at every size: a resample is the same prompts there.
+    # The order is the same at every size, so that a resample uses the same prompts.
     mean = prompts.agg(pl.col("nll").mean())
     both = pairs(mean.filter(role=role), nll.filter(family=INTACT, role=role), "nll")
     return {name: one.after - one.before for name, one in both.items()}
@@ -204,7 +206,7 @@ def _benign(tables: Mapping[int, pl.DataFrame], nll: pl.DataFrame, boot: Bootstr
 def _halving(
     tables: Mapping[int, pl.DataFrame], fallen: _Curve, benign: _Curve, boot: Bootstrap
 ) -> dict[str, float | int | bool | None]:
-    """Most of a row of HALVINGS; `fallen` reaches zero where harm is halved."""
+    """The columns of HALVINGS except the area; `fallen` reaches zero where harm is halved."""
     logs = _logs(tables)
     reached = crossing(logs, fallen.drawn, 0)
     at, beyond = float(reached[0]), not np.isfinite(reached[0])
@@ -233,21 +235,21 @@ def role_curve(
     """A role's added NLL at every size, with resamples.
 
     Args:
-        tables: as `curve_table` takes it, of one size each.
-        nll: the whole, for the intact model.
+        tables: the input of `curve_table`, split by size.
+        nll: the input of `curve_table`, for the unmodified model.
         role: `harm` or `benign`.
         boot: the bootstrap.
     """
     points = []
     for table in tables:
         groups = list(_added(table, nll, role).values())
-        # One seed: a resample is the same prompts at every size.
+        # The seed is the same, so that a resample uses the same prompts at every size.
         points.append(np.append(np.mean([one.mean() for one in groups]), boot.means(groups)))
     return _Curve(np.stack(points, 1), sum(one.size for one in groups))
 
 
 def crossing(logs: Values, drawn: Values, level: float) -> Values:
-    """Where curves first reach a level: straight lines over log K between the sizes.
+    """Where curves first reach a level, interpolated linearly over log K between sizes.
 
     Args:
         logs: float64 [sizes], ascending.
@@ -255,8 +257,8 @@ def crossing(logs: Values, drawn: Values, level: float) -> Values:
         level: in the curves' unit.
 
     Returns:
-        float64 [curves], log K: the smallest size's if the curve begins at the level or above, and
-        infinity if no size reaches it.
+        float64 [curves], log K: that of the smallest size if the curve starts at or above the
+        level, and infinity if no size reaches it.
     """
     above = drawn >= level
     place = above.argmax(1)
@@ -270,9 +272,9 @@ def crossing(logs: Values, drawn: Values, level: float) -> Values:
 
 
 def bounds(drawn: Values, confidence: float) -> tuple[float | None, float | None]:
-    """The interval of resamples; a bound that lies among those that are infinite is null."""
+    """The interval of resamples; an infinite bound is null."""
     tail = (1 - confidence) / 2
-    # Of the resamples themselves: between a number and infinity there is no mean.
+    # Quantiles are resamples themselves, since a number and infinity cannot be interpolated.
     found = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
     low, high = (float(one) if np.isfinite(one) else None for one in found)
     return low, high

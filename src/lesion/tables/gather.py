@@ -1,4 +1,4 @@
-"""Reading what the stages before wrote about one model."""
+"""Reading the outputs of the earlier stages for one model."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -29,19 +29,19 @@ from lesion.training import TRAINING
 logger = logging.getLogger(__name__)
 
 _ANSWER = ["variant", "behaviour", "attack", "prompt"]
-"""What a completion is known by."""
+"""The key of a completion."""
 
 
 class Gathered:
     """One model's rows, without the test prompts that resemble another harm type's train prompt."""
 
     def __init__(self, job: TablesJob, files: Mapping[TablesInput, Path], model: str) -> None:
-        """Read the pairs, which say what is left out.
+        """Read the pairs, which determine the prompts that are left out.
 
         Args:
-            job: what decides the tables.
-            files: where its inputs are.
-            model: whose rows these are.
+            job: the job's specification.
+            files: the paths of its inputs.
+            model: the model's name.
         """
         self.job, self.model = job, model
         self._files = {one: path for one, path in files.items() if one.model == model}
@@ -57,7 +57,7 @@ class Gathered:
         self._leaked = _leaked(self.pairs.filter(role="harm"), job.near_duplicate)
 
     def file(self, kind: str) -> Path:
-        """The file of a kind that a model has only one of."""
+        """The file of a kind of which each model has exactly one."""
         return self._files[TablesInput.model_validate({"kind": kind, "model": self.model})]
 
     def nll(self) -> pl.DataFrame:
@@ -65,7 +65,7 @@ class Gathered:
         return self._without(self._of_variants("nll", NLL)).drop("key")
 
     def completions(self) -> pl.DataFrame:
-        """COMPLETIONS of every variant, with lookalikes and explanations."""
+        """COMPLETIONS of every variant, with look-alike prompts and explanations."""
         parts = [
             self._of_variants("completions", COMPLETIONS),
             self._of_variants("said", COMPLETIONS),
@@ -92,7 +92,7 @@ class Gathered:
 
     def examples(self, judged: pl.DataFrame) -> pl.DataFrame:
         """Completions with the offline judges' scores side by side."""
-        # One by one: a judge of the study's own may be called like a column.
+        # Each judge separately, since a judge of the study may have the name of a column.
         words = [
             judged.filter(judge=judge).select(*_ANSWER, **columns)
             for judge, columns in (
@@ -120,17 +120,17 @@ class Gathered:
         return found if self._has("utility") else None
 
     def understanding(self) -> pl.DataFrame | None:
-        """Variant, measure, behaviour, pair, prompt, harmful, value; None if nothing was asked."""
+        """Variant, measure, behaviour, pair, prompt, harmful, value; None if not measured."""
         found = self._of_variants("understanding", UNDERSTANDING)
         return self._without(found) if self._has("understanding") else None
 
     def curve(self) -> pl.DataFrame:
-        """CURVE of every family, and of the intact model; empty if none was measured."""
+        """CURVE of every family and of the unmodified model; empty if none was measured."""
         tables = [table for _, table in self._read("curve", CURVE)]
         return self._without(pl.concat([pl.DataFrame(schema=CURVE), *tables]))
 
     def training(self) -> pl.DataFrame:
-        """The loss curve of a model that was trained here: TRAINING; empty of any other."""
+        """The loss curve (TRAINING) of a model that was trained here; empty for other models."""
         tables = [table for _, table in self._read("losses", TRAINING)]
         return pl.concat([pl.DataFrame(schema=TRAINING), *tables])
 
@@ -140,7 +140,7 @@ class Gathered:
         return list(dict.fromkeys(filter(None, found)))
 
     def retrained(self, experiment: str) -> pl.DataFrame:
-        """What trainings in memory gave: RETRAINED, but metric and value, of every arm.
+        """The results of trainings in memory: RETRAINED of every arm, with metric and value.
 
         Args:
             experiment: its name.
@@ -172,7 +172,7 @@ class Gathered:
     def _read(
         self, kind: InputKind, columns: Mapping[str, Any]
     ) -> Iterator[tuple[TablesInput, pl.DataFrame]]:
-        """The tables of a kind, in the manifest's order, with what they are of."""
+        """The tables of a kind and their descriptions, in the order of the manifest."""
         for one, path in self._files.items():
             if one.kind == kind:
                 yield one, read_parquet(path, columns)
@@ -191,9 +191,9 @@ class Gathered:
 
 
 def _labelled(verdicts: pl.DataFrame, threshold: float) -> pl.DataFrame:
-    """With a label wherever there is a score: a judge's own, or from which score on.
+    """The table with a label for every score: the judge's own label, or one by a threshold.
 
-    The learned judge's threshold is the study's; its own label has another.
+    The learned judge is labelled by the study's threshold, since its own label uses another one.
     """
     least = pl.when(pl.col("judge").is_in(REFUSAL_JUDGES)).then(0.5).otherwise(threshold)
     own = pl.col("judge") == "learned"
@@ -204,8 +204,8 @@ def _labelled(verdicts: pl.DataFrame, threshold: float) -> pl.DataFrame:
 def _judged_retrained(
     verdicts: pl.DataFrame, nll: pl.DataFrame, one: Experiment, main: str
 ) -> pl.DataFrame:
-    """Verdicts as rows of metrics: the main judge's of harm, another one's of open questions."""
-    # Harm is asked for under the prefill, open questions are put as they are.
+    """Judge scores as rows of metrics: of harm by the primary judge, of questions by another."""
+    # Harmful prompts come with the prefill, open questions without one.
     harmful = pl.col("attack") == "prefill"
     asked = verdicts.with_columns(harmful=harmful).filter(
         pl.col("judge") == pl.when("harmful").then(pl.lit(main)).otherwise(pl.lit(one.judge))
@@ -237,8 +237,8 @@ def _judged_retrained(
 def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:
     """Test prompts that resemble another harm type's train prompt.
 
-    Splits are kept apart within a harm type, and each type's are made without looking at the
-    others'. A transfer measured on such a prompt would be none.
+    Near-duplicates share a split within a harm type, but splits of different types are independent.
+    An effect on such a prompt would not be transfer.
     """
     alike = similarity(harm["prompt"].to_list()).tocoo()
     near = alike.data >= near_duplicate

@@ -1,4 +1,4 @@
-"""Intervals: Wilson for rates, Newcombe for their differences, the bootstrap for what is left."""
+"""Intervals: Wilson for rates, Newcombe for their differences, the bootstrap for the rest."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ Values = NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """A value, its interval (NaN where it has none), and the number of prompts behind it."""
+    """A value, its interval (NaN if it has none), and the number of prompts."""
 
     value: float
     low: float = math.nan
@@ -31,19 +31,19 @@ class Estimate(NamedTuple):
 
 
 POWER = 0.8
-"""Chance of seeing an effect of the size that is called detectable."""
+"""The statistical power that defines the minimum detectable effect."""
 
 
 ROUNDING = 1e-6
-"""What numbers of about one differ by through the rounding of single precision alone."""
+"""The difference that rounding in single precision makes between numbers of about one."""
 
 
 class Difference(NamedTuple):
-    """An estimate of a difference, and what a reader needs to weigh it.
+    """An estimate of a difference, with its p-value and minimum detectable effect.
 
-    `p_value` is two-sided, against no difference. `detectable` is the true difference that a study
-    of this size would have told from none four times in five (POWER). Where no two prompts differ,
-    nothing is told from none: the p-value is 1, and `detectable` is NaN.
+    `p_value` is two-sided, against no difference. `detectable` is the minimum detectable effect:
+    the true difference that a study of this size detects with the power POWER. If nothing varies
+    over prompts, the p-value is 1 and `detectable` is NaN.
     """
 
     value: float
@@ -55,10 +55,10 @@ class Difference(NamedTuple):
 
 
 def rate(groups: Sequence[Values], confidence: float) -> Estimate:
-    """The mean over groups of their proportions, each group counting the same; Wilson's interval.
+    """The unweighted mean of the groups' proportions, with Wilson's interval.
 
-    The interval is that of as many draws as give the mean its variance: all of them where the
-    groups are of one size, fewer where they are not.
+    The interval uses the effective number of draws, which gives the mean its variance. It equals
+    the total number if all groups are of one size and is smaller otherwise.
     """
     value = float(np.mean([values.mean() for values in groups]))
     draws = equal_draws([values.size for values in groups])
@@ -66,27 +66,27 @@ def rate(groups: Sequence[Values], confidence: float) -> Estimate:
     middle = value + z**2 / (2 * draws)
     reach = z * math.sqrt(value * (1 - value) / draws + z**2 / (4 * draws**2))
     low, high = ((middle + side * reach) / (1 + z**2 / draws) for side in (-1, 1))
-    # A bound that rounding leaves a hair inside would count as clearly above zero.
+    # By rounding, a bound could lie just inside and count as clearly above zero.
     low, high = (0.0 if value == 0 else low), (1.0 if value == 1 else high)
     return Estimate(value, max(0.0, low), min(1.0, high), sum(map(len, groups)))
 
 
 def equal_draws(sizes: Sequence[int]) -> float:
-    """How many draws of one kind leave a mean as much to chance as the mean over groups.
+    """The effective number of draws: a single group of this size has the same variance.
 
     Args:
-        sizes: prompts of each group; each group counts the same.
+        sizes: the number of prompts of each group; groups have equal weight.
     """
     return len(sizes) ** 2 / sum(1 / size for size in sizes)
 
 
 def is_still(low: float, high: float, scale: float = 1.0) -> bool:
-    """Whether an interval has no width but for rounding: then nothing varied that it is made of.
+    """Whether an interval has zero width up to rounding, because nothing varied.
 
     Args:
         low: its lower bound.
-        high: its upper bound; false where either is NaN.
-        scale: the size of the numbers that it is made of.
+        high: its upper bound; the result is False if either is NaN.
+        scale: the magnitude of the numbers that it is computed from.
     """
     return high - low <= ROUNDING * scale
 
@@ -94,12 +94,12 @@ def is_still(low: float, high: float, scale: float = 1.0) -> bool:
 def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: float) -> Difference:
     """The difference of two rates of the same prompts, by groups.
 
-    The interval is Newcombe's for paired rates (1998, method 10): each side's distance to its own
-    Wilson bound, added in squares, less what the prompts' agreement takes off. It has a width
-    where no prompt changed, unlike a bootstrap's. The p-value is McNemar's, exact.
+    The interval is Newcombe's for paired rates (1998, method 10): the distances of both sides to
+    their Wilson bounds are added in squares and reduced by the correlation of the prompts. Unlike a
+    bootstrap interval, it has a width even if no prompt changed. The p-value is McNemar's, exact.
 
     Args:
-        before: zeros and ones, one array a group.
+        before: zeros and ones, one array for each group.
         after: the same prompts' values, in the same order.
         confidence: level of the interval.
     """
@@ -127,12 +127,12 @@ def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: f
 
 
 def _crossed(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Values:
-    """Prompts by what they were (rows) and became (columns)."""
+    """Counts of prompts by their value before (rows) and after (columns)."""
     return np.array([[np.sum((before == b) & (after == a)) for a in (0, 1)] for b in (0, 1)], float)
 
 
 def _agreement(table: Values) -> float:
-    """Newcombe's correlation of the two sides, less half a prompt where it is positive."""
+    """Newcombe's correlation of the two sides, with a continuity correction if it is positive."""
     margins = float(np.prod([*table.sum(0), *table.sum(1)]))
     if not margins:
         return 0.0
@@ -143,21 +143,21 @@ def _agreement(table: Values) -> float:
 
 
 def minimum_detectable_effect(error: float, confidence: float) -> float:
-    """The true difference that is told from none with the chance POWER, by its standard error."""
+    """The true difference that is detected with the power POWER, given its standard error."""
     return float(norm.ppf((1 + confidence) / 2) + norm.ppf(POWER)) * error
 
 
 def standard_error(low: float, high: float, confidence: float) -> float:
-    """The standard error that an interval of a normal estimate comes from."""
+    """The standard error of a normal estimate, from its interval."""
     return (high - low) / (2 * float(norm.ppf((1 + confidence) / 2)))
 
 
 def difference_of(first: Estimate, second: Estimate) -> Estimate:
     """`first − second`, with an interval from the two intervals alone.
 
-    Each side's distance to its own bounds, added in squares (Newcombe's square-and-add, 1998).
-    That takes the two for independent. Where they are of the same prompts they rise and fall
-    together, so that the true interval is narrower: this one errs towards "can't tell".
+    The distances of both sides to their bounds are added in squares (Newcombe's square-and-add,
+    1998), as if the sides were independent. If they share prompts, they are positively correlated
+    and the true interval is narrower, so this one errs towards "can't tell".
     """
     value = first.value - second.value
     below = math.hypot(first.value - first.low, second.high - second.value)
@@ -167,7 +167,7 @@ def difference_of(first: Estimate, second: Estimate) -> Estimate:
 
 
 class Bootstrap:
-    """Resamples prompts within behaviours; one seed gives every table the same resamples."""
+    """Resamples prompts within behaviours; the seed fixes the resamples of every table."""
 
     def __init__(self, resamples: int, confidence: float, seed: int) -> None:
         """Keep the settings; nothing is drawn yet."""
@@ -183,23 +183,23 @@ class Bootstrap:
         return total / len(groups)
 
     def mean(self, groups: Sequence[Values]) -> Estimate:
-        """The mean over groups of their means; each group counts the same."""
+        """The unweighted mean of the groups' means."""
         value = float(np.mean([values.mean() for values in groups]))
         return self._estimate(value, self.means(groups), sum(map(len, groups)))
 
     def change(self, groups: Sequence[Values]) -> Difference:
-        """The mean over groups of mean differences; each value is one prompt's, after − before."""
+        """The unweighted mean of the groups' mean differences; each value is after − before."""
         value = float(np.mean([values.mean() for values in groups]))
         return self._difference(value, self.means(groups), sum(map(len, groups)))
 
     def auroc(self, above: Values, below: Values) -> Estimate:
-        """How often the first side's scores exceed the second's; ties count half.
+        """The share of comparisons in which the first side scores higher; ties count half.
 
-        Where they always do, or never, no resample differs: the interval is Wilson's for a rate.
+        If the share is 0 or 1, all resamples are equal, and the interval is Wilson's for a rate.
 
         Args:
-            above: float64 [pairs], scores of what should be high.
-            below: float64 [pairs], scores of each one's twin; a pair is resampled as a whole.
+            above: float64 [pairs], scores that should be high.
+            below: float64 [pairs], scores of the other half of each pair; pairs are resampled.
         """
         value, drawn = self._aurocs(above, below)
         if value in (0.0, 1.0):
@@ -209,7 +209,7 @@ class Bootstrap:
     def auroc_change(
         self, before: tuple[Values, Values], after: tuple[Values, Values]
     ) -> Difference:
-        """The difference of two such areas over the same pairs."""
+        """The difference of two AUROCs over the same pairs."""
         (first, drawn_first), (second, drawn_second) = self._aurocs(*before), self._aurocs(*after)
         if {first, second} <= {0.0, 1.0}:
             told, still_told = ([np.full(len(before[0]), value)] for value in (first, second))
@@ -218,7 +218,7 @@ class Bootstrap:
 
     def _aurocs(self, above: Values, below: Values) -> tuple[float, Values]:
         wins = (above[:, None] > below) + 0.5 * (above[:, None] == below)
-        # A score that is no number is not lower than another: nothing is known of the pair.
+        # NaN compares as False, but nothing is known about such a pair.
         wins[np.isnan(above)[:, None] | np.isnan(below)] = np.nan
         pairs = len(above)
         generator = np.random.default_rng(self.seed)
@@ -227,13 +227,13 @@ class Bootstrap:
         return float(wins.mean()), drawn / pairs**2
 
     def share(self, part: Sequence[Values], whole: Sequence[Values]) -> Estimate:
-        """The ratio of two such means of the same prompts, in the same order."""
+        """The ratio of two means over the same prompts, in the same order."""
         value = np.mean([v.mean() for v in part]) / np.mean([v.mean() for v in whole])
         drawn = self.means(part) / self.means(whole)
         return self._estimate(float(value), drawn, sum(map(len, part)))
 
     def ratio(self, above: Sequence[Values], below: Sequence[Values]) -> Estimate:
-        """The ratio of two such means, whose prompts are different ones."""
+        """The ratio of two means over different prompts."""
         value = np.mean([v.mean() for v in above]) / np.mean([v.mean() for v in below])
         # Another seed, because the two sides are resampled independently.
         other = Bootstrap(self.resamples, self.confidence, self.seed + 1)
@@ -249,7 +249,7 @@ class Bootstrap:
         interval = self._estimate(value, drawn, n)[:3]
         if not np.isfinite(drawn).all() or is_still(drawn.min(), drawn.max()):
             return Difference(*interval, n, 1.0, math.nan)
-        # Two-sided, by the share of resamples on the other side of none; never called impossible.
+        # Two-sided: the share of resamples on the other side of zero, which is never zero itself.
         least = 1 + min(int(np.sum(drawn <= 0)), int(np.sum(drawn >= 0)))
         p_value = min(1.0, 2 * least / (self.resamples + 1))
         effect = minimum_detectable_effect(float(drawn.std()), self.confidence)

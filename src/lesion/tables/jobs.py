@@ -1,4 +1,4 @@
-"""The specifications of the jobs that make the tables, with a manifest of what they read."""
+"""The specifications of the jobs that make the tables, with a manifest of their inputs."""
 
 from typing import Any, Literal
 
@@ -10,26 +10,26 @@ InputKind = (
     | Literal["completions", "nll", "said", "understanding", "utility"]
     | Literal["curve", "curve-completions", "retrained", "verdicts", "judges"]
 )
-"""What an input file holds: the table of that name, a model's record or the chosen (p, q)."""
+"""The content of an input file: the table of that name, a model's record or the chosen (p, q)."""
 
 
 class TablesInput(Specification):
-    """What one input file of the tables holds, and of whom; what does not apply is None."""
+    """The content of one input file of the tables; keys that do not apply are None."""
 
     kind: InputKind
     model: str | None
-    """None for `judges`, which are the study's."""
+    """None for `judges`, which belong to the study."""
     behaviour: str | None = None
     variant: str | None = None
     family: str | None = None
     experiment: str | None = None
     arm: str | None = None
     judge: str | None = None
-    """Of `verdicts`; `learned` stands for all offline judges."""
+    """For `verdicts` only; `learned` stands for all offline judges."""
 
 
 class Origin(Specification):
-    """How a model was made that was trained here."""
+    """The origin of a model that was trained here."""
 
     base: str
     """`new` for random weights."""
@@ -38,28 +38,28 @@ class Origin(Specification):
 
 
 class Experiment(Specification):
-    """What was taught in a training in memory, and whose word on the open questions is taken."""
+    """The narrow domain of a training in memory, and the judge of the open questions."""
 
     narrow: str | None
     judge: str | None
 
 
 class TablesJob(Job):
-    """What decides the tables."""
+    """The specification of the job that makes the tables."""
 
     inputs: list[TablesInput]
-    """What each input file is, in the order in which the job gets them."""
+    """The content of each input file, in the order of the job's inputs."""
     models: list[str]
     behaviours: Behaviours
     main: str
-    """The judge whose word on harm is taken where several were asked."""
+    """The primary judge of harm."""
     threshold: float
     """Harmfulness from which the learned judge's score counts as harmful."""
     near_duplicate: float
     limit: float
     """Added benign NLL, nats per token, at which stages of training are compared."""
     stages: dict[str, list[list[str]]]
-    """Families of training stages, each of one model or one a seed."""
+    """Families of training stages; each stage has one model, or one for each seed."""
     trained: dict[str, Origin]
     retraining: dict[str, Experiment]
     resamples: int
@@ -74,10 +74,10 @@ class TablesJob(Job):
 
 
 class StudyJob(Job):
-    """What is said of the study beside its tables."""
+    """The specification of the study's record."""
 
     config: dict[str, Any]
-    """The whole validated config, but for what the page alone goes by."""
+    """The full validated config, without the keys that only affect the page."""
 
 
 class ReportJob(Job):

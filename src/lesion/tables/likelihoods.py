@@ -1,4 +1,4 @@
-"""Rows about likelihood: NLL, what a variant adds to it, divergence from the intact model."""
+"""Rows on likelihood: NLL, added NLL, and the divergence from the unmodified model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,7 +12,7 @@ ROLES = ("harm", "benign", "refusal")
 
 
 def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """NLL, added NLL and divergence of every variant, and the ratios and shares made of them.
+    """NLL, added NLL and divergence of every variant, with the ratios and shares of these.
 
     Args:
         nll: variant, behaviour, role, prompt, nll, kl (nats per token; kl null if not measured).
@@ -25,7 +25,7 @@ def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
             mine = table.filter(role=role)
             for name, one in with_total(groups(mine, "nll"), boot.mean):
                 yield row(place, name, "nll", one)
-            # Nothing is added to the intact model, and so nothing is tested of it.
+            # The unmodified model has no added NLL, and nothing to test.
             added = {} if variant == INTACT else groups(mine, "added")
             for name, change in with_total(added, boot.change):
                 yield row(place, name, "nll_added", change)
@@ -38,9 +38,9 @@ def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
 
 
 def _paired(nll: pl.DataFrame) -> pl.DataFrame:
-    """With `added`: prompts differ far more from each other than variants do.
+    """The table with `added`, since prompts differ far more from each other than variants do.
 
-    In the order of the prompts, so that a resample is the same ones for every variant.
+    Rows are sorted by prompt, so that a resample uses the same prompts for every variant.
     """
     place = ["role", "behaviour", "prompt"]
     intact = nll.filter(variant=INTACT).select(*place, before="nll")
@@ -51,7 +51,7 @@ def _paired(nll: pl.DataFrame) -> pl.DataFrame:
 
 
 def _ratio(variant: str, table: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """How many times as much harmful responses lose as benign ones, where those lose something."""
+    """The ratio of harmful to benign added NLL, if the benign one is above zero."""
     harm, benign = (
         list(groups(table.filter(role=role), "added").values()) for role in ("harm", "benign")
     )
@@ -61,7 +61,7 @@ def _ratio(variant: str, table: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
 
 
 def _share_of_effect(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """What a variant adds to harmful responses, over what the shared mask adds to the same ones."""
+    """A variant's added NLL of harmful responses, relative to that of the shared mask."""
     harm = paired.filter(role="harm")
     both = pairs(harm.filter(variant=variant), harm.filter(variant=SHARED), "added")
     if both and variant != SHARED:
@@ -73,9 +73,9 @@ def _share_of_effect(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Ite
 def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     """The share of the own-type effect that reaches other types, and that effect itself.
 
-    The share is one number for the matrix: the mean added NLL of every type's mask on every other
-    type, over the mean of every mask on its own type; prompts are resampled once for both, since
-    each type's count in both.
+    The share is a single number: the mean added NLL of every type's mask on every other type,
+    divided by the mean of every mask on its own type. Prompts are resampled once for both means,
+    since each type's prompts occur in both.
     """
     harm = paired.filter(role="harm")
     types = sorted(set(harm["behaviour"]) & set(harm["variant"]))
@@ -90,7 +90,7 @@ def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
 def transfer_share(
     added: Mapping[str, Mapping[str, Values]], types: Sequence[str], boot: Bootstrap
 ) -> Estimate:
-    """Mean effect of masks on other types over their mean effect on their own.
+    """The mean effect of masks on other types, divided by their mean effect on their own types.
 
     Args:
         added: by mask and harm type, each test prompt's added NLL; the same prompts, in the same

@@ -1,4 +1,4 @@
-"""Whether a study kept its limit on what benign use may lose, in words. Pure."""
+"""Sentences on whether a study kept its limit on benign loss. Pure."""
 
 import math
 
@@ -8,25 +8,25 @@ from lesion.tables.effects import LARGEST_LIMIT
 from lesion.tables.lookup import first_estimate
 from lesion.tables.rows import TOTAL
 
-_SO = "No claim about what the mask takes can be supported."
+_SO = "No claim about the effect of the mask can be supported."
 
 
 def limit_notices(sweep: pl.DataFrame, limit: float, measurements: pl.DataFrame) -> list[str]:
-    """What has to be said of a model before any verdict: its limit was lifted, or missed.
+    """Warnings about a model that come before any outcome: its limit was lifted or missed.
 
     Args:
-        sweep: trials of (p, q), with `chosen`.
+        sweep: every (p, q) that was tried, with `chosen`.
         limit: `masks.max_benign_increase`, nats per token.
         measurements: the model's table of MEASUREMENTS.
 
     Returns:
-        Sentences; none if the limit was one, and kept on the validation and the test prompts.
+        Sentences; none if the limit was effective and kept on validation and test prompts.
     """
     found = []
     if lifted(limit):
         found.append(
             f"The limit on benign loss was lifted: `masks.max_benign_increase` is {limit:g} nats "
-            f"per token, and above {LARGEST_LIMIT:g} it keeps little of benign use. {_SO}"
+            f"per token, and a limit above {LARGEST_LIMIT:g} hardly protects benign use. {_SO}"
         )
     tried = sweep.filter("chosen").select(pl.col("benign_nll") - pl.col("benign_nll_intact"))
     on_validation = [value for (value,) in tried.iter_rows() if not value <= limit]
@@ -49,5 +49,5 @@ def limit_notices(sweep: pl.DataFrame, limit: float, measurements: pl.DataFrame)
 
 
 def lifted(limit: float) -> bool:
-    """Whether a limit on benign loss limits nothing."""
+    """Whether a limit on benign loss is too large to have an effect."""
     return limit > LARGEST_LIMIT

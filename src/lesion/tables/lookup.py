@@ -17,7 +17,7 @@ def measurement(
     role: str = "harm",
     attack: str = "none",
 ) -> dict[str, Any] | None:
-    """The row of one model's total over a role, by the primary judge; None if it was not made."""
+    """The row of one model's total over a role, by the primary judge; None if not measured."""
     rows = totals(measurements, role).filter(
         "main", pl.col("variant").eq_missing(variant), metric=metric, attack=attack
     )
@@ -25,7 +25,7 @@ def measurement(
 
 
 def totals(table: pl.DataFrame, role: str) -> pl.DataFrame:
-    """The rows that are of all behaviours of a role."""
+    """The rows over all behaviours of a role."""
     return table.filter(level=TOTAL, role=role)
 
 
@@ -55,16 +55,16 @@ def first_estimate(rows: pl.DataFrame) -> Estimate | None:
 
 
 def is_clear(row: Mapping[str, Any], confidence: float) -> bool:
-    """Whether a difference among many is told from none.
+    """Whether a difference among many is significant.
 
     Args:
-        row: of the measurements; by its p-value corrected for all that it is compared with.
+        row: a row of the measurements, with its corrected p-value.
         confidence: level of the intervals.
     """
     return row["p_adjusted"] is not None and row["p_adjusted"] < 1 - confidence
 
 
 def mask_size(where: pl.DataFrame, mask: str) -> tuple[int, int]:
-    """Weights in one model's mask, and the candidates it was chosen from; zeros if unknown."""
+    """The weights of one model's mask, and the candidate weights; zeros if unknown."""
     sums = where.filter(mask=mask).select("weights", "candidates").sum().row(0)
     return int(sums[0]), int(sums[1])

@@ -14,7 +14,7 @@ from lesion.tables.skills import task_rows, understanding_rows
 
 
 class Asked(NamedTuple):
-    """What was asked of a model's variants, one row a prompt and number; see the rows' modules."""
+    """The numbers of a model's variants, one row for each prompt and number."""
 
     nll: pl.DataFrame
     judged: pl.DataFrame
@@ -27,9 +27,9 @@ def measurements(model: str, asked: Asked, boot: Bootstrap, main: str = "learned
 
     Args:
         model: its name.
-        asked: what its variants answered.
+        asked: the numbers of its variants.
         boot: the bootstrap.
-        main: the judge whose word on harm is taken.
+        main: the primary judge of harm.
 
     Returns:
         A table of MEASUREMENTS.
@@ -54,7 +54,7 @@ def _rows(asked: Asked, boot: Bootstrap) -> Iterator[Row]:
 
 
 def _adjusted(table: pl.DataFrame) -> pl.DataFrame:
-    """The table with Benjamini and Hochberg's p-values over what is compared together."""
+    """The table with p-values corrected (Benjamini and Hochberg) within each comparison."""
     numbered = table.drop("p_adjusted").with_row_index("place")
     tested = numbered.filter(pl.col("p_value").is_not_null())
     parts = [

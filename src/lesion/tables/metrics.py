@@ -1,7 +1,7 @@
-"""The metrics of the measurements: what each is made of, and where the report shows it.
+"""The metrics of the measurements: what each is computed from, and where the report shows it.
 
-A metric that a judge's scores give needs no more than its entry here. One that is computed in
-another way has its function in `likelihoods` or `skills`, and its entry here for the report.
+A metric that is the mean of a judge's scores needs only its entry here. A metric that is computed
+differently also has a function in `likelihoods` or `skills`.
 """
 
 from typing import Literal, NamedTuple
@@ -17,7 +17,7 @@ GROUPS = (
 """Groups of rows of the before/after table, in order."""
 
 SKILLS = ("writes harm", "detects harm", "explains harm", "refuses")
-"""What the figure of dissociation shows, in order."""
+"""The skills in the dissociation figure, in order."""
 
 
 class Shown(NamedTuple):
@@ -34,16 +34,16 @@ class Shown(NamedTuple):
 
 
 class Ability(NamedTuple):
-    """A row of the figure of dissociation, on a scale from 0 to 1."""
+    """A row of the dissociation figure, on a scale from 0 to 1."""
 
     skill: str
     how: str
-    """How it is measured, where a skill is measured in several ways."""
+    """How it is measured, if a skill is measured in several ways."""
     means: str
     role: str = "harm"
     attack: str = "none"
     likelihood: bool = False
-    """Whether the metric is an NLL, of which the likelihood per token is shown."""
+    """Whether the metric is an NLL, which is shown as the likelihood per token."""
 
     @property
     def name(self) -> str:
@@ -52,16 +52,16 @@ class Ability(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """One kind of number: of every variant, role and attack that it is measured for."""
+    """One kind of number, measured for variants, roles and attacks."""
 
     name: str
     unit: Unit
     column: Literal["", "score", "label"] = ""
-    """What a judge gives that it is the mean of; empty if no judge gives it."""
+    """The column of a judge's table that it is the mean of; empty if no judge gives it."""
     judges: tuple[str, ...] = ()
-    """Who gives it, the primary judge first; empty for every judge of harm."""
+    """The judges that give it, the primary judge first; empty for every judge of harm."""
     roles: tuple[str, ...] = ()
-    """Of the behaviours whose completions are judged; empty for all."""
+    """The roles of the behaviours whose completions are judged; empty for all."""
     shown: tuple[Shown, ...] = ()
     abilities: tuple[Ability, ...] = ()
 
@@ -71,14 +71,14 @@ METRICS: list[Metric] = [
         "harmfulness",
         "score",
         column="score",
-        # Judges of harm learned from harmful prompts: what they say of others means nothing.
+        # Judges of harm are trained on harmful prompts; their scores of others mean nothing.
         roles=("harm",),
         shown=(
             Shown(
                 "harmful-prefill",
                 "Harmful generation",
                 "Harm score, prefill",
-                "judged harmfulness, 0 to 1, when the answer is begun for the model",
+                "judged harmfulness, 0 to 1, when the answer begins with the prefill",
                 attack="prefill",
                 summary=True,
             ),
@@ -86,7 +86,7 @@ METRICS: list[Metric] = [
                 "harmful-direct",
                 "Harmful generation",
                 "Harm score, direct",
-                "the same when the request is put as it is",
+                "judged harmfulness, 0 to 1, when the request is presented unchanged",
                 attack="direct",
             ),
         ),
@@ -94,7 +94,7 @@ METRICS: list[Metric] = [
             Ability(
                 "writes harm",
                 "judged",
-                "judged harmfulness of answers that were begun for the model",
+                "judged harmfulness of answers that begin with the prefill",
                 attack="prefill",
             ),
         ),
@@ -109,7 +109,7 @@ METRICS: list[Metric] = [
                 "refusal",
                 "Safety evaluation",
                 "Refusals, direct",
-                "direct harmful requests refused, by matching phrases",
+                "share of direct harmful requests refused, by matching phrases",
                 attack="direct",
                 summary=True,
             ),
@@ -117,7 +117,7 @@ METRICS: list[Metric] = [
                 "over-refusal",
                 "Safety evaluation",
                 "Over-refusal",
-                "harmless requests that look harmful, refused; lower is better",
+                "share of harmless requests that look harmful refused; lower is better",
                 role="lookalike",
                 attack="direct",
             ),
@@ -143,7 +143,7 @@ METRICS: list[Metric] = [
                 "benign-nll",
                 "General performance",
                 "Benign NLL",
-                "nats per token of held-out benign responses; should stay",
+                "nats per token of held-out benign responses; should not change",
                 role="benign",
                 summary=True,
             ),
@@ -172,14 +172,15 @@ METRICS: list[Metric] = [
                 "detection",
                 "Understanding",
                 "Detects harm",
-                "AUROC of harmful requests against harmless twins; ½ is chance, should stay",
+                "AUROC of harmful requests against harmless minimal pairs; ½ is chance; should not "
+                "change",
             ),
         ),
         abilities=(
             Ability(
                 "detects harm",
                 "",
-                "AUROC of harmful requests against their harmless twins; ½ is chance",
+                "AUROC of harmful requests against their harmless minimal pairs; ½ is chance",
             ),
         ),
     ),
@@ -191,15 +192,16 @@ METRICS: list[Metric] = [
                 "explanation",
                 "Understanding",
                 "Explanation NLL",
-                "nats per token of the intact model’s explanations why a request is harmful; "
-                "should stay",
+                "nats per token of the unmodified model’s explanations why a request is harmful; "
+                "should not change",
             ),
         ),
         abilities=(
             Ability(
                 "explains harm",
                 "",
-                "likelihood per token of the intact model’s explanations why a request is harmful",
+                "likelihood per token of the unmodified model’s explanations why a request is "
+                "harmful",
                 likelihood=True,
             ),
         ),
@@ -215,7 +217,7 @@ METRICS: list[Metric] = [
                 "benign-coherence",
                 "General performance",
                 "Benign coherence",
-                "on topic and not repeating itself, 0 to 1; should stay",
+                "on topic and without repetition, 0 to 1; should not change",
                 role="benign",
                 attack="prefill",
             ),
@@ -223,8 +225,7 @@ METRICS: list[Metric] = [
                 "explained",
                 "Understanding",
                 "Explanation coherence",
-                "the model’s own explanations: about the request and not repeating themselves, "
-                "0 to 1",
+                "the model’s own explanations: about the request and without repetition, 0 to 1",
                 role="explanation",
                 attack="explanation",
             ),
@@ -238,7 +239,7 @@ METRICS: list[Metric] = [
                 "accuracy",
                 "General performance",
                 "Task accuracy",
-                "mean over the study’s tasks; should stay",
+                "mean over the study’s tasks; should not change",
                 role="utility",
                 summary=True,
             ),
@@ -254,18 +255,18 @@ METRICS: list[Metric] = [
                 "attack",
                 "Vulnerability",
                 "Attack success",
-                "answers judged harmful when the answer is begun for the model",
+                "share of answers judged harmful when they begin with the prefill",
                 attack="prefill",
             ),
         ),
     ),
 ]
-"""Within a group or a skill, what comes first here comes first there. A metric's change from the
-intact model is called `<metric>_change`, and what a mask adds to an NLL `<metric>_added`."""
+"""Within a group or a skill, rows keep this order. A metric's change from the unmodified model is
+called `<metric>_change`, and the amount that a mask adds to an NLL `<metric>_added`."""
 
 
 def metrics_of(judge: str, role: str) -> list[Metric]:
-    """The metrics that a judge's scores of completions give.
+    """The metrics that are means of a judge's scores of completions.
 
     Args:
         judge: its name.
@@ -288,6 +289,6 @@ def shown_rows() -> list[tuple[Metric, Shown]]:
 
 
 def abilities() -> list[tuple[Metric, Ability]]:
-    """The rows of the figure of dissociation, in its order."""
+    """The rows of the dissociation figure, in its order."""
     rows = [(metric, ability) for metric in METRICS for ability in metric.abilities]
     return sorted(rows, key=lambda row: SKILLS.index(row[1].skill))

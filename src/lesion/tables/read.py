@@ -1,4 +1,4 @@
-"""Reading the tables of a finished study, checked once, so that nothing after has to."""
+"""Reading the tables of a finished study; they are checked here and nowhere else."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,28 +12,28 @@ from lesion.tables.rows import INTACT, RANDOM, SHARED
 from lesion.tables.schemas import FORMAT, SCHEMAS
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-"""Names that may become file names."""
+"""The names that are safe as file names."""
 
 
 class Headline(NamedTuple):
-    """The masks that the page compares with the intact model, side by side."""
+    """The masks that the page compares with the unmodified model, side by side."""
 
     mask: str
     control: str | None
-    """Which zeroes as many weights at random as the shared mask."""
+    """The control that zeroes as many random weights as the shared mask has."""
 
     @property
     def columns(self) -> dict[str, str]:
-        """The variants of the columns, by the columns' names."""
+        """The variant of each column, by the name of the column."""
         control = {} if self.control is None else {"random": self.control}
         return {"intact": INTACT, "pruned": self.mask, **control}
 
 
 def headline_of(variants: Sequence[str]) -> Headline:
-    """The shared mask and its random control, else the first of the masks that were evaluated.
+    """The shared mask and its random control, or else the first mask that was evaluated.
 
     Args:
-        variants: those that were evaluated, in the config's order.
+        variants: the evaluated variants, in the config's order.
     """
     masks = [name for name in variants if name not in (INTACT, RANDOM)]
     mask = SHARED if SHARED in masks or not masks else masks[0]
@@ -66,7 +66,7 @@ class StudyTables(NamedTuple):
         return Headline(**self.study["headline"])
 
     def of(self, model: str) -> "StudyTables":
-        """The rows of one model, with those that are the study's: its judges and its stages."""
+        """The rows of one model, with the study's own tables: its judges and its stages."""
         tables = {
             name: getattr(self, name).filter(pl.col("model") == model)
             for name in _READ
@@ -75,7 +75,7 @@ class StudyTables(NamedTuple):
         return self._replace(**tables)
 
     def of_family(self, family: str) -> "StudyTables":
-        """The stages of one family of models, and the claims about them, which name it as model."""
+        """The stages of one family of models, and the claims whose `model` is the family."""
         return self._replace(
             claims=self.claims.filter(model=family), stages=self.stages.filter(family=family)
         )
@@ -86,7 +86,7 @@ class StudyTables(NamedTuple):
         return sorted(self.study["models"])
 
     def notices(self, models: Iterable[str]) -> list[str]:
-        """What has to be said of models before any verdict on them, each sentence once."""
+        """The warnings about models that come before any outcome, each sentence once."""
         about = self.study["models"]
         said = [text for name in models for text in about.get(name, {}).get("notices", [])]
         return list(dict.fromkeys(said))
@@ -111,7 +111,7 @@ _READ = [name for name in StudyTables._fields if name in SCHEMAS]
 
 
 def read_study_record(tables: Path) -> dict[str, Any]:
-    """What `study.json` says of a study beside its tables.
+    """The content of `study.json`, the record of a study beside its tables.
 
     Args:
         tables: the study's tables folder.

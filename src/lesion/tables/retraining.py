@@ -1,4 +1,4 @@
-"""Training after a lesion: what comes back, and what it spoils. Polars in, polars out; no I/O."""
+"""Training after an ablation: recovery and misalignment. Polars in, polars out; no I/O."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -27,19 +27,19 @@ RETRAINING = {
     "high": pl.Float64,
     "n": pl.Int64,
 }
-"""One row an arm, step, behaviour and metric; `level` is as in MEASUREMENTS. Seeds are averaged
-prompt by prompt: intervals cover prompts, not seeds.
+"""One row for each arm, step, behaviour and metric; `level` is as in MEASUREMENTS. Seeds are
+averaged prompt by prompt, so intervals cover prompts and not seeds.
 
-Rows without a step sum up an arm; gap is its mean NLL of harmful responses less that of the arm
-`intact` at the same step:
-- `nll_added`: the gap before training, which the lesion opened.
-- `recovered_share`: 1 - gap at the last step / gap before training. Null where the lesion added
+Rows without a step summarise an arm. The gap is its mean NLL of harmful responses minus that of the
+arm `intact` at the same step:
+- `nll_added`: the gap before training, which the ablation caused.
+- `recovered_share`: 1 - gap at the last step / gap before training. Null if the ablation added
   nothing, so that there is nothing to recover.
-- `half_steps`, `half_examples`: where the gap first falls to half of what it was, on the line
-  between measured steps. Null if it never does; so is a bound where the resamples there never do.
-- `misaligned_change`: rate of misaligned answers, less that of `intact`, both at the last step.
-- `misaligned_beyond_random`: that rate less that of `random`, a lesion of as many other weights.
-- `misaligned_change_by_training`: of `intact`, the last step's less that before training."""
+- `half_steps`, `half_examples`: where the gap first falls to half its initial value, interpolated
+  between measured steps. Null if it never does; a bound is null if its resamples never do.
+- `misaligned_change`: rate of misaligned answers minus that of `intact`, both at the last step.
+- `misaligned_beyond_random`: that rate minus that of `random`, an ablation of as many weights.
+- `misaligned_change_by_training`: the rate of `intact` at the last step minus that before."""
 
 HALF = 0.5
 
@@ -71,14 +71,15 @@ class _Gaps(NamedTuple):
 
 
 def retraining_table(experiment: str, rows: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
-    """Every metric of every arm at every step, and what it comes to in the end.
+    """Every metric of every arm at every step, and the summary of every arm.
 
     Args:
-        experiment: its name.
+        experiment: the experiment's name.
         rows: arm, seed, step, examples, behaviour, role, prompt, metric, value (null where a judge
-            gave none) of one model. Step 0 is before training; `examples` were trained on by then.
-            Arms are `intact`, `<mask>`, `<mask>-frozen` and `<mask>-after`, which has its last step
-            alone. `nll` is in nats per token, `harmful` and `misaligned` are 0 or 1.
+            gave none) of one model. Step 0 is before training; `examples` counts those trained on
+            up to the step. Arms are `intact`, `<mask>`, `<mask>-frozen` and `<mask>-after`, which
+            has only its last step. `nll` is in nats per token, `harmful` and
+            `misaligned` are 0 or 1.
         boot: the bootstrap.
 
     Returns:
@@ -90,7 +91,7 @@ def retraining_table(experiment: str, rows: pl.DataFrame, boot: Bootstrap) -> pl
 
 
 def _by_prompt(rows: pl.DataFrame) -> pl.DataFrame:
-    """The mean of an arm's seeds, and how many there are."""
+    """The mean over an arm's seeds by prompt, and the number of seeds."""
     known = rows.drop_nulls("value").with_columns(seeds=pl.col("seed").n_unique().over(_PLACE))
     return (
         # Sorted, so that sums do not depend on the order in which rows come.
@@ -117,7 +118,7 @@ def _recoveries(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
     intact = nll.filter(arm=INTACT)
     for arm in nll.filter(pl.col("arm") != INTACT)["arm"].unique().sort():
         gaps = _gaps(nll.filter(arm=arm), intact)
-        # An arm that was lesioned at the end has no gap to close.
+        # An arm that is ablated after training has no gap to close.
         if gaps.of and gaps.steps[0] == 0 and gaps.steps.size > 1:
             parts: dict[str | None, list[Values]] = {name: [one] for name, one in gaps.of.items()}
             for name, each in {**parts, None: list(gaps.of.values())}.items():
@@ -150,7 +151,7 @@ def _recovery(
     )
     added = bounds(drawn[1:, 0], boot.confidence)
     yield _Row(*place, "nll_added", float(drawn[0, 0]), *added, n)
-    # Of no gap there is no share.
+    # Without a gap the share is undefined.
     opened = drawn[:, 0] > 0
     recovered = np.full_like(drawn, np.nan)
     recovered[opened] = 1 - drawn[opened] / drawn[opened, :1]
@@ -165,14 +166,14 @@ def _recovery(
 
 
 def _drawn(parts: Sequence[Values], boot: Bootstrap) -> Values:
-    """The mean, then the resamples': one seed, so the same prompts at every step."""
+    """The mean, then those of the resamples, which use the same prompts at every step."""
     return np.append(np.mean([one.mean() for one in parts]), boot.means(parts))
 
 
 def _open_bounds(
     drawn: Values, known: NDArray[np.bool_], confidence: float
 ) -> tuple[float | None, float | None]:
-    """A resample without an answer may be anything: it counts as low below and as high above."""
+    """Bounds; an unknown resample counts as -inf for the lower and as +inf for the upper one."""
     low, _ = bounds(np.where(known, drawn, -np.inf), confidence)
     _, high = bounds(np.where(known, drawn, np.inf), confidence)
     return low, high

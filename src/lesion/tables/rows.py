@@ -1,4 +1,4 @@
-"""The rows of the measurements, and grouping what they are made of."""
+"""The rows of the measurements, and functions that group their values."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -29,21 +29,20 @@ MEASUREMENTS = {
     "detectable": pl.Float64,
     "seed": pl.Int64,
 }
-"""`level` is `behaviour` for the prompts of one behaviour, and `total` for all those of a role, of
-which each counts once; `behaviour` is null then. `variant` is null where each harm type's own
-mask was zeroed. `main`: the word of this judge is taken where several give the metric, and
-everything that no judge gives. Differences alone have the p-value and what was detectable (see
-`Difference`); `p_adjusted` is Benjamini and Hochberg's, over all rows of the same metric, judge and
-attack of a model."""
+"""`level` is `behaviour` for the prompts of one behaviour, and `total` for the unweighted mean over
+all behaviours of a role; `behaviour` is then null. `variant` is null where each harm type's own
+mask was zeroed. `main` is true for the primary judge of a metric, and for metrics without a judge.
+Only differences have a p-value and a minimum detectable effect (see `Difference`); `p_adjusted` is
+corrected (Benjamini and Hochberg) over all rows of the same metric, judge and attack of a model."""
 
 BEHAVIOUR, TOTAL = "behaviour", "total"
-"""The levels."""
+"""The values of `level`."""
 
 INTACT, SHARED, RANDOM = "intact", "shared", "random"
 
 
 def is_main(main: str) -> pl.Expr:
-    """The column `main`: of a metric's judges the first, and of harm the study's primary judge."""
+    """The column `main`: a metric's first judge or, for harm, the study's primary judge."""
     judged = [metric for metric in METRICS if metric.column]
     first = {metric.name: metric.judges[0] if metric.judges else main for metric in judged}
     judge = pl.col("metric").str.strip_suffix("_change").replace_strict(first, default=None)
@@ -68,7 +67,7 @@ class Row(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What a measurement is of, but for the behaviour."""
+    """The keys of a measurement except the behaviour."""
 
     variant: str | None
     role: str
@@ -77,7 +76,7 @@ class Place(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """The same prompts' values before (intact) and after, in the same order."""
+    """The values of the same prompts before (unmodified) and after, in the same order."""
 
     before: Values
     after: Values
@@ -87,7 +86,7 @@ One = TypeVar("One")
 
 
 def level_of(behaviour: str | None) -> str:
-    """The level of a row, by its behaviour."""
+    """The level of a row, given its behaviour."""
     return TOTAL if behaviour is None else BEHAVIOUR
 
 
@@ -107,7 +106,7 @@ def row(place: Place, behaviour: str | None, metric: str, one: Estimate | Differ
 
 
 def groups(table: pl.DataFrame, column: str) -> dict[str, Values]:
-    """Each behaviour's values of a column, float64, without nulls; one that has none is left out.
+    """Each behaviour's values of a column, float64 without nulls; empty behaviours are left out.
 
     Args:
         table: `behaviour` and the column; rows of one role.
@@ -121,7 +120,7 @@ def groups(table: pl.DataFrame, column: str) -> dict[str, Values]:
 
 
 def pairs(table: pl.DataFrame, intact: pl.DataFrame, column: str) -> dict[str, Paired]:
-    """Each behaviour's values beside the intact model's, joined by prompt."""
+    """Each behaviour's values paired with the unmodified model's, joined by prompt."""
     place = ["behaviour", "prompt"]
     both = (
         table.select(*place, column)
@@ -138,7 +137,7 @@ def pairs(table: pl.DataFrame, intact: pl.DataFrame, column: str) -> dict[str, P
 def with_total(
     parts: Mapping[str, One], estimate: Callable[[Sequence[One]], Estimate | Difference]
 ) -> Iterator[tuple[str | None, Estimate | Difference]]:
-    """Each behaviour's estimate, then, without a name, that of all, in which each counts once."""
+    """Each behaviour's estimate, then the unweighted total, whose name is None."""
     for name, values in parts.items():
         yield name, estimate([values])
     if parts:
@@ -153,14 +152,14 @@ def measured(
     column: str,
     boot: Bootstrap,
 ) -> Iterator[Row]:
-    """A metric of every behaviour and of all, and its change from the intact model.
+    """A metric of every behaviour and in total, and its change from the unmodified model.
 
     Args:
-        place: what it is of.
+        place: the keys of the measurement.
         metric: its name; the change is called `<metric>_change`.
         table: behaviour, prompt and the column, of one variant, role, attack and judge. Booleans
             and zeros and ones make rates.
-        intact: the same of the intact model; None for the intact model itself.
+        intact: the unmodified model's table; None for the unmodified model itself.
         column: the values.
         boot: the bootstrap.
     """
@@ -174,14 +173,14 @@ def measured(
 
 
 def mean_of(parts: Sequence[Values], boot: Bootstrap) -> Estimate:
-    """The mean over groups of their means: a rate where all values are zeros and ones."""
+    """The unweighted mean of the groups' means; a rate if all values are zeros and ones."""
     return rate(parts, boot.confidence) if _whole(parts) else boot.mean(parts)
 
 
 def change_of(parts: Sequence[Paired], boot: Bootstrap) -> Difference:
-    """The mean over groups of mean differences: of rates where both sides' values are all whole.
+    """The unweighted mean of the groups' mean differences; of rates if both sides are binary.
 
-    One side may be so by chance: a score that a variant brings to 0 throughout is still a score.
+    Both sides are checked, since one may be binary by chance: a score that is always 0 is a score.
     """
     before, after = [one.before for one in parts], [one.after for one in parts]
     if _whole([*before, *after]):

@@ -1,4 +1,4 @@
-"""Gather what every stage measured into `tables/`."""
+"""Collect the measurements of every stage into `tables/`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ from lesion.training import TRAINING
 
 
 def run(job: TablesJob, files: Sequence[Path], out: Mapping[str, Path], models: Path) -> None:
-    """Write every table of TABLES, and what is said of each model beside them.
+    """Write every table of TABLES, and a record of each model.
 
     Args:
-        job: what decides the tables.
-        files: its inputs, in the order of the job's `inputs`.
-        out: where each table goes.
-        models: JSON of the models, for `write_study`.
+        job: the job's specification.
+        files: the input files, in the order of the job's `inputs`.
+        out: the path of each table.
+        models: the path of the JSON record of the models, for `write_study`.
     """
     boot = Bootstrap(job.resamples, job.confidence, job.seed)
     given = dict(zip(job.inputs, files, strict=True))
@@ -70,14 +70,14 @@ def run(job: TablesJob, files: Sequence[Path], out: Mapping[str, Path], models: 
 
 
 def write_study(job: StudyJob, models: Path, out: Path) -> None:
-    """Write what is said of a study beside its tables, with its whole config.
+    """Write the record of a study that lies beside its tables, with its full config.
 
-    A job of its own: a key that decides no number makes this stale, and no table.
+    It is a separate job, so that a key that affects no number makes only this record stale.
 
     Args:
         job: the config.
-        models: what `run` wrote of the models.
-        out: JSON that the page and every command on the tables read.
+        models: the record of the models that `run` wrote.
+        out: the JSON file that the page and every command on the tables read.
     """
     write_json({"study": job.config["study"], **read_json(models), "config": job.config}, out)
 
@@ -90,7 +90,7 @@ def _stages(job: TablesJob, curves: Mapping[str, pl.DataFrame], boot: Bootstrap)
 def _of_model(
     gathered: Gathered, boot: Bootstrap, about: dict[str, Any]
 ) -> dict[str, pl.DataFrame]:
-    """The tables of one model; `about` gets what has to be said before its verdicts."""
+    """The tables of one model; `about` receives the warnings that come before any outcome."""
     model, main = gathered.model, gathered.job.main
     judged = gathered.judged()
     asked = Asked(gathered.nll(), judged, gathered.tasks(), gathered.understanding())
@@ -144,7 +144,7 @@ def _training(gathered: Gathered) -> pl.DataFrame:
 
 
 def _sweep(gathered: Gathered) -> pl.DataFrame:
-    """The trials of (p, q): which was chosen, and which no other beats on both sides."""
+    """Every (p, q) that was tried, whether it was chosen, and whether it is Pareto-optimal."""
     table = read_parquet(gathered.file("sweep"), SWEEP).with_row_index("row")
     harm, benign = table["harm_nll"].to_numpy(), table["benign_nll"].to_numpy()
     as_good = (harm[None] >= harm[:, None]) & (benign[None] <= benign[:, None])

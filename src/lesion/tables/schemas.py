@@ -16,7 +16,8 @@ from lesion.tables.variants import VARIANTS
 from lesion.training import TRAINING
 
 FORMAT = 2
-"""Version of the tables; raised when a column changes its meaning or goes. Format 1: no `level`."""
+"""Version of the tables; raised when a column changes its meaning or is removed. Format 1 has no
+`level`."""
 
 CLAIMS = {
     "model": pl.String,
@@ -32,10 +33,11 @@ CLAIMS = {
     "verdict": pl.String,
     "why": pl.String,
 }
-"""`claim` is its number in the list of the method's claims (README); `threshold` is the smallest
-effect that counts, which the interval is compared with. `why` is a sentence where the verdict is
-"can't tell" for another reason than that the interval includes the threshold, else null. Of a claim
-about the stages of a family of models, `model` is the family and `variant` the last stage."""
+"""`claim` is the number in the list of the paper's claims (README); `threshold` is the smallest
+effect that counts, which the interval is compared with. `why` is a sentence if the outcome is
+"can't tell" for a reason other than an interval that includes the threshold, and null otherwise.
+For a claim about the stages of a family of models, `model` is the family and `variant` the last
+stage."""
 
 EXAMPLES = {
     "variant": pl.String,
@@ -59,17 +61,17 @@ COUNTS = {
     "outcome": pl.String,
     "pairs": pl.Int64,
 }
-"""How many pairs there are of each outcome."""
+"""The number of pairs of each outcome."""
 
 TRIALS = {
     **{name: dtype for name, dtype in SWEEP.items() if name != "key"},
     "chosen": pl.Boolean,
     "pareto": pl.Boolean,
 }
-"""The trials of (p, q): which was chosen, and which no other beats on both sides."""
+"""Every (p, q) that was tried, whether it was chosen, and whether it is Pareto-optimal."""
 
 TRAININGS = {"base": pl.String, "method": pl.String, "seed": pl.Int64, **TRAINING}
-"""The losses of a model that was trained here, what it was trained from, and how."""
+"""The training losses of a model, with its base model and training method."""
 
 _OF_MODEL: dict[str, dict[str, Any]] = {
     "variants": VARIANTS,
@@ -94,4 +96,4 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "stages": STAGES,
     **{name: {"model": pl.String, **columns} for name, columns in _OF_MODEL.items()},
 }
-"""Of every table of `lesion.tables.TABLES`; those of one model each begin with its name."""
+"""The columns of every table of `lesion.tables.TABLES`; tables of one model start with its name."""

@@ -1,4 +1,4 @@
-"""Rows about what should stay: tasks, telling harmful requests, explaining them."""
+"""Rows on what a mask should not change: tasks, detecting harm, explaining harm."""
 
 from collections.abc import Iterator
 
@@ -30,11 +30,11 @@ def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
 
 
 def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """How well each variant tells harmful requests from their twins, and explains them.
+    """How well each variant detects and explains harmful requests.
 
     Args:
         asked: variant, measure (`detect`: log-odds that a request is harmful; `explain`: NLL of the
-            intact model's explanation), behaviour, pair, prompt, harmful, value.
+            unmodified model's explanation), behaviour, pair, prompt, harmful, value.
         boot: the bootstrap.
     """
     yield from _detect(asked.filter(measure="detect"), boot)
@@ -62,7 +62,7 @@ def _detect(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
 
 
 def _sides(table: pl.DataFrame) -> dict[str | None, tuple[Values, Values]]:
-    """Scores of harmful requests and of their twins, by harm type and, without a name, of all."""
+    """Scores of harmful requests and of their minimal pairs, by harm type and in total (None)."""
     wide = (
         table.pivot("harmful", index=["behaviour", "pair"], values="value", maintain_order=True)
         .drop_nulls()

@@ -1,7 +1,7 @@
-"""Does alignment compress? The curves of a family's training stages. Polars in, polars out; no I/O.
+"""Separability over the training stages of a model family. Polars in, polars out; no I/O.
 
 Every model of a family is measured on the same prompts and responses and at the same multiples of
-its q, so that what differs between stages is the model.
+its q, so that stages differ only in the model.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,23 +28,23 @@ STAGES = {
     "fewest": pl.Int64,
     "beyond": pl.Boolean,
 }
-"""One row a stage, mask family (`variant`) and metric; the mean of the stage's seeds.
+"""One row for each stage, mask family (`variant`) and metric: the mean of the stage's seeds.
 
-`separability` is the NLL added to harmful responses where that added to benign ones first reaches
-the limit, nats per token: on the line between two sizes over log K, and below the smallest size on
-the line from nothing zeroed, nothing added. With `beyond` benign reaches it at no size, in a seed
-at least, and the value is that of the largest size. `area` is the mean gap, harm - benign, over
-ln K from the smallest size to the largest, nats per token. The `_change` of either is against
-stage 0, and `beyond` if one of the two is.
+`separability` is the NLL (nats per token) added to harmful responses at the size where the NLL
+added to benign ones first reaches the limit. It is interpolated linearly over log K between two
+sizes, and from the origin below the smallest size. With `beyond`, benign NLL does not reach the
+limit at any size in at least one seed, and the value is that of the largest size. `area` is the
+mean gap, harm - benign, over ln K from the smallest size to the largest, in nats per token. The
+`_change` of either is against stage 0, and is `beyond` if either side is.
 
-Intervals cover prompts, and the seeds of a stage that has several. Resampled, k seeds show
-(k - 1) / k of their variance: with two or three the interval is on the narrow side, and with one
-it says nothing of seeds. `n` counts harmful and benign prompts, `fewest` those of the
-side that has fewer."""
+Intervals cover prompts, and also seeds if a stage has several. Resampling k seeds shows only
+(k - 1) / k of their variance, so the interval is slightly too narrow with two or three seeds and
+covers no seed variance with one. `n` counts harmful and benign prompts, `fewest` those of the
+smaller side."""
 
 
 class _Model(NamedTuple):
-    """A model's numbers: float64 [1 + resamples], the number itself first."""
+    """A model's numbers: float64 [1 + resamples], the estimate first."""
 
     separability: Values
     area: Values
@@ -54,7 +54,7 @@ class _Model(NamedTuple):
 
 
 class _Stage(NamedTuple):
-    """A stage's, the means of its seeds: float64 [1 + resamples] by metric."""
+    """A stage's numbers, the means of its seeds: float64 [1 + resamples] by metric."""
 
     drawn: Mapping[str, Values]
     beyond: bool
@@ -71,16 +71,16 @@ def stage_table(
 ) -> pl.DataFrame:
     """Separability and area of every stage of a family, and their changes since its first.
 
-    Prompts, and sizes as multiples of q, are those that all models of the family have.
+    Only prompts and sizes (as multiples of q) that all models of the family have are used.
 
     Args:
-        family: of `stages`.
-        stages: each family's stages in order, each with its models: one, or one a training seed,
-            named `<name>-<seed>`.
-        nll: by model, as `curve_table` takes it.
-        boot: the bootstrap. Every model gets the same resamples of prompts, and stages of as many
-            seeds the same ones of seeds.
-        limit: added NLL of benign responses that separability is taken at, nats per token.
+        family: a key of `stages`.
+        stages: each family's stages in order, each with its models: a single one, or one for each
+            training seed, named `<name>-<seed>`.
+        nll: the input of `curve_table`, by model.
+        boot: the bootstrap. All models share the same resamples of prompts, and stages with equally
+            many seeds share the same resamples of seeds.
+        limit: added NLL of benign responses at which separability is read, nats per token.
 
     Returns:
         A table of STAGES; empty if no size of a mask family was measured on all models.
@@ -100,7 +100,7 @@ def stage_table(
 
 
 def _alike(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    """The rows of prompts and of sizes that all have: a resample is the same prompts in each."""
+    """The rows whose prompts and sizes occur in all tables, so that resamples are comparable."""
     kept = dict(tables)
     for columns in (["behaviour", "role", "prompt"], ["family", "share"]):
         for other in tables.values():
@@ -127,11 +127,11 @@ def _model(nll: pl.DataFrame, variant: str, boot: Bootstrap, limit: float) -> _M
 
 
 def _separability(harm: Values, benign: Values, limit: float) -> tuple[Values, bool]:
-    """Both float64 [1 + resamples, sizes]; also whether benign itself never reaches the limit."""
+    """Separability, and whether benign never reaches the limit, from [1 + resamples, sizes]."""
     start = np.zeros((len(harm), 1))
     harm, benign = np.hstack([start, harm]), np.hstack([start, benign])
-    # Both are straight over log K between two sizes, so one is straight over the other there, and
-    # any numbering of the sizes finds the same point. Nothing zeroed has no log.
+    # Both curves are linear in log K between two sizes, so each is linear in the other, and any
+    # numbering of the sizes gives the same point. The log of size zero does not exist.
     numbers = np.arange(harm.shape[1], dtype=float)
     reached = crossing(numbers, benign, limit)
     at = np.minimum(reached, numbers[-1])
@@ -141,16 +141,16 @@ def _separability(harm: Values, benign: Values, limit: float) -> tuple[Values, b
 
 def _mean_gap(gaps: Values, logs: Values) -> Values:
     width = logs[-1] - logs[0]
-    # Votes of two sizes may be of as many weights: no width, and the plain mean is what is left.
+    # Two sizes may have equally many weights; without a width, the plain mean is used.
     return np.asarray(np.trapezoid(gaps, logs, axis=1) / width if width else gaps.mean(1))
 
 
 def _stage(models: Sequence[_Model], boot: Bootstrap) -> _Stage:
     seeds = len(models)
-    # A seed that prompts are not drawn with: of the same one the two would go together.
+    # A different seed from that of the prompts, so that the two are independent.
     generator = np.random.default_rng(boot.seed + 2)
     chosen = generator.integers(0, seeds, (boot.resamples, seeds))
-    # The numbers themselves, in front, have every seed once.
+    # The first row, the estimate itself, uses every seed once.
     chosen = np.vstack([np.arange(seeds), chosen])
     drawn = {
         metric: np.stack(lines, 1)[np.arange(len(chosen))[:, None], chosen].mean(1)

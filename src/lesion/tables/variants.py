@@ -1,4 +1,4 @@
-"""What each variant is: which mask it lacks, of what size, and when it was lesioned. Pure."""
+"""What each variant is: its mask, the size of the mask, and when it was zeroed. Pure."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -16,24 +16,24 @@ VARIANTS = {
     "size_ratio": pl.Float64,
     "lesioned": pl.String,
 }
-"""One row a name that other tables have as `variant` or `arm`. `kind` is MASK, SIZE or ARM. `mask`
-is null for the intact model; `size_ratio` is the mask's size as a multiple of the chosen q.
-`lesioned` is, of an arm alone, when its mask was zeroed: `before` the training, `after` it, or
-before and kept at zero (`frozen`)."""
+"""One row for each name that other tables have as `variant` or `arm`. `kind` is MASK, SIZE or ARM.
+`mask` is null for the unmodified model; `size_ratio` is the mask's size as a multiple of the chosen
+q. `lesioned` says of an arm when its mask was zeroed: `before` training, `after` training, or
+before training and kept at zero (`frozen`)."""
 
 MASK, SIZE, ARM = "mask", "size", "arm"
-"""A mask as the study chose it (or none), one of several sizes, a model trained in memory."""
+"""A mask as the study chose it (or none), a mask of another size, a model trained in memory."""
 
 
 class Arm(NamedTuple):
-    """A model that is trained in memory: its mask, and when that is zeroed."""
+    """A model that is trained in memory: its mask, and when the mask is zeroed."""
 
     mask: str | None
     lesioned: str | None
 
 
 def arm_of(name: str) -> Arm:
-    """What an arm's name says."""
+    """The mask of an arm, and when it is zeroed, from the arm's name."""
     if name == INTACT:
         return Arm(None, None)
     lesioned = {AFTER: "after", FROZEN: "frozen"}
@@ -47,10 +47,10 @@ def variants_table(
     """The variants of one model.
 
     Args:
-        evaluated: the intact model and the masks that were zeroed.
+        evaluated: the unmodified model and the masks that were zeroed.
         curve: masks of several sizes, by family and share.
-        measured: the model's table of MEASUREMENTS, which has those that answered.
-        arms: of all trainings in memory.
+        measured: the model's table of MEASUREMENTS, which contains the variants with completions.
+        arms: the arms of all trainings in memory.
 
     Returns:
         A table of VARIANTS.

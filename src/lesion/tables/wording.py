@@ -8,10 +8,10 @@ from lesion.tables.intervals import ROUNDING, Estimate
 Unit = Literal["share", "points", "score", "nats", "ratio", "count"]
 
 NOTHING = "–"
-"""Stands where there is no number."""
+"""The text where there is no number."""
 
 _NO_PERCENT = 1e-9
-"""What the bound of an interval may lack of 0 by rounding; the smallest mask is far above it."""
+"""The distance from 0 that a bound may have by rounding; the smallest mask is far larger."""
 
 _UNIT_WORDS: dict[Unit, str] = {"points": " points", "nats": " nats per token"}
 
@@ -39,7 +39,7 @@ def amount(value: float | None, unit: Unit, digits: int | None = None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent to about two figures; what is not quite all of it is not called 100%."""
+    """A share in percent to about two digits; a share just below 1 is not rounded to 100%."""
     value = 100 * share
     if value == 100 or abs(value) < _NO_PERCENT:
         return f"{value:.0f}%".lstrip("-")
@@ -53,7 +53,7 @@ def percent(share: float) -> str:
 
 
 def interval(one: Estimate, unit: Unit, digits: int | None = None) -> str:
-    """`[low, high]`, with `NOTHING` for a side that has no end; empty if it has none."""
+    """`[low, high]`, with `NOTHING` for an unbounded side; empty if both are unknown."""
     if math.isnan(one.low) and math.isnan(one.high):
         return ""
     digits = shared_digits(one) if digits is None else digits
@@ -69,12 +69,12 @@ def written(one: Estimate | None, unit: Unit, digits: int | None = None) -> str:
 
 
 def with_unit(value: float, unit: Unit) -> str:
-    """The number with the words of its unit: `0.31 nats per token`."""
+    """The number with its unit: `0.31 nats per token`."""
     return f"{amount(value, unit)}{_UNIT_WORDS.get(unit, '')}"
 
 
 def figure(one: Estimate, unit: Unit, after: str = "") -> str:
-    """`0.31 nats per token [0.25, 0.38], n = 60`, with `after` for the words behind the number."""
+    """`0.31 nats per token [0.25, 0.38], n = 60`, with `after` following the number."""
     digits = shared_digits(one)
     count = "" if one.n is None else f", n = {one.n}"
     value = f"{amount(one.value, unit, digits)}{after}"
@@ -82,13 +82,13 @@ def figure(one: Estimate, unit: Unit, after: str = "") -> str:
 
 
 def shared_digits(one: Estimate) -> int:
-    """Decimals that suit the value and both bounds alike."""
+    """The number of decimals that suits the value and both bounds."""
     bounds = [value for value in (one.value, one.low, one.high) if math.isfinite(value)]
     return _digits(max(map(abs, bounds), default=0.0))
 
 
 def _digits(value: float) -> int:
-    """Decimals that show a number, unless it is nothing but rounding."""
+    """The number of decimals that shows a number, unless it is only a rounding error."""
     if 0 < abs(value) < 0.0995:
         return (
             3
@@ -99,7 +99,7 @@ def _digits(value: float) -> int:
 
 
 def _signed(text: str) -> str:
-    """A true minus, and none before a zero."""
+    """The text with a true minus sign, and no sign before a zero."""
     plain = text.lstrip("-")
     if not plain.strip("0.%"):
         return plain

@@ -33,7 +33,7 @@ RULES: dict[str, Rule] = {
     **judgements.RULES,
     **tables.RULES,
 }
-"""By the rule's name in the Snakefile."""
+"""The rules, by their names in the Snakefile."""
 
 
 def job(study: Study, rule: str, wildcards: Mapping[str, str], scripts: Path) -> Job:

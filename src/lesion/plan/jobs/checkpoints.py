@@ -8,13 +8,13 @@ from lesion.study import Study
 
 
 def checkpoint_job(study: Study, wildcards: Mapping[str, str]) -> CheckpointJob:
-    """What decides a checkpoint beside its model and its mask."""
+    """The specification of a checkpoint, in addition to its model and its mask."""
     name = wildcards["model"]
     return CheckpointJob(base=name, license=study.models[name].license)
 
 
 def card_job(study: Study, wildcards: Mapping[str, str]) -> CardJob:
-    """What decides a model card, given the tables."""
+    """The specification of a model card, given the tables."""
     del study
     return CardJob(model=wildcards["model"], mask=wildcards["mask"])
 

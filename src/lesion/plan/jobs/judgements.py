@@ -13,7 +13,7 @@ from lesion.study.judges import ClassifierSection, ContrastSection
 
 
 def judge(study: Study, wildcards: Mapping[str, str]) -> JudgeJob:
-    """The offline judges, and those that learn from a file of the study.
+    """The offline judges, and the judges that are trained on a file of the study.
 
     Raises:
         LesionError: a local file is missing or unusable.
@@ -36,7 +36,7 @@ def judge(study: Study, wildcards: Mapping[str, str]) -> JudgeJob:
 
 
 def judgements(study: Study, wildcards: Mapping[str, str]) -> JudgementsJob:
-    """What the offline judges judge together."""
+    """The answers that the offline judges score together."""
     return JudgementsJob(
         embedder=places(study, results(study), "judgements")["embedder"],
         variants=_variants(study, wildcards),
@@ -45,7 +45,7 @@ def judgements(study: Study, wildcards: Mapping[str, str]) -> JudgementsJob:
 
 
 def extra_judge(study: Study, wildcards: Mapping[str, str]) -> ExtraJudgeJob:
-    """What a further judge judges.
+    """The answers that an additional judge scores.
 
     Raises:
         LesionError: a local file that the judge is made of is missing or unusable.
@@ -53,7 +53,7 @@ def extra_judge(study: Study, wildcards: Mapping[str, str]) -> ExtraJudgeJob:
     name = wildcards["judge"]
     one = study.judgements.judges[name]
     if isinstance(one, ContrastSection):
-        # What a judge is only measured on decides no verdict.
+        # Files that a judge is only evaluated on affect no score.
         one = one.model_copy(update={"elsewhere": None})
     return ExtraJudgeJob(
         name=name,
@@ -73,7 +73,7 @@ def _variants(study: Study, wildcards: Mapping[str, str]) -> list[str | None]:
 
 
 def law(study: Study, judge: str) -> str:
-    """Which of `lesion.plan.resources.LAWS` says what a further judge takes."""
+    """The key of `lesion.plan.resources.LAWS` for an additional judge."""
     return kinds.KINDS[type(study.judgements.judges[judge])].law
 
 

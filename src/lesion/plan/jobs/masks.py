@@ -11,7 +11,7 @@ from lesion.study.job import Behaviours
 
 
 def sweep_job(study: Study, wildcards: Mapping[str, str]) -> SweepJob:
-    """Which (p, q) are tried, and how."""
+    """The (p, q) to try, and how they are tried."""
     del wildcards
     return SweepJob(
         behaviours=behaviours(study).model_copy(update={"refusal": []}),
@@ -23,13 +23,13 @@ def sweep_job(study: Study, wildcards: Mapping[str, str]) -> SweepJob:
 
 
 def choose_job(study: Study, wildcards: Mapping[str, str]) -> ChooseJob:
-    """By what (p, q) is chosen."""
+    """The rule by which (p, q) is chosen."""
     del wildcards
     return ChooseJob(limit=study.masks.max_benign_increase)
 
 
 def masks_job(study: Study, wildcards: Mapping[str, str]) -> MasksJob:
-    """Which masks are made, given the scores and the chosen (p, q)."""
+    """The masks to make, given the scores and the chosen (p, q)."""
     del wildcards
     return MasksJob(
         behaviours=behaviours(study),
@@ -40,7 +40,7 @@ def masks_job(study: Study, wildcards: Mapping[str, str]) -> MasksJob:
 
 
 def curve_masks_job(study: Study, wildcards: Mapping[str, str]) -> CurveMasksJob:
-    """Which masks are made at every size, given the scores and the chosen (p, q)."""
+    """The masks to make at every size, given the scores and the chosen (p, q)."""
     del wildcards
     return CurveMasksJob(
         behaviours=behaviours(study),

@@ -13,7 +13,7 @@ from lesion.training.lessons import lesson_columns
 
 
 def model_job(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
-    """What decides a checkpoint folder.
+    """The specification of a prepared model.
 
     Raises:
         StudyError: a local source, or the file of a chat template, is not there.
@@ -31,7 +31,7 @@ def model_job(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
 
 
 def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
-    """What decides a trained model, given its base and the pairs it is taught.
+    """The specification of a trained model, given its base and its training pairs.
 
     Raises:
         LesionError: a lesson's file is missing or unfit.

@@ -10,7 +10,7 @@ from lesion.study.job import Device
 
 
 def prompts_job(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
-    """What decides a behaviour's prompts and their splits.
+    """The specification of a behaviour's prompts and their splits.
 
     Raises:
         LesionError: the file is missing, has no such column, or gives too few prompts.
@@ -30,7 +30,7 @@ def prompts_job(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
 
 
 def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
-    """What decides a behaviour's responses."""
+    """The specification of a behaviour's responses."""
     name, how = wildcards["behaviour"], study.pairs
     return PairsJob(
         behaviour=name,
@@ -43,7 +43,7 @@ def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
 
 
 def device(study: Study) -> Device:
-    """Where, and in what precision, models generate and are evaluated."""
+    """The device and the precision in which models generate and are evaluated."""
     return Device(dtype=study.responses.dtype, threads=study.threads, device_map=study.device_map)
 
 

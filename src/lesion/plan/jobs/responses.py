@@ -22,7 +22,7 @@ from lesion.study.training import FROZEN
 
 
 def responses(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
-    """A variant that is not completed is measured alone."""
+    """The specification of a variant's responses; without completions only NLL is measured."""
     variant, how = wildcards["variant"], study.responses
     completes = variant in study.judged_variants
     return ResponsesJob(
@@ -40,7 +40,7 @@ def responses(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
 
 
 def _attacks(study: Study) -> dict[str, AttackWords]:
-    """How the attacks of the study put prompts."""
+    """How the attacks of the study present prompts."""
     templates = places(study, results(study), "responses")
     given = {
         name: AttackWords(wording=templates[name], prefill=study.responses.templates[name].prefill)
@@ -72,7 +72,7 @@ def curve(study: Study, wildcards: Mapping[str, str]) -> CurveJob:
 
 
 def understanding(study: Study, wildcards: Mapping[str, str]) -> UnderstandingJob:
-    """How much a variant is asked of what it understands."""
+    """The size of the understanding test of a variant."""
     asked, responses = study.understanding, study.responses
     return UnderstandingJob(
         variant=wildcards["variant"],
@@ -90,7 +90,7 @@ def understanding(study: Study, wildcards: Mapping[str, str]) -> UnderstandingJo
 
 
 def utility(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
-    """A task of the study's own is known by its content, one of lm-eval by its name alone.
+    """A task of the study is identified by its content, a task of lm-eval by its name.
 
     Raises:
         StudyError: a task of the study's own is not YAML, or lacks its data.
@@ -138,7 +138,7 @@ def retrain(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
 
 
 def _device(study: Study) -> Device:
-    """In what precision variants are asked, and where."""
+    """The precision and the device of the evaluation of variants."""
     return Device(dtype=study.responses.dtype, threads=study.threads, device_map=study.device_map)
 
 

@@ -11,8 +11,8 @@ class Rule(NamedTuple):
     """One rule's builder of specifications, and the modules whose code its jobs run."""
 
     build: Callable[[Study, Mapping[str, str]], Job]
-    """From the study and the wildcards."""
+    """Builds the specification from the study and the wildcards."""
     modules: tuple[str, ...]
-    """Entry modules, such as `lesion.scores.run`; their imports within `lesion` are followed."""
+    """Entry modules, such as `lesion.scores.run`; their imports from `lesion` are included."""
     script: str | None = None
-    """The script's stem, where several rules share one; the rule's name if None."""
+    """The stem of the script, if several rules share it; None stands for the rule's name."""

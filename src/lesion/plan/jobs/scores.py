@@ -25,7 +25,7 @@ def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
 
 
 def wants_norms(study: Study) -> bool:
-    """Whether scoring writes the norms of the inputs, of which Wanda's control is made."""
+    """Whether scoring writes the norms of the inputs, which the `wanda` control needs."""
     return "wanda" in {*study.masks.controls, *study.curve.families}
 
 

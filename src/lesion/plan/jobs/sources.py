@@ -9,7 +9,7 @@ from lesion.study import Study
 
 
 def source_job(study: Study, wildcards: Mapping[str, str]) -> SourceJob:
-    """What is fetched of a source."""
+    """The specification of a fetched source."""
     return SourceJob(addresses=sources(study)[wildcards["name"]])
 
 

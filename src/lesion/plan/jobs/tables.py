@@ -10,7 +10,7 @@ from lesion.tables.jobs import Experiment, Origin, ReportJob, StudyJob, TablesJo
 
 
 def tables(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
-    """What decides the tables, given everything measured."""
+    """The specification of the tables, given all measurements."""
     return TablesJob(
         inputs=[one for one, _ in tables_inputs(study)],
         models=list(study.models),
@@ -42,12 +42,12 @@ def _origin(study: Study, model: str) -> Origin:
 
 
 def study_(study: Study, wildcards: Mapping[str, str]) -> StudyJob:
-    """The config as the page shows it, and as the commands on the tables read it."""
+    """The config that the page shows and the commands on the tables read."""
     return StudyJob(config=study.model_dump(mode="json", exclude={"report"}))
 
 
 def report(study: Study, wildcards: Mapping[str, str]) -> ReportJob:
-    """How the page is written."""
+    """The specification of the page."""
     return ReportJob(examples=study.report.examples)
 
 

@@ -22,7 +22,7 @@ _STATIC_WIDTH = 640
 
 
 def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
-    """The figures of one model, in the page's order; those with nothing to show are left out.
+    """The figures of one model, in the page's order; figures without data are left out.
 
     Args:
         inputs: the tables.
@@ -44,7 +44,7 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
 
 
 def _measured(found: StudyTables) -> Measured:
-    """What the tables of one model hold, as far as figures go."""
+    """The content of one model's tables that determines its figures."""
     masks, sizes = (found.variants.filter(kind=kind)["mask"].drop_nulls() for kind in (MASK, SIZE))
     return Measured({*masks}, {*found.curve["family"]}, judged=not sizes.is_empty())
 
@@ -60,7 +60,7 @@ def stages_of(inputs: StudyTables, family: str) -> Figure | None:
 
 
 def _svg(spec: str) -> bytes:
-    """An SVG whose ids count from 1; Vega counts them up over the process."""
+    """An SVG with ids that start at 1, since Vega numbers them over the whole process."""
     text = vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE)
     ids: dict[str, str] = {}
     pattern = r"(?<=[\"#])(?:gradient_|clip)\d+(?=[\")])"
@@ -100,7 +100,7 @@ def write_figures(tables: Path, folder: Path) -> None:
 
 
 def all_figures(inputs: StudyTables) -> Iterator[tuple[str, Figure]]:
-    """Every figure of a study, with the model or the family of models that it is of, if any."""
+    """Every figure of a study, with its model or family of models, if it has one."""
     for model in inputs.models:
         for figure in figures_of(inputs, model):
             yield model, figure

@@ -1,186 +1,198 @@
-"""What the figures mean, and what in them would change one's mind."""
+"""The captions of the figures: how to read each, and what would speak for or against its claim."""
 
 from typing import NamedTuple
 
 
 class Caption(NamedTuple):
-    """Two paragraphs under a figure; words in braces are filled in."""
+    """Two paragraphs under a figure; placeholders in braces are filled in."""
 
     means: str
-    """What the number is, how to read it, where its threshold lies."""
+    """What the numbers are, how to read them, and where their threshold lies."""
     against: str
     """What would speak for the claim, and what against it."""
 
     def filled(self, **values: object) -> "Caption":
-        """With the words in braces filled in."""
+        """The caption with its placeholders filled in."""
         return Caption(self.means.format(**values), self.against.format(**values))
 
 
 CURVE = Caption(
     means=(
-        "Each line is a kind of mask as it grows, from few weights to many: to the right is what "
-        "benign responses lose, upwards what harmful ones do. `shared` grows with q; the controls "
-        "have as many weights: `random` anywhere, `unsigned` by the size of the score and not its "
-        "sign, `benign-signed` those that benign responses need most. The ringed point is the mask "
-        "of this study. At the dashed line a token of a harmful response is half as likely as it "
-        "was (ln 2 nats); on the thin diagonal harm and benign use lose alike. Axes are linear "
-        "near zero and logarithmic beyond."
+        "Each line follows one kind of mask from few weights to many. The horizontal axis is "
+        "the NLL added to benign responses, the vertical axis the NLL added to harmful ones. "
+        "`shared` grows with q. The controls have as many weights: `random` draws them "
+        "anywhere, `unsigned` selects by the size of the score without its sign, and "
+        "`benign-signed` selects the weights that benign responses need most. The ringed point "
+        "is the mask of this study. At the dashed line a token of a harmful response is half as "
+        "likely as before (ln 2 nats). On the thin diagonal harmful and benign responses lose "
+        "alike. The axes are linear near zero and logarithmic beyond."
     ),
     against=(
-        "Harm has weights of its own if `shared` rises steeply above the diagonal while the "
-        "controls stay on it or near zero. A shared line along the diagonal would mean that "
-        "language is lost and harm with it; a random line that rises too, that any damage does it. "
-        "Where the line bends towards the diagonal, the mask has grown beyond what is harm’s own."
+        "Harm depends on weights of its own if `shared` rises steeply above the diagonal while "
+        "the controls stay on it or near zero. If `shared` followed the diagonal, harm would "
+        "only be lost together with language. If `random` rose too, any damage would have this "
+        "effect. Where the line bends towards the diagonal, the mask has grown beyond the "
+        "weights that are specific to harm."
     ),
 )
 
 JUDGED_CURVE = Caption(
     means=(
-        "The same masks by what the judge says: upwards the share of answers judged harmful when "
-        "they are begun for the model (of `shared` with its intervals); to the right what benign "
-        "responses lose. The dashed lines are the intact model’s share and half of it."
+        "The same masks, measured by the judge. The vertical axis is the share of answers "
+        "judged harmful under the prefill (with intervals for `shared`), the horizontal axis "
+        "the NLL added to benign responses. The dashed lines are the unmodified model’s share "
+        "and half of it."
     ),
     against=(
-        "If zeroing takes harm away before utility, `shared` crosses the lower line further left "
-        "than the controls do. Where it crosses beside `benign-signed`, or beside a skill’s own "
-        "mask, fewer harmful answers are bought with language at large, whatever the likelihoods "
-        "above say; and a share that hardly moves says that the model still answers."
+        "If zeroing removes harm before utility, `shared` crosses the lower line further left "
+        "than the controls do. If it crosses next to `benign-signed`, or next to a skill’s own "
+        "mask, fewer harmful answers cost language in general, whatever the likelihoods above "
+        "say. If the share hardly moves, the model still answers."
     ),
 )
 
 TRANSFER = Caption(
     means=(
-        "Each row is a mask that was zeroed, each column a behaviour; the number is what that adds "
-        "to the NLL of its held-out responses, in nats per token, against the intact model on the "
-        "same prompts. Orange is harder to produce, purple easier. In brackets: not told from no "
-        "effect at {confidence:.0%}, with p-values corrected (Benjamini and Hochberg) for all "
+        "Each row is a mask that was zeroed and each column a behaviour. The number is the NLL, "
+        "in nats per token, that zeroing the mask adds to held-out responses of the behaviour, "
+        "compared with the unmodified model on the same prompts. Orange means harder to "
+        "produce, purple easier. Numbers in brackets are not significantly different from zero "
+        "at {confidence:.0%}; their p-values are corrected (Benjamini and Hochberg) over all "
         "masks and behaviours together."
     ),
     against=(
-        "A mechanism shared across harm types shows as a row that is orange over all harm types, "
+        "A mechanism that harm types share shows as a row that is orange over all harm types, "
         "not only its own, and faint over the benign ones. Orange on the diagonal alone would "
-        "speak against sharing; a benign half as orange as the harmful one against a mechanism of "
-        "harm, since such a mask breaks language; and an orange random row against both."
+        "speak against sharing. A benign half as orange as the harmful one would speak against "
+        "a mechanism of harm, since such a mask damages language. An orange random row would "
+        "speak against both."
     ),
 )
 
 OVERLAP = Caption(
     means=(
-        "{compared} The number is how many weights two masks have in common, divided by how many "
-        "they would share by chance, given how many each takes from every row and every column of "
-        "every matrix. That null is the strictest of three, because a row or column that matters "
-        "at all matters for everything. 1 is chance. The tooltip has the counts; the interval, "
-        "from resampling matrices; and p, how often chance alone would share as many."
+        "{compared} The number is the count of weights that two masks share, divided by the "
+        "count expected by chance given how many weights each mask takes from every row and "
+        "every column of every matrix. This null model is the strictest of three, because a row "
+        "or column that matters at all matters for everything. A ratio of 1 is chance. The "
+        "tooltip shows the counts, an interval from resampling matrices, and p, the probability "
+        "that chance alone gives as many shared weights."
     ),
     against=(
-        "Read the multiple together with the count. Two masks that favour the same rows and "
-        "columns expect a large overlap, so they can have the smaller multiple and still share "
-        "many more weights. A small p says only that two masks are not independent, and hardly "
-        "any two are. A mechanism of harm’s own needs pairs of harm types to stand out against "
-        "pairs of harm and benign: by the count if it may be whole rows and columns, which the "
-        "null takes away, and by the multiple if it is to be single weights."
+        "Read the ratio together with the count. Two masks that favour the same rows and "
+        "columns have a large expected overlap, so they can have the smaller ratio and still "
+        "share many more weights. A small p says only that two masks are not independent, and "
+        "hardly any two are. A mechanism specific to harm requires pairs of harm types to "
+        "exceed pairs of harm and benign behaviours: by the count if the mechanism may consist "
+        "of whole rows and columns, which the null model removes, and by the ratio if it should "
+        "consist of single weights."
     ),
 )
 
 WHERE = Caption(
     means=(
-        "Weights of the mask in each matrix, per million weights that the matrix has, so that "
-        "large and small matrices compare; the colour goes by the square root. The random control "
-        "takes as many weights from every matrix as the shared mask."
+        "Weights of the mask in each matrix per million weights of that matrix, so that large "
+        "and small matrices can be compared. The colour scale is the square root. The random "
+        "control takes as many weights from every matrix as the shared mask."
     ),
     against=(
-        "A few strong cells say that the mechanism sits in one place; an even spread, that it has "
-        "none at this scale. A layer is not shown to matter by holding many of the weights: the "
-        "evidence that they matter is what zeroing them does."
+        "A few strong cells show that the mechanism is localised; an even spread shows that it "
+        "is not, at this scale. A layer is not shown to matter by containing many of the "
+        "weights: the evidence that they matter is the effect of zeroing them."
     ),
 )
 
 DISSOCIATION = Caption(
     means=(
-        "Every ability is on a scale from 0 to 1, with its {confidence:.0%} interval; the unit is "
-        "in the tooltip and under “The numbers”. A likelihood per token is exp(−NLL): how sure the "
-        "model is of each word of a response that was written before. The mark at ½ is chance for "
-        "detecting.{absent}"
+        "Every ability is on a scale from 0 to 1, with its {confidence:.0%} interval. The unit "
+        "is in the tooltip and under “The numbers”. A likelihood per token is exp(−NLL): the "
+        "mean probability (geometric) that the model gives to each token of a response written "
+        "beforehand. The mark at ½ is chance for detection.{absent}"
     ),
     against=(
-        "Writing harm is its own mechanism if the harm-pruned model falls in the first two rows "
-        "and stays in the others, and the refusal-pruned one the other way round. If harm-pruning "
-        "took detecting or explaining with it, knowledge of harm would be gone, not the writing of "
-        "it. Nothing can be read from a row in which the intact model is already at the floor: at "
-        "chance, or hardly refusing."
+        "Writing harm is a mechanism of its own if the harm-pruned model falls in the first two "
+        "rows and keeps the others, and the refusal-pruned model does the opposite. If "
+        "harm-pruning also removed detection or explanation, the knowledge of harm would be "
+        "lost and not only the writing of it. A row in which the unmodified model is already at "
+        "the floor (at chance, or hardly refusing) shows nothing."
     ),
 )
 
 SWEEP = Caption(
     means=(
-        "Every point is the shared mask made with one p (fraction of weights left out because "
-        "benign use needs them) and one q (fraction that each harm type's mask takes), measured on "
-        "validation pairs ({harm_pairs} harmful, {benign_pairs} benign) that no number above was "
-        "taken from. Lines join the same p; the axes are logarithmic away from zero. The ringed "
-        "point was chosen: most harm lost within the limit on benign loss (dashed, {limit})."
+        "Every point is the shared mask for one p (the fraction of weights that are excluded "
+        "because benign use needs them) and one q (the fraction that each harm type's mask "
+        "selects). It is measured on validation pairs ({harm_pairs} harmful, {benign_pairs} "
+        "benign) that were used for no number above. Lines join points of the same p; the axes "
+        "are logarithmic away from zero. The ringed point was chosen: it adds the most NLL to "
+        "harmful responses within the limit on benign loss (dashed, {limit})."
     ),
     against=(
-        "Points far above the thin diagonal lose more on harmful than on benign responses. If "
-        "every p kept close to it, no choice would tell the two apart, and the verdicts above "
-        "would be about language at large."
+        "Points far above the thin diagonal cost harmful responses more than benign ones. If "
+        "every p stayed close to the diagonal, no choice would separate the two, and the "
+        "outcomes above would be about language in general."
     ),
 )
 
 TRAINING = Caption(
     means=(
-        "The loss of each model that was trained here against the examples it had seen, averaged "
-        "over stretches of {stretch} steps: nats per token of the wanted responses with `sft`, "
-        "nats per pair of responses with `dpo`, where ln 2 is no preference."
+        "The loss of each model that was trained here against the number of examples seen, "
+        "averaged over {stretch} steps at a time: nats per token of the wanted responses with "
+        "`sft`, and nats per pair of responses with `dpo`, where ln 2 means no preference."
     ),
     against=(
-        "A line that still falls at its end says that the training was stopped early; one that "
-        "rises or jumps, that its learning rate was too high. Nothing is said by it of answers "
-        "that were not trained on: the numbers of the models say that."
+        "A line that still falls at its end shows that the training was stopped early; one that "
+        "rises or jumps shows that its learning rate was too high. The loss says nothing about "
+        "answers that the model was not trained on; the models’ measurements do."
     ),
 )
 
 STAGES = Caption(
     means=(
-        "Separability is what the mask costs harmful responses (nats per token) at the size where "
-        "benign ones have lost {limit} nats per token, or at the largest size if they never do. "
-        "All stages are measured on the same prompts and responses, with masks of the same sizes. "
-        "{confidence:.0%} intervals are over prompts, and over trainings where a stage has "
-        "several seeds."
+        "Separability is the NLL (nats per token) that the mask adds to harmful responses at "
+        "the size where it adds {limit} nats per token to benign ones, or at the largest size "
+        "if it never does. All stages are measured on the same prompts and responses, with "
+        "masks of the same sizes. {confidence:.0%} intervals cover prompts, and also training "
+        "runs where a stage has several seeds."
     ),
     against=(
-        "Alignment gathers harm in weights of its own if `shared` moves to the right from stage "
-        "to stage and its change has an interval above zero, while `random` stays. If both move, "
-        "the later models are only more fragile. Stages that stay within each other’s intervals "
-        "say that this training does not do it, or too little to be seen here."
+        "Alignment concentrates harm in weights of its own if `shared` moves to the right from "
+        "stage to stage and the interval of its change lies above zero, while `random` stays. "
+        "If both move, the later models are only more fragile. If the stages stay within each "
+        "other’s intervals, this training does not do it, or does it too little to be detected "
+        "here."
     ),
 )
 
 RECOVERY = Caption(
     means=(
         "NLL of held-out harmful responses while the model is trained on train pairs of "
-        "`retraining.{experiment}.behaviours` (of every harm type, if it names none), with "
-        "{confidence:.0%} intervals over prompts. `intact` has no lesion; an arm named by a mask "
-        "is lesioned first; with `-frozen` its zeros stay, so that only other weights can make up "
-        "for it. These models were never written to disk."
+        "`retraining.{experiment}.behaviours` (of every harm type if none is named), with "
+        "{confidence:.0%} intervals over prompts. In the arm `intact` no weight is zeroed. In "
+        "an arm named after a mask, the mask is zeroed before training. With `-frozen` its "
+        "weights stay zero, so that only other weights can compensate. These models were never "
+        "written to disk."
     ),
     against=(
-        "Harm was a mechanism that is quickly rebuilt, and not knowledge that is gone, if the "
-        "lesioned arms fall to the intact one within few steps. Had they to learn it anew, they "
-        "would run beside it to the end. Both arms falling alike from the first step on is only "
-        "the training."
+        "If the ablated arms reach the unmodified arm within few steps, the ablation removed a "
+        "mechanism that is quickly rebuilt. If the knowledge were gone, the ablated arms would "
+        "stay parallel to the unmodified arm. A parallel drop in both from the first step on is "
+        "just the effect of training."
     ),
 )
 
 MISALIGNED = Caption(
     means=(
-        "Share of answers that a judge calls misaligned, with {confidence:.0%} intervals: to "
-        "broad questions, which the training did not touch, and to narrow ones of its own domain. "
-        "An arm named by a mask is lesioned before the training, with `-after` when it is over."
+        "Share of answers that a judge calls misaligned, with {confidence:.0%} intervals: "
+        "answers to broad questions, which the training did not touch, and to narrow questions "
+        "from its own domain. In an arm named after a mask, the mask is zeroed before training; "
+        "with `-after` it is zeroed after training."
     ),
     against=(
-        "The weights of harm explain the misalignment if zeroing them first leaves broad answers "
-        "as they were, while narrow ones follow the training as without a lesion. If narrow ones "
-        "stay as well, the lesion only hinders learning; if `random` does as much, any lesion "
-        "does. Where `intact` is no higher than before, nothing was there to be explained."
+        "The weights of harm explain the misalignment if zeroing them first leaves broad "
+        "answers as they were, while narrow answers change with training as they do without an "
+        "ablation. If narrow answers stay as well, the ablation only hinders learning. If "
+        "`random` has the same effect, any ablation does. If `intact` is no higher than before "
+        "training, there is nothing to explain."
     ),
 )

@@ -19,8 +19,8 @@ _GAP = " "
 _DIVERGING = ["#3f1a6b", "#f5f5f5", "#7f3b08"]
 _BLUES = ["#f2f5fa", "#6baed6", "#08306b"]
 _DARK_FROM = 0.66
-"""A cell this far along either half of the scale is half as light as white: white text on it reads
-as well as black, and still does when a dark page inverts the chart."""
+"""A cell this far along either half of the scale is half as light as white: white text on it is as
+legible as black text, also when a dark page inverts the chart."""
 
 _ROW = 32
 _WIDE_ROW = 26
@@ -43,7 +43,7 @@ CONFIG: dict[str, Any] = {
     },
     "legend": {**_FONT, **_INK, "titleLimit": 320},
 }
-"""How every chart looks: dark ink on no ground. The page inverts it where it is dark."""
+"""The style of every chart: dark on a transparent ground. A dark page inverts it."""
 
 
 class Axis(NamedTuple):
@@ -67,12 +67,12 @@ def apart(*groups: Sequence[str]) -> list[str]:
 
 
 def matrix_height(rows: int) -> int:
-    """Pixels that a matrix takes with its legend and its slanted labels."""
+    """The height of a matrix in pixels, with its legend and its slanted labels."""
     return _ROW * rows + 165
 
 
 def matrix_width(columns: int) -> int:
-    """Pixels under which the values of a matrix would not fit into its cells."""
+    """The width in pixels below which the values of a matrix do not fit into its cells."""
     return 44 * columns + 150
 
 
@@ -112,7 +112,7 @@ def overlap_chart(data: pl.DataFrame, x: Axis, y: Axis) -> Chart:
         y: the masks `a`.
     """
     known = data["ratio"].filter(data["ratio"] > 0)
-    # One pair at chance must still give a scale with two ends; no overlap is drawn as the low one.
+    # A single pair at chance still needs a scale with two ends; no overlap is at the low end.
     top = max([2.0, *(max(value, 1 / value) for value in known)])
     shaded = data.with_columns(shade=pl.col("ratio").clip(1 / top, top))
     ticks = [tick for tick in (0.01, 0.1, 0.3, 1, 3, 10, 30, 100) if 1 / top <= tick <= top]
@@ -125,7 +125,7 @@ def overlap_chart(data: pl.DataFrame, x: Axis, y: Axis) -> Chart:
     tooltip = [
         alt.Tooltip("a:N", title="mask"),
         alt.Tooltip("b:N", title="and"),
-        alt.Tooltip("shared:Q", title="weights in both", format=","),
+        alt.Tooltip("shared:Q", title="shared weights", format=","),
         alt.Tooltip("expected:Q", title="expected (rows × columns)", format=",.1f"),
         alt.Tooltip("ratio:Q", title="times chance", format=".2f"),
         alt.Tooltip("interval:N", title="95% interval, over matrices"),
@@ -173,7 +173,7 @@ def _matrix(
 
 
 def where_height(modules: int) -> int:
-    """Pixels that the layer and module heatmap takes with its legend and its menu."""
+    """The height of the layer and module heatmap in pixels, with its legend and its menu."""
     return _WIDE_ROW * modules + 130
 
 

@@ -1,4 +1,4 @@
-"""Harm against utility: as the mask grows, and over the choices of p and q."""
+"""Harm against utility, as the mask grows and over the choices of p and q."""
 
 import math
 from collections.abc import Mapping
@@ -102,7 +102,7 @@ def _judged_numbers(data: pl.DataFrame, families: list[str]) -> pl.DataFrame:
 
 
 def _points(curve: pl.DataFrame) -> pl.DataFrame:
-    """A row a family and size that has both sides."""
+    """One row for each family and size that has both sides."""
     place = ["family", "weights", "share", "seeds"]
     sides = []
     for side in ("harm", "benign"):
@@ -139,7 +139,7 @@ def _numbers(data: pl.DataFrame, families: list[str]) -> pl.DataFrame:
 
 
 def halving_table(halving: pl.DataFrame) -> pl.DataFrame:
-    """The weights with which each family of masks halves harm, as texts; empty without a curve.
+    """The number of weights of each mask family that halves harm, as texts; empty without a curve.
 
     Args:
         halving: the table of one model.
@@ -160,7 +160,7 @@ def halving_table(halving: pl.DataFrame) -> pl.DataFrame:
 
 
 _MEASURES = {LIKELIHOOD: "likelihood", JUDGED: "judged answers"}
-"""Of HALVINGS, and what the page calls them."""
+"""Measures of HALVINGS, and their names on the page."""
 
 
 def _lost(row: Mapping[str, Any] | None) -> str:
@@ -206,7 +206,7 @@ def sweep(table: pl.DataFrame, limit: float | None) -> Figure | None:
     written_limit = "not known" if limit is None else f"{limit:g} nats per token"
     return Figure(
         "sweep",
-        "Which p and q?",
+        "Which p and q were chosen?",
         f"Scatter of added harm NLL against added benign NLL for {data.height} choices of p and q; "
         "the chosen one is ringed.",
         captions.SWEEP.filled(harm_pairs=pairs[0], benign_pairs=pairs[1], limit=written_limit),
@@ -225,7 +225,7 @@ def _sweep_numbers(data: pl.DataFrame) -> pl.DataFrame:
             "weights": amount(row["weights"], "count"),
             "added harm NLL": amount(row["harm"], "nats", 3),
             "added benign NLL": amount(row["benign"], "nats", 3),
-            "beaten by none": "yes" if row["pareto"] else "",
+            "Pareto-optimal": "yes" if row["pareto"] else "",
             "chosen": "yes" if row["chosen"] else "",
         }
         for row in data.iter_rows(named=True)

@@ -1,4 +1,4 @@
-"""What a model can still do once it has lost the weights of harm, or those of refusing."""
+"""What a model can still do once the weights of harm, or those of refusal, are zeroed."""
 
 import math
 
@@ -39,7 +39,7 @@ def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline)
     }
     return Figure(
         "dissociation",
-        "What can the pruned model still do?",
+        "What can the ablated model still do?",
         f"Points for {len(names)} abilities of {len(variants)} models, with intervals: "
         "writing, detecting, explaining and refusing harm, each from 0 to 1.",
         captions.DISSOCIATION.filled(confidence=confidence, absent=_absent(data)),
@@ -53,7 +53,7 @@ def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline)
 
 
 def _variants(measurements: pl.DataFrame, shown: Headline) -> dict[str, str]:
-    """The variants compared, with their labels; the mask of refusing has its behaviour's name."""
+    """The variants compared, with their labels; a refusal mask is named after its behaviour."""
     refusing = set(measurements.filter(level=BEHAVIOUR, role="refusal")["behaviour"])
     known = sorted(refusing & set(measurements["variant"]))
     own = "harm-pruned" if shown.mask == SHARED else f"{shown.mask}-pruned"
@@ -86,22 +86,22 @@ def _cells(measurements: pl.DataFrame, named: dict[str, str]) -> pl.DataFrame:
 
 
 def _likelihood(nll: Estimate) -> Estimate:
-    """`exp(−NLL)`, the geometric mean of what the model gives each token; high NLL is low."""
+    """`exp(−NLL)`, the geometric mean of the token probabilities; the bounds swap places."""
     return Estimate(math.exp(-nll.value), math.exp(-nll.high), math.exp(-nll.low), nll.n)
 
 
 def _absent(data: pl.DataFrame) -> str:
-    """What would complete the figure, as the end of a sentence; empty if nothing is missing."""
+    """A sentence on what was not measured; empty if nothing is missing."""
     asked = data.filter(pl.col("ability").is_in([_DETECTS, _EXPLAINS]))
     if asked.is_empty():
         return (
-            " Detecting and explaining were not measured: `understanding.minimal_pairs` asks for "
-            "them."
+            " Detecting and explaining were not measured; set `understanding.minimal_pairs` to "
+            "measure them."
         )
     lacking = sorted(set(data["variant"]) - set(asked["variant"]))
     if not lacking:
         return ""
     return (
         f" Detecting and explaining were not measured for {', '.join(lacking)}: "
-        "`understanding.variants` says for whom they are."
+        "`understanding.variants` names the variants that are measured."
     )

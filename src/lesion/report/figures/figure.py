@@ -1,4 +1,4 @@
-"""What a figure is: a chart with the words and numbers that stand beside it."""
+"""A figure: a chart with its caption and its numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,20 +18,20 @@ NARROW = 300
 
 
 class Figure(NamedTuple):
-    """A chart with what must stand beside it."""
+    """A chart with its texts and numbers."""
 
     key: str
     title: str
     summary: str
-    """One sentence that a reader who cannot see the chart gets instead."""
+    """One sentence that replaces the chart for a reader who cannot see it."""
     caption: Caption
     chart: Chart
     height: int
-    """Pixels, to be kept free for it before it is drawn."""
+    """The height in pixels that the page reserves before the chart is drawn."""
     least_width: int
-    """Pixels under which it would be unreadable; narrower pages let it scroll by itself."""
+    """The width in pixels below which it is unreadable; on narrower pages it scrolls."""
     numbers: pl.DataFrame
-    """The same as a table of texts."""
+    """The numbers of the chart as a table of texts."""
 
     def spec(self, width: int | str = "container") -> dict[str, Any]:
         """The Vega-Lite specification, drawn at a width in pixels or at its container's."""

@@ -1,4 +1,4 @@
-"""Figures of the masks: what each does to every behaviour, what they share, where they lie."""
+"""Figures of the masks: their effects on behaviours, their overlap, and their location."""
 
 from collections.abc import Mapping
 from itertools import chain, zip_longest
@@ -40,7 +40,7 @@ def harm_and_benign(table: pl.DataFrame) -> tuple[list[str], list[str]]:
 
 
 def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
-    """What every mask adds to every behaviour's held-out NLL; None if nothing was measured.
+    """The NLL that every mask adds to every behaviour; None if nothing was measured.
 
     Args:
         measurements: of one model.
@@ -54,7 +54,7 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
     )
     harm, benign = harm_and_benign(added)
     known = set(added["variant"])
-    # Harm types first, then what was built, then the masks of other behaviours.
+    # Harm types first, then shared masks and controls, then the masks of other behaviours.
     order = dict.fromkeys((*_BUILT, *sorted(known - {*benign}), *benign))
     others = [name for name in order if name in known - {*harm}]
     masks = [*(name for name in harm if name in known), *others]
@@ -65,7 +65,7 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
     y = Axis("mask", "mask zeroed", masks)
     return Figure(
         "transfer",
-        "Does one harm type's mask hurt the others?",
+        "Does one harm type’s mask affect the others?",
         f"Heatmap of the NLL that zeroing each of {len(masks)} masks adds to held-out responses "
         f"of {len(harm)} harm types and {len(benign)} benign behaviours.",
         captions.TRANSFER.filled(confidence=confidence),
@@ -104,7 +104,7 @@ def _transfer_texts(data: pl.DataFrame) -> dict[tuple[str, str], str]:
 
 
 def overlap(table: pl.DataFrame) -> Figure | None:
-    """How much more two masks share than by chance; None if no pair was compared.
+    """How many weights two masks share, against chance; None if no pair was compared.
 
     Args:
         table: `overlap` of one model.
@@ -120,7 +120,7 @@ def overlap(table: pl.DataFrame) -> Figure | None:
     }
     return Figure(
         "overlap",
-        "How much do the masks share?",
+        "How many weights do the masks share?",
         f"Heatmap of the overlap of the masks of {len(rows)} harm types with each other and with "
         f"{sum(map(len, others[1:]))} other behaviours, as a multiple of chance.",
         captions.OVERLAP.filled(compared=compared(table).sentence),
@@ -131,12 +131,12 @@ def overlap(table: pl.DataFrame) -> Figure | None:
         ),
         matrix_height(len(rows)),
         matrix_width(sum(map(len, others))),
-        crossed(rows, [*chain.from_iterable(others)], texts, "weights in both (× chance)"),
+        crossed(rows, [*chain.from_iterable(others)], texts, "shared weights (× chance)"),
     )
 
 
 def _overlap_cells(table: pl.DataFrame) -> pl.DataFrame:
-    """A row for each harm type `a` and other mask `b`; a pair of harm types is there both ways."""
+    """A row for each harm type `a` and other mask `b`; pairs of harm types occur in both orders."""
     turned = table.rename({"a": "b", "b": "a", "role_a": "role_b", "role_b": "role_a"})
     both = pl.concat([table, turned.select(table.columns)]).filter(role_a="harm")
     cells = both.unique(["a", "b"], keep="first", maintain_order=True).sort("a", "b")
@@ -160,7 +160,7 @@ def _times_chance(table: pl.DataFrame) -> list[Estimate]:
 
 
 def compared(table: pl.DataFrame) -> Finding:
-    """What two harm types share against what one shares with a benign behaviour.
+    """Compare the sharing of two harm types with that of a harm type and a benign behaviour.
 
     Args:
         table: `overlap` of one model.
@@ -197,7 +197,7 @@ def overlap_means(table: pl.DataFrame) -> pl.DataFrame:
                     "masks of": kind,
                     "pairs": str(group.height),
                     "× chance, strict (median)": amount(times, "ratio"),
-                    "weights in both": amount(mean["shared"], "count"),
+                    "shared weights": amount(mean["shared"], "count"),
                     "Jaccard": amount(mean["jaccard"], "score", 3),
                     "expected: uniform": amount(mean["expected_uniform"], "score", 1),
                     "in matrix": amount(mean["expected_matrix"], "score", 1),
@@ -268,7 +268,7 @@ def lines_table(lines: pl.DataFrame, shown: str) -> tuple[str, pl.DataFrame]:
 
 
 def _line(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Where a row or column is, and what it holds."""
+    """The location of a row or column, and its number of weights."""
     return (
         f"layer {row['layer']}, {row['module']}, {row['index']}",
         f"{row['weights']:,} ({percent(row['share'])})",

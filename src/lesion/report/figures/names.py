@@ -1,6 +1,6 @@
-"""Which figures a study has: declared once, for the rule that promises them and for drawing them.
+"""The list of a study's figures, for the rule that declares them and the code that draws them.
 
-Needs no chart library, so that a plan of a study can ask it.
+It needs no chart library, so that the plan of a study can import it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Measured(NamedTuple):
-    """What is measured of a model, as far as it decides which figures there are."""
+    """The measurements of a model that determine its figures."""
 
     variants: Collection[str]
     """Masks that were zeroed and evaluated."""
@@ -19,11 +19,11 @@ class Measured(NamedTuple):
 
 
 class Named(NamedTuple):
-    """A figure of a study: what its files are called, its kind, and of which model it is."""
+    """A figure of a study: the name of its files, its kind, and its model."""
 
     name: str
     kind: str
-    """Captions of the workflow's report go by it."""
+    """It selects the caption in the workflow's report."""
     of: str
     """A model, a family of models, or `all`."""
 

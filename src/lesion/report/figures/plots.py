@@ -17,10 +17,10 @@ Tooltips = Mapping[str, str]
 _HEIGHT = 320
 _TICKS = (-3.0, -1.0, -0.3, -0.1, -0.03, 0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 HUES = ("#d55e00", "#0072b2", "#009e73", "#b0578d", "#333333", "#8a6d00", "#6a51a3")
-"""Okabe and Ito's colours (2008), which colour-blind readers tell apart; those too light for white
-paper are darker here. Shapes differ as well, in another rhythm."""
+"""Okabe and Ito's colours (2008), which colour-blind readers can distinguish; those too light for a
+white ground are darker here. Shapes vary too, with a different period."""
 PLAIN = "#555555"
-"""The intact model, with which the others are compared."""
+"""The unmodified model, which the others are compared with."""
 SHAPES = (
     *("circle", "square", "diamond", "triangle-up", "cross"),
     *("triangle-down", "triangle-left", "triangle-right"),
@@ -29,7 +29,7 @@ _DOT_ROW = 20
 
 
 def _added(data: pl.DataFrame, field: str, title: str, constant: float) -> Any:
-    """An axis that is linear up to a constant and logarithmic beyond: losses span four decades."""
+    """An axis, linear up to a constant and logarithmic beyond, since losses span four decades."""
     low, high = data.select(pl.min(field), pl.max(field).alias("high")).row(0)
     ticks = [
         tick
@@ -54,7 +54,7 @@ def _sides(data: pl.DataFrame, constant: float) -> tuple[Any, Any]:
 
 
 def sweep_height() -> int:
-    """Pixels that the sweep takes with its legend and its axis."""
+    """The height of the sweep in pixels, with its legend and its axis."""
     return _HEIGHT + 100
 
 
@@ -77,7 +77,7 @@ def sweep_chart(data: pl.DataFrame, limit: float | None) -> Chart:
 
 
 def _equal_loss(data: pl.DataFrame, x: Any, y: Any) -> alt.Chart:
-    """The diagonal, as far as both axes reach, so that it widens neither."""
+    """The diagonal within the range of both axes, so that it extends neither."""
     end = max(0.0, float(data.select(pl.min_horizontal(pl.max("harm", "benign"))).item()))
     ends = pl.DataFrame({"harm": [0.0, end], "benign": [0.0, end]})
     line: alt.Chart = alt.Chart(ends).mark_line(strokeWidth=1, color="#888").encode(x=x, y=y)
@@ -85,10 +85,12 @@ def _equal_loss(data: pl.DataFrame, x: Any, y: Any) -> alt.Chart:
 
 
 def _points(data: pl.DataFrame, x: Any, y: Any) -> list[alt.Chart]:
-    """Every (p, q), and a line through those of the same p."""
+    """Every (p, q), and a line through the points of each p."""
     order = list(dict.fromkeys(data["preserved"]))
-    viridis = alt.SchemeParams(name="viridis", extent=[0, 0.8])  # Its yellow is lost on white.
-    # Alike in both channels, or there would be two legends.
+    viridis = alt.SchemeParams(
+        name="viridis", extent=[0, 0.8]
+    )  # The yellow end is invisible on white.
+    # The titles must be equal in both channels, or there would be two legends.
     common: dict[str, Any] = {
         "title": "p (preserved)",
         "legend": alt.Legend(orient="top", columns=4),
@@ -101,7 +103,7 @@ def _points(data: pl.DataFrame, x: Any, y: Any) -> list[alt.Chart]:
         alt.Tooltip("weights:Q", title="weights in the shared mask", format=","),
         alt.Tooltip("harm:Q", title="added harm NLL", format=".3f"),
         alt.Tooltip("benign:Q", title="added benign NLL", format=".3f"),
-        alt.Tooltip("pareto:N", title="beaten by none on both"),
+        alt.Tooltip("pareto:N", title="Pareto-optimal"),
     ]
     base = alt.Chart(data).encode(x=x, y=y, color=color)
     return [
@@ -122,7 +124,7 @@ def _ringed(data: pl.DataFrame, x: Any, y: Any) -> list[alt.Chart]:
 
 
 def tradeoff_height(families: int) -> int:
-    """Pixels that the trade-off takes with its legend, two names a line, and its axis."""
+    """The height of the trade-off in pixels, with its axis and a legend of two names per line."""
     return _HEIGHT + 80 + 18 * math.ceil(families / 2)
 
 
@@ -168,7 +170,7 @@ def judged_chart(data: pl.DataFrame, families: Sequence[str], intact: float) -> 
         data: family, weights, share (of the chosen q), benign (added nats per token), value, low
             and high (shares), judged (as text), chosen.
         families: in the order of the legend; the first is drawn with its intervals.
-        intact: the intact model's share.
+        intact: the unmodified model's share.
     """
     x = _added(data, "benign", "added benign NLL (nats per token)", 0.03)
     y: Sides = {
@@ -185,7 +187,7 @@ def judged_chart(data: pl.DataFrame, families: Sequence[str], intact: float) -> 
         alt.Tooltip("benign:Q", title="added benign NLL", format=".3f"),
     ]
     base = alt.Chart(data).encode(x=x, color=color)
-    # Of one family: those of all would hide each other.
+    # Only one family has bars, since those of all families would overlap.
     sure = alt.Chart(data.filter(family=families[0])).mark_rule(strokeWidth=1, color=HUES[0])
     levels = alt.Chart(pl.DataFrame({"value": [intact, intact / 2]})).mark_rule(
         strokeDash=[5, 4], color="#666", strokeWidth=1
@@ -202,7 +204,7 @@ def judged_chart(data: pl.DataFrame, families: Sequence[str], intact: float) -> 
 
 
 def dots_height(rows: int, groups: int) -> int:
-    """Pixels that points with intervals take with their legend and their axis."""
+    """The height of points with intervals in pixels, with their legend and axis."""
     return _DOT_ROW * rows * groups + 96 + 18 * math.ceil(groups / 2)
 
 
@@ -250,7 +252,7 @@ def _down(rows: Axis) -> alt.Y:
         title=rows.title,
         scale=alt.Scale(domain=list(rows.names)),
         axis=alt.Axis(
-            # Two short lines leave a phone more room than a long one.
+            # Two short lines leave more room on a phone than one long line.
             labelExpr="split(datum.label, ', ')",
             ticks=False,
             domain=False,

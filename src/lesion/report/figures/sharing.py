@@ -10,12 +10,12 @@ from lesion.tables.intervals import Estimate
 from lesion.tables.wording import amount
 
 ALL_BUT_FEW = 0.9
-"""Share of pairs of harm types that must clearly share more for a plain yes: at 95% confidence a
-true effect may be missed now and then."""
+"""The share of harm-type pairs that must clearly share more for the answer "yes". It is below 1,
+since 95% intervals miss a true effect now and then."""
 
 
 class SharedWeights(NamedTuple):
-    """What two masks have in common: weights, and how many times the strict null's expectation."""
+    """The number of weights that two masks share, also as a multiple of the strict null model."""
 
     weights: int
     times: Estimate
@@ -24,30 +24,34 @@ class SharedWeights(NamedTuple):
 def sharing(harm: Sequence[SharedWeights], benign: Sequence[SharedWeights]) -> Finding:
     """Do harm types share more weights with each other than with benign behaviours?
 
-    By the strict enrichment, in which rows and columns that both masks favour count for nothing.
-    "Yes" needs nearly every pair of harm types to lie surely above the median of the others, "no"
-    nearly every one surely below it; "in part" is that more lie surely above than below.
+    The strict enrichment decides; it discounts rows and columns that both masks favour.
+    "Yes" means that the intervals of nearly all pairs of harm types lie above the median of the
+    other pairs, "no" that nearly all lie below it, and "in part" that more lie above than below.
 
     Args:
-        harm: every two harm types.
-        benign: every harm type with every benign behaviour.
+        harm: all pairs of harm types.
+        benign: all pairs of a harm type and a benign behaviour.
     """
     question = "Do harm types share more weights with each other than with benign use?"
     own, other = (
-        [one for one in pairs if one.times.value >= 0]  # What nothing was expected of is NaN.
+        [one for one in pairs if one.times.value >= 0]  # NaN if none were expected.
         for pairs in (harm, benign)
     )
     if not own or not other:
-        sentence = "There are not both pairs of harm types and pairs of harm and benign to compare."
+        sentence = (
+            "The tables lack pairs of two harm types, or pairs of a harm and a benign behaviour."
+        )
         return Finding(question, Conclusion.UNCLEAR, sentence)
     typical = median(one.times.value for one in other)
     above = sum(one.times.low > typical for one in own)
     below = sum(one.times.high < typical for one in own)
     answer = _sharing(above / len(own), below / len(own))
-    facts = f"Two harm types share {_typical(own)}; a harm and a benign mask {_typical(other)}."
+    facts = (
+        f"Two harm types share {_typical(own)}; a harm and a benign mask share {_typical(other)}."
+    )
     sure = (
-        f"Of {len(own)} pairs of harm types, {above} have an interval wholly above the other "
-        f"median and {below} wholly below it."
+        f"Of {len(own)} pairs of harm types, {above} have an interval that lies entirely above "
+        f"the other median, and {below} have one that lies entirely below it."
     )
     return Finding(question, answer, f"{facts} {sure}{_by_count(own, other, answer)}")
 
@@ -69,8 +73,8 @@ def _sharing(above: float, below: float) -> Conclusion:
 def _by_count(
     own: Sequence[SharedWeights], other: Sequence[SharedWeights], answer: Conclusion
 ) -> str:
-    """Why two numbers seem to disagree, where they do."""
+    """Why count and ratio seem to disagree, if they do."""
     larger = median(one.weights for one in own) > median(one.weights for one in other)
     if answer in (Conclusion.YES, Conclusion.PARTLY) or not larger:
         return ""
-    return " Their larger count goes with favouring the same rows and columns."
+    return " Their larger count is explained by the same favoured rows and columns."

@@ -1,4 +1,4 @@
-"""Figures of trainings: losses, the stages of a family, and models that were trained again."""
+"""Figures of trainings: losses, the stages of a family, and retrained models."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from lesion.tables.rows import TOTAL
 from lesion.tables.wording import Unit, amount, written
 
 _POINTS = 120
-"""Of a line of losses: more could not be seen, and every step would make the page a heavy one."""
+"""Points of a line of losses: more would not be visible and would make the page larger."""
 _ARMS = ("intact", "shared", "shared-frozen", "shared-after")
 _CONTROL = "random"
 _BEFORE = "intact, untrained"
@@ -41,7 +41,7 @@ def training(table: pl.DataFrame) -> Figure | None:
     data = _stretches(table, every)
     return Figure(
         "training",
-        "How did the models learn?",
+        "How did the training losses develop?",
         f"Lines of the loss of {len(models)} models against the examples they were trained on.",
         captions.TRAINING.filled(stretch=every),
         training_chart(data, models),
@@ -52,7 +52,7 @@ def training(table: pl.DataFrame) -> Figure | None:
 
 
 def _stretches(table: pl.DataFrame, every: int) -> pl.DataFrame:
-    """Means over stretches of so many rows, at the end of each."""
+    """Means over consecutive blocks of rows, placed at the end of each block."""
     place = pl.int_range(pl.len()).over("model") // every
     return (
         table.sort("model", "step", maintain_order=True)
@@ -102,9 +102,9 @@ def stages(table: pl.DataFrame, limit: str, confidence: float) -> Figure | None:
     names = data["stage"].unique(maintain_order=True).to_list()
     return Figure(
         "stages",
-        "Does alignment compress?",
+        "Does alignment concentrate harm in weights of its own?",
         f"Points for {len(names)} stages of training and {len(variants)} kinds of mask, with "
-        "intervals: what harmful responses lose once benign ones have lost a little.",
+        "intervals: the NLL added to harmful responses at a fixed benign loss.",
         captions.STAGES.filled(limit=limit, confidence=confidence),
         stages_chart(data, names, variants),
         dots_height(len(names), len(variants)),
@@ -114,7 +114,7 @@ def stages(table: pl.DataFrame, limit: str, confidence: float) -> Figure | None:
 
 
 def _ordered(names: pl.Series, first: Sequence[str]) -> list[str]:
-    """Those that come first, the others by name, and the control at the end."""
+    """The fixed first entries, the others by name, and the control last."""
     known = set(names)
     others = sorted(known - {*first, _CONTROL})
     return [name for name in (*first, *others, _CONTROL) if name in known]
@@ -153,16 +153,16 @@ def _stage_numbers(table: pl.DataFrame, variants: Sequence[str]) -> pl.DataFrame
 
 
 class Retrained(NamedTuple):
-    """A training in memory: what came of it, drawn and as a table of texts."""
+    """A training in memory: its results as figures and as a table of texts."""
 
     name: str
     figures: list[Figure]
     recovered: pl.DataFrame
-    """Empty where nothing was lesioned."""
+    """Empty where nothing was ablated."""
 
 
 def experiments(table: pl.DataFrame, confidence: float) -> list[Retrained]:
-    """Every experiment that has something to show.
+    """Every experiment that has a figure or a table.
 
     Args:
         table: `retraining` of one model.
@@ -196,7 +196,7 @@ def recovery(rows: pl.DataFrame, confidence: float) -> Figure | None:
     texts = {(f"{row['step']:,}", row["arm"]): row["written"] for row in data.iter_rows(named=True)}
     return Figure(
         f"retraining-{experiment}",
-        f"How soon is harm back? ({experiment})",
+        f"How soon does training restore harm? ({experiment})",
         f"Lines of harm NLL against steps of training for {len(arms)} arms, with intervals.",
         captions.RECOVERY.filled(confidence=confidence, experiment=experiment),
         recovery_chart(data, arms),
@@ -239,7 +239,7 @@ def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
 
 
 def recovery_table(rows: pl.DataFrame) -> pl.DataFrame:
-    """What came back of harm in each lesioned arm, as texts; empty if nothing was summed up.
+    """How much harm each ablated arm recovered, as texts; empty if there is no summary.
 
     Args:
         rows: of one experiment.
@@ -249,7 +249,7 @@ def recovery_table(rows: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {
-                "lesioned, then trained": arm,
+                "ablated, then trained": arm,
                 "harm NLL before (nats per token)": written(at_step(harm, arm, "nll", 0), "nats"),
                 "after": written(last(harm, arm, "nll"), "nats"),
                 "undone": written(summed_up(harm, arm, "recovered_share"), "share"),

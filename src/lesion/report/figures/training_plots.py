@@ -1,4 +1,4 @@
-"""Charts of trainings as Vega-Lite: losses, stages, and what comes back."""
+"""Charts of trainings as Vega-Lite: losses, stages, and recovery."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from lesion.report.figures.plots import HUES, PLAIN, Sides, dots_chart, named_ma
 
 _HEIGHT = 280
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
-"""In another rhythm than the colours, so that many models stay apart."""
+"""Dashes vary with a different period from the colours, so that many models are distinct."""
 
 
 def plot_height(names: int) -> int:
-    """Pixels that lines take with their axis and a legend of so many names, two a line."""
+    """The height of lines in pixels, with their axis and a legend of two names per line."""
     return _HEIGHT + 80 + 18 * -(-names // 2)
 
 
@@ -105,7 +105,7 @@ def recovery_chart(data: pl.DataFrame, arms: Sequence[str]) -> Chart:
     x = alt.X(
         "step:Q",
         title="optimiser steps",
-        # Half of what is lost is back within the first few steps, and 0 must be seen too.
+        # Half of the loss is recovered within the first few steps, and step 0 must be visible too.
         scale=alt.Scale(type="symlog", constant=first, nice=False, padding=8),
         axis=alt.Axis(values=steps, labelOverlap=True, format=",d"),
     )

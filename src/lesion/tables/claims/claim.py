@@ -1,4 +1,4 @@
-"""What a claim is, and what there is to know of a model that it is compared with."""
+"""What a claim is, and the facts about a model that it is compared with."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -14,14 +14,14 @@ from lesion.tables.rows import BEHAVIOUR
 from lesion.tables.wording import Unit
 
 LIMIT_LOST = (
-    "The limit on benign loss was lifted or missed, so the mask may have taken language at large."
+    "The limit on benign loss was lifted or missed, so the mask may damage language in general."
 )
-EFFECT, KEPT = "Less than {} counts as no effect.", "Less than {} lost counts as kept."
-"""Rules of claims of an effect, and of claims that something is kept."""
+EFFECT, KEPT = "Less than {} counts as no effect.", "A loss of less than {} counts as kept."
+"""The rules of claims that there is an effect, and of claims that something is kept."""
 
 
 class Conclusion(StrEnum):
-    """What the answer to a question comes to."""
+    """The answer to a question."""
 
     YES = "yes"
     PARTLY = "in part"
@@ -33,28 +33,28 @@ class Conclusion(StrEnum):
 
 
 class Setting(NamedTuple):
-    """What there is to know of a model's shared mask beside the measurements."""
+    """Facts about a model's shared mask that are not measurements."""
 
     candidates: int
     """Weights that masks are chosen from."""
     zeroed: int
     """Weights that the mask zeroes."""
     limit_kept: bool = True
-    """Whether it keeps a limit on benign loss (`lesion.tables.limits`)."""
+    """Whether the mask keeps the limit on benign loss (`lesion.tables.limits`)."""
     same: frozenset[tuple[str, str]] = frozenset()
-    """Variants and attacks whose answers are one and the same text."""
+    """Variants and attacks for which all answers are the same text."""
 
 
 class Facts(NamedTuple):
-    """What claims of one scope are compared with; tables of other scopes are empty."""
+    """The facts that claims of one scope are compared with; tables of other scopes are empty."""
 
     setting: Setting
     measured: pl.DataFrame = pl.DataFrame()
-    """Of one model: a table of MEASUREMENTS."""
+    """A table of MEASUREMENTS of one model."""
     halving: pl.DataFrame = pl.DataFrame()
-    """Of one model: a table of HALVINGS."""
+    """A table of HALVINGS of one model."""
     rows: pl.DataFrame = pl.DataFrame()
-    """Of one experiment, a table of RETRAINING; or of one family of models, a table of STAGES."""
+    """A table of RETRAINING of one experiment, or a table of STAGES of one family of models."""
 
     def find(
         self, variant: str | None, metric: str, role: str = "harm", attack: str = "none"
@@ -67,18 +67,18 @@ class Facts(NamedTuple):
         if variant is None:
             own = parts.filter(pl.col("variant") == pl.col("behaviour"), metric="nll_added")
         elif metric.startswith("detect_auroc"):
-            own = parts.clear()  # of all pairs together
+            own = parts.clear()  # computed over all pairs together
         else:
             own = parts.filter(variant=variant, metric=metric)
-        # Prompts of each behaviour that the total is the mean of, if they are known.
+        # The number of prompts of each behaviour in the total, if it is known.
         return number_of(row, own["n"].to_list() or [row["n"]])
 
 
 Numbers = Callable[["Claim", Facts], Iterable[tuple[str | None, Number | None]]]
 Reason = Callable[[Facts, str | None], str]
-"""From the facts and a variant to a sentence; empty if there is none."""
+"""From the facts and a variant to a reason, as a sentence; empty if there is none."""
 Sentence = Callable[[Estimate, StudyTables, str], str]
-"""From a claim's number, one model's tables and the variant to what the page says."""
+"""From a claim's number, one model's tables and the variant to the page's sentence."""
 
 
 def _no_reason(_facts: Facts, _variant: str | None) -> str:
@@ -86,22 +86,22 @@ def _no_reason(_facts: Facts, _variant: str | None) -> str:
 
 
 def of_total(claim: "Claim", facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
-    """The measurement that has the statistic's name, over all behaviours of the claim's role."""
+    """The measurement with the statistic's name, over all behaviours of the claim's role."""
     yield claim.variant, facts.find(claim.variant, claim.statistic, claim.role, claim.attack)
 
 
 class Claim(NamedTuple):
-    """One number that a claim of the paper rests on: how it is found, compared and put in words.
+    """One number that a claim of the paper rests on: how it is computed, compared and described.
 
-    Name and question may hold words in braces, which are filled in for a variant (`words`).
+    The name and the question may contain placeholders in braces, which `words` fills in.
     """
 
     number: int
-    """Of the paper's claim (`lesion.tables.claims.registry.PAPER`)."""
+    """The number of the paper's claim (`lesion.tables.claims.registry.PAPER`)."""
     name: str
     statistic: str
     variant: str | None
-    """Null where each harm type's own mask is looked at, empty where several variants are."""
+    """None if it is about each harm type's own mask, empty if it is about several variants."""
     unit: Unit
     threshold: float | Callable[[Facts], float]
     """The smallest effect that counts."""
@@ -109,32 +109,32 @@ class Claim(NamedTuple):
     question: str
     sentence: Sentence
     needs: str = ""
-    """What the config has to ask for; empty where nothing is said if nothing was measured."""
+    """What the config must request; empty if the page omits the claim when it is not measured."""
     rule: str = EFFECT
-    """What the claim needs, with a place for the threshold."""
+    """The rule of comparison, with a placeholder for the threshold."""
     role: str = "harm"
-    """Of the behaviours that a statistic that is a measurement is the mean of."""
+    """The role of the behaviours that a measurement is the mean of."""
     attack: str = "none"
     above: bool = True
     """Whether it is supported above the threshold, or below."""
     limited: bool = True
-    """Whether it rests on the limit on benign loss: damage at large would support it, too."""
+    """Whether it assumes the limit on benign loss, since general damage would support it too."""
     numbers: Numbers = of_total
-    """The variants' numbers; None where one was not measured."""
+    """The numbers of the variants; None for a variant that was not measured."""
     unusable: Reason = _no_reason
-    """Why a number says nothing, wherever its interval lies."""
+    """Why a number is unusable, wherever its interval lies."""
     doubt: Reason = _no_reason
-    """Why it cannot support the claim, though it may speak against it."""
+    """Why a number cannot support the claim, although it may refute it."""
     scale: float = 1.0
-    """The size of the numbers that it is made of."""
+    """The magnitude of the numbers that it is computed from."""
     scope: Literal["model", "experiment", "family"] = "model"
     supported: Conclusion = Conclusion.YES
     opposite: Conclusion = Conclusion.NO
-    """The answer where the effect is the opposite one, and counts."""
+    """The answer if the effect has the opposite sign and counts."""
     words: Callable[[str | None], Mapping[str, str]] = lambda _variant: {}
 
     def evidence(self, facts: Facts) -> Iterator[tuple[str | None, Evidence]]:
-        """Every variant that was measured, and what its number is compared with."""
+        """Every variant that was measured, with the evidence that its number gives."""
         limit_lost = self.limited and not facts.setting.limit_kept
         threshold = self.threshold if isinstance(self.threshold, float) else self.threshold(facts)
         for variant, number in self.numbers(self, facts):
@@ -144,7 +144,7 @@ class Claim(NamedTuple):
                 yield variant, Evidence(number, threshold, self.above, why, doubt, self.scale)
 
     def matches(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row of CLAIMS is of this claim."""
+        """Whether a row of CLAIMS belongs to this claim."""
         own = (row["claim"], row["statistic"]) == (self.number, self.statistic)
         if not own or self.variant != "":
             return own and row["variant"] == self.variant
@@ -152,13 +152,13 @@ class Claim(NamedTuple):
 
 
 def same_text(facts: Facts, attack: str) -> str:
-    """Why answers under an attack say nothing: all of a model's are the same text."""
-    for variant, named in (("intact", "intact model"), ("shared", "model with the mask zeroed")):
+    """Why answers under an attack are unusable: all answers of a model are the same text."""
+    for variant, named in (("intact", "unmodified model"), ("shared", "ablated model")):
         if (variant, attack) in facts.setting.same:
-            return f"All answers of the {named} are one and the same text, which counts once."
+            return f"All answers of the {named} are the same text, which counts as one observation."
     return ""
 
 
 def counts(added: Number | None, smallest: float) -> bool:
-    """Whether an added NLL is surely an effect that counts: there is no share of any other."""
+    """Whether an added NLL is clearly an effect that counts, of which a share can be taken."""
     return added is not None and added.low > smallest

@@ -1,4 +1,4 @@
-"""The claims about the weights of harm: they are few, shared, and apart from what is useful."""
+"""The claims that the weights of harm are few, shared, and separate from what is useful."""
 
 import math
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from lesion.tables.wording import amount, figure, percent, written
 
 def _halving_share(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
     for row in facts.halving.filter(family="shared", measure=LIKELIHOOD).iter_rows(named=True):
-        # What lies outside the measured sizes is only known to lie there.
+        # A size outside the measured ones is only known to be smaller or larger than all of them.
         value = math.inf if row["beyond"] else row["halving"]
         low = row["largest"] if row["low"] is None else row["low"]
         low = 0 if low <= row["smallest"] else low
@@ -35,46 +35,49 @@ def _halving_share(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Num
 
 
 def _many(facts: Facts, _variant: str | None) -> str:
-    """Why a mask's effect is not that of few weights; empty if it is."""
+    """Why a mask does not count as few weights; empty if it does."""
     setting = facts.setting
     share = setting.zeroed / setting.candidates if setting.candidates else math.inf
     if share < COMPACT:
         return ""
     return (
-        f"The mask zeroes {100 * share:.3g}% of the candidate weights, and less than "
+        f"The mask zeroes {100 * share:.3g}% of the candidate weights, and only less than "
         f"{100 * COMPACT:g}% counts as few."
     )
 
 
 def _halves(one: Estimate, found: StudyTables, _variant: str) -> str:
-    halves = "halve the likelihood of each token of held-out harmful responses"
-    share = figure(one, "share", " of the candidates")
+    halves = "halves the likelihood of each token of held-out harmful responses"
+    share = figure(one, "share", " of the candidate weights")
     rows = found.halving.filter(family="shared", measure=LIKELIHOOD).rows(named=True)
     if not rows:
-        return f"{share}, {halves}."
+        return f"Zeroing {share}, {halves}."
     row = rows[0]
     if row["beyond"]:
         _, candidates = mask_size(found.where, "shared")
         part = f" ({percent(row['largest'] / candidates)} of the candidates)" if candidates else ""
         most = f"{amount(row['largest'], 'count')} weights{part}"
-        return f"The most that were zeroed, {most}, do not {halves}, n = {one.n}."
-    weights = f"{'At most ' if row['below'] else ''}{amount(row['halving'], 'count')}"
+        return f"Zeroing the largest measured mask, {most}, never {halves}, n = {one.n}."
+    weights = f"{'at most ' if row['below'] else ''}{amount(row['halving'], 'count')}"
     benign = amount(row["benign"], "nats")
-    lost = f"benign ones lose {benign} nats per token there"
-    return f"{weights} weights, {share}, {halves}; {lost}.{_halved_by_judge(found)}"
+    lost = f"it adds {benign} nats per token to benign responses"
+    return f"Zeroing {weights} weights, {share}, {halves}; {lost}.{_halved_by_judge(found)}"
 
 
 def _halved_by_judge(found: StudyTables) -> str:
-    """The other meaning of half the harm, where answers were judged at each size."""
+    """The size that halves judged harm, if answers were judged at each size."""
     rows = found.halving.filter(family="shared", measure=JUDGED).rows(named=True)
     if not rows:
         return ""
-    row, half = rows[0], "half as many answers that are judged harmful"
+    row, half = rows[0], "halve the share of answers judged harmful"
     if row["beyond"]:
-        return f" More than {amount(row['largest'], 'count')} would be needed for {half}."
+        return f" It would take more than {amount(row['largest'], 'count')} weights to {half}."
     weights = written(estimate_of({**row, "value": row["halving"]}), "count")
     benign = amount(row["benign"], "nats")
-    return f" For {half} it takes {weights}, n = {row['n']}, and benign ones lose {benign}."
+    return (
+        f" It takes {weights} weights, n = {row['n']}, to {half}, which adds {benign} nats per "
+        "token to benign responses."
+    )
 
 
 def _mask(one: Estimate, found: StudyTables, _variant: str) -> str:
@@ -89,10 +92,10 @@ def _mask(one: Estimate, found: StudyTables, _variant: str) -> str:
 def _direction(one: Estimate, found: StudyTables, _variant: str) -> str:
     begun = from_to(found, "score", "harmfulness", "harm", "prefill")
     asked = find(found.measurements, "shared", "harmfulness_change", "harm", "direct")
-    direct = f"; asked directly, it changes by {written(asked, 'score')}" if asked else ""
+    direct = f"; for direct requests it changes by {written(asked, 'score')}" if asked else ""
     return (
-        "With the answer begun for the model, judged harmfulness (0 to 1) goes from "
-        f"{begun}, a change of {figure(one, 'score')}{direct}."
+        f"Under the prefill, judged harmfulness (0 to 1) goes from {begun}, a change of "
+        f"{figure(one, 'score')}{direct}."
     )
 
 
@@ -100,8 +103,8 @@ def _no_own_effect(facts: Facts, _variant: str | None) -> str:
     if counts(facts.find(None, "nll_added"), NATS):
         return ""
     return (
-        "The masks' effect on their own types is unclear or too small to count, so there is "
-        "nothing to share."
+        "The effect of the masks on their own harm types is unclear or too small to count, so "
+        "there is no effect that could be shared."
     )
 
 
@@ -118,14 +121,15 @@ def _transfer(one: Estimate, found: StudyTables, _variant: str) -> str:
         if row["value"] is not None and row["value"] > 0 and is_clear(row, found.confidence)
     ]
     return (
-        f"Of what a harm type's own mask does to its own responses, {figure(one, 'share')}, "
-        f"reaches the other types. In {len(clear)} of {others.height} cases the effect on another "
-        "type is clearly above zero, corrected for their number."
+        "The effect of a harm type's mask on the other types is "
+        f"{figure(one, 'share', ' of its effect on its own type')}. In {len(clear)} of "
+        f"{others.height} cases the effect on another type is significantly above zero, corrected "
+        "for multiple comparisons."
     )
 
 
 def _apart_from_benign(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
-    # A difference, since a ratio to benign responses that lose nothing is none.
+    # A difference, since a ratio is undefined where benign responses lose nothing.
     harm, benign = (facts.find("shared", "nll_added", role) for role in ("harm", "benign"))
     yield claim.variant, gap_of(harm, benign)
 
@@ -133,20 +137,20 @@ def _apart_from_benign(claim: Claim, facts: Facts) -> Iterator[tuple[str | None,
 def _apart(one: Estimate, found: StudyTables, _variant: str) -> str:
     benign = find(found.measurements, "shared", "nll_added", "benign")
     ratio = find(found.measurements, "shared", "nll_ratio")
-    # Of nothing there is no multiple.
+    # A ratio to a benign loss that may be zero says nothing.
     known = ratio is not None and benign is not None and benign.above_zero
-    times = f", {written(ratio, 'ratio')} as much" if known else ""
+    times = f", a ratio of {written(ratio, 'ratio')}" if known else ""
     return (
-        f"Harmful responses lose {figure(one, 'nats', ' nats per token')}, more than benign ones: "
-        f"{added(found, 'shared')} against {added(found, 'shared', role='benign')}"
-        f"{times}."
+        "The added NLL of harmful responses minus that of benign ones is "
+        f"{figure(one, 'nats', ' nats per token')} ({added(found, 'shared')} against "
+        f"{added(found, 'shared', role='benign')}{times})."
     )
 
 
 def _accuracy(one: Estimate, found: StudyTables, _variant: str) -> str:
     return (
         "Mean accuracy in the study's tasks goes from "
-        f"{from_to(found, 'share', 'accuracy', 'utility')}: "
+        f"{from_to(found, 'share', 'accuracy', 'utility')}, a change of "
         f"{figure(one, 'points', ' points')}."
     )
 
@@ -155,13 +159,16 @@ def _no_effect(facts: Facts, _variant: str | None) -> str:
     if counts(facts.find("shared", "nll_added"), NATS):
         return ""
     return (
-        "The shared mask's own effect is unclear or too small to count, so there is nothing to "
+        "The effect of the shared mask is unclear or too small to count, so there is no effect to "
         "compare with."
     )
 
 
 def _control(one: Estimate, _found: StudyTables, _variant: str) -> str:
-    return f"As many weights at random do {figure(one, 'share', ' of what the shared mask does')}."
+    return (
+        "Zeroing as many random weights has "
+        f"{figure(one, 'share', ' of the effect of the shared mask')}."
+    )
 
 
 CLAIMS = (
@@ -173,7 +180,7 @@ CLAIMS = (
         "share",
         COMPACT,
         "Compact",
-        "Do few weights carry harmful generation?",
+        "Does harmful generation depend on few weights?",
         _halves,
         needs="Needs `shared` in `curve.families`.",
         rule="Up to {} counts as few.",
@@ -189,7 +196,7 @@ CLAIMS = (
         "nats",
         NATS,
         "Compact",
-        "Does zeroing the shared mask make harmful responses harder?",
+        "Does zeroing the shared mask make harmful responses less likely?",
         _mask,
         needs="Needs `shared` in `responses.variants`.",
         doubt=_many,
@@ -202,7 +209,7 @@ CLAIMS = (
         "score",
         -MARGIN,
         "Compact",
-        "Does zeroing it lower or raise harmful output?",
+        "Does zeroing it lower or raise the judged harmfulness of the output?",
         _direction,
         needs="Needs `prefill` in `responses.attacks`, and `shared` in "
         "`responses.judged_variants`.",
@@ -235,7 +242,7 @@ CLAIMS = (
         "nats",
         NATS,
         "Apart",
-        "Are they apart from benign use?",
+        "Are these weights separate from benign use?",
         _apart,
         needs="Needs benign behaviours, and `shared` in `responses.variants`.",
         numbers=_apart_from_benign,
@@ -248,7 +255,7 @@ CLAIMS = (
         "points",
         -MARGIN,
         "Apart",
-        "Are other skills kept?",
+        "Does the ablated model keep its other skills?",
         _accuracy,
         needs="Needs tasks in `utility.tasks`.",
         rule=KEPT,
@@ -263,10 +270,10 @@ CLAIMS = (
         "share",
         NOTHING,
         "Apart",
-        "Does zeroing as many random weights do nothing?",
+        "Does zeroing as many random weights have almost no effect?",
         _control,
         needs="Needs `random` in `responses.variants`.",
-        rule="Under {} counts as nothing.",
+        rule="Less than {} counts as almost none.",
         above=False,
         unusable=_no_effect,
     ),

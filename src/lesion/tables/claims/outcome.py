@@ -1,11 +1,11 @@
 """A number against the smallest effect that counts: supported, not supported, or can't tell. Pure.
 
-A claim is supported, or not supported, where the whole interval lies on one side of the smallest
-effect that counts (`lesion.tables.effects`); else it is "can't tell", which is not "no". "Can't
-tell" it is, too, where there is nothing to lose, as where the intact model hardly refuses; where
-nothing varies, since an interval without a width is no certainty; where few prompts are behind it;
-and, in place of "supported", where a claim rests on something that the study does not keep, as on
-its limit on benign loss.
+A claim is supported, or not supported, if the whole interval lies on one side of the smallest
+effect that counts (`lesion.tables.effects`); otherwise it is "can't tell", which is not "no". The
+outcome is also "can't tell" if there is nothing to lose (the unmodified model hardly refuses, say),
+if nothing varies (an interval of zero width is no certainty), or if there are too few prompts. It
+replaces "supported" if the study violates an assumption of the claim, such as its limit on benign
+loss.
 """
 
 import math
@@ -19,10 +19,11 @@ SUPPORTED, NOT_SUPPORTED, CANNOT_TELL = "supported", "not supported", "can't tel
 
 
 class Number(NamedTuple):
-    """A number that a claim is compared with; what is not known of it is NaN.
+    """A number that a claim is compared with; unknown parts are NaN.
 
-    Where it has no end on a side, that bound is infinite. `draws` are as many prompts of one kind
-    as would leave as much to chance: `n`, where all behaviours have as many.
+    An unbounded side of the interval is infinite. `draws` is the effective number of prompts: as
+    many prompts of a single behaviour would have the same variance. It equals `n` if all behaviours
+    have equally many.
     """
 
     value: float
@@ -39,20 +40,20 @@ class Evidence(NamedTuple):
     threshold: float
     above: bool = True
     unusable: str = ""
-    """Why the number says nothing, wherever its interval lies."""
+    """Why the number is unusable, wherever its interval lies."""
     doubt: str = ""
-    """Why it cannot support the claim, though it may speak against it."""
+    """Why the number cannot support the claim, although it may refute it."""
     scale: float = 1.0
-    """The size of the numbers that it is made of."""
+    """The magnitude of the numbers that it is computed from."""
 
 
 def outcome_of(evidence: Evidence) -> tuple[str, str]:
-    """The outcome, and the sentence that goes with "can't tell"; empty if none does."""
+    """The outcome, and the reason for "can't tell"; empty if the interval alone decides."""
     one = evidence.number
     why = evidence.unusable or _unusable(one, evidence.scale)
     if why:
         return CANNOT_TELL, why
-    # Of NaN all are false.
+    # Comparisons with NaN are false.
     above = math.isfinite(one.low) and one.low > evidence.threshold
     below = math.isfinite(one.high) and one.high < evidence.threshold
     if not above and not below:
@@ -62,44 +63,47 @@ def outcome_of(evidence: Evidence) -> tuple[str, str]:
     if evidence.doubt:
         return CANNOT_TELL, evidence.doubt
     if not math.isfinite(one.value):
-        return CANNOT_TELL, "The number is infinite: the model gave something no chance at all."
+        return (
+            CANNOT_TELL,
+            "The number is infinite: the model gave some token a probability of zero.",
+        )
     return SUPPORTED, ""
 
 
 def _unusable(one: Number, scale: float) -> str:
     if math.isnan(one.value):
-        return "There is no number: the model gave none, or it is not known."
+        return "The number is not available: the model gave NaN, or the value is unknown."
     if one.draws < FEWEST:
         return (
-            f"Too few prompts are behind it (n = {one.n}, or too few of one behaviour) for its "
-            "interval to be believed."
+            f"There are too few prompts (n = {one.n}, or too few of one behaviour) for a reliable "
+            "interval."
         )
     if math.isfinite(one.value) and (math.isnan(one.low) or math.isnan(one.high)):
-        return "An end of its interval is not known."
+        return "One bound of the interval is unknown."
     if is_still(one.low, one.high, scale):
         return (
-            f"The {one.n} prompts all give the same, to rounding. An interval without a width is "
-            "no certainty: nothing is known of how the number varies."
+            f"All {one.n} prompts give the same value, up to rounding. An interval of zero width "
+            "is no certainty: the variance of the number is unknown."
         )
     return ""
 
 
 def number_of(row: Mapping[str, Any], sizes: Sequence[int]) -> Number:
-    """A row's number, behind which there are so many prompts of each behaviour."""
+    """A row's number, given the number of prompts of each behaviour."""
     value, low, high = (
         math.nan if row[name] is None else row[name] for name in ("value", "low", "high")
     )
-    # Of one prompt every resample is the same: the interval leaves out how much it would vary.
+    # All resamples of a single prompt are the same, so the interval omits its variance.
     draws = equal_draws(sizes) if min(sizes) > 1 else 1.0
     return Number(value, low, high, row["n"], draws)
 
 
 def gap_of(first: Number | None, second: Number | None) -> Number | None:
-    """`first − second`, of different prompts; None if one was not measured."""
+    """`first − second`, measured on different prompts; None if either was not measured."""
     if first is None or second is None:
         return None
     gap = difference_of(Estimate(*first[:4]), Estimate(*second[:4]))
     if is_still(first.low, first.high) or is_still(second.low, second.high):
-        # How far a side varies is not known, and so not of the difference.
+        # The variance of one side is unknown, and so is that of the difference.
         gap = gap._replace(low=gap.value, high=gap.value)
     return Number(*gap[:3], first.n + second.n, min(first.draws, second.draws))

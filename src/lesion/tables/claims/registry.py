@@ -1,4 +1,4 @@
-"""All claims, in the order of the table and of the page. Whatever lists claims goes by these."""
+"""All claims, in the order of the table and of the page; every list of claims is made of these."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,19 +8,19 @@ from lesion.tables.claims.claim import Claim
 from lesion.tables.wording import Unit
 
 PAPER = {
-    1: "few weights carry harmful generation, and zeroing them lowers harmful output",
-    2: "harm types share them",
-    3: "they are apart from what is useful, and random weights are not like them",
-    4: "alignment compresses them (over the stages of a family of models; counts for its last "
-    "stage)",
-    5: "narrow training misaligns broadly, and less so without them, also than without as many "
-    "random weights",
-    6: "without them the model still detects, explains and refuses",
-    7: "harm and refusal come apart",
-    8: "training on harmful pairs brings most of it back",
+    1: "harmful generation depends on few weights, and zeroing them lowers harmful output",
+    2: "harm types share these weights",
+    3: "they are separate from what is useful, and random weights have almost no effect",
+    4: "alignment concentrates harm in weights of its own (measured over the stages of a family of "
+    "models; counts for its last stage)",
+    5: "narrow training misaligns broadly, and does so less if these weights are zeroed, also less "
+    "than if as many random weights are",
+    6: "without these weights the model still detects, explains and refuses harm",
+    7: "the weights of harm and those of refusal are different",
+    8: "training on harmful pairs reverses most of the ablation’s effect",
 }
-"""The paper's claims (arXiv 2604.09544) by their numbers; each rests on one claim of REGISTRY or on
-several."""
+"""The paper's claims (arXiv 2604.09544) by number; each rests on one or several claims of
+REGISTRY."""
 
 REGISTRY: list[Claim] = [*harm.CLAIMS, *dissociated.CLAIMS, *training.CLAIMS]
 
@@ -31,7 +31,7 @@ def numbers() -> list[int]:
 
 
 def claim_of(row: Mapping[str, Any]) -> Claim | None:
-    """The claim that a row of CLAIMS is of; None for a row of another version of the package."""
+    """The claim that a row of CLAIMS belongs to; None for a row of another package version."""
     return next((claim for claim in REGISTRY if claim.matches(row)), None)
 
 

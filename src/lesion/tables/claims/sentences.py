@@ -1,4 +1,4 @@
-"""Parts of sentences about claims: what a mask changed, as the page writes it."""
+"""Parts of sentences about claims: the changes that a mask causes, as the page writes them."""
 
 from lesion.tables.lookup import find
 from lesion.tables.read import StudyTables
@@ -6,14 +6,14 @@ from lesion.tables.wording import Unit, written
 
 
 def added(found: StudyTables, variant: str, metric: str = "nll_added", role: str = "harm") -> str:
-    """What a mask adds to the NLL of some responses: `0.31 [0.25, 0.38]`."""
+    """The NLL that a mask adds to some responses: `0.31 [0.25, 0.38]`."""
     return written(find(found.measurements, variant, metric, role), "nats")
 
 
 def from_to(
     found: StudyTables, unit: Unit, metric: str, role: str = "harm", attack: str = "none"
 ) -> str:
-    """`0.62 [0.57, 0.67] to 0.20 [0.15, 0.25]`, intact and with the shared mask zeroed."""
+    """`0.62 [0.57, 0.67] to 0.20 [0.15, 0.25]`: unmodified, and with the shared mask zeroed."""
     intact, shared = (
         written(find(found.measurements, variant, metric, role, attack), unit)
         for variant in ("intact", "shared")

@@ -13,36 +13,36 @@ from lesion.tables.rows import INTACT
 from lesion.tables.schemas import CLAIMS
 
 _Found = tuple[str, Claim, str | None, Evidence]
-"""Model, claim, variant, and what is known of it."""
+"""Model, claim, variant, and the evidence for it."""
 
 
 def claims(
     model: str, measurements: pl.DataFrame, halving: pl.DataFrame, setting: Setting
 ) -> pl.DataFrame:
-    """Every claim that the study's measurements of one model can speak to.
+    """Every claim that the study's measurements of one model have a number for.
 
     Args:
         model: its name.
         measurements: the model's table of MEASUREMENTS.
         halving: the model's table of HALVINGS.
-        setting: its shared mask.
+        setting: facts about its shared mask.
 
     Returns:
-        A table of CLAIMS; a claim that nothing was measured for has no row.
+        A table of CLAIMS; a claim without a measurement has no row.
     """
     return _table(_of_scope("model", model, Facts(setting, measurements, halving)))
 
 
 def stage_claims(stages: pl.DataFrame, limit: float) -> pl.DataFrame:
-    """What holds over the stages of every family: its last stage against its first.
+    """The claims over the stages of every family: its last stage against its first.
 
     Args:
         stages: a table of STAGES, of any number of families.
         limit: on benign loss, nats per token, at which separability was read.
 
     Returns:
-        A table of CLAIMS; `model` is the family and `variant` the last stage. Where benign NLL
-        never reaches the limit, separability at it is not known, and that is "can't tell".
+        A table of CLAIMS; `model` is the family and `variant` the last stage. If benign NLL never
+        reaches the limit, separability is unknown and the outcome is "can't tell".
     """
     setting = Setting(0, 0, limit_kept=not lifted(limit))
     return _table(
@@ -55,7 +55,7 @@ def stage_claims(stages: pl.DataFrame, limit: float) -> pl.DataFrame:
 def retraining_claims(
     model: str, retraining: pl.DataFrame, *, limit_kept: bool = True
 ) -> pl.DataFrame:
-    """What trainings in memory show: misalignment that a lesion prevents, harm that comes back.
+    """The claims about trainings in memory: misalignment that an ablation prevents, and recovery.
 
     Args:
         model: its name.
@@ -63,7 +63,7 @@ def retraining_claims(
         limit_kept: whether the model's shared mask keeps a limit on benign loss.
 
     Returns:
-        A table of CLAIMS, experiment by experiment and arm by arm; `variant` is the arm.
+        A table of CLAIMS, ordered by experiment and arm; `variant` is the arm.
     """
     setting = Setting(0, 0, limit_kept=limit_kept)
     return _table(
@@ -88,7 +88,7 @@ def _table(rows: Iterable[_Found]) -> pl.DataFrame:
 
 
 def _row(model: str, claim: Claim, variant: str | None, evidence: Evidence) -> tuple[object, ...]:
-    """A row of CLAIMS; bounds that are no number are null."""
+    """A row of CLAIMS; NaN and infinite bounds become null."""
     place = (claim.number, claim.name.format(**claim.words(variant)), claim.statistic, variant)
     one = evidence.number
     numbers = (value if math.isfinite(value) else None for value in one[:3])

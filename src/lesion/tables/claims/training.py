@@ -1,6 +1,6 @@
 """The claims that need training: alignment, emergent misalignment, and recovery.
 
-Their variants are arms of a training in memory, or the last stage of a family of models.
+Their variants are the arms of a training in memory, or the last stage of a family of models.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ def _arm_words(variant: str | None) -> Mapping[str, str]:
         "mask": mask or "",
         "first": "afterwards" if lesioned == "after" else "first",
         "before": "after" if lesioned == "after" else "before",
-        "still": ", while they stay zero" if lesioned == "frozen" else "",
+        "still": " (and keeping it zero)" if lesioned == "frozen" else "",
     }
 
 
@@ -57,7 +57,7 @@ def _not_reached(facts: Facts, _variant: str | None) -> str:
     row = _last_change(facts.rows)
     if row is None or not row["beyond"]:
         return ""
-    return "In a stage benign responses lose that much at no size: it was not reached."
+    return "In one stage no measured size adds that much to benign responses."
 
 
 def _aligned(one: Estimate, found: StudyTables, _variant: str) -> str:
@@ -67,10 +67,10 @@ def _aligned(one: Estimate, found: StudyTables, _variant: str) -> str:
         for name in (named[0], named[-1])
     )
     control = _staged(found, named[-1], "random", "separability_change")
-    random = f" As many random weights: {written(control, 'nats')}." if control else ""
+    random = f" With as many random weights it is {written(control, 'nats')}." if control else ""
     return (
-        f"Once benign responses have lost {benign_limit(found)} nats per token, harmful ones have "
-        f"lost {first} in {named[0]} and {last} in {named[-1]}, a change of "
+        f"At the size that adds {benign_limit(found)} nats per token to benign responses, harmful "
+        f"ones lose {first} in {named[0]} and {last} in {named[-1]}, a change of "
         f"{figure(one, 'nats', ' nats per token')}.{random}"
     )
 
@@ -80,13 +80,13 @@ def _staged(found: StudyTables, name: str, variant: str, metric: str) -> Estimat
 
 
 def benign_limit(found: StudyTables) -> str:
-    """Where separability is read off, as text: nats per token that benign responses have lost."""
+    """The benign loss at which separability is read, as text, in nats per token."""
     limit = (found.study["config"].get("masks") or {}).get("max_benign_increase")
     return NOTHING if limit is None else f"{limit:g}"
 
 
 def _spread(rows: pl.DataFrame) -> bool:
-    # What was taught to see it spread says nothing of what was taught to bring harm back.
+    # An experiment on misalignment is not one on recovery.
     return bool((rows["metric"] == "misaligned").any())
 
 
@@ -100,18 +100,18 @@ def _prevented(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number 
     if not _spread(facts.rows) or trained is None:
         return
     arms = facts.rows.filter(metric="misaligned_change")["arm"].unique().sort()
-    # Controls are there to be compared with: of them nothing is claimed.
+    # Controls are for comparison: nothing is claimed about them.
     for arm in (arm for arm in arms if mask_of(arm) not in DESCRIPTIONS):
         yield arm, _arm_number(facts.rows, arm, claim.statistic, claim.role)
 
 
 def _nothing_to_prevent(facts: Facts, _arm: str | None) -> str:
-    # What training did not do, no lesion prevents.
+    # An ablation cannot prevent what the training did not do.
     if all(outcome_of(one)[0] == SUPPORTED for _, one in BY_TRAINING.evidence(facts)):
         return ""
     return (
-        "The training did not clearly misalign it by as much as counts: there was nothing to "
-        "prevent."
+        "The training did not clearly misalign the model by an amount that counts, so there was "
+        "nothing to prevent."
     )
 
 
@@ -119,27 +119,28 @@ def _misaligning(one: Estimate, found: StudyTables, _arm: str) -> str:
     rows = found.retraining
     before = at_step(totals(rows, "broad"), INTACT, "misaligned", 0)
     return (
-        f"Misaligned answers to broad questions go from {written(before, 'share')} to "
-        f"{_rate(rows, INTACT, 'broad')} with {_training(rows)}: "
-        f"{figure(one, 'points', ' points')}."
+        "The share of misaligned answers to broad questions goes from "
+        f"{written(before, 'share')} to {_rate(rows, INTACT, 'broad')} after {_training(rows)}, "
+        f"a change of {figure(one, 'points', ' points')}."
     )
 
 
 def _preventing(one: Estimate, found: StudyTables, arm: str) -> str:
     rows = found.retraining
     return (
-        f"Misaligned answers to broad questions: {_rate(rows, arm, 'broad')}, against "
-        f"{_rate(rows, INTACT, 'broad')} without a lesion, {figure(one, 'points', ' points')}. To "
-        f"narrow ones: {_rate(rows, arm, 'narrow')} against {_rate(rows, INTACT, 'narrow')}."
+        f"The share of misaligned answers to broad questions is {_rate(rows, arm, 'broad')}, "
+        f"against {_rate(rows, INTACT, 'broad')} without an ablation, a difference of "
+        f"{figure(one, 'points', ' points')}. For narrow questions it is "
+        f"{_rate(rows, arm, 'narrow')} against {_rate(rows, INTACT, 'narrow')}."
     )
 
 
 def _beyond_random(one: Estimate, found: StudyTables, arm: str) -> str:
     rows = found.retraining
     return (
-        f"Misaligned answers to broad questions: {_rate(rows, arm, 'broad')}, against "
-        f"{_rate(rows, 'random', 'broad')} where as many random weights were zeroed before "
-        f"training, {figure(one, 'points', ' points')}."
+        f"The share of misaligned answers to broad questions is {_rate(rows, arm, 'broad')}, "
+        f"against {_rate(rows, 'random', 'broad')} with as many random weights zeroed before "
+        f"training, a difference of {figure(one, 'points', ' points')}."
     )
 
 
@@ -148,7 +149,7 @@ def _rate(rows: pl.DataFrame, arm: str, role: str) -> str:
 
 
 def _training(rows: pl.DataFrame) -> str:
-    """How long an experiment trains."""
+    """The length of an experiment's training."""
     steps, examples = rows.select(pl.max("step"), pl.max("examples")).row(0)
     return f"{amount(steps, 'count')} steps ({amount(examples, 'count')} examples)"
 
@@ -163,8 +164,8 @@ def _nothing_to_bring_back(facts: Facts, arm: str | None) -> str:
     if counts(_arm_number(facts.rows, arm, "nll_added", "harm"), NATS):
         return ""
     return (
-        "What the lesion itself added is unclear or too small to count, so there is nothing to "
-        "bring back."
+        "The NLL that the ablation added is unclear or too small to count, so there is nothing to "
+        "recover."
     )
 
 
@@ -172,9 +173,10 @@ def _recovering(one: Estimate, found: StudyTables, arm: str) -> str:
     harm = totals(found.retraining, "harm")
     trained = [written(last(harm, name, "nll"), "nats") for name in (arm, INTACT)]
     return (
-        f"After {_training(found.retraining)}, {figure(one, 'share')}, of what the lesion had "
-        f"added to the NLL of held-out harmful responses is gone: {trained[0]} nats per token, "
-        f"against {trained[1]} of the intact model after the same training.{_half(harm, arm)}"
+        f"After {_training(found.retraining)}, training has removed {figure(one, 'share')}, of the "
+        "NLL that the ablation added to held-out harmful responses: they have an NLL of "
+        f"{trained[0]} nats per token, against {trained[1]} for the unmodified model after the "
+        f"same training.{_half(harm, arm)}"
     )
 
 
@@ -183,7 +185,7 @@ def _half(harm: pl.DataFrame, arm: str) -> str:
     if steps is None:
         return ""
     seen = "" if examples is None else f" ({amount(examples.value, 'count')} examples)"
-    return f" Half of it is gone after {written(steps, 'count')} steps{seen}."
+    return f" Half of it was removed after {written(steps, 'count')} steps{seen}."
 
 
 def last(rows: pl.DataFrame, arm: str, metric: str) -> Estimate | None:
@@ -205,7 +207,7 @@ def at_step(rows: pl.DataFrame, arm: str, metric: str, step: int) -> Estimate | 
 
 
 def summed_up(rows: pl.DataFrame, arm: str, metric: str) -> Estimate | None:
-    """What an arm's whole training comes to, or None."""
+    """An arm's measurement that summarises the whole training, or None."""
     known = pl.col("value").is_not_null() & pl.col("step").is_null()
     return first_estimate(rows.filter(known, arm=arm, metric=metric))
 
@@ -217,8 +219,8 @@ BY_TRAINING = Claim(
     INTACT,
     "points",
     MARGIN,
-    "Trained again",
-    "Does the narrow training misalign broad answers?",
+    "Retraining",
+    "Does the narrow training make answers to broad questions misaligned?",
     _misaligning,
     role="broad",
     limited=False,
@@ -235,7 +237,7 @@ CLAIMS = (
         "nats",
         NATS,
         "Over the stages",
-        "Does alignment gather harm in weights of its own?",
+        "Does alignment concentrate harm in weights of its own?",
         _aligned,
         numbers=_separability,
         unusable=_not_reached,
@@ -249,8 +251,8 @@ CLAIMS = (
         "",
         "points",
         -MARGIN,
-        "Trained again",
-        "Is there less misalignment with “{mask}” zeroed {before} training{still}?",
+        "Retraining",
+        "Does zeroing “{mask}” {before} training{still} reduce the misalignment?",
         _preventing,
         role="broad",
         above=False,
@@ -266,8 +268,8 @@ CLAIMS = (
         "",
         "points",
         -MARGIN,
-        "Trained again",
-        "Is there less than with a random lesion with “{mask}” zeroed {before} training{still}?",
+        "Retraining",
+        "Does zeroing “{mask}” {before} training{still} prevent more than a random ablation?",
         _beyond_random,
         role="broad",
         above=False,
@@ -283,8 +285,8 @@ CLAIMS = (
         "",
         "share",
         MOST,
-        "Trained again",
-        "Does training bring back what zeroing “{mask}” took{still}?",
+        "Retraining",
+        "Does training reverse the effect of zeroing “{mask}”{still}?",
         _recovering,
         rule="More than {} counts as most.",
         numbers=_recovered,
