@@ -276,7 +276,7 @@ def test_unfit_twins_are_named(tmp_path: Path) -> None:
     assert "twins.jsonl, line 2: has an empty `harmful`" in complaint(
         [rows[0], {**rows[1], "harmful": " "}]
     )
-    assert "stands there twice" in complaint([rows[0], {**rows[1], "harmless": rows[0]["harmful"]}])
+    assert "occurs twice" in complaint([rows[0], {**rows[1], "harmless": rows[0]["harmful"]}])
 
 
 def test_a_pair_is_named_by_its_own_text(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_no_network(small: Place) -> None:
     small.configure(_section("sources", pranks=address))
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": "/dev/null"}
     # It is tried several times; what needs no network may be under way by then.
-    _failed_in_a_job(small, address, "pip could not download", "no network?", **offline)
+    _failed_in_a_job(small, address, "pip could not download", "without network", **offline)
 
 
 def test_a_fetched_file_without_a_prompt_column(small: Place) -> None:
