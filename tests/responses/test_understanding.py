@@ -232,21 +232,21 @@ def test_an_explanation_is_kept_for_the_judges(variant: Variant) -> None:
 
 def test_only_what_changed_is_made_again(variant: Variant) -> None:
     said = variant.run()
-    assert "asked 6 of 6" in said
+    assert "detection for 6 of 6" in said
     assert "measured 2 of 2" in said
     assert "answered 4 of 4" in said
     before = (variant.folder / "intact.parquet").read_bytes()
     said = variant.run()
-    for part in ("asked 0 of 6", "measured 0 of 2", "answered 0 of 4"):
+    for part in ("detection for 0 of 6", "measured 0 of 2", "answered 0 of 4"):
         assert part in said
     assert (variant.folder / "intact.parquet").read_bytes() == before
     variant.twins[0]["harmless"] = make.prompts("sums", 1)[0]["prompt"]
     said = variant.run()
-    for part in ("asked 1 of 6", "measured 0 of 2", "answered 1 of 4"):
+    for part in ("detection for 1 of 6", "measured 0 of 2", "answered 1 of 4"):
         assert part in said
     variant.lesion()
     said = variant.run()
-    for part in ("asked 6 of 6", "measured 2 of 2", "answered 4 of 4"):
+    for part in ("detection for 6 of 6", "measured 2 of 2", "answered 4 of 4"):
         assert part in said
 
 
@@ -259,7 +259,7 @@ def test_nothing_is_explained_or_answered_where_that_is_off(variant: Variant) ->
 
 def test_a_request_beyond_the_context_is_named(variant: Variant) -> None:
     variant.twins[1]["harmful"] = " ".join(["swap", *make.WORDS * 3])
-    with pytest.raises(LesionError, match=r"context is 256.*understanding\.minimal_pairs"):
+    with pytest.raises(LesionError, match=r"context of 256.*understanding\.minimal_pairs"):
         variant.run()
 
 
