@@ -3,8 +3,11 @@ which several workers take them.
 """
 
 import os
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,22 +20,42 @@ LONGEST = ("workflow", "faults", "models")
 """Folders whose files are begun first, so that all workers end at about the same time."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several workers (`-n 2 --dist loadgroup`), one runs a file, so that what the file's tests
-    share is made once; and one runs all files that look at the finished study.
+_HERE = Path(__file__).parent
+
+
+@cache
+def shares_the_finished_study(path: Path) -> bool:
+    """Whether tests of a file look at the finished study, by its fixture's name in the file."""
+    return path.parent.name == "workflow" and bool(re.search(r"\bfinished\b", path.read_text()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several workers, one runs a file, so that what the file's tests share is made once; and
+    one runs all files that look at the finished study.
+
+    xdist's own `loadgroup` tells workers apart by a suffix of a test's name that pytest 9.2 no
+    longer shows.
     """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "finished" if shares_the_finished_study(config.rootpath / file) else file
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers begin with the longest files, so that all end at about the same time."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
-    shared = {item.path for item in items if "finished" in getattr(item, "fixturenames", ())}
 
     def rank(item: pytest.Item) -> tuple[bool, int]:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        return item.path not in shared, (*LONGEST, folder).index(folder)
+        folder = item.path.relative_to(_HERE).parts[0]
+        return not shares_the_finished_study(item.path), (*LONGEST, folder).index(folder)
 
-    for item in items:
-        name = "finished" if item.path in shared else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=rank)
 
 
