@@ -18,7 +18,7 @@ from lesion.models.text import encode_pair, encode_prompt
 from lesion.responses import COMPLETIONS, UNDERSTANDING
 from lesion.responses.detect import Answers, answers, log_odds
 from lesion.responses.jobs import UnderstandingJob
-from lesion.responses.twins import read_twins
+from lesion.responses.minimal_pairs import read_minimal_pairs
 from lesion.responses.understanding import DETECT, EXPLAIN, understand_variant
 from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study, read_config
@@ -269,7 +269,7 @@ def test_unfit_twins_are_named(tmp_path: Path) -> None:
     def complaint(changed: list[dict[str, str]]) -> str:
         path = make.write_rows(tmp_path / "twins.jsonl", changed)
         with pytest.raises(BadFile) as caught:
-            read_twins(path, None)
+            read_minimal_pairs(path, None)
         return str(caught.value)
 
     assert "has no column `harmless`" in complaint([{"harm": "alpha", "harmful": "swap it"}])
@@ -281,15 +281,15 @@ def test_unfit_twins_are_named(tmp_path: Path) -> None:
 
 def test_a_pair_is_named_by_its_own_text(tmp_path: Path) -> None:
     rows = _twins(3)
-    whole = read_twins(make.write_rows(tmp_path / "all.jsonl", rows), 2)
-    turned = read_twins(make.write_rows(tmp_path / "turned.jsonl", rows[::-1]), None)
+    whole = read_minimal_pairs(make.write_rows(tmp_path / "all.jsonl", rows), 2)
+    turned = read_minimal_pairs(make.write_rows(tmp_path / "turned.jsonl", rows[::-1]), None)
     assert whole["pair"].to_list() == turned["pair"].to_list()[:0:-1]
 
 
 def test_the_shipped_twins_match() -> None:
     lines = SHIPPED.read_text(encoding="utf-8").splitlines()
     assert all(list(json.loads(line)) == ["harm", "harmful", "harmless"] for line in lines)
-    twins = read_twins(SHIPPED, None)
+    twins = read_minimal_pairs(SHIPPED, None)
     assert twins.height == 120
     types = {"financial", "physical", "identity", "privacy", "psychological"}
     # Both halves: the one that measures, and the one that chose the question.

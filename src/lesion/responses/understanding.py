@@ -13,8 +13,8 @@ from lesion.masks.store import read_mask
 from lesion.pairs.tables import PAIRS
 from lesion.responses import COMPLETIONS, UNDERSTANDING, WRITTEN, written
 from lesion.responses.jobs import UnderstandingJob
+from lesion.responses.minimal_pairs import read_minimal_pairs
 from lesion.responses.subject import Subject
-from lesion.responses.twins import read_twins
 from lesion.sources.fetch import locate
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def understand_variant(
         LesionError: a prompt is longer than the model's context, or is missing in `reference`.
     """
     subject = Subject(model, read_mask(mask) if mask else None, job.device)
-    twins = read_twins(locate(job.twins), job.limit)
+    twins = read_minimal_pairs(locate(job.twins), job.limit)
     explained = _to_explain(dict(zip(job.harms, pairs, strict=True)), job)
     answers = _answered(subject, [*_requests(twins, job), *_questions(explained)], said, job)
     write_rows(answers, said)

@@ -7,13 +7,13 @@ import polars as pl
 from lesion.io.formats import BadFile, digest
 from lesion.pairs.rows import read_rows, required_texts
 
-TWINS = {"harm": pl.String, "harmful": pl.String, "harmless": pl.String, "pair": pl.String}
+MINIMAL_PAIRS = {"harm": pl.String, "harmful": pl.String, "harmless": pl.String, "pair": pl.String}
 """`harm` is the harm type; `pair` is a digest of the pair's text."""
 _COLUMNS = ["harm", "harmful", "harmless"]
 
 
-def read_twins(path: Path, limit: int | None) -> pl.DataFrame:
-    """The first `limit` minimal pairs of a file (all, if None), as a table of TWINS.
+def read_minimal_pairs(path: Path, limit: int | None) -> pl.DataFrame:
+    """The first `limit` minimal pairs of a file (all, if None), as a table of MINIMAL_PAIRS.
 
     Args:
         path: any kind of file that prompts are read from, with the columns `harm`, `harmful` and
