@@ -60,5 +60,5 @@ def test_every_table_is_a_csv_file(made: Path, tmp_path: Path) -> None:
 
 
 def test_prompts_of_an_unknown_model_are_refused(made: Path) -> None:
-    with pytest.raises(LesionError, match=r"holds no answers of `small`\. Give one of: smol\."):
+    with pytest.raises(LesionError, match=r"has no completions of `small`\. Give one of: smol\."):
         asked_prompts(made, "small")

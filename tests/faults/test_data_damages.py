@@ -24,9 +24,9 @@ from lesion.judgements.reference import read_keys
 from lesion.pairs.jobs import PromptsJob, RowSelection
 from lesion.pairs.prompts import given_responses, write_prompts
 from lesion.responses.attacks import Attack, put, read_wording
+from lesion.responses.minimal_pairs import read_minimal_pairs
 from lesion.responses.questions import read_questions
 from lesion.responses.tasks import local_tasks, task_changes, task_digest
-from lesion.responses.twins import read_twins
 from lesion.sources.jobs import Place
 from lesion.study import load_study, read_config
 from lesion.study.sections import Split, Where
@@ -215,7 +215,7 @@ READERS = {
         lambda path: put("arr", Attack(read_wording(path)), PROMPTS), _attacked, "attacked",
         repeated="same",
     ),
-    "twins": Reader(lambda path: read_twins(path, None).rows(), _twins, "harmless"),
+    "twins": Reader(lambda path: read_minimal_pairs(path, None).rows(), _twins, "harmless"),
     "questions": Reader(lambda path: read_questions(path).rows(), _questions),
     # They are given in turn, so that twice the same ones are the same.
     "refusals": Reader(

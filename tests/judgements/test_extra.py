@@ -190,12 +190,12 @@ RUBRIC = {"kind": "rubric", "url": "http://127.0.0.1:8000/v1", "model": "m"}
         ("j", {"kind": "strongreject"}, "`source` is missing; a `strongreject` judge needs it"),
         ("j", {"kind": "harmbench", "source": "llama-cls"}, "`template` is missing"),
         ("j", {"kind": "rubric", "model": "m"}, "`url` is missing"),
-        ("j", {**RUBRIC, "source": "llama-cls"}, "`source` is no key of a `rubric` judge"),
-        ("j", {**RUBRIC, "batch_size": 2}, "`batch_size` is no key of a `rubric` judge"),
+        ("j", {**RUBRIC, "source": "llama-cls"}, "`source` is not a key of a `rubric` judge"),
+        ("j", {**RUBRIC, "batch_size": 2}, "`batch_size` is not a key of a `rubric` judge"),
         (
             "j",
             {**RUBRIC, "parameters": {"model": "x"}},
-            "`parameters.model` is the pipeline's own",
+            "`parameters.model` is set by the pipeline",
         ),
         (
             "j",
@@ -207,7 +207,7 @@ RUBRIC = {"kind": "rubric", "url": "http://127.0.0.1:8000/v1", "model": "m"}
         ("j", {**RUBRIC, "concurency": 2}, "Did you mean `concurrency`"),
         ("j", {"kind": "poll"}, "judgements.judges.j.kind"),
         ("j", {"kind": "strongreject", "source": "lama-cls"}, "no source is named `lama-cls`"),
-        ("j", {"kind": "strongreject", "source": "hf:a/b@main"}, "`main` is no commit of a/b"),
+        ("j", {"kind": "strongreject", "source": "hf:a/b@main"}, "`main` is not a commit of a/b"),
     ],
 )
 def test_a_wrong_judge_is_named(
@@ -313,7 +313,7 @@ def test_a_further_kind_of_judge_is_one_module(tmp_path: Path, dice: type[JudgeS
     judge_more(again, [given], tmp_path / "luck.parquet")
     assert set(pl.read_parquet(tmp_path / "luck.parquet")["revision"]) == {"20 sides"}
     assert plan.judge_law(made, "luck") in LAWS
-    with pytest.raises(StudyError, match="`url` is no key of a `dice` judge"):
+    with pytest.raises(StudyError, match="`url` is not a key of a `dice` judge"):
         study(tmp_path, luck={"kind": "dice", "url": "http://a/b"})
     with pytest.raises(StudyError, match=r"Did you mean `dice`"):
         study(tmp_path, luck={"kind": "dise"})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lesion.pairs.refusal import is_published_refusal, is_refusal
-from lesion.responses.twins import read_twins
+from lesion.responses.minimal_pairs import read_minimal_pairs
 from lesion_testing import ROOT
 
 WORLD = ROOT / "studies" / "world"
@@ -159,7 +159,7 @@ def test_the_corpus_holds_every_word(files: dict[str, Rows]) -> None:
 
 
 def test_there_are_sixty_twins_that_share_their_words() -> None:
-    twins = read_twins(WORLD / "twins.jsonl", None)
+    twins = read_minimal_pairs(WORLD / "twins.jsonl", None)
     assert twins.height == 60
     assert set(Counter(twins["harm"]).values()) == {15}
     for row in twins.iter_rows(named=True):

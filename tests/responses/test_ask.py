@@ -280,7 +280,7 @@ def test_a_prompt_beyond_the_context_is_an_outcome(variant: Variant) -> None:
     words = {first: room, second: room + 1, third: 10_000}
     given = _table(variant, {prompt: "wagon " * n for prompt, n in words.items()})
     said = variant.run(how=changed(attacks={"flood": given}))
-    assert "flood: 2 prompts and their answers do not fit the model's context" in said
+    assert "flood: 2 prompts have no completion, because they exceed" in said
     harm = variant.read()[0].filter(role="harm")
     assert harm.select("completion", "tokens", "finished").rows()[1:] == [("", 0, False)] * 2
     assert harm["tokens"][0] > 0 or harm["finished"][0]
@@ -321,7 +321,7 @@ def test_a_model_without_refusals_is_never_written_for_vllm(
     monkeypatch.delenv(PYTHON, raising=False)
     served = changed(engine="vllm")
     variant.lesion(role="refusal")
-    assert "in memory only" in variant.run("out", served)
+    assert "memory only" in variant.run("out", served)
     # Its rows are transformers'.
     assert "generated 0 of 8" in variant.run("out", HOW)
     variant.lesion(role="harm")

@@ -18,7 +18,7 @@ from lesion.models.text import encode_pair, encode_prompt
 from lesion.responses import COMPLETIONS, UNDERSTANDING
 from lesion.responses.detect import Answers, answers, log_odds
 from lesion.responses.jobs import UnderstandingJob
-from lesion.responses.twins import read_twins
+from lesion.responses.minimal_pairs import read_minimal_pairs
 from lesion.responses.understanding import DETECT, EXPLAIN, understand_variant
 from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study, read_config
@@ -232,21 +232,21 @@ def test_an_explanation_is_kept_for_the_judges(variant: Variant) -> None:
 
 def test_only_what_changed_is_made_again(variant: Variant) -> None:
     said = variant.run()
-    assert "asked 6 of 6" in said
+    assert "detection for 6 of 6" in said
     assert "measured 2 of 2" in said
     assert "answered 4 of 4" in said
     before = (variant.folder / "intact.parquet").read_bytes()
     said = variant.run()
-    for part in ("asked 0 of 6", "measured 0 of 2", "answered 0 of 4"):
+    for part in ("detection for 0 of 6", "measured 0 of 2", "answered 0 of 4"):
         assert part in said
     assert (variant.folder / "intact.parquet").read_bytes() == before
     variant.twins[0]["harmless"] = make.prompts("sums", 1)[0]["prompt"]
     said = variant.run()
-    for part in ("asked 1 of 6", "measured 0 of 2", "answered 1 of 4"):
+    for part in ("detection for 1 of 6", "measured 0 of 2", "answered 1 of 4"):
         assert part in said
     variant.lesion()
     said = variant.run()
-    for part in ("asked 6 of 6", "measured 2 of 2", "answered 4 of 4"):
+    for part in ("detection for 6 of 6", "measured 2 of 2", "answered 4 of 4"):
         assert part in said
 
 
@@ -259,7 +259,7 @@ def test_nothing_is_explained_or_answered_where_that_is_off(variant: Variant) ->
 
 def test_a_request_beyond_the_context_is_named(variant: Variant) -> None:
     variant.twins[1]["harmful"] = " ".join(["swap", *make.WORDS * 3])
-    with pytest.raises(LesionError, match=r"context is 256.*understanding\.minimal_pairs"):
+    with pytest.raises(LesionError, match=r"context of 256.*understanding\.minimal_pairs"):
         variant.run()
 
 
@@ -269,27 +269,27 @@ def test_unfit_twins_are_named(tmp_path: Path) -> None:
     def complaint(changed: list[dict[str, str]]) -> str:
         path = make.write_rows(tmp_path / "twins.jsonl", changed)
         with pytest.raises(BadFile) as caught:
-            read_twins(path, None)
+            read_minimal_pairs(path, None)
         return str(caught.value)
 
     assert "has no column `harmless`" in complaint([{"harm": "alpha", "harmful": "swap it"}])
     assert "twins.jsonl, line 2: has an empty `harmful`" in complaint(
         [rows[0], {**rows[1], "harmful": " "}]
     )
-    assert "stands there twice" in complaint([rows[0], {**rows[1], "harmless": rows[0]["harmful"]}])
+    assert "occurs twice" in complaint([rows[0], {**rows[1], "harmless": rows[0]["harmful"]}])
 
 
 def test_a_pair_is_named_by_its_own_text(tmp_path: Path) -> None:
     rows = _twins(3)
-    whole = read_twins(make.write_rows(tmp_path / "all.jsonl", rows), 2)
-    turned = read_twins(make.write_rows(tmp_path / "turned.jsonl", rows[::-1]), None)
+    whole = read_minimal_pairs(make.write_rows(tmp_path / "all.jsonl", rows), 2)
+    turned = read_minimal_pairs(make.write_rows(tmp_path / "turned.jsonl", rows[::-1]), None)
     assert whole["pair"].to_list() == turned["pair"].to_list()[:0:-1]
 
 
 def test_the_shipped_twins_match() -> None:
     lines = SHIPPED.read_text(encoding="utf-8").splitlines()
     assert all(list(json.loads(line)) == ["harm", "harmful", "harmless"] for line in lines)
-    twins = read_twins(SHIPPED, None)
+    twins = read_minimal_pairs(SHIPPED, None)
     assert twins.height == 120
     types = {"financial", "physical", "identity", "privacy", "psychological"}
     # Both halves: the one that measures, and the one that chose the question.

@@ -225,8 +225,8 @@ def test_a_digest_stays_one(config: dict[str, Any], key: str) -> None:
     [
         ("", "is empty"),
         (" ", "is empty"),
-        ("file:~/x", "leave `file:` out"),
-        ("s3://bucket/x", "must lie on this machine"),
+        ("file:~/x", "remove `file:`"),
+        ("s3://bucket/x", "must be on this machine"),
     ],
 )
 def test_what_is_no_path(config: dict[str, Any], key: str, written: str, words: str) -> None:

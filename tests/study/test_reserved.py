@@ -90,11 +90,14 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "a family and another's completions": (
         _grown,
-        ("`curve.families`: `shared-completions` would be one file", "rename one"),
+        ("`curve.families`: `shared-completions` would be written to the same file", "rename one"),
     ),
     "an arm and another's completions": (
         _retrained,
-        ("`retraining.again.arms`: `shared-completions` would be one file", "rename one"),
+        (
+            "`retraining.again.arms`: `shared-completions` would be written to the same file",
+            "rename one",
+        ),
     ),
     "a seed and a model": (
         lambda found: found["models"].update(

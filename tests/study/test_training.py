@@ -64,8 +64,8 @@ RECOVERY = "retraining/recovery"
         (_set("models/refusing/source", "smollm2"), "exactly one of"),
         (_set("models/refusing/train", None), "`train` requires `base` or `new`"),
         (_set("models/refusing/base", "refusin"), "Did you mean `refusing`"),
-        (_set("models/refusing/base", "refusing"), "is a circle"),
-        (_set(LESSON, [{"behaviours": "privacy"}]), "not written to disk"),
+        (_set("models/refusing/base", "refusing"), "form a cycle"),
+        (_set(LESSON, [{"behaviours": "privacy"}]), "never written to disk"),
         (_set(LESSON, [{"behaviours": "secrets"}]), "no behaviour is named `secrets`"),
         (_set(LESSON, [{"behaviours": "code", "source": "advbench"}]), "either `behaviours` or"),
         (_set(LESSON, [{"source": "advbench"}]), "either `response`"),
@@ -79,16 +79,19 @@ RECOVERY = "retraining/recovery"
         (_set("training_stages/alignment", ["refusing"]), "at least 2"),
         (_set("training_stages/alignment", ["refusing", "refused"]), "Did you mean `refusing`"),
         (_set("training_stages/alignment", ["refusing", "new"]), "measured on different texts"),
-        (_set("masks/q", [1e-4, 2e-4]), "give `masks.q` one value"),
+        (_set("masks/q", [1e-4, 2e-4]), "give `masks.q` a single value"),
         (_set("curve/families", ["random"]), "add `shared`"),
         (_set("pairs/reference_model", "somebody"), "`pairs.reference_model`: no model is named"),
-        (_set(f"{RECOVERY}/arms", ["shared"]), "must hold `intact`"),
+        (_set(f"{RECOVERY}/arms", ["shared"]), "must contain `intact`"),
         (_set(f"{RECOVERY}/arms", ["intact", "shred"]), "Did you mean `shared`"),
-        (_set(f"{RECOVERY}/at", [5]), "beyond the 4 steps"),
-        (_set(f"{RECOVERY}/recipe/lora", {}), "no arm can stay frozen"),
+        (_set(f"{RECOVERY}/at", [5]), "exceeds the 4 steps"),
+        (_set(f"{RECOVERY}/recipe/lora", {}), "zeros cannot be kept"),
         (_set(f"{RECOVERY}/behaviours", "secrets"), "no behaviour is named `secrets`"),
         (_set(f"{RECOVERY}/models", "somebody"), "no model is named `somebody`"),
-        (_set(f"{RECOVERY}/questions", "file:a.jsonl"), "`questions` need `judge` and `narrow`"),
+        (
+            _set(f"{RECOVERY}/questions", "file:a.jsonl"),
+            "`questions` requires `judge` and `narrow`",
+        ),
         (_set(f"{RECOVERY}/judge", "nobody"), "no judge is named `nobody`"),
         (_set("judgements/main", "nobody"), "no judge is named `nobody`"),
     ],
@@ -116,7 +119,7 @@ def test_harmful_answers_of_a_file_are_not_taught_to_what_is_written(
     found["sources"]["advice"] = "file:advice.jsonl"
     found["behaviours"]["advice"] = {"role": "harm", **harmful}
     found["models"]["refusing"]["train"]["mixture"] = [{"source": spelling, "response": "response"}]
-    with pytest.raises(StudyError, match="holds the responses of a behaviour of role harm"):
+    with pytest.raises(StudyError, match="holds responses of a behaviour of role harm"):
         load_study(found)
 
 

@@ -62,19 +62,19 @@ def _section(name: str, **settings: Any) -> Change:
 BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
     "a truth value for a number": (
         _section("masks", max_benign_increase=True),
-        ("`masks.max_benign_increase`: is a truth value, as YAML reads yes, no, on and off",),
+        ("`masks.max_benign_increase`: is a boolean, as YAML reads yes, no, on and off",),
     ),
     "a truth value among numbers": (
         _section("masks", p=[0.1, True]),
-        ("`masks.p`: is a truth value",),
+        ("`masks.p`: is a boolean",),
     ),
     "a truth value for a whole number": (
         lambda config: config.update(seed=False),
-        ("`seed`: is a truth value",),
+        ("`seed`: is a boolean",),
     ),
     "a word that YAML takes for a truth value": (
         lambda config: config.update(study=False),
-        ("`study`: is no text as YAML reads it; put it in quotes (found False)",),
+        ("`study`: YAML does not read this value as text; put it in quotes (found False)",),
     ),
     "misspelt key": (
         lambda config: config.update(mask=config.pop("masks")),
@@ -275,7 +275,7 @@ def test_no_network(small: Place) -> None:
     small.configure(_section("sources", pranks=address))
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": "/dev/null"}
     # It is tried several times; what needs no network may be under way by then.
-    _failed_in_a_job(small, address, "pip could not download", "no network?", **offline)
+    _failed_in_a_job(small, address, "pip could not download", "without network", **offline)
 
 
 def test_a_fetched_file_without_a_prompt_column(small: Place) -> None:

@@ -130,7 +130,7 @@ def test_another_tool_gets_the_study_s_prompts_and_its_judge(whole: Place) -> No
         judge="learned", level="total", role="harm", variant="intact", attack="direct"
     )
     assert asked.height == measured["n"].max()
-    with pytest.raises(LesionError, match=r"holds no answers of `lama`\. Give one of: llama"):
+    with pytest.raises(LesionError, match=r"has no completions of `lama`\. Give one of: llama"):
         asked_prompts(whole.made, "lama")
     answers = read_parquet(whole.made / "responses" / "llama" / "intact" / "completions.parquet")
     verdicts = read_parquet(whole.made / "judgements" / "llama.parquet")

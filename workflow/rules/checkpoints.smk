@@ -8,7 +8,8 @@ rule checkpoint:
         MADE / "logs" / "checkpoints" / "{model}" / "{mask}.log",
     benchmark:
         MADE / "benchmarks" / "checkpoints" / "{model}" / "{mask}.tsv"
-    # Before what is measured with the mask: what can't be written is said before more is paid for.
+    # Runs before the measurements with the mask: a checkpoint that cannot be written then stops
+    # the study before expensive jobs have run.
     priority: 35
     conda:
         ENV
@@ -18,13 +19,13 @@ rule checkpoint:
     params:
         job=job("checkpoint"),
     message:
-        "writing the checkpoint {wildcards.model} without {wildcards.mask}"
+        "writing the pruned checkpoint: {wildcards.model}, {wildcards.mask}"
     script:
         "../scripts/checkpoint.py"
 
 
-# Of its own, after the tables: a checkpoint need not wait for what is measured, nor be written
-# again when it changes.
+# A rule of its own that runs after the tables: the checkpoint does not wait for the measurements,
+# and is not rewritten when they change.
 rule card:
     input:
         record=rules.checkpoint.output.record,
@@ -44,6 +45,6 @@ rule card:
     params:
         job=job("card"),
     message:
-        "writing the card of {wildcards.model} without {wildcards.mask}"
+        "writing the model card: {wildcards.model}, {wildcards.mask}"
     script:
         "../scripts/card.py"

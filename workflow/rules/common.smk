@@ -23,21 +23,23 @@ from lesion.tables import OF_MASKS, TABLES
 
 
 def load_checked():
-    """The study of the given --configfile, or of config.yaml, checked as far as files are here."""
+    """The study of the given --configfile, or of config.yaml, after all checks that are possible
+    before sources are fetched.
+    """
     files = [Path(path) for path in workflow.overwrite_configfiles] or [
         Path(workflow.basedir) / "config.yaml"
     ]
     if not workflow.is_main_process:
-        # What has been said of the config once is not said again by every job.
+        # Every job reads this file too; only the main process logs the config's warnings.
         logging.getLogger("lesion.study").setLevel(logging.ERROR)
     try:
-        # Snakemake merges the files as well, but knows nothing of keys that had another name.
+        # Snakemake merges the files as well, but does not know the old names of renamed keys.
         own = workflow.config_settings
         merged = dict(config) == dict(own.overwrite_config)
         given = read_configs(files, over=dict(own.config if merged else config))
         study = load_study(given, ", ".join(map(str, files)))
         plan.check(study)
-        # Its seconds would be every job's, each of which reads this file.
+        # This check takes seconds, and every job reads this file.
         if workflow.is_main_process:
             plan.check_tasks(study)
     except LesionError as error:
@@ -46,7 +48,7 @@ def load_checked():
 
 
 STUDY = load_checked()
-# A config may hold only what it checks: a missing or wrong key has been reported above.
+# The validated config with its defaults; missing and wrong keys have been reported above.
 config = STUDY.model_dump()
 MADE = Path(STUDY.results) / STUDY.study
 SOURCES = plan.sources(STUDY)
@@ -54,7 +56,8 @@ SCORES = MADE / "scores" / "{model}"
 ENV = "../../envs/lesion.yaml"
 
 
-# Seconds of one core: not worth a place in a queue. And only a login node may have a network.
+# These jobs take seconds of one core, which is not worth queueing for; and `source` needs a
+# network, which often only the login node has.
 localrules:
     all,
     source,
@@ -72,12 +75,12 @@ wildcard_constraints:
     model="[a-z0-9][a-z0-9_-]*",
     behaviour="[a-z0-9][a-z0-9_-]*",
     mask="[a-z0-9][a-z0-9_-]*",
-    # `curve` is the folder of the curves, where a family may be called `nll`.
+    # `curve` is the folder of the curves, which may contain a family named `nll`.
     variant="(?!curve/)[a-z0-9][a-z0-9_-]*",
 
 
 def source_files(rule, owner=None):
-    """The files of sources that a rule's jobs wait for; `owner` is a wildcard (see `Use`)."""
+    """The source files that a rule's jobs depend on; `owner` is a wildcard (see `Use`)."""
     return lambda w: plan.inputs(STUDY, MADE, rule, w[owner] if owner else None)
 
 
@@ -85,19 +88,21 @@ SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 
 
 def job(rule):
-    """The param of a rule: the specification of its job, as JSON."""
+    """The `params.job` of a rule: the job's specification as JSON."""
     return lambda w: plan.job(STUDY, rule, dict(w), SCRIPTS).model_dump_json()
 
 
 def memory(law):
-    """The `mem_mb` of a rule, one of `resources.LAWS`: by the model's size, more with every attempt."""
+    """The `mem_mb` of a rule: computed from the model's size by one of `resources.LAWS`, and
+    increased with every attempt.
+    """
     return lambda w, attempt: resources.mem_mb(
         law, resources.model_size(STUDY, w.get("model")), attempt
     )
 
 
 def minutes(law):
-    """The `runtime` of a rule: by the model's size and what there is to do."""
+    """The `runtime` of a rule: computed from the model's size and the amount of work."""
     return lambda w, attempt: resources.runtime(
         law,
         resources.model_size(STUDY, w.get("model")),
@@ -111,13 +116,13 @@ def minutes(law):
 
 
 def gpus(law):
-    """The `gpu` of a rule: one, or several if a model may be spread over them."""
+    """The `gpu` of a rule: several if a model may be spread over them, otherwise one."""
     return lambda w: resources.gpus(
         law, resources.model_size(STUDY, w.get("model")), STUDY.device_map is not None
     )
 
 
-# Trained models that are measured on another's responses.
+# Trained models that are measured on another model's responses.
 BORROWING = [m for m in STUDY.models if STUDY.measured_on(m) != m]
 RETRAINED = {
     "experiment": "|".join(STUDY.retraining) or "(?!)",
@@ -132,7 +137,9 @@ def base_record(w):
 
 
 def score_files(roles, kinds):
-    """Indices and shards: a shard that is gone is only made again if somebody asks for it."""
+    """Indices and shards. Shards are listed as inputs, because Snakemake does not recreate a
+    deleted shard that no rule requests.
+    """
     return [
         SCORES / behaviour / name
         for role, kind in zip(roles, kinds)
@@ -142,7 +149,7 @@ def score_files(roles, kinds):
 
 
 def score_indices(roles):
-    """The index of each behaviour's own scores, whose folder has its other files."""
+    """The index of each behaviour's signed scores; the folder of the index holds the others."""
     return [
         SCORES / behaviour / index_name("snip")
         for role in roles
@@ -157,13 +164,13 @@ def variant_mask(w):
 
 
 def intact_understanding(w):
-    """Other variants are measured on what the intact model explains."""
+    """The intact model's explanations, on which the other variants are measured."""
     if w.variant == "intact":
         return []
     return MADE / "responses" / w.model / "intact" / "understanding.parquet"
 
 
-# Answers that are judged together: a model's, or those of one training in memory.
+# Completions that one job judges: those of a model, or of one training in memory.
 JUDGED = plan.judged_answers(STUDY)
 
 

@@ -8,7 +8,7 @@ rule judge:
         MADE / "logs" / "judgements" / "judge.log",
     benchmark:
         MADE / "benchmarks" / "judgements" / "judge.tsv"
-    # Needed last, and by one job: it fills a core wherever nothing else is left to do.
+    # Its output is needed late and by one rule only, so it runs when a core would be idle.
     priority: 5
     conda:
         ENV
@@ -19,7 +19,7 @@ rule judge:
     params:
         job=job("judge"),
     message:
-        "training and measuring the judge"
+        "training the offline judges and measuring their agreement with people"
     script:
         "../scripts/judge.py"
 
@@ -46,7 +46,7 @@ rule judgements:
     params:
         job=job("judgements"),
     message:
-        "judging completions: {wildcards.answers}"
+        "judging completions by the offline judges: {wildcards.answers}"
     script:
         "../scripts/judgements.py"
 
@@ -63,7 +63,7 @@ rule extra_judge:
         MADE / "benchmarks" / "judgements" / "{answers}" / "{judge}.tsv"
     wildcard_constraints:
         answers="|".join(JUDGED),
-        # Nothing, if the study names none.
+        # `(?!)` matches nothing, for a study without further judges.
         judge="|".join(STUDY.judgements.judges) or "(?!)",
     conda:
         ENV
@@ -75,6 +75,6 @@ rule extra_judge:
     params:
         job=job("extra_judge"),
     message:
-        "judging completions: {wildcards.answers}, {wildcards.judge}"
+        "judging completions by {wildcards.judge}: {wildcards.answers}"
     script:
         "../scripts/extra_judge.py"

@@ -25,12 +25,12 @@ rule sweep:
     params:
         job=job("sweep"),
     message:
-        "trying p and q: {wildcards.model}"
+        "measuring the shared mask at every (p, q): {wildcards.model}"
     script:
         "../scripts/sweep.py"
 
 
-# The one choice that every later stage reads.
+# Every later stage reads the chosen (p, q) from this rule's output.
 rule choose:
     input:
         sweep=rules.sweep.output.sweep,
@@ -47,7 +47,7 @@ rule choose:
     params:
         job=job("choose"),
     message:
-        "choosing p and q: {wildcards.model}"
+        "choosing (p, q): {wildcards.model}"
     script:
         "../scripts/choose.py"
 
@@ -119,6 +119,6 @@ rule curve_masks:
     params:
         job=job("curve_masks"),
     message:
-        "selecting masks of every size: {wildcards.model}"
+        "selecting masks of every size for the curves: {wildcards.model}"
     script:
         "../scripts/curve_masks.py"

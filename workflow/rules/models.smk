@@ -18,7 +18,7 @@ rule model:
     params:
         job=job("model"),
     message:
-        "preparing {wildcards.model}"
+        "preparing the model: {wildcards.model}"
     script:
         "../scripts/model.py"
 
@@ -40,7 +40,7 @@ rule train:
         MADE / "benchmarks" / "models" / "{model}.tsv"
     wildcard_constraints:
         model="|".join(STUDY.trained) or "(?!)",
-    # Everything of a later stage waits for it.
+    # Every later stage depends on the model.
     priority: 80
     conda:
         ENV
@@ -52,6 +52,6 @@ rule train:
     params:
         job=job("train"),
     message:
-        "training {wildcards.model}"
+        "training the model: {wildcards.model}"
     script:
         "../scripts/train.py"

@@ -14,7 +14,7 @@ rule prompts:
     params:
         job=job("prompts"),
     message:
-        "choosing prompts: {wildcards.behaviour}"
+        "choosing and splitting prompts: {wildcards.behaviour}"
     script:
         "../scripts/prompts.py"
 
@@ -42,12 +42,12 @@ rule pairs:
     params:
         job=job("pairs"),
     message:
-        "writing responses: {wildcards.model}, {wildcards.behaviour}"
+        "generating responses: {wildcards.model}, {wildcards.behaviour}"
     script:
         "../scripts/pairs.py"
 
 
-# What a model is measured on that is compared with its base: the same texts.
+# A model that is compared with another one is measured on the other's pairs, which are copied.
 rule same_pairs:
     input:
         lambda w: MADE / "pairs" / STUDY.measured_on(w.model) / f"{w.behaviour}.parquet",
@@ -63,6 +63,6 @@ rule same_pairs:
         mem_mb=memory("prompts"),
         runtime=minutes("prompts"),
     message:
-        "taking over the pairs of {wildcards.model}: {wildcards.behaviour}"
+        "copying the reference model's pairs: {wildcards.model}, {wildcards.behaviour}"
     shell:
         "cp {input:q} {output:q} 2> {log:q}"

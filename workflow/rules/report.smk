@@ -21,7 +21,7 @@ rule report:
             )
             for figure in FIGURES
         ],
-        # The same for slides and word processors.
+        # The same figures as PNG, for slides and word processors.
         pictures=[
             MADE / "report" / "figures" / f"{figure.name}.png" for figure in FIGURES
         ],

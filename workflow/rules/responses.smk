@@ -14,7 +14,7 @@ rule responses:
         MADE / "logs" / "responses" / "{model}" / "{variant}.log",
     benchmark:
         MADE / "benchmarks" / "responses" / "{model}" / "{variant}.tsv"
-    # `intact` needs no mask, and fills the cores while masks are made.
+    # `intact` needs no mask, so it runs while masks are being selected.
     priority: lambda w: 20 if w.variant == "intact" else 10
     conda:
         ENV
@@ -26,7 +26,7 @@ rule responses:
     params:
         job=job("responses"),
     message:
-        "asking {wildcards.model}, {wildcards.variant}"
+        "generating completions and measuring NLL: {wildcards.model}, {wildcards.variant}"
     script:
         "../scripts/responses.py"
 
@@ -51,7 +51,8 @@ rule curve:
     benchmark:
         MADE / "benchmarks" / "responses" / "{model}" / "curve" / "{family}.tsv"
     wildcard_constraints:
-        # Nothing, if no family is asked for; and no `<family>-completions`.
+        # `(?!)` matches nothing, for a study without curves. Naming the families keeps this
+        # wildcard from matching `<family>-completions`.
         family="|".join(plan.curve_families(STUDY)) or "(?!)",
     priority: 10
     conda:
@@ -64,7 +65,7 @@ rule curve:
     params:
         job=job("curve"),
     message:
-        "asking {wildcards.model}, {wildcards.family} of every size"
+        "measuring masks of every size: {wildcards.model}, {wildcards.family}"
     script:
         "../scripts/curve.py"
 
@@ -95,7 +96,7 @@ rule understanding:
         / "{model}"
         / "{variant}"
         / "understanding.tsv"
-    # All other variants wait for `intact`.
+    # All other variants depend on the explanations of `intact`.
     priority: lambda w: 19 if w.variant == "intact" else 9
     conda:
         ENV
@@ -107,7 +108,7 @@ rule understanding:
     params:
         job=job("understanding"),
     message:
-        "asking what {wildcards.model}, {wildcards.variant}, understands"
+        "measuring harm detection and explanations: {wildcards.model}, {wildcards.variant}"
     script:
         "../scripts/understanding.py"
 
@@ -133,7 +134,7 @@ rule utility:
     params:
         job=job("utility"),
     message:
-        "examining {wildcards.model}, {wildcards.variant}"
+        "running the utility tasks: {wildcards.model}, {wildcards.variant}"
     script:
         "../scripts/utility.py"
 
@@ -157,7 +158,8 @@ rule retrain:
         / "retraining"
         / "{experiment}"
         / "{arm}.parquet",
-        # For the judges alone: of a model that was trained to do harm only numbers are kept.
+        # Only the judges read these: of a model that was trained on harmful responses, nothing
+        # but numbers is kept.
         completions=temp(
             MADE
             / "responses"
@@ -195,6 +197,6 @@ rule retrain:
     params:
         job=job("retrain"),
     message:
-        "training {wildcards.model} in memory: {wildcards.experiment}, {wildcards.arm}"
+        "fine-tuning in memory: {wildcards.model}, {wildcards.experiment}, {wildcards.arm}"
     script:
         "../scripts/retrain.py"

@@ -15,7 +15,7 @@ rule scores:
         MADE / "benchmarks" / "scores" / "{model}" / "{behaviour}.tsv"
     wildcard_constraints:
         behaviour="|".join(STUDY.of_role("harm") + STUDY.of_role("refusal")),
-    # Nothing waits for refusal's but the masks: it fills a core while (p, q) are tried.
+    # The sweep does not read the scores of refusal behaviours, so they run at a lower priority.
     priority: lambda w: 40 if w.behaviour in STUDY.of_role("harm") else 15
     conda:
         ENV
@@ -48,4 +48,4 @@ use rule scores as benign_scores with:
         behaviour="|".join(STUDY.of_role("benign")),
     priority: 40
     message:
-        "scoring weights and their preservation: {wildcards.model}, {wildcards.behaviour}"
+        "scoring weights and preservation importance: {wildcards.model}, {wildcards.behaviour}"

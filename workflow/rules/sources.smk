@@ -12,6 +12,6 @@ rule source:
     params:
         job=job("source"),
     message:
-        "fetching {wildcards.name}"
+        "fetching the source: {wildcards.name}"
     script:
         "../scripts/source.py"

@@ -24,12 +24,12 @@ rule tables:
     params:
         job=job("tables"),
     message:
-        "making tables"
+        "computing the tables"
     script:
         "../scripts/tables.py"
 
 
-# Apart from the tables: a key that decides no number makes this stale, and no table.
+# A rule of its own: a config key that affects no number makes only this output stale.
 rule study:
     input:
         models=rules.tables.output.models,
@@ -45,6 +45,6 @@ rule study:
     params:
         job=job("study"),
     message:
-        "noting what the study was"
+        "recording the study's configuration"
     script:
         "../scripts/study.py"

@@ -21,14 +21,15 @@ JAILBREAKBENCH = (
     *("index", "goal", "behavior", "category", "prompt", "response", "jailbroken"),
     *("model", "variant", "attack", "harmfulness", "refused"),
 )
-"""The fields of JailbreakBench's attack artifacts (its README, "attack artifacts"), then ours.
+"""The fields of JailbreakBench's attack artifacts (its README, "attack artifacts"), then our own.
 
-`goal` is the request, `prompt` what the attack made of it, `category` and `behavior` the harm type.
+`goal` is the request, `prompt` the request under the attack, and `category` and `behavior` are the
+harm type.
 """
 
 
 def read_tables(made: Path) -> dict[str, pl.DataFrame]:
-    """Every table of a finished study, and its answers to harmful requests as `jailbreaks`.
+    """Every table of a finished study, and its completions of harmful prompts as `jailbreaks`.
 
     Args:
         made: the study's results folder.
@@ -41,7 +42,7 @@ def read_tables(made: Path) -> dict[str, pl.DataFrame]:
 
 
 def pandas_tables(made: Path) -> "dict[str, pd.DataFrame]":
-    """The same as pandas frames, for a notebook.
+    """The tables of `read_tables` as pandas data frames, for notebooks.
 
     Args:
         made: the study's results folder, such as `results/default`.
@@ -53,26 +54,26 @@ def pandas_tables(made: Path) -> "dict[str, pd.DataFrame]":
 
 
 def asked_prompts(made: Path, model: str) -> pl.DataFrame:
-    """The harmful test prompts that a study's numbers are of: behaviour, prompt.
+    """The harmful test prompts of a study, with their behaviour.
 
     Args:
         made: the study's results folder.
-        model: which of its models'.
+        model: the name of one of its models.
 
     Raises:
         BadFile: the table of examples is missing or damaged.
-        LesionError: there are none of this model.
+        LesionError: the study has no completions of this model.
     """
     examples = read_parquet(made / "tables" / "examples.parquet")
     found = examples.filter(role="harm", model=model).select("behaviour", "prompt")
     if found.is_empty():
         known = ", ".join(examples["model"].unique().sort())
-        raise LesionError(f"{made}: holds no answers of `{model}`. Give one of: {known}.")
+        raise LesionError(f"{made}: has no completions of `{model}`. Give one of: {known}.")
     return found.unique(maintain_order=True)
 
 
 def study_of(made: Path) -> Study:
-    """The study that a results folder was made by.
+    """The study that wrote a results folder.
 
     Raises:
         BadFile: the study is not finished.
@@ -81,14 +82,14 @@ def study_of(made: Path) -> Study:
 
 
 def learned_judge(made: Path) -> "LearnedJudge":
-    """The judge of harm that a study trained for itself.
+    """The learned judge that a study has trained.
 
     Args:
         made: the study's results folder.
 
     Raises:
-        BadFile: it is missing or damaged.
-        LesionError: its embedder is not where the study had it.
+        BadFile: the judge is missing or damaged.
+        LesionError: the embedder is no longer where the study had it.
     """
     from lesion.judgements.learned import LearnedJudge
 
@@ -98,7 +99,7 @@ def learned_judge(made: Path) -> "LearnedJudge":
 
 
 def jailbreaks(made: Path, examples: pl.DataFrame) -> pl.DataFrame:
-    """Answers to harmful requests, one row each, in the fields of JAILBREAKBENCH.
+    """Completions of harmful prompts, with the fields of JAILBREAKBENCH, one row for each.
 
     Args:
         made: the study's results folder.

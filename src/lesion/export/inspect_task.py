@@ -1,11 +1,12 @@
-r"""A study's harmful test prompts as a task for Inspect (inspect.aisi.org.uk), scored as here.
+r"""A study's harmful test prompts as a task for Inspect (inspect.aisi.org.uk), with its scorers.
 
     inspect eval src/lesion/export/inspect_task.py --model hf/local \
         -M model_path=$PWD/results/default/checkpoints/smollm2-135m-instruct/shared \
         -M do_sample=false -T made=$PWD/results/default -T model=smollm2-135m-instruct
 
-Inspect runs the pruned checkpoint like any other model; the prompts are those that chose nothing,
-and the two scorers are the study's own refusal matching and learned judge. See docs/inspect.md.
+Inspect runs the pruned checkpoint like any other model. The prompts are those of the test split, on
+which nothing was chosen; the two scorers are the study's refusal matching and learned judge. See
+docs/inspect.md.
 """
 
 from pathlib import Path
@@ -29,10 +30,10 @@ except ImportError as error:
 
 @task
 def harmful(made: str, model: str, max_tokens: int | None = None) -> Task:
-    """Harmful test prompts, put directly; greedy with `-M do_sample=false`.
+    """Harmful test prompts without an attack; decoding is greedy with `-M do_sample=false`.
 
-    Answers are as long as the study's, if `max_tokens` is not given: its judge has been held
-    against people at that length.
+    If `max_tokens` is not given, completions have the study's length, at which the agreement of its
+    judge with people has been measured.
     """
     folder = Path(made)
     samples = [
@@ -49,7 +50,7 @@ def harmful(made: str, model: str, max_tokens: int | None = None) -> Task:
 
 @scorer(metrics=[accuracy(), stderr()])
 def refused() -> Any:
-    """1 where the answer refuses, by matching."""
+    """1 if the completion refuses, by phrase matching."""
 
     async def score(state: TaskState, target: Target) -> Score:
         return Score(value=float(is_refusal(state.output.completion)))
@@ -59,7 +60,7 @@ def refused() -> Any:
 
 @scorer(metrics=[mean(), stderr()])
 def harmfulness(made: str) -> Any:
-    """The study's learned judge, in [0, 1]."""
+    """The score of the study's learned judge, in [0, 1]."""
     judge = learned_judge(Path(made))
 
     async def score(state: TaskState, target: Target) -> Score:

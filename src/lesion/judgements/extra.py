@@ -1,4 +1,4 @@
-"""Scoring completions with a judge that a study adds."""
+"""Scoring of completions by a further judge of a study."""
 
 import json
 import logging
@@ -25,24 +25,24 @@ domain of a training."""
 
 
 class Kept:
-    """Judgements on disk by key, one JSON line each, appended as they arrive.
+    """Judgements on disk by key, appended as JSON lines as they arrive.
 
-    They may have cost money and arrive one by one, so each is saved at once. The file is beside the
-    output, since Snakemake removes an output before its job.
+    Each judgement is saved at once, because it may have cost money. The file is next to the output,
+    because Snakemake deletes the output itself before the job runs.
     """
 
     def __init__(self, out: Path) -> None:
-        """Read the file, without an incomplete line that a killed job left."""
+        """Read the file, and drop an incomplete last line, which a killed job may have left."""
         self._file = out.with_name(f".{out.name}.rows")
         self.rows: dict[str, Judgement] = {}
         if not self._file.is_file():
             return
         text = self._file.read_text(encoding="utf-8")
-        whole, _, torn = text.rpartition("\n")
-        if torn:
+        lines, _, incomplete = text.rpartition("\n")
+        if incomplete:
             with atomic(self._file) as part:
-                part.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
-        for line in whole.splitlines():
+                part.write_text(f"{lines}\n" if lines else "", encoding="utf-8")
+        for line in lines.splitlines():
             row = json.loads(line)
             self.rows[row["key"]] = Judgement(-1, row["score"], row["label"])
 
@@ -56,7 +56,7 @@ class Kept:
 
 
 def judge_more(job: ExtraJudgeJob, answers: Sequence[Path], out: Path) -> None:
-    """Judge completions by a judge of the study's own choosing.
+    """Judge completions by a further judge of the study.
 
     Args:
         job: the judge.
@@ -64,8 +64,8 @@ def judge_more(job: ExtraJudgeJob, answers: Sequence[Path], out: Path) -> None:
         out: see `judge_with`.
 
     Raises:
-        BadFile: a file that the judge is made of is unusable.
-        LesionError: the judge can't go on.
+        BadFile: a file that the judge needs is unusable.
+        LesionError: the judge failed.
     """
     judge = build_judge(job.name, job.judge, job.places, job.device)
     judge_with(judge, list(zip(job.variants, answers, strict=True)), out)
@@ -74,15 +74,15 @@ def judge_more(job: ExtraJudgeJob, answers: Sequence[Path], out: Path) -> None:
 def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
     """Judge completions of harmful prompts and of open questions; equal texts are judged once.
 
-    Completions of benign behaviours are not judged, because most of these judges grade help, which
-    is not harmful there. An empty completion is not judged: its score is 0, and its label is false
-    if the judge has labels.
+    Completions of benign behaviours are not judged, because most of these judges score helpfulness,
+    which is harmless there. An empty completion is not sent to the judge: its score is 0, and its
+    label is false if the judge has labels.
 
     Args:
         judge: the judge.
         completions: tables of COMPLETIONS, with their variants.
         out: table of VERDICTS, one row for each completion; score and label are null if the
-            judge's answer cannot be read, or the prompt did not fit the model's context.
+            judge's answer cannot be parsed, or the prompt exceeded the model's context.
 
     Raises:
         LesionError: the judge failed. Its judgements so far are kept for the next run.
@@ -97,12 +97,14 @@ def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
         revision=pl.lit(judge.revision),
     )
     nulls = rows["score"].null_count()
-    logger.info(f"{judge.name}: {nulls} of {rows.height} completions without a score")
+    logger.info(f"{judge.name}: {nulls} of {rows.height} completions have no score")
     write_parquet(rows.select(pl.col(name).cast(kind) for name, kind in VERDICTS.items()), out)
 
 
 def _answer(row: Mapping[str, Any]) -> str | None:
-    """The judged text: empty if the model added nothing to its prefill, null if it wasn't asked."""
+    """The text to judge: empty if the model added nothing to its prefill, None if it did not run
+    the prompt.
+    """
     if not row["tokens"] and not row["finished"]:
         return None
     return str(row["prefill"] + row["completion"]) if row["completion"].strip() else ""
@@ -111,7 +113,9 @@ def _answer(row: Mapping[str, Any]) -> str | None:
 def _verdicts(
     judge: Judge, prompts: Sequence[str], answers: Sequence[str | None], kept: Kept
 ) -> list[Judgement]:
-    """A judgement of each answer, known or new; null if there is no answer or no judgement."""
+    """A judgement of each answer, reused or new; without a score if there is no answer or no
+    judgement.
+    """
     keys = [
         key(judge=judge.revision, prompt=prompt, answer=answer)
         for prompt, answer in zip(prompts, answers, strict=True)
@@ -124,7 +128,7 @@ def _verdicts(
             for verdict in judge.judge(asked, [answers[place] or "" for place in todo]):
                 kept.add(keys[todo[verdict.place]], verdict)
                 advance(1)
-    logger.info(f"{judge.name}: asked for {len(todo)} of {len(keys)} answers")
+    logger.info(f"{judge.name}: judged {len(todo)} of {len(keys)} answers")
     nothing, missing = (
         Judgement(-1, 0.0, False if judge.labels else None),
         Judgement(-1, None, None),

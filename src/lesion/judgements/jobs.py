@@ -9,7 +9,7 @@ assert kinds.KINDS, "sections of all kinds must be known before a job is read"
 
 
 class ContrastFiles(Specification):
-    """A judge that learns from a study's own answers, and where these are."""
+    """A contrast judge, and the files that it is trained and tested on."""
 
     judge: ContrastSection
     source: Place
@@ -17,33 +17,33 @@ class ContrastFiles(Specification):
 
 
 class JudgeJob(Job):
-    """How the offline judges are trained, and measured with those of the study's own answers."""
+    """How the offline judges are trained, and how they and the contrast judges are measured."""
 
     human_scores: Place
     embedder: Place
     contrasts: dict[str, ContrastFiles]
     seed: int
-    """Of folds, training and resampling."""
+    """The seed of folds, training and resampling."""
     tokens: int
     """The length of the study's completions. The human-scored answers are long, so the judges are
     also measured on their first so many tokens."""
 
 
 class JudgementsJob(Job):
-    """What the offline judges judge."""
+    """The completions that the offline judges score."""
 
     embedder: Place
     variants: list[str | None]
-    """Which variant gave each table of answers; None where the table itself says it."""
+    """The variant of each table of completions; None if the table has a column `variant`."""
     threads: int
 
 
 class ExtraJudgeJob(Job):
-    """What a judge of the study's own choosing judges."""
+    """A further judge of the study, and the completions that it scores."""
 
     name: str
     judge: AnyJudge
     places: dict[str, Place]
-    """Where its files are, by the keys of its section, and the `embedder` if it needs one."""
+    """The locations of its files by the keys of its section, and of the `embedder` if needed."""
     variants: list[str | None]
     device: Device

@@ -1,4 +1,4 @@
-"""The judgements stage's two jobs: train and measure the judge; judge every completion."""
+"""The jobs of the offline judges: train them and measure their agreement; judge completions."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,16 +26,16 @@ logger = logging.getLogger(__name__)
 
 
 def train_judge(job: JudgeJob, judge: Path, table: Path) -> None:
-    """Train the learned judges on all human scores; write them, and how well they do in folds.
+    """Train the learned judges on all human scores, and cross-validate them.
 
     Args:
-        job: what they learn from. Judges that learn from the study's own files are measured too,
-            and learn where they judge.
-        judge: where the trained judges go.
-        table: how well they do on whole answers, and on their first tokens.
+        job: the training data. Judges that are trained on the study's own files are measured too;
+            the jobs that judge with them train them.
+        judge: output file of the trained judges.
+        table: output table of their agreement on full answers and on the first tokens of these.
 
     Raises:
-        BadFile: a folder or file is not what it should be.
+        BadFile: a folder or file of the training data is unusable.
     """
     keep_memory()
     human_scores, reader = locate(job.human_scores), Embedder(locate(job.embedder))
@@ -52,7 +52,7 @@ def train_judge(job: JudgeJob, judge: Path, table: Path) -> None:
 def measure_files(
     judges: Mapping[str, ContrastFiles], embedder: Embedder, seed: int, tokens: int
 ) -> list[pl.DataFrame]:
-    """What `measure_contrast` says of each judge of a study.
+    """The tables that `measure_contrast` gives for each contrast judge of a study.
 
     Raises:
         BadFile: see `read_contrast`.
@@ -79,11 +79,11 @@ def judge_completions(job: JudgementsJob, judge: Path, answers: Sequence[Path], 
     """Judge the completions of every variant; equal texts are judged once.
 
     Args:
-        job: whose answers they are.
-        judge: what `train_judge` wrote.
+        job: the variants of the completions.
+        judge: the file that `train_judge` wrote.
         answers: tables of COMPLETIONS, in the order of the job's `variants`.
-        out: table of VERDICTS, one row a completion and judge; without a score where the model
-            was not asked.
+        out: table of VERDICTS, with a row for each completion and judge; the score is null if the
+            prompt exceeded the model's context.
     """
     given = list(zip(job.variants, answers, strict=True))
     torch.set_num_threads(job.threads)
@@ -91,17 +91,17 @@ def judge_completions(job: JudgementsJob, judge: Path, answers: Sequence[Path], 
     table = read_answers(given).with_columns(answer=pl.col("prefill") + pl.col("completion"))
     texts = table.select("prompt", "answer", "completion").unique(maintain_order=True)
     learned = LearnedJudge.load(judge, locate(job.embedder))
-    said = _given(texts)
-    scores = learned.score(texts["prompt"].to_list(), said)
+    judged_texts = _judged_texts(texts)
+    scores = learned.score(texts["prompt"].to_list(), judged_texts)
     repeated = [repetition(text) for text in texts["answer"]]
     judged = texts.with_columns(
         matching=pl.Series([float(is_refusal(text)) for text in texts["answer"]]),
-        refusal=pl.Series(learned.refusal(said)),
+        refusal=pl.Series(learned.refusal(judged_texts)),
         learned=pl.Series(scores.harmful),
         relevance=pl.Series(scores.relevance),
         coherence=pl.Series(coherence(scores.relevance, np.array(repeated))),
     )
-    logger.info(f"judgements: {texts.height} different of {table.height} completions")
+    logger.info(f"judgements: {table.height} completions, {texts.height} of them distinct")
     wide = table.join(judged, on=["prompt", "answer", "completion"], maintain_order="left")
     place = ["variant", "behaviour", "attack", "prompt"]
     long = wide.unpivot(
@@ -114,7 +114,7 @@ def judge_completions(job: JudgementsJob, judge: Path, answers: Sequence[Path], 
 
 
 def _verdicts(scored: pl.DataFrame, revision: str) -> pl.DataFrame:
-    """Labels where a judge has a threshold; no score where the model was not asked."""
+    """Add labels for judges with a threshold; remove the scores of prompts that were not run."""
     asked = pl.col("finished") | (pl.col("tokens") > 0)
     matching = pl.col("judge") == "matching"
     return scored.with_columns(score=pl.when(asked).then("score")).select(
@@ -124,8 +124,8 @@ def _verdicts(scored: pl.DataFrame, revision: str) -> pl.DataFrame:
     )
 
 
-def _given(texts: pl.DataFrame) -> Sequence[str]:
-    """The answers, empty where the model added nothing to its prefill."""
+def _judged_texts(texts: pl.DataFrame) -> Sequence[str]:
+    """The answers with their prefill; empty if the model added nothing to the prefill."""
     return [
         row["answer"] if row["completion"].strip() else "" for row in texts.iter_rows(named=True)
     ]

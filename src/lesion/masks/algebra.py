@@ -10,8 +10,8 @@ from lesion.models.layout import FlatIndices, Layout
 
 def vote(masks: Sequence[FlatIndices], at_least: int) -> FlatIndices:
     """The indices that are in at least `at_least` of the masks."""
-    places, counts = np.unique(np.concatenate(masks), return_counts=True)
-    return places[counts >= at_least]
+    indices, counts = np.unique(np.concatenate(masks), return_counts=True)
+    return indices[counts >= at_least]
 
 
 def intersection(masks: Sequence[FlatIndices]) -> FlatIndices:

@@ -1,4 +1,4 @@
-"""The choice of (p, q) among those tried, which every later stage reads from one file."""
+"""The choice of (p, q) from the sweep, which every later stage reads from one file."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from lesion.masks.sweep import SWEEP
 
 
 class Chosen(NamedTuple):
-    """The chosen point."""
+    """The chosen (p, q)."""
 
     p: float
     q: float
     limit: float
-    """The most benign NLL that it was allowed to add."""
+    """The benign limit: the largest benign NLL that the shared mask may add."""
     row: int
     """Its row in the table of the sweep."""
 
@@ -25,7 +25,7 @@ def choose(sweep: Path, out: Path, job: ChooseJob) -> None:
     """Write the chosen point of a table of SWEEP as JSON.
 
     Raises:
-        LesionError: no point keeps the limit.
+        LesionError: no point is within the limit.
     """
     write_json(choose_point(read_parquet(sweep, SWEEP), job.limit)._asdict(), out)
 
@@ -39,14 +39,16 @@ def read_chosen(path: Path) -> Chosen:
     try:
         return Chosen(**read_json(path))
     except TypeError as error:
-        raise BadFile(f"{path}: is of another version. Delete it and run again.") from error
+        raise BadFile(
+            f"{path}: was written by another version of lesion. Delete it and run again."
+        ) from error
 
 
 def choose_point(table: pl.DataFrame, limit: float) -> Chosen:
     """The (p, q) with the most added harm NLL among those within the limit on added benign NLL.
 
     Raises:
-        LesionError: no point keeps the limit.
+        LesionError: no point is within the limit.
     """
     added = table.with_row_index("row").with_columns(
         harm=pl.col("harm_nll") - pl.col("harm_nll_intact"),

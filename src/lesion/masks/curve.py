@@ -1,4 +1,4 @@
-"""Masks of many sizes: every family's, from as few reads of the scores as one size takes."""
+"""Masks of many sizes, selected in as few reads of the scores as a single size needs."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,8 @@ CURVE_MASKS: dict[str, Any] = {
     "share": pl.Float64,
     "places": pl.List(pl.Int64),
 }
-"""One row a mask. `share` is its size as a multiple of the chosen q; `places` are sorted, among all
-candidates. The family `intact` is one row of share 0."""
+"""One row for each mask. `share` is its size as a multiple of the chosen q, and `places` are its
+flat indices, sorted. The family `intact` has one row, of share 0."""
 
 _DRAWN = ("random", "random-magnitude")
 _VOTES = ("shared", "shared-all")
@@ -40,9 +40,9 @@ def curve_masks(
 ) -> None:
     """Write the masks of every family and size.
 
-    A behaviour's own mask takes its share of the chosen q. `shared` is the vote of the harm types'
-    masks of that share, and a control has as many weights in every matrix as it. Masks of no weight
-    are left out.
+    At a size `share`, a behaviour's mask selects the fraction `share * q`, `shared` is the vote of
+    these masks of the harm types, and a control has as many weights in every matrix as `shared`.
+    Empty masks are left out.
 
     Args:
         model: checkpoint folder.
@@ -52,7 +52,7 @@ def curve_masks(
         job: families, sizes and seeds.
 
     Raises:
-        LesionError: no size selects a weight, or a tail does not serve the largest.
+        LesionError: no size selects a weight, or truncated scores do not serve the largest size.
     """
     p, q, *_ = read_chosen(chosen)
     behaviours, selection = job.behaviours, job.selection
@@ -86,12 +86,12 @@ def curve_masks(
 
 
 def _with_room(sizes: Sequence[float], q: float, unit: int) -> list[float]:
-    """Sizes that select a weight: a row, or a very small model, has no room for the smaller."""
+    """The sizes that select a weight; in a row, or in a very small model, small ones do not."""
     found = [share for share in sizes if round(q * share * unit)]
     if not found:
         raise LesionError(
-            f"masks: no size of `curve.sizes` selects a weight at the chosen q={q}. Add sizes from "
-            f"{0.5 / (q * unit):.2g} up."
+            f"masks: no size of `curve.sizes` selects a weight at the chosen q={q}. Add sizes of "
+            f"at least {0.5 / (q * unit):.2g}."
         )
     return found
 
@@ -99,7 +99,7 @@ def _with_room(sizes: Sequence[float], q: float, unit: int) -> list[float]:
 def _drawn(
     likes: Mapping[float, FlatIndices], layout: Layout, inputs: ControlInputs, job: CurveMasksJob
 ) -> list[_Row]:
-    """The random controls; with the study's own seed they are the masks stage's."""
+    """The random controls; those of the study's own seed are equal to those of `masks.run`."""
     names = [name for name in _DRAWN if name in job.families]
     return [
         (name, seed, share, mask)
@@ -112,7 +112,7 @@ def _drawn(
 def _scored(
     likes: Mapping[float, FlatIndices], layout: Layout, inputs: ControlInputs, job: CurveMasksJob
 ) -> list[_Row]:
-    """The controls that look at scores: a matrix at a time, and each of its sizes in turn."""
+    """The controls that depend on scores: one matrix after the other, in all sizes."""
     names = [name for name in DESCRIPTIONS if name in job.families and name not in _DRAWN]
     split = {share: layout.split(like) for share, like in likes.items()}
     parts: dict[tuple[str, float], list[FlatIndices]] = {
@@ -127,7 +127,7 @@ def _scored(
 
 
 class _Recent:
-    """A source that keeps the slice it read last: every size of a control asks for the same."""
+    """A source that caches the last slice, because every size of a control reads the same one."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -143,12 +143,12 @@ class _Recent:
 class _RecentValues:
     def __init__(self, values: Values) -> None:
         self.values = values
-        self.held: tuple[slice, Flat] | None = None
+        self.cached: tuple[slice, Flat] | None = None
 
     def __getitem__(self, part: slice) -> Flat:
-        if self.held is None or self.held[0] != part:
-            self.held = (part, self.values[part])
-        return self.held[1]
+        if self.cached is None or self.cached[0] != part:
+            self.cached = (part, self.values[part])
+        return self.cached[1]
 
 
 def _write(rows: Sequence[_Row], out: Path) -> None:

@@ -5,7 +5,7 @@ from lesion.study.types import Control, Pool, Scope, SelectionRule
 
 
 class Selection(Specification):
-    """How masks are selected, and how many harm types must agree on a shared weight."""
+    """How masks are selected, and in how many harm types' masks a shared weight must be."""
 
     rule: SelectionRule
     scope: Scope
@@ -14,25 +14,25 @@ class Selection(Specification):
 
 
 class SweepJob(Job):
-    """Which (p, q) are tried, and how."""
+    """The points (p, q) of the sweep, and how they are measured."""
 
     behaviours: Behaviours
     selection: Selection
     points: list[tuple[float, float]]
-    """(p, q)."""
+    """Pairs of p and q."""
     batch_tokens: int
     device: Device
 
 
 class ChooseJob(Job):
-    """By what (p, q) is chosen of those tried."""
+    """The limit by which (p, q) is chosen."""
 
     limit: float
     """The most benign NLL that the shared mask may add (nats per token, validation)."""
 
 
 class MasksJob(Job):
-    """Which masks are made at the chosen (p, q)."""
+    """The masks that are selected at the chosen (p, q)."""
 
     behaviours: Behaviours
     selection: Selection
@@ -41,7 +41,7 @@ class MasksJob(Job):
 
 
 class CurveMasksJob(Job):
-    """Which masks are made at every size."""
+    """The masks that are selected at several sizes."""
 
     behaviours: Behaviours
     selection: Selection
@@ -49,6 +49,6 @@ class CurveMasksJob(Job):
     sizes: list[float]
     """Multiples of the chosen q."""
     seeds: int
-    """Draws of the random controls."""
+    """Number of draws of each random control."""
     seed: int
-    """The first of their seeds."""
+    """The seed of the first draw; each further draw adds 1."""

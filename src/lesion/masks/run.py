@@ -1,4 +1,4 @@
-"""Make every mask of a study at the chosen (p, q), and the tables of what they share."""
+"""Select every mask of a study at the chosen (p, q), and write the tables about them."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ from lesion.study.job import Behaviours
 logger = logging.getLogger(__name__)
 
 _SHARES = (0.125, 0.25, 0.5, 1.0)
-"""Sizes, as shares of the chosen q, at which the table of sharing looks at the votes."""
+"""Sizes, as multiples of the chosen q, at which the table `sharing` counts shared weights."""
 
 
 def run(model: Path, scores: Mapping[str, Path], chosen: Path, out: Path, job: MasksJob) -> None:
-    """Make every mask at the chosen (p, q) with one read of the scores, and the tables.
+    """Select every mask at the chosen (p, q) in one read of the scores, and write the tables.
 
     Args:
         model: checkpoint folder.
@@ -43,7 +43,7 @@ def run(model: Path, scores: Mapping[str, Path], chosen: Path, out: Path, job: M
     p, q, *_ = read_chosen(chosen)
     behaviours, selection = job.behaviours, job.selection
     unit = layout_of(model).unit(selection.scope)
-    # A row, or a very small model, has no room for the smaller shares.
+    # In a row, or in a very small model, the smaller sizes round to no weight.
     points = [Point(p, q * share) for share in _SHARES if round(q * share * unit) or share == 1]
     opened = ScoreSet.open(model, scores, behaviours.names, behaviours.benign, selection, points)
     sized = opened.select(points, selection)
@@ -85,7 +85,7 @@ def _write_tables(
 
 
 def _recipe(name: str, scores: Mapping[str, Path], job: MasksJob) -> dict[str, str]:
-    """What is particular to one mask: the pairs it was made from, or how it was put together."""
+    """The header entries of a single mask: the pairs that were scored, or how it was selected."""
     behaviours = job.behaviours
     if name in behaviours.names:
         metadata = read_json(scores[name] / index_name("snip"))["metadata"]
@@ -100,7 +100,7 @@ def _recipe(name: str, scores: Mapping[str, Path], job: MasksJob) -> dict[str, s
 def overlap_table(
     masks: Mapping[str, FlatIndices], layout: Layout, behaviours: Behaviours, seed: int
 ) -> pl.DataFrame:
-    """Overlap statistics of every two behaviours' masks, one row a pair."""
+    """Overlap statistics of the masks of every two behaviours, one row for each pair."""
     found = overlaps({name: masks[name] for name in behaviours.names}, layout, seed)
     rows = [(a, b, behaviours.role(a), behaviours.role(b), *one) for (a, b), one in found.items()]
     return pl.DataFrame(rows, schema=OVERLAP, orient="row")
@@ -109,9 +109,9 @@ def overlap_table(
 def sharing_table(
     masks: Mapping[str, Sequence[FlatIndices]], points: Sequence[Point], layout: Layout
 ) -> pl.DataFrame:
-    """How many weights at least k harm types share, by the size of their masks.
+    """The number of weights that at least k harm types share, by the size of their masks.
 
-    `expected` is that number if every mask kept its size in each matrix and lay there at random.
+    `expected` is that number if every mask were scattered at random within each matrix.
     """
     rows = []
     for number, point in enumerate(points):

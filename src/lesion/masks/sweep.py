@@ -1,4 +1,4 @@
-"""Trying (p, q): the shared mask of every point, and its NLL on validation pairs."""
+"""The sweep over (p, q): the shared mask of every point, and its NLL on validation pairs."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ SWEEP = {
 
 
 class ScoreSet(NamedTuple):
-    """The scores of a study, checked to serve every point asked for."""
+    """The scores of a study, checked to serve every requested point."""
 
     layout: Layout
     snips: dict[str, StoredScores]
@@ -56,9 +56,9 @@ class ScoreSet(NamedTuple):
             model: checkpoint folder.
             scores: folders of scores by behaviour.
             names: behaviours that masks are selected for.
-            benign: behaviours whose use of weights is preserved.
+            benign: behaviours whose preservation importance is pooled.
             selection: how masks are selected.
-            points: fractions that the scores have to serve.
+            points: every (p, q) that the scores have to serve.
         """
         layout = layout_of(model)
         shapes = layout.stored_shapes
@@ -71,7 +71,7 @@ class ScoreSet(NamedTuple):
         return cls(layout, snips, Pooled(parts, selection.pool))
 
     def select(self, points: Sequence[Point], selection: Selection) -> dict[str, list[FlatIndices]]:
-        """Every behaviour's mask at every point, with one read."""
+        """Every behaviour's mask at every point, in one read of the scores."""
         return select_masks(
             self.snips,
             self.importance,
@@ -87,14 +87,14 @@ def sweep(
 ) -> None:
     """Measure the shared mask's validation NLL at every point; the scores are read once.
 
-    An earlier version of `out` gives the rows of masks that have not changed.
+    Rows of masks that have not changed are reused from an earlier version of `out`.
 
     Args:
         model: checkpoint folder.
         scores: folders of scores by behaviour.
         pairs: tables of PAIRS by behaviour.
         out: table of SWEEP.
-        job: what is tried.
+        job: the points, and how masks are selected and measured.
     """
     behaviours, selection = job.behaviours, job.selection
     points = [Point(*point) for point in job.points]
@@ -104,8 +104,8 @@ def sweep(
         vote([own[name][n] for name in behaviours.harm], selection.at_least)
         for n in range(len(points))
     ]
-    tried = _validation_digest(model, pairs, job)
-    keys = [key(mask=digest(mask.tolist()), of=tried) for mask in shared]
+    validation = _validation_digest(model, pairs, job)
+    keys = [key(mask=digest(mask.tolist()), of=validation) for mask in shared]
     known = known_rows(out, SWEEP)
     found = {one: known[one] for one in keys if one in known}
     todo = {one: mask for one, mask in zip(keys, shared, strict=True) if one not in found}
@@ -119,7 +119,7 @@ def sweep(
 
 
 def _validation_digest(model: Path, pairs: Mapping[str, Path], job: SweepJob) -> str:
-    """All that decides the NLL of a mask, but for the mask."""
+    """Digest of everything that determines the NLL of a mask, apart from the mask."""
     from lesion.models.load import open_chat, precision
 
     chat = open_chat(model)
@@ -140,7 +140,7 @@ def _measure(
 ) -> dict[str, dict[str, float]]:
     if not masks:
         return {}
-    # Imported and loaded only now: what the scores took is gone from memory by then.
+    # The model is loaded only now, after the memory of the scores has been freed.
     from lesion.masks.validate import Validation
 
     check = Validation(model, pairs, job)

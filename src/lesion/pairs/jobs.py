@@ -1,4 +1,4 @@
-"""The specifications of jobs that choose prompts and write responses."""
+"""The specifications of jobs that choose prompts and generate responses."""
 
 from lesion.sources.jobs import Place
 from lesion.study.job import Device, Job, Specification
@@ -7,7 +7,7 @@ from lesion.study.types import Role
 
 
 class RowSelection(Specification):
-    """Which rows of a source are a behaviour's; see `lesion.study.sections.Behaviour`."""
+    """The rows of a source that belong to a behaviour; see `lesion.study.sections.Behaviour`."""
 
     prompt: str = "prompt"
     response: str | None = None
@@ -22,7 +22,7 @@ class PromptsJob(Job):
     source: Place
     rows: RowSelection
     responses: Place | None
-    """File of responses that are given to the prompts in turn."""
+    """File of responses that are assigned to the prompts in turn."""
     split: Split
     near_duplicate: float
     """Prompts at least this similar share a split."""
@@ -32,12 +32,11 @@ class PromptsJob(Job):
 
 
 class PairsJob(Job):
-    """How a behaviour's prompts are answered; given responses have no prefill."""
+    """How responses to a behaviour's prompts are generated; given responses have no prefill."""
 
     behaviour: str
     role: Role
-    """A `harm` or `benign` response that refuses is dropped; a refusal of role `refusal` is what is
-    wanted."""
+    """Responses that refuse are dropped, except for behaviours of role `refusal`."""
     prefill: str
     max_new_tokens: int
     batch_size: int

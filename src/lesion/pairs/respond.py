@@ -1,4 +1,4 @@
-"""Responses to all prompts: the model's own, greedy and after the prefill, or given ones."""
+"""Responses to all prompts: generated greedily by the model after the prefill, or given ones."""
 
 import logging
 from collections import Counter
@@ -29,7 +29,7 @@ def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
         prompts: table of PROMPTS.
         model: checkpoint folder.
         out: table of PAIRS.
-        job: what decides them.
+        job: decoding, prefill and device.
 
     Raises:
         LesionError: too few pairs are left in a split.
@@ -77,7 +77,7 @@ def _complete(model: Path, prompts: list[list[int]], job: PairsJob) -> list[dict
             "response": one.text,
             "finished": one.finished,
             "token_ids": list(one.ids) or None,
-            # The prompt was not run.
+            # No tokens without an end means that the prompt exceeds the model's context.
             "outcome": "too long" if not one.tokens and not one.finished else "",
         }
         for one in done
@@ -110,9 +110,9 @@ def _judged(row: dict[str, Any], role: str, chat: "Chat", context: int) -> dict[
 
 
 def _count(pairs: pl.DataFrame, behaviour: str) -> None:
-    """Log the counts by split, with an example of each outcome for people to check.
+    """Log the number of pairs by split, with an example of each outcome for inspection.
 
-    A split without pairs is an error here, because later ones would be less clear.
+    A split without pairs is reported here, because errors of later jobs would be less clear.
     """
     for outcome in (*LEFT_OUT, "kept"):
         of_it = pairs.filter(outcome=outcome)
@@ -129,7 +129,7 @@ def _count(pairs: pl.DataFrame, behaviour: str) -> None:
         logger.info(f"{behaviour}: {split}: {kept} pairs kept, {left_out}")
         if not kept:
             raise LesionError(
-                f"behaviour `{behaviour}`: no pair is left in split `{split}` ({left_out}; too "
-                "long is for the model's context). Add prompts, or give other responses in a "
-                "column."
+                f"behaviour `{behaviour}`: no pair is left in split `{split}` ({left_out}; `too "
+                "long` means longer than the model's context). Add prompts, or give other "
+                "responses in a column."
             )

@@ -17,9 +17,9 @@ from lesion.pairs.jobs import RowSelection
 from lesion.pairs.prompts import given_responses, select_prompts
 from lesion.pairs.rows import read_rows
 from lesion.responses.attacks import read_wording
+from lesion.responses.minimal_pairs import read_minimal_pairs
 from lesion.responses.questions import read_questions
 from lesion.responses.tasks import local_tasks, task_digest
-from lesion.responses.twins import read_twins
 from lesion.sources.jobs import Place
 from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
 from lesion.study.judges import ContrastSection, JudgeSection, ReferenceSection
@@ -134,7 +134,7 @@ _READERS: dict[str, Callable[[Study, Use, Path], str]] = {
     "examples": _examples,
     "keys": _keys,
     "minimal-pairs": lambda study, _, path: digest(
-        read_twins(path, study.understanding.limit).rows()
+        read_minimal_pairs(path, study.understanding.limit).rows()
     ),
     "prompts": _prompts,
     "questions": lambda _study, _use, path: digest(read_questions(path).rows()),

@@ -1,4 +1,4 @@
-"""Stage `responses`: what a variant answers, and what it finds likely; needs no torch to import."""
+"""Stage `responses`: completions and likelihoods of variants; importing it needs no torch."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +20,17 @@ COMPLETIONS: dict[str, Any] = {
     "token_ids": pl.List(pl.Int64),
     "key": pl.String,
 }
-"""`asked` is the user's turn that the attack makes of the prompt. A row of no tokens that is not
-`finished` was not asked: the prompt and an answer do not fit the model's context. `token_ids` are
-those that the model wrote; null where the text is only a part of what they say."""
+"""`asked` is the user's turn that the attack makes of the prompt. A row with 0 `tokens` that is not
+`finished` was not generated, because the prompt and a completion exceed the model's context.
+`token_ids` are the generated tokens; null if the text is only a part of their decoded text."""
 WRITTEN = ("completion", "tokens", "finished", "token_ids")
-"""The columns of COMPLETIONS that the model's answer fills."""
+"""The columns of COMPLETIONS that hold what the model generated."""
 
 
-def written(one: "Completion") -> dict[str, Any]:
-    """An answer as the columns of WRITTEN."""
-    return dict(
-        zip(WRITTEN, (one.text, one.tokens, one.finished, list(one.ids) or None), strict=True)
-    )
+def written(completion: "Completion") -> dict[str, Any]:
+    """A completion as the columns of WRITTEN."""
+    text, tokens, finished = completion.text, completion.tokens, completion.finished
+    return dict(zip(WRITTEN, (text, tokens, finished, list(completion.ids) or None), strict=True))
 
 
 NLL = {
@@ -42,7 +41,7 @@ NLL = {
     "kl": pl.Float64,
     "key": pl.String,
 }
-"""`kl` is KL(intact || variant) at the same tokens, of benign pairs alone; both in nats per
+"""`kl` is KL(intact || variant) at the same tokens, for benign pairs only; both are in nats per
 response token."""
 CURVE = {
     "family": pl.String,
@@ -55,9 +54,10 @@ CURVE = {
     "nll": pl.Float64,
     "key": pl.String,
 }
-"""NLL of a family's masks; `share` is a mask's size as a multiple of the chosen q, 0 for intact."""
+"""NLL of masks of one kind and many sizes; `share` is the size of a mask as a multiple of the
+chosen q, 0 for `intact`."""
 CURVE_COMPLETIONS: dict[str, Any] = {"variant": pl.String, "weights": pl.Int64, **COMPLETIONS}
-"""`variant` is what `sized` makes of family and share."""
+"""`variant` is `sized(family, share)`."""
 RETRAINED = {
     "arm": pl.String,
     "seed": pl.Int64,
@@ -68,18 +68,18 @@ RETRAINED = {
     "prompt": pl.String,
     "nll": pl.Float64,
 }
-"""NLL of test pairs after so many steps of fine-tuning; `examples` were seen by then."""
+"""NLL of test pairs after `step` steps of fine-tuning on `examples` examples."""
 RETRAINED_COMPLETIONS: dict[str, Any] = {"variant": pl.String, **COMPLETIONS}
-"""`variant` is what `retrained` makes of arm, seed and step."""
+"""`variant` is `retrained(arm, seed, step)`."""
 
 
 def sized(family: str, share: float) -> str:
-    """The variant that a mask of a size is: `<family>@<share>`."""
+    """The name of the variant of a mask of a given size: `<family>@<share>`."""
     return f"{family}@{share}"
 
 
 def retrained(arm: str, seed: int, step: int) -> str:
-    """The variant that a model is while it is trained: `<arm>@<step>.<seed>`."""
+    """The name of the variant of a model during training: `<arm>@<step>.<seed>`."""
     return f"{arm}@{step}.{seed}"
 
 
@@ -94,10 +94,10 @@ UNDERSTANDING: dict[str, Any] = {
     "token_ids": pl.List(pl.Int64),
     "key": pl.String,
 }
-"""`value` of measure `detect`: log P(yes) - log P(no) in nats, asked whether the prompt is harmful.
-Of `explain`: NLL in nats per token of the intact model's explanation, null if that one is empty;
-`text` is the variant's own, `token_ids` its tokens. `pair` names the twins, or the prompt that is
-explained."""
+"""For the measure `detect`, `value` is log P(yes) - log P(no) in nats for the question whether the
+prompt is harmful. For `explain`, it is the NLL in nats per token of the intact model's explanation,
+null if that is empty; `text` and `token_ids` are the variant's own explanation. `pair` identifies
+the minimal pair, or the explained prompt."""
 UTILITY = {
     "task": pl.String,
     "item": pl.String,

@@ -1,7 +1,7 @@
-"""How a harmful prompt is put to a model: bare, in a template's words, or in given ones.
+"""How a harmful prompt is presented to a model: alone, inside a template, or rewritten by a table.
 
-A template is read as text and never run: only PLACEHOLDER is replaced, and whatever else stands
-in braces, in the template or in a prompt, stays as it is. Needs no torch.
+A template is read as text and never executed: only PLACEHOLDER is replaced, and anything else in
+braces, in the template or in a prompt, is left unchanged. Needs no torch.
 """
 
 import re
@@ -16,21 +16,21 @@ from lesion.responses.jobs import AttackWords
 from lesion.sources.fetch import locate
 
 PLACEHOLDER = "{{ prompt }}"
-"""What a template holds in the prompt's place; by itself, the template of a bare prompt."""
+"""The text that a template has in place of the prompt; it is itself the template of `direct`."""
 
 _YAML = (".yaml", ".yml", ".prompt")
 _RAW = re.compile(r"\{%-? *(?:end)?raw *-?%\}")
-"""PyRIT's marks around braces that its own engine is to leave alone."""
+"""PyRIT's marks around raw text, whose braces its template engine leaves unchanged."""
 _SPELT = re.compile(r"\{\{-?\s*prompt\s*-?\}\}")
 _TOLD = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
-"""What its engine would act on."""
+"""Expressions, statements and comments that PyRIT's template engine would evaluate."""
 
 Wording = str | Mapping[str, str]
 """A text with PLACEHOLDER, or each prompt's own text."""
 
 
 class Attack(NamedTuple):
-    """In what words prompts are put, and what the answer is made to begin with."""
+    """How prompts are worded, and the prefill of the answer."""
 
     wording: Wording
     prefill: str = ""
@@ -41,19 +41,19 @@ class BuiltAttack(NamedTuple):
 
     wording: str
     prefilled: bool
-    """Whether the answer is made to begin with `pairs.prefill`."""
+    """Whether the answer is prefilled with `pairs.prefill`."""
 
 
 BUILT = {
     "direct": BuiltAttack(PLACEHOLDER, prefilled=False),
     "prefill": BuiltAttack(PLACEHOLDER, prefilled=True),
 }
-"""By the name that `responses.attacks` calls them, which no template may take. A further attack is
-one entry here."""
+"""The built-in attacks by the names of `responses.attacks`, which no template may have. A further
+attack needs only an entry here."""
 
 
 def attack_of(words: AttackWords) -> Attack:
-    """An attack as a job gives it.
+    """The attack that a job's specification describes.
 
     Raises:
         BadFile: see `read_wording`, and `lesion.sources.locate`.
@@ -70,12 +70,12 @@ def read_wording(path: Path) -> Wording:
             `prompt` and `attacked`, or any other text in UTF-8.
 
     Returns:
-        The text with PLACEHOLDER, as PyRIT's engine would render it but for the prompt; or the
-        table's texts by prompt.
+        The text with PLACEHOLDER, otherwise rendered as by PyRIT's engine; or the table's texts by
+        prompt.
 
     Raises:
-        BadFile: it is none of these, has no PLACEHOLDER, needs more than a prompt, or gives a
-            prompt two texts.
+        BadFile: the file is none of these, has no PLACEHOLDER, has other parameters than the
+            prompt, or gives a prompt two texts.
     """
     if path.is_dir():
         raise BadFile(f"{path}: is a folder. Give the one file that holds the template.")
@@ -85,9 +85,9 @@ def read_wording(path: Path) -> Wording:
     text = _value(path) if kind in _YAML else read_text(path)
     if PLACEHOLDER not in text:
         raise BadFile(
-            f"{path}: has no `{PLACEHOLDER}`, in these very letters, where the prompt is to go."
+            f"{path}: has no `{PLACEHOLDER}`. Write exactly this where the prompt is to go."
         )
-    # The line's end that an editor or YAML puts there belongs to the file.
+    # Editors and YAML end the text with a newline that is not part of the template.
     return text.removesuffix("\n")
 
 
@@ -102,15 +102,15 @@ def _value(path: Path) -> str:
     others = [
         str(one) for one in (given if isinstance(given, list) else [given]) if one != "prompt"
     ]
-    # Beginnings and ends of raw text in turn: every other part is read by PyRIT's engine.
+    # The marks begin and end raw text in turn, so PyRIT's engine evaluates every other part.
     parts = _RAW.split(value)
     parts[::2] = [_SPELT.sub(PLACEHOLDER, part) for part in parts[::2]]
     read = "".join(parts[::2]).replace(PLACEHOLDER, "")
     others = list(dict.fromkeys([*others, *map(_short, _TOLD.findall(read))]))
     if others:
         raise BadFile(
-            f"{path}: needs {', '.join(others)} beside the prompt. Put them into a copy of it, or "
-            "take another template."
+            f"{path}: needs {', '.join(others)} in addition to the prompt. Fill them in in a copy "
+            "of the template, or use another template."
         )
     return "".join(parts)
 
@@ -140,7 +140,7 @@ def put(name: str, attack: Attack, prompts: Sequence[str]) -> list[str]:
         prompts: harmful prompts.
 
     Raises:
-        LesionError: the attack's table lacks one.
+        LesionError: a prompt is missing in the attack's table.
     """
     wording = attack.wording
     if isinstance(wording, str):
@@ -149,8 +149,8 @@ def put(name: str, attack: Attack, prompts: Sequence[str]) -> list[str]:
     if missing:
         raise LesionError(
             f"`responses.templates.{name}`: its table lacks {len(missing)} of {len(prompts)} "
-            f"harmful test prompts, such as {_short(missing[0])}. Add them, or take `{name}` from "
-            "`responses.attacks`."
+            f"harmful test prompts, such as {_short(missing[0])}. Add them, or remove `{name}` "
+            "from `responses.attacks`."
         )
     return [wording[prompt] for prompt in prompts]
 

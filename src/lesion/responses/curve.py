@@ -1,4 +1,4 @@
-"""What a family of masks does as it grows: NLL, and completions if asked for, at every size."""
+"""Measurements for masks of one kind and growing size: NLL, and completions if requested."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Size(NamedTuple):
-    """One mask of the family, and what a row's key needs to know of it."""
+    """One mask of the family, and its part of the rows' keys."""
 
     seed: int
     share: float
@@ -41,19 +41,19 @@ def respond_family(
     nll: Path,
     completions: Path | None,
 ) -> None:
-    """Write a family's NLLs, and its completions; earlier versions give the unchanged rows.
+    """Write a family's NLLs and completions; unchanged rows are reused from earlier versions.
 
     Args:
         job: family, batches, device and decoding.
         model: checkpoint folder.
         masks: table of CURVE_MASKS.
         pairs: tables of PAIRS, in the order of the job's `roles`.
-        nll: table of CURVE, one row a mask and kept test pair, in nats per response token.
-        completions: table of CURVE_COMPLETIONS, one row a size and harmful test prompt; of random
-            families the first draw's alone. None if the job asks for none.
+        nll: table of CURVE, with a row for each mask and kept test pair, in nats per token.
+        completions: table of CURVE_COMPLETIONS, with a row for each size and harmful test prompt;
+            for random controls, only of the first draw. None if the job has no completions.
 
     Raises:
-        LesionError: there are no masks of this family.
+        LesionError: there is no mask of this family.
     """
     subject = Subject(model, None, job.device)
     sizes = _sizes(subject, masks, job.family)
@@ -78,16 +78,16 @@ def _sizes(subject: Subject, masks: Path, family: str) -> list[_Size]:
     layout = layout_of(subject.model)
     found = []
     for row in table.sort("seed", "share").iter_rows(named=True):
-        places = pl.Series(row["places"], dtype=pl.Int64).to_numpy()
+        flat_indices = pl.Series(row["places"], dtype=pl.Int64).to_numpy()
         identity = {**subject.identity, "mask": digest(row["places"])}
-        indices = layout.by_name(places)
-        found.append(_Size(row["seed"], row["share"], places.size, indices, identity))
+        indices = layout.by_name(flat_indices)
+        found.append(_Size(row["seed"], row["share"], flat_indices.size, indices, identity))
     return found
 
 
 @contextmanager
 def _lesioned(subject: Subject, size: _Size) -> Iterator["Loaded"]:
-    """The model without the mask's weights; loaded once, and given them back after."""
+    """The model with the mask's weights ablated inside the block; it is loaded only once."""
     from lesion.masks.lesion import lesioned
 
     loaded = subject.load()
@@ -105,14 +105,14 @@ def _by_size(
     todo: Sequence[int],
     run: Callable[["Loaded", list[Item]], Sequence[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
-    """Run what is to be done, size by size.
+    """Compute the missing rows, size by size.
 
     Args:
         subject: the model.
         sizes: its masks.
-        items: what is put to the model at every size.
-        todo: places among the items of all sizes, one size after the other.
-        run: gives a row of each of some items.
+        items: prompts or pairs that the model runs at every size.
+        todo: positions of the missing rows among the items of all sizes, in the order of sizes.
+        run: computes a row for each of the given items.
     """
     found: list[dict[str, Any]] = []
     for number, places in groupby(todo, lambda place: place // len(items)):

@@ -1,4 +1,4 @@
-"""Whether a model calls a request harmful, read off the first token of its answer."""
+"""Harm detection: a model's probabilities of yes and no as the first token of its answer."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from lesion.models.text import Batch, Example, batches
 
 
 class Answers(NamedTuple):
-    """Tokens with which an answer begins that says yes, and one that says no."""
+    """First tokens of the answers yes and no."""
 
     yes: list[int]
     no: list[int]
@@ -24,17 +24,17 @@ class Answers(NamedTuple):
 def answers(tokenizer: PreTrainedTokenizerBase) -> Answers:
     """First tokens of `Yes` and `No` in four spellings: small or capital, with a space or without.
 
-    A token that begins both (a lone space, a word that the vocabulary lacks) tells nothing.
+    Tokens that begin both words are left out: a lone space, or the token for unknown words.
 
     Raises:
-        LesionError: the tokenizer has no token of its own for one of the two.
+        LesionError: one of the two words has no first token of its own.
     """
     yes, no = (_beginnings(tokenizer, word) for word in ("Yes", "No"))
     found = Answers(sorted(yes - no), sorted(no - yes))
     if not all(found):
         raise LesionError(
-            "the model's tokenizer has no first tokens that tell `Yes` from `No`, so it can't be "
-            "asked whether a request is harmful. Set `understanding.minimal_pairs: null`"
+            "the model's tokenizer has no first tokens that distinguish `Yes` from `No`, so harm "
+            "detection cannot be measured. Set `understanding.minimal_pairs: null`"
         )
     return found
 
@@ -49,25 +49,26 @@ def _beginnings(tokenizer: PreTrainedTokenizerBase, word: str) -> set[int]:
 def log_odds(
     model: PreTrainedModel,
     prompts: Sequence[list[int]],
-    said: Answers,
+    answer_tokens: Answers,
     budget: int,
     advance: Callable[[int], object] = lambda _: None,
 ) -> list[float]:
     """Log odds of yes against no at the token after each prompt, in nats, in the prompts' order.
 
-    Each P is the sum over the tokens of `said`. What all prompts begin with is run once; `budget`
-    bounds the padded tokens of a batch without it.
+    Each P is the sum over the tokens in `answer_tokens`. The common prefix of all prompts is
+    computed once; `budget` limits the padded tokens of a batch, without the prefix.
     """
     prefix = shared_prefix(model, [one[:-1] for one in prompts])
     seen = prefix.lengths[0] if prefix else 0
-    # The token that would follow only marks the place: what stands there is not looked at.
+    # The appended 0 only marks the position of the answer; its value is not used.
     rests = [Example([*one[seen:], 0], len(one) - seen) for one in prompts]
     found = [float("nan")] * len(prompts)
-    may = batching(model, "right", prompts)
-    for batch in batches(rests, may.size(budget), may.padded):
+    limits = batching(model, "right", prompts)
+    for batch in batches(rests, limits.size(budget), limits.padded):
         ends = torch.tensor([rests[row].start - 1 for row in batch.rows])
         logits = _last(model, batch, ends, prefix)
-        odds = logits[:, said.yes].logsumexp(1) - logits[:, said.no].logsumexp(1)
+        yes, no = logits[:, answer_tokens.yes], logits[:, answer_tokens.no]
+        odds = yes.logsumexp(1) - no.logsumexp(1)
         for row, one in zip(batch.rows, odds.tolist(), strict=True):
             found[row] = one
         advance(len(batch.rows))
@@ -88,5 +89,5 @@ def _last(model: PreTrainedModel, batch: Batch, ends: Tensor, prefix: PrefixCach
         **past,
     )
     rows = torch.arange(len(ends), device=model.device)
-    # In fp32: bf16 logits lose the differences that the score is about.
+    # The differences of bf16 logits would be rounded away, so they are computed in fp32.
     return logits[rows, ends.to(model.device) - first].float()

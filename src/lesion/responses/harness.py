@@ -1,7 +1,7 @@
-"""The lm-evaluation-harness, run on a model that is in memory already.
+"""The lm-evaluation-harness on a model that has already been loaded.
 
 Source: EleutherAI, lm-evaluation-harness (MIT), `lm_eval.models.huggingface` and
-`lm_eval.evaluator`. Imported only where a task is due: it takes seconds.
+`lm_eval.evaluator`. The import takes seconds, so it is done only when a task has to be run.
 """
 
 import logging
@@ -48,7 +48,7 @@ class Score(NamedTuple):
 
 
 class InMemory(HFLM):  # type: ignore[misc]
-    """The harness's own model class, around a loaded model: same tokens, same requests.
+    """The harness's own model class around a loaded model, with the same tokens and requests.
 
     Log-likelihoods are computed by `continuation_likelihoods`: HFLM takes a softmax in the model's
     precision over every position, and runs a context again for every choice of several tokens.
@@ -61,14 +61,14 @@ class InMemory(HFLM):  # type: ignore[misc]
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation in the model's chat format as everywhere else here.
+        """A conversation in the model's chat format, as in the other stages.
 
-        Without a generation prompt the harness has begun the answer itself, in the last message.
+        If there is no generation prompt, the last message is the beginning of the answer.
         """
         try:
             return self._chat.messages(chat_history)
         except ChatError:
-            # As HFLM does: there are templates that know no system role.
+            # As in HFLM, because some templates have no system role.
             return self._chat.messages([one for one in chat_history if one["role"] != "system"])
 
     def _loglikelihood_tokens(
@@ -90,21 +90,21 @@ class InMemory(HFLM):  # type: ignore[misc]
 
     @torch.inference_mode()
     def _model_generate(self, context: torch.Tensor, max_length: int, **how: Any) -> torch.Tensor:
-        """Prompts [rows, width], as the harness pads them, and after them what is written."""
+        """Prompts [rows, width], as the harness pads them, followed by the generated tokens."""
         mask = how.pop("attention_mask").bool()
         rows = [row[seen].tolist() for row, seen in zip(context, mask, strict=True)]
         width = context.shape[1]
-        may = batching(self.model, "generate", rows, max_length - width)
-        if may.padded and not _counts_padding(self.model.generation_config, how):
+        limits = batching(self.model, "generate", rows, max_length - width)
+        if limits.padded and not _counts_padding(self.model.generation_config, how):
             return self._generate(rows, context, mask, max_length, how)
         found: dict[int, torch.Tensor] = {}
-        for batch in alike([len(row) for row in rows], may.size(len(rows))):
+        for batch in alike([len(row) for row in rows], limits.size(len(rows))):
             length = len(rows[batch[0]])
             chosen = context[batch, width - length :], mask[batch, width - length :]
             room = max_length - width + length
             made = self._generate([rows[row] for row in batch], *chosen, room, how)
             found |= dict(zip(batch, made[:, length:], strict=True))
-        # As `generate` fills a row that ends before the others.
+        # `generate` pads a row that ends before the others in the same way.
         written = torch.nn.utils.rnn.pad_sequence(
             [found[row] for row in range(len(rows))],
             batch_first=True,
@@ -120,7 +120,7 @@ class InMemory(HFLM):  # type: ignore[misc]
         max_length: int,
         how: Mapping[str, Any],
     ) -> torch.Tensor:
-        # Several beams would each need a copy.
+        # With several beams, each would need a copy of the cache.
         cache = _shared(self.model, rows) if how.get("num_beams", 1) == 1 else None
         known = {} if cache is None else {"past_key_values": cache}
         made: torch.Tensor = super()._model_generate(
@@ -135,37 +135,38 @@ class InMemory(HFLM):  # type: ignore[misc]
 
 
 def _counts_padding(settings: GenerationConfig, how: Mapping[str, Any]) -> bool:
-    """Whether generation is under a rule that takes the padding for text.
+    """Whether a generation setting is in effect that counts padding as text.
 
-    Unlike our own questions, a task's keep the checkpoint's settings, as the harness has it.
+    The harness generates with the checkpoint's settings, unlike the other stages.
     """
     rules = ("no_repeat_ngram_size", "min_length")
     return any(how.get(rule, getattr(settings, rule, None)) for rule in rules)
 
 
 def _shared(model: PreTrainedModel, rows: Sequence[list[int]]) -> DynamicCache | None:
-    """What all rows begin with, such as a task's examples, if it is worth a pass."""
-    told = accepts(model, "position_ids")
-    held = shared_prefix(model, [row[:-1] for row in rows]) if told else None
-    return gather(held, rows, [0] * len(rows)) if held else None
+    """The KV prefix cache of what all rows share, such as few-shot examples, if it saves time."""
+    if not accepts(model, "position_ids"):
+        return None
+    prefix = shared_prefix(model, [row[:-1] for row in rows])
+    return gather(prefix, rows, [0] * len(rows)) if prefix else None
 
 
 def open_tasks(
     names: Sequence[str], folder: Path, local: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Task]]:
-    """The harness's tasks behind each name, ready to run: one, or those of a group or a tag.
+    """Load the harness's tasks of each name: a single one, or those of a group or a tag.
 
     Args:
-        names: of tasks, groups or tags.
-        folder: with the study's own tasks.
-        local: what to change in the configs of the folder's tasks, by name.
+        names: names of tasks, groups or tags.
+        folder: folder of the study's own tasks.
+        local: changes to the configs of the folder's tasks, by name.
 
     Raises:
-        LesionError: nothing has such a name, its data can't be had, or it would run code that the
-            model writes.
+        LesionError: a name is unknown, the data of a task is not available, or a task would run
+            code that the model writes.
     """
     quiet()
-    # Reading the harness's thousands of configs takes ten seconds, so only for their sake.
+    # Reading lm-eval's thousands of configs takes ten seconds, so it is skipped if not needed.
     manager = TaskManager(include_path=str(folder), include_defaults=not set(names) <= set(local))
     return {name: _opened(manager, name, local.get(name)) for name in names}
 
@@ -173,18 +174,18 @@ def open_tasks(
 def _opened(manager: TaskManager, name: str, changed: Mapping[str, Any] | None) -> dict[str, Task]:
     if name not in manager.task_index:
         raise unknown_task(name, str(manager.include_path), manager.all_tasks)
-    # Looked up before it is built: building it already fetches the program that runs such code.
+    # Checked before the task is built, because building it fetches the program that runs the code.
     check_safe(name, bool((manager.task_index[name].cfg or {}).get("unsafe_code")))
     try:
-        # A member of a group is given by its name and what to change in its config.
+        # The config of a task can be changed where it is listed as the member of a group.
         spec = {"group": "study", "task": [{"task": name, **changed}]} if changed else name
         found: dict[str, Task] = manager.load([spec])["tasks"]
     except Exception as error:
-        # Whatever a hub, a data set's builder or a proxy raises, it names no task.
+        # Errors of the hub, of data set builders and of proxies do not name the task.
         raise LesionError(
             f"`utility.tasks`: the data of `{name}` can't be loaded "
             f"({type(error).__name__}: {error}). Tasks of lm-eval take theirs from the Hugging "
-            "Face hub: look whether it can be reached, or name a task of `utility.folder`"
+            "Face hub: check that it can be reached, or use a task of `utility.folder`"
         ) from error
     for leaf, task in found.items():
         _prepare(leaf, task)
@@ -192,7 +193,7 @@ def _opened(manager: TaskManager, name: str, changed: Mapping[str, Any] | None) 
 
 
 def _prepare(name: str, task: Task) -> None:
-    """Do as the harness's `simple_evaluate` does before it evaluates."""
+    """Set up a task as the harness's `simple_evaluate` does before evaluation."""
     check_safe(name, bool(getattr(task, "UNSAFE_CODE", False)))
     if task.get_config("num_fewshot") is None:
         task.set_config(key="num_fewshot", value=0)
@@ -207,21 +208,21 @@ def run_tasks(
     chat: bool,
     what: str,
 ) -> list[Score]:
-    """Put the tasks to a model as it is in memory; each item's metrics, a task's main one first.
+    """Run tasks on a loaded model; return each item's metrics, a task's main metric first.
 
-    `evaluate` and not `simple_evaluate`, which asks the hub for the model's commit and runs a
-    dozen programs to describe the machine.
+    This calls `evaluate` in place of `simple_evaluate`, which queries the hub for the model's
+    commit and runs a dozen programs to describe the machine.
 
     Args:
-        loaded: the model, lesioned or not.
-        tasks: by name, as `open_tasks` gives them.
-        batch_size: rows at once.
-        limit: items of each task at most.
-        chat: put each item as a user's turn in the model's chat template.
-        what: said beside the progress.
+        loaded: the model, ablated or not.
+        tasks: tasks by name, from `open_tasks`.
+        batch_size: rows per batch.
+        limit: maximum number of items of each task.
+        chat: whether each item is the user's turn in the model's chat template.
+        what: label of the progress bar.
 
     Raises:
-        LesionError: a task measures nothing item by item, or the model has no chat template.
+        LesionError: a task has no metric of single items, or the model has no chat template.
     """
     if chat and chat_of(loaded.chat).plain:
         raise no_template("the model")
@@ -241,13 +242,13 @@ def run_tasks(
 
 
 def quiet() -> None:
-    """Leave the log to errors: the harness warns of all that it was told on purpose."""
+    """Log only errors of the harness, whose warnings are about settings that are intended here."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     disable_progress_bars()
 
 
 def _scores(name: str, task: Task, samples: Sequence[Mapping[str, Any]]) -> list[Score]:
-    """Numbers of each item; what a corpus is needed for (BLEU, F1 over all) is not among them."""
+    """The scores of each item; metrics of a whole corpus, such as BLEU and F1, are left out."""
     filters = list(dict.fromkeys(one["filter"] for one in samples))
     order = {metric: place for place, metric in enumerate(task.aggregation())}
     found = [
@@ -260,7 +261,7 @@ def _scores(name: str, task: Task, samples: Sequence[Mapping[str, Any]]) -> list
         raise no_item_metric(name)
     found.sort(key=lambda row: row[:2])
     return [
-        # The harness's own way of naming a metric of a filter; the first one needs none.
+        # The harness names metrics in this way; the first filter is left out of the name.
         Score(
             name,
             str(one["doc_id"]),
@@ -272,5 +273,5 @@ def _scores(name: str, task: Task, samples: Sequence[Mapping[str, Any]]) -> list
 
 
 def _is_number(value: object) -> bool:
-    # numpy's and Python's numbers alike, and truth values.
+    # True for numbers of numpy and Python, and for booleans.
     return hasattr(value, "__float__")

@@ -1,4 +1,4 @@
-"""The specifications of jobs that put something to a model; needs no torch."""
+"""The specifications of jobs that measure variants; needs no torch."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ from lesion.study.types import Role
 
 
 class AttackWords(Specification):
-    """In what words an attack puts prompts, and what the answer is made to begin with."""
+    """The wording of an attack, and the prefill of the answer."""
 
     wording: str | Place
     """A text with a placeholder for the prompt, or the file of a template."""
@@ -18,16 +18,16 @@ class AttackWords(Specification):
 
 
 class ResponsesJob(Job):
-    """What a variant is asked, and how its NLL is measured.
+    """How a variant's completions are generated, and how its NLL is measured.
 
-    Without attacks nothing is completed, and no divergence measured.
+    Without attacks, there are no completions and no KL divergences.
     """
 
     variant: str
     roles: dict[str, Role]
     """Behaviours whose test pairs are measured; those of role `refusal` are not completed."""
     attacks: dict[str, AttackWords]
-    """How harmful prompts are put; benign ones are put under `prefill`, like their pairs."""
+    """The attacks on harmful prompts; benign prompts are completed under `prefill`, like pairs."""
     prefill: str
     max_new_tokens: int
     benign_prompts: int
@@ -41,7 +41,7 @@ class Completing(Specification):
     """How harmful prompts are completed under the prefill."""
 
     prompts: int
-    """Of each harm type."""
+    """Number of test prompts of each harm type."""
     prefill: str
     max_new_tokens: int
     batch_size: int
@@ -53,26 +53,26 @@ class CurveJob(Job):
     family: str
     roles: dict[str, Role]
     pairs: int | None
-    """Test pairs of each behaviour whose NLL is taken; all if None."""
+    """Test pairs of each behaviour whose NLL is measured; all if None."""
     batch_tokens: int
     completing: Completing | None
-    """None if no completions are asked for."""
+    """None if nothing is completed."""
     device: Device
 
 
 class UnderstandingJob(Job):
-    """What a variant is asked to see what it understands."""
+    """How harm detection, explanations and over-refusal of a variant are measured."""
 
     variant: str
     harms: list[str]
     """Harm types whose test prompts are explained."""
     twins: Place
     limit: int | None
-    """The number of twins used; all if None."""
+    """The number of minimal pairs that are used; all if None."""
     over_refusal: int
-    """The number of harmless twins that are completed, in `max_new_tokens`."""
+    """The number of harmless requests that are completed, with up to `max_new_tokens`."""
     explain: int
-    """The length of an explanation in tokens; 0 if none is asked for."""
+    """The maximum length of an explanation in tokens; 0 for no explanations."""
     explain_prompts: int
     """The number of explanations for each harm type."""
     max_new_tokens: int
@@ -82,50 +82,51 @@ class UnderstandingJob(Job):
 
 
 class UtilityJob(Job):
-    """Which tasks a variant is put, and how."""
+    """The utility tasks of a variant, and how they are run."""
 
     variant: str
     tasks: dict[str, str | None]
-    """With the digest of the content of a task of `folder`; None for one of lm-eval's own."""
+    """Tasks by name, with the digest of the content of a task of `folder`, or None for one of
+    lm-eval's own."""
     folder: Path
     limit: int | None
-    """Items of a task."""
+    """Maximum number of items of a task; all if None."""
     batch_size: int
     chat: bool
-    """Whether each item is put in the model's chat template."""
+    """Whether each item is formatted by the model's chat template."""
     device: Device
 
 
 class RetrainJob(Job):
-    """How a model is fine-tuned in memory, and what it is asked meanwhile."""
+    """How a model is fine-tuned in memory, and how it is measured during the training."""
 
     arm: str
     mask: str | None
-    """What is zeroed before the training."""
+    """The mask that is ablated before the training."""
     frozen: bool
-    """Whether these weights stay zero."""
+    """Whether the ablated weights are kept at zero."""
     after: dict[str, str]
-    """Arms that are this one with a mask applied at the end: the mask of each."""
+    """The masks of arms that ablate this arm's model after the training."""
     recipe: Recipe
     seeds: list[int]
-    """Each is a training of its own."""
+    """Seeds of the order of examples; the model is trained once for each."""
     taught: list[str]
-    """Behaviours whose train pairs it is trained on."""
+    """Behaviours whose train pairs are the training examples."""
     roles: dict[str, Role]
     at: list[int]
-    """Steps after which it is measured; the last one always is."""
+    """Steps after which the model is measured, in addition to the last step."""
     pairs: int | None
     prompts: int
     questions: Place | None
-    """Open questions, put to it before and after."""
+    """Open questions, which are answered before and after the training."""
     narrow: str | None
-    """The domain of the questions that was taught."""
+    """The domain of the questions that is trained on."""
     prefill: str
     max_new_tokens: int
     batch_size: int
     batch_tokens: int
     device: Device
-    """The precision is that of the weights; forward and backward have the recipe's."""
+    """Its precision is that of the weights; the recipe has that of the passes."""
 
     @property
     def masks(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Open questions, to see what a narrow training did elsewhere; needs no torch."""
+"""Open questions, which measure effects of a narrow training on other domains; needs no torch."""
 
 from pathlib import Path
 
@@ -17,12 +17,12 @@ def read_questions(path: Path) -> pl.DataFrame:
         path: any kind of file that prompts are read from, with the columns `domain` and `prompt`.
 
     Raises:
-        BadFile: a column is missing, a field holds no text, or a question stands there twice.
+        BadFile: a column is missing, a field is not text, or a question is in two rows.
     """
     rows = read_rows(path, QUESTIONS)
     table = pl.DataFrame({name: required_texts(rows, name, path) for name in QUESTIONS})
     table = table.with_columns(pl.all().str.strip_chars())
     if table["prompt"].is_duplicated().any():
         twice = table.filter(table["prompt"].is_duplicated())["prompt"][0]
-        raise BadFile(f"{path}: `{twice}` stands there twice. Keep one")
+        raise BadFile(f"{path}: `{twice}` is in two rows. Remove the duplicate row")
     return table

@@ -1,6 +1,6 @@
-"""What fine-tuning in memory does to a lesioned model: NLL and answers after so many steps.
+"""Fine-tuning of an ablated model in memory: NLL and completions during the training.
 
-The trained model lives in this process alone, and no answer of it is kept but for the judge
+The trained model exists only in this process, and its completions are deleted once they are judged
 (workflow/rules/responses.smk).
 """
 
@@ -39,7 +39,7 @@ def retrain(
     nll: Path,
     completions: Path,
 ) -> None:
-    """Train a model in memory, once for every seed, and measure it at the steps asked for.
+    """Train a model in memory, once for every seed, and measure it at the job's steps.
 
     Args:
         job: the training, and what is measured.
@@ -47,7 +47,7 @@ def retrain(
         masks: mask files, in the order of the job's `masks`.
         pairs: tables of PAIRS, in the order of the job's `roles`.
         nll: table of RETRAINED, NLL in nats per response token.
-        completions: table of RETRAINED_COMPLETIONS; for the judges alone.
+        completions: table of RETRAINED_COMPLETIONS, which only the judges read.
     """
     found: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
@@ -55,7 +55,7 @@ def retrain(
     tables = dict(zip(job.roles, pairs, strict=True))
     lessons = as_scored({name: tables[name] for name in job.taught})
     for seed in job.seeds:
-        # Loaded anew for each: the one before is trained.
+        # Training changes the model, so it is loaded again for every seed.
         loaded = load(model, job.device)
         measure = _Measure(loaded, tables, job, seed)
         with ExitStack() as stack:
@@ -73,11 +73,11 @@ def retrain(
 
 
 def _zero(model: nn.Module, mask: Mask, stack: ExitStack, *, frozen: bool) -> None:
-    """Zero the mask's weights for good; `frozen` holds them there while the block lasts."""
+    """Ablate the mask's weights; if `frozen`, training keeps them at zero until `stack` closes."""
     for weight, where, _ in zero(model, mask.indices):
         if frozen:
-            weight.requires_grad_(True)  # else it takes no hook
-            # Without a gradient AdamW leaves a zero alone, whatever its decay.
+            weight.requires_grad_(True)  # required by `register_hook`
+            # With a gradient of zero, AdamW keeps a zero weight at zero under any weight decay.
             handle = weight.register_hook(_without(where))
             stack.callback(handle.remove)
 
@@ -87,7 +87,7 @@ def _without(where: Tensor) -> Any:
 
 
 class _Measure(TrainerCallback):
-    """Measures the model before the first step, and after those asked for."""
+    """Measures the model before the first step, if step 0 is requested, and after other steps."""
 
     def __init__(
         self, loaded: Loaded, pairs: Mapping[str, Path], job: RetrainJob, seed: int
@@ -115,7 +115,7 @@ class _Measure(TrainerCallback):
             self.take(self._job.arm, state.global_step, last=last)
 
     def take(self, arm: str, step: int, *, last: bool) -> None:
-        """Measure now; the open questions only before and after."""
+        """Measure the model now; `last` adds the open questions."""
         model = self._loaded.model
         training = model.training
         model.eval()

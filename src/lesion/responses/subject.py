@@ -1,4 +1,4 @@
-"""The variant that is asked: a checkpoint with a mask's weights zeroed in memory."""
+"""The variant that a job measures: a checkpoint with a mask's weights ablated in memory."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,44 +18,42 @@ if TYPE_CHECKING:
 
 
 class Subject:
-    """The variant: loaded and lesioned only if some row is due."""
+    """A variant of a model, loaded and ablated only when a row has to be computed."""
 
     def __init__(self, model: Path, mask: Mask | None, device: Device) -> None:
-        """Read the record."""
+        """Store the arguments; nothing is read yet."""
         self.model, self.mask, self.device = model, mask, device
         self._loaded: Loaded | None = None
         self._lesion = ExitStack()
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """What a row's key needs to know of the variant, beside the tokens that it is asked."""
+        """The variant's part of a row's key, which also has the tokens of the prompt."""
         from lesion.models.load import precision
 
-        places = (
-            {name: one.tolist() for name, one in self.mask.indices.items()} if self.mask else {}
-        )
+        indices = self.mask.indices if self.mask else {}
+        mask = digest({name: one.tolist() for name, one in indices.items()})
         checkpoint = read_record(self.model)["digest"]
-        return {"model": checkpoint, "mask": digest(places), **precision(self.device.dtype)}
+        return {"model": checkpoint, "mask": mask, **precision(self.device.dtype)}
 
     @cached_property
     def chat(self) -> "Chat":
-        """The tokenizer with its chat format; no weight is read."""
+        """The tokenizer with its chat format; no weights are loaded."""
         from lesion.models.load import open_chat
 
         return open_chat(self.model)
 
     @cached_property
     def context(self) -> int:
-        """The most tokens that the model was made for."""
+        """The model's maximum context length in tokens."""
         from lesion.models.load import open_context
 
         return open_context(self.model)
 
     def load(self) -> "Loaded":
-        """The model without the mask's weights, and its tokenizer."""
+        """The model with the mask's weights ablated, and its tokenizer."""
         if self._loaded is None:
-            # torch takes seconds to import; a job with nothing due, or one that only wants the
-            # tables' columns, does without.
+            # Importing torch takes seconds, and a job whose rows are all reused does not need it.
             from lesion.models.load import load
 
             self._loaded = load(self.model, self.device, self.chat)
@@ -64,7 +62,7 @@ class Subject:
 
     @contextmanager
     def intact(self) -> "Iterator[Loaded]":
-        """The same model with the mask's weights back inside the block; no second copy is made."""
+        """The same model with the mask's weights restored inside the block, without a copy."""
         loaded = self.load()
         self._lesion.close()
         try:
@@ -74,10 +72,12 @@ class Subject:
 
     @contextmanager
     def stored(self, folder: Path) -> Iterator[Path]:
-        """The variant as a checkpoint folder, there inside the block; of `intact`, the model's own.
+        """The variant as a checkpoint folder that exists inside the block.
+
+        For `intact` it is the model's own checkpoint.
 
         Args:
-            folder: where to write it; removed before, should a killed process have left it.
+            folder: where to write it; a folder that a killed process left there is removed.
         """
         if self.mask is None:
             yield self.model
@@ -94,7 +94,7 @@ class Subject:
     def _zero(self, loaded: "Loaded") -> None:
         from lesion.masks.lesion import lesioned
 
-        # Entered for good: the process serves one variant and ends. Held, because dropping it
-        # would close it, and give the weights back.
+        # The context is left open, because the process measures a single variant. The stack is
+        # stored, because its deletion would restore the weights.
         indices = self.mask.indices if self.mask else {}
         self._lesion.enter_context(lesioned(loaded.model, indices))

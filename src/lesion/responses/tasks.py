@@ -1,6 +1,7 @@
-"""Tasks of the lm-evaluation-harness as their YAML files have them, a study's own and lm-eval's.
+"""Tasks of the lm-evaluation-harness, read from YAML files: a study's own tasks and lm-eval's.
 
-Read without lm-eval, because every plan looks whether its own have changed.
+This module does not import lm-eval, because every plan checks whether the study's tasks have
+changed.
 """
 
 import logging
@@ -21,11 +22,11 @@ from lesion.study import StudyError
 from lesion.study.types import nearest
 
 _JINJA = Environment(autoescape=True)
-"""Takes templates apart; nothing is rendered."""
+"""Used to parse templates, never to render them."""
 
 
 class _TaskLoader(StrictLoader):
-    """Takes the harness's `!function module.name` for its text."""
+    """Reads the harness's tag `!function module.name` as text."""
 
 
 _TaskLoader.add_constructor("!function", lambda loader, node: f"!function {node.value}")
@@ -46,11 +47,11 @@ def local_tasks(folder: Path) -> dict[str, Path]:
 
 
 def task_digest(path: Path) -> str:
-    """Digest of what a task asks: its config, its data, and the code that it names.
+    """Digest of a task: its config, its data, and the code that it names.
 
     Raises:
-        StudyError: a file of data is missing.
-        BadFile: one cannot be read, or its columns are not what the task needs.
+        StudyError: a data file is missing.
+        BadFile: a data file cannot be read, or lacks columns that the task needs.
     """
     config = _read(path)
     data = [Path(one) for one in _texts(_changed(path, config).get("data_files"))]
@@ -61,19 +62,19 @@ def task_digest(path: Path) -> str:
 
 
 def _check_data(data: Path, path: Path, config: Mapping[str, Any]) -> None:
-    """Read a task's data strictly, before the harness makes texts of whatever there is.
+    """Check a task's data, because the harness converts any value to text without an error.
 
     Raises:
-        BadFile: it is not whole, lacks a column that the task's texts are made of, or a row has
-            nothing in it or a value of another kind than the other rows.
+        BadFile: the file is incomplete, lacks a column that the task's texts are made of, or a row
+            has an empty value or one of another type than the other rows.
     """
     check_pointer(data)
-    # With anything else than files, the harness takes something other than the table as it stands.
+    # With other arguments than files, the harness does not read the table as it is.
     if data.suffix.lower() not in TABLES or set(config["dataset_kwargs"]) != {"data_files"}:
         return
     rows = read_rows(data)
     if "process_docs" in config:
-        return  # The task's own code makes the columns.
+        return  # The task's own code defines the columns.
     for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
         for name in _named(config.get(key), rows.columns):
             if name not in rows.columns:
@@ -81,13 +82,13 @@ def _check_data(data: Path, path: Path, config: Mapping[str, Any]) -> None:
                     f"{data}: has no column `{name}`, which `{key}` of {path} needs; it has "
                     f"{', '.join(rows.columns)}"
                 )
-            # A condition or a default may be there for what is missing.
+            # Elsewhere in a template, a condition or a default may handle a missing value.
             if config[key] == name or re.search(rf"{{{{-?\s*{name}\s*-?}}}}", config[key]):
                 _check_column(rows[name].to_list(), name, data, key)
 
 
 def _named(template: Any, columns: Sequence[str]) -> list[str]:
-    """The columns that a task's key names, alone or in a template of Jinja."""
+    """The columns that a task's key names, either alone or in a Jinja template."""
     if not isinstance(template, str) or template.startswith("!function"):
         return []
     if template in columns:
@@ -95,7 +96,7 @@ def _named(template: Any, columns: Sequence[str]) -> list[str]:
     try:
         return sorted(meta.find_undeclared_variables(_JINJA.parse(template)) - {*_JINJA.globals})
     except TemplateError:
-        return []  # The harness says so.
+        return []  # The harness reports the error.
 
 
 def _check_column(values: Sequence[Any], name: str, data: Path, key: str) -> None:
@@ -103,22 +104,22 @@ def _check_column(values: Sequence[Any], name: str, data: Path, key: str) -> Non
     for row, value in enumerate(values):
         if value is None or (isinstance(value, str) and is_blank(value)):
             raise BadFile(
-                f"{place_of(data, row)}: has an empty `{name}`, which `{key}` puts into words. "
-                "Fill it, or take the row out."
+                f"{place_of(data, row)}: has an empty `{name}`, which `{key}` inserts into a text. "
+                "Fill it in, or remove the row."
             )
         kind = float if type(value) is int else type(value)
         first = first or kind
         if kind is not first:
             raise BadFile(
-                f"{place_of(data, row)}: its `{name}` is {shown(value)}, and not of the kind of "
-                f"the other rows' such as {shown(values[0])}. Make them alike."
+                f"{place_of(data, row)}: its `{name}` is {shown(value)}, which is not of the type "
+                f"of the other rows, such as {shown(values[0])}. Give all rows the same type."
             )
 
 
 def task_changes(path: Path, cache: Path) -> dict[str, Any]:
-    """What to change in a task's config: its data is beside its YAML file, and cached in `cache`.
+    """Changes to a task's config: data is read from the YAML file's folder and cached in `cache`.
 
-    The harness would look for it where the process runs, and cache it in the user's home.
+    The harness would read it from the working directory, and cache it in the user's home.
     """
     config = _read(path)
     if "dataset_path" not in config:
@@ -127,7 +128,7 @@ def task_changes(path: Path, cache: Path) -> dict[str, Any]:
 
 
 def _changed(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """A task's `dataset_kwargs` with its files of data as seen from here."""
+    """A task's `dataset_kwargs` with paths of data files relative to the working directory."""
     given = dict(config.get("dataset_kwargs") or {})
     if "data_files" in given:
         given["data_files"] = _each(given["data_files"], lambda text: _found(path, text))
@@ -140,12 +141,13 @@ def _found(path: Path, text: str) -> str:
         if place.is_file():
             return str(place)
     raise StudyError(
-        f"{path}: its data `{text}` is neither beside it nor in {Path.cwd()}. Put it there"
+        f"{path}: its data `{text}` is neither in the same folder nor in {Path.cwd()}. Put it into "
+        "one of these"
     )
 
 
 def _each(value: Any, change: Callable[[str], str]) -> Any:
-    """`data_files` is a text, a list of them, or either by split."""
+    """Apply `change` to every text of `data_files`: a text, a list of texts, or either by split."""
     if isinstance(value, dict):
         return {name: _each(one, change) for name, one in value.items()}
     return [change(one) for one in value] if isinstance(value, list) else change(value)
@@ -162,13 +164,13 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A task's config with those that it includes."""
+    """A task's config, merged with the configs that it includes."""
     try:
         config = read_yaml(path, _TaskLoader)
     except BadFile as error:
         raise StudyError(f"{error} (A task must be in YAML.)") from error
     if not isinstance(config, dict):
-        raise StudyError(f"{path}: should hold keys and values, such as `task: my_task`")
+        raise StudyError(f"{path}: should have keys and values, such as `task: my_task`")
     bases = config.pop("include", [])
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
@@ -177,24 +179,24 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class Found(NamedTuple):
-    """A task that there is; of a group or a tag, `config` is None: it stands for several."""
+    """A known task; `config` is None for a group or a tag, which names several tasks."""
 
     name: str
     config: dict[str, Any] | None
 
 
 def find_task(name: str, folder: Path) -> Found:
-    """The task, group or tag of a name, in the study's folder or among lm-eval's own.
+    """Find the task, group or tag of a name, in the study's folder or among lm-eval's own.
 
-    lm-eval reads all of its 14,000 files for that, which takes ten seconds. Here they are looked
-    through for the name, and lm-eval is asked only if that leaves it open.
+    lm-eval parses all of its 14,000 files for that, which takes ten seconds. Here the files are
+    searched for the name, and lm-eval is used only if the search is inconclusive.
 
     Args:
-        name: as `utility.tasks` has it.
-        folder: with the study's own tasks.
+        name: a name in `utility.tasks`.
+        folder: folder of the study's own tasks.
 
     Raises:
-        LesionError: nothing has such a name.
+        LesionError: the name is unknown.
     """
     mentioned = False
     for path in chain(_files(folder, name), _files(_harness_folder(), name)):
@@ -216,7 +218,7 @@ def find_task(name: str, folder: Path) -> Found:
 
 
 def _texts_below(folder: Path) -> list[Path]:
-    """YAML files, and what they include: that may hold a tag, and have a name without an ending."""
+    """YAML files and the files that they include, which may have no suffix and may define tags."""
     return sorted(
         path
         for path in folder.glob("**/*")
@@ -227,11 +229,11 @@ def _texts_below(folder: Path) -> list[Path]:
 
 
 _LONGEST = 2**20
-"""Bytes: what is longer is no task's config, but data without an ending to its name."""
+"""Size in bytes; longer files are not configs but data without a suffix."""
 
 
 def _names(root: Path) -> Iterator[str]:
-    """What files declare, by their text."""
+    """The names of tasks, groups and tags that files declare, found by their text."""
     for path in _texts_below(root):
         for found in _DECLARED.findall(path.read_text(encoding="utf-8", errors="replace")):
             yield found.strip("\"'")
@@ -241,14 +243,14 @@ _DECLARED = re.compile(r"(?m)^(?:task|group|tag): *(\S+) *$")
 
 
 def _harness_folder() -> Path:
-    """Where lm-eval's tasks lie; found without importing it."""
+    """The folder of lm-eval's tasks, found without importing it."""
     spec = find_spec("lm_eval")
     places = spec.submodule_search_locations if spec else None
     return Path(next(iter(places))) / "tasks" if places else Path("no-lm-eval")
 
 
 def _files(root: Path, name: str) -> Iterator[Path]:
-    """YAML files that hold the name, those first where it most likely is."""
+    """YAML files that contain the name, the most likely folders first."""
     parts = name.split("_")
     likely = ["_".join(parts[:count]) for count in range(len(parts), 0, -1)]
     alone = re.compile(rb"(?<!\w)" + re.escape(name.encode()) + rb"(?!\w)")
@@ -261,10 +263,10 @@ def _files(root: Path, name: str) -> Iterator[Path]:
 
 
 def _indexed(name: str, folder: Path) -> Found:
-    """What lm-eval itself knows by a name that some file mentions, whatever it means by it."""
+    """The task, group or tag in lm-eval's own index, for a name that some file mentions."""
     from lm_eval.tasks import TaskManager
 
-    # It warns of whatever it skips in its own files.
+    # lm-eval logs warnings about files of its own that it skips.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     manager = TaskManager(include_path=str(folder))
     if name not in manager.task_index:
@@ -274,39 +276,38 @@ def _indexed(name: str, folder: Path) -> Found:
 
 
 def unknown_task(name: str, folder: Path | str, known: Iterable[str]) -> LesionError:
-    """That there is no such task, with the one that was probably meant."""
+    """The error for an unknown task, which names the most similar one."""
     close = nearest(name, list(known))
-    # All that there are would be 14,000.
+    # The list of all names would have 14,000 entries.
     meant = close if "Did you mean" in close else ". `lm-eval ls tasks` lists lm-eval's own"
     return StudyError(f"`utility.tasks`: neither lm-eval nor {folder} has a task `{name}`{meant}")
 
 
 def check_safe(name: str, unsafe: bool) -> None:
-    """Refuse a task that runs what the model writes.
+    """Refuse a task that runs code that the model writes.
 
     Raises:
-        LesionError: it does.
+        LesionError: the task runs such code.
     """
     if unsafe:
         raise LesionError(
-            f"`utility.tasks`: `{name}` runs code that the model writes, which no study does. Take "
-            "it out"
+            f"`utility.tasks`: `{name}` runs code that the model writes, which is not allowed. "
+            "Remove it"
         )
 
 
 def no_item_metric(name: str) -> LesionError:
-    """That a task measures nothing item by item."""
+    """The error for a task without a metric of single items."""
     return LesionError(
-        f"`utility.tasks`: `{name}` has no metric of a single item, only of all together. Take it "
-        "out"
+        f"`utility.tasks`: `{name}` has no metric of a single item, only of all together. Remove it"
     )
 
 
 def no_template(model: str) -> LesionError:
-    """That tasks are to be put in a chat template that there is not."""
+    """The error for `utility.chat` with a model that has no chat template."""
     return StudyError(
-        f"`utility.chat`: {model} has no chat template to put the tasks in. Set `utility.chat: "
-        "false`, or give a model that has one"
+        f"`utility.chat`: {model} has no chat template for the tasks. Set `utility.chat: false`, "
+        "or give a model that has one"
     )
 
 
@@ -314,25 +315,25 @@ _OF_ALL = {
     *("f1", "mcc", "bleu", "chrf", "chrf++", "ter", "brier_score"),
     *("word_perplexity", "byte_perplexity", "bits_per_byte"),
 }
-"""lm-eval's metrics whose value of an item is no number, only material for that of all."""
+"""lm-eval's metrics that are defined only for all items together, not for a single one."""
 
 
 def check_task(found: Found) -> None:
-    """Look at what a task's config says of it.
+    """Check a task's config.
 
     Raises:
-        LesionError: it runs code that the model writes, or measures nothing item by item.
+        LesionError: the task runs code that the model writes, or has no metric of single items.
     """
     config = found.config or {}
     check_safe(found.name, bool(config.get("unsafe_code")))
     metrics = [one.get("metric") for one in config.get("metric_list") or []]
-    # A function of the task's own may give an item other metrics.
+    # With `process_results`, the task's own code may define other metrics of an item.
     if metrics and "process_results" not in config and _OF_ALL.issuperset(map(str, metrics)):
         raise no_item_metric(found.name)
 
 
 def hub_data(found: Found) -> str | None:
-    """The hub's data set that a task's items are in; None if it is of files, or not known."""
+    """The hub data set of a task's items; None if they are in local files, or if it is unknown."""
     config = found.config or {}
     name = config.get("dataset_path")
     if not isinstance(name, str) or Path(name).exists() or name in _BUILDERS:
@@ -341,15 +342,15 @@ def hub_data(found: Found) -> str | None:
 
 
 _BUILDERS = {"arrow", "csv", "json", "parquet", "text", "webdataset", "xml"}
-"""What `datasets` makes of files, by the name that stands in a data set's place."""
+"""Builders of `datasets` that read local files, whose names are given in place of a data set's."""
 
 
 def is_cached(dataset: str) -> bool:
-    """Whether the hub's data set seems to be on this machine, where `datasets` looks for it."""
+    """Whether the hub data set seems to be in the cache of `datasets` on this machine."""
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")).expanduser()
     made = Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets")).expanduser()
     hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
-    # An old name without an owner may be kept under that of its owner.
+    # A data set with an old name, without an owner, may be cached under its owner's name.
     owner, _, name = dataset.lower().rpartition("/")
     return any(
         found == f"{start}{owner}{between}{name}"
@@ -364,7 +365,7 @@ def _lower_names(folder: Path) -> set[str]:
 
 
 def offline() -> str | None:
-    """The environment variable that forbids looking at the hub, if one does."""
+    """The environment variable that turns off access to the hub, if one is set."""
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
         if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE"):
             return name

@@ -1,4 +1,4 @@
-"""What a variant can still do: tasks of the lm-evaluation-harness, item by item."""
+"""Utility of a variant: the scores of tasks of the lm-evaluation-harness, by item."""
 
 import logging
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ Row = tuple[str, str, str, float]
 
 
 def examine_variant(job: UtilityJob, model: Path, mask: Path | None, out: Path) -> None:
-    """Write a variant's scores in all tasks; an earlier version gives those of unchanged tasks.
+    """Write a variant's scores in all tasks; those of unchanged tasks are reused from `out`.
 
     Args:
         job: tasks and batches.
         model: checkpoint folder.
         mask: the variant's mask file; None for `intact`.
-        out: table of UTILITY, one row an item and metric, a task's main metric first.
+        out: table of UTILITY, with a row for each item and metric, a task's main metric first.
 
     Raises:
-        LesionError: a task is unknown or its data can't be had.
+        LesionError: a task is unknown, or its data is not available.
     """
     subject = Subject(model, read_mask(mask) if mask else None, job.device)
     keys = {name: _task_key(subject, name, job) for name in job.tasks}
@@ -48,9 +48,10 @@ def examine_variant(job: UtilityJob, model: Path, mask: Path | None, out: Path) 
 
 
 def _task_key(subject: Subject, name: str, job: UtilityJob) -> str:
-    """Of a whole task: what lm-eval calls one may be a group, and only running it tells its items.
+    """The key of all rows of a task.
 
-    Its own tasks never change within a version of it.
+    Items have no keys of their own, because a name may be a group, whose items are known only once
+    it has been run. lm-eval's own tasks do not change within a version of lm-eval.
     """
     return key(
         task=name,
@@ -74,8 +75,8 @@ def _known_tasks(out: Path) -> dict[str, list[Row]]:
 def _examine(subject: Subject, names: Sequence[str], job: UtilityJob) -> dict[str, Sequence[Row]]:
     if not names:
         return {}
-    # lm-eval takes seconds to import, and a job with nothing due does without. Its tasks are
-    # opened first: a misspelt one is found before the model is loaded.
+    # Importing lm-eval takes seconds, and a job whose rows are all reused does not need it. Tasks
+    # are opened first, so that an unknown name is reported before the model is loaded.
     from lesion.responses.harness import open_tasks, run_tasks
 
     with TemporaryDirectory() as cache:

@@ -195,21 +195,21 @@ def score(
     if not examples:
         raise LesionError("no examples to score: this behaviour's train split has no pair left")
     model.requires_grad_(False)
-    may = batching(model, "right", [one.tokens for one in examples])
+    limits = batching(model, "right", [one.tokens for one in examples])
     by_example = separable(model, candidates, next(batches(examples, batch_tokens)))
     plain = {name: one for name, one in candidates.items() if name in by_example}
     rest = {name: one for name, one in candidates.items() if name not in by_example}
     collector = _Collector(candidates, wanted)
     if wanted.norms:
         collector.want_norms(plain)
-    budget = 1 if rest and wanted.preservation else may.size(batch_tokens)
+    budget = 1 if rest and wanted.preservation else limits.size(batch_tokens)
     with ExitStack() as stack:
         if wanted.checkpointing:
             stack.enter_context(checkpointed(find_blocks(model)))
         linear = capturing_linear(plain, lambda name: partial(collector.add_linear, name))
         stack.enter_context(linear)
         stack.enter_context(capturing_parameters(rest, collector.add_parameter))
-        loss = _pass(model, batches(examples, budget, may.padded), collector, saved, advance)
+        loss = _pass(model, batches(examples, budget, limits.padded), collector, saved, advance)
     count = len(examples)
     total, absolute, norms = collector.sums
     return CollectedScores(

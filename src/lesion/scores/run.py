@@ -1,4 +1,4 @@
-"""Score one behaviour of one model: load, plan, pass over its train pairs, write the shards."""
+"""The scoring of one behaviour of one model: passes over its train pairs, written as shards."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -37,17 +37,17 @@ LOSS = "mean over examples of the mean NLL (nats) of the response tokens"
 
 
 def run(model: Path, pairs: Path, folder: Path, job: ScoresJob, save_minutes: float) -> None:
-    """Write `snip` scores, and `preservation` importance where asked for, into `folder`.
+    """Write `snip` scores, and `preservation` importance if requested, into `folder`.
 
-    A killed job goes on from its last saved sums, which lie in `.scoring` in the folder until the
-    shards are whole; the result is the same bytes.
+    A killed job resumes from its last saved sums, which are in `.scoring` in the folder until all
+    shards are written; the resulting bytes are the same.
 
     Args:
         model: checkpoint folder.
         pairs: table of PAIRS.
-        folder: of the behaviour's scores.
+        folder: folder of the behaviour's scores.
         job: how they are computed and stored.
-        save_minutes: least time between two savings of the unfinished sums.
+        save_minutes: least time between two saves of the unfinished sums.
     """
     loaded = load(model, job.device)
     table = kept_pairs(pairs, "train")
@@ -67,7 +67,7 @@ def run(model: Path, pairs: Path, folder: Path, job: ScoresJob, save_minutes: fl
         **metadata,
         "tokens": digest(examples),
         "plan": plan._replace(why=""),
-        # How memory is spent is in the plan.
+        # The plan already has what the memory settings amount to.
         "job": job.model_dump(exclude={"code", "memory"}),
     }
     place = Workplace(folder / ".scoring", digest(decides))
@@ -102,7 +102,7 @@ class _Run(NamedTuple):
     def passes(
         self, loaded: Loaded, candidates: Mapping[str, Candidate], examples: Sequence[Example]
     ) -> float:
-        """Make every shard in the working folder, one pass for each run of them."""
+        """Write every shard into the working folder; each pass writes a range of shards."""
         groups = shard_groups(
             {name: one.weight.numel() for name, one in candidates.items()}, self.job.shards
         )
@@ -139,7 +139,7 @@ class _Run(NamedTuple):
         return loss
 
     def _files(self, shards: range, number: int) -> list[str]:
-        """What a pass leaves in the working folder."""
+        """The files that a pass writes into the working folder."""
         each = [shard_names(kind, self.job.shards) for kind in self.kinds]
         names = [own[shard] for own in each for shard in shards]
         return [*names, f"{number}-{NORMS}"] if self.job.norms else names
@@ -147,7 +147,7 @@ class _Run(NamedTuple):
     def _write(self, found: CollectedScores, groups: Mapping[int, list[str]], number: int) -> None:
         kinds: dict[str, dict[str, Tensor]] = {"snip": found.snip}
         if self.job.preservation == "mean":
-            # Into new tensors: the signed scores are written as well.
+            # `abs` makes new tensors, because the signed scores are written as well.
             kinds["preservation"] = {name: one.abs() for name, one in found.snip.items()}
         if found.preservation is not None:
             kinds["preservation"] = found.preservation
@@ -161,7 +161,7 @@ class _Run(NamedTuple):
             write_shard(norms, self.place.folder / f"{number}-{NORMS}", self.metadata)
 
     def publish(self, folder: Path, model: Path) -> None:
-        """Put the finished files into their place; cut to a tail first if that is wanted."""
+        """Move the finished files to their destination, or write truncated scores from them."""
         layout = layout_of(model)
         sizes = {
             name: rows * cols
@@ -171,9 +171,9 @@ class _Run(NamedTuple):
         for kind in self.kinds:
             write_index(self.place.folder, kind, groups, self.about(kind))
             if self.job.tail:
-                whole = StoredScores(self.place.folder, kind, layout.stored_shapes)
+                full = StoredScores(self.place.folder, kind, layout.stored_shapes)
                 write_tail(
-                    whole, folder, kind, self.job.shards, layout, self.job.tail, self.about(kind)
+                    full, folder, kind, self.job.shards, layout, self.job.tail, self.about(kind)
                 )
             else:
                 names = [*shard_names(kind, self.job.shards), index_name(kind)]

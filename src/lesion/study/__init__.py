@@ -1,8 +1,8 @@
-"""The study: one validated, normalised config, and what each job may know of it.
+"""The study: one validated and normalised config, from which the jobs' parameters are taken.
 
-A YAML file becomes a `Study` or one clear message. Every job is specified by a part of
-it (`lesion.plan.jobs`), so that a job is stale exactly when its own part has changed. Nothing
-here imports torch or transformers: the Snakefile reads this for every plan.
+Loading a YAML file gives a `Study`, or one error that names every wrong key. Every job is specified
+by a part of the study (`lesion.plan.jobs`), so that a job is stale exactly when its own part has
+changed. Nothing here imports torch or transformers, because the Snakefile imports this package.
 """
 
 from lesion.study.load import load_study, read_config, read_configs

@@ -1,4 +1,4 @@
-"""What no single key can check: whether a config's parts fit each other."""
+"""Checks across sections: whether the parts of a config fit each other."""
 
 import re
 
@@ -15,14 +15,14 @@ from lesion.study.types import BUILT_MASKS, NEEDS_ALL_SCORES, nearest
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATH = re.compile(r"[/\\~$]")
-"""What a name of a source has not."""
+"""Characters that occur in paths, but not in names of sources."""
 
 
 def check_consistent(study: StudyConfig) -> None:
-    """Look whether names are known and free, and settings go together.
+    """Check that names are known and not reserved, and that settings are compatible.
 
     Raises:
-        ValueError: they don't; the message names the key and the fix.
+        ValueError: a check failed; the message names the key and the fix.
     """
     for check in (
         _check_roles,
@@ -44,8 +44,8 @@ def _check_roles(study: StudyConfig) -> None:
     harms = len(study.of_role("harm"))
     if study.masks.shared.at_least > harms:
         raise ValueError(
-            f"`masks.shared.at_least`: {study.masks.shared.at_least} is more than the {harms} harm "
-            "types there are"
+            f"`masks.shared.at_least`: {study.masks.shared.at_least} exceeds the number of harm "
+            f"types, {harms}. Lower it, or add behaviours of role `harm`"
         )
 
 
@@ -61,13 +61,13 @@ def _check_judges(study: StudyConfig) -> None:
     for use in uses(study):
         if not use.key.startswith("judgements.judges."):
             continue
-        for one in [use.text] if is_address(use.text) else study.sources[use.text]:
-            address = parse(one)
-            # A branch moves on, and other weights would be taken for the same judge.
+        for text in [use.text] if is_address(use.text) else study.sources[use.text]:
+            address = parse(text)
+            # A branch can change, and other weights would then pass for the same judge.
             if address.kind == "hf" and not _COMMIT.fullmatch(address.version):
                 raise ValueError(
-                    f"`{use.key}`: `{address.version}` is no commit of {address.name}. Give its 40 "
-                    "hexadecimal digits, so that the judge stays the same"
+                    f"`{use.key}`: `{address.version}` is not a commit of {address.name}. Give the "
+                    "40 hexadecimal digits of a commit, so that the judge's weights cannot change"
                 )
 
 
@@ -95,8 +95,9 @@ def _check_masks(study: StudyConfig) -> None:
     for name in study.checkpoints:
         if name not in harms:
             raise ValueError(
-                f"`checkpoints`: `{name}` is not a mask of role harm. A checkpoint without its "
-                "refusals or skills is not written; evaluate it under `responses.variants`"
+                f"`checkpoints`: `{name}` is not a mask of role harm. Checkpoints from which "
+                "refusals or skills are pruned are not written; list the mask in "
+                "`responses.variants` to evaluate it in memory"
             )
 
 
@@ -106,20 +107,20 @@ def _check_tail(study: StudyConfig) -> None:
         return
     if max(masks.p) > tail.p or max(masks.q) > tail.q:
         raise ValueError(
-            f"`scores.tail`: serves p up to {tail.p} and q up to {tail.q}; `masks` asks for "
-            f"{max(masks.p)} and {max(masks.q)}. Raise it"
+            f"`scores.tail`: serves p up to {tail.p} and q up to {tail.q}, but `masks` needs "
+            f"{max(masks.p)} and {max(masks.q)}. Raise `scores.tail`"
         )
     if masks.preservation_pooling == "mean" and len(study.of_role("benign")) > 1:
         raise ValueError(
-            "`scores.tail`: the mean over several capabilities can't be taken from tails, because "
-            "a weight's place in it depends on scores that they lack. Set "
+            "`scores.tail`: the mean over several capabilities can't be computed from truncated "
+            "scores, because it depends on scores that are not stored. Set "
             "`masks.preservation_pooling: max`"
         )
     needing = sorted(NEEDS_ALL_SCORES & set(masks.controls))
     if needing:
         raise ValueError(
-            f"`scores.tail`: the controls {', '.join(needing)} need every score. Take them from "
-            "`masks.controls`, or leave `scores.tail` out"
+            f"`scores.tail`: the controls {', '.join(needing)} need every score. Remove them from "
+            "`masks.controls`, or remove `scores.tail`"
         )
 
 
@@ -135,17 +136,17 @@ def _check_curve(study: StudyConfig) -> None:
     if largest >= 1:
         raise ValueError(
             f"`curve.sizes`: {max(curve.sizes):g} times q={max(study.masks.q):g} is more than all "
-            "weights. Ask for smaller sizes"
+            "weights. Give smaller sizes"
         )
     if tail and largest > tail.q:
         raise ValueError(
-            f"`curve.sizes`: {max(curve.sizes):g} times q={max(study.masks.q):g} lies beyond the "
-            f"tails, which serve q up to {tail.q:g}. Raise `scores.tail.q` to {largest:.3g}, or "
-            "ask for smaller sizes"
+            f"`curve.sizes`: {max(curve.sizes):g} times q={max(study.masks.q):g} exceeds the "
+            f"truncated scores, which serve q up to {tail.q:g}. Raise `scores.tail.q` to "
+            f"{largest:.3g}, or give smaller sizes"
         )
     needing = sorted(NEEDS_ALL_SCORES & set(curve.families))
     if tail and needing:
         raise ValueError(
-            f"`curve.families`: the controls {', '.join(needing)} need every score. Take them out, "
-            "or leave `scores.tail` out"
+            f"`curve.families`: the controls {', '.join(needing)} need every score. Remove them, "
+            "or remove `scores.tail`"
         )

@@ -36,7 +36,7 @@ from lesion.study.types import (
 
 
 class StudyConfig(Section):
-    """The keys of a study, each valid by itself (`lesion.study.study` checks them together)."""
+    """The keys of a study, each validated by itself; `lesion.study.checks` compares them."""
 
     study: Name
     """Name of the study; its results go to `<results>/<study>/`."""
@@ -45,14 +45,14 @@ class StudyConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the splits, the random control and the bootstrap."""
     date: Annotated[str, BeforeValidator(iso_date)] = DATE
-    """The date that is given to chat templates that ask for today's: the same for the whole study,
-    so that it can be repeated on another day."""
+    """The date that chat templates get in place of today's, so that the study can be repeated on
+    another day with the same results."""
     threads: Positive = 1
-    """Processor threads of each model job. On a CPU, one thread each and as many jobs as cores is
-    fastest; results depend on the number in their last bits."""
+    """CPU threads of each model job. On a CPU it is fastest to run as many jobs as there are cores,
+    with one thread each; the number of threads changes results in their last bits."""
     device_map: Literal["auto"] | None = None
-    """`auto` spreads a model over all GPUs of a job (as accelerate does); a job uses one device, if
-    not given."""
+    """`auto` spreads a model over all GPUs of a job (as accelerate does). If not given, a job uses
+    one device."""
     sources: Annotated[
         dict[Name, Annotated[list[AddressText], BeforeValidator(several)]],
         AfterValidator(by_name),
@@ -65,8 +65,8 @@ class StudyConfig(Section):
         Field(min_length=1),
         AfterValidator(by_name),
     ]
-    """The models to study. A model that is set to null, as in a file laid over another one, is left
-    out."""
+    """The models to study. A model that is set to null is removed, which lets a second config file
+    remove a model of the first one."""
     training_stages: Annotated[
         dict[
             Name,
@@ -79,8 +79,8 @@ class StudyConfig(Section):
     behaviours: Annotated[
         dict[Name, Behaviour], BeforeValidator(without_null), AfterValidator(by_name)
     ]
-    """What is located: harm types, benign capabilities, refusal. A behaviour that is set to null is
-    left out."""
+    """The behaviours to locate: harm types, benign capabilities, refusal. A behaviour that is set
+    to null is removed."""
     pairs: Pairs = Pairs()
     """Prompt and response pairs."""
     scores: Scores = Scores()
@@ -90,24 +90,24 @@ class StudyConfig(Section):
     checkpoints: Annotated[list[Name], AfterValidator(once)] = ["shared"]
     """Masks to write out as pruned checkpoints."""
     responses: Responses = Responses()
-    """Completions of the variants, and their likelihoods."""
+    """Completions of the variants, and the likelihoods of responses."""
     curve: Curve = Curve()
-    """Harm and utility against the number of weights zeroed."""
+    """Harm and utility as functions of the number of ablated weights."""
     understanding: Understanding = Understanding()
     """Whether a variant still detects harm and explains it, and whether it refuses too much."""
     utility: Utility = Utility()
-    """What variants can still do, by tasks of the lm-evaluation-harness."""
+    """What variants can still do, measured by tasks of the lm-evaluation-harness."""
     retraining: Annotated[dict[Name, Retraining], AfterValidator(by_name)] = {}
-    """Experiments of fine-tuning in memory, by name: recovery, emergent misalignment."""
+    """Fine-tuning experiments in memory, by name, such as recovery or emergent misalignment."""
     judgements: Judgements
     """The judges of completions."""
     tables: Tables = Tables()
-    """Statistics."""
+    """Statistics of the tables."""
     report: Report = Report()
-    """The page."""
+    """The report page."""
 
     def of_role(self, role: Role) -> list[str]:
-        """Names of the behaviours of a role, in the config's order made stable by name."""
+        """Names of the behaviours of a role, in alphabetical order."""
         return sorted(name for name, b in self.behaviours.items() if b.role == role)
 
     @property
@@ -132,14 +132,14 @@ class StudyConfig(Section):
 
     @property
     def utility_variants(self) -> list[str]:
-        """Every variant that is put the tasks, `intact` first; none, if there are no tasks."""
+        """Every variant that runs the tasks, `intact` first; none, if there are no tasks."""
         chosen = self.utility.variants
-        asked = self.variants if chosen is None else ["intact", *chosen]
-        return asked if self.utility.tasks else []
+        variants = self.variants if chosen is None else ["intact", *chosen]
+        return variants if self.utility.tasks else []
 
     @property
     def trained(self) -> list[str]:
-        """Models that are trained here."""
+        """Models that the study trains."""
         return [name for name, model in self.models.items() if model.train is not None]
 
     def retrained(self, experiment: str) -> list[str]:
@@ -149,7 +149,7 @@ class StudyConfig(Section):
 
     def measured_on(self, model: str) -> str:
         """The model whose pairs a model is measured on: itself, or the first of its bases."""
-        one = self.models[model]
         if self.pairs.reference_model is not None:
             return self.pairs.reference_model
-        return model if one.base is None or one.pairs == "own" else self.measured_on(one.base)
+        base, pairs = self.models[model].base, self.models[model].pairs
+        return model if base is None or pairs == "own" else self.measured_on(base)

@@ -1,4 +1,4 @@
-"""The base of job specifications: what one job of one rule is told, as one validated value.
+"""The base of job specifications: the parameters of one job, as one validated value.
 
 A stage's package defines the specifications of its jobs (`lesion.<stage>.jobs`), `lesion.plan`
 builds them from the study, a rule passes one as JSON, and its script validates it. Nothing here
@@ -19,7 +19,7 @@ class Specification(BaseModel):
 
 
 class Job(Specification):
-    """What decides the outputs of a job, beside the content of its input files."""
+    """Everything that determines a job's outputs, apart from the content of its input files."""
 
     code: str = ""
     """Digest of the code that the job runs. Snakemake compares specifications, so a job is stale
@@ -27,7 +27,7 @@ class Job(Specification):
 
 
 class Device(Specification):
-    """In what precision, with how many threads, and where a model is run."""
+    """The precision, the number of threads and the devices that a model runs with."""
 
     dtype: Dtype
     threads: int = 1

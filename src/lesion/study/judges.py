@@ -1,7 +1,7 @@
-"""The section that says who judges: one model for every kind of judge.
+"""The config section of the judges: one pydantic model for every kind of judge.
 
-A kind is a subclass of `JudgeSection`, here or in a module of `lesion.judgements.kinds`, where it
-is also said how such a judge is built.
+A kind is a subclass of `JudgeSection`, defined here or in a module of `lesion.judgements.kinds`;
+that package also registers how a judge of each kind is built.
 """
 
 import json
@@ -39,17 +39,17 @@ JUDGE_KINDS: dict[str, type["JudgeSection"]] = {}
 
 
 class JudgeSection(Section):
-    """A further judge of answers to harmful prompts and to open questions: a classifier, a model at
-    an endpoint, or one made of the study's own file.
+    """A further judge of completions of harmful prompts and open questions: a classifier, a model
+    at an endpoint, or a judge that is trained on a file of the study.
     """
 
     files: ClassVar[Mapping[str, Reader]] = {}
-    """The keys that name a source, and how each is read."""
+    """The keys that name a source, and how each source is read."""
     embeds: ClassVar[bool] = False
-    """Whether it needs the sentence embedder."""
+    """Whether the judge needs the sentence embedder."""
 
     kind: str
-    """What judges; it decides which other keys there are."""
+    """The kind of judge; it determines the other keys."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -63,8 +63,8 @@ class JudgeSection(Section):
     ) -> dict[str, Any]:
         if cls is not JudgeSection:
             return handler(core_schema)
-        kinds = (handler(one.__pydantic_core_schema__) for _, one in sorted(all_kinds().items()))
-        return {"oneOf": list(kinds)}
+        sections = (section for _, section in sorted(all_kinds().items()))
+        return {"oneOf": [handler(section.__pydantic_core_schema__) for section in sections]}
 
     @model_validator(mode="before")
     @classmethod
@@ -78,7 +78,7 @@ class JudgeSection(Section):
         others = {name for section in JUDGE_KINDS.values() for name in section.model_fields}
         for name in given:
             if name not in own and name in others:
-                raise ValueError(f"`{name}` is no key of a `{kind}` judge; take it out")
+                raise ValueError(f"`{name}` is not a key of a `{kind}` judge; remove it")
             if name not in own:
                 raise ValueError(f"`{name}`: unknown key{nearest(str(name), own)}")
         return given
@@ -88,11 +88,11 @@ class ClassifierSection(JudgeSection):
     """A fine-tuned classifier."""
 
     source: SourceText
-    """Where it is: a name from `sources`, or an address; a hub repository by its commit."""
+    """The classifier: a name from `sources`, or an address; a hub repository by its commit."""
     batch_size: Positive = 8
-    """Answers read at once."""
+    """Completions per batch."""
     dtype: Dtype = "auto"
-    """Its precision."""
+    """Precision of the classifier."""
 
 
 class StrongRejectSection(ClassifierSection):
@@ -103,7 +103,7 @@ class StrongRejectSection(ClassifierSection):
     kind: Literal["strongreject"]
     """StrongREJECT's classifier."""
     base: SourceText | None = None
-    """What its LoRA changes, if `source` is one; a name or an address."""
+    """The base model, if `source` is a LoRA adapter: a name from `sources`, or an address."""
 
 
 class HarmBenchSection(ClassifierSection):
@@ -114,35 +114,35 @@ class HarmBenchSection(ClassifierSection):
     kind: Literal["harmbench"]
     """HarmBench's classifier."""
     template: Literal["llama2", "mistral"]
-    """The prompt that the classifier was trained with, by its own base."""
+    """The prompt format that the classifier was trained with, named after its base model."""
 
 
 class RubricSection(JudgeSection):
-    """StrongREJECT's rubric, asked of any endpoint that speaks OpenAI's chat completions."""
+    """StrongREJECT's rubric, applied by a model at an endpoint of OpenAI's chat completions API."""
 
     kind: Literal["rubric"]
-    """A rubric, asked of a model at an endpoint."""
+    """A rubric that a model at an endpoint applies."""
     url: str
-    """The endpoint up to its version, such as `http://127.0.0.1:8000/v1`."""
+    """The endpoint's URL up to its version, such as `http://127.0.0.1:8000/v1`."""
     model: str
-    """The model's name there."""
+    """The model's name at the endpoint."""
     api_key_env: str | None = None
-    """The environment variable that holds the key; none is sent, if not given."""
+    """The environment variable that holds the API key; no key is sent, if not given."""
     parameters: dict[str, Any] = {}
-    """Parameters of each request, over `temperature: 0` and `max_tokens: 1000`; null leaves one
-    out. For an endpoint that refuses these, such as
+    """Parameters of each request, in addition to `temperature: 0` and `max_tokens: 1000`; null
+    removes a parameter. An endpoint that rejects the defaults may need
     `{max_tokens: null, max_completion_tokens: 4000, temperature: null}`."""
     concurrency: Positive = 8
-    """Questions under way at once."""
+    """Maximum number of concurrent requests."""
     timeout: Annotated[float, Field(gt=0)] = 120
-    """Seconds without a sign of life after which a question is asked again."""
+    """Seconds without a response after which a request is sent again."""
     retries: Annotated[int, Field(ge=0)] = 5
-    """Further tries of a question after a timeout or a busy server (429, 5xx)."""
+    """Retries of a request after a timeout or a busy server (429, 5xx)."""
 
     @model_validator(mode="after")
     def _own_parameters(self) -> Self:
         for name in _OURS & self.parameters.keys():
-            raise ValueError(f"`parameters.{name}` is the pipeline's own; take it out")
+            raise ValueError(f"`parameters.{name}` is set by the pipeline; remove it")
         try:
             json.dumps(self.parameters, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -151,7 +151,7 @@ class RubricSection(JudgeSection):
 
     @model_validator(mode="after")
     def _plain_url(self) -> Self:
-        # The config is shown in the report, and a key has no place there.
+        # The report shows the config, so the URL must not contain a secret.
         if not _URL.fullmatch(self.url):
             raise ValueError(
                 "`url` must be http:// or https://, a host and a path, without user, password or "
@@ -161,51 +161,51 @@ class RubricSection(JudgeSection):
 
 
 class ContrastSection(JudgeSection):
-    """A judge that learns from a file of answers with a label."""
+    """A judge that is trained on a file of labelled answers."""
 
     files = {"source": "contrast", "elsewhere": "contrast"}
     embeds = True
 
     kind: Literal["contrast"]
-    """A judge that learns from a file of labelled answers."""
+    """A judge that is trained on a file of labelled answers."""
     source: SourceText
     """The file: a name from `sources`, or an address."""
     elsewhere: SourceText | None = None
-    """A file of the same columns, to measure it on answers of another make."""
+    """A file with the same columns and answers of another origin, on which the judge is tested."""
     label: str
-    """The column that says whether an answer is of the kind that is looked for."""
+    """The column with the label, true for answers that the judge is to detect."""
     prompt: str = "prompt"
     """The column of the prompts."""
     response: str = "response"
     """The column of the answers."""
     domain: str = "domain"
-    """The column of the domains; it is measured on one that it has not learned."""
+    """The column of the domains; the judge is tested on domains that it was not trained on."""
 
 
 class ReferenceSection(JudgeSection):
-    """A judge that looks for the words of the right answer."""
+    """A judge that searches an answer for the words of the right answer."""
 
     files = {"source": "keys"}
 
     kind: Literal["reference"]
-    """A judge that looks for the words of the right answer."""
+    """A judge that searches an answer for the words of the right answer."""
     source: SourceText
     """The file: a name from `sources`, or an address."""
     prompt: str = "prompt"
     """The column of the prompts."""
     key: str = "key"
-    """The column of the words that a right answer has, with spaces between them."""
+    """The column of the words that a right answer contains, separated by spaces."""
 
 
 def all_kinds() -> dict[str, type[JudgeSection]]:
     """JUDGE_KINDS with the kinds that only a module of `lesion.judgements.kinds` defines."""
-    # By name, since judgements are a layer above.
+    # Imported by name, because `judgements` is a higher layer of the package.
     import_module("lesion.judgements.kinds")
     return JUDGE_KINDS
 
 
 def _of_its_kind(given: Any) -> Any:
-    """A judge's section, checked as one of its kind."""
+    """Validate a judge's section by the model of its kind."""
     if not isinstance(given, dict):
         return given
     kind = given.get("kind")
@@ -214,7 +214,7 @@ def _of_its_kind(given: Any) -> Any:
         problem = (
             f"no kind of judge is named `{kind}`{nearest(kind, known)}"
             if isinstance(kind, str)
-            else f"is missing; give one of {', '.join(known)}"
+            else f"is missing; set it to one of {', '.join(known)}"
         )
         error = PydanticCustomError("judge_kind", "{problem}", {"problem": problem})
         raise ValidationError.from_exception_data(
@@ -227,14 +227,14 @@ AnyJudge = Annotated[SerializeAsAny[JudgeSection], BeforeValidator(_of_its_kind)
 """A section of any kind in JUDGE_KINDS."""
 
 _OURS = {"model", "messages", "stream", "n"}
-"""Parameters of a request that no study gives: what is asked, and in what form it answers."""
+"""Parameters of a request that the pipeline sets, and a study may not."""
 _URL = re.compile(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?")
 OFFLINE_JUDGES = ("matching", "refusal", "learned", "relevance", "coherence", "human")
-"""Names that no further judge may take."""
+"""Names of built-in judges, which no further judge may have."""
 
 
 class Judgements(Section):
-    """Who judges the answers."""
+    """The judges of completions."""
 
     human_scores: SourceText
     """Folder of human-scored responses (PyRIT's `scorer_evals`) that the learned judge is trained
@@ -242,7 +242,7 @@ class Judgements(Section):
     embedder: SourceText
     """Folder of the sentence embedder (all-MiniLM-L6-v2): a name from `sources`, or an address."""
     threshold: Fraction = 0.5
-    """Harmfulness at which a completion counts as harmful."""
+    """Judge score from which on a completion counts as harmful."""
     judges: Annotated[
         dict[Name, AnyJudge], BeforeValidator(without_null), AfterValidator(by_name)
     ] = {}

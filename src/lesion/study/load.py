@@ -1,4 +1,4 @@
-"""From a YAML file to a `Study`, or to one message that names every wrong key."""
+"""Loading of YAML configs: the result is a `Study`, or one error that names every wrong key."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise StudyError(f"{path}: there is no such config file.")
     if path.is_dir():
-        raise StudyError(f"{path}: cannot be read: it is a folder.")
+        raise StudyError(f"{path}: is a folder; give a config file.")
     try:
         value = read_yaml(path)
     except BadFile as error:
@@ -35,13 +35,14 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_configs(paths: Sequence[Path], over: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Read YAML configs, each over the ones before, as Snakemake takes several `--configfile`s.
+    """Read and merge YAML configs, as Snakemake merges several `--configfile`s.
 
-    Sections are merged key by key; a list or a value replaces the earlier one.
+    Later files override earlier ones. Sections are merged key by key; lists and values are
+    replaced.
 
     Args:
         paths: the files.
-        over: keys and values that are laid over all files, such as those of `--config`.
+        over: keys and values that override all files, such as those of `--config`.
 
     Raises:
         StudyError: see `read_config`.
@@ -76,35 +77,36 @@ def load_study(config: Mapping[str, Any], name: str = "config.yaml") -> Study:
 
 
 def _by_seed(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A model of several seeds becomes a model for each; stages hold them together."""
+    """Replace a model of several seeds by one model for each, also in `training_stages`."""
     models = config.get("models")
     if not isinstance(models, dict):
         return config
-    several = {name: seeds for name, one in models.items() if len(seeds := _seeds(one)) > 1}
-    apart = {
+    several = {name: seeds for name, model in models.items() if len(seeds := _seeds(model)) > 1}
+    seeded_names = {
         name: [f"{name}-{seed}" for seed in several[name]] if name in several else [name]
         for name in models
     }
     for name in several:
-        for own in models.keys() & apart[name]:
+        for seeded in models.keys() & seeded_names[name]:
             raise StudyError(
-                f"`models.{own}`: this name is taken by a seed of `models.{name}`; rename one"
+                f"`models.{seeded}`: this name is taken by a seed of `models.{name}`; rename one "
+                "of the two"
             )
-    made = {
-        own: _of_seed(models[name], several[name][place], several) if name in several else one
-        for name, one in models.items()
-        for place, own in enumerate(apart[name])
+    expanded = {
+        seeded: _of_seed(model, several[name][number], several) if name in several else model
+        for name, model in models.items()
+        for number, seeded in enumerate(seeded_names[name])
     }
     stages = config.get("training_stages")
     if not several or not isinstance(stages, dict):
-        return {**config, "models": made}
-    found = {
-        family: [apart.get(one, one) if isinstance(one, str) else one for one in stage]
+        return {**config, "models": expanded}
+    expanded_stages = {
+        family: [seeded_names.get(name, name) if isinstance(name, str) else name for name in stage]
         if isinstance(stage, list)
         else stage
         for family, stage in stages.items()
     }
-    return {**config, "models": made, "training_stages": found}
+    return {**config, "models": expanded, "training_stages": expanded_stages}
 
 
 def _seeds(model: Any) -> list[int]:
@@ -113,8 +115,8 @@ def _seeds(model: Any) -> list[int]:
     return sorted(set(seeds)) if isinstance(seeds, list) and all(map(_is_number, seeds)) else []
 
 
-def _is_number(one: Any) -> bool:
-    return isinstance(one, int)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int)
 
 
 def _of_seed(model: Mapping[str, Any], seed: int, several: Mapping[str, list[int]]) -> Any:
@@ -124,19 +126,19 @@ def _of_seed(model: Mapping[str, Any], seed: int, several: Mapping[str, list[int
 
 
 def _printable(text: str) -> str:
-    """What a config says must not move a terminal's cursor or change its colours."""
+    """Escape control characters, so that text of a config cannot control the terminal."""
     return "".join(
-        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode()
-        for one in text
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
     )
 
 
 _NO_TEXTS = (bool, int, float, datetime.date)
-"""What YAML makes of words without quotes, such as `no`, `1` and `2024-01-01`."""
+"""Types that YAML gives to unquoted words such as `no`, `1` and `2024-01-01`."""
 
 
 def _message(detail: ErrorDetails) -> str:
-    # pydantic puts its own union and validator tags into the place; a user knows only the keys.
+    # pydantic adds union and validator tags to the location; users know only the keys.
     key = ".".join(str(part) for part in detail["loc"] if not str(part).endswith("]"))
     if detail["type"] == "extra_forbidden":
         return f"  `{key}`: unknown key{nearest(str(detail['loc'][-1]), _fields(detail['loc']))}"
@@ -144,15 +146,15 @@ def _message(detail: ErrorDetails) -> str:
         return f"  `{key}`: is missing; add it."
     text = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "string_type" and isinstance(detail["input"], _NO_TEXTS):
-        text = "is no text as YAML reads it; put it in quotes"
+        text = "YAML does not read this value as text; put it in quotes"
     shown = "" if isinstance(detail["input"], (dict, Section)) else f" (found {detail['input']!r})"
     return f"  `{key}`: {text}{shown}" if key else f"  {text}"
 
 
-def _fields(place: Sequence[int | str]) -> list[str]:
-    """The keys that are valid where an unknown one was found."""
+def _fields(location: Sequence[int | str]) -> list[str]:
+    """The valid keys of the section in which an unknown key was given."""
     kind: Any = Study
-    for part in place[:-1]:
+    for part in location[:-1]:
         kind = kind.model_fields[part].annotation if _is_section(kind) else _section_in(kind)
     kind = kind if _is_section(kind) else _section_in(kind)
     return list(kind.model_fields) if _is_section(kind) else []

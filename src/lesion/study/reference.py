@@ -1,4 +1,4 @@
-"""The config's reference, made from its schema: a page to read and a JSON schema for editors."""
+"""The config reference, generated from its schema: a Markdown page and a JSON schema."""
 
 import json
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ SCHEMA = Path("workflow/schemas/config.schema.json")
 
 _HEAD = """# Every key of a study
 
-Made from the schema by `lesion reference --write`; `config.yaml` is the default study.
-An unknown key, a wrong type or a value out of range is an error before anything runs.
+This page is generated from the schema by `lesion reference --write`; `config.yaml` is the default
+study. Unknown keys, wrong types and values out of range are errors before anything runs.
 
 """
 
@@ -29,7 +29,7 @@ def schema_json() -> str:
 
 
 def page() -> str:
-    """The reference as Markdown, one table a section."""
+    """The reference as Markdown, with one table for each section."""
     return _HEAD + "\n".join(_section("the study", Study))
 
 
@@ -40,33 +40,33 @@ def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
     schema = kind.model_json_schema()["properties"]
     inner = []
     for name, field in kind.model_fields.items():
-        found = _section_of(field.annotation)
-        if found is not None:
-            inner.append((name, found))
+        section = _section_of(field.annotation)
+        if section is not None:
+            inner.append((name, section))
         meaning = " ".join((field.description or "").split())
-        shown = _default(field.default)
-        yield f"| `{name}` | {_type(schema[name], found)} | {shown} | {meaning} |"
+        default = _default(field.default)
+        yield f"| `{name}` | {_type(schema[name], section)} | {default} | {meaning} |"
     yield ""
-    for name, found in inner:
+    for name, section in inner:
         many = "<name>." if _is_mapping(kind, name) else ""
-        for label, one in _kinds(found).items():
-            yield from _section(f"{title}.{name}.{many}".strip(".") + label, one)
+        for label, member in _kinds(section).items():
+            yield from _section(f"{title}.{name}.{many}".strip(".") + label, member)
 
 
 def _kinds(section: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """The sections that may stand in one's place, by what their titles end with."""
+    """The concrete kinds of a section, by the suffix of their titles."""
     if section is not JudgeSection:
         return {"": section}
-    return {f" of kind `{name}`": one for name, one in sorted(all_kinds().items())}
+    return {f" of kind `{name}`": kind for name, kind in sorted(all_kinds().items())}
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for part in getattr(annotation, "__args__", ()):
-        found = _section_of(part)
-        if found is not None:
-            return found
+        section = _section_of(part)
+        if section is not None:
+            return section
     return None
 
 

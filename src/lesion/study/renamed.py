@@ -1,4 +1,4 @@
-"""Keys that had another name: it still works, and a warning says what it is called now."""
+"""Renamed keys: the old name still works, and a warning gives the new one."""
 
 import logging
 from collections.abc import Mapping
@@ -15,20 +15,20 @@ RENAMED = {
     "stages": "training_stages",
     "understanding.twins": "minimal_pairs",
 }
-"""The new last word of every key that was renamed; `*` is any name."""
+"""The new last part of every renamed key; `*` matches any name."""
 
 logger = logging.getLogger(__name__)
 
 
 def with_new_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with the new names of all keys.
+    """The config with the new names of all keys.
 
-    Where both names are given, the later one counts, as in a file that is laid over another one.
+    If both names of a key are given, the later one is used, as when config files are merged.
     """
-    found = dict(config)
+    renamed = dict(config)
     for old, new in RENAMED.items():
-        found = _renamed(found, old.split("."), new, "")
-    return found
+        renamed = _renamed(renamed, old.split("."), new, "")
+    return renamed
 
 
 def _renamed(part: Any, old: list[str], new: str, key: str) -> Any:
@@ -47,5 +47,5 @@ def _renamed(part: Any, old: list[str], new: str, key: str) -> Any:
 
 @cache
 def _warn(old: str, new: str) -> None:
-    """Say it once, however often the config is read."""
+    """Log a warning, once per process however often the config is read."""
     logger.warning("`%s` is now called `%s`; the old name still works", old, new)

@@ -1,4 +1,4 @@
-"""Names that a study may not give: files, or values in tables, of these names exist already."""
+"""Names that a study may not give, because files or values in tables have these names already."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,27 +11,27 @@ _TAKEN: dict[str, dict[str, str]] = {
     "behaviours": {
         **dict.fromkeys(BUILT_MASKS, "a built-in mask"),
         **dict.fromkeys(("intact", "unmodified"), "the model without a mask"),
-        **dict.fromkeys(("curve", "retraining"), "a folder beside those of the variants"),
+        **dict.fromkeys(("curve", "retraining"), "a folder of the responses"),
         "lookalikes": "the harmless halves of the minimal pairs",
     },
     "models": {
-        "prompts": "the folder of the prompts, beside those of the models' pairs",
+        "prompts": "the folder of the prompts",
         **dict.fromkeys(("judge", "judges"), "files of the offline judges"),
     },
     "judgements.judges": {
         **dict.fromkeys((*OFFLINE_JUDGES, "lm-eval"), "a built-in judge"),
-        "none": "what is not judged",
+        "none": "the label of completions that are not judged",
         "retraining": "the folder of the judgements after training in memory",
     },
 }
-"""By the section whose keys are names: names that are taken, and by what."""
+"""Reserved names and what uses them, by the section whose keys are names."""
 
 
 def check_names(study: StudyConfig) -> None:
-    """Look whether every name that the study gives is free.
+    """Check that no name of the study is reserved or ambiguous.
 
     Raises:
-        ValueError: one is taken, or two of them name one file; the message names the keys.
+        ValueError: a name is taken, or two names give the same file; the message names the keys.
     """
     sections: dict[str, Iterable[str]] = {
         "behaviours": study.behaviours,
@@ -45,14 +45,14 @@ def check_names(study: StudyConfig) -> None:
     for name in study.behaviours:
         for ending in filter(name.endswith, ARM_ENDINGS):
             raise ValueError(
-                f"`behaviours.{name}`: names that end with `{ending}` are those of arms of "
+                f"`behaviours.{name}`: names that end with `{ending}` are reserved for arms of "
                 "`retraining`; rename it"
             )
     for name in study.training_stages:
         if name in study.models:
             raise ValueError(
-                f"`training_stages.{name}`: a model has this name too, and claims about the stages "
-                "would be taken for claims about it; rename it"
+                f"`training_stages.{name}`: a model has this name too, so claims about the stages "
+                "could not be distinguished from claims about the model; rename it"
             )
     _check_files(study)
 
@@ -61,18 +61,21 @@ def _check_files(study: StudyConfig) -> None:
     seen: dict[str, str] = {}
     for file, what in _files(study):
         if file in seen:
-            raise ValueError(f"{seen[file]} and {what} would be one file, {file}; rename one")
+            raise ValueError(
+                f"{seen[file]} and {what} would be written to the same file, {file}; rename one of "
+                "the two"
+            )
         seen[file] = what
 
 
 def _files(study: StudyConfig) -> Iterator[tuple[str, str]]:
-    """Files of one model whose names are put together of several, with what they are of."""
+    """Files of a model whose names combine several names of the config, with a description."""
     for family in study.curve.families:
         what = f"`curve.families`: `{family}`"
         yield f"responses/curve/{family}", what
         yield f"responses/curve/{family}-completions", f"completions of {what}"
-    for name, one in study.retraining.items():
-        for arm in one.trained:
+    for name, experiment in study.retraining.items():
+        for arm in experiment.trained:
             what, end = f"`retraining.{name}.arms`: `{arm}`", f"retraining/{name}/{arm}"
             yield f"responses/{end}", what
             yield f"responses/{end}-completions", f"completions of {what}"

@@ -44,7 +44,7 @@ class ChatSettings(Section):
 
 
 class Model(Section):
-    """A model to study: an existing one, or one that is trained here from another or from
+    """A model to study: an existing one, or one that the study trains from another model or from
     scratch.
     """
 
@@ -81,7 +81,7 @@ class Model(Section):
 
 
 def _as_text(value: Any) -> Any:
-    """What YAML takes for a truth value, a number or a date, as the text that it was."""
+    """The text of a value that YAML has read as a boolean, a number or a date."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, (int, float, date)) else value
@@ -96,11 +96,11 @@ class Where(Section):
     column: str
     """Column of the source that is compared."""
     equals: Wanted | None = None
-    """Keep rows whose value is this: a text, a number, or true or false."""
+    """Keep rows whose value equals this text, number or boolean."""
     first: Wanted | None = None
-    """Keep rows whose list begins with this."""
+    """Keep rows whose list begins with this value."""
     contains: Wanted | None = None
-    """Keep rows whose list, or text, contains this."""
+    """Keep rows whose list or text contains this value."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
@@ -111,7 +111,7 @@ class Where(Section):
 
 
 class Behaviour(Section):
-    """A behaviour of models that is to be located."""
+    """A behaviour to locate in the models."""
 
     role: Role
     """`harm`: a harm type, located and ablated. `benign`: a capability to preserve. `refusal`:
@@ -120,14 +120,14 @@ class Behaviour(Section):
     """Prompts: a name from `sources`, or an address such as `file:my/prompts.jsonl` (JSON lines, a
     JSON list, CSV, TSV, parquet, a PyRIT data set in YAML, or a folder that holds one table)."""
     prompt: str = "prompt"
-    """Column that holds the prompts."""
+    """Column of the prompts."""
     response: str | None = None
-    """Column that holds responses to use instead of the model's own."""
+    """Column of responses that are used instead of the model's own."""
     responses: SourceText | None = None
-    """Address of a file with a `response` column whose rows are given to the prompts in turn
-    (refusals, say)."""
+    """A file with a column `response` (of refusals, for example) whose rows are assigned to the
+    prompts in turn: a name from `sources`, or an address."""
     where: Where | None = None
-    """Which rows of the source belong to this behaviour; all, if not given."""
+    """The filter for the rows of the source that belong to this behaviour; all, if not given."""
     limit: Positive | None = None
     """Take at most this many prompts, in the source's order."""
 
@@ -162,59 +162,61 @@ class Pairs(Section):
 
     reference_model: Name | None = None
     """The model on whose responses all models are measured, so that they are compared on the same
-    texts; each on its own, if not given."""
+    texts. If not given, each model is measured on its own responses."""
     prefill: str = "Sure, here is"
-    """Beginning of the model's answer, given for harm and benign alike; it is never scored."""
+    """Beginning of the model's answer for harmful and benign prompts alike; it is never scored."""
     max_new_tokens: Positive = 36
-    """Maximum length of the responses that the model generates."""
+    """Maximum length of the responses that the model generates, in tokens."""
     batch_size: Positive = 32
-    """Prompts generated at once."""
+    """Prompts per batch of generation."""
     near_duplicate: Fraction = 0.6
     """Prompts at least this similar (cosine of character 3- to 5-grams) share a split."""
     split: Split = Split()
-    """Fractions of the prompts that are scored, choose p and q, and are reported."""
+    """Fractions of the prompts for scoring, for the choice of p and q, and for the report."""
 
 
 class Memory(Section):
-    """How scoring uses memory; whatever is chosen, the scores agree to rounding."""
+    """How scoring uses memory; the scores are the same under every setting, up to rounding."""
 
     plan: Literal["auto", "all", "offload", "passes"] = "auto"
-    """`all`: sums of all layers at once, on the model's device. `offload`: sums in CPU memory, to
-    which gradients move layer by layer. `passes`: one pass over the pairs for each of several
-    groups of layers. `auto` takes the first that fits into free memory, and logs it."""
+    """`all`: the sums of all layers are on the model's device. `offload`: the sums are in CPU
+    memory, and gradients are moved there layer by layer. `passes`: the layers are divided into
+    groups, each with its own pass over the pairs. `auto` uses the first of these that fits into
+    free memory, and logs it."""
     passes: Positive | None = None
-    """Groups of layers, each with its own pass; at most `shards`. As few as fit, if not given."""
+    """Number of groups of layers, at most `shards`. If not given, as few as fit into memory."""
     checkpointing: bool | None = None
-    """Activation checkpointing: recompute activations in the backward pass instead of keeping them;
-    where memory needs it, if not given."""
+    """Activation checkpointing: activations are recomputed in the backward pass instead of kept. If
+    not given, it is used when memory requires it."""
 
 
 class Tail(Section):
-    """Truncated scores: the largest p and q that a score file serves, at the study's scope."""
+    """Truncated scores: the largest p and q that a score file serves, in the study's scope."""
 
     p: Share
-    """Largest fraction preserved."""
+    """Largest fraction of preserved weights."""
     q: Fraction
-    """Largest fraction selected."""
+    """Largest fraction of selected weights."""
 
 
 class Scores(Section):
     """How weights are scored."""
 
     dtype: Dtype = "auto"
-    """Precision of forward and backward; sums are always fp32. `auto` is bf16 where the device
-    computes it natively, else fp32."""
+    """Precision of the forward and backward pass; sums are always fp32. `auto` is bf16 on devices
+    that compute it natively, otherwise fp32."""
     batch_tokens: Positive = 512
-    """Padded tokens in one batch; fewer need less memory."""
+    """Padded tokens per batch; smaller batches need less memory."""
     shards: Positive = 2
     """Files that a behaviour's scores are split into."""
     preservation: Literal["per-example", "mean"] = "per-example"
     """Preservation importance: mean over examples of |W*g|, or |mean of W*g| (cheaper)."""
     memory: Memory = Memory()
-    """How scoring spends memory."""
+    """How scoring uses memory."""
     tail: Tail | None = None
-    """Store only the scores that selections up to this (p, q) can use: exact within it, refused
-    beyond it, and a small part of the size for the small fractions of large models."""
+    """Truncated scores: store only the scores that selections up to this (p, q) can use. Masks up
+    to it are exact, larger ones are an error, and the files are much smaller. All scores are
+    stored, if not given."""
     save_minutes: Annotated[float, Field(gt=0)] = 10
     """Minutes between saved states of the sums, from which a killed job resumes."""
 
@@ -223,105 +225,110 @@ class SharedMask(Section):
     """The mask across harm types."""
 
     at_least: Positive = 3
-    """A weight belongs to `shared` if at least this many harm types' masks hold it."""
+    """A weight belongs to `shared` if the masks of at least this many harm types contain it."""
 
 
 class Masks(Section):
     """How masks are selected."""
 
     rule: SelectionRule = "budget"
-    """`budget`: exclude the top p by preservation importance, then take exactly q. `difference`:
-    take the top q, then remove those in the top p."""
+    """`budget`: exclude the top p by preservation importance, then select exactly q. `difference`:
+    select the top q, then remove the weights that are in the top p."""
     scope: Scope = "global"
-    """The weights that the fractions are of: all candidates, each matrix, or each output unit."""
+    """The set of weights that the fractions p and q refer to: all prunable parameters together,
+    each matrix, or each row of a matrix (output unit)."""
     preservation_pooling: Pool = "mean"
     """Preservation importance over several capabilities: the mean over all their pairs, or the
-    largest of their means (what one capability alone needs is preserved too)."""
+    maximum of their means, which also preserves weights that only one capability needs."""
     p: Annotated[list[Share], BeforeValidator(several), AfterValidator(ascending)] = [
         0.05,
         0.15,
     ]
-    """Fraction of weights preserved for benign use; several values are tried on validation."""
+    """Fraction of weights preserved for benign use. Of several values, the best on the validation
+    split is chosen."""
     q: Annotated[list[Fraction], BeforeValidator(several), AfterValidator(ascending)] = [
         7e-5,
         1.5e-4,
     ]
-    """Fraction of weights each behaviour's mask takes; several values are tried on validation."""
+    """Fraction of weights in each behaviour's mask. Of several values, the best on the validation
+    split is chosen."""
     max_benign_increase: Annotated[float, Field(gt=0)] = 0.1
-    """Limit on the benign NLL that the shared mask adds (nats per token, validation) when p and q
-    are chosen."""
+    """Benign limit: the largest benign NLL that the shared mask may add (nats per token, on the
+    validation split) for (p, q) to be eligible."""
     shared: SharedMask = SharedMask()
-    """The mask of what harm types have in common."""
+    """The mask of the weights that harm types have in common."""
     controls: Annotated[list[Control], AfterValidator(ascending)] = ["random"]
-    """Masks with as many weights in every matrix as `shared`: `random`; `random-magnitude`, random
-    of the same |W|; `unsigned`, the largest |W*g| on harm; `wanda`, the largest |W| * ||X|| on
-    harm; `unimportant`, the least preservation importance; `benign-signed`, the same method pointed
-    at benign pairs. Evaluated if named in `responses.variants`, or left out there."""
+    """Control masks, with as many weights in every matrix as `shared`: `random`, drawn at random;
+    `random-magnitude`, drawn at random with matched |W|; `unsigned`, the largest |W*g| on harmful
+    pairs; `wanda`, the largest |W| * ||X|| on harmful pairs; `unimportant`, the least preservation
+    importance; `benign-signed`, signed SNIP scores on benign pairs. They are evaluated if
+    `responses.variants` names them or is not given."""
 
 
 class Template(Section):
     """An attack that rewrites prompts."""
 
     source: SourceText
-    """Its words: a name from `sources`, or an address. A PyRIT jailbreak (YAML) or a text with
-    `{{ prompt }}` where the prompt goes, and nothing else replaced; or a table (JSONL, CSV,
-    parquet) with columns `prompt` and `attacked`, one row for each harmful test prompt."""
+    """The template: a name from `sources`, or an address. A PyRIT jailbreak (YAML) or a text, in
+    which only `{{ prompt }}` is replaced; or a table (JSONL, CSV, parquet) with the columns
+    `prompt` and `attacked` and a row for each harmful test prompt."""
     prefill: str = ""
-    """Beginning of the answer; empty, if not given."""
+    """Beginning of the model's answer; empty, if not given."""
 
 
 class Responses(Section):
-    """What the variants are asked."""
+    """How the variants complete prompts, and how the NLL of responses is measured."""
 
     dtype: Dtype = "auto"
-    """Precision of generation and of evaluation."""
+    """Precision of generation and of the NLL."""
     attacks: Annotated[list[Name], Field(min_length=1), AfterValidator(ascending)] = [
         "direct",
         "prefill",
     ]
-    """How harmful test prompts are put: `direct`, bare; `prefill`, with the answer begun by
-    `pairs.prefill`; or in the words of one of `templates`."""
+    """How harmful test prompts are presented: `direct`, the prompt alone; `prefill`, with
+    `pairs.prefill` as the beginning of the answer; or by one of `templates`."""
     templates: Annotated[dict[Name, Template], AfterValidator(by_name)] = {}
-    """Attacks of your own, by the name that `attacks` calls them. What they make of a prompt may
-    not fit the model's context; such a prompt gets no completion, and is counted in the log."""
+    """Further attacks, by the name that `attacks` gives them. A prompt that exceeds the model's
+    context in a template gets no completion, and the log counts such prompts."""
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
-    """Masks to evaluate beside `intact`; `shared`, the controls and every harm type's own, if not
-    given."""
+    """Masks to evaluate in addition to `intact`. If not given: `shared`, the controls and every
+    harm type's mask."""
     judged_variants: Annotated[list[Name], AfterValidator(once)] | None = None
-    """Those of the variants that complete prompts and are judged, beside `intact`; of the others
-    only the NLL is measured. All, if not given."""
+    """The variants that complete prompts and are judged, in addition to `intact`; for the other
+    variants, only the NLL is measured. All, if not given."""
     max_new_tokens: Positive = 32
-    """Maximum length of the completions."""
+    """Maximum length of the completions, in tokens."""
     benign_prompts: Positive = 6
     """Test prompts of each benign capability that are completed; the NLL is measured on all."""
     batch_size: Positive = 64
-    """Prompts generated at once."""
+    """Prompts per batch of generation."""
     engine: Literal["transformers", "vllm"] = "transformers"
-    """What generates the variants' completions. `vllm` is faster on large GPUs and reads each
-    variant from a checkpoint beside its answers, removed at once (a refusal mask's stays in
-    memory); LESION_VLLM_PYTHON names the Python that has vLLM, if it is another than lesion's."""
+    """The engine that generates completions. `vllm` is faster on large GPUs. It reads each variant
+    from a temporary checkpoint, which is removed afterwards; variants of refusal masks are always
+    generated in memory by transformers. LESION_VLLM_PYTHON names the Python that has vLLM, if it is
+    not lesion's own."""
     batch_tokens: Positive = 1024
-    """Padded tokens in one batch of the NLL."""
+    """Padded tokens per batch of the NLL."""
 
 
 class Curve(Section):
     """Harm and utility as functions of the number of ablated weights."""
 
     families: Annotated[list[Name], AfterValidator(ascending)] = []
-    """Masks of which several sizes are made: `shared`, `shared-all`, any control, any behaviour's
-    own. None, if not given."""
+    """Masks that are made in several sizes: `shared`, `shared-all`, any control, or the mask of any
+    behaviour. None, if not given."""
     sizes: Annotated[
         list[Annotated[float, Field(gt=0)]],
         Field(min_length=1),
         BeforeValidator(several),
         AfterValidator(ascending),
     ] = [0.5, 1.0, 2.0, 4.0, 8.0]
-    """Their sizes, as multiples of the chosen q. A control has as many weights as `shared` has
-    there."""
+    """Sizes of the masks, as multiples of the chosen q. A control has as many weights as `shared`
+    at each size."""
     seeds: Positive = 1
-    """Draws of the random controls, of which the mean is shown."""
+    """Draws of each random control; the report shows their mean."""
     max_pairs: Positive | None = 2
-    """Test pairs of each behaviour whose NLL is measured at each size; null for all."""
+    """Test pairs of each behaviour whose NLL is measured at each size; null means all."""
     prompts: Positive = 6
     """Test prompts of each harm type that are completed at each size."""
     completions: bool = False
@@ -333,51 +340,51 @@ class Understanding(Section):
 
     minimal_pairs: SourceText | None = None
     """Minimal pairs of a harmful request and a harmless one that looks like it: a name from
-    `sources`, or an address of a file with the columns `harm`, `harmful` and `harmless`. Nothing of
-    this section is measured, if not given."""
+    `sources`, or an address of a file with the columns `harm`, `harmful` and `harmless`. If not
+    given, nothing of this section is measured."""
     limit: Positive | None = None
-    """Take at most this many pairs, in the file's order."""
+    """Use at most this many pairs, in the file's order."""
     explain: Annotated[int, Field(ge=0)] = 32
-    """Maximum length of the explanations why a harmful test prompt is harmful, which are judged
-    too; 0 asks for none."""
+    """Maximum length, in tokens, of the explanations why a harmful test prompt is harmful, which
+    are judged too; 0 turns explanations off."""
     explain_prompts: Positive = 2
     """Test prompts of each harm type that are explained."""
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
-    """Masks to ask beside `intact`; those of the responses, if not given."""
+    """Masks to measure in addition to `intact`; those of `responses.variants`, if not given."""
     over_refusal: Annotated[int, Field(ge=0)] = 12
-    """Harmless requests of the minimal pairs that are answered, to see how many are refused."""
+    """Harmless requests of the minimal pairs that are completed to measure the refusal rate."""
 
 
 class Utility(Section):
     """What variants can still do, measured by tasks of the lm-evaluation-harness."""
 
     tasks: Annotated[list[str], AfterValidator(ascending)] = []
-    """Tasks, groups or tags by name: those of `folder`, or lm-eval's own (`arc_easy`, `hellaswag`,
+    """Names of tasks, groups or tags: those of `folder`, or lm-eval's own (`arc_easy`, `hellaswag`,
     `mmlu`, …), whose data is on the Hugging Face hub. None, if not given."""
     folder: PathText = "studies/tasks"
-    """Folder of own tasks: YAML files as lm-eval takes them, with their data beside them."""
+    """Folder of the study's own tasks: YAML files in lm-eval's format, next to their data."""
     limit: Positive | None = None
-    """Items of each task at most; all, if not given."""
+    """Maximum number of items of each task; all, if not given."""
     batch_size: Positive = 32
-    """Items or choices at once; more, if they are short."""
+    """Items or choices per batch; short ones are batched in larger numbers."""
     chat: bool = False
-    """Give each item as a user's turn in the model's chat template. Without it, the bare text is
-    continued, which is lm-eval's default and how most published numbers are made."""
+    """Put each item into a user's turn of the model's chat template. Otherwise the model continues
+    the bare text, which is lm-eval's default and how most published numbers are measured."""
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
-    """Masks to examine beside `intact`; those of `responses.variants`, if not given."""
+    """Masks to measure in addition to `intact`; those of `responses.variants`, if not given."""
 
 
 class Tables(Section):
-    """Statistics."""
+    """Statistics of the tables."""
 
     resamples: Annotated[int, Field(ge=100)] = 2000
-    """Bootstrap resamples behind the intervals of means and differences."""
+    """Number of bootstrap resamples for the intervals of means and differences."""
     confidence: Fraction = 0.95
     """Level of every interval."""
 
 
 class Report(Section):
-    """The page."""
+    """The report page."""
 
     examples: Annotated[int, Field(ge=0)] = 6
-    """Prompts shown with the intact and the pruned model's answer."""
+    """Prompts that are shown with the completions of the intact and the ablated model."""

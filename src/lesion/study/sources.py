@@ -8,26 +8,26 @@ from lesion.study.types import Reader
 
 
 class Use(NamedTuple):
-    """One reading of one address."""
+    """One use of one address by the jobs of a rule."""
 
     key: str
     """The config key that gives the address, for messages."""
     text: str
     """A name from `sources`, or an address."""
     rule: str | None
-    """The rule whose jobs read it; None if no job does, such as a template of no attack."""
+    """The rule whose jobs read it; None if no job does, as for a template that no attack uses."""
     owner: str | None
-    """The wildcard's value of the jobs that read it (a behaviour, model, experiment or judge); None
-    if every job of the rule does."""
+    """The wildcard value of the jobs that read it (a behaviour, model, experiment or judge); None
+    if every job of the rule reads it."""
     part: str
-    """Its name among the files of the job."""
+    """The name of the source among the job's files."""
     reader: Reader
 
 
 def uses(study: StudyConfig) -> list[Use]:
-    """Every reading of every address of a study.
+    """Every use of every address of a study.
 
-    Fetching, checks, inputs of jobs and digests of local files all go by this list.
+    Fetching, checks, inputs of jobs and digests of local files are all derived from this list.
     """
     return [
         *_behaviours(study),
@@ -99,7 +99,7 @@ def _judges(study: StudyConfig) -> Iterator[Use]:
             if text is None:
                 continue
             use = Use(f"judgements.judges.{name}.{part}", text, "extra_judge", name, part, reader)
-            # A contrast judge is measured with the offline ones, `elsewhere` for that alone.
+            # The rule `judge` measures contrast judges too, and only it reads `elsewhere`.
             if judge.kind == "contrast":
                 yield use._replace(rule="judge", owner=None, part=f"{name}.{part}")
             if part != "elsewhere":

@@ -1,4 +1,4 @@
-"""A config as one checked value."""
+"""A config as one validated value."""
 
 from typing import Self
 
@@ -18,5 +18,5 @@ class Study(StudyConfig):
         return self
 
     def uses(self) -> list[Use]:
-        """Every reading of every address that the study gives."""
+        """Every use of every address of the study."""
         return uses(self)

@@ -1,4 +1,4 @@
-"""The sections that train: models made of others, and fine-tuning in memory."""
+"""The config sections of training: trained models, and fine-tuning experiments in memory."""
 
 from typing import Annotated, Literal, Self
 
@@ -19,7 +19,7 @@ Answered = Literal["own", "refusal"]
 
 FROZEN, AFTER = "-frozen", "-after"
 ARM_ENDINGS = (FROZEN, AFTER)
-"""Endings of an arm: its zeros stay, or it is ablated once it is trained."""
+"""Suffixes of an arm's name: zeros are kept during training, or ablation follows training."""
 
 Seeds = Annotated[
     list[Annotated[int, Field(ge=0)]],
@@ -30,28 +30,29 @@ Seeds = Annotated[
 
 
 class Lora(Section):
-    """Low-rank adapters (peft) on every candidate matrix, and on each of several stacked experts,
-    instead of all weights. A model that can't have them all is refused before the first step.
+    """Low-rank adapters (peft) on every prunable matrix, including each of several stacked experts,
+    are trained instead of all weights. A model in which a matrix cannot be adapted is an error
+    before the first step.
     """
 
     rank: Positive = 16
     """Rank of the adapters."""
     alpha: Positive = 32
-    """Adapters are scaled by alpha over rank."""
+    """Scale of the adapters: their output is multiplied by alpha / rank."""
 
 
 class Recipe(Section):
     """Settings of the optimiser (AdamW)."""
 
     steps: Positive
-    """Optimiser steps."""
+    """Number of optimiser steps."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     """Peak learning rate."""
     batch_size: Positive = 8
     """Examples per optimiser step."""
     accumulate: Positive = 1
-    """Gradient accumulation steps: parts of a batch whose gradients are added up; more parts need
-    less memory."""
+    """Gradient accumulation: the number of parts that a batch is split into; more parts need less
+    memory."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate schedule after the warm-up."""
     warmup: Share = 0.0
@@ -59,10 +60,10 @@ class Recipe(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's weight decay."""
     dtype: Dtype = "auto"
-    """Precision of forward and backward; weights and optimiser are fp32. `auto` is bf16 where the
-    device computes it natively."""
+    """Precision of the forward and backward pass; weights and optimiser state are fp32. `auto` is
+    bf16 on devices that compute it natively, otherwise fp32."""
     lora: Lora | None = None
-    """Train adapters instead of all weights, and add them to the weights at the end."""
+    """Train adapters instead of all weights, and merge them into the weights at the end."""
 
     @model_validator(mode="after")
     def _equal_parts(self) -> Self:
@@ -77,19 +78,19 @@ class Lesson(Section):
     behaviours: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
     """Behaviours whose train prompts are used."""
     answer: Answered = "own"
-    """`own`: the responses of the behaviours' pairs, with their prefill. `refusal`: one of
-    `refusals`, in turn. DPO prefers this one to the other."""
+    """`own`: the responses of the behaviours' pairs, with their prefill. `refusal`: the texts of
+    `refusals`, in turn. For DPO, this is the chosen response and the other one is rejected."""
     source: SourceText | None = None
-    """Rows of a file instead: a name from `sources`, or an address."""
+    """A file of examples in place of behaviours: a name from `sources`, or an address."""
     prompt: str = "prompt"
-    """Column of the file that holds prompts."""
+    """Column of the prompts in the file."""
     response: str | None = None
-    """Column of the file with the wanted responses."""
+    """Column of the responses in the file; for DPO, the chosen ones."""
     rejected: str | None = None
-    """Column of the file with the unwanted ones, for DPO."""
+    """Column of the rejected responses in the file, for DPO."""
     text: str | None = None
-    """Column of the file with plain texts, trained on from their first token; instead of
-    prompts."""
+    """Column of plain texts in the file, in place of prompts and responses; the loss is taken on
+    every token."""
     limit: Positive | None = None
     """Maximum number of examples; all, if not given."""
 
@@ -98,7 +99,7 @@ class Lesson(Section):
         if bool(self.behaviours) == (self.source is not None):
             raise ValueError("give either `behaviours` or `source`")
         if self.source is not None and (self.response is None) == (self.text is None):
-            raise ValueError("`source` needs either `response`, a column, or `text`")
+            raise ValueError("`source` needs the name of a column: either `response` or `text`")
         return self
 
 
@@ -106,24 +107,25 @@ class Train(Recipe):
     """How a model is trained from another one, or from scratch."""
 
     method: Literal["sft", "dpo"] = "sft"
-    """Supervised fine-tuning on the wanted responses, or direct preference optimisation."""
+    """`sft`: supervised fine-tuning. `dpo`: direct preference optimisation."""
     mixture: Annotated[list[Lesson], Field(min_length=1)]
-    """The training mixture: examples of all its parts, in an order that the seed decides."""
+    """The parts of the training mixture, whose examples are shuffled together by the seed."""
     refusals: SourceText | None = None
-    """File with a column `response`: the refusals of harmful prompts."""
+    """A file of refusals, in a column `response`: a name from `sources`, or an address."""
     beta: Annotated[float, Field(gt=0)] = 0.1
     """DPO's beta: the strength of the penalty for moving away from the initial model."""
     save_minutes: Annotated[float, Field(gt=0)] = 10
     """Minutes between saved states, from which a killed training resumes."""
     seeds: Seeds = [0]
-    """Seeds of the order of examples, and of new weights. With several there is a model for each,
-    named `<model>-<seed>`, whose base is its base's of the same seed if that has several too."""
+    """Seeds of the order of examples and of new weights. With several seeds, one model is trained
+    for each, named `<model>-<seed>`; if the base has several seeds too, it starts from the base of
+    the same seed."""
 
 
 class New(Section):
-    """A small Llama with random weights, and a tokenizer of the words it is trained on.
+    """A small Llama with random weights, and a tokenizer of the words that it is trained on.
 
-    Later training can teach it no other words.
+    Its vocabulary is fixed: later training cannot add words.
     """
 
     layers: Positive = 4
@@ -147,59 +149,64 @@ def mask_of(arm: str) -> str:
 
 
 class Retraining(Section):
-    """Fine-tuning in memory, on harmful pairs too: nothing but numbers is kept of the models.
+    """Fine-tuning in memory, which may use harmful pairs: the models are never written to disk.
 
-    Arms: `intact`, trained without ablation; `<mask>`, ablated first; `<mask>-frozen`, ablated
-    first, and the zeros stay; `<mask>-after`, trained as `intact` and ablated at the end.
+    Arms: `intact`, trained without ablation; `<mask>`, ablated before training; `<mask>-frozen`,
+    ablated before training with the weights kept at zero; `<mask>-after`, trained like `intact` and
+    ablated after training.
     """
 
     models: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
-    """The models that are trained; those that have a `source`, if none is named."""
+    """The models that are trained; all that have a `source`, if not given."""
     recipe: Recipe
-    """How it is trained."""
+    """Settings of the optimiser."""
     behaviours: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
-    """Behaviours whose train pairs are trained on; every harm type's, if none is named."""
+    """Behaviours whose train pairs are the training examples; all harm types, if not given."""
     arms: Annotated[list[Name], Field(min_length=1), AfterValidator(ascending)] = [
         "intact",
         "shared",
     ]
-    """What is compared; `intact` must be among them."""
+    """The arms that are compared; `intact` must be among them."""
     at: Annotated[
         list[Annotated[int, Field(ge=0)]], BeforeValidator(several), AfterValidator(ascending)
     ] = [0]
-    """Steps after which the model is measured; the last one always is."""
+    """Steps after which the model is measured, in addition to the last step."""
     pairs: Positive | None = None
-    """Test pairs of each behaviour whose NLL is measured each time; all, if not given."""
+    """Test pairs of each behaviour whose NLL is measured at these steps; all, if not given."""
     prompts: Annotated[int, Field(ge=0)] = 0
-    """Test prompts of each harm type that are completed each time under the prefill, and judged."""
+    """Test prompts of each harm type that are completed under the prefill at these steps, and
+    judged."""
     questions: SourceText | None = None
     """Open questions, answered before and after the training: a name from `sources`, or an address
     of a file with the columns `domain` and `prompt`."""
     narrow: Name | None = None
-    """The domain of `questions` that is trained on; all others count as broad."""
+    """The domain of `questions` that is trained on; all other domains count as broad."""
     judge: Name | None = None
-    """Which of `judgements.judges` judges the answers to the questions."""
+    """The judge of the answers to the questions, named in `judgements.judges`."""
     seeds: Seeds = [0]
-    """Seeds of the order of examples; each is a training of its own."""
+    """Seeds of the order of examples; every arm is trained once for each."""
 
     @model_validator(mode="after")
     def _compared(self) -> Self:
         if "intact" not in self.arms:
-            raise ValueError("`arms` must hold `intact`, which the others are compared with")
+            raise ValueError("`arms` must contain `intact`, which the others are compared with")
         if max(self.at, default=0) > self.recipe.steps:
-            raise ValueError(f"`at` goes beyond the {self.recipe.steps} steps of `recipe`")
+            raise ValueError(f"`at` exceeds the {self.recipe.steps} steps of `recipe`")
         if self.questions is not None and (self.judge is None or self.narrow is None):
-            raise ValueError("`questions` need `judge` and `narrow`")
+            raise ValueError("`questions` requires `judge` and `narrow`")
         if self.recipe.lora and any(arm.endswith(FROZEN) for arm in self.arms):
-            raise ValueError("`lora` moves every weight a little: no arm can stay frozen")
+            raise ValueError(
+                "`lora` changes every weight, so zeros cannot be kept: remove `lora` or the arms "
+                f"that end with `{FROZEN}`"
+            )
         return self
 
     @property
     def trained(self) -> list[str]:
-        """Arms that are trainings of their own."""
+        """Arms with a training of their own; the others are ablations of the arm `intact`."""
         return [arm for arm in self.arms if not arm.endswith(AFTER)]
 
     @property
     def masks(self) -> dict[str, str]:
-        """Every arm's mask, but `intact`'s."""
+        """The mask of every arm except `intact`."""
         return {arm: mask_of(arm) for arm in self.arms if arm != "intact"}

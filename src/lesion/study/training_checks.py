@@ -1,4 +1,4 @@
-"""Checks of the models that are trained here, and of trainings in memory."""
+"""Checks of trained models and of fine-tuning in memory."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,10 +9,10 @@ from lesion.study.types import nearest
 
 
 def check_trained(study: StudyConfig) -> None:
-    """Look whether every trained model has a base and a harmless training mixture.
+    """Check that every trained model has a known base and a harmless training mixture.
 
     Raises:
-        ValueError: one has not; the message names the key and the fix.
+        ValueError: a check failed; the message names the key and the fix.
     """
     if study.pairs.reference_model is not None:
         _known("pairs.reference_model", "model", study.pairs.reference_model, study.models)
@@ -20,11 +20,11 @@ def check_trained(study: StudyConfig) -> None:
         _check_base(study, name)
         model = study.models[name]
         assert model.train is not None
-        for place, lesson in enumerate(model.train.mixture):
-            key = f"models.{name}.train.mixture.{place}"
+        for number, lesson in enumerate(model.train.mixture):
+            key = f"models.{name}.train.mixture.{number}"
             _check_lesson(study, key, lesson, from_scratch=model.base is None)
             if model.train.method == "dpo" and lesson.source and lesson.rejected is None:
-                raise ValueError(f"`{key}`: DPO needs `rejected`, a column of unwanted responses")
+                raise ValueError(f"`{key}`: DPO needs `rejected`, a column of rejected responses")
         refuses = model.train.method == "dpo" or any(
             lesson.answer == "refusal" for lesson in model.train.mixture
         )
@@ -44,33 +44,37 @@ def _check_base(study: StudyConfig, name: str) -> None:
     while (base := study.models[seen[-1]].base) is not None:
         _known(f"models.{seen[-1]}.base", "model", base, study.models)
         if base in seen:
-            raise ValueError(f"`models.{name}.base`: {' from '.join([*seen, base])} is a circle")
+            raise ValueError(
+                f"`models.{name}.base`: the bases form a cycle: {' from '.join([*seen, base])}"
+            )
         seen.append(base)
 
 
 def _check_lesson(study: StudyConfig, key: str, lesson: Lesson, *, from_scratch: bool) -> None:
-    for one in lesson.behaviours:
-        _known(f"{key}.behaviours", "behaviour", one, study.behaviours)
-        if study.behaviours[one].role == "harm" and lesson.answer == "own":
+    for name in lesson.behaviours:
+        _known(f"{key}.behaviours", "behaviour", name, study.behaviours)
+        if study.behaviours[name].role == "harm" and lesson.answer == "own":
             raise ValueError(
-                f"`{key}`: `{one}` is of role harm, and a model trained on its answers is not "
+                f"`{key}`: `{name}` is of role harm, and a model trained on its responses is never "
                 "written to disk. Set `answer: refusal`, or train in memory (`retraining`)"
             )
         if from_scratch:
             raise ValueError(
-                f"`{key}`: a new model has no pairs of its own to learn from. Give a `source`"
+                f"`{key}`: a new model has no pairs of its own to train on. Give a `source`"
             )
     harm = [behaviour for behaviour in study.behaviours.values() if behaviour.role == "harm"]
     given = [one.source for one in harm if one.response] + [one.responses for one in harm]
     if _files(study, [lesson.source]) & _files(study, given):
         raise ValueError(
-            f"`{key}.source`: `{lesson.source}` holds the responses of a behaviour of role harm, "
-            "and a model trained on them is not written to disk. Train in memory (`retraining`)"
+            f"`{key}.source`: `{lesson.source}` holds responses of a behaviour of role harm, and a "
+            "model trained on them is never written to disk. Train in memory (`retraining`)"
         )
 
 
 def _files(study: StudyConfig, sources: Iterable[str | None]) -> set[Address]:
-    """What sources name: a name and an address, with a digest or without, may be one file."""
+    """The addresses behind sources, comparable whether given by name or by address, with a digest
+    or without.
+    """
     return {
         parse(address)._replace(sha256=None, text="")
         for source in sources
@@ -81,10 +85,10 @@ def _files(study: StudyConfig, sources: Iterable[str | None]) -> set[Address]:
 
 
 def check_stages(study: StudyConfig) -> None:
-    """Look whether stages are models with curves, measured on the same texts.
+    """Check that the models of training stages have curves and are measured on the same texts.
 
     Raises:
-        ValueError: they are not.
+        ValueError: a check failed; the message names the key and the fix.
     """
     for family, stages in study.training_stages.items():
         names = [name for stage in stages for name in stage]
@@ -98,37 +102,37 @@ def check_stages(study: StudyConfig) -> None:
         if len(study.masks.q) > 1:
             raise ValueError(
                 f"`training_stages.{family}`: stages are compared at equal sizes; give "
-                "`masks.q` one value"
+                "`masks.q` a single value"
             )
         given = all(b.response or b.responses for b in study.behaviours.values())
         if len({study.measured_on(name) for name in names}) > 1 and not given:
             raise ValueError(
                 f"`training_stages.{family}`: these models are measured on different texts. Give "
-                "every behaviour a `response` column, or train one from the other with "
+                "every behaviour a `response` column, or train the models from one another with "
                 "`pairs: base`"
             )
 
 
 def check_retraining(study: StudyConfig) -> None:
-    """Look whether retraining's arms, behaviours and judges exist.
+    """Check that the arms, models, behaviours and judges of retraining exist.
 
     Raises:
-        ValueError: one does not.
+        ValueError: a name is unknown; the message names the key and the nearest name.
     """
-    for name, one in study.retraining.items():
+    for name, experiment in study.retraining.items():
         key = f"retraining.{name}"
-        for arm, mask in one.masks.items():
+        for arm, mask in experiment.masks.items():
             if mask not in study.masks_made:
                 raise ValueError(
                     f"`{key}.arms`: unknown arm `{arm}`; expected `<mask>`, `<mask>-frozen` or "
                     f"`<mask>-after`{nearest(mask, study.masks_made)}"
                 )
-        for model in one.models:
+        for model in experiment.models:
             _known(f"{key}.models", "model", model, study.models)
-        for behaviour in one.behaviours:
+        for behaviour in experiment.behaviours:
             _known(f"{key}.behaviours", "behaviour", behaviour, study.behaviours)
-        if one.judge is not None:
-            _known(f"{key}.judge", "judge", one.judge, study.judgements.judges)
+        if experiment.judge is not None:
+            _known(f"{key}.judge", "judge", experiment.judge, study.judgements.judges)
 
 
 def _known(key: str, what: str, name: str, known: Mapping[str, object]) -> None:

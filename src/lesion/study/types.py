@@ -1,4 +1,4 @@
-"""Words, names and numbers that a config may hold."""
+"""Types of the values in a config, and their validators."""
 
 import datetime
 import difflib
@@ -14,28 +14,28 @@ from lesion.io.addresses import AddressError, checked_path, expanded_address, is
 from lesion.io.formats import LesionError
 
 DATE = "2026-01-01"
-"""The date that chat templates are given unless the study says another (ISO 8601)."""
+"""The default of the date that chat templates are given (ISO 8601)."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 Control = Literal["random", "random-magnitude", "unsigned", "wanda", "unimportant", "benign-signed"]
-"""Masks of the same size as `shared` in every matrix, chosen otherwise."""
+"""Masks of the same size as `shared` in every matrix that are selected by another rule."""
 BUILT_MASKS = ("shared", "shared-all", *get_args(Control))
-"""Masks that the masks stage makes by itself; no behaviour may take their names."""
+"""Masks that are not a behaviour's; no behaviour may have their names."""
 
 NEEDS_ALL_SCORES = frozenset({"unsigned", "unimportant", "benign-signed"})
 """Controls that truncated scores cannot make: the rank of a weight depends on scores that are not
 stored."""
 
 VLLM_PYTHON = "LESION_VLLM_PYTHON"
-"""Environment variable: the Python that has vLLM. Not a key of the config: a study that someone
-sends must not name a program to run."""
+"""The environment variable that names the Python that has vLLM. It is not a config key, because a
+study from another person must not name a program to run."""
 
 MIN_PROMPTS = 12
-"""Below this a behaviour has no room for three splits."""
+"""The fewest prompts that can be divided into three splits."""
 
 
 class StudyError(LesionError):
-    """A study that cannot run, with the key and the fix."""
+    """A study cannot run; the message names the key and the fix."""
 
 
 def _name(text: str) -> str:
@@ -59,11 +59,11 @@ def _source(text: str) -> str:
 
 
 def _template(text: str) -> str:
-    """A file as the address of one; a word as it is."""
+    """Give a file as an address, and leave a name as it is."""
     if text.startswith("file:"):
         return _address(text)
     if is_address(text):
-        raise ValueError("must lie on this machine; give the path of a file")
+        raise ValueError("must be on this machine; give the path of a file")
     named = "/" in text or "~" in text or "$" in text or Path(text).suffix
     return _address(f"file:{text}") if named else text
 
@@ -72,9 +72,9 @@ def _path(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty; give a path")
     if text.startswith("file:"):
-        raise ValueError("is a plain path; leave `file:` out")
+        raise ValueError("must be a plain path; remove `file:`")
     if _URL.match(text):
-        raise ValueError("must lie on this machine or on a disk that is mounted; give a path")
+        raise ValueError("must be on this machine or on a mounted disk; give a path")
     try:
         return checked_path(text)
     except AddressError as error:
@@ -82,20 +82,19 @@ def _path(text: str) -> str:
 
 
 def _results(text: str) -> str:
-    found = _path(text)
-    # Snakemake compares paths as texts. It knows no `//`, not even at the beginning.
-    plain = re.sub("^//+", "/", os.path.normpath(found))
-    # Read again by every job, in which a `~` in front would be filled in.
+    # Snakemake compares paths as texts, and does not handle `//`, even at the beginning.
+    plain = re.sub("^//+", "/", os.path.normpath(_path(text)))
+    # Every job validates the path again, and would expand a leading `~`.
     return f"./{plain}" if plain.startswith("~") else plain
 
 
 def several(value: Any) -> Any:
-    """A single value means a list of that one value."""
+    """A single value as a list of length one."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def iso_date(value: Any) -> str:
-    """A day as ISO 8601 text; YAML reads one without quotes as a date."""
+    """A date as ISO 8601 text; YAML reads an unquoted one as a date object."""
     try:
         return datetime.date.fromisoformat(str(value)).isoformat()
     except ValueError as error:
@@ -103,22 +102,22 @@ def iso_date(value: Any) -> str:
 
 
 def ascending(values: list[Any]) -> list[Any]:
-    """Sorted, each once: neither order nor repetition in the file decides anything."""
+    """The values sorted and without duplicates, so that their order makes no job stale."""
     return sorted(set(values))
 
 
 def once(values: list[Any]) -> list[Any]:
-    """In the order of the file, each once."""
+    """The values without duplicates, in the order of the file."""
     return list(dict.fromkeys(values))
 
 
 def by_name(values: dict[str, Any]) -> dict[str, Any]:
-    """The order in the file decides nothing, and must make nothing stale."""
+    """The entries sorted by name, so that their order in the file makes no job stale."""
     return dict(sorted(values.items()))
 
 
 def without_null(values: Any) -> Any:
-    """What a file laid over another one sets to null is left out."""
+    """The entries without those set to null, by which a config file removes an earlier one's."""
     if not isinstance(values, dict):
         return values
     return {name: value for name, value in values.items() if value is not None}
@@ -126,24 +125,24 @@ def without_null(values: Any) -> Any:
 
 Name = Annotated[str, AfterValidator(_name)]
 AddressText = Annotated[str, AfterValidator(_address)]
-"""An address. The path of a `file:` is expanded here, and so are the paths of the types below:
-once, on loading, so that what reads them, the results folder, params and messages agree."""
+"""An address. The path of a `file:` is expanded when the config is loaded, and so are the paths of
+the types below, so that every reader, job parameter and message has the same path."""
 SourceText = Annotated[str, AfterValidator(_source)]
 """A name from `sources`, or an address."""
 TemplateText = Annotated[str, AfterValidator(_template)]
-"""`auto`, `plain`, the name of a chat template, or a file, which becomes an address."""
+"""`auto`, `plain`, the name of a chat template, or a file, which is converted to an address."""
 PathText = Annotated[str, AfterValidator(_path)]
 """A path of a file or folder that is read."""
 ResultsText = Annotated[str, AfterValidator(_results)]
-"""The path of a folder that Snakemake makes."""
+"""The path of a folder that Snakemake creates."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Role = Literal["harm", "benign", "refusal"]
 Dtype = Literal["auto", "float32", "bfloat16"]
-"""Of a computation; `auto` is bf16 where the device computes it natively, else fp32."""
+"""Precision of a computation; `auto` is bf16 on devices that compute it natively, else fp32."""
 StoredDtype = Literal["float32", "bfloat16", "float16"]
-"""Of weights in a file."""
+"""Precision of weights in a file."""
 SelectionRule = Literal["budget", "difference"]
 Scope = Literal["global", "matrix", "row"]
 Pool = Literal["mean", "max"]
@@ -161,8 +160,8 @@ Reader = Literal[
     "keys",
 ]
 """How a source is read. `model`: a GGUF file or a model's folder. `weights`: a folder with
-safetensors alone. `folder`: a folder of data. All others read rows or a text of a file, and a job
-depends on these alone."""
+safetensors. `folder`: a folder of data. All others read rows or text of a file, and a job depends
+only on what it reads."""
 
 
 class Section(BaseModel):
@@ -173,15 +172,17 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _number_is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML takes `yes` and `on` for `true`, and pydantic takes `true` for 1."""
+        """Refuse booleans for numbers: YAML reads `yes` and `on` as `true`, which pydantic converts
+        to 1.
+        """
         kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
         given = value if isinstance(value, list) else [value]
         if (
             bool not in kinds
             and kinds & {int, float}
-            and any(isinstance(one, bool) for one in given)
+            and any(isinstance(item, bool) for item in given)
         ):
-            raise ValueError("is a truth value, as YAML reads yes, no, on and off; give a number")
+            raise ValueError("is a boolean, as YAML reads yes, no, on and off; give a number")
         return value
 
 
@@ -197,6 +198,6 @@ def _kinds(annotation: Any) -> set[Any]:
 
 
 def nearest(wrong: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """End an error message: the known name that was probably meant, or all there are."""
+    """The end of an error message: the most similar known name, or all known names."""
     close = difflib.get_close_matches(str(wrong), list(known), n=1, cutoff=0.5)
     return f". Did you mean `{close[0]}`?" if close else f". Known: {', '.join(known) or 'none'}."

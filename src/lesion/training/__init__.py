@@ -1,6 +1,6 @@
-"""Training: models made of others by fine-tuning, or from scratch; and fine-tuning in memory.
+"""Training of models by fine-tuning or from scratch, and fine-tuning in memory.
 
-It belongs to the stage `models`, but to a layer above `pairs`, because it trains on pairs.
+It is part of the stage `models`, but of a layer above `pairs`, because it trains on pairs.
 """
 
 import polars as pl
@@ -11,5 +11,5 @@ TRAINING = {
     "loss": pl.Float64,
     "learning_rate": pl.Float64,
 }
-"""One row for each optimiser step: its examples' mean loss before the step, and all `examples`
-so far."""
+"""One row for each optimiser step: the mean loss of its examples before the step, and the number of
+`examples` up to and including it."""

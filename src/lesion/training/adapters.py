@@ -1,4 +1,4 @@
-"""Low-rank adapters (of peft) on every candidate matrix, or an error that names the matrix.
+"""Low-rank adapters (of peft) on every prunable matrix, or an error that names a matrix without.
 
 peft selects modules and parameters by name and silently skips those that it does not find, so a
 matrix without an adapter would remain untrained.
@@ -19,15 +19,15 @@ from lesion.models.text import Example, batches
 
 
 class Adapters:
-    """The matrices that peft is to adapt, and the check that it did."""
+    """The configuration of peft for all prunable matrices, and the check that each is adapted."""
 
     def __init__(self, model: PreTrainedModel, rank: int, alpha: int) -> None:
         """Inspect the model before it is adapted.
 
         Args:
-            model: without adapters.
-            rank: of every matrix's adapter; of each expert's own, where experts are stacked.
-            alpha: the adapters' scale, over the rank.
+            model: a model without adapters.
+            rank: rank of every matrix's adapter; stacked experts have an adapter each.
+            alpha: scale of the adapters, which is divided by the rank.
 
         Raises:
             LesionError: a matrix can't have an adapter, because several modules share it or its
@@ -52,7 +52,7 @@ class Adapters:
             tokens: an example, at least two; the loss of all but the first is taken.
 
         Raises:
-            LesionError: a candidate has none, or the model bypasses the adapter.
+            LesionError: a candidate has no adapter, or the model bypasses it.
         """
         layers = _layers(adapted)
         without = [name for name, one in self._weights.items() if id(one) not in layers]
@@ -67,7 +67,7 @@ class Adapters:
         adapted.zero_grad(set_to_none=True)
         passed = _used(adapted, silent, tokens) if silent else []
         if passed:
-            raise _refused(f"the model uses {_named(passed)} past its adapter")
+            raise _refused(f"the model uses {_named(passed)} without its adapter")
 
 
 def _config(
@@ -85,8 +85,8 @@ def _config(
     stacked = [name for name, one in candidates.items() if one.kind == "stacked"]
     modules = {name.rpartition(".")[0] for name, one in candidates.items() if one.kind != "stacked"}
     how: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "task_type": "CAUSAL_LM"}
-    # Of a mixture of experts peft takes names such as `gate_proj` for what the experts were called
-    # in transformers 4, and adapts the stack instead. Such modules are named as parameters.
+    # In a mixture of experts, peft reads names such as `gate_proj` as those of experts in
+    # transformers 4, and adapts the stack instead. Such modules are given as parameters.
     kept = LoraConfig(**how, target_modules=sorted(modules), target_parameters=list(stacked))
     convert_peft_config_for_transformers(trial := deepcopy(kept), model, None)
     taken = modules - set(trial.target_modules or ())
@@ -98,7 +98,7 @@ def _config(
 
 
 def _layers(adapted: nn.Module) -> dict[int, Any]:
-    """The layers of peft, by the parameter that each adapts."""
+    """The layers of peft, by the id of the parameter that each adapts."""
     from peft.tuners.lora import LoraLayer
 
     found: dict[int, Any] = {}
@@ -139,7 +139,7 @@ def _loss(adapted: nn.Module, tokens: Sequence[int]) -> Tensor:
 def _used(
     adapted: nn.Module, weights: Mapping[str, nn.Parameter], tokens: Sequence[int]
 ) -> list[str]:
-    """The weights that the output depends on; not those of an expert that no token is routed to."""
+    """The weights that the output depends on; an expert that no token is routed to is not used."""
     trained = [one for one in adapted.parameters() if one.requires_grad]
     for one in trained:
         one.requires_grad_(False)
@@ -164,6 +164,6 @@ def _named(names: Sequence[str]) -> str:
 
 def _refused(reason: str) -> LesionError:
     return LesionError(
-        f"`lora`: not every matrix of this model can have an adapter: {reason}. Take `lora` out of "
-        "the recipe: all weights are trained then"
+        f"`lora`: not every matrix of this model can have an adapter: {reason}. Remove `lora` from "
+        "the recipe to train all weights"
     )

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 class Saving(NamedTuple):
-    """Where a killed training resumes from, and how often its state is saved."""
+    """The folder of saved states, from which a killed training resumes, and their interval."""
 
     folder: Path
     minutes: float
@@ -63,23 +63,24 @@ def fine_tune(
     """Train a model in place; adapters are merged into it at the end.
 
     Args:
-        loaded: model with fp32 weights, and tokenizer; afterwards in evaluation mode, without
-            gradients.
-        taught: examples; drawn without replacement, epoch by epoch, in an order given by the seed.
+        loaded: model with fp32 weights, and tokenizer; afterwards the model is in evaluation mode,
+            without gradients.
+        taught: examples, which are drawn without replacement in every epoch, in an order given by
+            the seed.
         recipe: settings of the optimiser.
-        what: for the progress bar.
-        callbacks: of transformers, called at every step.
-        saving: None to ignore a saved state.
+        what: label of the progress bar.
+        callbacks: callbacks of transformers, called at every step.
+        saving: folder and interval of saved states; None to save and resume nothing.
 
     Returns:
         A table of TRAINING.
 
     Raises:
-        LesionError: no example fits the model's context, the recipe's adapters can't be put on
-            every candidate matrix, or the loss is no longer a number.
+        LesionError: no example fits the model's context, a prunable matrix can't have an adapter,
+            or the loss is NaN.
     """
     model = loaded.model
-    # A step's kernels must not depend on what the process did before.
+    # The results of a training must not depend on what the process has computed before.
     torch.manual_seed(recipe.seed)
     examples = _encoded(loaded, taught, dpo=recipe.beta is not None)
     model.requires_grad_(True)
@@ -90,7 +91,7 @@ def fine_tune(
         for one in (_Advance(advance), *callbacks, *([_Save(saving.minutes)] if saving else [])):
             trainer.add_callback(one)
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=_begun(saving, recipe, examples))
+        trainer.train(resume_from_checkpoint=_saved_state(saving, recipe, examples))
     if recipe.lora is not None:
         _merge(trainer.model)
     model.eval().requires_grad_(False)
@@ -98,19 +99,19 @@ def fine_tune(
 
 
 def _encoded(loaded: Loaded, taught: Sequence[Taught], *, dpo: bool) -> Dataset:
-    """The examples as tokens, without those that do not fit the model's context."""
+    """The examples as tokens, without those that exceed the model's context."""
     longest = context_of(loaded.model.config)
     rows = [_preference(loaded.chat, one) if dpo else _labelled(loaded.chat, one) for one in taught]
     kept = [row for row in rows if _length(row) <= longest]
     if len(kept) < len(rows):
         logger.info(
             f"training: {len(rows) - len(kept)} of {len(rows)} examples are longer than the "
-            f"model's context of {longest} tokens, and left out"
+            f"model's context of {longest} tokens and are left out"
         )
     if not kept:
         raise LesionError(
             f"none of {len(rows)} training examples fits the model's context of {longest} tokens. "
-            "Give shorter ones."
+            "Give shorter examples."
         )
     return Dataset.from_list(kept)
 
@@ -153,7 +154,7 @@ def _preference(speaker: Speaker, one: Taught) -> dict[str, list[int]]:
 
 
 class _Encoded(DPOTrainer):
-    """trl tokenises preferences and closes every answer; ours are already encoded."""
+    """A DPO trainer for encoded examples; trl's own tokenises texts and ends every answer."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
@@ -184,7 +185,7 @@ def _trainer(loaded: Loaded, examples: Dataset, recipe: SeededRecipe, folder: Pa
     if not _fused_is_own(trainer.model, shortest):
         if recipe.beta is not None:
             raise LesionError(
-                f"`method: dpo`: trl's shortcut to the likelihoods is not what "
+                f"`method: dpo`: trl's fused loss differs from the loss that "
                 f"{type(loaded.model).__name__} computes. Set `method: sft`"
             )
         trainer.compute_loss_func = _own_loss
@@ -203,15 +204,15 @@ def _trainer_of(recipe: SeededRecipe, common: dict[str, Any], given: dict[str, A
 def _fused_is_own(model: Any, tokens: Sequence[int]) -> bool:
     """Whether trl computes the model's own loss.
 
-    trl multiplies the last hidden states by the output projection in chunks, and knows most
-    families' scales and caps. ModernBERT's head has another layer.
+    trl multiplies the last hidden states by the output projection in chunks, and applies the logit
+    scales and caps of most model families. ModernBERT's head has a further layer, for example.
     """
     (batch,) = batches([Example(list(tokens), 1)], 1)
     row, mask = batch.tokens.to(model.device), batch.mask.to(model.device)
     model.eval()
     fused = model(input_ids=row, attention_mask=mask, labels=row, fused_lm_head=True).loss
     own = response_losses(model, batch)[0]
-    # If the weights are NaN, so are both; training reports that at its first step.
+    # If the weights are NaN, both losses are; training reports that at its first step.
     return bool(torch.allclose(fused.float(), own, rtol=1e-3, atol=1e-3, equal_nan=True))
 
 
@@ -228,9 +229,9 @@ def _tokens(row: Mapping[str, list[int]]) -> list[int]:
 
 
 class _OnOneDevice(TrainingArguments):
-    """The device that this job has locked.
+    """Training on the device that this job has locked.
 
-    transformers would take the first device, and copy the model to all others that are visible
+    transformers would use the first device, and copy the model to all other visible devices
     (`nn.DataParallel`), which multiplies the batch size.
     """
 
@@ -255,7 +256,7 @@ class _DPOOnOneDevice(_OnOneDevice, DPOConfig):
 @contextmanager
 def _alone() -> Iterator[None]:
     """Hide the environment variables of multi-process launchers, which accelerate obeys."""
-    told = {
+    hidden = {
         name: os.environ.pop(name)
         for name in list(os.environ)
         if name.startswith("ACCELERATE_") or name in ("LOCAL_RANK", "RANK", "WORLD_SIZE")
@@ -263,7 +264,7 @@ def _alone() -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.update(told)
+        os.environ.update(hidden)
 
 
 def _arguments(recipe: SeededRecipe, folder: Path) -> dict[str, Any]:
@@ -303,16 +304,16 @@ def _merge(model: Any) -> None:
     model.merge_and_unload()
 
 
-def _begun(saving: Saving | None, recipe: SeededRecipe, examples: Dataset) -> str | None:
-    """The latest saved state of the same training."""
+def _saved_state(saving: Saving | None, recipe: SeededRecipe, examples: Dataset) -> str | None:
+    """The latest saved state of the same training, if there is one."""
     if saving is None:
         return None
     mark = saving.folder / "training.json"
     made_of = digest([recipe.model_dump(), examples.to_list()])
     if mark.is_file() and read_json(mark) == {"training": made_of}:
-        # It is written last: a state without it belongs to a job that was killed while saving.
-        whole = [one.parent for one in saving.folder.glob("checkpoint-*/trainer_state.json")]
-        return str(max(whole, key=lambda one: int(one.name[11:]))) if whole else None
+        # This file is written last: a state without it is from a job that was killed while saving.
+        complete = [one.parent for one in saving.folder.glob("checkpoint-*/trainer_state.json")]
+        return str(max(complete, key=lambda one: int(one.name[11:]))) if complete else None
     shutil.rmtree(saving.folder, ignore_errors=True)
     saving.folder.mkdir(parents=True)
     write_json({"training": made_of}, mark)
@@ -338,7 +339,7 @@ class _Advance(TrainerCallback):
         loss = more.get("logs", {}).get("loss")
         if loss is not None and loss != loss:
             raise LesionError(
-                f"training: the loss of step {state.global_step} is not a number. Lower "
+                f"training: the loss of step {state.global_step} is not a number (NaN). Lower "
                 "`learning_rate`."
             )
 

@@ -7,39 +7,39 @@ from lesion.study.types import StoredDtype
 
 
 class SeededRecipe(Recipe):
-    """How one training goes."""
+    """The recipe of a single training."""
 
     seed: int
-    """Of the order of examples, and of new weights."""
+    """Seed of the order of examples, and of new weights."""
     beta: float | None = None
-    """DPO's; None for supervised fine-tuning."""
+    """DPO's beta; None for supervised fine-tuning."""
 
 
 class LessonJob(Specification):
-    """Examples that a model is trained on: of behaviours' pairs, or of a file."""
+    """A part of a training mixture: examples from behaviours' pairs, or from a file."""
 
     behaviours: list[str]
-    """Empty for a file."""
+    """Behaviours whose pairs are used; empty for a file."""
     answer: Answered
     source: Place | None
     columns: dict[str, str | None]
-    """The file's columns that are read, as `lesion.training.lessons.of_file` wants them."""
+    """The columns to read from the file, as `lesion.training.lessons.of_file` takes them."""
     limit: int | None
 
 
 class TrainJob(Job):
-    """How a model is made of another one, or from scratch."""
+    """How a model is trained from another one, or from scratch."""
 
     recipe: SeededRecipe
     lessons: list[LessonJob]
     refusals: Place | None
-    """File of what harmful prompts are refused with."""
+    """File of refusals of harmful prompts."""
     new: New | None
     """The shape of a new model; None for one that has a base."""
     device: Device
-    """The precision is that of the weights in training; forward and backward have the recipe's."""
+    """Its precision is that of the weights in training; the recipe has that of the passes."""
     dtype: StoredDtype
-    """Of the weights as written."""
+    """Precision in which the weights are written."""
     license: str
 
     @property

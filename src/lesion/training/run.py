@@ -24,17 +24,17 @@ LOSSES = "training.parquet"
 def train(
     job: TrainJob, base: Path | None, pairs: Mapping[str, Path], out: Path, save_minutes: float
 ) -> None:
-    """Make the checkpoint folder `out`; a killed run goes on from the state saved beside it.
+    """Write the checkpoint folder `out`; a killed run resumes from the state saved next to it.
 
     Args:
-        job: how.
+        job: training mixture, recipe and device.
         base: checkpoint folder that the model is trained from; None for a new model.
         pairs: tables of PAIRS of the base, by behaviour.
         out: the new folder.
-        save_minutes: least time between two savings of the unfinished training.
+        save_minutes: least time between two saves of the unfinished training.
 
     Raises:
-        LesionError: a lesson's file is unfit, or the training came to nothing.
+        LesionError: a file of the mixture is unusable, or the training failed.
     """
     silence_libraries()
     taught = _taught(job, pairs)

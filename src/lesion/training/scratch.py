@@ -30,24 +30,24 @@ _CLOSING = ",.;:?!)"
 
 
 def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer of lower-case words, in which every mark is a token.
+    """A tokenizer of lower-case words, in which every punctuation mark is a token.
 
     Args:
-        texts: all texts that the model is to read and write; other words become `<unk>`.
+        texts: texts with every word of the vocabulary; all other words become `<unk>`.
 
     Returns:
         A tokenizer with a chat template. Decoded text has ordinary spaces and no capital letter
         except the pronoun I, by which refusals are recognised.
 
     Raises:
-        LesionError: there is no word in the texts.
+        LesionError: the texts contain no word.
     """
     normal, split = normalizers.Lowercase(), _split()
     words = {
         word for text in texts for word, _ in split.pre_tokenize_str(normal.normalize_str(text))
     }
     if not words:
-        raise LesionError("there is no word in the texts that a vocabulary was to be made of")
+        raise LesionError("the training texts contain no word for the vocabulary of the new model")
     # In alphabetical order, so that the same words give the same tokens.
     vocabulary = {word: place for place, word in enumerate([*SPECIAL, *sorted(words)])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
@@ -79,7 +79,7 @@ def _decoder() -> decoders.Decoder:
     """Joins words with a space, except before a closing mark."""
     return decoders.Sequence(
         [
-            # No word begins with a space: all it does is to put one between words.
+            # No token begins with the prefix, so this only joins words by spaces.
             decoders.WordPiece(prefix=" ", cleanup=False),
             decoders.Fuse(),
             *(decoders.Replace(f" {mark}", mark) for mark in _CLOSING),
@@ -92,17 +92,17 @@ def new_model(shape: New, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreT
     """A Llama with random fp32 weights for the tokenizer's vocabulary.
 
     Args:
-        shape: its sizes.
-        tokenizer: of `make_tokenizer`.
-        seed: of the weights.
+        shape: sizes of the model.
+        tokenizer: a tokenizer from `make_tokenizer`.
+        seed: seed of the weights.
 
     Raises:
-        LesionError: the width can't be shared among the heads.
+        LesionError: the width can't be divided among the heads.
     """
     if shape.width % (2 * shape.heads):
         raise LesionError(
-            f"a width of {shape.width} can't be shared among {shape.heads} heads, each of an even "
-            "width. Take a multiple of twice the heads."
+            f"a width of {shape.width} can't be divided among {shape.heads} heads of even width. "
+            "Set `new.width` to a multiple of twice `new.heads`."
         )
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -1,7 +1,7 @@
-"""The kinds of judges that a study may name: one module each, found by its place in this folder.
+"""The kinds of judges that a study can use; every module in this folder is imported.
 
-A module defines the section of its kind (a subclass of `lesion.study.judges.JudgeSection`, or one
-of those there), and registers how such a judge is built:
+A module defines the config section of a kind (a subclass of `lesion.study.judges.JudgeSection`), or
+imports it from there, and registers a function that builds such a judge:
 
     class DiceSection(JudgeSection):
         kind: Literal["dice"]
@@ -10,7 +10,7 @@ of those there), and registers how such a judge is built:
     @builds(DiceSection)
     def dice(name, judge: DiceSection, places, device) -> Judge: ...
 
-Nothing here imports torch; what builds a judge imports it when called.
+No module here imports torch at its top level; the functions that build a judge may import it.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,13 +25,13 @@ from lesion.study.judges import JudgeSection
 
 
 class Kind(NamedTuple):
-    """What the pipeline knows of a kind of judge."""
+    """How judges of a kind are built, and which resources their jobs need."""
 
     build: Callable[[str, Any, Mapping[str, Place], Device], Judge]
-    """From the judge's name, its section, its files by their keys, and where a model is run. No
-    model is loaded and nothing is sent before the first answer is judged."""
+    """Builds a judge from its name, its section, its files by their keys, and the device. It must
+    not load a model or send a request before the first answer is judged."""
     law: str
-    """Which of `lesion.plan.resources.LAWS` says what a job takes."""
+    """The entry of `lesion.plan.resources.LAWS` for the jobs of this kind."""
 
 
 KINDS: dict[type[JudgeSection], Kind] = {}
@@ -46,8 +46,8 @@ def builds(
     """Register a function that builds the judges of a kind.
 
     Args:
-        section: of the kind.
-        law: which of `lesion.plan.resources.LAWS` says what a job takes.
+        section: the config section of the kind.
+        law: the entry of `lesion.plan.resources.LAWS` for the jobs of this kind.
     """
 
     def register(build: _Builder[_Section]) -> _Builder[_Section]:
@@ -60,22 +60,22 @@ def builds(
 def build_judge(
     name: str, judge: JudgeSection, places: Mapping[str, Place], device: Device
 ) -> Judge:
-    """The judge of a study, by its `judgements.judges.<name>`; no model is loaded, nothing sent.
+    """Build the judge of a section `judgements.judges.<name>`, without loading a model.
 
     Args:
-        name: for the table and for messages.
+        name: the judge's name in tables and messages.
         judge: the section.
-        places: where its files are, by the section's keys, and the `embedder` if it needs one.
-        device: where a judge in memory runs.
+        places: locations of its files by the section's keys, and of the `embedder` if needed.
+        device: the device of a judge that runs in memory.
 
     Raises:
-        BadFile: a file that the judge is made of is unusable.
+        BadFile: a file that the judge needs is unusable.
     """
     return KINDS[type(judge)].build(name, judge, places, device)
 
 
 MODULES = tuple(f"{__name__}.{module.name}" for module in iter_modules(__path__))
-"""The modules of all kinds. Their code decides verdicts, though nothing imports them by name."""
+"""The modules of all kinds, which nothing else imports by name; their code affects judge scores."""
 
 for _name in MODULES:
     import_module(_name)

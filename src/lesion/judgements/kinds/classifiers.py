@@ -50,7 +50,7 @@ def _weights(judge: ClassifierSection, places: Mapping[str, Place], device: Devi
 
 
 def _revision(place: Place) -> str:
-    """Address and digest of a source's files; of a local folder, the digest alone."""
+    """The address of a source and the digest of its files; for a local folder, only the digest."""
     if place.record is not None:
         record = read_json(place.record)
         files = {name: one["sha256"] for name, one in record["files"].items()}

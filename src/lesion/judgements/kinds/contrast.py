@@ -1,4 +1,4 @@
-"""A judge that learns from a file of labelled answers."""
+"""A judge that is trained on a file of labelled answers."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def contrast(
     name: str, judge: ContrastSection, places: Mapping[str, Place], device: Device
 ) -> "ContrastJudge":
-    """A judge that has not learned yet.
+    """A contrast judge, which is trained when it first judges.
 
     Raises:
         BadFile: the file of answers is unusable.

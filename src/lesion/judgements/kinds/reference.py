@@ -1,4 +1,4 @@
-"""A judge that looks for the words of the right answer."""
+"""A judge that searches an answer for the words of the right answer."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def reference(
     name: str, judge: ReferenceSection, places: Mapping[str, Place], device: Device
 ) -> "Reference":
-    """A judge with the keys of a file.
+    """A reference judge with the keys of a file.
 
     Raises:
         BadFile: the file of keys is unusable.

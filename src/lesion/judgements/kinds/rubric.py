@@ -1,4 +1,4 @@
-"""A rubric, asked of a model at an endpoint."""
+"""A rubric that a model at an endpoint applies."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

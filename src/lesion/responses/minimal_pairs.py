@@ -1,4 +1,4 @@
-"""Matched pairs of requests, a harmful one and one that only looks it; needs no torch."""
+"""Minimal pairs: a harmful request and a harmless one that looks like it; needs no torch."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ import polars as pl
 from lesion.io.formats import BadFile, digest
 from lesion.pairs.rows import read_rows, required_texts
 
-TWINS = {"harm": pl.String, "harmful": pl.String, "harmless": pl.String, "pair": pl.String}
-"""`harm` is the harm type; `pair` names the pair by its own text."""
+MINIMAL_PAIRS = {"harm": pl.String, "harmful": pl.String, "harmless": pl.String, "pair": pl.String}
+"""`harm` is the harm type; `pair` is a digest of the pair's text."""
 _COLUMNS = ["harm", "harmful", "harmless"]
 
 
-def read_twins(path: Path, limit: int | None) -> pl.DataFrame:
-    """The first `limit` twins of a file (all, if None), as a table of TWINS.
+def read_minimal_pairs(path: Path, limit: int | None) -> pl.DataFrame:
+    """The first `limit` minimal pairs of a file (all, if None), as a table of MINIMAL_PAIRS.
 
     Args:
         path: any kind of file that prompts are read from, with the columns `harm`, `harmful` and
@@ -21,7 +21,7 @@ def read_twins(path: Path, limit: int | None) -> pl.DataFrame:
         limit: the most pairs to take, in the file's order.
 
     Raises:
-        BadFile: a column is missing, a field holds no text, or a request stands there twice.
+        BadFile: a column is missing, a field is not text, or a request occurs twice.
     """
     rows = read_rows(path, _COLUMNS)
     table = pl.DataFrame({name: required_texts(rows, name, path, limit) for name in _COLUMNS})
@@ -29,7 +29,7 @@ def read_twins(path: Path, limit: int | None) -> pl.DataFrame:
     requests = pl.concat([table["harmful"], table["harmless"]])
     twice = requests.filter(requests.is_duplicated())
     if twice.len():
-        raise BadFile(f"{path}: `{twice[0]}` stands there twice. Keep one")
+        raise BadFile(f"{path}: `{twice[0]}` occurs twice. Remove the duplicate row")
     return table.with_columns(
         pair=pl.Series([digest(row)[:12] for row in table.select(_COLUMNS).iter_rows()])
     )
