@@ -23,8 +23,3 @@ rule all:
     input:
         rules.report.output,
         [MADE / path for path in plan.outputs_of_every_job(STUDY)],
-        [
-            MADE / "checkpoints" / model / mask / "README.md"
-            for model in STUDY.models
-            for mask in STUDY.checkpoints
-        ],

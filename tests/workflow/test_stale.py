@@ -281,3 +281,39 @@ def test_a_real_run_generates_only_the_rows_that_are_due(done: Place) -> None:
         due = (completions, likelihoods) if name in remade else (2, 1)
         assert (made, measured) == due, name
     assert not done.plan()
+
+
+FAILED = {
+    "model": "models/llama/lesion.json",
+    "prompts alpha": "pairs/prompts/alpha.parquet",
+    "pairs sums": "pairs/llama/sums.parquet",
+    "scores alpha": "scores/llama/alpha/*",
+    "scores sums": "scores/llama/sums/*",
+    "sweep": "masks/llama/sweep.parquet",
+    "choose": "masks/llama/chosen.json",
+    "masks": "masks/llama/[a-z]*",
+    "checkpoint shared": "checkpoints/llama/shared/lesion.json",
+    "card shared": "checkpoints/llama/shared/README.md",
+    "responses shared": "responses/llama/shared/*",
+    "judge": "judgements/judge*",
+    "judgements llama": "judgements/llama.parquet",
+    "tables": "tables/*",
+    "study": "tables/study.json",
+    "report": "report/index.html",
+}
+"""What Snakemake removes before a job, and so what is not there after one that failed."""
+
+
+@pytest.mark.parametrize("job", FAILED)
+def test_a_job_that_failed_runs_again(done: Place, job: str) -> None:
+    """Without it, what it would have changed counts as up to date."""
+    removed = list(done.made.glob(FAILED[job]))
+    assert removed
+    for path in removed:
+        path.unlink()
+    assert job in done.plan()
+
+
+def test_every_rule_of_the_study_may_fail(finished: Finished) -> None:
+    ran = {job.split()[0] for job in finished.jobs}
+    assert {job.split()[0] for job in FAILED} == ran

@@ -140,8 +140,15 @@ def outputs_of_every_job(study: Study) -> list[str]:
     ]
     curves = study.models if study.curve.families else ()
     masks = [f"masks/{model}/curve.parquet" for model in curves]
+    pruned = [
+        f"checkpoints/{model}/{mask}/{name}"
+        for model in study.models
+        for mask in study.checkpoints
+        for name in ("lesion.json", "README.md")
+    ]
     measured = [path for _, path in tables_inputs(study)]
-    return [*fetched, *prompts, *scores, *masks, *measured]
+    tables = [f"tables/{name}.json" for name in ("models", "study")]
+    return [*fetched, *prompts, *scores, *masks, *pruned, *measured, *tables]
 
 
 def _of_model(study: Study, model: str) -> list[tuple[TablesInput, str]]:
