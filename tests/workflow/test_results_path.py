@@ -51,8 +51,8 @@ def test_a_folder_of_any_name_through_a_variable(fresh: Place) -> None:
     # The judge's job has folders for inputs. It is planned, and what was made is not made again.
     done = fresh.snakemake("-n", **places)
     assert done.code == 0, done.text
-    assert "training and measuring the judge" in done.text
-    assert "choosing prompts" not in done.text
+    assert "training the offline judges" in done.text
+    assert "choosing and splitting prompts" not in done.text
 
 
 def _refused(fresh: Place, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -69,7 +69,7 @@ def _results(path: str, study: str = "tiny") -> Callable[[dict[str, Any]], None]
 @pytest.mark.parametrize(
     ("path", "study", "words"),
     [
-        (".", "inputs", "what `models.llama.source` reads (inputs/model), or the other way round"),
+        (".", "inputs", "`behaviours.alpha.source` reads (inputs/pranks.jsonl), or the other way"),
         ("inputs", "model", "written to inputs/model, which lies in what `models.llama.source`"),
         ("inputs/scorer_evals", "tiny", "which lies in what `judgements.human_scores` reads"),
         ("link/model", "tiny", "written to link/model/tiny, which lies in what `models.llama."),
