@@ -157,7 +157,7 @@ def test_yaml_that_was_edited_badly_ends_in_a_message(
 
 
 def test_a_config_that_is_a_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="cannot be read"):
+    with pytest.raises(StudyError, match="is a folder; give a config file"):
         read_config(tmp_path)
 
 

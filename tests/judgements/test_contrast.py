@@ -235,7 +235,7 @@ def test_the_sections_of_judges_that_are_made_of_files(tmp_path: Path) -> None:
         ({"kind": "contrast", "source": "file:a"}, "`label` is missing; a `contrast` judge"),
         ({"kind": "contrast", "label": "bold"}, "`source` is missing"),
         ({"kind": "reference"}, "`source` is missing; a `reference` judge needs it"),
-        ({"kind": "reference", "source": "file:a", "label": "b"}, "`label` is no key of"),
+        ({"kind": "reference", "source": "file:a", "label": "b"}, "`label` is not a key of"),
     ],
 )
 def test_a_wrong_section_is_named(tmp_path: Path, settings: dict[str, Any], told: str) -> None:

@@ -208,9 +208,9 @@ def test_the_study_says_arguments_system_prompt_and_template() -> None:
     assert _chat(SWITCHED, template="plain", system="Be brief.").render("hi") == (
         "Be brief.\n\nUser: hi\n\nAssistant:"
     )
-    given = _chat(None, template="own.jinja", text=BRACKETS)
+    given = _chat(None, template="file:own.jinja", text=BRACKETS)
     assert given.render("hi") == "[INST] hi [/INST]"
-    assert given.format.origin == "own.jinja"
+    assert given.format.origin == "file:own.jinja"
     with pytest.raises(ChatError, match="uses no argument `enable_thinkin`"):
         _chat(SWITCHED, kwargs={"enable_thinkin": False})
     with pytest.raises(ChatError, match=r"`chat\.kwargs` are arguments of a chat template"):
