@@ -9,13 +9,13 @@ import polars as pl
 
 from lesion.report.figures import captions
 from lesion.report.figures.charts import HUES, Axis, Chart, legend_height, lines, named_marks
-from lesion.report.figures.figure import Figure, TextOf, texts
+from lesion.report.figures.figure import Figure, TextOf, text_column
 from lesion.tables.curve import JUDGED, LIKELIHOOD
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, totals
-from lesion.tables.rows import INTACT, SHARED
+from lesion.tables.rows import SHARED, UNMODIFIED
 from lesion.tables.variants import SIZE
-from lesion.tables.wording import NOTHING, amount, interval, written
+from lesion.tables.wording import NOTHING, amount, interval, with_interval
 
 _HALF = math.log(2)
 """Added NLL at which a token is half as likely as it was."""
@@ -85,12 +85,16 @@ def judged_tradeoff(
     sizes = _points(curve).join(named, on=["family", "share"], how="left", maintain_order="left")
     known = judged.filter(pl.col("value").is_not_null()).select("variant", "value", "low", "high")
     data = sizes.join(known, on="variant", maintain_order="left").drop("variant")
-    intact = known.filter(variant=INTACT)
-    if not data.height or not intact.height:
+    unmodified = known.filter(variant=UNMODIFIED)
+    if not data.height or not unmodified.height:
         return None
     families = _ordered(data)
     data = data.with_columns(
-        texts(data, "judged", lambda row: written(_estimate(row, "value", "low", "high"), "share"))
+        text_column(
+            data,
+            "judged",
+            lambda row: with_interval(_estimate(row, "value", "low", "high"), "share"),
+        )
     )
     return Figure(
         "judged-curve",
@@ -98,7 +102,7 @@ def judged_tradeoff(
         f"Lines of the share of answers judged harmful against added benign NLL for "
         f"{len(families)} kinds of mask.",
         captions.JUDGED_CURVE,
-        _judged_chart(data, families, float(intact["value"][0])),
+        _judged_chart(data, families, float(unmodified["value"][0])),
         80 + legend_height(families),
         _numbers(
             data,
@@ -111,9 +115,9 @@ def judged_tradeoff(
     )
 
 
-def _judged_chart(data: pl.DataFrame, families: Sequence[str], intact: float) -> Chart:
+def _judged_chart(data: pl.DataFrame, families: Sequence[str], unmodified: float) -> Chart:
     """Lines along the sizes of each family; dashed lines at the unmodified share and its half."""
-    y = {
+    y: dict[str, Any] = {
         "title": "answers judged harmful",
         "scale": alt.Scale(domain=[0, 1]),
         "axis": alt.Axis(format="~%"),
@@ -128,7 +132,7 @@ def _judged_chart(data: pl.DataFrame, families: Sequence[str], intact: float) ->
     # Only one family has bars, since those of all families would overlap.
     sure = alt.Chart(data.filter(family=families[0])).mark_rule(strokeWidth=1, color=HUES[0])
     layers = [
-        _dashed("value", [intact, intact / 2]).encode(y=value),
+        _dashed("value", [unmodified, unmodified / 2]).encode(y=value),
         sure.encode(x=x, y=alt.Y("low:Q", **y), y2="high:Q"),
         *lines(alt.Chart(data).encode(x=x, y=value, color=color), shape, "weights:Q", tooltip),
         *_ringed(data, x, value),
@@ -142,7 +146,7 @@ def _points(curve: pl.DataFrame) -> pl.DataFrame:
     sides = []
     for side in ("harm", "benign"):
         table = totals(curve, side).filter(pl.col("added").is_not_null())
-        bounds = texts(
+        bounds = text_column(
             table,
             f"{side}_interval",
             lambda row: interval(_estimate(row, "added", "low", "high"), "nats"),
@@ -181,7 +185,7 @@ def _with_interval(row: Mapping[str, Any], side: str) -> str:
     return f"{amount(row[side], 'nats', 3)} {row[f'{side}_interval']}"
 
 
-def halving_table(halving: pl.DataFrame) -> pl.DataFrame:
+def halving_texts(halving: pl.DataFrame) -> pl.DataFrame:
     """The number of weights of each mask family that halves harm, as texts; empty without a curve.
 
     Args:
@@ -201,7 +205,7 @@ def halving_table(halving: pl.DataFrame) -> pl.DataFrame:
                 lost = (
                     None if row is None else _estimate(row, "benign", "benign_low", "benign_high")
                 )
-                cells[f"benign loss there ({name})"] = written(lost, "nats")
+                cells[f"benign loss there ({name})"] = with_interval(lost, "nats")
         rows.append(cells)
     return pl.DataFrame(rows)
 
@@ -210,10 +214,10 @@ def _halved(row: Mapping[str, Any]) -> str:
     if row["halving"] is None:
         return f"more than {amount(row['largest'], 'count')}"
     most = "at most " if row["below"] else ""
-    return f"{most}{written(_estimate(row, 'halving', 'low', 'high'), 'count')}"
+    return f"{most}{with_interval(_estimate(row, 'halving', 'low', 'high'), 'count')}"
 
 
-def sweep(table: pl.DataFrame, limit: float | None) -> Figure | None:
+def sweep_heatmap(table: pl.DataFrame, limit: float | None) -> Figure | None:
     """Added harm against added benign NLL for every (p, q) tried; None if none was.
 
     Args:
@@ -223,8 +227,8 @@ def sweep(table: pl.DataFrame, limit: float | None) -> Figure | None:
     data = (
         table.select(
             *("p", "q", "weights", "chosen", "pareto"),
-            harm=(pl.col("harm_nll") - pl.col("harm_nll_intact")).round(6),
-            benign=(pl.col("benign_nll") - pl.col("benign_nll_intact")).round(6),
+            harm=(pl.col("harm_nll") - pl.col("harm_nll_unmodified")).round(6),
+            benign=(pl.col("benign_nll") - pl.col("benign_nll_unmodified")).round(6),
             preserved=pl.format("{}", "p"),
         )
         .drop_nulls(["p", "q", "harm", "benign"])
@@ -265,7 +269,10 @@ def _sweep_chart(data: pl.DataFrame, limit: float | None) -> Chart:
     # The yellow end is invisible on white.
     viridis = alt.SchemeParams(name="viridis", extent=[0, 0.8])
     # The titles must be equal in both channels, or there would be two legends.
-    common = {"title": "p (preserved)", "legend": alt.Legend(orient="top", columns=4)}
+    common: dict[str, Any] = {
+        "title": "p (preserved)",
+        "legend": alt.Legend(orient="top", columns=4),
+    }
     color = alt.Color("preserved:N", scale=alt.Scale(domain=order, scheme=viridis), **common)
     shape = alt.Shape("preserved:N", scale=alt.Scale(domain=order), **common)
     tooltip = [
@@ -312,17 +319,17 @@ def _about_mask() -> list[alt.Tooltip]:
     ]
 
 
-def _equal_loss(data: pl.DataFrame, x: Any, y: Any) -> alt.Chart:
+def _equal_loss(data: pl.DataFrame, x: Any, y: Any) -> Any:
     """The diagonal within the range of both axes, so that it extends neither."""
     end = max(0.0, float(data.select(pl.min_horizontal(pl.max("harm", "benign"))).item()))
     ends = pl.DataFrame({"harm": [0.0, end], "benign": [0.0, end]})
     return alt.Chart(ends).mark_line(strokeWidth=1, color="#888").encode(x=x, y=y)
 
 
-def _dashed(field: str, values: list[float], color: str = "#666", width: float = 1) -> alt.Chart:
+def _dashed(field: str, values: list[float], color: str = "#666", width: float = 1) -> Any:
     """Dashed lines across the chart."""
-    lines = alt.Chart(pl.DataFrame({field: values}))
-    return lines.mark_rule(strokeDash=[5, 4], color=color, strokeWidth=width)
+    rules = alt.Chart(pl.DataFrame({field: values}))
+    return rules.mark_rule(strokeDash=[5, 4], color=color, strokeWidth=width)
 
 
 def _ringed(data: pl.DataFrame, x: Any, y: Any) -> list[alt.Chart]:

@@ -12,8 +12,8 @@ from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import find
 from lesion.tables.metrics import SKILLS, abilities
 from lesion.tables.read import Headline
-from lesion.tables.rows import BEHAVIOUR, INTACT, RANDOM, SHARED
-from lesion.tables.wording import written
+from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED, UNMODIFIED
+from lesion.tables.wording import with_interval
 
 _DETECTS, _EXPLAINS = SKILLS[1:3]
 
@@ -35,7 +35,7 @@ def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline)
     """
     named = _variants(measurements, shown)
     data = _cells(measurements, named)
-    if not data.height or set(data["variant"]) == {INTACT}:
+    if not data.height or set(data["variant"]) == {UNMODIFIED}:
         return None
     rows = Axis("ability", None, data["ability"].unique(maintain_order=True).to_list())
     known = set(data["variant"])
@@ -69,7 +69,7 @@ def _variants(measurements: pl.DataFrame, shown: Headline) -> dict[str, str]:
     known = sorted(refusing & set(measurements["variant"]))
     own = "harm-pruned" if shown.mask == SHARED else f"{shown.mask}-pruned"
     return {
-        INTACT: INTACT,
+        UNMODIFIED: UNMODIFIED,
         **({} if shown.mask in known else {shown.mask: own}),
         **{name: "refusal-pruned" if len(known) == 1 else f"{name}-pruned" for name in known},
         RANDOM: "random control",
@@ -87,7 +87,7 @@ def _cells(measurements: pl.DataFrame, named: dict[str, str]) -> pl.DataFrame:
                 # The geometric mean of the token probabilities; the bounds swap places.
                 one = Estimate(math.exp(-one.value), math.exp(-one.high), math.exp(-one.low), one.n)
             bounds = (value if math.isfinite(value) else None for value in one[:3])
-            text = written(one, "score")
+            text = with_interval(one, "score")
             rows.append((ability.name, label, *bounds, ability.means, text, one.n))
     return pl.DataFrame(rows, schema=_CELLS, orient="row")
 

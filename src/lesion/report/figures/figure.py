@@ -9,7 +9,7 @@ import polars as pl
 from lesion.report.figures.captions import Caption
 from lesion.report.figures.charts import CONFIG, Axis, Chart
 from lesion.tables.lookup import estimate_of
-from lesion.tables.wording import NOTHING, Unit, written
+from lesion.tables.wording import NOTHING, Unit, with_interval
 
 VEGALITE = alt.SCHEMA_VERSION.removeprefix("v").rsplit(".", 1)[0]
 """The Vega-Lite that Altair writes for, as vl-convert names it, such as `6.4`."""
@@ -49,14 +49,16 @@ class Figure(NamedTuple):
         return spec
 
 
-def texts(table: pl.DataFrame, name: str, text: TextOf) -> pl.Series:
+def text_column(table: pl.DataFrame, name: str, text: TextOf) -> pl.Series:
     """A column of texts, one for each row of a table."""
     return pl.Series(name, map(text, table.iter_rows(named=True)), dtype=pl.String)
 
 
 def with_written(table: pl.DataFrame, unit: Unit) -> pl.DataFrame:
     """The table with a column `written`, the number and interval of each row."""
-    return table.with_columns(texts(table, "written", lambda row: written(estimate_of(row), unit)))
+    return table.with_columns(
+        text_column(table, "written", lambda row: with_interval(estimate_of(row), unit))
+    )
 
 
 def crossed(

@@ -17,7 +17,7 @@ from lesion.report.figures.charts import (
     matrix,
     matrix_width,
 )
-from lesion.report.figures.figure import Figure, crossed, texts, with_written
+from lesion.report.figures.figure import Figure, crossed, text_column, with_written
 from lesion.tables.lookup import estimate_of, is_clear
 from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED
 from lesion.tables.wording import NOTHING, amount, interval, percent
@@ -56,8 +56,8 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
 
     cells = data.select(
         *("mask", "behaviour", "value"),
-        texts(data, "text", in_cell),
-        texts(data, "interval", lambda row: interval(estimate_of(row), "nats")),
+        text_column(data, "text", in_cell),
+        text_column(data, "interval", lambda row: interval(estimate_of(row), "nats")),
         "n",
     )
     top = max(0.01, float(data.select(pl.col("value").abs().max()).item()))
@@ -106,7 +106,7 @@ def where(table: pl.DataFrame) -> Figure | None:
         density=pl.when(pl.col("candidates") > 0).then(density),
     )
     counts = first.with_columns(
-        texts(first, "written", lambda row: amount(row["weights"], "count"))
+        text_column(first, "written", lambda row: amount(row["weights"], "count"))
     )
     rows, columns = Axis("layer", None, layers), Axis("module", None, modules)
     return Figure(
@@ -123,34 +123,34 @@ def where(table: pl.DataFrame) -> Figure | None:
 
 def _where_chart(data: pl.DataFrame, modules: list[str], masks: list[str]) -> alt.Chart:
     """Heatmap of density by layer and module, with a menu of masks, the first one shown."""
-    chart = alt.Chart(data).encode(
-        x=alt.X(
-            "layer:O",
-            title="layer (0 is next to the input)",
-            axis=alt.Axis(labelOverlap=True, labelAngle=0),
-        ),
-        y=alt.Y("module:N", title=None, sort=modules),
-        color=alt.Color(
-            "density:Q",
-            title="weights in the mask per million",
-            scale=alt.Scale(type="sqrt", range=_BLUES, domainMin=0),
-            legend=alt.Legend(**LEGEND, tickCount=4),
-        ),
-        tooltip=[
-            alt.Tooltip("module:N"),
-            alt.Tooltip("layer:O"),
-            alt.Tooltip("weights:Q", title="weights in the mask", format=","),
-            alt.Tooltip("candidates:Q", title="of weights in this matrix", format=","),
-            alt.Tooltip("density:Q", title="per million", format=",.1f"),
-        ],
+    layer_axis = alt.Axis(labelOverlap=True, labelAngle=0)
+    color = alt.Color(
+        "density:Q",
+        title="weights in the mask per million",
+        scale=alt.Scale(type="sqrt", range=_BLUES, domainMin=0),
+        legend=alt.Legend(**LEGEND, tickCount=4),
     )
+    tooltip = [
+        alt.Tooltip("module:N"),
+        alt.Tooltip("layer:O"),
+        alt.Tooltip("weights:Q", title="weights in the mask", format=","),
+        alt.Tooltip("candidates:Q", title="of weights in this matrix", format=","),
+        alt.Tooltip("density:Q", title="per million", format=",.1f"),
+    ]
     menu = alt.binding_select(options=masks, name="mask ")
-    return (
-        chart.mark_rect(stroke="#fff", strokeWidth=0.5)
+    chart: alt.Chart = (
+        alt.Chart(data, height=_WIDE_ROW * len(modules))
+        .mark_rect(stroke="#fff", strokeWidth=0.5)
+        .encode(
+            x=alt.X("layer:O", title="layer (0 is next to the input)", axis=layer_axis),
+            y=alt.Y("module:N", title=None, sort=modules),
+            color=color,
+            tooltip=tooltip,
+        )
         .transform_filter("datum.mask === mask")
         .add_params(alt.param(name="mask", value=masks[0], bind=menu))
-        .properties(height=_WIDE_ROW * len(modules))
     )
+    return chart
 
 
 def lines_table(lines: pl.DataFrame, shown: str) -> tuple[str, pl.DataFrame]:

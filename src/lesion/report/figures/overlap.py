@@ -12,12 +12,13 @@ from lesion.report.figures.charts import (
     DIVERGING,
     LEGEND,
     Axis,
+    Chart,
     apart,
     is_dark,
     matrix,
     matrix_width,
 )
-from lesion.report.figures.figure import Figure, crossed, texts
+from lesion.report.figures.figure import Figure, crossed, text_column
 from lesion.report.verdicts import Finding
 from lesion.tables.claims.claim import Conclusion
 from lesion.tables.intervals import Estimate
@@ -32,7 +33,7 @@ _TIMES = "enrichment_rows_columns"
 """The shared weights as a multiple of the strict null model; null where nothing is expected."""
 
 
-def overlap(table: pl.DataFrame) -> Figure | None:
+def overlap_heatmap(table: pl.DataFrame) -> Figure | None:
     """How many weights two masks share, against chance; None if no pair was compared.
 
     Args:
@@ -45,7 +46,7 @@ def overlap(table: pl.DataFrame) -> Figure | None:
     others = [sorted(set(data.filter(role_b=role)["b"])) for role in ("harm", "benign", "refusal")]
     x = Axis("b", "mask of: harm types, then the others", apart(*others))
     y = Axis("a", "mask of harm type", rows)
-    counts = texts(
+    counts = text_column(
         data,
         "written",
         lambda row: f"{row['shared']:,} ({row['text']} {row['interval']}".rstrip() + ")",
@@ -72,9 +73,9 @@ def _cells(table: pl.DataFrame) -> pl.DataFrame:
         *("a", "b", "role_b", "shared", "jaccard"),
         pl.col(_TIMES).alias("ratio"),
         pl.col("expected_rows_columns").alias("expected"),
-        texts(cells, "text", lambda row: amount(row[_TIMES], "ratio")),
-        texts(cells, "interval", lambda row: interval(_times(row), "ratio")),
-        texts(cells, "p", lambda row: probability(row["p_rows_columns"])),
+        text_column(cells, "text", lambda row: amount(row[_TIMES], "ratio")),
+        text_column(cells, "interval", lambda row: interval(_times(row), "ratio")),
+        text_column(cells, "p", lambda row: probability(row["p_rows_columns"])),
     )
 
 
@@ -90,7 +91,7 @@ def probability(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
-def _chart(data: pl.DataFrame, x: Axis, y: Axis) -> alt.LayerChart:
+def _chart(data: pl.DataFrame, x: Axis, y: Axis) -> Chart:
     """Heatmap of overlaps as multiples of chance, on a log scale around 1."""
     known = data["ratio"].filter(data["ratio"] > 0)
     # A single pair at chance still needs a scale with two ends; no overlap is at the low end.
@@ -188,11 +189,12 @@ def overlap_means(table: pl.DataFrame) -> pl.DataFrame:
         group = _of_roles(table, roles)
         if group.height:
             mean = group.mean().row(0, named=True)
+            times = group.select(pl.median(_TIMES)).item()
             rows.append(
                 {
                     "masks of": kind,
                     "pairs": str(group.height),
-                    "× chance, strict (median)": amount(group[_TIMES].median(), "ratio"),
+                    "× chance, strict (median)": amount(times, "ratio"),
                     "shared weights": amount(mean["shared"], "count"),
                     "Jaccard": amount(mean["jaccard"], "score", 3),
                     "expected: uniform": amount(mean["expected_uniform"], "score", 1),

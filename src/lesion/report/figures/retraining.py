@@ -1,6 +1,6 @@
 """Figures of trainings in memory: how soon harm is restored, and what narrow training does."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import altair as alt
 import polars as pl
@@ -16,15 +16,15 @@ from lesion.report.figures.charts import (
     named_marks,
     ordered,
 )
-from lesion.report.figures.figure import Figure, crossed, texts, with_written
+from lesion.report.figures.figure import Figure, crossed, text_column, with_written
 from lesion.tables.claims.training import at_step, last, summed_up
 from lesion.tables.lookup import totals
-from lesion.tables.rows import INTACT, TOTAL
-from lesion.tables.wording import written
+from lesion.tables.rows import TOTAL, UNMODIFIED
+from lesion.tables.wording import with_interval
 
 _HEIGHT = 280
-_ARMS = (INTACT, "shared", "shared-frozen", "shared-after")
-_BEFORE = "intact, untrained"
+_ARMS = (UNMODIFIED, "shared", "shared-frozen", "shared-after")
+_BEFORE = "unmodified, untrained"
 
 
 class Retrained(NamedTuple):
@@ -75,7 +75,7 @@ def recovery(rows: pl.DataFrame, confidence: float) -> Figure | None:
         _recovery_chart(data, arms, steps),
         80 + legend_height(arms.names),
         crossed(
-            data.with_columns(texts(data, "step", lambda row: f"{row['step']:,}")),
+            data.with_columns(text_column(data, "step", lambda row: f"{row['step']:,}")),
             Axis("step", None, [f"{step:,}" for step in steps]),
             arms,
             "steps (harm NLL, nats per token)",
@@ -93,7 +93,10 @@ def _recovery_chart(data: pl.DataFrame, arms: Axis, steps: list[int]) -> alt.Lay
         scale=alt.Scale(type="symlog", constant=first, nice=False, padding=8),
         axis=alt.Axis(values=steps, labelOverlap=True, format=",d"),
     )
-    y = {"title": "harm NLL (nats per token)", "scale": alt.Scale(zero=False, padding=8)}
+    y: dict[str, Any] = {
+        "title": "harm NLL (nats per token)",
+        "scale": alt.Scale(zero=False, padding=8),
+    }
     color, shape = named_marks(arms, (PLAIN, *HUES))
     tooltip = [
         alt.Tooltip("arm:N"),
@@ -122,7 +125,7 @@ def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
         pl.col("role").is_in(["broad", "narrow"]), level=TOTAL, metric="misaligned"
     ).drop_nulls(["value", "step"])
     latest = asked.filter(pl.col("step") == pl.col("step").max().over("arm"))
-    before = asked.filter(pl.col("step") < pl.col("step").max(), arm=INTACT, step=0)
+    before = asked.filter(pl.col("step") < pl.col("step").max(), arm=UNMODIFIED, step=0)
     both = pl.concat([before.with_columns(arm=pl.lit(_BEFORE)), latest])
     data = with_written(both, "share").with_columns(questions="role")
     if not data.height:
@@ -159,11 +162,13 @@ def recovery_table(rows: pl.DataFrame) -> pl.DataFrame:
         [
             {
                 "ablated, then trained": arm,
-                "harm NLL before (nats per token)": written(at_step(harm, arm, "nll", 0), "nats"),
-                "after": written(last(harm, arm, "nll"), "nats"),
-                "undone": written(summed_up(harm, arm, "recovered_share"), "share"),
-                "steps to half": written(summed_up(harm, arm, "half_steps"), "count"),
-                "examples to half": written(summed_up(harm, arm, "half_examples"), "count"),
+                "harm NLL before (nats per token)": with_interval(
+                    at_step(harm, arm, "nll", 0), "nats"
+                ),
+                "after": with_interval(last(harm, arm, "nll"), "nats"),
+                "undone": with_interval(summed_up(harm, arm, "recovered_share"), "share"),
+                "steps to half": with_interval(summed_up(harm, arm, "half_steps"), "count"),
+                "examples to half": with_interval(summed_up(harm, arm, "half_examples"), "count"),
             }
             for arm in arms
         ]

@@ -69,28 +69,25 @@ def _losses_chart(data: pl.DataFrame, models: list[str]) -> alt.Chart:
     """Lines of loss against examples."""
     legend = alt.Legend(orient="top", columns=2, labelLimit=150)
     about: dict[str, Any] = {"title": "model", "legend": legend}
-    return (
-        alt.Chart(data)
-        .mark_line(strokeWidth=1.8)
-        .encode(
-            x=alt.X("examples:Q", title="examples seen", axis=alt.Axis(format=",d", tickCount=6)),
-            y=alt.Y("loss:Q", title="loss (nats per token; dpo: per pair)"),
-            color=alt.Color("model:N", scale=alt.Scale(domain=models, range=HUES), **about),
-            strokeDash=alt.StrokeDash(
-                "model:N", scale=alt.Scale(domain=models, range=_DASHES), **about
-            ),
-            order="step:Q",
-            tooltip=[
-                alt.Tooltip("model:N"),
-                alt.Tooltip("base:N", title="trained from"),
-                alt.Tooltip("method:N"),
-                alt.Tooltip("step:Q", title="steps"),
-                alt.Tooltip("examples:Q", title="examples seen", format=","),
-                alt.Tooltip("loss:Q", format=".3f"),
-            ],
-        )
-        .properties(height=_HEIGHT)
+    dashes = alt.Scale(domain=models, range=_DASHES)
+    tooltip = [
+        alt.Tooltip("model:N"),
+        alt.Tooltip("base:N", title="trained from"),
+        alt.Tooltip("method:N"),
+        alt.Tooltip("step:Q", title="steps"),
+        alt.Tooltip("examples:Q", title="examples seen", format=","),
+        alt.Tooltip("loss:Q", format=".3f"),
+    ]
+    lines = alt.Chart(data, height=_HEIGHT).mark_line(strokeWidth=1.8)
+    chart: alt.Chart = lines.encode(
+        x=alt.X("examples:Q", title="examples seen", axis=alt.Axis(format=",d", tickCount=6)),
+        y=alt.Y("loss:Q", title="loss (nats per token; dpo: per pair)"),
+        color=alt.Color("model:N", scale=alt.Scale(domain=models, range=HUES), **about),
+        strokeDash=alt.StrokeDash("model:N", scale=dashes, **about),
+        order="step:Q",
+        tooltip=tooltip,
     )
+    return chart
 
 
 _STAGE_METRICS = {
