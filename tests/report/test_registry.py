@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lesion import cli
+from lesion.report.compare import compared_findings, side
 from lesion.report.gate import document, gate
 from lesion.report.page import write_report
 from lesion.report.summary import print_summary
@@ -17,7 +18,7 @@ from lesion.tables.claims.claim import Claim
 from lesion.tables.claims.registry import PAPER, REGISTRY, claims_list, numbers
 from lesion.tables.effects import NATS
 from lesion.tables.intervals import Bootstrap
-from lesion.tables.metrics import METRICS, Metric, ShownRow
+from lesion.tables.metrics import METRICS, Comparison, Metric, ShownRow
 from lesion.tables.rows import is_main
 from lesion.tables.wording import figure
 from lesion_testing.invented import write_study
@@ -141,3 +142,18 @@ def test_no_two_claims_are_the_same() -> None:
     assert len(set(keys)) == len(keys)
     units = {(one.statistic, one.unit) for one in REGISTRY}
     assert len(units) == len({one.statistic for one in REGISTRY})
+
+
+def test_a_new_comparison_is_one_entry(tmp_path: Path) -> None:
+    tables = write_study(tmp_path / "tables")
+    asked = Comparison("Is B as invented?", "What was invented", higher=True, needs="Nothing.")
+    added = CLAIM._replace(number=1, statistic="nll_added", compared=asked)
+    REGISTRY.append(added)
+    try:
+        found = compared_findings(*[side(str(tmp_path))] * 2)
+    finally:
+        REGISTRY.remove(added)
+    (one,) = (one for one in found if one.question == asked.question)
+    row = pl.read_parquet(tables / "claims.parquet").filter(claim=1, statistic="nll_added")
+    assert one.sentence.startswith(f"What was invented: {row['value'].item():.2f} [")
+    assert one.sentence.count("in A, ") == 1
