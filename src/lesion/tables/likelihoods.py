@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Estimate, Values
-from lesion.tables.rows import INTACT, SHARED, Place, Row, groups, pairs, row, with_total
+from lesion.tables.rows import INTACT, SHARED, Row, groups, pairs, place, row, rows_of
 
 ROLES = ("harm", "benign", "refusal")
 
@@ -21,19 +21,13 @@ def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     paired = _paired(nll)
     for (variant,), table in paired.group_by("variant", maintain_order=True):
         for role in ROLES:
-            place = Place(str(variant), role)
-            mine = table.filter(role=role)
-            for name, one in with_total(groups(mine, "nll"), boot.mean):
-                yield row(place, name, "nll", one)
-            # The unmodified model has no added NLL, and nothing to test.
-            added = {} if variant == INTACT else groups(mine, "added")
-            for name, change in with_total(added, boot.change):
-                yield row(place, name, "nll_added", change)
-            for name, one in with_total(groups(mine, "kl"), boot.mean):
-                yield row(place, name, "kl", one)
+            keys, own = place(str(variant), role), table.filter(role=role)
+            yield from rows_of(keys, "nll", groups(own, "nll"), boot.mean)
+            if variant != INTACT:
+                yield from rows_of(keys, "nll_added", groups(own, "added"), boot.change)
+            yield from rows_of(keys, "kl", groups(own, "kl"), boot.mean)
         if variant != INTACT:
-            yield from _ratio(str(variant), table, boot)
-            yield from _share_of_effect(str(variant), paired, boot)
+            yield from _ratios(str(variant), paired, boot)
     yield from _transfer(paired, boot)
 
 
@@ -42,32 +36,28 @@ def _paired(nll: pl.DataFrame) -> pl.DataFrame:
 
     Rows are sorted by prompt, so that a resample uses the same prompts for every variant.
     """
-    place = ["role", "behaviour", "prompt"]
-    intact = nll.filter(variant=INTACT).select(*place, before="nll")
-    both = nll.join(intact, on=place, how="left", maintain_order="left")
-    return both.select(
-        *("variant", *place, "nll", "kl"), added=pl.col("nll") - pl.col("before")
-    ).sort(place, maintain_order=True)
+    on = ["role", "behaviour", "prompt"]
+    intact = nll.filter(variant=INTACT).select(*on, before="nll")
+    both = nll.join(intact, on=on, how="left", maintain_order="left").sort(on, maintain_order=True)
+    return both.select("variant", *on, "nll", "kl", added=pl.col("nll") - pl.col("before"))
 
 
-def _ratio(variant: str, table: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """The ratio of harmful to benign added NLL, if the benign one is above zero."""
+def _ratios(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    """A variant's added NLL of harmful responses, relative to two others.
+
+    That of benign responses, if it is above zero, and that of the shared mask.
+    """
+    table, keys = paired.filter(variant=variant), place(variant, "harm")
     harm, benign = (
         list(groups(table.filter(role=role), "added").values()) for role in ("harm", "benign")
     )
     if harm and benign and boot.mean(benign).low > 0:
-        one = boot.ratio(harm, benign)
-        yield row(Place(variant, "harm"), None, "nll_ratio", one)
-
-
-def _share_of_effect(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """A variant's added NLL of harmful responses, relative to that of the shared mask."""
-    harm = paired.filter(role="harm")
-    both = pairs(harm.filter(variant=variant), harm.filter(variant=SHARED), "added")
+        yield row(keys, "nll_ratio", boot.ratio(harm, benign))
+    shared = paired.filter(variant=SHARED)
+    both = pairs(table.filter(role="harm"), shared.filter(role="harm"), "added").values()
     if both and variant != SHARED:
-        own, shared = [one.after for one in both.values()], [one.before for one in both.values()]
-        one = boot.share(own, shared)
-        yield row(Place(variant, "harm"), None, "share_of_effect", one)
+        share = boot.share([one.after for one in both], [one.before for one in both])
+        yield row(keys, "share_of_effect", share)
 
 
 def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -81,10 +71,10 @@ def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     types = sorted(set(harm["behaviour"]) & set(harm["variant"]))
     if len(types) < 2:
         return
-    place = Place(None, "harm")
+    keys = place(None, "harm")
     added = {mask: groups(harm.filter(variant=mask), "added") for mask in types}
-    yield row(place, None, "nll_added", boot.change([added[one][one] for one in types]))
-    yield row(place, None, "transfer_share", transfer_share(added, types, boot))
+    yield row(keys, "nll_added", boot.change([added[one][one] for one in types]))
+    yield row(keys, "transfer_share", transfer_share(added, types, boot))
 
 
 def transfer_share(
@@ -105,13 +95,9 @@ def transfer_share(
         drawn = generator.integers(0, size, (boot.resamples, size))
         for mask in types:
             values = added[mask][type_]
-            means = np.append(values[drawn].mean(1), values.mean())
+            means = np.append(values.mean(), values[drawn].mean(1))
             if mask == type_:
                 own += means
             else:
                 other += means / (len(types) - 1)
-    shares = other / own
-    tail = (1 - boot.confidence) / 2
-    low, high = np.quantile(shares[:-1], [tail, 1 - tail])
-    count = sum(added[type_][type_].size for type_ in types)
-    return Estimate(float(shares[-1]), float(low), float(high), count)
+    return boot.estimate(other / own, sum(added[type_][type_].size for type_ in types))

@@ -5,7 +5,17 @@ from collections.abc import Iterator
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import INTACT, Place, Row, groups, measured, pairs, row, with_total
+from lesion.tables.rows import (
+    INTACT,
+    Row,
+    by_behaviour,
+    groups,
+    measured,
+    pairs,
+    place,
+    row,
+    rows_of,
+)
 
 
 def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -24,9 +34,8 @@ def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     for metric, rows in named.items():
         intact = rows.filter(variant=INTACT)
         for (variant,), mine in rows.group_by("variant", maintain_order=True):
-            place = Place(str(variant), "utility", judge="lm-eval")
-            before = None if variant == INTACT else intact
-            yield from measured(place, metric, mine, before, "value", boot)
+            keys = place(str(variant), "utility", judge="lm-eval")
+            yield from measured(keys, metric, mine, intact, "value", boot)
 
 
 def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -37,43 +46,31 @@ def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
             unmodified model's explanation), behaviour, pair, prompt, harmful, value.
         boot: the bootstrap.
     """
-    yield from _detect(asked.filter(measure="detect"), boot)
-    explained = asked.filter(measure="explain")
+    detected, explained = (asked.filter(measure=name) for name in ("detect", "explain"))
+    intact_sides = _sides(detected.filter(variant=INTACT))
+    for (variant,), table in detected.group_by("variant", maintain_order=True):
+        keys = place(str(variant), "harm")
+        for behaviour, sides in _sides(table).items():
+            yield row(keys, "detect_auroc", boot.auroc(*sides), behaviour)
+            if variant != INTACT and behaviour in intact_sides:
+                change = boot.auroc_change(intact_sides[behaviour], sides)
+                yield row(keys, "detect_auroc_change", change, behaviour)
     intact = explained.filter(variant=INTACT)
     for (variant,), table in explained.group_by("variant", maintain_order=True):
-        place = Place(str(variant), "harm")
-        for name, one in with_total(groups(table, "value"), boot.mean):
-            yield row(place, name, "explain_nll", one)
-        both = {} if variant == INTACT else pairs(table, intact, "value")
-        added = {name: one.after - one.before for name, one in both.items()}
-        for name, change in with_total(added, boot.change):
-            yield row(place, name, "explain_nll_added", change)
-
-
-def _detect(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    intact = _sides(asked.filter(variant=INTACT))
-    for (variant,), table in asked.group_by("variant", maintain_order=True):
-        place = Place(str(variant), "harm")
-        for name, sides in _sides(table).items():
-            yield row(place, name, "detect_auroc", boot.auroc(*sides))
-            if variant != INTACT and name in intact:
-                change = boot.auroc_change(intact[name], sides)
-                yield row(place, name, "detect_auroc_change", change)
+        keys = place(str(variant), "harm")
+        yield from rows_of(keys, "explain_nll", groups(table, "value"), boot.mean)
+        if variant != INTACT:
+            both = pairs(table, intact, "value").items()
+            added = {name: one.change for name, one in both}
+            yield from rows_of(keys, "explain_nll_added", added, boot.change)
 
 
 def _sides(table: pl.DataFrame) -> dict[str | None, tuple[Values, Values]]:
     """Scores of harmful requests and of their minimal pairs, by harm type and in total (None)."""
-    wide = (
-        table.pivot("harmful", index=["behaviour", "pair"], values="value", maintain_order=True)
-        .drop_nulls()
-        .sort("behaviour", "pair")
-    )
+    index = ["behaviour", "pair"]
+    wide = table.pivot("harmful", index=index, values="value", maintain_order=True)
+    wide = wide.drop_nulls().sort(index)
     if not {"true", "false"} <= set(wide.columns) or wide.is_empty():
         return {}
-    parts: dict[str | None, pl.DataFrame] = {
-        str(name): one for (name,), one in wide.group_by("behaviour", maintain_order=True)
-    }
-    return {
-        name: (one["true"].to_numpy(), one["false"].to_numpy())
-        for name, one in {**parts, None: wide}.items()
-    }
+    parts: dict[str | None, pl.DataFrame] = {**dict(by_behaviour(wide)), None: wide}
+    return {name: (own["true"].to_numpy(), own["false"].to_numpy()) for name, own in parts.items()}
