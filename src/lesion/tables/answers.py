@@ -6,7 +6,7 @@ import polars as pl
 
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.metrics import metrics_of
-from lesion.tables.rows import INTACT, Row, measured
+from lesion.tables.rows import UNMODIFIED, Row, metric_rows
 
 
 def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -20,9 +20,9 @@ def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     keys = ["variant", "role", "attack", "judge"]
     for values, table in judged.group_by(keys, maintain_order=True):
         own = dict(zip(keys, map(str, values), strict=True))
-        intact = judged.filter(**{**own, "variant": INTACT})
+        unmodified = judged.filter(**{**own, "variant": UNMODIFIED})
         for metric in metrics_of(own["judge"], own["role"]):
-            yield from measured(own, metric.name, table, intact, metric.column, boot)
+            yield from metric_rows(own, metric.name, table, unmodified, metric.column, boot)
 
 
 def same_answers(completions: pl.DataFrame) -> frozenset[tuple[str, str]]:

@@ -6,7 +6,16 @@ import numpy as np
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Estimate, Values
-from lesion.tables.rows import INTACT, SHARED, Row, groups, pairs, place, row, rows_of
+from lesion.tables.rows import (
+    SHARED,
+    UNMODIFIED,
+    Row,
+    groups,
+    measurement_keys,
+    pairs,
+    row,
+    rows_by_behaviour,
+)
 
 ROLES = ("harm", "benign", "refusal")
 
@@ -21,12 +30,12 @@ def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     paired = _paired(nll)
     for (variant,), table in paired.group_by("variant", maintain_order=True):
         for role in ROLES:
-            keys, own = place(str(variant), role), table.filter(role=role)
-            yield from rows_of(keys, "nll", groups(own, "nll"), boot.mean)
-            if variant != INTACT:
-                yield from rows_of(keys, "nll_added", groups(own, "added"), boot.change)
-            yield from rows_of(keys, "kl", groups(own, "kl"), boot.mean)
-        if variant != INTACT:
+            keys, own = measurement_keys(str(variant), role), table.filter(role=role)
+            yield from rows_by_behaviour(keys, "nll", groups(own, "nll"), boot.mean)
+            if variant != UNMODIFIED:
+                yield from rows_by_behaviour(keys, "nll_added", groups(own, "added"), boot.change)
+            yield from rows_by_behaviour(keys, "kl", groups(own, "kl"), boot.mean)
+        if variant != UNMODIFIED:
             yield from _ratios(str(variant), paired, boot)
     yield from _transfer(paired, boot)
 
@@ -37,9 +46,10 @@ def _paired(nll: pl.DataFrame) -> pl.DataFrame:
     Rows are sorted by prompt, so that a resample uses the same prompts for every variant.
     """
     on = ["role", "behaviour", "prompt"]
-    intact = nll.filter(variant=INTACT).select(*on, before="nll")
-    both = nll.join(intact, on=on, how="left", maintain_order="left").sort(on, maintain_order=True)
-    return both.select("variant", *on, "nll", "kl", added=pl.col("nll") - pl.col("before"))
+    unmodified = nll.filter(variant=UNMODIFIED).select(*on, before="nll")
+    both = nll.join(unmodified, on=on, how="left", maintain_order="left")
+    added = pl.col("nll") - pl.col("before")
+    return both.select("variant", *on, "nll", "kl", added=added).sort(on, maintain_order=True)
 
 
 def _ratios(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -47,7 +57,7 @@ def _ratios(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row
 
     That of benign responses, if it is above zero, and that of the shared mask.
     """
-    table, keys = paired.filter(variant=variant), place(variant, "harm")
+    table, keys = paired.filter(variant=variant), measurement_keys(variant, "harm")
     harm, benign = (
         list(groups(table.filter(role=role), "added").values()) for role in ("harm", "benign")
     )
@@ -71,7 +81,7 @@ def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     types = sorted(set(harm["behaviour"]) & set(harm["variant"]))
     if len(types) < 2:
         return
-    keys = place(None, "harm")
+    keys = measurement_keys(None, "harm")
     added = {mask: groups(harm.filter(variant=mask), "added") for mask in types}
     yield row(keys, "nll_added", boot.change([added[one][one] for one in types]))
     yield row(keys, "transfer_share", transfer_share(added, types, boot))

@@ -10,14 +10,14 @@ from lesion.tables.curve import bounds, crossing, with_bounds
 from lesion.tables.intervals import Bootstrap, Values
 from lesion.tables.rows import (
     BEHAVIOUR,
-    INTACT,
     RANDOM,
     TOTAL,
+    UNMODIFIED,
     Row,
     by_behaviour,
     groups,
     pairs,
-    rows_of,
+    rows_by_behaviour,
 )
 
 RETRAINING = {
@@ -39,15 +39,15 @@ RETRAINING = {
 averaged prompt by prompt, so intervals cover prompts and not seeds.
 
 Rows without a step summarise an arm. The gap is its mean NLL of harmful responses minus that of the
-arm `intact` at the same step:
+arm `unmodified` at the same step:
 - `nll_added`: the gap before training, which the ablation caused.
 - `recovered_share`: 1 - gap at the last step / gap before training. Null if the ablation added
   nothing, so that there is nothing to recover.
 - `half_steps`, `half_examples`: where the gap first falls to half its initial value, interpolated
   between measured steps. Null if it never does; a bound is null if its resamples never do.
-- `misaligned_change`: rate of misaligned answers minus that of `intact`, both at the last step.
+- `misaligned_change`: rate of misaligned answers minus that of `unmodified`, both at the last step.
 - `misaligned_beyond_random`: that rate minus that of `random`, an ablation of as many weights.
-- `misaligned_change_by_training`: the rate of `intact` at the last step minus that before."""
+- `misaligned_change_by_training`: the rate of `unmodified` at the last step minus that before."""
 
 HALF = 0.5
 
@@ -55,7 +55,7 @@ _PLACE = ["arm", "step", "role", "metric"]
 
 
 class _Gaps(NamedTuple):
-    """An arm's gaps to `intact` at the steps of both, by behaviour: float64 [prompts, steps]."""
+    """An arm's gaps to `unmodified` at common steps, by behaviour: float64 [prompts, steps]."""
 
     of: Mapping[str, Values]
     steps: Values
@@ -70,9 +70,9 @@ def retraining_table(experiment: str, rows: pl.DataFrame, boot: Bootstrap) -> pl
         experiment: the experiment's name.
         rows: arm, seed, step, examples, behaviour, role, prompt, metric, value (null where a judge
             gave none) of one model. Step 0 is before training; `examples` counts those trained on
-            up to the step. Arms are `intact`, `<mask>`, `<mask>-frozen` and `<mask>-after`, which
-            has only its last step. `nll` is in nats per token, `harmful` and
-            `misaligned` are 0 or 1.
+            up to the step. Arms are `unmodified`, `<mask>`, `<mask>-frozen` and `<mask>-after`,
+            which has only its last step. `nll` is in nats per token, `harmful` and `misaligned` are
+            0 or 1.
         boot: the bootstrap.
 
     Returns:
@@ -97,14 +97,16 @@ def _by_prompt(rows: pl.DataFrame) -> pl.DataFrame:
 def _measured(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     for _, table in mean.group_by(_PLACE, maintain_order=True):
         keys = table.select("arm", "seeds", "step", "examples", "role", "metric").row(0, named=True)
-        yield from rows_of(keys, keys["metric"], groups(table, "value"), boot.mean_or_rate)
+        yield from rows_by_behaviour(
+            keys, keys["metric"], groups(table, "value"), boot.mean_or_rate
+        )
 
 
 def _recoveries(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     nll = mean.filter(metric="nll", role="harm")
-    intact = nll.filter(arm=INTACT)
-    for arm in nll.filter(pl.col("arm") != INTACT)["arm"].unique().sort():
-        gaps = _gaps(nll.filter(arm=arm), intact)
+    unmodified = nll.filter(arm=UNMODIFIED)
+    for arm in nll.filter(pl.col("arm") != UNMODIFIED)["arm"].unique().sort():
+        gaps = _gaps(nll.filter(arm=arm), unmodified)
         # An arm that is ablated after training has no gap to close.
         if gaps.of and gaps.steps[0] == 0 and gaps.steps.size > 1:
             for name, values in gaps.of.items():
@@ -112,9 +114,9 @@ def _recoveries(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
             yield from _recovery(arm, None, list(gaps.of.values()), gaps, boot)
 
 
-def _gaps(own: pl.DataFrame, intact: pl.DataFrame) -> _Gaps:
+def _gaps(own: pl.DataFrame, unmodified: pl.DataFrame) -> _Gaps:
     place = ["behaviour", "prompt", "step"]
-    both = own.join(intact.select(*place, before="value"), on=place).sort(place)
+    both = own.join(unmodified.select(*place, before="value"), on=place).sort(place)
     times = both.group_by("step").agg(pl.col("examples").max()).sort("step")
     # A resample must be the same prompts at every step.
     always = both.filter(pl.len().over("behaviour", "prompt") == times.height)
@@ -154,9 +156,9 @@ def _recovery(
 def _misalignment(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     for role in ("broad", "narrow"):
         asked = mean.filter(metric="misaligned", role=role)
-        intact = asked.filter(arm=INTACT)
-        before, after = intact.filter(step=0), intact.filter(step=pl.col("step").max())
-        last = asked.join(after, on="step", how="semi").filter(pl.col("arm") != INTACT)
+        unmodified = asked.filter(arm=UNMODIFIED)
+        before, after = unmodified.filter(step=0), unmodified.filter(step=pl.col("step").max())
+        last = asked.join(after, on="step", how="semi").filter(pl.col("arm") != UNMODIFIED)
         for _, table in last.group_by("arm", maintain_order=True):
             yield from _changes("misaligned_change", table, after, boot)
         random, others = last.filter(arm=RANDOM), last.filter(pl.col("arm") != RANDOM)
@@ -170,4 +172,4 @@ def _changes(
     metric: str, table: pl.DataFrame, before: pl.DataFrame, boot: Bootstrap
 ) -> Iterator[Row]:
     keys = table.select("arm", "seeds", "role").row(0, named=True)
-    yield from rows_of(keys, metric, pairs(table, before, "value"), boot.paired_change)
+    yield from rows_by_behaviour(keys, metric, pairs(table, before, "value"), boot.paired_change)

@@ -36,7 +36,7 @@ corrected (Benjamini and Hochberg) over all rows of the same metric, judge and a
 BEHAVIOUR, TOTAL = "behaviour", "total"
 """The values of `level`."""
 
-INTACT, SHARED, RANDOM = "intact", "shared", "random"
+UNMODIFIED, SHARED, RANDOM = "unmodified", "shared", "random"
 
 
 def is_main(main: str) -> pl.Expr:
@@ -52,7 +52,9 @@ Row = dict[str, Any]
 """The columns of a row that are not null."""
 
 
-def place(variant: str | None, role: str, attack: str = "none", judge: str = "none") -> Row:
+def measurement_keys(
+    variant: str | None, role: str, attack: str = "none", judge: str = "none"
+) -> Row:
     """The keys of a measurement except the behaviour and the metric."""
     return {"variant": variant, "role": role, "attack": attack, "judge": judge}
 
@@ -66,7 +68,7 @@ def row(
     return {**keys, **own, **estimate._asdict()}
 
 
-def rows_of(
+def rows_by_behaviour(
     keys: Row,
     metric: str,
     parts: Mapping[str, Part],
@@ -104,11 +106,11 @@ def groups(table: pl.DataFrame, column: str) -> dict[str, Values]:
     return {name: own[column].to_numpy() for name, own in by_behaviour(known)}
 
 
-def pairs(table: pl.DataFrame, intact: pl.DataFrame, column: str) -> dict[str, Paired]:
+def pairs(table: pl.DataFrame, unmodified: pl.DataFrame, column: str) -> dict[str, Paired]:
     """Each behaviour's values paired with the unmodified model's, joined by prompt."""
     on = ["behaviour", "prompt"]
     value = pl.col(column).cast(pl.Float64)
-    sides = table.select(*on, after=value), intact.select(*on, before=value)
+    sides = table.select(*on, after=value), unmodified.select(*on, before=value)
     both = sides[0].join(sides[1], on=on, maintain_order="left").drop_nulls()
     return {
         name: Paired(own["before"].to_numpy(), own["after"].to_numpy())
@@ -116,26 +118,26 @@ def pairs(table: pl.DataFrame, intact: pl.DataFrame, column: str) -> dict[str, P
     }
 
 
-def measured(
+def metric_rows(
     keys: Row,
     metric: str,
     table: pl.DataFrame,
-    intact: pl.DataFrame,
+    unmodified: pl.DataFrame,
     column: str,
     boot: Bootstrap,
 ) -> Iterator[Row]:
     """A metric of every behaviour and in total, and its change from the unmodified model.
 
     Args:
-        keys: of `place`.
+        keys: of `measurement_keys`.
         metric: its name; the change is called `<metric>_change`.
         table: behaviour, prompt and the column, of one variant, role, attack and judge. Booleans
             and zeros and ones make rates.
-        intact: the unmodified model's table, which has no change from itself.
+        unmodified: the unmodified model's table, which has no change from itself.
         column: the values.
         boot: the bootstrap.
     """
-    yield from rows_of(keys, metric, groups(table, column), boot.mean_or_rate)
-    if keys["variant"] != INTACT:
-        both = pairs(table, intact, column)
-        yield from rows_of(keys, f"{metric}_change", both, boot.paired_change)
+    yield from rows_by_behaviour(keys, metric, groups(table, column), boot.mean_or_rate)
+    if keys["variant"] != UNMODIFIED:
+        both = pairs(table, unmodified, column)
+        yield from rows_by_behaviour(keys, f"{metric}_change", both, boot.paired_change)

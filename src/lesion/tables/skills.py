@@ -6,15 +6,15 @@ import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Values
 from lesion.tables.rows import (
-    INTACT,
+    UNMODIFIED,
     Row,
     by_behaviour,
     groups,
-    measured,
+    measurement_keys,
+    metric_rows,
     pairs,
-    place,
     row,
-    rows_of,
+    rows_by_behaviour,
 )
 
 
@@ -32,10 +32,10 @@ def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     others = table.join(main, on=["behaviour", "metric"], how="anti", maintain_order="left")
     named |= {str(name): rest for (name,), rest in others.group_by("metric", maintain_order=True)}
     for metric, rows in named.items():
-        intact = rows.filter(variant=INTACT)
+        unmodified = rows.filter(variant=UNMODIFIED)
         for (variant,), mine in rows.group_by("variant", maintain_order=True):
-            keys = place(str(variant), "utility", judge="lm-eval")
-            yield from measured(keys, metric, mine, intact, "value", boot)
+            keys = measurement_keys(str(variant), "utility", judge="lm-eval")
+            yield from metric_rows(keys, metric, mine, unmodified, "value", boot)
 
 
 def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -47,22 +47,22 @@ def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
         boot: the bootstrap.
     """
     detected, explained = (asked.filter(measure=name) for name in ("detect", "explain"))
-    intact_sides = _sides(detected.filter(variant=INTACT))
+    unmodified_sides = _sides(detected.filter(variant=UNMODIFIED))
     for (variant,), table in detected.group_by("variant", maintain_order=True):
-        keys = place(str(variant), "harm")
+        keys = measurement_keys(str(variant), "harm")
         for behaviour, sides in _sides(table).items():
             yield row(keys, "detect_auroc", boot.auroc(*sides), behaviour)
-            if variant != INTACT and behaviour in intact_sides:
-                change = boot.auroc_change(intact_sides[behaviour], sides)
+            if variant != UNMODIFIED and behaviour in unmodified_sides:
+                change = boot.auroc_change(unmodified_sides[behaviour], sides)
                 yield row(keys, "detect_auroc_change", change, behaviour)
-    intact = explained.filter(variant=INTACT)
+    unmodified = explained.filter(variant=UNMODIFIED)
     for (variant,), table in explained.group_by("variant", maintain_order=True):
-        keys = place(str(variant), "harm")
-        yield from rows_of(keys, "explain_nll", groups(table, "value"), boot.mean)
-        if variant != INTACT:
-            both = pairs(table, intact, "value").items()
+        keys = measurement_keys(str(variant), "harm")
+        yield from rows_by_behaviour(keys, "explain_nll", groups(table, "value"), boot.mean)
+        if variant != UNMODIFIED:
+            both = pairs(table, unmodified, "value").items()
             added = {name: one.change for name, one in both}
-            yield from rows_of(keys, "explain_nll_added", added, boot.change)
+            yield from rows_by_behaviour(keys, "explain_nll_added", added, boot.change)
 
 
 def _sides(table: pl.DataFrame) -> dict[str | None, tuple[Values, Values]]:

@@ -12,7 +12,7 @@ import polars as pl
 
 from lesion.tables.curve import crossing, role_curve, with_bounds
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import INTACT, Row
+from lesion.tables.rows import UNMODIFIED, Row
 
 STAGES = {
     "family": pl.String,
@@ -78,7 +78,7 @@ def stage_table(
     """
     models = [model for stage in stages[family] for model in stage]
     alike = _alike({model: nll[model] for model in models})
-    found = alike[models[0]].filter(pl.col("family") != INTACT)
+    found = alike[models[0]].filter(pl.col("family") != UNMODIFIED)
     rows: list[Row] = []
     if {"harm", "benign"} <= set(found["role"]):
         for variant in found["family"].unique().sort():
