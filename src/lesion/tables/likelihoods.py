@@ -20,12 +20,13 @@ from lesion.tables.rows import (
 ROLES = ("harm", "benign", "refusal")
 
 
-def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap, mask: str = SHARED) -> Iterator[Row]:
     """NLL, added NLL and divergence of every variant, with the ratios and shares of these.
 
     Args:
         nll: variant, behaviour, role, prompt, nll, kl (nats per token; kl null if not measured).
         boot: the bootstrap.
+        mask: the study's headline mask.
     """
     paired = _paired(nll)
     for (variant,), table in paired.group_by("variant", maintain_order=True):
@@ -36,7 +37,7 @@ def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
                 yield from rows_by_behaviour(keys, "nll_added", groups(own, "added"), boot.change)
             yield from rows_by_behaviour(keys, "kl", groups(own, "kl"), boot.mean)
         if variant != UNMODIFIED:
-            yield from _ratios(str(variant), paired, boot)
+            yield from _ratios(str(variant), paired, mask, boot)
     yield from _transfer(paired, boot)
 
 
@@ -52,10 +53,10 @@ def _paired(nll: pl.DataFrame) -> pl.DataFrame:
     return both.select("variant", *on, "nll", "kl", added=added).sort(on, maintain_order=True)
 
 
-def _ratios(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+def _ratios(variant: str, paired: pl.DataFrame, mask: str, boot: Bootstrap) -> Iterator[Row]:
     """A variant's added NLL of harmful responses, relative to two others.
 
-    That of benign responses, if it is above zero, and that of the shared mask.
+    That of benign responses, if it is above zero, and that of the headline mask.
     """
     table, keys = paired.filter(variant=variant), measurement_keys(variant, "harm")
     harm, benign = (
@@ -63,9 +64,9 @@ def _ratios(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row
     )
     if harm and benign and boot.mean(benign).low > 0:
         yield row(keys, "nll_ratio", boot.ratio(harm, benign))
-    shared = paired.filter(variant=SHARED)
-    both = pairs(table.filter(role="harm"), shared.filter(role="harm"), "added").values()
-    if both and variant != SHARED:
+    headline = paired.filter(variant=mask, role="harm")
+    both = pairs(table.filter(role="harm"), headline, "added").values()
+    if both and variant != mask:
         share = boot.share([one.after for one in both], [one.before for one in both])
         yield row(keys, "share_of_effect", share)
 

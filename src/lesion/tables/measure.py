@@ -9,7 +9,7 @@ from scipy.stats import false_discovery_control
 from lesion.tables.answers import answer_rows
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.likelihoods import likelihood_rows
-from lesion.tables.rows import MEASUREMENTS, Row, is_main
+from lesion.tables.rows import MEASUREMENTS, SHARED, Row, is_main
 from lesion.tables.skills import task_rows, understanding_rows
 
 
@@ -22,7 +22,9 @@ class Asked(NamedTuple):
     understanding: pl.DataFrame | None = None
 
 
-def measurements(model: str, asked: Asked, boot: Bootstrap, main: str = "learned") -> pl.DataFrame:
+def measurements(
+    model: str, asked: Asked, boot: Bootstrap, main: str = "learned", mask: str = SHARED
+) -> pl.DataFrame:
     """Every measurement of one model.
 
     Args:
@@ -30,17 +32,18 @@ def measurements(model: str, asked: Asked, boot: Bootstrap, main: str = "learned
         asked: the numbers of its variants.
         boot: the bootstrap.
         main: the primary judge of harm.
+        mask: the study's headline mask.
 
     Returns:
         A table of MEASUREMENTS.
     """
     about = {"model": model, "seed": boot.seed}
-    rows = [{**about, **one} for one in _rows(asked, boot)]
+    rows = [{**about, **one} for one in _rows(asked, boot, mask)]
     return _adjusted(pl.DataFrame(rows, schema=MEASUREMENTS).with_columns(is_main(main)))
 
 
-def _rows(asked: Asked, boot: Bootstrap) -> Iterator[Row]:
-    yield from likelihood_rows(asked.nll, boot)
+def _rows(asked: Asked, boot: Bootstrap, mask: str) -> Iterator[Row]:
+    yield from likelihood_rows(asked.nll, boot, mask)
     yield from answer_rows(asked.judged, boot)
     if asked.tasks is not None:
         yield from task_rows(asked.tasks, boot)

@@ -15,7 +15,7 @@ from lesion.report.figures.training_plots import (
     stages_chart,
     training_chart,
 )
-from lesion.tables.claims.training import at_step, last, summed_up
+from lesion.tables.claims.training import at_step, last
 from lesion.tables.lookup import estimate_of, totals
 from lesion.tables.rows import TOTAL
 from lesion.tables.wording import Unit, amount, with_interval
@@ -254,9 +254,11 @@ def recovery_table(rows: pl.DataFrame) -> pl.DataFrame:
                     at_step(harm, arm, "nll", 0), "nats"
                 ),
                 "after": with_interval(last(harm, arm, "nll"), "nats"),
-                "undone": with_interval(summed_up(harm, arm, "recovered_share"), "share"),
-                "steps to half": with_interval(summed_up(harm, arm, "half_steps"), "count"),
-                "examples to half": with_interval(summed_up(harm, arm, "half_examples"), "count"),
+                "undone": with_interval(at_step(harm, arm, "recovered_share", None), "share"),
+                "steps to half": with_interval(at_step(harm, arm, "half_steps", None), "count"),
+                "examples to half": with_interval(
+                    at_step(harm, arm, "half_examples", None), "count"
+                ),
             }
             for arm in arms
         ]
