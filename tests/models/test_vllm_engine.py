@@ -12,12 +12,12 @@ from lesion.io.formats import LesionError
 from lesion.masks.store import read_mask, write_mask
 from lesion.models.chat import Completion
 from lesion.models.generate import complete
-from lesion.models.load import load, open_chat
+from lesion.models.load import open_chat
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record
 from lesion.models.text import encode_prompt
 from lesion.models.vllm_engine import PYTHON, complete_by_vllm
-from lesion.responses.subject import Subject
+from lesion.responses.variant import EvaluatedVariant
 from lesion.study.job import Device
 from lesion_testing import make
 
@@ -46,15 +46,15 @@ def mask(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _prompts(model: Path) -> list[list[int]]:
-    tokenizer = load(model, Device(dtype="float32")).tokenizer
-    return [encode_prompt(tokenizer, text, "sure") for text in TEXTS]
+    chat = open_chat(model)
+    return [encode_prompt(chat, text, "sure") for text in TEXTS]
 
 
 def _both(
     model: Path, mask: Path | None, folder: Path
 ) -> tuple[list[Completion], list[Completion]]:
     torch.set_num_threads(1)
-    subject = Subject(model, read_mask(mask) if mask else None, Device(dtype="float32"))
+    subject = EvaluatedVariant(model, read_mask(mask) if mask else None, Device(dtype="float32"))
     prompts = [*_prompts(model), [5] * 5000]
     told: list[int] = []
     with subject.stored(folder / ".vllm") as checkpoint:
@@ -70,7 +70,7 @@ def _both(
     assert sum(told) == len(prompts)
     assert not list(folder.iterdir())
     loaded = subject.load()
-    return served, complete(loaded.model, loaded.tokenizer, prompts, 12, 8)
+    return served, complete(loaded.model, loaded.chat, prompts, 12, 8)
 
 
 @needs_vllm
@@ -110,7 +110,7 @@ def test_an_engine_that_fails_says_why(
 ) -> None:
     # This Python runs, and has no vLLM.
     monkeypatch.setenv(PYTHON, sys.executable)
-    subject = Subject(model, read_mask(mask), Device(dtype="float32"))
+    subject = EvaluatedVariant(model, read_mask(mask), Device(dtype="float32"))
     said = "No module named 'vllm'"
     with subject.stored(tmp_path / ".vllm") as checkpoint:
         assert any(checkpoint.iterdir())

@@ -35,7 +35,7 @@ def _places(seed: int, share: float) -> FlatIndices:
 
 
 def _masks() -> pl.DataFrame:
-    rows = [("intact", 3, 0.0, [])]
+    rows = [("unmodified", 3, 0.0, [])]
     rows += [("shared", 3, share, _places(3, share).tolist()) for share in SHARES]
     # Two of three sizes round to the same mask.
     rows += [
@@ -108,10 +108,10 @@ def test_every_size_is_measured_as_its_mask_alone(family: Family) -> None:
     assert least != pytest.approx(most, rel=1e-2)
 
 
-def test_intact_is_the_model_itself(family: Family) -> None:
+def test_unmodified_is_the_model_itself(family: Family) -> None:
     family.run("shared")
-    family.run("intact")
-    table = family.nll("intact")
+    family.run("unmodified")
+    table = family.nll("unmodified")
     loaded = tiny.loaded(family.model)
     examples = encode_pairs(loaded.chat, pl.concat(family.pairs.values()))
     wanted = response_nll(loaded.model, examples, 1)
@@ -132,9 +132,9 @@ def test_some_harmful_prompts_are_completed_under_the_prefill(family: Family) ->
     for row in table.iter_rows(named=True):
         mask = _places(3, float(row["variant"].removeprefix("shared@")))
         assert (row["weights"], row["asked"]) == (mask.size, row["prompt"])
-        asked = encode_prompt(loaded.tokenizer, row["prompt"], row["prefill"])
+        asked = encode_prompt(loaded.chat, row["prompt"], row["prefill"])
         with lesioned(loaded.model, layout.by_name(mask)):
-            (alone,) = complete(loaded.model, loaded.tokenizer, [asked], 4, 1)
+            (alone,) = complete(loaded.model, loaded.chat, [asked], 4, 1)
         assert (row["completion"], row["tokens"], row["finished"]) == alone[:3]
         assert tuple(row["token_ids"]) == alone.ids
 

@@ -266,7 +266,7 @@ class Chat:
     def _first_control(self, text: str) -> int | None:
         """The first control token of a text.
 
-        The token of unknown words is not one, nor are added tokens of white space (Gemma, GPT-NeoX).
+        The unknown word is not one, nor are added tokens of white space (Gemma, GPT-NeoX).
         """
         tokenizer = self.tokenizer
         control = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
@@ -314,9 +314,10 @@ class Chat:
         if channel is not None and message is not None and channel in ids and message in ids:
             return len(ids) - list(reversed(ids)).index(message)
         for begin, end in (map(self.control_token, marks) for marks in THOUGHT_MARKS):
-            if end is not None and end in ids:
-                if begin not in ids or not self._decode(ids[: ids.index(begin)]).strip():
-                    return ids.index(end) + 1
+            if end is None or end not in ids:
+                continue
+            if begin not in ids or not self._decode(ids[: ids.index(begin)]).strip():
+                return ids.index(end) + 1
         return 0
 
     def _decode(self, ids: Sequence[int]) -> str:

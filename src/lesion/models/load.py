@@ -16,7 +16,7 @@ from transformers import (
 
 from lesion.io.formats import LesionError
 from lesion.models import devices
-from lesion.models.chat import Chat, Speaker, chat_of, from_record
+from lesion.models.chat import Chat, from_record
 from lesion.models.loading import open_model, stored_dtype
 from lesion.models.record import check_weights, read_record
 from lesion.models.text import context_of
@@ -27,13 +27,13 @@ class Loaded(NamedTuple):
     """A model in memory, in evaluation mode and without gradients."""
 
     model: PreTrainedModel
-    chat: Speaker
+    chat: Chat
     """Its tokenizer with its chat format."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer alone."""
-        return chat_of(self.chat).tokenizer
+        return self.chat.tokenizer
 
 
 def load(folder: Path, where: Device, chat: Chat | None = None) -> Loaded:

@@ -19,7 +19,7 @@ import inspect
 import os
 from collections.abc import Sequence
 from copy import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -294,7 +294,8 @@ def gather(
 
     layers = [copy(layer) for layer in _key_value_layers(prefix.cache)]
     for layer in layers:
-        assert layer.keys is not None and layer.values is not None
+        assert layer.keys is not None
+        assert layer.values is not None
         layer.keys, layer.values = gathered(layer.keys), gathered(layer.values)
         if isinstance(layer, DynamicSlidingWindowLayer):
             layer.cumulative_length = width

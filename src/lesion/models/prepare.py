@@ -22,8 +22,8 @@ from lesion.io.checksums import file_checksum
 from lesion.io.formats import LesionError, atomic, safetensors_header, write_json
 from lesion.io.texts import is_pointer, pointer_error
 from lesion.models.candidates import Candidate, find_candidates
-from lesion.models.chat import Chat, to_record
-from lesion.models.chat_format import AUTO, SAMPLE, find_format
+from lesion.models.chat import SAMPLE, Chat, to_record
+from lesion.models.chat_format import AUTO, find_format
 from lesion.models.config import bad_config, check_stops, checked_config
 from lesion.models.conversion import empty_model, stored_parts
 from lesion.models.files import (

@@ -70,7 +70,7 @@ def _by_name(sums: Sums) -> dict[str, Tensor]:
     }
 
 
-class Workplace:
+class FinishedPasses:
     """A folder for a job's shards until all are written, so that no finished pass is repeated."""
 
     def __init__(self, folder: Path, key: str) -> None:

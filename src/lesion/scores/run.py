@@ -19,7 +19,7 @@ from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import CollectedScores, Wanted, score
 from lesion.scores.jobs import ScoresJob
 from lesion.scores.memory import Plan, free_memory, make_plan, need
-from lesion.scores.resume import Workplace
+from lesion.scores.resume import FinishedPasses
 from lesion.scores.shards import (
     NORMS,
     index_name,
@@ -41,7 +41,9 @@ _DEFINITIONS = {
 }
 
 
-def run(model: Path, pairs: Path, folder: Path, job: ScoresJob, save_minutes: float) -> None:
+def score_model(
+    model: Path, pairs: Path, folder: Path, job: ScoresJob, save_minutes: float
+) -> None:
     """Write `snip` scores, and `preservation` importance if requested, into `folder`.
 
     A killed job resumes from its last saved sums, which are in `.scoring` in the folder until all
@@ -80,7 +82,7 @@ def run(model: Path, pairs: Path, folder: Path, job: ScoresJob, save_minutes: fl
     groups = shard_groups(
         {name: one.weight.numel() for name, one in candidates.items()}, job.shards
     )
-    place = Workplace(folder / ".scoring", digest(decides))
+    place = FinishedPasses(folder / ".scoring", digest(decides))
     scoring = _Run(job, plan, place, groups, metadata)
     loss = scoring.passes(loaded, candidates, examples, 60 * save_minutes)
     logger.info(f"{job.behaviour}: mean train NLL {loss:.4f} over {len(examples)} pairs")
@@ -90,7 +92,7 @@ def run(model: Path, pairs: Path, folder: Path, job: ScoresJob, save_minutes: fl
 class _Run(NamedTuple):
     job: ScoresJob
     plan: Plan
-    place: Workplace
+    place: FinishedPasses
     groups: list[list[str]]
     """Names of the parameters in each shard."""
     metadata: dict[str, str]
