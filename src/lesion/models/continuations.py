@@ -20,7 +20,7 @@ from lesion.models.prefix import (
     position_ids,
     shared_prefix,
 )
-from lesion.models.text import Example, grouped
+from lesion.models.text import Example, consecutive_groups
 
 PREDICTED = 2048
 """The most predicted tokens of a batch; each has a logit for every word, in fp32."""
@@ -100,7 +100,10 @@ def _batches(asked: Sequence[Example], size: int, may: Batching) -> Iterator[lis
         small = len(lengths) <= size or (same and len(lengths) * max(lengths) <= SMALL)
         return small and len(lengths) * longest(more) <= PREDICTED
 
-    return (list(chain(*batch)) for batch in grouped(sorted(groups.values(), key=place), fits))
+    return (
+        list(chain(*batch))
+        for batch in consecutive_groups(sorted(groups.values(), key=place), fits)
+    )
 
 
 def _likelihoods(

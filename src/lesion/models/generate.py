@@ -21,7 +21,7 @@ from lesion.models.prefix import (
     left_padded,
     shared_prefix,
 )
-from lesion.models.text import context_of, grouped
+from lesion.models.text import consecutive_groups, context_of
 
 
 @torch.inference_mode()
@@ -73,7 +73,7 @@ def fitting(
 
 
 def _families(prompts: Sequence[list[int]], rows: Sequence[int]) -> list[list[int]]:
-    """The rows, grouped by the shortest prompt that their prompts begin with, the root."""
+    """The rows, consecutive_groups by the shortest prompt that their prompts begin with, the root."""
     # In sorted order, every row between a prompt and its extension extends it too.
     order = sorted(rows, key=lambda row: (prompts[row], row))
 
@@ -81,7 +81,7 @@ def _families(prompts: Sequence[list[int]], rows: Sequence[int]) -> list[list[in
         root = prompts[family[0]]
         return prompts[row][: len(root)] == root
 
-    return list(grouped(order, extends))
+    return list(consecutive_groups(order, extends))
 
 
 def _batches(

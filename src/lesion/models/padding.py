@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from lesion.models.prefix import device_of, left_padded, logits_at, position_ids
-from lesion.models.text import grouped
+from lesion.models.text import consecutive_groups
 from lesion.models.trial import differs, known, stretched
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def batching(
 def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
     """Row numbers in batches of one length, at most `size` each, the shortest rows first."""
     order = sorted(range(len(lengths)), key=lambda place: (lengths[place], place))
-    return grouped(
+    return consecutive_groups(
         order, lambda batch, row: len(batch) < size and lengths[batch[0]] == lengths[row]
     )
 

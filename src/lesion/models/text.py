@@ -86,7 +86,7 @@ def encode_written(
     return Example(before + list(ids), len(before))
 
 
-def grouped(
+def consecutive_groups(
     items: Iterable[_Item], fits: Callable[[list[_Item], _Item], bool]
 ) -> Iterator[list[_Item]]:
     """The items in lists, each of which is continued as long as the next item fits into it."""
@@ -112,7 +112,9 @@ def batches(examples: Sequence[Example], budget: int, padded: bool = True) -> It
         same = padded or widths[rows[0]] == widths[row]
         return same and (len(rows) + 1) * widths[row] <= budget
 
-    for rows in grouped(sorted(range(len(widths)), key=lambda row: (widths[row], row)), fits):
+    for rows in consecutive_groups(
+        sorted(range(len(widths)), key=lambda row: (widths[row], row)), fits
+    ):
         yield _pad(examples, rows)
 
 
