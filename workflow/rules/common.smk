@@ -17,7 +17,7 @@ from lesion.plan import resources
 from lesion.plan.jobs.scores import wants_norms
 from lesion.plan.outputs import mixture_behaviours
 from lesion.io.formats import LesionError
-from lesion.scores.store import NORMS, index_name, shard_names
+from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES
 
