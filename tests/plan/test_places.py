@@ -8,7 +8,7 @@ import pytest
 
 from lesion.plan import contents, inputs
 from lesion.plan.places import places
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study
 
 MADE = Path("results/tiny")
@@ -68,12 +68,12 @@ def test_a_local_model_is_input_files_and_local_rows_are_not(study: Study) -> No
 def test_where_a_job_finds_its_sources(study: Study) -> None:
     digests = contents(study, "prompts", "kind")
     assert places(study, MADE, "prompts", "kind") == {
-        part: Place(path=Path(name), content=digests[part])
+        part: SourceLocation(path=Path(name), content=digests[part])
         for part, name in (("source", "kind.jsonl"), ("responses", "refusals.jsonl"))
     }
     folder = MADE / "sources" / "fetched"
-    fetched = Place(path=folder, record=Path(f"{folder}.json"))
-    scores = Place(path=Path("scores"))
+    fetched = SourceLocation(path=folder, record=Path(f"{folder}.json"))
+    scores = SourceLocation(path=Path("scores"))
     assert places(study, MADE, "judge") == {"human_scores": scores, "embedder": fetched}
 
 

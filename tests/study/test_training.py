@@ -21,7 +21,7 @@ def config() -> dict[str, Any]:
     found["training_stages"] = {"alignment": ["smollm2-135m-instruct", "refusing"]}
     found |= {"masks": {"q": 1e-4}, "pairs": {}}
     found["retraining"] = {
-        "recovery": {"recipe": {"steps": 4}, "arms": ["intact", "shared-frozen"], "at": [0, 2]}
+        "recovery": {"recipe": {"steps": 4}, "arms": ["unmodified", "shared-frozen"], "at": [0, 2]}
     }
     return found
 
@@ -82,8 +82,8 @@ RECOVERY = "retraining/recovery"
         (_set("masks/q", [1e-4, 2e-4]), "give `masks.q` a single value"),
         (_set("curve/families", ["random"]), "add `shared`"),
         (_set("pairs/reference_model", "somebody"), "`pairs.reference_model`: no model is named"),
-        (_set(f"{RECOVERY}/arms", ["shared"]), "must contain `intact`"),
-        (_set(f"{RECOVERY}/arms", ["intact", "shred"]), "Did you mean `shared`"),
+        (_set(f"{RECOVERY}/arms", ["shared"]), "must contain `unmodified`"),
+        (_set(f"{RECOVERY}/arms", ["unmodified", "shred"]), "Did you mean `shared`"),
         (_set(f"{RECOVERY}/at", [5]), "exceeds the 4 steps"),
         (_set(f"{RECOVERY}/recipe/lora", {}), "zeros cannot be kept"),
         (_set(f"{RECOVERY}/behaviours", "secrets"), "no behaviour is named `secrets`"),

@@ -5,33 +5,33 @@ changes.
 """
 
 from lesion.plan.checks import (
-    check,
     check_chat,
     check_data,
     check_fractions,
     check_prepared,
+    check_study,
     check_tasks,
     warnings,
 )
 from lesion.plan.code import code
 from lesion.plan.jobs import job
-from lesion.plan.jobs.judgements import law as judge_law
+from lesion.plan.jobs.judgements import formula as judge_formula
 from lesion.plan.outputs import (
     answering_families,
     curve_families,
     evaluated,
     figures,
+    judge_scores_path,
     judged_answers,
     judged_sizes,
-    lesson_behaviours,
-    measured,
+    mixture_behaviours,
+    nll_behaviours,
     outputs_of_every_job,
     retrain_masks,
     retraining_arms,
     retraining_judges,
     tables_inputs,
     understood,
-    verdicts,
 )
 from lesion.plan.places import (
     contents,
@@ -46,11 +46,11 @@ from lesion.plan.places import (
 
 __all__ = [
     "answering_families",
-    "check",
     "check_chat",
     "check_data",
     "check_fractions",
     "check_prepared",
+    "check_study",
     "check_tasks",
     "code",
     "contents",
@@ -60,13 +60,14 @@ __all__ = [
     "inputs",
     "is_local",
     "job",
-    "judge_law",
+    "judge_formula",
+    "judge_scores_path",
     "judged_answers",
     "judged_sizes",
-    "lesson_behaviours",
     "local_files_of",
     "local_path",
-    "measured",
+    "mixture_behaviours",
+    "nll_behaviours",
     "outputs_of_every_job",
     "retrain_masks",
     "retraining_arms",
@@ -76,6 +77,5 @@ __all__ = [
     "sources",
     "tables_inputs",
     "understood",
-    "verdicts",
     "warnings",
 ]

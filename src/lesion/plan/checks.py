@@ -86,7 +86,7 @@ def _check_wanda(study: Study, model: str, shapes: Mapping[str, Sequence[int]]) 
             )
 
 
-def check(study: Study) -> None:
+def check_study(study: Study) -> None:
     """Check everything that can be checked before any job runs.
 
     Raises:

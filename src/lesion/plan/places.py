@@ -20,11 +20,11 @@ from lesion.responses.attacks import read_wording
 from lesion.responses.minimal_pairs import read_minimal_pairs
 from lesion.responses.questions import read_questions
 from lesion.responses.tasks import local_tasks, task_digest
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
 from lesion.study.judges import ContrastSection, JudgeSection, ReferenceSection
 from lesion.study.sources import Use
-from lesion.training.lessons import lesson_columns, of_file
+from lesion.training.examples import component_columns, of_file
 
 
 def results(study: Study) -> Path:
@@ -57,7 +57,9 @@ def inputs(study: Study, made: Path, rule: str, owner: str | None = None) -> lis
     ]
 
 
-def places(study: Study, made: Path, rule: str, owner: str | None = None) -> dict[str, Place]:
+def places(
+    study: Study, made: Path, rule: str, owner: str | None = None
+) -> dict[str, SourceLocation]:
     """The location of each of a job's sources, by its part (see `Use`).
 
     Raises:
@@ -107,9 +109,9 @@ def _prompts(study: Study, use: Use, path: Path) -> str:
 def _examples(study: Study, use: Use, path: Path) -> str:
     train = study.models[str(use.owner)].train
     assert train is not None
-    lesson = train.mixture[int(use.part.removeprefix("mixture."))]
-    columns = lesson_columns(lesson, dpo=train.method == "dpo")
-    return digest([list(one) for one in of_file(path, columns, lesson.limit)])
+    component = train.mixture[int(use.part.removeprefix("mixture."))]
+    columns = component_columns(component, dpo=train.method == "dpo")
+    return digest([list(one) for one in of_file(path, columns, component.limit)])
 
 
 def _judge(study: Study, use: Use) -> JudgeSection:
@@ -220,7 +222,7 @@ def local_path(study: Study, text: str, key: str) -> Path:
 
 def source_place(
     study: Study, made: Path, text: str, key: str, content: str | None = None
-) -> Place:
+) -> SourceLocation:
     """The location of a source for a job: a local path, or a fetched folder of the results.
 
     Args:
@@ -234,9 +236,9 @@ def source_place(
         StudyError: a local source is missing.
     """
     if is_local(study, text):
-        return Place(path=local_path(study, text, key), content=content)
+        return SourceLocation(path=local_path(study, text, key), content=content)
     place = made / "sources" / source_name(text)
-    return Place(path=place, record=Path(f"{place}.json"))
+    return SourceLocation(path=place, record=Path(f"{place}.json"))
 
 
 def _local(study: Study, text: str) -> Address:

@@ -54,11 +54,11 @@ def _models(study: StudyConfig) -> Iterator[Use]:
             yield Use(f"{key}.source", one.source, "model", name, "source", "model")
         if one.train is None:
             continue
-        for number, lesson in enumerate(one.train.mixture):
-            if lesson.source is not None:
+        for number, component in enumerate(one.train.mixture):
+            if component.source is not None:
                 part = f"mixture.{number}"
                 yield Use(
-                    f"{key}.train.{part}.source", lesson.source, "train", name, part, "examples"
+                    f"{key}.train.{part}.source", component.source, "train", name, part, "examples"
                 )
         if one.train.refusals is not None:
             yield Use(

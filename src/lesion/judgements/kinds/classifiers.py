@@ -26,7 +26,7 @@ from lesion.io.formats import BadFile, LesionError, digest, read_json, sha256_fi
 from lesion.judgements.kinds import builds
 from lesion.judgements.protocol import Judgement, break_markers
 from lesion.sources.fetch import MODEL_PATTERNS, locate
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.judges import ClassifierSection, HarmBenchSection, StrongRejectSection
 
@@ -357,23 +357,25 @@ def _open(folder: Path, device: Device) -> "PreTrainedModel":
     return model if device.device_map else model.to(pick_device())  # type: ignore[arg-type]
 
 
-@builds(StrongRejectSection, law="classifier")
+@builds(StrongRejectSection, formula="classifier")
 def strong_reject(
-    name: str, judge: StrongRejectSection, places: Mapping[str, Place], device: Device
+    name: str, judge: StrongRejectSection, places: Mapping[str, SourceLocation], device: Device
 ) -> StrongReject:
     """StrongREJECT's classifier."""
     return StrongReject(name, _weights(judge, places, device))
 
 
-@builds(HarmBenchSection, law="classifier")
+@builds(HarmBenchSection, formula="classifier")
 def harm_bench(
-    name: str, judge: HarmBenchSection, places: Mapping[str, Place], device: Device
+    name: str, judge: HarmBenchSection, places: Mapping[str, SourceLocation], device: Device
 ) -> HarmBench:
     """HarmBench's classifier."""
     return HarmBench(name, _weights(judge, places, device), judge.template)
 
 
-def _weights(judge: ClassifierSection, places: Mapping[str, Place], device: Device) -> Weights:
+def _weights(
+    judge: ClassifierSection, places: Mapping[str, SourceLocation], device: Device
+) -> Weights:
     return Weights(
         folder=locate(places["source"]),
         base=locate(places["base"]) if "base" in places else None,
@@ -383,7 +385,7 @@ def _weights(judge: ClassifierSection, places: Mapping[str, Place], device: Devi
     )
 
 
-def _revision(place: Place) -> str:
+def _revision(place: SourceLocation) -> str:
     """The address of a source and the digest of its files; for a local folder, only the digest."""
     if place.record is not None:
         record = read_json(place.record)

@@ -33,7 +33,7 @@ from lesion.judgements.measures import (
 from lesion.judgements.protocol import Judgement
 from lesion.pairs.rows import place_of, read_rows, required_texts, shown
 from lesion.sources.fetch import locate
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.judges import ContrastSection
 
@@ -172,7 +172,7 @@ class ContrastJudge:
 
 @builds(ContrastSection)
 def contrast(
-    name: str, judge: ContrastSection, places: Mapping[str, Place], device: Device
+    name: str, judge: ContrastSection, places: Mapping[str, SourceLocation], device: Device
 ) -> ContrastJudge:
     """A contrast judge, which is trained when it first judges.
 

@@ -9,7 +9,7 @@ from lesion.judgements.kinds import builds
 from lesion.judgements.protocol import Judgement
 from lesion.pairs.rows import read_rows, texts
 from lesion.sources.fetch import locate
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.judges import ReferenceSection
 
@@ -75,8 +75,8 @@ class Reference:
 
 
 @builds(ReferenceSection)
-def reference(
-    name: str, judge: ReferenceSection, places: Mapping[str, Place], device: Device
+def reference_judge(
+    name: str, judge: ReferenceSection, places: Mapping[str, SourceLocation], device: Device
 ) -> Reference:
     """A reference judge with the keys of a file.
 

@@ -16,7 +16,7 @@ from lesion.io.formats import LesionError, digest
 from lesion.judgements.kinds import builds
 from lesion.judgements.protocol import Judgement
 from lesion.judgements.rubric import FENCED, READING, RUBRIC, SYSTEM, messages, read_score
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.judges import RubricSection
 
@@ -290,7 +290,9 @@ class Rubric:
 
 
 @builds(RubricSection)
-def rubric(name: str, judge: RubricSection, places: Mapping[str, Place], device: Device) -> Rubric:
+def rubric(
+    name: str, judge: RubricSection, places: Mapping[str, SourceLocation], device: Device
+) -> Rubric:
     """StrongREJECT's rubric."""
     return Rubric(name, judge)
 

@@ -72,9 +72,9 @@ def _variants(study: Study, wildcards: Mapping[str, str]) -> list[str | None]:
     return [variant for variant, _ in judged_answers(study)[wildcards["answers"]]]
 
 
-def law(study: Study, judge: str) -> str:
-    """The key of `lesion.plan.resources.LAWS` for an additional judge."""
-    return kinds.KINDS[type(study.judgements.judges[judge])].law
+def formula(study: Study, judge: str) -> str:
+    """The key of `lesion.plan.resources.RESOURCE_FORMULAS` for an additional judge."""
+    return kinds.KINDS[type(study.judgements.judges[judge])].formula
 
 
 RULES = {

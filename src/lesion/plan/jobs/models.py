@@ -8,8 +8,8 @@ from lesion.plan.places import chat_template, places, results
 from lesion.study import Study
 from lesion.study.job import Device
 from lesion.study.training import Recipe
-from lesion.training.jobs import LessonJob, SeededRecipe, TrainJob
-from lesion.training.lessons import lesson_columns
+from lesion.training.examples import component_columns
+from lesion.training.jobs import MixtureComponentJob, SeededRecipe, TrainJob
 
 
 def model_job(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
@@ -34,7 +34,7 @@ def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
     """The specification of a trained model, given its base and its training pairs.
 
     Raises:
-        LesionError: a lesson's file is missing or unfit.
+        LesionError: a mixture file is missing or unfit.
     """
     name = wildcards["model"]
     settings = study.models[name]
@@ -45,15 +45,15 @@ def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
     files = places(study, results(study), "train", name)
     return TrainJob(
         recipe=SeededRecipe(**recipe, seed=how.seeds[0], beta=how.beta if dpo else None),
-        lessons=[
-            LessonJob(
-                behaviours=lesson.behaviours,
-                answer=lesson.answer,
+        mixture=[
+            MixtureComponentJob(
+                behaviours=component.behaviours,
+                answer=component.answer,
                 source=files.get(f"mixture.{number}"),
-                columns=lesson_columns(lesson, dpo=dpo) if lesson.source else {},
-                limit=lesson.limit,
+                columns=component_columns(component, dpo=dpo) if component.source else {},
+                limit=component.limit,
             )
-            for number, lesson in enumerate(how.mixture)
+            for number, component in enumerate(how.mixture)
         ],
         refusals=files.get("refusals"),
         new=settings.new,

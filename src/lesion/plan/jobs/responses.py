@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lesion.plan.jobs.rule import Rule
-from lesion.plan.outputs import applied_after, evaluated, measured
+from lesion.plan.outputs import applied_after, evaluated, nll_behaviours
 from lesion.plan.places import places, results, task_contents
 from lesion.responses.attacks import BUILT
 from lesion.responses.jobs import (
@@ -27,7 +27,7 @@ def responses(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
     completes = variant in study.judged_variants
     return ResponsesJob(
         variant=variant,
-        roles=measured(study),
+        roles=nll_behaviours(study),
         attacks=_attacks(study) if completes else {},
         prefill=study.pairs.prefill,
         max_new_tokens=how.max_new_tokens,
@@ -54,7 +54,7 @@ def _attacks(study: Study) -> dict[str, AttackWords]:
 
 
 def curve(study: Study, wildcards: Mapping[str, str]) -> CurveJob:
-    """How the masks of a family are measured at every size."""
+    """How the masks of a family are nll_behaviours at every size."""
     completing = Completing(
         prompts=study.curve.prompts,
         prefill=study.pairs.prefill,
@@ -77,7 +77,7 @@ def understanding(study: Study, wildcards: Mapping[str, str]) -> UnderstandingJo
     return UnderstandingJob(
         variant=wildcards["variant"],
         harms=study.of_role("harm"),
-        twins=places(study, results(study), "understanding")["minimal_pairs"],
+        minimal_pairs=places(study, results(study), "understanding")["minimal_pairs"],
         limit=asked.limit,
         over_refusal=asked.over_refusal,
         explain=asked.explain,
@@ -107,7 +107,7 @@ def utility(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
     )
 
 
-def retrain(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
+def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
     """How a model is trained in one arm of an experiment.
 
     Raises:
@@ -122,7 +122,7 @@ def retrain(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
         after=applied_after(study, experiment, arm),
         recipe=one.recipe,
         seeds=one.seeds,
-        taught=one.behaviours or study.of_role("harm"),
+        trained_on=one.behaviours or study.of_role("harm"),
         roles=evaluated(study),
         at=one.at,
         pairs=one.pairs,
@@ -147,5 +147,5 @@ RULES = {
     "curve": Rule(curve, ("lesion.responses.curve",)),
     "understanding": Rule(understanding, ("lesion.responses.understanding",)),
     "utility": Rule(utility, ("lesion.responses.utility",)),
-    "retrain": Rule(retrain, ("lesion.responses.retrain",)),
+    "retrain": Rule(retrain_job, ("lesion.responses.retrain",)),
 }
