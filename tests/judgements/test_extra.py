@@ -11,12 +11,12 @@ import pytest
 from lesion import plan
 from lesion.io.formats import LesionError, sha256_file, write_json
 from lesion.judgements import VERDICTS
-from lesion.judgements.classifiers import HarmBench, StrongReject
 from lesion.judgements.extra import judge_more, judge_with
 from lesion.judgements.jobs import ExtraJudgeJob
 from lesion.judgements.kinds import KINDS, build_judge, builds
+from lesion.judgements.kinds.classifiers import HarmBench, StrongReject
+from lesion.judgements.kinds.rubric import Rubric
 from lesion.judgements.protocol import Judge, Judgement
-from lesion.judgements.rubric import Rubric
 from lesion.plan.jobs.judgements import extra_judge
 from lesion.plan.resources import RESOURCE_FORMULAS
 from lesion.responses import COMPLETIONS

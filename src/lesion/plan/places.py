@@ -11,8 +11,8 @@ from pathlib import Path
 from lesion.io.addresses import Address, is_address, local_files, parse, slug, special
 from lesion.io.formats import digest, sha256_file
 from lesion.io.texts import read_text
-from lesion.judgements.contrast import contrast_columns, read_contrast, rows_digest
-from lesion.judgements.reference import keys_digest, read_keys
+from lesion.judgements.kinds.contrast import read_contrast
+from lesion.judgements.kinds.reference import keys_digest, read_keys
 from lesion.pairs.jobs import RowSelection
 from lesion.pairs.prompts import given_responses, select_prompts
 from lesion.pairs.rows import read_rows
@@ -122,7 +122,7 @@ def _judge(study: Study, use: Use) -> JudgeSection:
 def _contrast(study: Study, use: Use, path: Path) -> str:
     judge = _judge(study, use)
     assert isinstance(judge, ContrastSection)
-    return rows_digest(read_contrast(path, contrast_columns(judge)))
+    return digest(read_contrast(path, judge).rows())
 
 
 def _keys(study: Study, use: Use, path: Path) -> str:
