@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lesion import plan
 from lesion.io.formats import BadFile
 from lesion.judgements.contrast import (
     Columns,
@@ -23,8 +22,9 @@ from lesion.judgements.jobs import ContrastFiles
 from lesion.judgements.kinds import build_judge
 from lesion.judgements.offtopic import PARAGRAPHS
 from lesion.judgements.run import measure_files
-from lesion.plan.jobs.judgements import extra_judge
-from lesion.plan.jobs.judgements import judge as judge_job
+from lesion.plan.jobs import extra_judge
+from lesion.plan.jobs import judge as judge_job
+from lesion.plan.places import places
 from lesion.responses import COMPLETIONS
 from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study
@@ -222,7 +222,8 @@ def test_the_sections_of_judges_that_are_made_of_files(tmp_path: Path) -> None:
     measured = judge_job(made, {}).contrasts
     assert set(measured) == {"own"}
     assert measured["own"].elsewhere is not None
-    assert set(plan.contents(made, "judge")) == {"own.source", "own.elsewhere"}
+    content = {part for part, place in places(made, "judge").items() if place.content}
+    assert content == {"own.source", "own.elsewhere"}
     truth_job = extra_judge(made, {**asked, "judge": "truth"})
     assert set(truth_job.places) == {"source"}
     write(answers, rows(" Really."))

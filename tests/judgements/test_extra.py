@@ -8,7 +8,6 @@ from typing import Any, Literal
 import polars as pl
 import pytest
 
-from lesion import plan
 from lesion.io.formats import LesionError, sha256_file, write_json
 from lesion.judgements import VERDICTS
 from lesion.judgements.classifiers import HarmBench, StrongReject
@@ -17,8 +16,9 @@ from lesion.judgements.jobs import ExtraJudgeJob
 from lesion.judgements.kinds import KINDS, build_judge, builds
 from lesion.judgements.protocol import Judge, Judgement
 from lesion.judgements.rubric import Rubric
-from lesion.plan.jobs.judgements import extra_judge
-from lesion.plan.resources import LAWS
+from lesion.plan.jobs import extra_judge
+from lesion.plan.places import sources
+from lesion.plan.resources import LAWS, judge_law
 from lesion.responses import COMPLETIONS
 from lesion.sources.jobs import Place
 from lesion.study import Study, StudyError, load_study
@@ -233,9 +233,9 @@ def test_sources_and_jobs(tmp_path: Path) -> None:
     }
     made = study(tmp_path, **judges)
     # What lies here is used where it lies.
-    assert [base] in plan.sources(made).values()
-    assert plan.sources(made)["llama-cls"] == [f"hf:cais/some-cls@{COMMIT}"]
-    assert len(plan.sources(made)) == 2
+    assert [base] in sources(made).values()
+    assert sources(made)["llama-cls"] == [f"hf:cais/some-cls@{COMMIT}"]
+    assert len(sources(made)) == 2
     of_endpoint = extra_judge(made, {"judge": "gpt", "answers": "tiny"})
     assert isinstance(of_endpoint.judge, RubricSection)
     assert of_endpoint.judge.api_key_env == "SOME_KEY"
@@ -312,7 +312,7 @@ def test_a_further_kind_of_judge_is_one_module(tmp_path: Path, dice: type[JudgeS
     again = again.model_copy(update={"variants": ["intact"]})
     judge_more(again, [given], tmp_path / "luck.parquet")
     assert set(pl.read_parquet(tmp_path / "luck.parquet")["revision"]) == {"20 sides"}
-    assert plan.judge_law(made, "luck") in LAWS
+    assert judge_law(made, "luck") in LAWS
     with pytest.raises(StudyError, match="`url` is not a key of a `dice` judge"):
         study(tmp_path, luck={"kind": "dice", "url": "http://a/b"})
     with pytest.raises(StudyError, match=r"Did you mean `dice`"):

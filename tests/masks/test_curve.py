@@ -13,10 +13,9 @@ from lesion.masks.curve import CURVE_MASKS, curve_masks
 from lesion.masks.jobs import CurveMasksJob, MasksJob, Selection
 from lesion.masks.run import run
 from lesion.masks.store import read_mask
-from lesion.plan import curve_families
-from lesion.plan.jobs.masks import curve_masks_job
-from lesion.plan.jobs.responses import curve
-from lesion.plan.jobs.scores import wants_norms
+from lesion.plan.jobs import curve
+from lesion.plan.jobs import curve_masks as curve_masks_job
+from lesion.plan.outputs import curve_families, wants_norms
 from lesion.scores.store import StoredScores
 from lesion.study import Study, StudyError, load_study, read_config
 from lesion_testing import ROOT, scored_study

@@ -307,7 +307,7 @@ def _study(**understanding: object) -> Study:
 
 
 def test_the_job_follows_the_rows_that_are_used(tmp_path: Path) -> None:
-    from lesion.plan.jobs.responses import understanding
+    from lesion.plan.jobs import understanding
 
     def content(rows: list[dict[str, str]]) -> object:
         path = make.write_rows(tmp_path / "twins.jsonl", rows)
@@ -320,13 +320,13 @@ def test_the_job_follows_the_rows_that_are_used(tmp_path: Path) -> None:
 
 
 def test_variants_are_those_of_the_responses_or_the_given_ones() -> None:
-    from lesion import plan
+    from lesion.plan import outputs
 
     twins = f"file:{SHIPPED}"
     study = _study(twins=twins)
-    assert plan.understood(study) == study.variants
-    assert plan.understood(_study(twins=twins, variants=["refusal"])) == ["intact", "refusal"]
-    assert plan.understood(_study()) == []
+    assert outputs.understood(study) == study.variants
+    assert outputs.understood(_study(twins=twins, variants=["refusal"])) == ["intact", "refusal"]
+    assert outputs.understood(_study()) == []
     with pytest.raises(StudyError, match=r"understanding\.variants.*no mask is named `refusals`"):
         _study(twins=twins, variants=["refusals"])
     with pytest.raises(StudyError, match=r"understanding\.minimal_pairs.*no source is named"):

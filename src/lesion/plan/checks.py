@@ -17,7 +17,7 @@ from lesion.plan.places import (
     chat_template,
     content,
     is_local,
-    local_files_of,
+    local_inputs,
     local_path,
     task_contents,
 )
@@ -56,7 +56,7 @@ def check_prepared(study: Study, model: str) -> None:
             control does not support the model's kind of weights.
         BadFile: the model's record is damaged, or of an earlier version.
     """
-    folder = Path(study.results) / study.study / "models" / model
+    folder = study.folder / "models" / model
     shapes = candidate_shapes(folder)
     check_fractions(study.masks.q, shapes)
     check_chat(study, model, templated=has_template(folder))
@@ -95,7 +95,7 @@ def check(study: Study) -> None:
     _check_attacks(study)
     for use in study.uses():
         if use.rule is not None and is_local(study, use.text):
-            _ = content(study, use) or local_files_of(study, use.text, use.key)
+            _ = content(study, use) or local_inputs(study, use)
     for name in study.models:
         chat_template(study, name)
     task_contents(study)
@@ -230,7 +230,7 @@ def _check_results(study: Study) -> None:
     Raises:
         StudyError: it would write there; the message names the keys.
     """
-    made = Path(study.results, study.study)
+    made = study.folder
     place = made.resolve()
     for one in (place, *place.parents):
         if one.exists() and not one.is_dir():

@@ -1,5 +1,6 @@
 """All sections and keys of a config."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -105,6 +106,11 @@ class StudyConfig(Section):
     """Statistics of the tables."""
     report: Report = Report()
     """The report page."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the study's results."""
+        return Path(self.results) / self.study
 
     def of_role(self, role: Role) -> list[str]:
         """Names of the behaviours of a role, in alphabetical order."""
