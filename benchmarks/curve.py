@@ -28,7 +28,7 @@ FAMILIES = ["shared", "random", "unsigned", "benign-signed"]
 
 def make_masks(study: Study, made: Path, model: str, out: Path) -> float:
     """Make the masks of every family; the seconds it took."""
-    job = jobs.curve_masks(study, {})
+    job = jobs.curve_masks_job(study, {})
     scores = {name: made / "scores" / model / name for name in job.behaviours.names}
     chosen, started = made / "masks" / model / "chosen.json", time.perf_counter()
     curve_masks(made / "models" / model, scores, chosen, out, job)
@@ -39,7 +39,7 @@ def measure(
     study: Study, made: Path, model: str, folder: Path, family: str
 ) -> tuple[pl.DataFrame, float]:
     """Measure a family, loading the model; its rows, and the seconds it took."""
-    job = jobs.curve(study, {"family": family}).model_copy(update={"completing": None})
+    job = jobs.curve_job(study, {"family": family}).model_copy(update={"completing": None})
     pairs = [made / "pairs" / model / f"{name}.parquet" for name in job.roles]
     out, started = folder / f"{family}.parquet", time.perf_counter()
     respond_family(job, made / "models" / model, folder / "masks.parquet", pairs, out, None)

@@ -16,7 +16,7 @@ from lesion.judgements.jobs import ExtraJudgeJob
 from lesion.judgements.kinds import KINDS, build_judge, builds
 from lesion.judgements.protocol import Judge, Judgement
 from lesion.judgements.rubric import Rubric
-from lesion.plan.jobs import extra_judge
+from lesion.plan.jobs import extra_judge_job
 from lesion.plan.places import sources
 from lesion.plan.resources import LAWS, judge_law
 from lesion.responses import COMPLETIONS
@@ -236,11 +236,11 @@ def test_sources_and_jobs(tmp_path: Path) -> None:
     assert [base] in sources(made).values()
     assert sources(made)["llama-cls"] == [f"hf:cais/some-cls@{COMMIT}"]
     assert len(sources(made)) == 2
-    of_endpoint = extra_judge(made, {"judge": "gpt", "answers": "tiny"})
+    of_endpoint = extra_judge_job(made, {"judge": "gpt", "answers": "tiny"})
     assert isinstance(of_endpoint.judge, RubricSection)
     assert of_endpoint.judge.api_key_env == "SOME_KEY"
     assert of_endpoint.places == {}
-    of_classifier = extra_judge(made, {"judge": "hb", "answers": "tiny"})
+    of_classifier = extra_judge_job(made, {"judge": "hb", "answers": "tiny"})
     assert isinstance(of_classifier.judge, HarmBenchSection)
     assert of_classifier.device.dtype == of_classifier.judge.dtype == "auto"
     for job in (of_endpoint, of_classifier):
@@ -276,7 +276,7 @@ def test_judges_are_built_of_their_jobs(tmp_path: Path) -> None:
 
 
 def _built(made: Study, name: str, places: Mapping[str, Place]) -> Judge:
-    job = extra_judge(made, {"judge": name, "answers": "tiny"})
+    job = extra_judge_job(made, {"judge": name, "answers": "tiny"})
     return build_judge(name, job.judge, places, job.device)
 
 
@@ -304,7 +304,7 @@ def dice() -> Iterator[type[JudgeSection]]:
 def test_a_further_kind_of_judge_is_one_module(tmp_path: Path, dice: type[JudgeSection]) -> None:
     made = study(tmp_path, luck={"kind": "dice", "sides": 20}, gpt=RUBRIC)
     assert load_study(made.model_dump()) == made
-    job = extra_judge(made, {"judge": "luck", "answers": "tiny"})
+    job = extra_judge_job(made, {"judge": "luck", "answers": "tiny"})
     assert isinstance(job.judge, dice)
     again = ExtraJudgeJob.model_validate_json(job.model_dump_json())
     assert again == job

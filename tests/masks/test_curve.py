@@ -13,8 +13,7 @@ from lesion.masks.curve import CURVE_MASKS, curve_masks
 from lesion.masks.jobs import CurveMasksJob, MasksJob, Selection
 from lesion.masks.run import run
 from lesion.masks.store import read_mask
-from lesion.plan.jobs import curve
-from lesion.plan.jobs import curve_masks as curve_masks_job
+from lesion.plan.jobs import curve_job, curve_masks_job
 from lesion.plan.outputs import curve_families, wants_norms
 from lesion.scores.store import StoredScores
 from lesion.study import Study, StudyError, load_study, read_config
@@ -208,7 +207,7 @@ def test_the_order_of_families_and_sizes_decides_nothing() -> None:
     one = _configured({"families": ["shared", "code", "random"], "sizes": [2, 1, 0.5]})
     other = _configured({"families": ["random", "shared", "code"], "sizes": [0.5, 2, 1, 1]})
     assert curve_masks_job(one, {}) == curve_masks_job(other, {})
-    assert curve(one, {"family": "code"}) == curve(other, {"family": "code"})
+    assert curve_job(one, {"family": "code"}) == curve_job(other, {"family": "code"})
     assert curve_families(one) == ["intact", "code", "random", "shared"]
     assert curve_families(_configured({})) == []
 

@@ -8,7 +8,7 @@ import pytest
 
 from lesion.io.formats import BadFile, LesionError
 from lesion.plan import checks, places
-from lesion.plan.jobs import responses
+from lesion.plan.jobs import responses_job
 from lesion.responses import attacks
 from lesion.responses.attacks import PLACEHOLDER, Attack, BuiltAttack, attack_of, put, read_wording
 from lesion.responses.jobs import AttackWords
@@ -163,15 +163,15 @@ def test_a_local_template_is_tracked_by_what_it_says(
     path = _written(tmp_path, "pirate.yaml", "value: 'Arr {{ prompt }}'\n")
     template = {"source": f"file:{path}", "prefill": "Aye"}
     asked = study(attacks=["direct", "pirate"], templates={"pirate": template})
-    before = responses(asked, {"variant": "shared"})
+    before = responses_job(asked, {"variant": "shared"})
     assert {name: one.prefill for name, one in before.attacks.items()} == {
         "direct": "",
         "pirate": "Aye",
     }
     path.write_text("# the same\nvalue: >-\n  Arr\n  {{ prompt }}\n", encoding="utf-8")
-    assert responses(asked, {"variant": "shared"}) == before
+    assert responses_job(asked, {"variant": "shared"}) == before
     path.write_text("value: 'Oho {{ prompt }}'\n", encoding="utf-8")
-    assert responses(asked, {"variant": "shared"}) != before
+    assert responses_job(asked, {"variant": "shared"}) != before
     path.write_text("value: 'Oho'\n", encoding="utf-8")
     with pytest.raises(BadFile, match="has no"):
         checks.check(asked)
@@ -185,7 +185,7 @@ def test_a_template_is_fetched_if_an_attack_asks_for_it(study: Callable[..., Stu
     fetched = set(places.sources(asked)) - set(places.sources(idle))
     assert fetched == {places.source_name(address)}
     place = Path(asked.results) / asked.study / "sources" / places.source_name(address)
-    assert responses(asked, {"variant": "shared"}).attacks["pirate"] == AttackWords(
+    assert responses_job(asked, {"variant": "shared"}).attacks["pirate"] == AttackWords(
         wording=Place(path=place, record=Path(f"{place}.json")), prefill=""
     )
 
@@ -201,7 +201,7 @@ def test_a_further_attack_is_one_entry(
     monkeypatch.setitem(attacks.BUILT, "polite", polite)
     asked = study(attacks=["direct", "polite"])
     checks.check(asked)
-    given = responses(asked, {"variant": "intact"}).attacks["polite"]
+    given = responses_job(asked, {"variant": "intact"}).attacks["polite"]
     assert put("polite", attack_of(given), [PROMPT]) == [f"Please: {PROMPT}"]
     assert given.prefill == asked.pairs.prefill
     with pytest.raises(StudyError, match=r"`responses\.templates\.polite`: this name is taken"):

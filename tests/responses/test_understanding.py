@@ -307,11 +307,11 @@ def _study(**understanding: object) -> Study:
 
 
 def test_the_job_follows_the_rows_that_are_used(tmp_path: Path) -> None:
-    from lesion.plan.jobs import understanding
+    from lesion.plan.jobs import understanding_job
 
     def content(rows: list[dict[str, str]]) -> object:
         path = make.write_rows(tmp_path / "twins.jsonl", rows)
-        return understanding(_study(twins=f"file:{path}", limit=2), {"variant": "intact"})
+        return understanding_job(_study(twins=f"file:{path}", limit=2), {"variant": "intact"})
 
     rows = _twins(3)
     before = content(rows)

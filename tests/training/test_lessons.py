@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile
-from lesion.plan.jobs import train as train_job
+from lesion.plan.jobs import train_job
 from lesion.study import Study, load_study
 from lesion.study.training import Lesson
 from lesion.training.lessons import Taught, TrainingAnswer, lesson_columns, of_file

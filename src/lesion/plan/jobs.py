@@ -61,12 +61,12 @@ def job(study: Study, rule: str, wildcards: Mapping[str, str], scripts: Path) ->
     return made.build(study, wildcards).model_copy(update={"code": digest})
 
 
-def source(study: Study, wildcards: Mapping[str, str]) -> SourceJob:
+def source_job(study: Study, wildcards: Mapping[str, str]) -> SourceJob:
     """A source to fetch."""
     return SourceJob(addresses=sources(study)[wildcards["name"]])
 
 
-def model(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
+def model_job(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
     """A model to prepare."""
     name = wildcards["model"]
     settings = study.models[name]
@@ -79,7 +79,7 @@ def model(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
     )
 
 
-def train(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
+def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
     """A model to train, given its base and its training pairs."""
     name = wildcards["model"]
     settings = study.models[name]
@@ -106,7 +106,7 @@ def train(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
     )
 
 
-def prompts(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
+def prompts_job(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
     """A behaviour's prompts and their splits."""
     name = wildcards["behaviour"]
     files = places(study, "prompts", name)
@@ -122,14 +122,14 @@ def prompts(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
     )
 
 
-def pairs(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
+def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
     """A behaviour's responses."""
     name = wildcards["behaviour"]
     role = study.behaviours[name].role
     return specify(PairsJob, study.pairs, behaviour=name, role=role, device=_device(study))
 
 
-def scores(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
+def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
     """How a behaviour is scored: preservation importance is computed for benign ones only."""
     behaviour, how = wildcards["behaviour"], study.scores
     benign = study.behaviours[behaviour].role == "benign"
@@ -144,7 +144,7 @@ def scores(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
     )
 
 
-def sweep(study: Study, wildcards: Mapping[str, str]) -> SweepJob:
+def sweep_job(study: Study, wildcards: Mapping[str, str]) -> SweepJob:
     """The (p, q) to try, and how they are tried."""
     return SweepJob(
         behaviours=_behaviours(study).model_copy(update={"refusal": []}),
@@ -155,18 +155,18 @@ def sweep(study: Study, wildcards: Mapping[str, str]) -> SweepJob:
     )
 
 
-def choose(study: Study, wildcards: Mapping[str, str]) -> ChooseJob:
+def choose_job(study: Study, wildcards: Mapping[str, str]) -> ChooseJob:
     """The rule by which (p, q) is chosen."""
     return ChooseJob(limit=study.masks.max_benign_increase)
 
 
-def masks(study: Study, wildcards: Mapping[str, str]) -> MasksJob:
+def masks_job(study: Study, wildcards: Mapping[str, str]) -> MasksJob:
     """The masks to make, given the scores and the chosen (p, q)."""
     own = {"behaviours": _behaviours(study), "selection": _selection(study), "seed": study.seed}
     return specify(MasksJob, study.masks, **own)
 
 
-def curve_masks(study: Study, wildcards: Mapping[str, str]) -> CurveMasksJob:
+def curve_masks_job(study: Study, wildcards: Mapping[str, str]) -> CurveMasksJob:
     """The masks to make at every size, given the scores and the chosen (p, q)."""
     own = {"behaviours": _behaviours(study), "selection": _selection(study), "seed": study.seed}
     return specify(CurveMasksJob, study.curve, **own)
@@ -183,18 +183,18 @@ def _selection(study: Study) -> Selection:
     return specify(Selection, study.masks, study.masks.shared, pool=pool)
 
 
-def checkpoint(study: Study, wildcards: Mapping[str, str]) -> CheckpointJob:
+def checkpoint_job(study: Study, wildcards: Mapping[str, str]) -> CheckpointJob:
     """A checkpoint, in addition to its model and its mask."""
     name = wildcards["model"]
     return CheckpointJob(base=name, license=study.models[name].license)
 
 
-def card(study: Study, wildcards: Mapping[str, str]) -> CardJob:
+def card_job(study: Study, wildcards: Mapping[str, str]) -> CardJob:
     """A model card, given the tables."""
     return CardJob(model=wildcards["model"], mask=wildcards["mask"])
 
 
-def responses(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
+def responses_job(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
     """A variant's responses; without completions only NLL is measured."""
     completes = wildcards["variant"] in study.judged_variants
     return specify(
@@ -221,7 +221,7 @@ def _attacks(study: Study) -> dict[str, AttackWords]:
     return {name: words[name] for name in study.responses.attacks}
 
 
-def curve(study: Study, wildcards: Mapping[str, str]) -> CurveJob:
+def curve_job(study: Study, wildcards: Mapping[str, str]) -> CurveJob:
     """How the masks of a family are measured at every size."""
     completing = specify(Completing, study.responses, study.curve, prefill=study.pairs.prefill)
     return CurveJob(
@@ -234,7 +234,7 @@ def curve(study: Study, wildcards: Mapping[str, str]) -> CurveJob:
     )
 
 
-def understanding(study: Study, wildcards: Mapping[str, str]) -> UnderstandingJob:
+def understanding_job(study: Study, wildcards: Mapping[str, str]) -> UnderstandingJob:
     """The size of the understanding test of a variant."""
     return specify(
         UnderstandingJob,
@@ -247,13 +247,13 @@ def understanding(study: Study, wildcards: Mapping[str, str]) -> UnderstandingJo
     )
 
 
-def utility(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
+def utility_job(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
     """A task of the study is identified by its content, a task of lm-eval by its name."""
     variant, tasks = wildcards["variant"], task_contents(study)
     return specify(UtilityJob, study.utility, variant=variant, tasks=tasks, device=_device(study))
 
 
-def retrain(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
+def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
     """How a model is trained in one arm of an experiment."""
     name, arm = wildcards["experiment"], wildcards["arm"]
     experiment = study.retraining[name]
@@ -273,7 +273,7 @@ def retrain(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
     )
 
 
-def judge(study: Study, wildcards: Mapping[str, str]) -> JudgeJob:
+def judge_job(study: Study, wildcards: Mapping[str, str]) -> JudgeJob:
     """The offline judges, and the judges that are trained on a file of the study."""
     files = places(study, "judge")
     contrasts = {
@@ -292,7 +292,7 @@ def judge(study: Study, wildcards: Mapping[str, str]) -> JudgeJob:
     )
 
 
-def judgements(study: Study, wildcards: Mapping[str, str]) -> JudgementsJob:
+def judgements_job(study: Study, wildcards: Mapping[str, str]) -> JudgementsJob:
     """The answers that the offline judges score together."""
     return JudgementsJob(
         embedder=places(study, "judgements")["embedder"],
@@ -301,7 +301,7 @@ def judgements(study: Study, wildcards: Mapping[str, str]) -> JudgementsJob:
     )
 
 
-def extra_judge(study: Study, wildcards: Mapping[str, str]) -> ExtraJudgeJob:
+def extra_judge_job(study: Study, wildcards: Mapping[str, str]) -> ExtraJudgeJob:
     """The answers that an additional judge scores."""
     name = wildcards["judge"]
     section = study.judgements.judges[name]
@@ -318,7 +318,7 @@ def extra_judge(study: Study, wildcards: Mapping[str, str]) -> ExtraJudgeJob:
     )
 
 
-def tables(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
+def tables_job(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
     """The tables, given all measurements."""
     trained = {}
     for name in study.trained:
@@ -343,12 +343,12 @@ def tables(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
     )
 
 
-def record(study: Study, wildcards: Mapping[str, str]) -> StudyJob:
+def study_job(study: Study, wildcards: Mapping[str, str]) -> StudyJob:
     """The config that the page shows and the commands on the tables read."""
     return StudyJob(config=study.model_dump(mode="json", exclude={"report"}))
 
 
-def report(study: Study, wildcards: Mapping[str, str]) -> ReportJob:
+def report_job(study: Study, wildcards: Mapping[str, str]) -> ReportJob:
     """The page."""
     return specify(ReportJob, study.report)
 
@@ -371,29 +371,29 @@ class Rule(NamedTuple):
 
 
 RULES = {
-    "source": Rule(source, ("lesion.sources.fetch",)),
-    "model": Rule(model, ("lesion.models.prepare",)),
-    "train": Rule(train, ("lesion.training.run",)),
-    "prompts": Rule(prompts, ("lesion.pairs.prompts",)),
-    "pairs": Rule(pairs, ("lesion.pairs.respond",)),
-    "scores": Rule(scores, ("lesion.scores.run",)),
-    "benign_scores": Rule(scores, ("lesion.scores.run",), script="scores"),
-    "sweep": Rule(sweep, ("lesion.masks.sweep", "lesion.masks.validate")),
-    "choose": Rule(choose, ("lesion.masks.choose",)),
-    "masks": Rule(masks, ("lesion.masks.run",)),
-    "curve_masks": Rule(curve_masks, ("lesion.masks.curve",)),
-    "checkpoint": Rule(checkpoint, ("lesion.checkpoints",)),
-    "card": Rule(card, ("lesion.checkpoints.card", "lesion.report.markdown")),
-    "responses": Rule(responses, ("lesion.responses.ask",)),
-    "curve": Rule(curve, ("lesion.responses.curve",)),
-    "understanding": Rule(understanding, ("lesion.responses.understanding",)),
-    "utility": Rule(utility, ("lesion.responses.utility",)),
-    "retrain": Rule(retrain, ("lesion.responses.retrain",)),
-    "judge": Rule(judge, ("lesion.judgements.run",)),
-    "judgements": Rule(judgements, ("lesion.judgements.run",)),
-    "extra_judge": Rule(extra_judge, ("lesion.judgements.extra", *kinds.MODULES)),
-    "tables": Rule(tables, ("lesion.tables.run",)),
-    "study": Rule(record, ("lesion.tables.run",)),
-    "report": Rule(report, ("lesion.report.page",)),
+    "source": Rule(source_job, ("lesion.sources.fetch",)),
+    "model": Rule(model_job, ("lesion.models.prepare",)),
+    "train": Rule(train_job, ("lesion.training.run",)),
+    "prompts": Rule(prompts_job, ("lesion.pairs.prompts",)),
+    "pairs": Rule(pairs_job, ("lesion.pairs.respond",)),
+    "scores": Rule(scores_job, ("lesion.scores.run",)),
+    "benign_scores": Rule(scores_job, ("lesion.scores.run",), script="scores"),
+    "sweep": Rule(sweep_job, ("lesion.masks.sweep", "lesion.masks.validate")),
+    "choose": Rule(choose_job, ("lesion.masks.choose",)),
+    "masks": Rule(masks_job, ("lesion.masks.run",)),
+    "curve_masks": Rule(curve_masks_job, ("lesion.masks.curve",)),
+    "checkpoint": Rule(checkpoint_job, ("lesion.checkpoints",)),
+    "card": Rule(card_job, ("lesion.checkpoints.card", "lesion.report.markdown")),
+    "responses": Rule(responses_job, ("lesion.responses.ask",)),
+    "curve": Rule(curve_job, ("lesion.responses.curve",)),
+    "understanding": Rule(understanding_job, ("lesion.responses.understanding",)),
+    "utility": Rule(utility_job, ("lesion.responses.utility",)),
+    "retrain": Rule(retrain_job, ("lesion.responses.retrain",)),
+    "judge": Rule(judge_job, ("lesion.judgements.run",)),
+    "judgements": Rule(judgements_job, ("lesion.judgements.run",)),
+    "extra_judge": Rule(extra_judge_job, ("lesion.judgements.extra", *kinds.MODULES)),
+    "tables": Rule(tables_job, ("lesion.tables.run",)),
+    "study": Rule(study_job, ("lesion.tables.run",)),
+    "report": Rule(report_job, ("lesion.report.page",)),
 }
 """The rules, by their names in the Snakefile."""
