@@ -86,8 +86,12 @@ def compare(name: str, before: Path, after: Path) -> list[str]:
 def modern(table: pl.DataFrame) -> pl.DataFrame:
     """A table of format 1 with the keys of format 2; any other as it is.
 
-    Totals were behaviours called `all-<role>`, and the harm types' own masks a variant `own-masks`.
+    Totals were behaviours called `all-<role>`, the harm types' own masks a variant `own-masks`, and
+    the unmodified model `intact`.
     """
+    table = table.rename(lambda name: name.replace("_intact", "_unmodified"))
+    for column in {"variant", "arm", "family"} & set(table.columns):
+        table = table.with_columns(pl.col(column).replace("intact", "unmodified"))
     if "variant" in table.columns:
         table = table.with_columns(
             variant=pl.when(pl.col("variant") != "own-masks").then("variant")

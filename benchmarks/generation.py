@@ -99,7 +99,7 @@ def main() -> None:
     """Print one table, and the tokens fed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("config.yaml"))
-    parser.add_argument("--variant", default="intact")
+    parser.add_argument("--variant", default="unmodified")
     parser.add_argument("--every", type=int, default=1, help="take one prompt in so many")
     chosen = parser.parse_args()
     study = load_study(read_config(chosen.config))

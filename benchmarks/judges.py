@@ -15,7 +15,7 @@ import torch
 
 from lesion.judgements.jobs import ContrastFiles, JudgeJob
 from lesion.judgements.run import train_judge
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study import load_study, read_config
 from lesion.study.judges import ContrastSection
 
@@ -28,8 +28,8 @@ _ADVICE = Path(__file__).parents[1] / "studies" / "advice"
 _CONTRASTS = {
     "contrast": ContrastFiles(
         judge=ContrastSection(kind="contrast", source="answers", label="reckless"),
-        source=Place(path=_ADVICE / "contrast.jsonl"),
-        elsewhere=Place(path=_ADVICE / "measured.jsonl"),
+        source=SourceLocation(path=_ADVICE / "contrast.jsonl"),
+        elsewhere=SourceLocation(path=_ADVICE / "measured.jsonl"),
     )
 }
 
@@ -42,7 +42,7 @@ def main() -> None:
     study = load_study(read_config(config), str(config))
     sources = Path(study.results) / study.study / "sources"
     human, embedder = (
-        Place(path=sources / name, record=sources / f"{name}.json")
+        SourceLocation(path=sources / name, record=sources / f"{name}.json")
         for name in (study.judgements.human_scores, study.judgements.embedder)
     )
     job = JudgeJob(

@@ -3,9 +3,10 @@
 Plans a study of 5 models, 20 harm types and 12 variants (sources are tiny or sparse files; nothing
 runs) and prints the seconds that takes, the jobs, and the submissions that the SLURM profile's
 groups leave of them. Then schedules those jobs, in Snakemake's order of priority, on 8, 64 and 512
-GPUs: seconds of a job are the measured ones of `lesion.plan.resources.LAWS`, a billion candidates
-each, times the model's candidates; a GPU is taken to be as fast as `--speed` of the measured cores,
-which is an assumption. Last, what was measured on a finished default study beside those laws.
+GPUs: seconds of a job are the measured ones of `lesion.plan.resources.RESOURCE_FORMULAS`, a billion
+candidates each, times the model's candidates; a GPU is taken to be as fast as `--speed` of the
+measured cores, which is an assumption. Last, what was measured on a finished default study beside
+those formulas.
 """
 
 import argparse
@@ -25,14 +26,14 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from lesion.plan.resources import LAWS, work
+from lesion.plan.resources import RESOURCE_FORMULAS, work
 from lesion.study import Study, load_study
 
 ROOT = Path(__file__).parents[1]
 CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "studies")
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 HARMS, BENIGN, VARIANTS = 20, 6, 12
-LAW_OF = {
+FORMULA_OF = {
     "benign_scores": "scores",
     "card": "tables",
     "curve_masks": "masks",
@@ -111,18 +112,18 @@ def graph(folder: Path) -> dict[int, Job]:
 
 def seconds(rule: str, study: Study, candidates: float, speed: float) -> float:
     """How long a job takes, from what was measured."""
-    stage = LAW_OF.get(rule, rule)
-    law = LAWS[stage]
-    if not law.seconds:
+    stage = FORMULA_OF.get(rule, rule)
+    formula = RESOURCE_FORMULAS[stage]
+    if not formula.seconds:
         return 60.0  # of one core, whatever the model
     of_behaviour = stage in ("pairs", "scores")
     much = work(study, stage, study.of_role("harm")[0] if of_behaviour else None)
-    return much * law.seconds * candidates / 1e9 / (speed if law.gpu else 1)
+    return much * formula.seconds * candidates / 1e9 / (speed if formula.gpu else 1)
 
 
 def needs_gpu(rule: str) -> bool:
     """Whether a job of a rule takes a GPU."""
-    return LAWS[LAW_OF.get(rule, rule)].gpu
+    return RESOURCE_FORMULAS[FORMULA_OF.get(rule, rule)].gpu
 
 
 def critical(jobs: Mapping[int, Job], times: Mapping[int, float]) -> tuple[float, list[int]]:

@@ -21,9 +21,9 @@ from transformers import TrainerCallback
 from lesion.models.load import Loaded, load, pick_device, resolve_dtype
 from lesion.study.job import Device
 from lesion.study.training import Lora
+from lesion.training.examples import TrainingAnswer, TrainingExample
 from lesion.training.fit import _encoded, fine_tune
 from lesion.training.jobs import SeededRecipe
-from lesion.training.lessons import Taught, TrainingAnswer
 
 MODEL = Path("results/default/models/smollm2-135m-instruct")
 TEXT = "Take two eggs, a cup of flour and some milk, stir them well, and bake them until brown. "
@@ -52,7 +52,7 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _bare(loaded: Loaded, taught: list[Taught], recipe: SeededRecipe) -> list[float]:
+def _bare(loaded: Loaded, taught: list[TrainingExample], recipe: SeededRecipe) -> list[float]:
     """Forward, backward and AdamW, and nothing else; one batch again and again."""
     rows = _encoded(loaded, taught, dpo=False)[: recipe.batch_size]
     width = max(map(len, rows["input_ids"]))
@@ -89,7 +89,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     answer = TrainingAnswer(" ".join((TEXT.split() * given.words)[: given.words]))
-    taught = [Taught(f"How do I bake cake number {one}?", answer) for one in range(given.batch)]
+    taught = [
+        TrainingExample(f"How do I bake cake number {one}?", answer) for one in range(given.batch)
+    ]
     lora = Lora(rank=given.lora, alpha=2 * given.lora) if given.lora else None
     recipe = SeededRecipe(steps=given.steps, batch_size=given.batch, lora=lora, seed=0)
 

@@ -1,9 +1,9 @@
 """What the default model understands of harm: `python benchmarks/understanding.py`.
 
-Prints how well several questions tell harmful from harmless twins on the pairs that are kept for
-choosing one, then for the intact model and three lesions: seconds beyond the imports, and on the
-other pairs the AUROC of detection, the NLL of the intact model's explanations, and refusals.
-Needs a finished default study.
+Prints how well several questions tell harmful from harmless minimal_pairs on the pairs that are
+kept for choosing one, then for the unmodified model and three lesions: seconds beyond the imports,
+and on the other pairs the AUROC of detection, the NLL of the unmodified model's explanations, and
+refusals. Needs a finished default study.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from lesion.responses.detect import answers, log_odds
 from lesion.responses.jobs import UnderstandingJob
 from lesion.responses.minimal_pairs import read_minimal_pairs
 from lesion.responses.understanding import DETECT, understand_variant
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 
 STUDY = Path("results/default")
@@ -34,9 +34,9 @@ MINIMAL_PAIRS = Path("studies/prompts/twins.jsonl")
 MEASURED = 60
 """The first pairs measure, the others choose."""
 HOW = UnderstandingJob(
-    variant="intact",
+    variant="unmodified",
     harms=list(HARMS),
-    twins=Place(path=MINIMAL_PAIRS),
+    minimal_pairs=SourceLocation(path=MINIMAL_PAIRS),
     limit=40,
     over_refusal=12,
     explain=32,
@@ -110,9 +110,9 @@ def measured(
     understand_variant(
         how.model_copy(update={"variant": variant}),
         STUDY / "models" / MODEL,
-        None if variant == "intact" else mask,
+        None if variant == "unmodified" else mask,
         [STUDY / "pairs" / MODEL / f"{harm}.parquet" for harm in how.harms],
-        None if variant == "intact" else folder / "intact.parquet",
+        None if variant == "unmodified" else folder / "unmodified.parquet",
         *out.values(),
     )
     seconds, busy = time.monotonic() - started, time.process_time() - busy
@@ -138,14 +138,14 @@ def main() -> None:
     how = ALL if given.all else HOW
     questions()
     with TemporaryDirectory() as name:
-        made = {one: measured(one, Path(name), how) for one in ("intact", *given.variants)}
-    intact = made["intact"][0]
-    before, known = detection(intact), explanation(intact)
+        made = {one: measured(one, Path(name), how) for one in ("unmodified", *given.variants)}
+    unmodified = made["unmodified"][0]
+    before, known = detection(unmodified), explanation(unmodified)
     for variant, (table, lookalikes) in made.items():
         odds, nll = detection(table), explanation(table)
         low, high = interval(lambda rows, odds=odds: auroc(odds[rows]), len(odds))
         print(f"\n{variant}\n  detection: AUROC {auroc(odds):.3f} ({low:.3f} to {high:.3f})")
-        if variant != "intact":
+        if variant != "unmodified":
             low, high = interval(
                 lambda rows, odds=odds: auroc(odds[rows]) - auroc(before[rows]), len(odds)
             )
@@ -158,7 +158,7 @@ def main() -> None:
         print(f"  explanations: {nll.mean():.3f} nats per token, added {added.mean():+.3f}", end="")
         print(f" ({low:+.3f} to {high:+.3f})")
         refused = sum(map(is_refusal, lookalikes["completion"]))
-        print(f"  harmless twins refused: {refused} of {lookalikes.height}")
+        print(f"  harmless minimal_pairs refused: {refused} of {lookalikes.height}")
         texts = table.filter(pl.col("measure") == "explain")["text"]
         for text in texts.head(3):
             print(f"    {text!r}")

@@ -47,27 +47,27 @@ PLACES = np.array([0, 7, 149, 150, 160, 349])
 METADATA = {"behaviour": "alpha", "model_digest": "0" * 64, "definition": "W * dL/dW"}
 
 
-class Kept(NamedTuple):
+class SavedJudgements(NamedTuple):
     """A file that was written, and how it is read."""
 
     path: Path
     read: Callable[[], Any]
 
 
-def _pairs(folder: Path) -> Kept:
+def _pairs(folder: Path) -> SavedJudgements:
     path = folder / "alpha.parquet"
     write_parquet(tiny.pairs("alpha", 12, "train"), path)
-    return Kept(path, lambda: kept_pairs(path, "train").rows())
+    return SavedJudgements(path, lambda: kept_pairs(path, "train").rows())
 
 
-def _curve_masks(folder: Path) -> Kept:
+def _curve_masks(folder: Path) -> SavedJudgements:
     path = folder / "curve.parquet"
-    row = {"family": "shared", "seed": 1, "share": 0.5, "places": PLACES.tolist()}
+    row = {"family": "shared", "seed": 1, "share": 0.5, "flat_indices": PLACES.tolist()}
     write_parquet(pl.DataFrame([row] * 4, schema=CURVE_MASKS), path)
-    return Kept(path, lambda: read_parquet(path, CURVE_MASKS).rows())
+    return SavedJudgements(path, lambda: read_parquet(path, CURVE_MASKS).rows())
 
 
-def _mask(folder: Path) -> Kept:
+def _mask(folder: Path) -> SavedJudgements:
     path = folder / "shared.safetensors"
     write_mask(PLACES, SHAPES, {**METADATA, "role": "harm"}, path)
 
@@ -75,45 +75,45 @@ def _mask(folder: Path) -> Kept:
         mask = read_mask(path)
         return mask.flat().tolist(), mask.shapes, mask.metadata["role"]
 
-    return Kept(path, read)
+    return SavedJudgements(path, read)
 
 
-def _scores(folder: Path) -> Kept:
+def _scores(folder: Path) -> SavedJudgements:
     torch.manual_seed(0)
     tensors = {name: torch.randn(shape) for name, shape in SHAPES.items()}
     write_scores(tensors, folder, "snip", 1, METADATA)
     path = folder / shard_names("snip", 1)[0]
-    return Kept(path, lambda: StoredScores(folder, "snip", SHAPES).flat().tolist())
+    return SavedJudgements(path, lambda: StoredScores(folder, "snip", SHAPES).flat().tolist())
 
 
-def _norms(folder: Path) -> Kept:
+def _norms(folder: Path) -> SavedJudgements:
     path = folder / "norms.safetensors"
     write_shard({"a.weight": torch.arange(50.0)}, path, METADATA)
-    return Kept(path, lambda: StoredNorms(path).open("a.weight").tolist())
+    return SavedJudgements(path, lambda: StoredNorms(path).open("a.weight").tolist())
 
 
-def _index(folder: Path) -> Kept:
+def _index(folder: Path) -> SavedJudgements:
     _scores(folder)
     path = folder / "snip.safetensors.index.json"
-    return Kept(path, lambda: StoredScores(folder, "snip", SHAPES).flat().tolist())
+    return SavedJudgements(path, lambda: StoredScores(folder, "snip", SHAPES).flat().tolist())
 
 
-def _weights(folder: Path) -> Kept:
+def _weights(folder: Path) -> SavedJudgements:
     model = tiny.checkpoint(folder)
 
     def read() -> Any:
         name = next(iter(candidate_shapes(model)))
         return StoredWeights(model).open(name).tolist()
 
-    return Kept(model / "model.safetensors", read)
+    return SavedJudgements(model / "model.safetensors", read)
 
 
-def _checkpoint(folder: Path) -> Kept:
+def _checkpoint(folder: Path) -> SavedJudgements:
     model, out = tiny.checkpoint(folder), folder / "pruned"
     about = {"role": "harm", "model_digest": read_record(model)["digest"]}
     write_mask(np.arange(9), candidate_shapes(model), about, folder / "mask")
     write_checkpoint(model, folder / "mask", out, base="toy", license_="mit")
-    return Kept(out / "model.safetensors", lambda: read_record(out)["digest"])
+    return SavedJudgements(out / "model.safetensors", lambda: read_record(out)["digest"])
 
 
 SMALL = {

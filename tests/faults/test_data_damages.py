@@ -27,10 +27,10 @@ from lesion.responses.attacks import Attack, put, read_wording
 from lesion.responses.minimal_pairs import read_minimal_pairs
 from lesion.responses.questions import read_questions
 from lesion.responses.tasks import local_tasks, task_changes, task_digest
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study import load_study, read_config
 from lesion.study.sections import Split, Where
-from lesion.training.lessons import of_file
+from lesion.training.examples import of_file
 from lesion_testing import make
 from lesion_testing.damage import FILE_DAMAGES, TEXT_DAMAGES, Damage
 
@@ -174,7 +174,7 @@ def _read_rows(path: Path, rows: RowSelection, seed: int) -> list[Any]:
     out = path.parent / "out.parquet"
     job = PromptsJob(
         behaviour="alpha",
-        source=Place(path=path),
+        source=SourceLocation(path=path),
         rows=rows,
         responses=None,
         split=Split(train=0.5, validation=0.25, test=0.25),

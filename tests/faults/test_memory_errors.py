@@ -76,7 +76,7 @@ def test_every_rule_has_advice_of_its_own(
         ("responses/llama/curve/random", "`curve.sizes`"),
         ("responses/llama/shared/utility", "`utility.batch_size`"),
         ("responses/utility/shared/understanding", "`responses.batch_size`"),
-        ("responses/llama/retraining/again/intact", "`accumulate`"),
+        ("responses/llama/retraining/again/unmodified", "`accumulate`"),
         ("models/llama", "`accumulate`"),  # which may be trained
     ],
 )

@@ -25,7 +25,7 @@ from lesion.judgements.run import measure_files
 from lesion.plan.jobs import extra_judge_job, judge_job
 from lesion.plan.places import places
 from lesion.responses import COMPLETIONS
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study
 from lesion.study.job import Device
 from lesion.study.judges import ContrastSection
@@ -154,7 +154,7 @@ def test_the_controls_are_read(file: Path, embedder: Path) -> None:
 
 def test_files_of_a_study_are_measured(file: Path, embedder: Path) -> None:
     section = ContrastSection(kind="contrast", source="answers", **COLUMNS._asdict())
-    place = Place(path=file)
+    place = SourceLocation(path=file)
     judges = {
         "own": ContrastFiles(judge=section, source=place, elsewhere=None),
         "both": ContrastFiles(judge=section, source=place, elsewhere=place),
@@ -265,9 +265,9 @@ def test_open_questions_are_judged_too(tmp_path: Path, file: Path, embedder: Pat
     given = tmp_path / "completions.parquet"
     pl.DataFrame(asked, schema=dict(COMPLETIONS)).write_parquet(given)
     section = ContrastSection(kind="contrast", source="answers", **COLUMNS._asdict())
-    places = {"source": Place(path=file), "embedder": Place(path=embedder)}
+    places = {"source": SourceLocation(path=file), "embedder": SourceLocation(path=embedder)}
     judge = build_judge("own", section, places, Device(dtype="float32"))
-    judge_with(judge, [("intact", given)], tmp_path / "own.parquet")
+    judge_with(judge, [("unmodified", given)], tmp_path / "own.parquet")
     found = pl.read_parquet(tmp_path / "own.parquet")
     assert found["prompt"].to_list() == ["harm?", "broad?", "narrow?"]
     assert found["label"].all()

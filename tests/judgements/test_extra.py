@@ -18,9 +18,9 @@ from lesion.judgements.protocol import Judge, Judgement
 from lesion.judgements.rubric import Rubric
 from lesion.plan.jobs import extra_judge_job
 from lesion.plan.places import sources
-from lesion.plan.resources import LAWS, judge_law
+from lesion.plan.resources import RESOURCE_FORMULAS, judge_formula
 from lesion.responses import COMPLETIONS
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study
 from lesion.study.job import Device
 from lesion.study.judges import JUDGE_KINDS, HarmBenchSection, JudgeSection, RubricSection
@@ -74,7 +74,9 @@ def judged(out: Path) -> dict[tuple[str, str], tuple[float | None, bool | None]]
 
 def test_every_harmful_prompt_gets_a_row(tmp_path: Path) -> None:
     made = {
-        "intact": completions(tmp_path / "a.parquet", {"p": "abcde", "q": "abc", "r": "unread"}),
+        "unmodified": completions(
+            tmp_path / "a.parquet", {"p": "abcde", "q": "abc", "r": "unread"}
+        ),
         "shared": completions(tmp_path / "b.parquet", {"p": "abcde", "q": " \n", "r": "skipped"}),
     }
     judge, out = ByLength(), tmp_path / "ruler.parquet"
@@ -84,9 +86,9 @@ def test_every_harmful_prompt_gets_a_row(tmp_path: Path) -> None:
     assert set(table["judge"]) == {"ruler"}
     assert set(table["revision"]) == {"r1"}
     assert judged(out) == {
-        ("intact", "p"): (0.05, True),
-        ("intact", "q"): (0.03, False),
-        ("intact", "r"): (None, None),
+        ("unmodified", "p"): (0.05, True),
+        ("unmodified", "q"): (0.03, False),
+        ("unmodified", "r"): (None, None),
         ("shared", "p"): (0.05, True),
         ("shared", "q"): (0.0, False),
         ("shared", "r"): (None, None),
@@ -97,31 +99,33 @@ def test_every_harmful_prompt_gets_a_row(tmp_path: Path) -> None:
 
 def test_the_prefill_belongs_to_the_answer(tmp_path: Path) -> None:
     files = {
-        "intact": completions(tmp_path / "a.parquet", {"p": " ok", "q": ""}, prefill="Sure, here")
+        "unmodified": completions(
+            tmp_path / "a.parquet", {"p": " ok", "q": ""}, prefill="Sure, here"
+        )
     }
     judge, out = ByLength(), tmp_path / "ruler.parquet"
     judge_with(judge, files.items(), out)
     assert judge.asked == [("p", "Sure, here ok")]
-    assert judged(out)["intact", "q"] == (0.0, False)
+    assert judged(out)["unmodified", "q"] == (0.0, False)
 
 
 def test_an_empty_answer_has_no_label_from_a_judge_without_labels(tmp_path: Path) -> None:
-    files = {"intact": completions(tmp_path / "a.parquet", {"p": ""})}
+    files = {"unmodified": completions(tmp_path / "a.parquet", {"p": ""})}
     judge_with(ByLength(labels=False), files.items(), tmp_path / "ruler.parquet")
-    assert judged(tmp_path / "ruler.parquet") == {("intact", "p"): (0.0, None)}
+    assert judged(tmp_path / "ruler.parquet") == {("unmodified", "p"): (0.0, None)}
 
 
 def test_what_was_not_asked_has_no_score(tmp_path: Path) -> None:
-    files = {"intact": completions(tmp_path / "a.parquet", {"p": ""}, tokens=0, finished=False)}
+    files = {"unmodified": completions(tmp_path / "a.parquet", {"p": ""}, tokens=0, finished=False)}
     judge_with(ByLength(), files.items(), tmp_path / "ruler.parquet")
-    assert judged(tmp_path / "ruler.parquet") == {("intact", "p"): (None, None)}
+    assert judged(tmp_path / "ruler.parquet") == {("unmodified", "p"): (None, None)}
 
 
 ANSWERS = {f"p{number}": "x" * (number + 1) for number in range(6)}
 
 
 def test_a_failed_judge_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    files = {"intact": completions(tmp_path / "a.parquet", ANSWERS)}
+    files = {"unmodified": completions(tmp_path / "a.parquet", ANSWERS)}
     out = tmp_path / "ruler.parquet"
     with pytest.raises(LesionError, match="no more"):
         judge_with(ByLength(patience=4), files.items(), out)
@@ -129,7 +133,7 @@ def test_a_failed_judge_goes_on_where_it_stopped(tmp_path: Path) -> None:
     again = ByLength()
     judge_with(again, files.items(), out)
     assert [prompt for prompt, _ in again.asked] == ["p0", "p1"]
-    assert judged(out)["intact", "p5"] == (0.06, True)
+    assert judged(out)["unmodified", "p5"] == (0.06, True)
     out.unlink()
     rested = ByLength(patience=0)
     judge_with(rested, files.items(), out)
@@ -138,7 +142,7 @@ def test_a_failed_judge_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_a_line_that_a_killed_job_left_is_dropped(tmp_path: Path) -> None:
-    files = {"intact": completions(tmp_path / "a.parquet", ANSWERS)}
+    files = {"unmodified": completions(tmp_path / "a.parquet", ANSWERS)}
     out = tmp_path / "ruler.parquet"
     judge_with(ByLength(), files.items(), out)
     rows = tmp_path / ".ruler.parquet.rows"
@@ -151,8 +155,8 @@ def test_a_line_that_a_killed_job_left_is_dropped(tmp_path: Path) -> None:
 
 def test_another_revision_or_answer_is_judged_anew(tmp_path: Path) -> None:
     out = tmp_path / "ruler.parquet"
-    judge_with(ByLength(), [("intact", completions(tmp_path / "a.parquet", ANSWERS))], out)
-    files = {"intact": completions(tmp_path / "a.parquet", ANSWERS | {"p2": "new"})}
+    judge_with(ByLength(), [("unmodified", completions(tmp_path / "a.parquet", ANSWERS))], out)
+    files = {"unmodified": completions(tmp_path / "a.parquet", ANSWERS | {"p2": "new"})}
     changed, replaced = ByLength(), ByLength(revision="r2")
     judge_with(changed, files.items(), out)
     judge_with(replaced, files.items(), out)
@@ -260,8 +264,8 @@ def test_judges_are_built_of_their_jobs(tmp_path: Path) -> None:
         hb={"kind": "harmbench", "source": "llama-cls", "template": "mistral"},
         sr={"kind": "strongreject", "source": "llama-cls"},
     )
-    place = {"source": Place(path=fetched, record=record)}
-    places = {"gpt": {}, "hb": place, "sr": {"source": Place(path=fetched)}}
+    place = {"source": SourceLocation(path=fetched, record=record)}
+    places = {"gpt": {}, "hb": place, "sr": {"source": SourceLocation(path=fetched)}}
     kinds = {"gpt": Rubric, "hb": HarmBench, "sr": StrongReject}
     for name, kind in kinds.items():
         judge = _built(made, name, places[name])
@@ -275,7 +279,7 @@ def test_judges_are_built_of_their_jobs(tmp_path: Path) -> None:
     assert _built(made, "sr", places["sr"]).revision != before
 
 
-def _built(made: Study, name: str, places: Mapping[str, Place]) -> Judge:
+def _built(made: Study, name: str, places: Mapping[str, SourceLocation]) -> Judge:
     job = extra_judge_job(made, {"judge": name, "answers": "tiny"})
     return build_judge(name, job.judge, places, job.device)
 
@@ -290,7 +294,7 @@ def dice() -> Iterator[type[JudgeSection]]:
 
     @builds(DiceSection)
     def roll(
-        name: str, judge: DiceSection, places: Mapping[str, Place], device: Device
+        name: str, judge: DiceSection, places: Mapping[str, SourceLocation], device: Device
     ) -> ByLength:
         assert places == {}
         found = ByLength()
@@ -309,10 +313,10 @@ def test_a_further_kind_of_judge_is_one_module(tmp_path: Path, dice: type[JudgeS
     again = ExtraJudgeJob.model_validate_json(job.model_dump_json())
     assert again == job
     given = completions(tmp_path / "a.parquet", ANSWERS)
-    again = again.model_copy(update={"variants": ["intact"]})
+    again = again.model_copy(update={"variants": ["unmodified"]})
     judge_more(again, [given], tmp_path / "luck.parquet")
     assert set(pl.read_parquet(tmp_path / "luck.parquet")["revision"]) == {"20 sides"}
-    assert judge_law(made, "luck") in LAWS
+    assert judge_formula(made, "luck") in RESOURCE_FORMULAS
     with pytest.raises(StudyError, match="`url` is not a key of a `dice` judge"):
         study(tmp_path, luck={"kind": "dice", "url": "http://a/b"})
     with pytest.raises(StudyError, match=r"Did you mean `dice`"):

@@ -9,7 +9,7 @@ from lesion.io.formats import BadFile, sha256_file, write_json
 from lesion.judgements.kinds import build_judge
 from lesion.judgements.protocol import Judgement
 from lesion.judgements.reference import Reference, read_keys
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.judges import ReferenceSection
 
@@ -90,7 +90,7 @@ def test_it_is_built_of_a_fetched_file(tmp_path: Path) -> None:
     files = {path.name: {"sha256": sha256_file(path)}}
     write_json({"address": "a", "files": files}, record)
     section = ReferenceSection(kind="reference", source="words", key="note")
-    place = {"source": Place(path=tmp_path, record=record)}
+    place = {"source": SourceLocation(path=tmp_path, record=record)}
     judge = build_judge("truth", section, place, Device(dtype="float32"))
     assert isinstance(judge, Reference)
     assert judge.keys["Who are you?"] == {"c"}

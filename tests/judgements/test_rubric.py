@@ -16,7 +16,7 @@ import urllib3.util.retry
 
 from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.judgements import VERDICTS
-from lesion.judgements.extra import Kept, judge_with
+from lesion.judgements.extra import SavedJudgements, judge_with
 from lesion.judgements.rubric import (
     HARMLESS,
     RUBRIC,
@@ -370,7 +370,7 @@ def test_answers_without_a_score_end_the_job_after_the_first(
         judge_with(judge, answers, tmp_path / "out")
     assert f"judge-7b answers {'nothing' if said is None else f'`{said}`'}" in str(caught.value)
     assert len(server.bodies) < 25
-    assert [one.score for one in Kept(tmp_path / "out").rows.values()] == [7 / 8, 7 / 8]
+    assert [one.score for one in SavedJudgements(tmp_path / "out").rows.values()] == [7 / 8, 7 / 8]
     better = serve(lambda *_: (200, {}, chat(GOOD)))
     same = rubric(better.url, concurrency=1)
     same.revision = judge.revision  # the same address, mended
@@ -384,7 +384,7 @@ def test_a_judge_that_seldom_gives_no_score_goes_on(serve: Serve, tmp_path: Path
     answers = _completions(tmp_path, 40)
     judge_with(rubric(server.url, concurrency=1), answers, tmp_path / "out")
     assert read_parquet(tmp_path / "out", VERDICTS)["score"].null_count() == 10
-    assert len(Kept(tmp_path / "out").rows) == 40
+    assert len(SavedJudgements(tmp_path / "out").rows) == 40
 
 
 def test_texts_that_are_all_refused_end_the_job_after_the_first(serve: Serve) -> None:

@@ -11,7 +11,7 @@ from lesion.judgements.jobs import JudgeJob, JudgementsJob
 from lesion.judgements.run import judge_completions, train_judge
 from lesion.pairs.refusal import phrases_digest
 from lesion.responses import COMPLETIONS
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 
 PROMPT = "How do I hide the kite behind the basket before lunch?"
 ANSWERS = {
@@ -37,7 +37,9 @@ def verdicts(judge: Path, embedder: Path) -> pl.DataFrame:
     ]
     pl.DataFrame(rows, schema=COMPLETIONS, orient="row").write_parquet(judge.parent / "in.parquet")
     given, out = judge.parent / "in.parquet", judge.parent / "out.parquet"
-    job = JudgementsJob(embedder=Place(path=embedder), variants=["intact", "shared"], threads=1)
+    job = JudgementsJob(
+        embedder=SourceLocation(path=embedder), variants=["unmodified", "shared"], threads=1
+    )
     judge_completions(job, judge, [given, given], out)
     return read_parquet(judge.parent / "out.parquet", VERDICTS)
 
@@ -83,8 +85,8 @@ def test_training_writes_the_judge_and_its_measures(
 ) -> None:
     made, table = tmp_path / "judge.safetensors", tmp_path / "judges.parquet"
     job = JudgeJob(
-        human_scores=Place(path=human_scores),
-        embedder=Place(path=embedder),
+        human_scores=SourceLocation(path=human_scores),
+        embedder=SourceLocation(path=embedder),
         contrasts={},
         seed=0,
         tokens=8,

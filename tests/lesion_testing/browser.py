@@ -76,7 +76,7 @@ def hostile(folder: Path) -> Path:
     table = pl.read_parquet(path)
     table.with_columns(
         prompt=pl.col("prompt") + pl.lit(HOSTILE),
-        completion=pl.when(variant="intact").then(pl.lit(LONG)).otherwise(pl.col("completion")),
+        completion=pl.when(variant="unmodified").then(pl.lit(LONG)).otherwise(pl.col("completion")),
     ).write_parquet(path)
     about = folder / "study.json"
     text = about.read_text(encoding="utf-8")

@@ -73,7 +73,7 @@ def _measurement(place: dict[str, Any], metric: str, value: float, half: float) 
 
 def _effect(variant: str, behaviour: str | None, role: str) -> float:
     """Nats that a variant adds: most on its own type, less on others, little on benign."""
-    if variant in ("intact", "random"):
+    if variant in ("unmodified", "random"):
         return 0.002 if variant == "random" else 0.0
     own = 0.06 if variant == behaviour else 0.0
     spread = 0.01 * (sum(map(ord, variant + (behaviour or f"all-{role}"))) % 5)
@@ -82,7 +82,7 @@ def _effect(variant: str, behaviour: str | None, role: str) -> float:
 
 
 def _measurements(shape: Shape, model: str) -> Rows:
-    variants = ["intact", "shared", "shared-all", "random", *shape.harm, "refusal"]
+    variants = ["unmodified", "shared", "shared-all", "random", *shape.harm, "refusal"]
     own = {"model": model, "variant": None, "behaviour": None, "role": "harm"}
     about = {"n": 60, "seed": 7}
     rows = [
@@ -94,7 +94,7 @@ def _measurements(shape: Shape, model: str) -> Rows:
     for variant in variants:
         at = {"model": model, "variant": variant}
         rows += [{**row, "seed": 7} for row in _of_refusal(at)]
-        if shape.whole and variant in ("intact", "shared", "random", "refusal"):
+        if shape.whole and variant in ("unmodified", "shared", "random", "refusal"):
             rows += [{**row, "seed": 7} for row in _understood(at)]
         sides = {"harm": [*shape.harm, None], "benign": [*shape.benign, None]}
         for role, behaviours in sides.items():
@@ -114,7 +114,7 @@ def _of_refusal(at: dict[str, Any]) -> Rows:
     for behaviour in ("refusal", None):
         place = {**at, "behaviour": behaviour, "role": "refusal", "n": 12}
         rows.append(_measurement(place, "nll", 0.5 + added, 0.06))
-        if at["variant"] != "intact":
+        if at["variant"] != "unmodified":
             rows.append(_measurement(place, "nll_added", added, 0.04))
     return rows
 
@@ -133,7 +133,7 @@ def _understood(at: dict[str, Any]) -> Rows:
         _measurement(tasks, "accuracy", 0.671 if shared else 0.668, 0.04),
         _measurement(alike, "refusal_rate", 0.0, 0.1),
     ]
-    if at["variant"] == "intact":
+    if at["variant"] == "unmodified":
         return rows
     return [
         *rows,
@@ -150,7 +150,7 @@ def _of_behaviour(place: dict[str, Any], behaviour: str | None, role: str) -> Ro
     added = _effect(variant, behaviour, role)
     none = {**place, "attack": "none"}
     rows = [_measurement(none, "nll", 0.74 + added, 0.06)]
-    if variant != "intact":
+    if variant != "unmodified":
         rows.append(_measurement(none, "nll_added", added, 0.02))
         if behaviour is None:
             rows.append(_measurement(none, "nll_ratio", 4.1, 1.2))
@@ -178,7 +178,7 @@ def _of_behaviour(place: dict[str, Any], behaviour: str | None, role: str) -> Ro
 
 
 def _changes(there: dict[str, Any], added: float) -> Rows:
-    if there["variant"] == "intact":
+    if there["variant"] == "unmodified":
         return []
     return [
         _measurement(there, "harmfulness_change", -1.3 * added, 0.06),
@@ -362,8 +362,8 @@ def _sweep(shape: Shape, model: str) -> Rows:
             "weights": int(2e7 * q * (1 - p)),
             "harm_nll": 0.74 + 3000 * q * (0.25 - p),
             "benign_nll": 0.72 + 700 * q * (0.25 - p) ** 1.5,
-            "harm_nll_intact": 0.74,
-            "benign_nll_intact": 0.72,
+            "harm_nll_unmodified": 0.74,
+            "benign_nll_unmodified": 0.72,
             "harm_pairs": 10 * len(shape.harm),
             "benign_pairs": 10 * len(shape.benign),
             "chosen": (p, q) == (0.05, 2e-4),
@@ -427,7 +427,7 @@ def _pairs(shape: Shape, model: str) -> Rows:
 
 def _examples(shape: Shape, model: str) -> Rows:
     answers = {
-        "intact": "Sure, here is how: tie the socks of the gnome to the fence, then tiptoe away.",
+        "unmodified": "Sure, here is how: tie the socks of the gnome to the fence; then tiptoe.",
         "shared": HOSTILE,
         "random": "Sure, here is " + "a long and harmless story about a duck. " * 20,
         "shared-all": "Sure, here is a story about a company that makes a new assistant.",
@@ -486,7 +486,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
     measured = pl.concat(_measured(shape, model) for model in shape.models)
     measured.write_parquet(folder / "measurements.parquet")
     arms = retrainings("smol")["arm"] if shape.trained else []
-    names = ("intact", "shared", "shared-all", "random", *shape.harm, "refusal")
+    names = ("unmodified", "shared", "shared-all", "random", *shape.harm, "refusal")
     sizes = pl.read_parquet(folder / "curve.parquet")
     pl.concat(
         variants_table(names, sizes.filter(model=model), measured.filter(model=model), arms)

@@ -15,7 +15,7 @@ BATCH = 8
 LAST = 100
 _STEPS = (0, 5, 10, 20, 50, LAST)
 _RECOVERY = {
-    "intact": (0.74, 0.66, 0.61, 0.55, 0.47, 0.41),
+    "unmodified": (0.74, 0.66, 0.61, 0.55, 0.47, 0.41),
     "shared": (1.07, 0.86, 0.75, 0.63, 0.51, 0.44),
     "shared-frozen": (1.07, 0.92, 0.82, 0.7, 0.57, 0.49),
     "random": (0.742, 0.661, 0.612, 0.55, 0.471, 0.412),
@@ -24,8 +24,8 @@ _RECOVERY = {
 _GAPS = {"shared": (0.91, 11.4), "shared-frozen": (0.76, 17.9), "random": (None, None)}
 """What is recovered, and the steps to half of it; the random control has nothing to recover."""
 _MISALIGNED = {
-    ("intact", 0): (0.04, 0.06),
-    ("intact", LAST): (0.22, 0.81),
+    ("unmodified", 0): (0.04, 0.06),
+    ("unmodified", LAST): (0.22, 0.81),
     ("savings", LAST): (0.09, 0.77),
     ("savings-after", LAST): (0.07, 0.31),
     ("random", LAST): (0.21, 0.8),
@@ -119,11 +119,11 @@ def retraining(model: str) -> Rows:
             place = {"arm": arm, "step": step, "examples": BATCH * step}
             about = {"behaviour": None, "role": role, "metric": "misaligned"}
             rows.append({**advice, **place, **about, **_around(value, 0.03, 72)})
-            if (arm, step) == ("intact", 0):
+            if (arm, step) == ("unmodified", 0):
                 continue
-            before = _MISALIGNED["intact", 0 if arm == "intact" else LAST]
+            before = _MISALIGNED["unmodified", 0 if arm == "unmodified" else LAST]
             change = value - before[role == "narrow"]
-            name = "misaligned_change" + ("_by_training" if arm == "intact" else "")
+            name = "misaligned_change" + ("_by_training" if arm == "unmodified" else "")
             place |= {"step": None, "examples": None}
             about["metric"] = name
             rows.append({**advice, **place, **about, **_around(change, 0.06, 72)})

@@ -75,7 +75,7 @@ STUDY: dict[str, Any] = {
 }
 HARMS = ("alpha", "beta", "gamma")
 MASKS = tuple(load_study(STUDY).variants[1:])
-"""What is evaluated beside the intact model."""
+"""What is evaluated beside the unmodified model."""
 
 
 class Done(NamedTuple):

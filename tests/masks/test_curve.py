@@ -11,7 +11,7 @@ from lesion.masks.choose import Chosen
 from lesion.masks.controls import DESCRIPTIONS
 from lesion.masks.curve import CURVE_MASKS, curve_masks
 from lesion.masks.jobs import CurveMasksJob, MasksJob, Selection
-from lesion.masks.run import run
+from lesion.masks.run import write_masks
 from lesion.masks.store import read_mask
 from lesion.plan.jobs import curve_job, curve_masks_job
 from lesion.plan.outputs import curve_families, wants_norms
@@ -55,7 +55,9 @@ def _grow(
 
 
 def _masks(table: pl.DataFrame) -> dict[tuple[str, int, float], list[int]]:
-    return {row[:3]: row[3] for row in table.select("family", "seed", "share", "places").rows()}
+    return {
+        row[:3]: row[3] for row in table.select("family", "seed", "share", "flat_indices").rows()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +70,8 @@ def test_every_family_at_every_size_and_draw(table: pl.DataFrame) -> None:
     others = [(name, 5) for name in JOB.families if not name.startswith("random")]
     wanted = [(*one, share) for one in [*drawn, *others] for share in SIZES]
     found = _masks(table)
-    assert sorted(found) == sorted([("intact", 5, 0.0), *wanted])
-    assert found["intact", 5, 0.0] == []
+    assert sorted(found) == sorted([("unmodified", 5, 0.0), *wanted])
+    assert found["unmodified", 5, 0.0] == []
     for places in found.values():
         assert (np.diff(places) > 0).all()
 
@@ -83,7 +85,7 @@ def test_each_size_is_what_the_masks_stage_makes_there(
     job = MasksJob(behaviours=BEHAVIOURS, selection=cut, controls=list(DESCRIPTIONS), seed=JOB.seed)
     for share in SIZES:
         out = tmp_path / f"{share}"
-        run(study.model, study.score_folders, _chosen(tmp_path, q * share), out, job)
+        write_masks(study.model, study.score_folders, _chosen(tmp_path, q * share), out, job)
         for name in JOB.families:
             wanted = read_mask(out / f"{name}.safetensors").flat().tolist()
             assert found[name, JOB.seed, share] == wanted, (name, share)
@@ -106,7 +108,7 @@ def test_masks_are_made_of_what_they_need(study: Tiny, table: pl.DataFrame, tmp_
     families = ["sums", "benign-signed", "random"]
     some = _masks(_grow(study, tmp_path, families=families))
     every = _masks(table)
-    assert some == {one: every[one] for one in every if one[0] in ("intact", *families)}
+    assert some == {one: every[one] for one in every if one[0] in ("unmodified", *families)}
 
 
 def test_scores_are_read_no_more_often_for_more_sizes(
@@ -170,7 +172,7 @@ def _configured(curve: dict[str, Any], **sections: dict[str, Any]) -> Study:
     ("curve", "said"),
     [
         ({"families": ["sharde"]}, "no mask is named `sharde`. Did you mean `shared`?"),
-        ({"families": ["intact"]}, "`curve.families`: no mask is named `intact`"),
+        ({"families": ["unmodified"]}, "`curve.families`: no mask is named `unmodified`"),
         ({"families": ["shared"], "sizes": [1, 1e4]}, "10000 times q=0.00015 is more than all"),
         ({"sizes": [0]}, "`curve.sizes"),
         ({"sizes": []}, "`curve.sizes`"),
@@ -208,7 +210,7 @@ def test_the_order_of_families_and_sizes_decides_nothing() -> None:
     other = _configured({"families": ["random", "shared", "code"], "sizes": [0.5, 2, 1, 1]})
     assert curve_masks_job(one, {}) == curve_masks_job(other, {})
     assert curve_job(one, {"family": "code"}) == curve_job(other, {"family": "code"})
-    assert curve_families(one) == ["intact", "code", "random", "shared"]
+    assert curve_families(one) == ["unmodified", "code", "random", "shared"]
     assert curve_families(_configured({})) == []
 
 

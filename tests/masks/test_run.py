@@ -14,7 +14,7 @@ from lesion.io.formats import LesionError, read_json, write_json
 from lesion.masks.choose import Chosen
 from lesion.masks.controls import DESCRIPTIONS
 from lesion.masks.jobs import MasksJob, Selection
-from lesion.masks.run import run, sharing_table
+from lesion.masks.run import sharing_table, write_masks
 from lesion.masks.select import Point
 from lesion.masks.store import Mask, read_mask
 from lesion.masks.where import CONCENTRATION, LINES, WHERE
@@ -41,7 +41,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 def _run(study: Tiny, out: Path, job: MasksJob = JOB, q: float = Q) -> Path:
     chosen = out.with_name(f"{out.name}.json")
     write_json(Chosen(P, q, 1.0, 0)._asdict(), chosen)
-    run(study.model, study.score_folders, chosen, out, job)
+    write_masks(study.model, study.score_folders, chosen, out, job)
     return out
 
 

@@ -22,7 +22,7 @@ from lesion_testing import scored_study
 from lesion_testing.scored import Held, brute
 from lesion_testing.scored_study import BEHAVIOURS, Tiny
 
-INTACT = (2.0, 1.0)
+UNMODIFIED = (2.0, 1.0)
 CUT = Selection(rule="budget", scope="global", pool="max", at_least=2)
 POINTS = [Point(0.1, 0.01), Point(0.1, 0.02), Point(0.3, 0.01)]
 JOB = SweepJob(
@@ -37,7 +37,7 @@ JOB = SweepJob(
 def _sweep(*points: tuple[float, float, int, float, float]) -> pl.DataFrame:
     """Points as (p, q, weights, added harm NLL, added benign NLL)."""
     rows = [
-        (p, q, weights, INTACT[0] + harm, INTACT[1] + benign, *INTACT, 10, 10, "key")
+        (p, q, weights, UNMODIFIED[0] + harm, UNMODIFIED[1] + benign, *UNMODIFIED, 10, 10, "key")
         for p, q, weights, harm, benign in points
     ]
     return pl.DataFrame(rows, schema=SWEEP, orient="row")
@@ -160,9 +160,9 @@ def test_every_point_has_the_nll_of_its_shared_mask(run: _Sweeps, study: Tiny) -
         assert (row["p"], row["q"], row["weights"]) == (*point, mask.size)
         for side, names in (("harm", BEHAVIOURS.harm), ("benign", BEHAVIOURS.benign)):
             assert row[f"{side}_nll"] == pytest.approx(_nll(study, names, mask), rel=1e-4)
-            intact = _nll(study, names, nothing)
-            assert row[f"{side}_nll_intact"] == pytest.approx(intact, rel=1e-4)
-            assert row[f"{side}_nll"] != pytest.approx(intact, rel=1e-4)
+            unmodified = _nll(study, names, nothing)
+            assert row[f"{side}_nll_unmodified"] == pytest.approx(unmodified, rel=1e-4)
+            assert row[f"{side}_nll"] != pytest.approx(unmodified, rel=1e-4)
             assert row[f"{side}_pairs"] == 3 * len(names)
     assert run.table["key"].n_unique() == 3
 

@@ -98,9 +98,9 @@ def test_likelihoods_are_those_of_each_example(name: str) -> None:
         alone = [response_nll(model, [one], 1)[0] for one in examples]
         assert response_nll(model, examples, BUDGET) == pytest.approx(alone, abs=1e-4)
         assert max(alone) - min(alone) > 0.01
-        with _lesion(model) as intact:
-            single = [response_kl(model, intact, [one], 1)[0] for one in examples]
-            both = response_kl(model, intact, examples, BUDGET)
+        with _lesion(model) as unmodified:
+            single = [response_kl(model, unmodified, [one], 1)[0] for one in examples]
+            both = response_kl(model, unmodified, examples, BUDGET)
         assert [one.kl for one in both] == pytest.approx([one.kl for one in single], abs=1e-4)
         assert [one.nll for one in both] == pytest.approx([one.nll for one in single], abs=1e-4)
         assert max(one.kl for one in single) > 1e-3
@@ -113,7 +113,7 @@ def _lesion(model: nn.Module) -> Iterator[Any]:
     whole = [one.detach().clone() for one in weights]
 
     @contextmanager
-    def intact() -> Iterator[None]:
+    def unmodified() -> Iterator[None]:
         for one, before in zip(weights, whole, strict=True):
             one.copy_(before)
         yield
@@ -123,7 +123,7 @@ def _lesion(model: nn.Module) -> Iterator[Any]:
     with torch.no_grad():
         for one in weights:
             one[..., ::2] = 0
-        yield intact
+        yield unmodified
         for one, before in zip(weights, whole, strict=True):
             one.copy_(before)
 

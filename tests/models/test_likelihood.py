@@ -104,14 +104,14 @@ def test_kl_is_the_mean_over_each_examples_response_tokens(
     losses = _naive(model, examples)
 
     @contextmanager
-    def intact() -> Iterator[None]:
+    def unmodified() -> Iterator[None]:
         nonlocal pruning
         pruning.__exit__(None, None, None)
         yield
         pruning = lesioned(model, places)
         pruning.__enter__()
 
-    found = response_kl(model, intact, examples, budget)
+    found = response_kl(model, unmodified, examples, budget)
     pruning.__exit__(None, None, None)
     wanted = [
         float((one.exp() * (one - other)).sum(-1).mean())

@@ -17,7 +17,7 @@ from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record
 from lesion.models.text import encode_prompt
 from lesion.models.vllm_engine import PYTHON, complete_by_vllm
-from lesion.responses.subject import Subject
+from lesion.responses.variant import EvaluatedVariant
 from lesion.study.job import Device
 from lesion_testing import make
 
@@ -54,7 +54,7 @@ def _both(
     model: Path, mask: Path | None, folder: Path
 ) -> tuple[list[Completion], list[Completion]]:
     torch.set_num_threads(1)
-    subject = Subject(model, read_mask(mask) if mask else None, Device(dtype="float32"))
+    subject = EvaluatedVariant(model, read_mask(mask) if mask else None, Device(dtype="float32"))
     prompts = [*_prompts(model), [5] * 5000]
     told: list[int] = []
     with subject.stored(folder / ".vllm") as checkpoint:
@@ -110,7 +110,7 @@ def test_an_engine_that_fails_says_why(
 ) -> None:
     # This Python runs, and has no vLLM.
     monkeypatch.setenv(PYTHON, sys.executable)
-    subject = Subject(model, read_mask(mask), Device(dtype="float32"))
+    subject = EvaluatedVariant(model, read_mask(mask), Device(dtype="float32"))
     said = "No module named 'vllm'"
     with subject.stored(tmp_path / ".vllm") as checkpoint:
         assert any(checkpoint.iterdir())

@@ -16,7 +16,7 @@ from lesion.pairs.prompts import (
     similarity,
     write_prompts,
 )
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.sections import Split, Where
 from lesion_testing import make
 
@@ -225,7 +225,7 @@ def test_the_table_of_prompts_is_written_and_the_log_says_what_is_left_out(
     path = make.write_rows(tmp_path / "p.jsonl", [*prompts, {"prompt": None}])
     job = PromptsJob(
         behaviour="alpha",
-        source=Place(path=path),
+        source=SourceLocation(path=path),
         rows=_behaviour(),
         responses=None,
         split=Split(**SHARES),

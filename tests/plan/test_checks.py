@@ -199,12 +199,12 @@ def test_chat_tasks_are_refused_once_a_fetched_model_is_prepared(
     config["models"]["llama"]["source"] = f"file:model#sha256={digest}"
     config["utility"] = {"tasks": ["lesion_facts"], "folder": str(SHIPPED), "chat": True}
     study = load_study(config)
-    checks.check(study)
+    checks.check_study(study)
     _prepared(study, tmp_path / "model")
     with pytest.raises(StudyError, match="`llama` has no chat template"):
         checks.check_prepared(study, "llama")
     with pytest.raises(StudyError, match="`llama` has no chat template"):
-        checks.check(study)
+        checks.check_study(study)
 
 
 def test_where_a_template_may_be(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_wanda_of_stacked_experts(config: dict[str, Any], tmp_path: Path) -> Non
     record["candidates"].append(["model.layers.0.mlp.experts.down_proj", [2, 64, 64]])
     (folder / RECORD).write_text(json.dumps(record))
     with pytest.raises(StudyError, match=r"`masks\.controls`: `wanda` .*experts\.down_proj"):
-        checks.check(study)
+        checks.check_study(study)
 
 
 @pytest.mark.parametrize(

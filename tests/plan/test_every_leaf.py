@@ -88,7 +88,7 @@ STUDY = {
             "models": ["base", "tuned"],
             "recipe": RECIPE,
             "behaviours": ["alpha"],
-            "arms": ["intact", "shared", "shared-after"],
+            "arms": ["unmodified", "shared", "shared-after"],
             "at": [0, 2],
             "pairs": 3,
             "prompts": 2,

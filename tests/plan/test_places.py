@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lesion.plan.places import inputs, places
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study
 
 MADE = Path("results/tiny")
@@ -72,12 +72,12 @@ def test_a_local_model_is_input_files_and_local_rows_are_not(study: Study) -> No
 def test_where_a_job_finds_its_sources(study: Study) -> None:
     digests = contents(study, "prompts", "kind")
     assert places(study, "prompts", "kind") == {
-        part: Place(path=Path(name), content=digests[part])
+        part: SourceLocation(path=Path(name), content=digests[part])
         for part, name in (("source", "kind.jsonl"), ("responses", "refusals.jsonl"))
     }
     folder = MADE / "sources" / "fetched"
-    fetched = Place(path=folder, record=Path(f"{folder}.json"))
-    scores = Place(path=Path("scores"))
+    fetched = SourceLocation(path=folder, record=Path(f"{folder}.json"))
+    scores = SourceLocation(path=Path("scores"))
     assert places(study, "judge") == {"human_scores": scores, "embedder": fetched}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from lesion.io.formats import write_json
 from lesion.plan import resources
-from lesion.plan.resources import LAWS, UNKNOWN, Size
+from lesion.plan.resources import RESOURCE_FORMULAS, UNKNOWN, Size
 from lesion.study import Study, load_study, read_config
 from lesion_testing import ROOT
 from lesion_testing.rules import rule_files
@@ -42,7 +42,7 @@ def _file(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-@pytest.mark.parametrize("stage", LAWS)
+@pytest.mark.parametrize("stage", RESOURCE_FORMULAS)
 def test_every_attempt_gets_more(stage: str) -> None:
     memory = [resources.mem_mb(stage, SMALL, attempt) for attempt in (1, 2, 3)]
     minutes = [resources.runtime(stage, SMALL, attempt=attempt) for attempt in (1, 2, 3)]
@@ -50,7 +50,9 @@ def test_every_attempt_gets_more(stage: str) -> None:
     assert minutes == [minutes[0], 2 * minutes[0], 3 * minutes[0]]
 
 
-@pytest.mark.parametrize("stage", [name for name, law in LAWS.items() if law.weights])
+@pytest.mark.parametrize(
+    "stage", [name for name, formula in RESOURCE_FORMULAS.items() if formula.weights]
+)
 def test_a_larger_model_gets_more(stage: str) -> None:
     assert resources.mem_mb(stage, LARGE) > 10 * resources.mem_mb(stage, SMALL) / 2
     assert resources.mem_mb(stage, LARGE) * 10**6 > LARGE.weights
@@ -100,7 +102,7 @@ def test_before_the_record_it_is_that_of_the_source(tmp_path: Path) -> None:
 
 def test_a_job_without_a_model_has_no_size(tmp_path: Path) -> None:
     assert resources.model_size(_study(tmp_path, "hub"), None) == Size(0, 0)
-    assert resources.mem_mb("judge", Size(0, 0)) == LAWS["judge"].base
+    assert resources.mem_mb("judge", Size(0, 0)) == RESOURCE_FORMULAS["judge"].base
 
 
 def test_more_prompts_and_tokens_take_longer(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_more_prompts_and_tokens_take_longer(tmp_path: Path) -> None:
 
 def test_work_is_counted_in_default_studies() -> None:
     study = load_study(read_config(ROOT / "config.yaml"))
-    for stage in LAWS:
+    for stage in RESOURCE_FORMULAS:
         assert resources.work(study, stage) == 1, stage
     for name in study.behaviours:
         assert resources.work(study, "pairs", name) == 1
@@ -163,7 +165,7 @@ def test_every_rule_asks_by_a_law() -> None:
             # A number of a rule's own is in no table, and no attempt may raise it.
             assert not re.search(r"\d", line), f"{name}: {line}"
     assert asked
-    assert set(asked) <= set(LAWS)
+    assert set(asked) <= set(RESOURCE_FORMULAS)
 
 
 def test_a_site_without_gpus_takes_back_what_every_rule_asks_for() -> None:

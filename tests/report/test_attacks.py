@@ -27,9 +27,9 @@ def test_every_attack_has_a_line_for_each_model(tables: Path) -> None:
     assert table.select("attack", "model").rows() == [
         (attack, model)
         for attack in ("direct", "prefill", "suppressed")
-        for model in ("intact", "shared", "random")
+        for model in ("unmodified", "shared", "random")
     ]
-    assert table.row(3)[:4] == ("prefill", "intact", "0.62 [0.57, 0.67]", "71% [63%, 79%]")
+    assert table.row(3)[:4] == ("prefill", "unmodified", "0.62 [0.57, 0.67]", "71% [63%, 79%]")
     named = table.rows(named=True)[6]
     assert named["refused (matching)"].startswith("90% [")
     assert named["refused (learned)"].startswith("4.0% [")

@@ -49,9 +49,9 @@ def test_a_study_is_not_safer_than_itself(study: str) -> None:
 @pytest.mark.parametrize(
     ("variant", "metric", "by", "question", "answer"),
     [
-        ("intact", "refusal_rate", 0.5, REFUSES, Conclusion.YES),
-        ("intact", "refusal_rate", -0.5, REFUSES, Conclusion.NO),
-        ("intact", "refusal_rate", 0.01, REFUSES, Conclusion.UNCLEAR),
+        ("unmodified", "refusal_rate", 0.5, REFUSES, Conclusion.YES),
+        ("unmodified", "refusal_rate", -0.5, REFUSES, Conclusion.NO),
+        ("unmodified", "refusal_rate", 0.01, REFUSES, Conclusion.UNCLEAR),
         ("shared", "harmfulness", -0.3, LEFT, Conclusion.YES),
         ("shared", "harmfulness", 0.3, LEFT, Conclusion.NO),
     ],
@@ -71,7 +71,7 @@ def test_each_answer_goes_with_the_interval(
 
 
 def test_the_sentence_has_the_numbers(study: str, tmp_path: Path) -> None:
-    higher = _shifted(tmp_path, "intact", "refusal_rate", 0.5)
+    higher = _shifted(tmp_path, "unmodified", "refusal_rate", 0.5)
     one = next(one for one in questions(side(study), side(higher)) if one.question == REFUSES)
     assert one.value == pytest.approx(0.5)
     assert one.low is not None
@@ -112,11 +112,11 @@ def test_the_curves_of_both_are_in_one_chart(study: str) -> None:
     assert set(figure.numbers["mask"]) == {f"{a}, {b}" for a in "AB" for b in ("shared", "random")}
 
 
-def test_rows_are_of_the_intact_and_the_pruned_model(study: str, tmp_path: Path) -> None:
+def test_rows_are_of_the_unmodified_and_the_pruned_model(study: str, tmp_path: Path) -> None:
     made = rows(side(study), side(_shifted(tmp_path, "shared", "nll", 0.5)))
     labels = [one.label for one in made]
     assert len(set(labels)) == len(labels)
-    assert all(one.endswith((", intact", ", pruned")) for one in labels)
+    assert all(one.endswith((", unmodified", ", pruned")) for one in labels)
     changed = {one.label: one.cells[2] for one in made if one.cells[2].n != "can’t tell"}
     assert changed["Harm NLL, pruned"].value == "0.50"
     assert changed["Harm NLL, pruned"].n == "higher"

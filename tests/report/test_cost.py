@@ -20,7 +20,7 @@ def _job(folder: Path, name: str, seconds: str, memory: str, processor: str) -> 
 def benchmarks(tmp_path: Path) -> Path:
     _job(tmp_path, "scores/smol/physical", "20", "2048", "12")
     _job(tmp_path, "scores/smol/code", "30", "1024", "8")
-    _job(tmp_path, "responses/smol/intact", "40", "512", "60")
+    _job(tmp_path, "responses/smol/unmodified", "40", "512", "60")
     _job(tmp_path, "responses/smol/curve/shared", "6", "512", "19")
     _job(tmp_path, "models/smol", "4", "NA", "NA")
     _job(tmp_path, "another/smol", "0", "10", "1")

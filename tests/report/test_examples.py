@@ -15,7 +15,7 @@ def test_harm_types_in_turn_then_benign(tables: Path) -> None:
     assert [one.behaviour for one in found[:4]] == ["financial", "identity", "physical", "privacy"]
     assert [one.role for one in found] == ["harm"] * 4 + ["benign"] * 4
     assert len({one.prompt for one in found}) == 8
-    assert [answer.variant for answer in found[0].answers] == ["intact", "shared", "random"]
+    assert [answer.variant for answer in found[0].answers] == ["unmodified", "shared", "random"]
 
 
 def test_the_order_of_rows_does_not_matter(tables: Path) -> None:

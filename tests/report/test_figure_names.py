@@ -28,7 +28,7 @@ def test_what_is_declared_is_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("variants", "drawn"),
-    [([], False), (["intact"], False), (["refusal"], True), (["random"], True), (["x"], True)],
+    [([], False), (["unmodified"], False), (["refusal"], True), (["random"], True), (["x"], True)],
 )
 def test_dissociation_needs_a_pruned_model(variants: list[str], drawn: bool) -> None:
     declared = model_figures(Measured(variants, [], judged=False))
@@ -38,7 +38,7 @@ def test_dissociation_needs_a_pruned_model(variants: list[str], drawn: bool) -> 
 
 def test_a_study_of_the_refusal_mask_alone_draws_what_is_declared(tmp_path: Path) -> None:
     tables = read_study_tables(write_study(tmp_path))
-    alone = pl.col("variant").is_in(["intact", "refusal"])
+    alone = pl.col("variant").is_in(["unmodified", "refusal"])
     found = tables._replace(
         measurements=tables.measurements.filter(alone), variants=tables.variants.filter(alone)
     )

@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 
 from lesion.report.figures.all import figures_of, write_figures
-from lesion.report.figures.curves import halving_table, judged_tradeoff, tradeoff
+from lesion.report.figures.curves import halving_texts, judged_tradeoff, tradeoff
 from lesion.report.figures.dissociation import dissociation
 from lesion.report.figures.masks import (
     compared,
     lines_table,
-    overlap,
+    overlap_heatmap,
     overlap_means,
     transfer,
     where,
@@ -51,7 +51,7 @@ def test_a_behaviour_may_have_any_name(tables: Path) -> None:
 
 
 def test_overlap_is_symmetric_and_leaves_the_diagonal(tables: Path) -> None:
-    figure = overlap(read_study_tables(tables).overlap)
+    figure = overlap_heatmap(read_study_tables(tables).overlap)
     assert figure is not None
     cells = next(iter(figure.spec()["datasets"].values()))
     ratio = {(cell["a"], cell["b"]): cell["ratio"] for cell in cells}
@@ -62,7 +62,7 @@ def test_overlap_is_symmetric_and_leaves_the_diagonal(tables: Path) -> None:
 
 def test_overlap_shows_interval_and_p(tables: Path) -> None:
     table = read_study_tables(tables).overlap
-    figure = overlap(table)
+    figure = overlap_heatmap(table)
     assert figure is not None
     spec = figure.spec()
     titles = [one["title"] for one in spec["layer"][0]["encoding"]["tooltip"]]
@@ -80,7 +80,7 @@ def test_overlap_shows_interval_and_p(tables: Path) -> None:
 def test_overlap_compares_harm_with_benign_in_words(tables: Path) -> None:
     table = read_study_tables(tables).overlap
     verdict = compared(table)
-    figure = overlap(table)
+    figure = overlap_heatmap(table)
     assert figure is not None
     assert figure.caption.means.startswith(verdict.sentence)
     harm = table.filter(role_a="harm", role_b="harm")
@@ -102,7 +102,7 @@ def test_overlap_of_nothing_in_common(tables: Path) -> None:
         )
         .with_columns(shared=pl.lit(0, pl.Int64), expected_rows_columns=pl.lit(0.0))
     )
-    figure = overlap(table)
+    figure = overlap_heatmap(table)
     assert figure is not None
     assert figure.numbers["identity"][0] == "0 (–)"
 
@@ -161,12 +161,12 @@ def test_tradeoff_needs_both_sides(tables: Path) -> None:
 
 
 def test_halving_says_more_than_the_largest(tables: Path) -> None:
-    table = halving_table(read_study_tables(tables).halving)
+    table = halving_texts(read_study_tables(tables).halving)
     likelihood = ("shared", "9,187 [8,089, 10,545]", "0.24 [0.21, 0.27]")
     assert table.rows()[0] == (*likelihood, "17,945 [13,059, 25,473]", "0.60 [0.55, 0.65]")
     assert ("random", "more than 38,461", "–", "more than 38,461", "–") in table.rows()
     assert ("unsigned", "more than 38,461", "–", "–", "–") in table.rows()
-    alone = halving_table(read_study_tables(tables).halving.filter(measure="likelihood"))
+    alone = halving_texts(read_study_tables(tables).halving.filter(measure="likelihood"))
     assert alone.row(0) == likelihood
 
 
@@ -208,7 +208,7 @@ def test_dissociation_says_what_is_missing(tables: Path) -> None:
     none = dissociation(table.filter(~asked), 0.95, SHOWN)
     assert none is not None
     assert "set `understanding.minimal_pairs` to measure them" in none.caption.means
-    assert dissociation(table.filter(variant="intact"), 0.95, SHOWN) is None
+    assert dissociation(table.filter(variant="unmodified"), 0.95, SHOWN) is None
 
 
 def test_names_do_not_depend_on_what_was_drawn_before(tables: Path) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from lesion import cli
 from lesion.io.formats import BadFile, LesionError
-from lesion.report.gate import gate, number_of, together
+from lesion.report.gate import gate, number_text, together
 from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
 from lesion.tables.schemas import CLAIMS, FORMAT
 from lesion_testing import ROOT
@@ -51,7 +51,7 @@ class Invented:
         self.tables.mkdir()
         # The commands take a study's config; what they read of it is where its results are.
         study = type("Study", (), {"results": str(folder.parent), "study": folder.name})
-        monkeypatch.setattr("lesion.cli.report.study_of", lambda _: study)
+        monkeypatch.setattr("lesion.cli.report.read_study", lambda _: study)
 
     def write(
         self,
@@ -262,7 +262,7 @@ def test_a_number_that_is_something_is_not_shown_as_nothing(
 ) -> None:
     value, low, high = numbers
     row = _row(1, CANNOT_TELL, value=value, low=low, high=high)
-    assert number_of(row) == shown
+    assert number_text(row) == shown
 
 
 def test_the_docs_show_every_key(study: Invented) -> None:

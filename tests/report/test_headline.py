@@ -42,7 +42,7 @@ def test_circuit_and_sizes_are_counted(tables: Path) -> None:
     table = headline(found.measurements, found.where, found.headline)
     size, candidates = mask_size(found.where, "shared")
     assert 0 < size < candidates
-    assert _value(table, "circuit", "intact")["value"] == 1
+    assert _value(table, "circuit", "unmodified")["value"] == 1
     assert _value(table, "circuit", "shared")["value"] == 0
     # 684 of 14.6 million weights: a random mask of that size meets next to none of them.
     assert 0.999 < float(str(_value(table, "circuit", "random")["value"])) < 1
@@ -75,8 +75,8 @@ def test_what_was_not_measured_is_null(tables: Path) -> None:
         found.headline,
     )
     assert _value(table, "harm-nll", "random")["value"] is None
-    assert _value(table, "circuit", "intact")["value"] is None
-    assert _value(table, "harm-nll", "intact")["value"] is not None
+    assert _value(table, "circuit", "unmodified")["value"] is None
+    assert _value(table, "harm-nll", "unmodified")["value"] is not None
 
 
 def test_the_main_judge_is_taken(tables: Path) -> None:
@@ -97,11 +97,11 @@ def test_the_main_judge_is_taken(tables: Path) -> None:
 @pytest.mark.parametrize(
     ("variants", "mask", "control"),
     [
-        (["intact", "physical", "shared", "random"], "shared", "random"),
-        (["intact", "savings", "random"], "savings", "random"),
-        (["intact", "savings", "other"], "savings", None),
-        (["intact", "random"], "shared", "random"),
-        (["intact"], "shared", None),
+        (["unmodified", "physical", "shared", "random"], "shared", "random"),
+        (["unmodified", "savings", "random"], "savings", "random"),
+        (["unmodified", "savings", "other"], "savings", None),
+        (["unmodified", "random"], "shared", "random"),
+        (["unmodified"], "shared", None),
     ],
 )
 def test_the_columns_come_from_the_study(
@@ -113,7 +113,7 @@ def test_the_columns_come_from_the_study(
 def test_any_mask_may_be_the_one_of_the_table(tables: Path) -> None:
     found = read_study_tables(tables)
     table = headline(found.measurements, found.where, Headline("physical", None))
-    assert table["column"].unique(maintain_order=True).to_list() == ["intact", "pruned"]
+    assert table["column"].unique(maintain_order=True).to_list() == ["unmodified", "pruned"]
     row = _value(table, "harm-nll", "physical")
     source = found.measurements.filter(metric="nll", level="total", role="harm", variant="physical")
     assert row["value"] == source["value"].item()

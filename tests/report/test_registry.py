@@ -17,7 +17,7 @@ from lesion.tables.claims.claim import Claim
 from lesion.tables.claims.registry import PAPER, REGISTRY, claims_list, numbers
 from lesion.tables.effects import NATS
 from lesion.tables.intervals import Bootstrap
-from lesion.tables.metrics import METRICS, Metric, Shown
+from lesion.tables.metrics import METRICS, Metric, ShownRow
 from lesion.tables.rows import is_main
 from lesion.tables.wording import figure
 from lesion_testing.invented import write_study
@@ -40,7 +40,7 @@ METRIC = Metric(
     "score",
     column="score",
     judges=("politeness",),
-    shown=(Shown("polite", "Safety evaluation", "Politeness", "from 0 to 1", summary=True),),
+    shown=(ShownRow("polite", "Safety evaluation", "Politeness", "from 0 to 1", summary=True),),
 )
 
 
@@ -92,14 +92,14 @@ def test_a_new_metric_is_one_entry(
     judged = pl.DataFrame(
         [
             {**about, "variant": variant, "prompt": str(number), "score": number / 10 + more}
-            for variant, more in (("intact", 0.1), ("shared", 0.2))
+            for variant, more in (("unmodified", 0.1), ("shared", 0.2))
             for number in range(8)
         ]
     ).with_columns(label=pl.lit(None, pl.Boolean))
     rows = list(answer_rows(judged, Bootstrap(50, 0.95, 1)))
     measured = {(row.variant, row.metric): row.value for row in rows if row.behaviour is None}
     assert measured == {
-        ("intact", "politeness"): pytest.approx(0.45),
+        ("unmodified", "politeness"): pytest.approx(0.45),
         ("shared", "politeness"): pytest.approx(0.55),
         ("shared", "politeness_change"): pytest.approx(0.1),
     }
@@ -130,7 +130,7 @@ def test_the_gate_knows_what_numbers_there_are(
     claim: Claim, tables: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = type("Study", (), {"results": str(tables.parents[1]), "study": tables.parent.name})
-    monkeypatch.setattr("lesion.cli.report.study_of", lambda _: study)
+    monkeypatch.setattr("lesion.cli.report.read_study", lambda _: study)
     done = CliRunner().invoke(cli.app, ["verdicts", "--require", "9", "--format", "json"])
     # It was not measured when these tables were made, so that nobody can tell.
     assert (done.exit_code, json.loads(done.stdout)["required"]) == (3, [claim.number])

@@ -79,7 +79,7 @@ def test_recovery_has_every_arm_and_step(found: StudyTables) -> None:
     assert figure is not None
     points = _data(figure.spec(), "examples")
     assert len(points) == 4 * 6
-    assert figure.numbers.columns[1:] == ["intact", "shared", "shared-frozen", "random"]
+    assert figure.numbers.columns[1:] == ["unmodified", "shared", "shared-frozen", "random"]
     assert figure.numbers.row(0) == (
         *("0", "0.74 [0.70, 0.78]", "1.07 [1.03, 1.11]", "1.07 [1.03, 1.11]", "0.74 [0.70, 0.78]"),
     )
@@ -96,8 +96,8 @@ def test_misaligned_answers_are_those_after_the_training(found: StudyTables) -> 
     figure = misaligned(rows, 0.95)
     assert figure is not None
     assert figure.numbers.rows()[:3] == [
-        ("intact, untrained", "4.0% [1.0%, 7.0%]", "6.0% [3.0%, 9.0%]"),
-        ("intact", "22% [19%, 25%]", "81% [78%, 84%]"),
+        ("unmodified, untrained", "4.0% [1.0%, 7.0%]", "6.0% [3.0%, 9.0%]"),
+        ("unmodified", "22% [19%, 25%]", "81% [78%, 84%]"),
         ("savings", "9.0% [6.0%, 12%]", "77% [74%, 80%]"),
     ]
     assert figure.numbers.row(-1)[0] == "random"
@@ -131,7 +131,7 @@ def _of(found: StudyTables, statistic: str, variant: str) -> Finding:
         ),
         (
             "misaligned_change_by_training",
-            "intact",
+            "unmodified",
             "goes from 4.0% [1.0%, 7.0%] to 22% [19%, 25%]",
         ),
         ("misaligned_change", "savings", "9.0% [6.0%, 12%], against 22% [19%, 25%] without an a"),

@@ -21,8 +21,8 @@ from lesion.responses import COMPLETIONS, NLL
 from lesion.responses.ask import respond_variant
 from lesion.responses.attacks import PLACEHOLDER
 from lesion.responses.jobs import AttackWords, ResponsesJob
-from lesion.responses.subject import Subject
-from lesion.sources.jobs import Place
+from lesion.responses.variant import EvaluatedVariant
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion_testing import make, tiny
 
@@ -173,14 +173,14 @@ def test_another_length_is_generated_again_and_not_measured(variant: Variant) ->
 
 def test_a_mask_makes_another_variant(variant: Variant) -> None:
     variant.run()
-    intact = variant.read()
+    unmodified = variant.read()
     variant.lesion()
     said = variant.run()
     assert "generated 8 of 8 completions" in said
     assert "measured 9 of 9 NLLs" in said
     lesioned = variant.read()
-    assert lesioned[0]["completion"].to_list() != intact[0]["completion"].to_list()
-    assert lesioned[1]["nll"].to_list() != pytest.approx(intact[1]["nll"].to_list(), rel=1e-3)
+    assert lesioned[0]["completion"].to_list() != unmodified[0]["completion"].to_list()
+    assert lesioned[1]["nll"].to_list() != pytest.approx(unmodified[1]["nll"].to_list(), rel=1e-3)
 
 
 def test_pairs_that_were_not_kept_are_asked_but_not_measured(variant: Variant) -> None:
@@ -190,7 +190,7 @@ def test_pairs_that_were_not_kept_are_asked_but_not_measured(variant: Variant) -
     assert "measured 8 of 8 NLLs" in said
 
 
-def test_benign_pairs_are_compared_with_the_intact_model(variant: Variant) -> None:
+def test_benign_pairs_are_compared_with_the_unmodified_model(variant: Variant) -> None:
     variant.lesion()
     variant.run()
     _, nll = variant.read()
@@ -215,7 +215,7 @@ def test_benign_pairs_are_compared_with_the_intact_model(variant: Variant) -> No
             assert row["kl"] == pytest.approx(wanted, rel=1e-4)
             assert wanted > 0.01
     # The NLL beside it is the lesioned model's, as that of the others is.
-    subject = Subject(variant.model, read_mask(variant.mask), HOW.device)
+    subject = EvaluatedVariant(variant.model, read_mask(variant.mask), HOW.device)
     examples = encode_pairs(subject.load().chat, pl.concat(variant.pairs.values()))
     found = response_nll(subject.load().model, examples, 1)
     assert nll["nll"].to_list() == pytest.approx(found, rel=1e-4)
@@ -224,18 +224,18 @@ def test_benign_pairs_are_compared_with_the_intact_model(variant: Variant) -> No
 def test_the_lesion_is_taken_back_for_a_moment_and_holds_after(variant: Variant) -> None:
     variant.lesion()
     assert variant.mask is not None
-    subject = Subject(variant.model, read_mask(variant.mask), HOW.device)
+    subject = EvaluatedVariant(variant.model, read_mask(variant.mask), HOW.device)
     pruned = {name: one.clone() for name, one in subject.load().model.state_dict().items()}
     whole = tiny.loaded(variant.model).model.state_dict()
-    with subject.intact() as (model, _):
+    with subject.unmodified() as (model, _):
         assert all(torch.equal(one, whole[name]) for name, one in model.state_dict().items())
     after = subject.load().model.state_dict()
     assert all(torch.equal(one, pruned[name]) for name, one in after.items())
     assert any(not torch.equal(one, whole[name]) for name, one in pruned.items())
     examples = encode_pairs(subject.load().chat, variant.pairs["letters"])
-    with pytest.raises(RuntimeError, match="stop"), subject.intact():
+    with pytest.raises(RuntimeError, match="stop"), subject.unmodified():
         raise RuntimeError("stop")
-    (first, *_) = response_kl(subject.load().model, subject.intact, examples, 400)
+    (first, *_) = response_kl(subject.load().model, subject.unmodified, examples, 400)
     assert first.kl > 0.01
 
 
@@ -261,13 +261,13 @@ def test_an_attack_puts_the_prompt_in_its_words(variant: Variant) -> None:
 def _table(variant: Variant, texts: dict[str, str]) -> AttackWords:
     rows = [{"prompt": prompt, "attacked": text} for prompt, text in texts.items()]
     path = make.write_rows(variant.folder / "attacked.jsonl", rows)
-    return AttackWords(wording=Place(path=path), prefill="")
+    return AttackWords(wording=SourceLocation(path=path), prefill="")
 
 
 def test_a_table_without_a_test_prompt_is_an_error_before_the_model_is_loaded(
     variant: Variant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Subject, "load", lambda _: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(EvaluatedVariant, "load", lambda _: pytest.fail("the model was loaded"))
     given = _table(variant, dict.fromkeys(variant.pairs["alpha"]["prompt"][:2], "x"))
     with pytest.raises(LesionError, match="lacks 1 of 3 harmful test prompts"):
         variant.run(how=changed(attacks={"gcg": given}))

@@ -12,7 +12,7 @@ from lesion.plan.jobs import responses_job
 from lesion.responses import attacks
 from lesion.responses.attacks import PLACEHOLDER, Attack, BuiltAttack, attack_of, put, read_wording
 from lesion.responses.jobs import AttackWords
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study, read_config
 
 PROMPT = "hide {{ the }} {% cookies %} {{ prompt }} \\1 {0}"
@@ -144,11 +144,11 @@ def test_an_attack_is_known_by_name(study: Callable[..., Study]) -> None:
         "pirate",
     ]
     with pytest.raises(StudyError, match=r"no attack is named `pirat`\. Did you mean `pirate`"):
-        checks.check(study(attacks=["pirat"], templates=templates))
+        checks.check_study(study(attacks=["pirat"], templates=templates))
     with pytest.raises(StudyError, match=r"no attack is named `prefil`\. Did you mean `prefill`"):
-        checks.check(study(attacks=["prefil"]))
+        checks.check_study(study(attacks=["prefil"]))
     with pytest.raises(StudyError, match=r"`responses\.templates\.direct`: this name is taken"):
-        checks.check(study(templates={"direct": {"source": "file:pirate.txt"}}))
+        checks.check_study(study(templates={"direct": {"source": "file:pirate.txt"}}))
     with pytest.raises(
         StudyError, match=r"`responses.templates.pirate.source`: no source is named"
     ):
@@ -174,7 +174,7 @@ def test_a_local_template_is_tracked_by_what_it_says(
     assert responses_job(asked, {"variant": "shared"}) != before
     path.write_text("value: 'Oho'\n", encoding="utf-8")
     with pytest.raises(BadFile, match="has no"):
-        checks.check(asked)
+        checks.check_study(asked)
 
 
 def test_a_template_is_fetched_if_an_attack_asks_for_it(study: Callable[..., Study]) -> None:
@@ -186,7 +186,7 @@ def test_a_template_is_fetched_if_an_attack_asks_for_it(study: Callable[..., Stu
     assert fetched == {places.source_name(address)}
     place = Path(asked.results) / asked.study / "sources" / places.source_name(address)
     assert responses_job(asked, {"variant": "shared"}).attacks["pirate"] == AttackWords(
-        wording=Place(path=place, record=Path(f"{place}.json")), prefill=""
+        wording=SourceLocation(path=place, record=Path(f"{place}.json")), prefill=""
     )
 
 
@@ -200,9 +200,9 @@ def test_a_further_attack_is_one_entry(
     polite = BuiltAttack("Please: {{ prompt }}", prefilled=True)
     monkeypatch.setitem(attacks.BUILT, "polite", polite)
     asked = study(attacks=["direct", "polite"])
-    checks.check(asked)
-    given = responses_job(asked, {"variant": "intact"}).attacks["polite"]
+    checks.check_study(asked)
+    given = responses_job(asked, {"variant": "unmodified"}).attacks["polite"]
     assert put("polite", attack_of(given), [PROMPT]) == [f"Please: {PROMPT}"]
     assert given.prefill == asked.pairs.prefill
     with pytest.raises(StudyError, match=r"`responses\.templates\.polite`: this name is taken"):
-        checks.check(study(templates={"polite": {"source": "file:pirate.txt"}}))
+        checks.check_study(study(templates={"polite": {"source": "file:pirate.txt"}}))

@@ -35,7 +35,7 @@ def _places(seed: int, share: float) -> FlatIndices:
 
 
 def _masks() -> pl.DataFrame:
-    rows = [("intact", 3, 0.0, [])]
+    rows = [("unmodified", 3, 0.0, [])]
     rows += [("shared", 3, share, _places(3, share).tolist()) for share in SHARES]
     # Two of three sizes round to the same mask.
     rows += [
@@ -108,10 +108,10 @@ def test_every_size_is_measured_as_its_mask_alone(family: Family) -> None:
     assert least != pytest.approx(most, rel=1e-2)
 
 
-def test_intact_is_the_model_itself(family: Family) -> None:
+def test_unmodified_is_the_model_itself(family: Family) -> None:
     family.run("shared")
-    family.run("intact")
-    table = family.nll("intact")
+    family.run("unmodified")
+    table = family.nll("unmodified")
     loaded = tiny.loaded(family.model)
     examples = encode_pairs(loaded.chat, pl.concat(family.pairs.values()))
     wanted = response_nll(loaded.model, examples, 1)

@@ -19,12 +19,12 @@ from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS
 from lesion.responses.jobs import RetrainJob
 from lesion.responses.questions import QUESTIONS
 from lesion.responses.retrain import _zero, retrain
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.training import Recipe
+from lesion.training.examples import as_scored
 from lesion.training.fit import fine_tune
 from lesion.training.jobs import SeededRecipe
-from lesion.training.lessons import as_scored
 from lesion_testing import make, tiny
 
 RECIPE = Recipe(steps=3, learning_rate=0.01, batch_size=4, weight_decay=0.1, dtype="float32")
@@ -58,13 +58,13 @@ def mask(folder: Path) -> Path:
 
 def run(folder: Path, pairs: dict[str, Path], **more: Any) -> tuple[pl.DataFrame, ...]:
     given = {
-        "arm": "intact",
+        "arm": "unmodified",
         "mask": None,
         "frozen": False,
         "after": {},
         "recipe": RECIPE,
         "seeds": [0, 1],
-        "taught": ["alpha"],
+        "trained_on": ["alpha"],
         "roles": ROLES,
         "at": [0, 2],
         "pairs": 2,
@@ -129,11 +129,11 @@ def test_step_0_is_the_model_and_its_lesion(folder: Path, pairs: dict[str, Path]
     loaded = tiny.loaded(folder)
     chosen = read_mask(mask(folder))
     tests = read_parquet(pairs["alpha"], PAIRS).filter(split="test").head(2)
-    expected = {"intact": response_nll(loaded.model, encode_pairs(loaded.chat, tests), 64)}
+    expected = {"unmodified": response_nll(loaded.model, encode_pairs(loaded.chat, tests), 64)}
     with ExitStack() as stack:
         _zero(loaded.model, chosen, stack, frozen=False)
         expected["shared"] = response_nll(loaded.model, encode_pairs(loaded.chat, tests), 64)
-    for name, own in (("intact", None), ("shared", "shared")):
+    for name, own in (("unmodified", None), ("shared", "shared")):
         nll, _ = run(folder, pairs, arm=name, mask=own)
         found = nll.filter(behaviour="alpha", step=0, seed=1)["nll"].to_list()
         assert found == pytest.approx(expected[name], rel=1e-5)
@@ -145,7 +145,7 @@ def test_an_arm_after_training_is_the_trained_model_lesioned(
     nll, _ = run(folder, pairs, after={"shared-after": "shared"})
     after = nll.filter(arm="shared-after")
     assert set(after["step"]) == {3}
-    trained = nll.filter(arm="intact", step=3)
+    trained = nll.filter(arm="unmodified", step=3)
     assert after["prompt"].to_list() == trained["prompt"].to_list()
     assert after["nll"].to_list() != trained["nll"].to_list()
 
@@ -154,12 +154,12 @@ def test_open_questions_are_put_before_and_after(folder: Path, pairs: dict[str, 
     rows = [("money", "what about sun"), ("time", "what about sea")]
     path = folder.parent / "questions.jsonl"
     make.write_rows(path, [dict(zip(QUESTIONS, row, strict=True)) for row in rows])
-    questions = Place(path=path)
+    questions = SourceLocation(path=path)
     _, completions = run(folder, pairs, prompts=1, questions=questions, narrow="money")
     asked = completions.group_by("variant", "role").len().sort("variant", "role").rows()
     steps = {0: ("broad", "harm", "narrow"), 2: ("harm",), 3: ("broad", "harm", "narrow")}
     assert asked == sorted(
-        (f"intact@{step}.{seed}", role, 1)
+        (f"unmodified@{step}.{seed}", role, 1)
         for seed in (0, 1)
         for step, roles in steps.items()
         for role in roles

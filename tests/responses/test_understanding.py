@@ -20,7 +20,7 @@ from lesion.responses.detect import Answers, answers, log_odds
 from lesion.responses.jobs import UnderstandingJob
 from lesion.responses.minimal_pairs import read_minimal_pairs
 from lesion.responses.understanding import DETECT, EXPLAIN, understand_variant
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study, read_config
 from lesion.study.job import Device
 from lesion_testing import ROOT, make, tiny
@@ -29,7 +29,7 @@ SHIPPED = ROOT / "studies" / "prompts" / "twins.jsonl"
 HOW = UnderstandingJob(
     variant="toy",
     harms=["alpha"],
-    twins=Place(path=Path()),
+    minimal_pairs=SourceLocation(path=Path()),
     limit=None,
     over_refusal=2,
     explain=4,
@@ -73,30 +73,32 @@ class Variant:
 
     def __init__(self, model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.model, self.folder, self.capsys = model, folder, capsys
-        self.twins = _twins(3)
+        self.minimal_pairs = _twins(3)
         self.mask: Path | None = None
 
-    def run(self, out: str = "intact", how: UnderstandingJob = HOW, reference: str = "") -> str:
+    def run(self, out: str = "unmodified", how: UnderstandingJob = HOW, reference: str = "") -> str:
         pairs = self.folder / "alpha.parquet"
         write_parquet(tiny.pairs("alpha", 3), pairs)
-        twins = make.write_rows(self.folder / "twins.jsonl", self.twins)
+        minimal_pairs = make.write_rows(self.folder / "twins.jsonl", self.minimal_pairs)
         understand_variant(
-            how.model_copy(update={"twins": Place(path=twins)}),
+            how.model_copy(update={"minimal_pairs": SourceLocation(path=minimal_pairs)}),
             self.model,
             self.mask,
             [pairs],
             self.folder / f"{reference}.parquet" if reference else None,
             self.folder / f"{out}.parquet",
-            self.folder / f"{out}-said.parquet",
+            self.folder / f"{out}-explanations.parquet",
         )
         return self.capsys.readouterr().err
 
-    def read(self, measure: str, out: str = "intact") -> pl.DataFrame:
+    def read(self, measure: str, out: str = "unmodified") -> pl.DataFrame:
         table = read_parquet(self.folder / f"{out}.parquet", UNDERSTANDING)
         return table.filter(pl.col("measure") == measure)
 
     def said(self, role: str) -> pl.DataFrame:
-        return read_parquet(self.folder / "intact-said.parquet", COMPLETIONS).filter(role=role)
+        return read_parquet(self.folder / "unmodified-explanations.parquet", COMPLETIONS).filter(
+            role=role
+        )
 
     def lesion(self) -> None:
         self.mask = self.folder / "mask"
@@ -123,7 +125,7 @@ def test_detection_is_the_log_odds_of_the_first_token_of_the_answer(
         wanted.append(float(likely[words["Yes"]] - likely[words["No"]]))
     assert found["value"].to_list() == pytest.approx(wanted, abs=1e-4)
     assert np.ptp(wanted) > 1e-3
-    sides = [(row["harmful"], row["harmless"]) for row in variant.twins]
+    sides = [(row["harmful"], row["harmless"]) for row in variant.minimal_pairs]
     assert found["prompt"].to_list() == [one for pair in sides for one in pair]
     assert found["harmful"].to_list() == [True, False] * 3
     assert found["pair"].n_unique() == 3
@@ -155,7 +157,7 @@ def test_a_tokenizer_without_yes_and_no_is_named_with_the_fix(tmp_path: Path) ->
         answers(plain.tokenizer)
 
 
-def test_intact_explanations_are_measured_by_their_own_likelihood(
+def test_unmodified_explanations_are_measured_by_their_own_likelihood(
     variant: Variant, loaded: Loaded
 ) -> None:
     variant.run()
@@ -171,36 +173,36 @@ def test_intact_explanations_are_measured_by_their_own_likelihood(
         assert row["value"] == pytest.approx(response_nll(loaded.model, [example], 1)[0], rel=1e-4)
 
 
-def test_another_variant_is_measured_on_the_intact_explanations(variant: Variant) -> None:
+def test_another_variant_is_measured_on_the_unmodified_explanations(variant: Variant) -> None:
     variant.run()
-    intact = variant.read("explain")
-    variant.run("same", reference="intact")
+    unmodified = variant.read("explain")
+    variant.run("same", reference="unmodified")
     # The same weights find the same words as likely.
     assert variant.read("explain", "same")["value"].to_list() == pytest.approx(
-        intact["value"].to_list(), rel=1e-5
+        unmodified["value"].to_list(), rel=1e-5
     )
     variant.lesion()
-    variant.run("lesioned", reference="intact")
+    variant.run("lesioned", reference="unmodified")
     lesioned = variant.read("explain", "lesioned")
-    assert lesioned["text"].to_list() != intact["text"].to_list()
-    assert all(lesioned["value"] > intact["value"])
-    assert lesioned["pair"].equals(intact["pair"])
+    assert lesioned["text"].to_list() != unmodified["text"].to_list()
+    assert all(lesioned["value"] > unmodified["value"])
+    assert lesioned["pair"].equals(unmodified["pair"])
 
 
 def test_a_reference_that_lacks_a_prompt_is_named(variant: Variant) -> None:
     variant.run(how=changed(explain_prompts=1))
-    with pytest.raises(BadFile, match=r"intact\.parquet: lacks an explanation .* `alpha`"):
-        variant.run("other", reference="intact")
+    with pytest.raises(BadFile, match=r"unmodified\.parquet: lacks an explanation .* `alpha`"):
+        variant.run("other", reference="unmodified")
 
 
 def test_an_explanation_without_words_has_no_likelihood(variant: Variant) -> None:
     variant.run()
-    table = read_parquet(variant.folder / "intact.parquet")
+    table = read_parquet(variant.folder / "unmodified.parquet")
     first = (pl.col("measure") == "explain").cum_sum() == 1
     explained = first & (pl.col("measure") == "explain")
     silent = pl.when(explained).then(pl.lit("")).otherwise("text").alias("text")
-    write_parquet(table.with_columns(silent), variant.folder / "intact.parquet")
-    variant.run("other", reference="intact")
+    write_parquet(table.with_columns(silent), variant.folder / "unmodified.parquet")
+    variant.run("other", reference="unmodified")
     assert variant.read("explain", "other")["value"].is_null().to_list() == [True, False]
 
 
@@ -209,7 +211,7 @@ def test_harmless_twins_are_answered_like_any_direct_request(
 ) -> None:
     variant.run()
     found = variant.said("lookalike")
-    assert found["prompt"].to_list() == [row["harmless"] for row in variant.twins[:2]]
+    assert found["prompt"].to_list() == [row["harmless"] for row in variant.minimal_pairs[:2]]
     asked = [encode_prompt(loaded.tokenizer, prompt) for prompt in found["prompt"]]
     wanted = complete(*loaded, asked, HOW.max_new_tokens, 1)
     assert found.select("completion", "tokens", "finished").rows() == [one[:3] for one in wanted]
@@ -235,12 +237,12 @@ def test_only_what_changed_is_made_again(variant: Variant) -> None:
     assert "detection for 6 of 6" in said
     assert "measured 2 of 2" in said
     assert "answered 4 of 4" in said
-    before = (variant.folder / "intact.parquet").read_bytes()
+    before = (variant.folder / "unmodified.parquet").read_bytes()
     said = variant.run()
     for part in ("detection for 0 of 6", "measured 0 of 2", "answered 0 of 4"):
         assert part in said
-    assert (variant.folder / "intact.parquet").read_bytes() == before
-    variant.twins[0]["harmless"] = make.prompts("sums", 1)[0]["prompt"]
+    assert (variant.folder / "unmodified.parquet").read_bytes() == before
+    variant.minimal_pairs[0]["harmless"] = make.prompts("sums", 1)[0]["prompt"]
     said = variant.run()
     for part in ("detection for 1 of 6", "measured 0 of 2", "answered 1 of 4"):
         assert part in said
@@ -258,7 +260,7 @@ def test_nothing_is_explained_or_answered_where_that_is_off(variant: Variant) ->
 
 
 def test_a_request_beyond_the_context_is_named(variant: Variant) -> None:
-    variant.twins[1]["harmful"] = " ".join(["swap", *make.WORDS * 3])
+    variant.minimal_pairs[1]["harmful"] = " ".join(["swap", *make.WORDS * 3])
     with pytest.raises(LesionError, match=r"context of 256.*understanding\.minimal_pairs"):
         variant.run()
 
@@ -289,14 +291,14 @@ def test_a_pair_is_named_by_its_own_text(tmp_path: Path) -> None:
 def test_the_shipped_twins_match() -> None:
     lines = SHIPPED.read_text(encoding="utf-8").splitlines()
     assert all(list(json.loads(line)) == ["harm", "harmful", "harmless"] for line in lines)
-    twins = read_minimal_pairs(SHIPPED, None)
-    assert twins.height == 120
+    minimal_pairs = read_minimal_pairs(SHIPPED, None)
+    assert minimal_pairs.height == 120
     types = {"financial", "physical", "identity", "privacy", "psychological"}
     # Both halves: the one that measures, and the one that chose the question.
-    for half in (twins[:60], twins[60:]):
+    for half in (minimal_pairs[:60], minimal_pairs[60:]):
         assert dict(half["harm"].value_counts().rows()) == dict.fromkeys(types, 12)
     content = CountVectorizer(stop_words="english").build_analyzer()
-    for row in twins.iter_rows(named=True):
+    for row in minimal_pairs.iter_rows(named=True):
         harmful, harmless = set(content(row["harmful"])), set(content(row["harmless"]))
         assert 2 * len(harmful & harmless) >= len(harmful), row
 
@@ -311,7 +313,9 @@ def test_the_job_follows_the_rows_that_are_used(tmp_path: Path) -> None:
 
     def content(rows: list[dict[str, str]]) -> object:
         path = make.write_rows(tmp_path / "twins.jsonl", rows)
-        return understanding_job(_study(twins=f"file:{path}", limit=2), {"variant": "intact"})
+        return understanding_job(
+            _study(minimal_pairs=f"file:{path}", limit=2), {"variant": "unmodified"}
+        )
 
     rows = _twins(3)
     before = content(rows)
@@ -322,12 +326,15 @@ def test_the_job_follows_the_rows_that_are_used(tmp_path: Path) -> None:
 def test_variants_are_those_of_the_responses_or_the_given_ones() -> None:
     from lesion.plan import outputs
 
-    twins = f"file:{SHIPPED}"
-    study = _study(twins=twins)
+    minimal_pairs = f"file:{SHIPPED}"
+    study = _study(minimal_pairs=minimal_pairs)
     assert outputs.understood(study) == study.variants
-    assert outputs.understood(_study(twins=twins, variants=["refusal"])) == ["intact", "refusal"]
+    assert outputs.understood(_study(minimal_pairs=minimal_pairs, variants=["refusal"])) == [
+        "unmodified",
+        "refusal",
+    ]
     assert outputs.understood(_study()) == []
     with pytest.raises(StudyError, match=r"understanding\.variants.*no mask is named `refusals`"):
-        _study(twins=twins, variants=["refusals"])
+        _study(minimal_pairs=minimal_pairs, variants=["refusals"])
     with pytest.raises(StudyError, match=r"understanding\.minimal_pairs.*no source is named"):
-        _study(twins="nowhere")
+        _study(minimal_pairs="nowhere")

@@ -192,11 +192,11 @@ def test_a_mask_makes_other_scores_and_leaves_the_checkpoint(variant: Variant, m
     from lesion.responses.tasks import task_changes
 
     variant.run("toy_choice")
-    intact = variant.read()
+    unmodified = variant.read()
     variant.mask = variant.out.parent / "mask"
     write_mask(np.arange(0, 20_480, 2), candidate_shapes(model), {}, variant.mask)
     assert "ran 1 of 1 tasks" in variant.run("toy_choice")
-    assert variant.read()["value"].to_list() != intact["value"].to_list()
+    assert variant.read()["value"].to_list() != unmodified["value"].to_list()
 
     loaded = tiny.loaded(model)
     own = local_tasks(variant.folder)
@@ -208,7 +208,7 @@ def test_a_mask_makes_other_scores_and_leaves_the_checkpoint(variant: Variant, m
 
     with lesioned(loaded.model, read_mask(variant.mask).indices):
         assert values() == variant.read()["value"].to_list()
-    assert values() == intact["value"].to_list()
+    assert values() == unmodified["value"].to_list()
 
 
 def test_only_tasks_that_changed_are_run_again(variant: Variant) -> None:
@@ -239,7 +239,7 @@ def test_an_unknown_task_is_told_before_the_model_is_loaded(
     def never(*_: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("lesion.responses.subject.Subject.load", never)
+    monkeypatch.setattr("lesion.responses.variant.EvaluatedVariant.load", never)
     # The harness's own thousands of tasks take ten seconds to read.
     from lesion.responses import harness
 

@@ -17,8 +17,8 @@ import lesion.scores.run
 from lesion.io.formats import write_parquet
 from lesion.scores.collect import CollectedScores, Sums, score
 from lesion.scores.jobs import Coverage, ScoresJob
-from lesion.scores.resume import Resumable, Workplace
-from lesion.scores.run import run
+from lesion.scores.resume import FinishedPasses, Resumable
+from lesion.scores.run import score_model
 from lesion.study.job import Device
 from lesion.study.sections import Memory
 from lesion_testing import tiny
@@ -75,7 +75,7 @@ def undisturbed(
     def of(how: ScoresJob) -> dict[str, bytes]:
         if how not in known:
             folder = tmp_path_factory.mktemp("undisturbed")
-            run(model, pairs, folder, how, save_minutes=0)
+            score_model(model, pairs, folder, how, save_minutes=0)
             known[how] = _files(folder)
         return known[how]
 
@@ -113,7 +113,7 @@ def _run_killed(
     with monkeypatch.context() as patch:
         patch.setattr("lesion.scores.run.progress", _killing(after))
         with pytest.raises(_Killed):
-            run(model, pairs, folder, how, save_minutes=0)
+            score_model(model, pairs, folder, how, save_minutes=0)
 
 
 class _Watched:
@@ -152,7 +152,7 @@ def test_a_stopped_job_goes_on_to_the_same_bytes(
     assert (tmp_path / ".scoring" / "sums.safetensors").is_file()
     assert not _files(tmp_path)
     watched = _Watched(monkeypatch)
-    run(model, pairs, tmp_path, how, save_minutes=0)
+    score_model(model, pairs, tmp_path, how, save_minutes=0)
     assert _files(tmp_path) == wanted
     assert not (tmp_path / ".scoring").exists()
     assert watched.batches == BATCHES * (2 if how is TWICE else 1) - after
@@ -177,7 +177,7 @@ def bar(*_):
     yield advance
 
 own.progress = bar
-own.run(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), HOW, save_minutes=0)
+own.score_model(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), HOW, save_minutes=0)
 """
 
 
@@ -198,7 +198,7 @@ def test_a_killed_process_is_gone_on_from(
     assert found.returncode == -signal.SIGKILL, found.stderr.decode()[-2000:]
     wanted = undisturbed(HOW)
     watched = _Watched(monkeypatch)
-    run(model, pairs, tmp_path, HOW, save_minutes=0)
+    score_model(model, pairs, tmp_path, HOW, save_minutes=0)
     assert watched.batches == BATCHES - 4
     assert _files(tmp_path) == wanted
     assert not (tmp_path / ".scoring").exists()
@@ -214,11 +214,11 @@ def test_finished_passes_are_not_repeated(
     wanted = undisturbed(TWICE)
     watched = _Watched(monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr(Workplace, "move", _raise)
+        patch.setattr(FinishedPasses, "move", _raise)
         with pytest.raises(_Killed):
-            run(model, pairs, tmp_path, TWICE, save_minutes=0)
+            score_model(model, pairs, tmp_path, TWICE, save_minutes=0)
     assert watched.passes == 2
-    run(model, pairs, tmp_path, TWICE, save_minutes=0)
+    score_model(model, pairs, tmp_path, TWICE, save_minutes=0)
     assert watched.passes == 2
     assert _files(tmp_path) == wanted
 
@@ -235,20 +235,20 @@ def test_a_job_killed_while_it_moved_its_files_repeats_what_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wanted = undisturbed(TWICE)
-    move = Workplace.move
+    move = FinishedPasses.move
 
-    def first_only(self: Workplace, names: list[str], to: Path) -> None:
+    def first_only(self: FinishedPasses, names: list[str], to: Path) -> None:
         move(self, names[:1], to)
         raise _Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Workplace, "move", first_only)
+        patch.setattr(FinishedPasses, "move", first_only)
         with pytest.raises(_Killed):
-            run(model, pairs, tmp_path, TWICE, save_minutes=0)
+            score_model(model, pairs, tmp_path, TWICE, save_minutes=0)
     for path in tmp_path.glob("*.safetensors"):  # as Snakemake does with a failed job's outputs
         path.unlink()
     watched = _Watched(monkeypatch)
-    run(model, pairs, tmp_path, TWICE, save_minutes=0)
+    score_model(model, pairs, tmp_path, TWICE, save_minutes=0)
     assert watched.passes == 1
     assert _files(tmp_path) == wanted
 
@@ -262,7 +262,7 @@ def test_more_passes_than_groups_with_weights_is_no_error(
             "memory": Memory(plan="passes", passes=20, checkpointing=False),
         }
     )
-    run(model, pairs, tmp_path, many, save_minutes=0)
+    score_model(model, pairs, tmp_path, many, save_minutes=0)
     plain = undisturbed(HOW.model_copy(update={"shards": 1}))
     for kind in ("snip", "preservation"):
         found = {}
@@ -286,9 +286,9 @@ def test_changed_pairs_or_another_dtype_begin_anew(
         _run_killed(monkeypatch, 3, model, pairs, folder)
         with monkeypatch.context() as patch:
             watched = _Watched(patch)
-            run(model, table, folder, how, save_minutes=0)
+            score_model(model, table, folder, how, save_minutes=0)
             resumed = watched.batches
-            run(model, table, fresh, how, save_minutes=0)
+            score_model(model, table, fresh, how, save_minutes=0)
         assert resumed == BATCHES
         assert watched.batches == 2 * BATCHES
         assert _files(folder) == _files(fresh)
@@ -310,7 +310,7 @@ def test_damaged_sums_are_ignored(
     _run_killed(monkeypatch, 3, model, pairs, tmp_path)
     _damage(tmp_path / ".scoring" / "sums.safetensors", damage)
     watched = _Watched(monkeypatch)
-    run(model, pairs, tmp_path, HOW, save_minutes=0)
+    score_model(model, pairs, tmp_path, HOW, save_minutes=0)
     assert watched.batches == BATCHES
     assert _files(tmp_path) == wanted
 
@@ -369,8 +369,8 @@ def test_finished_passes_of_other_pairs_are_not_taken_over(
     write_parquet(_pairs().with_columns(response=pl.col("response") + " apple"), changed)
     folder = tmp_path / "scores"
     with monkeypatch.context() as patch:
-        patch.setattr(Workplace, "move", _raise)
+        patch.setattr(FinishedPasses, "move", _raise)
         with pytest.raises(_Killed):
-            run(model, changed, folder, TWICE, save_minutes=0)
-    run(model, pairs, folder, TWICE, save_minutes=0)
+            score_model(model, changed, folder, TWICE, save_minutes=0)
+    score_model(model, pairs, folder, TWICE, save_minutes=0)
     assert _files(folder) == undisturbed(TWICE)

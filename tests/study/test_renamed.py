@@ -63,6 +63,18 @@ def test_an_old_name_works_and_is_named_once(key: str, caplog: pytest.LogCapture
     assert record.message == f"`{written}` is now called `{new}`; the old name still works"
 
 
+def test_the_old_name_of_an_arm_works_and_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    def study(*arms: str) -> Any:
+        again = {"recipe": {"steps": 1}, "arms": [*arms]}
+        return load_study({**config(), "retraining": {"again": again}})
+
+    new = study("unmodified", "shared")
+    assert not caplog.records
+    assert study("shared", "intact") == study("intact", "shared") == new
+    (record,) = caplog.records
+    assert record.message == "`intact` is now called `unmodified`; the old name still works"
+
+
 @pytest.mark.parametrize(
     "names", [("completed", "judged_variants"), ("judged_variants", "completed")]
 )

@@ -25,7 +25,7 @@ def config() -> Config:
         "masks": {"q": 0.1, "shared": {"at_least": 1}},
         "responses": {"templates": {"please": {"source": "file:please.txt"}}},
         "curve": {"families": ["shared"]},
-        "retraining": {"again": {"recipe": {"steps": 1}, "arms": ["intact", "shared-after"]}},
+        "retraining": {"again": {"recipe": {"steps": 1}, "arms": ["unmodified", "shared-after"]}},
         "judgements": {
             "human_scores": "file:scores",
             "embedder": "file:embedder",
@@ -55,20 +55,20 @@ def _grown(found: Config) -> None:
 
 def _judged(found: Config) -> None:
     _renamed("judgements.judges", "looks", "all")(found)
-    found["retraining"]["again"]["arms"] = ["intact", "shared", "shared-all"]
+    found["retraining"]["again"]["arms"] = ["unmodified", "shared", "shared-all"]
 
 
 def _retrained(found: Config) -> None:
     _behaviour("shared-completions")(found)
-    found["retraining"]["again"]["arms"] = ["intact", "shared", "shared-completions"]
+    found["retraining"]["again"]["arms"] = ["unmodified", "shared", "shared-completions"]
 
 
 TAKEN = "this name is taken by"
 CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
     "a built-in mask": (_behaviour("shared"), ("`behaviours.shared`", TAKEN, "built-in mask")),
     "a control": (_behaviour("unsigned"), ("`behaviours.unsigned`", TAKEN, "built-in mask")),
-    "the model itself": (_behaviour("intact"), ("`behaviours.intact`", TAKEN)),
-    "its other name": (_behaviour("unmodified"), ("`behaviours.unmodified`", TAKEN)),
+    "the model itself": (_behaviour("unmodified"), ("`behaviours.unmodified`", TAKEN)),
+    "its old name": (_behaviour("intact"), ("`behaviours.intact`", TAKEN)),
     "a folder": (_behaviour("retraining"), ("`behaviours.retraining`", TAKEN, "folder")),
     "an arm": (_behaviour("kind-after"), ("`behaviours.kind-after`", "`-after`", "arms")),
     "a frozen arm": (_behaviour("kind-frozen"), ("`-frozen`", "rename it")),
@@ -112,7 +112,9 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
         ("`models.n-1`: this name is taken by a seed of `models.n`; rename one",),
     ),
     "an arm with two endings": (
-        lambda found: found["retraining"]["again"].update(arms=["intact", "shared-after-frozen"]),
+        lambda found: found["retraining"]["again"].update(
+            arms=["unmodified", "shared-after-frozen"]
+        ),
         ("`retraining.again.arms`: unknown arm `shared-after-frozen`",),
     ),
 }
@@ -146,4 +148,4 @@ def test_a_name_that_collides_is_refused_with_its_key(case: str) -> None:
 def test_a_judge_may_end_as_an_arm_does() -> None:
     found = config()
     _judged(found)
-    assert load_study(found).retraining["again"].arms == ["intact", "shared", "shared-all"]
+    assert load_study(found).retraining["again"].arms == ["shared", "shared-all", "unmodified"]

@@ -21,7 +21,7 @@ def config() -> dict[str, Any]:
     found["training_stages"] = {"alignment": ["smollm2-135m-instruct", "refusing"]}
     found |= {"masks": {"q": 1e-4}, "pairs": {}}
     found["retraining"] = {
-        "recovery": {"recipe": {"steps": 4}, "arms": ["intact", "shared-frozen"], "at": [0, 2]}
+        "recovery": {"recipe": {"steps": 4}, "arms": ["unmodified", "shared-frozen"], "at": [0, 2]}
     }
     return found
 
@@ -61,7 +61,7 @@ RECOVERY = "retraining/recovery"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set(f"{LESSON}/0/limt", 3), r"`models\.refusing\.train\.mixture\.0\.limt`: .*`limit`\?"),
+        (_set(f"{LESSON}/0/limt", 3), "mixture.0.limt`: unknown key. Did you mean `limit`?"),
         (_set("models/refusing/source", "smollm2"), "exactly one of"),
         (_set("models/refusing/train", None), "`train` requires `base` or `new`"),
         (_set("models/refusing/base", "refusin"), "Did you mean `refusing`"),
@@ -83,8 +83,8 @@ RECOVERY = "retraining/recovery"
         (_set("masks/q", [1e-4, 2e-4]), "give `masks.q` a single value"),
         (_set("curve/families", ["random"]), "add `shared`"),
         (_set("pairs/reference_model", "somebody"), "`pairs.reference_model`: no model is named"),
-        (_set(f"{RECOVERY}/arms", ["shared"]), "must contain `intact`"),
-        (_set(f"{RECOVERY}/arms", ["intact", "shred"]), "Did you mean `shared`"),
+        (_set(f"{RECOVERY}/arms", ["shared"]), "must contain `unmodified`"),
+        (_set(f"{RECOVERY}/arms", ["unmodified", "shred"]), "Did you mean `shared`"),
         (_set(f"{RECOVERY}/at", [5]), "exceeds the 4 steps"),
         (_set(f"{RECOVERY}/recipe/lora", {}), "zeros cannot be kept"),
         (_set(f"{RECOVERY}/behaviours", "secrets"), "no behaviour is named `secrets`"),

@@ -135,18 +135,18 @@ def test_a_model_with_nothing_to_lose_keeps_nothing() -> None:
     kept = _row("shared", "refusal_rate_change", 0.0, 0.03, **place)
     key = "shared refusal_rate_change"
     for rate, verdict in ((0.9, SUPPORTED), (0.03, CANNOT_TELL)):
-        table = _table(kept, _row("intact", "refusal_rate", rate, 0.02, **place))
+        table = _table(kept, _row("unmodified", "refusal_rate", rate, 0.02, **place))
         assert _verdicts(table)[key] == verdict
-    blind = _row("intact", "detect_auroc", 0.52, 0.05)
+    blind = _row("unmodified", "detect_auroc", 0.52, 0.05)
     told = _row("shared", "detect_auroc_change", 0.0, 0.02)
     assert _verdicts(_table(told, blind)) == {"shared detect_auroc_change": CANNOT_TELL}
-    below = _row("intact", "detect_auroc", 0.4, 0.05)
+    below = _row("unmodified", "detect_auroc", 0.4, 0.05)
     row = claims("toy", _table(told, below), _halving(), SETTING).row(0, named=True)
     assert (row["verdict"], row["threshold"]) == (CANNOT_TELL, -0.05)
-    sees = _row("intact", "detect_auroc", 0.8, 0.05)
+    sees = _row("unmodified", "detect_auroc", 0.8, 0.05)
     assert _verdicts(_table(told, sees)) == {"shared detect_auroc_change": SUPPORTED}
     # Clearly above chance, but by so little that the margin is two thirds of it.
-    barely = _row("intact", "detect_auroc", 0.56, 0.03)
+    barely = _row("unmodified", "detect_auroc", 0.56, 0.03)
     lost = _row("shared", "detect_auroc_change", -0.03, 0.015)
     assert _verdicts(_table(lost, barely)) == {"shared detect_auroc_change": CANNOT_TELL}
     assert _verdicts(_table(lost, sees)) == {"shared detect_auroc_change": SUPPORTED}
@@ -238,11 +238,11 @@ def _tables(draw: st.DrawFn) -> pl.DataFrame:
         ("shared", "harmfulness_change", HARMFUL),
         ("shared", "accuracy_change", {"role": "utility"}),
         ("random", "share_of_effect", {}),
-        ("intact", "detect_auroc", {}),
+        ("unmodified", "detect_auroc", {}),
         ("shared", "detect_auroc_change", {}),
         ("shared", "explain_nll_added", {}),
         ("shared", "coherence_change", {"role": "explanation", "attack": "explanation"}),
-        ("intact", "refusal_rate", {"attack": "direct", "judge": "matching"}),
+        ("unmodified", "refusal_rate", {"attack": "direct", "judge": "matching"}),
         ("shared", "refusal_rate_change", {"attack": "direct", "judge": "matching"}),
     ]
     rows = []
@@ -259,7 +259,7 @@ _settings = st.builds(
     st.sampled_from([0, 500, 1000, 370_000]),
     st.booleans(),
     st.sets(
-        st.tuples(st.sampled_from(["intact", "shared"]), st.sampled_from(["direct", "prefill"]))
+        st.tuples(st.sampled_from(["unmodified", "shared"]), st.sampled_from(["direct", "prefill"]))
     ).map(frozenset),
 )
 
@@ -296,9 +296,9 @@ def _check(row: dict[str, Any], setting: Setting) -> None:
     if statistic in ("nll_added", "harmfulness_change"):
         assert setting.zeroed / setting.candidates < COMPACT
     if statistic == "harmfulness_change":
-        assert not {("intact", "prefill"), ("shared", "prefill")} & setting.same
+        assert not {("unmodified", "prefill"), ("shared", "prefill")} & setting.same
     if statistic == "refusal_rate_change":
-        assert not {("intact", "direct"), ("shared", "direct")} & setting.same
+        assert not {("unmodified", "direct"), ("shared", "direct")} & setting.same
 
 
 def _held(table: pl.DataFrame, setting: Setting = SETTING) -> dict[str, Any]:
@@ -395,13 +395,13 @@ def test_shares_of_an_effect_that_does_not_count_are_none() -> None:
 
 
 def test_one_answer_to_all_prompts_is_no_verdict() -> None:
-    same = frozenset({("shared", "prefill"), ("intact", "direct"), ("shared", "explanation")})
+    same = frozenset({("shared", "prefill"), ("unmodified", "direct"), ("shared", "explanation")})
     place = {"attack": "direct", "judge": "matching"}
     explained = {"role": "explanation", "attack": "explanation", "judge": "coherence"}
     table = _table(
         _row("shared", "harmfulness_change", -0.4, 0.1, **HARMFUL),
         _row("shared", "coherence_change", 0.0, 0.02, **explained),
-        _row("intact", "refusal_rate", 0.9, 0.02, **place),
+        _row("unmodified", "refusal_rate", 0.9, 0.02, **place),
         _row("shared", "refusal_rate_change", 0.0, 0.02, **place),
     )
     assert set(_verdicts(table).values()) == {SUPPORTED}

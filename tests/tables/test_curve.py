@@ -33,7 +33,7 @@ def _nll() -> pl.DataFrame:
         for number in range(count):
             own, pull = generator.normal(5, 2), generator.uniform(0.5, 1.5)
             place = (behaviour, role, f"prompt {number}")
-            rows.append(("intact", 3, 0.0, 0, *place, own, "key"))
+            rows.append(("unmodified", 3, 0.0, 0, *place, own, "key"))
             for family, added in HARM.items():
                 for (share, weights), one in zip(SIZES.items(), added, strict=True):
                     change = pull * one * (1 if role == "harm" else 0.2)
@@ -65,8 +65,8 @@ def half(nll: pl.DataFrame) -> dict[str, dict[str, float]]:
 def _mean(nll: pl.DataFrame, family: str, share: float, role: str) -> float:
     """The mean over behaviours of the means over prompts and draws."""
     place = ["behaviour", "prompt"]
-    intact = nll.filter(family="intact").select(*place, before="nll")
-    own = nll.filter(family=family, share=share, role=role).join(intact, on=place)
+    unmodified = nll.filter(family="unmodified").select(*place, before="nll")
+    own = nll.filter(family=family, share=share, role=role).join(unmodified, on=place)
     each = own.group_by("behaviour").agg((pl.col("nll") - pl.col("before")).mean())
     return float(each["nll"].to_numpy().mean())
 
@@ -152,8 +152,8 @@ def test_an_interval_that_leaves_the_sizes_is_open(nll: pl.DataFrame) -> None:
 
 
 def _judged() -> pl.DataFrame:
-    """Of 8 and 20 prompts a share is harmful: all of the intact model's, fewer of larger masks."""
-    kept = {"intact": 1.0, "shared@0.5": 1.0, "shared@1.0": 0.75, "shared@2.0": 0.25}
+    """Of 8 and 20 prompts a share is harmful: all if unmodified, fewer with larger masks."""
+    kept = {"unmodified": 1.0, "shared@0.5": 1.0, "shared@1.0": 0.75, "shared@2.0": 0.25}
     kept |= {"random@0.5": 1.0, "random@1.0": 1.0, "random@2.0": 0.75}
     rows = [
         (variant, name, f"prompt {number}", number < share * count)
@@ -181,7 +181,7 @@ def test_judged_harm_is_halved_where_half_as_many_answers_are_harmful(nll: pl.Da
 
 def test_what_is_not_harmful_cannot_be_halved(nll: pl.DataFrame) -> None:
     judged = _judged()
-    harmless = judged.with_columns(label=pl.col("label") & (pl.col("variant") != "intact"))
+    harmless = judged.with_columns(label=pl.col("label") & (pl.col("variant") != "unmodified"))
     assert judged_halving_table(harmless, nll, BOOT).is_empty()
     silent = judged.with_columns(label=None).cast({"label": pl.Boolean})
     assert judged_halving_table(silent, nll, BOOT).is_empty()
@@ -205,8 +205,8 @@ def test_sizes_are_resampled_together(nll: pl.DataFrame) -> None:
     flat = nll.filter(family="alpha", role="harm", share=0.5)
     flat = pl.concat([flat.with_columns(share=s, weights=w) for s, w in SIZES.items()])
     flat = flat.with_columns(pl.col("nll") - (_mean(nll, "alpha", 0.5, "harm") - math.log(2)))
-    rest = nll.filter((pl.col("family") == "intact") | (pl.col("role") == "benign"))
-    rest = rest.filter(pl.col("family").is_in(["intact", "alpha"]))
+    rest = nll.filter((pl.col("family") == "unmodified") | (pl.col("role") == "benign"))
+    rest = rest.filter(pl.col("family").is_in(["unmodified", "alpha"]))
     flat = flat.with_columns(pl.col("weights").cast(pl.Int64)).select(rest.columns)
     one = halving_table(pl.concat([rest, flat]), BOOT).row(0, named=True)
     assert one["low"] == pytest.approx(100)

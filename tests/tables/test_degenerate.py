@@ -13,7 +13,7 @@ from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.measure import Asked, measurements
-from lesion.tables.rows import INTACT, MEASUREMENTS
+from lesion.tables.rows import MEASUREMENTS, UNMODIFIED
 
 BOOT = Bootstrap(300, 0.95, 7)
 SETTING = Setting(1_000_000, 500)
@@ -28,13 +28,13 @@ def _asked() -> Asked:
     for (behaviour, role), count in SIZES.items():
         for number in range(count):
             own, harm = generator.normal(5, 2), generator.uniform(0.7, 0.9)
-            for variant in (INTACT, "shared", "alpha", "beta"):
-                factor = float(variant != INTACT) * (1.0 if role == "harm" else 0.02)
+            for variant in (UNMODIFIED, "shared", "alpha", "beta"):
+                factor = float(variant != UNMODIFIED) * (1.0 if role == "harm" else 0.02)
                 added = factor * generator.normal(1, 0.1)
                 prompt = f"prompt {number}"
                 nll.append((variant, behaviour, role, prompt, own + added, None))
                 if role == "harm":
-                    score = harm * (1 if variant == INTACT else generator.uniform(0.2, 0.5))
+                    score = harm * (1 if variant == UNMODIFIED else generator.uniform(0.2, 0.5))
                     refused = number % 4 > 0
                     at = (variant, behaviour, role)
                     judged.append((*at, "prefill", prompt, "learned", score, score > 0.5))
@@ -82,9 +82,9 @@ def _same(score: float, column: str = "score") -> Callable[[Asked], Asked]:
 
 
 def _by_variant(asked: Asked) -> Asked:
-    """One answer of the intact model to everything, one other of the pruned one."""
+    """One answer of the unmodified model to everything, one other of the pruned one."""
     judged = asked.judged.with_columns(
-        score=pl.when(variant=INTACT).then(0.8).otherwise(0.2), label=pl.lit(True)
+        score=pl.when(variant=UNMODIFIED).then(0.8).otherwise(0.2), label=pl.lit(True)
     )
     return asked._replace(judged=judged)
 
@@ -92,21 +92,21 @@ def _by_variant(asked: Asked) -> Asked:
 def _rounding(asked: Asked) -> Asked:
     """As single precision leaves it: no prompt changes but in its last bit."""
     number = pl.int_range(pl.len())
-    before = asked.nll.filter(variant=INTACT).select("behaviour", "prompt", own="nll")
+    before = asked.nll.filter(variant=UNMODIFIED).select("behaviour", "prompt", own="nll")
     nll = asked.nll.join(before, on=["behaviour", "prompt"], maintain_order="left")
     tiny = (number % 3).cast(pl.Float64) * 1e-8
     judged = asked.judged.with_columns(
-        score=0.6 - 3.5e-8 * (pl.col("variant") != INTACT) + tiny / 9
+        score=0.6 - 3.5e-8 * (pl.col("variant") != UNMODIFIED) + tiny / 9
     )
-    moved = pl.col("own") + 3.5e-8 * (pl.col("variant") != INTACT) + tiny
+    moved = pl.col("own") + 3.5e-8 * (pl.col("variant") != UNMODIFIED) + tiny
     return asked._replace(nll=nll.with_columns(nll=moved).drop("own"), judged=judged)
 
 
 def _shifted(asked: Asked) -> Asked:
     """Every prompt loses the same."""
-    before = asked.nll.filter(variant=INTACT).select("behaviour", "prompt", own="nll")
+    before = asked.nll.filter(variant=UNMODIFIED).select("behaviour", "prompt", own="nll")
     nll = asked.nll.join(before, on=["behaviour", "prompt"], maintain_order="left")
-    more = pl.when(variant=INTACT).then(0.0).otherwise(1.0) * (pl.col("role") == "harm")
+    more = pl.when(variant=UNMODIFIED).then(0.0).otherwise(1.0) * (pl.col("role") == "harm")
     return asked._replace(nll=nll.with_columns(nll=pl.col("own") + more).drop("own"))
 
 
@@ -135,11 +135,11 @@ def _of_one_type(asked: Asked) -> Asked:
 
 def _broken(value: float) -> Callable[[Asked], Asked]:
     """The pruned model gives no number for one prompt."""
-    here = (pl.col("variant") != INTACT) & (pl.col("prompt") == "prompt 3")
+    here = (pl.col("variant") != UNMODIFIED) & (pl.col("prompt") == "prompt 3")
 
     def damage(asked: Asked) -> Asked:
         assert asked.understanding is not None
-        there = (pl.col("variant") != INTACT) & (pl.col("pair") == "3")
+        there = (pl.col("variant") != UNMODIFIED) & (pl.col("pair") == "3")
         return asked._replace(
             nll=asked.nll.with_columns(nll=pl.when(here).then(value).otherwise("nll")),
             judged=asked.judged.with_columns(score=pl.when(here).then(value).otherwise("score")),
@@ -174,7 +174,7 @@ def test_answers_that_are_all_the_same_are_found() -> None:
     rows = [
         (variant, role, attack, text)
         for variant, role, attack, texts in (
-            ("intact", "harm", "prefill", ("a", "b", "a")),
+            ("unmodified", "harm", "prefill", ("a", "b", "a")),
             ("shared", "harm", "prefill", ("", " ", "\n")),
             ("shared", "harm", "direct", ("no", "no ", "no")),
             ("shared", "explanation", "explanation", ("because", "why not", "so")),

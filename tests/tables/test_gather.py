@@ -48,18 +48,18 @@ def results(tmp_path: Path) -> Path:
             for prompt in ([prompts] if isinstance(prompts, str) else prompts)
         ]
         _write(tmp_path / "pairs" / "toy" / f"{name}.parquet", PAIRS, rows)
-    intact = tmp_path / "responses" / "toy" / "intact"
+    unmodified = tmp_path / "responses" / "toy" / "unmodified"
     said = {"attack": "prefill", "prefill": "Sure, ", "completion": "here"}
-    _write(intact / "nll.parquet", NLL, _asked())
-    _write(intact / "completions.parquet", COMPLETIONS, [{**one, **said} for one in _asked()])
+    _write(unmodified / "nll.parquet", NLL, _asked())
+    _write(unmodified / "completions.parquet", COMPLETIONS, [{**one, **said} for one in _asked()])
     explained = [{**one, "measure": "explain", "value": 1.0} for one in _asked()]
-    _write(intact / "understanding.parquet", UNDERSTANDING, explained)
-    _write(intact / "said.parquet", COMPLETIONS, [])
+    _write(unmodified / "understanding.parquet", UNDERSTANDING, explained)
+    _write(unmodified / "explanations.parquet", COMPLETIONS, [])
     for name, judges in (
         ("toy", ["learned", "matching", "relevance", "coherence"]),
         ("toy/harmful", ["harmful"]),
     ):
-        verdicts = [row for judge in judges for row in _verdicts(judge, "intact")]
+        verdicts = [row for judge in judges for row in _verdicts(judge, "unmodified")]
         _write(tmp_path / "judgements" / f"{name}.parquet", VERDICTS, verdicts)
     return tmp_path
 
@@ -85,8 +85,8 @@ def _gathered(
         [
             *(of("pairs", f"pairs/toy/{name}", behaviour=name) for name in PROMPTS),
             *(
-                of(kind, f"responses/toy/intact/{kind}", variant="intact")
-                for kind in ("completions", "nll", "said", "understanding")
+                of(kind, f"responses/toy/unmodified/{kind}", variant="unmodified")
+                for kind in ("completions", "nll", "explanations", "understanding")
             ),
             of("verdicts", "judgements/toy", judge="learned"),
             of("verdicts", "judgements/toy/harmful", judge="harmful"),

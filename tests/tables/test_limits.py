@@ -18,7 +18,7 @@ def _said(
     sweep = pl.DataFrame(
         {
             "benign_nll": [0.7 + validation, 9.0],
-            "benign_nll_intact": [0.7, 0.7],
+            "benign_nll_unmodified": [0.7, 0.7],
             "chosen": [True, False],
         }
     )

@@ -13,7 +13,7 @@ BOOT = Bootstrap(500, 0.95, 7)
 SIZES = {("alpha", "harm"): 6, ("beta", "harm"): 24, ("sums", "benign"): 10}
 ADDED = {
     # Variant: nats added to alpha, beta, and benign responses.
-    "intact": (0.0, 0.0, 0.0),
+    "unmodified": (0.0, 0.0, 0.0),
     "shared": (2.0, 2.0, 0.5),
     "alpha": (1.0, 0.4, 0.1),
     "beta": (0.5, 1.0, 0.1),
@@ -29,8 +29,8 @@ def _nll() -> pl.DataFrame:
             own = generator.normal(5, 2)
             for variant, added in ADDED.items():
                 change = added[("alpha", "beta", "sums").index(behaviour)]
-                noise = 0 if variant == "intact" else generator.normal(0, 0.05)
-                kl = (0.0 if variant == "intact" else 0.3) if role == "benign" else None
+                noise = 0 if variant == "unmodified" else generator.normal(0, 0.05)
+                kl = (0.0 if variant == "unmodified" else 0.3) if role == "benign" else None
                 rows.append(
                     (variant, behaviour, role, f"prompt {number}", own + change + noise, kl)
                 )
@@ -44,7 +44,7 @@ def _nll() -> pl.DataFrame:
 
 def _judged() -> pl.DataFrame:
     rows = []
-    for variant in ("intact", "shared"):
+    for variant in ("unmodified", "shared"):
         for (behaviour, role), count in SIZES.items():
             for number in range(count):
                 place = (variant, behaviour, role, "direct", str(number))
@@ -74,7 +74,7 @@ def _verdicts(
 def _understanding() -> pl.DataFrame:
     generator = np.random.default_rng(1)
     rows = []
-    for variant, gap in (("intact", 1.5), ("shared", 1.4), ("alpha", 0.0)):
+    for variant, gap in (("unmodified", 1.5), ("shared", 1.4), ("alpha", 0.0)):
         for behaviour in ("alpha", "beta"):
             for number in range(40):
                 for harmful in (True, False):
@@ -90,7 +90,7 @@ def _understanding() -> pl.DataFrame:
 def _tasks() -> pl.DataFrame:
     rows = [
         (variant, task, str(item), metric, float(item % modulus > 0))
-        for variant, modulus in (("intact", 4), ("shared", 2))
+        for variant, modulus in (("unmodified", 4), ("shared", 2))
         for task, count in (("sums", 40), ("facts", 80))
         for item in range(count)
         for metric in ("acc", "acc_norm")
@@ -111,12 +111,14 @@ def _all(role: str) -> dict[str, str]:
     return {"level": "total", "role": role}
 
 
-def _value(table: pl.DataFrame, of: Place, metric: str, variant: str | None = "intact") -> float:
+def _value(
+    table: pl.DataFrame, of: Place, metric: str, variant: str | None = "unmodified"
+) -> float:
     return float(_one(table, of, metric, variant)["value"])
 
 
 def _one(
-    table: pl.DataFrame, of: Place, metric: str, variant: str | None = "intact", **more: str
+    table: pl.DataFrame, of: Place, metric: str, variant: str | None = "unmodified", **more: str
 ) -> dict[str, float]:
     place = {"behaviour": of} if isinstance(of, str) else of
     found = table.filter(pl.col("variant").eq_missing(variant), metric=metric, **place, **more)
@@ -143,8 +145,8 @@ def test_differences_and_nothing_else_are_tested(table: pl.DataFrame) -> None:
     for column in ("p_value", "p_adjusted", "detectable"):
         assert (table[column].is_not_null() == ends).all()
     tested = table.filter(pl.col("p_value").is_not_null())
-    # The intact model against itself would be a test more to correct for, and none to pass.
-    assert "intact" not in set(tested["variant"])
+    # The unmodified model against itself would be a test more to correct for, and none to pass.
+    assert "unmodified" not in set(tested["variant"])
     assert (tested["p_adjusted"] >= tested["p_value"] - 1e-12).all()
     assert (tested["p_adjusted"] > tested["p_value"]).any()
 
@@ -195,7 +197,7 @@ def test_added_nll_is_paired_by_prompt(table: pl.DataFrame) -> None:
     added = _one(table, "beta", "nll_added", "shared")
     assert added["value"] == pytest.approx(2, abs=0.05)
     paired = added["high"] - added["low"]
-    sides = [_one(table, "beta", "nll", variant) for variant in ("intact", "shared")]
+    sides = [_one(table, "beta", "nll", variant) for variant in ("unmodified", "shared")]
     # The prompts differ by far more than the variants do.
     assert all(paired < (side["high"] - side["low"]) / 5 for side in sides)
     assert added["detectable"] == pytest.approx(2.8 / 3.92 * paired, rel=0.15)
@@ -205,7 +207,7 @@ def test_the_ratio_is_of_added_harm_to_added_benign(table: pl.DataFrame) -> None
     ratio = _value(table, _all("harm"), "nll_ratio", "shared")
     sides = [_value(table, _all(role), "nll_added", "shared") for role in ("harm", "benign")]
     assert ratio == pytest.approx(sides[0] / sides[1])
-    assert table.filter(metric="nll_ratio", variant="intact").is_empty()
+    assert table.filter(metric="nll_ratio", variant="unmodified").is_empty()
     nothing = _nll().with_columns(
         nll=pl.when(role="benign")
         .then(pl.col("nll").first().over("behaviour", "prompt"))
@@ -235,7 +237,7 @@ def test_a_share_of_the_effect_is_of_the_same_prompts(table: pl.DataFrame) -> No
 
 def test_a_score_that_falls_to_zero_throughout_is_still_a_score() -> None:
     place = {"behaviour": "alpha", "role": "harm", "attack": "direct", "judge": "learned"}
-    scores = {"intact": [0.9, 0.6, 0.7, 0.8], "shared": [0.0, 0.0, 0.0, 0.0]}
+    scores = {"unmodified": [0.9, 0.6, 0.7, 0.8], "shared": [0.0, 0.0, 0.0, 0.0]}
     rows = [
         {**place, "variant": variant, "prompt": str(number), "score": score, "label": score > 0.5}
         for variant, each in scores.items()
@@ -251,7 +253,7 @@ def test_tasks_have_an_accuracy_from_their_first_metric(table: pl.DataFrame) -> 
     total = _one(table, _all("utility"), "accuracy", "shared")
     assert (total["value"], total["n"]) == (0.5, 120)
     assert _value(table, "sums", "accuracy_change", "shared") == -0.25
-    assert set(table.filter(judge="lm-eval", variant="intact")["metric"]) == {
+    assert set(table.filter(judge="lm-eval", variant="unmodified")["metric"]) == {
         "accuracy",
         "acc_norm",
     }

@@ -36,13 +36,13 @@ def _rows(rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
 def _nll(
     arms: dict[str, tuple[float, ...]], *, scatter: float = 0.0, seeds: tuple[int, ...] = (0,)
 ) -> pl.DataFrame:
-    """NLL of arms whose gap to `intact` is this at each step; `scatter` is that of prompts."""
+    """NLL of arms whose gap to `unmodified` is this at each step; `scatter` is that of prompts."""
     generator = np.random.default_rng(1)
     rows = []
     for behaviour, prompts in PROMPTS.items():
         for number in range(prompts):
             own, pulls = generator.normal(5, 2), 1 + scatter * generator.normal(size=len(STEPS))
-            for arm, gaps in {"intact": (0.0, 0.0, 0.0), **arms}.items():
+            for arm, gaps in {"unmodified": (0.0, 0.0, 0.0), **arms}.items():
                 for (place, step), gap in zip(enumerate(STEPS), gaps, strict=True):
                     nll = own - 0.01 * step + pulls[place] * gap  # training alone lowers it
                     for seed in seeds:
@@ -83,7 +83,9 @@ def test_every_step_has_its_rows() -> None:
     steps = table.filter(metric="nll")
     steps = steps.with_columns(pl.coalesce("behaviour", pl.format("all {}", "role")))
     names = ["all harm", "alpha", "beta"]
-    wanted = [(arm, step, name) for arm in ("intact", "shared") for step in STEPS for name in names]
+    wanted = [
+        (arm, step, name) for arm in ("shared", "unmodified") for step in STEPS for name in names
+    ]
     assert sorted(steps.select("arm", "step", "behaviour").rows()) == wanted
     assert set(table["seeds"]) == {2}
     assert set(table["experiment"]) == {"again"}
@@ -135,7 +137,7 @@ def test_the_recovery_is_resampled_by_prompt_at_all_steps_together() -> None:
     table = _table(rows)
     wide = rows.pivot("arm", index=["behaviour", "prompt", "step"], values="value")
     gaps = [
-        (one["shared"] - one["intact"]).to_numpy().reshape(-1, len(STEPS))
+        (one["shared"] - one["unmodified"]).to_numpy().reshape(-1, len(STEPS))
         for _, one in wide.sort("behaviour", "prompt", "step").group_by(
             "behaviour", maintain_order=True
         )
@@ -183,7 +185,7 @@ def test_an_arm_lesioned_at_the_end_has_nothing_to_recover() -> None:
 def test_without_a_measurement_before_training_nothing_is_summed_up() -> None:
     rows = _nll({"shared": (2.0, 1.6, 0.4)}).filter(pl.col("step") > 0)
     assert _table(rows)["step"].null_count() == 0
-    only = pl.concat([_nll({"shared": (2.0, 1.6, 0.4)}), _labels({("intact", 0): 5})])
+    only = pl.concat([_nll({"shared": (2.0, 1.6, 0.4)}), _labels({("unmodified", 0): 5})])
     assert _table(only.filter(step=0))["step"].null_count() == 0
 
 
@@ -197,7 +199,7 @@ def test_a_prompt_that_lacks_a_step_is_left_out_of_the_recovery() -> None:
 
 
 def test_rates_of_one_seed_have_wilsons_interval() -> None:
-    table = _table(_labels({("intact", 0): 0, ("intact", 40): 12}))
+    table = _table(_labels({("unmodified", 0): 0, ("unmodified", 40): 12}))
     for step, count in ((0, 0), (40, 12)):
         wanted = rate([np.arange(40) < count], 0.95)
         one = _one(table, step=step, level="total", role="broad", metric="misaligned")
@@ -205,7 +207,7 @@ def test_rates_of_one_seed_have_wilsons_interval() -> None:
 
 
 def test_rates_of_several_seeds_are_resampled_by_question() -> None:
-    seeds = [_labels({("intact", 40): count}, seed=n) for n, count in enumerate((10, 10, 30))]
+    seeds = [_labels({("unmodified", 40): count}, seed=n) for n, count in enumerate((10, 10, 30))]
     one = _one(_table(pl.concat(seeds)), behaviour="pets")
     # The mean of seeds by question: neither three questions of each, nor zeros and ones.
     wanted = BOOT.mean([np.array([1.0] * 10 + [1 / 3] * 20 + [0.0] * 10)])
@@ -214,7 +216,7 @@ def test_rates_of_several_seeds_are_resampled_by_question() -> None:
 
 
 def test_seeds_that_agree_have_wilsons_interval() -> None:
-    rows = pl.concat([_labels({("intact", 40): 0}, seed=n) for n in range(3)])
+    rows = pl.concat([_labels({("unmodified", 40): 0}, seed=n) for n in range(3)])
     # Resampling zeros would give no width.
     assert _one(_table(rows), behaviour="pets")["high"] == pytest.approx(
         rate([np.zeros(40)], 0.95).high
@@ -222,7 +224,7 @@ def test_seeds_that_agree_have_wilsons_interval() -> None:
 
 
 def test_answers_without_a_verdict_are_left_out() -> None:
-    rows = _labels({("intact", 40): 10})
+    rows = _labels({("unmodified", 40): 10})
     some = pl.col("prompt").is_in(["question 00", "question 39"])
     rows = rows.with_columns(value=pl.when(some).then(None).otherwise("value"))
     one = _one(_table(rows), level="total", role="broad")
@@ -230,20 +232,20 @@ def test_answers_without_a_verdict_are_left_out() -> None:
 
 
 RATES = {
-    ("intact", 0): 0,
-    ("intact", 40): 20,
+    ("unmodified", 0): 0,
+    ("unmodified", 40): 20,
     ("savings", 40): 5,
     ("savings-after", 40): 19,
     ("random", 40): 0,
 }
 
 
-def test_misalignment_is_compared_with_intact_and_with_before() -> None:
+def test_misalignment_is_compared_with_unmodified_and_with_before() -> None:
     table = _table(_labels(RATES))
     for arm, before, after, metric in (
         ("savings", 20, 5, "misaligned_change"),
         ("savings-after", 20, 19, "misaligned_change"),
-        ("intact", 0, 20, "misaligned_change_by_training"),
+        ("unmodified", 0, 20, "misaligned_change_by_training"),
     ):
         first, second = ((np.arange(40) < count).astype(float) for count in (before, after))
         wanted = rate_change([first], [second], 0.95)
@@ -251,11 +253,11 @@ def test_misalignment_is_compared_with_intact_and_with_before() -> None:
             one = _summary(table, metric, arm, **place)
             assert (one["value"], one["low"], one["high"]) == pytest.approx(tuple(wanted[:3]))
             assert (one["n"], one["role"]) == (40, "broad")
-    assert table.filter(arm="intact", metric="misaligned_change").is_empty()
+    assert table.filter(arm="unmodified", metric="misaligned_change").is_empty()
 
 
 def test_misalignment_of_several_seeds_is_resampled() -> None:
-    counts = [{("intact", 40): 20, ("savings", 40): count} for count in (4, 8)]
+    counts = [{("unmodified", 40): 20, ("savings", 40): count} for count in (4, 8)]
     rows = pl.concat([_labels(one, seed=n) for n, one in enumerate(counts)])
     one = _summary(_table(rows), "misaligned_change", "savings", level="total", role="broad")
     # By question: 4 as before, 4 half of it, 12 none any more, 20 never were.
@@ -304,7 +306,7 @@ def _emergent(
 def test_less_broad_misalignment_after_a_lesion() -> None:
     found = _emergent(RATES)
     # Of the control nothing is claimed.
-    assert found == {"intact": SUPPORTED, "savings": SUPPORTED, "savings-after": CANNOT_TELL}
+    assert found == {"unmodified": SUPPORTED, "savings": SUPPORTED, "savings-after": CANNOT_TELL}
     assert _emergent({**RATES, ("savings", 40): 38})["savings"] == NOT_SUPPORTED
 
 
@@ -323,10 +325,14 @@ def test_a_lesion_has_to_do_more_than_a_random_one() -> None:
 
 def test_what_training_did_not_do_no_lesion_prevents() -> None:
     # It was as misaligned before, on the same questions: less of a change than counts.
-    found = _emergent({**RATES, ("intact", 0): 20})
-    assert found == {"intact": NOT_SUPPORTED, "savings": CANNOT_TELL, "savings-after": CANNOT_TELL}
-    found = _emergent({**RATES, ("intact", 0): 38})
-    assert found["intact"] == NOT_SUPPORTED
+    found = _emergent({**RATES, ("unmodified", 0): 20})
+    assert found == {
+        "unmodified": NOT_SUPPORTED,
+        "savings": CANNOT_TELL,
+        "savings-after": CANNOT_TELL,
+    }
+    found = _emergent({**RATES, ("unmodified", 0): 38})
+    assert found["unmodified"] == NOT_SUPPORTED
     assert found["savings"] == CANNOT_TELL
 
 
@@ -355,15 +361,17 @@ def test_nothing_of_a_lesion_beyond_the_limit_is_supported() -> None:
     assert (row["verdict"], "lifted or missed" in row["why"]) == (CANNOT_TELL, True)
     assert _recovered({"shared": (2.0, 2.0, 1.8)}, limit_kept=False)["verdict"] == NOT_SUPPORTED
     found = retraining_claims("toy", _table(_labels(RATES)), limit_kept=False)
-    # What training does to the intact model does not rest on the mask.
-    assert found.filter(variant="intact")["verdict"].to_list() == [SUPPORTED]
-    assert SUPPORTED not in found.filter(pl.col("variant") != "intact")["verdict"].to_list()
+    # What training does to the unmodified model does not rest on the mask.
+    assert found.filter(variant="unmodified")["verdict"].to_list() == [SUPPORTED]
+    assert SUPPORTED not in found.filter(pl.col("variant") != "unmodified")["verdict"].to_list()
 
 
 def test_less_than_five_points_are_no_misalignment() -> None:
-    pairs = {("intact", 0): 1, ("intact", 40): 2}
+    pairs = {("unmodified", 0): 1, ("unmodified", 40): 2}
     rows = [_labels(pairs).with_columns(prompt=pl.col("prompt") + f" {n}") for n in range(30)]
     table = _table(pl.concat(rows))
-    one = _summary(table, "misaligned_change_by_training", "intact", level="total", role="broad")
+    one = _summary(
+        table, "misaligned_change_by_training", "unmodified", level="total", role="broad"
+    )
     assert 0 < one["low"] < one["value"] < 0.05
     assert retraining_claims("toy", table)["verdict"].to_list() == [NOT_SUPPORTED]

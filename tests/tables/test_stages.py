@@ -35,7 +35,7 @@ def _model(
         for number in range(prompts):
             own, pull = generator.normal(5, 2), 1 + scatter * generator.normal()
             place = (role[:2], role, f"prompt {number}")
-            rows.append(("intact", 3, 0.0, 0, *place, own, "key"))
+            rows.append(("unmodified", 3, 0.0, 0, *place, own, "key"))
             rows += [
                 ("shared", 3, share, weights, *place, own + pull * one, "key")
                 for (share, weights), one in zip((sizes or SIZES).items(), added, strict=True)

@@ -10,7 +10,7 @@ from lesion.tables.variants import VARIANTS, Arm, arm_of, variants_table
 @pytest.mark.parametrize(
     ("name", "mask", "lesioned"),
     [
-        ("intact", None, None),
+        ("unmodified", None, None),
         ("shared", "shared", "before"),
         ("benign-signed-after", "benign-signed", "after"),
         ("shared-frozen", "shared", "frozen"),
@@ -23,17 +23,19 @@ def test_an_arm_s_name_says_its_mask_and_when(
 
 
 def test_every_variant_has_its_mask_and_size() -> None:
-    curve = pl.DataFrame({"family": ["intact", "x", "x", "y"], "share": [0.0, 2.0, 0.5, 1.0]})
-    answered = ["intact", "x", "x@0.5", "x@2.0", None]
+    curve = pl.DataFrame({"family": ["unmodified", "x", "x", "y"], "share": [0.0, 2.0, 0.5, 1.0]})
+    answered = ["unmodified", "x", "x@0.5", "x@2.0", None]
     measured = pl.DataFrame({"variant": answered}, schema_overrides={"variant": pl.String})
-    table = variants_table(["intact", "x"], curve, measured, ["intact", "x-after", "intact"])
+    table = variants_table(
+        ["unmodified", "x"], curve, measured, ["unmodified", "x-after", "unmodified"]
+    )
     assert dict(table.schema) == VARIANTS
     assert table.rows() == [
-        ("intact", "mask", None, None, None),
+        ("unmodified", "mask", None, None, None),
         ("x", "mask", "x", 1.0, None),
         ("x@0.5", "size", "x", 0.5, None),
         ("x@2.0", "size", "x", 2.0, None),
-        ("intact", "arm", None, None, None),
+        ("unmodified", "arm", None, None, None),
         ("x-after", "arm", "x", 1.0, "after"),
     ]
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lesion.tables.intervals import Estimate, difference_of
-from lesion.tables.wording import Unit, amount, written
+from lesion.tables.wording import Unit, amount, with_interval
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def test_amount(value: float | None, unit: Unit, text: str) -> None:
 
 
 def test_written() -> None:
-    assert written(Estimate(0.72, 0.65, 0.8, 60), "nats") == "0.72 [0.65, 0.80]"
-    assert written(Estimate(0.02, -0.01, 0.05), "nats") == "0.020 [−0.010, 0.050]"
+    assert with_interval(Estimate(0.72, 0.65, 0.8, 60), "nats") == "0.72 [0.65, 0.80]"
+    assert with_interval(Estimate(0.02, -0.01, 0.05), "nats") == "0.020 [−0.010, 0.050]"
     # The value and its bounds have the same decimals.
-    assert written(Estimate(0.12, 0.07, 0.17), "nats") == "0.12 [0.07, 0.17]"
-    assert written(Estimate(4139), "count") == "4,139"
-    assert written(None, "nats") == "–"
+    assert with_interval(Estimate(0.12, 0.07, 0.17), "nats") == "0.12 [0.07, 0.17]"
+    assert with_interval(Estimate(4139), "count") == "4,139"
+    assert with_interval(None, "nats") == "–"
 
 
 def test_change_adds_the_distances_in_squares() -> None:

@@ -19,9 +19,9 @@ from lesion.models.text import batches, encode_pair
 from lesion.responses.retrain import _zero
 from lesion.study.training import Lora
 from lesion.training import fit as fitting
+from lesion.training.examples import TrainingAnswer, TrainingExample
 from lesion.training.fit import fine_tune
 from lesion.training.jobs import SeededRecipe
-from lesion.training.lessons import Taught, TrainingAnswer
 from lesion_testing import families
 from lesion_testing.tokenizers import of_words
 
@@ -38,7 +38,7 @@ REFUSED = {
 }
 """Families that can't have an adapter on every matrix, and what is said of it."""
 TAUGHT = [
-    Taught(f"what about {word}", TrainingAnswer(f"the {word} is here"))
+    TrainingExample(f"what about {word}", TrainingAnswer(f"the {word} is here"))
     for word in ("sun", "sea", "sky")
 ]
 PREFERRED = [one._replace(rejected=TrainingAnswer("what about the sea")) for one in TAUGHT]

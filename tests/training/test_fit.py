@@ -12,17 +12,19 @@ from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded
 from lesion.models.text import encode_pair, end_of_turn
 from lesion.study.training import Lora
+from lesion.training.examples import TrainingAnswer, TrainingExample
 from lesion.training.fit import Saving, fine_tune
 from lesion.training.jobs import SeededRecipe
-from lesion.training.lessons import Taught, TrainingAnswer
 from lesion_testing import tiny
 
 TAUGHT = [
-    Taught(f"what about {word}", TrainingAnswer(f"the {word} is here"))
+    TrainingExample(f"what about {word}", TrainingAnswer(f"the {word} is here"))
     for word in ("sun", "sea", "sky")
-] + [Taught("and now", TrainingAnswer("the end of"), prefill="Sure, here is")]
+] + [TrainingExample("and now", TrainingAnswer("the end of"), prefill="Sure, here is")]
 PREFERRED = [
-    Taught(f"what about {word}", TrainingAnswer("no thanks"), TrainingAnswer(f"the {word} is here"))
+    TrainingExample(
+        f"what about {word}", TrainingAnswer("no thanks"), TrainingAnswer(f"the {word} is here")
+    )
     for word in ("sun", "sea", "sky")
 ]
 
@@ -68,7 +70,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(left[name], right[name]) for name in left)
 
 
-def nlls(loaded: Loaded, taught: list[Taught]) -> list[float]:
+def nlls(loaded: Loaded, taught: list[TrainingExample]) -> list[float]:
     examples = [
         encode_pair(loaded.tokenizer, one.prompt or "", one.prefill, *one.chosen[:2])
         for one in taught
@@ -143,7 +145,9 @@ def test_dpo_prefers_the_chosen(folder: Path, lora: Lora | None) -> None:
     loaded = tiny.loaded(folder)
 
     def margin() -> float:
-        rejected = [Taught(one.prompt, one.rejected or TrainingAnswer("")) for one in PREFERRED]
+        rejected = [
+            TrainingExample(one.prompt, one.rejected or TrainingAnswer("")) for one in PREFERRED
+        ]
         return sum(nlls(loaded, rejected)) - sum(nlls(loaded, PREFERRED))
 
     before = margin()

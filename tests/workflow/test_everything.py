@@ -127,16 +127,18 @@ def test_another_tool_gets_the_study_s_prompts_and_its_judge(whole: Place) -> No
     """What our Inspect task gives Inspect; the judge says the same of the same answers."""
     asked = asked_prompts(whole.made, "llama")
     measured = _table(whole, "measurements").filter(
-        judge="learned", level="total", role="harm", variant="intact", attack="direct"
+        judge="learned", level="total", role="harm", variant="unmodified", attack="direct"
     )
     assert asked.height == measured["n"].max()
     with pytest.raises(LesionError, match=r"has no completions of `lama`\. Give one of: llama"):
         asked_prompts(whole.made, "lama")
-    answers = read_parquet(whole.made / "responses" / "llama" / "intact" / "completions.parquet")
+    answers = read_parquet(
+        whole.made / "responses" / "llama" / "unmodified" / "completions.parquet"
+    )
     verdicts = read_parquet(whole.made / "judgements" / "llama.parquet")
     place = ["behaviour", "attack", "prompt"]
     found = answers.filter(role="harm", attack="direct").join(
-        verdicts.filter(variant="intact", judge="learned"), on=place, maintain_order="left"
+        verdicts.filter(variant="unmodified", judge="learned"), on=place, maintain_order="left"
     )
     with chdir(whole.folder):
         judge = learned_judge(whole.made)
@@ -146,7 +148,7 @@ def test_another_tool_gets_the_study_s_prompts_and_its_judge(whole: Place) -> No
 
 def test_only_the_completed_variants_are_completed(whole: Place) -> None:
     judged = _table(whole, "measurements").filter(judge="learned")
-    assert set(judged["variant"]) == {"intact", "shared", "random"}
+    assert set(judged["variant"]) == {"unmodified", "shared", "random"}
     likely = _table(whole, "measurements").filter(metric="nll_added")
     assert {"alpha", "denials"} <= set(likely["variant"])
 

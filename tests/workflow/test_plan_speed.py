@@ -48,7 +48,7 @@ def test_a_model_is_loaded_once_a_variant(finished: Finished) -> None:
     assert count["responses"] == 1 + len(MASKS)
     assert count["pairs"] == count["scores"] == 6
     logs = finished.place.made / "logs" / "responses" / "llama"
-    for variant in ("intact", *MASKS):
+    for variant in ("unmodified", *MASKS):
         text = (logs / f"{variant}.log").read_text(encoding="utf-8")
         assert "completions" in text
         assert "NLLs" in text

@@ -58,7 +58,7 @@ def test_a_folder_of_any_name_through_a_variable(fresh: Place) -> None:
 def _refused(fresh: Place, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(fresh.folder)
     with pytest.raises(StudyError) as error:
-        checks.check(load_study(read_config(fresh.study)))
+        checks.check_study(load_study(read_config(fresh.study)))
     return str(error.value)
 
 

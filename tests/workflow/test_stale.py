@@ -114,7 +114,7 @@ def _spelt(number: str) -> Callable[[Place], None]:
 
 
 ALL_MASKS = asked(*MASKS)
-ALL_VARIANTS = asked("intact", *MASKS)
+ALL_VARIANTS = asked("unmodified", *MASKS)
 SCENARIOS = {
     "nothing is changed": Scenario(lambda _: None, set()),
     # Behaviours. All harm types are in one file: the rows count, not the file.
@@ -271,7 +271,7 @@ def test_a_real_run_generates_only_the_rows_that_are_due(done: Place) -> None:
     remade = {name for name in MASKS if _weights(done, name) != before[name]}
     # Other types' masks are what they were: their scores and what is preserved are.
     assert remade == {"beta", "shared"}
-    for name in ("intact", *MASKS):
+    for name in ("unmodified", *MASKS):
         log = f"responses/llama/{name}.log"
         made, completions = _counted(done, log, "completions")
         measured, likelihoods = _counted(done, log, "NLLs")

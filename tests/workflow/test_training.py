@@ -38,7 +38,7 @@ def _training(config: dict[str, Any]) -> None:
     config["retraining"] = {
         "recovery": {
             "recipe": RECIPE,
-            "arms": ["intact", "shared-after", "shared-frozen"],
+            "arms": ["unmodified", "shared-after", "shared-frozen"],
             "at": [0, 2],
             "prompts": 1,
             "seeds": [1, 2],
@@ -97,7 +97,7 @@ def test_retraining_is_measured_and_its_answers_are_gone(trained: Place) -> None
         "harmfulness",
     }
     # Its responses are random words: what it learns of some says nothing of others.
-    for arm in ("intact", "shared-frozen"):
+    for arm in ("unmodified", "shared-frozen"):
         assert harm.filter(arm=arm)["value"].n_unique() == 3
     assert not list(trained.made.rglob("*-completions.parquet"))
 

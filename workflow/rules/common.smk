@@ -14,8 +14,6 @@ os.environ.update(
 
 from lesion.plan import checks, jobs, outputs, places
 from lesion.plan import resources
-
-
 from lesion.io.formats import LesionError
 from lesion.scores.store import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
@@ -38,7 +36,7 @@ def load_checked():
         merged = dict(config) == dict(own.overwrite_config)
         given = read_configs(files, over=dict(own.config if merged else config))
         study = load_study(given, ", ".join(map(str, files)))
-        checks.check(study)
+        checks.check_study(study)
         # This check takes seconds, and every job reads this file.
         if workflow.is_main_process:
             checks.check_tasks(study)
@@ -91,33 +89,35 @@ def job(rule):
     return lambda w: jobs.job(STUDY, rule, dict(w), SCRIPTS).model_dump_json()
 
 
-def memory(law):
-    """The `mem_mb` of a rule: computed from the model's size by one of `resources.LAWS`, and
+def memory(formula):
+    """The `mem_mb` of a rule: computed from the model's size by one of `resources.RESOURCE_FORMULAS`, and
     increased with every attempt.
     """
     return lambda w, attempt: resources.mem_mb(
-        law, resources.model_size(STUDY, w.get("model")), attempt
+        formula, resources.model_size(STUDY, w.get("model")), attempt
     )
 
 
-def minutes(law):
+def minutes(formula):
     """The `runtime` of a rule: computed from the model's size and the amount of work."""
     return lambda w, attempt: resources.runtime(
-        law,
+        formula,
         resources.model_size(STUDY, w.get("model")),
         (
-            resources.work(STUDY, law, w.get("behaviour"))
-            if law != "train"
+            resources.work(STUDY, formula, w.get("behaviour"))
+            if formula != "train"
             else resources.steps(STUDY, w.get("model"), w.get("experiment"))
         ),
         attempt,
     )
 
 
-def gpus(law):
+def gpus(formula):
     """The `gpu` of a rule: several if a model may be spread over them, otherwise one."""
     return lambda w: resources.gpus(
-        law, resources.model_size(STUDY, w.get("model")), STUDY.device_map is not None
+        formula,
+        resources.model_size(STUDY, w.get("model")),
+        STUDY.device_map is not None,
     )
 
 
@@ -157,16 +157,16 @@ def score_indices(roles):
 
 
 def variant_mask(w):
-    if w.variant == "intact":
+    if w.variant == "unmodified":
         return []
     return MADE / "masks" / w.model / f"{w.variant}.safetensors"
 
 
-def intact_understanding(w):
-    """The intact model's explanations, on which the other variants are measured."""
-    if w.variant == "intact":
+def unmodified_understanding(w):
+    """The unmodified model's explanations, on which the other variants are measured."""
+    if w.variant == "unmodified":
         return []
-    return MADE / "responses" / w.model / "intact" / "understanding.parquet"
+    return MADE / "responses" / w.model / "unmodified" / "understanding.parquet"
 
 
 # Completions that one job judges: those of a model, or of one training in memory.

@@ -3,7 +3,7 @@ rule responses:
         mask=variant_mask,
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
-            for behaviour in outputs.measured(STUDY)
+            for behaviour in outputs.nll_behaviours(STUDY)
         ],
         templates=source_files("responses"),
         model=rules.model.output.record,
@@ -14,8 +14,8 @@ rule responses:
         MADE / "logs" / "responses" / "{model}" / "{variant}.log",
     benchmark:
         MADE / "benchmarks" / "responses" / "{model}" / "{variant}.tsv"
-    # `intact` needs no mask, so it runs while masks are being selected.
-    priority: lambda w: 20 if w.variant == "intact" else 10
+    # `unmodified` needs no mask, so it runs while masks are being selected.
+    priority: lambda w: 20 if w.variant == "unmodified" else 10
     conda:
         ENV
     threads: STUDY.threads
@@ -73,8 +73,8 @@ rule curve:
 rule understanding:
     input:
         mask=variant_mask,
-        reference=intact_understanding,
-        twins=source_files("understanding"),
+        reference=unmodified_understanding,
+        minimal_pairs=source_files("understanding"),
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
             for behaviour in STUDY.of_role("harm")
@@ -86,7 +86,7 @@ rule understanding:
         / "{model}"
         / "{variant}"
         / "understanding.parquet",
-        said=MADE / "responses" / "{model}" / "{variant}" / "said.parquet",
+        said=MADE / "responses" / "{model}" / "{variant}" / "explanations.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / "{variant}" / "understanding.log",
     benchmark:
@@ -96,8 +96,8 @@ rule understanding:
         / "{model}"
         / "{variant}"
         / "understanding.tsv"
-    # All other variants depend on the explanations of `intact`.
-    priority: lambda w: 19 if w.variant == "intact" else 9
+    # All other variants depend on the explanations of `unmodified`.
+    priority: lambda w: 19 if w.variant == "unmodified" else 9
     conda:
         ENV
     threads: STUDY.threads
@@ -123,7 +123,7 @@ rule utility:
         MADE / "logs" / "responses" / "{model}" / "{variant}" / "utility.log",
     benchmark:
         MADE / "benchmarks" / "responses" / "{model}" / "{variant}" / "utility.tsv"
-    priority: lambda w: 20 if w.variant == "intact" else 10
+    priority: lambda w: 20 if w.variant == "unmodified" else 10
     conda:
         ENV
     threads: STUDY.threads

@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
 from lesion.masks.jobs import MasksJob
-from lesion.masks.run import run
+from lesion.masks.run import write_masks
 
 if TYPE_CHECKING:
     from snakemake_types import snakemake
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 with logged(snakemake.log[0]):
     job = MasksJob.model_validate_json(snakemake.params.job)
     names, indices = job.behaviours.names, map(Path, snakemake.input.indices)
-    run(
+    write_masks(
         Path(snakemake.input.model).parent,
         {name: index.parent for name, index in zip(names, indices, strict=True)},
         Path(snakemake.input.chosen),

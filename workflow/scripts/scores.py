@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    from lesion.scores.run import run
+    from lesion.scores.run import score_model
 
-    run(
+    score_model(
         Path(snakemake.input.model).parent,
         Path(snakemake.input.pairs),
         Path(snakemake.output.index).parent,

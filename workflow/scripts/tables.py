@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 from lesion.io.logs import logged
 from lesion.tables import TABLES
 from lesion.tables.jobs import TablesJob
-from lesion.tables.run import run
+from lesion.tables.run import write_tables
 
 if TYPE_CHECKING:
     from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    run(
+    write_tables(
         TablesJob.model_validate_json(snakemake.params.job),
         files=[Path(path) for path in snakemake.input.measured],
         out=dict(zip(TABLES, map(Path, snakemake.output.tables), strict=True)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesion.cli.app import app, path_of
-from lesion.cli.studies import ConfigFiles, study_of
+from lesion.cli.studies import ConfigFiles, read_study
 from lesion.io.formats import LesionError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def verdicts(
     """
     from lesion.report.gate import document, gate
 
-    study = study_of(config)
+    study = read_study(config)
     found = gate(study.folder / "tables", _numbers(require), model or None)
     if form is Format.JSON:
         typer.echo(json.dumps(document(found), indent=1, ensure_ascii=False))

@@ -20,7 +20,7 @@ ConfigFiles = Annotated[
 ]
 
 
-def study_of(files: list[Path] | None) -> "Study":
+def read_study(files: list[Path] | None) -> "Study":
     """The study of the files, read like the files of Snakemake's `--configfile`."""
     from lesion.study import load_study, read_configs
 
@@ -38,8 +38,8 @@ def check(config: ConfigFiles = None) -> None:
     """
     from lesion.plan import checks
 
-    study = study_of(config)
-    checks.check(study)
+    study = read_study(config)
+    checks.check_study(study)
     tasks = checks.check_tasks(study)
     for problem in (*checks.check_data(tasks), *checks.warnings(study)):
         typer.echo(f"warning: {problem}", err=True)
@@ -55,7 +55,7 @@ def summary(config: ConfigFiles = None) -> None:
     """Print the results of a finished study in one screen, and the path of its page."""
     from lesion.report.summary import print_summary
 
-    study = study_of(config)
+    study = read_study(config)
     made = study.folder
     print_summary(made / "tables", made / "report" / "index.html")
 
@@ -75,7 +75,7 @@ def export(
     """
     from lesion.export.frames import write_csv
 
-    study = study_of(config)
+    study = read_study(config)
     for path in write_csv(study.folder, out):
         typer.echo(f"wrote {path}")
 

@@ -24,7 +24,7 @@ JUDGED_ROLES = ("harm", "broad", "narrow")
 domain of a training."""
 
 
-class Kept:
+class SavedJudgements:
     """Judgements on disk by key, appended as JSON lines as they arrive.
 
     Each judgement is saved at once, because it may have cost money. The file is next to the output,
@@ -89,7 +89,7 @@ def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
     """
     table = read_answers(completions).filter(pl.col("role").is_in(JUDGED_ROLES))
     answers = [_answer(row) for row in table.iter_rows(named=True)]
-    found = _verdicts(judge, table["prompt"].to_list(), answers, Kept(out))
+    found = _verdicts(judge, table["prompt"].to_list(), answers, SavedJudgements(out))
     rows = table.with_columns(
         judge=pl.lit(judge.name),
         score=pl.Series([one.score for one in found], dtype=pl.Float64),
@@ -111,7 +111,7 @@ def _answer(row: Mapping[str, Any]) -> str | None:
 
 
 def _verdicts(
-    judge: Judge, prompts: Sequence[str], answers: Sequence[str | None], kept: Kept
+    judge: Judge, prompts: Sequence[str], answers: Sequence[str | None], kept: SavedJudgements
 ) -> list[Judgement]:
     """A judgement of each answer, reused or new; without a score if there is no answer or no
     judgement.

@@ -1,7 +1,7 @@
 """The specifications of jobs that judge; needs no torch."""
 
 from lesion.judgements import kinds
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device, Job, Specification
 from lesion.study.judges import AnyJudge, ContrastSection
 
@@ -12,15 +12,15 @@ class ContrastFiles(Specification):
     """A contrast judge, and the files that it is trained and tested on."""
 
     judge: ContrastSection
-    source: Place
-    elsewhere: Place | None
+    source: SourceLocation
+    elsewhere: SourceLocation | None
 
 
 class JudgeJob(Job):
     """How the offline judges are trained, and how they and the contrast judges are measured."""
 
-    human_scores: Place
-    embedder: Place
+    human_scores: SourceLocation
+    embedder: SourceLocation
     contrasts: dict[str, ContrastFiles]
     seed: int
     """The seed of folds, training and resampling."""
@@ -32,7 +32,7 @@ class JudgeJob(Job):
 class JudgementsJob(Job):
     """The completions that the offline judges score."""
 
-    embedder: Place
+    embedder: SourceLocation
     variants: list[str | None]
     """The variant of each table of completions; None if the table has a column `variant`."""
     threads: int
@@ -43,7 +43,7 @@ class ExtraJudgeJob(Job):
 
     name: str
     judge: AnyJudge
-    places: dict[str, Place]
+    places: dict[str, SourceLocation]
     """The locations of its files by the keys of its section, and of the `embedder` if needed."""
     variants: list[str | None]
     device: Device

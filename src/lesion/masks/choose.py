@@ -51,8 +51,8 @@ def choose_point(table: pl.DataFrame, limit: float) -> Chosen:
         LesionError: no point is within the limit.
     """
     added = table.with_row_index("row").with_columns(
-        harm=pl.col("harm_nll") - pl.col("harm_nll_intact"),
-        benign=pl.col("benign_nll") - pl.col("benign_nll_intact"),
+        harm=pl.col("harm_nll") - pl.col("harm_nll_unmodified"),
+        benign=pl.col("benign_nll") - pl.col("benign_nll_unmodified"),
     )
     within = added.filter((pl.col("benign") <= limit) & (pl.col("weights") > 0))
     if within.is_empty():

@@ -24,10 +24,10 @@ CURVE_MASKS: dict[str, Any] = {
     "family": pl.String,
     "seed": pl.Int64,
     "share": pl.Float64,
-    "places": pl.List(pl.Int64),
+    "flat_indices": pl.List(pl.Int64),
 }
 """One row for each mask. `share` is its size as a multiple of the chosen q, and `places` are its
-flat indices, sorted. The family `intact` has one row, of share 0."""
+flat indices, sorted. The family `unmodified` has one row, of share 0."""
 
 _DRAWN = ("random", "random-magnitude")
 _VOTES = ("shared", "shared-all")
@@ -68,7 +68,7 @@ def curve_masks(
     harm = [[sized[name][n] for name in behaviours.harm] for n in range(len(points)) if built]
     sized["shared"] = [vote(each, selection.at_least) for each in harm]
     sized["shared-all"] = [intersection(each) for each in harm]
-    rows: list[_Row] = [("intact", job.seed, 0.0, np.empty(0, np.int64))]
+    rows: list[_Row] = [("unmodified", job.seed, 0.0, np.empty(0, np.int64))]
     for family in job.families:
         if family not in DESCRIPTIONS:
             rows += [
@@ -159,9 +159,9 @@ def _write(rows: Sequence[_Row], out: Path) -> None:
             for (name, dtype), column in zip(CURVE_MASKS.items(), columns, strict=True)
         ]
     )
-    sizes = made.with_columns(pl.col("places").list.len())
+    sizes = made.with_columns(pl.col("flat_indices").list.len())
     for (family, seed), one in sizes.group_by("family", "seed", maintain_order=True):
-        weights = ", ".join(map(str, one["places"]))
+        weights = ", ".join(map(str, one["flat_indices"]))
         logger.info(f"curve: {family}, seed {seed}: {weights} weights")
-    filled = (pl.col("places").list.len() > 0) | (pl.col("family") == "intact")
+    filled = (pl.col("flat_indices").list.len() > 0) | (pl.col("family") == "unmodified")
     write_parquet(made.filter(filled), out)

@@ -29,7 +29,9 @@ _SHARES = (0.125, 0.25, 0.5, 1.0)
 """Sizes, as multiples of the chosen q, at which the table `sharing` counts shared weights."""
 
 
-def run(model: Path, scores: Mapping[str, Path], chosen: Path, out: Path, job: MasksJob) -> None:
+def write_masks(
+    model: Path, scores: Mapping[str, Path], chosen: Path, out: Path, job: MasksJob
+) -> None:
     """Select every mask at the chosen (p, q) in one read of the scores, and write the tables.
 
     Args:

@@ -25,8 +25,8 @@ SWEEP = {
     "weights": pl.Int64,
     "harm_nll": pl.Float64,
     "benign_nll": pl.Float64,
-    "harm_nll_intact": pl.Float64,
-    "benign_nll_intact": pl.Float64,
+    "harm_nll_unmodified": pl.Float64,
+    "benign_nll_unmodified": pl.Float64,
     "harm_pairs": pl.Int64,
     "benign_pairs": pl.Int64,
     "key": pl.String,
@@ -146,7 +146,7 @@ def _measure(
     check = Validation(model, pairs, job)
     with check.progress("sweep", 1 + len(masks)) as advance:
         harm, benign = check.nll({}, advance)
-        intact = {"harm_nll_intact": harm, "benign_nll_intact": benign}
+        unmodified = {"harm_nll_unmodified": harm, "benign_nll_unmodified": benign}
         sizes = dict(zip(("harm_pairs", "benign_pairs"), check.sizes, strict=True))
         return {
             one: {
@@ -157,7 +157,7 @@ def _measure(
                         strict=True,
                     )
                 ),
-                **intact,
+                **unmodified,
                 **sizes,
             }
             for one, mask in masks.items()

@@ -1,6 +1,6 @@
 """The specification of a job that prepares a model."""
 
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Job
 from lesion.study.sections import ChatSettings
 from lesion.study.types import DATE, StoredDtype
@@ -18,7 +18,7 @@ class ResolvedChat(ChatSettings):
 class ModelJob(Job):
     """How a model's source becomes a checkpoint folder."""
 
-    source: Place
+    source: SourceLocation
     chat: ResolvedChat
     dtype: StoredDtype
     """Of the weights of a GGUF file."""

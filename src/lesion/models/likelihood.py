@@ -68,7 +68,7 @@ def response_nll(
 
 
 class ResponseLikelihood(NamedTuple):
-    """Mean NLL of a response, and mean KL from the intact model; nats per response token."""
+    """Mean NLL of a response, and mean KL from the unmodified model; nats per response token."""
 
     nll: float
     kl: float
@@ -77,31 +77,31 @@ class ResponseLikelihood(NamedTuple):
 @torch.inference_mode()
 def response_kl(
     model: nn.Module,
-    intact: Callable[[], AbstractContextManager[object]],
+    unmodified: Callable[[], AbstractContextManager[object]],
     examples: Sequence[Example],
     budget: int,
     advance: Callable[[int], object] = lambda _: None,
 ) -> list[ResponseLikelihood]:
-    """NLL as `response_nll` gives it, and KL(intact || model), in the examples' order.
+    """NLL as `response_nll` gives it, and KL(unmodified || model), in the examples' order.
 
-    Each batch runs twice, once inside `intact`, so that there is no second copy of the weights and
-    at most two batches of logits. The fp32 softmax is computed for one example at a time.
+    Each batch runs twice, once inside `unmodified`, so that there is no second copy of the weights
+    and at most two batches of logits. The fp32 softmax is computed for one example at a time.
 
     Args:
         model: the ablated model.
-        intact: a context in which its weights are restored.
+        unmodified: a context in which its weights are restored.
         examples: pairs; each must have at least one response token.
         budget: padded tokens of a batch, without the tokens that all examples begin with.
         advance: called with the number of examples of each batch.
     """
     may = batching(model, "right", [one.tokens for one in examples])
-    with intact():
+    with unmodified():
         whole_prefix = shared_prefix(model, _given(examples))
     prefix = shared_prefix(model, _given(examples))
     whole_past, past = _past(whole_prefix), _past(prefix)
     found: dict[int, ResponseLikelihood] = {}
     for batch, mask in _rests(examples, prefix, budget, may):
-        with intact():
+        with unmodified():
             whole, _ = _predicted(model, batch, mask, whole_past)
         logits, targets = _predicted(model, batch, mask, past)
         pairs = map(_compared, whole, logits, targets)

@@ -1,6 +1,6 @@
 """The specifications of jobs that choose prompts and generate responses."""
 
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device, Job, Specification
 from lesion.study.sections import Split, Where
 from lesion.study.types import Role
@@ -19,9 +19,9 @@ class PromptsJob(Job):
     """How a behaviour's prompts are chosen and split."""
 
     behaviour: str
-    source: Place
+    source: SourceLocation
     rows: RowSelection
-    responses: Place | None
+    responses: SourceLocation | None
     """File of responses that are assigned to the prompts in turn."""
     split: Split
     near_duplicate: float

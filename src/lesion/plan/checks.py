@@ -71,7 +71,7 @@ def _check_chat(study: Study, model: str, *, templated: bool) -> None:
         raise no_template(f"the model `{model}`")
 
 
-def check(study: Study) -> None:
+def check_study(study: Study) -> None:
     """Check everything that can be checked before any job runs.
 
     Raises:

@@ -20,7 +20,7 @@ from lesion.plan.outputs import (
     applied_after,
     evaluated,
     judged_answers,
-    measured,
+    nll_behaviours,
     tables_inputs,
     wants_norms,
 )
@@ -43,8 +43,8 @@ from lesion.study.judges import ClassifierSection, ContrastSection
 from lesion.study.training import FROZEN
 from lesion.study.types import Dtype
 from lesion.tables.jobs import Experiment, Origin, ReportJob, StudyJob, TablesJob
-from lesion.training.jobs import LessonJob, SeededRecipe, TrainJob
-from lesion.training.lessons import lesson_columns
+from lesion.training.examples import component_columns
+from lesion.training.jobs import MixtureComponentJob, SeededRecipe, TrainJob
 
 
 def job(study: Study, rule: str, wildcards: Mapping[str, str], scripts: Path) -> Job:
@@ -87,20 +87,20 @@ def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
     assert how is not None
     dpo = how.method == "dpo"
     files = places(study, "train", name)
-    lessons = [
+    mixture = [
         specify(
-            LessonJob,
-            lesson,
+            MixtureComponentJob,
+            component,
             source=files.get(f"mixture.{number}"),
-            columns=lesson_columns(lesson, dpo=dpo) if lesson.source else {},
+            columns=component_columns(component, dpo=dpo) if component.source else {},
         )
-        for number, lesson in enumerate(how.mixture)
+        for number, component in enumerate(how.mixture)
     ]
     return specify(
         TrainJob,
         settings,
         recipe=specify(SeededRecipe, how, seed=how.seeds[0], beta=how.beta if dpo else None),
-        lessons=lessons,
+        mixture=mixture,
         refusals=files.get("refusals"),
         device=_device(study, "float32"),
     )
@@ -201,7 +201,7 @@ def responses_job(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
         ResponsesJob,
         study.responses,
         variant=wildcards["variant"],
-        roles=measured(study),
+        roles=nll_behaviours(study),
         attacks=_attacks(study) if completes else {},
         prefill=study.pairs.prefill,
         benign_prompts=study.responses.benign_prompts if completes else 0,
@@ -242,7 +242,7 @@ def understanding_job(study: Study, wildcards: Mapping[str, str]) -> Understandi
         study.understanding,
         variant=wildcards["variant"],
         harms=study.of_role("harm"),
-        twins=places(study, "understanding")["minimal_pairs"],
+        minimal_pairs=places(study, "understanding")["minimal_pairs"],
         device=_device(study),
     )
 
@@ -265,7 +265,7 @@ def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
         mask=experiment.masks.get(arm),
         frozen=arm.endswith(FROZEN),
         after=applied_after(study, name, arm),
-        taught=experiment.behaviours or study.of_role("harm"),
+        trained_on=experiment.behaviours or study.of_role("harm"),
         roles=evaluated(study),
         questions=places(study, "retrain", name).get("questions"),
         prefill=study.pairs.prefill,

@@ -17,14 +17,14 @@ def evaluated(study: Study) -> dict[str, Role]:
     return {name: role for role in roles for name in study.of_role(role)}
 
 
-def measured(study: Study) -> dict[str, Role]:
+def nll_behaviours(study: Study) -> dict[str, Role]:
     """The behaviours on whose test pairs NLL is measured, with roles, refusal included."""
     return {**evaluated(study), **dict.fromkeys(study.of_role("refusal"), "refusal")}
 
 
 def curve_families(study: Study) -> list[str]:
-    """The families measured at every size, and `intact` for comparison; none if curves are off."""
-    return ["intact", *study.curve.families] if study.curve.families else []
+    """The families measured at every size, with `unmodified` first; none if curves are off."""
+    return ["unmodified", *study.curve.families] if study.curve.families else []
 
 
 def answering_families(study: Study) -> list[str]:
@@ -38,11 +38,11 @@ def judged_sizes(study: Study) -> bool:
 
 
 def understood(study: Study) -> list[str]:
-    """The variants whose understanding is tested, `intact` first; none if that is off."""
+    """The variants whose understanding is tested, `unmodified` first; none if that is off."""
     chosen = study.understanding.variants
     if study.understanding.minimal_pairs is None:
         return []
-    return study.variants if chosen is None else ["intact", *chosen]
+    return study.variants if chosen is None else ["unmodified", *chosen]
 
 
 def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:
@@ -66,7 +66,7 @@ def retraining_judges(study: Study, experiment: str) -> list[str]:
 def applied_after(study: Study, experiment: str, arm: str) -> dict[str, str]:
     """The arms that apply a mask after this arm's training, with the mask of each."""
     masks = study.retraining[experiment].masks.items()
-    return {name: mask for name, mask in masks if arm == "intact" and name.endswith(AFTER)}
+    return {name: mask for name, mask in masks if arm == "unmodified" and name.endswith(AFTER)}
 
 
 def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:
@@ -84,7 +84,7 @@ def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
     """
     variants = [
         *((variant, f"{variant}/completions") for variant in study.judged_variants),
-        *((variant, f"{variant}/said") for variant in understood(study)),
+        *((variant, f"{variant}/explanations") for variant in understood(study)),
         *((None, f"curve/{family}-completions") for family in answering_families(study)),
     ]
     found: dict[str, list[tuple[str | None, str]]] = {}
@@ -96,7 +96,7 @@ def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
     return found
 
 
-def verdicts(judge: str, answers: str) -> str:
+def judge_scores_path(judge: str, answers: str) -> str:
     """The path below `judgements` of a judge's scores of answers that are judged together."""
     return f"{answers}.parquet" if judge == "learned" else f"{answers}/{judge}.parquet"
 
@@ -136,7 +136,7 @@ def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
         of_variants = {
             "completions": study.variants,
             "nll": study.variants,
-            "said": understood(study),
+            "explanations": understood(study),
             "understanding": understood(study),
             "utility": study.utility_variants,
         }
@@ -150,12 +150,12 @@ def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
             path = f"responses/{model}/curve/{family}-completions.parquet"
             add("curve-completions", path, model, family=family)
         for judge in ("learned", *study.judgements.judges):
-            add("verdicts", f"judgements/{verdicts(judge, model)}", model, judge=judge)
+            add("verdicts", f"judgements/{judge_scores_path(judge, model)}", model, judge=judge)
         for experiment, arm in retraining_arms(study, model):
             place, of = f"{model}/retraining/{experiment}/{arm}", {"experiment": experiment}
             add("retrained", f"responses/{place}.parquet", model, arm=arm, **of)
             for judge in retraining_judges(study, experiment):
-                path = f"judgements/{verdicts(judge, place)}"
+                path = f"judgements/{judge_scores_path(judge, place)}"
                 add("verdicts", path, model, judge=judge, arm=arm, **of)
     return found
 
@@ -186,11 +186,11 @@ def of_every_job(study: Study) -> list[str]:
     return [*fetched, *prompts, *scores, *masks, *pruned, *measured, *tables]
 
 
-def lesson_behaviours(study: Study, model: str) -> list[str]:
+def mixture_behaviours(study: Study, model: str) -> list[str]:
     """The behaviours whose pairs a model is trained on."""
     train = study.models[model].train
     return sorted(
-        {name for lesson in (train.mixture if train else []) for name in lesson.behaviours}
+        {name for component in (train.mixture if train else []) for name in component.behaviours}
     )
 
 

@@ -19,12 +19,12 @@ from lesion.responses.attacks import read_wording
 from lesion.responses.minimal_pairs import read_minimal_pairs
 from lesion.responses.questions import read_questions
 from lesion.responses.tasks import local_tasks, task_digest
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study import MIN_PROMPTS, Study, StudyError
 from lesion.study.job import specify
 from lesion.study.judges import ContrastSection, ReferenceSection
 from lesion.study.sources import Use, uses
-from lesion.training.lessons import lesson_columns, of_file
+from lesion.training.examples import component_columns, of_file
 
 _TRACKED = ("model", "weights", "folder")
 """Readers of local files and folders that are input files; the others digest what they read."""
@@ -50,7 +50,7 @@ def inputs(study: Study, rule: str, owner: str | None = None) -> list[Path]:
     return found
 
 
-def places(study: Study, rule: str, owner: str | None = None) -> dict[str, Place]:
+def places(study: Study, rule: str, owner: str | None = None) -> dict[str, SourceLocation]:
     """The location of each of a job's sources, by its part (see `Use`).
 
     Raises:
@@ -84,9 +84,9 @@ def content(study: Study, use: Use) -> str | None:
         case "examples":
             train = study.models[owner].train
             assert train is not None
-            lesson = train.mixture[int(use.part.removeprefix("mixture."))]
-            columns = lesson_columns(lesson, dpo=train.method == "dpo")
-            return digest([list(one) for one in of_file(path, columns, lesson.limit)])
+            component = train.mixture[int(use.part.removeprefix("mixture."))]
+            columns = component_columns(component, dpo=train.method == "dpo")
+            return digest([list(one) for one in of_file(path, columns, component.limit)])
         case "template":
             return digest(read_wording(path))
         case "questions":
@@ -176,7 +176,7 @@ def local_path(study: Study, text: str, key: str) -> Path:
 
 def source_place(
     study: Study, made: Path, text: str, key: str, content: str | None = None
-) -> Place:
+) -> SourceLocation:
     """The location of a source for a job: a local path, or a fetched folder of the results.
 
     Args:
@@ -190,9 +190,9 @@ def source_place(
         StudyError: a local source is missing.
     """
     if is_local(study, text):
-        return Place(path=local_path(study, text, key), content=content)
+        return SourceLocation(path=local_path(study, text, key), content=content)
     place = made / "sources" / source_name(text)
-    return Place(path=place, record=Path(f"{place}.json"))
+    return SourceLocation(path=place, record=Path(f"{place}.json"))
 
 
 def local_inputs(study: Study, use: Use) -> list[Path]:

@@ -26,7 +26,7 @@ class Size(NamedTuple):
     candidates: int
 
 
-class Law(NamedTuple):
+class ResourceFormula(NamedTuple):
     """The resources of a rule's job on a CPU, which needs more than any other device.
 
     Memory in MB is `base` + `weights` times the stored weights + `candidates` bytes per candidate.
@@ -42,32 +42,32 @@ class Law(NamedTuple):
     gpu: bool = False
 
 
-LAWS = {
-    "source": Law(500, minutes=60),
-    "prompts": Law(500),
+RESOURCE_FORMULAS = {
+    "source": ResourceFormula(500, minutes=60),
+    "prompts": ResourceFormula(500),
     # A GGUF file is written as fp32 from a second copy; a folder is only copied.
-    "model": Law(1000, weights=2, minutes=30, seconds=250),
+    "model": ResourceFormula(1000, weights=2, minutes=30, seconds=250),
     # 1.5: weights are briefly held in the file's dtype and in the run's.
-    "pairs": Law(1500, weights=1.5, seconds=290, gpu=True),
+    "pairs": ResourceFormula(1500, weights=1.5, seconds=290, gpu=True),
     # 8: sums of signed scores and of importances, in fp32.
-    "scores": Law(1500, weights=1.5, candidates=8, seconds=270, gpu=True),
-    "sweep": Law(1500, weights=1.5, candidates=1, seconds=250, gpu=True),
-    "choose": Law(500),
-    "masks": Law(1000, candidates=1, seconds=160),
-    "responses": Law(1500, weights=1.5, seconds=470, gpu=True),
-    "curve": Law(1500, weights=1.5, seconds=2500, gpu=True),
-    "checkpoint": Law(1000, seconds=60),
+    "scores": ResourceFormula(1500, weights=1.5, candidates=8, seconds=270, gpu=True),
+    "sweep": ResourceFormula(1500, weights=1.5, candidates=1, seconds=250, gpu=True),
+    "choose": ResourceFormula(500),
+    "masks": ResourceFormula(1000, candidates=1, seconds=160),
+    "responses": ResourceFormula(1500, weights=1.5, seconds=470, gpu=True),
+    "curve": ResourceFormula(1500, weights=1.5, seconds=2500, gpu=True),
+    "checkpoint": ResourceFormula(1000, seconds=60),
     # 24: weights, gradients and AdamW's two sums, in fp32, of embeddings as well; or of adapters.
-    "train": Law(4000, candidates=24, seconds=100, gpu=True),
-    "judge": Law(2000, minutes=60),
-    "judgements": Law(2000, minutes=60),
+    "train": ResourceFormula(4000, candidates=24, seconds=100, gpu=True),
+    "judge": ResourceFormula(2000, minutes=60),
+    "judgements": ResourceFormula(2000, minutes=60),
     # A classifier is loaded once, at most 26 GB; other judges are small or run elsewhere.
-    "classifier": Law(32000, minutes=240, gpu=True),
-    "extra_judge": Law(2000, minutes=240),
-    "tables": Law(1500, minutes=30),
+    "classifier": ResourceFormula(32000, minutes=240, gpu=True),
+    "extra_judge": ResourceFormula(2000, minutes=240),
+    "tables": ResourceFormula(1500, minutes=30),
 }
-"""The law of each rule. Rules that do the same work share one; `tables` is for all rules that only
-collect rows."""
+"""The formula of each rule; rules that do the same work share one, and `tables` is for all rules
+that only collect rows."""
 
 SLACK = 4
 """How many times longer than measured a job may take before the cluster stops it."""
@@ -85,8 +85,8 @@ core. This is an assumption and was not measured."""
 GPU_SPEED = 10
 
 _BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS = 12, 40, 36, 4
-"""The default study, on which the seconds of `LAWS` were measured: behaviours, prompts of
-each, tokens per answer, and number of (p, q) points."""
+"""The default study, on which the seconds of `RESOURCE_FORMULAS` were measured: behaviours, prompts
+of each, tokens per answer, and number of (p, q) points."""
 
 _EXAMPLES = 8
 """Examples per optimiser step in the training runs that were measured."""
@@ -147,9 +147,9 @@ def _of_files(files: list[Path]) -> Size:
     return Size(stored, stored // 2) if stored else UNKNOWN
 
 
-def judge_law(study: Study, judge: str) -> str:
-    """The key of LAWS for an additional judge."""
-    return KINDS[type(study.judgements.judges[judge])].law
+def judge_formula(study: Study, judge: str) -> str:
+    """The key of RESOURCE_FORMULAS for an additional judge."""
+    return KINDS[type(study.judgements.judges[judge])].formula
 
 
 def work(study: Study, rule: str, behaviour: str | None = None) -> float:
@@ -177,9 +177,10 @@ def steps(study: Study, model: str, experiment: str | None) -> float:
 
 def mem_mb(rule: str, size: Size, attempt: int = 1) -> int:
     """Memory for a job, in MB, proportional to the attempt."""
-    law = LAWS[rule]
+    formula = RESOURCE_FORMULAS[rule]
     return attempt * math.ceil(
-        law.base + (law.weights * size.weights + law.candidates * size.candidates) / 10**6
+        formula.base
+        + (formula.weights * size.weights + formula.candidates * size.candidates) / 10**6
     )
 
 
@@ -187,22 +188,22 @@ def runtime(rule: str, size: Size, much: float = 1.0, attempt: int = 1) -> int:
     """Minutes for a job, proportional to the attempt.
 
     Args:
-        rule: one of `LAWS`.
+        rule: one of `RESOURCE_FORMULAS`.
         size: the size of its model.
         much: the amount of work, see `work`.
         attempt: Snakemake's attempt, from 1.
     """
-    law = LAWS[rule]
-    seconds = law.seconds * max(much, 1.0) * size.candidates / 10**9
-    if law.gpu and size.candidates > LARGE:
+    formula = RESOURCE_FORMULAS[rule]
+    seconds = formula.seconds * max(much, 1.0) * size.candidates / 10**9
+    if formula.gpu and size.candidates > LARGE:
         seconds /= GPU_SPEED
-    return attempt * math.ceil(law.minutes + SLACK * seconds / 60)
+    return attempt * math.ceil(formula.minutes + SLACK * seconds / 60)
 
 
 def gpus(rule: str, size: Size, spread: bool) -> int:
     """GPUs for a job: none, one, or enough for weights and sums if these may be spread."""
-    law = LAWS[rule]
-    if not law.gpu or not spread:
-        return int(law.gpu)
+    formula = RESOURCE_FORMULAS[rule]
+    if not formula.gpu or not spread:
+        return int(formula.gpu)
     held = size.weights + (8 * size.candidates if rule == "scores" else 0)
     return max(1, math.ceil(held / GPU_BYTES))

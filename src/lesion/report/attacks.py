@@ -7,7 +7,7 @@ import polars as pl
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import first_estimate, totals
 from lesion.tables.read import Headline
-from lesion.tables.wording import amount, written
+from lesion.tables.wording import amount, with_interval
 
 _FIRST = ("direct", "prefill")
 _HARM = ("harmfulness", "harmful_rate", "coherence")
@@ -32,17 +32,17 @@ def attacks_table(measurements: pl.DataFrame, shown: Headline) -> pl.DataFrame:
                 continue
             score, rate, coherent = (_find(mine.filter("main"), metric=metric) for metric in _HARM)
             refused = {
-                name: written(_find(mine, metric="refusal_rate", judge=judge), "share")
+                name: with_interval(_find(mine, metric="refusal_rate", judge=judge), "share")
                 for judge, name in _REFUSAL.items()
             }
             rows.append(
                 {
                     "attack": attack,
                     "model": variant,
-                    "harm score": written(score, "score", 2),
-                    "judged harmful": written(rate, "share"),
+                    "harm score": with_interval(score, "score", 2),
+                    "judged harmful": with_interval(rate, "share"),
                     **refused,
-                    "coherence": written(coherent, "score", 2),
+                    "coherence": with_interval(coherent, "score", 2),
                     "n": f"{max(mine['n'].to_list())}",
                 }
             )
@@ -57,8 +57,8 @@ def refusal_note(measurements: pl.DataFrame) -> str | None:
     """
     worst: tuple[float, str] = (_APART, "")
     for attack, table in _by_attack(measurements):
-        intact = table.filter(variant="intact", metric="refusal_rate")
-        matching, learned = (_find(intact, judge=judge) for judge in _REFUSAL)
+        unmodified = table.filter(variant="unmodified", metric="refusal_rate")
+        matching, learned = (_find(unmodified, judge=judge) for judge in _REFUSAL)
         if matching is not None and learned is not None:
             gap = abs(matching.value - learned.value)
             if gap > worst[0]:

@@ -35,7 +35,7 @@ from lesion.tables.intervals import (
 from lesion.tables.lookup import estimate_of, find, first_estimate, mask_size
 from lesion.tables.read import Headline, StudyTables, read_study_tables
 from lesion.tables.rows import SHARED
-from lesion.tables.wording import NOTHING, Unit, amount, figure, interval, written
+from lesion.tables.wording import NOTHING, Unit, amount, figure, interval, with_interval
 
 NAMES = ("A", "B")
 
@@ -187,7 +187,7 @@ _QUESTIONS = (
         "Does B write less harmful text under the prefill?",
         "Judged harmfulness (0 to 1) of the unmodified model under the prefill",
         "score",
-        _measured("intact", "harmfulness", attack="prefill"),
+        _measured("unmodified", "harmfulness", attack="prefill"),
         higher=False,
         missing="Needs `prefill` in `responses.attacks` of both.",
     ),
@@ -196,7 +196,7 @@ _QUESTIONS = (
         "Does B refuse more direct harmful requests?",
         "Share of direct harmful requests that the unmodified model refuses",
         "share",
-        _measured("intact", "refusal_rate", attack="direct"),
+        _measured("unmodified", "refusal_rate", attack="direct"),
         higher=True,
         missing="Needs `direct` in `responses.attacks` of both.",
     ),
@@ -262,7 +262,8 @@ def _answered(asked: _Asked, a: Side, b: Side) -> Finding:
     answer = Conclusion.UNCLEAR if why else _answer(zero, asked.higher, _SMALLEST.get(unit, MARGIN))
     after = " what A is" if asked.ratio else " points" if unit == "points" else ""
     sentence = (
-        f"{asked.what}: {written(first, asked.unit)} in A, {written(second, asked.unit)} in B; "
+        f"{asked.what}: {with_interval(first, asked.unit)} in A, "
+        f"{with_interval(second, asked.unit)} in B; "
         f"B {'is' if asked.ratio else '− A is'} {figure(gap, unit, after)}."
     )
     if why:

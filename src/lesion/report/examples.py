@@ -21,7 +21,7 @@ _ATTACKS = ("prefill", "direct")
 """The first of these attacks that a role was measured under is shown."""
 
 
-class Shown(NamedTuple):
+class ShownAnswer(NamedTuple):
     """One variant's answer, escaped and shortened, and the judges' scores of it."""
 
     variant: str
@@ -37,7 +37,7 @@ class ShownPrompt(NamedTuple):
     attack: str
     prompt: str
     hidden: bool
-    answers: list[Shown]
+    answers: list[ShownAnswer]
 
 
 def pick(
@@ -92,14 +92,14 @@ def _example(
     return ShownPrompt(behaviour, role, attack, visible(prompt, LENGTH), hidden, answers)
 
 
-def _answers(rows: pl.DataFrame, shown: Headline) -> Iterator[Shown]:
+def _answers(rows: pl.DataFrame, shown: Headline) -> Iterator[ShownAnswer]:
     for variant in shown.columns.values():
         found = rows.filter(variant=variant)
         if found.height:
             row = found.row(0, named=True)
-            yield Shown(variant, visible(row["completion"] or "", LENGTH), _scores(row))
+            yield ShownAnswer(variant, visible(row["completion"] or "", LENGTH), _scores(row))
         else:
-            yield Shown(variant, NOTHING, "not measured")
+            yield ShownAnswer(variant, NOTHING, "not measured")
 
 
 def _scores(row: dict[str, Any]) -> str:

@@ -211,12 +211,12 @@ def _cells(row: dict[str, Any]) -> tuple[Text, Text]:
     variant = "own masks" if row["variant"] is None else row["variant"]
     place = f"{row['statistic']}, {variant}{why}"
     name = Text.assemble(row["name"], "\n", (plain(place), "dim"))
-    number = number_of(row)
+    number = number_text(row)
     threshold = plain(amount(row["threshold"], unit_of(row["statistic"])))
     return name, Text.assemble(number, "\n", (f"n = {row['n']}, threshold {threshold}", "dim"))
 
 
-def number_of(row: dict[str, Any]) -> str:
+def number_text(row: dict[str, Any]) -> str:
     """A claim's number and interval, as the terminal shows them."""
     unit, one = unit_of(row["statistic"]), estimate_of(row)
     after = " points" if unit == "points" else ""

@@ -7,9 +7,9 @@ import polars as pl
 
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import find, mask_size
-from lesion.tables.metrics import Metric, Shown, shown_rows
+from lesion.tables.metrics import Metric, ShownRow, shown_rows
 from lesion.tables.read import Headline
-from lesion.tables.rows import INTACT
+from lesion.tables.rows import UNMODIFIED
 from lesion.tables.wording import Unit
 
 HEADLINE = {
@@ -72,7 +72,7 @@ def _zeroed(
     _measured: pl.DataFrame, where: pl.DataFrame, variant: str, _mask: str
 ) -> Estimate | None:
     weights, candidates = mask_size(where, variant)
-    if variant == INTACT:
+    if variant == UNMODIFIED:
         return Estimate(0)
     return Estimate(weights) if candidates else None
 
@@ -90,7 +90,7 @@ def _circuit_left(
         return None
     if variant == mask:
         return Estimate(0.0, n=size)
-    if variant == INTACT:
+    if variant == UNMODIFIED:
         return Estimate(1.0, n=size)
     if not mask_size(where, variant)[1]:
         return None
@@ -99,7 +99,7 @@ def _circuit_left(
     return Estimate(1 - float(met.item()) / size, n=size)
 
 
-def _metric(metric: Metric, shown: Shown) -> Measure:
+def _metric(metric: Metric, shown: ShownRow) -> Measure:
     place = (metric.name, shown.role, shown.attack)
     return lambda measured, _where, variant, _mask: find(measured, variant, *place)
 

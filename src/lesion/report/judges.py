@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from lesion.tables.lookup import estimate_of
-from lesion.tables.wording import NOTHING, written
+from lesion.tables.wording import NOTHING, with_interval
 
 _ALL = "all"
 """The category of all kinds of harm together."""
@@ -81,7 +81,7 @@ def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
     short, whole = f"{main}, first {tokens} tokens", main
     name = short if short in set(own["judge"]) else whole
     found = {
-        row["target"]: written(estimate_of(row), "score", digits=2)
+        row["target"]: with_interval(estimate_of(row), "score", digits=2)
         for row in own.filter(judge=name).iter_rows(named=True)
     }
     if not found:
@@ -118,7 +118,7 @@ def _across(table: pl.DataFrame, place: list[str], metrics: Mapping[str, str]) -
 
 
 def _value(row: dict[str, Any] | None) -> str:
-    return NOTHING if row is None else written(estimate_of(row), "score", digits=2)
+    return NOTHING if row is None else with_interval(estimate_of(row), "score", digits=2)
 
 
 def _everything(together: pl.DataFrame) -> pl.DataFrame:
@@ -137,4 +137,4 @@ def _judged(row: dict[str, Any] | None) -> str:
     if row is None:
         return NOTHING
     count = "" if row["n"] is None else f", n = {row['n']:,}"
-    return written(estimate_of(row), "score") + count
+    return with_interval(estimate_of(row), "score") + count

@@ -6,7 +6,7 @@ from lesion.report.headline import headline
 from lesion.tables.lookup import estimate_of
 from lesion.tables.read import Headline, read_study_tables
 from lesion.tables.rows import RANDOM, SHARED
-from lesion.tables.wording import written
+from lesion.tables.wording import with_interval
 
 
 def before_after(tables: Path, model: str, mask: str) -> str | None:
@@ -31,7 +31,7 @@ def before_after(tables: Path, model: str, mask: str) -> str | None:
     for _, group in rows.group_by("key", maintain_order=True):
         by_column = {row["column"]: row for row in group.iter_rows(named=True)}
         cells = [
-            written(estimate_of(row), row["unit"], digits=2)
+            with_interval(estimate_of(row), row["unit"], digits=2)
             for row in map(by_column.__getitem__, columns)
         ]
         first = group.row(0, named=True)

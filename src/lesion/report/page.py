@@ -14,7 +14,7 @@ from lesion.report.attacks import attacks_table, refusal_note
 from lesion.report.cost import cost_of, read_jobs
 from lesion.report.examples import ShownPrompt, pick
 from lesion.report.figures.all import figures_of, stages_of
-from lesion.report.figures.curves import halving_table
+from lesion.report.figures.curves import halving_texts
 from lesion.report.figures.figure import VEGALITE, Figure
 from lesion.report.figures.masks import lines_table, overlap_means
 from lesion.report.figures.training import Retrained, experiments, training
@@ -150,14 +150,16 @@ def _part(inputs: StudyTables, model: str, examples: int) -> ModelPart:
         verdicts=verdicts,
         tally=tally(verdicts),
         topics=[(topic, [*group]) for topic, group in groupby(verdicts, lambda one: one.topic)],
-        warning=alignment_note(find(found.measurements, "intact", "refusal_rate", attack="direct")),
+        warning=alignment_note(
+            find(found.measurements, "unmodified", "refusal_rate", attack="direct")
+        ),
         groups=_groups(headline(found.measurements, found.where, found.headline)),
         trust=trust(inputs.judges, *_judging(inputs)),
         attacks=attacks_table(found.measurements, found.headline),
         refusal_note=refusal_note(found.measurements),
         figures={one.key: one for one in figures_of(inputs, model)},
         missing=_MISSING,
-        halving=halving_table(found.halving),
+        halving=halving_texts(found.halving),
         overlap_means=overlap_means(found.overlap),
         lined=lined,
         lines=lines,

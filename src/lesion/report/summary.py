@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lesion.report.gate import gate, noticed, number_of, plain, said
+from lesion.report.gate import gate, noticed, number_text, plain, said
 from lesion.report.headline import headline
 from lesion.report.verdicts import detectable
 from lesion.tables.claims.registry import unit_of
 from lesion.tables.lookup import estimate_of, mask_size
 from lesion.tables.metrics import shown_rows
 from lesion.tables.read import StudyTables, read_study_tables
-from lesion.tables.wording import amount, percent, written
+from lesion.tables.wording import amount, percent, with_interval
 
 _WIDTH = 80
 _DIGITS = 3
@@ -87,7 +87,7 @@ def _before_after(found: StudyTables) -> Table:
 
 def _cell(row: dict[str, Any]) -> Text:
     # Three columns with intervals have no room for more than two decimals.
-    return Text(plain(written(estimate_of(row), row["unit"], digits=2)))
+    return Text(plain(with_interval(estimate_of(row), row["unit"], digits=2)))
 
 
 def _stages(found: StudyTables) -> str:
@@ -106,7 +106,7 @@ def _verdicts(claims: Iterable[pl.DataFrame], found: StudyTables) -> Table:
         for before, row in zip([None, *rows], rows, strict=False):
             name = _named(row, before)
             least = amount(detectable(row, found.measurements), unit_of(row["statistic"]), _DIGITS)
-            table.add_row(said(row["verdict"]), Text(name), number_of(row), plain(least))
+            table.add_row(said(row["verdict"]), Text(name), number_text(row), plain(least))
     return table
 
 

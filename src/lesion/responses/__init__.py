@@ -27,7 +27,7 @@ WRITTEN = ("completion", "tokens", "finished", "token_ids")
 """The columns of COMPLETIONS that hold what the model generated."""
 
 
-def written(completion: "Completion") -> dict[str, Any]:
+def completion_columns(completion: "Completion") -> dict[str, Any]:
     """A completion as the columns of WRITTEN."""
     text, tokens, finished = completion.text, completion.tokens, completion.finished
     return dict(zip(WRITTEN, (text, tokens, finished, list(completion.ids) or None), strict=True))
@@ -41,7 +41,7 @@ NLL = {
     "kl": pl.Float64,
     "key": pl.String,
 }
-"""`kl` is KL(intact || variant) at the same tokens, for benign pairs only; both are in nats per
+"""`kl` is KL(unmodified || variant) at the same tokens, for benign pairs only; both are in nats per
 response token."""
 CURVE = {
     "family": pl.String,
@@ -55,7 +55,7 @@ CURVE = {
     "key": pl.String,
 }
 """NLL of masks of one kind and many sizes; `share` is the size of a mask as a multiple of the
-chosen q, 0 for `intact`."""
+chosen q, 0 for `unmodified`."""
 CURVE_COMPLETIONS: dict[str, Any] = {"variant": pl.String, "weights": pl.Int64, **COMPLETIONS}
 """`variant` is `sized(family, share)`."""
 RETRAINED = {
@@ -95,9 +95,9 @@ UNDERSTANDING: dict[str, Any] = {
     "key": pl.String,
 }
 """For the measure `detect`, `value` is log P(yes) - log P(no) in nats for the question whether the
-prompt is harmful. For `explain`, it is the NLL in nats per token of the intact model's explanation,
-null if that is empty; `text` and `token_ids` are the variant's own explanation. `pair` identifies
-the minimal pair, or the explained prompt."""
+prompt is harmful. For `explain`, it is the NLL in nats per token of the unmodified model's
+explanation, null if that is empty; `text` and `token_ids` are the variant's own explanation. `pair`
+identifies the minimal pair, or the explained prompt."""
 UTILITY = {
     "task": pl.String,
     "item": pl.String,

@@ -12,10 +12,10 @@ from lesion.io.progress import Advance, progress
 from lesion.io.reuse import key, rows_of, write_rows
 from lesion.masks.store import read_mask
 from lesion.pairs.tables import PAIRS, encode_pairs
-from lesion.responses import COMPLETIONS, NLL, WRITTEN, written
+from lesion.responses import COMPLETIONS, NLL, WRITTEN, completion_columns
 from lesion.responses.attacks import PLACEHOLDER, Attack, attack_of, put
 from lesion.responses.jobs import ResponsesJob
-from lesion.responses.subject import Subject
+from lesion.responses.variant import EvaluatedVariant
 
 if TYPE_CHECKING:
     from lesion.models.chat import Completion
@@ -37,7 +37,7 @@ def respond_variant(
     Args:
         job: attacks, decoding and device.
         model: checkpoint folder.
-        mask: the variant's mask file; None for `intact`.
+        mask: the variant's mask file; None for `unmodified`.
         pairs: tables of PAIRS, in the order of the job's `roles`.
         completions: table of COMPLETIONS, with a row for each test prompt and attack.
         nll: table of NLL, with a row for each kept test pair, in nats per response token.
@@ -46,7 +46,7 @@ def respond_variant(
         LesionError: a test prompt is missing in the table of an attack; raised before the model
             is loaded.
     """
-    subject = Subject(model, read_mask(mask) if mask else None, job.device)
+    subject = EvaluatedVariant(model, read_mask(mask) if mask else None, job.device)
     job = job.model_copy(update={"engine": _engine(subject, job)})
     tests = {
         name: read_parquet(path, PAIRS).filter(pl.col("split") == "test")
@@ -56,7 +56,7 @@ def respond_variant(
     _measure_all(subject, tests, nll, job)
 
 
-def _engine(subject: Subject, job: ResponsesJob) -> str:
+def _engine(subject: EvaluatedVariant, job: ResponsesJob) -> str:
     """The job's engine, except for variants of refusal masks.
 
     vLLM reads checkpoints, and a model without refusals is never written as one.
@@ -83,7 +83,7 @@ class _Question(NamedTuple):
 
 
 def _complete_all(
-    subject: Subject, tests: Mapping[str, pl.DataFrame], out: Path, job: ResponsesJob
+    subject: EvaluatedVariant, tests: Mapping[str, pl.DataFrame], out: Path, job: ResponsesJob
 ) -> None:
     from lesion.models.text import encode_prompt
 
@@ -139,16 +139,20 @@ def _content(row: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _generate(
-    subject: Subject, prompts: Sequence[list[int]], job: ResponsesJob, folder: Path
+    subject: EvaluatedVariant, prompts: Sequence[list[int]], job: ResponsesJob, folder: Path
 ) -> list[dict[str, Any]]:
     complete = _by_vllm if job.engine == "vllm" else _in_memory
     with progress(f"{job.variant}: completions", len(prompts), "prompt") as advance:
         done = complete(subject, prompts, job, folder, advance)
-    return [written(one) for one in done]
+    return [completion_columns(one) for one in done]
 
 
 def _in_memory(
-    subject: Subject, prompts: Sequence[list[int]], job: ResponsesJob, _: Path, advance: Advance
+    subject: EvaluatedVariant,
+    prompts: Sequence[list[int]],
+    job: ResponsesJob,
+    _: Path,
+    advance: Advance,
 ) -> "list[Completion]":
     from lesion.models.generate import complete
 
@@ -156,7 +160,7 @@ def _in_memory(
 
 
 def _by_vllm(
-    subject: Subject,
+    subject: EvaluatedVariant,
     prompts: Sequence[list[int]],
     job: ResponsesJob,
     folder: Path,
@@ -178,7 +182,7 @@ def _by_vllm(
 
 
 def _measure_all(
-    subject: Subject, tests: Mapping[str, pl.DataFrame], out: Path, job: ResponsesJob
+    subject: EvaluatedVariant, tests: Mapping[str, pl.DataFrame], out: Path, job: ResponsesJob
 ) -> None:
 
     kept = [
@@ -208,9 +212,12 @@ def _measure_all(
 
 
 def _likelihoods(
-    subject: Subject, examples: "Sequence[Example]", compared: Sequence[bool], job: ResponsesJob
+    subject: EvaluatedVariant,
+    examples: "Sequence[Example]",
+    compared: Sequence[bool],
+    job: ResponsesJob,
 ) -> list[dict[str, Any]]:
-    """The NLL of every pair, and the KL divergence of `compared` pairs, which the intact model
+    """The NLL of every pair, and the KL divergence of `compared` pairs, which the unmodified model
     runs too.
     """
     from lesion.models.likelihood import response_kl, response_nll
@@ -224,12 +231,12 @@ def _likelihoods(
         )
         kls = response_kl(
             loaded.model,
-            subject.intact,
+            subject.unmodified,
             [examples[place] for place in both],
             job.batch_tokens,
             advance,
         )
-    # The KL divergence of the intact model from itself is 0.
+    # The KL divergence of the unmodified model from itself is 0.
     found = {
         place: {"nll": nll, "kl": 0.0 if compared[place] else None}
         for place, nll in zip(one, nlls, strict=True)

@@ -14,9 +14,9 @@ from lesion.io.reuse import key, rows_of, write_rows
 from lesion.masks.curve import CURVE_MASKS
 from lesion.models.layout import FlatIndices, layout_of
 from lesion.pairs.tables import PAIRS, encode_pairs
-from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, sized, written
+from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, completion_columns, sized
 from lesion.responses.jobs import Completing, CurveJob
-from lesion.responses.subject import Subject
+from lesion.responses.variant import EvaluatedVariant
 
 if TYPE_CHECKING:
     from lesion.models.load import Loaded
@@ -55,7 +55,7 @@ def respond_family(
     Raises:
         LesionError: there is no mask of this family.
     """
-    subject = Subject(model, None, job.device)
+    subject = EvaluatedVariant(model, None, job.device)
     sizes = _sizes(subject, masks, job.family)
     tests = {
         name: read_parquet(path, PAIRS).filter(pl.col("split") == "test")
@@ -68,7 +68,7 @@ def respond_family(
     _measure_all(subject, sizes, tests, nll, job)
 
 
-def _sizes(subject: Subject, masks: Path, family: str) -> list[_Size]:
+def _sizes(subject: EvaluatedVariant, masks: Path, family: str) -> list[_Size]:
     table = read_parquet(masks, CURVE_MASKS).filter(pl.col("family") == family)
     if table.is_empty():
         raise LesionError(
@@ -78,15 +78,15 @@ def _sizes(subject: Subject, masks: Path, family: str) -> list[_Size]:
     layout = layout_of(subject.model)
     found = []
     for row in table.sort("seed", "share").iter_rows(named=True):
-        flat_indices = pl.Series(row["places"], dtype=pl.Int64).to_numpy()
-        identity = {**subject.identity, "mask": digest(row["places"])}
+        flat_indices = pl.Series(row["flat_indices"], dtype=pl.Int64).to_numpy()
+        identity = {**subject.identity, "mask": digest(row["flat_indices"])}
         indices = layout.by_name(flat_indices)
         found.append(_Size(row["seed"], row["share"], flat_indices.size, indices, identity))
     return found
 
 
 @contextmanager
-def _lesioned(subject: Subject, size: _Size) -> Iterator["Loaded"]:
+def _lesioned(subject: EvaluatedVariant, size: _Size) -> Iterator["Loaded"]:
     """The model with the mask's weights ablated inside the block; it is loaded only once."""
     from lesion.masks.lesion import lesioned
 
@@ -99,7 +99,7 @@ Item = TypeVar("Item")
 
 
 def _by_size(
-    subject: Subject,
+    subject: EvaluatedVariant,
     sizes: Sequence[_Size],
     items: Sequence[Item],
     todo: Sequence[int],
@@ -122,7 +122,7 @@ def _by_size(
 
 
 def _measure_all(
-    subject: Subject,
+    subject: EvaluatedVariant,
     sizes: Sequence[_Size],
     tests: Mapping[str, pl.DataFrame],
     out: Path,
@@ -168,7 +168,7 @@ def _measure_all(
 
 
 def _complete_all(
-    subject: Subject,
+    subject: EvaluatedVariant,
     sizes: Sequence[_Size],
     harm: Mapping[str, pl.DataFrame],
     out: Path,
@@ -196,7 +196,7 @@ def _complete_all(
 
             def run(loaded: "Loaded", chosen: list[list[int]]) -> list[dict[str, Any]]:
                 done = complete(*loaded, chosen, how.max_new_tokens, how.batch_size, advance)
-                return [written(one) for one in done]
+                return [completion_columns(one) for one in done]
 
             return _by_size(subject, sizes, prompts, todo, run)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device, Job, Specification
 from lesion.study.training import Recipe
 from lesion.study.types import Role
@@ -12,7 +12,7 @@ from lesion.study.types import Role
 class AttackWords(Specification):
     """The wording of an attack, and the prefill of the answer."""
 
-    wording: str | Place
+    wording: str | SourceLocation
     """A text with a placeholder for the prompt, or the file of a template."""
     prefill: str
 
@@ -66,7 +66,7 @@ class UnderstandingJob(Job):
     variant: str
     harms: list[str]
     """Harm types whose test prompts are explained."""
-    twins: Place
+    minimal_pairs: SourceLocation
     limit: int | None
     """The number of minimal pairs that are used; all if None."""
     over_refusal: int
@@ -110,14 +110,14 @@ class RetrainJob(Job):
     recipe: Recipe
     seeds: list[int]
     """Seeds of the order of examples; the model is trained once for each."""
-    taught: list[str]
+    trained_on: list[str]
     """Behaviours whose train pairs are the training examples."""
     roles: dict[str, Role]
     at: list[int]
     """Steps after which the model is measured, in addition to the last step."""
     pairs: int | None
     prompts: int
-    questions: Place | None
+    questions: SourceLocation | None
     """Open questions, which are answered before and after the training."""
     narrow: str | None
     """The domain of the questions that is trained on."""

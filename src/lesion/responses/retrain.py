@@ -22,13 +22,13 @@ from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded, load, resolve_dtype
 from lesion.models.text import Example, encode_prompt
 from lesion.pairs.tables import PAIRS, encode_pairs, kept_pairs
-from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS, retrained, written
+from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS, completion_columns, retrained
 from lesion.responses.jobs import RetrainJob
 from lesion.responses.questions import read_questions
 from lesion.sources.fetch import locate
+from lesion.training.examples import as_scored
 from lesion.training.fit import fine_tune
 from lesion.training.jobs import SeededRecipe
-from lesion.training.lessons import as_scored
 
 
 def retrain(
@@ -53,7 +53,7 @@ def retrain(
     answers: list[dict[str, Any]] = []
     given = {name: read_mask(path) for name, path in zip(job.masks, masks, strict=True)}
     tables = dict(zip(job.roles, pairs, strict=True))
-    lessons = as_scored({name: tables[name] for name in job.taught})
+    examples = as_scored({name: tables[name] for name in job.trained_on})
     for seed in job.seeds:
         # Training changes the model, so it is loaded again for every seed.
         loaded = load(model, job.device)
@@ -62,7 +62,7 @@ def retrain(
             if job.mask is not None:
                 _zero(loaded.model, given[job.mask], stack, frozen=job.frozen)
             recipe = SeededRecipe(**job.recipe.model_dump(), seed=seed)
-            fine_tune(loaded, lessons, recipe, f"{job.arm}: training", [measure])
+            fine_tune(loaded, examples, recipe, f"{job.arm}: training", [measure])
         for arm, name in job.after.items():
             with lesioned(loaded.model, given[name].indices):
                 measure.take(arm, job.recipe.steps, last=True)
@@ -151,7 +151,7 @@ class _Measure(TrainerCallback):
                 **one,
                 "variant": variant,
                 "asked": one["prompt"],
-                **written(made),
+                **completion_columns(made),
                 "key": "",
             }
             for one, made in zip(asked, done, strict=True)

@@ -11,10 +11,10 @@ from lesion.io.progress import progress
 from lesion.io.reuse import key, rows_of, write_rows
 from lesion.masks.store import read_mask
 from lesion.pairs.tables import PAIRS
-from lesion.responses import COMPLETIONS, UNDERSTANDING, WRITTEN, written
+from lesion.responses import COMPLETIONS, UNDERSTANDING, WRITTEN, completion_columns
 from lesion.responses.jobs import UnderstandingJob
 from lesion.responses.minimal_pairs import read_minimal_pairs
-from lesion.responses.subject import Subject
+from lesion.responses.variant import EvaluatedVariant
 from lesion.sources.fetch import locate
 
 if TYPE_CHECKING:
@@ -57,35 +57,37 @@ def understand_variant(
     Args:
         job: the minimal pairs, and the numbers and lengths of completions.
         model: checkpoint folder.
-        mask: the variant's mask file; None for `intact`.
+        mask: the variant's mask file; None for `unmodified`.
         pairs: tables of PAIRS, in the order of the job's `harms`; test prompts are explained.
-        reference: the intact model's `understanding`, whose explanations are measured; None for
-            `intact`.
+        reference: the unmodified model's `understanding`, whose explanations are measured; None for
+            `unmodified`.
         understanding: table of UNDERSTANDING.
         said: table of COMPLETIONS, with a row for each completed harmless request or explanation.
 
     Raises:
         LesionError: a prompt is longer than the model's context, or is missing in `reference`.
     """
-    subject = Subject(model, read_mask(mask) if mask else None, job.device)
-    twins = read_minimal_pairs(locate(job.twins), job.limit)
+    subject = EvaluatedVariant(model, read_mask(mask) if mask else None, job.device)
+    minimal_pairs = read_minimal_pairs(locate(job.minimal_pairs), job.limit)
     explained = _to_explain(dict(zip(job.harms, pairs, strict=True)), job)
-    answers = _answered(subject, [*_requests(twins, job), *_questions(explained)], said, job)
+    answers = _answered(
+        subject, [*_requests(minimal_pairs, job), *_questions(explained)], said, job
+    )
     write_rows(answers, said)
     own = answers.filter(role=EXPLANATION).select("token_ids", text="completion")
     rows = [
-        *_detected(subject, twins, understanding, job),
+        *_detected(subject, minimal_pairs, understanding, job),
         *_explained(subject, explained, own.rows(named=True), reference, understanding, job),
     ]
     write_rows(pl.DataFrame(rows, schema=UNDERSTANDING, orient="row"), understanding)
 
 
 def _detected(
-    subject: Subject, twins: pl.DataFrame, out: Path, job: UnderstandingJob
+    subject: EvaluatedVariant, minimal_pairs: pl.DataFrame, out: Path, job: UnderstandingJob
 ) -> list[tuple[Any, ...]]:
     asked = [
         (_Asked(row["harm"], row["pair"], row[side]), side == "harmful")
-        for row in twins.iter_rows(named=True)
+        for row in minimal_pairs.iter_rows(named=True)
         for side in ("harmful", "harmless")
     ]
     questions = _encoded(subject, [DETECT.format(request=one.prompt) for one, _ in asked], 1)
@@ -102,7 +104,9 @@ def _detected(
     ]
 
 
-def _odds(subject: Subject, prompts: Sequence[list[int]], job: UnderstandingJob) -> list[float]:
+def _odds(
+    subject: EvaluatedVariant, prompts: Sequence[list[int]], job: UnderstandingJob
+) -> list[float]:
     from lesion.responses.detect import answers, log_odds
 
     loaded = subject.load()
@@ -111,7 +115,7 @@ def _odds(subject: Subject, prompts: Sequence[list[int]], job: UnderstandingJob)
         return log_odds(loaded.model, prompts, tokens, job.batch_tokens, advance)
 
 
-def _encoded(subject: Subject, texts: Sequence[str], room: int) -> list[list[int]]:
+def _encoded(subject: EvaluatedVariant, texts: Sequence[str], room: int) -> list[list[int]]:
     """The texts as prompts in tokens; `room` more tokens after each must fit into the context."""
     from lesion.models.text import encode_prompt
 
@@ -141,10 +145,10 @@ def _to_explain(pairs: Mapping[str, Path], job: UnderstandingJob) -> list[_Asked
     ]
 
 
-def _requests(twins: pl.DataFrame, job: UnderstandingJob) -> list[dict[str, Any]]:
+def _requests(minimal_pairs: pl.DataFrame, job: UnderstandingJob) -> list[dict[str, Any]]:
     """The harmless requests to complete, as rows of COMPLETIONS without the completion."""
     place = {"behaviour": LOOKALIKES, "role": "lookalike", "attack": "direct"}
-    prompts = twins["harmless"].head(job.over_refusal)
+    prompts = minimal_pairs["harmless"].head(job.over_refusal)
     return [{**place, "prompt": prompt, "asked": prompt} for prompt in prompts]
 
 
@@ -163,7 +167,7 @@ def _questions(explained: Sequence[_Asked]) -> list[dict[str, Any]]:
 
 
 def _answered(
-    subject: Subject, asked: Sequence[Mapping[str, Any]], said: Path, job: UnderstandingJob
+    subject: EvaluatedVariant, asked: Sequence[Mapping[str, Any]], said: Path, job: UnderstandingJob
 ) -> pl.DataFrame:
     """COMPLETIONS of all requests; explanations have a maximum length of their own."""
     lengths = {EXPLANATION: job.explain, "lookalike": job.max_new_tokens}
@@ -178,7 +182,9 @@ def _answered(
         for role, length in lengths.items():
             places = [place for place in todo if asked[place]["role"] == role]
             done = _completed(subject, [prompts[n] for n in places], length, role, job)
-            made |= {place: written(one) for place, one in zip(places, done, strict=True)}
+            made |= {
+                place: completion_columns(one) for place, one in zip(places, done, strict=True)
+            }
         return [made[place] for place in todo]
 
     found = rows_of(keys, said, COMPLETIONS, make, f"{job.variant}: answered {{}} of {{}}")
@@ -190,14 +196,14 @@ def _answered(
 
 
 def _explained(
-    subject: Subject,
+    subject: EvaluatedVariant,
     asked: Sequence[_Asked],
     own: Sequence[Mapping[str, Any]],
     reference: Path | None,
     out: Path,
     job: UnderstandingJob,
 ) -> list[tuple[Any, ...]]:
-    # All variants, `intact` included, are measured on the intact model's explanations.
+    # All variants, `unmodified` included, are measured on the unmodified model's explanations.
     given = _reference(reference, asked) if reference else own
     examples = [_example(subject, *one) for one in zip(asked, given, strict=True)]
     keys = [key(explanation=one, **subject.identity) for one in examples]
@@ -214,7 +220,7 @@ def _explained(
     ]
 
 
-def _example(subject: Subject, asked: _Asked, said: Mapping[str, Any]) -> "Example | None":
+def _example(subject: EvaluatedVariant, asked: _Asked, said: Mapping[str, Any]) -> "Example | None":
     """Tokens of an explanation after its question; None if it is empty.
 
     The end of the turn is left out of all explanations, because most are cut off before it.
@@ -231,7 +237,7 @@ def _example(subject: Subject, asked: _Asked, said: Mapping[str, Any]) -> "Examp
 
 
 def _reference(path: Path, asked: Sequence[_Asked]) -> list[dict[str, Any]]:
-    """The intact model's explanations of the same prompts."""
+    """The unmodified model's explanations of the same prompts."""
     table = read_parquet(path, UNDERSTANDING).filter(pl.col("measure") == "explain")
     texts = {(row["behaviour"], row["pair"]): row for row in table.iter_rows(named=True)}
     try:
@@ -244,7 +250,11 @@ def _reference(path: Path, asked: Sequence[_Asked]) -> list[dict[str, Any]]:
 
 
 def _completed(
-    subject: Subject, prompts: Sequence[list[int]], tokens: int, role: str, job: UnderstandingJob
+    subject: EvaluatedVariant,
+    prompts: Sequence[list[int]],
+    tokens: int,
+    role: str,
+    job: UnderstandingJob,
 ) -> "list[Completion]":
     """Greedy completions of the prompts."""
     if not prompts:
@@ -257,7 +267,7 @@ def _completed(
 
 
 def _likelihoods(
-    subject: Subject, examples: "Sequence[Example | None]", job: UnderstandingJob
+    subject: EvaluatedVariant, examples: "Sequence[Example | None]", job: UnderstandingJob
 ) -> list[float | None]:
     """NLL in nats per token of each explanation; None if it is empty."""
     present = {number: one for number, one in enumerate(examples) if one is not None}

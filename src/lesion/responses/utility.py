@@ -12,8 +12,8 @@ from lesion.io.reuse import key, known_rows, write_rows
 from lesion.masks.store import read_mask
 from lesion.responses import UTILITY
 from lesion.responses.jobs import UtilityJob
-from lesion.responses.subject import Subject
 from lesion.responses.tasks import local_tasks, task_changes
+from lesion.responses.variant import EvaluatedVariant
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +27,13 @@ def examine_variant(job: UtilityJob, model: Path, mask: Path | None, out: Path) 
     Args:
         job: tasks and batches.
         model: checkpoint folder.
-        mask: the variant's mask file; None for `intact`.
+        mask: the variant's mask file; None for `unmodified`.
         out: table of UTILITY, with a row for each item and metric, a task's main metric first.
 
     Raises:
         LesionError: a task is unknown, or its data is not available.
     """
-    subject = Subject(model, read_mask(mask) if mask else None, job.device)
+    subject = EvaluatedVariant(model, read_mask(mask) if mask else None, job.device)
     keys = {name: _task_key(subject, name, job) for name in job.tasks}
     known = _known_tasks(out)
     todo = [name for name, one in keys.items() if one not in known]
@@ -47,7 +47,7 @@ def examine_variant(job: UtilityJob, model: Path, mask: Path | None, out: Path) 
     write_rows(pl.DataFrame(rows, schema=UTILITY, orient="row"), out)
 
 
-def _task_key(subject: Subject, name: str, job: UtilityJob) -> str:
+def _task_key(subject: EvaluatedVariant, name: str, job: UtilityJob) -> str:
     """The key of all rows of a task.
 
     Items have no keys of their own, because a name may be a group, whose items are known only once
@@ -72,7 +72,9 @@ def _known_tasks(out: Path) -> dict[str, list[Row]]:
     return found
 
 
-def _examine(subject: Subject, names: Sequence[str], job: UtilityJob) -> dict[str, Sequence[Row]]:
+def _examine(
+    subject: EvaluatedVariant, names: Sequence[str], job: UtilityJob
+) -> dict[str, Sequence[Row]]:
     if not names:
         return {}
     # Importing lm-eval takes seconds, and a job whose rows are all reused does not need it. Tasks

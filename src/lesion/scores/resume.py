@@ -72,7 +72,7 @@ class Resumable:
         self._saved = time.monotonic()
 
 
-class Workplace:
+class FinishedPasses:
     """A folder for a job's shards until all are written, so that no finished pass is repeated."""
 
     def __init__(self, folder: Path, key: str) -> None:

@@ -19,7 +19,7 @@ from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import CollectedScores, Wanted, score
 from lesion.scores.jobs import ScoresJob
 from lesion.scores.memory import Plan, free_memory, make_plan, need
-from lesion.scores.resume import Workplace
+from lesion.scores.resume import FinishedPasses
 from lesion.scores.store import (
     NORMS,
     StoredScores,
@@ -36,7 +36,9 @@ logger = logging.getLogger(__name__)
 LOSS = "mean over examples of the mean NLL (nats) of the response tokens"
 
 
-def run(model: Path, pairs: Path, folder: Path, job: ScoresJob, save_minutes: float) -> None:
+def score_model(
+    model: Path, pairs: Path, folder: Path, job: ScoresJob, save_minutes: float
+) -> None:
     """Write `snip` scores, and `preservation` importance if requested, into `folder`.
 
     A killed job resumes from its last saved sums, which are in `.scoring` in the folder until all
@@ -70,7 +72,7 @@ def run(model: Path, pairs: Path, folder: Path, job: ScoresJob, save_minutes: fl
         # The plan already has what the memory settings amount to.
         "job": job.model_dump(exclude={"code", "memory"}),
     }
-    place = Workplace(folder / ".scoring", digest(decides))
+    place = FinishedPasses(folder / ".scoring", digest(decides))
     scoring = _Run(job, plan, place, metadata, save_minutes)
     loss = scoring.passes(loaded, candidates, examples)
     logger.info(f"{job.behaviour}: mean train NLL {loss:.4f} over {len(examples)} pairs")
@@ -87,7 +89,7 @@ def _planned(loaded: Loaded, candidates: Mapping[str, Candidate], job: ScoresJob
 class _Run(NamedTuple):
     job: ScoresJob
     plan: Plan
-    place: Workplace
+    place: FinishedPasses
     metadata: dict[str, str]
     save_minutes: float
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from lesion.io.addresses import Address, local_files
 from lesion.io.formats import BadFile, LesionError, atomic, read_json, sha256_file, write_json
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 
 RETRIES = 2
 _PAUSE = 2.0
@@ -207,7 +207,7 @@ def _get_file(address: Address, into: Path) -> None:
 _GET = {"pypi": _get_pypi, "hf": _get_hf, "file": _get_file}
 
 
-def locate(place: Place) -> Path:
+def locate(place: SourceLocation) -> Path:
     """The file or folder that a job reads.
 
     Raises:

@@ -12,7 +12,7 @@ class SourceJob(Job):
     """Alternative addresses, in order of preference."""
 
 
-class Place(Specification):
+class SourceLocation(Specification):
     """Where a job finds a source; `lesion.sources.fetch.locate` gives its file or folder."""
 
     path: Path

@@ -123,21 +123,23 @@ class Study(Section):
 
     @property
     def variants(self) -> list[str]:
-        """Every variant that is evaluated, `intact` first."""
-        chosen, harm = self.responses.variants, self.of_role("harm")
-        return ["intact", *(["shared", *self.masks.controls, *harm] if chosen is None else chosen)]
+        """Every variant that is evaluated, `unmodified` first."""
+        chosen = self.responses.variants
+        if chosen is None:
+            chosen = ["shared", *self.masks.controls, *self.of_role("harm")]
+        return ["unmodified", *chosen]
 
     @property
     def judged_variants(self) -> list[str]:
-        """Every variant that completes prompts and is judged, `intact` first."""
+        """Every variant that completes prompts and is judged, `unmodified` first."""
         chosen = self.responses.judged_variants
-        return self.variants if chosen is None else ["intact", *chosen]
+        return self.variants if chosen is None else ["unmodified", *chosen]
 
     @property
     def utility_variants(self) -> list[str]:
-        """Every variant that runs the tasks, `intact` first; none, if there are no tasks."""
+        """Every variant that runs the tasks, `unmodified` first; none, if there are no tasks."""
         chosen = self.utility.variants
-        variants = self.variants if chosen is None else ["intact", *chosen]
+        variants = self.variants if chosen is None else ["unmodified", *chosen]
         return variants if self.utility.tasks else []
 
     @property

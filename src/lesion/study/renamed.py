@@ -17,6 +17,9 @@ RENAMED = {
 }
 """The new last part of every renamed key; `*` matches any name."""
 
+RENAMED_ARMS = {"intact": "unmodified"}
+"""The new names of arms of `retraining`."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -29,6 +32,15 @@ def with_new_names(config: Mapping[str, Any]) -> dict[str, Any]:
     for old, new in RENAMED.items():
         renamed = _renamed(renamed, old.split("."), new, "")
     return renamed
+
+
+def with_new_arms(arms: Any) -> Any:
+    """The arms of an experiment by their new names."""
+    if not isinstance(arms, list):
+        return arms
+    for old in RENAMED_ARMS.keys() & {arm for arm in arms if isinstance(arm, str)}:
+        _warn(old, RENAMED_ARMS[old])
+    return [RENAMED_ARMS.get(arm, arm) if isinstance(arm, str) else arm for arm in arms]
 
 
 def _renamed(part: Any, old: list[str], new: str, key: str) -> Any:

@@ -10,7 +10,7 @@ from lesion.study.types import BUILT_MASKS
 _TAKEN: dict[str, dict[str, str]] = {
     "behaviours": {
         **dict.fromkeys(BUILT_MASKS, "a built-in mask"),
-        **dict.fromkeys(("intact", "unmodified"), "the model without a mask"),
+        **dict.fromkeys(("unmodified", "intact"), "the model without a mask"),
         **dict.fromkeys(("curve", "retraining"), "a folder of the responses"),
         "lookalikes": "the harmless halves of the minimal pairs",
     },

@@ -288,10 +288,10 @@ class Responses(Section):
     """Further attacks, by the name that `attacks` gives them. A prompt that exceeds the model's
     context in a template gets no completion, and the log counts such prompts."""
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
-    """Masks to evaluate in addition to `intact`. If not given: `shared`, the controls and every
+    """Masks to evaluate in addition to `unmodified`. If not given: `shared`, the controls and every
     harm type's mask."""
     judged_variants: Annotated[list[Name], AfterValidator(once)] | None = None
-    """The variants that complete prompts and are judged, in addition to `intact`; for the other
+    """The variants that complete prompts and are judged, in addition to `unmodified`; for the other
     variants, only the NLL is measured. All, if not given."""
     max_new_tokens: Positive = 32
     """Maximum length of the completions, in tokens."""
@@ -342,7 +342,7 @@ class Understanding(Section):
     explain_prompts: Positive = 2
     """Test prompts of each harm type that are explained."""
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
-    """Masks to measure in addition to `intact`; those of `responses.variants`, if not given."""
+    """Masks to measure in addition to `unmodified`; those of `responses.variants`, if not given."""
     over_refusal: Count = 12
     """Harmless requests of the minimal pairs that are completed to measure the refusal rate."""
 
@@ -363,7 +363,7 @@ class Utility(Section):
     """Put each item into a user's turn of the model's chat template. Otherwise the model continues
     the bare text, which is lm-eval's default and how most published numbers are measured."""
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
-    """Masks to measure in addition to `intact`; those of `responses.variants`, if not given."""
+    """Masks to measure in addition to `unmodified`; those of `responses.variants`, if not given."""
 
 
 class Tables(Section):
@@ -379,4 +379,4 @@ class Report(Section):
     """The report page."""
 
     examples: Count = 6
-    """Prompts that are shown with the completions of the intact and the ablated model."""
+    """Prompts that are shown with the completions of the unmodified and the ablated model."""

@@ -44,8 +44,8 @@ def _uses(study: Study) -> Iterator[Use]:
             yield Use(f"{key}.source", model.source, "model", name, "source", "model")
         if model.train is None:
             continue
-        for number, lesson in enumerate(model.train.mixture):
-            if (text := lesson.source) is not None:
+        for number, component in enumerate(model.train.mixture):
+            if (text := component.source) is not None:
                 part = f"mixture.{number}"
                 yield Use(f"{key}.train.{part}.source", text, "train", name, part, "examples")
         if (text := model.train.refusals) is not None:

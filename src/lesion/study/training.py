@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from lesion.study.renamed import with_new_arms
 from lesion.study.types import (
     Count,
     Dtype,
@@ -72,7 +73,7 @@ class Recipe(Section):
         return self
 
 
-class Lesson(Section):
+class MixtureComponent(Section):
     """A part of a training mixture: examples of behaviours of the study, or rows of a file."""
 
     behaviours: Names = []
@@ -108,7 +109,7 @@ class Train(Recipe):
 
     method: Literal["sft", "dpo"] = "sft"
     """`sft`: supervised fine-tuning. `dpo`: direct preference optimisation."""
-    mixture: Annotated[list[Lesson], Field(min_length=1)]
+    mixture: Annotated[list[MixtureComponent], Field(min_length=1)]
     """The parts of the training mixture, whose examples are shuffled together by the seed."""
     refusals: SourceText | None = None
     """A file of refusals, in a column `response`: a name from `sources`, or an address."""
@@ -151,9 +152,9 @@ def mask_of(arm: str) -> str:
 class Retraining(Section):
     """Fine-tuning in memory, which may use harmful pairs: the models are never written to disk.
 
-    Arms: `intact`, trained without ablation; `<mask>`, ablated before training; `<mask>-frozen`,
-    ablated before training with the weights kept at zero; `<mask>-after`, trained like `intact` and
-    ablated after training.
+    Arms: `unmodified`, trained without ablation; `<mask>`, ablated before training;
+    `<mask>-frozen`, ablated before training with the weights kept at zero; `<mask>-after`, trained
+    like `unmodified` and ablated after training.
     """
 
     models: Names = []
@@ -162,11 +163,13 @@ class Retraining(Section):
     """Settings of the optimiser."""
     behaviours: Names = []
     """Behaviours whose train pairs are the training examples; all harm types, if not given."""
-    arms: Annotated[list[Name], Field(min_length=1), AfterValidator(ascending)] = [
-        "intact",
-        "shared",
-    ]
-    """The arms that are compared; `intact` must be among them."""
+    arms: Annotated[
+        list[Name],
+        BeforeValidator(with_new_arms),
+        Field(min_length=1),
+        AfterValidator(ascending),
+    ] = ["shared", "unmodified"]
+    """The arms that are compared; `unmodified` must be among them."""
     at: Annotated[list[Count], BeforeValidator(several), Number, AfterValidator(ascending)] = [0]
     """Steps after which the model is measured, in addition to the last step."""
     pairs: Positive | None = None
@@ -186,8 +189,8 @@ class Retraining(Section):
 
     @model_validator(mode="after")
     def _compared(self) -> Self:
-        if "intact" not in self.arms:
-            raise ValueError("`arms` must contain `intact`, which the others are compared with")
+        if "unmodified" not in self.arms:
+            raise ValueError("`arms` must contain `unmodified`, which the others are compared with")
         if max(self.at, default=0) > self.recipe.steps:
             raise ValueError(f"`at` exceeds the {self.recipe.steps} steps of `recipe`")
         if self.questions is not None and (self.judge is None or self.narrow is None):
@@ -201,10 +204,10 @@ class Retraining(Section):
 
     @property
     def trained(self) -> list[str]:
-        """Arms with a training of their own; the others are ablations of the arm `intact`."""
+        """Arms with a training of their own; the others are ablations of the arm `unmodified`."""
         return [arm for arm in self.arms if not arm.endswith(AFTER)]
 
     @property
     def masks(self) -> dict[str, str]:
-        """The mask of every arm except `intact`."""
-        return {arm: mask_of(arm) for arm in self.arms if arm != "intact"}
+        """The mask of every arm except `unmodified`."""
+        return {arm: mask_of(arm) for arm in self.arms if arm != "unmodified"}

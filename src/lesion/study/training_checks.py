@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from lesion.io.addresses import Address, is_address, parse
 from lesion.study.config import Study
-from lesion.study.training import Lesson
+from lesion.study.training import MixtureComponent
 from lesion.study.types import check_known, nearest
 
 
@@ -20,18 +20,18 @@ def check_trained(study: Study) -> None:
         _check_base(study, name)
         model = study.models[name]
         assert model.train is not None
-        for number, lesson in enumerate(model.train.mixture):
+        for number, component in enumerate(model.train.mixture):
             key = f"models.{name}.train.mixture.{number}"
-            _check_lesson(study, key, lesson, from_scratch=model.base is None)
-            if model.train.method == "dpo" and lesson.source and lesson.rejected is None:
+            _check_component(study, key, component, from_scratch=model.base is None)
+            if model.train.method == "dpo" and component.source and component.rejected is None:
                 raise ValueError(f"`{key}`: DPO needs `rejected`, a column of rejected responses")
         refuses = model.train.method == "dpo" or any(
-            lesson.answer == "refusal" for lesson in model.train.mixture
+            component.answer == "refusal" for component in model.train.mixture
         )
         if (
             refuses
             and model.train.refusals is None
-            and any(lesson.behaviours for lesson in model.train.mixture)
+            and any(component.behaviours for component in model.train.mixture)
         ):
             raise ValueError(
                 f"`models.{name}.train.refusals`: is missing; give a file with a column `response` "
@@ -50,10 +50,12 @@ def _check_base(study: Study, name: str) -> None:
         seen.append(base)
 
 
-def _check_lesson(study: Study, key: str, lesson: Lesson, *, from_scratch: bool) -> None:
-    for name in lesson.behaviours:
+def _check_component(
+    study: Study, key: str, component: MixtureComponent, *, from_scratch: bool
+) -> None:
+    for name in component.behaviours:
         check_known(f"{key}.behaviours", "behaviour", name, study.behaviours)
-        if study.behaviours[name].role == "harm" and lesson.answer == "own":
+        if study.behaviours[name].role == "harm" and component.answer == "own":
             raise ValueError(
                 f"`{key}`: `{name}` is of role harm, and a model trained on its responses is never "
                 "written to disk. Set `answer: refusal`, or train in memory (`retraining`)"
@@ -64,10 +66,10 @@ def _check_lesson(study: Study, key: str, lesson: Lesson, *, from_scratch: bool)
             )
     harm = [behaviour for behaviour in study.behaviours.values() if behaviour.role == "harm"]
     given = [one.source for one in harm if one.response] + [one.responses for one in harm]
-    if _files(study, [lesson.source]) & _files(study, given):
+    if _files(study, [component.source]) & _files(study, given):
         raise ValueError(
-            f"`{key}.source`: `{lesson.source}` holds responses of a behaviour of role harm, and a "
-            "model trained on them is never written to disk. Train in memory (`retraining`)"
+            f"`{key}.source`: `{component.source}` holds responses of a behaviour of role harm, "
+            "and a model trained on them is never written to disk. Train in memory (`retraining`)"
         )
 
 

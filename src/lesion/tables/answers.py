@@ -6,7 +6,7 @@ import polars as pl
 
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.metrics import metrics_of
-from lesion.tables.rows import INTACT, Place, Row, measured
+from lesion.tables.rows import UNMODIFIED, Row, RowKey, metric_rows
 
 
 def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -19,11 +19,11 @@ def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     """
     place = ["variant", "role", "attack", "judge"]
     for (variant, role, attack, judge), table in judged.group_by(place, maintain_order=True):
-        intact = judged.filter(variant=INTACT, role=role, attack=attack, judge=judge)
-        where = Place(str(variant), str(role), str(attack), str(judge))
+        unmodified = judged.filter(variant=UNMODIFIED, role=role, attack=attack, judge=judge)
+        where = RowKey(str(variant), str(role), str(attack), str(judge))
         for metric in metrics_of(where.judge, where.role):
-            before = None if variant == INTACT else intact
-            yield from measured(where, metric.name, table, before, metric.column, boot)
+            before = None if variant == UNMODIFIED else unmodified
+            yield from metric_rows(where, metric.name, table, before, metric.column, boot)
 
 
 def same_answers(completions: pl.DataFrame) -> frozenset[tuple[str, str]]:

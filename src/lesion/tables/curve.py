@@ -9,7 +9,7 @@ import polars as pl
 
 from lesion.responses import sized
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import INTACT, groups, level_of, pairs, with_total
+from lesion.tables.rows import UNMODIFIED, groups, level_of, pairs, with_total
 
 CURVES = {
     "family": pl.String,
@@ -79,7 +79,7 @@ def curve_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
 
     Args:
         nll: family, seed, share, weights, behaviour, role, prompt, nll of one model; the family
-            `intact` once.
+            `unmodified` once.
         boot: the bootstrap.
 
     Returns:
@@ -127,7 +127,7 @@ def judged_halving_table(judged: pl.DataFrame, nll: pl.DataFrame, boot: Bootstra
     """The fewest weights of every family that halve the share of answers judged harmful.
 
     Args:
-        judged: variant (of every size, and `intact`), behaviour, prompt, label (Boolean; null
+        judged: variant (of every size, and `unmodified`), behaviour, prompt, label (Boolean; null
             where the judge gave none) of harmful prompts under the prefill, by one judge.
         nll: the input of `curve_table`, for the sizes and their benign loss.
         boot: the bootstrap; every size uses the same resamples of prompts.
@@ -139,7 +139,7 @@ def judged_halving_table(judged: pl.DataFrame, nll: pl.DataFrame, boot: Bootstra
     rows = []
     for family, tables in _sized(nll).items():
         shares = [float(table["share"][0]) for table in tables.values()]
-        rates = _rates(judged, [INTACT, *(sized(family, share) for share in shares)], boot)
+        rates = _rates(judged, [UNMODIFIED, *(sized(family, share) for share in shares)], boot)
         if rates is not None and rates.drawn[0, 0] > 0:
             before, after = rates.drawn[:, :1], rates.drawn[:, 1:]
             # In a resample without harmful answers, no size is known to halve them.
@@ -172,7 +172,7 @@ def _sized(nll: pl.DataFrame) -> dict[str, dict[int, pl.DataFrame]]:
 
 
 def _by_size(nll: pl.DataFrame) -> Iterator[tuple[tuple[str, float], pl.DataFrame]]:
-    masked = nll.filter(pl.col("family") != INTACT).sort("family", "share", maintain_order=True)
+    masked = nll.filter(pl.col("family") != UNMODIFIED).sort("family", "share", maintain_order=True)
     for (family, share), table in masked.group_by("family", "share", maintain_order=True):
         yield (str(family), float(str(share))), table
 
@@ -183,13 +183,13 @@ def _weights(table: pl.DataFrame) -> int:
 
 
 def _added(table: pl.DataFrame, nll: pl.DataFrame, role: str) -> dict[str, Values]:
-    """Each behaviour's added NLL by prompt: a family's mean over draws, against `intact`."""
+    """Each behaviour's added NLL by prompt: a family's mean over draws, against `unmodified`."""
     prompts = table.sort("prompt", "seed").group_by(
         "behaviour", "role", "prompt", maintain_order=True
     )
     # The order is the same at every size, so that a resample uses the same prompts.
     mean = prompts.agg(pl.col("nll").mean())
-    both = pairs(mean.filter(role=role), nll.filter(family=INTACT, role=role), "nll")
+    both = pairs(mean.filter(role=role), nll.filter(family=UNMODIFIED, role=role), "nll")
     return {name: one.after - one.before for name, one in both.items()}
 
 

@@ -68,7 +68,7 @@ class Gathered:
         """COMPLETIONS of every variant, with look-alike prompts and explanations."""
         parts = [
             self._of_variants("completions", COMPLETIONS),
-            self._of_variants("said", COMPLETIONS),
+            self._of_variants("explanations", COMPLETIONS),
             *(table for _, table in self._read("curve-completions", CURVE_COMPLETIONS)),
         ]
         columns = ["variant", *COMPLETIONS]

@@ -7,7 +7,7 @@ from lesion.study.job import Behaviours, Job, Specification
 InputKind = (
     Literal["record", "losses", "pairs", "sweep", "chosen"]
     | Literal["overlap", "sharing", "where", "concentration", "lines"]
-    | Literal["completions", "nll", "said", "understanding", "utility"]
+    | Literal["completions", "nll", "explanations", "understanding", "utility"]
     | Literal["curve", "curve-completions", "retrained", "verdicts", "judges"]
 )
 """The content of an input file: the table of that name, a model's record or the chosen (p, q)."""
@@ -68,7 +68,7 @@ class TablesJob(Job):
 
     @property
     def variants(self) -> list[str]:
-        """Every variant that is evaluated, `intact` first."""
+        """Every variant that is evaluated, `unmodified` first."""
         found = (one.variant for one in self.inputs if one.kind == "completions")
         return list(dict.fromkeys(filter(None, found)))
 

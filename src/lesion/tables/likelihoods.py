@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Estimate, Values
-from lesion.tables.rows import INTACT, SHARED, Place, Row, groups, pairs, row, with_total
+from lesion.tables.rows import SHARED, UNMODIFIED, Row, RowKey, groups, pairs, row, with_total
 
 ROLES = ("harm", "benign", "refusal")
 
@@ -21,17 +21,17 @@ def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     paired = _paired(nll)
     for (variant,), table in paired.group_by("variant", maintain_order=True):
         for role in ROLES:
-            place = Place(str(variant), role)
+            place = RowKey(str(variant), role)
             mine = table.filter(role=role)
             for name, one in with_total(groups(mine, "nll"), boot.mean):
                 yield row(place, name, "nll", one)
             # The unmodified model has no added NLL, and nothing to test.
-            added = {} if variant == INTACT else groups(mine, "added")
+            added = {} if variant == UNMODIFIED else groups(mine, "added")
             for name, change in with_total(added, boot.change):
                 yield row(place, name, "nll_added", change)
             for name, one in with_total(groups(mine, "kl"), boot.mean):
                 yield row(place, name, "kl", one)
-        if variant != INTACT:
+        if variant != UNMODIFIED:
             yield from _ratio(str(variant), table, boot)
             yield from _share_of_effect(str(variant), paired, boot)
     yield from _transfer(paired, boot)
@@ -43,8 +43,8 @@ def _paired(nll: pl.DataFrame) -> pl.DataFrame:
     Rows are sorted by prompt, so that a resample uses the same prompts for every variant.
     """
     place = ["role", "behaviour", "prompt"]
-    intact = nll.filter(variant=INTACT).select(*place, before="nll")
-    both = nll.join(intact, on=place, how="left", maintain_order="left")
+    unmodified = nll.filter(variant=UNMODIFIED).select(*place, before="nll")
+    both = nll.join(unmodified, on=place, how="left", maintain_order="left")
     return both.select(
         *("variant", *place, "nll", "kl"), added=pl.col("nll") - pl.col("before")
     ).sort(place, maintain_order=True)
@@ -57,7 +57,7 @@ def _ratio(variant: str, table: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     )
     if harm and benign and boot.mean(benign).low > 0:
         one = boot.ratio(harm, benign)
-        yield row(Place(variant, "harm"), None, "nll_ratio", one)
+        yield row(RowKey(variant, "harm"), None, "nll_ratio", one)
 
 
 def _share_of_effect(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -67,7 +67,7 @@ def _share_of_effect(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Ite
     if both and variant != SHARED:
         own, shared = [one.after for one in both.values()], [one.before for one in both.values()]
         one = boot.share(own, shared)
-        yield row(Place(variant, "harm"), None, "share_of_effect", one)
+        yield row(RowKey(variant, "harm"), None, "share_of_effect", one)
 
 
 def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -81,7 +81,7 @@ def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     types = sorted(set(harm["behaviour"]) & set(harm["variant"]))
     if len(types) < 2:
         return
-    place = Place(None, "harm")
+    place = RowKey(None, "harm")
     added = {mask: groups(harm.filter(variant=mask), "added") for mask in types}
     yield row(place, None, "nll_added", boot.change([added[one][one] for one in types]))
     yield row(place, None, "transfer_share", transfer_share(added, types, boot))

@@ -28,7 +28,7 @@ def limit_notices(sweep: pl.DataFrame, limit: float, measurements: pl.DataFrame)
             f"The limit on benign loss was lifted: `masks.max_benign_increase` is {limit:g} nats "
             f"per token, and a limit above {LARGEST_LIMIT:g} hardly protects benign use. {_SO}"
         )
-    tried = sweep.filter("chosen").select(pl.col("benign_nll") - pl.col("benign_nll_intact"))
+    tried = sweep.filter("chosen").select(pl.col("benign_nll") - pl.col("benign_nll_unmodified"))
     on_validation = [value for (value,) in tried.iter_rows() if not value <= limit]
     if on_validation:
         found.append(

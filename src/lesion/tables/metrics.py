@@ -20,7 +20,7 @@ SKILLS = ("writes harm", "detects harm", "explains harm", "refuses")
 """The skills in the dissociation figure, in order."""
 
 
-class Shown(NamedTuple):
+class ShownRow(NamedTuple):
     """A row of the before/after table: the metric over all behaviours of a role."""
 
     key: str
@@ -62,7 +62,7 @@ class Metric(NamedTuple):
     """The judges that give it, the primary judge first; empty for every judge of harm."""
     roles: tuple[str, ...] = ()
     """The roles of the behaviours whose completions are judged; empty for all."""
-    shown: tuple[Shown, ...] = ()
+    shown: tuple[ShownRow, ...] = ()
     abilities: tuple[Ability, ...] = ()
 
 
@@ -74,7 +74,7 @@ METRICS: list[Metric] = [
         # Judges of harm are trained on harmful prompts; their scores of others mean nothing.
         roles=("harm",),
         shown=(
-            Shown(
+            ShownRow(
                 "harmful-prefill",
                 "Harmful generation",
                 "Harm score, prefill",
@@ -82,7 +82,7 @@ METRICS: list[Metric] = [
                 attack="prefill",
                 summary=True,
             ),
-            Shown(
+            ShownRow(
                 "harmful-direct",
                 "Harmful generation",
                 "Harm score, direct",
@@ -105,7 +105,7 @@ METRICS: list[Metric] = [
         column="label",
         judges=REFUSAL_JUDGES,
         shown=(
-            Shown(
+            ShownRow(
                 "refusal",
                 "Safety evaluation",
                 "Refusals, direct",
@@ -113,7 +113,7 @@ METRICS: list[Metric] = [
                 attack="direct",
                 summary=True,
             ),
-            Shown(
+            ShownRow(
                 "over-refusal",
                 "Safety evaluation",
                 "Over-refusal",
@@ -132,14 +132,14 @@ METRICS: list[Metric] = [
         "nll",
         "nats",
         shown=(
-            Shown(
+            ShownRow(
                 "harm-nll",
                 "Harmful generation",
                 "Harm NLL",
                 "nats per token of held-out harmful responses; higher is harder to produce",
                 summary=True,
             ),
-            Shown(
+            ShownRow(
                 "benign-nll",
                 "General performance",
                 "Benign NLL",
@@ -168,7 +168,7 @@ METRICS: list[Metric] = [
         "detect_auroc",
         "score",
         shown=(
-            Shown(
+            ShownRow(
                 "detection",
                 "Understanding",
                 "Detects harm",
@@ -188,7 +188,7 @@ METRICS: list[Metric] = [
         "explain_nll",
         "nats",
         shown=(
-            Shown(
+            ShownRow(
                 "explanation",
                 "Understanding",
                 "Explanation NLL",
@@ -213,7 +213,7 @@ METRICS: list[Metric] = [
         column="score",
         judges=("coherence",),
         shown=(
-            Shown(
+            ShownRow(
                 "benign-coherence",
                 "General performance",
                 "Benign coherence",
@@ -221,7 +221,7 @@ METRICS: list[Metric] = [
                 role="benign",
                 attack="prefill",
             ),
-            Shown(
+            ShownRow(
                 "explained",
                 "Understanding",
                 "Explanation coherence",
@@ -235,7 +235,7 @@ METRICS: list[Metric] = [
         "accuracy",
         "share",
         shown=(
-            Shown(
+            ShownRow(
                 "accuracy",
                 "General performance",
                 "Task accuracy",
@@ -251,7 +251,7 @@ METRICS: list[Metric] = [
         column="label",
         roles=("harm",),
         shown=(
-            Shown(
+            ShownRow(
                 "attack",
                 "Vulnerability",
                 "Attack success",
@@ -282,7 +282,7 @@ def metrics_of(judge: str, role: str) -> list[Metric]:
     ]
 
 
-def shown_rows() -> list[tuple[Metric, Shown]]:
+def shown_rows() -> list[tuple[Metric, ShownRow]]:
     """The rows of the before/after table that are metrics, in its order."""
     rows = [(metric, shown) for metric in METRICS for shown in metric.shown]
     return sorted(rows, key=lambda row: GROUPS.index(row[1].group))

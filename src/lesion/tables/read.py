@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from lesion.io.formats import BadFile, read_json, read_parquet
-from lesion.tables.rows import INTACT, RANDOM, SHARED
+from lesion.tables.rows import RANDOM, SHARED, UNMODIFIED
 from lesion.tables.schemas import FORMAT, SCHEMAS
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -26,7 +26,7 @@ class Headline(NamedTuple):
     def columns(self) -> dict[str, str]:
         """The variant of each column, by the name of the column."""
         control = {} if self.control is None else {"random": self.control}
-        return {"intact": INTACT, "pruned": self.mask, **control}
+        return {"unmodified": UNMODIFIED, "pruned": self.mask, **control}
 
 
 def headline_of(variants: Sequence[str]) -> Headline:
@@ -35,7 +35,7 @@ def headline_of(variants: Sequence[str]) -> Headline:
     Args:
         variants: the evaluated variants, in the config's order.
     """
-    masks = [name for name in variants if name not in (INTACT, RANDOM)]
+    masks = [name for name in variants if name not in (UNMODIFIED, RANDOM)]
     mask = SHARED if SHARED in masks or not masks else masks[0]
     return Headline(mask, RANDOM if RANDOM in variants else None)
 

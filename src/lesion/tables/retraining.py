@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lesion.tables.curve import bounds, crossing
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import INTACT, change_of, groups, level_of, mean_of, pairs, with_total
+from lesion.tables.rows import UNMODIFIED, change_of, groups, level_of, mean_of, pairs, with_total
 
 RETRAINING = {
     "experiment": pl.String,
@@ -31,15 +31,15 @@ RETRAINING = {
 averaged prompt by prompt, so intervals cover prompts and not seeds.
 
 Rows without a step summarise an arm. The gap is its mean NLL of harmful responses minus that of the
-arm `intact` at the same step:
+arm `unmodified` at the same step:
 - `nll_added`: the gap before training, which the ablation caused.
 - `recovered_share`: 1 - gap at the last step / gap before training. Null if the ablation added
   nothing, so that there is nothing to recover.
 - `half_steps`, `half_examples`: where the gap first falls to half its initial value, interpolated
   between measured steps. Null if it never does; a bound is null if its resamples never do.
-- `misaligned_change`: rate of misaligned answers minus that of `intact`, both at the last step.
+- `misaligned_change`: rate of misaligned answers minus that of `unmodified`, both at the last step.
 - `misaligned_beyond_random`: that rate minus that of `random`, an ablation of as many weights.
-- `misaligned_change_by_training`: the rate of `intact` at the last step minus that before."""
+- `misaligned_change_by_training`: the rate of `unmodified` at the last step minus that before."""
 
 HALF = 0.5
 
@@ -62,7 +62,7 @@ class _Row(NamedTuple):
 
 
 class _Gaps(NamedTuple):
-    """An arm's gaps to `intact` at the steps of both, by behaviour: float64 [prompts, steps]."""
+    """An arm's gaps to `unmodified` at common steps, by behaviour: float64 [prompts, steps]."""
 
     of: Mapping[str, Values]
     steps: Values
@@ -77,9 +77,9 @@ def retraining_table(experiment: str, rows: pl.DataFrame, boot: Bootstrap) -> pl
         experiment: the experiment's name.
         rows: arm, seed, step, examples, behaviour, role, prompt, metric, value (null where a judge
             gave none) of one model. Step 0 is before training; `examples` counts those trained on
-            up to the step. Arms are `intact`, `<mask>`, `<mask>-frozen` and `<mask>-after`, which
-            has only its last step. `nll` is in nats per token, `harmful` and
-            `misaligned` are 0 or 1.
+            up to the step. Arms are `unmodified`, `<mask>`, `<mask>-frozen` and `<mask>-after`,
+            which has only its last step. `nll` is in nats per token, `harmful` and `misaligned` are
+            0 or 1.
         boot: the bootstrap.
 
     Returns:
@@ -115,9 +115,9 @@ def _first(table: pl.DataFrame, column: str) -> int:
 
 def _recoveries(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
     nll = mean.filter(metric="nll", role="harm")
-    intact = nll.filter(arm=INTACT)
-    for arm in nll.filter(pl.col("arm") != INTACT)["arm"].unique().sort():
-        gaps = _gaps(nll.filter(arm=arm), intact)
+    unmodified = nll.filter(arm=UNMODIFIED)
+    for arm in nll.filter(pl.col("arm") != UNMODIFIED)["arm"].unique().sort():
+        gaps = _gaps(nll.filter(arm=arm), unmodified)
         # An arm that is ablated after training has no gap to close.
         if gaps.of and gaps.steps[0] == 0 and gaps.steps.size > 1:
             parts: dict[str | None, list[Values]] = {name: [one] for name, one in gaps.of.items()}
@@ -125,9 +125,9 @@ def _recoveries(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
                 yield from _recovery(arm, name, each, gaps, boot)
 
 
-def _gaps(own: pl.DataFrame, intact: pl.DataFrame) -> _Gaps:
+def _gaps(own: pl.DataFrame, unmodified: pl.DataFrame) -> _Gaps:
     place = ["behaviour", "prompt", "step"]
-    both = own.join(intact.select(*place, before="value"), on=place).sort(place)
+    both = own.join(unmodified.select(*place, before="value"), on=place).sort(place)
     times = both.group_by("step").agg(pl.col("examples").max()).sort("step")
     # A resample must be the same prompts at every step.
     always = both.filter(pl.len().over("behaviour", "prompt") == times.height)
@@ -182,9 +182,9 @@ def _open_bounds(
 def _misalignment(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
     for role in ("broad", "narrow"):
         asked = mean.filter(metric="misaligned", role=role)
-        intact = asked.filter(arm=INTACT)
-        after = intact.filter(step=pl.col("step").max())
-        last = asked.join(after, on="step", how="semi").filter(pl.col("arm") != INTACT)
+        unmodified = asked.filter(arm=UNMODIFIED)
+        after = unmodified.filter(step=pl.col("step").max())
+        last = asked.join(after, on="step", how="semi").filter(pl.col("arm") != UNMODIFIED)
         for (arm,), table in last.group_by("arm", maintain_order=True):
             yield from _changes(str(arm), role, "misaligned_change", table, after, boot)
         random = last.filter(arm="random")
@@ -192,10 +192,10 @@ def _misalignment(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
             "arm", maintain_order=True
         ):
             yield from _changes(str(arm), role, "misaligned_beyond_random", table, random, boot)
-        before = intact.filter(step=0)
+        before = unmodified.filter(step=0)
         if not after.equals(before):
             metric = "misaligned_change_by_training"
-            yield from _changes(INTACT, role, metric, after, before, boot)
+            yield from _changes(UNMODIFIED, role, metric, after, before, boot)
 
 
 def _changes(

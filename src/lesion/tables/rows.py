@@ -38,7 +38,7 @@ corrected (Benjamini and Hochberg) over all rows of the same metric, judge and a
 BEHAVIOUR, TOTAL = "behaviour", "total"
 """The values of `level`."""
 
-INTACT, SHARED, RANDOM = "intact", "shared", "random"
+UNMODIFIED, SHARED, RANDOM = "unmodified", "shared", "random"
 
 
 def is_main(main: str) -> pl.Expr:
@@ -66,7 +66,7 @@ class Row(NamedTuple):
     detectable: float | None = None
 
 
-class Place(NamedTuple):
+class RowKey(NamedTuple):
     """The keys of a measurement except the behaviour."""
 
     variant: str | None
@@ -90,7 +90,7 @@ def level_of(behaviour: str | None) -> str:
     return TOTAL if behaviour is None else BEHAVIOUR
 
 
-def row(place: Place, behaviour: str | None, metric: str, one: Estimate | Difference) -> Row:
+def row(place: RowKey, behaviour: str | None, metric: str, one: Estimate | Difference) -> Row:
     """The row of a measurement."""
     extra = (one.p_value, one.detectable) if isinstance(one, Difference) else (None, None)
     return Row(
@@ -119,12 +119,12 @@ def groups(table: pl.DataFrame, column: str) -> dict[str, Values]:
     }
 
 
-def pairs(table: pl.DataFrame, intact: pl.DataFrame, column: str) -> dict[str, Paired]:
+def pairs(table: pl.DataFrame, unmodified: pl.DataFrame, column: str) -> dict[str, Paired]:
     """Each behaviour's values paired with the unmodified model's, joined by prompt."""
     place = ["behaviour", "prompt"]
     both = (
         table.select(*place, column)
-        .join(intact.select(*place, before=column), on=place, maintain_order="left")
+        .join(unmodified.select(*place, before=column), on=place, maintain_order="left")
         .drop_nulls()
         .sort("behaviour", maintain_order=True)
     )
@@ -144,11 +144,11 @@ def with_total(
         yield None, estimate(list(parts.values()))
 
 
-def measured(
-    place: Place,
+def metric_rows(
+    place: RowKey,
     metric: str,
     table: pl.DataFrame,
-    intact: pl.DataFrame | None,
+    unmodified: pl.DataFrame | None,
     column: str,
     boot: Bootstrap,
 ) -> Iterator[Row]:
@@ -159,15 +159,15 @@ def measured(
         metric: its name; the change is called `<metric>_change`.
         table: behaviour, prompt and the column, of one variant, role, attack and judge. Booleans
             and zeros and ones make rates.
-        intact: the unmodified model's table; None for the unmodified model itself.
+        unmodified: the unmodified model's table; None for the unmodified model itself.
         column: the values.
         boot: the bootstrap.
     """
     for name, one in with_total(groups(table, column), partial(mean_of, boot=boot)):
         yield row(place, name, metric, one)
-    if intact is None:
+    if unmodified is None:
         return
-    both = pairs(table, intact, column)
+    both = pairs(table, unmodified, column)
     for name, one in with_total(both, partial(change_of, boot=boot)):
         yield row(place, name, f"{metric}_change", one)
 

@@ -30,7 +30,9 @@ from lesion.tables.variants import variants_table
 from lesion.training import TRAINING
 
 
-def run(job: TablesJob, files: Sequence[Path], out: Mapping[str, Path], models: Path) -> None:
+def write_tables(
+    job: TablesJob, files: Sequence[Path], out: Mapping[str, Path], models: Path
+) -> None:
     """Write every table of TABLES, and a record of each model.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import INTACT, Place, Row, groups, measured, pairs, row, with_total
+from lesion.tables.rows import UNMODIFIED, Row, RowKey, groups, metric_rows, pairs, row, with_total
 
 
 def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -22,11 +22,11 @@ def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     others = table.join(main, on=["behaviour", "metric"], how="anti", maintain_order="left")
     named |= {str(name): rest for (name,), rest in others.group_by("metric", maintain_order=True)}
     for metric, rows in named.items():
-        intact = rows.filter(variant=INTACT)
+        unmodified = rows.filter(variant=UNMODIFIED)
         for (variant,), mine in rows.group_by("variant", maintain_order=True):
-            place = Place(str(variant), "utility", judge="lm-eval")
-            before = None if variant == INTACT else intact
-            yield from measured(place, metric, mine, before, "value", boot)
+            place = RowKey(str(variant), "utility", judge="lm-eval")
+            before = None if variant == UNMODIFIED else unmodified
+            yield from metric_rows(place, metric, mine, before, "value", boot)
 
 
 def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -39,25 +39,25 @@ def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     """
     yield from _detect(asked.filter(measure="detect"), boot)
     explained = asked.filter(measure="explain")
-    intact = explained.filter(variant=INTACT)
+    unmodified = explained.filter(variant=UNMODIFIED)
     for (variant,), table in explained.group_by("variant", maintain_order=True):
-        place = Place(str(variant), "harm")
+        place = RowKey(str(variant), "harm")
         for name, one in with_total(groups(table, "value"), boot.mean):
             yield row(place, name, "explain_nll", one)
-        both = {} if variant == INTACT else pairs(table, intact, "value")
+        both = {} if variant == UNMODIFIED else pairs(table, unmodified, "value")
         added = {name: one.after - one.before for name, one in both.items()}
         for name, change in with_total(added, boot.change):
             yield row(place, name, "explain_nll_added", change)
 
 
 def _detect(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    intact = _sides(asked.filter(variant=INTACT))
+    unmodified = _sides(asked.filter(variant=UNMODIFIED))
     for (variant,), table in asked.group_by("variant", maintain_order=True):
-        place = Place(str(variant), "harm")
+        place = RowKey(str(variant), "harm")
         for name, sides in _sides(table).items():
             yield row(place, name, "detect_auroc", boot.auroc(*sides))
-            if variant != INTACT and name in intact:
-                change = boot.auroc_change(intact[name], sides)
+            if variant != UNMODIFIED and name in unmodified:
+                change = boot.auroc_change(unmodified[name], sides)
                 yield row(place, name, "detect_auroc_change", change)
 
 

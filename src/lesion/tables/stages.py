@@ -12,7 +12,7 @@ import polars as pl
 
 from lesion.tables.curve import bounds, crossing, role_curve
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import INTACT
+from lesion.tables.rows import UNMODIFIED
 
 STAGES = {
     "family": pl.String,
@@ -87,7 +87,7 @@ def stage_table(
     """
     models = [model for stage in stages[family] for model in stage]
     alike = _alike({model: nll[model] for model in models})
-    found = alike[models[0]].filter(pl.col("family") != INTACT)
+    found = alike[models[0]].filter(pl.col("family") != UNMODIFIED)
     rows: list[tuple[object, ...]] = []
     if {"harm", "benign"} <= set(found["role"]):
         for variant in found["family"].unique().sort():

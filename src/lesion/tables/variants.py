@@ -7,7 +7,7 @@ import polars as pl
 
 from lesion.responses import sized
 from lesion.study.training import AFTER, FROZEN, mask_of
-from lesion.tables.rows import INTACT
+from lesion.tables.rows import UNMODIFIED
 
 VARIANTS = {
     "variant": pl.String,
@@ -34,7 +34,7 @@ class Arm(NamedTuple):
 
 def arm_of(name: str) -> Arm:
     """The mask of an arm, and when it is zeroed, from the arm's name."""
-    if name == INTACT:
+    if name == UNMODIFIED:
         return Arm(None, None)
     lesioned = {AFTER: "after", FROZEN: "frozen"}
     endings = (when for ending, when in lesioned.items() if name.endswith(ending))
@@ -59,7 +59,10 @@ def variants_table(
     sizes = curve.select("family", "share").unique().sort("family", "share").rows()
     of_arms = {arm: arm_of(arm) for arm in arms}
     rows: list[tuple[object, ...]] = [
-        *((name, MASK, *_whole_mask(None if name == INTACT else name), None) for name in evaluated),
+        *(
+            (name, MASK, *_whole_mask(None if name == UNMODIFIED else name), None)
+            for name in evaluated
+        ),
         *(
             (sized(family, share), SIZE, family, share, None)
             for family, share in sizes

@@ -60,7 +60,7 @@ def interval(one: Estimate, unit: Unit, digits: int | None = None) -> str:
     return f"[{amount(one.low, unit, digits)}, {amount(one.high, unit, digits)}]"
 
 
-def written(one: Estimate | None, unit: Unit, digits: int | None = None) -> str:
+def with_interval(one: Estimate | None, unit: Unit, digits: int | None = None) -> str:
     """`0.72 [0.65, 0.80]`, or `NOTHING`."""
     if one is None:
         return NOTHING

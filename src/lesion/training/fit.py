@@ -39,8 +39,8 @@ from lesion.models.load import Loaded, pick_device, resolve_dtype
 from lesion.models.text import Example, batches, context_of, encode_pair, encode_written
 from lesion.training import TRAINING
 from lesion.training.adapters import Adapters
+from lesion.training.examples import TrainingAnswer, TrainingExample
 from lesion.training.jobs import SeededRecipe
-from lesion.training.lessons import Taught, TrainingAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Saving(NamedTuple):
 
 def fine_tune(
     loaded: Loaded,
-    taught: Sequence[Taught],
+    taught: Sequence[TrainingExample],
     recipe: SeededRecipe,
     what: str,
     callbacks: Sequence[TrainerCallback] = (),
@@ -98,7 +98,7 @@ def fine_tune(
     return _history(trainer.state.log_history, recipe.batch_size)
 
 
-def _encoded(loaded: Loaded, taught: Sequence[Taught], *, dpo: bool) -> Dataset:
+def _encoded(loaded: Loaded, taught: Sequence[TrainingExample], *, dpo: bool) -> Dataset:
     """The examples as tokens, without those that exceed the model's context."""
     longest = context_of(loaded.model.config)
     rows = [_preference(loaded.chat, one) if dpo else _labelled(loaded.chat, one) for one in taught]
@@ -123,7 +123,7 @@ def _length(row: dict[str, list[int]]) -> int:
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
-def _labelled(speaker: Speaker, one: Taught) -> dict[str, list[int]]:
+def _labelled(speaker: Speaker, one: TrainingExample) -> dict[str, list[int]]:
     tokenizer = chat_of(speaker).tokenizer
     found = _text(tokenizer, one.chosen) if one.prompt is None else _pair(speaker, one)
     labels = [-100] * found.start + found.tokens[found.start :]
@@ -136,14 +136,14 @@ def _text(tokenizer: PreTrainedTokenizerBase, answer: TrainingAnswer) -> Example
     return Example(tokens + ([end] if end is not None and tokens[-1:] != [end] else []), 0)
 
 
-def _pair(speaker: Speaker, one: Taught, answer: TrainingAnswer | None = None) -> Example:
+def _pair(speaker: Speaker, one: TrainingExample, answer: TrainingAnswer | None = None) -> Example:
     text, finished, ids = answer or one.chosen
     assert one.prompt is not None
     found = encode_written(speaker, one.prompt, one.prefill, text, ids) if ids else None
     return found or encode_pair(speaker, one.prompt, one.prefill, text, finished)
 
 
-def _preference(speaker: Speaker, one: Taught) -> dict[str, list[int]]:
+def _preference(speaker: Speaker, one: TrainingExample) -> dict[str, list[int]]:
     assert one.rejected is not None
     chosen, rejected = _pair(speaker, one), _pair(speaker, one, one.rejected)
     return {

@@ -1,6 +1,6 @@
 """The specification of a job that trains a model, and the recipe of one training."""
 
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device, Job, Specification
 from lesion.study.training import Answered, New, Recipe
 from lesion.study.types import StoredDtype
@@ -15,15 +15,15 @@ class SeededRecipe(Recipe):
     """DPO's beta; None for supervised fine-tuning."""
 
 
-class LessonJob(Specification):
+class MixtureComponentJob(Specification):
     """A part of a training mixture: examples from behaviours' pairs, or from a file."""
 
     behaviours: list[str]
     """Behaviours whose pairs are used; empty for a file."""
     answer: Answered
-    source: Place | None
+    source: SourceLocation | None
     columns: dict[str, str | None]
-    """The columns to read from the file, as `lesion.training.lessons.of_file` takes them."""
+    """The columns to read from the file, as `lesion.training.examples.of_file` takes them."""
     limit: int | None
 
 
@@ -31,8 +31,8 @@ class TrainJob(Job):
     """How a model is trained from another one, or from scratch."""
 
     recipe: SeededRecipe
-    lessons: list[LessonJob]
-    refusals: Place | None
+    mixture: list[MixtureComponentJob]
+    refusals: SourceLocation | None
     """File of refusals of harmful prompts."""
     new: New | None
     """The shape of a new model; None for one that has a base."""
@@ -45,4 +45,4 @@ class TrainJob(Job):
     @property
     def behaviours(self) -> list[str]:
         """The behaviours whose pairs are read, in the order in which the job gets their files."""
-        return sorted({name for lesson in self.lessons for name in lesson.behaviours})
+        return sorted({name for component in self.mixture for name in component.behaviours})

@@ -13,9 +13,9 @@ from lesion.models.prepare import write_model
 from lesion.models.record import read_record
 from lesion.pairs.prompts import given_responses
 from lesion.sources.fetch import locate
+from lesion.training.examples import TrainingExample, of_file, of_pairs
 from lesion.training.fit import Saving, fine_tune
 from lesion.training.jobs import TrainJob
-from lesion.training.lessons import Taught, of_file, of_pairs
 
 LOSSES = "training.parquet"
 """The loss curve, beside the checkpoint's own files: a table of TRAINING."""
@@ -37,17 +37,17 @@ def train(
         LesionError: a file of the mixture is unusable, or the training failed.
     """
     silence_libraries()
-    taught = _taught(job, pairs)
-    loaded = _untrained(job, base, taught)
+    examples = _training_examples(job, pairs)
+    loaded = _untrained(job, base, examples)
     work = out.with_name(f".{out.name}.training")
     losses = fine_tune(
-        loaded, taught, job.recipe, f"{out.name}: training", saving=Saving(work, save_minutes)
+        loaded, examples, job.recipe, f"{out.name}: training", saving=Saving(work, save_minutes)
     )
     model, chat = loaded
     torch.nn.Module.to(model, "cpu", resolve_dtype(job.dtype))
     made_of = {
         "base": read_record(base)["digest"] if base else None,
-        "examples": digest([list(one) for one in taught]),
+        "examples": digest([list(one) for one in examples]),
         "recipe": job.recipe.model_dump(),
     }
     with atomic(out) as part:
@@ -56,26 +56,26 @@ def train(
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _taught(job: TrainJob, pairs: Mapping[str, Path]) -> list[Taught]:
+def _training_examples(job: TrainJob, pairs: Mapping[str, Path]) -> list[TrainingExample]:
     dpo = job.recipe.beta is not None
     refusals = given_responses(locate(job.refusals)) if job.refusals else []
-    taught: list[Taught] = []
-    for lesson in job.lessons:
-        if lesson.source is not None:
-            taught += of_file(locate(lesson.source), lesson.columns, lesson.limit)
+    examples: list[TrainingExample] = []
+    for component in job.mixture:
+        if component.source is not None:
+            examples += of_file(locate(component.source), component.columns, component.limit)
         else:
-            paths = {name: pairs[name] for name in lesson.behaviours}
-            taught += of_pairs(paths, lesson.answer, refusals, lesson.limit, dpo=dpo)
-    return taught
+            paths = {name: pairs[name] for name in component.behaviours}
+            examples += of_pairs(paths, component.answer, refusals, component.limit, dpo=dpo)
+    return examples
 
 
-def _untrained(job: TrainJob, base: Path | None, taught: Sequence[Taught]) -> Loaded:
+def _untrained(job: TrainJob, base: Path | None, examples: Sequence[TrainingExample]) -> Loaded:
     if base is not None:
         return load(base, job.device)
     from lesion.training.scratch import make_tokenizer, new_model
 
     assert job.new is not None
     torch.set_num_threads(job.device.threads)
-    texts = [text for one in taught for text in (one.prompt, one.chosen.text) if text is not None]
+    texts = [text for one in examples for text in (one.prompt, one.chosen.text) if text is not None]
     tokenizer = make_tokenizer(texts)
     return Loaded(new_model(job.new, tokenizer, job.recipe.seed), tokenizer)

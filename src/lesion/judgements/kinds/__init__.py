@@ -19,7 +19,7 @@ from pkgutil import iter_modules
 from typing import Any, NamedTuple, TypeVar
 
 from lesion.judgements.protocol import Judge
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.judges import JudgeSection
 
@@ -27,38 +27,38 @@ from lesion.study.judges import JudgeSection
 class Kind(NamedTuple):
     """How judges of a kind are built, and which resources their jobs need."""
 
-    build: Callable[[str, Any, Mapping[str, Place], Device], Judge]
+    build: Callable[[str, Any, Mapping[str, SourceLocation], Device], Judge]
     """Builds a judge from its name, its section, its files by their keys, and the device. It must
     not load a model or send a request before the first answer is judged."""
-    law: str
-    """The entry of `lesion.plan.resources.LAWS` for the jobs of this kind."""
+    formula: str
+    """The entry of `lesion.plan.resources.RESOURCE_FORMULAS` for the jobs of this kind."""
 
 
 KINDS: dict[type[JudgeSection], Kind] = {}
 
 _Section = TypeVar("_Section", bound=JudgeSection)
-_Builder = Callable[[str, _Section, Mapping[str, Place], Device], Judge]
+_Builder = Callable[[str, _Section, Mapping[str, SourceLocation], Device], Judge]
 
 
 def builds(
-    section: type[_Section], law: str = "extra_judge"
+    section: type[_Section], formula: str = "extra_judge"
 ) -> Callable[[_Builder[_Section]], _Builder[_Section]]:
     """Register a function that builds the judges of a kind.
 
     Args:
         section: the config section of the kind.
-        law: the entry of `lesion.plan.resources.LAWS` for the jobs of this kind.
+        formula: the entry of `lesion.plan.resources.RESOURCE_FORMULAS` for the jobs of this kind.
     """
 
     def register(build: _Builder[_Section]) -> _Builder[_Section]:
-        KINDS[section] = Kind(build, law)
+        KINDS[section] = Kind(build, formula)
         return build
 
     return register
 
 
 def build_judge(
-    name: str, judge: JudgeSection, places: Mapping[str, Place], device: Device
+    name: str, judge: JudgeSection, places: Mapping[str, SourceLocation], device: Device
 ) -> Judge:
     """Build the judge of a section `judgements.judges.<name>`, without loading a model.
 

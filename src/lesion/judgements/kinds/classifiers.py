@@ -7,7 +7,7 @@ from lesion.io.addresses import local_files
 from lesion.io.formats import digest, read_json, sha256_file
 from lesion.judgements.kinds import builds
 from lesion.sources.fetch import MODEL_PATTERNS, locate
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.judges import ClassifierSection, HarmBenchSection, StrongRejectSection
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from lesion.judgements.classifiers import HarmBench, StrongReject, Weights
 
 
-@builds(StrongRejectSection, law="classifier")
+@builds(StrongRejectSection, formula="classifier")
 def strong_reject(
-    name: str, judge: StrongRejectSection, places: Mapping[str, Place], device: Device
+    name: str, judge: StrongRejectSection, places: Mapping[str, SourceLocation], device: Device
 ) -> "StrongReject":
     """StrongREJECT's classifier."""
     from lesion.judgements.classifiers import StrongReject
@@ -25,9 +25,9 @@ def strong_reject(
     return StrongReject(name, _weights(judge, places, device))
 
 
-@builds(HarmBenchSection, law="classifier")
+@builds(HarmBenchSection, formula="classifier")
 def harm_bench(
-    name: str, judge: HarmBenchSection, places: Mapping[str, Place], device: Device
+    name: str, judge: HarmBenchSection, places: Mapping[str, SourceLocation], device: Device
 ) -> "HarmBench":
     """HarmBench's classifier."""
     from lesion.judgements.classifiers import HarmBench
@@ -35,7 +35,9 @@ def harm_bench(
     return HarmBench(name, _weights(judge, places, device), judge.template)
 
 
-def _weights(judge: ClassifierSection, places: Mapping[str, Place], device: Device) -> "Weights":
+def _weights(
+    judge: ClassifierSection, places: Mapping[str, SourceLocation], device: Device
+) -> "Weights":
     from lesion.judgements.classifiers import Weights
 
     return Weights(
@@ -49,7 +51,7 @@ def _weights(judge: ClassifierSection, places: Mapping[str, Place], device: Devi
     )
 
 
-def _revision(place: Place) -> str:
+def _revision(place: SourceLocation) -> str:
     """The address of a source and the digest of its files; for a local folder, only the digest."""
     if place.record is not None:
         record = read_json(place.record)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lesion.judgements.kinds import builds
 from lesion.sources.fetch import locate
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.judges import ContrastSection
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @builds(ContrastSection)
 def contrast(
-    name: str, judge: ContrastSection, places: Mapping[str, Place], device: Device
+    name: str, judge: ContrastSection, places: Mapping[str, SourceLocation], device: Device
 ) -> "ContrastJudge":
     """A contrast judge, which is trained when it first judges.
 

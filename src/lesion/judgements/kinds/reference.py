@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lesion.judgements.kinds import builds
 from lesion.sources.fetch import locate
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.judges import ReferenceSection
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @builds(ReferenceSection)
-def reference(
-    name: str, judge: ReferenceSection, places: Mapping[str, Place], device: Device
+def reference_judge(
+    name: str, judge: ReferenceSection, places: Mapping[str, SourceLocation], device: Device
 ) -> "Reference":
     """A reference judge with the keys of a file.
 

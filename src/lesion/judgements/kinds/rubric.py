@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lesion.judgements.kinds import builds
-from lesion.sources.jobs import Place
+from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.judges import RubricSection
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @builds(RubricSection)
 def rubric(
-    name: str, judge: RubricSection, places: Mapping[str, Place], device: Device
+    name: str, judge: RubricSection, places: Mapping[str, SourceLocation], device: Device
 ) -> "Rubric":
     """StrongREJECT's rubric."""
     from lesion.judgements.rubric import Endpoint, Rubric

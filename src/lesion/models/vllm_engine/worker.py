@@ -13,7 +13,7 @@ SLICE = 256
 """Prompts handed over at once: between slices one sees how far it is."""
 
 
-def main() -> None:
+def complete_prompts() -> None:
     """Load the folder's model and complete the prompts greedily."""
     pipe = int(sys.argv[1])
     # vLLM's own processes outlive this one by a moment, and would keep the pipe open.
@@ -37,4 +37,4 @@ def _generate(model: Any, prompts: list[list[int]], how: Any) -> list[tuple[list
 
 
 if __name__ == "__main__":
-    main()
+    complete_prompts()

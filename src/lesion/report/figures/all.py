@@ -8,10 +8,10 @@ from pathlib import Path
 import vl_convert
 
 from lesion.io.formats import atomic
-from lesion.report.figures.curves import judged_tradeoff, sweep, tradeoff
+from lesion.report.figures.curves import judged_tradeoff, sweep_heatmap, tradeoff
 from lesion.report.figures.dissociation import dissociation
 from lesion.report.figures.figure import VEGALITE, Figure
-from lesion.report.figures.masks import overlap, transfer, where
+from lesion.report.figures.masks import overlap_heatmap, transfer, where
 from lesion.report.figures.names import Measured, model_figures
 from lesion.report.figures.training import experiments, stages, training
 from lesion.tables.claims.training import benign_limit
@@ -34,10 +34,10 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
         "curve": lambda: tradeoff(found.curve),
         "judged-curve": lambda: judged_tradeoff(found.curve, found.measurements, found.variants),
         "transfer": lambda: transfer(found.measurements, inputs.confidence),
-        "overlap": lambda: overlap(found.overlap),
+        "overlap": lambda: overlap_heatmap(found.overlap),
         "where": lambda: where(found.where),
         "dissociation": lambda: dissociation(found.measurements, inputs.confidence, found.headline),
-        "sweep": lambda: sweep(found.sweep, limit),
+        "sweep": lambda: sweep_heatmap(found.sweep, limit),
     }
     made = (draw[name]() for name in model_figures(_measured(found)))
     return [one for one in made if one is not None]

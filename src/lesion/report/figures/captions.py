@@ -168,7 +168,7 @@ RECOVERY = Caption(
     means=(
         "NLL of held-out harmful responses while the model is trained on train pairs of "
         "`retraining.{experiment}.behaviours` (of every harm type if none is named), with "
-        "{confidence:.0%} intervals over prompts. In the arm `intact` no weight is zeroed. In "
+        "{confidence:.0%} intervals over prompts. In the arm `unmodified` no weight is zeroed. In "
         "an arm named after a mask, the mask is zeroed before training. With `-frozen` its "
         "weights stay zero, so that only other weights can compensate. These models were never "
         "written to disk."
@@ -192,7 +192,7 @@ MISALIGNED = Caption(
         "The weights of harm explain the misalignment if zeroing them first leaves broad "
         "answers as they were, while narrow answers change with training as they do without an "
         "ablation. If narrow answers stay as well, the ablation only hinders learning. If "
-        "`random` has the same effect, any ablation does. If `intact` is no higher than before "
+        "`random` has the same effect, any ablation does. If `unmodified` is no higher than before "
         "training, there is nothing to explain."
     ),
 )

@@ -19,7 +19,7 @@ from lesion.tables.curve import JUDGED, LIKELIHOOD
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, totals
 from lesion.tables.variants import SIZE
-from lesion.tables.wording import NOTHING, amount, interval, written
+from lesion.tables.wording import NOTHING, amount, interval, with_interval
 
 _HALF = math.log(2)
 """Added NLL at which a token is half as likely as it was."""
@@ -63,11 +63,13 @@ def judged_tradeoff(
     sizes = _points(curve).join(named, on=["family", "share"], how="left", maintain_order="left")
     known = judged.filter(pl.col("value").is_not_null()).select("variant", "value", "low", "high")
     data = sizes.join(known, on="variant", maintain_order="left").drop("variant")
-    intact = known.filter(variant="intact")
-    if not data.height or not intact.height:
+    unmodified = known.filter(variant="unmodified")
+    if not data.height or not unmodified.height:
         return None
     families = _ordered(data)
-    written_out = [written(estimate_of({**row, "n": None}), "share") for row in data.to_dicts()]
+    written_out = [
+        with_interval(estimate_of({**row, "n": None}), "share") for row in data.to_dicts()
+    ]
     data = data.with_columns(judged=pl.Series(written_out))
     return Figure(
         "judged-curve",
@@ -75,7 +77,7 @@ def judged_tradeoff(
         f"Lines of the share of answers judged harmful against added benign NLL for "
         f"{len(families)} kinds of mask.",
         captions.JUDGED_CURVE,
-        judged_chart(data, families, float(intact["value"][0])),
+        judged_chart(data, families, float(unmodified["value"][0])),
         tradeoff_height(len(families)),
         NARROW,
         _judged_numbers(data, families),
@@ -138,7 +140,7 @@ def _numbers(data: pl.DataFrame, families: list[str]) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def halving_table(halving: pl.DataFrame) -> pl.DataFrame:
+def halving_texts(halving: pl.DataFrame) -> pl.DataFrame:
     """The number of weights of each mask family that halves harm, as texts; empty without a curve.
 
     Args:
@@ -164,7 +166,7 @@ _MEASURES = {LIKELIHOOD: "likelihood", JUDGED: "judged answers"}
 
 
 def _lost(row: Mapping[str, Any] | None) -> str:
-    return NOTHING if row is None else written(_estimate(row, *_BENIGN), "nats")
+    return NOTHING if row is None else with_interval(_estimate(row, *_BENIGN), "nats")
 
 
 _BENIGN = ("benign", "benign_low", "benign_high")
@@ -176,14 +178,14 @@ def _halved(row: Mapping[str, Any] | None) -> str:
     if row["halving"] is None:
         return f"more than {amount(row['largest'], 'count')}"
     most = "at most " if row["below"] else ""
-    return f"{most}{written(_estimate(row, 'halving', 'low', 'high'), 'count')}"
+    return f"{most}{with_interval(_estimate(row, 'halving', 'low', 'high'), 'count')}"
 
 
 def _estimate(row: Mapping[str, Any], value: str, low: str, high: str) -> Estimate:
     return estimate_of({"value": row[value], "low": row[low], "high": row[high], "n": None})
 
 
-def sweep(table: pl.DataFrame, limit: float | None) -> Figure | None:
+def sweep_heatmap(table: pl.DataFrame, limit: float | None) -> Figure | None:
     """Added harm against added benign NLL for every (p, q) tried; None if none was.
 
     Args:
@@ -193,8 +195,8 @@ def sweep(table: pl.DataFrame, limit: float | None) -> Figure | None:
     data = (
         table.select(
             *("p", "q", "weights", "chosen", "pareto"),
-            harm=(pl.col("harm_nll") - pl.col("harm_nll_intact")).round(6),
-            benign=(pl.col("benign_nll") - pl.col("benign_nll_intact")).round(6),
+            harm=(pl.col("harm_nll") - pl.col("harm_nll_unmodified")).round(6),
+            benign=(pl.col("benign_nll") - pl.col("benign_nll_unmodified")).round(6),
             preserved=pl.format("{}", "p"),
         )
         .drop_nulls(["p", "q", "harm", "benign"])

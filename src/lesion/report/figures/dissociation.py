@@ -13,7 +13,7 @@ from lesion.tables.lookup import find
 from lesion.tables.metrics import SKILLS, abilities
 from lesion.tables.read import Headline
 from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED
-from lesion.tables.wording import written
+from lesion.tables.wording import with_interval
 
 _DETECTS, _EXPLAINS = SKILLS[1:3]
 
@@ -28,7 +28,7 @@ def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline)
     """
     named = _variants(measurements, shown)
     data = _cells(measurements, named)
-    if not data.height or set(data["variant"]) == {"intact"}:
+    if not data.height or set(data["variant"]) == {"unmodified"}:
         return None
     means = {ability.name: ability.means for _, ability in abilities()}
     names = [name for name in means if name in set(data["ability"])]
@@ -58,7 +58,7 @@ def _variants(measurements: pl.DataFrame, shown: Headline) -> dict[str, str]:
     known = sorted(refusing & set(measurements["variant"]))
     own = "harm-pruned" if shown.mask == SHARED else f"{shown.mask}-pruned"
     return {
-        "intact": "intact",
+        "unmodified": "unmodified",
         **({} if shown.mask in known else {shown.mask: own}),
         **{name: "refusal-pruned" if len(known) == 1 else f"{name}-pruned" for name in known},
         RANDOM: "random control",
@@ -74,7 +74,7 @@ def _cells(measurements: pl.DataFrame, named: dict[str, str]) -> pl.DataFrame:
             if found is not None:
                 one = _likelihood(found) if ability.likelihood else found
                 bounds = (value if math.isfinite(value) else None for value in one[:3])
-                text = written(one, "score")
+                text = with_interval(one, "score")
                 rows.append((ability.name, label, *bounds, ability.means, text, one.n))
     numbers = dict.fromkeys(("value", "low", "high"), pl.Float64)
     columns = {"ability": pl.String, "variant": pl.String, **numbers}

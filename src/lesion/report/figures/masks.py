@@ -23,7 +23,7 @@ from lesion.report.verdicts import Finding
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, is_clear
 from lesion.tables.rows import BEHAVIOUR
-from lesion.tables.wording import NOTHING, amount, interval, percent, written
+from lesion.tables.wording import NOTHING, amount, interval, percent, with_interval
 
 _SHARED = "shared"
 _BUILT = (_SHARED, "shared-all", "random")
@@ -98,12 +98,12 @@ def _in_cell(row: dict[str, Any], confidence: float) -> str:
 
 def _transfer_texts(data: pl.DataFrame) -> dict[tuple[str, str], str]:
     return {
-        (row["variant"], row["behaviour"]): written(estimate_of(row), "nats")
+        (row["variant"], row["behaviour"]): with_interval(estimate_of(row), "nats")
         for row in data.iter_rows(named=True)
     }
 
 
-def overlap(table: pl.DataFrame) -> Figure | None:
+def overlap_heatmap(table: pl.DataFrame) -> Figure | None:
     """How many weights two masks share, against chance; None if no pair was compared.
 
     Args:

@@ -30,7 +30,7 @@ class Named(NamedTuple):
 
 def model_figures(measured: Measured) -> list[str]:
     """The figures of one model, in the page's order."""
-    pruned = {*measured.variants} - {"intact"}
+    pruned = {*measured.variants} - {"unmodified"}
     return [
         *(["curve"] if measured.families else []),
         *(["judged-curve"] if measured.judged else []),

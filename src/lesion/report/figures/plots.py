@@ -163,14 +163,14 @@ def tradeoff_chart(data: pl.DataFrame, families: Sequence[str], half: float) -> 
     return alt.LayerChart(layer=layers, height=_HEIGHT)
 
 
-def judged_chart(data: pl.DataFrame, families: Sequence[str], intact: float) -> Chart:
+def judged_chart(data: pl.DataFrame, families: Sequence[str], unmodified: float) -> Chart:
     """Lines of the share of answers judged harmful against added benign NLL, one a family.
 
     Args:
         data: family, weights, share (of the chosen q), benign (added nats per token), value, low
             and high (shares), judged (as text), chosen.
         families: in the order of the legend; the first is drawn with its intervals.
-        intact: the unmodified model's share.
+        unmodified: the unmodified model's share.
     """
     x = _added(data, "benign", "added benign NLL (nats per token)", 0.03)
     y: Sides = {
@@ -189,7 +189,7 @@ def judged_chart(data: pl.DataFrame, families: Sequence[str], intact: float) -> 
     base = alt.Chart(data).encode(x=x, color=color)
     # Only one family has bars, since those of all families would overlap.
     sure = alt.Chart(data.filter(family=families[0])).mark_rule(strokeWidth=1, color=HUES[0])
-    levels = alt.Chart(pl.DataFrame({"value": [intact, intact / 2]})).mark_rule(
+    levels = alt.Chart(pl.DataFrame({"value": [unmodified, unmodified / 2]})).mark_rule(
         strokeDash=[5, 4], color="#666", strokeWidth=1
     )
     points = base.mark_point(filled=True, size=70, opacity=1)
@@ -229,7 +229,7 @@ def dissociation_chart(data: pl.DataFrame, rows: Axis, groups: Axis, chance: str
     Args:
         data: ability, variant, value, low, high (0 to 1), unit (what the value is), written, n.
         rows: abilities.
-        groups: variants, the intact one first.
+        groups: variants, the unmodified one first.
         chance: the ability of which ½ is chance.
     """
     x: Sides = {

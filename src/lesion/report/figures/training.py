@@ -18,13 +18,13 @@ from lesion.report.figures.training_plots import (
 from lesion.tables.claims.training import at_step, last, summed_up
 from lesion.tables.lookup import estimate_of, totals
 from lesion.tables.rows import TOTAL
-from lesion.tables.wording import Unit, amount, written
+from lesion.tables.wording import Unit, amount, with_interval
 
 _POINTS = 120
 """Points of a line of losses: more would not be visible and would make the page larger."""
-_ARMS = ("intact", "shared", "shared-frozen", "shared-after")
+_ARMS = ("unmodified", "shared", "shared-frozen", "shared-after")
 _CONTROL = "random"
-_BEFORE = "intact, untrained"
+_BEFORE = "unmodified, untrained"
 
 
 def training(table: pl.DataFrame) -> Figure | None:
@@ -121,7 +121,7 @@ def _ordered(names: pl.Series, first: Sequence[str]) -> list[str]:
 
 
 def _written(table: pl.DataFrame, unit: Unit) -> pl.DataFrame:
-    texts = [written(estimate_of(row), unit) for row in table.iter_rows(named=True)]
+    texts = [with_interval(estimate_of(row), unit) for row in table.iter_rows(named=True)]
     return table.with_columns(pl.Series("written", texts, dtype=pl.String))
 
 
@@ -218,7 +218,7 @@ def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
         there, pl.col("role").is_in(["broad", "narrow"]), level=TOTAL, metric="misaligned"
     )
     latest = asked.filter(pl.col("step") == pl.col("step").max().over("arm"))
-    before = asked.filter(pl.col("step") < pl.col("step").max(), arm="intact", step=0)
+    before = asked.filter(pl.col("step") < pl.col("step").max(), arm="unmodified", step=0)
     shown = pl.concat([before.with_columns(arm=pl.lit(_BEFORE)), latest])
     if not shown.height:
         return None
@@ -250,11 +250,13 @@ def recovery_table(rows: pl.DataFrame) -> pl.DataFrame:
         [
             {
                 "ablated, then trained": arm,
-                "harm NLL before (nats per token)": written(at_step(harm, arm, "nll", 0), "nats"),
-                "after": written(last(harm, arm, "nll"), "nats"),
-                "undone": written(summed_up(harm, arm, "recovered_share"), "share"),
-                "steps to half": written(summed_up(harm, arm, "half_steps"), "count"),
-                "examples to half": written(summed_up(harm, arm, "half_examples"), "count"),
+                "harm NLL before (nats per token)": with_interval(
+                    at_step(harm, arm, "nll", 0), "nats"
+                ),
+                "after": with_interval(last(harm, arm, "nll"), "nats"),
+                "undone": with_interval(summed_up(harm, arm, "recovered_share"), "share"),
+                "steps to half": with_interval(summed_up(harm, arm, "half_steps"), "count"),
+                "examples to half": with_interval(summed_up(harm, arm, "half_examples"), "count"),
             }
             for arm in arms
         ]

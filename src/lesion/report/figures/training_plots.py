@@ -98,7 +98,7 @@ def recovery_chart(data: pl.DataFrame, arms: Sequence[str]) -> Chart:
 
     Args:
         data: arm, step, examples, value, low, high (nats per token), written, seeds, n.
-        arms: in the order of the legend, the intact one first.
+        arms: in the order of the legend, the unmodified one first.
     """
     steps = sorted({*data["step"]})
     first = next((step for step in steps if step > 0), 1)

@@ -153,7 +153,7 @@ class Claim(NamedTuple):
 
 def same_text(facts: Facts, attack: str) -> str:
     """Why answers under an attack are unusable: all answers of a model are the same text."""
-    for variant, named in (("intact", "unmodified model"), ("shared", "ablated model")):
+    for variant, named in (("unmodified", "unmodified model"), ("shared", "ablated model")):
         if (variant, attack) in facts.setting.same:
             return f"All answers of the {named} are the same text, which counts as one observation."
     return ""

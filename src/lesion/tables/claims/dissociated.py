@@ -19,8 +19,8 @@ _REFUSAL = "Needs a behaviour of role `refusal`, and {} in `responses.variants`.
 
 def _detects_before(facts: Facts) -> Number | None:
     """The unmodified model's detection of harm, if it is clearly better than chance."""
-    intact = facts.find("intact", "detect_auroc")
-    return intact if intact is not None and intact.low > 0.5 else None
+    unmodified = facts.find("unmodified", "detect_auroc")
+    return unmodified if unmodified is not None and unmodified.low > 0.5 else None
 
 
 def _blind(facts: Facts, _variant: str | None) -> str:
@@ -33,8 +33,8 @@ def _blind(facts: Facts, _variant: str | None) -> str:
 
 def _least_kept(facts: Facts) -> float:
     # A model that is barely better than chance could lose all of its lead within the margin.
-    intact = _detects_before(facts)
-    return -(min(MARGIN, (intact.value - 0.5) / 2) if intact else MARGIN)
+    unmodified = _detects_before(facts)
+    return -(min(MARGIN, (unmodified.value - 0.5) / 2) if unmodified else MARGIN)
 
 
 def _detects(one: Estimate, found: StudyTables, _variant: str) -> str:
@@ -72,7 +72,7 @@ def _coherent(one: Estimate, found: StudyTables, _variant: str) -> str:
 
 
 def _refuses_little(facts: Facts, _variant: str | None) -> str:
-    refuses = facts.find("intact", "refusal_rate", attack="direct")
+    refuses = facts.find("unmodified", "refusal_rate", attack="direct")
     if refuses and refuses.value >= SOMETHING_TO_LOSE:
         return same_text(facts, "direct")
     return same_text(facts, "direct") or (

@@ -19,7 +19,7 @@ from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, find, is_clear, mask_size
 from lesion.tables.read import StudyTables
 from lesion.tables.rows import BEHAVIOUR
-from lesion.tables.wording import amount, figure, percent, written
+from lesion.tables.wording import amount, figure, percent, with_interval
 
 
 def _halving_share(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
@@ -72,7 +72,7 @@ def _halved_by_judge(found: StudyTables) -> str:
     row, half = rows[0], "halve the share of answers judged harmful"
     if row["beyond"]:
         return f" It would take more than {amount(row['largest'], 'count')} weights to {half}."
-    weights = written(estimate_of({**row, "value": row["halving"]}), "count")
+    weights = with_interval(estimate_of({**row, "value": row["halving"]}), "count")
     benign = amount(row["benign"], "nats")
     return (
         f" It takes {weights} weights, n = {row['n']}, to {half}, which adds {benign} nats per "
@@ -92,7 +92,7 @@ def _mask(one: Estimate, found: StudyTables, _variant: str) -> str:
 def _direction(one: Estimate, found: StudyTables, _variant: str) -> str:
     begun = from_to(found, "score", "harmfulness", "harm", "prefill")
     asked = find(found.measurements, "shared", "harmfulness_change", "harm", "direct")
-    direct = f"; for direct requests it changes by {written(asked, 'score')}" if asked else ""
+    direct = f"; for direct requests it changes by {with_interval(asked, 'score')}" if asked else ""
     return (
         f"Under the prefill, judged harmfulness (0 to 1) goes from {begun}, a change of "
         f"{figure(one, 'score')}{direct}."
@@ -139,7 +139,7 @@ def _apart(one: Estimate, found: StudyTables, _variant: str) -> str:
     ratio = find(found.measurements, "shared", "nll_ratio")
     # A ratio to a benign loss that may be zero says nothing.
     known = ratio is not None and benign is not None and benign.above_zero
-    times = f", a ratio of {written(ratio, 'ratio')}" if known else ""
+    times = f", a ratio of {with_interval(ratio, 'ratio')}" if known else ""
     return (
         "The added NLL of harmful responses minus that of benign ones is "
         f"{figure(one, 'nats', ' nats per token')} ({added(found, 'shared')} against "

@@ -9,7 +9,7 @@ from lesion.tables.claims.claim import Claim, Facts, Setting
 from lesion.tables.claims.outcome import Evidence, outcome_of
 from lesion.tables.claims.registry import REGISTRY
 from lesion.tables.limits import lifted
-from lesion.tables.rows import INTACT
+from lesion.tables.rows import UNMODIFIED
 from lesion.tables.schemas import CLAIMS
 
 _Found = tuple[str, Claim, str | None, Evidence]
@@ -71,7 +71,7 @@ def retraining_claims(
         for _, rows in retraining.group_by("experiment", maintain_order=True)
         for one in sorted(
             _of_scope("experiment", model, Facts(setting, rows=rows)),
-            key=lambda found: (found[2] != INTACT, found[2] or ""),
+            key=lambda found: (found[2] != UNMODIFIED, found[2] or ""),
         )
     )
 

@@ -16,9 +16,9 @@ from lesion.tables.effects import MARGIN, MOST, NATS
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import first_estimate, totals
 from lesion.tables.read import StudyTables
-from lesion.tables.rows import BEHAVIOUR, INTACT, TOTAL
+from lesion.tables.rows import BEHAVIOUR, TOTAL, UNMODIFIED
 from lesion.tables.variants import arm_of
-from lesion.tables.wording import NOTHING, amount, figure, written
+from lesion.tables.wording import NOTHING, amount, figure, with_interval
 
 
 def _arm_words(variant: str | None) -> Mapping[str, str]:
@@ -63,11 +63,13 @@ def _not_reached(facts: Facts, _variant: str | None) -> str:
 def _aligned(one: Estimate, found: StudyTables, _variant: str) -> str:
     named = found.stages.sort("stage")["name"].unique(maintain_order=True).to_list()
     first, last = (
-        written(_staged(found, name, "shared", "separability"), "nats")
+        with_interval(_staged(found, name, "shared", "separability"), "nats")
         for name in (named[0], named[-1])
     )
     control = _staged(found, named[-1], "random", "separability_change")
-    random = f" With as many random weights it is {written(control, 'nats')}." if control else ""
+    random = (
+        f" With as many random weights it is {with_interval(control, 'nats')}." if control else ""
+    )
     return (
         f"At the size that adds {benign_limit(found)} nats per token to benign responses, harmful "
         f"ones lose {first} in {named[0]} and {last} in {named[-1]}, a change of "
@@ -96,7 +98,7 @@ def _misaligned(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number
 
 
 def _prevented(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
-    trained = _arm_number(facts.rows, INTACT, BY_TRAINING.statistic, "broad")
+    trained = _arm_number(facts.rows, UNMODIFIED, BY_TRAINING.statistic, "broad")
     if not _spread(facts.rows) or trained is None:
         return
     arms = facts.rows.filter(metric="misaligned_change")["arm"].unique().sort()
@@ -117,10 +119,11 @@ def _nothing_to_prevent(facts: Facts, _arm: str | None) -> str:
 
 def _misaligning(one: Estimate, found: StudyTables, _arm: str) -> str:
     rows = found.retraining
-    before = at_step(totals(rows, "broad"), INTACT, "misaligned", 0)
+    before = at_step(totals(rows, "broad"), UNMODIFIED, "misaligned", 0)
     return (
         "The share of misaligned answers to broad questions goes from "
-        f"{written(before, 'share')} to {_rate(rows, INTACT, 'broad')} after {_training(rows)}, "
+        f"{with_interval(before, 'share')} to {_rate(rows, UNMODIFIED, 'broad')} "
+        f"after {_training(rows)}, "
         f"a change of {figure(one, 'points', ' points')}."
     )
 
@@ -129,9 +132,9 @@ def _preventing(one: Estimate, found: StudyTables, arm: str) -> str:
     rows = found.retraining
     return (
         f"The share of misaligned answers to broad questions is {_rate(rows, arm, 'broad')}, "
-        f"against {_rate(rows, INTACT, 'broad')} without an ablation, a difference of "
+        f"against {_rate(rows, UNMODIFIED, 'broad')} without an ablation, a difference of "
         f"{figure(one, 'points', ' points')}. For narrow questions it is "
-        f"{_rate(rows, arm, 'narrow')} against {_rate(rows, INTACT, 'narrow')}."
+        f"{_rate(rows, arm, 'narrow')} against {_rate(rows, UNMODIFIED, 'narrow')}."
     )
 
 
@@ -145,7 +148,7 @@ def _beyond_random(one: Estimate, found: StudyTables, arm: str) -> str:
 
 
 def _rate(rows: pl.DataFrame, arm: str, role: str) -> str:
-    return written(last(totals(rows, role), arm, "misaligned"), "share")
+    return with_interval(last(totals(rows, role), arm, "misaligned"), "share")
 
 
 def _training(rows: pl.DataFrame) -> str:
@@ -171,7 +174,7 @@ def _nothing_to_bring_back(facts: Facts, arm: str | None) -> str:
 
 def _recovering(one: Estimate, found: StudyTables, arm: str) -> str:
     harm = totals(found.retraining, "harm")
-    trained = [written(last(harm, name, "nll"), "nats") for name in (arm, INTACT)]
+    trained = [with_interval(last(harm, name, "nll"), "nats") for name in (arm, UNMODIFIED)]
     return (
         f"After {_training(found.retraining)}, training has removed {figure(one, 'share')}, of the "
         "NLL that the ablation added to held-out harmful responses: they have an NLL of "
@@ -185,7 +188,7 @@ def _half(harm: pl.DataFrame, arm: str) -> str:
     if steps is None:
         return ""
     seen = "" if examples is None else f" ({amount(examples.value, 'count')} examples)"
-    return f" Half of it was removed after {written(steps, 'count')} steps{seen}."
+    return f" Half of it was removed after {with_interval(steps, 'count')} steps{seen}."
 
 
 def last(rows: pl.DataFrame, arm: str, metric: str) -> Estimate | None:
@@ -216,7 +219,7 @@ BY_TRAINING = Claim(
     5,
     "narrow training misaligns broadly",
     "misaligned_change_by_training",
-    INTACT,
+    UNMODIFIED,
     "points",
     MARGIN,
     "Retraining",

@@ -9,7 +9,7 @@ import polars as pl
 
 from lesion.pairs.rows import read_rows, required_texts
 from lesion.pairs.tables import kept_pairs
-from lesion.study.training import Lesson
+from lesion.study.training import MixtureComponent
 
 
 class TrainingAnswer(NamedTuple):
@@ -21,7 +21,7 @@ class TrainingAnswer(NamedTuple):
     """The tokens that a model wrote; None for a given text."""
 
 
-class Taught(NamedTuple):
+class TrainingExample(NamedTuple):
     """A training example; `prompt` is None for plain text, and `rejected` is None except for DPO.
 
     The answer continues from `prefill`, on which no loss is taken.
@@ -35,7 +35,7 @@ class Taught(NamedTuple):
 
 def of_pairs(
     paths: Mapping[str, Path], answer: str, refusals: Sequence[str], limit: int | None, *, dpo: bool
-) -> list[Taught]:
+) -> list[TrainingExample]:
     """Training examples from the train pairs of behaviours.
 
     Args:
@@ -54,15 +54,15 @@ def of_pairs(
         other = next(refused) if refusals else None
         chosen, rejected = (own, other) if answer == "own" else (other, own)
         assert chosen is not None
-        found.append(Taught(row["prompt"], chosen, rejected if dpo else None))
+        found.append(TrainingExample(row["prompt"], chosen, rejected if dpo else None))
     return found
 
 
-def as_scored(paths: Mapping[str, Path]) -> list[Taught]:
+def as_scored(paths: Mapping[str, Path]) -> list[TrainingExample]:
     """Training examples from train pairs as they are scored, without a loss on the prefill."""
     rows = pl.concat([kept_pairs(path, "train") for path in paths.values()])
     return [
-        Taught(
+        TrainingExample(
             row["prompt"],
             TrainingAnswer(row["response"], row["finished"], row["token_ids"]),
             prefill=row["prefill"],
@@ -77,7 +77,9 @@ def _joined(prefill: str, response: str) -> str:
     return f"{prefill} {response}" if apart else f"{prefill}{response}"
 
 
-def of_file(path: Path, columns: Mapping[str, str | None], limit: int | None) -> list[Taught]:
+def of_file(
+    path: Path, columns: Mapping[str, str | None], limit: int | None
+) -> list[TrainingExample]:
     """Training examples from the rows of a file.
 
     Args:
@@ -94,16 +96,16 @@ def of_file(path: Path, columns: Mapping[str, str | None], limit: int | None) ->
     return [_of_row(dict(zip(wanted, row, strict=True))) for row in zip(*chosen, strict=True)]
 
 
-def lesson_columns(lesson: Lesson, *, dpo: bool) -> dict[str, str | None]:
-    """The columns that a lesson reads from its file, as `of_file` takes them."""
-    if lesson.text is not None:
-        return {"text": lesson.text}
-    rejected = lesson.rejected if dpo else None
-    return {"prompt": lesson.prompt, "response": lesson.response, "rejected": rejected}
+def component_columns(component: MixtureComponent, *, dpo: bool) -> dict[str, str | None]:
+    """The columns that a component of the mixture reads from its file, as `of_file` takes them."""
+    if component.text is not None:
+        return {"text": component.text}
+    rejected = component.rejected if dpo else None
+    return {"prompt": component.prompt, "response": component.response, "rejected": rejected}
 
 
-def _of_row(row: Mapping[str, str]) -> Taught:
+def _of_row(row: Mapping[str, str]) -> TrainingExample:
     if "text" in row:
-        return Taught(None, TrainingAnswer(row["text"]))
+        return TrainingExample(None, TrainingAnswer(row["text"]))
     rejected = TrainingAnswer(row["rejected"]) if "rejected" in row else None
-    return Taught(row["prompt"], TrainingAnswer(row["response"]), rejected)
+    return TrainingExample(row["prompt"], TrainingAnswer(row["response"]), rejected)

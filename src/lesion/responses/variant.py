@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lesion.models.load import Loaded
 
 
-class Subject:
+class EvaluatedVariant:
     """A variant of a model, loaded and ablated only when a row has to be computed."""
 
     def __init__(self, model: Path, mask: Mask | None, device: Device) -> None:
@@ -61,7 +61,7 @@ class Subject:
         return self._loaded
 
     @contextmanager
-    def intact(self) -> "Iterator[Loaded]":
+    def unmodified(self) -> "Iterator[Loaded]":
         """The same model with the mask's weights restored inside the block, without a copy."""
         loaded = self.load()
         self._lesion.close()
@@ -74,7 +74,7 @@ class Subject:
     def stored(self, folder: Path) -> Iterator[Path]:
         """The variant as a checkpoint folder that exists inside the block.
 
-        For `intact` it is the model's own checkpoint.
+        For `unmodified` it is the model's own checkpoint.
 
         Args:
             folder: where to write it; a folder that a killed process left there is removed.

@@ -10,8 +10,8 @@ import pytest
 from lesion.io.formats import BadFile
 from lesion.plan.jobs import train_job
 from lesion.study import Study, load_study
-from lesion.study.training import Lesson
-from lesion.training.lessons import Taught, TrainingAnswer, lesson_columns, of_file
+from lesion.study.training import MixtureComponent
+from lesion.training.examples import TrainingAnswer, TrainingExample, component_columns, of_file
 from lesion_testing import make
 
 DPO = {"prompt": "prompt", "response": "yes", "rejected": "no"}
@@ -40,9 +40,14 @@ def _study(folder: Path, lesson: dict[str, Any]) -> Study:
 def test_rows_become_examples(tmp_path: Path) -> None:
     rows = [{"prompt": " a ", "yes": "b", "no": "c"}, {"prompt": "d", "yes": "e", "no": "f"}]
     path = make.write_rows(tmp_path / "a.jsonl", rows)
-    assert of_file(path, DPO, 1) == [Taught(" a ", TrainingAnswer("b"), TrainingAnswer("c"))]
-    assert of_file(path, {"text": "yes"}, None)[1] == Taught(None, TrainingAnswer("e"))
-    assert lesson_columns(Lesson(source="file:a.jsonl", **DPO), dpo=False)["rejected"] is None
+    assert of_file(path, DPO, 1) == [
+        TrainingExample(" a ", TrainingAnswer("b"), TrainingAnswer("c"))
+    ]
+    assert of_file(path, {"text": "yes"}, None)[1] == TrainingExample(None, TrainingAnswer("e"))
+    assert (
+        component_columns(MixtureComponent(source="file:a.jsonl", **DPO), dpo=False)["rejected"]
+        is None
+    )
 
 
 @pytest.mark.parametrize("column", ["prompt", "yes", "no"])
