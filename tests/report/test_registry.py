@@ -98,7 +98,9 @@ def test_a_new_metric_is_one_entry(
         ]
     ).with_columns(label=pl.lit(None, pl.Boolean))
     rows = list(answer_rows(judged, Bootstrap(50, 0.95, 1)))
-    measured = {(row.variant, row.metric): row.value for row in rows if row.behaviour is None}
+    measured = {
+        (row["variant"], row["metric"]): row["value"] for row in rows if row["level"] == "total"
+    }
     assert measured == {
         ("unmodified", "politeness"): pytest.approx(0.45),
         ("shared", "politeness"): pytest.approx(0.55),
@@ -130,7 +132,7 @@ def test_every_claim_of_the_paper_has_its_sentence() -> None:
 def test_the_gate_knows_what_numbers_there_are(
     claim: Claim, tables: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = type("Study", (), {"results": str(tables.parents[1]), "study": tables.parent.name})
+    study = type("Study", (), {"folder": tables.parent})
     monkeypatch.setattr("lesion.cli.report.read_study", lambda _: study)
     done = CliRunner().invoke(cli.app, ["verdicts", "--require", "9", "--format", "json"])
     # It was not measured when these tables were made, so that nobody can tell.

@@ -172,8 +172,16 @@ def compared_findings(a: Side, b: Side) -> list[Finding]:
 def _of_claims(a: Side, b: Side) -> Iterator[_Question]:
     for claim in REGISTRY:
         if claim.compared:
-            place = {"claim": claim.number, "statistic": claim.statistic, "variant": claim.variant}
-            first, second = (first_estimate(one.inputs.claims.filter(**place)) for one in (a, b))
+            first, second = (
+                first_estimate(
+                    side.inputs.claims.filter(
+                        claim=claim.number,
+                        statistic=claim.statistic,
+                        variant=claim.variant_of(side.inputs.headline.mask),
+                    )
+                )
+                for side in (a, b)
+            )
             yield _Question(_AT_THE_CIRCUIT, claim.compared, claim.unit, (first, second))
 
 

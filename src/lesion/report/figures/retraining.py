@@ -17,7 +17,7 @@ from lesion.report.figures.charts import (
     ordered,
 )
 from lesion.report.figures.figure import Figure, crossed, text_column, with_written
-from lesion.tables.claims.training import at_step, last, summed_up
+from lesion.tables.claims.training import at_step, last
 from lesion.tables.lookup import totals
 from lesion.tables.rows import TOTAL, UNMODIFIED
 from lesion.tables.wording import with_interval
@@ -166,9 +166,11 @@ def recovery_table(rows: pl.DataFrame) -> pl.DataFrame:
                     at_step(harm, arm, "nll", 0), "nats"
                 ),
                 "after": with_interval(last(harm, arm, "nll"), "nats"),
-                "undone": with_interval(summed_up(harm, arm, "recovered_share"), "share"),
-                "steps to half": with_interval(summed_up(harm, arm, "half_steps"), "count"),
-                "examples to half": with_interval(summed_up(harm, arm, "half_examples"), "count"),
+                "undone": with_interval(at_step(harm, arm, "recovered_share", None), "share"),
+                "steps to half": with_interval(at_step(harm, arm, "half_steps", None), "count"),
+                "examples to half": with_interval(
+                    at_step(harm, arm, "half_examples", None), "count"
+                ),
             }
             for arm in arms
         ]
