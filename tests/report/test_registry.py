@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from lesion import cli
 from lesion.report.compare import compared_findings, side
-from lesion.report.gate import document, gate
+from lesion.report.gate import gate
 from lesion.report.page import write_report
 from lesion.report.summary import print_summary
 from lesion.tables.answers import answer_rows
@@ -72,7 +72,7 @@ def test_a_new_claim_is_one_entry(
     tables = write_study(tmp_path / "tables")
     row = pl.read_parquet(tables / "claims.parquet").filter(claim=9).row(0, named=True)
     assert (row["name"], row["verdict"]) == (claim.name, "supported")
-    last = document(gate(tables, [9]))["models"][0]["claims"][-1]
+    last = gate(tables, [9]).model_dump()["models"][0]["claims"][-1]
     assert (last["claim"], last["verdict"]) == (9, "supported")
     assert last["statistics"][0]["statistic"] == "invented_change"
     page, summary = _shown(tables, tmp_path, capsys)
