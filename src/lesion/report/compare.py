@@ -14,7 +14,7 @@ import polars as pl
 
 from lesion.io.addresses import expanded
 from lesion.io.formats import BadFile, LesionError
-from lesion.report.figures.captions import Caption
+from lesion.report.figures import captions
 from lesion.report.figures.curves import tradeoff
 from lesion.report.figures.figure import Figure
 from lesion.report.headline import headline
@@ -298,22 +298,6 @@ def _row(first: dict[str, Any], second: dict[str, Any]) -> PageRow:
     return PageRow(label, first["note"], [*cells, cell(gap, unit, which)])
 
 
-_CURVES = Caption(
-    means=(
-        "Each line follows a mask of A or of B from few weights to many: the shared mask, and as "
-        "many weights chosen at random. The horizontal axis is the NLL added to benign responses, "
-        "the vertical axis the NLL added to harmful ones. At the dashed line a token of a harmful "
-        "response is half as likely as before (ln 2 nats). On the thin diagonal both lose alike."
-    ),
-    against=(
-        "The weights are more specific to harm in the model whose line lies higher and further to "
-        "the left. Lines within each other’s intervals (hover to see them) do not differ "
-        "detectably. Each side is measured on its own model’s responses, so the shapes can be "
-        "compared, but not how harmful the responses are."
-    ),
-)
-
-
 def curves(a: Side, b: Side) -> Figure | None:
     """The trade-off of both sides in one chart; None if either side has no curve."""
     both = [one.inputs.curve.filter(pl.col("family").is_in(_FAMILIES)) for one in (a, b)]
@@ -330,7 +314,7 @@ def curves(a: Side, b: Side) -> Figure | None:
         title="In which model are the weights more specific to harm?",
         summary="Lines of added harm NLL against added benign NLL for the masks of A and of B as "
         "they grow.",
-        caption=_CURVES,
+        caption=captions.filled(captions.COMPARED_CURVES),
     )
 
 

@@ -24,12 +24,7 @@ _STATIC_WIDTH = 640
 
 
 def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
-    """The figures of one model, in the page's order; figures without data are left out.
-
-    Args:
-        inputs: the tables.
-        model: its name.
-    """
+    """The figures of one model, in the page's order; figures without data are left out."""
     found = inputs.of(model)
     limit = inputs.study["models"].get(model, {}).get("limit")
     draw: dict[str, Callable[[], Figure | None]] = {
@@ -41,23 +36,14 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
         "dissociation": lambda: dissociation(found.measurements, inputs.confidence, found.headline),
         "sweep": lambda: sweep_heatmap(found.sweep, limit),
     }
-    made = (draw[name]() for name in model_figures(_measured(found)))
-    return [one for one in made if one is not None]
-
-
-def _measured(found: StudyTables) -> Measured:
-    """The content of one model's tables that determines its figures."""
     masks, sizes = (found.variants.filter(kind=kind)["mask"].drop_nulls() for kind in (MASK, SIZE))
-    return Measured({*masks}, {*found.curve["family"]}, judged=not sizes.is_empty())
+    measured = Measured({*masks}, {*found.curve["family"]}, judged=not sizes.is_empty())
+    made = (draw[name]() for name in model_figures(measured))
+    return [figure for figure in made if figure is not None]
 
 
 def stages_of(inputs: StudyTables, family: str) -> Figure | None:
-    """The stages of a family of models; None if there is nothing to show.
-
-    Args:
-        inputs: the tables.
-        family: its name.
-    """
+    """The stages of a family of models; None if there is nothing to show."""
     return stages(inputs.of_family(family).stages, benign_limit(inputs), inputs.confidence)
 
 
@@ -104,15 +90,10 @@ def write_figures(tables: Path, folder: Path) -> None:
 def all_figures(inputs: StudyTables) -> Iterator[tuple[str, Figure]]:
     """Every figure of a study, with its model or family of models, if it has one."""
     for model in inputs.models:
-        for figure in figures_of(inputs, model):
-            yield model, figure
-        for experiment in experiments(inputs.of(model).retraining, inputs.confidence):
-            for figure in experiment.figures:
-                yield model, figure
-    for family in inputs.families:
-        made = stages_of(inputs, family)
-        if made is not None:
-            yield family, made
-    losses = training(inputs.training)
-    if losses is not None:
-        yield "", losses
+        retrained = experiments(inputs.of(model).retraining, inputs.confidence)
+        of_trainings = [figure for one in retrained for figure in one.figures]
+        yield from ((model, figure) for figure in (*figures_of(inputs, model), *of_trainings))
+    others = [*((family, stages_of(inputs, family)) for family in inputs.families)]
+    for of, figure in (*others, ("", training(inputs.training))):
+        if figure is not None:
+            yield of, figure

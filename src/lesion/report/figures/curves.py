@@ -1,4 +1,4 @@
-"""Harm against utility, as the mask grows and over the choices of p and q."""
+"""Harm against utility in one model, as the mask grows and over the choices of p and q."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,7 @@ _TICKS = (-3.0, -1.0, -0.3, -0.1, -0.03, 0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def tradeoff(curve: pl.DataFrame) -> Figure | None:
-    """Added harm against added benign NLL as masks grow; None if no curve was measured.
-
-    Args:
-        curve: the table of one model.
-    """
+    """Added harm against added benign NLL as masks grow; None if no curve was measured."""
     data = _points(curve)
     if not data.height:
         return None
@@ -55,7 +51,7 @@ def tradeoff(curve: pl.DataFrame) -> Figure | None:
         "Is harm lost before utility as the mask grows?",
         f"Lines of added harm NLL against added benign NLL for {len(families)} kinds of mask, at "
         f"up to {data['share'].n_unique()} sizes each; the study's own mask is ringed.",
-        captions.CURVE,
+        captions.filled(captions.CURVE),
         alt.LayerChart(layer=layers, height=_HEIGHT),
         80 + legend_height(families),
         _numbers(
@@ -73,13 +69,7 @@ def tradeoff(curve: pl.DataFrame) -> Figure | None:
 def judged_tradeoff(
     curve: pl.DataFrame, measurements: pl.DataFrame, variants: pl.DataFrame
 ) -> Figure | None:
-    """Answers judged harmful against added benign NLL as masks grow; None if none were judged.
-
-    Args:
-        curve: the table of one model.
-        measurements: of the same.
-        variants: of the same, which says what mask of what size a variant is.
-    """
+    """Answers judged harmful against added benign NLL as masks grow; None if none were judged."""
     judged = totals(measurements, "harm").filter("main", attack="prefill", metric="harmful_rate")
     named = variants.filter(kind=SIZE).select("variant", family="mask", share="size_ratio")
     sizes = _points(curve).join(named, on=["family", "share"], how="left", maintain_order="left")
@@ -101,7 +91,7 @@ def judged_tradeoff(
         "Are fewer answers judged harmful before utility is lost?",
         f"Lines of the share of answers judged harmful against added benign NLL for "
         f"{len(families)} kinds of mask.",
-        captions.JUDGED_CURVE,
+        captions.filled(captions.JUDGED_CURVE),
         _judged_chart(data, families, float(unmodified["value"][0])),
         80 + legend_height(families),
         _numbers(
@@ -186,11 +176,7 @@ def _with_interval(row: Mapping[str, Any], side: str) -> str:
 
 
 def halving_texts(halving: pl.DataFrame) -> pl.DataFrame:
-    """The number of weights of each mask family that halves harm, as texts; empty without a curve.
-
-    Args:
-        halving: the table of one model.
-    """
+    """How many weights of each mask family halve harm, as texts; empty without a curve."""
     measures = {LIKELIHOOD: "likelihood", JUDGED: "judged answers"}
     rows = []
     for (family,), group in halving.sort(pl.col("family") != SHARED, "family").group_by(
@@ -221,7 +207,7 @@ def sweep_heatmap(table: pl.DataFrame, limit: float | None) -> Figure | None:
     """Added harm against added benign NLL for every (p, q) tried; None if none was.
 
     Args:
-        table: `sweep` of one model.
+        table: `sweep`.
         limit: most added benign NLL (nats per token) that a chosen point may have.
     """
     data = (
@@ -255,7 +241,9 @@ def sweep_heatmap(table: pl.DataFrame, limit: float | None) -> Figure | None:
         "Which p and q were chosen?",
         f"Scatter of added harm NLL against added benign NLL for {data.height} choices of p and q; "
         "the chosen one is ringed.",
-        captions.SWEEP.filled(harm_pairs=pairs[0], benign_pairs=pairs[1], limit=written_limit),
+        captions.filled(
+            captions.SWEEP, harm_pairs=pairs[0], benign_pairs=pairs[1], limit=written_limit
+        ),
         _sweep_chart(data, limit),
         100,
         pl.DataFrame(numbers),

@@ -41,17 +41,6 @@ def model_figures(measured: Measured) -> list[str]:
     ]
 
 
-def experiment_figures(experiment: str, *, questions: bool) -> list[str]:
-    """The figures of a training in memory.
-
-    Args:
-        experiment: its name.
-        questions: whether open questions are asked, too.
-    """
-    kinds = ("retraining", *(["misaligned"] if questions else []))
-    return [f"{kind}-{experiment}" for kind in kinds]
-
-
 def study_figures(
     models: Sequence[str],
     measured: Measured,
@@ -69,18 +58,14 @@ def study_figures(
         families: of models whose stages are compared.
         trained: models that are trained here.
     """
-    return [
-        *(
-            Named(f"{model}-{name}", name, model)
-            for model in models
-            for name in model_figures(measured)
-        ),
-        *(
-            Named(f"{model}-{name}", "retraining", model)
-            for experiment, (of, questions) in experiments.items()
-            for model in of
-            for name in experiment_figures(experiment, questions=questions)
-        ),
-        *(Named(f"{family}-stages", "stages", family) for family in families),
-        *([Named("training", "training", "all")] if trained else []),
+    found = [
+        Named(f"{model}-{name}", name, model)
+        for model in models
+        for name in model_figures(measured)
     ]
+    for experiment, (of, questions) in experiments.items():
+        kinds = ("retraining", "misaligned") if questions else ("retraining",)
+        names = [(model, f"{kind}-{experiment}") for model in of for kind in kinds]
+        found += [Named(f"{model}-{name}", "retraining", model) for model, name in names]
+    found += [Named(f"{family}-stages", "stages", family) for family in families]
+    return [*found, Named("training", "training", "all")] if trained else found

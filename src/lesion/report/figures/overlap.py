@@ -1,4 +1,4 @@
-"""How many weights the masks share: the figure, its table, and what they say about harm types."""
+"""How many weights one model's masks share: the figure, its table, and a finding."""
 
 import math
 from statistics import median
@@ -34,11 +34,7 @@ _TIMES = "enrichment_rows_columns"
 
 
 def overlap_heatmap(table: pl.DataFrame) -> Figure | None:
-    """How many weights two masks share, against chance; None if no pair was compared.
-
-    Args:
-        table: `overlap` of one model.
-    """
+    """How many weights two masks share, against chance; None if no pair was compared."""
     data = _cells(table)
     if not data.height:
         return None
@@ -56,7 +52,7 @@ def overlap_heatmap(table: pl.DataFrame) -> Figure | None:
         "How many weights do the masks share?",
         f"Heatmap of the overlap of the masks of {len(rows)} harm types with each other and with "
         f"{sum(map(len, others[1:]))} other behaviours, as a multiple of chance.",
-        captions.OVERLAP.filled(compared=compared(table).sentence),
+        captions.filled(captions.OVERLAP, compared=compared(table).sentence),
         _chart(data, x, y),
         165,
         crossed(data.with_columns(counts), y, x, "shared weights (× chance)"),
@@ -124,9 +120,6 @@ def compared(table: pl.DataFrame) -> Finding:
     "Yes" means that the intervals of nearly all pairs of harm types lie above the median of the
     pairs of a harm type and a benign behaviour, "no" that nearly all lie below it, and "in part"
     that more lie above than below.
-
-    Args:
-        table: `overlap` of one model.
     """
     question = "Do harm types share more weights with each other than with benign use?"
     own, other = (
