@@ -131,7 +131,7 @@ def test_every_claim_of_the_paper_has_its_sentence() -> None:
 def test_the_gate_knows_what_numbers_there_are(
     claim: Claim, tables: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = type("Study", (), {"results": str(tables.parents[1]), "study": tables.parent.name})
+    study = type("Study", (), {"folder": tables.parent})
     monkeypatch.setattr("lesion.cli.report.read_study", lambda _: study)
     done = CliRunner().invoke(cli.app, ["verdicts", "--require", "9", "--format", "json"])
     # It was not measured when these tables were made, so that nobody can tell.
