@@ -73,7 +73,7 @@ def fitting(
 
 
 def _families(prompts: Sequence[list[int]], rows: Sequence[int]) -> list[list[int]]:
-    """The rows, consecutive_groups by the shortest prompt that their prompts begin with, the root."""
+    """The rows, grouped by the shortest prompt that their prompts begin with, the root."""
     # In sorted order, every row between a prompt and its extension extends it too.
     order = sorted(rows, key=lambda row: (prompts[row], row))
 

@@ -62,8 +62,8 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
             if not wrong:
                 raise
             raise LesionError(
-                f"{called}: {first_named(wrong)} cannot be put together from what the files hold: a "
-                f"part of it is missing, or of another shape. {_DAMAGED}"
+                f"{called}: {first_named(wrong)} cannot be put together from what the files hold: "
+                f"a part of it is missing, or of another shape. {_DAMAGED}"
             ) from error
     check_loaded(model, found, called)
     assert isinstance(model, PreTrainedModel)

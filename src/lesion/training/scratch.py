@@ -42,7 +42,14 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     Raises:
         LesionError: the texts contain no word.
     """
-    normal, split = normalizers.Lowercase(), _split()
+    normal = normalizers.Lowercase()
+    # Into words and single marks; everything between them is dropped.
+    split = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\s+"), "removed"),
+            pre_tokenizers.Split(Regex(_WORD), "isolated"),
+        ]
+    )
     words = {
         word for text in texts for word, _ in split.pre_tokenize_str(normal.normalize_str(text))
     }
@@ -53,7 +60,15 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.normalizer = normal
     tokenizer.pre_tokenizer = split
-    tokenizer.decoder = _decoder()
+    tokenizer.decoder = decoders.Sequence(
+        [
+            # No token begins with the prefix, so this only joins words by spaces.
+            decoders.WordPiece(prefix=" ", cleanup=False),
+            decoders.Fuse(),
+            *(decoders.Replace(f" {mark}", mark) for mark in _CLOSING),
+            decoders.Replace(Regex(r"\bi\b"), "I"),
+        ]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token=UNKNOWN,
@@ -62,29 +77,6 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         additional_special_tokens=[USER, BOT],
         chat_template=CHAT,
         clean_up_tokenization_spaces=False,
-    )
-
-
-def _split() -> pre_tokenizers.PreTokenizer:
-    """Splits a text into words and single marks, and drops everything between them."""
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r"\s+"), "removed"),
-            pre_tokenizers.Split(Regex(_WORD), "isolated"),
-        ]
-    )
-
-
-def _decoder() -> decoders.Decoder:
-    """Joins words with a space, except before a closing mark."""
-    return decoders.Sequence(
-        [
-            # No token begins with the prefix, so this only joins words by spaces.
-            decoders.WordPiece(prefix=" ", cleanup=False),
-            decoders.Fuse(),
-            *(decoders.Replace(f" {mark}", mark) for mark in _CLOSING),
-            decoders.Replace(Regex(r"\bi\b"), "I"),
-        ]
     )
 
 
