@@ -309,11 +309,11 @@ def _study(**understanding: object) -> Study:
 
 
 def test_the_job_follows_the_rows_that_are_used(tmp_path: Path) -> None:
-    from lesion.plan.jobs.responses import understanding
+    from lesion.plan.jobs import understanding_job
 
     def content(rows: list[dict[str, str]]) -> object:
         path = make.write_rows(tmp_path / "twins.jsonl", rows)
-        return understanding(
+        return understanding_job(
             _study(minimal_pairs=f"file:{path}", limit=2), {"variant": "unmodified"}
         )
 
@@ -324,16 +324,16 @@ def test_the_job_follows_the_rows_that_are_used(tmp_path: Path) -> None:
 
 
 def test_variants_are_those_of_the_responses_or_the_given_ones() -> None:
-    from lesion import plan
+    from lesion.plan import outputs
 
     minimal_pairs = f"file:{SHIPPED}"
     study = _study(minimal_pairs=minimal_pairs)
-    assert plan.understood(study) == study.variants
-    assert plan.understood(_study(minimal_pairs=minimal_pairs, variants=["refusal"])) == [
+    assert outputs.understood(study) == study.variants
+    assert outputs.understood(_study(minimal_pairs=minimal_pairs, variants=["refusal"])) == [
         "unmodified",
         "refusal",
     ]
-    assert plan.understood(_study()) == []
+    assert outputs.understood(_study()) == []
     with pytest.raises(StudyError, match=r"understanding\.variants.*no mask is named `refusals`"):
         _study(minimal_pairs=minimal_pairs, variants=["refusals"])
     with pytest.raises(StudyError, match=r"understanding\.minimal_pairs.*no source is named"):
