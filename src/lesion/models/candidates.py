@@ -74,9 +74,6 @@ def find_candidates(model: nn.Module) -> dict[str, Candidate]:
     norms, biases and convolutions are not candidates, nor are a mixture's routers and matrices with
     a side of 1: a router is a raw parameter in most families, and would count only in the others.
 
-    Args:
-        model: a decoder language model; on the meta device too.
-
     Returns:
         Candidates by their names in `model.named_parameters()`, in the model's order. A file may
         store a weight under another name, which `prepare` records.

@@ -110,9 +110,8 @@ class Chat:
     def messages(self, messages: Sequence[Mapping[str, str]]) -> str:
         """A conversation of several turns in this format, ending where the assistant continues.
 
-        Args:
-            messages: dicts of `role` and `content` (text). If the last is the assistant's, its
-                answer begins with it.
+        The messages are dicts of `role` and `content` (text). If the last is the assistant's, its
+        answer begins with it.
 
         Raises:
             ChatError: the template fails on them, or the format is the plain one, which has only
@@ -280,10 +279,6 @@ class Chat:
 
         Thoughts and channels other than the final one (harmony) are not part of it. Where only text
         ends a turn, neither is a user's turn that the model invents.
-
-        Args:
-            ids: tokens as they were generated.
-            stops: tokens that end an answer.
         """
         start = self._answer_start(ids)
         end = next((at for at in range(start, len(ids)) if ids[at] in stops), None)

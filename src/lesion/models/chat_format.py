@@ -49,11 +49,8 @@ def find_format(
 ) -> ChatFormat:
     """Determine a model's chat format and test it on a probe conversation.
 
-    Args:
-        tokenizer: the model's own.
-        settings: the study's.
-        model: its name in messages.
-        folder: its files, which may have a template that the tokenizer does not load.
+    `model` is its name in messages, and `folder` has its files, among which there may be a template
+    that the tokenizer does not load.
 
     Raises:
         ChatError: the template fails, leaves out the prompt or the system prompt, opens no turn,

@@ -56,12 +56,8 @@ def empty_model(folder: Path) -> PreTrainedModel:
 def stored_parts(model: PreTrainedModel, folder: Path) -> dict[str, tuple[Part, ...]]:
     """The parts of each parameter in the folder's safetensors files.
 
-    Args:
-        model: the checkpoint's; it may be on the meta device.
-        folder: with the shards.
-
-    Returns:
-        By the parameter's name, without those that are not stored or that loading changes.
+    The model may be on the meta device. Parameters that are not stored, or that loading changes,
+    are left out.
     """
     stored = {name: entry.shape for name, (_, entry) in stored_tensors(folder).items()}
     wanted = {name: tuple(one.shape) for name, one in model.state_dict().items()}

@@ -40,12 +40,7 @@ class Loaded(NamedTuple):
 
 
 def load(folder: Path, where: Device, chat: Chat | None = None) -> Loaded:
-    """Load a checkpoint folder, by default on the best device there is.
-
-    Args:
-        folder: as the `models` stage made it.
-        where: precision of the weights in memory, threads of the processor, and GPUs.
-        chat: of the folder, if it is open already.
+    """Load a checkpoint folder of the `models` stage, with its chat unless that is given.
 
     Raises:
         LesionError: the weights do not fit the GPUs, where gradients need them; or the model's

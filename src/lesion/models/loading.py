@@ -29,11 +29,9 @@ _FAILED = r"\| CONVERSION\b"
 def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTrainedModel:
     """Load the weights of a checkpoint folder, and check that the files' weights are all used.
 
-    Args:
-        folder: made by the `models` stage.
-        named: the folder's name in messages, if it is temporary.
-        how: `dtype` and `device_map` of `from_pretrained`. On the device `meta` every tensor is
-            read, renamed, joined and checked, and none is kept in memory.
+    Messages call the folder `named`, if it is temporary. `how` are `dtype` and `device_map` of
+    `from_pretrained`: on the device `meta` every tensor is read, renamed, joined and checked, and
+    none is kept in memory.
 
     Raises:
         LesionError: a weight is missing, unknown, or of another shape; the message names the first.
@@ -77,9 +75,7 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
 def heard(folder: Path, named: Path) -> Iterator[list[str]]:
     """Log the warnings of transformers as our own, and yield their texts.
 
-    Args:
-        folder: a temporary folder that the warnings mention.
-        named: the name to replace it with.
+    They mention a temporary folder, which is replaced by the name that the user knows.
     """
     said: list[str] = []
 
@@ -213,11 +209,6 @@ def stored_dtype(folder: Path) -> torch.dtype | None:
 
 def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
     """Refuse weights that no training produces: not finite, a matrix of zeros, unequal ties.
-
-    Args:
-        folder: a checkpoint folder.
-        model: opened from it, on any device.
-        called: the name in messages of the folder, or of the file that it was made from.
 
     Raises:
         BadFile: there are such weights; the message names the first.

@@ -77,12 +77,9 @@ def as_scored(paths: Mapping[str, Path]) -> list[TrainingExample]:
 def of_file(
     path: Path, columns: Mapping[str, str | None], limit: int | None
 ) -> list[TrainingExample]:
-    """Training examples from the rows of a file.
+    """Training examples from the first `limit` rows of a file, or from all.
 
-    Args:
-        path: see `read_rows`.
-        columns: `text`; or `prompt`, `response` and, for DPO, `rejected`; by the file's names.
-        limit: the number of rows to take from the start; all, if None.
+    The columns `text`, or `prompt`, `response` and, for DPO, `rejected`, have the file's names.
 
     Raises:
         BadFile: a column is missing, or a row has something other than a text.

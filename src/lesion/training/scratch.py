@@ -32,12 +32,9 @@ _CLOSING = ",.;:?!)"
 def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer of lower-case words, in which every punctuation mark is a token.
 
-    Args:
-        texts: texts with every word of the vocabulary; all other words become `<unk>`.
-
-    Returns:
-        A tokenizer with a chat template. Decoded text has ordinary spaces and no capital letter
-        except the pronoun I, by which refusals are recognised.
+    The vocabulary is every word of the texts; all other words become `<unk>`. The tokenizer has a
+    chat template. Decoded text has ordinary spaces and no capital letter except the pronoun I, by
+    which refusals are recognised.
 
     Raises:
         LesionError: the texts contain no word.
@@ -81,12 +78,7 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def new_model(shape: New, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A Llama with random fp32 weights for the tokenizer's vocabulary.
-
-    Args:
-        shape: sizes of the model.
-        tokenizer: a tokenizer from `make_tokenizer`.
-        seed: seed of the weights.
+    """A Llama with random fp32 weights for the vocabulary of a tokenizer from `make_tokenizer`.
 
     Raises:
         LesionError: the width can't be divided among the heads.
