@@ -231,7 +231,10 @@ def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
     for one, other in getattr(model, "all_tied_weights_keys", {}).items():
         if one not in stored or other not in stored:
             continue
-        if not torch.equal(*(_read(stored[name][0], name) for name in (one, other))):
+        paths = stored[one][0], stored[other][0]
+        with safe_open(paths[0], "pt") as first, safe_open(paths[1], "pt") as second:
+            equal = torch.equal(first.get_tensor(one), second.get_tensor(other))
+        if not equal:
             raise BadFile(
                 f"{called}: by {CONFIG} `{one}` is `{other}` (`tie_word_embeddings`), and the "
                 f"files hold two that differ. Set `tie_word_embeddings` to false in {CONFIG} if "
@@ -251,9 +254,3 @@ def _check_tensor(name: str, value: torch.Tensor, place: Path) -> None:
         raise BadFile(
             f"{place}: `{name}` is zero throughout, as where a download stopped. {_DAMAGED}"
         )
-
-
-def _read(path: Path, name: str) -> torch.Tensor:
-    with safe_open(path, "pt") as handle:
-        found: torch.Tensor = handle.get_tensor(name)
-    return found

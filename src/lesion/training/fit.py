@@ -1,6 +1,7 @@
 """Training of a model in memory with trl, on examples encoded as in the other stages."""
 
 import logging
+import math
 import os
 import shutil
 import time
@@ -31,7 +32,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from lesion.io.formats import LesionError, digest, read_json, write_json
-from lesion.io.progress import progress
+from lesion.io.progress import Advance, progress
 from lesion.models.chat import Chat
 from lesion.models.likelihood import response_losses
 from lesion.models.load import Loaded, pick_device, resolve_dtype
@@ -87,7 +88,7 @@ def fine_tune(
         folder = saving.folder if saving else Path(nowhere)
         with _alone():
             trainer = _trainer(loaded, examples, recipe, folder)
-        for one in (_Advance(advance), *callbacks, *([_Save(saving.minutes)] if saving else [])):
+        for one in (_Steps(advance, saving.minutes if saving else math.inf), *callbacks):
             trainer.add_callback(one)
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=_saved_state(saving, recipe, examples))
@@ -306,18 +307,22 @@ def _saved_state(saving: Saving | None, recipe: SeededRecipe, examples: Dataset)
     return None
 
 
-class _Advance(TrainerCallback):
-    """Moves the progress bar."""
+class _Steps(TrainerCallback):
+    """Moves the progress bar, saves the state at intervals, and ends at a loss that is NaN."""
 
-    def __init__(self, advance: Any) -> None:
-        self._advance = advance
-        self._done = 0
+    def __init__(self, advance: Advance, save_minutes: float) -> None:
+        self._advance, self._done = advance, 0
+        self._seconds, self._saved = 60 * save_minutes, time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    ) -> TrainerControl:
         self._advance(state.global_step - self._done)
         self._done = state.global_step
+        if time.monotonic() - self._saved >= self._seconds:
+            self._saved = time.monotonic()
+            control.should_save = True
+        return control
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
@@ -328,18 +333,3 @@ class _Advance(TrainerCallback):
                 f"training: the loss of step {state.global_step} is not a number (NaN). Lower "
                 "`learning_rate`."
             )
-
-
-class _Save(TrainerCallback):
-    """Saves the state at intervals."""
-
-    def __init__(self, minutes: float) -> None:
-        self._seconds, self._last = 60 * minutes, time.monotonic()
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        if time.monotonic() - self._last >= self._seconds:
-            self._last = time.monotonic()
-            control.should_save = True
-        return control
