@@ -105,7 +105,7 @@ class Chat:
 
     def render(self, prompt: str, prefill: str = "") -> str:
         """The text before the model's own words: template, prompt and prefill."""
-        return self._opened(self.generation_prompt(prompt), prefill)
+        return self._opened(self.rendered_prompt(prompt), prefill)
 
     def messages(self, messages: Sequence[Mapping[str, str]]) -> str:
         """A conversation of several turns in this format, ending where the assistant continues.
@@ -128,8 +128,8 @@ class Chat:
         text += self.format.opened
         return text + self.format.gap + prefill if prefill else text
 
-    def generation_prompt(self, prompt: str) -> str:
-        """The rendered prompt, up to and including the template's generation prompt.
+    def rendered_prompt(self, prompt: str, *, open_turn: bool = True) -> str:
+        """The rendered prompt, followed by the template's generation prompt if `open_turn`.
 
         Raises:
             ChatError: the template fails.
@@ -137,15 +137,7 @@ class Chat:
         if self.plain:
             system = "" if self.format.system is None else f"{self.format.system}\n\n"
             return system + PLAIN.format(prompt=prompt)
-        return self._apply(self._conversation(prompt), open_turn=True)
-
-    def finished_prompt(self, prompt: str) -> str:
-        """The rendered prompt without a generation prompt.
-
-        Raises:
-            ChatError: the template fails.
-        """
-        return self._apply(self._conversation(prompt), open_turn=False)
+        return self._apply(self._conversation(prompt), open_turn=open_turn)
 
     def around_answer(self) -> tuple[str, str] | None:
         """The text between prompt and answer, and after the answer, in a finished conversation."""

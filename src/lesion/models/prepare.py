@@ -11,12 +11,7 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from gguf import GGUFReader
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from lesion.io.checksums import file_checksum
 from lesion.io.formats import LesionError, atomic, write_json
@@ -49,12 +44,7 @@ _GGUF_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 
 
 def prepare(
-    source: Path,
-    out: Path,
-    *,
-    dtype: str,
-    license_: str,
-    chat: ResolvedChat = AUTO,
+    source: Path, out: Path, *, dtype: str, license_: str, chat: ResolvedChat = AUTO
 ) -> None:
     """Make the checkpoint folder `out`, and its record with digest, sizes and candidates.
 
@@ -87,12 +77,7 @@ def prepare(
 
 
 def write_model(
-    model: PreTrainedModel,
-    chat: Chat,
-    out: Path,
-    *,
-    license_: str,
-    trained: Mapping[str, Any],
+    model: PreTrainedModel, chat: Chat, out: Path, *, license_: str, trained: Mapping[str, Any]
 ) -> None:
     """Write a model that was trained here into the folder `out`, with its record.
 
