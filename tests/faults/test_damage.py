@@ -32,12 +32,8 @@ from lesion.models.record import candidate_shapes, read_record
 from lesion.models.weights import StoredWeights
 from lesion.pairs.tables import kept_pairs
 from lesion.scores.jobs import Coverage
-from lesion.scores.store import (
-    StoredNorms,
-    StoredScores,
-    shard_names,
-    write_shard,
-)
+from lesion.scores.shards import shard_names, write_shard
+from lesion.scores.store import StoredNorms, StoredScores
 from lesion.scores.tail import write_tail
 from lesion.study.job import Device
 from lesion_testing import make, tiny

@@ -73,7 +73,7 @@ def verdicts(
     from lesion.report.gate import document, gate
 
     study = read_study(config)
-    found = gate(Path(study.results) / study.study / "tables", _numbers(require), model or None)
+    found = gate(study.folder / "tables", _numbers(require), model or None)
     if form is Format.JSON:
         typer.echo(json.dumps(document(found), indent=1, ensure_ascii=False))
     else:

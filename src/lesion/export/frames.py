@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lesion.io.formats import LesionError, atomic, read_json, read_parquet
-from lesion.plan import source_place
+from lesion.plan.places import source_place
 from lesion.responses import COMPLETIONS
 from lesion.sources.fetch import locate
 from lesion.study import Study, load_study

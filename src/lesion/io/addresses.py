@@ -24,8 +24,11 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FORMS = "`pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]` or `file:path`"
 
 
-class AddressError(LesionError):
-    """An address that cannot be parsed; the message has the expected form."""
+class AddressError(LesionError, ValueError):
+    """An address that cannot be parsed; the message has the expected form.
+
+    It is a ValueError, so that pydantic reports it with the config key.
+    """
 
 
 class Address(NamedTuple):
