@@ -92,7 +92,7 @@ def questions() -> None:
     print(f"{rest.height} pairs that choose the question\nquestion                AUROC")
     for name, question in asked.items():
         prompts = [
-            encode_prompt(loaded.tokenizer, question.replace("{request}", row[side]))
+            encode_prompt(loaded.chat, question.replace("{request}", row[side]))
             for row in rest.iter_rows(named=True)
             for side in ("harmful", "harmless")
         ]

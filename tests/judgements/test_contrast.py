@@ -9,17 +9,16 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile
-from lesion.judgements.contrast import (
-    Columns,
+from lesion.judgements.embed import Embedder
+from lesion.judgements.extra import judge_with
+from lesion.judgements.jobs import ContrastFiles
+from lesion.judgements.kinds import build_judge
+from lesion.judgements.kinds.contrast import (
     ContrastJudge,
     fit_contrast,
     measure_contrast,
     read_contrast,
 )
-from lesion.judgements.embed import Embedder
-from lesion.judgements.extra import judge_with
-from lesion.judgements.jobs import ContrastFiles
-from lesion.judgements.kinds import build_judge
 from lesion.judgements.offtopic import PARAGRAPHS
 from lesion.judgements.run import measure_files
 from lesion.plan.jobs import extra_judge_job, judge_job
@@ -30,7 +29,7 @@ from lesion.study import Study, StudyError, load_study
 from lesion.study.job import Device
 from lesion.study.judges import ContrastSection
 
-COLUMNS = Columns("bold")
+SECTION = ContrastSection(kind="contrast", source="answers", label="bold")
 DOMAINS = {
     "hats": ("hat", "ribbon", "feather", "brim"),
     "boats": ("boat", "sail", "oar", "anchor"),
@@ -65,12 +64,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judge(file: Path, embedder: Path) -> ContrastJudge:
-    return ContrastJudge("own", read_contrast(file, COLUMNS), embedder, threads=1)
+    return ContrastJudge("own", read_contrast(file, SECTION), Embedder(embedder), threads=1)
 
 
 @pytest.fixture(scope="module")
 def table(file: Path, embedder: Path) -> pl.DataFrame:
-    known, reader = read_contrast(file, COLUMNS), Embedder(embedder)
+    known, reader = read_contrast(file, SECTION), Embedder(embedder)
     return measure_contrast("own", known, reader, 3, target="bold", elsewhere=known, tokens=6)
 
 
@@ -90,7 +89,7 @@ def test_what_repeats_itself_is_of_no_kind(judge: ContrastJudge) -> None:
 
 
 def test_nothing_scores_nothing(file: Path, embedder: Path) -> None:
-    known, reader = read_contrast(file, COLUMNS), Embedder(embedder)
+    known, reader = read_contrast(file, SECTION), Embedder(embedder)
     fitted = fit_contrast(known, reader.vectors(known["response"]))
     assert fitted.score(["", " "], reader.vectors(["", " "])).tolist() == [0, 0]
     assert fitted.score([], {}).shape == (0,)
@@ -99,10 +98,10 @@ def test_nothing_scores_nothing(file: Path, embedder: Path) -> None:
 def test_the_revision_is_of_rows_and_embedder(
     file: Path, judge: ContrastJudge, embedder: Path, other_embedder: Path
 ) -> None:
-    known = read_contrast(file, COLUMNS)
-    assert ContrastJudge("again", known, embedder, 2).revision == judge.revision
-    assert ContrastJudge("own", known[1:], embedder, 1).revision != judge.revision
-    assert ContrastJudge("own", known, other_embedder, 1).revision != judge.revision
+    known = read_contrast(file, SECTION)
+    assert ContrastJudge("again", known, Embedder(embedder), 2).revision == judge.revision
+    assert ContrastJudge("own", known[1:], Embedder(embedder), 1).revision != judge.revision
+    assert ContrastJudge("own", known, Embedder(other_embedder), 1).revision != judge.revision
 
 
 def _value(table: pl.DataFrame, metric: str, **where: str) -> float:
@@ -132,14 +131,14 @@ def test_other_domains_teach_it(table: pl.DataFrame) -> None:
 
 def test_a_domain_is_judged_without_what_it_says(tmp_path: Path, embedder: Path) -> None:
     turned = [{**row, "bold": row["bold"] ^ (row["domain"] == "cakes")} for row in rows()]
-    known = read_contrast(write(tmp_path / "turned.jsonl", turned * 2), COLUMNS)
-    found = measure_contrast("own", known, embedder, 0, target="bold")
+    known = read_contrast(write(tmp_path / "turned.jsonl", turned * 2), SECTION)
+    found = measure_contrast("own", known, Embedder(embedder), 0, target="bold")
     # All that the others teach is wrong in cakes; with its own rows it would be right.
     assert _value(found, "auroc", category="cakes") < 0.2
 
 
 def test_the_controls_are_read(file: Path, embedder: Path) -> None:
-    known, reader = read_contrast(file, COLUMNS), Embedder(embedder)
+    known, reader = read_contrast(file, SECTION), Embedder(embedder)
     found = measure_contrast("own", known, reader, 0, target="bold")
     own, texts = reader.vectors(known["response"]), list(PARAGRAPHS)[:16]
     expected = [
@@ -153,11 +152,10 @@ def test_the_controls_are_read(file: Path, embedder: Path) -> None:
 
 
 def test_files_of_a_study_are_measured(file: Path, embedder: Path) -> None:
-    section = ContrastSection(kind="contrast", source="answers", **COLUMNS._asdict())
     place = SourceLocation(path=file)
     judges = {
-        "own": ContrastFiles(judge=section, source=place, elsewhere=None),
-        "both": ContrastFiles(judge=section, source=place, elsewhere=place),
+        "own": ContrastFiles(judge=SECTION, source=place, elsewhere=None),
+        "both": ContrastFiles(judge=SECTION, source=place, elsewhere=place),
     }
     own, both = measure_files(judges, Embedder(embedder), 0, 5)
     assert set(own["judge"]) == {"own", "own, first 5 tokens"}
@@ -178,14 +176,14 @@ def test_files_of_a_study_are_measured(file: Path, embedder: Path) -> None:
 def test_an_unfit_file_is_named(tmp_path: Path, change: Any, told: str) -> None:
     path = write(tmp_path / "answers.jsonl", [change(row) for row in rows()])
     with pytest.raises(BadFile, match=r"answers\.jsonl") as caught:
-        read_contrast(path, COLUMNS)
+        read_contrast(path, SECTION)
     assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("number", [int, str, lambda one: str(bool(one)).lower()])
 def test_labels_may_be_numbers_or_words(tmp_path: Path, number: Any) -> None:
     made = [{**row, "bold": number(int(row["bold"]))} for row in rows()]
-    found = read_contrast(write(tmp_path / "answers.jsonl", made), COLUMNS)
+    found = read_contrast(write(tmp_path / "answers.jsonl", made), SECTION)
     assert found["label"].to_list() == [row["bold"] for row in rows()]
 
 
@@ -264,9 +262,8 @@ def test_open_questions_are_judged_too(tmp_path: Path, file: Path, embedder: Pat
     asked = [{**row, "role": role, "prompt": f"{role}?"} for role in roles]
     given = tmp_path / "completions.parquet"
     pl.DataFrame(asked, schema=dict(COMPLETIONS)).write_parquet(given)
-    section = ContrastSection(kind="contrast", source="answers", **COLUMNS._asdict())
     places = {"source": SourceLocation(path=file), "embedder": SourceLocation(path=embedder)}
-    judge = build_judge("own", section, places, Device(dtype="float32"))
+    judge = build_judge("own", SECTION, places, Device(dtype="float32"))
     judge_with(judge, [("unmodified", given)], tmp_path / "own.parquet")
     found = pl.read_parquet(tmp_path / "own.parquet")
     assert found["prompt"].to_list() == ["harm?", "broad?", "narrow?"]

@@ -10,12 +10,12 @@ import pytest
 
 from lesion.io.formats import LesionError, sha256_file, write_json
 from lesion.judgements import VERDICTS
-from lesion.judgements.classifiers import HarmBench, StrongReject
 from lesion.judgements.extra import judge_more, judge_with
 from lesion.judgements.jobs import ExtraJudgeJob
 from lesion.judgements.kinds import KINDS, build_judge, builds
+from lesion.judgements.kinds.classifiers import HarmBench, StrongReject
+from lesion.judgements.kinds.rubric import Rubric
 from lesion.judgements.protocol import Judge, Judgement
-from lesion.judgements.rubric import Rubric
 from lesion.plan.jobs import extra_judge_job
 from lesion.plan.places import sources
 from lesion.plan.resources import RESOURCE_FORMULAS, judge_formula

@@ -7,6 +7,7 @@ import pytest
 
 from lesion.io.formats import read_parquet, sha256_file
 from lesion.judgements import JUDGES, LABELLED, VERDICTS, train_learned
+from lesion.judgements.embed import Embedder
 from lesion.judgements.jobs import JudgeJob, JudgementsJob
 from lesion.judgements.run import judge_completions, train_judge
 from lesion.pairs.refusal import phrases_digest
@@ -25,7 +26,7 @@ ANSWERS = {
 @pytest.fixture(scope="module")
 def judge(human_scores: Path, embedder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
-    train_learned(human_scores, embedder, seed=0).save(path)
+    train_learned(human_scores, Embedder(embedder), seed=0).save(path)
     return path
 
 

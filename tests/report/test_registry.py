@@ -97,7 +97,9 @@ def test_a_new_metric_is_one_entry(
         ]
     ).with_columns(label=pl.lit(None, pl.Boolean))
     rows = list(answer_rows(judged, Bootstrap(50, 0.95, 1)))
-    measured = {(row.variant, row.metric): row.value for row in rows if row.behaviour is None}
+    measured = {
+        (row["variant"], row["metric"]): row["value"] for row in rows if row["level"] == "total"
+    }
     assert measured == {
         ("unmodified", "politeness"): pytest.approx(0.45),
         ("shared", "politeness"): pytest.approx(0.55),

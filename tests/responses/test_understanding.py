@@ -118,7 +118,7 @@ def test_detection_is_the_log_odds_of_the_first_token_of_the_answer(
     words = loaded.tokenizer.get_vocab()
     wanted = []
     for row in found.iter_rows(named=True):
-        prompt = encode_prompt(loaded.tokenizer, DETECT.format(request=row["prompt"]))
+        prompt = encode_prompt(loaded.chat, DETECT.format(request=row["prompt"]))
         with torch.inference_mode():
             logits = loaded.model(torch.tensor([prompt])).logits[0, -1]
         likely = logits.double().log_softmax(0)
@@ -166,10 +166,10 @@ def test_unmodified_explanations_are_measured_by_their_own_likelihood(
     assert all(found["harmful"])
     for row in found.iter_rows(named=True):
         question = EXPLAIN.format(request=row["prompt"])
-        asked = encode_prompt(loaded.tokenizer, question)
+        asked = encode_prompt(loaded.chat, question)
         (alone,) = complete(*loaded, [asked], HOW.explain, 1)
         assert row["text"] == alone.text
-        example = encode_pair(loaded.tokenizer, question, "", alone.text, finished=False)
+        example = encode_pair(loaded.chat, question, "", alone.text, finished=False)
         assert row["value"] == pytest.approx(response_nll(loaded.model, [example], 1)[0], rel=1e-4)
 
 
@@ -212,7 +212,7 @@ def test_harmless_twins_are_answered_like_any_direct_request(
     variant.run()
     found = variant.said("lookalike")
     assert found["prompt"].to_list() == [row["harmless"] for row in variant.minimal_pairs[:2]]
-    asked = [encode_prompt(loaded.tokenizer, prompt) for prompt in found["prompt"]]
+    asked = [encode_prompt(loaded.chat, prompt) for prompt in found["prompt"]]
     wanted = complete(*loaded, asked, HOW.max_new_tokens, 1)
     assert found.select("completion", "tokens", "finished").rows() == [one[:3] for one in wanted]
     place = found.select("behaviour", "role", "attack", "prefill").unique().rows()

@@ -261,6 +261,7 @@ _settings = st.builds(
     st.sets(
         st.tuples(st.sampled_from(["unmodified", "shared"]), st.sampled_from(["direct", "prefill"]))
     ).map(frozenset),
+    st.just("shared"),
 )
 
 
@@ -416,3 +417,23 @@ def test_an_interval_with_an_unknown_end_is_no_verdict(low: float, high: float) 
     for threshold, above in ((0.1, True), (0.9, False), (0.9, True), (0.1, False)):
         verdict, why = outcome_of(Evidence(number, threshold, above))
         assert (verdict, why) == (CANNOT_TELL, "One bound of the interval is unknown.")
+
+
+def test_the_headline_mask_may_have_any_name() -> None:
+    table = _table(
+        _row("shared", "nll_added", 1.0, 0.1),
+        _row("shared", "nll_added", 0.1, 0.1, role="benign"),
+        _row("shared", "harmfulness_change", -0.3, 0.1, **HARMFUL),
+        _row("unmodified", "detect_auroc", 0.8, 0.05),
+        _row("shared", "detect_auroc_change", 0.0, 0.02),
+        _row("random", "share_of_effect", 0.01, 0.02),
+    )
+    halving, new = _halving(500.0, 300.0, 900.0), pl.col("variant").replace("shared", "alpha")
+    wanted = claims("toy", table, halving, SETTING).with_columns(new)
+    renamed = halving.with_columns(family=pl.lit("alpha"))
+    setting = SETTING._replace(mask="alpha")
+    assert claims("toy", table.with_columns(new), renamed, setting).equals(wanted)
+    assert set(wanted["verdict"]) == {SUPPORTED}
+    assert set(wanted["variant"]) == {"alpha", "random"}
+    # A mask that is not the headline mask is not what the claims are about.
+    assert claims("toy", table, halving, setting)["variant"].to_list() == ["random"]

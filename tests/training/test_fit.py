@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 from lesion.io.formats import LesionError
 from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded
-from lesion.models.text import encode_pair, end_of_turn
+from lesion.models.text import encode_pair
 from lesion.study.training import Lora
 from lesion.training.examples import TrainingAnswer, TrainingExample
 from lesion.training.fit import Saving, fine_tune
@@ -72,8 +72,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 def nlls(loaded: Loaded, taught: list[TrainingExample]) -> list[float]:
     examples = [
-        encode_pair(loaded.tokenizer, one.prompt or "", one.prefill, *one.chosen[:2])
-        for one in taught
+        encode_pair(loaded.chat, one.prompt or "", one.prefill, *one.chosen[:2]) for one in taught
     ]
     return response_nll(loaded.model, examples, 10**6)
 
@@ -93,7 +92,7 @@ def test_the_first_loss_is_the_nll_of_the_responses_alone(folder: Path) -> None:
     lengths = [
         len(one.tokens) - one.start
         for one in (
-            encode_pair(loaded.tokenizer, two.prompt or "", two.prefill, *two.chosen[:2])
+            encode_pair(loaded.chat, two.prompt or "", two.prefill, *two.chosen[:2])
             for two in TAUGHT
         )
     ]
@@ -126,9 +125,9 @@ def test_what_was_cut_off_teaches_no_end(folder: Path) -> None:
     for name, taught in (("whole", TAUGHT), ("cut", cut)):
         loaded = tiny.loaded(folder)
         fine_tune(loaded, taught, recipe(steps=20), "test")
-        one = encode_pair(loaded.tokenizer, "what about sun", "", "the sun is here", False)
+        one = encode_pair(loaded.chat, "what about sun", "", "the sun is here", False)
         logits = loaded.model(input_ids=torch.tensor([one.tokens])).logits[0, -1]
-        ends[name] = int(logits.argmax()) == end_of_turn(loaded.tokenizer)
+        ends[name] = int(logits.argmax()) == loaded.chat.end_of_turn
     assert ends == {"whole": True, "cut": False}
 
 

@@ -15,7 +15,7 @@ os.environ.update(
 from lesion.plan import checks, jobs, outputs, places
 from lesion.plan import resources
 from lesion.io.formats import LesionError
-from lesion.scores.store import NORMS, index_name, shard_names
+from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lesion.io.formats import BadFile, digest
+from lesion.io.formats import BadFile
 from lesion.io.texts import check_no_page, csv_rows, read_text
 
 OBJECTIVE = "objective"
@@ -113,11 +113,6 @@ def _without_misplaced(ratings: pl.DataFrame) -> pl.DataFrame:
 def _category(file: Path) -> str:
     """The category: the name that a file shares with its excerpts and with its panel's file."""
     return file.stem.removeprefix("mini_").removesuffix("_multi_score").removesuffix("_extra")
-
-
-def data_digest(table: pl.DataFrame) -> str:
-    """Hex SHA-256 of what `read_human_scores` gave: the same rows, the same digest."""
-    return digest(table.rows())
 
 
 def linked_groups(prompts: Sequence[str], responses: Sequence[str]) -> list[int]:

@@ -5,14 +5,14 @@ and the same on short ones.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from lesion.judgements.human import HARMFUL, REFUSAL
-from lesion.judgements.linear import Linear, beginnings, regress, vectorizer
+from lesion.judgements.linear import Linear, beginnings, nonblank, regress, vectorizer
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -33,11 +33,8 @@ class Refusals(NamedTuple):
         """Probabilities that each response refuses, float64, shape `[n]`; an empty one scores 0."""
         if not responses:
             return np.zeros(0)
-        there = np.array([bool(response.strip()) for response in responses])
-        return np.asarray(there * self.refuses.probability(self._read(responses)))
-
-    def _read(self, responses: Sequence[str]) -> Any:
-        return self.terms.transform(beginnings(responses))
+        likely = self.refuses.probability(self.terms.transform(beginnings(responses)))
+        return np.asarray(nonblank(responses) * likely)
 
 
 def fit_refusals(rows: pl.DataFrame) -> Refusals:

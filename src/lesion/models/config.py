@@ -14,7 +14,14 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from lesion.io.formats import BadFile
-from lesion.models.files import CONFIG, GENERATION, UnsupportedModel, first_line, read_object
+from lesion.models.files import (
+    CONFIG,
+    GENERATION,
+    UnsupportedModel,
+    first_line,
+    read_object,
+    user_file,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +52,8 @@ def checked_config(folder: Path, called: Path) -> Any:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise bad_config(called, first_line(error, folder, called)) from error
-    classes = {_name(mapping[type(config)]) for mapping in _MAPPINGS if type(config) in mapping}
+    found: list[Any] = [mapping[type(config)] for mapping in _MAPPINGS if type(config) in mapping]
+    classes = {(one[0] if isinstance(one, tuple) else one).__name__ for one in found}
     if not classes:
         raise _unknown(called, f"`model_type` {kind}")
     _check_class(settings, classes, called)
@@ -57,10 +65,6 @@ def checked_config(folder: Path, called: Path) -> Any:
     return config
 
 
-def _name(found: Any) -> str:
-    return str((found[0] if isinstance(found, tuple) else found).__name__)
-
-
 def _unknown(called: Path, what: str) -> UnsupportedModel:
     return UnsupportedModel(
         f"{called}: transformers does not know this architecture as a causal language model "
@@ -70,11 +74,11 @@ def _unknown(called: Path, what: str) -> UnsupportedModel:
 
 def bad_config(called: Path, why: str) -> BadFile:
     """The error for a config from which no model can be made."""
-    place = called if called.is_file() else called / CONFIG
     remedy = "Copy the file again from where the weights are from."
     if re.search("flash|attn_implementation", why, re.IGNORECASE):
         remedy = "Take `attn_implementation` and `_attn_implementation` out of the file."
-    return BadFile(f"{place}: no model can be made of it: {why.rstrip('.')}. {remedy}")
+    place, reason = user_file(called, CONFIG), why.rstrip(".")
+    return BadFile(f"{place}: no model can be made of it: {reason}. {remedy}")
 
 
 def _check_class(settings: dict[str, Any], classes: set[str], called: Path) -> None:
@@ -126,8 +130,7 @@ def check_stops(folder: Path, model: PreTrainedModel, called: Path, rows: int) -
 
 
 def _bad_stops(called: Path, name: str, why: str) -> BadFile:
-    place = called if called.is_file() else called / name
     return BadFile(
-        f"{place}: does not say where an answer ends: {why}. Copy the file again from where the "
-        "weights are from."
+        f"{user_file(called, name)}: does not say where an answer ends: {why}. Copy the file again "
+        "from where the weights are from."
     )

@@ -43,7 +43,7 @@ def take(names: Sequence[str], folder: Path) -> int:
     # Every device has a first slot, a second …, and all first slots come before any second.
     for turn in count():
         for place, name in enumerate(names):
-            if _lock(folder / f"{_file_name(name)}.{turn}"):
+            if _lock(folder / f"{name.replace('/', '_')}.{turn}"):
                 return place
     raise AssertionError  # `count` never ends
 
@@ -57,10 +57,6 @@ def _lock(path: Path) -> bool:
         return False
     _HELD.append(handle)
     return True
-
-
-def _file_name(name: str) -> str:
-    return name.replace("/", "_")
 
 
 def lock_folder() -> Path:

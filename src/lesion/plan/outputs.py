@@ -4,7 +4,7 @@ from typing import get_args
 
 from lesion.plan.places import sources
 from lesion.report.figures.names import Measured, Named, study_figures
-from lesion.scores.store import index_name
+from lesion.scores.shards import index_name
 from lesion.study import Role, Study
 from lesion.study.training import AFTER
 from lesion.tables import OF_MASKS

@@ -10,8 +10,8 @@ from pathlib import Path
 from lesion.io.addresses import is_address, local_files, parse, slug, special
 from lesion.io.formats import digest, sha256_file
 from lesion.io.texts import read_text
-from lesion.judgements.contrast import contrast_columns, read_contrast, rows_digest
-from lesion.judgements.reference import keys_digest, read_keys
+from lesion.judgements.kinds.contrast import read_contrast
+from lesion.judgements.kinds.reference import keys_digest, read_keys
 from lesion.pairs.jobs import RowSelection
 from lesion.pairs.prompts import given_responses, select_prompts
 from lesion.pairs.rows import read_rows
@@ -95,7 +95,7 @@ def content(study: Study, use: Use) -> str | None:
             return digest(read_minimal_pairs(path, study.understanding.limit).rows())
     judge = study.judgements.judges[use.key.split(".")[2]]
     if isinstance(judge, ContrastSection):
-        return rows_digest(read_contrast(path, contrast_columns(judge)))
+        return digest(read_contrast(path, judge).rows())
     assert isinstance(judge, ReferenceSection)
     return keys_digest(read_keys(path, judge.prompt, judge.key))
 

@@ -16,8 +16,10 @@ from lesion.report.examples import ShownPrompt, pick
 from lesion.report.figures.all import figures_of, stages_of
 from lesion.report.figures.curves import halving_texts
 from lesion.report.figures.figure import VEGALITE, Figure
-from lesion.report.figures.masks import lines_table, overlap_means
-from lesion.report.figures.training import Retrained, experiments, training
+from lesion.report.figures.masks import lines_table
+from lesion.report.figures.overlap import overlap_means
+from lesion.report.figures.retraining import Retrained, experiments
+from lesion.report.figures.training import training
 from lesion.report.headline import headline
 from lesion.report.html import render
 from lesion.report.judges import judged, trust

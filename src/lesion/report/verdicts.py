@@ -74,7 +74,7 @@ def detectable(row: dict[str, Any], measurements: pl.DataFrame) -> float | None:
     claim = claim_of(row)
     if claim is None or claim.scope != "model":
         return None
-    place = (claim.variant, claim.statistic, claim.role, claim.attack)
+    place = (row["variant"], claim.statistic, claim.role, claim.attack)
     measured = measurement(measurements, *place)
     return None if measured is None or measured["value"] is None else measured["detectable"]
 
@@ -103,7 +103,7 @@ def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
     if answer is Conclusion.NO and one.low > abs(row["threshold"]):
         answer = claim.opposite
     bound = with_unit(abs(row["threshold"]), claim.unit)
-    text = claim.sentence(one, own, row["variant"])
+    text = claim.text(one, own, row["variant"])
     sentence = f"{text} {claim.rule.format(bound)}".rstrip()
     if row["verdict"] == CANNOT_TELL:
         sentence = f"{sentence} {_why_unclear(claim, row, own)}"

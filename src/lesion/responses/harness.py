@@ -20,8 +20,7 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel, set_se
 
 from lesion.io.formats import LesionError
 from lesion.io.progress import progress
-from lesion.models.chat import chat_of
-from lesion.models.chat_format import ChatError
+from lesion.models.chat import ChatError
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.load import Loaded
 from lesion.models.padding import alike, batching
@@ -56,7 +55,7 @@ class InMemory(HFLM):  # type: ignore[misc]
 
     def __init__(self, loaded: Loaded, batch_size: int, what: str) -> None:
         super().__init__(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size)
-        self._what, self._chat = what, chat_of(loaded.chat)
+        self._what, self._chat = what, loaded.chat
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -224,7 +223,7 @@ def run_tasks(
     Raises:
         LesionError: a task has no metric of single items, or the model has no chat template.
     """
-    if chat and chat_of(loaded.chat).plain:
+    if chat and loaded.chat.plain:
         raise no_template("the model")
     set_seed(DEFAULT_OTHER_SEED)
     done = evaluate(

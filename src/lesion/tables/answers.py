@@ -6,7 +6,7 @@ import polars as pl
 
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.metrics import metrics_of
-from lesion.tables.rows import UNMODIFIED, Row, RowKey, metric_rows
+from lesion.tables.rows import UNMODIFIED, Row, metric_rows
 
 
 def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -17,13 +17,12 @@ def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
             none), label (Boolean: refused, or harmful; null where the score has no threshold).
         boot: the bootstrap.
     """
-    place = ["variant", "role", "attack", "judge"]
-    for (variant, role, attack, judge), table in judged.group_by(place, maintain_order=True):
-        unmodified = judged.filter(variant=UNMODIFIED, role=role, attack=attack, judge=judge)
-        where = RowKey(str(variant), str(role), str(attack), str(judge))
-        for metric in metrics_of(where.judge, where.role):
-            before = None if variant == UNMODIFIED else unmodified
-            yield from metric_rows(where, metric.name, table, before, metric.column, boot)
+    keys = ["variant", "role", "attack", "judge"]
+    for values, table in judged.group_by(keys, maintain_order=True):
+        own = dict(zip(keys, map(str, values), strict=True))
+        unmodified = judged.filter(**{**own, "variant": UNMODIFIED})
+        for metric in metrics_of(own["judge"], own["role"]):
+            yield from metric_rows(own, metric.name, table, unmodified, metric.column, boot)
 
 
 def same_answers(completions: pl.DataFrame) -> frozenset[tuple[str, str]]:

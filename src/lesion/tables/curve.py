@@ -1,7 +1,7 @@
 """Harm and utility against the number of weights zeroed. Polars in, polars out; no I/O."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import polars as pl
 
 from lesion.responses import sized
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import UNMODIFIED, groups, level_of, pairs, with_total
+from lesion.tables.rows import UNMODIFIED, Row, groups, pairs, rows_by_behaviour
 
 CURVES = {
     "family": pl.String,
@@ -64,8 +64,6 @@ it."""
 LIKELIHOOD, JUDGED = "likelihood", "judged"
 """The measures of HALVINGS."""
 
-_HALF = math.log(2)
-
 
 class _Curve(NamedTuple):
     """A role's mean added NLL, [1 + resamples, sizes] with the estimate first, and its prompts."""
@@ -85,15 +83,15 @@ def curve_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
     Returns:
         A table of CURVES.
     """
-    rows = []
-    for (family, share), table in _by_size(nll):
-        about = (family, share, _weights(table), table["seed"].n_unique())
+    rows: list[Row] = []
+    for _, table in _by_size(nll):
+        keys = table.select("family", "share", "weights", seeds=pl.n_unique("seed")).row(
+            0, named=True
+        )
         for role in ("harm", "benign"):
-            for name, one in with_total(_added(table, nll, role), boot.mean):
-                rows.append(
-                    (*about, level_of(name), name, role, one.value, one.low, one.high, one.n)
-                )
-    return pl.DataFrame(rows, schema=CURVES, orient="row")
+            added = _added(table, nll, role)
+            rows += rows_by_behaviour({**keys, "role": role}, "nll_added", added, boot.mean)
+    return pl.DataFrame([{**row, "added": row["value"]} for row in rows], schema=CURVES)
 
 
 def halving_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
@@ -108,18 +106,14 @@ def halving_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
     """
     rows = []
     for family, tables in _sized(nll).items():
-        harm = role_curve(list(tables.values()), nll, "harm", boot)
-        benign = _benign(tables, nll, boot)
-        row = _halving(tables, harm._replace(drawn=harm.drawn - _HALF), benign, boot)
-        area = np.asarray(np.trapezoid(harm.drawn - benign.drawn, _logs(tables), axis=1))
-        rows.append(
-            {
-                "family": family,
-                "measure": LIKELIHOOD,
-                **row,
-                **_named("area", area, boot.confidence),
-            }
-        )
+        harm = role_curve(tables.values(), nll, "harm", boot)
+        benign = role_curve(tables.values(), nll, "benign", boot.independent())
+        fallen = harm._replace(drawn=harm.drawn - math.log(2))
+        area = np.trapezoid(harm.drawn - benign.drawn, np.log(list(tables)), axis=1)
+        row = _halving(list(tables), fallen, benign, boot)
+        row |= {"family": family, "measure": LIKELIHOOD}
+        areas = with_bounds(np.asarray(area), boot.confidence)
+        rows.append(row | dict(zip(("area", "area_low", "area_high"), areas, strict=True)))
     return pl.DataFrame(rows, schema=HALVINGS)
 
 
@@ -143,9 +137,10 @@ def judged_halving_table(judged: pl.DataFrame, nll: pl.DataFrame, boot: Bootstra
         if rates is not None and rates.drawn[0, 0] > 0:
             before, after = rates.drawn[:, :1], rates.drawn[:, 1:]
             # In a resample without harmful answers, no size is known to halve them.
-            fallen = np.where(before > 0, before / 2 - after, -1)
-            row = _halving(tables, _Curve(fallen, rates.n), _benign(tables, nll, boot), boot)
-            rows.append({"family": family, "measure": JUDGED, **row})
+            fallen = _Curve(np.where(before > 0, before / 2 - after, -1), rates.n)
+            benign = role_curve(tables.values(), nll, "benign", boot.independent())
+            row = _halving(list(tables), fallen, benign, boot)
+            rows.append({**row, "family": family, "measure": JUDGED})
     return pl.DataFrame(rows, schema=HALVINGS)
 
 
@@ -156,30 +151,24 @@ def _rates(judged: pl.DataFrame, variants: Sequence[str], boot: Bootstrap) -> _C
     alike = known.filter(pl.len().over(place) == len(variants)).sort(place)
     if alike.is_empty():
         return None
-    points = []
-    for variant in variants:
-        parts = list(groups(alike.filter(variant=variant), "label").values())
-        points.append(np.append(np.mean([one.mean() for one in parts]), boot.means(parts)))
-    return _Curve(np.stack(points, 1), alike.height // len(variants))
+    labels = [groups(alike.filter(variant=variant), "label") for variant in variants]
+    drawn = np.stack([boot.drawn(list(parts.values())) for parts in labels], 1)
+    return _Curve(drawn, alike.height // len(variants))
 
 
 def _sized(nll: pl.DataFrame) -> dict[str, dict[int, pl.DataFrame]]:
     """Each family's rows by the number of weights zeroed, ascending."""
     sized: dict[str, dict[int, pl.DataFrame]] = {}
-    for (family, _), table in _by_size(nll):
-        sized.setdefault(family, {})[_weights(table)] = table
+    for family, table in _by_size(nll):
+        sized.setdefault(family, {})[int(table["weights"][0])] = table
     return {family: dict(sorted(tables.items())) for family, tables in sized.items()}
 
 
-def _by_size(nll: pl.DataFrame) -> Iterator[tuple[tuple[str, float], pl.DataFrame]]:
+def _by_size(nll: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The family and the rows of every size, whose draws share their number of weights."""
     masked = nll.filter(pl.col("family") != UNMODIFIED).sort("family", "share", maintain_order=True)
-    for (family, share), table in masked.group_by("family", "share", maintain_order=True):
-        yield (str(family), float(str(share))), table
-
-
-def _weights(table: pl.DataFrame) -> int:
-    """The number of weights, which all draws of a size share."""
-    return int(table["weights"][0])
+    for (family, _), table in masked.group_by("family", "share", maintain_order=True):
+        yield str(family), table
 
 
 def _added(table: pl.DataFrame, nll: pl.DataFrame, role: str) -> dict[str, Values]:
@@ -190,47 +179,28 @@ def _added(table: pl.DataFrame, nll: pl.DataFrame, role: str) -> dict[str, Value
     # The order is the same at every size, so that a resample uses the same prompts.
     mean = prompts.agg(pl.col("nll").mean())
     both = pairs(mean.filter(role=role), nll.filter(family=UNMODIFIED, role=role), "nll")
-    return {name: one.after - one.before for name, one in both.items()}
+    return {name: one.change for name, one in both.items()}
 
 
-def _logs(tables: Mapping[int, pl.DataFrame]) -> Values:
-    return np.asarray(np.log(list(tables)))
-
-
-def _benign(tables: Mapping[int, pl.DataFrame], nll: pl.DataFrame, boot: Bootstrap) -> _Curve:
-    # Another seed, because the two sides are resampled independently.
-    other = Bootstrap(boot.resamples, boot.confidence, boot.seed + 1)
-    return role_curve(list(tables.values()), nll, "benign", other)
-
-
-def _halving(
-    tables: Mapping[int, pl.DataFrame], fallen: _Curve, benign: _Curve, boot: Bootstrap
-) -> dict[str, float | int | bool | None]:
-    """The columns of HALVINGS except the area; `fallen` reaches zero where harm is halved."""
-    logs = _logs(tables)
+def _halving(weights: Sequence[int], fallen: _Curve, benign: _Curve, boot: Bootstrap) -> Row:
+    """Columns of HALVINGS; `weights` ascend, and `fallen` reaches zero where harm is halved."""
+    logs = np.log(weights)
     reached = crossing(logs, fallen.drawn, 0)
     at, beyond = float(reached[0]), not np.isfinite(reached[0])
     low, high = bounds(np.exp(reached[1:]), boot.confidence)
-    found: dict[str, float | int | bool | None] = {
-        "sizes": len(logs),
-        "smallest": min(tables),
-        "largest": max(tables),
-        "halving": None if beyond else math.exp(at),
-        "low": low,
-        "high": high,
-        "beyond": beyond,
-        "below": bool(fallen.drawn[0, 0] >= 0),
-        "n": fallen.n,
-        "benign_n": benign.n,
-    }
-    if beyond:
-        return found
-    there = np.array([np.interp(at, logs, one) for one in benign.drawn])
-    return found | _named("benign", there, boot.confidence)
+    row: Row = {"sizes": len(weights), "smallest": weights[0], "largest": weights[-1]}
+    row |= {"halving": None if beyond else math.exp(at), "low": low, "high": high}
+    row |= {"beyond": beyond, "below": bool(fallen.drawn[0, 0] >= 0)}
+    row |= {"n": fallen.n, "benign_n": benign.n}
+    if not beyond:
+        there = np.array([np.interp(at, logs, line) for line in benign.drawn])
+        lost = with_bounds(there, boot.confidence)
+        row |= dict(zip(("benign", "benign_low", "benign_high"), lost, strict=True))
+    return row
 
 
 def role_curve(
-    tables: Sequence[pl.DataFrame], nll: pl.DataFrame, role: str, boot: Bootstrap
+    tables: Iterable[pl.DataFrame], nll: pl.DataFrame, role: str, boot: Bootstrap
 ) -> _Curve:
     """A role's added NLL at every size, with resamples.
 
@@ -240,12 +210,9 @@ def role_curve(
         role: `harm` or `benign`.
         boot: the bootstrap.
     """
-    points = []
-    for table in tables:
-        groups = list(_added(table, nll, role).values())
-        # The seed is the same, so that a resample uses the same prompts at every size.
-        points.append(np.append(np.mean([one.mean() for one in groups]), boot.means(groups)))
-    return _Curve(np.stack(points, 1), sum(one.size for one in groups))
+    parts = [list(_added(table, nll, role).values()) for table in tables]
+    # The seed is the same, so that a resample uses the same prompts at every size.
+    return _Curve(np.stack([boot.drawn(one) for one in parts], 1), sum(map(len, parts[-1])))
 
 
 def crossing(logs: Values, drawn: Values, level: float) -> Values:
@@ -280,6 +247,6 @@ def bounds(drawn: Values, confidence: float) -> tuple[float | None, float | None
     return low, high
 
 
-def _named(name: str, drawn: Values, confidence: float) -> dict[str, float | None]:
-    low, high = bounds(drawn[1:], confidence)
-    return {name: float(drawn[0]), f"{name}_low": low, f"{name}_high": high}
+def with_bounds(drawn: Values, confidence: float) -> tuple[float, float | None, float | None]:
+    """The value, which comes first in `drawn`, and the interval of its resamples."""
+    return float(drawn[0]), *bounds(drawn[1:], confidence)

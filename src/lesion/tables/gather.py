@@ -1,7 +1,7 @@
 """Reading the outputs of the earlier stages for one model."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,10 @@ class Gathered:
         """
         self.job, self.model = job, model
         self._files = {one: path for one, path in files.items() if one.model == model}
-        self.pairs = pl.concat(
-            [
-                table.select("prompt", "split", "outcome").with_columns(
-                    behaviour=pl.lit(one.behaviour),
-                    role=pl.lit(job.behaviours.role(str(one.behaviour))),
-                )
-                for one, table in self._read("pairs", PAIRS)
-            ]
+        roles = {name: job.behaviours.role(name) for name in job.behaviours.names}
+        role = pl.col("behaviour").replace_strict(roles, return_dtype=pl.String)
+        self.pairs = self._all("pairs", PAIRS, "behaviour").select(
+            *("prompt", "split", "outcome", "behaviour"), role=role
         )
         self._leaked = _leaked(self.pairs.filter(role="harm"), job.near_duplicate)
 
@@ -62,33 +58,23 @@ class Gathered:
 
     def nll(self) -> pl.DataFrame:
         """Variant, behaviour, role, prompt, nll, kl."""
-        return self._without(self._of_variants("nll", NLL)).drop("key")
+        return self._without_leaked(self._all("nll", NLL, "variant")).drop("key")
 
     def completions(self) -> pl.DataFrame:
         """COMPLETIONS of every variant, with look-alike prompts and explanations."""
         parts = [
-            self._of_variants("completions", COMPLETIONS),
-            self._of_variants("explanations", COMPLETIONS),
-            *(table for _, table in self._read("curve-completions", CURVE_COMPLETIONS)),
+            self._all("completions", COMPLETIONS, "variant"),
+            self._all("explanations", COMPLETIONS, "variant"),
+            self._all("curve-completions", CURVE_COMPLETIONS).drop("weights"),
         ]
-        columns = ["variant", *COMPLETIONS]
-        return self._without(pl.concat([one.select(columns) for one in parts])).drop("key")
+        return self._without_leaked(pl.concat(parts, how="diagonal")).drop("key")
 
     def judged(self) -> pl.DataFrame:
         """Completions by judge: variant, behaviour, role, attack, prompt, judge, score, label."""
-        verdicts = pl.concat(
-            [
-                table.select(*_ANSWER, "judge", "score", "label")
-                for one, table in self._read("verdicts", VERDICTS)
-                if one.experiment is None
-            ]
-        )
-        labelled = _labelled(verdicts, self.job.threshold)
-        return (
-            self.completions()
-            .select(*_ANSWER, "role")
-            .join(labelled, on=_ANSWER, how="left", maintain_order="left")
-        )
+        verdicts = _labelled(self._all("verdicts", VERDICTS, experiment=None), self.job.threshold)
+        judged = verdicts.select(*_ANSWER, "judge", "score", "label")
+        answers = self.completions().select(*_ANSWER, "role")
+        return answers.join(judged, on=_ANSWER, how="left", maintain_order="left")
 
     def examples(self, judged: pl.DataFrame) -> pl.DataFrame:
         """Completions with the offline judges' scores side by side."""
@@ -102,37 +88,28 @@ class Gathered:
                 ("coherence", {"coherence": pl.col("score")}),
             )
         ]
-        found = (
-            self.completions()
-            .filter(pl.col("variant").is_in(self.job.variants))
-            .select(*_ANSWER, "role", completion=pl.col("prefill") + pl.col("completion"))
-        )
+        completion = pl.col("prefill") + pl.col("completion")
+        found = self.completions().select(*_ANSWER, "role", completion=completion)
+        found = found.filter(pl.col("variant").is_in(self.job.variants))
         for one in words:
             found = found.join(one, on=_ANSWER, how="left", validate="1:1", maintain_order="left")
-        return found.select(
-            *("variant", "behaviour", "role", "attack", "prompt", "completion"),
-            *("refused", "harmful", "harmfulness", "relevance", "coherence"),
-        )
+        return found
 
-    def tasks(self) -> pl.DataFrame | None:
-        """Variant, task, item, metric, value; None if no tasks were given."""
-        found = self._of_variants("utility", UTILITY)
-        return found if self._has("utility") else None
+    def tasks(self) -> pl.DataFrame:
+        """Variant, task, item, metric, value."""
+        return self._all("utility", UTILITY, "variant")
 
-    def understanding(self) -> pl.DataFrame | None:
-        """Variant, measure, behaviour, pair, prompt, harmful, value; None if not measured."""
-        found = self._of_variants("understanding", UNDERSTANDING)
-        return self._without(found) if self._has("understanding") else None
+    def understanding(self) -> pl.DataFrame:
+        """Variant, measure, behaviour, pair, prompt, harmful, value."""
+        return self._without_leaked(self._all("understanding", UNDERSTANDING, "variant"))
 
     def curve(self) -> pl.DataFrame:
         """CURVE of every family and of the unmodified model; empty if none was measured."""
-        tables = [table for _, table in self._read("curve", CURVE)]
-        return self._without(pl.concat([pl.DataFrame(schema=CURVE), *tables]))
+        return self._without_leaked(self._all("curve", CURVE))
 
     def training(self) -> pl.DataFrame:
         """The loss curve (TRAINING) of a model that was trained here; empty for other models."""
-        tables = [table for _, table in self._read("losses", TRAINING)]
-        return pl.concat([pl.DataFrame(schema=TRAINING), *tables])
+        return self._all("losses", TRAINING)
 
     def experiments(self) -> list[str]:
         """The experiments that trained this model in memory."""
@@ -145,47 +122,33 @@ class Gathered:
         Args:
             experiment: its name.
         """
-        parts = [
-            self._retrained(one, nll)
-            for one, nll in self._read("retrained", RETRAINED)
-            if one.experiment == experiment
-        ]
-        return self._without(pl.concat(parts))
+        nll = self._all("retrained", RETRAINED, experiment=experiment)
+        verdicts = self._all("verdicts", VERDICTS, experiment=experiment)
+        verdicts = _labelled(verdicts, self.job.threshold)
+        judged = _judged_retrained(verdicts, nll, self.job.retraining[experiment], self.job.main)
+        rows = nll.rename({"nll": "value"}).with_columns(metric=pl.lit("nll"))
+        return self._without_leaked(pl.concat([rows, judged.select(rows.columns)]))
 
-    def _retrained(self, arm: TablesInput, nll: pl.DataFrame) -> pl.DataFrame:
-        found = nll.rename({"nll": "value"}).with_columns(metric=pl.lit("nll"))
-        tables = [
-            table
-            for one, table in self._read("verdicts", VERDICTS)
-            if (one.experiment, one.arm) == (arm.experiment, arm.arm)
-        ]
-        if not tables:
-            return found
-        experiment = self.job.retraining[str(arm.experiment)]
-        verdicts = _labelled(pl.concat(tables), self.job.threshold)
-        judged = _judged_retrained(verdicts, nll, experiment, self.job.main)
-        return pl.concat([found, judged.select(found.columns)])
+    def _all(
+        self, kind: InputKind, columns: Mapping[str, Any], *named: str, **of: str | None
+    ) -> pl.DataFrame:
+        """The rows of the files of a kind, in the order of the manifest.
 
-    def _has(self, kind: InputKind) -> bool:
-        return any(one.kind == kind for one in self._files)
+        Args:
+            kind: of the files.
+            columns: of their tables.
+            named: keys of the files that become columns, since the tables lack them.
+            of: the keys that the files must have.
+        """
+        tables = [pl.DataFrame(schema={**columns, **dict.fromkeys(named, pl.String)})]
+        for file, path in self._files.items():
+            keys = file.model_dump()
+            if file.kind == kind and of.items() <= keys.items():
+                own = {name: pl.lit(keys[name]) for name in named}
+                tables.append(read_parquet(path, columns).select(*columns, **own))
+        return pl.concat(tables)
 
-    def _read(
-        self, kind: InputKind, columns: Mapping[str, Any]
-    ) -> Iterator[tuple[TablesInput, pl.DataFrame]]:
-        """The tables of a kind and their descriptions, in the order of the manifest."""
-        for one, path in self._files.items():
-            if one.kind == kind:
-                yield one, read_parquet(path, columns)
-
-    def _of_variants(self, kind: InputKind, columns: Mapping[str, Any]) -> pl.DataFrame:
-        tables = [
-            table.select(*columns, variant=pl.lit(one.variant))
-            for one, table in self._read(kind, columns)
-        ]
-        empty = pl.DataFrame(schema={**columns, "variant": pl.String})
-        return pl.concat([empty, *tables])
-
-    def _without(self, table: pl.DataFrame) -> pl.DataFrame:
+    def _without_leaked(self, table: pl.DataFrame) -> pl.DataFrame:
         place = ["behaviour", "prompt"]
         return table.join(self._leaked, on=place, how="anti", maintain_order="left")
 
@@ -207,31 +170,28 @@ def _judged_retrained(
     """Judge scores as rows of metrics: of harm by the primary judge, of questions by another."""
     # Harmful prompts come with the prefill, open questions without one.
     harmful = pl.col("attack") == "prefill"
-    asked = verdicts.with_columns(harmful=harmful).filter(
-        pl.col("judge") == pl.when("harmful").then(pl.lit(main)).otherwise(pl.lit(one.judge))
-    )
-    role = pl.when("harmful").then(pl.lit("harm"))
-    open_question = (
-        pl.when(behaviour=one.narrow or "").then(pl.lit("narrow")).otherwise(pl.lit("broad"))
-    )
-    parts = []
-    for column, of_harm, of_question in (
-        ("score", "harmfulness", "misalignment"),
-        ("label", "harmful", "misaligned"),
-    ):
-        metric = pl.when("harmful").then(pl.lit(of_harm)).otherwise(pl.lit(of_question))
-        parts.append(
-            asked.select(
-                *("variant", "behaviour", "prompt"),
-                role=role.otherwise(open_question),
-                metric=metric,
-                value=pl.col(column).cast(pl.Float64),
-            ).drop_nulls("value")
+    narrow = pl.when(behaviour=one.narrow or "").then(pl.lit("narrow")).otherwise(pl.lit("broad"))
+    parts = [
+        verdicts.filter(asked, pl.col("judge") == pl.lit(judge)).select(
+            *("variant", "behaviour", "prompt"),
+            role=role,
+            metric=pl.lit(metric),
+            value=pl.col(column).cast(pl.Float64),
         )
+        for asked, judge, role, metrics in (
+            (harmful, main, pl.lit("harm"), ("harmfulness", "harmful")),
+            (~harmful, one.judge, narrow, ("misalignment", "misaligned")),
+        )
+        for column, metric in zip(("score", "label"), metrics, strict=True)
+    ]
     seen = nll.select("arm", "seed", "step", "examples").unique(maintain_order=True)
     names = [retrained(*row) for row in seen.select("arm", "seed", "step").rows()]
     named = seen.with_columns(variant=pl.Series(names, dtype=pl.String))
-    return pl.concat(parts).join(named, on="variant", how="left", maintain_order="left")
+    return (
+        pl.concat(parts)
+        .drop_nulls("value")
+        .join(named, on="variant", how="left", maintain_order="left")
+    )
 
 
 def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:

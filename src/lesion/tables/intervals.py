@@ -54,6 +54,18 @@ class Difference(NamedTuple):
     detectable: float
 
 
+class Paired(NamedTuple):
+    """The values of the same prompts before (unmodified) and after, in the same order."""
+
+    before: Values
+    after: Values
+
+    @property
+    def change(self) -> Values:
+        """After − before, by prompt."""
+        return self.after - self.before
+
+
 def rate(groups: Sequence[Values], confidence: float) -> Estimate:
     """The unweighted mean of the groups' proportions, with Wilson's interval.
 
@@ -105,7 +117,9 @@ def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: f
     """
     first, second = rate(before, confidence), rate(after, confidence)
     value = second.value - first.value
-    table = _crossed(np.concatenate(before) > 0, np.concatenate(after) > 0)
+    sides = np.concatenate(before), np.concatenate(after)
+    # Counts of prompts by their value before (rows) and after (columns).
+    table, _, _ = np.histogram2d(*sides, bins=2, range=((0, 1), (0, 1)))
     agreement = _agreement(table)
 
     def reach(own: float, other: float) -> float:
@@ -115,20 +129,10 @@ def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: f
     above = reach(second.high - second.value, first.value - first.low)
     lost, gained = int(table[1, 0]), int(table[0, 1])
     p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    low, high = value - below, value + above
     error = (below + above) / (2 * float(norm.ppf((1 + confidence) / 2)))
-    return Difference(
-        value,
-        value - below,
-        value + above,
-        sum(map(len, before)),
-        p_value,
-        minimum_detectable_effect(error, confidence),
-    )
-
-
-def _crossed(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Values:
-    """Counts of prompts by their value before (rows) and after (columns)."""
-    return np.array([[np.sum((before == b) & (after == a)) for a in (0, 1)] for b in (0, 1)], float)
+    detectable = minimum_detectable_effect(error, confidence)
+    return Difference(value, low, high, sum(map(len, before)), p_value, detectable)
 
 
 def _agreement(table: Values) -> float:
@@ -166,31 +170,48 @@ def difference_of(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(value, value - below, value + above, min(counts, default=None))
 
 
-class Bootstrap:
+class Bootstrap(NamedTuple):
     """Resamples prompts within behaviours; the seed fixes the resamples of every table."""
 
-    def __init__(self, resamples: int, confidence: float, seed: int) -> None:
-        """Keep the settings; nothing is drawn yet."""
-        self.resamples, self.confidence, self.seed = resamples, confidence, seed
+    resamples: int
+    confidence: float
+    seed: int
 
-    def means(self, groups: Sequence[Values]) -> Values:
-        """The mean over groups of their resampled means: float64 [resamples]."""
+    def independent(self) -> "Bootstrap":
+        """A bootstrap with another seed, for a second side that is resampled independently."""
+        return self._replace(seed=self.seed + 1)
+
+    def drawn(self, groups: Sequence[Values]) -> Values:
+        """The mean over groups of their means, then of their resampled means: [1 + resamples]."""
         generator = np.random.default_rng(self.seed)
         total = np.zeros(self.resamples)
         for values in groups:
             drawn = generator.integers(0, values.size, (self.resamples, values.size))
             total += values[drawn].mean(1)
-        return total / len(groups)
+        return np.append(np.mean([values.mean() for values in groups]), total / len(groups))
 
     def mean(self, groups: Sequence[Values]) -> Estimate:
         """The unweighted mean of the groups' means."""
-        value = float(np.mean([values.mean() for values in groups]))
-        return self._estimate(value, self.means(groups), sum(map(len, groups)))
+        return self.estimate(self.drawn(groups), sum(map(len, groups)))
 
     def change(self, groups: Sequence[Values]) -> Difference:
         """The unweighted mean of the groups' mean differences; each value is after − before."""
-        value = float(np.mean([values.mean() for values in groups]))
-        return self._difference(value, self.means(groups), sum(map(len, groups)))
+        return self._difference(self.drawn(groups), sum(map(len, groups)))
+
+    def mean_or_rate(self, groups: Sequence[Values]) -> Estimate:
+        """The unweighted mean of the groups' means; a rate if all values are zeros and ones."""
+        return rate(groups, self.confidence) if _binary(groups) else self.mean(groups)
+
+    def paired_change(self, groups: Sequence[Paired]) -> Difference:
+        """The unweighted mean of the groups' mean differences; of rates if both sides are binary.
+
+        Both sides are checked, since one may be binary by chance: a score that is always 0 is a
+        score.
+        """
+        before, after = [one.before for one in groups], [one.after for one in groups]
+        if _binary([*before, *after]):
+            return rate_change(before, after, self.confidence)
+        return self.change([one.change for one in groups])
 
     def auroc(self, above: Values, below: Values) -> Estimate:
         """The share of comparisons in which the first side scores higher; ties count half.
@@ -201,22 +222,22 @@ class Bootstrap:
             above: float64 [pairs], scores that should be high.
             below: float64 [pairs], scores of the other half of each pair; pairs are resampled.
         """
-        value, drawn = self._aurocs(above, below)
-        if value in (0.0, 1.0):
-            return rate([np.full(len(above), value)], self.confidence)
-        return self._estimate(value, drawn, len(above))
+        drawn = self._aurocs(above, below)
+        if drawn[0] in (0.0, 1.0):
+            return rate([np.full(len(above), drawn[0])], self.confidence)
+        return self.estimate(drawn, len(above))
 
     def auroc_change(
         self, before: tuple[Values, Values], after: tuple[Values, Values]
     ) -> Difference:
         """The difference of two AUROCs over the same pairs."""
-        (first, drawn_first), (second, drawn_second) = self._aurocs(*before), self._aurocs(*after)
-        if {first, second} <= {0.0, 1.0}:
-            told, still_told = ([np.full(len(before[0]), value)] for value in (first, second))
+        first, second = self._aurocs(*before), self._aurocs(*after)
+        if {first[0], second[0]} <= {0.0, 1.0}:
+            told, still_told = ([np.full(len(before[0]), one[0])] for one in (first, second))
             return rate_change(told, still_told, self.confidence)
-        return self._difference(second - first, drawn_second - drawn_first, len(before[0]))
+        return self._difference(second - first, len(before[0]))
 
-    def _aurocs(self, above: Values, below: Values) -> tuple[float, Values]:
+    def _aurocs(self, above: Values, below: Values) -> Values:
         wins = (above[:, None] > below) + 0.5 * (above[:, None] == below)
         # NaN compares as False, but nothing is known about such a pair.
         wins[np.isnan(above)[:, None] | np.isnan(below)] = np.nan
@@ -224,33 +245,34 @@ class Bootstrap:
         generator = np.random.default_rng(self.seed)
         counts = generator.multinomial(pairs, [1 / pairs] * pairs, self.resamples).astype(float)
         drawn = np.einsum("ri,ij,rj->r", counts, wins, counts, optimize=True)
-        return float(wins.mean()), drawn / pairs**2
+        return np.append(wins.mean(), drawn / pairs**2)
 
     def share(self, part: Sequence[Values], whole: Sequence[Values]) -> Estimate:
         """The ratio of two means over the same prompts, in the same order."""
-        value = np.mean([v.mean() for v in part]) / np.mean([v.mean() for v in whole])
-        drawn = self.means(part) / self.means(whole)
-        return self._estimate(float(value), drawn, sum(map(len, part)))
+        return self.estimate(self.drawn(part) / self.drawn(whole), sum(map(len, part)))
 
     def ratio(self, above: Sequence[Values], below: Sequence[Values]) -> Estimate:
         """The ratio of two means over different prompts."""
-        value = np.mean([v.mean() for v in above]) / np.mean([v.mean() for v in below])
-        # Another seed, because the two sides are resampled independently.
-        other = Bootstrap(self.resamples, self.confidence, self.seed + 1)
-        drawn = self.means(above) / other.means(below)
-        return self._estimate(float(value), drawn, sum(map(len, [*above, *below])))
+        drawn = self.drawn(above) / self.independent().drawn(below)
+        return self.estimate(drawn, sum(map(len, [*above, *below])))
 
-    def _estimate(self, value: float, drawn: Values, n: int) -> Estimate:
+    def estimate(self, drawn: Values, n: int) -> Estimate:
+        """The estimate whose value comes first in `drawn`, before those of the resamples."""
         tail = (1 - self.confidence) / 2
-        low, high = np.quantile(drawn, [tail, 1 - tail])
-        return Estimate(value, float(low), float(high), n)
+        low, high = np.quantile(drawn[1:], [tail, 1 - tail])
+        return Estimate(float(drawn[0]), float(low), float(high), n)
 
-    def _difference(self, value: float, drawn: Values, n: int) -> Difference:
-        interval = self._estimate(value, drawn, n)[:3]
+    def _difference(self, drawn: Values, n: int) -> Difference:
+        value, low, high, _ = self.estimate(drawn, n)
+        drawn = drawn[1:]
         if not np.isfinite(drawn).all() or is_still(drawn.min(), drawn.max()):
-            return Difference(*interval, n, 1.0, math.nan)
+            return Difference(value, low, high, n, 1.0, math.nan)
         # Two-sided: the share of resamples on the other side of zero, which is never zero itself.
         least = 1 + min(int(np.sum(drawn <= 0)), int(np.sum(drawn >= 0)))
         p_value = min(1.0, 2 * least / (self.resamples + 1))
         effect = minimum_detectable_effect(float(drawn.std()), self.confidence)
-        return Difference(*interval, n, p_value, effect)
+        return Difference(value, low, high, n, p_value, effect)
+
+
+def _binary(groups: Sequence[Values]) -> bool:
+    return all(bool(np.isin(values, (0, 1)).all()) for values in groups)

@@ -6,34 +6,38 @@ import numpy as np
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Estimate, Values
-from lesion.tables.rows import SHARED, UNMODIFIED, Row, RowKey, groups, pairs, row, with_total
+from lesion.tables.rows import (
+    SHARED,
+    UNMODIFIED,
+    Row,
+    groups,
+    measurement_keys,
+    pairs,
+    row,
+    rows_by_behaviour,
+)
 
 ROLES = ("harm", "benign", "refusal")
 
 
-def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap, mask: str = SHARED) -> Iterator[Row]:
     """NLL, added NLL and divergence of every variant, with the ratios and shares of these.
 
     Args:
         nll: variant, behaviour, role, prompt, nll, kl (nats per token; kl null if not measured).
         boot: the bootstrap.
+        mask: the study's headline mask.
     """
     paired = _paired(nll)
     for (variant,), table in paired.group_by("variant", maintain_order=True):
         for role in ROLES:
-            place = RowKey(str(variant), role)
-            mine = table.filter(role=role)
-            for name, one in with_total(groups(mine, "nll"), boot.mean):
-                yield row(place, name, "nll", one)
-            # The unmodified model has no added NLL, and nothing to test.
-            added = {} if variant == UNMODIFIED else groups(mine, "added")
-            for name, change in with_total(added, boot.change):
-                yield row(place, name, "nll_added", change)
-            for name, one in with_total(groups(mine, "kl"), boot.mean):
-                yield row(place, name, "kl", one)
+            keys, own = measurement_keys(str(variant), role), table.filter(role=role)
+            yield from rows_by_behaviour(keys, "nll", groups(own, "nll"), boot.mean)
+            if variant != UNMODIFIED:
+                yield from rows_by_behaviour(keys, "nll_added", groups(own, "added"), boot.change)
+            yield from rows_by_behaviour(keys, "kl", groups(own, "kl"), boot.mean)
         if variant != UNMODIFIED:
-            yield from _ratio(str(variant), table, boot)
-            yield from _share_of_effect(str(variant), paired, boot)
+            yield from _ratios(str(variant), paired, mask, boot)
     yield from _transfer(paired, boot)
 
 
@@ -42,32 +46,29 @@ def _paired(nll: pl.DataFrame) -> pl.DataFrame:
 
     Rows are sorted by prompt, so that a resample uses the same prompts for every variant.
     """
-    place = ["role", "behaviour", "prompt"]
-    unmodified = nll.filter(variant=UNMODIFIED).select(*place, before="nll")
-    both = nll.join(unmodified, on=place, how="left", maintain_order="left")
-    return both.select(
-        *("variant", *place, "nll", "kl"), added=pl.col("nll") - pl.col("before")
-    ).sort(place, maintain_order=True)
+    on = ["role", "behaviour", "prompt"]
+    unmodified = nll.filter(variant=UNMODIFIED).select(*on, before="nll")
+    both = nll.join(unmodified, on=on, how="left", maintain_order="left")
+    added = pl.col("nll") - pl.col("before")
+    return both.select("variant", *on, "nll", "kl", added=added).sort(on, maintain_order=True)
 
 
-def _ratio(variant: str, table: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """The ratio of harmful to benign added NLL, if the benign one is above zero."""
+def _ratios(variant: str, paired: pl.DataFrame, mask: str, boot: Bootstrap) -> Iterator[Row]:
+    """A variant's added NLL of harmful responses, relative to two others.
+
+    That of benign responses, if it is above zero, and that of the headline mask.
+    """
+    table, keys = paired.filter(variant=variant), measurement_keys(variant, "harm")
     harm, benign = (
         list(groups(table.filter(role=role), "added").values()) for role in ("harm", "benign")
     )
     if harm and benign and boot.mean(benign).low > 0:
-        one = boot.ratio(harm, benign)
-        yield row(RowKey(variant, "harm"), None, "nll_ratio", one)
-
-
-def _share_of_effect(variant: str, paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """A variant's added NLL of harmful responses, relative to that of the shared mask."""
-    harm = paired.filter(role="harm")
-    both = pairs(harm.filter(variant=variant), harm.filter(variant=SHARED), "added")
-    if both and variant != SHARED:
-        own, shared = [one.after for one in both.values()], [one.before for one in both.values()]
-        one = boot.share(own, shared)
-        yield row(RowKey(variant, "harm"), None, "share_of_effect", one)
+        yield row(keys, "nll_ratio", boot.ratio(harm, benign))
+    headline = paired.filter(variant=mask, role="harm")
+    both = pairs(table.filter(role="harm"), headline, "added").values()
+    if both and variant != mask:
+        share = boot.share([one.after for one in both], [one.before for one in both])
+        yield row(keys, "share_of_effect", share)
 
 
 def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -81,10 +82,10 @@ def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     types = sorted(set(harm["behaviour"]) & set(harm["variant"]))
     if len(types) < 2:
         return
-    place = RowKey(None, "harm")
+    keys = measurement_keys(None, "harm")
     added = {mask: groups(harm.filter(variant=mask), "added") for mask in types}
-    yield row(place, None, "nll_added", boot.change([added[one][one] for one in types]))
-    yield row(place, None, "transfer_share", transfer_share(added, types, boot))
+    yield row(keys, "nll_added", boot.change([added[one][one] for one in types]))
+    yield row(keys, "transfer_share", transfer_share(added, types, boot))
 
 
 def transfer_share(
@@ -105,13 +106,9 @@ def transfer_share(
         drawn = generator.integers(0, size, (boot.resamples, size))
         for mask in types:
             values = added[mask][type_]
-            means = np.append(values[drawn].mean(1), values.mean())
+            means = np.append(values.mean(), values[drawn].mean(1))
             if mask == type_:
                 own += means
             else:
                 other += means / (len(types) - 1)
-    shares = other / own
-    tail = (1 - boot.confidence) / 2
-    low, high = np.quantile(shares[:-1], [tail, 1 - tail])
-    count = sum(added[type_][type_].size for type_ in types)
-    return Estimate(float(shares[-1]), float(low), float(high), count)
+    return boot.estimate(other / own, sum(added[type_][type_].size for type_ in types))

@@ -6,18 +6,21 @@ import polars as pl
 
 from lesion.tables.effects import LARGEST_LIMIT
 from lesion.tables.lookup import first_estimate
-from lesion.tables.rows import TOTAL
+from lesion.tables.rows import SHARED, TOTAL
 
 _SO = "No claim about the effect of the mask can be supported."
 
 
-def limit_notices(sweep: pl.DataFrame, limit: float, measurements: pl.DataFrame) -> list[str]:
+def limit_notices(
+    sweep: pl.DataFrame, limit: float, measurements: pl.DataFrame, mask: str = SHARED
+) -> list[str]:
     """Warnings about a model that come before any outcome: its limit was lifted or missed.
 
     Args:
         sweep: every (p, q) that was tried, with `chosen`.
         limit: `masks.max_benign_increase`, nats per token.
         measurements: the model's table of MEASUREMENTS.
+        mask: the study's headline mask.
 
     Returns:
         Sentences; none if the limit was effective and kept on validation and test prompts.
@@ -37,11 +40,11 @@ def limit_notices(sweep: pl.DataFrame, limit: float, measurements: pl.DataFrame)
             f"`masks.max_benign_increase` is {limit:g}. {_SO}"
         )
     added = first_estimate(
-        measurements.filter(variant="shared", metric="nll_added", level=TOTAL, role="benign")
+        measurements.filter(variant=mask, metric="nll_added", level=TOTAL, role="benign")
     )
     if added is not None and not (math.isfinite(added.value) and added.low <= limit):
         found.append(
-            f"The limit on benign loss was missed: the shared mask adds {added.value:.3g} "
+            f"The limit on benign loss was missed: the {mask} mask adds {added.value:.3g} "
             f"[{added.low:.3g}, {added.high:.3g}] nats per token to benign responses of the test "
             f"split, and `masks.max_benign_increase` is {limit:g}. {_SO}"
         )

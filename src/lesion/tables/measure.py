@@ -9,7 +9,7 @@ from scipy.stats import false_discovery_control
 from lesion.tables.answers import answer_rows
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.likelihoods import likelihood_rows
-from lesion.tables.rows import MEASUREMENTS, Row, is_main, level_of
+from lesion.tables.rows import MEASUREMENTS, SHARED, Row, is_main
 from lesion.tables.skills import task_rows, understanding_rows
 
 
@@ -22,7 +22,9 @@ class Asked(NamedTuple):
     understanding: pl.DataFrame | None = None
 
 
-def measurements(model: str, asked: Asked, boot: Bootstrap, main: str = "learned") -> pl.DataFrame:
+def measurements(
+    model: str, asked: Asked, boot: Bootstrap, main: str = "learned", mask: str = SHARED
+) -> pl.DataFrame:
     """Every measurement of one model.
 
     Args:
@@ -30,22 +32,18 @@ def measurements(model: str, asked: Asked, boot: Bootstrap, main: str = "learned
         asked: the numbers of its variants.
         boot: the bootstrap.
         main: the primary judge of harm.
+        mask: the study's headline mask.
 
     Returns:
         A table of MEASUREMENTS.
     """
-    full = [_full(model, one, boot.seed) for one in _rows(asked, boot)]
-    table = pl.DataFrame(full, schema=MEASUREMENTS, orient="row").with_columns(is_main(main))
-    return _adjusted(table)
+    about = {"model": model, "seed": boot.seed}
+    rows = [{**about, **one} for one in _rows(asked, boot, mask)]
+    return _adjusted(pl.DataFrame(rows, schema=MEASUREMENTS).with_columns(is_main(main)))
 
 
-def _full(model: str, one: Row, seed: int) -> tuple[object, ...]:
-    place = (model, one.variant, level_of(one.behaviour), *one[1:5])
-    return (*place, None, *one[5:10], one.p_value, None, one.detectable, seed)
-
-
-def _rows(asked: Asked, boot: Bootstrap) -> Iterator[Row]:
-    yield from likelihood_rows(asked.nll, boot)
+def _rows(asked: Asked, boot: Bootstrap, mask: str) -> Iterator[Row]:
+    yield from likelihood_rows(asked.nll, boot, mask)
     yield from answer_rows(asked.judged, boot)
     if asked.tasks is not None:
         yield from task_rows(asked.tasks, boot)
@@ -56,7 +54,7 @@ def _rows(asked: Asked, boot: Bootstrap) -> Iterator[Row]:
 def _adjusted(table: pl.DataFrame) -> pl.DataFrame:
     """The table with p-values corrected (Benjamini and Hochberg) within each comparison."""
     numbered = table.drop("p_adjusted").with_row_index("place")
-    tested = numbered.filter(pl.col("p_value").is_not_null())
+    tested = numbered.drop_nulls("p_value")
     parts = [
         group.select("place", p_adjusted=pl.Series(false_discovery_control(group["p_value"])))
         for _, group in tested.group_by("metric", "judge", "attack", maintain_order=True)

@@ -1,16 +1,24 @@
 """Training after an ablation: recovery and misalignment. Polars in, polars out; no I/O."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from lesion.tables.curve import bounds, crossing
+from lesion.tables.curve import bounds, crossing, with_bounds
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import UNMODIFIED, change_of, groups, level_of, mean_of, pairs, with_total
+from lesion.tables.rows import (
+    BEHAVIOUR,
+    RANDOM,
+    TOTAL,
+    UNMODIFIED,
+    Row,
+    by_behaviour,
+    groups,
+    pairs,
+    rows_by_behaviour,
+)
 
 RETRAINING = {
     "experiment": pl.String,
@@ -46,21 +54,6 @@ HALF = 0.5
 _PLACE = ["arm", "step", "role", "metric"]
 
 
-class _Row(NamedTuple):
-    arm: str
-    seeds: int
-    step: int | None
-    examples: int | None
-    level: str
-    behaviour: str | None
-    role: str
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int | None
-
-
 class _Gaps(NamedTuple):
     """An arm's gaps to `unmodified` at common steps, by behaviour: float64 [prompts, steps]."""
 
@@ -87,7 +80,7 @@ def retraining_table(experiment: str, rows: pl.DataFrame, boot: Bootstrap) -> pl
     """
     mean = _by_prompt(rows)
     found = [*_measured(mean, boot), *_recoveries(mean, boot), *_misalignment(mean, boot)]
-    return pl.DataFrame([(experiment, *one) for one in found], schema=RETRAINING, orient="row")
+    return pl.DataFrame([{"experiment": experiment, **row} for row in found], schema=RETRAINING)
 
 
 def _by_prompt(rows: pl.DataFrame) -> pl.DataFrame:
@@ -101,28 +94,24 @@ def _by_prompt(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _measured(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
-    for (arm, step, role, metric), table in mean.group_by(_PLACE, maintain_order=True):
-        place = (str(arm), _first(table, "seeds"), int(str(step)), _first(table, "examples"))
-        means = with_total(groups(table, "value"), partial(mean_of, boot=boot))
-        for name, one in means:
-            yield _Row(*place, level_of(name), name, str(role), str(metric), *one[:4])
+def _measured(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    for _, table in mean.group_by(_PLACE, maintain_order=True):
+        keys = table.select("arm", "seeds", "step", "examples", "role", "metric").row(0, named=True)
+        yield from rows_by_behaviour(
+            keys, keys["metric"], groups(table, "value"), boot.mean_or_rate
+        )
 
 
-def _first(table: pl.DataFrame, column: str) -> int:
-    return int(table[column][0])
-
-
-def _recoveries(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
+def _recoveries(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     nll = mean.filter(metric="nll", role="harm")
     unmodified = nll.filter(arm=UNMODIFIED)
     for arm in nll.filter(pl.col("arm") != UNMODIFIED)["arm"].unique().sort():
         gaps = _gaps(nll.filter(arm=arm), unmodified)
         # An arm that is ablated after training has no gap to close.
         if gaps.of and gaps.steps[0] == 0 and gaps.steps.size > 1:
-            parts: dict[str | None, list[Values]] = {name: [one] for name, one in gaps.of.items()}
-            for name, each in {**parts, None: list(gaps.of.values())}.items():
-                yield from _recovery(arm, name, each, gaps, boot)
+            for name, values in gaps.of.items():
+                yield from _recovery(arm, name, [values], gaps, boot)
+            yield from _recovery(arm, None, list(gaps.of.values()), gaps, boot)
 
 
 def _gaps(own: pl.DataFrame, unmodified: pl.DataFrame) -> _Gaps:
@@ -132,8 +121,8 @@ def _gaps(own: pl.DataFrame, unmodified: pl.DataFrame) -> _Gaps:
     # A resample must be the same prompts at every step.
     always = both.filter(pl.len().over("behaviour", "prompt") == times.height)
     of = {
-        str(name): (one["value"] - one["before"]).to_numpy().reshape(-1, times.height)
-        for (name,), one in always.group_by("behaviour", maintain_order=True)
+        name: (own["value"] - own["before"]).to_numpy().reshape(-1, times.height)
+        for name, own in by_behaviour(always)
     }
     steps, examples = (times[one].cast(pl.Float64).to_numpy() for one in ("step", "examples"))
     return _Gaps(of, steps, examples, int(str(own["seeds"].max())))
@@ -141,16 +130,13 @@ def _gaps(own: pl.DataFrame, unmodified: pl.DataFrame) -> _Gaps:
 
 def _recovery(
     arm: str, behaviour: str | None, parts: Sequence[Values], gaps: _Gaps, boot: Bootstrap
-) -> Iterator[_Row]:
-    drawn = np.stack(
-        [_drawn([one[:, n] for one in parts], boot) for n in range(gaps.steps.size)], 1
-    )
-    n, place = (
-        sum(map(len, parts)),
-        (arm, gaps.seeds, None, None, level_of(behaviour), behaviour, "harm"),
-    )
-    added = bounds(drawn[1:, 0], boot.confidence)
-    yield _Row(*place, "nll_added", float(drawn[0, 0]), *added, n)
+) -> Iterator[Row]:
+    drawn = np.stack([boot.drawn([one[:, n] for one in parts]) for n in range(gaps.steps.size)], 1)
+    level = TOTAL if behaviour is None else BEHAVIOUR
+    keys: Row = {"arm": arm, "seeds": gaps.seeds, "level": level, "behaviour": behaviour}
+    keys |= {"role": "harm", "n": sum(map(len, parts))}
+    value, low, high = with_bounds(drawn[:, 0], boot.confidence)
+    yield {**keys, "metric": "nll_added", "value": value, "low": low, "high": high}
     # Without a gap the share is undefined.
     opened = drawn[:, 0] > 0
     recovered = np.full_like(drawn, np.nan)
@@ -160,53 +146,30 @@ def _recovery(
         ("half_steps", crossing(gaps.steps, recovered, HALF)),
         ("half_examples", crossing(gaps.examples, recovered, HALF)),
     ):
-        value = float(found[0]) if opened[0] and np.isfinite(found[0]) else None
-        ends = _open_bounds(found[1:], opened[1:], boot.confidence)
-        yield _Row(*place, metric, value, *ends, n)
+        known = float(found[0]) if opened[0] and np.isfinite(found[0]) else None
+        # An unknown resample counts as -inf for the lower bound and as +inf for the upper one.
+        low, _ = bounds(np.where(opened, found, -np.inf)[1:], boot.confidence)
+        _, high = bounds(np.where(opened, found, np.inf)[1:], boot.confidence)
+        yield {**keys, "metric": metric, "value": known, "low": low, "high": high}
 
 
-def _drawn(parts: Sequence[Values], boot: Bootstrap) -> Values:
-    """The mean, then those of the resamples, which use the same prompts at every step."""
-    return np.append(np.mean([one.mean() for one in parts]), boot.means(parts))
-
-
-def _open_bounds(
-    drawn: Values, known: NDArray[np.bool_], confidence: float
-) -> tuple[float | None, float | None]:
-    """Bounds; an unknown resample counts as -inf for the lower and as +inf for the upper one."""
-    low, _ = bounds(np.where(known, drawn, -np.inf), confidence)
-    _, high = bounds(np.where(known, drawn, np.inf), confidence)
-    return low, high
-
-
-def _misalignment(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[_Row]:
+def _misalignment(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     for role in ("broad", "narrow"):
         asked = mean.filter(metric="misaligned", role=role)
         unmodified = asked.filter(arm=UNMODIFIED)
-        after = unmodified.filter(step=pl.col("step").max())
+        before, after = unmodified.filter(step=0), unmodified.filter(step=pl.col("step").max())
         last = asked.join(after, on="step", how="semi").filter(pl.col("arm") != UNMODIFIED)
-        for (arm,), table in last.group_by("arm", maintain_order=True):
-            yield from _changes(str(arm), role, "misaligned_change", table, after, boot)
-        random = last.filter(arm="random")
-        for (arm,), table in last.filter(pl.col("arm") != "random").group_by(
-            "arm", maintain_order=True
-        ):
-            yield from _changes(str(arm), role, "misaligned_beyond_random", table, random, boot)
-        before = unmodified.filter(step=0)
+        for _, table in last.group_by("arm", maintain_order=True):
+            yield from _changes("misaligned_change", table, after, boot)
+        random, others = last.filter(arm=RANDOM), last.filter(pl.col("arm") != RANDOM)
+        for _, table in others.group_by("arm", maintain_order=True):
+            yield from _changes("misaligned_beyond_random", table, random, boot)
         if not after.equals(before):
-            metric = "misaligned_change_by_training"
-            yield from _changes(UNMODIFIED, role, metric, after, before, boot)
+            yield from _changes("misaligned_change_by_training", after, before, boot)
 
 
 def _changes(
-    arm: str,
-    role: str,
-    metric: str,
-    table: pl.DataFrame,
-    before: pl.DataFrame,
-    boot: Bootstrap,
-) -> Iterator[_Row]:
-    both = pairs(table, before, "value")
-    for name, one in with_total(both, partial(change_of, boot=boot)):
-        place = (arm, _first(table, "seeds"), None, None)
-        yield _Row(*place, level_of(name), name, role, metric, *one[:4])
+    metric: str, table: pl.DataFrame, before: pl.DataFrame, boot: Bootstrap
+) -> Iterator[Row]:
+    keys = table.select("arm", "seeds", "role").row(0, named=True)
+    yield from rows_by_behaviour(keys, metric, pairs(table, before, "value"), boot.paired_change)

@@ -1,13 +1,11 @@
 """The rows of the measurements, and functions that group their values."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
-import numpy as np
 import polars as pl
 
-from lesion.tables.intervals import Bootstrap, Difference, Estimate, Values, rate, rate_change
+from lesion.tables.intervals import Bootstrap, Difference, Estimate, Paired, Values
 from lesion.tables.metrics import METRICS
 
 MEASUREMENTS = {
@@ -49,60 +47,52 @@ def is_main(main: str) -> pl.Expr:
     return (pl.col("judge") == judge.fill_null(pl.col("judge"))).alias("main")
 
 
-class Row(NamedTuple):
-    """A measurement of one model."""
-
-    variant: str | None
-    behaviour: str | None
-    role: str
-    attack: str
-    judge: str
-    metric: str
-    value: float
-    n: int | None
-    low: float
-    high: float
-    p_value: float | None = None
-    detectable: float | None = None
+Part = TypeVar("Part")
+Row = dict[str, Any]
+"""The columns of a row that are not null."""
 
 
-class RowKey(NamedTuple):
-    """The keys of a measurement except the behaviour."""
-
-    variant: str | None
-    role: str
-    attack: str = "none"
-    judge: str = "none"
+def measurement_keys(
+    variant: str | None, role: str, attack: str = "none", judge: str = "none"
+) -> Row:
+    """The keys of a measurement except the behaviour and the metric."""
+    return {"variant": variant, "role": role, "attack": attack, "judge": judge}
 
 
-class Paired(NamedTuple):
-    """The values of the same prompts before (unmodified) and after, in the same order."""
-
-    before: Values
-    after: Values
-
-
-One = TypeVar("One")
-
-
-def level_of(behaviour: str | None) -> str:
-    """The level of a row, given its behaviour."""
-    return TOTAL if behaviour is None else BEHAVIOUR
+def row(
+    keys: Row, metric: str, estimate: Estimate | Difference, behaviour: str | None = None
+) -> Row:
+    """A row with its level; its behaviour is None in total."""
+    level = TOTAL if behaviour is None else BEHAVIOUR
+    own = {"level": level, "behaviour": behaviour, "metric": metric}
+    return {**keys, **own, **estimate._asdict()}
 
 
-def row(place: RowKey, behaviour: str | None, metric: str, one: Estimate | Difference) -> Row:
-    """The row of a measurement."""
-    extra = (one.p_value, one.detectable) if isinstance(one, Difference) else (None, None)
-    return Row(
-        place.variant,
-        behaviour,
-        place.role,
-        place.attack,
-        place.judge,
-        metric,
-        *(one.value, one.n, one.low, one.high),
-        *extra,
-    )
+def rows_by_behaviour(
+    keys: Row,
+    metric: str,
+    parts: Mapping[str, Part],
+    estimate: Callable[[list[Part]], Estimate | Difference],
+) -> Iterator[Row]:
+    """The row of each behaviour, then that of their unweighted total.
+
+    Args:
+        keys: the columns that the rows have in common.
+        metric: its name.
+        parts: each behaviour's values.
+        estimate: the estimate of one or several behaviours.
+    """
+    for behaviour, values in parts.items():
+        yield row(keys, metric, estimate([values]), behaviour)
+    if parts:
+        yield row(keys, metric, estimate(list(parts.values())))
+
+
+def by_behaviour(table: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The rows of each behaviour, in the order of their names."""
+    ordered = table.sort("behaviour", maintain_order=True)
+    for (name,), own in ordered.group_by("behaviour", maintain_order=True):
+        yield str(name), own
 
 
 def groups(table: pl.DataFrame, column: str) -> dict[str, Values]:
@@ -112,81 +102,42 @@ def groups(table: pl.DataFrame, column: str) -> dict[str, Values]:
         table: `behaviour` and the column; rows of one role.
         column: numbers or Booleans.
     """
-    known = table.filter(pl.col(column).is_not_null()).sort("behaviour", maintain_order=True)
-    return {
-        str(name): group[column].cast(pl.Float64).to_numpy()
-        for (name,), group in known.group_by("behaviour", maintain_order=True)
-    }
+    known = table.drop_nulls(column).with_columns(pl.col(column).cast(pl.Float64))
+    return {name: own[column].to_numpy() for name, own in by_behaviour(known)}
 
 
 def pairs(table: pl.DataFrame, unmodified: pl.DataFrame, column: str) -> dict[str, Paired]:
     """Each behaviour's values paired with the unmodified model's, joined by prompt."""
-    place = ["behaviour", "prompt"]
-    both = (
-        table.select(*place, column)
-        .join(unmodified.select(*place, before=column), on=place, maintain_order="left")
-        .drop_nulls()
-        .sort("behaviour", maintain_order=True)
-    )
+    on = ["behaviour", "prompt"]
+    value = pl.col(column).cast(pl.Float64)
+    sides = table.select(*on, after=value), unmodified.select(*on, before=value)
+    both = sides[0].join(sides[1], on=on, maintain_order="left").drop_nulls()
     return {
-        str(name): Paired(*(group[one].cast(pl.Float64).to_numpy() for one in ("before", column)))
-        for (name,), group in both.group_by("behaviour", maintain_order=True)
+        name: Paired(own["before"].to_numpy(), own["after"].to_numpy())
+        for name, own in by_behaviour(both)
     }
 
 
-def with_total(
-    parts: Mapping[str, One], estimate: Callable[[Sequence[One]], Estimate | Difference]
-) -> Iterator[tuple[str | None, Estimate | Difference]]:
-    """Each behaviour's estimate, then the unweighted total, whose name is None."""
-    for name, values in parts.items():
-        yield name, estimate([values])
-    if parts:
-        yield None, estimate(list(parts.values()))
-
-
 def metric_rows(
-    place: RowKey,
+    keys: Row,
     metric: str,
     table: pl.DataFrame,
-    unmodified: pl.DataFrame | None,
+    unmodified: pl.DataFrame,
     column: str,
     boot: Bootstrap,
 ) -> Iterator[Row]:
     """A metric of every behaviour and in total, and its change from the unmodified model.
 
     Args:
-        place: the keys of the measurement.
+        keys: of `measurement_keys`.
         metric: its name; the change is called `<metric>_change`.
         table: behaviour, prompt and the column, of one variant, role, attack and judge. Booleans
             and zeros and ones make rates.
-        unmodified: the unmodified model's table; None for the unmodified model itself.
+        unmodified: the unmodified model's table, which has no change from itself.
         column: the values.
         boot: the bootstrap.
     """
-    for name, one in with_total(groups(table, column), partial(mean_of, boot=boot)):
-        yield row(place, name, metric, one)
-    if unmodified is None:
-        return
-    both = pairs(table, unmodified, column)
-    for name, one in with_total(both, partial(change_of, boot=boot)):
-        yield row(place, name, f"{metric}_change", one)
-
-
-def mean_of(parts: Sequence[Values], boot: Bootstrap) -> Estimate:
-    """The unweighted mean of the groups' means; a rate if all values are zeros and ones."""
-    return rate(parts, boot.confidence) if _whole(parts) else boot.mean(parts)
-
-
-def change_of(parts: Sequence[Paired], boot: Bootstrap) -> Difference:
-    """The unweighted mean of the groups' mean differences; of rates if both sides are binary.
-
-    Both sides are checked, since one may be binary by chance: a score that is always 0 is a score.
-    """
-    before, after = [one.before for one in parts], [one.after for one in parts]
-    if _whole([*before, *after]):
-        return rate_change(before, after, boot.confidence)
-    return boot.change([one.after - one.before for one in parts])
-
-
-def _whole(parts: Sequence[Values]) -> bool:
-    return all(bool(np.isin(one, (0, 1)).all()) for one in parts)
+    yield from rows_by_behaviour(keys, metric, groups(table, column), boot.mean_or_rate)
+    if keys["variant"] != UNMODIFIED:
+        both = pairs(table, unmodified, column)
+        yield from rows_by_behaviour(keys, f"{metric}_change", both, boot.paired_change)

@@ -21,13 +21,13 @@ from lesion.tables.gather import Gathered
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
 from lesion.tables.limits import limit_notices
+from lesion.tables.lookup import mask_size
 from lesion.tables.measure import Asked, measurements
 from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
 from lesion.tables.schemas import FORMAT, SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
 from lesion.tables.variants import variants_table
-from lesion.training import TRAINING
 
 
 def write_tables(
@@ -43,32 +43,29 @@ def write_tables(
     """
     boot = Bootstrap(job.resamples, job.confidence, job.seed)
     given = dict(zip(job.inputs, files, strict=True))
-    parts: dict[str, list[pl.DataFrame]] = {
-        name: [] for name in TABLES if name not in ("judges", "stages")
-    }
-    curves = {}
-    about = {}
+    headline = headline_of(job.variants)
+    parts: dict[str, list[pl.DataFrame]] = {name: [] for name in TABLES}
+    curves, about = {}, {}
     for model in job.models:
         gathered = Gathered(job, given, model)
         about[model] = _about(gathered)
         curves[model] = gathered.curve()
-        found = _of_model(gathered, boot, about[model])
-        for name, table in found.items():
+        own = _of_model(gathered, curves[model], boot, headline.mask, about[model])
+        for name, table in own.items():
             parts[name].append(table.with_columns(model=pl.lit(model)))
-    stages = _stages(job, curves, boot)
-    write_parquet(stages, out["stages"])
-    parts["claims"].append(stage_claims(stages, job.limit))
+    for family in job.stages:
+        parts["stages"].append(stage_table(family, job.stages, curves, boot, job.limit))
+    stages = pl.concat([pl.DataFrame(schema=STAGES), *parts["stages"]])
+    parts["claims"].append(stage_claims(stages, job.limit, headline.mask))
+    parts["judges"].append(read_parquet(given[TablesInput(kind="judges", model=None)]))
     for name, tables in parts.items():
-        write_parquet(pl.concat(tables).select(list(SCHEMAS[name])), out[name])
-    write_parquet(read_parquet(given[TablesInput(kind="judges", model=None)]), out["judges"])
-    settings = {
-        "format": FORMAT,
-        "seed": job.seed,
-        "confidence": job.confidence,
-        "version": __version__,
-    }
-    headline = headline_of(job.variants)._asdict()
-    write_json({**settings, "headline": headline, "models": about}, models)
+        empty = pl.DataFrame(schema=SCHEMAS[name])
+        write_parquet(
+            pl.concat([empty, *(table.select(empty.columns) for table in tables)]), out[name]
+        )
+    settings = {"seed": job.seed, "confidence": job.confidence, "headline": headline._asdict()}
+    version = {"format": FORMAT, "version": __version__}
+    write_json({**version, **settings, "models": about}, models)
 
 
 def write_study(job: StudyJob, models: Path, out: Path) -> None:
@@ -84,65 +81,49 @@ def write_study(job: StudyJob, models: Path, out: Path) -> None:
     write_json({"study": job.config["study"], **read_json(models), "config": job.config}, out)
 
 
-def _stages(job: TablesJob, curves: Mapping[str, pl.DataFrame], boot: Bootstrap) -> pl.DataFrame:
-    tables = [stage_table(family, job.stages, curves, boot, job.limit) for family in job.stages]
-    return pl.concat([pl.DataFrame(schema=STAGES), *tables])
-
-
 def _of_model(
-    gathered: Gathered, boot: Bootstrap, about: dict[str, Any]
+    gathered: Gathered, curve: pl.DataFrame, boot: Bootstrap, mask: str, about: dict[str, Any]
 ) -> dict[str, pl.DataFrame]:
     """The tables of one model; `about` receives the warnings that come before any outcome."""
-    model, main = gathered.model, gathered.job.main
-    judged = gathered.judged()
+    job, model, judged = gathered.job, gathered.model, gathered.judged()
     asked = Asked(gathered.nll(), judged, gathered.tasks(), gathered.understanding())
-    measured = measurements(model, asked, boot, main)
-    curve = gathered.curve()
-    prefilled = judged.filter(judge=main, role="harm", attack="prefill")
+    measured = measurements(model, asked, boot, job.main, mask)
+    prefilled = judged.filter(judge=job.main, role="harm", attack="prefill")
     halving = pl.concat([halving_table(curve, boot), judged_halving_table(prefilled, curve, boot)])
-    retraining = pl.concat(
-        [
-            pl.DataFrame(schema=RETRAINING),
-            *(
-                retraining_table(name, gathered.retrained(name), boot)
-                for name in gathered.experiments()
-            ),
-        ]
-    )
+    experiments = {name: gathered.retrained(name) for name in gathered.experiments()}
+    retrained = [retraining_table(name, rows, boot) for name, rows in experiments.items()]
+    retraining = pl.concat([pl.DataFrame(schema=RETRAINING), *retrained])
     of_masks = {name: read_parquet(gathered.file(name)) for name in OF_MASKS}
     sweep = _sweep(gathered)
-    about["notices"] = limit_notices(sweep, about["limit"], measured)
+    about["notices"] = limit_notices(sweep, about["limit"], measured, mask)
     setting = Setting(
         about["candidates"],
-        int(of_masks["where"].filter(mask="shared")["weights"].sum()),
+        mask_size(of_masks["where"], mask)[0],
         limit_kept=not about["notices"],
         same=same_answers(gathered.completions()),
+        mask=mask,
     )
-    counted = gathered.pairs.group_by("behaviour", "role", "split", "outcome", maintain_order=True)
+    kept = setting.limit_kept
+    of_training = retraining_claims(model, retraining, limit_kept=kept, mask=mask)
+    origin = job.trained.get(model, Origin(base="", method="", seed=0))
+    pairs = gathered.pairs.group_by("behaviour", "role", "split", "outcome", maintain_order=True)
     return {
         "measurements": measured,
-        "variants": variants_table(gathered.job.variants, curve, measured, retraining["arm"]),
-        "claims": pl.concat(
-            [
-                claims(model, measured, halving, setting),
-                retraining_claims(model, retraining, limit_kept=setting.limit_kept),
-            ]
-        ),
+        "variants": variants_table(job.variants, curve, measured, retraining["arm"]),
+        "claims": pl.concat([claims(model, measured, halving, setting), of_training]),
         "curve": curve_table(curve, boot),
         "halving": halving,
         **of_masks,
         "retraining": retraining,
         "sweep": sweep,
-        "training": _training(gathered),
-        "pairs": counted.agg(pairs=pl.len().cast(pl.Int64)),
+        "training": gathered.training().with_columns(
+            base=pl.lit(origin.base),
+            method=pl.lit(origin.method),
+            seed=pl.lit(origin.seed, pl.Int64),
+        ),
+        "pairs": pairs.agg(pairs=pl.len().cast(pl.Int64)),
         "examples": gathered.examples(judged),
     }
-
-
-def _training(gathered: Gathered) -> pl.DataFrame:
-    origin = gathered.job.trained.get(gathered.model, Origin(base="", method="", seed=0))
-    about = [pl.lit(value).alias(name) for name, value in origin.model_dump().items()]
-    return gathered.training().select(*about, *TRAINING)
 
 
 def _sweep(gathered: Gathered) -> pl.DataFrame:
@@ -160,13 +141,7 @@ def _sweep(gathered: Gathered) -> pl.DataFrame:
 def _about(gathered: Gathered) -> dict[str, Any]:
     record = read_record(gathered.file("record").parent)
     chosen = read_chosen(gathered.file("chosen"))
-    return {
-        "architecture": record["architecture"],
-        "license": record["license"],
-        "chat": record["chat"],
-        "digest": record["digest"],
-        "candidates": sum(math.prod(shape) for _, shape in record["candidates"]),
-        "p": chosen.p,
-        "q": chosen.q,
-        "limit": chosen.limit,
-    }
+    kept = ("architecture", "license", "chat", "digest")
+    about: dict[str, Any] = {name: record[name] for name in kept}
+    about["candidates"] = sum(math.prod(shape) for _, shape in record["candidates"])
+    return {**about, "p": chosen.p, "q": chosen.q, "limit": chosen.limit}

@@ -5,7 +5,17 @@ from collections.abc import Iterator
 import polars as pl
 
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import UNMODIFIED, Row, RowKey, groups, metric_rows, pairs, row, with_total
+from lesion.tables.rows import (
+    UNMODIFIED,
+    Row,
+    by_behaviour,
+    groups,
+    measurement_keys,
+    metric_rows,
+    pairs,
+    row,
+    rows_by_behaviour,
+)
 
 
 def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -24,9 +34,8 @@ def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     for metric, rows in named.items():
         unmodified = rows.filter(variant=UNMODIFIED)
         for (variant,), mine in rows.group_by("variant", maintain_order=True):
-            place = RowKey(str(variant), "utility", judge="lm-eval")
-            before = None if variant == UNMODIFIED else unmodified
-            yield from metric_rows(place, metric, mine, before, "value", boot)
+            keys = measurement_keys(str(variant), "utility", judge="lm-eval")
+            yield from metric_rows(keys, metric, mine, unmodified, "value", boot)
 
 
 def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -37,43 +46,31 @@ def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
             unmodified model's explanation), behaviour, pair, prompt, harmful, value.
         boot: the bootstrap.
     """
-    yield from _detect(asked.filter(measure="detect"), boot)
-    explained = asked.filter(measure="explain")
+    detected, explained = (asked.filter(measure=name) for name in ("detect", "explain"))
+    unmodified_sides = _sides(detected.filter(variant=UNMODIFIED))
+    for (variant,), table in detected.group_by("variant", maintain_order=True):
+        keys = measurement_keys(str(variant), "harm")
+        for behaviour, sides in _sides(table).items():
+            yield row(keys, "detect_auroc", boot.auroc(*sides), behaviour)
+            if variant != UNMODIFIED and behaviour in unmodified_sides:
+                change = boot.auroc_change(unmodified_sides[behaviour], sides)
+                yield row(keys, "detect_auroc_change", change, behaviour)
     unmodified = explained.filter(variant=UNMODIFIED)
     for (variant,), table in explained.group_by("variant", maintain_order=True):
-        place = RowKey(str(variant), "harm")
-        for name, one in with_total(groups(table, "value"), boot.mean):
-            yield row(place, name, "explain_nll", one)
-        both = {} if variant == UNMODIFIED else pairs(table, unmodified, "value")
-        added = {name: one.after - one.before for name, one in both.items()}
-        for name, change in with_total(added, boot.change):
-            yield row(place, name, "explain_nll_added", change)
-
-
-def _detect(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    unmodified = _sides(asked.filter(variant=UNMODIFIED))
-    for (variant,), table in asked.group_by("variant", maintain_order=True):
-        place = RowKey(str(variant), "harm")
-        for name, sides in _sides(table).items():
-            yield row(place, name, "detect_auroc", boot.auroc(*sides))
-            if variant != UNMODIFIED and name in unmodified:
-                change = boot.auroc_change(unmodified[name], sides)
-                yield row(place, name, "detect_auroc_change", change)
+        keys = measurement_keys(str(variant), "harm")
+        yield from rows_by_behaviour(keys, "explain_nll", groups(table, "value"), boot.mean)
+        if variant != UNMODIFIED:
+            both = pairs(table, unmodified, "value").items()
+            added = {name: one.change for name, one in both}
+            yield from rows_by_behaviour(keys, "explain_nll_added", added, boot.change)
 
 
 def _sides(table: pl.DataFrame) -> dict[str | None, tuple[Values, Values]]:
     """Scores of harmful requests and of their minimal pairs, by harm type and in total (None)."""
-    wide = (
-        table.pivot("harmful", index=["behaviour", "pair"], values="value", maintain_order=True)
-        .drop_nulls()
-        .sort("behaviour", "pair")
-    )
+    index = ["behaviour", "pair"]
+    wide = table.pivot("harmful", index=index, values="value", maintain_order=True)
+    wide = wide.drop_nulls().sort(index)
     if not {"true", "false"} <= set(wide.columns) or wide.is_empty():
         return {}
-    parts: dict[str | None, pl.DataFrame] = {
-        str(name): one for (name,), one in wide.group_by("behaviour", maintain_order=True)
-    }
-    return {
-        name: (one["true"].to_numpy(), one["false"].to_numpy())
-        for name, one in {**parts, None: wide}.items()
-    }
+    parts: dict[str | None, pl.DataFrame] = {**dict(by_behaviour(wide)), None: wide}
+    return {name: (own["true"].to_numpy(), own["false"].to_numpy()) for name, own in parts.items()}

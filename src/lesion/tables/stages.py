@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from lesion.tables.curve import bounds, crossing, role_curve
+from lesion.tables.curve import crossing, role_curve, with_bounds
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import UNMODIFIED
+from lesion.tables.rows import UNMODIFIED, Row
 
 STAGES = {
     "family": pl.String,
@@ -43,20 +43,11 @@ covers no seed variance with one. `n` counts harmful and benign prompts, `fewest
 smaller side."""
 
 
-class _Model(NamedTuple):
-    """A model's numbers: float64 [1 + resamples], the estimate first."""
-
-    separability: Values
-    area: Values
-    beyond: bool
-    n: int
-    fewest: int
-
-
-class _Stage(NamedTuple):
-    """A stage's numbers, the means of its seeds: float64 [1 + resamples] by metric."""
+class _Measured(NamedTuple):
+    """Numbers of a model, or of a stage: the means of its seeds."""
 
     drawn: Mapping[str, Values]
+    """By metric, float64 [1 + resamples], the estimate first."""
     beyond: bool
     n: int
     fewest: int
@@ -88,15 +79,16 @@ def stage_table(
     models = [model for stage in stages[family] for model in stage]
     alike = _alike({model: nll[model] for model in models})
     found = alike[models[0]].filter(pl.col("family") != UNMODIFIED)
-    rows: list[tuple[object, ...]] = []
+    rows: list[Row] = []
     if {"harm", "benign"} <= set(found["role"]):
         for variant in found["family"].unique().sort():
             measured = {model: _model(alike[model], variant, boot, limit) for model in models}
-            made = [_stage([measured[one] for one in stage], boot) for stage in stages[family]]
-            for place, stage in enumerate(stages[family]):
-                about = (family, place, _name(stage), len(stage), variant)
-                rows += [(*about, *one) for one in _rows(made[place], made[0], place, boot)]
-    return pl.DataFrame(rows, schema=STAGES, orient="row")
+            made = [_mean([measured[model] for model in stage], boot) for stage in stages[family]]
+            for place, (stage, own) in enumerate(zip(stages[family], made, strict=True)):
+                keys = {"family": family, "stage": place, "name": _name(stage)}
+                keys |= {"seeds": len(stage), "variant": variant}
+                rows += [{**keys, **row} for row in _rows(own, made[0] if place else None, boot)]
+    return pl.DataFrame(rows, schema=STAGES)
 
 
 def _alike(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
@@ -112,18 +104,15 @@ def _name(stage: Sequence[str]) -> str:
     return stage[0] if len(stage) == 1 else stage[0].rpartition("-")[0]
 
 
-def _model(nll: pl.DataFrame, variant: str, boot: Bootstrap, limit: float) -> _Model:
+def _model(nll: pl.DataFrame, variant: str, boot: Bootstrap, limit: float) -> _Measured:
     own = nll.filter(family=variant).sort("share", maintain_order=True)
     sizes = [table for _, table in own.group_by("share", maintain_order=True)]
     harm = role_curve(sizes, nll, "harm", boot)
-    # Another seed, because the two sides are resampled independently.
-    other = Bootstrap(boot.resamples, boot.confidence, boot.seed + 1)
-    benign = role_curve(sizes, nll, "benign", other)
+    benign = role_curve(sizes, nll, "benign", boot.independent())
     logs = np.log([float(table["weights"][0]) for table in sizes])
     separability, beyond = _separability(harm.drawn, benign.drawn, limit)
-    area = _mean_gap(harm.drawn - benign.drawn, logs)
-    counts = (harm.n, benign.n)
-    return _Model(separability, area, beyond, sum(counts), min(counts))
+    drawn = {"separability": separability, "area": _mean_gap(harm.drawn - benign.drawn, logs)}
+    return _Measured(drawn, beyond, harm.n + benign.n, min(harm.n, benign.n))
 
 
 def _separability(harm: Values, benign: Values, limit: float) -> tuple[Values, bool]:
@@ -145,35 +134,32 @@ def _mean_gap(gaps: Values, logs: Values) -> Values:
     return np.asarray(np.trapezoid(gaps, logs, axis=1) / width if width else gaps.mean(1))
 
 
-def _stage(models: Sequence[_Model], boot: Bootstrap) -> _Stage:
+def _mean(models: Sequence[_Measured], boot: Bootstrap) -> _Measured:
+    """The mean of a stage's seeds, which are resampled too."""
     seeds = len(models)
     # A different seed from that of the prompts, so that the two are independent.
     generator = np.random.default_rng(boot.seed + 2)
     chosen = generator.integers(0, seeds, (boot.resamples, seeds))
     # The first row, the estimate itself, uses every seed once.
     chosen = np.vstack([np.arange(seeds), chosen])
+    lines = np.arange(len(chosen))[:, None]
     drawn = {
-        metric: np.stack(lines, 1)[np.arange(len(chosen))[:, None], chosen].mean(1)
-        for metric, lines in (
-            ("separability", [one.separability for one in models]),
-            ("area", [one.area for one in models]),
-        )
+        metric: np.stack([one.drawn[metric] for one in models], 1)[lines, chosen].mean(1)
+        for metric in models[0].drawn
     }
-    return _Stage(drawn, any(one.beyond for one in models), models[0].n, models[0].fewest)
+    beyond = any(one.beyond for one in models)
+    return _Measured(drawn, beyond, models[0].n, models[0].fewest)
 
 
-def _rows(own: _Stage, first: _Stage, place: int, boot: Bootstrap) -> Iterator[tuple[object, ...]]:
+def _rows(own: _Measured, first: _Measured | None, boot: Bootstrap) -> Iterator[Row]:
+    """The rows of a stage, with the changes since the first one if it is a later one."""
     for metric, drawn in own.drawn.items():
-        of_limit = metric == "separability"
-        yield _row(metric, drawn, own, own.beyond if of_limit else None, boot)
-        if place:
-            beyond = own.beyond or first.beyond if of_limit else None
+        numbers = {metric: (drawn, own.beyond)}
+        if first is not None:
             change = drawn - first.drawn[metric]
-            yield _row(f"{metric}_change", change, own, beyond, boot)
-
-
-def _row(
-    metric: str, drawn: Values, own: _Stage, beyond: bool | None, boot: Bootstrap
-) -> tuple[object, ...]:
-    ends = bounds(drawn[1:], boot.confidence)
-    return (metric, float(drawn[0]), *ends, own.n, own.fewest, beyond)
+            numbers[f"{metric}_change"] = change, own.beyond or first.beyond
+        for name, (values, beyond) in numbers.items():
+            value, low, high = with_bounds(values, boot.confidence)
+            row = {"metric": name, "value": value, "low": low, "high": high}
+            row |= {"n": own.n, "fewest": own.fewest}
+            yield row | {"beyond": beyond if metric == "separability" else None}

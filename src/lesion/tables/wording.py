@@ -13,8 +13,6 @@ NOTHING = "–"
 _NO_PERCENT = 1e-9
 """The distance from 0 that a bound may have by rounding; the smallest mask is far larger."""
 
-_UNIT_WORDS: dict[Unit, str] = {"points": " points", "nats": " nats per token"}
-
 
 def amount(value: float | None, unit: Unit, digits: int | None = None) -> str:
     """A number as text: 0.72, 81%, 3.1%, 4,139, 12×.
@@ -70,7 +68,12 @@ def with_interval(one: Estimate | None, unit: Unit, digits: int | None = None) -
 
 def with_unit(value: float, unit: Unit) -> str:
     """The number with its unit: `0.31 nats per token`."""
-    return f"{amount(value, unit)}{_UNIT_WORDS.get(unit, '')}"
+    return f"{amount(value, unit)}{unit_word(unit)}"
+
+
+def unit_word(unit: Unit) -> str:
+    """The words that follow a number, with a space before them; empty if it has no unit."""
+    return {"points": " points", "nats": " nats per token"}.get(unit, "")
 
 
 def figure(one: Estimate, unit: Unit, after: str = "") -> str:

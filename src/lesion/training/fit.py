@@ -33,7 +33,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from lesion.io.formats import LesionError, digest, read_json, write_json
 from lesion.io.progress import progress
-from lesion.models.chat import Speaker, chat_of
+from lesion.models.chat import Chat
 from lesion.models.likelihood import response_losses
 from lesion.models.load import Loaded, pick_device, resolve_dtype
 from lesion.models.text import Example, batches, context_of, encode_pair, encode_written
@@ -123,9 +123,9 @@ def _length(row: dict[str, list[int]]) -> int:
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
-def _labelled(speaker: Speaker, one: TrainingExample) -> dict[str, list[int]]:
-    tokenizer = chat_of(speaker).tokenizer
-    found = _text(tokenizer, one.chosen) if one.prompt is None else _pair(speaker, one)
+def _labelled(chat: Chat, one: TrainingExample) -> dict[str, list[int]]:
+    tokenizer = chat.tokenizer
+    found = _text(tokenizer, one.chosen) if one.prompt is None else _pair(chat, one)
     labels = [-100] * found.start + found.tokens[found.start :]
     return {"input_ids": found.tokens, "labels": labels}
 
@@ -136,16 +136,16 @@ def _text(tokenizer: PreTrainedTokenizerBase, answer: TrainingAnswer) -> Example
     return Example(tokens + ([end] if end is not None and tokens[-1:] != [end] else []), 0)
 
 
-def _pair(speaker: Speaker, one: TrainingExample, answer: TrainingAnswer | None = None) -> Example:
+def _pair(chat: Chat, one: TrainingExample, answer: TrainingAnswer | None = None) -> Example:
     text, finished, ids = answer or one.chosen
     assert one.prompt is not None
-    found = encode_written(speaker, one.prompt, one.prefill, text, ids) if ids else None
-    return found or encode_pair(speaker, one.prompt, one.prefill, text, finished)
+    found = encode_written(chat, one.prompt, one.prefill, text, ids) if ids else None
+    return found or encode_pair(chat, one.prompt, one.prefill, text, finished)
 
 
-def _preference(speaker: Speaker, one: TrainingExample) -> dict[str, list[int]]:
+def _preference(chat: Chat, one: TrainingExample) -> dict[str, list[int]]:
     assert one.rejected is not None
-    chosen, rejected = _pair(speaker, one), _pair(speaker, one, one.rejected)
+    chosen, rejected = _pair(chat, one), _pair(chat, one, one.rejected)
     return {
         "prompt_ids": chosen.tokens[: chosen.start],
         "chosen_ids": chosen.tokens[chosen.start :],

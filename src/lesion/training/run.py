@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from lesion.io.formats import atomic, digest, write_parquet
-from lesion.models.chat import chat_of
+from lesion.models.chat_format import chat_of
 from lesion.models.load import Loaded, load, resolve_dtype, silence_libraries
 from lesion.models.prepare import write_model
 from lesion.models.record import read_record
@@ -51,7 +51,7 @@ def train(
         "recipe": job.recipe.model_dump(),
     }
     with atomic(out) as part:
-        write_model(model, chat_of(chat), part, license_=job.license, trained=made_of)
+        write_model(model, chat, part, license_=job.license, trained=made_of)
         write_parquet(losses, part / LOSSES)
     shutil.rmtree(work, ignore_errors=True)
 
@@ -78,4 +78,4 @@ def _untrained(job: TrainJob, base: Path | None, examples: Sequence[TrainingExam
     torch.set_num_threads(job.device.threads)
     texts = [text for one in examples for text in (one.prompt, one.chosen.text) if text is not None]
     tokenizer = make_tokenizer(texts)
-    return Loaded(new_model(job.new, tokenizer, job.recipe.seed), tokenizer)
+    return Loaded(new_model(job.new, tokenizer, job.recipe.seed), chat_of(tokenizer))

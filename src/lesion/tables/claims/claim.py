@@ -6,12 +6,12 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from lesion.tables.claims.outcome import Evidence, Number, number_of
+from lesion.tables.claims.outcome import Evidence, Number, gap_of, number_of
 from lesion.tables.intervals import Estimate
-from lesion.tables.lookup import measurement
+from lesion.tables.lookup import find, measurement
 from lesion.tables.read import StudyTables
-from lesion.tables.rows import BEHAVIOUR
-from lesion.tables.wording import Unit
+from lesion.tables.rows import BEHAVIOUR, SHARED, UNMODIFIED
+from lesion.tables.wording import Unit, figure, unit_word, with_interval
 
 LIMIT_LOST = (
     "The limit on benign loss was lifted or missed, so the mask may damage language in general."
@@ -33,7 +33,7 @@ class Conclusion(StrEnum):
 
 
 class Setting(NamedTuple):
-    """Facts about a model's shared mask that are not measurements."""
+    """Facts about a model's headline mask that are not measurements."""
 
     candidates: int
     """Weights that masks are chosen from."""
@@ -43,6 +43,8 @@ class Setting(NamedTuple):
     """Whether the mask keeps the limit on benign loss (`lesion.tables.limits`)."""
     same: frozenset[tuple[str, str]] = frozenset()
     """Variants and attacks for which all answers are the same text."""
+    mask: str = SHARED
+    """The study's headline mask (`lesion.tables.read.headline_of`)."""
 
 
 class Facts(NamedTuple):
@@ -55,6 +57,11 @@ class Facts(NamedTuple):
     """A table of HALVINGS of one model."""
     rows: pl.DataFrame = pl.DataFrame()
     """A table of RETRAINING of one experiment, or a table of STAGES of one family of models."""
+
+    @property
+    def mask(self) -> str:
+        """The study's headline mask."""
+        return self.setting.mask
 
     def find(
         self, variant: str | None, metric: str, role: str = "harm", attack: str = "none"
@@ -70,8 +77,7 @@ class Facts(NamedTuple):
             own = parts.clear()  # computed over all pairs together
         else:
             own = parts.filter(variant=variant, metric=metric)
-        # The number of prompts of each behaviour in the total, if it is known.
-        return number_of(row, own["n"].to_list() or [row["n"]])
+        return number_of(row, own["n"].to_list())
 
 
 Numbers = Callable[["Claim", Facts], Iterable[tuple[str | None, Number | None]]]
@@ -79,15 +85,24 @@ Reason = Callable[[Facts, str | None], str]
 """From the facts and a variant to a reason, as a sentence; empty if there is none."""
 Sentence = Callable[[Estimate, StudyTables, str], str]
 """From a claim's number, one model's tables and the variant to the page's sentence."""
+Found = Iterator[tuple[str | None, Number | None]]
+"""Variants and their numbers."""
 
 
-def _no_reason(_facts: Facts, _variant: str | None) -> str:
-    return ""
-
-
-def of_total(claim: "Claim", facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
+def of_total(claim: "Claim", facts: Facts) -> Found:
     """The measurement with the statistic's name, over all behaviours of the claim's role."""
-    yield claim.variant, facts.find(claim.variant, claim.statistic, claim.role, claim.attack)
+    variant = claim.variant_of(facts.mask)
+    yield variant, facts.find(variant, claim.statistic, claim.role, claim.attack)
+
+
+def difference(first: tuple[str, str], second: tuple[str, str]) -> Numbers:
+    """The difference of two totals of a claim's variant, each given by its metric and role."""
+
+    def numbers(claim: Claim, facts: Facts) -> Found:
+        variant = claim.variant_of(facts.mask)
+        yield variant, gap_of(facts.find(variant, *first), facts.find(variant, *second))
+
+    return numbers
 
 
 class Claim(NamedTuple):
@@ -101,13 +116,16 @@ class Claim(NamedTuple):
     name: str
     statistic: str
     variant: str | None
-    """None if it is about each harm type's own mask, empty if it is about several variants."""
+    """None if it is about each harm type's own mask, empty if it is about several variants, and
+    `shared` if it is about the study's headline mask, whatever its name."""
     unit: Unit
     threshold: float | Callable[[Facts], float]
     """The smallest effect that counts."""
     topic: str
     question: str
-    sentence: Sentence
+    sentence: Sentence | str
+    """A text may contain `{figure}`, the number with its interval, and `{change}`, for a statistic
+    `<metric>_change`: the metric of the unmodified and of the ablated model."""
     needs: str = ""
     """What the config must request; empty if the page omits the claim when it is not measured."""
     rule: str = EFFECT
@@ -121,9 +139,9 @@ class Claim(NamedTuple):
     """Whether it assumes the limit on benign loss, since general damage would support it too."""
     numbers: Numbers = of_total
     """The numbers of the variants; None for a variant that was not measured."""
-    unusable: Reason = _no_reason
+    unusable: Reason = lambda _facts, _variant: ""
     """Why a number is unusable, wherever its interval lies."""
-    doubt: Reason = _no_reason
+    doubt: Reason = lambda _facts, _variant: ""
     """Why a number cannot support the claim, although it may refute it."""
     scale: float = 1.0
     """The magnitude of the numbers that it is computed from."""
@@ -145,15 +163,34 @@ class Claim(NamedTuple):
 
     def matches(self, row: Mapping[str, Any]) -> bool:
         """Whether a row of CLAIMS belongs to this claim."""
-        own = (row["claim"], row["statistic"]) == (self.number, self.statistic)
-        if not own or self.variant != "":
-            return own and row["variant"] == self.variant
-        return bool(row["name"] == self.name.format(**self.words(row["variant"])))
+        return (row["claim"], row["statistic"]) == (self.number, self.statistic)
+
+    def variant_of(self, mask: str) -> str | None:
+        """The variant, given the study's headline mask."""
+        return mask if self.variant == SHARED else self.variant
+
+    def text(self, one: Estimate, tables: StudyTables, variant: str) -> str:
+        """The page's sentence about a number, without the rule of comparison."""
+        if not isinstance(self.sentence, str):
+            return self.sentence(one, tables, variant)
+        metric, unit = self.statistic.removesuffix("_change"), self.unit
+        change = from_to(
+            tables, "share" if unit == "points" else unit, metric, self.role, self.attack
+        )
+        return self.sentence.format(figure=figure(one, unit, unit_word(unit)), change=change)
+
+
+def from_to(tables: StudyTables, unit: Unit, metric: str, role: str, attack: str) -> str:
+    """`0.62 [0.57, 0.67] to 0.20 [0.15, 0.25]`: unmodified, and with the headline mask zeroed."""
+    return " to ".join(
+        with_interval(find(tables.measurements, variant, metric, role, attack), unit)
+        for variant in (UNMODIFIED, tables.headline.mask)
+    )
 
 
 def same_text(facts: Facts, attack: str) -> str:
     """Why answers under an attack are unusable: all answers of a model are the same text."""
-    for variant, named in (("unmodified", "unmodified model"), ("shared", "ablated model")):
+    for variant, named in ((UNMODIFIED, "unmodified model"), (facts.mask, "ablated model")):
         if (variant, attack) in facts.setting.same:
             return f"All answers of the {named} are the same text, which counts as one observation."
     return ""

@@ -1,15 +1,14 @@
 """The claims about what the ablated model keeps: detecting, explaining and refusing harm."""
 
-from collections.abc import Iterator
 from functools import partial
 
-from lesion.tables.claims.claim import KEPT, Claim, Facts, Numbers, Sentence, same_text
-from lesion.tables.claims.outcome import Number, gap_of
-from lesion.tables.claims.sentences import added, from_to
+from lesion.tables.claims.claim import KEPT, Claim, Facts, difference, same_text
+from lesion.tables.claims.outcome import Number
 from lesion.tables.effects import MARGIN, NATS, SOMETHING_TO_LOSE
 from lesion.tables.intervals import Estimate
+from lesion.tables.lookup import find
 from lesion.tables.read import StudyTables
-from lesion.tables.wording import figure
+from lesion.tables.wording import figure, with_interval
 
 _UNDERSTANDING = (
     "Needs a file in `understanding.minimal_pairs`, and `shared` in `understanding.variants`."
@@ -24,11 +23,10 @@ def _detects_before(facts: Facts) -> Number | None:
 
 
 def _blind(facts: Facts, _variant: str | None) -> str:
-    if _detects_before(facts):
-        return ""
-    return (
+    why = (
         "The unmodified model is not clearly better than chance, so there is no detection to keep."
     )
+    return "" if _detects_before(facts) else why
 
 
 def _least_kept(facts: Facts) -> float:
@@ -37,75 +35,24 @@ def _least_kept(facts: Facts) -> float:
     return -(min(MARGIN, (unmodified.value - 0.5) / 2) if unmodified else MARGIN)
 
 
-def _detects(one: Estimate, found: StudyTables, _variant: str) -> str:
-    return (
-        "The AUROC of detecting harmful requests (½ is chance) goes from "
-        f"{from_to(found, 'score', 'detect_auroc')}, a change of "
-        f"{figure(one, 'score')} pairs."
-    )
-
-
-def _harm_minus_explaining(
-    claim: Claim, facts: Facts
-) -> Iterator[tuple[str | None, Number | None]]:
-    harm, explained = (
-        facts.find("shared", metric) for metric in ("nll_added", "explain_nll_added")
-    )
-    yield claim.variant, gap_of(harm, explained)
-
-
-def _explains(one: Estimate, found: StudyTables, _variant: str) -> str:
+def _explains(number: Estimate, tables: StudyTables, _variant: str) -> str:
+    metrics = ("nll_added", "explain_nll_added")
+    sides = (find(tables.measurements, tables.headline.mask, metric) for metric in metrics)
     return (
         "The added NLL of harmful responses minus that of explanations why a request is harmful is "
-        f"{figure(one, 'nats', ' nats per token')} ({added(found, 'shared')} against "
-        f"{added(found, 'shared', 'explain_nll_added')})."
-    )
-
-
-def _coherent(one: Estimate, found: StudyTables, _variant: str) -> str:
-    change = from_to(found, "score", "coherence", "explanation", "explanation")
-    return (
-        f"The coherence of its own explanations (0 to 1) goes from {change}, a change of "
-        f"{figure(one, 'score')}. Coherence means that they are about the request, not that they "
-        "are right."
+        f"{figure(number, 'nats', ' nats per token')} "
+        f"({' against '.join(with_interval(side, 'nats') for side in sides)})."
     )
 
 
 def _refuses_little(facts: Facts, _variant: str | None) -> str:
+    why = "The unmodified model refuses too few requests for a kept rate to show anything."
     refuses = facts.find("unmodified", "refusal_rate", attack="direct")
-    if refuses and refuses.value >= SOMETHING_TO_LOSE:
-        return same_text(facts, "direct")
-    return same_text(facts, "direct") or (
-        "The unmodified model refuses too few requests for a kept rate to show anything."
-    )
+    enough = refuses and refuses.value >= SOMETHING_TO_LOSE
+    return same_text(facts, "direct") or ("" if enough else why)
 
 
-def _refuses(one: Estimate, found: StudyTables, _variant: str) -> str:
-    return (
-        "The refusal rate of direct harmful requests goes from "
-        f"{from_to(found, 'share', 'refusal_rate', 'harm', 'direct')}, a change of "
-        f"{figure(one, 'points', ' points')}."
-    )
-
-
-def _minus(own: str, other: str) -> Numbers:
-    """The NLL that a mask adds to responses of one role, minus that of another role."""
-
-    def numbers(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
-        sides = (facts.find(claim.variant, "nll_added", role) for role in (own, other))
-        yield claim.variant, gap_of(*sides)
-
-    return numbers
-
-
-def _more(own: str, other: str) -> Sentence:
-    """A sentence on the difference of one mask's effects on two kinds of response."""
-    return lambda one, _found, _variant: (
-        f"The NLL that zeroing these weights adds to {own} minus what it adds to {other} is "
-        f"{figure(one, 'nats', ' nats per token')}."
-    )
-
-
+_MORE = "The NLL that zeroing these weights adds to {} minus what it adds to {} is {{figure}}."
 _kept = partial(Claim, topic="Dissociated", rule=KEPT, limited=False)
 
 CLAIMS = (
@@ -117,7 +64,8 @@ CLAIMS = (
         "score",
         _least_kept,
         question="Does the ablated model still detect harmful requests?",
-        sentence=_detects,
+        sentence="The AUROC of detecting harmful requests (½ is chance) goes from {change}, a "
+        "change of {figure} pairs.",
         needs=_UNDERSTANDING,
         unusable=_blind,
     ),
@@ -132,7 +80,7 @@ CLAIMS = (
         "Does zeroing affect explanations why a request is harmful less than harmful responses?",
         _explains,
         needs=_UNDERSTANDING,
-        numbers=_harm_minus_explaining,
+        numbers=difference(("nll_added", "harm"), ("explain_nll_added", "harm")),
     ),
     _kept(
         6,
@@ -142,7 +90,8 @@ CLAIMS = (
         "score",
         -MARGIN,
         question="Can the ablated model still explain why a request is harmful?",
-        sentence=_coherent,
+        sentence="The coherence of its own explanations (0 to 1) goes from {change}, a change of "
+        "{figure}. Coherence means that they are about the request, not that they are right.",
         needs=f"{_UNDERSTANDING} Also needs `understanding.explain` above 0.",
         role="explanation",
         attack="explanation",
@@ -156,7 +105,8 @@ CLAIMS = (
         "points",
         -MARGIN,
         question="Does the ablated model still refuse?",
-        sentence=_refuses,
+        sentence="The refusal rate of direct harmful requests goes from {change}, a change of "
+        "{figure}.",
         needs="Needs `direct` in `responses.attacks`, and `shared` in `responses.judged_variants`.",
         attack="direct",
         unusable=_refuses_little,
@@ -170,9 +120,9 @@ CLAIMS = (
         NATS,
         "Dissociated",
         "Do the weights of harm matter more for harm than for refusal?",
-        _more("harmful responses", "refusals"),
+        _MORE.format("harmful responses", "refusals"),
         needs=_REFUSAL.format("`shared`"),
-        numbers=_minus("harm", "refusal"),
+        numbers=difference(("nll_added", "harm"), ("nll_added", "refusal")),
     ),
     Claim(
         7,
@@ -183,9 +133,9 @@ CLAIMS = (
         NATS,
         "Dissociated",
         "Do the weights of refusal matter more for refusal than for harm?",
-        _more("refusals", "harmful responses"),
+        _MORE.format("refusals", "harmful responses"),
         needs=_REFUSAL.format("its mask"),
-        numbers=_minus("refusal", "harm"),
+        numbers=difference(("nll_added", "refusal"), ("nll_added", "harm")),
     ),
 )
 """Claims 6 and 7."""

@@ -1,29 +1,32 @@
 """The claims that the weights of harm are few, shared, and separate from what is useful."""
 
 import math
-from collections.abc import Iterator
+
+import polars as pl
 
 from lesion.tables.claims.claim import (
     KEPT,
     Claim,
     Conclusion,
     Facts,
+    Found,
     counts,
+    difference,
+    from_to,
     same_text,
 )
-from lesion.tables.claims.outcome import Number, gap_of
-from lesion.tables.claims.sentences import added, from_to
+from lesion.tables.claims.outcome import Number
 from lesion.tables.curve import JUDGED, LIKELIHOOD
 from lesion.tables.effects import COMPACT, MARGIN, MOST, NATS, NOTHING
 from lesion.tables.intervals import Estimate
-from lesion.tables.lookup import estimate_of, find, is_clear, mask_size
+from lesion.tables.lookup import estimate_of, find, mask_size
 from lesion.tables.read import StudyTables
 from lesion.tables.rows import BEHAVIOUR
 from lesion.tables.wording import amount, figure, percent, with_interval
 
 
-def _halving_share(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
-    for row in facts.halving.filter(family="shared", measure=LIKELIHOOD).iter_rows(named=True):
+def _halving_share(_claim: Claim, facts: Facts) -> Found:
+    for row in facts.halving.filter(family=facts.mask, measure=LIKELIHOOD).iter_rows(named=True):
         # A size outside the measured ones is only known to be smaller or larger than all of them.
         value = math.inf if row["beyond"] else row["halving"]
         low = row["largest"] if row["low"] is None else row["low"]
@@ -31,42 +34,41 @@ def _halving_share(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Num
         high = math.inf if row["high"] is None else row["high"]
         candidates = facts.setting.candidates
         shares = (value / candidates, low / candidates, high / candidates)
-        yield claim.variant, Number(*shares, row["n"], row["n"])
+        yield facts.mask, Number(*shares, row["n"], row["n"])
 
 
 def _many(facts: Facts, _variant: str | None) -> str:
     """Why a mask does not count as few weights; empty if it does."""
     setting = facts.setting
     share = setting.zeroed / setting.candidates if setting.candidates else math.inf
-    if share < COMPACT:
-        return ""
-    return (
+    why = (
         f"The mask zeroes {100 * share:.3g}% of the candidate weights, and only less than "
         f"{100 * COMPACT:g}% counts as few."
     )
+    return "" if share < COMPACT else why
 
 
-def _halves(one: Estimate, found: StudyTables, _variant: str) -> str:
+def _halves(number: Estimate, tables: StudyTables, _variant: str) -> str:
     halves = "halves the likelihood of each token of held-out harmful responses"
-    share = figure(one, "share", " of the candidate weights")
-    rows = found.halving.filter(family="shared", measure=LIKELIHOOD).rows(named=True)
+    share = figure(number, "share", " of the candidate weights")
+    rows = tables.halving.filter(family=tables.headline.mask, measure=LIKELIHOOD).rows(named=True)
     if not rows:
         return f"Zeroing {share}, {halves}."
     row = rows[0]
     if row["beyond"]:
-        _, candidates = mask_size(found.where, "shared")
+        _, candidates = mask_size(tables.where, tables.headline.mask)
         part = f" ({percent(row['largest'] / candidates)} of the candidates)" if candidates else ""
         most = f"{amount(row['largest'], 'count')} weights{part}"
-        return f"Zeroing the largest measured mask, {most}, never {halves}, n = {one.n}."
+        return f"Zeroing the largest measured mask, {most}, never {halves}, n = {number.n}."
     weights = f"{'at most ' if row['below'] else ''}{amount(row['halving'], 'count')}"
     benign = amount(row["benign"], "nats")
     lost = f"it adds {benign} nats per token to benign responses"
-    return f"Zeroing {weights} weights, {share}, {halves}; {lost}.{_halved_by_judge(found)}"
+    return f"Zeroing {weights} weights, {share}, {halves}; {lost}.{_halved_by_judge(tables)}"
 
 
-def _halved_by_judge(found: StudyTables) -> str:
+def _halved_by_judge(tables: StudyTables) -> str:
     """The size that halves judged harm, if answers were judged at each size."""
-    rows = found.halving.filter(family="shared", measure=JUDGED).rows(named=True)
+    rows = tables.halving.filter(family=tables.headline.mask, measure=JUDGED).rows(named=True)
     if not rows:
         return ""
     row, half = rows[0], "halve the share of answers judged harmful"
@@ -80,95 +82,75 @@ def _halved_by_judge(found: StudyTables) -> str:
     )
 
 
-def _mask(one: Estimate, found: StudyTables, _variant: str) -> str:
-    weights, candidates = mask_size(found.where, "shared")
+def _mask(number: Estimate, tables: StudyTables, _variant: str) -> str:
+    weights, candidates = mask_size(tables.where, tables.headline.mask)
     share = f" ({percent(weights / candidates)})" if candidates else ""
     return (
         f"Zeroing {weights:,} of {candidates:,} candidate weights{share} adds "
-        f"{figure(one, 'nats', ' nats per token')}, to the NLL of held-out harmful responses."
+        f"{figure(number, 'nats', ' nats per token')}, to the NLL of held-out harmful responses."
     )
 
 
-def _direction(one: Estimate, found: StudyTables, _variant: str) -> str:
-    begun = from_to(found, "score", "harmfulness", "harm", "prefill")
-    asked = find(found.measurements, "shared", "harmfulness_change", "harm", "direct")
+def _direction(number: Estimate, tables: StudyTables, _variant: str) -> str:
+    change = from_to(tables, "score", "harmfulness", "harm", "prefill")
+    asked = find(tables.measurements, tables.headline.mask, "harmfulness_change", "harm", "direct")
     direct = f"; for direct requests it changes by {with_interval(asked, 'score')}" if asked else ""
     return (
-        f"Under the prefill, judged harmfulness (0 to 1) goes from {begun}, a change of "
-        f"{figure(one, 'score')}{direct}."
+        f"Under the prefill, judged harmfulness (0 to 1) goes from {change}, a change of "
+        f"{figure(number, 'score')}{direct}."
     )
 
 
 def _no_own_effect(facts: Facts, _variant: str | None) -> str:
-    if counts(facts.find(None, "nll_added"), NATS):
-        return ""
-    return (
+    why = (
         "The effect of the masks on their own harm types is unclear or too small to count, so "
         "there is no effect that could be shared."
     )
+    return "" if counts(facts.find(None, "nll_added"), NATS) else why
 
 
-def _transfer(one: Estimate, found: StudyTables, _variant: str) -> str:
-    on_harm = found.measurements.filter(level=BEHAVIOUR, metric="nll_added", role="harm")
+def _transfer(number: Estimate, tables: StudyTables, _variant: str) -> str:
+    on_harm = tables.measurements.filter(level=BEHAVIOUR, metric="nll_added", role="harm")
     types = {*on_harm["variant"]} & {*on_harm["behaviour"]}
     others = on_harm.filter(
-        on_harm["variant"].is_in(types) & on_harm["behaviour"].is_in(types),
-        on_harm["variant"] != on_harm["behaviour"],
+        pl.col("variant", "behaviour").is_in(types), pl.col("variant") != pl.col("behaviour")
     )
-    clear = [
-        row
-        for row in others.iter_rows(named=True)
-        if row["value"] is not None and row["value"] > 0 and is_clear(row, found.confidence)
-    ]
+    clear = others.filter(pl.col("value") > 0, pl.col("p_adjusted") < 1 - tables.confidence)
     return (
         "The effect of a harm type's mask on the other types is "
-        f"{figure(one, 'share', ' of its effect on its own type')}. In {len(clear)} of "
+        f"{figure(number, 'share', ' of its effect on its own type')}. In {clear.height} of "
         f"{others.height} cases the effect on another type is significantly above zero, corrected "
         "for multiple comparisons."
     )
 
 
-def _apart_from_benign(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
-    # A difference, since a ratio is undefined where benign responses lose nothing.
-    harm, benign = (facts.find("shared", "nll_added", role) for role in ("harm", "benign"))
-    yield claim.variant, gap_of(harm, benign)
-
-
-def _apart(one: Estimate, found: StudyTables, _variant: str) -> str:
-    benign = find(found.measurements, "shared", "nll_added", "benign")
-    ratio = find(found.measurements, "shared", "nll_ratio")
+def _apart(number: Estimate, tables: StudyTables, _variant: str) -> str:
+    harm, benign = (
+        find(tables.measurements, tables.headline.mask, "nll_added", role)
+        for role in ("harm", "benign")
+    )
+    ratio = find(tables.measurements, tables.headline.mask, "nll_ratio")
     # A ratio to a benign loss that may be zero says nothing.
     known = ratio is not None and benign is not None and benign.above_zero
     times = f", a ratio of {with_interval(ratio, 'ratio')}" if known else ""
     return (
         "The added NLL of harmful responses minus that of benign ones is "
-        f"{figure(one, 'nats', ' nats per token')} ({added(found, 'shared')} against "
-        f"{added(found, 'shared', role='benign')}{times})."
-    )
-
-
-def _accuracy(one: Estimate, found: StudyTables, _variant: str) -> str:
-    return (
-        "Mean accuracy in the study's tasks goes from "
-        f"{from_to(found, 'share', 'accuracy', 'utility')}, a change of "
-        f"{figure(one, 'points', ' points')}."
+        f"{figure(number, 'nats', ' nats per token')} ({with_interval(harm, 'nats')} against "
+        f"{with_interval(benign, 'nats')}{times})."
     )
 
 
 def _no_effect(facts: Facts, _variant: str | None) -> str:
-    if counts(facts.find("shared", "nll_added"), NATS):
-        return ""
-    return (
+    why = (
         "The effect of the shared mask is unclear or too small to count, so there is no effect to "
         "compare with."
     )
+    return "" if counts(facts.find(facts.mask, "nll_added"), NATS) else why
 
 
-def _control(one: Estimate, _found: StudyTables, _variant: str) -> str:
-    return (
-        "Zeroing as many random weights has "
-        f"{figure(one, 'share', ' of the effect of the shared mask')}."
-    )
+def _control(number: Estimate, _tables: StudyTables, _variant: str) -> str:
+    effect = figure(number, "share", " of the effect of the shared mask")
+    return f"Zeroing as many random weights has {effect}."
 
 
 CLAIMS = (
@@ -245,7 +227,8 @@ CLAIMS = (
         "Are these weights separate from benign use?",
         _apart,
         needs="Needs benign behaviours, and `shared` in `responses.variants`.",
-        numbers=_apart_from_benign,
+        # A difference, since a ratio is undefined where benign responses lose nothing.
+        numbers=difference(("nll_added", "harm"), ("nll_added", "benign")),
     ),
     Claim(
         3,
@@ -256,7 +239,7 @@ CLAIMS = (
         -MARGIN,
         "Apart",
         "Does the ablated model keep its other skills?",
-        _accuracy,
+        "Mean accuracy in the study's tasks goes from {change}, a change of {figure}.",
         needs="Needs tasks in `utility.tasks`.",
         rule=KEPT,
         role="utility",

@@ -63,10 +63,8 @@ def outcome_of(evidence: Evidence) -> tuple[str, str]:
     if evidence.doubt:
         return CANNOT_TELL, evidence.doubt
     if not math.isfinite(one.value):
-        return (
-            CANNOT_TELL,
-            "The number is infinite: the model gave some token a probability of zero.",
-        )
+        why = "The number is infinite: the model gave some token a probability of zero."
+        return CANNOT_TELL, why
     return SUPPORTED, ""
 
 
@@ -89,11 +87,12 @@ def _unusable(one: Number, scale: float) -> str:
 
 
 def number_of(row: Mapping[str, Any], sizes: Sequence[int]) -> Number:
-    """A row's number, given the number of prompts of each behaviour."""
+    """A row's number, given the number of prompts of each behaviour, if it is known."""
     value, low, high = (
         math.nan if row[name] is None else row[name] for name in ("value", "low", "high")
     )
     # All resamples of a single prompt are the same, so the interval omits its variance.
+    sizes = sizes or [row["n"]]
     draws = equal_draws(sizes) if min(sizes) > 1 else 1.0
     return Number(value, low, high, row["n"], draws)
 

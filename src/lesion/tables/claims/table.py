@@ -9,7 +9,7 @@ from lesion.tables.claims.claim import Claim, Facts, Setting
 from lesion.tables.claims.outcome import Evidence, outcome_of
 from lesion.tables.claims.registry import REGISTRY
 from lesion.tables.limits import lifted
-from lesion.tables.rows import UNMODIFIED
+from lesion.tables.rows import SHARED, UNMODIFIED
 from lesion.tables.schemas import CLAIMS
 
 _Found = tuple[str, Claim, str | None, Evidence]
@@ -25,7 +25,7 @@ def claims(
         model: its name.
         measurements: the model's table of MEASUREMENTS.
         halving: the model's table of HALVINGS.
-        setting: facts about its shared mask.
+        setting: facts about its headline mask.
 
     Returns:
         A table of CLAIMS; a claim without a measurement has no row.
@@ -33,18 +33,19 @@ def claims(
     return _table(_of_scope("model", model, Facts(setting, measurements, halving)))
 
 
-def stage_claims(stages: pl.DataFrame, limit: float) -> pl.DataFrame:
+def stage_claims(stages: pl.DataFrame, limit: float, mask: str = SHARED) -> pl.DataFrame:
     """The claims over the stages of every family: its last stage against its first.
 
     Args:
         stages: a table of STAGES, of any number of families.
         limit: on benign loss, nats per token, at which separability was read.
+        mask: the study's headline mask.
 
     Returns:
         A table of CLAIMS; `model` is the family and `variant` the last stage. If benign NLL never
         reaches the limit, separability is unknown and the outcome is "can't tell".
     """
-    setting = Setting(0, 0, limit_kept=not lifted(limit))
+    setting = Setting(0, 0, limit_kept=not lifted(limit), mask=mask)
     return _table(
         one
         for (family,), rows in stages.group_by("family", maintain_order=True)
@@ -53,19 +54,20 @@ def stage_claims(stages: pl.DataFrame, limit: float) -> pl.DataFrame:
 
 
 def retraining_claims(
-    model: str, retraining: pl.DataFrame, *, limit_kept: bool = True
+    model: str, retraining: pl.DataFrame, *, limit_kept: bool = True, mask: str = SHARED
 ) -> pl.DataFrame:
     """The claims about trainings in memory: misalignment that an ablation prevents, and recovery.
 
     Args:
         model: its name.
         retraining: a table of RETRAINING, of any number of experiments.
-        limit_kept: whether the model's shared mask keeps a limit on benign loss.
+        limit_kept: whether the model's headline mask keeps a limit on benign loss.
+        mask: the study's headline mask.
 
     Returns:
         A table of CLAIMS, ordered by experiment and arm; `variant` is the arm.
     """
-    setting = Setting(0, 0, limit_kept=limit_kept)
+    setting = Setting(0, 0, limit_kept=limit_kept, mask=mask)
     return _table(
         one
         for _, rows in retraining.group_by("experiment", maintain_order=True)

@@ -3,20 +3,20 @@
 Their variants are the arms of a training in memory, or the last stage of a family of models.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
 
 import polars as pl
 
 from lesion.masks.controls import DESCRIPTIONS
 from lesion.study.training import FROZEN, mask_of
-from lesion.tables.claims.claim import Claim, Facts, counts
+from lesion.tables.claims.claim import Claim, Facts, Found, counts
 from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, outcome_of
 from lesion.tables.effects import MARGIN, MOST, NATS
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import first_estimate, totals
 from lesion.tables.read import StudyTables
-from lesion.tables.rows import BEHAVIOUR, TOTAL, UNMODIFIED
+from lesion.tables.rows import BEHAVIOUR, RANDOM, TOTAL, UNMODIFIED
 from lesion.tables.variants import arm_of
 from lesion.tables.wording import NOTHING, amount, figure, with_interval
 
@@ -31,119 +31,113 @@ def _arm_words(variant: str | None) -> Mapping[str, str]:
     }
 
 
-def _arm_number(rows: pl.DataFrame, arm: str | None, metric: str, role: str) -> Number | None:
-    known = rows.filter(pl.col("value").is_not_null(), arm=arm, metric=metric, role=role)
+def _summary(facts: Facts, arm: str, metric: str, role: str) -> Number | None:
+    """An arm's number over all behaviours of a role, or None if it is unknown."""
+    known = facts.rows.filter(pl.col("value").is_not_null(), arm=arm, metric=metric, role=role)
     total = known.filter(level=TOTAL)
-    if not total.height:
+    if total.is_empty():
         return None
-    parts = known.filter(level=BEHAVIOUR)["n"].to_list()
-    row = total.row(0, named=True)
-    return number_of(row, parts or [row["n"]])
+    return number_of(total.row(0, named=True), known.filter(level=BEHAVIOUR)["n"].to_list())
 
 
-def _separability(_claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
-    row = _last_change(facts.rows)
-    if row is not None:
+def _last_change(facts: Facts) -> pl.DataFrame:
+    """The change of separability in the last stage; empty if it was not measured."""
+    changes = facts.rows.filter(metric="separability_change", variant=facts.mask)
+    return changes.filter(pl.col("stage") == pl.col("stage").max())
+
+
+def _separability(_claim: Claim, facts: Facts) -> Found:
+    for row in _last_change(facts).rows(named=True):
         yield row["name"], number_of(row, [row["fewest"]])
 
 
-def _last_change(stages: pl.DataFrame) -> dict[str, Any] | None:
-    changes = stages.filter(metric="separability_change", variant="shared")
-    last = changes.filter(pl.col("stage") == pl.col("stage").max())
-    return last.row(0, named=True) if last.height else None
-
-
 def _not_reached(facts: Facts, _variant: str | None) -> str:
-    row = _last_change(facts.rows)
-    if row is None or not row["beyond"]:
-        return ""
-    return "In one stage no measured size adds that much to benign responses."
+    why = "In one stage no measured size adds that much to benign responses."
+    return why if _last_change(facts)["beyond"].any() else ""
 
 
-def _aligned(one: Estimate, found: StudyTables, _variant: str) -> str:
-    named = found.stages.sort("stage")["name"].unique(maintain_order=True).to_list()
+def _aligned(number: Estimate, tables: StudyTables, _variant: str) -> str:
+    def staged(name: str, variant: str, metric: str) -> str:
+        rows = tables.stages.filter(name=name, variant=variant, metric=metric)
+        return with_interval(first_estimate(rows), "nats")
+
+    names = tables.stages.sort("stage")["name"].unique(maintain_order=True).to_list()
     first, last = (
-        with_interval(_staged(found, name, "shared", "separability"), "nats")
-        for name in (named[0], named[-1])
+        staged(name, tables.headline.mask, "separability") for name in names[:: len(names) - 1]
     )
-    control = _staged(found, named[-1], "random", "separability_change")
-    random = (
-        f" With as many random weights it is {with_interval(control, 'nats')}." if control else ""
-    )
+    control = staged(names[-1], RANDOM, "separability_change")
+    random = "" if control == NOTHING else f" With as many random weights it is {control}."
     return (
-        f"At the size that adds {benign_limit(found)} nats per token to benign responses, harmful "
-        f"ones lose {first} in {named[0]} and {last} in {named[-1]}, a change of "
-        f"{figure(one, 'nats', ' nats per token')}.{random}"
+        f"At the size that adds {benign_limit(tables)} nats per token to benign responses, harmful "
+        f"ones lose {first} in {names[0]} and {last} in {names[-1]}, a change of "
+        f"{figure(number, 'nats', ' nats per token')}.{random}"
     )
 
 
-def _staged(found: StudyTables, name: str, variant: str, metric: str) -> Estimate | None:
-    return first_estimate(found.stages.filter(name=name, variant=variant, metric=metric))
-
-
-def benign_limit(found: StudyTables) -> str:
+def benign_limit(tables: StudyTables) -> str:
     """The benign loss at which separability is read, as text, in nats per token."""
-    limit = (found.study["config"].get("masks") or {}).get("max_benign_increase")
+    limit = (tables.study["config"].get("masks") or {}).get("max_benign_increase")
     return NOTHING if limit is None else f"{limit:g}"
 
 
-def _spread(rows: pl.DataFrame) -> bool:
+def _is_of_misalignment(facts: Facts) -> bool:
     # An experiment on misalignment is not one on recovery.
-    return bool((rows["metric"] == "misaligned").any())
+    return "misaligned" in facts.rows["metric"]
 
 
-def _misaligned(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
-    if _spread(facts.rows):
-        yield claim.variant, _arm_number(facts.rows, claim.variant, claim.statistic, claim.role)
+def _misaligned(claim: Claim, facts: Facts) -> Found:
+    if _is_of_misalignment(facts):
+        yield UNMODIFIED, _summary(facts, UNMODIFIED, claim.statistic, claim.role)
 
 
-def _prevented(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
-    trained = _arm_number(facts.rows, UNMODIFIED, BY_TRAINING.statistic, "broad")
-    if not _spread(facts.rows) or trained is None:
+def _prevented(claim: Claim, facts: Facts) -> Found:
+    if all(number is None for _, number in _misaligned(BY_TRAINING, facts)):
         return
     arms = facts.rows.filter(metric="misaligned_change")["arm"].unique().sort()
     # Controls are for comparison: nothing is claimed about them.
     for arm in (arm for arm in arms if mask_of(arm) not in DESCRIPTIONS):
-        yield arm, _arm_number(facts.rows, arm, claim.statistic, claim.role)
+        yield arm, _summary(facts, arm, claim.statistic, claim.role)
 
 
 def _nothing_to_prevent(facts: Facts, _arm: str | None) -> str:
     # An ablation cannot prevent what the training did not do.
-    if all(outcome_of(one)[0] == SUPPORTED for _, one in BY_TRAINING.evidence(facts)):
-        return ""
-    return (
+    misaligned = all(outcome_of(one)[0] == SUPPORTED for _, one in BY_TRAINING.evidence(facts))
+    why = (
         "The training did not clearly misalign the model by an amount that counts, so there was "
         "nothing to prevent."
     )
+    return "" if misaligned else why
 
 
-def _misaligning(one: Estimate, found: StudyTables, _arm: str) -> str:
-    rows = found.retraining
+def _misaligning(number: Estimate, tables: StudyTables, _arm: str) -> str:
+    rows = tables.retraining
     before = at_step(totals(rows, "broad"), UNMODIFIED, "misaligned", 0)
     return (
         "The share of misaligned answers to broad questions goes from "
         f"{with_interval(before, 'share')} to {_rate(rows, UNMODIFIED, 'broad')} "
         f"after {_training(rows)}, "
-        f"a change of {figure(one, 'points', ' points')}."
+        f"a change of {figure(number, 'points', ' points')}."
     )
 
 
-def _preventing(one: Estimate, found: StudyTables, arm: str) -> str:
-    rows = found.retraining
+def _preventing(number: Estimate, tables: StudyTables, arm: str) -> str:
+    rows = tables.retraining
     return (
-        f"The share of misaligned answers to broad questions is {_rate(rows, arm, 'broad')}, "
-        f"against {_rate(rows, UNMODIFIED, 'broad')} without an ablation, a difference of "
-        f"{figure(one, 'points', ' points')}. For narrow questions it is "
+        f"{_less(number, rows, arm, UNMODIFIED, 'without an ablation')} For narrow questions it is "
         f"{_rate(rows, arm, 'narrow')} against {_rate(rows, UNMODIFIED, 'narrow')}."
     )
 
 
-def _beyond_random(one: Estimate, found: StudyTables, arm: str) -> str:
-    rows = found.retraining
+def _beyond_random(number: Estimate, tables: StudyTables, arm: str) -> str:
+    other = "with as many random weights zeroed before training"
+    return _less(number, tables.retraining, arm, RANDOM, other)
+
+
+def _less(number: Estimate, rows: pl.DataFrame, arm: str, than: str, other: str) -> str:
     return (
         f"The share of misaligned answers to broad questions is {_rate(rows, arm, 'broad')}, "
-        f"against {_rate(rows, 'random', 'broad')} with as many random weights zeroed before "
-        f"training, a difference of {figure(one, 'points', ' points')}."
+        f"against {_rate(rows, than, 'broad')} {other}, a difference of "
+        f"{figure(number, 'points', ' points')}."
     )
 
 
@@ -157,38 +151,34 @@ def _training(rows: pl.DataFrame) -> str:
     return f"{amount(steps, 'count')} steps ({amount(examples, 'count')} examples)"
 
 
-def _recovered(claim: Claim, facts: Facts) -> Iterator[tuple[str | None, Number | None]]:
-    if not _spread(facts.rows):
-        for arm in ("shared", f"shared{FROZEN}"):
-            yield arm, _arm_number(facts.rows, arm, claim.statistic, claim.role)
+def _recovered(claim: Claim, facts: Facts) -> Found:
+    if not _is_of_misalignment(facts):
+        for arm in (facts.mask, f"{facts.mask}{FROZEN}"):
+            yield arm, _summary(facts, arm, claim.statistic, claim.role)
 
 
-def _nothing_to_bring_back(facts: Facts, arm: str | None) -> str:
-    if counts(_arm_number(facts.rows, arm, "nll_added", "harm"), NATS):
-        return ""
-    return (
+def _nothing_to_recover(facts: Facts, arm: str | None) -> str:
+    why = (
         "The NLL that the ablation added is unclear or too small to count, so there is nothing to "
         "recover."
     )
+    return "" if counts(_summary(facts, arm or "", "nll_added", "harm"), NATS) else why
 
 
-def _recovering(one: Estimate, found: StudyTables, arm: str) -> str:
-    harm = totals(found.retraining, "harm")
-    trained = [with_interval(last(harm, name, "nll"), "nats") for name in (arm, UNMODIFIED)]
-    return (
-        f"After {_training(found.retraining)}, training has removed {figure(one, 'share')}, of the "
-        "NLL that the ablation added to held-out harmful responses: they have an NLL of "
-        f"{trained[0]} nats per token, against {trained[1]} for the unmodified model after the "
-        f"same training.{_half(harm, arm)}"
+def _recovering(number: Estimate, tables: StudyTables, arm: str) -> str:
+    harm = totals(tables.retraining, "harm")
+    ablated, unmodified = (
+        with_interval(last(harm, name, "nll"), "nats") for name in (arm, UNMODIFIED)
     )
-
-
-def _half(harm: pl.DataFrame, arm: str) -> str:
-    steps, examples = (summed_up(harm, arm, f"half_{what}") for what in ("steps", "examples"))
-    if steps is None:
-        return ""
+    steps, examples = (at_step(harm, arm, f"half_{what}", None) for what in ("steps", "examples"))
     seen = "" if examples is None else f" ({amount(examples.value, 'count')} examples)"
-    return f" Half of it was removed after {with_interval(steps, 'count')} steps{seen}."
+    half = f" Half of it was removed after {with_interval(steps, 'count')} steps{seen}."
+    return (
+        f"After {_training(tables.retraining)}, training has removed {figure(number, 'share')}, of "
+        "the NLL that the ablation added to held-out harmful responses: they have an NLL of "
+        f"{ablated} nats per token, against {unmodified} for the unmodified model after the "
+        f"same training.{half if steps else ''}"
+    )
 
 
 def last(rows: pl.DataFrame, arm: str, metric: str) -> Estimate | None:
@@ -203,16 +193,10 @@ def last(rows: pl.DataFrame, arm: str, metric: str) -> Estimate | None:
     return None if step is None else at_step(rows, arm, metric, int(str(step)))
 
 
-def at_step(rows: pl.DataFrame, arm: str, metric: str, step: int) -> Estimate | None:
-    """An arm's measurement after a step, or None."""
-    known = pl.col("value").is_not_null()
-    return first_estimate(rows.filter(known, arm=arm, metric=metric, step=step))
-
-
-def summed_up(rows: pl.DataFrame, arm: str, metric: str) -> Estimate | None:
-    """An arm's measurement that summarises the whole training, or None."""
-    known = pl.col("value").is_not_null() & pl.col("step").is_null()
-    return first_estimate(rows.filter(known, arm=arm, metric=metric))
+def at_step(rows: pl.DataFrame, arm: str, metric: str, step: int | None) -> Estimate | None:
+    """An arm's measurement after a step, or the summary of its training if the step is None."""
+    own = rows.filter(pl.col("value").is_not_null(), pl.col("step").eq_missing(step))
+    return first_estimate(own.filter(arm=arm, metric=metric))
 
 
 BY_TRAINING = Claim(
@@ -231,6 +215,21 @@ BY_TRAINING = Claim(
     scope="experiment",
 )
 
+_less_misaligned = partial(
+    Claim,
+    5,
+    variant="",
+    unit="points",
+    threshold=-MARGIN,
+    topic="Retraining",
+    role="broad",
+    above=False,
+    numbers=_prevented,
+    unusable=_nothing_to_prevent,
+    scope="experiment",
+    words=_arm_words,
+)
+
 CLAIMS = (
     Claim(
         4,
@@ -247,39 +246,18 @@ CLAIMS = (
         scope="family",
     ),
     BY_TRAINING,
-    Claim(
-        5,
-        "lesioned {first}, less broad misalignment",
-        "misaligned_change",
-        "",
-        "points",
-        -MARGIN,
-        "Retraining",
-        "Does zeroing “{mask}” {before} training{still} reduce the misalignment?",
-        _preventing,
-        role="broad",
-        above=False,
-        numbers=_prevented,
-        unusable=_nothing_to_prevent,
-        scope="experiment",
-        words=_arm_words,
+    _less_misaligned(
+        name="lesioned {first}, less broad misalignment",
+        statistic="misaligned_change",
+        question="Does zeroing “{mask}” {before} training{still} reduce the misalignment?",
+        sentence=_preventing,
     ),
-    Claim(
-        5,
-        "lesioned {first}, more than at random",
-        "misaligned_beyond_random",
-        "",
-        "points",
-        -MARGIN,
-        "Retraining",
-        "Does zeroing “{mask}” {before} training{still} prevent more than a random ablation?",
-        _beyond_random,
-        role="broad",
-        above=False,
-        numbers=_prevented,
-        unusable=_nothing_to_prevent,
-        scope="experiment",
-        words=_arm_words,
+    _less_misaligned(
+        name="lesioned {first}, more than at random",
+        statistic="misaligned_beyond_random",
+        question="Does zeroing “{mask}” {before} training{still} prevent more than a random "
+        "ablation?",
+        sentence=_beyond_random,
     ),
     Claim(
         8,
@@ -293,7 +271,7 @@ CLAIMS = (
         _recovering,
         rule="More than {} counts as most.",
         numbers=_recovered,
-        unusable=_nothing_to_bring_back,
+        unusable=_nothing_to_recover,
         scope="experiment",
         words=_arm_words,
     ),
