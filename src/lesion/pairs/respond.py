@@ -9,7 +9,7 @@ import polars as pl
 
 from lesion.io.formats import LesionError, read_parquet
 from lesion.io.progress import progress
-from lesion.io.reuse import key, rows_of, write_rows
+from lesion.io.reuse import fill_rows, key, write_rows
 from lesion.models.record import read_record
 from lesion.pairs.jobs import PairsJob
 from lesion.pairs.refusal import is_refusal
@@ -42,29 +42,25 @@ def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
     chat, checkpoint, context = open_chat(model), read_record(model)["digest"], open_context(model)
     decides = {"tokens": job.max_new_tokens, "model": checkpoint, **precision(job.device.dtype)}
     asked = [encode_prompt(chat, row["prompt"], job.prefill) for row in rows]
-    keys = {
-        place: key(asked=asked[place], **decides)
-        for place, row in enumerate(rows)
-        if row["response"] is None
-    }
-    places = list(keys)
-    generated = rows_of(
-        list(keys.values()),
+    for row, tokens in zip(rows, asked, strict=True):
+        if row["response"] is None:
+            del row["response"]
+            row |= {"prefill": job.prefill, "key": key(asked=tokens, **decides)}
+        else:
+            row |= {"prefill": "", "finished": True, "token_ids": None, "outcome": ""}
+            # A given response has its own key, so that it is never reused as one of the model's.
+            row["key"] = key(prompt=row["prompt"], response=row["response"])
+    places = [place for place, row in enumerate(rows) if "response" not in row]
+    written = fill_rows(
+        [rows[place] for place in places],
         out,
         PAIRS,
         lambda todo: _complete(model, [asked[places[number]] for number in todo], job),
         f"{job.behaviour}: generated {{}} of {len(rows)} responses",
     )
-    written = dict(zip(places, generated, strict=True))
-    for place, row in enumerate(rows):
-        if place in written:
-            columns = ("response", "finished", "token_ids", "outcome")
-            row |= {name: written[place][name] for name in columns}
-            row |= {"prefill": job.prefill, "key": keys[place]}
-        else:
-            row |= {"prefill": "", "finished": True, "token_ids": None, "outcome": ""}
-            # A given response has its own key, so that it is never reused as one of the model's.
-            row["key"] = key(prompt=row["prompt"], response=row["response"])
+    for place, row in zip(places, written.iter_rows(named=True), strict=True):
+        rows[place] = row
+    for row in rows:
         if row["outcome"] != "too long":
             row["outcome"] = _outcome(row, job.role, chat, context)
     pairs = pl.DataFrame(rows, schema=PAIRS)
