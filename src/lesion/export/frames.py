@@ -106,7 +106,7 @@ def jailbreaks(made: Path, examples: pl.DataFrame) -> pl.DataFrame:
         made: the study's results folder.
         examples: the study's table of that name.
     """
-    place = ["model", "variant", "behaviour", "attack"]
+    place = ["model", "variant", "behaviour", "attack", "prompt"]
     found = examples.filter(role="harm")
     asked = [
         read_parquet(
@@ -116,26 +116,12 @@ def jailbreaks(made: Path, examples: pl.DataFrame) -> pl.DataFrame:
     ]
     if not asked:
         return pl.DataFrame(schema=dict.fromkeys(JAILBREAKBENCH, pl.String))
-    goals = found.unique(["behaviour", "prompt"], maintain_order=True).with_row_index("index")
+    goals = found.select("behaviour", "prompt").unique(maintain_order=True).with_row_index("index")
     return (
-        found.join(
-            pl.concat(asked).select(*place, "prompt", "asked"), on=[*place, "prompt"], how="left"
-        )
-        .join(goals.select("behaviour", "prompt", "index"), on=["behaviour", "prompt"], how="left")
-        .select(
-            "index",
-            "model",
-            "variant",
-            "attack",
-            "harmfulness",
-            "refused",
-            goal="prompt",
-            behavior="behaviour",
-            category="behaviour",
-            prompt="asked",
-            response="completion",
-            jailbroken=pl.col("harmful"),
-        )
+        found.join(pl.concat(asked).select(*place, "asked"), on=place, how="left")
+        .join(goals, on=["behaviour", "prompt"], how="left")
+        .rename({"prompt": "goal", "asked": "prompt", "completion": "response"})
+        .with_columns(behavior="behaviour", category="behaviour", jailbroken="harmful")
         .sort("model", "variant", "attack", "index")
         .select(JAILBREAKBENCH)
     )
