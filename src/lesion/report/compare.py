@@ -33,7 +33,7 @@ from lesion.tables.intervals import (
     standard_error,
 )
 from lesion.tables.lookup import estimate_of, find, first_estimate, mask_size
-from lesion.tables.metrics import Comparison, compared_columns
+from lesion.tables.metrics import METRICS, Comparison
 from lesion.tables.read import Headline, StudyTables, read_study_tables
 from lesion.tables.wording import NOTHING, Unit, amount, figure, with_interval
 
@@ -87,12 +87,9 @@ def side(text: str) -> Side:
         model = inputs.models[0]
     if model not in inputs.models:
         what = f"has no model {model!r}" if model else "has several models"
-        raise LesionError(f"{folder}: {what}. Give one: {_each(folder, inputs.models)}.")
+        named = " or ".join(f"{folder}:{name}" for name in inputs.models)
+        raise LesionError(f"{folder}: {what}. Give one: {named}.")
     return Side(inputs.of(model), model)
-
-
-def _each(folder: Path, models: list[str]) -> str:
-    return " or ".join(f"{folder}:{model}" for model in models)
 
 
 def write_comparison(a: Side, b: Side, out: Path) -> None:
@@ -165,8 +162,8 @@ _AS_IT_IS, _AT_THE_CIRCUIT = "As it is", "At the circuit"
 def compared_findings(a: Side, b: Side) -> list[Finding]:
     """Whether B is safer than A: an answer to each question, from the interval of a difference."""
     questions = [*_of_claims(a, b), *_of_metrics(a, b)]
-    questions.sort(key=lambda one: one.topic != _AS_IT_IS)
-    return [_answered(one, a, b) for one in questions]
+    questions.sort(key=lambda question: question.topic != _AS_IT_IS)
+    return [_answered(question, a, b) for question in questions]
 
 
 def _of_claims(a: Side, b: Side) -> Iterator[_Question]:
@@ -186,20 +183,17 @@ def _of_claims(a: Side, b: Side) -> Iterator[_Question]:
 
 
 def _of_metrics(a: Side, b: Side) -> Iterator[_Question]:
-    for metric, one in compared_columns():
-        name, unit = metric.name, metric.unit
-        if one.change:
-            name, unit = f"{name}_change", _difference_unit(unit)
-        first, second = (
-            find(
-                side.inputs.measurements,
-                side.inputs.headline.columns[one.column],
-                *(name, one.role, one.attack),
+    for metric in METRICS:
+        for asked in metric.compared:
+            name = f"{metric.name}_change" if asked.change else metric.name
+            unit = _difference_unit(metric.unit) if asked.change else metric.unit
+            place = (name, asked.role, asked.attack)
+            first, second = (
+                find(side.inputs.measurements, side.inputs.headline.columns[asked.column], *place)
+                for side in (a, b)
             )
-            for side in (a, b)
-        )
-        topic = _AS_IT_IS if one.column == "unmodified" else _AT_THE_CIRCUIT
-        yield _Question(topic, one.asked, unit, (first, second))
+            topic = _AS_IT_IS if asked.column == "unmodified" else _AT_THE_CIRCUIT
+            yield _Question(topic, asked, unit, (first, second))
 
 
 def _answered(question: _Question, a: Side, b: Side) -> Finding:

@@ -47,22 +47,6 @@ def stages_of(inputs: StudyTables, family: str) -> Figure | None:
     return stages(inputs.of_family(family).stages, benign_limit(inputs), inputs.confidence)
 
 
-def _svg(spec: str) -> bytes:
-    """An SVG with ids that start at 1, since Vega numbers them over the whole process."""
-    text = vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE)
-    ids: dict[str, str] = {}
-    pattern = r"(?<=[\"#])(?:gradient_|clip)\d+(?=[\")])"
-    numbered = re.sub(pattern, lambda m: ids.setdefault(m[0], f"id{len(ids) + 1}"), text)
-    return numbered.encode()
-
-
-def _png(spec: str) -> bytes:
-    return vl_convert.vegalite_to_png(spec, vl_version=VEGALITE, scale=2)
-
-
-_FORMATS: dict[str, Callable[[str], bytes]] = {"svg": _svg, "png": _png}
-
-
 def write_figures(tables: Path, folder: Path) -> None:
     """Write every figure as `<model>-<figure>.svg` and `.png`, light, on a white ground.
 
@@ -81,10 +65,21 @@ def write_figures(tables: Path, folder: Path) -> None:
         spec["config"]["background"] = "white"
         spec["title"] = {"text": f"{of}: {figure.title}" if of else figure.title, "anchor": "start"}
         text = json.dumps(spec, sort_keys=True)
-        for suffix, draw in _FORMATS.items():
+        files = {
+            "svg": _numbered(vl_convert.vegalite_to_svg(text, vl_version=VEGALITE)).encode(),
+            "png": vl_convert.vegalite_to_png(text, vl_version=VEGALITE, scale=2),
+        }
+        for suffix, data in files.items():
             name = f"{of}-{figure.key}" if of else figure.key
             with atomic(folder / f"{name}.{suffix}") as part:
-                part.write_bytes(draw(text))
+                part.write_bytes(data)
+
+
+def _numbered(svg: str) -> str:
+    """An SVG with ids that start at 1, since Vega numbers them over the whole process."""
+    ids: dict[str, str] = {}
+    pattern = r"(?<=[\"#])(?:gradient_|clip)\d+(?=[\")])"
+    return re.sub(pattern, lambda m: ids.setdefault(m[0], f"id{len(ids) + 1}"), svg)
 
 
 def all_figures(inputs: StudyTables) -> Iterator[tuple[str, Figure]]:

@@ -85,16 +85,7 @@ def ordered(names: Iterable[str], *first: str) -> list[str]:
 def matrix(
     data: pl.DataFrame, x: Axis, y: Axis, color: alt.Color, dark: str, tooltip: list[alt.Tooltip]
 ) -> Chart:
-    """A heatmap with the field `text` written in its cells.
-
-    Args:
-        data: one row for each cell.
-        x: the columns.
-        y: the rows.
-        color: the scale of the cells.
-        dark: a Vega expression for cells whose text is white (`is_dark`).
-        tooltip: of a cell.
-    """
+    """A heatmap with the field `text` in its cells, in white where `dark` holds (`is_dark`)."""
     base = alt.Chart(data).encode(
         x=alt.X(
             f"{x.field}:N",
@@ -192,14 +183,9 @@ def lines(
     tooltip: list[alt.Tooltip],
     stroke: float = 1.5,
 ) -> list[Chart]:
-    """A line through points in the order of a field, and the points.
+    """A line through points in the order of a field, such as `weights:Q`, and the points.
 
-    Args:
-        base: the data with both sides and the colour.
-        shape: of the points.
-        order: a field of the data, such as `weights:Q`.
-        tooltip: of a point.
-        stroke: the width of the line.
+    `base` has the data with both sides and the colour.
     """
     return [
         base.mark_line(strokeWidth=stroke).encode(order=order),
