@@ -1,4 +1,4 @@
-"""The judges' scores of answers to harmful requests under each attack, as texts."""
+"""The judges' scores of one model's answers to harmful requests under each attack, as texts."""
 
 from collections.abc import Iterator
 
@@ -18,12 +18,7 @@ _APART = 0.2
 
 
 def attacks_table(measurements: pl.DataFrame, shown: Headline) -> pl.DataFrame:
-    """Harm, refusals and coherence by attack and variant; empty if there are no completions.
-
-    Args:
-        measurements: of one model.
-        shown: the masks of the page's columns.
-    """
+    """Harm, refusals and coherence by attack and variant; empty if there are no completions."""
     rows = []
     for attack, table in _by_attack(measurements):
         for variant in shown.columns.values():
@@ -52,11 +47,7 @@ def attacks_table(measurements: pl.DataFrame, shown: Headline) -> pl.DataFrame:
 
 
 def refusal_note(measurements: pl.DataFrame) -> str | None:
-    """Where the refusal judges disagree most about the unmodified model; None if they agree.
-
-    Args:
-        measurements: of one model.
-    """
+    """Where the refusal judges disagree most about the unmodified model; None if they agree."""
     largest, rates = _APART, ""
     for attack, table in _by_attack(measurements):
         unmodified = table.filter(variant=UNMODIFIED, metric="refusal_rate")

@@ -57,11 +57,7 @@ def read_jobs(benchmarks: Path) -> pl.DataFrame:
 
 
 def cost_of(jobs: pl.DataFrame) -> Cost:
-    """Jobs, times and memory of every stage and of all, and the share of evaluation.
-
-    Args:
-        jobs: the table that `read_jobs` returns.
-    """
+    """Jobs, times and memory of every stage and of all, and the share of evaluation."""
     if jobs.is_empty():
         return Cost(pl.DataFrame(), "")
     rows = []

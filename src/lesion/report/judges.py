@@ -51,11 +51,7 @@ class JudgeTables(NamedTuple):
 
 
 def judged(judges: pl.DataFrame) -> JudgeTables:
-    """Agreement and controls over all kinds of harm, agreement by kind, and every number.
-
-    Args:
-        judges: the study's table.
-    """
+    """Agreement and controls over all kinds of harm, agreement by kind, and every number."""
     together, place = judges.filter(category=_ALL), ["judge", "target"]
     by_kind = judges.filter(pl.col("category") != _ALL)
     return JudgeTables(
