@@ -8,15 +8,7 @@ import altair as alt
 import polars as pl
 
 from lesion.report.figures import captions
-from lesion.report.figures.charts import (
-    DIVERGING,
-    LEGEND,
-    Axis,
-    apart,
-    is_dark,
-    matrix,
-    matrix_width,
-)
+from lesion.report.figures.charts import LEGEND, Axis, apart, matrix, matrix_width
 from lesion.report.figures.figure import Figure, crossed, text_column, with_written
 from lesion.tables.lookup import estimate_of, is_clear
 from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED
@@ -56,12 +48,6 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
         "n",
     )
     top = max(0.01, float(data.select(pl.col("value").abs().max()).item()))
-    color = alt.Color(
-        "value:Q",
-        title="added NLL (nats per token)",
-        scale=alt.Scale(domain=[-top, 0, top], range=DIVERGING, interpolate="lab"),
-        legend=alt.Legend(**LEGEND),
-    )
     tooltip = [
         alt.Tooltip("mask:N", title="mask zeroed"),
         alt.Tooltip("behaviour:N", title="responses of"),
@@ -75,7 +61,7 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
         f"Heatmap of the NLL that zeroing each of {len(masks)} masks adds to held-out responses "
         f"of {len(harm)} harm types and {len(benign)} benign behaviours.",
         captions.filled(captions.TRANSFER, confidence=confidence),
-        matrix(cells, x, y, color, is_dark("datum.value", top), tooltip),
+        matrix(cells, x, y, ("value", "added NLL (nats per token)"), top, tooltip),
         165,
         crossed(with_written(data, "nats"), y, x, "mask zeroed"),
         matrix_width(len(harm) + len(benign)),
