@@ -65,12 +65,8 @@ def judged(judges: pl.DataFrame) -> JudgeTables:
 def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
     """A sentence on how far to trust the harm scores of a study.
 
-    A judge that was trained on the study's own labels is compared with those labels.
-
-    Args:
-        judges: the study's table.
-        main: the primary judge of harm.
-        tokens: the longest answer; agreement is also measured on as many tokens.
+    A judge that was trained on the study's own labels is compared with those labels. Agreement is
+    also measured on as many `tokens` as the study's longest answer has.
     """
     own = judges.filter(category=_ALL, metric="auroc")
     short, whole = f"{main}, first {tokens} tokens", main

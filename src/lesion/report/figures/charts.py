@@ -35,23 +35,27 @@ _SHAPES = (
 _ROW = 32
 _DOT_ROW = 20
 LEGEND: dict[str, Any] = {"orient": "top", "direction": "horizontal", "gradientLength": 220}
-_FONT = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
-_INK = {"labelColor": "#222", "titleColor": "#222"}
+_TEXT = {
+    "labelFontSize": 12,
+    "titleFontSize": 12,
+    "titleFontWeight": "normal",
+    "labelColor": "#222",
+    "titleColor": "#222",
+}
 
 CONFIG: dict[str, Any] = {
     "background": "transparent",
     "font": "system-ui, 'Liberation Sans', Arial, sans-serif",
     "view": {"stroke": None},
     "axis": {
-        **_FONT,
-        **_INK,
+        **_TEXT,
         "titlePadding": 8,
         "labelLimit": 130,
         "domainColor": "#666",
         "tickColor": "#666",
         "gridColor": "#ddd",
     },
-    "legend": {**_FONT, **_INK, "titleLimit": 320},
+    "legend": {**_TEXT, "titleLimit": 320},
 }
 """The style of every chart: dark on a transparent ground. A dark page inverts it."""
 

@@ -9,9 +9,8 @@ import polars as pl
 
 from lesion.report.figures import captions
 from lesion.report.figures.charts import HUES, Axis, Chart, legend_height, lines, named_marks
-from lesion.report.figures.figure import Figure, TextOf, text_column
+from lesion.report.figures.figure import Figure, TextOf, text_column, with_written
 from lesion.tables.curve import JUDGED, LIKELIHOOD
-from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, totals
 from lesion.tables.rows import SHARED, UNMODIFIED
 from lesion.tables.variants import SIZE
@@ -70,22 +69,19 @@ def judged_tradeoff(
     curve: pl.DataFrame, measurements: pl.DataFrame, variants: pl.DataFrame
 ) -> Figure | None:
     """Answers judged harmful against added benign NLL as masks grow; None if none were judged."""
-    judged = totals(measurements, "harm").filter("main", attack="prefill", metric="harmful_rate")
+    judged = totals(measurements, "harm").filter(
+        "main", pl.col("value").is_not_null(), attack="prefill", metric="harmful_rate"
+    )
+    known = with_written(judged, "share").select(
+        *("variant", "value", "low", "high"), judged="written"
+    )
     named = variants.filter(kind=SIZE).select("variant", family="mask", share="size_ratio")
     sizes = _points(curve).join(named, on=["family", "share"], how="left", maintain_order="left")
-    known = judged.filter(pl.col("value").is_not_null()).select("variant", "value", "low", "high")
     data = sizes.join(known, on="variant", maintain_order="left").drop("variant")
     unmodified = known.filter(variant=UNMODIFIED)
     if not data.height or not unmodified.height:
         return None
     families = _ordered(data)
-    data = data.with_columns(
-        text_column(
-            data,
-            "judged",
-            lambda row: with_interval(_estimate(row, "value", "low", "high"), "share"),
-        )
-    )
     return Figure(
         "judged-curve",
         "Are fewer answers judged harmful before utility is lost?",
@@ -136,10 +132,9 @@ def _points(curve: pl.DataFrame) -> pl.DataFrame:
     sides = []
     for side in ("harm", "benign"):
         table = totals(curve, side).filter(pl.col("added").is_not_null())
+        estimates = table.rename({"added": "value"})
         bounds = text_column(
-            table,
-            f"{side}_interval",
-            lambda row: interval(_estimate(row, "added", "low", "high"), "nats"),
+            estimates, f"{side}_interval", lambda row: interval(estimate_of(row), "nats")
         )
         sides.append(table.select(*place, pl.col("added").round(6).alias(side), bounds))
     both = sides[0].join(sides[1], on=place, maintain_order="left").sort("family", "weights")
@@ -148,10 +143,6 @@ def _points(curve: pl.DataFrame) -> pl.DataFrame:
 
 def _ordered(data: pl.DataFrame) -> list[str]:
     return sorted(set(data["family"]), key=lambda name: (name != SHARED, name))
-
-
-def _estimate(row: Mapping[str, Any], value: str, low: str, high: str) -> Estimate:
-    return estimate_of({"value": row[value], "low": row[low], "high": row[high], "n": None})
 
 
 def _numbers(
@@ -177,30 +168,32 @@ def _with_interval(row: Mapping[str, Any], side: str) -> str:
 
 def halving_texts(halving: pl.DataFrame) -> pl.DataFrame:
     """How many weights of each mask family halve harm, as texts; empty without a curve."""
-    measures = {LIKELIHOOD: "likelihood", JUDGED: "judged answers"}
+    measured = set(halving["measure"])
+    names = {LIKELIHOOD: "likelihood", JUDGED: "judged answers"}
     rows = []
     for (family,), group in halving.sort(pl.col("family") != SHARED, "family").group_by(
         "family", maintain_order=True
     ):
-        by_measure = {row["measure"]: row for row in group.iter_rows(named=True)}
         cells = {"mask": str(family)}
-        for measure, name in measures.items():
-            if measure in set(halving["measure"]):
-                row = by_measure.get(measure)
-                cells[f"halves harm ({name})"] = NOTHING if row is None else _halved(row)
-                lost = (
-                    None if row is None else _estimate(row, "benign", "benign_low", "benign_high")
-                )
-                cells[f"benign loss there ({name})"] = with_interval(lost, "nats")
+        for measure, name in names.items():
+            if measure in measured:
+                row = next(group.filter(measure=measure).iter_rows(named=True), None)
+                halved, lost = (NOTHING, NOTHING) if row is None else _halved(row)
+                cells |= {f"halves harm ({name})": halved, f"benign loss there ({name})": lost}
         rows.append(cells)
     return pl.DataFrame(rows)
 
 
-def _halved(row: Mapping[str, Any]) -> str:
+def _halved(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The number of weights that halves harm, and the NLL that these add to benign responses."""
+    bounds = {"low": row["benign_low"], "high": row["benign_high"]}
+    lost = estimate_of({"value": row["benign"], **bounds, "n": None})
     if row["halving"] is None:
-        return f"more than {amount(row['largest'], 'count')}"
-    most = "at most " if row["below"] else ""
-    return f"{most}{with_interval(_estimate(row, 'halving', 'low', 'high'), 'count')}"
+        weights = f"more than {amount(row['largest'], 'count')}"
+    else:
+        size = estimate_of({**row, "value": row["halving"]})
+        weights = f"{'at most ' if row['below'] else ''}{with_interval(size, 'count')}"
+    return weights, with_interval(lost, "nats")
 
 
 def sweep_heatmap(table: pl.DataFrame, limit: float | None) -> Figure | None:

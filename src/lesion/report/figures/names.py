@@ -30,15 +30,17 @@ class Named(NamedTuple):
 
 def model_figures(measured: Measured) -> list[str]:
     """The figures of one model, in the page's order."""
-    pruned = {*measured.variants} - {"unmodified"}
-    return [
-        *(["curve"] if measured.families else []),
-        *(["judged-curve"] if measured.judged else []),
-        *(["transfer"] if pruned else []),
-        *("overlap", "where"),
-        *(["dissociation"] if pruned else []),
-        "sweep",
-    ]
+    pruned = bool({*measured.variants} - {"unmodified"})
+    there = {
+        "curve": bool(measured.families),
+        "judged-curve": measured.judged,
+        "transfer": pruned,
+        "overlap": True,
+        "where": True,
+        "dissociation": pruned,
+        "sweep": True,
+    }
+    return [name for name, drawn in there.items() if drawn]
 
 
 def study_figures(
