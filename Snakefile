@@ -22,4 +22,4 @@ rule all:
     default_target: True
     input:
         rules.report.output,
-        [MADE / path for path in plan.outputs_of_every_job(STUDY)],
+        [MADE / path for path in outputs.of_every_job(STUDY)],

@@ -13,11 +13,10 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from lesion import plan
 from lesion.io.formats import read_parquet
-from lesion.masks.curve import Growing, curve_masks
-from lesion.masks.sweep import Behaviours, Cut
-from lesion.plan.jobs.responses import curve
+from lesion.masks.curve import curve_masks
+from lesion.plan import jobs
+from lesion.plan.outputs import curve_families
 from lesion.responses import CURVE
 from lesion.responses.curve import respond_family
 from lesion.study import Study, load_study, read_config
@@ -29,17 +28,10 @@ FAMILIES = ["shared", "random", "unsigned", "benign-signed"]
 
 def make_masks(study: Study, made: Path, model: str, out: Path) -> float:
     """Make the masks of every family; the seconds it took."""
-    slice_ = plan.curve_masks_slice(study)
-    started = time.perf_counter()
-    curve_masks(
-        made / "models" / model,
-        made / "scores" / model,
-        made / "masks" / model / "sweep.parquet",
-        out,
-        Behaviours(**slice_["behaviours"]),
-        Cut(**slice_["cut"]),
-        Growing(**{name: slice_[name] for name in Growing._fields}),
-    )
+    job = jobs.curve_masks_job(study, {})
+    scores = {name: made / "scores" / model / name for name in job.behaviours.names}
+    chosen, started = made / "masks" / model / "chosen.json", time.perf_counter()
+    curve_masks(made / "models" / model, scores, chosen, out, job)
     return time.perf_counter() - started
 
 
@@ -47,7 +39,7 @@ def measure(
     study: Study, made: Path, model: str, folder: Path, family: str
 ) -> tuple[pl.DataFrame, float]:
     """Measure a family, loading the model; its rows, and the seconds it took."""
-    job = curve(study, {"family": family}).model_copy(update={"completing": None})
+    job = jobs.curve_job(study, {"family": family}).model_copy(update={"completing": None})
     pairs = [made / "pairs" / model / f"{name}.parquet" for name in job.roles]
     out, started = folder / f"{family}.parquet", time.perf_counter()
     respond_family(job, made / "models" / model, folder / "masks.parquet", pairs, out, None)
@@ -65,14 +57,14 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, help="of each behaviour; all, if not given")
     given = vars(parser.parse_args())
     study = load_study({**read_config(Path("config.yaml")), "curve": given})
-    made, model = Path(study.results) / study.study, next(iter(study.models))
+    made, model = study.folder, next(iter(study.models))
     with TemporaryDirectory() as temporary, (Path(temporary) / "log").open("w") as log:
         folder = Path(temporary)
         with redirect_stderr(log):
             seconds = make_masks(study, made, model, folder / "masks.parquet")
             print(f"masks of every family and size: {seconds:.1f} s")
             rows = []
-            for family in plan.curve_families(study):
+            for family in curve_families(study):
                 table, seconds = measure(study, made, model, folder, family)
                 rows.append(table)
                 print(f"{family}: {table.height} NLLs, {seconds:.1f} s", flush=True)

@@ -24,7 +24,7 @@ from lesion.io.formats import read_parquet
 from lesion.models.generate import complete
 from lesion.models.load import Loaded, load
 from lesion.models.prefix import left_padded
-from lesion.models.text import encode_prompt, end_of_turn
+from lesion.models.text import encode_prompt
 from lesion.models.vllm_engine import PYTHON, complete_by_vllm
 from lesion.responses import COMPLETIONS
 from lesion.study import load_study, read_config
@@ -52,8 +52,8 @@ class Timed(NamedTuple):
 
 def plain(loaded: Loaded, prompts: Sequence[list[int]], tokens: int, size: int) -> list[str]:
     """Texts of transformers' own `generate`, in the prompts' order."""
-    model, tokenizer = loaded
-    stop = end_of_turn(tokenizer)
+    model, tokenizer = loaded.model, loaded.tokenizer
+    stop = loaded.chat.end_of_turn
     config = GenerationConfig(
         max_new_tokens=tokens, do_sample=False, eos_token_id=stop, pad_token_id=stop
     )
@@ -113,7 +113,7 @@ def main() -> None:
     folder = made / "models" / name
     loaded = load(folder, Device(dtype=study.responses.dtype))
     prompts = [
-        encode_prompt(loaded.tokenizer, turn, prefill)
+        encode_prompt(loaded.chat, turn, prefill)
         for turn, prefill in zip(turns, asked["prefill"], strict=True)
     ]
     tokens, size = study.responses.max_new_tokens, study.responses.batch_size

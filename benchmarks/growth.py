@@ -38,7 +38,7 @@ def child(size: str, count: int, length: int, plan: dict[str, object]) -> dict[s
     from lesion.models.candidates import find_candidates
     from lesion.models.load import keep_memory
     from lesion.scores.collect import Wanted, score
-    from lesion.scores.store import shard_groups
+    from lesion.scores.shards import shard_groups
 
     torch.set_num_threads(1)
     keep_memory()

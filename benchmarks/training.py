@@ -116,9 +116,7 @@ def _fresh(given: argparse.Namespace) -> Loaded:
     loaded = load(given.model, Device(dtype="float32", threads=given.threads))
     if not given.random:
         return loaded
-    return Loaded(
-        synthetic.llama(given.random, torch.float32, str(pick_device())), loaded.tokenizer
-    )
+    return Loaded(synthetic.llama(given.random, torch.float32, str(pick_device())), loaded.chat)
 
 
 def _peak() -> float:

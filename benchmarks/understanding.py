@@ -22,7 +22,7 @@ from lesion.models.text import encode_prompt
 from lesion.pairs.refusal import is_refusal
 from lesion.responses.detect import answers, log_odds
 from lesion.responses.jobs import UnderstandingJob
-from lesion.responses.minimal_pairs import read_minimal_pairs
+from lesion.responses.prompt_files import read_minimal_pairs
 from lesion.responses.understanding import DETECT, understand_variant
 from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
@@ -92,7 +92,7 @@ def questions() -> None:
     print(f"{rest.height} pairs that choose the question\nquestion                AUROC")
     for name, question in asked.items():
         prompts = [
-            encode_prompt(loaded.tokenizer, question.replace("{request}", row[side]))
+            encode_prompt(loaded.chat, question.replace("{request}", row[side]))
             for row in rest.iter_rows(named=True)
             for side in ("harmful", "harmless")
         ]

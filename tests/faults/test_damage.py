@@ -22,6 +22,7 @@ from lesion.io.formats import (
     write_json,
     write_parquet,
 )
+from lesion.judgements.embed import Embedder
 from lesion.judgements.learned import LearnedJudge, train_learned
 from lesion.masks.curve import CURVE_MASKS
 from lesion.masks.store import read_mask, write_mask
@@ -31,12 +32,8 @@ from lesion.models.record import candidate_shapes, read_record
 from lesion.models.weights import StoredWeights
 from lesion.pairs.tables import kept_pairs
 from lesion.scores.jobs import Coverage
-from lesion.scores.store import (
-    StoredNorms,
-    StoredScores,
-    shard_names,
-    write_shard,
-)
+from lesion.scores.shards import shard_names, write_shard
+from lesion.scores.store import StoredNorms, StoredScores
 from lesion.scores.tail import write_tail
 from lesion.study.job import Device
 from lesion_testing import make, tiny
@@ -269,17 +266,17 @@ def test_a_flipped_bit_of_a_weight_is_named_when_the_model_is_loaded(tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def judge(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Embedder]:
     """A saved judge, and the embedder it was trained with."""
     folder = tmp_path_factory.mktemp("judge")
-    embedder = make.embedder(folder / "embedder", seed=0)
+    embedder = Embedder(make.embedder(folder / "embedder", seed=0))
     train_learned(make.human_scores(folder / "scores"), embedder, seed=0).save(
         folder / "j.safetensors"
     )
     return folder / "j.safetensors", embedder
 
 
-def test_a_damaged_judge_is_named(judge: tuple[Path, Path]) -> None:
+def test_a_damaged_judge_is_named(judge: tuple[Path, Embedder]) -> None:
     path, embedder = judge
     for _ in _flipped(path, range(0, path.stat().st_size, path.stat().st_size // 40)):
         with pytest.raises(BadFile, match=path.name):

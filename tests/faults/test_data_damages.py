@@ -18,17 +18,17 @@ import pytest
 import yaml
 
 from lesion.io.formats import LesionError
-from lesion.judgements.contrast import Columns, read_contrast
 from lesion.judgements.human import read_human_scores
-from lesion.judgements.reference import read_keys
+from lesion.judgements.kinds.contrast import read_contrast
+from lesion.judgements.kinds.reference import read_keys
 from lesion.pairs.jobs import PromptsJob, RowSelection
 from lesion.pairs.prompts import given_responses, write_prompts
 from lesion.responses.attacks import Attack, put, read_wording
-from lesion.responses.minimal_pairs import read_minimal_pairs
-from lesion.responses.questions import read_questions
+from lesion.responses.prompt_files import read_minimal_pairs, read_questions
 from lesion.responses.tasks import local_tasks, task_changes, task_digest
 from lesion.sources.jobs import SourceLocation
 from lesion.study import load_study, read_config
+from lesion.study.judges import ContrastSection
 from lesion.study.sections import Split, Where
 from lesion.training.examples import of_file
 from lesion_testing import make
@@ -75,6 +75,9 @@ def _refusals() -> list[Row]:
 
 def _lessons() -> list[Row]:
     return [{"prompt": one, "response": f"No {one}", "rejected": f"Yes {one}"} for one in PROMPTS]
+
+
+_BOLD = ContrastSection(kind="contrast", source="answers", label="bold")
 
 
 def _labelled() -> list[Row]:
@@ -236,11 +239,11 @@ READERS = {
         lambda path: of_file(path, {"text": "response"}, None), _lessons, "response", repeated=None
     ),
     "contrast": Reader(
-        lambda path: read_contrast(path, Columns("bold")).rows(), _labelled, "response",
+        lambda path: read_contrast(path, _BOLD).rows(), _labelled, "response",
         repeated=None,
     ),
     "labels": Reader(
-        lambda path: read_contrast(path, Columns("bold")).rows(), _labelled, "bold", repeated=None
+        lambda path: read_contrast(path, _BOLD).rows(), _labelled, "bold", repeated=None
     ),
     "keys": Reader(
         lambda path: dict(read_keys(path, "prompt", "key")), _keys, "key", empty="fewer",

@@ -31,7 +31,7 @@ from lesion.io.formats import LesionError
 from lesion.models.generate import stop_tokens
 from lesion.models.load import load
 from lesion.models.prepare import prepare
-from lesion.models.text import encode_prompt, render_prompt
+from lesion.models.text import encode_prompt
 from lesion.study.job import Device
 from lesion_testing.damage import FILE_DAMAGES, JSON_DAMAGES, TEXT_DAMAGES, Damage
 from lesion_testing.gguf_file import write_gguf
@@ -194,7 +194,7 @@ def _seen(source: Path, out: Path) -> Seen:
     loaded = load(out, Device(dtype="float32"))
     model, tokenizer = loaded.model, loaded.tokenizer
     tokens = tokenizer(TEXT + PROMPT)["input_ids"]
-    prompt = render_prompt(loaded.chat, PROMPT)
+    prompt = loaded.chat.render(PROMPT)
     return Seen(
         dict(model.state_dict()),
         model(torch.tensor(PROBE)).logits,

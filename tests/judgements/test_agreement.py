@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, roc_auc_score
 
-from lesion.judgements import measure
-from lesion.judgements.agreement import _folds, _other_groups
+from lesion.judgements.agreement import _folds, _other_groups, measure
+from lesion.judgements.embed import Embedder
 from lesion.judgements.measures import auroc, brier, calibration_error, kappa
 
 MATCHERS = {"refusal-matching": lambda text: text.startswith("I")}
@@ -17,7 +17,7 @@ MATCHERS = {"refusal-matching": lambda text: text.startswith("I")}
 
 @pytest.fixture(scope="module")
 def table(human_scores: Path, embedder: Path) -> pl.DataFrame:
-    return measure(human_scores, embedder, seed=3, folds=4, matchers=MATCHERS)
+    return measure(human_scores, Embedder(embedder), seed=3, folds=4, matchers=MATCHERS)
 
 
 def _value(table: pl.DataFrame, judge: str, metric: str, target: str = "objective") -> float:
@@ -81,7 +81,9 @@ def test_a_category_is_measured_by_itself(
     for name, some in {"pranks": lines[2:40], "jokes": lines[40:62], "few": lines[62:]}.items():
         text = "".join([*lines[:2], *some])
         (folder / "objective" / f"{name}.csv").write_text(text, encoding="utf-8")
-    found = measure(folder, embedder, seed=3, folds=2).filter(judge="learned", target="objective")
+    found = measure(folder, Embedder(embedder), seed=3, folds=2).filter(
+        judge="learned", target="objective"
+    )
     counted = found.filter(metric="auroc").select("category", "n").sort("category").rows()
     assert counted == [("all", 64), ("jokes", 22), ("pranks", 38)]
     assert set(found.filter(category="jokes")["metric"]) == {"auroc", "kappa", "ece", "brier"}
@@ -90,12 +92,12 @@ def test_a_category_is_measured_by_itself(
 def test_the_same_seed_gives_the_same_table(
     table: pl.DataFrame, human_scores: Path, embedder: Path
 ) -> None:
-    again = measure(human_scores, embedder, seed=3, folds=4, matchers=MATCHERS)
+    again = measure(human_scores, Embedder(embedder), seed=3, folds=4, matchers=MATCHERS)
     assert again.equals(table)
 
 
 def test_short_responses_can_be_asked_for(human_scores: Path, embedder: Path) -> None:
-    table = measure(human_scores, embedder, seed=3, folds=2, tokens=1)
+    table = measure(human_scores, Embedder(embedder), seed=3, folds=2, tokens=1)
     assert _value(table, "learned, first 1 tokens", "auroc") < _value(table, "learned", "auroc")
     assert "refusal-matching" not in set(table["judge"])
 

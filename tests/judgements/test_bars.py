@@ -9,6 +9,7 @@ import pytest
 
 from lesion.io.addresses import parse
 from lesion.judgements.agreement import measure
+from lesion.judgements.embed import Embedder
 from lesion.sources.fetch import fetch
 from lesion.study import load_study, read_config
 from lesion_testing import ROOT
@@ -27,7 +28,8 @@ def agreement(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, st
     names = (study.judgements.human_scores, study.judgements.embedder)
     for name in names:
         fetch([parse(one) for one in study.sources[name]], folder / name, folder / f"{name}.json")
-    table = measure(*(folder / name for name in names), seed=study.seed)
+    human_scores, embedder = (folder / name for name in names)
+    table = measure(human_scores, Embedder(embedder), seed=study.seed)
     rows = table.filter(judge="learned", category="all").select("target", "metric", "value")
     return {(target, metric): value for target, metric, value in rows.rows()}
 

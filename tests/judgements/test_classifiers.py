@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lesion.io.formats import BadFile, LesionError
-from lesion.judgements import classifiers
-from lesion.judgements.classifiers import (
+from lesion.judgements.kinds import classifiers
+from lesion.judgements.kinds.classifiers import (
     HARMBENCH_PROMPTS,
     STRONGREJECT_PROMPT,
     HarmBench,
@@ -16,6 +16,7 @@ from lesion.judgements.classifiers import (
     Weights,
 )
 from lesion.judgements.protocol import break_markers
+from lesion.study.job import Device
 
 WORDS = ("Yes", "No", "ĠYes", "maybe")
 PROMPTS = ["How do I hide the sofa?", "Write a poem about a duck", "Paint it", "Steal the pie"]
@@ -72,7 +73,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights(folder: Path, batch_size: int = 2, base: Path | None = None) -> Weights:
-    return Weights(folder, base, "r1", batch_size, "float32", 1, None)
+    return Weights(folder, base, "r1", batch_size, Device(dtype="float32"))
 
 
 def scores(judge: StrongReject | HarmBench) -> list[float | None]:

@@ -8,30 +8,28 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lesion import plan
 from lesion.io.formats import BadFile
-from lesion.judgements.contrast import (
-    Columns,
+from lesion.judgements.embed import Embedder
+from lesion.judgements.extra import judge_with
+from lesion.judgements.jobs import ContrastFiles
+from lesion.judgements.kinds import build_judge
+from lesion.judgements.kinds.contrast import (
     ContrastJudge,
     fit_contrast,
     measure_contrast,
     read_contrast,
 )
-from lesion.judgements.embed import Embedder
-from lesion.judgements.extra import judge_with
-from lesion.judgements.jobs import ContrastFiles
-from lesion.judgements.kinds import build_judge
 from lesion.judgements.offtopic import PARAGRAPHS
 from lesion.judgements.run import measure_files
-from lesion.plan.jobs.judgements import extra_judge
-from lesion.plan.jobs.judgements import judge as judge_job
+from lesion.plan.jobs import extra_judge_job, judge_job
+from lesion.plan.places import places
 from lesion.responses import COMPLETIONS
 from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study
 from lesion.study.job import Device
 from lesion.study.judges import ContrastSection
 
-COLUMNS = Columns("bold")
+SECTION = ContrastSection(kind="contrast", source="answers", label="bold")
 DOMAINS = {
     "hats": ("hat", "ribbon", "feather", "brim"),
     "boats": ("boat", "sail", "oar", "anchor"),
@@ -66,12 +64,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judge(file: Path, embedder: Path) -> ContrastJudge:
-    return ContrastJudge("own", read_contrast(file, COLUMNS), embedder, threads=1)
+    return ContrastJudge("own", read_contrast(file, SECTION), Embedder(embedder), threads=1)
 
 
 @pytest.fixture(scope="module")
 def table(file: Path, embedder: Path) -> pl.DataFrame:
-    known, reader = read_contrast(file, COLUMNS), Embedder(embedder)
+    known, reader = read_contrast(file, SECTION), Embedder(embedder)
     return measure_contrast("own", known, reader, 3, target="bold", elsewhere=known, tokens=6)
 
 
@@ -91,7 +89,7 @@ def test_what_repeats_itself_is_of_no_kind(judge: ContrastJudge) -> None:
 
 
 def test_nothing_scores_nothing(file: Path, embedder: Path) -> None:
-    known, reader = read_contrast(file, COLUMNS), Embedder(embedder)
+    known, reader = read_contrast(file, SECTION), Embedder(embedder)
     fitted = fit_contrast(known, reader.vectors(known["response"]))
     assert fitted.score(["", " "], reader.vectors(["", " "])).tolist() == [0, 0]
     assert fitted.score([], {}).shape == (0,)
@@ -100,10 +98,10 @@ def test_nothing_scores_nothing(file: Path, embedder: Path) -> None:
 def test_the_revision_is_of_rows_and_embedder(
     file: Path, judge: ContrastJudge, embedder: Path, other_embedder: Path
 ) -> None:
-    known = read_contrast(file, COLUMNS)
-    assert ContrastJudge("again", known, embedder, 2).revision == judge.revision
-    assert ContrastJudge("own", known[1:], embedder, 1).revision != judge.revision
-    assert ContrastJudge("own", known, other_embedder, 1).revision != judge.revision
+    known = read_contrast(file, SECTION)
+    assert ContrastJudge("again", known, Embedder(embedder), 2).revision == judge.revision
+    assert ContrastJudge("own", known[1:], Embedder(embedder), 1).revision != judge.revision
+    assert ContrastJudge("own", known, Embedder(other_embedder), 1).revision != judge.revision
 
 
 def _value(table: pl.DataFrame, metric: str, **where: str) -> float:
@@ -133,14 +131,14 @@ def test_other_domains_teach_it(table: pl.DataFrame) -> None:
 
 def test_a_domain_is_judged_without_what_it_says(tmp_path: Path, embedder: Path) -> None:
     turned = [{**row, "bold": row["bold"] ^ (row["domain"] == "cakes")} for row in rows()]
-    known = read_contrast(write(tmp_path / "turned.jsonl", turned * 2), COLUMNS)
-    found = measure_contrast("own", known, embedder, 0, target="bold")
+    known = read_contrast(write(tmp_path / "turned.jsonl", turned * 2), SECTION)
+    found = measure_contrast("own", known, Embedder(embedder), 0, target="bold")
     # All that the others teach is wrong in cakes; with its own rows it would be right.
     assert _value(found, "auroc", category="cakes") < 0.2
 
 
 def test_the_controls_are_read(file: Path, embedder: Path) -> None:
-    known, reader = read_contrast(file, COLUMNS), Embedder(embedder)
+    known, reader = read_contrast(file, SECTION), Embedder(embedder)
     found = measure_contrast("own", known, reader, 0, target="bold")
     own, texts = reader.vectors(known["response"]), list(PARAGRAPHS)[:16]
     expected = [
@@ -154,11 +152,10 @@ def test_the_controls_are_read(file: Path, embedder: Path) -> None:
 
 
 def test_files_of_a_study_are_measured(file: Path, embedder: Path) -> None:
-    section = ContrastSection(kind="contrast", source="answers", **COLUMNS._asdict())
     place = SourceLocation(path=file)
     judges = {
-        "own": ContrastFiles(judge=section, source=place, elsewhere=None),
-        "both": ContrastFiles(judge=section, source=place, elsewhere=place),
+        "own": ContrastFiles(judge=SECTION, source=place, elsewhere=None),
+        "both": ContrastFiles(judge=SECTION, source=place, elsewhere=place),
     }
     own, both = measure_files(judges, Embedder(embedder), 0, 5)
     assert set(own["judge"]) == {"own", "own, first 5 tokens"}
@@ -179,14 +176,14 @@ def test_files_of_a_study_are_measured(file: Path, embedder: Path) -> None:
 def test_an_unfit_file_is_named(tmp_path: Path, change: Any, told: str) -> None:
     path = write(tmp_path / "answers.jsonl", [change(row) for row in rows()])
     with pytest.raises(BadFile, match=r"answers\.jsonl") as caught:
-        read_contrast(path, COLUMNS)
+        read_contrast(path, SECTION)
     assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("number", [int, str, lambda one: str(bool(one)).lower()])
 def test_labels_may_be_numbers_or_words(tmp_path: Path, number: Any) -> None:
     made = [{**row, "bold": number(int(row["bold"]))} for row in rows()]
-    found = read_contrast(write(tmp_path / "answers.jsonl", made), COLUMNS)
+    found = read_contrast(write(tmp_path / "answers.jsonl", made), SECTION)
     assert found["label"].to_list() == [row["bold"] for row in rows()]
 
 
@@ -214,7 +211,7 @@ def test_the_sections_of_judges_that_are_made_of_files(tmp_path: Path) -> None:
     made = study(tmp_path, own={**own, "elsewhere": f"file:{answers}"}, truth=truth)
     assert load_study(made.model_dump()) == made
     asked = {"answers": "tiny"}
-    first = extra_judge(made, {**asked, "judge": "own"})
+    first = extra_judge_job(made, {**asked, "judge": "own"})
     assert isinstance(first.judge, ContrastSection)
     assert set(first.places) == {"source", "embedder"}
     # What it is only measured on decides no verdict.
@@ -222,11 +219,12 @@ def test_the_sections_of_judges_that_are_made_of_files(tmp_path: Path) -> None:
     measured = judge_job(made, {}).contrasts
     assert set(measured) == {"own"}
     assert measured["own"].elsewhere is not None
-    assert set(plan.contents(made, "judge")) == {"own.source", "own.elsewhere"}
-    truth_job = extra_judge(made, {**asked, "judge": "truth"})
+    content = {part for part, place in places(made, "judge").items() if place.content}
+    assert content == {"own.source", "own.elsewhere"}
+    truth_job = extra_judge_job(made, {**asked, "judge": "truth"})
     assert set(truth_job.places) == {"source"}
     write(answers, rows(" Really."))
-    assert extra_judge(made, {**asked, "judge": "own"}).places != first.places
+    assert extra_judge_job(made, {**asked, "judge": "own"}).places != first.places
 
 
 @pytest.mark.parametrize(
@@ -248,7 +246,7 @@ def test_an_unfit_local_file_is_found_before_anything_runs(tmp_path: Path) -> No
     bad = write(tmp_path / "answers.jsonl", [{"prompt": "p"}])
     made = study(tmp_path, j={"kind": "contrast", "source": f"file:{bad}", "label": "bold"})
     with pytest.raises(BadFile, match="has no column `bold`"):
-        extra_judge(made, {"judge": "j", "answers": "tiny"})
+        extra_judge_job(made, {"judge": "j", "answers": "tiny"})
 
 
 def test_open_questions_are_judged_too(tmp_path: Path, file: Path, embedder: Path) -> None:
@@ -264,9 +262,8 @@ def test_open_questions_are_judged_too(tmp_path: Path, file: Path, embedder: Pat
     asked = [{**row, "role": role, "prompt": f"{role}?"} for role in roles]
     given = tmp_path / "completions.parquet"
     pl.DataFrame(asked, schema=dict(COMPLETIONS)).write_parquet(given)
-    section = ContrastSection(kind="contrast", source="answers", **COLUMNS._asdict())
     places = {"source": SourceLocation(path=file), "embedder": SourceLocation(path=embedder)}
-    judge = build_judge("own", section, places, Device(dtype="float32"))
+    judge = build_judge("own", SECTION, places, Device(dtype="float32"))
     judge_with(judge, [("unmodified", given)], tmp_path / "own.parquet")
     found = pl.read_parquet(tmp_path / "own.parquet")
     assert found["prompt"].to_list() == ["harm?", "broad?", "narrow?"]

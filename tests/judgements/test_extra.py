@@ -8,17 +8,17 @@ from typing import Any, Literal
 import polars as pl
 import pytest
 
-from lesion import plan
 from lesion.io.formats import LesionError, sha256_file, write_json
 from lesion.judgements import VERDICTS
-from lesion.judgements.classifiers import HarmBench, StrongReject
 from lesion.judgements.extra import judge_more, judge_with
 from lesion.judgements.jobs import ExtraJudgeJob
 from lesion.judgements.kinds import KINDS, build_judge, builds
+from lesion.judgements.kinds.classifiers import HarmBench, StrongReject
+from lesion.judgements.kinds.rubric import Rubric
 from lesion.judgements.protocol import Judge, Judgement
-from lesion.judgements.rubric import Rubric
-from lesion.plan.jobs.judgements import extra_judge
-from lesion.plan.resources import RESOURCE_FORMULAS
+from lesion.plan.jobs import extra_judge_job
+from lesion.plan.places import sources
+from lesion.plan.resources import RESOURCE_FORMULAS, judge_formula
 from lesion.responses import COMPLETIONS
 from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study
@@ -237,14 +237,14 @@ def test_sources_and_jobs(tmp_path: Path) -> None:
     }
     made = study(tmp_path, **judges)
     # What lies here is used where it lies.
-    assert [base] in plan.sources(made).values()
-    assert plan.sources(made)["llama-cls"] == [f"hf:cais/some-cls@{COMMIT}"]
-    assert len(plan.sources(made)) == 2
-    of_endpoint = extra_judge(made, {"judge": "gpt", "answers": "tiny"})
+    assert [base] in sources(made).values()
+    assert sources(made)["llama-cls"] == [f"hf:cais/some-cls@{COMMIT}"]
+    assert len(sources(made)) == 2
+    of_endpoint = extra_judge_job(made, {"judge": "gpt", "answers": "tiny"})
     assert isinstance(of_endpoint.judge, RubricSection)
     assert of_endpoint.judge.api_key_env == "SOME_KEY"
     assert of_endpoint.places == {}
-    of_classifier = extra_judge(made, {"judge": "hb", "answers": "tiny"})
+    of_classifier = extra_judge_job(made, {"judge": "hb", "answers": "tiny"})
     assert isinstance(of_classifier.judge, HarmBenchSection)
     assert of_classifier.device.dtype == of_classifier.judge.dtype == "auto"
     for job in (of_endpoint, of_classifier):
@@ -280,7 +280,7 @@ def test_judges_are_built_of_their_jobs(tmp_path: Path) -> None:
 
 
 def _built(made: Study, name: str, places: Mapping[str, SourceLocation]) -> Judge:
-    job = extra_judge(made, {"judge": name, "answers": "tiny"})
+    job = extra_judge_job(made, {"judge": name, "answers": "tiny"})
     return build_judge(name, job.judge, places, job.device)
 
 
@@ -308,7 +308,7 @@ def dice() -> Iterator[type[JudgeSection]]:
 def test_a_further_kind_of_judge_is_one_module(tmp_path: Path, dice: type[JudgeSection]) -> None:
     made = study(tmp_path, luck={"kind": "dice", "sides": 20}, gpt=RUBRIC)
     assert load_study(made.model_dump()) == made
-    job = extra_judge(made, {"judge": "luck", "answers": "tiny"})
+    job = extra_judge_job(made, {"judge": "luck", "answers": "tiny"})
     assert isinstance(job.judge, dice)
     again = ExtraJudgeJob.model_validate_json(job.model_dump_json())
     assert again == job
@@ -316,7 +316,7 @@ def test_a_further_kind_of_judge_is_one_module(tmp_path: Path, dice: type[JudgeS
     again = again.model_copy(update={"variants": ["unmodified"]})
     judge_more(again, [given], tmp_path / "luck.parquet")
     assert set(pl.read_parquet(tmp_path / "luck.parquet")["revision"]) == {"20 sides"}
-    assert plan.judge_formula(made, "luck") in RESOURCE_FORMULAS
+    assert judge_formula(made, "luck") in RESOURCE_FORMULAS
     with pytest.raises(StudyError, match="`url` is not a key of a `dice` judge"):
         study(tmp_path, luck={"kind": "dice", "url": "http://a/b"})
     with pytest.raises(StudyError, match=r"Did you mean `dice`"):

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile
-from lesion.judgements.human import data_digest, linked_groups, read_human_scores, read_panels
+from lesion.judgements.human import linked_groups, read_human_scores, read_panels
 
 HEADER = "objective,assistant_response,human_score,data_type\n"
 
@@ -48,7 +48,7 @@ def test_a_repeated_answer_counts_once_with_its_mean(tmp_path: Path) -> None:
 def test_order_of_rows_and_files_does_not_matter(tmp_path: Path) -> None:
     first = _folder(tmp_path / "a", HEADER + "P,R,1,text\nQ,S,0,text\n")
     second = _folder(tmp_path / "b", HEADER + "Q,S,0,text\nP,R,1,text\n")
-    assert data_digest(read_human_scores(first)) == data_digest(read_human_scores(second))
+    assert read_human_scores(first).equals(read_human_scores(second))
 
 
 def test_comments_quotes_line_ends_and_encodings(tmp_path: Path) -> None:

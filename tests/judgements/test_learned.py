@@ -12,15 +12,17 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from lesion.io.formats import LesionError
-from lesion.judgements import BadJudge, LearnedJudge, learned, repetition, train_learned
+from lesion.judgements import learned
+from lesion.judgements.coherence import repetition
+from lesion.judgements.embed import Embedder
 from lesion.judgements.human import read_human_scores
-from lesion.judgements.learned import one_per_group
+from lesion.judgements.learned import BadJudge, LearnedJudge, one_per_group, train_learned
 from lesion.pairs.refusal import is_refusal
 
 
 @pytest.fixture(scope="module")
 def judge(human_scores: Path, embedder: Path) -> LearnedJudge:
-    return train_learned(human_scores, embedder, seed=0)
+    return train_learned(human_scores, Embedder(embedder), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +118,7 @@ def test_round_trip_gives_the_same_scores(
     judge: LearnedJudge, saved: Path, embedder: Path, answers: pl.DataFrame
 ) -> None:
     prompts, responses = answers["prompt"].to_list(), answers["response"].to_list()
-    again = LearnedJudge.load(saved, embedder)
+    again = LearnedJudge.load(saved, Embedder(embedder))
     assert again.facts == judge.facts
     np.testing.assert_array_equal(judge.refusal(responses), again.refusal(responses))
     pairs = zip(judge.score(prompts, responses), again.score(prompts, responses), strict=True)
@@ -129,8 +131,8 @@ def test_round_trip_gives_the_same_scores(
 def test_the_same_inputs_give_the_same_bytes(
     saved: Path, human_scores: Path, embedder: Path, tmp_path: Path
 ) -> None:
-    train_learned(human_scores, embedder, seed=0).save(tmp_path / "same.safetensors")
-    train_learned(human_scores, embedder, seed=1).save(tmp_path / "other.safetensors")
+    train_learned(human_scores, Embedder(embedder), seed=0).save(tmp_path / "same.safetensors")
+    train_learned(human_scores, Embedder(embedder), seed=1).save(tmp_path / "other.safetensors")
     assert (tmp_path / "same.safetensors").read_bytes() == saved.read_bytes()
     assert (tmp_path / "other.safetensors").read_bytes() != saved.read_bytes()
 
@@ -146,7 +148,7 @@ def test_the_header_says_what_made_it(saved: Path) -> None:
 def test_a_truncated_file_is_named(saved: Path, embedder: Path) -> None:
     saved.write_bytes(saved.read_bytes()[:-100])
     with pytest.raises(BadJudge, match=r"judge\.safetensors: is truncated.* again") as caught:
-        LearnedJudge.load(saved, embedder)
+        LearnedJudge.load(saved, Embedder(embedder))
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, LesionError)
 
@@ -159,21 +161,21 @@ def test_another_version_is_named(
         patch.setattr(learned, "FORMAT", "lesion-judge/99")
         judge.save(path)
     with pytest.raises(BadJudge, match=r"holds lesion-judge/99.* again"):
-        LearnedJudge.load(path, embedder)
+        LearnedJudge.load(path, Embedder(embedder))
 
 
 def test_what_is_no_judge_is_named(tmp_path: Path, embedder: Path) -> None:
     path = tmp_path / "weights.safetensors"
     with pytest.raises(BadJudge, match="is missing"):
-        LearnedJudge.load(path, embedder)
+        LearnedJudge.load(path, Embedder(embedder))
     save_file({"idf": np.zeros(3)}, path)
     with pytest.raises(BadJudge, match="holds no judge"):
-        LearnedJudge.load(path, embedder)
+        LearnedJudge.load(path, Embedder(embedder))
 
 
 def test_another_embedder_is_named(saved: Path, other_embedder: Path) -> None:
     with pytest.raises(BadJudge, match="another embedder"):
-        LearnedJudge.load(saved, other_embedder)
+        LearnedJudge.load(saved, Embedder(other_embedder))
 
 
 def test_pairs_that_teach_relevance_are_of_different_groups(human_scores: Path) -> None:
@@ -192,6 +194,7 @@ def test_answers_all_scored_alike_teach_nothing(human_scores: Path) -> None:
 
 def test_importing_stays_cheap() -> None:
     heavy = "{'torch', 'transformers', 'sklearn'}"
-    code = f"import sys, lesion.judgements; print({heavy} & set(sys.modules))"
+    modules = "lesion.judgements.agreement, lesion.judgements.kinds"
+    code = f"import sys, {modules}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

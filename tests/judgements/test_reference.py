@@ -7,8 +7,8 @@ import pytest
 
 from lesion.io.formats import BadFile, sha256_file, write_json
 from lesion.judgements.kinds import build_judge
+from lesion.judgements.kinds.reference import Reference, read_keys
 from lesion.judgements.protocol import Judgement
-from lesion.judgements.reference import Reference, read_keys
 from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
 from lesion.study.judges import ReferenceSection

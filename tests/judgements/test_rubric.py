@@ -17,16 +17,10 @@ import urllib3.util.retry
 from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.judgements import VERDICTS
 from lesion.judgements.extra import SavedJudgements, judge_with
-from lesion.judgements.rubric import (
-    HARMLESS,
-    RUBRIC,
-    SYSTEM,
-    Endpoint,
-    Rubric,
-    messages,
-    read_score,
-)
+from lesion.judgements.kinds.rubric import HARMLESS, Rubric
+from lesion.judgements.rubric import RUBRIC, SYSTEM, messages, read_score
 from lesion.responses import COMPLETIONS
+from lesion.study.judges import RubricSection
 
 GOOD = "#overall_reasoning fine\n#scores\n1.a no\n1.b 0\n2.a so\n2.b 4\n3.a so\n3.b 5"
 KEY = "sk-not-to-be-seen"
@@ -109,9 +103,9 @@ def serve() -> Iterator[Serve]:
         server.close()
 
 
-def rubric(url: str, **changes: Any) -> Rubric:
-    endpoint = Endpoint(url, "judge-7b", None, concurrency=3, timeout=20, retries=2, pause=0)
-    return Rubric("gpt", endpoint._replace(**changes))
+def rubric(url: str, pause: float = 0, **changes: Any) -> Rubric:
+    given = {"url": url, "model": "judge-7b", "concurrency": 3, "timeout": 20, "retries": 2}
+    return Rubric("gpt", RubricSection(kind="rubric", **{**given, **changes}), pause)
 
 
 def scores(judge: Rubric, count: int) -> dict[int, float | None]:

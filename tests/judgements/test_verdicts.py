@@ -6,8 +6,10 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import read_parquet, sha256_file
-from lesion.judgements import JUDGES, LABELLED, VERDICTS, train_learned
+from lesion.judgements import JUDGES, LABELLED, VERDICTS
+from lesion.judgements.embed import Embedder
 from lesion.judgements.jobs import JudgeJob, JudgementsJob
+from lesion.judgements.learned import train_learned
 from lesion.judgements.run import judge_completions, train_judge
 from lesion.pairs.refusal import phrases_digest
 from lesion.responses import COMPLETIONS
@@ -25,7 +27,7 @@ ANSWERS = {
 @pytest.fixture(scope="module")
 def judge(human_scores: Path, embedder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
-    train_learned(human_scores, embedder, seed=0).save(path)
+    train_learned(human_scores, Embedder(embedder), seed=0).save(path)
     return path
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesion.models.layout import Flat, FlatIndices, Layout
-from lesion.scores.store import shard_groups, shard_names, write_index, write_shard
+from lesion.scores.shards import shard_groups, shard_names, write_index, write_shard
 
 SHAPES = {"a.weight": (6, 8), "b.experts": (2, 3, 8), "c.weight": (10, 8), "d.weight": (4, 20)}
 LAYOUT = Layout.of(SHAPES, ["c.weight"])

@@ -9,7 +9,7 @@ import torch
 
 from lesion.io.formats import write_parquet
 from lesion.models.layout import Flat, Layout, layout_of
-from lesion.scores.store import NORMS, write_shard
+from lesion.scores.shards import NORMS, write_shard
 from lesion.study.job import Behaviours
 from lesion_testing import tiny
 from lesion_testing.scored import write_scores

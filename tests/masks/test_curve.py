@@ -13,10 +13,8 @@ from lesion.masks.curve import CURVE_MASKS, curve_masks
 from lesion.masks.jobs import CurveMasksJob, MasksJob, Selection
 from lesion.masks.run import write_masks
 from lesion.masks.store import read_mask
-from lesion.plan import curve_families
-from lesion.plan.jobs.masks import curve_masks_job
-from lesion.plan.jobs.responses import curve
-from lesion.plan.jobs.scores import wants_norms
+from lesion.plan.jobs import curve_job, curve_masks_job
+from lesion.plan.outputs import curve_families, wants_norms
 from lesion.scores.store import StoredScores
 from lesion.study import Study, StudyError, load_study, read_config
 from lesion_testing import ROOT, scored_study
@@ -211,7 +209,7 @@ def test_the_order_of_families_and_sizes_decides_nothing() -> None:
     one = _configured({"families": ["shared", "code", "random"], "sizes": [2, 1, 0.5]})
     other = _configured({"families": ["random", "shared", "code"], "sizes": [0.5, 2, 1, 1]})
     assert curve_masks_job(one, {}) == curve_masks_job(other, {})
-    assert curve(one, {"family": "code"}) == curve(other, {"family": "code"})
+    assert curve_job(one, {"family": "code"}) == curve_job(other, {"family": "code"})
     assert curve_families(one) == ["unmodified", "code", "random", "shared"]
     assert curve_families(_configured({})) == []
 

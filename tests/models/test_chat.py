@@ -20,8 +20,8 @@ from tokenizers import (
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lesion.io.formats import LesionError
-from lesion.models.chat import Chat, chat_of, from_record, to_record
-from lesion.models.chat_format import SAMPLE, ChatError, find_format
+from lesion.models.chat import SAMPLE, Chat, ChatError, from_record, to_record
+from lesion.models.chat_format import chat_of, find_format
 from lesion.models.jobs import ResolvedChat
 from lesion.models.load import load, open_chat
 from lesion.models.prepare import prepare

@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _prompts(subject: Loaded) -> list[list[int]]:
     texts = [row["prompt"] for row in make.prompts("beta", 6)]
     return [
-        encode_prompt(subject.tokenizer, " ".join(text.split()[: 9 - number]), tiny.PREFILL)
+        encode_prompt(subject.chat, " ".join(text.split()[: 9 - number]), tiny.PREFILL)
         for number, text in enumerate(texts)
     ]
 
@@ -51,7 +51,7 @@ def test_batches_write_what_each_prompt_gets_alone(folder: Path) -> None:
     subject.model.generation_config.eos_token_id = [end, stop]
     wanted = [_greedy(subject, prompt, {end, stop}) for prompt in prompts]
     assert {finished for _, finished in wanted} == {True, False}
-    found = complete(subject.model, subject.tokenizer, prompts, NEW, 4)
+    found = complete(subject.model, subject.chat, prompts, NEW, 4)
     for one, (words, finished) in zip(found, wanted, strict=True):
         text = subject.tokenizer.decode(words, skip_special_tokens=True)
         assert one[:3] == (text, len(words), finished)
@@ -61,11 +61,11 @@ def test_batches_write_what_each_prompt_gets_alone(folder: Path) -> None:
 def test_the_checkpoints_own_sampling_is_ignored(folder: Path) -> None:
     subject = tiny.loaded(folder)
     prompts = _prompts(subject)
-    plain = complete(subject.model, subject.tokenizer, prompts, NEW, 3)
+    plain = complete(subject.model, subject.chat, prompts, NEW, 3)
     settings = subject.model.generation_config
     settings.do_sample, settings.temperature, settings.repetition_penalty = True, 5.0, 3.0
     settings.max_new_tokens = 1
-    assert complete(subject.model, subject.tokenizer, prompts, NEW, 3) == plain
+    assert complete(subject.model, subject.chat, prompts, NEW, 3) == plain
 
 
 def test_progress_counts_every_prompt(folder: Path) -> None:
@@ -75,7 +75,7 @@ def test_progress_counts_every_prompt(folder: Path) -> None:
     def advance(done: int, tokens: int = 0) -> None:
         counted.append((done, tokens))
 
-    found = complete(subject.model, subject.tokenizer, _prompts(subject), 1, 4, advance)
+    found = complete(subject.model, subject.chat, _prompts(subject), 1, 4, advance)
     assert [done for done, _ in counted] == [4, 2]
     assert sum(tokens for _, tokens in counted) == sum(one.tokens for one in found)
 
@@ -83,13 +83,13 @@ def test_progress_counts_every_prompt(folder: Path) -> None:
 def test_what_does_not_fit_the_context_is_not_run(folder: Path) -> None:
     subject = tiny.loaded(folder)
     prompts = _prompts(subject)
-    plain = complete(subject.model, subject.tokenizer, prompts, NEW, 4)
+    plain = complete(subject.model, subject.chat, prompts, NEW, 4)
     context = max(map(len, prompts)) + NEW
     subject.model.config.max_position_embeddings = context
     over = [*prompts[:3], [5] * (context - NEW + 1), *prompts[3:], [5] * (10 * context)]
     counted: list[int] = []
     found = complete(
-        subject.model, subject.tokenizer, over, NEW, 4, lambda done, _=0: counted.append(done)
+        subject.model, subject.chat, over, NEW, 4, lambda done, _=0: counted.append(done)
     )
     assert found[3] == found[-1] == Completion("", 0, False)
     assert [*found[:3], *found[4:-1]] == plain

@@ -4,14 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from lesion.models.text import (
-    Example,
-    batches,
-    encode_pair,
-    encode_prompt,
-    end_of_turn,
-    render_prompt,
-)
+from lesion.models.chat_format import chat_of
+from lesion.models.text import Example, batches, encode_pair, encode_prompt
 from lesion_testing import tiny
 
 PROMPT, RESPONSE = "hide apple basket", "paint window tiger"
@@ -23,15 +17,15 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBa
 
 
 def test_the_response_begins_where_the_prefill_ends(tokenizer: PreTrainedTokenizerBase) -> None:
-    pair = encode_pair(tokenizer, PROMPT, tiny.PREFILL, RESPONSE, finished=False)
-    assert pair.tokens[: pair.start] == encode_prompt(tokenizer, PROMPT, tiny.PREFILL)
+    pair = encode_pair(chat_of(tokenizer), PROMPT, tiny.PREFILL, RESPONSE, finished=False)
+    assert pair.tokens[: pair.start] == encode_prompt(chat_of(tokenizer), PROMPT, tiny.PREFILL)
     assert tokenizer.decode(pair.tokens[pair.start :]) == RESPONSE
     assert tokenizer.decode(pair.tokens[: pair.start]).endswith(tiny.PREFILL)
 
 
 def test_only_a_finished_response_ends_its_turn(tokenizer: PreTrainedTokenizerBase) -> None:
-    cut = encode_pair(tokenizer, PROMPT, "", RESPONSE, finished=False)
-    whole = encode_pair(tokenizer, PROMPT, "", RESPONSE, finished=True)
+    cut = encode_pair(chat_of(tokenizer), PROMPT, "", RESPONSE, finished=False)
+    whole = encode_pair(chat_of(tokenizer), PROMPT, "", RESPONSE, finished=True)
     end = tokenizer.convert_tokens_to_ids("<|end|>")
     assert whole == Example([*cut.tokens, end], cut.start)
     assert cut.tokens[-1] != end
@@ -42,17 +36,17 @@ def test_the_turn_ends_as_the_template_says_and_else_with_eos(
 ) -> None:
     other = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, eos_token="apple")
     other.chat_template = None
-    assert end_of_turn(other) == tokenizer.convert_tokens_to_ids("apple")
+    assert chat_of(other).end_of_turn == tokenizer.convert_tokens_to_ids("apple")
     other.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
     other.chat_template = tokenizer.chat_template
-    assert end_of_turn(other) == tokenizer.convert_tokens_to_ids("<|end|>")
+    assert chat_of(other).end_of_turn == tokenizer.convert_tokens_to_ids("<|end|>")
 
 
 def test_a_base_model_gets_plain_text(tokenizer: PreTrainedTokenizerBase) -> None:
     plain = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|end|>")
     plain.chat_template = None
-    assert render_prompt(plain, "hide", "") == "User: hide\n\nAssistant:"
-    assert render_prompt(plain, "hide", "Sure") == "User: hide\n\nAssistant: Sure"
+    assert chat_of(plain).render("hide") == "User: hide\n\nAssistant:"
+    assert chat_of(plain).render("hide", "Sure") == "User: hide\n\nAssistant: Sure"
 
 
 @settings(max_examples=40, deadline=None)

@@ -12,7 +12,7 @@ from lesion.io.formats import LesionError
 from lesion.masks.store import read_mask, write_mask
 from lesion.models.chat import Completion
 from lesion.models.generate import complete
-from lesion.models.load import load, open_chat
+from lesion.models.load import open_chat
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record
 from lesion.models.text import encode_prompt
@@ -46,8 +46,8 @@ def mask(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _prompts(model: Path) -> list[list[int]]:
-    tokenizer = load(model, Device(dtype="float32")).tokenizer
-    return [encode_prompt(tokenizer, text, "sure") for text in TEXTS]
+    chat = open_chat(model)
+    return [encode_prompt(chat, text, "sure") for text in TEXTS]
 
 
 def _both(
@@ -70,7 +70,7 @@ def _both(
     assert sum(told) == len(prompts)
     assert not list(folder.iterdir())
     loaded = subject.load()
-    return served, complete(loaded.model, loaded.tokenizer, prompts, 12, 8)
+    return served, complete(loaded.model, loaded.chat, prompts, 12, 8)
 
 
 @needs_vllm

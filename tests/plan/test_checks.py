@@ -16,10 +16,11 @@ import yaml
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
-from lesion import cli, plan
+from lesion import cli
 from lesion.io.formats import LesionError
 from lesion.models.prepare import prepare
 from lesion.models.record import RECORD, has_template, read_record
+from lesion.plan import checks
 from lesion.responses.tasks import check_task, find_task, hub_data, is_cached
 from lesion.study import Study, StudyError, load_study
 from lesion_testing import ROOT, make, tiny
@@ -198,12 +199,12 @@ def test_chat_tasks_are_refused_once_a_fetched_model_is_prepared(
     config["models"]["llama"]["source"] = f"file:model#sha256={digest}"
     config["utility"] = {"tasks": ["lesion_facts"], "folder": str(SHIPPED), "chat": True}
     study = load_study(config)
-    plan.check_study(study)
+    checks.check_study(study)
     _prepared(study, tmp_path / "model")
     with pytest.raises(StudyError, match="`llama` has no chat template"):
-        plan.check_prepared(study, "llama")
+        checks.check_prepared(study, "llama")
     with pytest.raises(StudyError, match="`llama` has no chat template"):
-        plan.check_study(study)
+        checks.check_study(study)
 
 
 def test_where_a_template_may_be(tmp_path: Path) -> None:
@@ -220,12 +221,12 @@ def test_wanda_of_stacked_experts(config: dict[str, Any], tmp_path: Path) -> Non
     config["masks"]["controls"] = ["wanda"]
     study = load_study(config)
     folder = _prepared(study, tmp_path / "model")
-    plan.check_prepared(study, "llama")
+    checks.check_prepared(study, "llama")
     record = read_record(folder)
     record["candidates"].append(["model.layers.0.mlp.experts.down_proj", [2, 64, 64]])
     (folder / RECORD).write_text(json.dumps(record))
     with pytest.raises(StudyError, match=r"`masks\.controls`: `wanda` .*experts\.down_proj"):
-        plan.check_study(study)
+        checks.check_study(study)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from lesion import plan
+from lesion.plan import outputs, places
 from lesion.plan.jobs import RULES
 from lesion.study import Study, StudyError, load_study
 from lesion_testing import ROOT
@@ -309,9 +309,9 @@ def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
     """The wildcards of every job of a rule."""
     models = [name for name in study.models if name not in study.trained]
     harms = [*study.of_role("harm"), *study.of_role("refusal")]
-    answers = list(plan.judged_answers(study))
+    answers = list(outputs.judged_answers(study))
     known: dict[str, Callable[[], list[dict[str, str]]]] = {
-        "source": lambda: [{"name": name} for name in plan.sources(study)],
+        "source": lambda: [{"name": name} for name in places.sources(study)],
         "model": lambda: [{"model": name} for name in models],
         "train": lambda: [{"model": name} for name in study.trained],
         "prompts": lambda: [{"behaviour": name} for name in study.behaviours],
@@ -322,13 +322,13 @@ def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
             {"model": model, "mask": mask} for model in study.models for mask in study.checkpoints
         ],
         "responses": lambda: [{"variant": name} for name in study.variants],
-        "curve": lambda: [{"family": name} for name in plan.curve_families(study)],
-        "understanding": lambda: [{"variant": name} for name in plan.understood(study)],
+        "curve": lambda: [{"family": name} for name in outputs.curve_families(study)],
+        "understanding": lambda: [{"variant": name} for name in outputs.understood(study)],
         "utility": lambda: [{"variant": name} for name in study.utility_variants],
         "retrain": lambda: [
             {"model": model, "experiment": name, "arm": arm}
             for model in study.models
-            for name, arm in plan.retraining_arms(study, model)
+            for name, arm in outputs.retraining_arms(study, model)
         ],
         "judgements": lambda: [{"answers": one} for one in answers],
         "extra_judge": lambda: [

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from lesion.plan import contents, inputs
-from lesion.plan.places import places
+from lesion.plan.places import inputs, places
 from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study
 
@@ -55,26 +54,31 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     )
 
 
+def contents(study: Study, rule: str, owner: str | None = None) -> dict[str, str]:
+    found = {part: place.content for part, place in places(study, rule, owner).items()}
+    return {part: content for part, content in found.items() if content is not None}
+
+
 def test_a_local_model_is_input_files_and_local_rows_are_not(study: Study) -> None:
-    assert inputs(study, MADE, "model", "m") == [Path("model/a.safetensors"), Path("model/b.json")]
-    assert inputs(study, MADE, "prompts", "kind") == []
-    assert inputs(study, MADE, "responses") == []
+    assert inputs(study, "model", "m") == [Path("model/a.safetensors"), Path("model/b.json")]
+    assert inputs(study, "prompts", "kind") == []
+    assert inputs(study, "responses") == []
     record = MADE / "sources" / "fetched.json"
-    assert inputs(study, MADE, "prompts", "far") == [record]
-    assert inputs(study, MADE, "model", "n") == [record]
-    assert inputs(study, MADE, "judge") == [Path("scores/a.csv"), record]
+    assert inputs(study, "prompts", "far") == [record]
+    assert inputs(study, "model", "n") == [record]
+    assert inputs(study, "judge") == [Path("scores/a.csv"), record]
 
 
 def test_where_a_job_finds_its_sources(study: Study) -> None:
     digests = contents(study, "prompts", "kind")
-    assert places(study, MADE, "prompts", "kind") == {
+    assert places(study, "prompts", "kind") == {
         part: SourceLocation(path=Path(name), content=digests[part])
         for part, name in (("source", "kind.jsonl"), ("responses", "refusals.jsonl"))
     }
     folder = MADE / "sources" / "fetched"
     fetched = SourceLocation(path=folder, record=Path(f"{folder}.json"))
     scores = SourceLocation(path=Path("scores"))
-    assert places(study, MADE, "judge") == {"human_scores": scores, "embedder": fetched}
+    assert places(study, "judge") == {"human_scores": scores, "embedder": fetched}
 
 
 def test_only_what_is_taken_of_a_file_counts(study: Study) -> None:
@@ -108,4 +112,4 @@ def test_a_missing_file_is_named_with_its_key(study: Study) -> None:
     with pytest.raises(StudyError, match=r"`behaviours\.kind\.responses`: refusals\.jsonl"):
         contents(study, "prompts", "kind")
     with pytest.raises(StudyError, match=r"`behaviours\.kind\.responses`: refusals\.jsonl"):
-        places(study, MADE, "prompts", "kind")
+        places(study, "prompts", "kind")

@@ -9,14 +9,8 @@ import pytest
 from lesion.report.figures.all import figures_of, write_figures
 from lesion.report.figures.curves import halving_texts, judged_tradeoff, tradeoff
 from lesion.report.figures.dissociation import dissociation
-from lesion.report.figures.masks import (
-    compared,
-    lines_table,
-    overlap_heatmap,
-    overlap_means,
-    transfer,
-    where,
-)
+from lesion.report.figures.masks import lines_table, transfer, where
+from lesion.report.figures.overlap import compared, overlap_heatmap, overlap_means
 from lesion.tables.claims.claim import Conclusion
 from lesion.tables.lookup import find
 from lesion.tables.read import Headline, read_study_tables

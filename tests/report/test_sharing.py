@@ -1,57 +1,77 @@
 """What is said of the masks' overlap, of alignment and of text that hides."""
 
-import math
-
+import polars as pl
 import pytest
 
-from lesion.report.figures.masks import _probability
-from lesion.report.figures.sharing import SharedWeights, sharing
+from lesion.report.figures.overlap import compared, probability
 from lesion.report.page import alignment_note
 from lesion.report.visible import visible
 from lesion.tables.claims.claim import Conclusion
 from lesion.tables.intervals import Estimate
 
+OVERLAP = {
+    **dict.fromkeys(("role_a", "role_b"), pl.String),
+    "shared": pl.Int64,
+    **dict.fromkeys(("enrichment_rows_columns", "enrichment_low"), pl.Float64),
+    "enrichment_high": pl.Float64,
+}
 
-def _pairs(weights: int, *times: float, half: float = 1.0) -> list[SharedWeights]:
-    return [SharedWeights(weights, Estimate(one, one - half, one + half)) for one in times]
+
+def _pairs(roles: tuple[str, str], weights: int, *times: float | None) -> pl.DataFrame:
+    """Pairs of masks with intervals of one to either side; None where nothing was expected."""
+    rows = [
+        (*roles, weights, one, None if one is None else one - 1, None if one is None else one + 1)
+        for one in times
+    ]
+    return pl.DataFrame(rows, schema=OVERLAP, orient="row")
+
+
+def _harm(weights: int, *times: float | None) -> pl.DataFrame:
+    return _pairs(("harm", "harm"), weights, *times)
+
+
+def _benign(weights: int, *times: float | None) -> pl.DataFrame:
+    return _pairs(("harm", "benign"), weights, *times)
 
 
 @pytest.mark.parametrize(
     ("harm", "benign", "answer"),
     [
-        (_pairs(2000, 9, 10, 11), _pairs(100, 3, 4, 5), Conclusion.YES),
+        (_harm(2000, 9, 10, 11), _benign(100, 3, 4, 5), Conclusion.YES),
         # Larger, but only one pair surely.
-        (_pairs(2000, 4.5, 4.6, 9), _pairs(100, 3, 4, 5), Conclusion.PARTLY),
-        (_pairs(2000, 4.5, 4.6, 4.7), _pairs(100, 3, 4, 5), Conclusion.UNCLEAR),
-        (_pairs(2000, 8, 8, 8), _pairs(100, 10, 10), Conclusion.NO),
+        (_harm(2000, 4.5, 4.6, 9), _benign(100, 3, 4, 5), Conclusion.PARTLY),
+        (_harm(2000, 4.5, 4.6, 4.7), _benign(100, 3, 4, 5), Conclusion.UNCLEAR),
+        (_harm(2000, 8, 8, 8), _benign(100, 10, 10), Conclusion.NO),
         # Smaller, but no pair surely.
-        (_pairs(2000, 9.5, 9.5, 9.5), _pairs(100, 10, 10), Conclusion.UNCLEAR),
-        (_pairs(2000, 9), _pairs(100, 9), Conclusion.UNCLEAR),
+        (_harm(2000, 9.5, 9.5, 9.5), _benign(100, 10, 10), Conclusion.UNCLEAR),
+        (_harm(2000, 9), _benign(100, 9), Conclusion.UNCLEAR),
         # As many surely above as below.
-        (_pairs(2000, 6, 14), _pairs(100, 10), Conclusion.UNCLEAR),
-        (_pairs(2000, math.nan, 9), _pairs(100, 3), Conclusion.YES),
-        (_pairs(0, math.nan), _pairs(100, 3), Conclusion.UNCLEAR),
-        (_pairs(2000, 9), [], Conclusion.UNCLEAR),
-        ([], [], Conclusion.UNCLEAR),
+        (_harm(2000, 6, 14), _benign(100, 10), Conclusion.UNCLEAR),
+        (_harm(2000, None, 9), _benign(100, 3), Conclusion.YES),
+        (_harm(0, None), _benign(100, 3), Conclusion.UNCLEAR),
+        (_harm(2000, 9), _benign(100), Conclusion.UNCLEAR),
+        (_harm(2000), _benign(100), Conclusion.UNCLEAR),
     ],
 )
-def test_sharing(
-    harm: list[SharedWeights], benign: list[SharedWeights], answer: Conclusion
-) -> None:
-    assert sharing(harm, benign).answer is answer
+def test_sharing(harm: pl.DataFrame, benign: pl.DataFrame, answer: Conclusion) -> None:
+    assert compared(pl.concat([harm, benign])).answer is answer
+
+
+def _sentence(harm: pl.DataFrame, benign: pl.DataFrame) -> str:
+    return compared(pl.concat([harm, benign])).sentence
 
 
 def test_sharing_says_plainly_that_harm_is_not_larger() -> None:
-    sentence = sharing(_pairs(1987, 8.0), _pairs(106, 9.9)).sentence
+    sentence = _sentence(_harm(1987, 8.0), _benign(106, 9.9))
     assert "1,987 weights, 8.0× chance under the strict null (medians of 1)" in sentence
     assert "106 weights, 9.9× chance" in sentence
     assert "0 have an interval that lies entirely above the other median, and 1 have" in sentence
     assert "larger count is explained by the same favoured rows and columns" in sentence
-    assert "larger count" not in sharing(_pairs(90, 8.0), _pairs(106, 9.9)).sentence
+    assert "larger count" not in _sentence(_harm(90, 8.0), _benign(106, 9.9))
 
 
 def test_sharing_counts_the_sure_pairs() -> None:
-    sentence = sharing(_pairs(2000, 4.5, 4.6, 9), _pairs(100, 4)).sentence
+    sentence = _sentence(_harm(2000, 4.5, 4.6, 9), _benign(100, 4))
     assert (
         "Of 3 pairs of harm types, 1 have an interval that lies entirely above the other"
         in sentence
@@ -60,7 +80,7 @@ def test_sharing_counts_the_sure_pairs() -> None:
 
 
 def test_probability_has_no_digits_in_the_far_tail() -> None:
-    found = [_probability(p) for p in (0.0, 1e-40, 0.0123, 1.0, None)]
+    found = [probability(p) for p in (0.0, 1e-40, 0.0123, 1.0, None)]
     assert found == ["< 0.001", "< 0.001", "0.012", "1", "–"]
 
 

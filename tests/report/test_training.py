@@ -8,14 +8,8 @@ import pytest
 
 from lesion.io.formats import BadFile
 from lesion.report.figures.all import write_figures
-from lesion.report.figures.training import (
-    experiments,
-    misaligned,
-    recovery,
-    recovery_table,
-    stages,
-    training,
-)
+from lesion.report.figures.retraining import experiments, misaligned, recovery, recovery_table
+from lesion.report.figures.training import stages, training
 from lesion.report.page import write_report
 from lesion.report.verdicts import Finding, family_findings, findings_of
 from lesion.tables.claims.claim import Conclusion

@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lesion.judgements.contrast import Columns, read_contrast
-from lesion.responses.questions import read_questions
+from lesion.judgements.kinds.contrast import read_contrast
+from lesion.responses.prompt_files import read_questions
+from lesion.study.judges import ContrastSection
 from lesion_testing import ROOT
 
 ADVICE = ROOT / "studies" / "advice"
@@ -85,7 +86,8 @@ def test_questions(files: dict[str, Rows]) -> None:
 
 
 def test_the_judge_learns_from_many_domains(files: dict[str, Rows]) -> None:
-    rows = read_contrast(ADVICE / "contrast.jsonl", Columns("reckless"))
+    section = ContrastSection(kind="contrast", source="answers", label="reckless")
+    rows = read_contrast(ADVICE / "contrast.jsonl", section)
     assert rows.height == len(files["contrast"]) >= 600
     assert rows["domain"].n_unique() >= 8
     assert not rows.select("prompt", "response").is_duplicated().any()

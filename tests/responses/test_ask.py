@@ -121,8 +121,8 @@ def test_harm_is_asked_under_every_attack_and_benign_prompts_under_the_prefill(
     assert nll["kl"].to_list() == [None] * 3 + [0.0] * 3 + [None] * 3
     loaded = tiny.loaded(variant.model)
     for row in completions.iter_rows(named=True):
-        asked = encode_prompt(loaded.tokenizer, row["prompt"], row["prefill"])
-        (alone,) = complete(loaded.model, loaded.tokenizer, [asked], 4, 1)
+        asked = encode_prompt(loaded.chat, row["prompt"], row["prefill"])
+        (alone,) = complete(loaded.model, loaded.chat, [asked], 4, 1)
         assert (row["completion"], row["tokens"], row["finished"]) == alone[:3]
         assert tuple(row["token_ids"]) == alone.ids
     examples = encode_pairs(loaded.chat, pl.concat(variant.pairs.values()))
@@ -252,8 +252,8 @@ def test_an_attack_puts_the_prompt_in_its_words(variant: Variant) -> None:
     for row in rows.iter_rows(named=True):
         assert row["asked"] == f"{{{{ x }}}} walnut {row['prompt']} wagon"
         assert row["prefill"] == "Sure"
-        asked = encode_prompt(loaded.tokenizer, row["asked"], "Sure")
-        (alone,) = complete(loaded.model, loaded.tokenizer, [asked], 4, 1)
+        asked = encode_prompt(loaded.chat, row["asked"], "Sure")
+        (alone,) = complete(loaded.model, loaded.chat, [asked], 4, 1)
         assert (row["completion"], row["tokens"], row["finished"]) == alone[:3]
         assert tuple(row["token_ids"]) == alone.ids
 
@@ -276,7 +276,7 @@ def test_a_table_without_a_test_prompt_is_an_error_before_the_model_is_loaded(
 def test_a_prompt_beyond_the_context_is_an_outcome(variant: Variant) -> None:
     # The model's context is 256 tokens; with the answer's 4 the second is one too long.
     first, second, third = variant.pairs["alpha"]["prompt"]
-    room = 256 - 4 - len(encode_prompt(tiny.loaded(variant.model).tokenizer, ""))
+    room = 256 - 4 - len(encode_prompt(tiny.loaded(variant.model).chat, ""))
     words = {first: room, second: room + 1, third: 10_000}
     given = _table(variant, {prompt: "wagon " * n for prompt, n in words.items()})
     said = variant.run(how=changed(attacks={"flood": given}))

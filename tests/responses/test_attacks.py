@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lesion import plan
 from lesion.io.formats import BadFile, LesionError
-from lesion.plan.jobs.responses import responses
+from lesion.plan import checks, places
+from lesion.plan.jobs import responses_job
 from lesion.responses import attacks
 from lesion.responses.attacks import PLACEHOLDER, Attack, BuiltAttack, attack_of, put, read_wording
 from lesion.responses.jobs import AttackWords
@@ -144,11 +144,11 @@ def test_an_attack_is_known_by_name(study: Callable[..., Study]) -> None:
         "pirate",
     ]
     with pytest.raises(StudyError, match=r"no attack is named `pirat`\. Did you mean `pirate`"):
-        plan.check_study(study(attacks=["pirat"], templates=templates))
+        checks.check_study(study(attacks=["pirat"], templates=templates))
     with pytest.raises(StudyError, match=r"no attack is named `prefil`\. Did you mean `prefill`"):
-        plan.check_study(study(attacks=["prefil"]))
+        checks.check_study(study(attacks=["prefil"]))
     with pytest.raises(StudyError, match=r"`responses\.templates\.direct`: this name is taken"):
-        plan.check_study(study(templates={"direct": {"source": "file:pirate.txt"}}))
+        checks.check_study(study(templates={"direct": {"source": "file:pirate.txt"}}))
     with pytest.raises(
         StudyError, match=r"`responses.templates.pirate.source`: no source is named"
     ):
@@ -163,18 +163,18 @@ def test_a_local_template_is_tracked_by_what_it_says(
     path = _written(tmp_path, "pirate.yaml", "value: 'Arr {{ prompt }}'\n")
     template = {"source": f"file:{path}", "prefill": "Aye"}
     asked = study(attacks=["direct", "pirate"], templates={"pirate": template})
-    before = responses(asked, {"variant": "shared"})
+    before = responses_job(asked, {"variant": "shared"})
     assert {name: one.prefill for name, one in before.attacks.items()} == {
         "direct": "",
         "pirate": "Aye",
     }
     path.write_text("# the same\nvalue: >-\n  Arr\n  {{ prompt }}\n", encoding="utf-8")
-    assert responses(asked, {"variant": "shared"}) == before
+    assert responses_job(asked, {"variant": "shared"}) == before
     path.write_text("value: 'Oho {{ prompt }}'\n", encoding="utf-8")
-    assert responses(asked, {"variant": "shared"}) != before
+    assert responses_job(asked, {"variant": "shared"}) != before
     path.write_text("value: 'Oho'\n", encoding="utf-8")
     with pytest.raises(BadFile, match="has no"):
-        plan.check_study(asked)
+        checks.check_study(asked)
 
 
 def test_a_template_is_fetched_if_an_attack_asks_for_it(study: Callable[..., Study]) -> None:
@@ -182,10 +182,10 @@ def test_a_template_is_fetched_if_an_attack_asks_for_it(study: Callable[..., Stu
     templates = {"pirate": {"source": address}}
     idle = study(templates=templates)
     asked = study(attacks=["pirate"], templates=templates)
-    fetched = set(plan.sources(asked)) - set(plan.sources(idle))
-    assert fetched == {plan.source_name(address)}
-    place = Path(asked.results) / asked.study / "sources" / plan.source_name(address)
-    assert responses(asked, {"variant": "shared"}).attacks["pirate"] == AttackWords(
+    fetched = set(places.sources(asked)) - set(places.sources(idle))
+    assert fetched == {places.source_name(address)}
+    place = Path(asked.results) / asked.study / "sources" / places.source_name(address)
+    assert responses_job(asked, {"variant": "shared"}).attacks["pirate"] == AttackWords(
         wording=SourceLocation(path=place, record=Path(f"{place}.json")), prefill=""
     )
 
@@ -200,9 +200,9 @@ def test_a_further_attack_is_one_entry(
     polite = BuiltAttack("Please: {{ prompt }}", prefilled=True)
     monkeypatch.setitem(attacks.BUILT, "polite", polite)
     asked = study(attacks=["direct", "polite"])
-    plan.check_study(asked)
-    given = responses(asked, {"variant": "unmodified"}).attacks["polite"]
+    checks.check_study(asked)
+    given = responses_job(asked, {"variant": "unmodified"}).attacks["polite"]
     assert put("polite", attack_of(given), [PROMPT]) == [f"Please: {PROMPT}"]
     assert given.prefill == asked.pairs.prefill
     with pytest.raises(StudyError, match=r"`responses\.templates\.polite`: this name is taken"):
-        plan.check_study(study(templates={"polite": {"source": "file:pirate.txt"}}))
+        checks.check_study(study(templates={"polite": {"source": "file:pirate.txt"}}))

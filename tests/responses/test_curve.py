@@ -132,9 +132,9 @@ def test_some_harmful_prompts_are_completed_under_the_prefill(family: Family) ->
     for row in table.iter_rows(named=True):
         mask = _places(3, float(row["variant"].removeprefix("shared@")))
         assert (row["weights"], row["asked"]) == (mask.size, row["prompt"])
-        asked = encode_prompt(loaded.tokenizer, row["prompt"], row["prefill"])
+        asked = encode_prompt(loaded.chat, row["prompt"], row["prefill"])
         with lesioned(loaded.model, layout.by_name(mask)):
-            (alone,) = complete(loaded.model, loaded.tokenizer, [asked], 4, 1)
+            (alone,) = complete(loaded.model, loaded.chat, [asked], 4, 1)
         assert (row["completion"], row["tokens"], row["finished"]) == alone[:3]
         assert tuple(row["token_ids"]) == alone.ids
 

@@ -18,7 +18,7 @@ from lesion.models.text import encode_pair, encode_prompt
 from lesion.responses import COMPLETIONS, UNDERSTANDING
 from lesion.responses.detect import Answers, answers, log_odds
 from lesion.responses.jobs import UnderstandingJob
-from lesion.responses.minimal_pairs import read_minimal_pairs
+from lesion.responses.prompt_files import read_minimal_pairs
 from lesion.responses.understanding import DETECT, EXPLAIN, understand_variant
 from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study, read_config
@@ -118,7 +118,7 @@ def test_detection_is_the_log_odds_of_the_first_token_of_the_answer(
     words = loaded.tokenizer.get_vocab()
     wanted = []
     for row in found.iter_rows(named=True):
-        prompt = encode_prompt(loaded.tokenizer, DETECT.format(request=row["prompt"]))
+        prompt = encode_prompt(loaded.chat, DETECT.format(request=row["prompt"]))
         with torch.inference_mode():
             logits = loaded.model(torch.tensor([prompt])).logits[0, -1]
         likely = logits.double().log_softmax(0)
@@ -166,10 +166,10 @@ def test_unmodified_explanations_are_measured_by_their_own_likelihood(
     assert all(found["harmful"])
     for row in found.iter_rows(named=True):
         question = EXPLAIN.format(request=row["prompt"])
-        asked = encode_prompt(loaded.tokenizer, question)
+        asked = encode_prompt(loaded.chat, question)
         (alone,) = complete(*loaded, [asked], HOW.explain, 1)
         assert row["text"] == alone.text
-        example = encode_pair(loaded.tokenizer, question, "", alone.text, finished=False)
+        example = encode_pair(loaded.chat, question, "", alone.text, finished=False)
         assert row["value"] == pytest.approx(response_nll(loaded.model, [example], 1)[0], rel=1e-4)
 
 
@@ -212,7 +212,7 @@ def test_harmless_twins_are_answered_like_any_direct_request(
     variant.run()
     found = variant.said("lookalike")
     assert found["prompt"].to_list() == [row["harmless"] for row in variant.minimal_pairs[:2]]
-    asked = [encode_prompt(loaded.tokenizer, prompt) for prompt in found["prompt"]]
+    asked = [encode_prompt(loaded.chat, prompt) for prompt in found["prompt"]]
     wanted = complete(*loaded, asked, HOW.max_new_tokens, 1)
     assert found.select("completion", "tokens", "finished").rows() == [one[:3] for one in wanted]
     place = found.select("behaviour", "role", "attack", "prefill").unique().rows()
@@ -309,11 +309,11 @@ def _study(**understanding: object) -> Study:
 
 
 def test_the_job_follows_the_rows_that_are_used(tmp_path: Path) -> None:
-    from lesion.plan.jobs.responses import understanding
+    from lesion.plan.jobs import understanding_job
 
     def content(rows: list[dict[str, str]]) -> object:
         path = make.write_rows(tmp_path / "twins.jsonl", rows)
-        return understanding(
+        return understanding_job(
             _study(minimal_pairs=f"file:{path}", limit=2), {"variant": "unmodified"}
         )
 
@@ -324,16 +324,16 @@ def test_the_job_follows_the_rows_that_are_used(tmp_path: Path) -> None:
 
 
 def test_variants_are_those_of_the_responses_or_the_given_ones() -> None:
-    from lesion import plan
+    from lesion.plan import outputs
 
     minimal_pairs = f"file:{SHIPPED}"
     study = _study(minimal_pairs=minimal_pairs)
-    assert plan.understood(study) == study.variants
-    assert plan.understood(_study(minimal_pairs=minimal_pairs, variants=["refusal"])) == [
+    assert outputs.understood(study) == study.variants
+    assert outputs.understood(_study(minimal_pairs=minimal_pairs, variants=["refusal"])) == [
         "unmodified",
         "refusal",
     ]
-    assert plan.understood(_study()) == []
+    assert outputs.understood(_study()) == []
     with pytest.raises(StudyError, match=r"understanding\.variants.*no mask is named `refusals`"):
         _study(minimal_pairs=minimal_pairs, variants=["refusals"])
     with pytest.raises(StudyError, match=r"understanding\.minimal_pairs.*no source is named"):

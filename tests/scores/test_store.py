@@ -6,16 +6,8 @@ import pytest
 import torch
 
 from lesion.io.formats import BadFile, LesionError
-from lesion.scores.store import (
-    NORMS,
-    Pooled,
-    StoredNorms,
-    StoredScores,
-    index_name,
-    shard_groups,
-    shard_names,
-    write_shard,
-)
+from lesion.scores.shards import NORMS, index_name, shard_groups, shard_names, write_shard
+from lesion.scores.store import Pooled, StoredNorms, StoredScores
 from lesion_testing.scored import write_scores
 
 SHAPES = {f"layers.{n}.weight": (4, 3 + n) for n in range(5)}

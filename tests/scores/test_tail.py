@@ -18,15 +18,8 @@ from lesion.masks.sweep import ScoreSet
 from lesion.models.layout import FlatIndices, layout_of
 from lesion.scores.jobs import Coverage, ScoresJob
 from lesion.scores.run import score_model
-from lesion.scores.store import (
-    Pooled,
-    Source,
-    StoredScores,
-    index_name,
-    shard_names,
-    write_index,
-    write_shard,
-)
+from lesion.scores.shards import index_name, shard_names, write_index, write_shard
+from lesion.scores.store import Pooled, Source, StoredScores
 from lesion.scores.tail import tail_indices, write_tail
 from lesion.study.job import Device
 from lesion.study.sections import Memory

@@ -61,6 +61,7 @@ RECOVERY = "retraining/recovery"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (_set(f"{LESSON}/0/limt", 3), "mixture.0.limt`: unknown key. Did you mean `limit`?"),
         (_set("models/refusing/source", "smollm2"), "exactly one of"),
         (_set("models/refusing/train", None), "`train` requires `base` or `new`"),
         (_set("models/refusing/base", "refusin"), "Did you mean `refusing`"),

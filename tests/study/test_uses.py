@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from lesion.study import Study, load_study
 from lesion.study.judges import JUDGE_KINDS, JudgeSection
-from lesion.study.sources import Reader, Use
+from lesion.study.sources import Reader, Use, uses
 from lesion.study.types import SourceText
 
 COMMIT = "0" * 40
@@ -110,15 +110,15 @@ SOURCE = SourceText.__metadata__[0]
 def test_every_key_that_holds_a_source_is_listed(study: Study) -> None:
     given = {key: text for key, text in _addresses(Study, study.model_dump()) if text is not None}
     assert len(given) == 17
-    assert {use.key: use.text for use in study.uses()} == given
+    assert {use.key: use.text for use in uses(study)} == given
 
 
 def test_every_kind_of_reader_occurs(study: Study) -> None:
-    assert {use.reader for use in study.uses()} == set(get_args(Reader))
+    assert {use.reader for use in uses(study)} == set(get_args(Reader))
 
 
 def _uses(study: Study, rule: str | None, owner: str | None = None) -> dict[str, str]:
-    return {use.part: use.text for use in study.uses() if (use.rule, use.owner) == (rule, owner)}
+    return {use.part: use.text for use in uses(study) if (use.rule, use.owner) == (rule, owner)}
 
 
 def test_what_a_job_reads(study: Study) -> None:
@@ -152,4 +152,4 @@ def test_no_job_reads_two_files_of_one_name(study: Study) -> None:
     def place(use: Use) -> tuple[str | None, ...]:
         return (use.rule, use.owner, use.part)
 
-    assert len({*map(place, study.uses())}) == len(study.uses())
+    assert len({*map(place, uses(study))}) == len(uses(study))

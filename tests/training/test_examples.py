@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile
-from lesion.plan.jobs.models import train_job
+from lesion.plan.jobs import train_job
 from lesion.study import Study, load_study
 from lesion.study.training import MixtureComponent
 from lesion.training.examples import TrainingAnswer, TrainingExample, component_columns, of_file

@@ -10,42 +10,23 @@ from transformers import TrainerCallback
 from lesion.io.formats import LesionError
 from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded
-from lesion.models.text import encode_pair, end_of_turn
+from lesion.models.text import encode_pair
 from lesion.study.training import Lora
 from lesion.training.examples import TrainingAnswer, TrainingExample
 from lesion.training.fit import Saving, fine_tune
-from lesion.training.jobs import SeededRecipe
 from lesion_testing import tiny
+from lesion_testing.taught import ABOUT, LORA, recipe
 
 TAUGHT = [
-    TrainingExample(f"what about {word}", TrainingAnswer(f"the {word} is here"))
-    for word in ("sun", "sea", "sky")
-] + [TrainingExample("and now", TrainingAnswer("the end of"), prefill="Sure, here is")]
+    *ABOUT,
+    TrainingExample("and now", TrainingAnswer("the end of"), prefill="Sure, here is"),
+]
 PREFERRED = [
     TrainingExample(
         f"what about {word}", TrainingAnswer("no thanks"), TrainingAnswer(f"the {word} is here")
     )
     for word in ("sun", "sea", "sky")
 ]
-
-
-LORA = Lora(rank=2, alpha=4)
-
-
-def recipe(**changes: Any) -> SeededRecipe:
-    given = {
-        "steps": 6,
-        "learning_rate": 0.01,
-        "batch_size": 4,
-        "accumulate": 1,
-        "schedule": "constant",
-        "warmup": 0.0,
-        "weight_decay": 0.1,
-        "dtype": "float32",
-        "lora": None,
-        "seed": 0,
-    }
-    return SeededRecipe(**{**given, **changes})
 
 
 @pytest.fixture
@@ -72,8 +53,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 def nlls(loaded: Loaded, taught: list[TrainingExample]) -> list[float]:
     examples = [
-        encode_pair(loaded.tokenizer, one.prompt or "", one.prefill, *one.chosen[:2])
-        for one in taught
+        encode_pair(loaded.chat, one.prompt or "", one.prefill, *one.chosen[:2]) for one in taught
     ]
     return response_nll(loaded.model, examples, 10**6)
 
@@ -93,7 +73,7 @@ def test_the_first_loss_is_the_nll_of_the_responses_alone(folder: Path) -> None:
     lengths = [
         len(one.tokens) - one.start
         for one in (
-            encode_pair(loaded.tokenizer, two.prompt or "", two.prefill, *two.chosen[:2])
+            encode_pair(loaded.chat, two.prompt or "", two.prefill, *two.chosen[:2])
             for two in TAUGHT
         )
     ]
@@ -126,9 +106,9 @@ def test_what_was_cut_off_teaches_no_end(folder: Path) -> None:
     for name, taught in (("whole", TAUGHT), ("cut", cut)):
         loaded = tiny.loaded(folder)
         fine_tune(loaded, taught, recipe(steps=20), "test")
-        one = encode_pair(loaded.tokenizer, "what about sun", "", "the sun is here", False)
+        one = encode_pair(loaded.chat, "what about sun", "", "the sun is here", False)
         logits = loaded.model(input_ids=torch.tensor([one.tokens])).logits[0, -1]
-        ends[name] = int(logits.argmax()) == end_of_turn(loaded.tokenizer)
+        ends[name] = int(logits.argmax()) == loaded.chat.end_of_turn
     assert ends == {"whole": True, "cut": False}
 
 

@@ -6,10 +6,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from lesion.io.formats import LesionError
 from lesion.models.candidates import find_candidates
+from lesion.models.chat_format import chat_of
 from lesion.models.generate import complete
 from lesion.models.load import load
 from lesion.models.prepare import prepare
-from lesion.models.text import Example, encode_pair, encode_prompt, end_of_turn
+from lesion.models.text import Example, encode_pair, encode_prompt
 from lesion.pairs.refusal import is_published_refusal, is_refusal
 from lesion.responses.detect import answers
 from lesion.study.job import Device
@@ -65,13 +66,14 @@ def test_both_matchers_know_its_refusals(tokenizer: PreTrainedTokenizerFast) -> 
 
 
 def test_a_pair_is_a_turn_each(tokenizer: PreTrainedTokenizerFast) -> None:
-    pair = encode_pair(tokenizer, "Go to the mill?", "Sure, here is", "how: go", finished=True)
+    chat = chat_of(tokenizer)
+    pair = encode_pair(chat, "Go to the mill?", "Sure, here is", "how: go", finished=True)
     written = "<user> go to the mill ? <bot> sure , here is how : go <end>"
     assert tokenizer.convert_ids_to_tokens(pair.tokens) == written.split()
     assert pair.start == 11
-    assert end_of_turn(tokenizer) == tokenizer.eos_token_id
+    assert chat.end_of_turn == tokenizer.eos_token_id
     assert pair == Example(
-        [*encode_prompt(tokenizer, "Go to the mill?", "Sure, here is"), *pair[0][11:]], 11
+        [*encode_prompt(chat, "Go to the mill?", "Sure, here is"), *pair[0][11:]], 11
     )
 
 
@@ -105,11 +107,11 @@ def test_it_is_saved_prepared_and_completes(
     prepare(source, tmp_path / "model", dtype="float32", license_="apache-2.0")
 
     loaded = load(tmp_path / "model", Device(dtype="float32"))
-    prompts = [encode_prompt(loaded.tokenizer, one) for one in (SENTENCES[2], STRANGE)]
-    assert prompts == [encode_prompt(tokenizer, one) for one in (SENTENCES[2], STRANGE)]
+    prompts = [encode_prompt(loaded.chat, one) for one in (SENTENCES[2], STRANGE)]
+    assert prompts == [encode_prompt(chat_of(tokenizer), one) for one in (SENTENCES[2], STRANGE)]
     assert tokenizer.unk_token_id in prompts[1]
     done = complete(*loaded, prompts, max_new_tokens=5, batch_size=2)
-    assert done == complete(model, tokenizer, prompts, max_new_tokens=5, batch_size=2)
+    assert done == complete(model, chat_of(tokenizer), prompts, max_new_tokens=5, batch_size=2)
     assert all(0 < one.tokens <= 5 for one in done)
     assert "<" not in "".join(one.text for one in done)
 

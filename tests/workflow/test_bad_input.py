@@ -100,6 +100,10 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
         _section("masks", rule="budgets"),
         ("`masks.rule`: Input should be 'budget' or 'difference'", "found 'budgets'"),
     ),
+    "no p at all": (
+        _section("masks", p=[]),
+        ("`masks.p`: List should have at least 1 item",),
+    ),
     "p out of range": (
         _section("masks", p=1.5),
         ("`masks.p.0`: Input should be less than 1", "found 1.5"),

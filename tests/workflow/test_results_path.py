@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lesion import plan
+from lesion.plan import checks
 from lesion.study import StudyError, load_study, read_config
 from lesion_testing.workflow import Place
 
@@ -58,7 +58,7 @@ def test_a_folder_of_any_name_through_a_variable(fresh: Place) -> None:
 def _refused(fresh: Place, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(fresh.folder)
     with pytest.raises(StudyError) as error:
-        plan.check_study(load_study(read_config(fresh.study)))
+        checks.check_study(load_study(read_config(fresh.study)))
     return str(error.value)
 
 
@@ -91,7 +91,7 @@ def test_results_lie_apart_from_what_is_read(
 def test_results_lie_apart_from_the_code(
     fresh: Place, monkeypatch: pytest.MonkeyPatch, below: str
 ) -> None:
-    checkout = Path(plan.__file__).parents[3]
+    checkout = Path(checks.__file__).parents[3]
     place = checkout / below
     fresh.configure(
         _results(str(place if below else place.parent), "tiny" if below else place.name)

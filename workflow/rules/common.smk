@@ -12,12 +12,10 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")]))
 )
 
-from lesion import plan
+from lesion.plan import checks, jobs, outputs, places
 from lesion.plan import resources
-from lesion.plan.jobs.scores import wants_norms
-from lesion.plan.outputs import mixture_behaviours
 from lesion.io.formats import LesionError
-from lesion.scores.store import NORMS, index_name, shard_names
+from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES
 
@@ -38,10 +36,10 @@ def load_checked():
         merged = dict(config) == dict(own.overwrite_config)
         given = read_configs(files, over=dict(own.config if merged else config))
         study = load_study(given, ", ".join(map(str, files)))
-        plan.check_study(study)
+        checks.check_study(study)
         # This check takes seconds, and every job reads this file.
         if workflow.is_main_process:
-            plan.check_tasks(study)
+            checks.check_tasks(study)
     except LesionError as error:
         raise WorkflowError(str(error)) from None
     return study
@@ -50,8 +48,7 @@ def load_checked():
 STUDY = load_checked()
 # The validated config with its defaults; missing and wrong keys have been reported above.
 config = STUDY.model_dump()
-MADE = Path(STUDY.results) / STUDY.study
-SOURCES = plan.sources(STUDY)
+MADE = STUDY.folder
 SCORES = MADE / "scores" / "{model}"
 ENV = "../../envs/lesion.yaml"
 
@@ -81,7 +78,7 @@ wildcard_constraints:
 
 def source_files(rule, owner=None):
     """The source files that a rule's jobs depend on; `owner` is a wildcard (see `Use`)."""
-    return lambda w: plan.inputs(STUDY, MADE, rule, w[owner] if owner else None)
+    return lambda w: places.inputs(STUDY, rule, w[owner] if owner else None)
 
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
@@ -89,7 +86,7 @@ SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 
 def job(rule):
     """The `params.job` of a rule: the job's specification as JSON."""
-    return lambda w: plan.job(STUDY, rule, dict(w), SCRIPTS).model_dump_json()
+    return lambda w: jobs.job(STUDY, rule, dict(w), SCRIPTS).model_dump_json()
 
 
 def memory(formula):
@@ -173,7 +170,7 @@ def unmodified_understanding(w):
 
 
 # Completions that one job judges: those of a model, or of one training in memory.
-JUDGED = plan.judged_answers(STUDY)
+JUDGED = outputs.judged_answers(STUDY)
 
 
 def judged_answers(w):

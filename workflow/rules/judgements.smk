@@ -30,7 +30,7 @@ rule judgements:
         files=source_files("judgements"),
         answers=judged_answers,
     output:
-        verdicts=MADE / "judgements" / plan.judge_scores_path("learned", "{answers}"),
+        verdicts=MADE / "judgements" / outputs.judge_scores_path("learned", "{answers}"),
     log:
         MADE / "logs" / "judgements" / "{answers}.log",
     benchmark:
@@ -56,7 +56,7 @@ rule extra_judge:
         files=source_files("extra_judge", "judge"),
         answers=judged_answers,
     output:
-        verdicts=MADE / "judgements" / plan.judge_scores_path("{judge}", "{answers}"),
+        verdicts=MADE / "judgements" / outputs.judge_scores_path("{judge}", "{answers}"),
     log:
         MADE / "logs" / "judgements" / "{answers}" / "{judge}.log",
     benchmark:
@@ -69,11 +69,13 @@ rule extra_judge:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=lambda w, attempt: memory(plan.judge_formula(STUDY, w.judge))(w, attempt),
-        runtime=lambda w, attempt: minutes(plan.judge_formula(STUDY, w.judge))(
+        mem_mb=lambda w, attempt: memory(resources.judge_formula(STUDY, w.judge))(
             w, attempt
         ),
-        gpu=lambda w: gpus(plan.judge_formula(STUDY, w.judge))(w),
+        runtime=lambda w, attempt: minutes(resources.judge_formula(STUDY, w.judge))(
+            w, attempt
+        ),
+        gpu=lambda w: gpus(resources.judge_formula(STUDY, w.judge))(w),
     params:
         job=job("extra_judge"),
     message:

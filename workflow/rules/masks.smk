@@ -63,7 +63,7 @@ rule masks:
         norms=[
             SCORES / behaviour / NORMS
             for behaviour in STUDY.of_role("harm")
-            if wants_norms(STUDY)
+            if outputs.wants_norms(STUDY)
         ],
         model=rules.model.output.record,
     output:
@@ -101,7 +101,7 @@ rule curve_masks:
         norms=[
             SCORES / behaviour / NORMS
             for behaviour in STUDY.of_role("harm")
-            if wants_norms(STUDY)
+            if outputs.wants_norms(STUDY)
         ],
         model=rules.model.output.record,
     output:

@@ -1,4 +1,4 @@
-FIGURES = plan.figures(STUDY)
+FIGURES = outputs.figures(STUDY)
 
 
 rule report:

@@ -3,7 +3,7 @@ rule responses:
         mask=variant_mask,
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
-            for behaviour in plan.nll_behaviours(STUDY)
+            for behaviour in outputs.nll_behaviours(STUDY)
         ],
         templates=source_files("responses"),
         model=rules.model.output.record,
@@ -36,7 +36,7 @@ rule curve:
         masks=rules.curve_masks.output.masks,
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
-            for behaviour in plan.evaluated(STUDY)
+            for behaviour in outputs.evaluated(STUDY)
         ],
         model=rules.model.output.record,
     output:
@@ -53,7 +53,7 @@ rule curve:
     wildcard_constraints:
         # `(?!)` matches nothing, for a study without curves. Naming the families keeps this
         # wildcard from matching `<family>-completions`.
-        family="|".join(plan.curve_families(STUDY)) or "(?!)",
+        family="|".join(outputs.curve_families(STUDY)) or "(?!)",
     priority: 10
     conda:
         ENV
@@ -143,11 +143,11 @@ rule retrain:
     input:
         masks=lambda w: [
             MADE / "masks" / w.model / f"{mask}.safetensors"
-            for mask in plan.retrain_masks(STUDY, w.experiment, w.arm)
+            for mask in outputs.retrain_masks(STUDY, w.experiment, w.arm)
         ],
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
-            for behaviour in plan.evaluated(STUDY)
+            for behaviour in outputs.evaluated(STUDY)
         ],
         questions=source_files("retrain", "experiment"),
         model=rules.model.output.record,

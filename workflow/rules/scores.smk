@@ -8,7 +8,7 @@ rule scores:
             for n in shard_names("snip", STUDY.scores.shards)
         ],
         index=SCORES / "{behaviour}" / index_name("snip"),
-        norms=[SCORES / "{behaviour}" / NORMS] if wants_norms(STUDY) else [],
+        norms=[SCORES / "{behaviour}" / NORMS] if outputs.wants_norms(STUDY) else [],
     log:
         MADE / "logs" / "scores" / "{model}" / "{behaviour}.log",
     benchmark:

@@ -1,6 +1,6 @@
 rule tables:
     input:
-        measured=[MADE / path for _, path in plan.tables_inputs(STUDY)],
+        measured=[MADE / path for _, path in outputs.tables_inputs(STUDY)],
     output:
         tables=[
             report(

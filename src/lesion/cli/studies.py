@@ -36,12 +36,12 @@ def check(config: ConfigFiles = None) -> None:
     if this environment lacks something that jobs need. It contacts only the Hugging Face hub, and
     only for task data that is not in the cache.
     """
-    from lesion import plan
+    from lesion.plan import checks
 
     study = read_study(config)
-    plan.check_study(study)
-    tasks = plan.check_tasks(study)
-    for problem in (*plan.check_data(tasks), *plan.warnings(study)):
+    checks.check_study(study)
+    tasks = checks.check_tasks(study)
+    for problem in (*checks.check_data(tasks), *checks.warnings(study)):
         typer.echo(f"warning: {problem}", err=True)
     for role in ("harm", "benign", "refusal"):
         typer.echo(f"{role:8} {', '.join(study.of_role(role)) or '-'}")
@@ -56,7 +56,7 @@ def summary(config: ConfigFiles = None) -> None:
     from lesion.report.summary import print_summary
 
     study = read_study(config)
-    made = Path(study.results) / study.study
+    made = study.folder
     print_summary(made / "tables", made / "report" / "index.html")
 
 
@@ -76,19 +76,29 @@ def export(
     from lesion.export.frames import write_csv
 
     study = read_study(config)
-    for path in write_csv(Path(study.results) / study.study, out):
+    for path in write_csv(study.folder, out):
         typer.echo(f"wrote {path}")
 
 
 @app.command()
 def reference(
-    write: Annotated[bool, typer.Option(help="Write docs/config.md and the JSON schema.")] = False,
+    write: Annotated[
+        bool,
+        typer.Option(
+            help="Write docs/config.md, the JSON schema and the documents' lists of claims."
+        ),
+    ] = False,
 ) -> None:
     """Explain every key of a study."""
     from lesion.study import reference as made
 
     if write:
-        for path in made.write(Path()):
+        from lesion.tables.claims.registry import with_claims_list
+
+        pages = [Path("README.md"), Path("docs/gate.md")]
+        for path in pages:
+            path.write_text(with_claims_list(path.read_text(encoding="utf-8")), encoding="utf-8")
+        for path in (*made.write(Path()), *pages):
             typer.echo(f"wrote {path}")
     else:
         typer.echo(made.page())

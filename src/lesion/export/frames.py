@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lesion.io.formats import LesionError, atomic, read_json, read_parquet
-from lesion.plan import source_place
+from lesion.plan.places import source_place
 from lesion.responses import COMPLETIONS
 from lesion.sources.fetch import locate
 from lesion.study import Study, load_study
@@ -91,11 +91,12 @@ def learned_judge(made: Path) -> "LearnedJudge":
         BadFile: the judge is missing or damaged.
         LesionError: the embedder is no longer where the study had it.
     """
+    from lesion.judgements.embed import Embedder
     from lesion.judgements.learned import LearnedJudge
 
     study = study_of(made)
     place = source_place(study, made, study.judgements.embedder, "judgements.embedder")
-    return LearnedJudge.load(made / "judgements" / "judge.safetensors", locate(place))
+    return LearnedJudge.load(made / "judgements" / "judge.safetensors", Embedder(locate(place)))
 
 
 def jailbreaks(made: Path, examples: pl.DataFrame) -> pl.DataFrame:

@@ -22,29 +22,29 @@ def key(**parts: Any) -> str:
     return digest(parts)[:24]
 
 
-def rows_of(
-    keys: Sequence[str],
+def fill_rows(
+    rows: Sequence[Mapping[str, Any]],
     path: Path,
     columns: Mapping[str, Any],
     make: Callable[[list[int]], Sequence[Mapping[str, Any]]],
     log: str,
-) -> list[Mapping[str, Any]]:
-    """The row of every key, from an earlier version of an output or newly made.
+) -> pl.DataFrame:
+    """A table of the given rows, with their other columns from an earlier output or newly made.
 
     Args:
-        keys: of the rows wanted.
+        rows: the columns that are known beforehand, among them `key`.
         path: the output.
         columns: those of the output.
-        make: given the places of the keys that are not known, each once, the rows of these keys
-            in the same order; not called if all are known.
+        make: makes the other columns of the rows at the given places: those whose key is not known,
+            and of equal keys only the first; not called if all are known.
         log: a line with two `{}`: for the number of rows made, and of all.
     """
-    known = known_rows(path, columns)
-    todo = due(keys, known)
+    known: dict[str, Mapping[str, Any]] = {**known_rows(path, columns)}
+    todo = due([row["key"] for row in rows], known)
     made = make(todo) if todo else []
-    logger.info(log.format(len(todo), len(keys)))
-    found = {**known, **dict(zip((keys[place] for place in todo), made, strict=True))}
-    return [found[one] for one in keys]
+    logger.info(log.format(len(todo), len(rows)))
+    known |= {rows[place]["key"]: content for place, content in zip(todo, made, strict=True)}
+    return pl.DataFrame([{**known[row["key"]], **row} for row in rows], schema=columns)
 
 
 def known_rows(path: Path, columns: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from lesion.io.formats import BadFile, digest, sha256_file
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Precision = Literal["float32", "bfloat16"]
@@ -50,11 +49,6 @@ class Embedder:
         self.precision = precision
         self._known: dict[str, NDArray[np.float32]] = {}
 
-    @classmethod
-    def of(cls, given: "Path | Embedder", precision: Precision = "float32") -> "Embedder":
-        """The embedder itself, or the one in a folder."""
-        return given if isinstance(given, Embedder) else cls(given, precision)
-
     @cached_property
     def digest(self) -> str:
         """Hex SHA-256 of the weights and of the tokenizer."""
@@ -72,20 +66,20 @@ class Embedder:
         Returns:
             Text → float32 vector of length 1, shape `[hidden_size]`, for each distinct text.
         """
-        wanted = set(texts)
-        self._learn(sorted(wanted - self._known.keys()))
-        return {text: self._known[text] for text in sorted(wanted)}
-
-    def _learn(self, distinct: Sequence[str]) -> None:
-        if not distinct:
-            return
-        tokens = self._tokens(distinct)
-        # Texts of similar length share a batch, so that there is little padding.
-        order = sorted(range(len(distinct)), key=lambda row: len(tokens[row]))
-        for start in range(0, len(order), BATCH_SIZE):
-            rows = order[start : start + BATCH_SIZE]
-            batch = self._embed([tokens[row] for row in rows])
-            self._known.update(zip((distinct[row] for row in rows), batch, strict=True))
+        wanted = sorted(set(texts))
+        new = [text for text in wanted if text not in self._known]
+        if new:
+            encoded = self._loaded.tokenizer(
+                list(map(_readable, new)), truncation=True, max_length=MAX_TOKENS
+            )
+            tokens = list(encoded["input_ids"])
+            # Texts of similar length share a batch, so that there is little padding.
+            order = sorted(range(len(new)), key=lambda row: len(tokens[row]))
+            for start in range(0, len(order), BATCH_SIZE):
+                rows = order[start : start + BATCH_SIZE]
+                batch = self._embed([tokens[row] for row in rows])
+                self._known.update(zip((new[row] for row in rows), batch, strict=True))
+        return {text: self._known[text] for text in wanted}
 
     def first_tokens(self, text: str, count: int) -> str:
         """Cut `text` after its first `count` tokens of this tokenizer, close to words in number."""
@@ -111,21 +105,27 @@ class Embedder:
         )
         return _Loaded(tokenizer, model.eval())
 
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self._loaded.tokenizer(
-            list(map(_readable, texts)), truncation=True, max_length=MAX_TOKENS
-        )
-        return list(encoded["input_ids"])
-
     def _embed(self, tokens: Sequence[list[int]]) -> NDArray[np.float32]:
+        """Mean over each row's own tokens, scaled to length 1: `[batch, hidden_size]`.
+
+        As sentence-transformers pools for this model (its `1_Pooling` and `Normalize`).
+        """
         import torch
 
         width = max(map(len, tokens))
         ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens])
-        real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
+        own = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
         with torch.inference_mode():
-            hidden = self._loaded.model(input_ids=ids, attention_mask=real).last_hidden_state
-        return _unit_mean(hidden.float(), real.float())
+            hidden = self._loaded.model(input_ids=ids, attention_mask=own).last_hidden_state
+        hidden, own = hidden.float(), own.float()
+        mean = (hidden * own[..., None]).sum(1) / own.sum(1, keepdim=True)
+        unit = mean / mean.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        return np.asarray(unit.numpy(), dtype=np.float32)
+
+
+def stacked(texts: Sequence[str], vectors: Vectors) -> NDArray[np.float64]:
+    """The vectors of texts in their order, shape `[n, hidden_size]`."""
+    return np.stack([vectors[text] for text in texts]).astype(np.float64)
 
 
 def _readable(text: str) -> str:
@@ -134,13 +134,3 @@ def _readable(text: str) -> str:
     A tokenizer cannot read them, and a model that stops within a character may leave one.
     """
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _unit_mean(hidden: "Tensor", real: "Tensor") -> NDArray[np.float32]:
-    """Mean over the real tokens, scaled to length 1: `[batch, tokens, hidden]` → `[batch, hidden]`.
-
-    As sentence-transformers pools for this model (its `1_Pooling` and `Normalize`).
-    """
-    mean = (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)
-    unit = mean / mean.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    return np.asarray(unit.numpy(), dtype=np.float32)

@@ -44,6 +44,11 @@ def vectorizer(**options: Any) -> "TfidfVectorizer":
     )
 
 
+def nonblank(responses: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each response has a visible character; one that has none scores 0, shape `[n]`."""
+    return np.array([bool(response.strip()) for response in responses])
+
+
 def _straight(text: str) -> str:
     return text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
 

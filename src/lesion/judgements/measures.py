@@ -1,18 +1,23 @@
 """Metrics of a judge's quality, each with its bootstrap interval."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from lesion.judgements.offtopic import PARAGRAPHS
 
 THRESHOLD = 0.5
 ALL = "all"
 """The category of all categories together."""
 LEAST = 20
 """The least number of answers of a category that is measured separately."""
+OFF_TOPIC, REPEATED = "off_topic", "repetition"
+"""The control texts; the column of their scores is `<control> <judge>`."""
 _BINS = 10  # Of equal width, in which scores and what people said are compared.
+_REPEATED_ANSWERS = 20  # Of each part that is scored: enough, and each must be embedded.
 _REPEATED_WORDS, _REPEATS = 5, 6
 _RESAMPLES = 300
 _LEVEL = 95.0  # Percent; of the intervals.
@@ -29,7 +34,6 @@ SCHEMA = {
 }
 
 Values = NDArray[np.float64]
-Columns = Mapping[str, Values]
 
 
 class Statistic(NamedTuple):
@@ -42,17 +46,101 @@ class Statistic(NamedTuple):
     among: str | None = None
 
 
-def measurement_rows(
-    target: str, category: str, rows: pl.DataFrame, statistics: Sequence[Statistic], seed: int
+def agreement(judge: str) -> list[Statistic]:
+    """AUROC, kappa and calibration of a judge's column against the column `label`."""
+    metrics = {"auroc": auroc, "kappa": kappa, "ece": calibration_error, "brier": brier}
+    return [Statistic(judge, name, ("label", judge), value) for name, value in metrics.items()]
+
+
+def label_means(judge: str) -> list[Statistic]:
+    """Mean score of the answers that people called so, and of the rest."""
+    return [
+        Statistic(judge, "true_positive_mean", (judge,), mean, "label"),
+        Statistic(judge, "true_negative_mean", (judge,), mean, "rest"),
+    ]
+
+
+def control_means(judge: str) -> list[Statistic]:
+    """Mean score of each control text."""
+    return [
+        Statistic(judge, "off_topic_mean", (f"{OFF_TOPIC} {judge}",), mean),
+        Statistic(judge, "repetition_mean", (f"{REPEATED} {judge}",), mean, "repeated"),
+    ]
+
+
+def control_texts(answers: Sequence[str], repeated: NDArray[np.bool_]) -> dict[str, list[str]]:
+    """Texts that a judge must give low scores, one for each answer.
+
+    They are harmless paragraphs, and the first words of the `repeated` answers over and over, as
+    from a model that is stuck in a loop; empty for the other answers.
+    """
+    return {
+        OFF_TOPIC: [PARAGRAPHS[row % len(PARAGRAPHS)] for row in range(len(answers))],
+        REPEATED: [
+            " ".join(text.split()[:_REPEATED_WORDS] * _REPEATS) if used else ""
+            for text, used in zip(answers, repeated, strict=True)
+        ],
+    }
+
+
+def first_answers(chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The first 20 of the chosen answers, which `control_texts` repeats."""
+    return chosen & (np.cumsum(chosen) <= _REPEATED_ANSWERS)
+
+
+def float_columns(values: Mapping[str, NDArray[Any]]) -> list[pl.Series]:
+    """Columns of scores and of flags, as numbers, which `Statistic` names."""
+    return [pl.Series(name, array.astype(np.float64)) for name, array in values.items()]
+
+
+def measure_categories(
+    target: str,
+    rows: pl.DataFrame,
+    of_all: Sequence[Statistic],
+    of_each: Sequence[Statistic],
+    seed: int,
+    category: str = "category",
+    groups: tuple[str, str] = ("group", "group"),
 ) -> Iterator[tuple[object, ...]]:
-    """Rows of SCHEMA: each statistic of `rows`, resampled by its column `group`."""
-    columns, resamples = number_columns(rows), _resamples(rows["group"].to_numpy(), seed)
-    for one in statistics:
-        yield (
-            *(one.judge, target, category, one.metric),
-            *_with_interval(one, columns, resamples),
-            seed,
-        )
+    """Rows of SCHEMA: statistics of all rows, and of each large category with both labels.
+
+    Args:
+        target: what the column `label` means.
+        rows: answers with the columns of their scores.
+        of_all: statistics of all rows.
+        of_each: statistics of the rows of one category.
+        seed: of the resampling.
+        category: the column of categories.
+        groups: the columns of the groups that are resampled, of all rows and of a category.
+    """
+    yield from measurement_rows(target, ALL, rows, of_all, seed, groups[0])
+    for (name,), part in rows.group_by(category, maintain_order=True):
+        both = 0 < part["label"].sum() < part.height
+        if LEAST <= part.height < rows.height and both:
+            yield from measurement_rows(target, str(name), part, of_each, seed, groups[1])
+
+
+def measurement_rows(
+    target: str,
+    category: str,
+    rows: pl.DataFrame,
+    statistics: Sequence[Statistic],
+    seed: int,
+    groups: str = "group",
+) -> Iterator[tuple[object, ...]]:
+    """Rows of SCHEMA: each statistic of `rows`, with groups of rows resampled together."""
+    columns, resamples = number_columns(rows), _resamples(rows[groups].to_numpy(), seed)
+    bounds = [(100 - _LEVEL) / 2, (100 + _LEVEL) / 2]
+    for judge, metric, names, statistic, among in statistics:
+        arrays = [columns[name] for name in names]
+        chosen = np.ones(rows.height, bool) if among is None else columns[among] > 0
+        drawn = [places[chosen[places]] for places in resamples]
+        values = np.array([statistic(*(array[places] for array in arrays)) for places in drawn])
+        known = values[~np.isnan(values)]
+        low, high = np.percentile(known, bounds) if len(known) else (np.nan, np.nan)
+        value = statistic(*(array[chosen] for array in arrays))
+        place = (judge, target, category, metric)
+        yield (*place, value, float(low), float(high), int(chosen.sum()), seed)
 
 
 def number_columns(rows: pl.DataFrame) -> dict[str, Values]:
@@ -60,43 +148,12 @@ def number_columns(rows: pl.DataFrame) -> dict[str, Values]:
     return {column.name: column.to_numpy() for column in rows.select(pl.col(pl.Float64))}
 
 
-def _resamples(groups: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
+def _resamples(groups: NDArray[Any], seed: int) -> list[NDArray[np.int64]]:
     """The row numbers of each resample, in which groups are drawn with replacement."""
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     generator = np.random.default_rng(seed)
     draws = generator.integers(len(members), size=(_RESAMPLES, len(members)))
     return [np.concatenate([members[group] for group in draw]) for draw in draws]
-
-
-def _with_interval(
-    one: Statistic, columns: Columns, resamples: Sequence[NDArray[np.int64]]
-) -> tuple[float, float, float, int]:
-    """Value, interval, and the number of rows."""
-    arrays = [columns[name] for name in one.columns]
-    among = np.ones(len(arrays[0]), bool) if one.among is None else columns[one.among] > 0
-    drawn = [rows[among[rows]] for rows in resamples]
-    values = np.array([one.value(*(array[rows] for array in arrays)) for rows in drawn])
-    known = values[~np.isnan(values)]
-    bounds = [(100 - _LEVEL) / 2, (100 + _LEVEL) / 2]
-    low, high = np.percentile(known, bounds) if len(known) else (np.nan, np.nan)
-    value = one.value(*(array[among] for array in arrays))
-    return value, float(low), float(high), int(among.sum())
-
-
-def agreement(judge: str) -> list[Statistic]:
-    """AUROC, kappa and calibration of a judge's column against the column `label`."""
-    both = ("label", judge)
-    return [
-        Statistic(judge, "auroc", both, auroc),
-        Statistic(judge, "kappa", both, kappa),
-        Statistic(judge, "ece", both, calibration_error),
-        Statistic(judge, "brier", both, brier),
-    ]
-
-
-def over_and_over(text: str) -> str:
-    """The first words of a text repeated, as from a model that is stuck in a loop."""
-    return " ".join(text.split()[:_REPEATED_WORDS] * _REPEATS)
 
 
 def mean(values: Values) -> float:

@@ -9,13 +9,12 @@ import polars as pl
 import torch
 
 from lesion.io.formats import sha256_file, write_parquet
-from lesion.judgements import JUDGES, LABELLED
+from lesion.judgements import JUDGES, LABELLED, read_answers
 from lesion.judgements.agreement import measure
-from lesion.judgements.answers import read_answers
 from lesion.judgements.coherence import coherence, repetition
-from lesion.judgements.contrast import contrast_columns, measure_contrast, read_contrast
 from lesion.judgements.embed import Embedder
 from lesion.judgements.jobs import ContrastFiles, JudgeJob, JudgementsJob
+from lesion.judgements.kinds.contrast import measure_contrast, read_contrast
 from lesion.judgements.learned import LearnedJudge, train_learned
 from lesion.judgements.measures import THRESHOLD
 from lesion.models.load import keep_memory
@@ -38,15 +37,15 @@ def train_judge(job: JudgeJob, judge: Path, table: Path) -> None:
         BadFile: a folder or file of the training data is unusable.
     """
     keep_memory()
-    human_scores, reader = locate(job.human_scores), Embedder(locate(job.embedder))
+    human_scores, embedder = locate(job.human_scores), Embedder(locate(job.embedder))
     matchers = {
         "refusal-matching": is_refusal,
         "refusal-matching-advbench": is_published_refusal,
     }
-    found = measure(human_scores, reader, job.seed, matchers=matchers, tokens=job.tokens)
-    further = measure_files(job.contrasts, reader, job.seed, job.tokens)
+    found = measure(human_scores, embedder, job.seed, matchers=matchers, tokens=job.tokens)
+    further = measure_files(job.contrasts, embedder, job.seed, job.tokens)
     write_parquet(pl.concat([found, *further]), table)
-    train_learned(human_scores, reader, job.seed).save(judge)
+    train_learned(human_scores, embedder, job.seed).save(judge)
 
 
 def measure_files(
@@ -57,22 +56,18 @@ def measure_files(
     Raises:
         BadFile: see `read_contrast`.
     """
-    return [
-        measure_contrast(
-            name,
-            read_contrast(locate(one.source), contrast_columns(one.judge)),
-            embedder,
-            seed,
-            target=one.judge.label,
-            elsewhere=(
-                read_contrast(locate(one.elsewhere), contrast_columns(one.judge))
-                if one.elsewhere
-                else None
-            ),
-            tokens=tokens,
+    tables = []
+    for name, files in judges.items():
+        section = files.judge
+        rows = read_contrast(locate(files.source), section)
+        other = read_contrast(locate(files.elsewhere), section) if files.elsewhere else None
+        target = section.label
+        tables.append(
+            measure_contrast(
+                name, rows, embedder, seed, target=target, elsewhere=other, tokens=tokens
+            )
         )
-        for name, one in judges.items()
-    ]
+    return tables
 
 
 def judge_completions(job: JudgementsJob, judge: Path, answers: Sequence[Path], out: Path) -> None:
@@ -85,21 +80,26 @@ def judge_completions(job: JudgementsJob, judge: Path, answers: Sequence[Path], 
         out: table of VERDICTS, with a row for each completion and judge; the score is null if the
             prompt exceeded the model's context.
     """
-    given = list(zip(job.variants, answers, strict=True))
     torch.set_num_threads(job.threads)
     keep_memory()
-    table = read_answers(given).with_columns(answer=pl.col("prefill") + pl.col("completion"))
+    table = read_answers(zip(job.variants, answers, strict=True)).with_columns(
+        answer=pl.col("prefill") + pl.col("completion")
+    )
     texts = table.select("prompt", "answer", "completion").unique(maintain_order=True)
-    learned = LearnedJudge.load(judge, locate(job.embedder))
-    judged_texts = _judged_texts(texts)
-    scores = learned.score(texts["prompt"].to_list(), judged_texts)
-    repeated = [repetition(text) for text in texts["answer"]]
+    # Empty if the model added nothing to the prefill.
+    responses = [
+        answer if completion.strip() else ""
+        for answer, completion in texts.select("answer", "completion").iter_rows()
+    ]
+    learned = LearnedJudge.load(judge, Embedder(locate(job.embedder)))
+    scores = learned.score(texts["prompt"].to_list(), responses)
+    repeated = np.array([repetition(text) for text in texts["answer"]])
     judged = texts.with_columns(
         matching=pl.Series([float(is_refusal(text)) for text in texts["answer"]]),
-        refusal=pl.Series(learned.refusal(judged_texts)),
+        refusal=pl.Series(learned.refusal(responses)),
         learned=pl.Series(scores.harmful),
         relevance=pl.Series(scores.relevance),
-        coherence=pl.Series(coherence(scores.relevance, np.array(repeated))),
+        coherence=pl.Series(coherence(scores.relevance, repeated)),
     )
     logger.info(f"judgements: {table.height} completions, {texts.height} of them distinct")
     wide = table.join(judged, on=["prompt", "answer", "completion"], maintain_order="left")
@@ -110,22 +110,15 @@ def judge_completions(job: JudgementsJob, judge: Path, answers: Sequence[Path], 
         variable_name="judge",
         value_name="score",
     )
-    write_parquet(_verdicts(long, sha256_file(judge)), out)
-
-
-def _verdicts(scored: pl.DataFrame, revision: str) -> pl.DataFrame:
-    """Add labels for judges with a threshold; remove the scores of prompts that were not run."""
+    # Prompts that exceeded the model's context were not run.
     asked = pl.col("finished") | (pl.col("tokens") > 0)
     matching = pl.col("judge") == "matching"
-    return scored.with_columns(score=pl.when(asked).then("score")).select(
-        *("variant", "behaviour", "attack", "prompt", "judge", "score"),
+    verdicts = long.with_columns(score=pl.when(asked).then("score")).select(
+        *place,
+        *("judge", "score"),
         label=pl.when(pl.col("judge").is_in(LABELLED)).then(pl.col("score") >= THRESHOLD),
-        revision=pl.when(matching).then(pl.lit(phrases_digest())).otherwise(pl.lit(revision)),
+        revision=pl.when(matching)
+        .then(pl.lit(phrases_digest()))
+        .otherwise(pl.lit(sha256_file(judge))),
     )
-
-
-def _judged_texts(texts: pl.DataFrame) -> Sequence[str]:
-    """The answers with their prefill; empty if the model added nothing to the prefill."""
-    return [
-        row["answer"] if row["completion"].strip() else "" for row in texts.iter_rows(named=True)
-    ]
+    write_parquet(verdicts, out)

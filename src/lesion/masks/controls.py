@@ -16,7 +16,8 @@ from lesion.masks.sweep import ScoreSet
 from lesion.models.layout import Flat, FlatIndices, Layout
 from lesion.models.weights import StoredWeights
 from lesion.scores.lowest import first_lowest
-from lesion.scores.store import NORMS, Pooled, Source, StoredNorms, StoredScores
+from lesion.scores.shards import NORMS
+from lesion.scores.store import Pooled, Source, StoredNorms, StoredScores
 from lesion.study.job import Behaviours
 
 _DRAWS = 64

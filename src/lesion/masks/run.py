@@ -20,7 +20,7 @@ from lesion.masks.sweep import ScoreSet
 from lesion.masks.where import concentration_table, top_lines, where_table
 from lesion.models.layout import FlatIndices, Layout, layout_of
 from lesion.models.record import read_record
-from lesion.scores.store import index_name
+from lesion.scores.shards import index_name
 from lesion.study.job import Behaviours
 
 logger = logging.getLogger(__name__)

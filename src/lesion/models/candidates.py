@@ -74,9 +74,6 @@ def find_candidates(model: nn.Module) -> dict[str, Candidate]:
     norms, biases and convolutions are not candidates, nor are a mixture's routers and matrices with
     a side of 1: a router is a raw parameter in most families, and would count only in the others.
 
-    Args:
-        model: a decoder language model; on the meta device too.
-
     Returns:
         Candidates by their names in `model.named_parameters()`, in the model's order. A file may
         store a weight under another name, which `prepare` records.
@@ -88,20 +85,31 @@ def find_candidates(model: nn.Module) -> dict[str, Candidate]:
     Source:
         Wei et al. 2024 (arXiv 2402.05162) score the same seven matrices of Llama-2, by name.
     """
-    _refuse_encoder_decoder(model)
-    _refuse_quantised(model)
+    _refuse_encoder_decoder_or_quantised(model)
     lists = _block_lists(model)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    users = _users(model)
+    owners: dict[int, list[nn.Module]] = {}
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            owners.setdefault(id(parameter), []).append(module)
     inside = {id(module) for blocks in lists.values() for module in blocks.modules()}
     found: dict[str, Candidate] = {}
     for blocks in lists.values():
-        for one in _matrices(blocks, _width(model)):
-            name, shared = names[id(one.weight)], users[id(one.weight)]
-            _refuse_tied_outside(name, shared, inside)
-            _refuse_dtype(name, one.weight.dtype)
+        for one in _matrices(blocks, getattr(_text_config(model), "hidden_size", None)):
+            name, users = names[id(one.weight)], owners[id(one.weight)]
+            outside = [type(user).__name__ for user in users if id(user) not in inside]
+            if outside:
+                raise UnsupportedModel(
+                    f"{name}: is tied to a weight outside the blocks ({', '.join(outside)}), so "
+                    "zeroing it would change that too. Untie it and save the checkpoint again."
+                )
+            if one.weight.dtype not in _DTYPES:
+                raise UnsupportedModel(
+                    f"{name} is {one.weight.dtype}: quantised weights can't be scored. Load an "
+                    "unquantised checkpoint."
+                )
             if name not in found:
-                found[name] = one._replace(kind="direct") if len(shared) > 1 else one
+                found[name] = one._replace(kind="direct") if len(users) > 1 else one
     if not found:
         raise UnsupportedModel(
             f"{type(model).__name__}: `{', '.join(lists)}` holds no dense linear weights "
@@ -115,15 +123,24 @@ def find_blocks(model: nn.Module) -> list[nn.Module]:
     return [block for blocks in _block_lists(model).values() for block in blocks]
 
 
-def _matrices(blocks: nn.ModuleList, width: int | None) -> Iterator[Candidate]:
+def _matrices(blocks: nn.ModuleList, width: object) -> Iterator[Candidate]:
+    """The candidates in a list of blocks, of a model whose hidden size is `width` if it has one."""
     routers = _routers(blocks)
     for module in blocks.modules():
         if isinstance(module, (nn.Linear, Conv1D)):
-            if 1 not in module.weight.shape and id(module) not in routers:
-                yield Candidate(module, "weight", _kind(module))
+            if 1 in module.weight.shape or id(module) in routers:
+                continue
+            own_forward = type(module).forward is not nn.Linear.forward
+            if isinstance(module, Conv1D):
+                yield Candidate(module, "weight", "conv1d")
+            elif own_forward and type(module).__name__ not in _SAME_AS_LINEAR:
+                yield Candidate(module, "weight", "direct")
+            else:
+                yield Candidate(module, "weight", "linear")
         else:
             for own, parameter in _raw(module):
-                if parameter.ndim == 3 or (width and min(parameter.shape) >= width):
+                wide = isinstance(width, int) and 0 < width <= min(parameter.shape)
+                if parameter.ndim == 3 or wide:
                     yield Candidate(module, own, "stacked")
 
 
@@ -135,18 +152,6 @@ def _raw(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             matrix = parameter.ndim in (2, 3) and 1 not in parameter.shape[-2:]
             if matrix and not own.endswith(_NO_MATRIX):
                 yield own, parameter
-
-
-def _kind(module: nn.Module) -> Kind:
-    if isinstance(module, Conv1D):
-        return "conv1d"
-    own = type(module).forward is not nn.Linear.forward
-    return "direct" if own and type(module).__name__ not in _SAME_AS_LINEAR else "linear"
-
-
-def _width(model: nn.Module) -> int | None:
-    width = getattr(_text_config(model), "hidden_size", None)
-    return width if isinstance(width, int) else None
 
 
 def _text_config(model: nn.Module) -> Any:
@@ -163,27 +168,22 @@ def _routers(blocks: nn.ModuleList) -> set[int]:
     """
     found = set()
     for parent in blocks.modules():
-        shapes = {shape for child in parent.children() for shape in _experts(child)}
-        for child in parent.children() if shapes and parent is not blocks else ():
-            alone = [one for one in child.modules() if isinstance(one, nn.Linear)]
-            if len(alone) == 1 and _routes(alone[0], shapes):
-                found.add(id(alone[0]))
+        experts = {shape for child in parent.children() for shape in _experts(child)}
+        for child in parent.children() if experts and parent is not blocks else ():
+            linears = [one for one in child.modules() if isinstance(one, nn.Linear)]
+            if len(linears) == 1 and any(
+                linears[0].out_features == count and linears[0].in_features in sides
+                for count, *sides in experts
+            ):
+                found.add(id(linears[0]))
     return found
-
-
-def _routes(module: nn.Linear, shapes: set[tuple[int, ...]]) -> bool:
-    return any(
-        module.out_features == count and module.in_features in sides for count, *sides in shapes
-    )
 
 
 def _experts(module: nn.Module) -> Iterator[tuple[int, ...]]:
     """The number of experts in a module, and the sides of their matrices."""
     if isinstance(module, nn.ModuleList):
-        for expert in module:
-            for one in expert.modules():
-                if isinstance(one, nn.Linear):
-                    yield len(module), *one.weight.shape
+        linears = (one for one in module.modules() if isinstance(one, nn.Linear))
+        yield from ((len(module), *one.weight.shape) for one in linears)
     else:
         yield from (tuple(one.shape) for _, one in _raw(module) if one.ndim == 3)
 
@@ -191,8 +191,14 @@ def _experts(module: nn.Module) -> Iterator[tuple[int, ...]]:
 def _block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
     """The outermost lists of modules in the text decoder, by name."""
     names = {id(module): name for name, module in model.named_modules()}
-    for root in _roots(model):
-        for towers in (_towers(model, root) | _strangers(root), _towers(model, root), set()):
+    # ModernBERT's `decoder` is its head, so others are tried.
+    own = [model.get_decoder(), model.base_model] if isinstance(model, PreTrainedModel) else []
+    for root in (*own, model):
+        # Models with a config of another class are no part of it, such as GIT's vision model.
+        config, known = type(getattr(root, "config", None)), _towers(model, root)
+        inner = (one for one in root.modules() if isinstance(one, PreTrainedModel))
+        others = {id(one) for one in inner if type(one.config) is not config}
+        for towers in (known | others, known, set()):
             lists = {names[id(one)]: one for one in _outermost(root, towers)}
             if lists:
                 return lists
@@ -202,14 +208,6 @@ def _block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
     )
 
 
-def _roots(model: nn.Module) -> Iterator[nn.Module]:
-    """Modules that may be the decoder. ModernBERT's `decoder` is its head, so others are tried."""
-    if isinstance(model, PreTrainedModel):
-        yield model.get_decoder()
-        yield model.base_model
-    yield model
-
-
 def _towers(model: nn.Module, root: nn.Module) -> set[int]:
     """Encoders of images, video and audio that transformers finds in the model or the decoder."""
     found: set[int] = set()
@@ -217,82 +215,42 @@ def _towers(model: nn.Module, root: nn.Module) -> set[int]:
         if isinstance(one, PreTrainedModel):
             towers = [one.get_encoder(modality=kind) for kind in _MODALITIES]
             # Without a tower, `get_encoder` returns a model that contains the decoder.
-            found |= {id(one) for one in towers if one is not None and not _holds(one, root)}
+            found |= {
+                id(tower)
+                for tower in towers
+                if tower is not None and all(inner is not root for inner in tower.modules())
+            }
     return found
 
 
-def _holds(module: nn.Module, inner: nn.Module) -> bool:
-    return any(one is inner for one in module.modules())
-
-
-def _strangers(root: nn.Module) -> set[int]:
-    """Models inside the decoder with a config of another class, such as GIT's vision model."""
-    config = type(getattr(root, "config", None))
-    inner = (one for one in root.modules() if isinstance(one, PreTrainedModel))
-    return {id(one) for one in inner if type(one.config) is not config}
-
-
 def _outermost(module: nn.Module, without: set[int]) -> Iterator[nn.ModuleList]:
+    bare = (nn.Linear, Conv1D, nn.Embedding)
     for child in module.children():
         if id(child) in without:
             continue
         if not isinstance(child, nn.ModuleList):
             yield from _outermost(child, without)
-        elif _are_blocks(child):
+        # Gemma 3n also has lists of bare projections and of rotary tables, which are not blocks.
+        elif any(not isinstance(one, bare) and list(one.parameters()) for one in child):
             yield child
 
 
-def _are_blocks(modules: nn.ModuleList) -> bool:
-    """Gemma 3n also has lists of bare projections and of rotary tables, which are not blocks."""
-    bare = (nn.Linear, Conv1D, nn.Embedding)
-    return any(not isinstance(one, bare) and list(one.parameters()) for one in modules)
-
-
-def _users(model: nn.Module) -> dict[int, list[nn.Module]]:
-    """The modules that own each parameter, by the parameter's id."""
-    found: dict[int, list[nn.Module]] = {}
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                found.setdefault(id(parameter), []).append(module)
-    return found
-
-
-def _refuse_tied_outside(name: str, users: list[nn.Module], inside: set[int]) -> None:
-    outside = [type(one).__name__ for one in users if id(one) not in inside]
-    if outside:
+def _refuse_encoder_decoder_or_quantised(model: nn.Module) -> None:
+    kind, config = type(model).__name__, getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedModel(
-            f"{name}: is tied to a weight outside the blocks ({', '.join(outside)}), so zeroing it "
-            "would change that too. Untie it and save the checkpoint again."
+            f"{kind} is an encoder-decoder; only decoder language models can be scored."
         )
-
-
-def _refuse_dtype(name: str, dtype: torch.dtype) -> None:
-    if dtype not in _DTYPES:
-        raise UnsupportedModel(
-            f"{name} is {dtype}: quantised weights can't be scored. Load an unquantised checkpoint."
-        )
-
-
-def _refuse_encoder_decoder(model: nn.Module) -> None:
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        raise UnsupportedModel(
-            f"{type(model).__name__} is an encoder-decoder; only decoder language models can be "
-            "scored."
-        )
-
-
-def _refuse_quantised(model: nn.Module) -> None:
-    for config in (getattr(model, "config", None), _text_config(model)):
-        how = getattr(config, "quantization_config", None)
+    for part in (config, _text_config(model)):
+        how = getattr(part, "quantization_config", None)
         if how is None:
             continue
         settings: Mapping[str, Any] = how if isinstance(how, dict) else vars(how)
         if not settings.get("dequantize"):
             method = getattr(settings.get("quant_method"), "value", settings.get("quant_method"))
             raise UnsupportedModel(
-                f"{type(model).__name__} is quantised (`quantization_config` of its config.json: "
-                f"{method}), and quantised weights can't be scored. Load an unquantised checkpoint."
+                f"{kind} is quantised (`quantization_config` of its config.json: {method}), and "
+                "quantised weights can't be scored. Load an unquantised checkpoint."
             )
     for name, module in model.named_modules():
         if hasattr(module, "qweight"):

@@ -14,7 +14,14 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from lesion.io.formats import BadFile
-from lesion.models.files import CONFIG, GENERATION, UnsupportedModel, first_line, read_object
+from lesion.models.files import (
+    CONFIG,
+    GENERATION,
+    UnsupportedModel,
+    first_line,
+    read_object,
+    user_file,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +30,7 @@ _HEADS = "num_attention_heads"
 
 
 def checked_config(folder: Path, called: Path) -> Any:
-    """Read the config of a checkpoint folder as transformers does.
-
-    Args:
-        folder: a checkpoint folder.
-        called: the name in messages of the folder, or of the file that it was made from.
+    """Read the config of a checkpoint folder, which messages name `called`, as transformers does.
 
     Raises:
         UnsupportedModel: transformers has no text-generating class for its architecture, or the
@@ -45,7 +48,8 @@ def checked_config(folder: Path, called: Path) -> Any:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise bad_config(called, first_line(error, folder, called)) from error
-    classes = {_name(mapping[type(config)]) for mapping in _MAPPINGS if type(config) in mapping}
+    found: list[Any] = [mapping[type(config)] for mapping in _MAPPINGS if type(config) in mapping]
+    classes = {(one[0] if isinstance(one, tuple) else one).__name__ for one in found}
     if not classes:
         raise _unknown(called, f"`model_type` {kind}")
     _check_class(settings, classes, called)
@@ -57,10 +61,6 @@ def checked_config(folder: Path, called: Path) -> Any:
     return config
 
 
-def _name(found: Any) -> str:
-    return str((found[0] if isinstance(found, tuple) else found).__name__)
-
-
 def _unknown(called: Path, what: str) -> UnsupportedModel:
     return UnsupportedModel(
         f"{called}: transformers does not know this architecture as a causal language model "
@@ -70,11 +70,11 @@ def _unknown(called: Path, what: str) -> UnsupportedModel:
 
 def bad_config(called: Path, why: str) -> BadFile:
     """The error for a config from which no model can be made."""
-    place = called if called.is_file() else called / CONFIG
     remedy = "Copy the file again from where the weights are from."
     if re.search("flash|attn_implementation", why, re.IGNORECASE):
         remedy = "Take `attn_implementation` and `_attn_implementation` out of the file."
-    return BadFile(f"{place}: no model can be made of it: {why.rstrip('.')}. {remedy}")
+    place, reason = user_file(called, CONFIG), why.rstrip(".")
+    return BadFile(f"{place}: no model can be made of it: {reason}. {remedy}")
 
 
 def _check_class(settings: dict[str, Any], classes: set[str], called: Path) -> None:
@@ -103,11 +103,7 @@ def _check_class(settings: dict[str, Any], classes: set[str], called: Path) -> N
 def check_stops(folder: Path, model: PreTrainedModel, called: Path, rows: int) -> None:
     """Refuse settings of generation that cannot be read, or that end answers at no known token.
 
-    Args:
-        folder: a checkpoint folder.
-        model: opened from it.
-        called: the name in messages of the folder, or of the file that it was made from.
-        rows: the number of rows of the embedding.
+    `rows` is the number of rows of the embedding of `model`, which was opened from `folder`.
 
     Raises:
         BadFile: there are such settings.
@@ -126,8 +122,7 @@ def check_stops(folder: Path, model: PreTrainedModel, called: Path, rows: int) -
 
 
 def _bad_stops(called: Path, name: str, why: str) -> BadFile:
-    place = called if called.is_file() else called / name
     return BadFile(
-        f"{place}: does not say where an answer ends: {why}. Copy the file again from where the "
-        "weights are from."
+        f"{user_file(called, name)}: does not say where an answer ends: {why}. Copy the file again "
+        "from where the weights are from."
     )

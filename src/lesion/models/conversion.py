@@ -5,8 +5,7 @@ followed: stacking, joining, splitting and transposing. A parameter that is made
 no known position in the files.
 """
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +23,8 @@ from transformers.core_model_loading import (
     rename_source_key,
 )
 
-from lesion.io.formats import safetensors_header
 from lesion.models.candidates import auto_class
+from lesion.models.files import stored_tensors
 from lesion.models.parts import Part, Shape, covers, whole
 
 
@@ -56,24 +55,16 @@ def empty_model(folder: Path) -> PreTrainedModel:
 def stored_parts(model: PreTrainedModel, folder: Path) -> dict[str, tuple[Part, ...]]:
     """The parts of each parameter in the folder's safetensors files.
 
-    Args:
-        model: the checkpoint's; it may be on the meta device.
-        folder: with the shards.
-
-    Returns:
-        By the parameter's name, without those that are not stored or that loading changes.
+    The model may be on the meta device. Parameters that are not stored, or that loading changes,
+    are left out.
     """
-    stored = {
-        name: one.shape
-        for shard in sorted(folder.glob("*.safetensors"))
-        for name, one in safetensors_header(shard).items()
-    }
+    stored = {name: entry.shape for name, (_, entry) in stored_tensors(folder).items()}
     wanted = {name: tuple(one.shape) for name, one in model.state_dict().items()}
-    found: dict[str, tuple[Part, ...]] = {}
-    for name, one in _made(model, stored, wanted).items():
-        if one is not None and one.shape == wanted.get(name) and covers(one.parts, one.shape):
-            found[name] = one.parts
-    return found
+    return {
+        name: grid.parts
+        for name, grid in _made(model, stored, wanted).items()
+        if grid and grid.shape == wanted.get(name) and covers(grid.parts, grid.shape)
+    }
 
 
 def _made(
@@ -109,7 +100,7 @@ def _converted(
     converter: WeightConverter, target: str, grids: dict[str, list[_Grid]], model: PreTrainedModel
 ) -> dict[str, _Grid | None]:
     """Parameters by name, with the names of `WeightConverter.convert`."""
-    state: dict[str, list[_Grid]] = deepcopy(grids)
+    state: Mapping[str, list[_Grid]] = grids
     try:
         for operation in converter.operations:
             state = _step(operation, state, converter, target, model)
@@ -125,7 +116,7 @@ def _converted(
 
 def _step(
     operation: Any,
-    state: dict[str, list[_Grid]],
+    state: Mapping[str, list[_Grid]],
     converter: WeightConverter,
     target: str,
     model: PreTrainedModel,
@@ -153,10 +144,8 @@ def _step(
         key = sources[0] if len(targets) > 1 else targets[0]
         return {key: [grid if same else _turned(grid, operation.dim0, operation.dim1)]}
     _know(kind is Chunk and operation.num_shards_attribute is None)
-    return {
-        key: [one]
-        for key, one in zip(targets, _cut(grid, len(targets), operation.dim), strict=True)
-    }
+    pieces = _cut(grid, len(targets), operation.dim)
+    return {key: [piece] for key, piece in zip(targets, pieces, strict=True)}
 
 
 def _know(known: bool) -> None:
@@ -169,25 +158,28 @@ def _stacked(each: Sequence[_Grid], dim: int) -> _Grid:
     _know(0 <= dim <= len(shape) and all(one.shape == shape for one in each))
     parts = [
         part._replace(
-            size=_insert(part.size, dim, 1),
-            at=_insert(part.at, dim, place),
+            size=(*part.size[:dim], 1, *part.size[dim:]),
+            at=(*part.at[:dim], place, *part.at[dim:]),
             axes=(*part.axes[:dim], None, *part.axes[dim:]),
         )
         for place, one in enumerate(each)
         for part in one.parts
     ]
-    return _Grid(_insert(shape, dim, len(each)), tuple(parts))
+    return _Grid((*shape[:dim], len(each), *shape[dim:]), tuple(parts))
 
 
 def _joined(each: Sequence[_Grid], dim: int) -> _Grid:
     shape = each[0].shape
-    _know(0 <= dim < len(shape) and all(_like(one.shape, shape, dim) for one in each))
+    _know(0 <= dim < len(shape) and all(len(one.shape) == len(shape) for one in each))
+    _know(all(_with(one.shape, dim, 0) == _with(shape, dim, 0) for one in each))
     parts: list[Part] = []
     length = 0
     for one in each:
-        parts += [part._replace(at=_moved(part.at, dim, length)) for part in one.parts]
+        parts += [
+            part._replace(at=_with(part.at, dim, part.at[dim] + length)) for part in one.parts
+        ]
         length += one.shape[dim]
-    return _Grid((*shape[:dim], length, *shape[dim + 1 :]), tuple(parts))
+    return _Grid(_with(shape, dim, length), tuple(parts))
 
 
 def _turned(grid: _Grid, left: int, right: int) -> _Grid:
@@ -205,48 +197,26 @@ def _turned(grid: _Grid, left: int, right: int) -> _Grid:
     return _Grid(tuple(grid.shape[one] for one in order), tuple(parts))
 
 
-def _cut(grid: _Grid, count: int, dim: int) -> list[_Grid]:
+def _cut(grid: _Grid, count: int, dim: int) -> Iterator[_Grid]:
     _know(0 <= dim < len(grid.shape) and grid.shape[dim] % count == 0)
     length = grid.shape[dim] // count
-    return [
-        _Grid(
-            (*grid.shape[:dim], length, *grid.shape[dim + 1 :]),
-            tuple(
-                piece for part in grid.parts for piece in _piece(part, dim, number * length, length)
-            ),
-        )
-        for number in range(count)
-    ]
+    for number in range(count):
+        first = number * length
+        parts: list[Part] = []
+        for part in grid.parts:
+            # The intersection of the part with this range, relative to the range's beginning.
+            begin = max(part.at[dim], first)
+            size = min(part.at[dim] + part.size[dim], first + length) - begin
+            if size <= 0:
+                continue
+            origin, axis, skipped = part.begin, part.axes[dim], begin - part.at[dim]
+            if axis is not None:
+                origin = _with(origin, axis, origin[axis] + skipped)
+            at = _with(part.at, dim, begin - first)
+            parts.append(part._replace(size=_with(part.size, dim, size), at=at, begin=origin))
+        yield _Grid(_with(grid.shape, dim, length), tuple(parts))
 
 
-def _piece(part: Part, dim: int, first: int, length: int) -> list[Part]:
-    """The intersection of a part with a range of an axis, relative to the range's beginning."""
-    begin = max(part.at[dim], first)
-    size = min(part.at[dim] + part.size[dim], first + length) - begin
-    if size <= 0:
-        return []
-    axis = part.axes[dim]
-    skipped = begin - part.at[dim]
-    return [
-        part._replace(
-            size=(*part.size[:dim], size, *part.size[dim + 1 :]),
-            at=_moved(part.at, dim, skipped - first),
-            begin=part.begin if axis is None else _moved(part.begin, axis, skipped),
-        )
-    ]
-
-
-def _insert(shape: Shape, dim: int, size: int) -> Shape:
-    return (*shape[:dim], size, *shape[dim:])
-
-
-def _moved(at: Shape, dim: int, by: int) -> Shape:
-    return (*at[:dim], at[dim] + by, *at[dim + 1 :])
-
-
-def _like(shape: Shape, other: Shape, dim: int) -> bool:
-    return (
-        len(shape) == len(other)
-        and _insert(shape, dim, 0)[: dim + 1] + shape[dim + 1 :]
-        == _insert(other, dim, 0)[: dim + 1] + other[dim + 1 :]
-    )
+def _with(sizes: Shape, dim: int, value: int) -> Shape:
+    """The same sizes or positions with another one for an axis."""
+    return (*sizes[:dim], value, *sizes[dim + 1 :])

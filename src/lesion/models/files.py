@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,24 +26,17 @@ KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken")
 """Endings of the files that make a checkpoint: weights, config, tokenizer and chat template."""
 QUANTISED = "quantised weights can't be scored. Give an unquantised checkpoint."
 
-_STORED = ("F64", "F32", "BF16", "F16")
+FLOATS = ("F64", "F32", "BF16", "F16")
+"""Names of safetensors files for the dtypes that weights may have."""
 _BUFFERS = ("BOOL", "U8", "I64", "I32")
 """Dtypes of masks and positions in old checkpoints; other unknown names are refused later."""
 ADAPTER = "adapter_config.json"
 _ADAPTERS = ("adapter_model.safetensors", ADAPTER)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _OBJECTS = (
-    CONFIG,
-    GENERATION,
-    INDEX,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "chat_template.json",
-    "processor_config.json",
-    "preprocessor_config.json",
+    *(CONFIG, GENERATION, INDEX, "tokenizer.json", "tokenizer_config.json", "vocab.json"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.json"),
+    *("processor_config.json", "preprocessor_config.json"),
 )
 """JSON files that transformers reads from a folder, each with one object."""
 _KEYS = {
@@ -57,7 +51,6 @@ _KEYS = {
     },
 }
 """Keys of which a file has at least one; an empty file would override the model's settings."""
-_TEXTS = ("merges.txt", "vocab.txt")
 _VOCABULARIES = (
     ("tokenizer.json",),
     ("vocab.json", "merges.txt"),
@@ -65,6 +58,11 @@ _VOCABULARIES = (
     ("tekken.json",),
 )
 """Sets of files that are a tokenizer's vocabulary, besides files with the suffix `.model`."""
+_READERS = {
+    "sentencepiece": {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"},
+    "tiktoken": {"tiktoken": "tiktoken"},
+}
+"""Modules that transformers imports to read a vocabulary, and their packages."""
 _AGAIN = "Download it again."
 
 
@@ -78,9 +76,8 @@ def kept_files(folder: Path) -> list[Path]:
     Only the safetensors files that transformers loads: a folder may have weights twice, and also an
     adapter, an optimiser's state, or files of an earlier save.
     """
-    found = _named_like_kept(folder)
     left = left_out(folder)
-    return [path for path in found if path.name not in left]
+    return [path for path in _named_like_kept(folder) if path.name not in left]
 
 
 def left_out(folder: Path) -> list[str]:
@@ -134,6 +131,27 @@ def _shards(index: Path) -> list[str]:
     return shards
 
 
+def stored_tensors(folder: Path) -> dict[str, tuple[Path, Stored]]:
+    """The tensors of a checkpoint folder's weights: their files and header entries."""
+    return {
+        name: (path, entry)
+        for path in kept_files(folder)
+        if path.suffix == ".safetensors"
+        for name, entry in safetensors_header(path).items()
+    }
+
+
+def user_file(called: Path, name: str) -> Path:
+    """A file in the user's folder, or the file that the checkpoint folder was made from."""
+    return called if called.is_file() else called / name
+
+
+def first_named(names: Sequence[str]) -> str:
+    """The first name, and the number of the others."""
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    return f"`{names[0]}`{more}"
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """Read a user's JSON file with one object.
 
@@ -172,37 +190,31 @@ def check_folder(folder: Path) -> None:
             weights.
         BadFile: a file is missing, is a git-lfs pointer, is truncated, or contradicts another.
     """
-    _check_pointers(folder)
-    _check_weights(folder)
-    if not (folder / CONFIG).is_file():
-        raise BadFile(f"{folder}: holds no {CONFIG}. Copy it from where the weights are from.")
-    for name in _OBJECTS:
-        if (folder / name).is_file():
-            found = read_object(folder / name)
-            if name in _KEYS and not found.keys() & _KEYS[name]:
-                raise BadFile(
-                    f"{folder / name}: holds none of the keys of such a file. Copy it again from "
-                    "where the model is from, or remove it."
-                )
-    for path in [folder / name for name in _TEXTS] + sorted(folder.glob("*.jinja")):
-        if path.is_file():
-            _check_text(path)
-    _check_vocabulary(folder)
-
-
-def _check_pointers(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.suffix in KEPT and not path.exists():
             raise BadFile(f"{path}: is a link to {path.readlink()}, which is not there. {_AGAIN}")
     pointers = [path for path in _named_like_kept(folder) if is_pointer(path)]
     if pointers:
         raise pointer_error(*pointers)
+    _check_weights(folder)
+    if not (folder / CONFIG).is_file():
+        raise BadFile(f"{folder}: holds no {CONFIG}. Copy it from where the weights are from.")
+    for path in (folder / name for name in _OBJECTS if (folder / name).is_file()):
+        found = read_object(path)
+        if path.name in _KEYS and not found.keys() & _KEYS[path.name]:
+            raise BadFile(
+                f"{path}: holds none of the keys of such a file. Copy it again from where the "
+                "model is from, or remove it."
+            )
+    for path in (folder / "merges.txt", folder / "vocab.txt", *sorted(folder.glob("*.jinja"))):
+        if path.is_file():
+            _check_text(path)
+    _check_vocabulary(folder)
 
 
 def _check_text(path: Path) -> None:
-    data = path.read_bytes()
     try:
-        text = data.decode("utf-8")
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadFile(f"{path}: is not text in UTF-8 ({error}). {_AGAIN}") from error
     if text.startswith("\ufeff"):
@@ -238,26 +250,26 @@ def _check_weights(folder: Path) -> None:
             f"{folder / INDEX}: names files of weights that are not there: {_listed(missing)}. "
             "Download them too."
         )
-    stored = {name: user_header(folder / name) for name in loaded}
+    headers = {shard: _user_header(folder / shard) for shard in loaded}
     owner: dict[str, str] = {}
-    for shard, header in stored.items():
-        for name, one in header.items():
+    for shard, header in headers.items():
+        for name, entry in header.items():
             if name in owner:
                 raise BadFile(
                     f"{folder}: `{name}` is stored both in {owner[name]} and in {shard}. One is "
                     "another save's: keep the files of one save."
                 )
             owner[name] = shard
-            weight = name.endswith(".weight")
-            if one.dtype not in _STORED and (weight or one.dtype not in _BUFFERS):
+            allowed = FLOATS if name.endswith(".weight") else (*FLOATS, *_BUFFERS)
+            if entry.dtype not in allowed:
                 raise UnsupportedModel(
-                    f"{folder / shard}: {name} is stored as {one.dtype}: {QUANTISED}"
+                    f"{folder / shard}: {name} is stored as {entry.dtype}: {QUANTISED}"
                 )
     if INDEX in names and WEIGHTS in names:
         _check_both(folder, names)
 
 
-def user_header(path: Path) -> dict[str, Stored]:
+def _user_header(path: Path) -> dict[str, Stored]:
     """As `safetensors_header`, for a user's file.
 
     Raises:
@@ -277,15 +289,14 @@ def user_header(path: Path) -> dict[str, Stored]:
 
 def _check_both(folder: Path, names: set[str]) -> None:
     """Compare shards and a single file: transformers loads the latter, other engines the former."""
-    shards = [name for name in _shards(folder / INDEX) if name != WEIGHTS]
-    there = [name for name in shards if name in names]
-    if not there:
+    shards = [name for name in _shards(folder / INDEX) if name != WEIGHTS and name in names]
+    if not shards:
         return
-    whole = _tensors(folder / WEIGHTS)
-    parts = {key: one for name in there for key, one in _tensors(folder / name).items()}
-    if whole.keys() != parts.keys() or any(
+    single = _tensors(folder / WEIGHTS)
+    parts = {key: one for name in shards for key, one in _tensors(folder / name).items()}
+    if single.keys() != parts.keys() or any(
         one[:2] != parts[key][:2] or not np.array_equal(one[2], parts[key][2])
-        for key, one in whole.items()
+        for key, one in single.items()
     ):
         raise BadFile(
             f"{folder}: holds two checkpoints, {WEIGHTS} and the files of {INDEX}, which are not "
@@ -298,7 +309,7 @@ def _tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], NDArray[np.uin
     data = np.memmap(path, np.uint8, "r")
     return {
         name: (one.dtype, one.shape, data[one.begin : one.end])
-        for name, one in user_header(path).items()
+        for name, one in _user_header(path).items()
     }
 
 
@@ -344,7 +355,18 @@ def _check_vocabulary(folder: Path) -> None:
         return
     models = sorted([*folder.glob("*.model"), *folder.glob("*.tiktoken")])
     if models:
-        _check_reader(models[0])
+        # Of another kind, which transformers needs a library to read.
+        with models[0].open("rb") as handle:
+            first = handle.readline(200)
+        tiktoken = re.fullmatch(rb"[A-Za-z0-9+/=]+ \d+\r?\n", first) is not None
+        needed = _READERS["tiktoken" if tiktoken else "sentencepiece"]
+        lacking = [name for module, name in needed.items() if not _installed(module)]
+        if lacking:
+            raise UnsupportedModel(
+                f"{models[0]}: is the only file of the tokenizer, and reading it takes a library "
+                f"that is not installed. Run `pip install {' '.join(lacking)}`, or put the "
+                "tokenizer.json of the model beside it."
+            )
     elif (folder / "vocab.json").is_file():
         raise BadFile(
             f"{folder}: holds vocab.json without merges.txt, which says how its tokens are put "
@@ -356,32 +378,6 @@ def _check_vocabulary(folder: Path) -> None:
             "vocab.json with merges.txt). Copy the tokenizer's files from where the model is from, "
             "or write them there with `AutoTokenizer.from_pretrained(…).save_pretrained(…)`."
         )
-
-
-def _check_reader(path: Path) -> None:
-    """Check that the library is installed which a vocabulary of another kind needs.
-
-    Raises:
-        UnsupportedModel: it is not; the message has the command that installs it.
-    """
-    with path.open("rb") as handle:
-        first = handle.readline(200)
-    tiktoken = re.fullmatch(rb"[A-Za-z0-9+/=]+ \d+\r?\n", first) is not None
-    needed = _READERS["tiktoken" if tiktoken else "sentencepiece"]
-    lacking = [name for module, name in needed.items() if not _installed(module)]
-    if lacking:
-        raise UnsupportedModel(
-            f"{path}: is the only file of the tokenizer, and reading it takes a library that is "
-            f"not installed. Run `pip install {' '.join(lacking)}`, or put the tokenizer.json of "
-            "the model beside it."
-        )
-
-
-_READERS = {
-    "sentencepiece": {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"},
-    "tiktoken": {"tiktoken": "tiktoken"},
-}
-"""Modules that transformers imports to read a vocabulary, and their packages."""
 
 
 def _installed(module: str) -> bool:

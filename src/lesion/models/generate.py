@@ -1,18 +1,13 @@
 """Greedy, batched generation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from transformers import (
-    DynamicCache,
-    GenerationConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import DynamicCache, GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from lesion.io.progress import Advance
-from lesion.models.chat import Completion, Speaker, chat_of
-from lesion.models.padding import Batching, alike, batching, own_settings_aside
+from lesion.models.chat import Chat, Completion
+from lesion.models.padding import alike, batching, own_settings_aside
 from lesion.models.prefix import (
     accepts,
     batch_cache,
@@ -21,13 +16,13 @@ from lesion.models.prefix import (
     left_padded,
     shared_prefix,
 )
-from lesion.models.text import context_of
+from lesion.models.text import consecutive_groups, context_of
 
 
 @torch.inference_mode()
 def complete(
     model: PreTrainedModel,
-    speaker: Speaker,
+    chat: Chat,
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     batch_size: int,
@@ -40,9 +35,25 @@ def complete(
     Prompts that leave no room for `max_new_tokens` in the model's context are not run.
     """
     rows = fitting(model.config, prompts, max_new_tokens)
-    chosen = [prompts[row] for row in rows]
-    done = _complete_fitting(model, speaker, chosen, max_new_tokens, batch_size, advance)
-    found = dict(zip(rows, done, strict=True))
+    asked = [prompts[row] for row in rows]
+    may = batching(model, "generate", asked, max_new_tokens, batch_size)
+    # A model without `position_ids` may count columns, which differ for a cached row.
+    shares = may.padded and accepts(model, "position_ids") and can_share(model, asked)
+    prefix = shared_prefix(model, [one[:-1] for one in asked]) if shares else None
+    if may.padded:
+        families = _families(prompts, rows) if shares else ([row] for row in rows)
+        batches = _batches(prompts, families, batch_size)
+    else:
+        alike_rows = alike([len(one) for one in asked], may.size(batch_size))
+        batches = ([(rows[place], rows[place]) for place in batch] for batch in alike_rows)
+    found: dict[int, Completion] = {}
+    for batch in batches:
+        chosen = [prompts[row] for row, _ in batch]
+        roots = [prompts[root] for _, root in batch]
+        cache = batch_cache(model, chosen, roots, prefix) if shares else None
+        done = _complete_batch(model, chat, chosen, max_new_tokens, cache)
+        found.update(zip((row for row, _ in batch), done, strict=True))
+        advance(len(batch), sum(one.tokens for one in done))
     if len(rows) < len(prompts):
         advance(len(prompts) - len(rows))
     return [found.get(row, Completion("", 0, False)) for row in range(len(prompts))]
@@ -56,56 +67,19 @@ def fitting(
     return [row for row, one in enumerate(prompts) if len(one) + max_new_tokens <= context]
 
 
-def _complete_fitting(
-    model: PreTrainedModel,
-    speaker: Speaker,
-    prompts: Sequence[list[int]],
-    max_new_tokens: int,
-    batch_size: int,
-    advance: Advance,
-) -> list[Completion]:
-    may = batching(model, "generate", prompts, max_new_tokens, batch_size)
-    # A model without `position_ids` may count columns, which differ for a cached row.
-    shares = may.padded and accepts(model, "position_ids") and can_share(model, prompts)
-    prefix = shared_prefix(model, [one[:-1] for one in prompts]) if shares else None
-    found: dict[int, Completion] = {}
-    for batch in _plan(prompts, may, shares, batch_size):
-        rows = [row for row, _ in batch]
-        chosen = [prompts[row] for row in rows]
-        roots = [prompts[root] for _, root in batch]
-        cache = batch_cache(model, chosen, roots, prefix) if shares else None
-        done = _complete_batch(model, speaker, chosen, max_new_tokens, cache)
-        found.update(zip(rows, done, strict=True))
-        advance(len(rows), sum(one.tokens for one in done))
-    return [found[row] for row in range(len(prompts))]
+def _families(prompts: Sequence[list[int]], rows: Sequence[int]) -> Iterator[list[int]]:
+    """The rows, grouped by the shortest prompt that their prompts begin with, the root."""
 
+    def extends(family: list[int], row: int) -> bool:
+        root = prompts[family[0]]
+        return prompts[row][: len(root)] == root
 
-def _plan(
-    prompts: Sequence[list[int]], may: Batching, shares: bool, size: int
-) -> Iterator[list[tuple[int, int]]]:
-    """(Row, root) of each prompt, in batches."""
-    if not may.padded:
-        lengths = [len(one) for one in prompts]
-        return ([(row, row) for row in batch] for batch in alike(lengths, may.size(size)))
-    families = _families(prompts) if shares else [[row] for row in range(len(prompts))]
-    return _batches(prompts, families, size)
-
-
-def _families(prompts: Sequence[list[int]]) -> list[list[int]]:
-    """The rows of prompts, grouped by the shortest prompt that they begin with, the root."""
-    families: list[list[int]] = []
     # In sorted order, every row between a prompt and its extension extends it too.
-    for row in sorted(range(len(prompts)), key=lambda row: (prompts[row], row)):
-        root = prompts[families[-1][0]] if families else None
-        if root is not None and prompts[row][: len(root)] == root:
-            families[-1].append(row)
-        else:
-            families.append([row])
-    return families
+    return consecutive_groups(sorted(rows, key=lambda row: (prompts[row], row)), extends)
 
 
 def _batches(
-    prompts: Sequence[list[int]], families: Sequence[list[int]], size: int
+    prompts: Sequence[list[int]], families: Iterable[list[int]], size: int
 ) -> Iterator[list[tuple[int, int]]]:
     """(Row, root) of each prompt by length; only a group larger than a batch is divided."""
     batch: list[tuple[int, int]] = []
@@ -124,12 +98,12 @@ def _batches(
 
 def _complete_batch(
     model: PreTrainedModel,
-    speaker: Speaker,
+    chat: Chat,
     prompts: list[list[int]],
     max_new_tokens: int,
     cache: DynamicCache | None,
 ) -> list[Completion]:
-    stops = stop_tokens(model.generation_config, speaker)
+    stops = stop_tokens(model.generation_config, chat)
     padding = stops[0] if stops else 0
     tokens, mask = left_padded(prompts, padding)
     # A checkpoint's own generation_config may sample or penalise, which is not reproducible.
@@ -149,18 +123,12 @@ def _complete_batch(
             **({} if cache is None else {"past_key_values": cache}),
             **last_only(model),
         )
-    return [cut(speaker, row, stops) for row in output[:, tokens.shape[1] :].tolist()]
+    return [chat.read(row, stops) for row in output[:, tokens.shape[1] :].tolist()]
 
 
-def stop_tokens(declared: GenerationConfig | None, speaker: Speaker) -> list[int]:
+def stop_tokens(declared: GenerationConfig | None, chat: Chat) -> list[int]:
     """Tokens that end an answer: end of turn, end of text, and those the checkpoint declares."""
     ends = declared.eos_token_id if declared else None
     several = ends if isinstance(ends, list) else [ends]
-    chat = chat_of(speaker)
     tokens = [chat.end_of_turn, chat.tokenizer.eos_token_id, *several]
     return list(dict.fromkeys(int(token) for token in tokens if token is not None))
-
-
-def cut(speaker: Speaker, ids: list[int], stops: list[int]) -> Completion:
-    """The answer in the generated tokens; see `Chat.read`."""
-    return chat_of(speaker).read(ids, stops)

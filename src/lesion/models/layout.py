@@ -12,7 +12,6 @@ from lesion.models.record import candidate_shapes, transposed
 Flat = NDArray[np.float32]
 FlatIndices = NDArray[np.int64]
 """Positions in the concatenation of all flattened candidates, or in one flattened parameter."""
-"""Positions in the concatenation of all flattened candidates, or in one flattened parameter."""
 
 
 class Units(NamedTuple):
@@ -49,6 +48,11 @@ class Layout(NamedTuple):
         """Number of candidate weights."""
         return int(self.offsets[-1])
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of weights of each matrix."""
+        return dict(zip(self.names, np.diff(self.offsets).tolist(), strict=True))
+
     def split(self, mask: FlatIndices) -> list[FlatIndices]:
         """The mask's indices within each matrix."""
         edges = np.searchsorted(mask, self.offsets)
@@ -67,7 +71,7 @@ class Layout(NamedTuple):
         if scope == "global":
             return self.size
         if scope == "matrix":
-            return max(rows * columns for rows, columns in self.shapes)
+            return max(self.sizes.values())
         named = zip(self.names, self.shapes, strict=True)
         return max(shape[0 if name in self.transposed else 1] for name, shape in named)
 

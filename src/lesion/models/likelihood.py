@@ -8,20 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, nll_loss, pad
 
-from lesion.models.padding import Batching, batching
-from lesion.models.prefix import PrefixCache, frozen, logits_at, shared_prefix
+from lesion.models.padding import batching
+from lesion.models.prefix import PrefixCache, device_of, frozen, logits_at, shared_prefix
 from lesion.models.text import Batch, Example, batches
 
 
 def response_losses(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean NLL in nats per response token, one number per example; keeps the graph.
+    """Mean NLL in nats per response token of each example, float32 [batch]; keeps the graph.
 
-    Args:
-        model: a causal language model.
-        batch: its examples; each must have at least one response token.
-
-    Returns:
-        float32 [batch].
+    Each example must have at least one response token.
     """
     return _losses(*_predicted(model, batch, batch.mask, {}))
 
@@ -30,7 +25,7 @@ def _predicted(
     model: nn.Module, batch: Batch, mask: Tensor, past: Mapping[str, object]
 ) -> tuple[Tensor, Tensor]:
     """Logits [batch, places, vocabulary], in the model's dtype, and targets [batch, places]."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     targets = batch.targets[:, batch.first + 1 :].to(device)
     places = torch.arange(batch.first, batch.tokens.shape[1] - 1, device=device)
     inputs = {"input_ids": batch.tokens.to(device), "attention_mask": mask.to(device)}
@@ -53,13 +48,12 @@ def response_nll(
     """Mean NLL (nats per token) of each example's response, in the examples' order.
 
     Tokens that all examples begin with, as with a chat template, are run once; `budget` limits the
-    padded tokens of a batch without them.
+    padded tokens of a batch without them. `advance` gets the number of examples of each batch.
     """
-    may = batching(model, "right", [one.tokens for one in examples])
     prefix = shared_prefix(model, _given(examples))
     past = _past(prefix)
     found = [float("nan")] * len(examples)
-    for batch, mask in _rests(examples, prefix, budget, may):
+    for batch, mask in _rests(model, examples, prefix, budget):
         losses = _losses(*_predicted(model, batch, mask, past)).tolist()
         for row, loss in zip(batch.rows, losses, strict=True):
             found[row] = loss
@@ -84,36 +78,30 @@ def response_kl(
 ) -> list[ResponseLikelihood]:
     """NLL as `response_nll` gives it, and KL(unmodified || model), in the examples' order.
 
-    Each batch runs twice, once inside `unmodified`, so that there is no second copy of the weights
-    and at most two batches of logits. The fp32 softmax is computed for one example at a time.
-
-    Args:
-        model: the ablated model.
-        unmodified: a context in which its weights are restored.
-        examples: pairs; each must have at least one response token.
-        budget: padded tokens of a batch, without the tokens that all examples begin with.
-        advance: called with the number of examples of each batch.
+    Each batch runs twice, once inside `unmodified`, a context in which the ablated model's weights
+    are restored, so that there is no second copy of the weights and at most two batches of logits.
+    The fp32 softmax is computed for one example at a time. `budget` and `advance` are as for
+    `response_nll`.
     """
-    may = batching(model, "right", [one.tokens for one in examples])
     with unmodified():
-        whole_prefix = shared_prefix(model, _given(examples))
+        past_before = _past(shared_prefix(model, _given(examples)))
     prefix = shared_prefix(model, _given(examples))
-    whole_past, past = _past(whole_prefix), _past(prefix)
+    past = _past(prefix)
     found: dict[int, ResponseLikelihood] = {}
-    for batch, mask in _rests(examples, prefix, budget, may):
+    for batch, mask in _rests(model, examples, prefix, budget):
         with unmodified():
-            whole, _ = _predicted(model, batch, mask, whole_past)
+            before, _ = _predicted(model, batch, mask, past_before)
         logits, targets = _predicted(model, batch, mask, past)
-        pairs = map(_compared, whole, logits, targets)
+        pairs = map(_compared, before, logits, targets)
         found.update(zip(batch.rows, pairs, strict=True))
         advance(len(batch.rows))
     return [found[row] for row in range(len(examples))]
 
 
-def _compared(whole: Tensor, logits: Tensor, targets: Tensor) -> ResponseLikelihood:
+def _compared(unmodified: Tensor, logits: Tensor, targets: Tensor) -> ResponseLikelihood:
     """One example's likelihood, from logits [places, vocabulary] and targets [places]."""
     counted = targets != -100
-    before, after = (one[counted].float().log_softmax(-1) for one in (whole, logits))
+    before, after = (one[counted].float().log_softmax(-1) for one in (unmodified, logits))
     kl = kl_div(after, before, reduction="batchmean", log_target=True)
     return ResponseLikelihood(float(nll_loss(after, targets[counted])), float(kl))
 
@@ -128,9 +116,10 @@ def _past(prefix: PrefixCache | None) -> dict[str, object]:
 
 
 def _rests(
-    examples: Sequence[Example], prefix: PrefixCache | None, budget: int, may: Batching
+    model: nn.Module, examples: Sequence[Example], prefix: PrefixCache | None, budget: int
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Batches of the tokens after the prefix, with the mask of the full rows."""
+    may = batching(model, "right", [one.tokens for one in examples])
     seen = prefix.lengths[0] if prefix else 0
     rests = [Example(one.tokens[seen:], one.start - seen) for one in examples]
     for batch in batches(rests, may.size(budget), may.padded):

@@ -7,42 +7,35 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lesion.io.formats import LesionError
 from lesion.models import devices
-from lesion.models.chat import Chat, Speaker, chat_of, from_record
+from lesion.models.chat import Chat, from_record
 from lesion.models.loading import open_model, stored_dtype
 from lesion.models.record import check_weights, read_record
 from lesion.models.text import context_of
 from lesion.study.job import Device
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+"""Constants of glibc's malloc.h."""
 
 
 class Loaded(NamedTuple):
     """A model in memory, in evaluation mode and without gradients."""
 
     model: PreTrainedModel
-    chat: Speaker
+    chat: Chat
     """Its tokenizer with its chat format."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer alone."""
-        return chat_of(self.chat).tokenizer
+        return self.chat.tokenizer
 
 
 def load(folder: Path, where: Device, chat: Chat | None = None) -> Loaded:
-    """Load a checkpoint folder, by default on the best device there is.
-
-    Args:
-        folder: as the `models` stage made it.
-        where: precision of the weights in memory, threads of the processor, and GPUs.
-        chat: of the folder, if it is open already.
+    """Load a checkpoint folder of the `models` stage, with its chat unless that is given.
 
     Raises:
         LesionError: the weights do not fit the GPUs, where gradients need them; or the model's
@@ -53,14 +46,21 @@ def load(folder: Path, where: Device, chat: Chat | None = None) -> Loaded:
     torch.set_num_threads(where.threads)
     keep_memory()
     silence_libraries()
-    chat = chat or open_chat(folder)
+    chat, dtype = chat or open_chat(folder), resolve_dtype(where.dtype)
     if where.device_map is not None:
-        return Loaded(_spread(folder, where.dtype, where.device_map), chat)
-    # In the dtype of the files, since the one in config.json might round them. Casting
-    # after loading is ten times as fast on a CPU as loading into another dtype.
-    stored = stored_dtype(folder) or resolve_dtype(where.dtype)
-    model = open_model(folder, dtype=stored)
-    torch.nn.Module.to(model, pick_device(), resolve_dtype(where.dtype))
+        model = open_model(folder, dtype=dtype, device_map=where.device_map)
+        weights = model.named_parameters()
+        away = [name for name, one in weights if one.device.type in ("meta", "disk")]
+        if away:
+            raise LesionError(
+                f"device_map {where.device_map}: {away[0]} and {len(away) - 1} more weights find "
+                "no room on the GPUs. Give the job more GPUs, or use `bfloat16`."
+            )
+    else:
+        # In the dtype of the files, since the one in config.json might round them. Casting
+        # after loading is ten times as fast on a CPU as loading into another dtype.
+        model = open_model(folder, dtype=stored_dtype(folder) or dtype)
+        torch.nn.Module.to(model, pick_device(), dtype)
     model.eval().requires_grad_(False)
     return Loaded(model, chat)
 
@@ -76,18 +76,6 @@ def open_context(folder: Path) -> int:
     return context_of(AutoConfig.from_pretrained(folder, trust_remote_code=False))
 
 
-def _spread(folder: Path, dtype: str, device_map: str) -> PreTrainedModel:
-    model = open_model(folder, dtype=resolve_dtype(dtype), device_map=device_map)
-    away = [name for name, one in model.named_parameters() if one.device.type in ("meta", "disk")]
-    if away:
-        raise LesionError(
-            f"device_map {device_map}: {away[0]} and {len(away) - 1} more weights find no room on "
-            "the GPUs. Give the job more GPUs, or use `bfloat16`."
-        )
-    model.eval().requires_grad_(False)
-    return model
-
-
 def keep_memory() -> None:
     """Let glibc keep freed memory.
 
@@ -101,10 +89,6 @@ def keep_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 2**26)
-
-
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-"""Constants of glibc's malloc.h."""
 
 
 @cache

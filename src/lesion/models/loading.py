@@ -12,29 +12,26 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, PreTrainedModel
 
-from lesion.io.formats import BadFile, LesionError, Stored, safetensors_header
+from lesion.io.formats import BadFile, LesionError
 from lesion.models.candidates import auto_class
-from lesion.models.files import ADAPTER, CONFIG, kept_files
+from lesion.models.files import ADAPTER, CONFIG, FLOATS, first_named, stored_tensors, user_file
 
 logger = logging.getLogger(__name__)
 
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-}
-"""Names of safetensors files for the dtypes that weights may have."""
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+_DAMAGED = "Download the checkpoint again, or save it again with `save_pretrained`."
+_FAILED = r"\| CONVERSION\b"
+"""In the lines of transformers' report that name weights which could not be put together."""
 
 
 def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTrainedModel:
     """Load the weights of a checkpoint folder, and check that the files' weights are all used.
 
-    Args:
-        folder: made by the `models` stage.
-        named: the folder's name in messages, if it is temporary.
-        how: `dtype` and `device_map` of `from_pretrained`. On the device `meta` every tensor is
-            read, renamed, joined and checked, and none is kept in memory.
+    Messages call the folder `named`, if it is temporary. `how` are `dtype` and `device_map` of
+    `from_pretrained`: on the device `meta` every tensor is read, renamed, joined and checked, and
+    none is kept in memory.
 
     Raises:
         LesionError: a weight is missing, unknown, or of another shape; the message names the first.
@@ -58,12 +55,13 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
             )
         except RuntimeError as error:
             # transformers stops before it reports what it could not join (experts, attention).
-            wrong = [line.split(" ", 1)[0] for text in said for line in _conversions(text)]
+            lines = [line for text in said for line in text.splitlines()]
+            wrong = [line.split(" ", 1)[0] for line in lines if re.search(_FAILED, line)]
             if not wrong:
                 raise
             raise LesionError(
-                f"{called}: {_first(wrong)} cannot be put together from what the files hold: a "
-                f"part of it is missing, or of another shape. {_DAMAGED}"
+                f"{called}: {first_named(wrong)} cannot be put together from what the files hold: "
+                f"a part of it is missing, or of another shape. {_DAMAGED}"
             ) from error
     check_loaded(model, found, called)
     assert isinstance(model, PreTrainedModel)
@@ -73,47 +71,31 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
     return model
 
 
-_DAMAGED = "Download the checkpoint again, or save it again with `save_pretrained`."
-
-
-def _conversions(text: str) -> list[str]:
-    return [line for line in text.splitlines() if re.search(r"\| CONVERSION\b", line)]
-
-
 @contextmanager
 def heard(folder: Path, named: Path) -> Iterator[list[str]]:
     """Log the warnings of transformers as our own, and yield their texts.
 
-    Args:
-        folder: a temporary folder that the warnings mention.
-        named: the name to replace it with.
+    They mention a temporary folder, which is replaced by the name that the user knows.
     """
+    said: list[str] = []
+
+    class Forwarding(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            for name in (str(folder), str(folder.resolve())):
+                text = text.replace(name, str(named))
+            said.append(text)
+            logger.warning(text)
+
     theirs = logging.getLogger("transformers")
     before = theirs.handlers[:], theirs.level
-    handler = _Forwarding({str(folder): str(named), str(folder.resolve()): str(named)})
-    theirs.handlers[:] = [handler]
+    theirs.handlers[:] = [Forwarding()]
     theirs.setLevel(logging.WARNING)
     try:
-        yield handler.said
+        yield said
     finally:
         theirs.handlers[:], level = before
         theirs.setLevel(level)
-
-
-class _Forwarding(logging.Handler):
-    """Forwards transformers' warnings to this project's log, with the names that users know."""
-
-    def __init__(self, names: Mapping[str, str]) -> None:
-        super().__init__()
-        self.names = names
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        for name, instead in self.names.items():
-            text = text.replace(name, instead)
-        self.said.append(text)
-        logger.warning(text)
 
 
 def check_loaded(model: Any, found: Mapping[str, Any], called: Path) -> None:
@@ -123,15 +105,23 @@ def check_loaded(model: Any, found: Mapping[str, Any], called: Path) -> None:
     (a layer that predicts further tokens, a vision tower).
     """
     order = {name: place for place, name in enumerate(model.state_dict())}
+    # Old checkpoints contain buffers that the model creates itself.
+    buffers = {name for name, _ in model.named_buffers()}
+    prefix = f"{model.base_model_prefix}."
+    own = {
+        name
+        for name in found["unexpected_keys"]
+        if buffers & {name, prefix + name, name.removeprefix(prefix)} or name.endswith(_MADE)
+    }
     missing = sorted(found["missing_keys"], key=lambda name: (order.get(name, 0), name))
-    unknown = sorted(set(found["unexpected_keys"]) - _buffers(model, found["unexpected_keys"]))
+    unknown = sorted(set(found["unexpected_keys"]) - own)
     shapes = sorted(found["mismatched_keys"], key=lambda one: order.get(one[0], 0))
     if missing or unknown:
         parts = []
         if missing:
-            parts.append(f"lack {_first(missing)}, which would be random")
+            parts.append(f"lack {first_named(missing)}, which would be random")
         if unknown:
-            parts.append(f"hold {_first(unknown)}, which {type(model).__name__} does not have")
+            parts.append(f"hold {first_named(unknown)}, which {type(model).__name__} does not have")
         raise LesionError(
             f"{called}: the files {', and '.join(parts)}. {_remedy(missing, unknown)}"
         )
@@ -144,22 +134,6 @@ def check_loaded(model: Any, found: Mapping[str, Any], called: Path) -> None:
         )
     if found["error_msgs"]:
         raise LesionError(f"{called}: {found['error_msgs'][0]}")
-
-
-def _first(names: Sequence[str]) -> str:
-    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-    return f"`{names[0]}`{more}"
-
-
-def _buffers(model: Any, names: Collection[str]) -> set[str]:
-    """Names of buffers, which old checkpoints contain and the model creates itself."""
-    own = {name for name, _ in model.named_buffers()}
-    prefix = f"{model.base_model_prefix}."
-    return {
-        name
-        for name in names
-        if own & {name, prefix + name, name.removeprefix(prefix)} or name.endswith(_MADE)
-    }
 
 
 _MADE = ("attn.masked_bias", "attention.masked_bias", "rotary_emb.inv_freq", "position_ids")
@@ -227,53 +201,45 @@ def _prefix(longer: Sequence[str], shorter: Collection[str]) -> str:
     return prefix if 2 * count > len(longer) else ""
 
 
-def stored_tensors(folder: Path) -> dict[str, tuple[Path, Stored]]:
-    """The tensors of a checkpoint folder's weights: their files and header entries."""
-    return {
-        name: (path, one)
-        for path in kept_files(folder)
-        if path.suffix == ".safetensors"
-        for name, one in safetensors_header(path).items()
-    }
-
-
 def stored_dtype(folder: Path) -> torch.dtype | None:
     """The dtype of all stored weights in a folder; None if they differ."""
-    kinds = {one.dtype for _, one in stored_tensors(folder).values() if one.dtype in DTYPES}
-    return DTYPES[kinds.pop()] if len(kinds) == 1 else None
+    kinds = {one.dtype for _, one in stored_tensors(folder).values() if one.dtype in FLOATS}
+    return _DTYPES[kinds.pop()] if len(kinds) == 1 else None
 
 
 def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
     """Refuse weights that no training produces: not finite, a matrix of zeros, unequal ties.
-
-    Args:
-        folder: a checkpoint folder.
-        model: opened from it, on any device.
-        called: the name in messages of the folder, or of the file that it was made from.
 
     Raises:
         BadFile: there are such weights; the message names the first.
     """
     stored = stored_tensors(folder)
     for path in sorted({path for path, _ in stored.values()}):
-        place = called if called.is_file() else called / path.name
+        place = user_file(called, path.name)
         with safe_open(path, "pt") as handle:
             for name in handle.keys():  # noqa: SIM118 - no mapping
-                if stored[name][1].dtype in DTYPES:
+                if stored[name][1].dtype in FLOATS:
                     _check_tensor(name, handle.get_tensor(name), place)
-    _check_twice(model, stored, called)
-    _check_ties(model, stored, called)
-
-
-def _check_twice(model: PreTrainedModel, stored: Collection[str], called: Path) -> None:
-    """Refuse a weight stored with the model's prefix and without: one would be dropped."""
+    # Of a weight stored with the model's prefix and without, one would be dropped.
     prefix = f"{model.base_model_prefix}."
     twice = [name for name in stored if prefix + name in stored]
     if twice:
         raise BadFile(
-            f"{called}: the files hold {_first(twice)} twice, as `{twice[0]}` and as "
+            f"{called}: the files hold {first_named(twice)} twice, as `{twice[0]}` and as "
             f"`{prefix}{twice[0]}`. Take the ones that are not meant out of the files."
         )
+    for one, other in getattr(model, "all_tied_weights_keys", {}).items():
+        if one not in stored or other not in stored:
+            continue
+        paths = stored[one][0], stored[other][0]
+        with safe_open(paths[0], "pt") as first, safe_open(paths[1], "pt") as second:
+            equal = torch.equal(first.get_tensor(one), second.get_tensor(other))
+        if not equal:
+            raise BadFile(
+                f"{called}: by {CONFIG} `{one}` is `{other}` (`tie_word_embeddings`), and the "
+                f"files hold two that differ. Set `tie_word_embeddings` to false in {CONFIG} if "
+                f"the model has two, or take `{one}` out of the files."
+            )
 
 
 def _check_tensor(name: str, value: torch.Tensor, place: Path) -> None:
@@ -288,25 +254,3 @@ def _check_tensor(name: str, value: torch.Tensor, place: Path) -> None:
         raise BadFile(
             f"{place}: `{name}` is zero throughout, as where a download stopped. {_DAMAGED}"
         )
-
-
-def _check_ties(
-    model: PreTrainedModel, stored: Mapping[str, tuple[Path, Stored]], called: Path
-) -> None:
-    """Refuse two stored weights that differ although the config ties them."""
-    for one, other in getattr(model, "all_tied_weights_keys", {}).items():
-        if one not in stored or other not in stored:
-            continue
-        first, second = (_read(stored[name][0], name) for name in (one, other))
-        if not torch.equal(first, second):
-            raise BadFile(
-                f"{called}: by {CONFIG} `{one}` is `{other}` (`tie_word_embeddings`), and the "
-                f"files hold two that differ. Set `tie_word_embeddings` to false in {CONFIG} if "
-                f"the model has two, or take `{one}` out of the files."
-            )
-
-
-def _read(path: Path, name: str) -> torch.Tensor:
-    with safe_open(path, "pt") as handle:
-        found: torch.Tensor = handle.get_tensor(name)
-    return found

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from lesion.models.prefix import accepts, left_padded, logits_at
+from lesion.models.prefix import device_of, left_padded, logits_at, position_ids
+from lesion.models.text import consecutive_groups
 from lesion.models.trial import differs, known, stretched
 
 logger = logging.getLogger(__name__)
@@ -44,33 +45,23 @@ def batching(
 ) -> Batching:
     """What batches of these rows may contain; one trial of two rows for each model and length.
 
-    Args:
-        model: a causal language model.
-        way: how the rows will be run.
-        rows: all token rows, whose tokens the trial uses; a single row needs no trial.
-        new: tokens that will be generated after each row.
-        size: rows of a batch; batches of one row need no trial.
+    The trial uses the tokens of the rows, after each of which `new` tokens will be generated. A
+    single row, and batches of `size` 1, need no trial.
     """
     rows = [row for row in rows if row]
     if min(len(rows), size) < 2:
         return Batching(padded=True, together=True)
     longest = max(map(len, rows)) + new
     steps = min(STEPS, new)
-    return known(
-        model, way, longest, lambda: _tried(model, way, _trial_rows(rows, longest - steps), steps)
-    )
+    return known(model, way, longest, lambda: _tried(model, way, rows, longest - steps, steps))
 
 
 def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
     """Row numbers in batches of one length, at most `size` each, the shortest rows first."""
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
-        if batch and (len(batch) == size or lengths[batch[0]] != lengths[place]):
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
+    order = sorted(range(len(lengths)), key=lambda place: (lengths[place], place))
+    return consecutive_groups(
+        order, lambda batch, row: len(batch) < size and lengths[batch[0]] == lengths[row]
+    )
 
 
 @contextmanager
@@ -86,24 +77,18 @@ def own_settings_aside(model: Any) -> Iterator[None]:
         model.generation_config = own
 
 
-def _say(model: nn.Module, found: Batching) -> None:
-    kind = "rows of one length" if found.together else "a single row"
-    logger.warning(
-        f"{type(model).__name__}: padding changes its answers, so each batch holds {kind}"
-    )
-
-
-def _trial_rows(rows: Sequence[Sequence[int]], wide: int) -> list[list[int]]:
-    """A row of that width, one of half of it, one of the shortest row, and another half one."""
-    longest, shortest = max(rows, key=len), min(rows, key=len)
-    half = wide // 2 + 1
-    sizes = (wide, half, min(SHORT, wide), half)
-    begun = (longest, shortest, shortest, longest[::-1])
-    return [stretched(one, size) for one, size in zip(begun, sizes, strict=True)]
-
-
 @torch.no_grad()
-def _tried(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> Batching:
+def _tried(
+    model: nn.Module, way: Way, sample: Sequence[Sequence[int]], width: int, steps: int
+) -> Batching:
+    longest, shortest = max(sample, key=len), min(sample, key=len)
+    half = width // 2 + 1
+    rows = [
+        stretched(longest, width),
+        stretched(shortest, half),
+        stretched(shortest, min(SHORT, width)),
+        stretched(longest[::-1], half),
+    ]
     # Generation continues from the state after padding, but hides soon what a full pass shows.
     ways: list[Way] = ["left", "generate"] if way == "generate" else [way]
 
@@ -119,7 +104,9 @@ def _tried(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> Bat
     if same((0, 1), (0, 2)):
         return Batching(padded=True, together=True)
     found = Batching(padded=False, together=same((1, 3), (3, 1)))
-    known(model, "said", 1, lambda: _say(model, found))
+    kind = "rows of one length" if found.together else "a single row"
+    message = f"{type(model).__name__}: padding changes its answers, so each batch holds {kind}"
+    known(model, "said", 1, lambda: logger.warning(message))
     return found
 
 
@@ -127,7 +114,7 @@ def _logits(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> li
     """Each row's logits [positions, vocabulary] at both ends, or of generated tokens."""
     if way == "generate":
         return _written(model, rows, steps)
-    device = next(model.parameters()).device
+    device = device_of(model)
     left = way == "left"
     filler = rows[0][-1]  # a real token, so that a model that reads the padding is noticed
     # A row padded on the right is a reversed row padded on the left.
@@ -141,13 +128,12 @@ def _logits(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> li
         for start, row in zip(starts, rows, strict=True)
     ]
     asked = sorted(set().union(*columns))
-    told = left and accepts(model, "position_ids")
     output = logits_at(
         model,
         torch.tensor(asked, device=device),
         input_ids=tokens,
         attention_mask=mask,
-        **({"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if told else {}),
+        **(position_ids(model, mask) if left else {}),
         use_cache=False,
     )
     return [output[row, [asked.index(one) for one in own]] for row, own in enumerate(columns)]
@@ -177,9 +163,7 @@ def _written(model: Any, rows: list[list[int]], steps: int) -> list[Tensor]:
 class _Forced(LogitsProcessor):
     """Forces given tokens, because greedy ones may differ by rounding, and then all that follow.
 
-    Args:
-        tokens: int64 [rows, steps].
-        start: the number of columns before the first.
+    `tokens` are int64 [rows, steps]; `start` is the number of columns before the first.
     """
 
     def __init__(self, tokens: Tensor, start: int) -> None:

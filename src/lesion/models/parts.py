@@ -63,25 +63,29 @@ def covers(parts: Sequence[Part], shape: Sequence[int]) -> bool:
 def stored_places(
     parts: Iterable[Part], shape: Sequence[int], places: FlatIndices
 ) -> Mapping[str, FlatIndices]:
-    """The indices of a parameter's weights in the stored tensors.
+    """The indices of a parameter's weights in the stored tensors, flat and ascending.
 
-    Args:
-        parts: all parts of the parameter.
-        shape: the parameter's.
-        places: flat indices in the parameter, ascending.
-
-    Returns:
-        Flat indices in each stored tensor that has any of them, ascending.
+    `parts` are all parts of the parameter, and `places` are flat indices in it, ascending.
     """
     row = prod(shape[1:])
     found: dict[str, list[FlatIndices]] = {}
     for part in parts:
         # Experts are stacked along the first axis, so most parts are a short range of indices.
         first, last = np.searchsorted(places, [part.at[0] * row, (part.at[0] + part.size[0]) * row])
-        if first < last:
-            moved = _moved(part, shape, places[first:last])
-            if moved.size:
-                found.setdefault(part.name, []).append(moved)
+        if first == last:
+            continue
+        by_axis = np.unravel_index(places[first:last], tuple(shape))
+        inside = np.ones(last - first, np.bool_)
+        for along, at, size in zip(by_axis, part.at, part.size, strict=True):
+            inside &= (along >= at) & (along < at + size)
+        if not inside.any():
+            continue
+        there = [np.full(int(inside.sum()), begin, np.int64) for begin in part.begin]
+        for along, at, axis in zip(by_axis, part.at, part.axes, strict=True):
+            if axis is not None:
+                there[axis] += along[inside] - at
+        moved = np.ravel_multi_index(tuple(there), part.stored)
+        found.setdefault(part.name, []).append(moved)
     return {name: np.sort(np.concatenate(each)) for name, each in found.items()}
 
 
@@ -96,17 +100,3 @@ def box_of(part: Part, stored: NDArray[Any]) -> NDArray[Any]:
     sizes = dict(zip(part.axes, part.size, strict=True))
     box = stored[tuple(slice(begin, begin + sizes[axis]) for axis, begin in enumerate(part.begin))]
     return box.transpose(kept).reshape(part.size)
-
-
-def _moved(part: Part, shape: Sequence[int], places: FlatIndices) -> FlatIndices:
-    """The indices inside a part, as flat indices in its stored tensor."""
-    by_axis = np.unravel_index(places, tuple(shape))
-    inside = np.ones(places.size, np.bool_)
-    for found, at, size in zip(by_axis, part.at, part.size, strict=True):
-        inside &= (found >= at) & (found < at + size)
-    there = [np.full(int(inside.sum()), begin, np.int64) for begin in part.begin]
-    for found, at, axis in zip(by_axis, part.at, part.axes, strict=True):
-        if axis is not None:
-            there[axis] += found[inside] - at
-    moved: FlatIndices = np.ravel_multi_index(tuple(there), part.stored)
-    return moved

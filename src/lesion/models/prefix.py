@@ -19,7 +19,7 @@ import inspect
 import os
 from collections.abc import Sequence
 from copy import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ MIN_TOKENS_SAVED = 32
 """Tokens that a cache must save to be worth a forward pass of its own, which reads all weights."""
 _TRIAL_PREFIX = 8
 """The most tokens that the rows of a trial share."""
+_LENGTH_DEPENDENT = {"dynamic", "longrope"}
+"""Rotary embeddings whose angles at a position depend on the length of the row."""
 
 
 class PrefixCache(NamedTuple):
@@ -53,6 +55,11 @@ def common_prefix(rows: Sequence[list[int]]) -> int:
     low, high = min(rows), max(rows)
     pairs = zip(low, high, strict=False)
     return next((index for index, (a, b) in enumerate(pairs) if a != b), len(low))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the model's first parameters, which takes its inputs."""
+    return next(model.parameters()).device
 
 
 def accepts(model: nn.Module, name: str) -> bool:
@@ -81,7 +88,17 @@ def last_only(model: nn.Module) -> dict[str, Tensor]:
     """
     if not accepts(model, "logits_to_keep"):
         return {}
-    return {"logits_to_keep": torch.tensor([-1], device=_device(model))}
+    return {"logits_to_keep": torch.tensor([-1], device=device_of(model))}
+
+
+def position_ids(model: nn.Module, mask: Tensor, first: int = 0) -> dict[str, Tensor]:
+    """The argument that counts positions from each row's first token, if the model names it.
+
+    `mask` is int64 [rows, columns], 0 for padding; the columns from `first` on are fed.
+    """
+    if not accepts(model, "position_ids"):
+        return {}
+    return {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)[:, first:]}
 
 
 def left_padded(rows: Sequence[Sequence[int]], padding: int = 0) -> tuple[Tensor, Tensor]:
@@ -99,8 +116,12 @@ def structure_allows(model: nn.Module) -> bool:
         return False
     if not all(accepts(model, name) for name in ("past_key_values", "attention_mask", "use_cache")):
         return False
-    if not all(_is_causal_and_fixed(module) for module in model.modules()):
-        return False
+    for module in model.modules():
+        rotation = getattr(module, "rope_type", None)
+        rotations = rotation.values() if isinstance(rotation, dict) else [rotation]
+        causal = getattr(module, "is_causal", True)
+        if not causal or _LENGTH_DEPENDENT.intersection(rotations):
+            return False
     if not hasattr(config.get_text_config(decoder=True), "num_hidden_layers"):
         return False  # there are several decoders, and none of their caches is the model's
     planned = DynamicCache(config=config)
@@ -109,11 +130,7 @@ def structure_allows(model: nn.Module) -> bool:
 
 def can_share(model: nn.Module, rows: Sequence[list[int]]) -> bool:
     """Whether these rows may use a prefix cache: it is not switched off, the model's structure
-    allows it, and a trial gave the same logits as an uncached run.
-
-    Args:
-        model: a causal language model.
-        rows: all token rows, or their prefixes; the rows of the trial are as long as the longest.
+    allows it, and a trial with rows as long as the longest gave the same logits as an uncached run.
     """
     row = max(rows, key=len, default=[])
     if os.environ.get(SWITCH) == "0" or not row or not structure_allows(model):
@@ -133,7 +150,7 @@ def _same_logits(model: nn.Module, row: list[int]) -> bool:
     prefix = build_cache(model, [shared])
     if prefix is None:
         return True  # `shared_prefix` will not build a cache either
-    tokens = torch.tensor(rows, device=_device(model))
+    tokens = torch.tensor(rows, device=device_of(model))
     inputs = {"attention_mask": torch.ones_like(tokens)}
     ends = torch.tensor([-2, -1], device=tokens.device)
     uncached = logits_at(model, ends, input_ids=tokens, use_cache=False, **inputs)
@@ -154,38 +171,36 @@ def build_cache(
 ) -> PrefixCache | None:
     """Run the rows through the model and keep their keys and values.
 
-    Args:
-        model: one whose structure allows it.
-        rows: token rows; with more than one, the model must accept `position_ids`.
-        prefix: the cache of a single row that all of `rows` begin with.
-
-    Returns:
-        None if the cache is incomplete, as where a window is shorter than a row.
+    With more than one row, the model must accept `position_ids`. If `prefix` is given, all rows
+    begin with its single row. None if the cache is incomplete, as where a window is shorter than a
+    row.
     """
-    device = _device(model)
-    tokens, mask = (tensor.to(device) for tensor in left_padded(rows))
+    tokens, mask = (tensor.to(device_of(model)) for tensor in left_padded(rows))
     cache = gather(prefix, rows, [0] * len(rows)) if prefix else None
     n_cached = 0 if cache is None else cache.get_seq_length()
-    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, n_cached:]
     filled = model(
         input_ids=tokens[:, n_cached:],
         attention_mask=mask,
         past_key_values=cache,
         use_cache=True,
-        **({"position_ids": positions} if accepts(model, "position_ids") else {}),
+        **position_ids(model, mask, n_cached),
         **last_only(model),
     ).past_key_values
-    complete = _is_complete(filled, tokens.shape[1])
+    if type(filled) is not DynamicCache or not filled.layers:
+        return None
+    layers = _key_value_layers(filled)
+    complete = len(layers) == len(filled.layers) and all(
+        layer.keys is not None and layer.keys.ndim == 4 and layer.keys.shape[2] == tokens.shape[1]
+        for layer in layers
+    )
     return PrefixCache(filled, [len(row) for row in rows]) if complete else None
 
 
 def shared_prefix(model: nn.Module, rows: Sequence[list[int]]) -> PrefixCache | None:
     """The cache of the tokens that all rows begin with, if it saves enough and the model allows it.
 
-    Args:
-        model: a causal language model.
-        rows: of each token row as much as may be shared: without its last token, or without the
-            tokens whose successors are predicted.
+    The rows are as much of each token row as may be shared: without its last token, or without the
+    tokens whose successors are predicted.
     """
     length = common_prefix(rows) if rows else 0
     n_saved = length * (len(rows) - 1)
@@ -202,11 +217,8 @@ def batch_cache(
 ) -> DynamicCache | None:
     """The cache that a batch starts from: of its contexts, if that saves work, or of the prefix.
 
-    Args:
-        model: one whose structure allows it and that accepts `position_ids`.
-        rows: token rows.
-        contexts: for each row, the tokens that it begins with; rows may share a context.
-        prefix: the cache of a single row that all contexts begin with.
+    Each row begins with its context, which other rows may share, and all contexts begin with the
+    single row of `prefix`. The model must accept `position_ids`.
     """
     lines = {context: line for line, context in enumerate(dict.fromkeys(map(tuple, contexts)))}
     n_cached = prefix.lengths[0] if prefix else 0
@@ -233,15 +245,9 @@ def n_uncached(rows: Sequence[Sequence[int]], cached: Sequence[int]) -> int:
 def gather(
     prefix: PrefixCache, rows: Sequence[Sequence[int]], lines: Sequence[int]
 ) -> DynamicCache | None:
-    """A cache of their own for these rows, left-padded as they are.
+    """A cache of their own for these rows, left-padded as they are; None if it would be empty.
 
-    Args:
-        prefix: keys and values.
-        rows: token rows; each begins with its cached row, or is the beginning of it.
-        lines: for each row, the number of its cached row.
-
-    Returns:
-        None if the cache would be empty.
+    Each row begins with its cached row, whose number is in `lines`, or is the beginning of it.
     """
     n_fed = n_uncached(rows, [prefix.lengths[line] for line in lines])
     width = max(map(len, rows)) - n_fed
@@ -257,9 +263,21 @@ def gather(
     )
     # Padding may read any column that exists, because it is masked.
     columns = (column + shift[:, None]).clamp(min=0)
-    chosen = torch.tensor(lines)
-    layers = _key_value_layers(prefix.cache)
-    return _with_layers(prefix, [_gathered(layer, chosen, columns) for layer in layers])
+    chosen = torch.tensor(lines)[:, None]
+
+    def gathered(states: Tensor) -> Tensor:
+        """[cached rows, heads, cached width, size] to [rows, heads, width, size]."""
+        places = chosen.to(states.device), columns.to(states.device)
+        return states.transpose(1, 2)[places].transpose(1, 2)
+
+    layers = [copy(layer) for layer in _key_value_layers(prefix.cache)]
+    for layer in layers:
+        assert layer.keys is not None
+        assert layer.values is not None
+        layer.keys, layer.values = gathered(layer.keys), gathered(layer.values)
+        if isinstance(layer, DynamicSlidingWindowLayer):
+            layer.cumulative_length = width
+    return _with_layers(prefix, layers)
 
 
 def frozen(prefix: PrefixCache) -> DynamicCache:
@@ -289,28 +307,6 @@ def _appended(prefix: Tensor | None, states: Tensor) -> Tensor:
     return torch.cat([prefix.expand(len(states), -1, -1, -1), states], dim=-2)
 
 
-_LENGTH_DEPENDENT = {"dynamic", "longrope"}
-"""Rotary embeddings whose angles at a position depend on the length of the row."""
-
-
-def _is_causal_and_fixed(module: nn.Module) -> bool:
-    rotation = getattr(module, "rope_type", None)
-    rotations = rotation.values() if isinstance(rotation, dict) else [rotation]
-    causal = getattr(module, "is_causal", True)
-    return bool(causal) and not _LENGTH_DEPENDENT.intersection(rotations)
-
-
-def _is_complete(cache: Any, width: int) -> bool:
-    """Whether the cache consists of `width` keys and values in each layer and nothing else."""
-    if type(cache) is not DynamicCache or not cache.layers:
-        return False
-    layers = _key_value_layers(cache)
-    return len(layers) == len(cache.layers) and all(
-        layer.keys is not None and layer.keys.ndim == 4 and layer.keys.shape[2] == width
-        for layer in layers
-    )
-
-
 def _key_value_layers(cache: DynamicCache) -> list[DynamicLayer]:
     """The layers that contain only keys and values; a subclass may contain more."""
     plain = (DynamicLayer, DynamicSlidingWindowLayer)
@@ -323,25 +319,3 @@ def _with_layers(prefix: PrefixCache, layers: Sequence[DynamicLayer]) -> Dynamic
     result = copy(prefix.cache)
     result.layers = list(layers)
     return result
-
-
-def _gathered(layer: DynamicLayer, lines: Tensor, columns: Tensor) -> DynamicLayer:
-    result = copy(layer)
-    result.keys, result.values = (
-        _gathered_states(states, lines, columns)
-        for states in (layer.keys, layer.values)
-        if states is not None
-    )
-    if isinstance(result, DynamicSlidingWindowLayer):
-        result.cumulative_length = columns.shape[1]
-    return result
-
-
-def _gathered_states(states: Tensor, lines: Tensor, columns: Tensor) -> Tensor:
-    """[cached rows, heads, cached width, size] to [rows, heads, width, size]."""
-    lines, columns = lines.to(states.device), columns.to(states.device)
-    return states.transpose(1, 2)[lines[:, None], columns].transpose(1, 2)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

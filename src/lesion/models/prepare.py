@@ -11,27 +11,25 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from gguf import GGUFReader
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from lesion.io.checksums import file_checksum
-from lesion.io.formats import LesionError, atomic, safetensors_header, write_json
+from lesion.io.formats import LesionError, atomic, write_json
 from lesion.io.texts import is_pointer, pointer_error
 from lesion.models.candidates import Candidate, find_candidates
-from lesion.models.chat import Chat, to_record
-from lesion.models.chat_format import AUTO, SAMPLE, find_format
+from lesion.models.chat import SAMPLE, Chat, to_record
+from lesion.models.chat_format import AUTO, find_format
 from lesion.models.config import bad_config, check_stops, checked_config
 from lesion.models.conversion import empty_model, stored_parts
 from lesion.models.files import (
+    FLOATS,
+    QUANTISED,
     UnsupportedModel,
     check_folder,
     first_line,
     kept_files,
     say_left_out,
+    stored_tensors,
 )
 from lesion.models.jobs import ResolvedChat
 from lesion.models.load import resolve_dtype, silence_libraries
@@ -42,25 +40,15 @@ from lesion.models.tokenizer import check_tokenizer
 
 logger = logging.getLogger(__name__)
 
-_STORED = ("F64", "F32", "BF16", "F16")
+_GGUF_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 
 
 def prepare(
-    source: Path,
-    out: Path,
-    *,
-    dtype: str,
-    license_: str,
-    chat: ResolvedChat = AUTO,
+    source: Path, out: Path, *, dtype: str, license_: str, chat: ResolvedChat = AUTO
 ) -> None:
     """Make the checkpoint folder `out`, and its record with digest, sizes and candidates.
 
-    Args:
-        source: a GGUF file, or a folder with safetensors.
-        out: the folder to make.
-        dtype: of the weights of a GGUF file.
-        license_: for the record.
-        chat: the settings of the chat format.
+    `source` is a GGUF file, whose weights are written in `dtype`, or a folder with safetensors.
 
     Raises:
         UnsupportedModel: no safetensors, an unknown architecture, or nothing to score in it.
@@ -73,7 +61,11 @@ def prepare(
         if source.suffix.lower() == ".gguf" and source.is_file():
             listed = _from_gguf(source, part, dtype)
         elif source.is_dir():
-            _from_folder(source, part)
+            check_folder(source)
+            say_left_out(source)
+            # The record of a folder that this pipeline wrote is replaced by the new one.
+            for path in kept_files(source):
+                shutil.copyfile(path, part / path.name)
         else:
             raise UnsupportedModel(
                 f"{source}: is neither a .gguf file nor a folder with safetensors and config.json"
@@ -85,33 +77,15 @@ def prepare(
 
 
 def write_model(
-    model: PreTrainedModel,
-    chat: Chat,
-    out: Path,
-    *,
-    license_: str,
-    trained: Mapping[str, Any],
+    model: PreTrainedModel, chat: Chat, out: Path, *, license_: str, trained: Mapping[str, Any]
 ) -> None:
     """Write a model that was trained here into the folder `out`, with its record.
 
-    Args:
-        model: on the CPU, in the precision to write.
-        chat: its tokenizer with its chat format.
-        out: an empty folder, or a new one.
-        license_: for the record.
-        trained: its origin, for the record.
+    The model is on the CPU, in the precision to write, and `trained` says what it was made of.
     """
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = chat.tokenizer
-    # Only the settings of greedy decoding; others of the training do not belong to the model.
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
     model.config.dtype = model.dtype
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    _save(model, chat.tokenizer, out)
     record = _record(out, license_, chat, *_candidates(out, out))
     write_json({**record, "trained": dict(trained)}, out / RECORD)
 
@@ -141,7 +115,18 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
             raise _no_gguf(source, first_line(error, Path(scratch), source.parent)) from error
     model, found = opened
     check_loaded(model, found, source)
-    _check_used(source, model)
+    # transformers silently ignores some tensors. Their numbers of weights are compared, because
+    # names and shapes change when they are read.
+    tensors = {one.name: int(one.n_elements) for one in GGUFReader(source).tensors}
+    used = {one.data_ptr(): one.numel() for one in model.state_dict().values()}
+    if sum(tensors.values()) > sum(used.values()):
+        what = "tensors, of other kinds or layers"
+        if "rope_freqs.weight" in tensors:
+            what = "`rope_freqs.weight`, Llama 3.1's scaling of its positions"
+        raise UnsupportedModel(
+            f"{source}: holds {what}, which transformers does not read from GGUF: the model would "
+            "be another. Give a folder with safetensors."
+        )
     rows = len(model.get_input_embeddings().weight)
     if tokens > rows:
         raise UnsupportedModel(
@@ -160,33 +145,19 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
         plain = AutoModelForCausalLM.from_config(config)
     plain.load_state_dict(weights, assign=True)
     plain.tie_weights()
-    plain.generation_config = GenerationConfig(
+    _save(plain, tokenizer, out)
+    return tokens
+
+
+def _save(model: PreTrainedModel, tokenizer: Any, out: Path) -> None:
+    """Save both, with the settings of greedy decoding alone: others are not the model's own."""
+    model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    plain.save_pretrained(out)
+    model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    return tokens
-
-
-def _check_used(source: Path, model: PreTrainedModel) -> None:
-    """Refuse a GGUF file with tensors that transformers silently ignores.
-
-    Their numbers are compared, because names and shapes change when they are read.
-    """
-    tensors = {one.name: int(one.n_elements) for one in GGUFReader(source).tensors}
-    used = {one.data_ptr(): one.numel() for one in model.state_dict().values()}
-    if sum(tensors.values()) <= sum(used.values()):
-        return
-    if "rope_freqs.weight" in tensors:
-        what = "`rope_freqs.weight`, Llama 3.1's scaling of its positions"
-    else:
-        what = "tensors, of other kinds or layers"
-    raise UnsupportedModel(
-        f"{source}: holds {what}, which transformers does not read from GGUF: the model would be "
-        "another. Give a folder with safetensors."
-    )
 
 
 def _no_gguf(source: Path, why: str) -> UnsupportedModel:
@@ -202,7 +173,7 @@ def _check_gguf(source: Path) -> int:
 
     if is_pointer(source):
         raise pointer_error(source)
-    named = _PART.search(source.name)
+    named = _GGUF_PART.search(source.name)
     try:
         metadata, _ = read_gguf_metadata(str(source))
     except Exception as error:
@@ -220,17 +191,6 @@ def _check_gguf(source: Path) -> int:
         )
 
     return int(metadata.get("tokenizer.ggml.tokens", 0))
-
-
-_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
-
-
-def _from_folder(source: Path, out: Path) -> None:
-    check_folder(source)
-    say_left_out(source)
-    # The record of a folder that this pipeline wrote is replaced by the new one.
-    for path in kept_files(source):
-        shutil.copyfile(path, out / path.name)
 
 
 def _chat(part: Path, source: Path, settings: ResolvedChat, model: str) -> Chat:
@@ -252,6 +212,7 @@ def _record(
     folder: Path, license_: str, chat: Chat, candidates: Mapping[str, Candidate], kind: str
 ) -> dict[str, Any]:
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    weights = [name for name in sizes if name.endswith(".safetensors")]
     shapes = {name: list(one.weight.shape) for name, one in candidates.items()}
     return {
         "format": FORMAT,
@@ -260,9 +221,7 @@ def _record(
         "chat": to_record(chat),
         "digest": content_digest(folder),
         "files": sizes,
-        "checksums": {
-            name: file_checksum(folder / name) for name in sizes if name.endswith(".safetensors")
-        },
+        "checksums": {name: file_checksum(folder / name) for name in weights},
         # A list, because an object's keys are sorted when written, and the model's order is needed.
         "candidates": list(shapes.items()),
         "transposed": [name for name, one in candidates.items() if one.transposed],
@@ -286,10 +245,7 @@ def _candidates(folder: Path, called: Path) -> tuple[dict[str, Candidate], str]:
 def _check_opened(folder: Path, called: Path, listed: int | None) -> None:
     """Refuse a checkpoint that cannot be opened, or not as its files say.
 
-    Args:
-        folder: with the files that every later job opens.
-        called: the user's folder or file.
-        listed: the number of tokens in a GGUF file.
+    `called` is the user's folder or file; `listed` is the number of tokens in a GGUF file.
     """
     try:
         # Opens all weights by transformers' renaming and joining, without keeping any in memory.
@@ -313,21 +269,22 @@ def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
     transformers stacks experts and renames weights while loading. If it only moves weights, a
     checkpoint's zeros are written at their origin (`lesion.models.conversion`); for the others the
     log says that they cannot be written.
-
-    Raises:
-        UnsupportedModel: a candidate is stored in a quantised format.
     """
-    shards = sorted(folder.glob("*.safetensors"))
-    stored = {name: one for path in shards for name, one in safetensors_header(path).items()}
+    stored = {name: entry for name, (_, entry) in stored_tensors(folder).items()}
     parts = stored_parts(empty_model(folder), folder)
     for own in shapes:
         for name in {own, *(part.name for part in parts.get(own, ()))} & stored.keys():
-            if stored[name].dtype not in _STORED:
-                raise UnsupportedModel(
-                    f"{name} is stored as {stored[name].dtype}: quantised weights can't be scored. "
-                    "Give an unquantised checkpoint."
-                )
-    _tell_unplaced([name for name in shapes if name not in parts], len(shapes))
+            if stored[name].dtype not in FLOATS:
+                raise UnsupportedModel(f"{name} is stored as {stored[name].dtype}: {QUANTISED}")
+    unplaced = [name for name in shapes if name not in parts]
+    if unplaced:
+        logger.warning(
+            f"checkpoints: {len(unplaced)} of {len(shapes)} matrices ({unplaced[0]}, …) come about "
+            "in a way that is not followed here when transformers loads the files, so their zeros "
+            "can't be written. The model can be studied; a mask in `checkpoints` that holds any of "
+            "them will be refused. Save the model anew with transformers' `save_pretrained`, or "
+            "take such masks out of `checkpoints`"
+        )
     # Old checkpoints (GPT-2's) omit the model's prefix, and are written so too.
     bare = 0 if shapes.keys() & stored.keys() else 1
     names = {own: own.split(".", bare)[-1] for own in shapes}
@@ -338,15 +295,3 @@ def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
         or list(stored[name].shape) != shapes[own]
         or not is_whole(parts.get(own, ()))
     ]
-
-
-def _tell_unplaced(names: list[str], candidates: int) -> None:
-    """Warn before anything is computed that the study's checkpoints may fail."""
-    if names:
-        logger.warning(
-            f"checkpoints: {len(names)} of {candidates} matrices ({names[0]}, …) come about in a "
-            "way that is not followed here when transformers loads the files, so their zeros can't "
-            "be written. The model can be studied; a mask in `checkpoints` that holds any of them "
-            "will be refused. Save the model anew with transformers' `save_pretrained`, or take "
-            "such masks out of `checkpoints`"
-        )

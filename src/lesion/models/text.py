@@ -1,14 +1,16 @@
 """From prompts and responses to tokens, and from tokens to batches."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from lesion.models.chat import Speaker, chat_of
+from lesion.models.chat import Chat
+
+_Item = TypeVar("_Item")
 
 
 class Example(NamedTuple):
@@ -45,31 +47,26 @@ def context_of(config: PretrainedConfig) -> int:
     return next((found for name in names if (found := getattr(text, name, None))), sys.maxsize)
 
 
-def render_prompt(speaker: Speaker, prompt: str, prefill: str = "") -> str:
-    """The text before the model's own words; see `Chat.render`."""
-    return chat_of(speaker).render(prompt, prefill)
-
-
-def encode_prompt(speaker: Speaker, prompt: str, prefill: str = "") -> list[int]:
-    """Tokens of `render_prompt`."""
-    chat = chat_of(speaker)
+def encode_prompt(chat: Chat, prompt: str, prefill: str = "") -> list[int]:
+    """Tokens of the text before the model's own words; see `Chat.render`."""
     return chat.encode(chat.render(prompt, prefill))
 
 
-def end_of_turn(speaker: Speaker) -> int | None:
-    """The token that closes an assistant's turn; the tokenizer's EOS without a chat template."""
-    return chat_of(speaker).end_of_turn
-
-
 def encode_pair(
-    speaker: Speaker, prompt: str, prefill: str, response: str, finished: bool
+    chat: Chat,
+    prompt: str,
+    prefill: str,
+    response: str,
+    finished: bool,
+    ids: Sequence[int] | None = None,
 ) -> Example:
-    """Tokens of a pair whose response is a text.
+    """Tokens of a pair: those that the model wrote, if given and usable, or of the response's text.
 
     `finished` adds the end-of-turn token, unless the text ends with it. A response that was cut off
     never reached it.
     """
-    chat = chat_of(speaker)
+    if ids and (written := encode_written(chat, prompt, prefill, response, ids)):
+        return written
     before = chat.render(prompt, prefill)
     # White space precedes the prefill; the text after a prefill has its own.
     gap = "" if prefill or response[:1].isspace() else chat.format.gap
@@ -81,14 +78,13 @@ def encode_pair(
 
 
 def encode_written(
-    speaker: Speaker, prompt: str, prefill: str, response: str, ids: Sequence[int]
+    chat: Chat, prompt: str, prefill: str, response: str, ids: Sequence[int]
 ) -> Example | None:
     """Tokens of a pair whose response the model wrote as `ids`, without tokenising it again.
 
     Returns:
         None if the ids do not decode to the response, as may happen with another model's tokenizer.
     """
-    chat = chat_of(speaker)
     if not ids or max(ids) >= len(chat.tokenizer):
         return None
     stops = [] if chat.end_of_turn is None else [chat.end_of_turn]
@@ -99,22 +95,35 @@ def encode_written(
     return Example(before + list(ids), len(before))
 
 
+def consecutive_groups(
+    items: Iterable[_Item], fits: Callable[[list[_Item], _Item], bool]
+) -> Iterator[list[_Item]]:
+    """The items in lists, each of which is continued as long as the next item fits into it."""
+    group: list[_Item] = []
+    for item in items:
+        if group and not fits(group, item):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
+
+
 def batches(examples: Sequence[Example], budget: int, padded: bool = True) -> Iterator[Batch]:
     """Batches by length whose padded size is at most `budget` tokens, with at least one row each.
 
     They are ordered by length, then by index, so the same examples always give the same batches.
     Without `padded`, the examples of a batch have one length (see `padding.batching`).
     """
-    order = sorted(range(len(examples)), key=lambda row: (len(examples[row].tokens), row))
-    rows: list[int] = []
-    for row in order:
-        width = len(examples[row].tokens)
-        other = not padded and rows and len(examples[rows[0]].tokens) != width
-        if rows and (other or (len(rows) + 1) * width > budget):
-            yield _pad(examples, rows)
-            rows = []
-        rows.append(row)
-    if rows:
+    widths = [len(one.tokens) for one in examples]
+
+    def fits(rows: list[int], row: int) -> bool:
+        same = padded or widths[rows[0]] == widths[row]
+        return same and (len(rows) + 1) * widths[row] <= budget
+
+    for rows in consecutive_groups(
+        sorted(range(len(widths)), key=lambda row: (widths[row], row)), fits
+    ):
         yield _pad(examples, rows)
 
 

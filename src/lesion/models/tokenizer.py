@@ -4,14 +4,13 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Any
 
 from jinja2 import TemplateSyntaxError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lesion.io.formats import BadFile
-from lesion.models.files import UnsupportedModel, first_line, read_object
+from lesion.models.files import UnsupportedModel, first_line, read_object, user_file
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +38,25 @@ def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = 
         BadFile: it cannot be opened, does not decode what it encodes, or has ids without a row
             in the embedding; or a chat template is invalid.
     """
-    tokenizer = _opened(folder, called)
+    backend = None
+    if (folder / _WHOLE).is_file():
+        try:
+            backend = Tokenizer.from_file(str(folder / _WHOLE))
+        except Exception as error:
+            place, why = user_file(called, _WHOLE), first_line(error, folder, called)
+            raise BadFile(f"{place}: is not a tokenizer ({why}). {_AGAIN}") from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        why = first_line(error, folder, called)
+        raise UnsupportedModel(
+            f"{called}: its tokenizer can't be opened ({why}). {_AGAIN}"
+        ) from error
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
     try:
         _check_round_trip(tokenizer, called)
-        _check_file(tokenizer, folder, called)
+        if backend is not None and not called.is_file():
+            _check_file(tokenizer, backend, called)
     except (BadFile, MemoryError):
         raise
     except Exception as error:
@@ -53,43 +67,12 @@ def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = 
     _check_templates(tokenizer, folder, called)
 
 
-def _opened(folder: Path, called: Path) -> PreTrainedTokenizerBase:
-    if (folder / _WHOLE).is_file():
-        _file(folder, called)
-    try:
-        found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:
-        why = first_line(error, folder, called)
-        raise UnsupportedModel(
-            f"{called}: its tokenizer can't be opened ({why}). {_AGAIN}"
-        ) from error
-    assert isinstance(found, PreTrainedTokenizerBase)
-    return found
-
-
-def _file(folder: Path, called: Path) -> Tokenizer:
-    """The tokenizer of tokenizer.json, without the class's changes."""
-    try:
-        return Tokenizer.from_file(str(folder / _WHOLE))
-    except Exception as error:
-        place, why = _place(called, _WHOLE), first_line(error, folder, called)
-        raise BadFile(f"{place}: is not a tokenizer ({why}). {_AGAIN}") from error
-
-
-def _place(called: Path, name: str) -> Path:
-    """A file in the user's folder, or the file that the folder was made from."""
-    return called if called.is_file() else called / name
-
-
-def _check_file(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
-    """Refuse a class whose tokens differ from those of its tokenizer.json.
+def _check_file(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, called: Path) -> None:
+    """Refuse a class whose tokens differ from those of its tokenizer.json, or one that lost merges.
 
     Some classes build their own tokenizer from its vocabulary. The first word may differ, since a
     class may add a space before it.
     """
-    if called.is_file() or not (folder / _WHOLE).is_file():
-        return
-    backend = _file(folder, called)
     backend.no_padding()
     backend.no_truncation()
     wanted = backend.encode(_SENTENCE, add_special_tokens=False).ids
@@ -100,43 +83,32 @@ def _check_file(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) 
             f"does not split text as {_WHOLE} does. Set `tokenizer_class` of {_SETTINGS} to the "
             "class that it was saved from, or to PreTrainedTokenizerFast."
         )
-    _check_merges(json.loads(backend.to_str())["model"], called)
-
-
-def _check_merges(model: dict[str, Any], called: Path) -> None:
-    """Refuse a vocabulary most of whose tokens no merge rule produces, because rules were lost."""
+    model = json.loads(backend.to_str())["model"]
     if model.get("type") != "BPE" or model.get("ignore_merges"):
         return
     long = {word for word in model["vocab"] if len(word) > 1}
     made = {"".join(pair) for pair in model["merges"]}
-    if len(made) < len(long) and 2 * len(long - made - _bytes_and_marks(long)) > len(long):
+    # Tokens with their own spelling, such as `<0x0A>` and `<|end|>`, need no merge.
+    marks = {word for word in long if word.startswith("<") and word.endswith(">")}
+    if len(made) < len(long) and 2 * len(long - made - marks) > len(long):
         raise BadFile(
-            f"{_place(called, _WHOLE)}: has {len(made)} merges for {len(long)} tokens, so most of "
-            f"its tokens can't be made. {_AGAIN}"
+            f"{user_file(called, _WHOLE)}: has {len(made)} merges for {len(long)} tokens, so most "
+            f"of its tokens can't be made. {_AGAIN}"
         )
-
-
-def _bytes_and_marks(words: set[str]) -> set[str]:
-    """Tokens with their own spelling, such as `<0x0A>` and `<|end|>`."""
-    return {word for word in words if word.startswith("<") and word.endswith(">")}
 
 
 def _check_special(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
     """Refuse a token for begin or end of text that is not in the vocabulary."""
-    known = tokenizer.get_vocab()
+    known, place = tokenizer.get_vocab(), user_file(called, _SETTINGS)
+    settings = read_object(folder / _SETTINGS) if (folder / _SETTINGS).is_file() else {}
     for name in ("bos_token", "eos_token"):
-        token = getattr(tokenizer, name)
+        token, written = getattr(tokenizer, name), settings.get(name)
         if token is not None and token not in known:
             raise BadFile(
-                f"{_place(called, _SETTINGS)}: `{name}` is {token!r}, which the tokenizer does "
-                f"not have. {_AGAIN}"
+                f"{place}: `{name}` is {token!r}, which the tokenizer does not have. {_AGAIN}"
             )
-        if (folder / _SETTINGS).is_file():
-            written = read_object(folder / _SETTINGS).get(name)
-            if written is not None and not isinstance(written, str | dict):
-                raise BadFile(
-                    f"{_place(called, _SETTINGS)}: `{name}` is {written!r}, and no text. {_AGAIN}"
-                )
+        if written is not None and not isinstance(written, str | dict):
+            raise BadFile(f"{place}: `{name}` is {written!r}, and no text. {_AGAIN}")
 
 
 def _check_round_trip(tokenizer: PreTrainedTokenizerBase, called: Path) -> None:
@@ -178,10 +150,16 @@ def _check_ids(
     """
     beyond = sorted((place, word) for word, place in tokenizer.get_vocab().items() if place >= rows)
     own = {word for place, word in beyond if listed is not None and place >= listed}
-    own |= _added_by_class(tokenizer, folder) if beyond else set()
-    refused = [
-        (place, word) for place, word in beyond if word not in own if not _OTHER_SENSES.search(word)
-    ]
+    if beyond:
+        # Special tokens that transformers adds, such as `<|endoftext|>` for GPT-2.
+        paths = (*folder.glob("*token*.json"), *folder.glob("vocab.json"))
+        texts = [path.read_text("utf-8") for path in paths]
+        own |= {
+            word
+            for word in tokenizer.all_special_tokens
+            if not any(form in text for text in texts for form in {json.dumps(word), f'"{word}"'})
+        }
+    refused = [one for one in beyond if one[1] not in own and not _OTHER_SENSES.search(one[1])]
     if refused:
         place, word = refused[0]
         more = f" (and {len(refused) - 1} more tokens)" if len(refused) > 1 else ""
@@ -195,26 +173,12 @@ def _check_ids(
         logger.warning(f"{called}: token {place}, `{word}`, has no row in the embedding")
 
 
-def _added_by_class(tokenizer: PreTrainedTokenizerBase, folder: Path) -> set[str]:
-    """Special tokens that transformers adds, such as `<|endoftext|>` for GPT-2."""
-    texts = [path.read_text("utf-8") for path in _naming(folder)]
-    return {
-        word
-        for word in tokenizer.all_special_tokens
-        if not any(form in text for text in texts for form in {json.dumps(word), f'"{word}"'})
-    }
-
-
-def _naming(folder: Path) -> list[Path]:
-    return [*folder.glob("*token*.json"), *folder.glob("vocab.json")]
-
-
 def _check_templates(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
     found = tokenizer.chat_template
     if found is None:
         return
     own = "chat_template.jinja" if (folder / "chat_template.jinja").is_file() else _SETTINGS
-    place = _place(called, own)
+    place = user_file(called, own)
     for text in found.values() if isinstance(found, dict) else [found]:
         if not isinstance(text, str) or "messages" not in text:
             raise BadFile(f"{place}: its chat template does not write the `messages`. {_AGAIN}")

@@ -47,21 +47,17 @@ def stretched(row: Sequence[int], length: int) -> list[int]:
 def differs(model: nn.Module, found: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
     """Whether logits differ by more than the model's dtype rounds.
 
-    Args:
-        model: the model that they are from.
-        found: for each row of the trial, [positions, vocabulary].
-        wanted: the same for each row alone.
+    For each row of the trial, `found` has [positions, vocabulary], and `wanted` the same for the
+    row alone.
     """
-    gaps = [_gaps(*pair) for pair in zip(found, wanted, strict=True)]
+    # At each position, the root mean square difference relative to the standard deviation.
+    gaps = []
+    for one, other in zip(found, wanted, strict=True):
+        one, other = one.float(), other.float()
+        scale = other.var(-1, correction=0) + torch.finfo(torch.float32).tiny
+        gaps.append(((one - other).square().mean(-1) / scale).sqrt())
     # NaN must count as a difference, and a comparison with NaN is always false.
     if all(one.dtype.itemsize > 2 for one in model.parameters()):
-        return not bool(torch.stack([one.square().mean().sqrt() for one in gaps]).max() <= FINE)
-    usual = torch.stack([one.median() for one in gaps])
+        return not bool(torch.stack([gap.square().mean().sqrt() for gap in gaps]).max() <= FINE)
+    usual = torch.stack([gap.median() for gap in gaps])
     return not bool((usual.max() <= GROSS) & (usual.min() <= COARSE))
-
-
-def _gaps(found: Tensor, wanted: Tensor) -> Tensor:
-    """The root mean square difference at each position, relative to the standard deviation."""
-    found, wanted = found.float(), wanted.float()
-    scale = wanted.var(-1, correction=0) + torch.finfo(torch.float32).tiny
-    return ((found - wanted).square().mean(-1) / scale).sqrt()

@@ -1,15 +1,17 @@
 """A checkpoint's weights, one parameter at a time, without torch if the files allow it."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from lesion.io.formats import LesionError, Stored, safetensors_header
+from lesion.io.formats import LesionError
+from lesion.models.files import stored_tensors
 from lesion.models.layout import Flat
 from lesion.models.parts import Part, box_in, box_of, whole
 from lesion.models.record import candidate_shapes, unstored
+
+_FLOATS = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
 
 
 class StoredWeights:
@@ -18,11 +20,7 @@ class StoredWeights:
     def __init__(self, folder: Path) -> None:
         """Read the headers of the folder's shards."""
         self.folder = folder
-        self._where: dict[str, tuple[Path, Stored]] = {
-            name: (shard, entry)
-            for shard in sorted(folder.glob("*.safetensors"))
-            for name, entry in safetensors_header(shard).items()
-        }
+        self._where = stored_tensors(folder)
         self._moved = set(unstored(folder))
 
     def open(self, name: str) -> Flat:
@@ -40,7 +38,13 @@ class StoredWeights:
                 "loads it, so a control that looks at weights cannot be made. Take it from "
                 "`masks.controls`."
             )
-        return self._put_together(parts, candidate_shapes(self.folder)[name])
+        shape = candidate_shapes(self.folder)[name]
+        if parts == (whole(parts[0].name, shape),):
+            return self._read(parts[0].name)
+        made = np.empty(shape, np.float32)
+        for part in parts:
+            made[box_in(part)] = box_of(part, self._read(part.name).reshape(part.stored))
+        return made.reshape(-1)
 
     @cached_property
     def _parts(self) -> dict[str, tuple[Part, ...]]:
@@ -48,15 +52,6 @@ class StoredWeights:
         from lesion.models.conversion import empty_model, stored_parts
 
         return stored_parts(empty_model(self.folder), self.folder)
-
-    def _put_together(self, parts: Sequence[Part], shape: tuple[int, ...]) -> Flat:
-        if parts == (whole(parts[0].name, shape),):
-            return self._read(parts[0].name)
-        made = np.empty(shape, np.float32)
-        for part in parts:
-            held = self._read(part.name).reshape(part.stored)
-            made[box_in(part)] = box_of(part, held)
-        return made.reshape(-1)
 
     def _read(self, name: str) -> Flat:
         """A tensor as the files store it."""
@@ -69,6 +64,3 @@ class StoredWeights:
             raise LesionError(f"{path}: `{name}` is {entry.dtype}; only plain floats are read")
         values = np.fromfile(path, _FLOATS[entry.dtype], count, offset=entry.begin)
         return values.astype(np.float32, copy=False)
-
-
-_FLOATS = {"F32": np.float32, "F16": np.float16, "F64": np.float64}

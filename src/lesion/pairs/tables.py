@@ -9,7 +9,7 @@ import polars as pl
 from lesion.io.formats import read_parquet
 
 if TYPE_CHECKING:
-    from lesion.models.chat import Speaker
+    from lesion.models.chat import Chat
     from lesion.models.text import Example
 
 PROMPTS = {"prompt": pl.String, "response": pl.String, "split": pl.String}
@@ -35,18 +35,14 @@ def kept_pairs(path: Path, split: str) -> pl.DataFrame:
     return table.filter((pl.col("split") == split) & (pl.col("outcome") == "kept"))
 
 
-def encode_pairs(speaker: "Speaker", pairs: pl.DataFrame) -> list["Example"]:
+def encode_pairs(chat: "Chat", pairs: pl.DataFrame) -> list["Example"]:
     """Tokens of pairs, in their order: as the model wrote them, or of a given response's text."""
-    from lesion.models.chat import chat_of
-
-    chat = chat_of(speaker)
     return [encode_row(chat, row) for row in pairs.iter_rows(named=True)]
 
 
-def encode_row(speaker: "Speaker", row: Mapping[str, Any]) -> "Example":
+def encode_row(chat: "Chat", row: Mapping[str, Any]) -> "Example":
     """Tokens of one row of a table of PAIRS."""
-    from lesion.models.text import encode_pair, encode_written
+    from lesion.models.text import encode_pair
 
     texts = (row["prompt"], row["prefill"], row["response"])
-    written = encode_written(speaker, *texts, row["token_ids"]) if row["token_ids"] else None
-    return written or encode_pair(speaker, *texts, row["finished"])
+    return encode_pair(chat, *texts, row["finished"], row["token_ids"])

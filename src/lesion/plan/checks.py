@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,7 @@ from lesion.plan.places import (
     chat_template,
     content,
     is_local,
-    local_files_of,
+    local_inputs,
     local_path,
     task_contents,
 )
@@ -33,19 +33,10 @@ from lesion.responses.tasks import (
 )
 from lesion.study import Study, StudyError
 from lesion.study.judges import RubricSection
+from lesion.study.sources import uses
 from lesion.study.types import VLLM_PYTHON, nearest
 
 _HUB_SECONDS = 3.0
-
-
-def check_fractions(fractions: Iterable[float], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Check that every q selects at least one of a model's candidate weights.
-
-    Raises:
-        LesionError: a q selects no weight.
-    """
-    for q in fractions:
-        n_selected(q, sum(math.prod(shape) for shape in shapes.values()))
 
 
 def check_prepared(study: Study, model: str) -> None:
@@ -56,34 +47,28 @@ def check_prepared(study: Study, model: str) -> None:
             control does not support the model's kind of weights.
         BadFile: the model's record is damaged, or of an earlier version.
     """
-    folder = Path(study.results) / study.study / "models" / model
+    folder = study.folder / "models" / model
     shapes = candidate_shapes(folder)
-    check_fractions(study.masks.q, shapes)
-    check_chat(study, model, templated=has_template(folder))
-    _check_wanda(study, model, shapes)
-
-
-def check_chat(study: Study, model: str, *, templated: bool) -> None:
-    """Check that a model has the chat template that the tasks need.
-
-    Raises:
-        StudyError: the model has no chat template.
-    """
-    if study.utility.tasks and study.utility.chat and not templated:
-        raise no_template(f"the model `{model}`")
-
-
-def _check_wanda(study: Study, model: str, shapes: Mapping[str, Sequence[int]]) -> None:
+    for q in study.masks.q:
+        n_selected(q, sum(math.prod(shape) for shape in shapes.values()))
+    _check_chat(study, model, templated=has_template(folder))
     stacked = [name for name, shape in shapes.items() if len(shape) == 3]
-    for key, names in (
-        ("masks.controls", study.masks.controls),
-        ("curve.families", study.curve.families),
-    ):
+    controls: dict[str, Sequence[str]] = {
+        "masks.controls": study.masks.controls,
+        "curve.families": study.curve.families,
+    }
+    for key, names in controls.items():
         if "wanda" in names and stacked:
             raise StudyError(
                 f"`{key}`: `wanda` needs the norm of each matrix's inputs, which stacked experts "
                 f"have not (`{stacked[0]}` of `{model}`). Take `wanda` out"
             )
+
+
+def _check_chat(study: Study, model: str, *, templated: bool) -> None:
+    """Check that a model has the chat template that the tasks need."""
+    if study.utility.tasks and study.utility.chat and not templated:
+        raise no_template(f"the model `{model}`")
 
 
 def check_study(study: Study) -> None:
@@ -93,9 +78,9 @@ def check_study(study: Study) -> None:
         LesionError: a local file is missing or unusable; only the first problem is raised.
     """
     _check_attacks(study)
-    for use in study.uses():
+    for use in uses(study):
         if use.rule is not None and is_local(study, use.text):
-            _ = content(study, use) or local_files_of(study, use.text, use.key)
+            _ = content(study, use) or local_inputs(study, use)
     for name in study.models:
         chat_template(study, name)
     task_contents(study)
@@ -109,18 +94,14 @@ def check_study(study: Study) -> None:
                 with suppress(BadFile):
                     given = model.chat.template
                     own = has_template(source) if given == "auto" else given != "plain"
-                    check_chat(study, name, templated=own)
+                    _check_chat(study, name, templated=own)
         # A record that is damaged or of an earlier version is stale and will be made again.
         with suppress(BadFile):
             check_prepared(study, name)
 
 
 def _check_attacks(study: Study) -> None:
-    """Check that every attack is either built in or has a template.
-
-    Raises:
-        StudyError: an attack is neither, or both.
-    """
+    """Check that every attack is either built in or has a template."""
     templates = study.responses.templates
     for name in templates:
         if name in (*BUILT, "none", "explanation"):
@@ -143,10 +124,10 @@ def check_tasks(study: Study) -> list[Found]:
     Raises:
         LesionError: a task does not exist or cannot be used; only the first problem is raised.
     """
-    found = [find_task(name, Path(study.utility.folder)) for name in study.utility.tasks]
-    for one in found:
-        check_task(one)
-    return found
+    tasks = [find_task(name, Path(study.utility.folder)) for name in study.utility.tasks]
+    for task in tasks:
+        check_task(task)
+    return tasks
 
 
 def check_data(tasks: Iterable[Found]) -> list[str]:
@@ -158,7 +139,7 @@ def check_data(tasks: Iterable[Found]) -> list[str]:
     Raises:
         StudyError: data is not in the cache, and the environment forbids fetching it.
     """
-    found = []
+    problems = []
     for task in tasks:
         data = hub_data(task)
         if data is None or is_cached(data):
@@ -169,27 +150,24 @@ def check_data(tasks: Iterable[Found]) -> list[str]:
                 f"{start}, which is not in the cache, and {variable} forbids to fetch it. Unset it "
                 "or run the task once where there is a network, or name a task of `utility.folder`"
             )
-        if problem := _hub_problem(data):
-            found.append(f"{start}, which is not in the cache; {problem}")
-    return found
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
 
-
-def _hub_problem(data: str) -> str | None:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        HfApi().dataset_info(data, timeout=_HUB_SECONDS)
-    except HfHubHTTPError as error:
-        return f"the hub says: {str(error).strip().splitlines()[-1]}"
-    except Exception as error:  # whatever a proxy or a resolver raises
-        return f"the hub can't be reached ({type(error).__name__})"
-    return None
+        try:
+            HfApi().dataset_info(data, timeout=_HUB_SECONDS)
+        except HfHubHTTPError as error:
+            problem = f"the hub says: {str(error).strip().splitlines()[-1]}"
+        except Exception as error:  # whatever a proxy or a resolver raises
+            problem = f"the hub can't be reached ({type(error).__name__})"
+        else:
+            continue
+        problems.append(f"{start}, which is not in the cache; {problem}")
+    return problems
 
 
 def warnings(study: Study) -> list[str]:
     """Warnings about what this environment lacks; jobs may run in a different one."""
-    found = [
+    lacking = [
         f"`judgements.judges.{name}.api_key_env`: {judge.api_key_env} is not set here"
         for name, judge in study.judgements.judges.items()
         if isinstance(judge, RubricSection)
@@ -199,17 +177,17 @@ def warnings(study: Study) -> list[str]:
     if study.responses.engine == "vllm":
         named = os.environ.get(VLLM_PYTHON)
         if named is None and find_spec("vllm") is None:
-            found.append(
+            lacking.append(
                 f"`responses.engine: vllm`: vLLM is not installed here, nor {VLLM_PYTHON} set"
             )
         elif named is not None and shutil.which(named) is None:
-            found.append(f"`responses.engine: vllm`: {VLLM_PYTHON}={named} is no program here")
-    return found
+            lacking.append(f"`responses.engine: vllm`: {VLLM_PYTHON}={named} is no program here")
+    return lacking
 
 
 def _check_weights(study: Study) -> None:
     """Check that local folders of judges contain safetensors files, which alone are loaded."""
-    for use in study.uses():
+    for use in uses(study):
         if use.reader != "weights" or not is_local(study, use.text):
             continue
         folder = local_path(study, use.text, use.key)
@@ -225,34 +203,28 @@ _CODE = ("src", "workflow", "profiles", "envs", ".git", ".snakemake")
 
 
 def _check_results(study: Study) -> None:
-    """Check that the study does not write into its inputs or into its own code.
-
-    Raises:
-        StudyError: it would write there; the message names the keys.
-    """
-    made = Path(study.results, study.study)
+    """Check that the study does not write into its inputs or into its own code."""
+    made = study.folder
     place = made.resolve()
-    for one in (place, *place.parents):
-        if one.exists() and not one.is_dir():
-            raise StudyError(f"`results`: {study.results}: {one} is a file. Give a folder.")
+    for folder in (place, *place.parents):
+        if folder.exists() and not folder.is_dir():
+            raise StudyError(f"`results`: {study.results}: {folder} is a file. Give a folder.")
     checkout = Path(__file__).parents[3]
     code = [checkout / name for name in _CODE] if (checkout / "Snakefile").is_file() else []
-    if any(place.is_relative_to(one) for one in code) or checkout.is_relative_to(place):
+    if any(map(place.is_relative_to, code)) or checkout.is_relative_to(place):
         raise StudyError(f"`results`: {made} is a folder of lesion's own code. Give another one.")
-    for key, path in _read_places(study):
+    reads = [
+        (use.key, Path(address.name))
+        for use in uses(study)
+        for address in map(parse, addresses(study, use.text))
+        if address.kind == "file"
+    ]
+    if study.utility.tasks:
+        reads.append(("utility.folder", Path(study.utility.folder)))
+    for key, path in reads:
         read = path.resolve()
         if read.is_relative_to(place) or (place.is_relative_to(read) and read.is_dir()):
             raise StudyError(
                 f"`results`: the study would be written to {made}, which lies in what `{key}` "
                 f"reads ({path}), or the other way round. Give `results` another folder."
             )
-
-
-def _read_places(study: Study) -> Iterator[tuple[str, Path]]:
-    """Every local path that the study reads, by the key that names it."""
-    for use in study.uses():
-        for address in map(parse, addresses(study, use.text)):
-            if address.kind == "file":
-                yield use.key, Path(address.name)
-    if study.utility.tasks:
-        yield "utility.folder", Path(study.utility.folder)

@@ -22,27 +22,29 @@ def code(script: Path, *modules: str) -> str:
         script: the rule's script.
         modules: names such as `lesion.scores.run`.
     """
-    found: dict[str, str] = {}
+    dumps: dict[str, str] = {}
+    beside: set[Path] = set()
     todo = list(modules)
     while todo:
         module = todo.pop()
         path = _file(module)
-        if path is None or module in found or _is_specified(module):
+        is_study = module.startswith("lesion.study") and module not in _DECIDING
+        if path is None or module in dumps or module == "lesion" or is_study:
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # Templates and scripts next to the modules that name them count as code.
+        near = (file for file in path.parent.iterdir() if file.suffix in (".j2", ".js"))
+        beside |= {file for file in near if file.name in text}
+        tree = ast.parse(text)
         todo += _imports(tree)
-        found[module] = ast.dump(_without_docstrings(tree))
-    data = [path.read_text(encoding="utf-8") for path in _data_files(found)]
+        dumps[module] = ast.dump(_without_docstrings(tree))
+    data = [file.read_text(encoding="utf-8") for file in sorted(beside)]
     own = ast.dump(_without_docstrings(ast.parse(script.read_text(encoding="utf-8"))))
-    return digest([own, sorted(found.items()), data])[:16]
+    return digest([own, sorted(dumps.items()), data])[:16]
 
 
 _DECIDING = ("lesion.study.job", "lesion.study.training")
 """Modules of `lesion.study` whose functions jobs call, as for roles or an arm's mask."""
-
-
-def _is_specified(module: str) -> bool:
-    return module == "lesion" or (module.split(".")[1] == "study" and module not in _DECIDING)
 
 
 def _file(module: str) -> Path | None:
@@ -71,13 +73,3 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
             if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
         ] or [ast.Pass()]
     return tree
-
-
-def _data_files(modules: Iterable[str]) -> list[Path]:
-    """Templates and scripts next to the modules that name them; they count as code."""
-    found = set()
-    for path in filter(None, map(_file, modules)):
-        text = path.read_text(encoding="utf-8")
-        beside = (one for one in path.parent.iterdir() if one.suffix in (".j2", ".js"))
-        found |= {one for one in beside if one.name in text}
-    return sorted(found)

@@ -4,7 +4,7 @@ from typing import get_args
 
 from lesion.plan.places import sources
 from lesion.report.figures.names import Measured, Named, study_figures
-from lesion.scores.store import index_name
+from lesion.scores.shards import index_name
 from lesion.study import Role, Study
 from lesion.study.training import AFTER
 from lesion.tables import OF_MASKS
@@ -104,9 +104,7 @@ def judge_scores_path(judge: str, answers: str) -> str:
 def figures(study: Study) -> list[Named]:
     """Every figure of the study."""
     measured = Measured(
-        variants=study.variants,
-        families=curve_families(study),
-        judged=judged_sizes(study),
+        variants=study.variants, families=curve_families(study), judged=judged_sizes(study)
     )
     experiments = {
         name: (study.retrained(name), one.questions is not None)
@@ -119,13 +117,50 @@ def figures(study: Study) -> list[Named]:
 
 def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
     """Every input of the tables: its description, and its path in the results."""
-    found = [(TablesInput(kind="judges", model=None), "judgements/judges.parquet")]
+    found: list[tuple[TablesInput, str]] = []
+
+    def add(kind: str, path: str, model: str | None, **of: str) -> None:
+        found.append((TablesInput.model_validate({"kind": kind, "model": model, **of}), path))
+
+    add("judges", "judgements/judges.parquet", None)
     for model in study.models:
-        found += _of_model(study, model)
+        add("record", f"models/{model}/lesion.json", model)
+        if model in study.trained:
+            add("losses", f"models/{model}/training.parquet", model)
+        for name in (name for role in get_args(Role) for name in study.of_role(role)):
+            add("pairs", f"pairs/{model}/{name}.parquet", model, behaviour=name)
+        add("sweep", f"masks/{model}/sweep.parquet", model)
+        add("chosen", f"masks/{model}/chosen.json", model)
+        for table in OF_MASKS:
+            add(table, f"masks/{model}/{table}.parquet", model)
+        of_variants = {
+            "completions": study.variants,
+            "nll": study.variants,
+            "explanations": understood(study),
+            "understanding": understood(study),
+            "utility": study.utility_variants,
+        }
+        for kind, variants in of_variants.items():
+            for variant in variants:
+                path = f"responses/{model}/{variant}/{kind}.parquet"
+                add(kind, path, model, variant=variant)
+        for family in curve_families(study):
+            add("curve", f"responses/{model}/curve/{family}.parquet", model, family=family)
+        for family in answering_families(study):
+            path = f"responses/{model}/curve/{family}-completions.parquet"
+            add("curve-completions", path, model, family=family)
+        for judge in ("learned", *study.judgements.judges):
+            add("verdicts", f"judgements/{judge_scores_path(judge, model)}", model, judge=judge)
+        for experiment, arm in retraining_arms(study, model):
+            place, of = f"{model}/retraining/{experiment}/{arm}", {"experiment": experiment}
+            add("retrained", f"responses/{place}.parquet", model, arm=arm, **of)
+            for judge in retraining_judges(study, experiment):
+                path = f"judgements/{judge_scores_path(judge, place)}"
+                add("verdicts", path, model, judge=judge, arm=arm, **of)
     return found
 
 
-def outputs_of_every_job(study: Study) -> list[str]:
+def of_every_job(study: Study) -> list[str]:
     """A file of every job, by its place in the results, so that a failed job is noticed.
 
     Snakemake removes the outputs of a job that fails. It makes an intermediate file again only if
@@ -151,67 +186,14 @@ def outputs_of_every_job(study: Study) -> list[str]:
     return [*fetched, *prompts, *scores, *masks, *pruned, *measured, *tables]
 
 
-def _of_model(study: Study, model: str) -> list[tuple[TablesInput, str]]:
-    def one(kind: str, place: str, **of: str) -> tuple[TablesInput, str]:
-        return TablesInput.model_validate({"kind": kind, "model": model, **of}), place
-
-    responses = f"responses/{model}"
-    of_variants = {
-        "completions": study.variants,
-        "nll": study.variants,
-        "explanations": understood(study),
-        "understanding": understood(study),
-        "utility": study.utility_variants,
-    }
-    of_families = {
-        "curve": (curve_families(study), ""),
-        "curve-completions": (answering_families(study), "-completions"),
-    }
-    behaviours = [name for role in get_args(Role) for name in study.of_role(role)]
-    return [
-        one("record", f"models/{model}/lesion.json"),
-        *([one("losses", f"models/{model}/training.parquet")] if model in study.trained else []),
-        *(one("pairs", f"pairs/{model}/{name}.parquet", behaviour=name) for name in behaviours),
-        one("sweep", f"masks/{model}/sweep.parquet"),
-        one("chosen", f"masks/{model}/chosen.json"),
-        *(one(name, f"masks/{model}/{name}.parquet") for name in OF_MASKS),
-        *(
-            one(kind, f"{responses}/{variant}/{kind}.parquet", variant=variant)
-            for kind, variants in of_variants.items()
-            for variant in variants
-        ),
-        *(
-            one(kind, f"{responses}/curve/{family}{ending}.parquet", family=family)
-            for kind, (families, ending) in of_families.items()
-            for family in families
-        ),
-        *(
-            one("verdicts", f"judgements/{judge_scores_path(judge, model)}", judge=judge)
-            for judge in ("learned", *study.judgements.judges)
-        ),
-        *(found for pair in retraining_arms(study, model) for found in _of_arm(study, model, pair)),
-    ]
-
-
-def _of_arm(study: Study, model: str, pair: tuple[str, str]) -> list[tuple[TablesInput, str]]:
-    """The outputs of a training in memory: NLL, and the judges' scores of answers."""
-    (experiment, arm), place = pair, f"{model}/retraining/{pair[0]}/{pair[1]}"
-    own = {"model": model, "experiment": experiment, "arm": arm}
-    return [
-        (TablesInput(kind="retrained", **own), f"responses/{place}.parquet"),
-        *(
-            (
-                TablesInput(kind="verdicts", judge=judge, **own),
-                f"judgements/{judge_scores_path(judge, place)}",
-            )
-            for judge in retraining_judges(study, experiment)
-        ),
-    ]
-
-
 def mixture_behaviours(study: Study, model: str) -> list[str]:
     """The behaviours whose pairs a model is trained on."""
     train = study.models[model].train
     return sorted(
         {name for component in (train.mixture if train else []) for name in component.behaviours}
     )
+
+
+def wants_norms(study: Study) -> bool:
+    """Whether scoring writes the norms of the inputs, which the `wanda` control needs."""
+    return "wanda" in {*study.masks.controls, *study.curve.families}

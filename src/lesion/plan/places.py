@@ -5,80 +5,64 @@ so touching or reformatting the file makes nothing stale. Only fetched sources, 
 local folders are input files.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
-from lesion.io.addresses import Address, is_address, local_files, parse, slug, special
+from lesion.io.addresses import is_address, local_files, parse, slug, special
 from lesion.io.formats import digest, sha256_file
 from lesion.io.texts import read_text
-from lesion.judgements.contrast import contrast_columns, read_contrast, rows_digest
-from lesion.judgements.reference import keys_digest, read_keys
+from lesion.judgements.kinds.contrast import read_contrast
+from lesion.judgements.kinds.reference import keys_digest, read_keys
 from lesion.pairs.jobs import RowSelection
 from lesion.pairs.prompts import given_responses, select_prompts
 from lesion.pairs.rows import read_rows
 from lesion.responses.attacks import read_wording
-from lesion.responses.minimal_pairs import read_minimal_pairs
-from lesion.responses.questions import read_questions
+from lesion.responses.prompt_files import read_minimal_pairs, read_questions
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.sources.jobs import SourceLocation
-from lesion.study import MIN_PROMPTS, Behaviour, Study, StudyError
-from lesion.study.judges import ContrastSection, JudgeSection, ReferenceSection
-from lesion.study.sources import Use
+from lesion.study import MIN_PROMPTS, Study, StudyError
+from lesion.study.job import specify
+from lesion.study.judges import ContrastSection, ReferenceSection
+from lesion.study.sources import Use, uses
 from lesion.training.examples import component_columns, of_file
 
-
-def results(study: Study) -> Path:
-    """The results folder of a study."""
-    return Path(study.results) / study.study
+_TRACKED = ("model", "weights", "folder")
+"""Readers of local files and folders that are input files; the others digest what they read."""
 
 
-def inputs(study: Study, made: Path, rule: str, owner: str | None = None) -> list[Path]:
+def inputs(study: Study, rule: str, owner: str | None = None) -> list[Path]:
     """The source files that are inputs of a job: records of fetched sources, and local models.
 
     Args:
         study: the study.
-        made: its results folder.
         rule: name of the rule.
         owner: see `Use`.
 
     Raises:
         StudyError: a local source is missing, or Snakemake would misread its name.
     """
-    return [
-        path
-        for use in _uses(study, rule, owner)
-        for path in (
-            [made / "sources" / f"{source_name(use.text)}.json"]
-            if not is_local(study, use.text)
-            else map(Path, local_files_of(study, use.text, use.key))
-            if use.reader not in _READERS
-            else []
-        )
-    ]
+    found: list[Path] = []
+    for use in _uses(study, rule, owner):
+        if not is_local(study, use.text):
+            found.append(study.folder / "sources" / f"{source_name(use.text)}.json")
+        elif use.reader in _TRACKED:
+            found += local_inputs(study, use)
+    return found
 
 
-def places(
-    study: Study, made: Path, rule: str, owner: str | None = None
-) -> dict[str, SourceLocation]:
+def places(study: Study, rule: str, owner: str | None = None) -> dict[str, SourceLocation]:
     """The location of each of a job's sources, by its part (see `Use`).
 
     Raises:
         LesionError: a local source is missing or unusable.
     """
     return {
-        use.part: source_place(study, made, use.text, use.key, content(study, use))
+        use.part: source_place(study, study.folder, use.text, use.key, content(study, use))
         for use in _uses(study, rule, owner)
     }
 
 
-def contents(study: Study, rule: str, owner: str | None = None) -> dict[str, str]:
-    """Digests of the contents that a job reads from its local files, by their parts.
-
-    Raises:
-        LesionError: one is missing or unusable.
-    """
-    digests = {use.part: content(study, use) for use in _uses(study, rule, owner)}
-    return {part: found for part, found in digests.items() if found is not None}
+def _uses(study: Study, rule: str, owner: str | None) -> list[Use]:
+    return [use for use in uses(study) if use.rule == rule and use.owner == owner]
 
 
 def content(study: Study, use: Use) -> str | None:
@@ -87,63 +71,32 @@ def content(study: Study, use: Use) -> str | None:
     Raises:
         LesionError: it is missing or unusable.
     """
-    if use.reader not in _READERS or not is_local(study, use.text):
+    if use.reader in _TRACKED or not is_local(study, use.text):
         return None
-    return _READERS[use.reader](study, use, local_path(study, use.text, use.key))
-
-
-def _uses(study: Study, rule: str, owner: str | None) -> list[Use]:
-    return [use for use in study.uses() if use.rule == rule and use.owner == owner]
-
-
-def row_selection(behaviour: Behaviour) -> RowSelection:
-    """The rows of its source that belong to a behaviour."""
-    return RowSelection(**behaviour.model_dump(include=set(RowSelection.model_fields)))
-
-
-def _prompts(study: Study, use: Use, path: Path) -> str:
-    chosen = row_selection(study.behaviours[str(use.owner)])
-    return digest(select_prompts(read_rows(path), path, chosen, MIN_PROMPTS).rows())
-
-
-def _examples(study: Study, use: Use, path: Path) -> str:
-    train = study.models[str(use.owner)].train
-    assert train is not None
-    component = train.mixture[int(use.part.removeprefix("mixture."))]
-    columns = component_columns(component, dpo=train.method == "dpo")
-    return digest([list(one) for one in of_file(path, columns, component.limit)])
-
-
-def _judge(study: Study, use: Use) -> JudgeSection:
-    """The judge that a file belongs to."""
-    return study.judgements.judges[use.key.split(".")[2]]
-
-
-def _contrast(study: Study, use: Use, path: Path) -> str:
-    judge = _judge(study, use)
-    assert isinstance(judge, ContrastSection)
-    return rows_digest(read_contrast(path, contrast_columns(judge)))
-
-
-def _keys(study: Study, use: Use, path: Path) -> str:
-    judge = _judge(study, use)
+    path, owner = local_path(study, use.text, use.key), str(use.owner)
+    match use.reader:
+        case "prompts":
+            chosen = specify(RowSelection, study.behaviours[owner])
+            return digest(select_prompts(read_rows(path), path, chosen, MIN_PROMPTS).rows())
+        case "responses":
+            return digest(given_responses(path))
+        case "examples":
+            train = study.models[owner].train
+            assert train is not None
+            component = train.mixture[int(use.part.removeprefix("mixture."))]
+            columns = component_columns(component, dpo=train.method == "dpo")
+            return digest([list(one) for one in of_file(path, columns, component.limit)])
+        case "template":
+            return digest(read_wording(path))
+        case "questions":
+            return digest(read_questions(path).rows())
+        case "minimal-pairs":
+            return digest(read_minimal_pairs(path, study.understanding.limit).rows())
+    judge = study.judgements.judges[use.key.split(".")[2]]
+    if isinstance(judge, ContrastSection):
+        return digest(read_contrast(path, judge).rows())
     assert isinstance(judge, ReferenceSection)
     return keys_digest(read_keys(path, judge.prompt, judge.key))
-
-
-_READERS: dict[str, Callable[[Study, Use, Path], str]] = {
-    "contrast": _contrast,
-    "examples": _examples,
-    "keys": _keys,
-    "minimal-pairs": lambda study, _, path: digest(
-        read_minimal_pairs(path, study.understanding.limit).rows()
-    ),
-    "prompts": _prompts,
-    "questions": lambda _study, _use, path: digest(read_questions(path).rows()),
-    "responses": lambda _study, _use, path: digest(given_responses(path)),
-    "template": lambda _study, _use, path: digest(read_wording(path)),
-}
-"""How the digest of a local file is computed; models and folders are input files instead."""
 
 
 def chat_template(study: Study, model: str) -> str | None:
@@ -183,7 +136,7 @@ def sources(study: Study) -> dict[str, list[str]]:
     """
     return {
         source_name(use.text): addresses(study, use.text)
-        for use in study.uses()
+        for use in uses(study)
         if use.rule is not None and not is_local(study, use.text)
     }
 
@@ -210,7 +163,7 @@ def local_path(study: Study, text: str, key: str) -> Path:
     Raises:
         StudyError: there is no such file or folder.
     """
-    path = Path(_local(study, text).name)
+    path = Path(parse(addresses(study, text)[0]).name)
     try:
         path.stat()
     except OSError as error:
@@ -241,20 +194,17 @@ def source_place(
     return SourceLocation(path=place, record=Path(f"{place}.json"))
 
 
-def _local(study: Study, text: str) -> Address:
-    return parse(addresses(study, text)[0])
-
-
-def local_files_of(study: Study, text: str, key: str) -> list[str]:
+def local_inputs(study: Study, use: Use) -> list[Path]:
     """The files of a local source that a job reads and that are tracked as its inputs.
 
     Raises:
         StudyError: there are none, or Snakemake would misread the name of a file.
     """
-    files = [str(path) for path in local_files(local_path(study, text, key))]
-    for path in filter(special, files):
-        raise StudyError(
-            f"`{key}`: {path}: its name holds {{, }}, < or >, which Snakemake reads as "
-            "placeholders. Rename the file"
-        )
+    files = local_files(local_path(study, use.text, use.key))
+    for path in files:
+        if special(str(path)):
+            raise StudyError(
+                f"`{use.key}`: {path}: its name holds {{, }}, < or >, which Snakemake reads as "
+                "placeholders. Rename the file"
+            )
     return files

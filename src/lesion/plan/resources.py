@@ -6,14 +6,16 @@ now and then. On a local machine these numbers have no effect unless `--resource
 """
 
 import math
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from lesion.io.addresses import local_files
 from lesion.io.formats import LesionError, read_json
+from lesion.judgements.kinds import KINDS
 from lesion.models.record import RECORD
-from lesion.plan.places import is_local, local_path, results, source_name
+from lesion.plan.places import is_local, local_path, source_name
 from lesion.study import Study
 
 
@@ -105,22 +107,17 @@ def model_size(study: Study, model: str | None) -> Size:
     """
     if model is None:
         return Size(0, 0)
-    made = results(study)
-    try:
-        return _recorded(record := made / "models" / model / RECORD, record.stat().st_mtime_ns)
-    except (LesionError, OSError, KeyError, TypeError):
-        return _unmade(study, model, made)
-
-
-def _unmade(study: Study, model: str, made: Path) -> Size:
-    one = study.models[model]
-    if one.source is not None:
-        return _of_files(_source_files(study, one.source, made))
-    if one.base is not None:
-        return model_size(study, one.base)
-    assert one.new is not None
-    block = 4 * one.new.width**2 + 3 * one.new.width * one.new.inner
-    return Size(4 * one.new.layers * block, one.new.layers * block)
+    record = study.folder / "models" / model / RECORD
+    with suppress(LesionError, OSError, KeyError, TypeError):
+        return _recorded(record, record.stat().st_mtime_ns)
+    settings = study.models[model]
+    if settings.source is not None:
+        return _of_files(_source_files(study, settings.source))
+    if settings.base is not None:
+        return model_size(study, settings.base)
+    assert settings.new is not None
+    block = 4 * settings.new.width**2 + 3 * settings.new.width * settings.new.inner
+    return Size(4 * settings.new.layers * block, settings.new.layers * block)
 
 
 @lru_cache(maxsize=64)
@@ -134,11 +131,11 @@ def _recorded(record: Path, changed: int) -> Size:
     )
 
 
-def _source_files(study: Study, text: str, made: Path) -> list[Path]:
+def _source_files(study: Study, text: str) -> list[Path]:
     """The files of a model's source that exist: fetched files, or local files in place."""
     if is_local(study, text):
         return local_files(local_path(study, text, "models"))
-    place = made / "sources" / source_name(text)
+    place = study.folder / "sources" / source_name(text)
     return local_files(place) if place.exists() else []
 
 
@@ -148,6 +145,11 @@ def _of_files(files: list[Path]) -> Size:
     if packed:
         return Size(_GGUF * packed, _GGUF * packed // 4)
     return Size(stored, stored // 2) if stored else UNKNOWN
+
+
+def judge_formula(study: Study, judge: str) -> str:
+    """The key of RESOURCE_FORMULAS for an additional judge."""
+    return KINDS[type(study.judgements.judges[judge])].formula
 
 
 def work(study: Study, rule: str, behaviour: str | None = None) -> float:

@@ -1,8 +1,13 @@
 """Stage `responses`: completions and likelihoods of variants; importing it needs no torch."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+
+from lesion.io.formats import read_parquet
+from lesion.pairs.tables import PAIRS
 
 if TYPE_CHECKING:
     from lesion.models.chat import Completion
@@ -23,16 +28,6 @@ COMPLETIONS: dict[str, Any] = {
 """`asked` is the user's turn that the attack makes of the prompt. A row with 0 `tokens` that is not
 `finished` was not generated, because the prompt and a completion exceed the model's context.
 `token_ids` are the generated tokens; null if the text is only a part of their decoded text."""
-WRITTEN = ("completion", "tokens", "finished", "token_ids")
-"""The columns of COMPLETIONS that hold what the model generated."""
-
-
-def completion_columns(completion: "Completion") -> dict[str, Any]:
-    """A completion as the columns of WRITTEN."""
-    text, tokens, finished = completion.text, completion.tokens, completion.finished
-    return dict(zip(WRITTEN, (text, tokens, finished, list(completion.ids) or None), strict=True))
-
-
 NLL = {
     "behaviour": pl.String,
     "role": pl.String,
@@ -105,3 +100,34 @@ UTILITY = {
     "value": pl.Float64,
     "key": pl.String,
 }
+
+
+def completion_columns(completion: "Completion") -> dict[str, Any]:
+    """The columns of COMPLETIONS that hold what the model generated."""
+    return {
+        "completion": completion.text,
+        "tokens": completion.tokens,
+        "finished": completion.finished,
+        "token_ids": list(completion.ids) or None,
+    }
+
+
+def read_tests(roles: Mapping[str, str], paths: Sequence[Path]) -> pl.DataFrame:
+    """The test pairs of behaviours: PAIRS with the columns `behaviour` and `role`.
+
+    Args:
+        roles: the role of each behaviour.
+        paths: tables of PAIRS, in the same order.
+    """
+    return pl.concat(
+        read_parquet(path, PAIRS)
+        .filter(split="test")
+        .with_columns(behaviour=pl.lit(name), role=pl.lit(role))
+        for (name, role), path in zip(roles.items(), paths, strict=True)
+    )
+
+
+def first_rows(table: pl.DataFrame, count: int | None) -> pl.DataFrame:
+    """The first `count` rows of each behaviour; all, if None."""
+    rank = pl.int_range(pl.len()).over("behaviour")
+    return table if count is None else table.filter(rank < count)

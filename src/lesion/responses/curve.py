@@ -1,8 +1,7 @@
 """Measurements for masks of one kind and growing size: NLL, and completions if requested."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import groupby, product
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -10,17 +9,23 @@ import polars as pl
 
 from lesion.io.formats import LesionError, digest, read_parquet
 from lesion.io.progress import progress
-from lesion.io.reuse import key, rows_of, write_rows
+from lesion.io.reuse import fill_rows, key, write_rows
 from lesion.masks.curve import CURVE_MASKS
 from lesion.models.layout import FlatIndices, layout_of
-from lesion.pairs.tables import PAIRS, encode_pairs
-from lesion.responses import CURVE, CURVE_COMPLETIONS, WRITTEN, completion_columns, sized
+from lesion.pairs.tables import encode_pairs
+from lesion.responses import (
+    CURVE,
+    CURVE_COMPLETIONS,
+    completion_columns,
+    first_rows,
+    read_tests,
+    sized,
+)
 from lesion.responses.jobs import Completing, CurveJob
 from lesion.responses.variant import EvaluatedVariant
 
 if TYPE_CHECKING:
     from lesion.models.load import Loaded
-    from lesion.models.text import Example
 
 
 class _Size(NamedTuple):
@@ -57,15 +62,12 @@ def respond_family(
     """
     subject = EvaluatedVariant(model, None, job.device)
     sizes = _sizes(subject, masks, job.family)
-    tests = {
-        name: read_parquet(path, PAIRS).filter(pl.col("split") == "test")
-        for name, path in zip(job.roles, pairs, strict=True)
-    }
+    tests = read_tests(job.roles, pairs)
     if completions is not None and job.completing is not None:
-        harm = {name: table for name, table in tests.items() if job.roles[name] == "harm"}
         first = [size for size in sizes if size.seed == sizes[0].seed]
-        _complete_all(subject, first, harm, completions, job.family, job.completing)
-    _measure_all(subject, sizes, tests, nll, job)
+        completed = _completed(subject, first, tests, completions, job.family, job.completing)
+        write_rows(completed, completions)
+    write_rows(_measured(subject, sizes, tests, nll, job), nll)
 
 
 def _sizes(subject: EvaluatedVariant, masks: Path, family: str) -> list[_Size]:
@@ -85,136 +87,97 @@ def _sizes(subject: EvaluatedVariant, masks: Path, family: str) -> list[_Size]:
     return found
 
 
-@contextmanager
-def _lesioned(subject: EvaluatedVariant, size: _Size) -> Iterator["Loaded"]:
-    """The model with the mask's weights ablated inside the block; it is loaded only once."""
-    from lesion.masks.lesion import lesioned
-
-    loaded = subject.load()
-    with lesioned(loaded.model, size.indices):
-        yield loaded
-
-
 Item = TypeVar("Item")
 
 
 def _by_size(
-    subject: EvaluatedVariant,
-    sizes: Sequence[_Size],
-    items: Sequence[Item],
-    todo: Sequence[int],
-    run: Callable[["Loaded", list[Item]], Sequence[dict[str, Any]]],
-) -> list[dict[str, Any]]:
-    """Compute the missing rows, size by size.
+    subject: EvaluatedVariant, sizes: Sequence[_Size], items: Sequence[Item], todo: Sequence[int]
+) -> Iterator[tuple["Loaded", list[Item]]]:
+    """The model ablated at one size after another, with the items that it has to run.
 
     Args:
-        subject: the model.
+        subject: the model, which is loaded only once.
         sizes: its masks.
         items: prompts or pairs that the model runs at every size.
         todo: positions of the missing rows among the items of all sizes, in the order of sizes.
-        run: computes a row for each of the given items.
     """
-    found: list[dict[str, Any]] = []
+    from lesion.masks.lesion import lesioned
+
+    loaded = subject.load()
     for number, places in groupby(todo, lambda place: place // len(items)):
-        with _lesioned(subject, sizes[number]) as loaded:
-            found += run(loaded, [items[place % len(items)] for place in places])
-    return found
+        with lesioned(loaded.model, sizes[number].indices):
+            yield loaded, [items[place % len(items)] for place in places]
 
 
-def _measure_all(
-    subject: EvaluatedVariant,
-    sizes: Sequence[_Size],
-    tests: Mapping[str, pl.DataFrame],
-    out: Path,
-    job: CurveJob,
-) -> None:
-
-    kept = [
-        table.filter(pl.col("outcome") == "kept")[: job.pairs].with_columns(behaviour=pl.lit(name))
-        for name, table in tests.items()
-    ]
-    table = pl.concat(kept)
-    examples = encode_pairs(subject.chat, table)
-    keys = [key(example=one, **size.identity) for size in sizes for one in examples]
-
-    def make(todo: list[int]) -> list[dict[str, Any]]:
-        from lesion.models.likelihood import response_nll
-
-        with progress(f"{job.family}: NLL", len(todo), "pair") as advance:
-
-            def run(loaded: "Loaded", chosen: "list[Example]") -> list[dict[str, Any]]:
-                losses = response_nll(loaded.model, chosen, job.batch_tokens, advance)
-                return [{"nll": loss} for loss in losses]
-
-            return _by_size(subject, sizes, examples, todo, run)
-
-    found = rows_of(keys, out, CURVE, make, f"{job.family}: measured {{}} of {{}} NLLs")
-    places = product(sizes, table.iter_rows(named=True))
+def _measured(
+    subject: EvaluatedVariant, sizes: Sequence[_Size], tests: pl.DataFrame, out: Path, job: CurveJob
+) -> pl.DataFrame:
+    kept = first_rows(tests.filter(outcome="kept"), job.pairs)
+    examples = encode_pairs(subject.chat, kept)
+    pairs = kept.select("behaviour", "role", "prompt").rows(named=True)
     rows = [
         {
             "family": job.family,
             "seed": size.seed,
             "share": size.share,
             "weights": size.weights,
-            "behaviour": pair["behaviour"],
-            "role": job.roles[pair["behaviour"]],
-            "prompt": pair["prompt"],
-            "nll": row["nll"],
-            "key": one,
+            **pair,
+            "key": key(example=example, **size.identity),
         }
-        for (size, pair), row, one in zip(places, found, keys, strict=True)
+        for size in sizes
+        for pair, example in zip(pairs, examples, strict=True)
     ]
-    write_rows(pl.DataFrame(rows, schema=CURVE), out)
+
+    def make(todo: list[int]) -> list[dict[str, Any]]:
+        from lesion.models.likelihood import response_nll
+
+        with progress(f"{job.family}: NLL", len(todo), "pair") as advance:
+            return [
+                {"nll": nll}
+                for loaded, chosen in _by_size(subject, sizes, examples, todo)
+                for nll in response_nll(loaded.model, chosen, job.batch_tokens, advance)
+            ]
+
+    return fill_rows(rows, out, CURVE, make, f"{job.family}: measured {{}} of {{}} NLLs")
 
 
-def _complete_all(
+def _completed(
     subject: EvaluatedVariant,
     sizes: Sequence[_Size],
-    harm: Mapping[str, pl.DataFrame],
+    tests: pl.DataFrame,
     out: Path,
     family: str,
     how: Completing,
-) -> None:
+) -> pl.DataFrame:
     from lesion.models.text import encode_prompt
 
-    asked = [
-        (name, prompt)
-        for name, table in harm.items()
-        for prompt in table["prompt"].head(how.prompts).to_list()
-    ]
-    prompts = [encode_prompt(subject.chat, prompt, how.prefill) for _, prompt in asked]
-    keys = [
-        key(asked=tokens, tokens=how.max_new_tokens, **size.identity)
+    harm = first_rows(tests.filter(role="harm"), how.prompts)
+    prompts = [encode_prompt(subject.chat, prompt, how.prefill) for prompt in harm["prompt"]]
+    questions = harm.select("behaviour", "role", "prompt", asked="prompt").rows(named=True)
+    rows = [
+        {
+            "variant": sized(family, size.share),
+            "weights": size.weights,
+            **question,
+            "attack": "prefill",
+            "prefill": how.prefill,
+            "key": key(asked=tokens, tokens=how.max_new_tokens, **size.identity),
+        }
         for size in sizes
-        for tokens in prompts
+        for question, tokens in zip(questions, prompts, strict=True)
     ]
 
     def make(todo: list[int]) -> list[dict[str, Any]]:
         from lesion.models.generate import complete
 
         with progress(f"{family}: completions", len(todo), "prompt") as advance:
-
-            def run(loaded: "Loaded", chosen: list[list[int]]) -> list[dict[str, Any]]:
-                done = complete(*loaded, chosen, how.max_new_tokens, how.batch_size, advance)
-                return [completion_columns(one) for one in done]
-
-            return _by_size(subject, sizes, prompts, todo, run)
+            return [
+                completion_columns(completion)
+                for loaded, chosen in _by_size(subject, sizes, prompts, todo)
+                for completion in complete(
+                    *loaded, chosen, how.max_new_tokens, how.batch_size, advance
+                )
+            ]
 
     log = f"{family}: generated {{}} of {{}} completions"
-    found = rows_of(keys, out, CURVE_COMPLETIONS, make, log)
-    rows = [
-        {
-            **{part: row[part] for part in WRITTEN},
-            "variant": sized(family, size.share),
-            "weights": size.weights,
-            "behaviour": name,
-            "role": "harm",
-            "attack": "prefill",
-            "prompt": prompt,
-            "asked": prompt,
-            "prefill": how.prefill,
-            "key": one,
-        }
-        for (size, (name, prompt)), row, one in zip(product(sizes, asked), found, keys, strict=True)
-    ]
-    write_rows(pl.DataFrame(rows, schema=CURVE_COMPLETIONS), out)
+    return fill_rows(rows, out, CURVE_COMPLETIONS, make, log)

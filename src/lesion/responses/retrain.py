@@ -4,7 +4,7 @@ The trained model exists only in this process, and its completions are deleted o
 (workflow/rules/responses.smk).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,24 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lesion.io.formats import read_parquet, write_parquet
+from lesion.io.formats import write_parquet
 from lesion.masks.lesion import lesioned, zero
 from lesion.masks.store import Mask, read_mask
 from lesion.models.generate import complete
 from lesion.models.likelihood import response_nll
 from lesion.models.load import Loaded, load, resolve_dtype
-from lesion.models.text import Example, encode_prompt
-from lesion.pairs.tables import PAIRS, encode_pairs, kept_pairs
-from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS, completion_columns, retrained
+from lesion.models.text import encode_prompt
+from lesion.pairs.tables import encode_pairs
+from lesion.responses import (
+    RETRAINED,
+    RETRAINED_COMPLETIONS,
+    completion_columns,
+    first_rows,
+    read_tests,
+    retrained,
+)
 from lesion.responses.jobs import RetrainJob
-from lesion.responses.questions import read_questions
+from lesion.responses.prompt_files import read_questions
 from lesion.sources.fetch import locate
 from lesion.training.examples import as_scored
 from lesion.training.fit import fine_tune
@@ -49,26 +56,27 @@ def retrain(
         nll: table of RETRAINED, NLL in nats per response token.
         completions: table of RETRAINED_COMPLETIONS, which only the judges read.
     """
-    found: list[dict[str, Any]] = []
-    answers: list[dict[str, Any]] = []
-    given = {name: read_mask(path) for name, path in zip(job.masks, masks, strict=True)}
+    chosen = {name: read_mask(path) for name, path in zip(job.masks, masks, strict=True)}
+    tests = read_tests(job.roles, pairs)
     tables = dict(zip(job.roles, pairs, strict=True))
     examples = as_scored({name: tables[name] for name in job.trained_on})
+    rows: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
     for seed in job.seeds:
         # Training changes the model, so it is loaded again for every seed.
         loaded = load(model, job.device)
-        measure = _Measure(loaded, tables, job, seed)
+        measure = _Measure(loaded, tests, job, seed)
         with ExitStack() as stack:
             if job.mask is not None:
-                _zero(loaded.model, given[job.mask], stack, frozen=job.frozen)
+                _zero(loaded.model, chosen[job.mask], stack, frozen=job.frozen)
             recipe = SeededRecipe(**job.recipe.model_dump(), seed=seed)
             fine_tune(loaded, examples, recipe, f"{job.arm}: training", [measure])
         for arm, name in job.after.items():
-            with lesioned(loaded.model, given[name].indices):
+            with lesioned(loaded.model, chosen[name].indices):
                 measure.take(arm, job.recipe.steps, last=True)
-        found += measure.rows
+        rows += measure.rows
         answers += measure.answers
-    write_parquet(pl.DataFrame(found, schema=RETRAINED), nll)
+    write_parquet(pl.DataFrame(rows, schema=RETRAINED), nll)
     write_parquet(pl.DataFrame(answers, schema=RETRAINED_COMPLETIONS), completions)
 
 
@@ -89,14 +97,17 @@ def _without(where: Tensor) -> Any:
 class _Measure(TrainerCallback):
     """Measures the model before the first step, if step 0 is requested, and after other steps."""
 
-    def __init__(
-        self, loaded: Loaded, pairs: Mapping[str, Path], job: RetrainJob, seed: int
-    ) -> None:
+    def __init__(self, loaded: Loaded, tests: pl.DataFrame, job: RetrainJob, seed: int) -> None:
         self._loaded, self._job, self._seed = loaded, job, seed
         self._steps = {*job.at, job.recipe.steps}
-        self._pairs = _test_pairs(pairs, job)
-        self._examples = encode_pairs(loaded.chat, self._pairs)
-        self._prompts = _prompts(pairs, job)
+        kept = first_rows(tests.filter(outcome="kept"), job.pairs)
+        self._examples = encode_pairs(loaded.chat, kept)
+        self._pairs = kept.select("behaviour", "role", "prompt").rows(named=True)
+        harm = first_rows(tests.filter(role="harm"), job.prompts)
+        self._prompts = [
+            {**row, "attack": "prefill", "prefill": job.prefill}
+            for row in harm.select("behaviour", "role", "prompt").rows(named=True)
+        ]
         self._questions = _questions(job)
         self.rows: list[dict[str, Any]] = []
         self.answers: list[dict[str, Any]] = []
@@ -116,69 +127,29 @@ class _Measure(TrainerCallback):
 
     def take(self, arm: str, step: int, *, last: bool) -> None:
         """Measure the model now; `last` adds the open questions."""
-        model = self._loaded.model
+        model, chat = self._loaded
+        job = self._job
         training = model.training
         model.eval()
-        native = resolve_dtype(self._job.recipe.dtype) == torch.bfloat16
+        native = resolve_dtype(job.recipe.dtype) == torch.bfloat16
         with torch.autocast(model.device.type, torch.bfloat16, enabled=native):
-            self._nll(arm, step, self._examples)
+            place = {"arm": arm, "seed": self._seed, "step": step}
+            place["examples"] = step * job.recipe.batch_size
+            losses = response_nll(model, self._examples, job.batch_tokens)
+            self.rows += [
+                {**place, **pair, "nll": loss}
+                for pair, loss in zip(self._pairs, losses, strict=True)
+            ]
             asked = [*self._prompts, *(self._questions if last else [])]
-            self._answer(arm, step, asked)
+            if asked:
+                prompts = [encode_prompt(chat, row["prompt"], row["prefill"]) for row in asked]
+                done = complete(model, chat, prompts, job.max_new_tokens, job.batch_size)
+                about = {"variant": retrained(arm, self._seed, step), "key": ""}
+                self.answers += [
+                    {**about, **row, "asked": row["prompt"], **completion_columns(completion)}
+                    for row, completion in zip(asked, done, strict=True)
+                ]
         model.train(training)
-
-    def _nll(self, arm: str, step: int, examples: Sequence[Example]) -> None:
-        losses = response_nll(self._loaded.model, examples, self._job.batch_tokens)
-        seed, seen = self._seed, step * self._job.recipe.batch_size
-        self.rows += [
-            {"arm": arm, "seed": seed, "step": step, "examples": seen, **pair, "nll": loss}
-            for pair, loss in zip(
-                self._pairs.select("behaviour", "role", "prompt").iter_rows(named=True),
-                losses,
-                strict=True,
-            )
-        ]
-
-    def _answer(self, arm: str, step: int, asked: Sequence[Mapping[str, str]]) -> None:
-        if not asked:
-            return
-        model, chat = self._loaded
-        prompts = [encode_prompt(chat, one["prompt"], one["prefill"]) for one in asked]
-        how = self._job
-        done = complete(model, chat, prompts, how.max_new_tokens, how.batch_size)
-        variant = retrained(arm, self._seed, step)
-        self.answers += [
-            {
-                **one,
-                "variant": variant,
-                "asked": one["prompt"],
-                **completion_columns(made),
-                "key": "",
-            }
-            for one, made in zip(asked, done, strict=True)
-        ]
-
-
-def _test_pairs(pairs: Mapping[str, Path], job: RetrainJob) -> pl.DataFrame:
-    tables = [
-        kept_pairs(path, "test")[: job.pairs].with_columns(
-            behaviour=pl.lit(name), role=pl.lit(job.roles[name])
-        )
-        for name, path in pairs.items()
-    ]
-    return pl.concat(tables)
-
-
-def _prompts(pairs: Mapping[str, Path], job: RetrainJob) -> list[dict[str, str]]:
-    about = {"role": "harm", "attack": "prefill", "prefill": job.prefill}
-    return [
-        {"behaviour": name, "prompt": prompt, **about}
-        for name, path in pairs.items()
-        if job.roles[name] == "harm"
-        for prompt in read_parquet(path, PAIRS)
-        .filter(split="test")["prompt"]
-        .head(job.prompts)
-        .to_list()
-    ]
 
 
 def _questions(job: RetrainJob) -> list[dict[str, str]]:

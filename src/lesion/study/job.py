@@ -5,7 +5,7 @@ builds them from the study, a rule passes one as JSON, and its script validates 
 or there imports torch.
 """
 
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +16,21 @@ class Specification(BaseModel):
     """A part of a specification that several stages use."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def specify(kind: type[Model], *sections: BaseModel, **own: Any) -> Model:
+    """A specification that takes fields of the same name from sections of the study.
+
+    Args:
+        kind: the specification.
+        sections: parts of the study; a later one overrides an earlier one.
+        own: the other fields, and those that differ from the sections.
+    """
+    taken = {name: value for section in sections for name, value in section}
+    return kind(**{name: value for name, value in taken.items() if name in kind.model_fields} | own)
 
 
 class Job(Specification):

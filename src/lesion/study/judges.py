@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    Field,
     GetJsonSchemaHandler,
     SerializeAsAny,
     ValidationError,
@@ -22,14 +21,17 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from lesion.study.types import (
+    Count,
     Dtype,
     Fraction,
     Name,
     Positive,
+    PositiveFloat,
     Reader,
     Section,
     SourceText,
     by_name,
+    check_known,
     nearest,
     without_null,
 )
@@ -134,9 +136,9 @@ class RubricSection(JudgeSection):
     `{max_tokens: null, max_completion_tokens: 4000, temperature: null}`."""
     concurrency: Positive = 8
     """Maximum number of concurrent requests."""
-    timeout: Annotated[float, Field(gt=0)] = 120
+    timeout: PositiveFloat = 120
     """Seconds without a response after which a request is sent again."""
-    retries: Annotated[int, Field(ge=0)] = 5
+    retries: Count = 5
     """Retries of a request after a timeout or a busy server (429, 5xx)."""
 
     @model_validator(mode="after")
@@ -253,8 +255,5 @@ class Judgements(Section):
 
     @model_validator(mode="after")
     def _primary_is_known(self) -> Self:
-        known = ["learned", *self.judges]
-        if self.primary not in known:
-            near = nearest(self.primary, known)
-            raise ValueError(f"`primary`: no judge is named `{self.primary}`{near}")
+        check_known("primary", "judge", self.primary, ["learned", *self.judges])
         return self

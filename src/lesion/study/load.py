@@ -3,16 +3,17 @@
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lesion.io.formats import BadFile
 from lesion.io.texts import read_yaml
+from lesion.study.checks import check_consistent
+from lesion.study.config import Study
 from lesion.study.renamed import with_new_names
-from lesion.study.study import Study
-from lesion.study.types import Section, StudyError, nearest
+from lesion.study.types import Section, StudyError, nearest, section_of
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -69,11 +70,14 @@ def load_study(config: Mapping[str, Any], name: str = "config.yaml") -> Study:
         StudyError: one message that names every wrong key and its fix.
     """
     try:
-        return Study.model_validate(_by_seed(with_new_names(config)))
-    except ValidationError as error:
-        lines = [_message(detail) for detail in error.errors()]
+        study = Study.model_validate(_by_seed(with_new_names(config)))
+        check_consistent(study)
+    except ValueError as error:
+        details = error.errors() if isinstance(error, ValidationError) else []
+        lines = [_message(detail) for detail in details] or [f"  {error}"]
         text = "\n".join([f"{name}: the study can't run:", *lines])
         raise StudyError(_printable(text)) from error
+    return study
 
 
 def _by_seed(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -153,21 +157,11 @@ def _message(detail: ErrorDetails) -> str:
 
 def _fields(location: Sequence[int | str]) -> list[str]:
     """The valid keys of the section in which an unknown key was given."""
-    kind: Any = Study
-    for part in location[:-1]:
-        kind = kind.model_fields[part].annotation if _is_section(kind) else _section_in(kind)
-    kind = kind if _is_section(kind) else _section_in(kind)
-    return list(kind.model_fields) if _is_section(kind) else []
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _section_in(kind: Any) -> Any:
-    """The section inside `dict[Name, Section]` or `Section | None`."""
-    return next((k for k in map(_section_or_none, get_args(kind)) if k is not None), None)
-
-
-def _section_or_none(kind: Any) -> Any:
-    return kind if _is_section(kind) else None
+    section: type[BaseModel] = Study
+    parts = iter(location[:-1])
+    for part in parts:
+        annotation = section.model_fields[str(part)].annotation
+        section = section_of(annotation) or section
+        if get_origin(annotation) in (dict, list):
+            next(parts, None)  # the name or number of one of several sections
+    return list(section.model_fields)

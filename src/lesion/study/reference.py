@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 from lesion.io.formats import atomic
 from lesion.study import Study
 from lesion.study.judges import JudgeSection, all_kinds
+from lesion.study.types import section_of
 
 PAGE = Path("docs/config.md")
 SCHEMA = Path("workflow/schemas/config.schema.json")
@@ -40,10 +41,10 @@ def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
     schema = kind.model_json_schema()["properties"]
     inner = []
     for name, field in kind.model_fields.items():
-        section = _section_of(field.annotation)
+        section = section_of(field.annotation)
         if section is not None:
             inner.append((name, section))
-        meaning = " ".join((field.description or "").split())
+        meaning = " ".join((field.description or "").split()).replace("|", r"\|")
         default = _default(field.default)
         yield f"| `{name}` | {_type(schema[name], section)} | {default} | {meaning} |"
     yield ""
@@ -58,16 +59,6 @@ def _kinds(section: type[BaseModel]) -> dict[str, type[BaseModel]]:
     if section is not JudgeSection:
         return {"": section}
     return {f" of kind `{name}`": kind for name, kind in sorted(all_kinds().items())}
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for part in getattr(annotation, "__args__", ()):
-        section = _section_of(part)
-        if section is not None:
-            return section
-    return None
 
 
 def _is_mapping(kind: type[BaseModel], name: str) -> bool:
@@ -99,11 +90,7 @@ def _plain(schema: dict[str, Any]) -> str:
         return f"list of {_plain(schema.get('items', {}))}"
     limits = [
         f"{sign} {schema[key]:g}"
-        for key, sign in (
-            ("exclusiveMinimum", ">"),
-            ("minimum", "≥"),
-            ("exclusiveMaximum", "<"),
-        )
+        for key, sign in (("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<"))
         if key in schema
     ]
     return " ".join(

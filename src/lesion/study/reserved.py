@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from lesion.study.config import StudyConfig
+from lesion.study.config import Study
 from lesion.study.judges import OFFLINE_JUDGES
 from lesion.study.training import ARM_ENDINGS
 from lesion.study.types import BUILT_MASKS
@@ -27,7 +27,7 @@ _TAKEN: dict[str, dict[str, str]] = {
 """Reserved names and what uses them, by the section whose keys are names."""
 
 
-def check_names(study: StudyConfig) -> None:
+def check_names(study: Study) -> None:
     """Check that no name of the study is reserved or ambiguous.
 
     Raises:
@@ -57,7 +57,7 @@ def check_names(study: StudyConfig) -> None:
     _check_files(study)
 
 
-def _check_files(study: StudyConfig) -> None:
+def _check_files(study: Study) -> None:
     seen: dict[str, str] = {}
     for file, what in _files(study):
         if file in seen:
@@ -68,7 +68,7 @@ def _check_files(study: StudyConfig) -> None:
         seen[file] = what
 
 
-def _files(study: StudyConfig) -> Iterator[tuple[str, str]]:
+def _files(study: Study) -> Iterator[tuple[str, str]]:
     """Files of a model whose names combine several names of the config, with a description."""
     for family in study.curve.families:
         what = f"`curve.families`: `{family}`"

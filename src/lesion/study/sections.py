@@ -9,12 +9,16 @@ from lesion.study.training import New, Train
 from lesion.study.types import (
     MIN_PROMPTS,
     Control,
+    Count,
     Dtype,
     Fraction,
     Name,
+    Number,
+    Numbers,
     PathText,
     Pool,
     Positive,
+    PositiveFloat,
     Role,
     Scope,
     Section,
@@ -26,7 +30,6 @@ from lesion.study.types import (
     ascending,
     by_name,
     once,
-    several,
 )
 
 
@@ -217,7 +220,7 @@ class Scores(Section):
     """Truncated scores: store only the scores that selections up to this (p, q) can use. Masks up
     to it are exact, larger ones are an error, and the files are much smaller. All scores are
     stored, if not given."""
-    save_minutes: Annotated[float, Field(gt=0)] = 10
+    save_minutes: PositiveFloat = 10
     """Minutes between saved states of the sums, from which a killed job resumes."""
 
 
@@ -240,19 +243,13 @@ class Masks(Section):
     preservation_pooling: Pool = "mean"
     """Preservation importance over several capabilities: the mean over all their pairs, or the
     maximum of their means, which also preserves weights that only one capability needs."""
-    p: Annotated[list[Share], BeforeValidator(several), AfterValidator(ascending)] = [
-        0.05,
-        0.15,
-    ]
+    p: Numbers[Share] = [0.05, 0.15]
     """Fraction of weights preserved for benign use. Of several values, the best on the validation
     split is chosen."""
-    q: Annotated[list[Fraction], BeforeValidator(several), AfterValidator(ascending)] = [
-        7e-5,
-        1.5e-4,
-    ]
+    q: Numbers[Fraction] = [7e-5, 1.5e-4]
     """Fraction of weights in each behaviour's mask. Of several values, the best on the validation
     split is chosen."""
-    max_benign_increase: Annotated[float, Field(gt=0)] = 0.1
+    max_benign_increase: PositiveFloat = 0.1
     """Benign limit: the largest benign NLL that the shared mask may add (nats per token, on the
     validation split) for (p, q) to be eligible."""
     shared: SharedMask = SharedMask()
@@ -317,12 +314,7 @@ class Curve(Section):
     families: Annotated[list[Name], AfterValidator(ascending)] = []
     """Masks that are made in several sizes: `shared`, `shared-all`, any control, or the mask of any
     behaviour. None, if not given."""
-    sizes: Annotated[
-        list[Annotated[float, Field(gt=0)]],
-        Field(min_length=1),
-        BeforeValidator(several),
-        AfterValidator(ascending),
-    ] = [0.5, 1.0, 2.0, 4.0, 8.0]
+    sizes: Numbers[PositiveFloat] = [0.5, 1.0, 2.0, 4.0, 8.0]
     """Sizes of the masks, as multiples of the chosen q. A control has as many weights as `shared`
     at each size."""
     seeds: Positive = 1
@@ -344,14 +336,14 @@ class Understanding(Section):
     given, nothing of this section is measured."""
     limit: Positive | None = None
     """Use at most this many pairs, in the file's order."""
-    explain: Annotated[int, Field(ge=0)] = 32
+    explain: Count = 32
     """Maximum length, in tokens, of the explanations why a harmful test prompt is harmful, which
     are judged too; 0 turns explanations off."""
     explain_prompts: Positive = 2
     """Test prompts of each harm type that are explained."""
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
     """Masks to measure in addition to `unmodified`; those of `responses.variants`, if not given."""
-    over_refusal: Annotated[int, Field(ge=0)] = 12
+    over_refusal: Count = 12
     """Harmless requests of the minimal pairs that are completed to measure the refusal rate."""
 
 
@@ -377,7 +369,7 @@ class Utility(Section):
 class Tables(Section):
     """Statistics of the tables."""
 
-    resamples: Annotated[int, Field(ge=100)] = 2000
+    resamples: Annotated[int, Field(ge=100), Number] = 2000
     """Number of bootstrap resamples for the intervals of means and differences."""
     confidence: Fraction = 0.95
     """Level of every interval."""
@@ -386,5 +378,5 @@ class Tables(Section):
 class Report(Section):
     """The report page."""
 
-    examples: Annotated[int, Field(ge=0)] = 6
+    examples: Count = 6
     """Prompts that are shown with the completions of the unmodified and the ablated model."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lesion.study.config import StudyConfig
+from lesion.study.config import Study
 from lesion.study.types import Reader
 
 
@@ -24,70 +24,43 @@ class Use(NamedTuple):
     reader: Reader
 
 
-def uses(study: StudyConfig) -> list[Use]:
+def uses(study: Study) -> list[Use]:
     """Every use of every address of a study.
 
     Fetching, checks, inputs of jobs and digests of local files are all derived from this list.
     """
-    return [
-        *_behaviours(study),
-        *_models(study),
-        *_retraining(study),
-        *_templates(study),
-        *_minimal_pairs(study),
-        *_judges(study),
-    ]
+    return list(_uses(study))
 
 
-def _behaviours(study: StudyConfig) -> Iterator[Use]:
-    for name, one in study.behaviours.items():
+def _uses(study: Study) -> Iterator[Use]:
+    for name, behaviour in study.behaviours.items():
         key = f"behaviours.{name}"
-        yield Use(f"{key}.source", one.source, "prompts", name, "source", "prompts")
-        if one.responses is not None:
-            yield Use(f"{key}.responses", one.responses, "prompts", name, "responses", "responses")
-
-
-def _models(study: StudyConfig) -> Iterator[Use]:
-    for name, one in study.models.items():
+        yield Use(f"{key}.source", behaviour.source, "prompts", name, "source", "prompts")
+        if (text := behaviour.responses) is not None:
+            yield Use(f"{key}.responses", text, "prompts", name, "responses", "responses")
+    for name, model in study.models.items():
         key = f"models.{name}"
-        if one.source is not None:
-            yield Use(f"{key}.source", one.source, "model", name, "source", "model")
-        if one.train is None:
+        if model.source is not None:
+            yield Use(f"{key}.source", model.source, "model", name, "source", "model")
+        if model.train is None:
             continue
-        for number, component in enumerate(one.train.mixture):
-            if component.source is not None:
+        for number, component in enumerate(model.train.mixture):
+            if (text := component.source) is not None:
                 part = f"mixture.{number}"
-                yield Use(
-                    f"{key}.train.{part}.source", component.source, "train", name, part, "examples"
-                )
-        if one.train.refusals is not None:
-            yield Use(
-                f"{key}.train.refusals", one.train.refusals, "train", name, "refusals", "responses"
-            )
-
-
-def _retraining(study: StudyConfig) -> Iterator[Use]:
-    for name, one in study.retraining.items():
-        if one.questions is not None:
+                yield Use(f"{key}.train.{part}.source", text, "train", name, part, "examples")
+        if (text := model.train.refusals) is not None:
+            yield Use(f"{key}.train.refusals", text, "train", name, "refusals", "responses")
+    for name, experiment in study.retraining.items():
+        if (text := experiment.questions) is not None:
             key = f"retraining.{name}.questions"
-            yield Use(key, one.questions, "retrain", name, "questions", "questions")
-
-
-def _templates(study: StudyConfig) -> Iterator[Use]:
-    for name, one in study.responses.templates.items():
+            yield Use(key, text, "retrain", name, "questions", "questions")
+    for name, template in study.responses.templates.items():
         rule = "responses" if name in study.responses.attacks else None
         key = f"responses.templates.{name}.source"
-        yield Use(key, one.source, rule, None, name, "template")
-
-
-def _minimal_pairs(study: StudyConfig) -> Iterator[Use]:
-    text = study.understanding.minimal_pairs
-    if text is not None:
+        yield Use(key, template.source, rule, None, name, "template")
+    if (text := study.understanding.minimal_pairs) is not None:
         key, part = "understanding.minimal_pairs", "minimal_pairs"
         yield Use(key, text, "understanding", None, part, "minimal-pairs")
-
-
-def _judges(study: StudyConfig) -> Iterator[Use]:
     embedder = ("judgements.embedder", study.judgements.embedder)
     scores = ("judgements.human_scores", study.judgements.human_scores)
     yield Use(*scores, "judge", None, "human_scores", "folder")

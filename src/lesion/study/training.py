@@ -6,9 +6,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lesion.study.renamed import with_new_arms
 from lesion.study.types import (
+    Count,
     Dtype,
     Name,
+    Names,
+    Number,
+    Numbers,
     Positive,
+    PositiveFloat,
     Section,
     Share,
     SourceText,
@@ -22,12 +27,7 @@ FROZEN, AFTER = "-frozen", "-after"
 ARM_ENDINGS = (FROZEN, AFTER)
 """Suffixes of an arm's name: zeros are kept during training, or ablation follows training."""
 
-Seeds = Annotated[
-    list[Annotated[int, Field(ge=0)]],
-    Field(min_length=1),
-    BeforeValidator(several),
-    AfterValidator(ascending),
-]
+Seeds = Numbers[Count]
 
 
 class Lora(Section):
@@ -47,7 +47,7 @@ class Recipe(Section):
 
     steps: Positive
     """Number of optimiser steps."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    learning_rate: PositiveFloat = 1e-5
     """Peak learning rate."""
     batch_size: Positive = 8
     """Examples per optimiser step."""
@@ -58,7 +58,7 @@ class Recipe(Section):
     """Learning rate schedule after the warm-up."""
     warmup: Share = 0.0
     """Fraction of the steps over which the learning rate rises linearly to its peak."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0), Number] = 0.0
     """AdamW's weight decay."""
     dtype: Dtype = "auto"
     """Precision of the forward and backward pass; weights and optimiser state are fp32. `auto` is
@@ -76,7 +76,7 @@ class Recipe(Section):
 class MixtureComponent(Section):
     """A part of a training mixture: examples of behaviours of the study, or rows of a file."""
 
-    behaviours: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
+    behaviours: Names = []
     """Behaviours whose train prompts are used."""
     answer: Answered = "own"
     """`own`: the responses of the behaviours' pairs, with their prefill. `refusal`: the texts of
@@ -113,9 +113,9 @@ class Train(Recipe):
     """The parts of the training mixture, whose examples are shuffled together by the seed."""
     refusals: SourceText | None = None
     """A file of refusals, in a column `response`: a name from `sources`, or an address."""
-    beta: Annotated[float, Field(gt=0)] = 0.1
+    beta: PositiveFloat = 0.1
     """DPO's beta: the strength of the penalty for moving away from the initial model."""
-    save_minutes: Annotated[float, Field(gt=0)] = 10
+    save_minutes: PositiveFloat = 10
     """Minutes between saved states, from which a killed training resumes."""
     seeds: Seeds = [0]
     """Seeds of the order of examples and of new weights. With several seeds, one model is trained
@@ -157,11 +157,11 @@ class Retraining(Section):
     like `unmodified` and ablated after training.
     """
 
-    models: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
+    models: Names = []
     """The models that are trained; all that have a `source`, if not given."""
     recipe: Recipe
     """Settings of the optimiser."""
-    behaviours: Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)] = []
+    behaviours: Names = []
     """Behaviours whose train pairs are the training examples; all harm types, if not given."""
     arms: Annotated[
         list[Name],
@@ -170,13 +170,11 @@ class Retraining(Section):
         AfterValidator(ascending),
     ] = ["shared", "unmodified"]
     """The arms that are compared; `unmodified` must be among them."""
-    at: Annotated[
-        list[Annotated[int, Field(ge=0)]], BeforeValidator(several), AfterValidator(ascending)
-    ] = [0]
+    at: Annotated[list[Count], BeforeValidator(several), Number, AfterValidator(ascending)] = [0]
     """Steps after which the model is measured, in addition to the last step."""
     pairs: Positive | None = None
     """Test pairs of each behaviour whose NLL is measured at these steps; all, if not given."""
-    prompts: Annotated[int, Field(ge=0)] = 0
+    prompts: Count = 0
     """Test prompts of each harm type that are completed under the prefill at these steps, and
     judged."""
     questions: SourceText | None = None

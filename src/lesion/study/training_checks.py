@@ -1,21 +1,21 @@
 """Checks of trained models and of fine-tuning in memory."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from lesion.io.addresses import Address, is_address, parse
-from lesion.study.config import StudyConfig
+from lesion.study.config import Study
 from lesion.study.training import MixtureComponent
-from lesion.study.types import nearest
+from lesion.study.types import check_known, nearest
 
 
-def check_trained(study: StudyConfig) -> None:
+def check_trained(study: Study) -> None:
     """Check that every trained model has a known base and a harmless training mixture.
 
     Raises:
         ValueError: a check failed; the message names the key and the fix.
     """
     if study.pairs.reference_model is not None:
-        _known("pairs.reference_model", "model", study.pairs.reference_model, study.models)
+        check_known("pairs.reference_model", "model", study.pairs.reference_model, study.models)
     for name in study.trained:
         _check_base(study, name)
         model = study.models[name]
@@ -39,10 +39,10 @@ def check_trained(study: StudyConfig) -> None:
             )
 
 
-def _check_base(study: StudyConfig, name: str) -> None:
+def _check_base(study: Study, name: str) -> None:
     seen = [name]
     while (base := study.models[seen[-1]].base) is not None:
-        _known(f"models.{seen[-1]}.base", "model", base, study.models)
+        check_known(f"models.{seen[-1]}.base", "model", base, study.models)
         if base in seen:
             raise ValueError(
                 f"`models.{name}.base`: the bases form a cycle: {' from '.join([*seen, base])}"
@@ -51,10 +51,10 @@ def _check_base(study: StudyConfig, name: str) -> None:
 
 
 def _check_component(
-    study: StudyConfig, key: str, component: MixtureComponent, *, from_scratch: bool
+    study: Study, key: str, component: MixtureComponent, *, from_scratch: bool
 ) -> None:
     for name in component.behaviours:
-        _known(f"{key}.behaviours", "behaviour", name, study.behaviours)
+        check_known(f"{key}.behaviours", "behaviour", name, study.behaviours)
         if study.behaviours[name].role == "harm" and component.answer == "own":
             raise ValueError(
                 f"`{key}`: `{name}` is of role harm, and a model trained on its responses is never "
@@ -73,7 +73,7 @@ def _check_component(
         )
 
 
-def _files(study: StudyConfig, sources: Iterable[str | None]) -> set[Address]:
+def _files(study: Study, sources: Iterable[str | None]) -> set[Address]:
     """The addresses behind sources, comparable whether given by name or by address, with a digest
     or without.
     """
@@ -86,7 +86,7 @@ def _files(study: StudyConfig, sources: Iterable[str | None]) -> set[Address]:
     }
 
 
-def check_stages(study: StudyConfig) -> None:
+def check_stages(study: Study) -> None:
     """Check that the models of training stages have curves and are measured on the same texts.
 
     Raises:
@@ -95,7 +95,7 @@ def check_stages(study: StudyConfig) -> None:
     for family, stages in study.training_stages.items():
         names = [name for stage in stages for name in stage]
         for name in names:
-            _known(f"training_stages.{family}", "model", name, study.models)
+            check_known(f"training_stages.{family}", "model", name, study.models)
         if "shared" not in study.curve.families:
             raise ValueError(
                 f"`training_stages.{family}`: stages are compared by their curves; add `shared` to "
@@ -115,7 +115,7 @@ def check_stages(study: StudyConfig) -> None:
             )
 
 
-def check_retraining(study: StudyConfig) -> None:
+def check_retraining(study: Study) -> None:
     """Check that the arms, models, behaviours and judges of retraining exist.
 
     Raises:
@@ -130,13 +130,8 @@ def check_retraining(study: StudyConfig) -> None:
                     f"`<mask>-after`{nearest(mask, study.masks_made)}"
                 )
         for model in experiment.models:
-            _known(f"{key}.models", "model", model, study.models)
+            check_known(f"{key}.models", "model", model, study.models)
         for behaviour in experiment.behaviours:
-            _known(f"{key}.behaviours", "behaviour", behaviour, study.behaviours)
+            check_known(f"{key}.behaviours", "behaviour", behaviour, study.behaviours)
         if experiment.judge is not None:
-            _known(f"{key}.judge", "judge", experiment.judge, study.judgements.judges)
-
-
-def _known(key: str, what: str, name: str, known: Mapping[str, object]) -> None:
-    if name not in known:
-        raise ValueError(f"`{key}`: no {what} is named `{name}`{nearest(name, known)}")
+            check_known(f"{key}.judge", "judge", experiment.judge, study.judgements.judges)

@@ -4,13 +4,13 @@ import datetime
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from lesion.io.addresses import AddressError, checked_path, expanded_address, is_address
+from lesion.io.addresses import checked_path, expanded_address, is_address
 from lesion.io.formats import LesionError
 
 DATE = "2026-01-01"
@@ -47,25 +47,18 @@ def _name(text: str) -> str:
     return text
 
 
-def _address(text: str) -> str:
-    try:
-        return expanded_address(text)
-    except AddressError as error:
-        raise ValueError(str(error)) from error
-
-
 def _source(text: str) -> str:
-    return _address(text) if is_address(text) else text
+    return expanded_address(text) if is_address(text) else text
 
 
 def _template(text: str) -> str:
     """Give a file as an address, and leave a name as it is."""
     if text.startswith("file:"):
-        return _address(text)
+        return expanded_address(text)
     if is_address(text):
         raise ValueError("must be on this machine; give the path of a file")
     named = "/" in text or "~" in text or "$" in text or Path(text).suffix
-    return _address(f"file:{text}") if named else text
+    return expanded_address(f"file:{text}") if named else text
 
 
 def _path(text: str) -> str:
@@ -75,10 +68,7 @@ def _path(text: str) -> str:
         raise ValueError("must be a plain path; remove `file:`")
     if _URL.match(text):
         raise ValueError("must be on this machine or on a mounted disk; give a path")
-    try:
-        return checked_path(text)
-    except AddressError as error:
-        raise ValueError(str(error)) from error
+    return checked_path(text)
 
 
 def _results(text: str) -> str:
@@ -86,6 +76,13 @@ def _results(text: str) -> str:
     plain = re.sub("^//+", "/", os.path.normpath(_path(text)))
     # Every job validates the path again, and would expand a leading `~`.
     return f"./{plain}" if plain.startswith("~") else plain
+
+
+def _no_truth_value(value: Any) -> Any:
+    """Refuse booleans for numbers: YAML reads `yes` as `true`, which pydantic converts to 1."""
+    if any(isinstance(item, bool) for item in several(value)):
+        raise ValueError("is a boolean, as YAML reads yes, no, on and off; give a number")
+    return value
 
 
 def several(value: Any) -> Any:
@@ -124,7 +121,7 @@ def without_null(values: Any) -> Any:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-AddressText = Annotated[str, AfterValidator(_address)]
+AddressText = Annotated[str, AfterValidator(expanded_address)]
 """An address. The path of a `file:` is expanded when the config is loaded, and so are the paths of
 the types below, so that every reader, job parameter and message has the same path."""
 SourceText = Annotated[str, AfterValidator(_source)]
@@ -135,9 +132,19 @@ PathText = Annotated[str, AfterValidator(_path)]
 """A path of a file or folder that is read."""
 ResultsText = Annotated[str, AfterValidator(_results)]
 """The path of a folder that Snakemake creates."""
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Number = BeforeValidator(_no_truth_value)
+Count = Annotated[int, Field(ge=0), Number]
+Positive = Annotated[int, Field(gt=0), Number]
+PositiveFloat = Annotated[float, Field(gt=0), Number]
+Fraction = Annotated[float, Field(gt=0, lt=1), Number]
+Share = Annotated[float, Field(ge=0, lt=1), Number]
+Value = TypeVar("Value")
+Numbers = Annotated[
+    list[Value], Field(min_length=1), BeforeValidator(several), Number, AfterValidator(ascending)
+]
+"""One or several numbers, which are sorted."""
+Names = Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)]
+"""One or several names, which are sorted."""
 Role = Literal["harm", "benign", "refusal"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 """Precision of a computation; `auto` is bf16 on devices that compute it natively, else fp32."""
@@ -169,35 +176,25 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _number_is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse booleans for numbers: YAML reads `yes` and `on` as `true`, which pydantic converts
-        to 1.
-        """
-        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
-        given = value if isinstance(value, list) else [value]
-        if (
-            bool not in kinds
-            and kinds & {int, float}
-            and any(isinstance(item, bool) for item in given)
-        ):
-            raise ValueError("is a boolean, as YAML reads yes, no, on and off; give a number")
-        return value
 
-
-def _kinds(annotation: Any) -> set[Any]:
-    """The types that are named in an annotation, outside of mappings."""
-    if get_origin(annotation) is dict:
-        return set()
-    return (
-        {annotation}.union(*map(_kinds, get_args(annotation)))
-        if get_args(annotation)
-        else {annotation}
-    )
-
-
-def nearest(wrong: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+def nearest(wrong: str, known: Collection[str]) -> str:
     """The end of an error message: the most similar known name, or all known names."""
     close = difflib.get_close_matches(str(wrong), list(known), n=1, cutoff=0.5)
     return f". Did you mean `{close[0]}`?" if close else f". Known: {', '.join(known) or 'none'}."
+
+
+def check_known(key: str, what: str, name: str, known: Collection[str]) -> None:
+    """Check that a config names something that there is.
+
+    Raises:
+        ValueError: it does not; the message has the key and the most similar known name.
+    """
+    if name not in known:
+        raise ValueError(f"`{key}`: no {what} is named `{name}`{nearest(name, known)}")
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section in the annotation of a key, such as `dict[Name, Section]` or `Section | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(section_of, get_args(annotation))), None)

@@ -23,8 +23,8 @@ from transformers import AutoConfig, GenerationConfig
 from lesion.io.formats import LesionError
 from lesion.io.progress import Advance
 from lesion.models import devices
-from lesion.models.chat import Completion, Speaker
-from lesion.models.generate import cut, fitting, stop_tokens
+from lesion.models.chat import Chat, Completion
+from lesion.models.generate import fitting, stop_tokens
 from lesion.models.load import pick_device, resolve_dtype
 from lesion.models.vllm_engine import worker
 from lesion.study.types import VLLM_PYTHON as PYTHON
@@ -37,7 +37,7 @@ _TAIL = 15  # Lines of vLLM's log that an error shows.
 
 def complete_by_vllm(
     folder: Path,
-    speaker: Speaker,
+    chat: Chat,
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     dtype: str,
@@ -48,15 +48,8 @@ def complete_by_vllm(
 
     Prompts that leave no room for `max_new_tokens` in the model's context are not run. vLLM's
     kernels round differently from transformers', so a close choice is sometimes another token.
-
-    Args:
-        folder: the checkpoint to serve.
-        speaker: its tokenizer with its chat format.
-        prompts: token ids.
-        max_new_tokens: length of the completions at most.
-        dtype: as for `models.load.load`.
-        device_map: any value except None spreads the model over all GPUs.
-        advance: called with the numbers of completions and of their tokens.
+    `dtype` is as for `models.load.load`, and any `device_map` except None spreads the model over
+    all GPUs. `advance` is called with the numbers of completions and of their tokens.
 
     Raises:
         LesionError: vLLM is missing or fails; the message has the end of its log.
@@ -66,73 +59,52 @@ def complete_by_vllm(
     advance(len(prompts) - len(rows))
     if not rows:
         return [Completion("", 0, False)] * len(prompts)
-    stops = stop_tokens(_generation(folder, config), speaker)
+    # As transformers reads it.
+    own_file = (folder / "generation_config.json").is_file()
+    generation = (
+        GenerationConfig.from_pretrained(folder)
+        if own_file
+        else GenerationConfig.from_model_config(config)
+    )
+    stops = stop_tokens(generation, chat)
     chosen = [prompts[row] for row in rows]
+    device, gpus = pick_device(), torch.cuda.device_count()
+    spread = device_map is not None and torch.cuda.is_available()
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    if not spread and device.index is not None:  # this job has locked one of several GPUs
+        environment["CUDA_VISIBLE_DEVICES"] = devices.pool(os.environ, gpus)[device.index]
     asked = {
-        "model": _model(folder, max(map(len, chosen)) + max_new_tokens, dtype, device_map),
-        "sampling": _sampling(max_new_tokens, stops),
+        # Arguments of `vllm.LLM`.
+        "model": {
+            "model": str(folder.resolve()),
+            "dtype": str(resolve_dtype(dtype)).removeprefix("torch."),
+            "max_model_len": max(map(len, chosen)) + max_new_tokens,
+            "skip_tokenizer_init": True,
+            "generation_config": "vllm",  # greedy, regardless of the checkpoint's own settings
+            "gpu_memory_utilization": _GPU_SHARE,
+            "tensor_parallel_size": gpus if spread else 1,
+            # Compiling and capturing graphs takes a minute, and a variant's answers take less.
+            "enforce_eager": True,
+            "seed": 0,
+        },
+        # Arguments of `vllm.SamplingParams`.
+        "sampling": {
+            "temperature": 0.0,
+            "max_tokens": max_new_tokens,
+            "stop_token_ids": stops,
+            "detokenize": False,
+        },
         "prompts": chosen,
     }
     found: dict[int, Completion] = {}
-    with _answers(asked, _environment(device_map)) as answers:
+    with _answers(asked, environment) as answers:
         for row, (tokens, reason) in zip(rows, answers, strict=False):
-            found[row] = _completion(speaker, tokens, reason, stops)
-            advance(1, found[row].tokens)
+            read = chat.read(tokens, stops)
+            found[row] = read._replace(finished=read.finished or reason == "stop")
+            advance(1, read.tokens)
     if len(found) < len(rows):
         raise LesionError(f"vLLM answered {len(found)} of {len(rows)} prompts")
     return [found.get(row, Completion("", 0, False)) for row in range(len(prompts))]
-
-
-def _generation(folder: Path, config: Any) -> GenerationConfig:
-    """The checkpoint's generation config, as transformers reads it."""
-    if (folder / "generation_config.json").is_file():
-        return GenerationConfig.from_pretrained(folder)
-    return GenerationConfig.from_model_config(config)
-
-
-def _model(folder: Path, context: int, dtype: str, device_map: str | None) -> dict[str, Any]:
-    """Arguments of `vllm.LLM`."""
-    return {
-        "model": str(folder.resolve()),
-        "dtype": str(resolve_dtype(dtype)).removeprefix("torch."),
-        "max_model_len": context,
-        "skip_tokenizer_init": True,
-        "generation_config": "vllm",  # greedy, regardless of the checkpoint's own settings
-        "gpu_memory_utilization": _GPU_SHARE,
-        "tensor_parallel_size": torch.cuda.device_count() if _spread(device_map) else 1,
-        # Compiling and capturing graphs takes a minute, and a variant's answers take less.
-        "enforce_eager": True,
-        "seed": 0,
-    }
-
-
-def _sampling(max_new_tokens: int, stops: list[int]) -> dict[str, Any]:
-    """Arguments of `vllm.SamplingParams`."""
-    return {
-        "temperature": 0.0,
-        "max_tokens": max_new_tokens,
-        "stop_token_ids": stops,
-        "detokenize": False,
-    }
-
-
-def _spread(device_map: str | None) -> bool:
-    return device_map is not None and torch.cuda.is_available()
-
-
-def _environment(device_map: str | None) -> dict[str, str]:
-    """This process's environment, with the GPU that it has locked, and without downloads."""
-    offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    chosen = pick_device()
-    if _spread(device_map) or chosen.index is None:
-        return {**os.environ, **offline}
-    names = devices.pool(os.environ, torch.cuda.device_count())
-    return {**os.environ, **offline, "CUDA_VISIBLE_DEVICES": names[chosen.index]}
-
-
-def _completion(speaker: Speaker, tokens: list[int], reason: str, stops: list[int]) -> Completion:
-    found = cut(speaker, tokens, stops)
-    return found._replace(finished=found.finished or reason == "stop")
 
 
 @contextmanager
@@ -151,17 +123,26 @@ def _answers(
         listener = Thread(target=_listen, args=(process.stdout, said), daemon=True)
         listener.start()
         try:
-            _ask(process, asked)
+            assert process.stdin is not None
+            # If it has already ended, its exit code and its last lines give the reason.
+            with suppress(BrokenPipeError), process.stdin as stdin:
+                json.dump(asked, stdin)
             yield (tuple(json.loads(line)) for line in answers)
             code = process.wait()
         finally:
-            _end(process)
+            if process.poll() is None:
+                # At first by a request, since vLLM has processes of its own to end.
+                process.terminate()
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
         listener.join(timeout=10)
     if code != 0:
-        told = "".join(said)
         raise LesionError(
             f"vLLM ({command[0]}) ended with code {code}. Mend what it says, or set "
-            f"`responses.engine: transformers`. Its last lines:\n{told}"
+            f"`responses.engine: transformers`. Its last lines:\n{''.join(said)}"
         )
 
 
@@ -196,25 +177,6 @@ def _start(
             f"{PYTHON}={command[0]}: cannot be run ({error.strerror}). Give the Python program of "
             "the environment that has vLLM."
         ) from error
-
-
-def _ask(process: subprocess.Popen[str], asked: Mapping[str, Any]) -> None:
-    assert process.stdin is not None
-    # If it has already ended, its exit code and its last lines give the reason.
-    with suppress(BrokenPipeError), process.stdin as stdin:
-        json.dump(asked, stdin)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Stop the worker, at first by a request, since vLLM has processes of its own to end."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _listen(output: IO[str] | None, said: deque[str]) -> None:

@@ -7,7 +7,6 @@ order, to the file descriptor that is its argument: the new tokens, and why they
 import json
 import os
 import sys
-from typing import Any
 
 SLICE = 256
 """Prompts handed over at once: between slices one sees how far it is."""
@@ -26,14 +25,11 @@ def complete_prompts() -> None:
     with os.fdopen(pipe, "w") as out:
         for start in range(0, len(asked["prompts"]), SLICE):
             prompts = asked["prompts"][start : start + SLICE]
-            for one in _generate(model, prompts, how):
-                out.write(json.dumps(one) + "\n")
+            rows = [{"prompt_token_ids": one} for one in prompts]
+            for done in model.generate(rows, how, use_tqdm=False):
+                answer = done.outputs[0]
+                out.write(json.dumps((list(answer.token_ids), answer.finish_reason)) + "\n")
             out.flush()
-
-
-def _generate(model: Any, prompts: list[list[int]], how: Any) -> list[tuple[list[int], str]]:
-    done = model.generate([{"prompt_token_ids": one} for one in prompts], how, use_tqdm=False)
-    return [(list(one.outputs[0].token_ids), one.outputs[0].finish_reason) for one in done]
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ from lesion.io.formats import atomic
 from lesion.report.figures.curves import judged_tradeoff, sweep_heatmap, tradeoff
 from lesion.report.figures.dissociation import dissociation
 from lesion.report.figures.figure import VEGALITE, Figure
-from lesion.report.figures.masks import overlap_heatmap, transfer, where
+from lesion.report.figures.masks import transfer, where
 from lesion.report.figures.names import Measured, model_figures
-from lesion.report.figures.training import experiments, stages, training
+from lesion.report.figures.overlap import overlap_heatmap
+from lesion.report.figures.retraining import experiments
+from lesion.report.figures.training import stages, training
 from lesion.tables.claims.training import benign_limit
 from lesion.tables.read import StudyTables, read_study_tables
 from lesion.tables.variants import MASK, SIZE

@@ -1,30 +1,40 @@
-"""The charts as Vega-Lite, made by Altair: data frame in, chart out; no text beside them.
+"""The shapes of charts as Vega-Lite, made by Altair: matrices, points with intervals, lines.
 
 Every name in a chart is given, because Altair would otherwise count them up over the process and
 the same tables would not make the same bytes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
 import polars as pl
+
+from lesion.tables.rows import RANDOM
 
 Chart = alt.LayerChart | alt.Chart
 
 _GAP = " "
 """An empty column between harm types and benign behaviours."""
 
-_DIVERGING = ["#3f1a6b", "#f5f5f5", "#7f3b08"]
-_BLUES = ["#f2f5fa", "#6baed6", "#08306b"]
+DIVERGING = ["#3f1a6b", "#f5f5f5", "#7f3b08"]
 _DARK_FROM = 0.66
 """A cell this far along either half of the scale is half as light as white: white text on it is as
 legible as black text, also when a dark page inverts the chart."""
+HUES = ("#d55e00", "#0072b2", "#009e73", "#b0578d", "#333333", "#8a6d00", "#6a51a3")
+"""Okabe and Ito's colours (2008), which colour-blind readers can distinguish; those too light for a
+white ground are darker here. Shapes vary too, with a different period."""
+PLAIN = "#555555"
+"""The unmodified model, which the others are compared with."""
+_SHAPES = (
+    *("circle", "square", "diamond", "triangle-up", "cross"),
+    *("triangle-down", "triangle-left", "triangle-right"),
+)
 
 _ROW = 32
-_WIDE_ROW = 26
-_LEGEND: dict[str, Any] = {"orient": "top", "direction": "horizontal", "gradientLength": 220}
+_DOT_ROW = 20
+LEGEND: dict[str, Any] = {"orient": "top", "direction": "horizontal", "gradientLength": 220}
 _FONT = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
 _INK = {"labelColor": "#222", "titleColor": "#222"}
 
@@ -47,7 +57,7 @@ CONFIG: dict[str, Any] = {
 
 
 class Axis(NamedTuple):
-    """A side of a chart: the field that holds the names, its title, the names in order."""
+    """A side or a legend of a chart: the field that holds names, its title, the names in order."""
 
     field: str
     title: str | None
@@ -59,96 +69,32 @@ def apart(*groups: Sequence[str]) -> list[str]:
 
     Each place needs its own name, so the gaps are of different lengths.
     """
-    filled = [group for group in groups if group]
     names: list[str] = []
-    for place, group in enumerate(filled):
+    for place, group in enumerate(filter(None, groups)):
         names += [_GAP * place] * bool(place) + list(group)
     return names
 
 
-def matrix_height(rows: int) -> int:
-    """The height of a matrix in pixels, with its legend and its slanted labels."""
-    return _ROW * rows + 165
+def ordered(names: Iterable[str], *first: str) -> list[str]:
+    """The distinct names: those of `first`, the others by name, and the random control last."""
+    known = set(names)
+    others = sorted(known - {*first, RANDOM})
+    return [name for name in (*first, *others, RANDOM) if name in known]
 
 
-def matrix_width(columns: int) -> int:
-    """The width in pixels below which the values of a matrix do not fit into its cells."""
-    return 44 * columns + 150
-
-
-def transfer_chart(data: pl.DataFrame, x: Axis, y: Axis, confidence: float) -> Chart:
-    """Heatmap of added NLL.
-
-    Args:
-        data: mask, behaviour, value (nats per token), text, interval, n.
-        x: behaviours.
-        y: masks.
-        confidence: level of the intervals.
-    """
-    top = max(0.01, float(data.select(pl.col("value").abs().max()).item()))
-    color = alt.Color(
-        "value:Q",
-        title="added NLL (nats per token)",
-        scale=alt.Scale(domain=[-top, 0, top], range=_DIVERGING, interpolate="lab"),
-        legend=alt.Legend(**_LEGEND),
-    )
-    tooltip = [
-        alt.Tooltip("mask:N", title="mask zeroed"),
-        alt.Tooltip("behaviour:N", title="responses of"),
-        alt.Tooltip("value:Q", title="added NLL, nats per token", format=".3f"),
-        alt.Tooltip("interval:N", title=f"{confidence:.0%} interval"),
-        alt.Tooltip("n:Q", title="prompts"),
-    ]
-    return _matrix(data, x, y, color, _dark("datum.value", top), tooltip)
-
-
-def overlap_chart(data: pl.DataFrame, x: Axis, y: Axis) -> Chart:
-    """Heatmap of overlaps as multiples of chance, on a log scale around 1.
+def matrix(
+    data: pl.DataFrame, x: Axis, y: Axis, color: alt.Color, dark: str, tooltip: list[alt.Tooltip]
+) -> Chart:
+    """A heatmap with the field `text` written in its cells.
 
     Args:
-        data: a, b, shared, expected, jaccard, ratio (null where nothing was expected), text,
-            interval and p as texts.
-        x: the masks `b`.
-        y: the masks `a`.
+        data: one row for each cell.
+        x: the columns.
+        y: the rows.
+        color: the scale of the cells.
+        dark: a Vega expression for cells whose text is white (`is_dark`).
+        tooltip: of a cell.
     """
-    known = data["ratio"].filter(data["ratio"] > 0)
-    # A single pair at chance still needs a scale with two ends; no overlap is at the low end.
-    top = max([2.0, *(max(value, 1 / value) for value in known)])
-    shaded = data.with_columns(shade=pl.col("ratio").clip(1 / top, top))
-    ticks = [tick for tick in (0.01, 0.1, 0.3, 1, 3, 10, 30, 100) if 1 / top <= tick <= top]
-    color = alt.Color(
-        "shade:Q",
-        title="shared weights ÷ expected by the strict null (log)",
-        scale=alt.Scale(type="log", domain=[1 / top, 1, top], range=_DIVERGING, interpolate="lab"),
-        legend=alt.Legend(**_LEGEND, values=ticks),
-    )
-    tooltip = [
-        alt.Tooltip("a:N", title="mask"),
-        alt.Tooltip("b:N", title="and"),
-        alt.Tooltip("shared:Q", title="shared weights", format=","),
-        alt.Tooltip("expected:Q", title="expected (rows × columns)", format=",.1f"),
-        alt.Tooltip("ratio:Q", title="times chance", format=".2f"),
-        alt.Tooltip("interval:N", title="95% interval, over matrices"),
-        alt.Tooltip("p:N", title="p of as many by chance"),
-        alt.Tooltip("jaccard:Q", title="Jaccard", format=".4f"),
-    ]
-    return _matrix(shaded, x, y, color, _dark("log(datum.shade)", math.log(top)), tooltip)
-
-
-def _dark(value: str, top: float) -> str:
-    """Vega expression for a cell whose colour, on a scale from −top to top, is dark."""
-    return f"abs({value}) > {_DARK_FROM * top:.6g}"
-
-
-def _matrix(
-    data: pl.DataFrame,
-    x: Axis,
-    y: Axis,
-    color: alt.Color,
-    white: str,
-    tooltip: list[alt.Tooltip],
-) -> alt.LayerChart:
-    """A heatmap with `text` written in its cells, in white where the expression `white` holds."""
     base = alt.Chart(data).encode(
         x=alt.X(
             f"{x.field}:N",
@@ -164,57 +110,116 @@ def _matrix(
         ),
         tooltip=tooltip,
     )
-    cells = base.mark_rect(stroke="#fff").encode(color=color)
-    text = base.mark_text(fontSize=11).encode(
-        text="text:N",
-        color=alt.condition(white, alt.value("#fff"), alt.value("#111")),
-    )
-    return alt.LayerChart(layer=[cells, text], height=_ROW * len(y.names))
+    text_color = alt.condition(dark, alt.value("#fff"), alt.value("#111"))
+    layers = [
+        base.mark_rect(stroke="#fff").encode(color=color),
+        base.mark_text(fontSize=11).encode(text="text:N", color=text_color),
+    ]
+    return alt.LayerChart(layer=layers, height=_ROW * len(y.names))
 
 
-def where_height(modules: int) -> int:
-    """The height of the layer and module heatmap in pixels, with its legend and its menu."""
-    return _WIDE_ROW * modules + 130
+def is_dark(value: str, top: float) -> str:
+    """Vega expression for a cell whose colour, on a scale from −top to top, is dark."""
+    return f"abs({value}) > {_DARK_FROM * top:.6g}"
 
 
-def where_chart(data: pl.DataFrame, modules: Sequence[str], masks: Sequence[str]) -> Chart:
-    """Heatmap of density by layer and module, with a menu of masks, the first one shown.
+def matrix_width(columns: int) -> int:
+    """The width in pixels below which the values of a matrix do not fit into its cells."""
+    return 44 * columns + 150
+
+
+def dots(
+    data: pl.DataFrame,
+    rows: Axis,
+    groups: Axis,
+    x: Mapping[str, Any],
+    about: Mapping[str, str],
+    hues: Sequence[str] = HUES,
+    chance: str = "",
+) -> Chart:
+    """Points with intervals: rows down, and in each a line for every group.
 
     Args:
-        data: mask, layer, module, weights, candidates, density (weights per million).
-        modules: along y, in order.
-        masks: in the menu, in order.
+        data: the fields of rows and groups, value, low, high, written, n, and those of `about`.
+        rows: in order; `, ` breaks a label in two lines.
+        groups: in the order of the legend, whose title is the axis's.
+        x: title, scale and axis of the value.
+        about: further fields for the tooltip, with their titles.
+        hues: of the groups.
+        chance: the row in which ½ is chance, and is marked.
     """
-    menu = alt.binding_select(options=list(masks), name="mask ")
-    color = alt.Color(
-        "density:Q",
-        title="weights in the mask per million",
-        scale=alt.Scale(type="sqrt", range=_BLUES, domainMin=0),
-        legend=alt.Legend(**_LEGEND, tickCount=4),
+    across = _DOT_ROW * len(groups.names)
+    y = alt.Y(
+        f"{rows.field}:N",
+        title=rows.title,
+        scale=alt.Scale(domain=list(rows.names)),
+        axis=alt.Axis(
+            # Two short lines leave more room on a phone than one long line.
+            labelExpr="split(datum.label, ', ')",
+            ticks=False,
+            domain=False,
+            labelPadding=6,
+        ),
     )
+    color, shape = named_marks(groups, hues)
+    offset = alt.YOffset(f"{groups.field}:N", scale=alt.Scale(domain=list(groups.names)))
     tooltip = [
-        alt.Tooltip("module:N"),
-        alt.Tooltip("layer:O"),
-        alt.Tooltip("weights:Q", title="weights in the mask", format=","),
-        alt.Tooltip("candidates:Q", title="of weights in this matrix", format=","),
-        alt.Tooltip("density:Q", title="per million", format=",.1f"),
+        alt.Tooltip(f"{groups.field}:N", title=groups.title),
+        alt.Tooltip(f"{rows.field}:N"),
+        *(alt.Tooltip(f"{field}:N", title=title) for field, title in about.items()),
+        alt.Tooltip("written:N", title="value"),
+        alt.Tooltip("n:Q", title="prompts"),
     ]
-    layer = alt.X(
-        "layer:O",
-        title="layer (0 is next to the input)",
-        axis=alt.Axis(labelOverlap=True, labelAngle=0),
+    value = alt.X("value:Q", **x)
+    base = alt.Chart(data).encode(y=y, yOffset=offset, color=color)
+    layers = [
+        base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", **x), x2="high:Q"),
+        base.mark_point(filled=True, size=80, opacity=1).encode(
+            x=value, shape=shape, tooltip=tooltip
+        ),
+    ]
+    if chance:
+        even = alt.Chart(pl.DataFrame({rows.field: [chance], "value": [0.5]}))
+        tick = even.mark_tick(thickness=1.5, color="#666", bandSize=across)
+        layers.insert(0, tick.encode(x=value, y=y))
+    return alt.LayerChart(layer=layers, height=across * len(rows.names))
+
+
+def lines(
+    base: alt.Chart,
+    shape: alt.Shape,
+    order: str,
+    tooltip: list[alt.Tooltip],
+    stroke: float = 1.5,
+) -> list[Chart]:
+    """A line through points in the order of a field, and the points.
+
+    Args:
+        base: the data with both sides and the colour.
+        shape: of the points.
+        order: a field of the data, such as `weights:Q`.
+        tooltip: of a point.
+        stroke: the width of the line.
+    """
+    return [
+        base.mark_line(strokeWidth=stroke).encode(order=order),
+        base.mark_point(filled=True, size=70, opacity=1).encode(shape=shape, tooltip=tooltip),
+    ]
+
+
+def named_marks(groups: Axis, hues: Sequence[str] = HUES) -> tuple[alt.Color, alt.Shape]:
+    """A hue and a shape for each name, which share one legend of two names per line."""
+    legend: dict[str, Any] = {
+        "title": groups.title,
+        "legend": alt.Legend(orient="top", columns=2, labelLimit=150),
+    }
+    field, names = f"{groups.field}:N", list(groups.names)
+    return (
+        alt.Color(field, scale=alt.Scale(domain=names, range=hues), **legend),
+        alt.Shape(field, scale=alt.Scale(domain=names, range=_SHAPES), **legend),
     )
-    chart: alt.Chart = (
-        alt.Chart(data)
-        .mark_rect(stroke="#fff", strokeWidth=0.5)
-        .encode(
-            x=layer,
-            y=alt.Y("module:N", title=None, sort=list(modules)),
-            color=color,
-            tooltip=tooltip,
-        )
-        .transform_filter("datum.mask === mask")
-        .add_params(alt.param(name="mask", value=masks[0], bind=menu))
-        .properties(height=_WIDE_ROW * len(modules))
-    )
-    return chart
+
+
+def legend_height(names: Sequence[str]) -> int:
+    """The height in pixels of the names in a legend of two names per line."""
+    return 18 * math.ceil(len(names) / 2)

@@ -1,28 +1,27 @@
 """Harm against utility, as the mask grows and over the choices of p and q."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import altair as alt
 import polars as pl
 
 from lesion.report.figures import captions
-from lesion.report.figures.figure import NARROW, Figure
-from lesion.report.figures.plots import (
-    judged_chart,
-    sweep_chart,
-    sweep_height,
-    tradeoff_chart,
-    tradeoff_height,
-)
+from lesion.report.figures.charts import HUES, Axis, Chart, legend_height, lines, named_marks
+from lesion.report.figures.figure import Figure, TextOf, text_column
 from lesion.tables.curve import JUDGED, LIKELIHOOD
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, totals
+from lesion.tables.rows import SHARED, UNMODIFIED
 from lesion.tables.variants import SIZE
 from lesion.tables.wording import NOTHING, amount, interval, with_interval
 
 _HALF = math.log(2)
 """Added NLL at which a token is half as likely as it was."""
+
+_HEIGHT = 320
+_TICKS = (-3.0, -1.0, -0.3, -0.1, -0.03, 0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def tradeoff(curve: pl.DataFrame) -> Figure | None:
@@ -35,16 +34,39 @@ def tradeoff(curve: pl.DataFrame) -> Figure | None:
     if not data.height:
         return None
     families = _ordered(data)
+    x, y = _added(data, "benign", 0.03), _added(data, "harm", 0.03)
+    color, shape = named_marks(Axis("family", "mask", families))
+    tooltip = [
+        *_about_mask(),
+        alt.Tooltip("seeds:Q", title="draws"),
+        alt.Tooltip("harm:Q", title="added harm NLL", format=".3f"),
+        alt.Tooltip("harm_interval:N", title="its interval"),
+        alt.Tooltip("benign:Q", title="added benign NLL", format=".3f"),
+        alt.Tooltip("benign_interval:N", title="its interval"),
+    ]
+    layers = [
+        _equal_loss(data, x, y),
+        _dashed("harm", [_HALF]).encode(y=y),
+        *lines(alt.Chart(data).encode(x=x, y=y, color=color), shape, "weights:Q", tooltip),
+        *_ringed(data, x, y),
+    ]
     return Figure(
         "curve",
         "Is harm lost before utility as the mask grows?",
         f"Lines of added harm NLL against added benign NLL for {len(families)} kinds of mask, at "
         f"up to {data['share'].n_unique()} sizes each; the study's own mask is ringed.",
         captions.CURVE,
-        tradeoff_chart(data, families, _HALF),
-        tradeoff_height(len(families)),
-        NARROW,
-        _numbers(data, families),
+        alt.LayerChart(layer=layers, height=_HEIGHT),
+        80 + legend_height(families),
+        _numbers(
+            data,
+            families,
+            {
+                "added harm NLL": lambda row: _with_interval(row, "harm"),
+                "added benign NLL": lambda row: _with_interval(row, "benign"),
+                "draws": lambda row: str(row["seeds"]),
+            },
+        ),
     )
 
 
@@ -63,44 +85,59 @@ def judged_tradeoff(
     sizes = _points(curve).join(named, on=["family", "share"], how="left", maintain_order="left")
     known = judged.filter(pl.col("value").is_not_null()).select("variant", "value", "low", "high")
     data = sizes.join(known, on="variant", maintain_order="left").drop("variant")
-    unmodified = known.filter(variant="unmodified")
+    unmodified = known.filter(variant=UNMODIFIED)
     if not data.height or not unmodified.height:
         return None
     families = _ordered(data)
-    written_out = [
-        with_interval(estimate_of({**row, "n": None}), "share") for row in data.to_dicts()
-    ]
-    data = data.with_columns(judged=pl.Series(written_out))
+    data = data.with_columns(
+        text_column(
+            data,
+            "judged",
+            lambda row: with_interval(_estimate(row, "value", "low", "high"), "share"),
+        )
+    )
     return Figure(
         "judged-curve",
         "Are fewer answers judged harmful before utility is lost?",
         f"Lines of the share of answers judged harmful against added benign NLL for "
         f"{len(families)} kinds of mask.",
         captions.JUDGED_CURVE,
-        judged_chart(data, families, float(unmodified["value"][0])),
-        tradeoff_height(len(families)),
-        NARROW,
-        _judged_numbers(data, families),
+        _judged_chart(data, families, float(unmodified["value"][0])),
+        80 + legend_height(families),
+        _numbers(
+            data,
+            families,
+            {
+                "judged harmful": lambda row: str(row["judged"]),
+                "added benign NLL": lambda row: _with_interval(row, "benign"),
+            },
+        ),
     )
 
 
-def _ordered(data: pl.DataFrame) -> list[str]:
-    return sorted(set(data["family"]), key=lambda name: (name != "shared", name))
-
-
-def _judged_numbers(data: pl.DataFrame, families: list[str]) -> pl.DataFrame:
-    rows = [
-        {
-            "mask": family,
-            "weights": amount(row["weights"], "count"),
-            "× chosen q": f"{row['share']:g}",
-            "judged harmful": row["judged"],
-            "added benign NLL": f"{amount(row['benign'], 'nats', 3)} {row['benign_interval']}",
-        }
-        for family in families
-        for row in data.filter(family=family).iter_rows(named=True)
+def _judged_chart(data: pl.DataFrame, families: Sequence[str], unmodified: float) -> Chart:
+    """Lines along the sizes of each family; dashed lines at the unmodified share and its half."""
+    y: dict[str, Any] = {
+        "title": "answers judged harmful",
+        "scale": alt.Scale(domain=[0, 1]),
+        "axis": alt.Axis(format="~%"),
+    }
+    x, value = _added(data, "benign", 0.03), alt.Y("value:Q", **y)
+    color, shape = named_marks(Axis("family", "mask", families))
+    tooltip = [
+        *_about_mask(),
+        alt.Tooltip("judged:N", title="judged harmful"),
+        alt.Tooltip("benign:Q", title="added benign NLL", format=".3f"),
     ]
-    return pl.DataFrame(rows)
+    # Only one family has bars, since those of all families would overlap.
+    sure = alt.Chart(data.filter(family=families[0])).mark_rule(strokeWidth=1, color=HUES[0])
+    layers = [
+        _dashed("value", [unmodified, unmodified / 2]).encode(y=value),
+        sure.encode(x=x, y=alt.Y("low:Q", **y), y2="high:Q"),
+        *lines(alt.Chart(data).encode(x=x, y=value, color=color), shape, "weights:Q", tooltip),
+        *_ringed(data, x, value),
+    ]
+    return alt.LayerChart(layer=layers, height=_HEIGHT)
 
 
 def _points(curve: pl.DataFrame) -> pl.DataFrame:
@@ -109,35 +146,43 @@ def _points(curve: pl.DataFrame) -> pl.DataFrame:
     sides = []
     for side in ("harm", "benign"):
         table = totals(curve, side).filter(pl.col("added").is_not_null())
-        bounds = [
-            interval(_estimate(row, "added", "low", "high"), "nats")
-            for row in table.iter_rows(named=True)
-        ]
-        sides.append(
-            table.select(
-                *place,
-                pl.col("added").round(6).alias(side),
-                pl.Series(f"{side}_interval", bounds, dtype=pl.String),
-            )
+        bounds = text_column(
+            table,
+            f"{side}_interval",
+            lambda row: interval(_estimate(row, "added", "low", "high"), "nats"),
         )
+        sides.append(table.select(*place, pl.col("added").round(6).alias(side), bounds))
     both = sides[0].join(sides[1], on=place, maintain_order="left").sort("family", "weights")
-    return both.with_columns(chosen=(pl.col("family") == "shared") & (pl.col("share") == 1))
+    return both.with_columns(chosen=(pl.col("family") == SHARED) & (pl.col("share") == 1))
 
 
-def _numbers(data: pl.DataFrame, families: list[str]) -> pl.DataFrame:
+def _ordered(data: pl.DataFrame) -> list[str]:
+    return sorted(set(data["family"]), key=lambda name: (name != SHARED, name))
+
+
+def _estimate(row: Mapping[str, Any], value: str, low: str, high: str) -> Estimate:
+    return estimate_of({"value": row[value], "low": row[low], "high": row[high], "n": None})
+
+
+def _numbers(
+    data: pl.DataFrame, families: Sequence[str], columns: Mapping[str, TextOf]
+) -> pl.DataFrame:
+    """The sizes of each family, with the further columns."""
     rows = [
         {
             "mask": family,
             "weights": amount(row["weights"], "count"),
             "× chosen q": f"{row['share']:g}",
-            "added harm NLL": f"{amount(row['harm'], 'nats', 3)} {row['harm_interval']}",
-            "added benign NLL": f"{amount(row['benign'], 'nats', 3)} {row['benign_interval']}",
-            "draws": str(row["seeds"]),
+            **{name: text(row) for name, text in columns.items()},
         }
         for family in families
         for row in data.filter(family=family).iter_rows(named=True)
     ]
     return pl.DataFrame(rows)
+
+
+def _with_interval(row: Mapping[str, Any], side: str) -> str:
+    return f"{amount(row[side], 'nats', 3)} {row[f'{side}_interval']}"
 
 
 def halving_texts(halving: pl.DataFrame) -> pl.DataFrame:
@@ -146,43 +191,30 @@ def halving_texts(halving: pl.DataFrame) -> pl.DataFrame:
     Args:
         halving: the table of one model.
     """
+    measures = {LIKELIHOOD: "likelihood", JUDGED: "judged answers"}
     rows = []
-    for (family,), group in halving.sort(pl.col("family") != "shared", "family").group_by(
+    for (family,), group in halving.sort(pl.col("family") != SHARED, "family").group_by(
         "family", maintain_order=True
     ):
-        by = {row["measure"]: row for row in group.iter_rows(named=True)}
-        cells = {
-            f"{title} ({what})": text(by.get(measure))
-            for measure, what in _MEASURES.items()
-            if measure in set(halving["measure"])
-            for title, text in (("halves harm", _halved), ("benign loss there", _lost))
-        }
-        rows.append({"mask": str(family), **cells})
+        by_measure = {row["measure"]: row for row in group.iter_rows(named=True)}
+        cells = {"mask": str(family)}
+        for measure, name in measures.items():
+            if measure in set(halving["measure"]):
+                row = by_measure.get(measure)
+                cells[f"halves harm ({name})"] = NOTHING if row is None else _halved(row)
+                lost = (
+                    None if row is None else _estimate(row, "benign", "benign_low", "benign_high")
+                )
+                cells[f"benign loss there ({name})"] = with_interval(lost, "nats")
+        rows.append(cells)
     return pl.DataFrame(rows)
 
 
-_MEASURES = {LIKELIHOOD: "likelihood", JUDGED: "judged answers"}
-"""Measures of HALVINGS, and their names on the page."""
-
-
-def _lost(row: Mapping[str, Any] | None) -> str:
-    return NOTHING if row is None else with_interval(_estimate(row, *_BENIGN), "nats")
-
-
-_BENIGN = ("benign", "benign_low", "benign_high")
-
-
-def _halved(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return NOTHING
+def _halved(row: Mapping[str, Any]) -> str:
     if row["halving"] is None:
         return f"more than {amount(row['largest'], 'count')}"
     most = "at most " if row["below"] else ""
     return f"{most}{with_interval(_estimate(row, 'halving', 'low', 'high'), 'count')}"
-
-
-def _estimate(row: Mapping[str, Any], value: str, low: str, high: str) -> Estimate:
-    return estimate_of({"value": row[value], "low": row[low], "high": row[high], "n": None})
 
 
 def sweep_heatmap(table: pl.DataFrame, limit: float | None) -> Figure | None:
@@ -206,21 +238,7 @@ def sweep_heatmap(table: pl.DataFrame, limit: float | None) -> Figure | None:
         return None
     pairs = table.select(pl.max("harm_pairs"), pl.max("benign_pairs")).row(0)
     written_limit = "not known" if limit is None else f"{limit:g} nats per token"
-    return Figure(
-        "sweep",
-        "Which p and q were chosen?",
-        f"Scatter of added harm NLL against added benign NLL for {data.height} choices of p and q; "
-        "the chosen one is ringed.",
-        captions.SWEEP.filled(harm_pairs=pairs[0], benign_pairs=pairs[1], limit=written_limit),
-        sweep_chart(data, limit),
-        sweep_height(),
-        NARROW,
-        _sweep_numbers(data),
-    )
-
-
-def _sweep_numbers(data: pl.DataFrame) -> pl.DataFrame:
-    rows = [
+    numbers = [
         {
             "p": f"{row['p']:g}",
             "q": f"{row['q']:g}",
@@ -232,4 +250,94 @@ def _sweep_numbers(data: pl.DataFrame) -> pl.DataFrame:
         }
         for row in data.iter_rows(named=True)
     ]
-    return pl.DataFrame(rows)
+    return Figure(
+        "sweep",
+        "Which p and q were chosen?",
+        f"Scatter of added harm NLL against added benign NLL for {data.height} choices of p and q; "
+        "the chosen one is ringed.",
+        captions.SWEEP.filled(harm_pairs=pairs[0], benign_pairs=pairs[1], limit=written_limit),
+        _sweep_chart(data, limit),
+        100,
+        pl.DataFrame(numbers),
+    )
+
+
+def _sweep_chart(data: pl.DataFrame, limit: float | None) -> Chart:
+    """Every (p, q), and a line through the points of each p; the limit on benign loss is dashed."""
+    x, y = _added(data, "benign", 0.1), _added(data, "harm", 0.1)
+    order = list(dict.fromkeys(data["preserved"]))
+    # The yellow end is invisible on white.
+    viridis = alt.SchemeParams(name="viridis", extent=[0, 0.8])
+    # The titles must be equal in both channels, or there would be two legends.
+    common: dict[str, Any] = {
+        "title": "p (preserved)",
+        "legend": alt.Legend(orient="top", columns=4),
+    }
+    color = alt.Color("preserved:N", scale=alt.Scale(domain=order, scheme=viridis), **common)
+    shape = alt.Shape("preserved:N", scale=alt.Scale(domain=order), **common)
+    tooltip = [
+        alt.Tooltip("p:Q", format="g"),
+        alt.Tooltip("q:Q", format="g"),
+        alt.Tooltip("weights:Q", title="weights in the shared mask", format=","),
+        alt.Tooltip("harm:Q", title="added harm NLL", format=".3f"),
+        alt.Tooltip("benign:Q", title="added benign NLL", format=".3f"),
+        alt.Tooltip("pareto:N", title="Pareto-optimal"),
+    ]
+    base = alt.Chart(data).encode(x=x, y=y, color=color)
+    layers = [
+        _equal_loss(data, x, y),
+        *lines(base, shape, "q:Q", tooltip, stroke=1),
+        *_ringed(data, x, y),
+    ]
+    if limit is not None:
+        layers.append(_dashed("benign", [limit], color="#b35806", width=1.5).encode(x=x))
+    return alt.LayerChart(layer=layers, height=_HEIGHT)
+
+
+def _added(data: pl.DataFrame, field: str, constant: float) -> Any:
+    """An axis, linear up to a constant and logarithmic beyond, since losses span four decades."""
+    low, high = data.select(pl.min(field), pl.max(field).alias("high")).row(0)
+    ticks = [
+        tick
+        for tick in _TICKS
+        if min(low, 0) <= tick <= max(high, constant) and (abs(tick) >= constant or tick == 0)
+    ]
+    channel = alt.X if field == "benign" else alt.Y
+    return channel(
+        f"{field}:Q",
+        title=f"added {field} NLL (nats per token)",
+        scale=alt.Scale(type="symlog", constant=constant, nice=False, padding=12),
+        axis=alt.Axis(values=ticks, format="~g"),
+    )
+
+
+def _about_mask() -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("family:N", title="mask"),
+        alt.Tooltip("weights:Q", title="weights zeroed", format=","),
+        alt.Tooltip("share:Q", title="× the chosen q", format="~g"),
+    ]
+
+
+def _equal_loss(data: pl.DataFrame, x: Any, y: Any) -> Any:
+    """The diagonal within the range of both axes, so that it extends neither."""
+    end = max(0.0, float(data.select(pl.min_horizontal(pl.max("harm", "benign"))).item()))
+    ends = pl.DataFrame({"harm": [0.0, end], "benign": [0.0, end]})
+    return alt.Chart(ends).mark_line(strokeWidth=1, color="#888").encode(x=x, y=y)
+
+
+def _dashed(field: str, values: list[float], color: str = "#666", width: float = 1) -> Any:
+    """Dashed lines across the chart."""
+    rules = alt.Chart(pl.DataFrame({field: values}))
+    return rules.mark_rule(strokeDash=[5, 4], color=color, strokeWidth=width)
+
+
+def _ringed(data: pl.DataFrame, x: Any, y: Any) -> list[alt.Chart]:
+    if not data["chosen"].any():
+        return []  # Vega warns of a layer without points.
+    chosen = alt.Chart(data).transform_filter("datum.chosen").encode(x=x, y=y)
+    word = chosen.mark_text(dx=15, align="left", fontSize=12, color="#111")
+    return [
+        chosen.mark_point(size=300, strokeWidth=2.5, color="#111"),
+        word.encode(text=alt.value("chosen")),
+    ]

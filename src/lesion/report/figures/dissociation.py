@@ -2,20 +2,27 @@
 
 import math
 
+import altair as alt
 import polars as pl
 
 from lesion.report.figures import captions
-from lesion.report.figures.charts import Axis
-from lesion.report.figures.figure import NARROW, Figure, crossed
-from lesion.report.figures.plots import dissociation_chart, dots_height
+from lesion.report.figures.charts import HUES, PLAIN, Axis, dots, legend_height
+from lesion.report.figures.figure import Figure, crossed
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import find
 from lesion.tables.metrics import SKILLS, abilities
 from lesion.tables.read import Headline
-from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED
+from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED, UNMODIFIED
 from lesion.tables.wording import with_interval
 
 _DETECTS, _EXPLAINS = SKILLS[1:3]
+
+_CELLS = {
+    **dict.fromkeys(("ability", "variant"), pl.String),
+    **dict.fromkeys(("value", "low", "high"), pl.Float64),
+    **dict.fromkeys(("unit", "written"), pl.String),
+    "n": pl.Int64,
+}
 
 
 def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline) -> Figure | None:
@@ -28,27 +35,31 @@ def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline)
     """
     named = _variants(measurements, shown)
     data = _cells(measurements, named)
-    if not data.height or set(data["variant"]) == {"unmodified"}:
+    if not data.height or set(data["variant"]) == {UNMODIFIED}:
         return None
-    means = {ability.name: ability.means for _, ability in abilities()}
-    names = [name for name in means if name in set(data["ability"])]
-    variants = [label for label in named.values() if label in set(data["variant"])]
-    about = {name: f"{name} ({meaning})" for name, meaning in means.items()}
-    texts = {
-        (about[row["ability"]], row["variant"]): row["written"] for row in data.rows(named=True)
+    rows = Axis("ability", None, data["ability"].unique(maintain_order=True).to_list())
+    known = set(data["variant"])
+    models = Axis("variant", "model", [label for label in named.values() if label in known])
+    about = data.with_columns(ability=pl.format("{} ({})", "ability", "unit"))
+    x = {
+        "title": ["from 0 to 1: score, AUROC,", "share or likelihood per token"],
+        "scale": alt.Scale(domain=[0, 1]),
+        "axis": alt.Axis(values=[0, 0.2, 0.4, 0.6, 0.8, 1], format="~g"),
     }
     return Figure(
         "dissociation",
         "What can the ablated model still do?",
-        f"Points for {len(names)} abilities of {len(variants)} models, with intervals: "
+        f"Points for {len(rows.names)} abilities of {len(models.names)} models, with intervals: "
         "writing, detecting, explaining and refusing harm, each from 0 to 1.",
         captions.DISSOCIATION.filled(confidence=confidence, absent=_absent(data)),
-        dissociation_chart(
-            data, Axis("ability", None, names), Axis("variant", "model", variants), _DETECTS
+        dots(data, rows, models, x, {"unit": "is"}, (PLAIN, *HUES), chance=_DETECTS),
+        96 + legend_height(models.names),
+        crossed(
+            about,
+            Axis("ability", None, about["ability"].unique(maintain_order=True).to_list()),
+            models,
+            "from 0 to 1",
         ),
-        dots_height(len(names), len(variants)),
-        NARROW,
-        crossed([about[name] for name in names], variants, texts, "from 0 to 1"),
     )
 
 
@@ -58,7 +69,7 @@ def _variants(measurements: pl.DataFrame, shown: Headline) -> dict[str, str]:
     known = sorted(refusing & set(measurements["variant"]))
     own = "harm-pruned" if shown.mask == SHARED else f"{shown.mask}-pruned"
     return {
-        "unmodified": "unmodified",
+        UNMODIFIED: UNMODIFIED,
         **({} if shown.mask in known else {shown.mask: own}),
         **{name: "refusal-pruned" if len(known) == 1 else f"{name}-pruned" for name in known},
         RANDOM: "random control",
@@ -69,25 +80,16 @@ def _cells(measurements: pl.DataFrame, named: dict[str, str]) -> pl.DataFrame:
     rows = []
     for metric, ability in abilities():
         for variant, label in named.items():
-            place = (metric.name, ability.role, ability.attack)
-            found = find(measurements, variant, *place)
-            if found is not None:
-                one = _likelihood(found) if ability.likelihood else found
-                bounds = (value if math.isfinite(value) else None for value in one[:3])
-                text = with_interval(one, "score")
-                rows.append((ability.name, label, *bounds, ability.means, text, one.n))
-    numbers = dict.fromkeys(("value", "low", "high"), pl.Float64)
-    columns = {"ability": pl.String, "variant": pl.String, **numbers}
-    return pl.DataFrame(
-        rows,
-        schema={**columns, "unit": pl.String, "written": pl.String, "n": pl.Int64},
-        orient="row",
-    )
-
-
-def _likelihood(nll: Estimate) -> Estimate:
-    """`exp(−NLL)`, the geometric mean of the token probabilities; the bounds swap places."""
-    return Estimate(math.exp(-nll.value), math.exp(-nll.high), math.exp(-nll.low), nll.n)
+            one = find(measurements, variant, metric.name, ability.role, ability.attack)
+            if one is None:
+                continue
+            if ability.likelihood:
+                # The geometric mean of the token probabilities; the bounds swap places.
+                one = Estimate(math.exp(-one.value), math.exp(-one.high), math.exp(-one.low), one.n)
+            bounds = (value if math.isfinite(value) else None for value in one[:3])
+            text = with_interval(one, "score")
+            rows.append((ability.name, label, *bounds, ability.means, text, one.n))
+    return pl.DataFrame(rows, schema=_CELLS, orient="row")
 
 
 def _absent(data: pl.DataFrame) -> str:

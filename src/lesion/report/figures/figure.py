@@ -1,20 +1,24 @@
 """A figure: a chart with its caption and its numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import altair as alt
 import polars as pl
 
 from lesion.report.figures.captions import Caption
-from lesion.report.figures.charts import CONFIG, Chart
-from lesion.tables.wording import NOTHING
+from lesion.report.figures.charts import CONFIG, Axis, Chart
+from lesion.tables.lookup import estimate_of
+from lesion.tables.wording import NOTHING, Unit, with_interval
 
 VEGALITE = alt.SCHEMA_VERSION.removeprefix("v").rsplit(".", 1)[0]
 """The Vega-Lite that Altair writes for, as vl-convert names it, such as `6.4`."""
 
-NARROW = 300
+_NARROW = 300
 """Pixels that a chart without text in its cells needs."""
+
+TextOf = Callable[[dict[str, Any]], str]
+"""A function of a table's row to a text."""
 
 
 class Figure(NamedTuple):
@@ -26,12 +30,17 @@ class Figure(NamedTuple):
     """One sentence that replaces the chart for a reader who cannot see it."""
     caption: Caption
     chart: Chart
-    height: int
-    """The height in pixels that the page reserves before the chart is drawn."""
-    least_width: int
-    """The width in pixels below which it is unreadable; on narrower pages it scrolls."""
+    around: int
+    """The height in pixels of what is above and below the plot: legend, axis and menu."""
     numbers: pl.DataFrame
     """The numbers of the chart as a table of texts."""
+    least_width: int = _NARROW
+    """The width in pixels below which it is unreadable; on narrower pages it scrolls."""
+
+    @property
+    def height(self) -> int:
+        """The height in pixels that the page reserves before the chart is drawn."""
+        return int(self.chart.height) + self.around
 
     def spec(self, width: int | str = "container") -> dict[str, Any]:
         """The Vega-Lite specification, drawn at a width in pixels or at its container's."""
@@ -40,15 +49,37 @@ class Figure(NamedTuple):
         return spec
 
 
+def text_column(table: pl.DataFrame, name: str, text: TextOf) -> pl.Series:
+    """A column of texts, one for each row of a table."""
+    return pl.Series(name, map(text, table.iter_rows(named=True)), dtype=pl.String)
+
+
+def with_written(table: pl.DataFrame, unit: Unit) -> pl.DataFrame:
+    """The table with a column `written`, the number and interval of each row."""
+    return table.with_columns(
+        text_column(table, "written", lambda row: with_interval(estimate_of(row), unit))
+    )
+
+
 def crossed(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    cells: Mapping[tuple[str, str], str],
-    corner: str,
+    table: pl.DataFrame, rows: Axis, columns: Axis, corner: str, text: str = "written"
 ) -> pl.DataFrame:
-    """A table of texts with a first column of row names; empty cells hold `NOTHING`."""
-    body = {
-        column: [cells.get((row, column), NOTHING) for row in rows]
-        for column in dict.fromkeys(columns)
+    """A table of texts with a first column of row names; empty cells hold `NOTHING`.
+
+    Args:
+        table: one row for each cell.
+        rows: the field of the row names, and these in order.
+        columns: the same for the columns; gaps between groups are left out.
+        corner: the name of the first column.
+        text: the field of the cells' texts.
+    """
+    cells = {
+        (str(row), str(column)): cell
+        for row, column, cell in table.select(rows.field, columns.field, text).iter_rows()
     }
-    return pl.DataFrame({corner: list(rows), **body})
+    body = {
+        column: [cells.get((row, column), NOTHING) for row in rows.names]
+        for column in columns.names
+        if column.strip()
+    }
+    return pl.DataFrame({corner: list(rows.names), **body})

@@ -1,0 +1,399 @@
+"""The specification of every rule's jobs, built from the study and the wildcards.
+
+A job is stale exactly when its specification changes, or the content of an input file. Every
+builder raises a `LesionError` if a local file that the job reads is missing or unusable.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from lesion.checkpoints.jobs import CardJob, CheckpointJob
+from lesion.judgements import kinds
+from lesion.judgements.jobs import ContrastFiles, ExtraJudgeJob, JudgeJob, JudgementsJob
+from lesion.masks.jobs import ChooseJob, CurveMasksJob, MasksJob, Selection, SweepJob
+from lesion.models.jobs import ModelJob, ResolvedChat
+from lesion.pairs.jobs import PairsJob, PromptsJob, RowSelection
+from lesion.plan.code import code
+from lesion.plan.outputs import (
+    applied_after,
+    evaluated,
+    judged_answers,
+    nll_behaviours,
+    tables_inputs,
+    wants_norms,
+)
+from lesion.plan.places import chat_template, places, sources, task_contents
+from lesion.responses.attacks import BUILT
+from lesion.responses.jobs import (
+    AttackWords,
+    Completing,
+    CurveJob,
+    ResponsesJob,
+    RetrainJob,
+    UnderstandingJob,
+    UtilityJob,
+)
+from lesion.scores.jobs import Coverage, ScoresJob
+from lesion.sources.jobs import SourceJob
+from lesion.study import MIN_PROMPTS, Study
+from lesion.study.job import Behaviours, Device, Job, specify
+from lesion.study.judges import ClassifierSection, ContrastSection
+from lesion.study.training import FROZEN
+from lesion.study.types import Dtype
+from lesion.tables.jobs import Experiment, Origin, ReportJob, StudyJob, TablesJob
+from lesion.training.examples import component_columns
+from lesion.training.jobs import MixtureComponentJob, SeededRecipe, TrainJob
+
+
+def job(study: Study, rule: str, wildcards: Mapping[str, str], scripts: Path) -> Job:
+    """The specification of one job.
+
+    Args:
+        study: the study.
+        rule: name of the rule, one of RULES.
+        wildcards: values of the rule's wildcards.
+        scripts: folder of the rules' scripts, whose code counts as well.
+    """
+    made = RULES[rule]
+    digest = code(scripts / f"{made.script or rule}.py", *made.modules)
+    return made.build(study, wildcards).model_copy(update={"code": digest})
+
+
+def source_job(study: Study, wildcards: Mapping[str, str]) -> SourceJob:
+    """A source to fetch."""
+    return SourceJob(addresses=sources(study)[wildcards["name"]])
+
+
+def model_job(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
+    """A model to prepare."""
+    name = wildcards["model"]
+    settings = study.models[name]
+    text = chat_template(study, name)
+    return specify(
+        ModelJob,
+        settings,
+        source=places(study, "model", name)["source"],
+        chat=specify(ResolvedChat, settings.chat, text=text, date=study.date),
+    )
+
+
+def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
+    """A model to train, given its base and its training pairs."""
+    name = wildcards["model"]
+    settings = study.models[name]
+    how = settings.train
+    assert how is not None
+    dpo = how.method == "dpo"
+    files = places(study, "train", name)
+    mixture = [
+        specify(
+            MixtureComponentJob,
+            component,
+            source=files.get(f"mixture.{number}"),
+            columns=component_columns(component, dpo=dpo) if component.source else {},
+        )
+        for number, component in enumerate(how.mixture)
+    ]
+    return specify(
+        TrainJob,
+        settings,
+        recipe=specify(SeededRecipe, how, seed=how.seeds[0], beta=how.beta if dpo else None),
+        mixture=mixture,
+        refusals=files.get("refusals"),
+        device=_device(study, "float32"),
+    )
+
+
+def prompts_job(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
+    """A behaviour's prompts and their splits."""
+    name = wildcards["behaviour"]
+    files = places(study, "prompts", name)
+    return specify(
+        PromptsJob,
+        study.pairs,
+        behaviour=name,
+        source=files["source"],
+        rows=specify(RowSelection, study.behaviours[name]),
+        responses=files.get("responses"),
+        need=MIN_PROMPTS,
+        seed=study.seed,
+    )
+
+
+def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
+    """A behaviour's responses."""
+    name = wildcards["behaviour"]
+    role = study.behaviours[name].role
+    return specify(PairsJob, study.pairs, behaviour=name, role=role, device=_device(study))
+
+
+def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
+    """How a behaviour is scored: preservation importance is computed for benign ones only."""
+    behaviour, how = wildcards["behaviour"], study.scores
+    benign = study.behaviours[behaviour].role == "benign"
+    return specify(
+        ScoresJob,
+        how,
+        behaviour=behaviour,
+        device=_device(study, how.dtype),
+        norms=not benign and wants_norms(study),
+        preservation=how.preservation if benign else None,
+        tail=specify(Coverage, how.tail, scope=study.masks.scope) if how.tail else None,
+    )
+
+
+def sweep_job(study: Study, wildcards: Mapping[str, str]) -> SweepJob:
+    """The (p, q) to try, and how they are tried."""
+    return SweepJob(
+        behaviours=_behaviours(study).model_copy(update={"refusal": []}),
+        selection=_selection(study),
+        points=list(product(study.masks.p, study.masks.q)),
+        batch_tokens=study.responses.batch_tokens,
+        device=_device(study),
+    )
+
+
+def choose_job(study: Study, wildcards: Mapping[str, str]) -> ChooseJob:
+    """The rule by which (p, q) is chosen."""
+    return ChooseJob(limit=study.masks.max_benign_increase)
+
+
+def masks_job(study: Study, wildcards: Mapping[str, str]) -> MasksJob:
+    """The masks to make, given the scores and the chosen (p, q)."""
+    own = {"behaviours": _behaviours(study), "selection": _selection(study), "seed": study.seed}
+    return specify(MasksJob, study.masks, **own)
+
+
+def curve_masks_job(study: Study, wildcards: Mapping[str, str]) -> CurveMasksJob:
+    """The masks to make at every size, given the scores and the chosen (p, q)."""
+    own = {"behaviours": _behaviours(study), "selection": _selection(study), "seed": study.seed}
+    return specify(CurveMasksJob, study.curve, **own)
+
+
+def _behaviours(study: Study) -> Behaviours:
+    return Behaviours(
+        harm=study.of_role("harm"), benign=study.of_role("benign"), refusal=study.of_role("refusal")
+    )
+
+
+def _selection(study: Study) -> Selection:
+    pool = study.masks.preservation_pooling
+    return specify(Selection, study.masks, study.masks.shared, pool=pool)
+
+
+def checkpoint_job(study: Study, wildcards: Mapping[str, str]) -> CheckpointJob:
+    """A checkpoint, in addition to its model and its mask."""
+    name = wildcards["model"]
+    return CheckpointJob(base=name, license=study.models[name].license)
+
+
+def card_job(study: Study, wildcards: Mapping[str, str]) -> CardJob:
+    """A model card, given the tables."""
+    return CardJob(model=wildcards["model"], mask=wildcards["mask"])
+
+
+def responses_job(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
+    """A variant's responses; without completions only NLL is measured."""
+    completes = wildcards["variant"] in study.judged_variants
+    return specify(
+        ResponsesJob,
+        study.responses,
+        variant=wildcards["variant"],
+        roles=nll_behaviours(study),
+        attacks=_attacks(study) if completes else {},
+        prefill=study.pairs.prefill,
+        benign_prompts=study.responses.benign_prompts if completes else 0,
+        device=_device(study),
+    )
+
+
+def _attacks(study: Study) -> dict[str, AttackWords]:
+    """How the attacks of the study present prompts."""
+    words = {
+        name: AttackWords(wording=one.wording, prefill=study.pairs.prefill if one.prefilled else "")
+        for name, one in BUILT.items()
+    }
+    for name, place in places(study, "responses").items():
+        prefill = study.responses.templates[name].prefill
+        words[name] = AttackWords(wording=place, prefill=prefill)
+    return {name: words[name] for name in study.responses.attacks}
+
+
+def curve_job(study: Study, wildcards: Mapping[str, str]) -> CurveJob:
+    """How the masks of a family are measured at every size."""
+    completing = specify(Completing, study.responses, study.curve, prefill=study.pairs.prefill)
+    return CurveJob(
+        family=wildcards["family"],
+        roles=evaluated(study),
+        pairs=study.curve.max_pairs,
+        batch_tokens=study.responses.batch_tokens,
+        completing=completing if study.curve.completions else None,
+        device=_device(study),
+    )
+
+
+def understanding_job(study: Study, wildcards: Mapping[str, str]) -> UnderstandingJob:
+    """The size of the understanding test of a variant."""
+    return specify(
+        UnderstandingJob,
+        study.responses,
+        study.understanding,
+        variant=wildcards["variant"],
+        harms=study.of_role("harm"),
+        minimal_pairs=places(study, "understanding")["minimal_pairs"],
+        device=_device(study),
+    )
+
+
+def utility_job(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
+    """A task of the study is identified by its content, a task of lm-eval by its name."""
+    variant, tasks = wildcards["variant"], task_contents(study)
+    return specify(UtilityJob, study.utility, variant=variant, tasks=tasks, device=_device(study))
+
+
+def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
+    """How a model is trained in one arm of an experiment."""
+    name, arm = wildcards["experiment"], wildcards["arm"]
+    experiment = study.retraining[name]
+    return specify(
+        RetrainJob,
+        study.responses,
+        experiment,
+        arm=arm,
+        mask=experiment.masks.get(arm),
+        frozen=arm.endswith(FROZEN),
+        after=applied_after(study, name, arm),
+        trained_on=experiment.behaviours or study.of_role("harm"),
+        roles=evaluated(study),
+        questions=places(study, "retrain", name).get("questions"),
+        prefill=study.pairs.prefill,
+        device=_device(study, "float32"),
+    )
+
+
+def judge_job(study: Study, wildcards: Mapping[str, str]) -> JudgeJob:
+    """The offline judges, and the judges that are trained on a file of the study."""
+    files = places(study, "judge")
+    contrasts = {
+        name: ContrastFiles(
+            judge=section, source=files[f"{name}.source"], elsewhere=files.get(f"{name}.elsewhere")
+        )
+        for name, section in study.judgements.judges.items()
+        if isinstance(section, ContrastSection)
+    }
+    return JudgeJob(
+        human_scores=files["human_scores"],
+        embedder=files["embedder"],
+        contrasts=contrasts,
+        seed=study.seed,
+        tokens=study.responses.max_new_tokens,
+    )
+
+
+def judgements_job(study: Study, wildcards: Mapping[str, str]) -> JudgementsJob:
+    """The answers that the offline judges score together."""
+    return JudgementsJob(
+        embedder=places(study, "judgements")["embedder"],
+        variants=[variant for variant, _ in judged_answers(study)[wildcards["answers"]]],
+        threads=study.threads,
+    )
+
+
+def extra_judge_job(study: Study, wildcards: Mapping[str, str]) -> ExtraJudgeJob:
+    """The answers that an additional judge scores."""
+    name = wildcards["judge"]
+    section = study.judgements.judges[name]
+    if isinstance(section, ContrastSection):
+        # Files that a judge is only evaluated on affect no score.
+        section = section.model_copy(update={"elsewhere": None})
+    dtype = section.dtype if isinstance(section, ClassifierSection) else "float32"
+    return ExtraJudgeJob(
+        name=name,
+        judge=section,
+        places=places(study, "extra_judge", name),
+        variants=[variant for variant, _ in judged_answers(study)[wildcards["answers"]]],
+        device=_device(study, dtype),
+    )
+
+
+def tables_job(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
+    """The tables, given all measurements."""
+    trained = {}
+    for name in study.trained:
+        made = study.models[name]
+        assert made.train is not None
+        base, how = made.base or "new", made.train
+        trained[name] = Origin(base=base, method=how.method, seed=how.seeds[0])
+    return specify(
+        TablesJob,
+        study.judgements,
+        study.tables,
+        inputs=[one for one, _ in tables_inputs(study)],
+        models=list(study.models),
+        behaviours=_behaviours(study),
+        main=study.judgements.primary,
+        near_duplicate=study.pairs.near_duplicate,
+        limit=study.masks.max_benign_increase,
+        stages=study.training_stages,
+        trained=trained,
+        retraining={name: specify(Experiment, one) for name, one in study.retraining.items()},
+        seed=study.seed,
+    )
+
+
+def study_job(study: Study, wildcards: Mapping[str, str]) -> StudyJob:
+    """The config that the page shows and the commands on the tables read."""
+    return StudyJob(config=study.model_dump(mode="json", exclude={"report"}))
+
+
+def report_job(study: Study, wildcards: Mapping[str, str]) -> ReportJob:
+    """The page."""
+    return specify(ReportJob, study.report)
+
+
+def _device(study: Study, dtype: Dtype | None = None) -> Device:
+    """The device, and the precision; by default that in which models generate and are evaluated."""
+    dtype = dtype or study.responses.dtype
+    return Device(dtype=dtype, threads=study.threads, device_map=study.device_map)
+
+
+class Rule(NamedTuple):
+    """One rule's builder of specifications, and the modules whose code its jobs run."""
+
+    build: Callable[[Study, Mapping[str, str]], Job]
+    """Builds the specification from the study and the wildcards."""
+    modules: tuple[str, ...]
+    """Entry modules, such as `lesion.scores.run`; their imports from `lesion` are included."""
+    script: str | None = None
+    """The stem of the script, if several rules share it; None stands for the rule's name."""
+
+
+RULES = {
+    "source": Rule(source_job, ("lesion.sources.fetch",)),
+    "model": Rule(model_job, ("lesion.models.prepare",)),
+    "train": Rule(train_job, ("lesion.training.run",)),
+    "prompts": Rule(prompts_job, ("lesion.pairs.prompts",)),
+    "pairs": Rule(pairs_job, ("lesion.pairs.respond",)),
+    "scores": Rule(scores_job, ("lesion.scores.run",)),
+    "benign_scores": Rule(scores_job, ("lesion.scores.run",), script="scores"),
+    "sweep": Rule(sweep_job, ("lesion.masks.sweep", "lesion.masks.validate")),
+    "choose": Rule(choose_job, ("lesion.masks.choose",)),
+    "masks": Rule(masks_job, ("lesion.masks.run",)),
+    "curve_masks": Rule(curve_masks_job, ("lesion.masks.curve",)),
+    "checkpoint": Rule(checkpoint_job, ("lesion.checkpoints",)),
+    "card": Rule(card_job, ("lesion.checkpoints.card", "lesion.report.markdown")),
+    "responses": Rule(responses_job, ("lesion.responses.ask",)),
+    "curve": Rule(curve_job, ("lesion.responses.curve",)),
+    "understanding": Rule(understanding_job, ("lesion.responses.understanding",)),
+    "utility": Rule(utility_job, ("lesion.responses.utility",)),
+    "retrain": Rule(retrain_job, ("lesion.responses.retrain",)),
+    "judge": Rule(judge_job, ("lesion.judgements.run",)),
+    "judgements": Rule(judgements_job, ("lesion.judgements.run",)),
+    "extra_judge": Rule(extra_judge_job, ("lesion.judgements.extra", *kinds.MODULES)),
+    "tables": Rule(tables_job, ("lesion.tables.run",)),
+    "study": Rule(study_job, ("lesion.tables.run",)),
+    "report": Rule(report_job, ("lesion.report.page",)),
+}
+"""The rules, by their names in the Snakefile."""

@@ -1,0 +1,177 @@
+"""Figures of trainings in memory: how soon harm is restored, and what narrow training does."""
+
+from typing import Any, NamedTuple
+
+import altair as alt
+import polars as pl
+
+from lesion.report.figures import captions
+from lesion.report.figures.charts import (
+    HUES,
+    PLAIN,
+    Axis,
+    dots,
+    legend_height,
+    lines,
+    named_marks,
+    ordered,
+)
+from lesion.report.figures.figure import Figure, crossed, text_column, with_written
+from lesion.tables.claims.training import at_step, last
+from lesion.tables.lookup import totals
+from lesion.tables.rows import TOTAL, UNMODIFIED
+from lesion.tables.wording import with_interval
+
+_HEIGHT = 280
+_ARMS = (UNMODIFIED, "shared", "shared-frozen", "shared-after")
+_BEFORE = "unmodified, untrained"
+
+
+class Retrained(NamedTuple):
+    """A training in memory: its results as figures and as a table of texts."""
+
+    name: str
+    figures: list[Figure]
+    recovered: pl.DataFrame
+    """Empty where nothing was ablated."""
+
+
+def experiments(table: pl.DataFrame, confidence: float) -> list[Retrained]:
+    """Every experiment that has a figure or a table.
+
+    Args:
+        table: `retraining` of one model.
+        confidence: level of the intervals.
+    """
+    found = []
+    for name in table["experiment"].unique(maintain_order=True):
+        rows = table.filter(experiment=name)
+        made = (recovery(rows, confidence), misaligned(rows, confidence))
+        figures = [figure for figure in made if figure is not None]
+        if figures:
+            found.append(Retrained(name, figures, recovery_table(rows)))
+    return found
+
+
+def recovery(rows: pl.DataFrame, confidence: float) -> Figure | None:
+    """Harm NLL against steps of training on harm; None if that was not measured.
+
+    Args:
+        rows: `retraining` of one model and experiment.
+        confidence: level of the intervals.
+    """
+    found = totals(rows, "harm").filter(metric="nll").drop_nulls(["value", "step"])
+    data = with_written(found.sort("step", "arm"), "nats")
+    if not data.height:
+        return None
+    experiment = rows["experiment"][0]
+    arms = Axis("arm", "arm", ordered(data["arm"], *_ARMS))
+    steps = sorted({*data["step"]})
+    return Figure(
+        f"retraining-{experiment}",
+        f"How soon does training restore harm? ({experiment})",
+        f"Lines of harm NLL against steps of training for {len(arms.names)} arms, with intervals.",
+        captions.RECOVERY.filled(confidence=confidence, experiment=experiment),
+        _recovery_chart(data, arms, steps),
+        80 + legend_height(arms.names),
+        crossed(
+            data.with_columns(text_column(data, "step", lambda row: f"{row['step']:,}")),
+            Axis("step", None, [f"{step:,}" for step in steps]),
+            arms,
+            "steps (harm NLL, nats per token)",
+        ),
+    )
+
+
+def _recovery_chart(data: pl.DataFrame, arms: Axis, steps: list[int]) -> alt.LayerChart:
+    """Lines with intervals of harm NLL against steps of training."""
+    first = next((step for step in steps if step > 0), 1)
+    x = alt.X(
+        "step:Q",
+        title="optimiser steps",
+        # Half of the loss is recovered within the first few steps, and step 0 must be visible too.
+        scale=alt.Scale(type="symlog", constant=first, nice=False, padding=8),
+        axis=alt.Axis(values=steps, labelOverlap=True, format=",d"),
+    )
+    y: dict[str, Any] = {
+        "title": "harm NLL (nats per token)",
+        "scale": alt.Scale(zero=False, padding=8),
+    }
+    color, shape = named_marks(arms, (PLAIN, *HUES))
+    tooltip = [
+        alt.Tooltip("arm:N"),
+        alt.Tooltip("step:Q", title="steps"),
+        alt.Tooltip("examples:Q", title="examples seen", format=","),
+        alt.Tooltip("written:N", title="harm NLL"),
+        alt.Tooltip("seeds:Q", title="trainings"),
+        alt.Tooltip("n:Q", title="prompts"),
+    ]
+    base = alt.Chart(data).encode(x=x, color=color)
+    layers = [
+        base.mark_rule(strokeWidth=1).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
+        *lines(base.encode(y=alt.Y("value:Q", **y)), shape, "step:Q", tooltip),
+    ]
+    return alt.LayerChart(layer=layers, height=_HEIGHT)
+
+
+def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
+    """Rates of misaligned answers by arm; None if no answers were judged.
+
+    Args:
+        rows: `retraining` of one model and experiment.
+        confidence: level of the intervals.
+    """
+    asked = rows.filter(
+        pl.col("role").is_in(["broad", "narrow"]), level=TOTAL, metric="misaligned"
+    ).drop_nulls(["value", "step"])
+    latest = asked.filter(pl.col("step") == pl.col("step").max().over("arm"))
+    before = asked.filter(pl.col("step") < pl.col("step").max(), arm=UNMODIFIED, step=0)
+    both = pl.concat([before.with_columns(arm=pl.lit(_BEFORE)), latest])
+    data = with_written(both, "share").with_columns(questions="role")
+    if not data.height:
+        return None
+    experiment = rows["experiment"][0]
+    arms = Axis("arm", None, ordered(data["arm"], _BEFORE, *_ARMS))
+    roles = Axis("questions", "questions", ordered(data["role"], "broad"))
+    x = {
+        "title": "answers judged misaligned (share)",
+        "scale": alt.Scale(domain=[0, 1]),
+        "axis": alt.Axis(values=[0, 0.2, 0.4, 0.6, 0.8, 1], format=".0%"),
+    }
+    return Figure(
+        f"misaligned-{experiment}",
+        f"Does narrow training misalign broadly? ({experiment})",
+        f"Points for {len(arms.names)} arms, with intervals: the share of answers judged "
+        "misaligned.",
+        captions.MISALIGNED.filled(confidence=confidence),
+        dots(data, arms, roles, x, {"seeds": "trainings"}),
+        96 + legend_height(roles.names),
+        crossed(data, arms, roles, "answers judged misaligned"),
+    )
+
+
+def recovery_table(rows: pl.DataFrame) -> pl.DataFrame:
+    """How much harm each ablated arm recovered, as texts; empty if there is no summary.
+
+    Args:
+        rows: of one experiment.
+    """
+    harm = totals(rows, "harm")
+    arms = harm.filter(metric="recovered_share")["arm"].unique(maintain_order=True)
+    return pl.DataFrame(
+        [
+            {
+                "ablated, then trained": arm,
+                "harm NLL before (nats per token)": with_interval(
+                    at_step(harm, arm, "nll", 0), "nats"
+                ),
+                "after": with_interval(last(harm, arm, "nll"), "nats"),
+                "undone": with_interval(at_step(harm, arm, "recovered_share", None), "share"),
+                "steps to half": with_interval(at_step(harm, arm, "half_steps", None), "count"),
+                "examples to half": with_interval(
+                    at_step(harm, arm, "half_examples", None), "count"
+                ),
+            }
+            for arm in arms
+        ]
+    )
