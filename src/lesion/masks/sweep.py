@@ -7,7 +7,7 @@ from typing import NamedTuple
 import polars as pl
 
 from lesion.io.formats import digest
-from lesion.io.reuse import key, rows_of, write_rows
+from lesion.io.reuse import fill_rows, key, write_rows
 from lesion.masks.algebra import vote
 from lesion.masks.jobs import Selection, SweepJob
 from lesion.masks.select import Point, select_masks
@@ -96,7 +96,15 @@ def sweep(
         for n in range(len(points))
     ]
     validation = _validation_digest(model, pairs, job)
-    keys = [key(mask=digest(mask.tolist()), of=validation) for mask in shared]
+    rows = [
+        {
+            "p": p,
+            "q": q,
+            "weights": mask.size,
+            "key": key(mask=digest(mask.tolist()), of=validation),
+        }
+        for (p, q), mask in zip(points, shared, strict=True)
+    ]
 
     def measure(places: list[int]) -> list[dict[str, float]]:
         # The model is loaded only now, after the memory of the scores has been freed.
@@ -105,12 +113,8 @@ def sweep(
         masks = [opened.layout.by_name(shared[place]) for place in places]
         return validation_nll(model, pairs, job, masks)
 
-    found = rows_of(keys, out, SWEEP, measure, "sweep: measured {} of {} points")
-    rows = [
-        {**row, "p": point.p, "q": point.q, "weights": mask.size, "key": own}
-        for row, point, mask, own in zip(found, points, shared, keys, strict=True)
-    ]
-    write_rows(pl.DataFrame(rows, schema=SWEEP), out)
+    log = "sweep: measured {} of {} points"
+    write_rows(fill_rows(rows, out, SWEEP, measure, log), out)
 
 
 def _validation_digest(model: Path, pairs: Mapping[str, Path], job: SweepJob) -> str:
