@@ -98,12 +98,12 @@ def sweep(
     validation = _validation_digest(model, pairs, job)
     rows = [
         {
-            "p": p,
-            "q": q,
+            "p": point.p,
+            "q": point.q,
             "weights": mask.size,
             "key": key(mask=digest(mask.tolist()), of=validation),
         }
-        for (p, q), mask in zip(points, shared, strict=True)
+        for point, mask in zip(points, shared, strict=True)
     ]
 
     def measure(places: list[int]) -> list[dict[str, float]]:
