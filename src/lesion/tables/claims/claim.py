@@ -106,6 +106,11 @@ def difference(first: tuple[str, str], second: tuple[str, str]) -> Numbers:
     return numbers
 
 
+def unless(holds: Callable[[Facts, str | None], bool], why: str) -> Reason:
+    """The reason `why`, unless something holds."""
+    return lambda facts, variant: "" if holds(facts, variant) else why
+
+
 class Claim(NamedTuple):
     """One number that a claim of the paper rests on: how it is computed, compared and described.
 

@@ -14,6 +14,7 @@ from lesion.tables.claims.claim import (
     difference,
     from_to,
     same_text,
+    unless,
 )
 from lesion.tables.claims.outcome import Number
 from lesion.tables.curve import JUDGED, LIKELIHOOD
@@ -102,14 +103,6 @@ def _direction(number: Estimate, tables: StudyTables, _variant: str) -> str:
     )
 
 
-def _no_own_effect(facts: Facts, _variant: str | None) -> str:
-    why = (
-        "The effect of the masks on their own harm types is unclear or too small to count, so "
-        "there is no effect that could be shared."
-    )
-    return "" if counts(facts.find(None, "nll_added"), NATS) else why
-
-
 def _transfer(number: Estimate, tables: StudyTables, _variant: str) -> str:
     on_harm = tables.measurements.filter(level=BEHAVIOUR, metric="nll_added", role="harm")
     types = {*on_harm["variant"]} & {*on_harm["behaviour"]}
@@ -139,14 +132,6 @@ def _apart(number: Estimate, tables: StudyTables, _variant: str) -> str:
         f"{figure(number, 'nats', ' nats per token')} ({with_interval(harm, 'nats')} against "
         f"{with_interval(benign, 'nats')}{times})."
     )
-
-
-def _no_effect(facts: Facts, _variant: str | None) -> str:
-    why = (
-        "The effect of the shared mask is unclear or too small to count, so there is no effect to "
-        "compare with."
-    )
-    return "" if counts(facts.find(facts.mask, "nll_added"), NATS) else why
 
 
 def _control(number: Estimate, _tables: StudyTables, _variant: str) -> str:
@@ -222,7 +207,11 @@ CLAIMS = (
         _transfer,
         needs="Needs two harm types, and the masks of both in `responses.variants`.",
         rule="More than {} counts as shared.",
-        unusable=_no_own_effect,
+        unusable=unless(
+            lambda facts, _variant: counts(facts.find(None, "nll_added"), NATS),
+            "The effect of the masks on their own harm types is unclear or too small to count, so "
+            "there is no effect that could be shared.",
+        ),
     ),
     Claim(
         3,
@@ -272,7 +261,11 @@ CLAIMS = (
         needs="Needs `random` in `responses.variants`.",
         rule="Less than {} counts as almost none.",
         above=False,
-        unusable=_no_effect,
+        unusable=unless(
+            lambda facts, _variant: counts(facts.find(facts.mask, "nll_added"), NATS),
+            "The effect of the shared mask is unclear or too small to count, so there is no effect "
+            "to compare with.",
+        ),
     ),
 )
 """Claims 1 to 3."""
