@@ -59,17 +59,7 @@ def control_inputs(
     p: float,
     scope: str,
 ) -> ControlInputs:
-    """The inputs of the named controls.
-
-    Args:
-        model: checkpoint folder.
-        scores: folders of scores by behaviour.
-        opened: the scores of the masks that the controls are compared with.
-        behaviours: the study's.
-        controls: keys of DESCRIPTIONS.
-        p: the fraction that is preserved.
-        scope: the weights that it applies to.
-    """
+    """The inputs of the named controls, which are compared with masks of the scores `opened`."""
     shapes = opened.layout.stored_shapes
 
     def pooled(control: str, names: Sequence[str]) -> Source | None:

@@ -62,9 +62,7 @@ def write_masks(
         "model_digest": str(read_record(model)["digest"]),
         "p": repr(p),
         "q": repr(q),
-        "rule": selection.rule,
-        "scope": selection.scope,
-        "pool": selection.pool,
+        **selection.model_dump(include={"rule", "scope", "pool"}),
         "score": "signed SNIP W*dL/dW; the most negative are taken",
     }
     for name, mask in masks.items():

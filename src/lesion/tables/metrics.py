@@ -339,12 +339,7 @@ called `<metric>_change`, and the amount that a mask adds to an NLL `<metric>_ad
 
 
 def metrics_of(judge: str, role: str) -> list[Metric]:
-    """The metrics that are means of a judge's scores of completions.
-
-    Args:
-        judge: its name.
-        role: of the behaviours that were completed.
-    """
+    """The metrics that are means of a judge's scores of completions of one role."""
     named = {name for metric in METRICS for name in metric.judges}
     return [
         metric

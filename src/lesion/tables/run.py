@@ -71,11 +71,7 @@ def write_study(job: StudyJob, models: Path, out: Path) -> None:
     """Write the record of a study that lies beside its tables, with its full config.
 
     It is a separate job, so that a key that affects no number makes only this record stale.
-
-    Args:
-        job: the config.
-        models: the record of the models that `run` wrote.
-        out: the JSON file that the page and every command on the tables read.
+    `write_tables` wrote `models`; the page and every command on the tables read `out`.
     """
     write_json({"study": job.config["study"], **read_json(models), "config": job.config}, out)
 

@@ -1,6 +1,7 @@
 """The claims that the weights of harm are few, shared, and separate from what is useful."""
 
 import math
+from functools import partial
 
 import polars as pl
 
@@ -23,7 +24,7 @@ from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, find, mask_size
 from lesion.tables.metrics import Comparison
 from lesion.tables.read import StudyTables
-from lesion.tables.rows import BEHAVIOUR
+from lesion.tables.rows import BEHAVIOUR, SHARED
 from lesion.tables.wording import amount, figure, percent, with_interval
 
 
@@ -139,17 +140,17 @@ def _control(number: Estimate, _tables: StudyTables, _variant: str) -> str:
     return f"Zeroing as many random weights has {effect}."
 
 
+_compact = partial(Claim, 1, variant=SHARED, topic="Compact")
+_apart_from_use = partial(Claim, 3, name="apart from what is useful", variant=SHARED, topic="Apart")
+
 CLAIMS = (
-    Claim(
-        1,
-        "few weights carry it",
-        "halving_share",
-        "shared",
-        "share",
-        COMPACT,
-        "Compact",
-        "Does harmful generation depend on few weights?",
-        _halves,
+    _compact(
+        name="few weights carry it",
+        statistic="halving_share",
+        unit="share",
+        threshold=COMPACT,
+        question="Does harmful generation depend on few weights?",
+        sentence=_halves,
         needs="Needs `shared` in `curve.families`.",
         rule="Up to {} counts as few.",
         above=False,
@@ -163,29 +164,23 @@ CLAIMS = (
             ratio=True,
         ),
     ),
-    Claim(
-        1,
-        "few weights carry it",
-        "nll_added",
-        "shared",
-        "nats",
-        NATS,
-        "Compact",
-        "Does zeroing the shared mask make harmful responses less likely?",
-        _mask,
+    _compact(
+        name="few weights carry it",
+        statistic="nll_added",
+        unit="nats",
+        threshold=NATS,
+        question="Does zeroing the shared mask make harmful responses less likely?",
+        sentence=_mask,
         needs="Needs `shared` in `responses.variants`.",
         doubt=_many,
     ),
-    Claim(
-        1,
-        "zeroing them lowers harmful output",
-        "harmfulness_change",
-        "shared",
-        "score",
-        -MARGIN,
-        "Compact",
-        "Does zeroing it lower or raise the judged harmfulness of the output?",
-        _direction,
+    _compact(
+        name="zeroing them lowers harmful output",
+        statistic="harmfulness_change",
+        unit="score",
+        threshold=-MARGIN,
+        question="Does zeroing it lower or raise the judged harmfulness of the output?",
+        sentence=_direction,
         needs="Needs `prefill` in `responses.attacks`, and `shared` in "
         "`responses.judged_variants`.",
         attack="prefill",
@@ -213,16 +208,12 @@ CLAIMS = (
             "there is no effect that could be shared.",
         ),
     ),
-    Claim(
-        3,
-        "apart from what is useful",
-        "harm_minus_benign_nll_added",
-        "shared",
-        "nats",
-        NATS,
-        "Apart",
-        "Are these weights separate from benign use?",
-        _apart,
+    _apart_from_use(
+        statistic="harm_minus_benign_nll_added",
+        unit="nats",
+        threshold=NATS,
+        question="Are these weights separate from benign use?",
+        sentence=_apart,
         needs="Needs benign behaviours, and `shared` in `responses.variants`.",
         # A difference, since a ratio is undefined where benign responses lose nothing.
         numbers=difference(("nll_added", "harm"), ("nll_added", "benign")),
@@ -233,16 +224,12 @@ CLAIMS = (
             needs="Needs benign behaviours, and `shared` in `responses.variants` of both.",
         ),
     ),
-    Claim(
-        3,
-        "apart from what is useful",
-        "accuracy_change",
-        "shared",
-        "points",
-        -MARGIN,
-        "Apart",
-        "Does the ablated model keep its other skills?",
-        "Mean accuracy in the study's tasks goes from {change}, a change of {figure}.",
+    _apart_from_use(
+        statistic="accuracy_change",
+        unit="points",
+        threshold=-MARGIN,
+        question="Does the ablated model keep its other skills?",
+        sentence="Mean accuracy in the study's tasks goes from {change}, a change of {figure}.",
         needs="Needs tasks in `utility.tasks`.",
         rule=KEPT,
         role="utility",

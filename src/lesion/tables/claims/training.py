@@ -158,13 +158,7 @@ def _recovering(number: Estimate, tables: StudyTables, arm: str) -> str:
 
 
 def last(rows: pl.DataFrame, arm: str, metric: str) -> Estimate | None:
-    """An arm's measurement after the whole training, or None.
-
-    Args:
-        rows: of one experiment and behaviour.
-        arm: its name.
-        metric: what was measured.
-    """
+    """An arm's measurement after the whole training, from the rows of one experiment and role."""
     step = rows.filter(metric=metric, arm=arm)["step"].max()
     return None if step is None else at_step(rows, arm, metric, int(str(step)))
 
