@@ -112,7 +112,11 @@ def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: f
     sides = np.concatenate(before), np.concatenate(after)
     # Counts of prompts by their value before (rows) and after (columns).
     table, _, _ = np.histogram2d(*sides, bins=2, range=((0, 1), (0, 1)))
-    agreement = _agreement(table)
+    # Newcombe's correlation of the two sides, with a continuity correction if it is positive.
+    product = table[0, 0] * table[1, 1] - table[0, 1] * table[1, 0]
+    product = max(product - table.sum() / 2, 0) if product > 0 else product
+    margins = float(np.prod([*table.sum(0), *table.sum(1)]))
+    agreement = float(product / math.sqrt(margins)) if margins else 0.0
 
     def reach(own: float, other: float) -> float:
         return math.sqrt(own**2 + other**2 - 2 * agreement * own * other)
@@ -125,17 +129,6 @@ def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: f
     error = (below + above) / (2 * float(norm.ppf((1 + confidence) / 2)))
     detectable = minimum_detectable_effect(error, confidence)
     return Difference(value, low, high, sum(map(len, before)), p_value, detectable)
-
-
-def _agreement(table: Values) -> float:
-    """Newcombe's correlation of the two sides, with a continuity correction if it is positive."""
-    margins = float(np.prod([*table.sum(0), *table.sum(1)]))
-    if not margins:
-        return 0.0
-    product = table[0, 0] * table[1, 1] - table[0, 1] * table[1, 0]
-    if product > 0:
-        product = max(product - table.sum() / 2, 0)
-    return float(product / math.sqrt(margins))
 
 
 def minimum_detectable_effect(error: float, confidence: float) -> float:

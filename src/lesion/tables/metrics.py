@@ -1,7 +1,7 @@
 """The metrics of the measurements: what each is computed from, and where the report shows it.
 
 A metric that is the mean of a judge's scores needs only its entry here. A metric that is computed
-differently also has a function in `likelihoods` or `skills`.
+differently also has a function in `likelihoods` or `measure`.
 """
 
 from typing import Literal, NamedTuple

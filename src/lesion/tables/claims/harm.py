@@ -10,7 +10,7 @@ from lesion.tables.claims.claim import (
     Claim,
     Conclusion,
     Facts,
-    Found,
+    VariantNumbers,
     counts,
     difference,
     from_to,
@@ -28,7 +28,7 @@ from lesion.tables.rows import BEHAVIOUR, SHARED
 from lesion.tables.wording import amount, figure, percent, with_interval
 
 
-def _halving_share(_claim: Claim, facts: Facts) -> Found:
+def _halving_share(_claim: Claim, facts: Facts) -> VariantNumbers:
     for row in facts.halving.filter(family=facts.mask, measure=LIKELIHOOD).iter_rows(named=True):
         # A size outside the measured ones is only known to be smaller or larger than all of them.
         value = math.inf if row["beyond"] else row["halving"]

@@ -10,7 +10,7 @@ import polars as pl
 
 from lesion.masks.controls import DESCRIPTIONS
 from lesion.study.training import FROZEN, arm_of
-from lesion.tables.claims.claim import Claim, Facts, Found, counts, unless
+from lesion.tables.claims.claim import Claim, Facts, VariantNumbers, counts, unless
 from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, outcome_of
 from lesion.tables.effects import MARGIN, MOST, NATS
 from lesion.tables.intervals import Estimate
@@ -45,7 +45,7 @@ def _last_change(facts: Facts) -> pl.DataFrame:
     return changes.filter(pl.col("stage") == pl.col("stage").max())
 
 
-def _separability(_claim: Claim, facts: Facts) -> Found:
+def _separability(_claim: Claim, facts: Facts) -> VariantNumbers:
     for row in _last_change(facts).rows(named=True):
         yield row["name"], number_of(row, [row["fewest"]])
 
@@ -79,12 +79,12 @@ def _is_of_misalignment(facts: Facts) -> bool:
     return "misaligned" in facts.rows["metric"]
 
 
-def _misaligned(claim: Claim, facts: Facts) -> Found:
+def _misaligned(claim: Claim, facts: Facts) -> VariantNumbers:
     if _is_of_misalignment(facts):
         yield UNMODIFIED, _summary(facts, UNMODIFIED, claim.statistic, claim.role)
 
 
-def _prevented(claim: Claim, facts: Facts) -> Found:
+def _prevented(claim: Claim, facts: Facts) -> VariantNumbers:
     if all(number is None for _, number in _misaligned(BY_TRAINING, facts)):
         return
     arms = facts.rows.filter(metric="misaligned_change")["arm"].unique().sort()
@@ -135,7 +135,7 @@ def _training(rows: pl.DataFrame) -> str:
     return f"{amount(steps, 'count')} steps ({amount(examples, 'count')} examples)"
 
 
-def _recovered(claim: Claim, facts: Facts) -> Found:
+def _recovered(claim: Claim, facts: Facts) -> VariantNumbers:
     if not _is_of_misalignment(facts):
         for arm in (facts.mask, f"{facts.mask}{FROZEN}"):
             yield arm, _summary(facts, arm, claim.statistic, claim.role)
