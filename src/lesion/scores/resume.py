@@ -5,7 +5,7 @@ The sums are saved exactly as they are in memory, so the scores of a resumed job
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,21 +93,20 @@ class FinishedPasses:
         """The saved sums of the pass with this number."""
         return Resumable(self.folder, f"{self.key}/{number}", seconds)
 
-    def finished(self, number: int, files: Iterable[str]) -> dict[str, float] | None:
-        """The notes of a finished pass; None if it is unfinished, or if a job that was killed while
+    def finished(self, number: int) -> float | None:
+        """The loss of a finished pass; None if it is unfinished, or if a job that was killed while
         it moved the files has moved some of them.
         """
-        if not all((self.folder / name).is_file() for name in files):
-            return None
         try:
-            noted: dict[str, float] = read_json(self.folder / f"pass-{number}.json")
+            noted = read_json(self.folder / f"finished-{number}.json")
         except BadFile:
             return None
-        return noted
+        there = all((self.folder / name).is_file() for name in noted["files"])
+        return float(noted["loss"]) if there else None
 
-    def finish(self, number: int, noted: Mapping[str, float]) -> None:
-        """Record that the shards of a pass are written."""
-        write_json(dict(noted), self.folder / f"pass-{number}.json")
+    def finish(self, number: int, loss: float, files: Sequence[str]) -> None:
+        """Record that the files of a pass are written."""
+        write_json({"loss": loss, "files": list(files)}, self.folder / f"finished-{number}.json")
         (self.folder / _SUMS).unlink(missing_ok=True)
 
     def move(self, names: list[str], to: Path) -> None:
