@@ -43,7 +43,7 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
             "Remove it."
         )
     kind = auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    with heard(folder, called) as said:
+    with heard(folder, called) as warnings:
         try:
             model, found = kind.from_pretrained(
                 folder,
@@ -55,7 +55,7 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
             )
         except RuntimeError as error:
             # transformers stops before it reports what it could not join (experts, attention).
-            lines = [line for text in said for line in text.splitlines()]
+            lines = [line for text in warnings for line in text.splitlines()]
             wrong = [line.split(" ", 1)[0] for line in lines if re.search(_FAILED, line)]
             if not wrong:
                 raise
@@ -77,14 +77,14 @@ def heard(folder: Path, named: Path) -> Iterator[list[str]]:
 
     They mention a temporary folder, which is replaced by the name that the user knows.
     """
-    said: list[str] = []
+    warnings: list[str] = []
 
     class Forwarding(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             text = record.getMessage()
             for name in (str(folder), str(folder.resolve())):
                 text = text.replace(name, str(named))
-            said.append(text)
+            warnings.append(text)
             logger.warning(text)
 
     theirs = logging.getLogger("transformers")
@@ -92,7 +92,7 @@ def heard(folder: Path, named: Path) -> Iterator[list[str]]:
     theirs.handlers[:] = [Forwarding()]
     theirs.setLevel(logging.WARNING)
     try:
-        yield said
+        yield warnings
     finally:
         theirs.handlers[:], level = before
         theirs.setLevel(level)

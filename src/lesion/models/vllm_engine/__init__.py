@@ -119,8 +119,8 @@ def _answers(
             process = _start(command, environment, writing)
         finally:
             os.close(writing)
-        said: deque[str] = deque(maxlen=_TAIL)
-        listener = Thread(target=_listen, args=(process.stdout, said), daemon=True)
+        last_lines: deque[str] = deque(maxlen=_TAIL)
+        listener = Thread(target=_listen, args=(process.stdout, last_lines), daemon=True)
         listener.start()
         try:
             assert process.stdin is not None
@@ -142,7 +142,7 @@ def _answers(
     if code != 0:
         raise LesionError(
             f"vLLM ({command[0]}) ended with code {code}. Mend what it says, or set "
-            f"`responses.engine: transformers`. Its last lines:\n{''.join(said)}"
+            f"`responses.engine: transformers`. Its last lines:\n{''.join(last_lines)}"
         )
 
 
@@ -179,8 +179,8 @@ def _start(
         ) from error
 
 
-def _listen(output: IO[str] | None, said: deque[str]) -> None:
+def _listen(output: IO[str] | None, last_lines: deque[str]) -> None:
     """Log the output of vLLM, which would not reach the job's log otherwise."""
     for line in output or ():
-        said.append(line)
+        last_lines.append(line)
         logger.info(line.rstrip("\n"))
