@@ -112,7 +112,7 @@ def _likelihoods(
     device = device_of(model)
     tokens, mask = (one.to(device) for one in left_padded(rows))
     # -100 is a target that `cross_entropy` ignores.
-    targets = left_padded(continued, -100)[0].to(device)
+    targets = left_padded(continued, -100)[0]
     seen = 0 if cache is None else cache.get_seq_length()
     fed = tokens.shape[1] - seen
     logits = logits_at(
