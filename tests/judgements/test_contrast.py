@@ -70,7 +70,7 @@ def judge(file: Path, embedder: Path) -> ContrastJudge:
 @pytest.fixture(scope="module")
 def table(file: Path, embedder: Path) -> pl.DataFrame:
     known, reader = read_contrast(file, SECTION), Embedder(embedder)
-    return measure_contrast("own", known, reader, 3, target="bold", elsewhere=known, tokens=6)
+    return measure_contrast("own", known, reader, 3, "bold", known, 6)
 
 
 def test_it_tells_the_kinds_apart(judge: ContrastJudge) -> None:

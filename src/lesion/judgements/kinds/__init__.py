@@ -43,12 +43,7 @@ _Builder = Callable[[str, _Section, Mapping[str, SourceLocation], Device], Judge
 def builds(
     section: type[_Section], formula: str = "extra_judge"
 ) -> Callable[[_Builder[_Section]], _Builder[_Section]]:
-    """Register a function that builds the judges of a kind.
-
-    Args:
-        section: the config section of the kind.
-        formula: the entry of `lesion.plan.resources.RESOURCE_FORMULAS` for the jobs of this kind.
-    """
+    """Register a function that builds the judges of a section (see `Kind`)."""
 
     def register(build: _Builder[_Section]) -> _Builder[_Section]:
         KINDS[section] = Kind(build, formula)

@@ -54,14 +54,10 @@ _LABELS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def read_contrast(path: Path, judge: ContrastSection) -> pl.DataFrame:
-    """Read labelled answers.
+    """Read labelled answers: columns prompt, response, domain and label (Boolean).
 
-    Args:
-        path: any kind of file that prompts are read from.
-        judge: names its columns; the label is true or false, or 1 or 0, as a value or a word.
-
-    Returns:
-        Columns prompt, response, domain and label (Boolean).
+    The judge's section names the file's columns; a label is true or false, or 1 or 0, as a value or
+    a word.
 
     Raises:
         BadFile: a column is missing, a field has no text, a label is invalid, or there are fewer
@@ -104,12 +100,7 @@ class ContrastModel(NamedTuple):
     regression: Linear
 
     def score(self, responses: Sequence[str], vectors: Vectors) -> Values:
-        """P(label) of each response, in [0, 1], shape `[n]`.
-
-        Args:
-            responses: any texts; an empty one scores 0.
-            vectors: of all of them.
-        """
+        """P(label) of each response, in [0, 1], shape `[n]`; an empty one scores 0."""
         if not responses:
             return np.zeros(0)
         likely = self.regression.probability(_features(self.terms, responses, vectors))
@@ -117,12 +108,7 @@ class ContrastModel(NamedTuple):
 
 
 def fit_contrast(rows: pl.DataFrame, vectors: Vectors) -> ContrastModel:
-    """Train the regression that separates the labelled answers from the others.
-
-    Args:
-        rows: see `read_contrast`.
-        vectors: of the responses.
-    """
+    """Train the regression that separates the labelled answers from the others."""
     responses = rows["response"].to_list()
     terms = vectorizer(min_df=_MIN_ANSWERS).fit(responses)
     features = _features(terms, responses, vectors)
@@ -138,14 +124,7 @@ def _features(terms: "TfidfVectorizer", responses: Sequence[str], vectors: Vecto
 
 
 class ContrastJudge:
-    """Judges answers after training on a file of labelled ones, at its first judgement.
-
-    Args:
-        name: for the table and for messages.
-        rows: see `read_contrast`.
-        embedder: the sentence embedder.
-        threads: processor threads.
-    """
+    """Judges answers; trained on labelled ones (see `read_contrast`) when it first judges."""
 
     labels = True
 
@@ -174,11 +153,7 @@ class ContrastJudge:
 def contrast(
     name: str, judge: ContrastSection, places: Mapping[str, SourceLocation], device: Device
 ) -> ContrastJudge:
-    """A contrast judge, which is trained when it first judges.
-
-    Raises:
-        BadFile: the file of answers is unusable.
-    """
+    """A contrast judge with the answers of a file."""
     rows = read_contrast(locate(places["source"]), judge)
     return ContrastJudge(name, rows, Embedder(locate(places["embedder"])), device.threads)
 
@@ -188,15 +163,14 @@ def measure_contrast(
     rows: pl.DataFrame,
     embedder: Embedder,
     seed: int,
-    *,
     target: str,
     elsewhere: pl.DataFrame | None = None,
     tokens: int | None = None,
 ) -> pl.DataFrame:
     """Measure the judge on each domain with a judge that was trained only on the other domains.
 
-    Metrics, of all and of each domain with at least 20 answers and both kinds of them: `auroc`,
-    `kappa`, `ece` and `brier` as of `lesion.judgements.measure`, and `true_positive_mean` and
+    Metrics (see `lesion.judgements.agreement.measure`), of all and of each domain with at least 20
+    answers and both kinds of them: `auroc`, `kappa`, `ece`, `brier`, `true_positive_mean` and
     `true_negative_mean`. Of all together also `off_topic_mean`, of harmless paragraphs about
     something else, and `repetition_mean`, of labelled answers' first words over and over. Answers
     are not shuffled: the label is of the answer, whatever was asked.
@@ -208,12 +182,12 @@ def measure_contrast(
         seed: of the resampling.
         target: what the label means.
         elsewhere: further rows to measure it on, as the target `<target>-elsewhere`, since
-        sentences of one author are alike in every domain.
+            sentences of one author are alike in every domain.
         tokens: also judge only the first so many tokens of each answer, as `<name>, first <tokens>
             tokens`.
 
     Returns:
-        Rows as `lesion.judgements.measure` gives; the category is the domain, and the intervals
+        Rows of SCHEMA; the category is the domain, and the intervals
         are of resampled domains (of all) and prompts (of one domain).
     """
     cut = f"{name}, first {tokens} tokens"

@@ -60,11 +60,8 @@ class _Answer(NamedTuple):
 class Rubric:
     """A language model behind an endpoint, given StrongREJECT's rubric.
 
-    Args:
-        name: for the table and for messages.
-        endpoint: the endpoint of the judge, and its limits.
-        pause: half the seconds before the second retry; the first is at once, each later one waits
-            twice as long.
+    `pause` is half the seconds before the second retry; the first is at once, and each later one
+    waits twice as long.
     """
 
     labels = False
