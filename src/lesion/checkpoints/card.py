@@ -1,8 +1,6 @@
 """The model card of a pruned checkpoint."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lesion import __version__
 from lesion.checkpoints.reproduce import FACTS, FOLDER
@@ -19,15 +17,29 @@ def write_card(checkpoint: Path, table: str | None = None) -> None:
         table: the study's measurements before and after, in Markdown; None if there are none.
     """
     made = read_json(checkpoint / FOLDER / FACTS)
-    with atomic(checkpoint / CARD) as part:
-        part.write_text(_card(made, table), encoding="utf-8")
-
-
-def _card(made: Mapping[str, Any], table: str | None) -> str:
     base, meta = made["base"], made["mask"]
     weights, candidates = int(meta["weights"]), int(meta["candidates"])
     percent = 100 * weights / max(1, candidates)
-    return f"""---
+    p, q = meta.get("p", "?"), meta.get("q", "?")
+    facts = {
+        "Mask": meta.get("made"),
+        "Importance": meta.get("score"),
+        "Left out": f"the {p} of weights that benign use depends on most (p)",
+        "Taken": f"{q} of the candidates of a harm type (q), {meta.get('scope', '')}".rstrip(", "),
+        "Rule": meta.get("rule"),
+        "Base's digest": f"`{made['base_digest']}`",
+        "This one's": f"`{made['digest']}`",
+    }
+    rows = "\n".join(f"| {name} | {text} |" for name, text in facts.items() if text)
+    measured = "What this changes in the model's behaviour was not measured with it.\n"
+    if table is not None:
+        measured = f"""## Before and after
+
+{table.strip()}
+
+Measured under the attacks and on the harm types of its study, and on nothing else.
+"""
+    card = f"""---
 base_model: {base}
 base_model_relation: finetune
 license: {made["license"]}
@@ -42,36 +54,11 @@ base's; all were compared after writing.
 
 | | |
 |---|---|
-{_facts(made)}
+{rows}
 
-{_measured(table)}
+{measured}
 This is a research artefact, and no replacement for safety training. `{FOLDER}/` says what it was
 made from and how to make it again; it holds the mask. Made by lesion {__version__}.
 """
-
-
-def _facts(made: Mapping[str, Any]) -> str:
-    meta = made["mask"]
-    p, q = meta.get("p", "?"), meta.get("q", "?")
-    told = {
-        "Mask": meta.get("made"),
-        "Importance": meta.get("score"),
-        "Left out": f"the {p} of weights that benign use depends on most (p)",
-        "Taken": f"{q} of the candidates of a harm type (q), {meta.get('scope', '')}".rstrip(", "),
-        "Rule": meta.get("rule"),
-        "Base's digest": f"`{made['base_digest']}`",
-        "This one's": f"`{made['digest']}`",
-    }
-    return "\n".join(f"| {name} | {text} |" for name, text in told.items() if text)
-
-
-def _measured(table: str | None) -> str:
-    if table is None:
-        return """What this changes in the model's behaviour was not measured with it.
-"""
-    return f"""## Before and after
-
-{table.strip()}
-
-Measured under the attacks and on the harm types of its study, and on nothing else.
-"""
+    with atomic(checkpoint / CARD) as part:
+        part.write_text(card, encoding="utf-8")

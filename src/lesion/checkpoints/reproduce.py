@@ -3,6 +3,7 @@
 import platform
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,20 @@ from lesion.masks.store import Mask
 
 FOLDER = "reproduce"
 FACTS = "lesion.json"
+_AGAIN = """
+Find the mask anew, in a checkout of lesion:
+
+    snakemake --cores all --configfile study.yaml
+"""
+_README = f"""# How to make this again
+
+With lesion {__version__}, from the base checkpoint and the mask alone:
+
+    lesion apply BASE mask.safetensors OUT
+{{again}}
+`lesion show mask.safetensors` says what the mask is. `{FACTS}` has the digests to compare with
+(`base_digest` is the base's), the versions, and the command that was given.
+"""
 _PACKAGES = ("numpy", "safetensors", "snakemake", "torch", "transformers")
 
 
@@ -32,38 +47,17 @@ def write_reproduce(
     """
     folder.mkdir()
     header = {key: value for key, value in read.metadata.items() if key != "shapes"}
-    write_json({**about, "mask": header, "versions": _versions()}, folder / FACTS)
+    versions = {"lesion": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    write_json({**about, "mask": header, "versions": versions}, folder / FACTS)
     shutil.copyfile(mask, folder / "mask.safetensors")
     if study is not None:
         # The location of the results on this machine does not belong to the study.
         config = {key: value for key, value in study.items() if key != "results"}
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         (folder / "study.yaml").write_text(text, encoding="utf-8")
-    (folder / "README.md").write_text(_how(study is not None), encoding="utf-8")
-
-
-def _versions() -> dict[str, str]:
-    found = {"lesion": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _how(study: bool) -> str:
-    again = """
-Find the mask anew, in a checkout of lesion:
-
-    snakemake --cores all --configfile study.yaml
-"""
-    return f"""# How to make this again
-
-With lesion {__version__}, from the base checkpoint and the mask alone:
-
-    lesion apply BASE mask.safetensors OUT
-{again if study else ""}
-`lesion show mask.safetensors` says what the mask is. `{FACTS}` has the digests to compare with
-(`base_digest` is the base's), the versions, and the command that was given.
-"""
+    (folder / "README.md").write_text(
+        _README.format(again=_AGAIN if study is not None else ""), encoding="utf-8"
+    )

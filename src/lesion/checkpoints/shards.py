@@ -1,7 +1,8 @@
 """The byte offsets of a mask's weights in a checkpoint's safetensors files. No tensor is loaded."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,13 @@ def find_zeros(folder: Path, files: Iterable[str], mask: Mask) -> dict[str, list
     tensors = {key: one for header in stored.values() for key, one in header.items()}
     parts = _parts(folder, mask, tensors)
     _check_ties(folder, sorted({part.name for each in parts.values() for part in each}))
-    places = _stored_places(mask, parts)
+    places: dict[str, tuple[Shape, FlatIndices]] = {}
+    for own, each in parts.items():
+        shapes = {part.name: part.stored for part in each}
+        for name, flat in stored_places(each, mask.shapes[own], mask.indices[own]).items():
+            if name in places:  # two parameters are cut from one tensor
+                flat = np.union1d(places[name][1], flat)
+            places[name] = (shapes[name], flat)
     return {shard: _zeros_in(folder / shard, stored[shard], places) for shard in shards}
 
 
@@ -59,60 +66,29 @@ def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str,
     if len(plain) == len(names) and (folder / RECORD).is_file():
         return plain
     # Without a record, a tensor of the right name and shape may still be transposed on loading.
-    found = {**plain, **_moved_parts(folder)}
-    missing = sorted(own for own in names if own not in found)
-    if missing:
-        raise _not_stored(folder, missing, names, tensors, mask)
-    return {own: found[own] for own in names}
-
-
-def _moved_parts(folder: Path) -> dict[str, tuple[Part, ...]]:
-    """The parts by transformers' conversion rules; empty if it does not know the model."""
-    # Importing it takes seconds, and most checkpoints store weights as they are in memory.
+    # Importing this takes seconds, and most checkpoints store weights as they are in memory.
     from lesion.models.conversion import empty_model, stored_parts
 
-    try:
-        return stored_parts(empty_model(folder), folder)
-    except (ValueError, KeyError, OSError, ImportError):
-        return {}
-
-
-def _not_stored(
-    folder: Path,
-    missing: Sequence[str],
-    names: Mapping[str, str],
-    tensors: Mapping[str, Stored],
-    mask: Mask,
-) -> LesionError:
-    own = missing[0]
-    if names[own] in tensors:
-        return LesionError(
-            f"{folder}: `{names[own]}` is {list(tensors[names[own]].shape)} there and "
-            f"{list(mask.shapes[own])} in the mask. transformers changes this architecture's "
-            "tensors as it loads them; such a mask can be studied but not written as a checkpoint: "
-            "take it out of `checkpoints`."
+    parts = dict(plain)
+    with suppress(ValueError, KeyError, OSError, ImportError):  # transformers knows no such model
+        parts |= stored_parts(empty_model(folder), folder)
+    missing = sorted(own for own in names if own not in parts)
+    if not missing:
+        return {own: parts[own] for own in names}
+    name, shape = names[missing[0]], list(mask.shapes[missing[0]])
+    if name in tensors:
+        raise LesionError(
+            f"{folder}: `{name}` is {list(tensors[name].shape)} there and {shape} in the mask. "
+            "transformers changes this architecture's tensors as it loads them; such a mask can be "
+            "studied but not written as a checkpoint: take it out of `checkpoints`."
         )
-    return LesionError(
+    raise LesionError(
         f"{folder}: stores no tensor named {', '.join(missing[:3])}"
         f"{f' (and {len(missing) - 3} more)' if len(missing) > 3 else ''}. It is tied to "
         "another tensor, or transformers makes it of others in a way that is not followed here "
         "(stacked experts), and a mask names it as it is in memory. Such a mask can be studied "
         "but not written as a checkpoint: take it out of `checkpoints`."
     )
-
-
-def _stored_places(
-    mask: Mask, parts: Mapping[str, Sequence[Part]]
-) -> dict[str, tuple[Shape, FlatIndices]]:
-    """The mask by the files' tensors: their shapes, and flat indices, ascending."""
-    found: dict[str, tuple[Shape, FlatIndices]] = {}
-    for own, each in parts.items():
-        shapes = {part.name: part.stored for part in each}
-        for name, places in stored_places(each, mask.shapes[own], mask.indices[own]).items():
-            if name in found:  # two parameters are cut from one tensor
-                places = np.union1d(found[name][1], places)
-            found[name] = (shapes[name], places)
-    return found
 
 
 def _check_ties(folder: Path, names: Iterable[str]) -> None:
@@ -139,11 +115,7 @@ def _zeros_in(
     for name in wanted:
         width = _BYTES[header[name].dtype]
         parts.setdefault(width, []).append(header[name].begin + width * places[name][1])
-    return [Zeros(width, _joined(starts)) for width, starts in parts.items()]
-
-
-def _joined(parts: Sequence[FlatIndices]) -> FlatIndices:
-    return np.concatenate(parts) if len(parts) > 1 else parts[0]
+    return [Zeros(width, np.concatenate(starts)) for width, starts in parts.items()]
 
 
 def _check_tensors(shard: Path, header: Mapping[str, Stored], wanted: Mapping[str, Shape]) -> None:

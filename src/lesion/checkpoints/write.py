@@ -2,9 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from lesion.checkpoints.card import write_card
 from lesion.checkpoints.copies import copy_with_zeros
 from lesion.checkpoints.reproduce import FOLDER, write_reproduce
-from lesion.checkpoints.shards import Zeros, find_zeros
+from lesion.checkpoints.shards import find_zeros
 from lesion.io.formats import LesionError, atomic, digest, write_json
 from lesion.io.progress import progress
 from lesion.masks.store import Mask, read_mask
@@ -59,16 +58,20 @@ def write_checkpoint(
             f"{mask}: is of role {lesion.metadata.get('role')}; only harm masks become checkpoints"
         )
     base_digest = _check_base(model, lesion, mask)
+    indices = hashlib.sha256()
+    for name, places in sorted(lesion.indices.items()):
+        indices.update(f"{name} {places.size}\n".encode())
+        indices.update(places.astype("<i8").tobytes())
     # These two determine the new bytes, whose own digest would take as long as writing them.
-    found = digest({"base": base_digest, "zeroed": _zeroed_digest(lesion)})
-    about = {"base": base, "base_digest": base_digest, "digest": found}
+    pruned = digest({"base": base_digest, "zeroed": indices.hexdigest()})
+    about = {"base": base, "base_digest": base_digest, "digest": pruned}
     about |= {"license": license_, "command": command}
     with atomic(out) as part:
         files = copy_zeroed(model, lesion, part)
         if (model / RECORD).is_file():
             sizes = {name: (part / name).stat().st_size for name in files}
             # Its bytes have just been compared with the base's, whose checksums no longer apply.
-            changed = {"license": license_, "digest": found, "files": sizes, "checksums": {}}
+            changed = {"license": license_, "digest": pruned, "files": sizes, "checksums": {}}
             write_json({**read_record(model), **changed}, part / RECORD)
         write_reproduce(part / FOLDER, mask, lesion, about, study)
         if card:
@@ -87,7 +90,25 @@ def copy_zeroed(model: Path, mask: Mask, out: Path) -> list[str]:
     files = [path.name for path in kept_files(model)]
     zeros = find_zeros(model, files, mask)
     out.mkdir(parents=True)
-    _copy_files(model, out, files, zeros)
+    sizes = {name: (model / name).stat().st_size for name in files}
+    lock, shown, seen = Lock(), 0, 0
+    with progress("write and compare", sum(sizes.values()) // _MEGABYTE, "megabyte") as advance:
+
+        def done(count: int) -> None:
+            nonlocal shown, seen
+            with lock:
+                seen += count
+                if seen // _MEGABYTE > shown:
+                    advance(seen // _MEGABYTE - shown)
+                    shown = seen // _MEGABYTE
+
+        def copy(name: str) -> None:
+            copy_with_zeros(model / name, out / name, zeros.get(name, ()), done)
+
+        # System calls do the work, and two at a time saturate a disk or the memory.
+        with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+            # Reading the results raises the first error, after which no other file is begun.
+            list(pool.map(copy, sorted(files, key=lambda name: -sizes[name])))
     return files
 
 
@@ -107,44 +128,3 @@ def _check_base(folder: Path, mask: Mask, path: Path) -> str:
             "it made of it, results/<study>/models/<model>."
         )
     return found
-
-
-def _copy_files(
-    model: Path, out: Path, files: Sequence[str], zeros: Mapping[str, Sequence[Zeros]]
-) -> None:
-    sizes = {name: (model / name).stat().st_size for name in files}
-    # System calls do the work, and two at a time saturate a disk or the memory.
-    threads = min(2, os.cpu_count() or 1)
-    lock, told, seen = Lock(), 0, 0
-    total = sum(sizes.values()) // _MEGABYTE
-    with progress("write and compare", total, "megabyte") as advance:
-
-        def done(count: int) -> None:
-            nonlocal told, seen
-            with lock:
-                seen += count
-                if seen // _MEGABYTE > told:
-                    advance(seen // _MEGABYTE - told)
-                    told = seen // _MEGABYTE
-
-        with ThreadPoolExecutor(threads) as pool:
-            jobs = [
-                pool.submit(
-                    partial(copy_with_zeros, model / name, out / name, zeros.get(name, ()), done)
-                )
-                for name in sorted(files, key=lambda name: -sizes[name])
-            ]
-            try:
-                for job in jobs:
-                    job.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-
-def _zeroed_digest(mask: Mask) -> str:
-    """SHA-256 of a mask's indices, without the rest of its header."""
-    total = hashlib.sha256()
-    for name, places in sorted(mask.indices.items()):
-        total.update(f"{name} {places.size}\n".encode())
-        total.update(places.astype("<i8").tobytes())
-    return total.hexdigest()

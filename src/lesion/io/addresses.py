@@ -56,12 +56,20 @@ def parse(text: str) -> Address:
     kind, _, rest = text.partition(":")
     if kind == "file":
         body, fragment = _apart(rest)
-        sha = _sha(text, fragment)
-        if not body:
-            raise AddressError(f"`{text}` is not an address of the form {FORMS}")
-        return Address("file", _without_slashes(text, body), "", "", sha, text)
-    body, _, fragment = rest.partition("#")
-    sha = _sha(text, fragment)
+    else:
+        body, _, fragment = rest.partition("#")
+    sha = fragment.removeprefix("sha256=") if fragment else None
+    if sha is not None and (sha == fragment or not _SHA.fullmatch(sha)):
+        raise AddressError(f"`{text}`: after `#` goes `sha256=` and 64 hexadecimal digits")
+    if kind == "file" and body:
+        if body.startswith("//") and not body.startswith("///"):
+            raise AddressError(
+                f"`{text}`: write `file:/path` for a path from the root, or `file:path` for one "
+                "that begins at the working directory"
+            )
+        # Browsers write `file:///path` for `file:/path`.
+        path = f"/{body.lstrip('/')}" if body.startswith("///") else body
+        return Address("file", path, "", "", sha, text)
     form = {"pypi": _PYPI, "hf": _HF}.get(kind)
     match = form.fullmatch(body) if form else None
     if match is None:
@@ -84,18 +92,6 @@ def _apart(rest: str) -> tuple[str, str]:
     """A local file's path, and what follows the `#` that begins a digest."""
     found = _DIGEST.search(rest)
     return (rest[: found.start()], rest[found.end() :]) if found else (rest, "")
-
-
-def _without_slashes(text: str, body: str) -> str:
-    """The path of `file:///path`, the form that browsers use for `file:/path`."""
-    if not body.startswith("//"):
-        return body
-    if not body.startswith("///"):
-        raise AddressError(
-            f"`{text}`: write `file:/path` for a path from the root, or `file:path` for one that "
-            "begins at the working directory"
-        )
-    return f"/{body.lstrip('/')}"
 
 
 def expanded(text: str) -> str:
@@ -177,15 +173,6 @@ def expanded_address(text: str) -> str:
     # A variable's value must not be taken for a digest, nor for another kind of path.
     parse(found)
     return found
-
-
-def _sha(text: str, fragment: str) -> str | None:
-    if not fragment:
-        return None
-    value = fragment.removeprefix("sha256=")
-    if value == fragment or not _SHA.fullmatch(value):
-        raise AddressError(f"`{text}`: after `#` goes `sha256=` and 64 hexadecimal digits")
-    return value
 
 
 def slug(text: str) -> str:

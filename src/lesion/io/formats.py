@@ -31,19 +31,7 @@ class BadFile(LesionError):
     """A file that is missing, truncated, or invalid."""
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part-{_HOST}-{os.getpid()}")
-
-
 _HOST = re.sub(r"[^A-Za-z0-9]", "_", platform.node())
-
-
-def _clear(path: Path) -> None:
-    """Remove temporary files of this machine's killed processes; others may still be in use."""
-    for left in path.parent.glob(f"{glob.escape(f'.{path.name}.part-{_HOST}')}-*"):
-        number = left.name.rpartition("-")[2]
-        if number.isdecimal() and not psutil.pid_exists(int(number)):
-            _remove(left)
 
 
 @contextmanager
@@ -57,12 +45,19 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         LesionError: the disk is full or the folder cannot be written.
     """
-    part = _beside(path)
+    start = f".{path.name}.part-{_HOST}-"
+    part = path.with_name(f"{start}{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clear(path)
+        # Files of this machine's killed processes; those of others may still be in use.
+        for left in path.parent.glob(f"{glob.escape(start)}*"):
+            number = left.name.removeprefix(start)
+            if number.isdecimal() and not psutil.pid_exists(int(number)):
+                _remove(left)
         yield part
-        _replace(part, path)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        part.replace(path)
     except BaseException as error:
         _remove(part)
         explained = _explained(error, path)
@@ -90,12 +85,6 @@ def _explained(error: BaseException, path: Path) -> BaseException:
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
         return LesionError(f"{path}: cannot be written ({error}). Check the folder's permissions.")
     return error
-
-
-def _replace(part: Path, path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    part.replace(path)
 
 
 def _remove(part: Path) -> None:
@@ -173,11 +162,11 @@ def seal(path: Path) -> None:
         BadFile: the file was written without `SEAL`.
     """
     with path.open("r+b") as file:
-        found = _checksum(file)
-        if found is None:
+        at, _, computed = _checksum(file)
+        if at is None:
             raise BadFile(f"{path}: was written without room for its checksum")
-        file.seek(found.at)
-        file.write(found.now)
+        file.seek(at)
+        file.write(computed)
 
 
 def check_seal(path: Path) -> None:
@@ -188,30 +177,23 @@ def check_seal(path: Path) -> None:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        found = _checksum(file)
-    if found and found.now != found.then:
-        raise ValueError(f"its checksum is {found.now.decode()}, not {found.then!r} as written")
+        at, stored, computed = _checksum(file)
+    if at is not None and stored != computed:
+        raise ValueError(f"its checksum is {computed.decode()}, not {stored!r} as written")
 
 
-class _Checksum(NamedTuple):
-    """The offset of a checksum in a file, its stored value, and the computed one."""
-
-    at: int
-    then: bytes
-    now: bytes
-
-
-def _checksum(file: BinaryIO) -> _Checksum | None:
+def _checksum(file: BinaryIO) -> tuple[int | None, bytes, bytes]:
+    """The offset of the checksum in a file, the stored and the computed one; None without one."""
     if not os.fstat(file.fileno()).st_size:
-        return None  # and cannot be mapped
-    with mmap(file.fileno(), 0, access=ACCESS_READ) as whole, memoryview(whole) as view:
+        return None, b"", b""  # and cannot be mapped
+    with mmap(file.fileno(), 0, access=ACCESS_READ) as data, memoryview(data) as view:
         # The last occurrence, because a parquet footer follows the rows, which may contain the key.
-        ends = [at + len(key) for key in _SEALS if (at := whole.rfind(key)) >= 0]
+        ends = [at + len(key) for key in _SEALS if (at := data.rfind(key)) >= 0]
         if not ends:
-            return None
+            return None, b"", b""
         at = max(ends)
-        now = zlib.crc32(view[at + 8 :], zlib.crc32(view[:at]))
-        return _Checksum(at, bytes(view[at : at + 8]), b"%08x" % now)
+        computed = zlib.crc32(view[at + 8 :], zlib.crc32(view[:at]))
+        return at, bytes(view[at : at + 8]), b"%08x" % computed
 
 
 def stable_header(path: Path) -> None:
@@ -221,8 +203,7 @@ def stable_header(path: Path) -> None:
     header has the same length, so no tensor moves.
     """
     with path.open("r+b") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        header = json.loads(handle.read(length))
+        length, header = _header(handle)
         metadata = dict(sorted(header.pop("__metadata__", {}).items()))
         ordered = json.dumps(
             {"__metadata__": metadata, **header}, separators=(",", ":"), ensure_ascii=False
@@ -231,6 +212,14 @@ def stable_header(path: Path) -> None:
             raise BadFile(f"{path}: its header cannot be rewritten in place")
         handle.seek(8)
         handle.write(ordered.ljust(length))
+
+
+def _header(file: BinaryIO) -> tuple[int, dict[str, Any]]:
+    """The length and the content of a safetensors file's header."""
+    length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
+    if length > size:
+        raise ValueError(f"a header of {length} bytes in a file of {size}")
+    return length, json.loads(file.read(length))
 
 
 class Stored(NamedTuple):
@@ -256,31 +245,26 @@ def safetensors_header(
     """
     try:
         with path.open("rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            size = path.stat().st_size
-            if length > size:
-                raise ValueError(f"a header of {length} bytes in a file of {size}")
-            header = json.loads(handle.read(length))
-            header.pop("__metadata__", None)
-        start = 8 + length
-        found = {
+            length, header = _header(handle)
+        header.pop("__metadata__", None)
+        start, size = 8 + length, path.stat().st_size
+        tensors = {
             name: Stored(
                 one["dtype"], tuple(one["shape"]), *(start + b for b in one["data_offsets"])
             )
             for name, one in header.items()
         }
-        if any(not start <= one.begin <= one.end <= size for one in found.values()):
+        if any(not start <= one.begin <= one.end <= size for one in tensors.values()):
             raise ValueError("a tensor lies outside the file")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadFile(f"{path}: is not a whole safetensors file ({error}). {remedy}") from error
-    return found
+    return tensors
 
 
 def safetensors_metadata(path: Path) -> dict[str, str]:
     """The strings in the header of a safetensors file that `safetensors_header` has read."""
     with path.open("rb") as handle:
-        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-    return dict(header.get("__metadata__", {}))
+        return dict(_header(handle)[1].get("__metadata__", {}))
 
 
 def sha256_file(path: Path) -> str:

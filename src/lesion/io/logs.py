@@ -81,40 +81,35 @@ def logged(log: str) -> Iterator[None]:
 
 
 def _report(error: BaseException, log: Path) -> str:
+    """What the terminal shows of an error: its message, or what to do about a lack of resources."""
     if isinstance(error, LesionError):
-        return f"\nlesion: {error}\n(log: {log})"
-    if _out_of_memory(error):
-        return f"\nlesion: {_lack_of_memory(error, log)}\n(log: {log})"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"\nlesion: the disk is full ({error}). Free some space (or set `results` to another "
-            f"disk) and run the same command again.\n(log: {log})"
+        text = str(error)
+    elif _is_out_of_memory(error):
+        stage, lower = _stage(log)
+        needed = next(iter(str(error).strip().splitlines()), "")
+        text = (
+            f"{stage}: out of memory{f' ({needed})' if needed else ''}. "
+            f"{f'{lower}, or run' if lower else 'Run'} fewer jobs at once (--cores), then the same "
+            "command again: what is finished is kept."
         )
-    return f"\nlesion: {type(error).__name__}: {error}\n(log: {log})"
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text = (
+            f"the disk is full ({error}). Free some space (or set `results` to another disk) and "
+            "run the same command again."
+        )
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return f"\nlesion: {text}\n(log: {log})"
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, numpy, torch's allocator on the CPU, or CUDA's had no more to give.
 
-    Told by their words: importing torch to name its exceptions takes seconds.
+    Recognised by the words, since importing torch to name its exceptions takes seconds.
     """
-    words_of_errors = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(words in str(error).lower() for words in words_of_errors)
-    )
-
-
-def _lack_of_memory(error: BaseException, log: Path) -> str:
-    """The stage, what it needed, and the settings that lower it."""
-    stage, lower = _stage(log)
-    needed = next(iter(str(error).strip().splitlines()), "")
-    said = f" ({needed})" if needed else ""
-    advice = f"{lower}, or run" if lower else "Run"
-    return (
-        f"{stage}: out of memory{said}. {advice} fewer jobs at once (--cores), then the same "
-        "command again: what is finished is kept."
-    )
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    is_worded = any(text in str(error).lower() for text in words)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_worded)
 
 
 def _stage(log: Path) -> tuple[str, str]:
@@ -124,7 +119,7 @@ def _stage(log: Path) -> tuple[str, str]:
     """
     for place, (above, stage) in enumerate(pairwise(log.parts)):
         below = "/".join(log.parts[place + 1 :])
-        lower = next((text for one, text in _LOWER.items() if fnmatch(below, one)), "")
+        lower = next((text for pattern, text in _LOWER.items() if fnmatch(below, pattern)), "")
         if above == "logs" and lower:
             return stage.removesuffix(".log"), lower
     return "job", ""

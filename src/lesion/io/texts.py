@@ -9,7 +9,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,24 @@ def read_text(path: Path, otherwise: str | None = None) -> str:
         raise BadFile(f"{path}: could not be read: {error.strerror or error}") from error
     if data.startswith(_LFS):
         raise pointer_error(path)
-    text = _decoded(data, path, otherwise).replace("\r\n", "\n").replace("\r", "\n")
+    for name, marks in _MARKS.items():
+        if data.startswith(marks):
+            raise BadFile(f"{path}: could not be read: it is in {name}. {_SAVE}")
+    if b"\0" in data:
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        raise BadFile(
+            f"{path}, line {line}: could not be read: it holds NUL bytes, so it is damaged, in "
+            f"UTF-16, or no text. {_SAVE}"
+        )
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if otherwise is None:
+            line = data.count(b"\n", 0, error.start) + 1
+            problem = f"{path}, line {line}: could not be read: it is not in UTF-8. {_SAVE}"
+            raise BadFile(problem) from error
+        text = data.decode(otherwise, errors="replace")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     # Concatenated files have the later files' marks at the beginnings of lines.
     return text.replace("\n\ufeff", "\n").removeprefix("\ufeff")
 
@@ -77,27 +94,6 @@ def check_pointer(path: Path) -> None:
     """
     if is_pointer(path):
         raise pointer_error(path)
-
-
-def _decoded(data: bytes, path: Path, otherwise: str | None) -> str:
-    for name, marks in _MARKS.items():
-        if data.startswith(marks):
-            raise BadFile(f"{path}: could not be read: it is in {name}. {_SAVE}")
-    if b"\0" in data:
-        line = data.count(b"\n", 0, data.index(b"\0")) + 1
-        raise BadFile(
-            f"{path}, line {line}: could not be read: it holds NUL bytes, so it is damaged, in "
-            f"UTF-16, or no text. {_SAVE}"
-        )
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if otherwise is not None:
-            return data.decode(otherwise, errors="replace")
-        line = data.count(b"\n", 0, error.start) + 1
-        raise BadFile(f"{path}, line {line}: could not be read: it is not in UTF-8. {_SAVE}") from (
-            error
-        )
 
 
 def check_no_page(text: str, path: Path) -> None:
@@ -170,15 +166,6 @@ def parse_yaml(text: str, path: Path, loader: Any = StrictLoader) -> Any:
         raise BadFile(f"{path}: is not valid YAML: {said}") from error
 
 
-def _names(header: Sequence[str], path: Path) -> list[str]:
-    # A column without a name is usually an index that was saved with the table.
-    names = [name.strip() or f"column {place}" for place, name in enumerate(header, 1)]
-    twice = [name for place, name in enumerate(names) if name in names[:place]]
-    if twice:
-        raise BadFile(f"{path}: has two columns `{twice[0]}`. Rename one, or take it out.")
-    return names
-
-
 def csv_rows(
     text: str, path: Path, separator: str = ",", skipped: int = 0
 ) -> Iterator[tuple[int, list[str]]]:
@@ -196,7 +183,7 @@ def csv_rows(
     """
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    header: Sequence[str] | None = None
+    header: list[str] | None = None
     while True:
         line = skipped + reader.line_num + 1
         try:
@@ -211,7 +198,12 @@ def csv_rows(
         if not row:
             continue
         if header is None:
-            header, row = row, _names(row, path)
+            header = row
+            # A column without a name is usually an index that was saved with the table.
+            row = [name.strip() or f"column {place}" for place, name in enumerate(header, 1)]
+            for place, name in enumerate(row):
+                if name in row[:place]:
+                    raise BadFile(f"{path}: has two columns `{name}`. Rename one, or take it out.")
         elif len(row) != len(header):
             raise BadFile(
                 f"{path}, line {line}: could not be read: it has {len(row)} fields, and the header "

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lesion.io.addresses import local_files
 from lesion.io.formats import BadFile
 from lesion.io.texts import parse_yaml, read_text
 
@@ -54,60 +53,59 @@ def table_files(folder: Path, kinds: Collection[str]) -> list[Path]:
         BadFile: there is no table, there are several, none of several splits is `train`, or a part
             is missing.
     """
-    _check_links(folder, kinds)
-    files = [one for one in _visible(folder) if _kind(one) in kinds and one.name not in _ABOUT]
-    if not files:
-        raise BadFile(
-            f"{folder}: holds no table that can be read ({', '.join(sorted(kinds))}); it holds "
-            f"{_listed(folder, _visible(folder)) or 'no file'}"
-        )
-    configs = _configs(folder, files)
-    if configs:
-        return _of_config(folder, configs)
-    return _of_names(folder, files)
-
-
-def _check_links(folder: Path, kinds: Collection[str]) -> None:
-    """Refuse a broken link to a table, as from a hub's cache whose `blobs` were not copied.
-
-    Otherwise another split, or only some of the parts, would be read as the table.
-    """
-    for path in sorted(folder.rglob("*")):
-        broken = path.is_symlink() and not path.exists()
-        if broken and _kind(path) in kinds and _is_visible(path, folder):
+    visible = [path for path in sorted(folder.rglob("*")) if not _is_hidden(path, folder)]
+    for path in visible:
+        # Otherwise another split, or only some of the parts, would be read as the table.
+        if path.is_symlink() and not path.exists() and path.suffix.lower() in kinds:
             raise BadFile(
                 f"{path}: is a link to {path.readlink()}, and there is nothing. Copy the file "
                 "itself (`cp -rL`), or fetch it again."
             )
+    visible = [path for path in visible if path.is_file()]
+    files = [path for path in visible if path.suffix.lower() in kinds and path.name not in _ABOUT]
+    if not files:
+        raise BadFile(
+            f"{folder}: holds no table that can be read ({', '.join(sorted(kinds))}); it holds "
+            f"{_listed(folder, visible) or 'no file'}"
+        )
+    configs = _configs(folder, files)
+    return _of_config(folder, configs) if configs else _of_names(folder, files)
 
 
-def _visible(folder: Path) -> list[Path]:
-    return [path for path in local_files(folder) if _is_visible(path, folder)]
-
-
-def _is_visible(path: Path, folder: Path) -> bool:
-    inside = path.relative_to(folder).parts
-    return not any(part.startswith((".", "__", "~$")) for part in inside)
-
-
-def _kind(path: Path) -> str:
-    return path.suffix.lower()
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith((".", "__", "~$")) for part in path.relative_to(folder).parts)
 
 
 def _of_names(folder: Path, files: Sequence[Path]) -> list[Path]:
+    """The files of the table by their names, in order."""
     named = [_named(path, folder) for path in files]
-    if len({one.table for one in named}) > 1:
+    splits = {file.split for file in named}
+    if len({file.table for file in named}) > 1 or (None in splits and len(splits) > 1):
         raise _several(folder, files)
-    splits = {one.split for one in named}
-    if None in splits and len(splits) > 1:
-        raise _several(folder, files)
-    chosen = "train" if "train" in splits else next(iter(splits))
-    if len(splits) > 1 and chosen != "train":
-        names = ", ".join(sorted(str(one) for one in splits))
+    chosen = _chosen_split(folder, files, sorted(splits, key=str))
+    parts = [file for file in named if file.split == chosen]
+    numbers = sorted(file.part for file in parts if file.part is not None)
+    declared = {file.parts for file in parts}
+    if len(numbers) == len(parts) and declared != {None}:
+        count = declared.pop()
+        if declared or count is None or numbers != list(range(count)):
+            raise BadFile(
+                f"{folder}: parts of it are missing or are there twice: it holds "
+                f"{_listed(folder, [file.path for file in parts])}. Fetch it again."
+            )
+    elif len(parts) > 1:
+        from_zero = list(range(len(parts)))
+        if numbers not in (from_zero, [number + 1 for number in from_zero]):
+            raise _several(folder, files)
+    return [file.path for file in sorted(parts, key=lambda file: file.part or 0)]
+
+
+def _chosen_split(folder: Path, files: Sequence[Path], splits: Sequence[str | None]) -> str | None:
+    """The split `train`, or the only one."""
+    if len(splits) > 1 and "train" not in splits:
+        names = ", ".join(map(str, splits))
         raise _several(folder, files, f"has the splits {names}, and none is `train`")
-    parts = [one for one in named if one.split == chosen]
-    _check_parts(folder, files, parts)
-    return [one.path for one in sorted(parts, key=lambda one: one.part or 0)]
+    return "train" if "train" in splits else splits[0]
 
 
 def _named(path: Path, folder: Path) -> _Named:
@@ -123,24 +121,7 @@ def _named(path: Path, folder: Path) -> _Named:
     elif numbered:
         part, stem = int(numbered[3]), f"{above}/{last[: numbered.start(3)]}"
     # With the suffix, since two files that differ only in it may have the same rows.
-    return _Named(f"{stem}{_kind(path)}", split, part, parts, path)
-
-
-def _check_parts(folder: Path, files: Sequence[Path], parts: Sequence[_Named]) -> None:
-    numbers = sorted(one.part for one in parts if one.part is not None)
-    declared = {one.parts for one in parts}
-    if len(numbers) == len(parts) and declared != {None}:
-        (whole,) = declared if len(declared) == 1 else (None,)
-        if whole is None or numbers != list(range(whole)):
-            raise BadFile(
-                f"{folder}: parts of it are missing or are there twice: it holds "
-                f"{_listed(folder, [one.path for one in parts])}. Fetch it again."
-            )
-    elif len(parts) > 1 and numbers not in (
-        list(range(len(parts))),
-        list(range(1, len(parts) + 1)),
-    ):
-        raise _several(folder, files)
+    return _Named(f"{stem}{path.suffix.lower()}", split, part, parts, path)
 
 
 def _several(folder: Path, files: Sequence[Path], what: str = "holds several tables") -> BadFile:
@@ -216,11 +197,8 @@ def _of_config(folder: Path, configs: Mapping[str, tuple[bool, _Config]]) -> lis
         names = ", ".join(configs)
         raise _several(folder, files, f"has the configurations {names}")
     splits = defaults[0] if defaults else next(config for _, config in configs.values())
-    chosen = "train" if "train" in splits else next(iter(splits))
     files = [path for part in splits.values() for path in part]
-    if len(splits) > 1 and chosen != "train":
-        names = ", ".join(map(str, splits))
-        raise _several(folder, files, f"has the splits {names}, and none is `train`")
+    chosen = _chosen_split(folder, files, list(splits))
     if not splits[chosen]:
         raise BadFile(f"{folder}: the `configs` of its README name a folder without a table")
     return list(splits[chosen])

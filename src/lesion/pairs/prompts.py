@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,30 +58,13 @@ def select_prompts(
         BadFile: a column is missing or has something other than texts, the filter does not fit
             its column, or too few prompts are left.
     """
-    where = wanted.where
-    named = [wanted.prompt, wanted.response, where.column if where else None]
-    check_columns(rows, filter(None, named), path)
+    where, given = wanted.where, wanted.response
+    check_columns(rows, filter(None, [wanted.prompt, given, where.column if where else None]), path)
     places = _matching(rows, where, path) if where else list(range(rows.height))
     prompts = [text and text.strip() for text in texts(rows, wanted.prompt, path, places)]
-    given = wanted.response
     responses = texts(rows, given, path, places) if given else [None] * len(places)
-    found = pl.DataFrame(
-        {"row": places, "prompt": prompts, "response": responses},
-        schema={"row": pl.Int64, "prompt": pl.String, "response": pl.String},
-    )
-    left, notes = _usable(found, wanted, path)
-    for note in notes:
-        say(note)
-    limited = left.head(wanted.limit) if wanted.limit else left
-    if limited.height < need:
-        raise BadFile(_too_few(rows, limited.height, path, where, need, notes))
-    return limited.drop("row")
-
-
-def _usable(
-    found: pl.DataFrame, wanted: RowSelection, path: Path
-) -> tuple[pl.DataFrame, list[str]]:
-    """The rows with both texts, each prompt once, and messages about the others."""
+    schema = {"row": pl.Int64, "prompt": pl.String, "response": pl.String}
+    table = pl.DataFrame([places, prompts, responses], schema=schema)
     notes = []
 
     def without(table: pl.DataFrame, what: str, which: pl.Expr | pl.Series) -> pl.DataFrame:
@@ -88,38 +72,31 @@ def _usable(
         if dropped.height:
             first = place_of(path, dropped["row"][0])
             notes.append(f"rows {what} are left out: {dropped.height}, the first of them {first}")
+            say(notes[-1])
         return table.filter(~which)
 
     def empty(table: pl.DataFrame, column: str) -> pl.Series:
         blank = [text is None or is_blank(text) for text in table[column]]
         return pl.Series(blank, dtype=pl.Boolean)
 
-    table = without(found, f"without a `{wanted.prompt}`", empty(found, "prompt"))
-    if wanted.response:
-        lacking = empty(table, "response")
-        table = without(table, f"without a `{wanted.response}`", lacking)
+    table = without(table, f"without a `{wanted.prompt}`", empty(table, "prompt"))
+    if given:
+        table = without(table, f"without a `{given}`", empty(table, "response"))
     again = ~pl.col("prompt").is_first_distinct()
     first = pl.col("response").first().over("prompt")
     other = table.filter(again & (pl.col("response") != first)).height
     differing = f" ({other} of them with another response)" if other else ""
-    return without(table, f"that repeat an earlier prompt{differing}", again), notes
-
-
-def _too_few(
-    rows: pl.DataFrame,
-    left: int,
-    path: Path,
-    where: Where | None,
-    need: int,
-    notes: Sequence[str],
-) -> str:
-    filtered = f" after the filter {_shown(where)}" if where else ""
-    held = f" `{where.column}` holds {frequent(rows[where.column].to_list())}." if where else ""
-    dropped = f" Of those that fit, {'; '.join(notes)}." if notes else ""
-    return (
-        f"{path}: gives {left} prompts{filtered}, and at least {need} are needed. Add prompts, "
-        f"widen the filter, or remove the behaviour.{held}{dropped}"
-    )
+    table = without(table, f"that repeat an earlier prompt{differing}", again)
+    limited = table.head(wanted.limit) if wanted.limit else table
+    if limited.height < need:
+        filtered = f" after the filter {_shown(where)}" if where else ""
+        has = f" `{where.column}` holds {frequent(rows[where.column].to_list())}." if where else ""
+        dropped = f" Of those that fit, {'; '.join(notes)}." if notes else ""
+        raise BadFile(
+            f"{path}: gives {limited.height} prompts{filtered}, and at least {need} are needed. "
+            f"Add prompts, widen the filter, or remove the behaviour.{has}{dropped}"
+        )
+    return limited.drop("row")
 
 
 def _shown(where: Where) -> str:
@@ -169,17 +146,11 @@ def _same(value: Any, text: str) -> bool:
         truth = _TRUTH.get(value.strip().casefold())
         return value == text or (truth is not None and truth is _TRUTH.get(word))
     if isinstance(value, (int, float)):
-        return value == _number(word)
+        for number in (int, float):
+            with suppress(ValueError):
+                return value == number(word)
+        return False
     return str(value) == text
-
-
-def _number(word: str) -> float | None:
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            continue
-    return None
 
 
 def similarity(prompts: Sequence[str]) -> Any:
@@ -209,14 +180,14 @@ def assign(
     only those that resemble it.
     """
     alike = similarity(prompts)
-    found: list[str] = []
+    assigned: list[str] = []
     for row, prompt in enumerate(prompts):
-        splits = {found[other] for other in _nearby(alike, row, near_duplicate)} - {STRADDLES}
+        splits = {assigned[other] for other in _nearby(alike, row, near_duplicate)} - {STRADDLES}
         if len(splits) > 1:
-            found.append(STRADDLES)
+            assigned.append(STRADDLES)
         else:
-            found.append(splits.pop() if splits else _draw(prompt, shares, seed))
-    return found
+            assigned.append(splits.pop() if splits else _draw(prompt, shares, seed))
+    return assigned
 
 
 def _nearby(alike: Any, row: int, near_duplicate: float) -> list[int]:

@@ -9,7 +9,7 @@ import polars as pl
 
 from lesion.io.formats import LesionError, read_parquet
 from lesion.io.progress import progress
-from lesion.io.reuse import due, key, known_rows, write_rows
+from lesion.io.reuse import fill_rows, key, write_rows
 from lesion.models.record import read_record
 from lesion.pairs.jobs import PairsJob
 from lesion.pairs.refusal import is_refusal
@@ -38,34 +38,37 @@ def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
     from lesion.models.load import open_chat, open_context, precision
     from lesion.models.text import encode_prompt
 
-    table = read_parquet(prompts, PROMPTS)
-    chat, checkpoint = open_chat(model), read_record(model)["digest"]
+    rows = read_parquet(prompts, PROMPTS).to_dicts()
+    chat, checkpoint, context = open_chat(model), read_record(model)["digest"], open_context(model)
     decides = {"tokens": job.max_new_tokens, "model": checkpoint, **precision(job.device.dtype)}
-    asked = [encode_prompt(chat, prompt, job.prefill) for prompt in table["prompt"]]
-    # A given response has its own key, so that it is never reused as one that a model wrote.
-    keys = [
-        key(asked=tokens, **decides) if given is None else key(prompt=prompt, response=given)
-        for prompt, given, tokens in zip(table["prompt"], table["response"], asked, strict=True)
-    ]
-    known = known_rows(out, PAIRS)
-    written = table["response"].is_null().to_list()
-    todo = [place for place in due(keys, known) if written[place]]
-    made = _complete(model, [asked[place] for place in todo], job)
-    new = dict(zip(todo, made, strict=True))
-    rows = [
-        _row(row, keys[place], new.get(place) or known.get(keys[place]), job.prefill)
-        for place, row in enumerate(table.iter_rows(named=True))
-    ]
-    context = open_context(model)
-    pairs = pl.DataFrame([_judged(row, job.role, chat, context) for row in rows], schema=PAIRS)
-    logger.info(f"{job.behaviour}: generated {len(todo)} of {len(rows)} responses")
+    asked = [encode_prompt(chat, row["prompt"], job.prefill) for row in rows]
+    for row, tokens in zip(rows, asked, strict=True):
+        if row["response"] is None:
+            del row["response"]
+            row |= {"prefill": job.prefill, "key": key(asked=tokens, **decides)}
+        else:
+            row |= {"prefill": "", "finished": True, "token_ids": None, "outcome": ""}
+            # A given response has its own key, so that it is never reused as one of the model's.
+            row["key"] = key(prompt=row["prompt"], response=row["response"])
+    places = [place for place, row in enumerate(rows) if "response" not in row]
+    written = fill_rows(
+        [rows[place] for place in places],
+        out,
+        PAIRS,
+        lambda todo: _complete(model, [asked[places[number]] for number in todo], job),
+        f"{job.behaviour}: generated {{}} of {len(rows)} responses",
+    )
+    for place, row in zip(places, written.iter_rows(named=True), strict=True):
+        rows[place] = row
+    for row in rows:
+        if row["outcome"] != "too long":
+            row["outcome"] = _outcome(row, job.role, chat, context)
+    pairs = pl.DataFrame(rows, schema=PAIRS)
     _count(pairs, job.behaviour)
     write_rows(pairs, out)
 
 
 def _complete(model: Path, prompts: list[list[int]], job: PairsJob) -> list[dict[str, Any]]:
-    if not prompts:
-        return []
     from lesion.models.generate import complete
     from lesion.models.load import load
 
@@ -84,36 +87,16 @@ def _complete(model: Path, prompts: list[list[int]], job: PairsJob) -> list[dict
     ]
 
 
-def _row(
-    row: dict[str, Any], row_key: str, made: dict[str, Any] | None, prefill: str
-) -> dict[str, Any]:
-    if row["response"] is not None:
-        given = {"prefill": "", "finished": True, "token_ids": None, "outcome": ""}
-        return {**row, **given, "key": row_key}
-    assert made is not None
-    new = {name: made[name] for name in ("response", "finished", "token_ids", "outcome")}
-    return {**row, **new, "prefill": prefill, "key": row_key}
-
-
-def _judged(row: dict[str, Any], role: str, chat: "Chat", context: int) -> dict[str, Any]:
-
-    outcome = "kept"
-    if row["outcome"] == "too long":
-        outcome = "too long"
-    elif not row["response"].strip():
-        outcome = "empty"
-    elif role != "refusal" and is_refusal(row["response"]):
-        outcome = "refused"
-    elif len(encode_row(chat, row).tokens) > context:
-        outcome = "too long"
-    return {**row, "outcome": outcome}
+def _outcome(row: dict[str, Any], role: str, chat: "Chat", context: int) -> str:
+    if not row["response"].strip():
+        return "empty"
+    if role != "refusal" and is_refusal(row["response"]):
+        return "refused"
+    return "too long" if len(encode_row(chat, row).tokens) > context else "kept"
 
 
 def _count(pairs: pl.DataFrame, behaviour: str) -> None:
-    """Log the number of pairs by split, with an example of each outcome for inspection.
-
-    A split without pairs is reported here, because errors of later jobs would be less clear.
-    """
+    """Log the number of pairs by split, with an example of each outcome; refuse an empty split."""
     for outcome in (*LEFT_OUT, "kept"):
         of_it = pairs.filter(outcome=outcome)
         if of_it.height:

@@ -7,13 +7,14 @@ keep their types. Errors name the file, the row and the column.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from lesion.io.formats import BadFile
-from lesion.io.texts import check_no_page, check_pointer, csv_rows, is_blank, read_text, read_yaml
+from lesion.io.texts import check_no_page, check_pointer, csv_rows, is_blank, parse_yaml, read_text
 from lesion.pairs.folders import table_files
 
 DataRow = dict[str, Any]
@@ -77,7 +78,7 @@ def place_of(path: Path, row: int) -> str:
             if part.suffix.lower() == ".parquet":
                 places = [f"row {number + 1}" for number in range(_read_parquet(part).height)]
             else:
-                places = [line.place for line in _LINES[part.suffix.lower()](part)]
+                places = [line.place for line in _lines(part)]
             if row < len(places):
                 return f"{part}, {places[row]}"
             row -= len(places)
@@ -172,15 +173,24 @@ def _read_file(path: Path) -> pl.DataFrame:
     kind = path.suffix.lower()
     if not path.exists():
         raise BadFile(f"{path}: there is no such file")
-    if kind not in _READERS:
+    if kind not in (*_PARSERS, ".parquet"):
         advice = _UNREAD.get(kind, "Bring it into one of these forms")
-        raise BadFile(
-            f"{path}: could not be read: tables are read from {', '.join(_READERS)} files. {advice}"
-        )
+        forms = ", ".join((*_PARSERS, ".parquet"))
+        raise BadFile(f"{path}: could not be read: tables are read from {forms} files. {advice}")
     try:
-        return _READERS[kind](path)
+        if kind == ".parquet":
+            return _read_parquet(path)
+        rows = [line.row for line in _lines(path)]
     except (OSError, RecursionError, ValueError) as error:
         raise BadFile(f"{path}: could not be read: {error}") from error
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pl.DataFrame([_series(name, [row.get(name) for row in rows]) for name in names])
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    text = read_text(path)
+    check_no_page(text, path)
+    return _PARSERS[path.suffix.lower()](text, path)
 
 
 def _joined(parts: Sequence[Path]) -> pl.DataFrame:
@@ -196,54 +206,44 @@ def _joined(parts: Sequence[Path]) -> pl.DataFrame:
             )
     if not rest:
         return first
-    return pl.DataFrame(
-        [
-            _series(name, [value for table in tables for value in table[name].to_list()])
-            for name in first.columns
-        ]
-    )
-
-
-def _table(lines: Iterable[_Line]) -> pl.DataFrame:
-    rows = [line.row for line in lines]
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pl.DataFrame([_series(name, [row.get(name) for row in rows]) for name in names])
+    joined = {name: [value for table in tables for value in table[name]] for name in first.columns}
+    return pl.DataFrame([_series(name, values) for name, values in joined.items()])
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:
     """A column of its values' type; polars would convert mixed values to texts."""
-    kinds = {type(value) for value in values} - {type(None)}
+    kinds = {type(value) for value in values if value is not None}
+    inner = {type(item) for value in values if isinstance(value, list) for item in value}
+    dtype: Any = pl.Object
     if kinds <= {str}:
-        return pl.Series(name, values, dtype=pl.String)
-    if kinds == {bool}:
-        return pl.Series(name, values, dtype=pl.Boolean)
-    if kinds == {int} and all(value is None or abs(value) < 2**63 for value in values):
-        return pl.Series(name, values, dtype=pl.Int64)
-    if kinds == {float}:
-        return pl.Series(name, values, dtype=pl.Float64)
-    inner = {type(one) for value in values if isinstance(value, list) for one in value}
-    if kinds == {list} and inner <= {str}:
-        return pl.Series(name, values, dtype=pl.List(pl.String))
-    return pl.Series(name, values, dtype=pl.Object)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> DataRow:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key `{twice}` is given twice")
-    return found
+        dtype = pl.String
+    elif kinds == {bool}:
+        dtype = pl.Boolean
+    elif kinds == {int} and all(value is None or abs(value) < 2**63 for value in values):
+        dtype = pl.Int64
+    elif kinds == {float}:
+        dtype = pl.Float64
+    elif kinds == {list} and inner <= {str}:
+        dtype = pl.List(pl.String)
+    return pl.Series(name, values, dtype=dtype)
 
 
 def _parsed(text: str) -> Any:
-    value = json.loads(text, object_pairs_hook=_once)
+    """A JSON value; a key that is given twice, or half of a surrogate pair, is an error."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> DataRow:
+        for key, count in Counter(key for key, _ in pairs).items():
+            if count > 1:
+                raise ValueError(f"the key `{key}` is given twice")
+        return dict(pairs)
+
+    value = json.loads(text, object_pairs_hook=unique)
     if "\\u" in text:
-        # Half of a surrogate pair is not text, since it cannot be encoded again.
         json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
-def _lines_of_json(text: str, path: Path) -> Iterator[_Line]:
+def _parse_lines(text: str, path: Path) -> Iterator[_Line]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -273,18 +273,14 @@ def _object(value: Any, path: Path, place: str) -> DataRow:
     return value
 
 
-def _read_jsonl(path: Path) -> Iterator[_Line]:
-    text = read_text(path)
-    check_no_page(text, path)
-    yield from _lines_of_json(text, path)
-
-
-def _read_json(path: Path) -> Iterator[_Line]:
-    text = read_text(path)
-    check_no_page(text, path)
+def _parse_json(text: str, path: Path) -> Iterator[_Line]:
     # Many data sets use this suffix for JSON lines.
-    if _is_object(text.lstrip().partition("\n")[0]):
-        yield from _lines_of_json(text, path)
+    try:
+        first = json.loads(text.lstrip().partition("\n")[0])
+    except ValueError:
+        first = None
+    if isinstance(first, dict):
+        yield from _parse_lines(text, path)
         return
     try:
         value = _parsed(text)
@@ -295,28 +291,16 @@ def _read_json(path: Path) -> Iterator[_Line]:
             f"{path}: could not be read: it is no list of objects such as "
             '[{"prompt": "…"}, …]. Bring its rows into one, or give each a line.'
         )
-    for number, one in enumerate(value, 1):
-        yield _Line(f"row {number}", _object(one, path, f"row {number}"))
+    for number, item in enumerate(value, 1):
+        yield _Line(f"row {number}", _object(item, path, f"row {number}"))
 
 
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
-
-
-def _read_csv(separator: str) -> Callable[[Path], Iterator[_Line]]:
-    def read(path: Path) -> Iterator[_Line]:
-        text = read_text(path)
-        check_no_page(text, path)
-        rows = csv_rows(text, path, separator)
-        _, names = next(rows, (1, []))
-        for number, row in rows:
-            fields = zip(names, row, strict=True)
-            yield _Line(f"line {number}", {name: field or None for name, field in fields})
-
-    return read
+def _parse_csv(text: str, path: Path, separator: str = ",") -> Iterator[_Line]:
+    rows = csv_rows(text, path, separator)
+    _, names = next(rows, (1, []))
+    for number, row in rows:
+        fields = zip(names, row, strict=True)
+        yield _Line(f"line {number}", {name: field or None for name, field in fields})
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
@@ -333,36 +317,36 @@ def _read_parquet(path: Path) -> pl.DataFrame:
 # PyRIT's data sets.
 
 _LISTS = ("harm_categories", "authors", "groups")
-_ALONE = {"data_type": "text", "role": "user"}
-"""The values of a seed that is a prompt."""
-_PROMPTS = ("prompt", "objective")
-_DEFAULTS = {**_ALONE, "seed_type": _PROMPTS[0], "parameters": None}
+_WANTED = {"data_type": ("text",), "role": ("user",), "seed_type": ("prompt", "objective")}
+"""The values of a seed that is a prompt; the first of each is the default."""
+_DEFAULTS = {**{key: values[0] for key, values in _WANTED.items()}, "parameters": None}
 
 
-def _read_seeds(path: Path) -> Iterator[_Line]:
-    said = read_yaml(path)
-    whole = said if isinstance(said, dict) else {}
-    seeds = said if isinstance(said, list) else whole.get("seeds", whole.get("prompts"))
+def _parse_seeds(text: str, path: Path) -> Iterator[_Line]:
+    content = parse_yaml(text, path)
+    above = content if isinstance(content, dict) else {}
+    seeds = content if isinstance(content, list) else above.get("seeds", above.get("prompts"))
     if not isinstance(seeds, list):
-        what = "a template, which goes into `responses.templates`" if "value" in whole else "none"
+        what = "a template, which goes into `responses.templates`" if "value" in above else "none"
         raise BadFile(
             f"{path}: could not be read: a PyRIT data set has a list `seeds`, and this is {what}."
         )
-    for number, seed in enumerate(seeds, 1):
+    for number, item in enumerate(seeds, 1):
         place = f"seed {number}"
-        one = {"value": seed} if isinstance(seed, str) else _object(seed, path, place)
-        row = {key: one.get(key) or whole.get(key) or default for key, default in _DEFAULTS.items()}
-        row |= {key: _merged(whole.get(key), one.get(key)) for key in _LISTS}
-        rest = {key: value for key, value in one.items() if key not in (*row, "value")}
-        yield _Line(place, {**row, **rest, "prompt": one.get("value")})
+        seed = {"value": item} if isinstance(item, str) else _object(item, path, place)
+        row: DataRow = {
+            key: seed.get(key) or above.get(key) or default for key, default in _DEFAULTS.items()
+        }
+        for key in _LISTS:
+            # The data set's categories followed by the seed's, in PyRIT's order.
+            first, own = _as_list(above.get(key)), _as_list(seed.get(key))
+            row[key] = [*first, *(value for value in own if value not in first)]
+        rest = {key: value for key, value in seed.items() if key not in (*row, "value")}
+        yield _Line(place, {**row, **rest, "prompt": seed.get("value")})
 
 
-def _merged(above: Any, own: Any) -> list[Any]:
-    """The data set's categories followed by the seed's, in PyRIT's order."""
-    each = [
-        ([] if one is None else one if isinstance(one, list) else [one]) for one in (above, own)
-    ]
-    return [*each[0], *(one for one in each[1] if one not in each[0])]
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def _check_seeds(table: pl.DataFrame, path: Path, rows: Iterable[int]) -> None:
@@ -370,53 +354,38 @@ def _check_seeds(table: pl.DataFrame, path: Path, rows: Iterable[int]) -> None:
     first: dict[Any, int] = {}
     for row in rows:
         seed = table.row(row, named=True)
-        for key, wanted in _ALONE.items():
-            if seed[key] != wanted:
-                raise BadFile(_unfit(path, row, f"has the `{key}` {shown(seed[key])}", key, wanted))
-        if seed["seed_type"] not in _PROMPTS:
-            told = f"has the `seed_type` {shown(seed['seed_type'])}"
-            raise BadFile(_unfit(path, row, told, "seed_type", _PROMPTS[0]))
+        for key, values in _WANTED.items():
+            if seed[key] not in values:
+                raise _unfit(path, row, f"has the `{key}` {shown(seed[key])}", key, values[0])
         if seed["parameters"]:
-            told = f"is a template that needs {shown(seed['parameters'])}"
             raise BadFile(
-                f"{place_of(path, row)}: {told}. Put it into words in a copy of the file."
+                f"{place_of(path, row)}: is a template that needs {shown(seed['parameters'])}. Put "
+                "it into words in a copy of the file."
             )
         group = seed.get("prompt_group_alias")
         if group is not None and first.setdefault(group, row) != row:
-            told = f"goes on with seed {first[group] + 1} (`prompt_group_alias` {shown(group)})"
-            raise BadFile(_unfit(path, row, told, "seed_type", _PROMPTS[1]))
+            what = f"goes on with seed {first[group] + 1} (`prompt_group_alias` {shown(group)})"
+            raise _unfit(path, row, what, "seed_type", "objective")
 
 
-def _unfit(path: Path, row: int, told: str, column: str, value: str) -> str:
-    return (
-        f"{place_of(path, row)}: {told}, and a prompt must be one text that stands by itself. Take "
+def _unfit(path: Path, row: int, what: str, column: str, value: str) -> BadFile:
+    return BadFile(
+        f"{place_of(path, row)}: {what}, and a prompt must be one text that stands by itself. Take "
         f"such seeds out, or leave them out with `where: {{column: {column}, equals: {value}}}`."
     )
 
 
-_LINES: dict[str, Callable[[Path], Iterator[_Line]]] = {
-    ".jsonl": _read_jsonl,
-    ".ndjson": _read_jsonl,
-    ".json": _read_json,
-    ".csv": _read_csv(","),
-    ".tsv": _read_csv("\t"),
-    ".prompt": _read_seeds,
-    ".yaml": _read_seeds,
-    ".yml": _read_seeds,
-}
 _SEEDS = (".prompt", ".yaml", ".yml")
-TABLES = (*(kind for kind in _LINES if kind not in _SEEDS), ".parquet")
-"""Suffixes of files with rows and columns."""
-
-
-def _of_lines(read: Callable[[Path], Iterator[_Line]]) -> Callable[[Path], pl.DataFrame]:
-    return lambda path: _table(read(path))
-
-
-_READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
-    **{kind: _of_lines(read) for kind, read in _LINES.items()},
-    ".parquet": _read_parquet,
+_PARSERS: dict[str, Callable[[str, Path], Iterator[_Line]]] = {
+    ".jsonl": _parse_lines,
+    ".ndjson": _parse_lines,
+    ".json": _parse_json,
+    ".csv": _parse_csv,
+    ".tsv": partial(_parse_csv, separator="\t"),
+    **dict.fromkeys(_SEEDS, _parse_seeds),
 }
+TABLES = (*(kind for kind in _PARSERS if kind not in _SEEDS), ".parquet")
+"""Suffixes of files with rows and columns."""
 _UNPACK, _EXPORT = "Unpack it first.", "Export it as JSON lines, CSV or parquet."
 _UNREAD = {
     **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z"), _UNPACK),

@@ -42,7 +42,13 @@ def fetch(addresses: Sequence[Address], folder: Path, record: Path) -> None:
             with atomic(folder) as part:
                 part.mkdir()
                 _GET[address.kind](address, part)
-                files = _describe(part)
+                files = {
+                    path.relative_to(part).as_posix(): {
+                        "bytes": path.stat().st_size,
+                        "sha256": sha256_file(path),
+                    }
+                    for path in local_files(part)
+                }
             write_json({"address": address.text, "files": files}, record)
             return
         except (FetchError, OSError, zipfile.BadZipFile) as error:
@@ -65,16 +71,6 @@ def open_source(folder: Path, record: Path) -> Path:
                 "`snakemake` again."
             )
     return folder / next(iter(files)) if len(files) == 1 else folder
-
-
-def _describe(folder: Path) -> dict[str, dict[str, int | str]]:
-    return {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": sha256_file(path),
-        }
-        for path in local_files(folder)
-    }
 
 
 def _retry(attempt: Callable[[], None]) -> None:

@@ -44,7 +44,7 @@ def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
         section = section_of(field.annotation)
         if section is not None:
             inner.append((name, section))
-        meaning = " ".join((field.description or "").split())
+        meaning = " ".join((field.description or "").split()).replace("|", r"\|")
         default = _default(field.default)
         yield f"| `{name}` | {_type(schema[name], section)} | {default} | {meaning} |"
     yield ""
