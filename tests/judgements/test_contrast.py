@@ -111,7 +111,7 @@ def _value(table: pl.DataFrame, metric: str, **where: str) -> float:
 
 def test_rows_are_those_of_the_offline_judges(table: pl.DataFrame) -> None:
     assert table.columns == [
-        *("judge", "target", "category", "metric", "value", "low", "high", "n", "seed"),
+        *("judge", "target", "category", "metric", "value", "low", "high", "n", "seed")
     ]
     assert not table.select("judge", "target", "category", "metric").is_duplicated().any()
     assert set(table["target"]) == {"bold", "bold-elsewhere"}

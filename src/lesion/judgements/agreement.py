@@ -11,13 +11,7 @@ from numpy.typing import NDArray
 
 from lesion.judgements.embed import Embedder
 from lesion.judgements.human import HARMFUL, REFUSAL, grouped, read_human_scores, read_panels
-from lesion.judgements.learned import (
-    Refusals,
-    Stages,
-    fit_refusals,
-    fit_stages,
-    one_per_group,
-)
+from lesion.judgements.learned import Refusals, Stages, fit_refusals, fit_stages, one_per_group
 from lesion.judgements.measures import (
     ALL,
     OFF_TOPIC,

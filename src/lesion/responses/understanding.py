@@ -9,13 +9,7 @@ import polars as pl
 from lesion.io.formats import BadFile, LesionError, digest, read_parquet
 from lesion.io.progress import progress
 from lesion.io.reuse import fill_rows, key, write_rows
-from lesion.responses import (
-    COMPLETIONS,
-    UNDERSTANDING,
-    completion_columns,
-    first_rows,
-    read_tests,
-)
+from lesion.responses import COMPLETIONS, UNDERSTANDING, completion_columns, first_rows, read_tests
 from lesion.responses.jobs import UnderstandingJob
 from lesion.responses.prompt_files import read_minimal_pairs
 from lesion.responses.variant import EvaluatedVariant
