@@ -235,7 +235,8 @@ def _measure_people(panels: pl.DataFrame, seed: int) -> Iterator[tuple[object, .
 
 
 def _statistics(judge: str, columns: Mapping[str, Values], target: str) -> list[Statistic]:
-    best = _best_threshold(columns["label"], columns[judge])
+    thresholds = map(float, np.linspace(0.05, 0.95, 19))
+    best = max(thresholds, key=lambda threshold: kappa(columns["label"], columns[judge], threshold))
     found = [
         *agreement(judge),
         Statistic(judge, "kappa_best", ("label", judge), partial(kappa, threshold=best)),
@@ -256,11 +257,6 @@ def _statistics(judge: str, columns: Mapping[str, Values], target: str) -> list[
 def _complete(judge: str, columns: Mapping[str, Values]) -> bool:
     """Whether a judge read complete answers; then it read the controls too."""
     return f"{OFF_TOPIC} {judge}" in columns
-
-
-def _best_threshold(labels: Values, scores: Values) -> float:
-    thresholds = np.linspace(0.05, 0.95, 19)
-    return float(max(thresholds, key=lambda threshold: kappa(labels, scores, float(threshold))))
 
 
 def _relevance_auroc(true: Values, shuffled: Values) -> float:
