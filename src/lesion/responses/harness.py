@@ -130,10 +130,7 @@ def open_tasks(
 ) -> dict[str, dict[str, Task]]:
     """Load the harness's tasks of each name: a single one, or those of a group or a tag.
 
-    Args:
-        names: names of tasks, groups or tags.
-        folder: folder of the study's own tasks.
-        local: changes to the configs of the folder's tasks, by name.
+    `local` has the changes to the configs of the tasks in the study's own folder, by name.
 
     Raises:
         LesionError: a name is unknown, the data of a task is not available, or a task would run
@@ -182,15 +179,9 @@ def run_tasks(
     """Run tasks on a loaded model; return each item's metrics, a task's main metric first.
 
     This calls `evaluate` in place of `simple_evaluate`, which queries the hub for the model's
-    commit and runs a dozen programs to describe the machine.
-
-    Args:
-        loaded: the model, ablated or not.
-        tasks: tasks by name, from `open_tasks`.
-        batch_size: rows per batch.
-        limit: maximum number of items of each task.
-        chat: whether each item is the user's turn in the model's chat template.
-        what: label of the progress bar.
+    commit and runs a dozen programs to describe the machine. At most `limit` items of each task are
+    run; with `chat`, each item is the user's turn in the model's chat template. `what` is the label
+    of the progress bar.
 
     Raises:
         LesionError: a task has no metric of single items, or the model has no chat template.

@@ -183,10 +183,6 @@ def find_task(name: str, folder: Path) -> Found:
     lm-eval parses all of its 14,000 files for that, which takes ten seconds. Here the files are
     searched for the name, and lm-eval is used only if the search is inconclusive.
 
-    Args:
-        name: a name in `utility.tasks`.
-        folder: folder of the study's own tasks.
-
     Raises:
         LesionError: the name is unknown.
     """
@@ -266,11 +262,7 @@ def unknown_task(name: str, folder: Path | str, known: Iterable[str]) -> LesionE
 
 
 def check_safe(name: str, unsafe: bool) -> None:
-    """Refuse a task that runs code that the model writes.
-
-    Raises:
-        LesionError: the task runs such code.
-    """
+    """Refuse a task that runs code that the model writes, with a LesionError."""
     if unsafe:
         raise LesionError(
             f"`utility.tasks`: `{name}` runs code that the model writes, which is not allowed. "

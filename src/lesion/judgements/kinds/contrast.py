@@ -14,22 +14,11 @@ import numpy as np
 import polars as pl
 
 from lesion.io.formats import BadFile, digest
+from lesion.judgements import measures
 from lesion.judgements.embed import Embedder, Vectors, stacked
 from lesion.judgements.kinds import builds
 from lesion.judgements.learned import steadiness
 from lesion.judgements.linear import Linear, nonblank, regress, vectorizer
-from lesion.judgements.measures import (
-    SCHEMA,
-    THRESHOLD,
-    Values,
-    agreement,
-    control_means,
-    control_texts,
-    first_answers,
-    float_columns,
-    label_means,
-    measure_categories,
-)
 from lesion.judgements.protocol import Judgement
 from lesion.pairs.rows import place_of, read_rows, required_texts, shown
 from lesion.sources.fetch import locate
@@ -99,7 +88,7 @@ class ContrastModel(NamedTuple):
     terms: "TfidfVectorizer"
     regression: Linear
 
-    def score(self, responses: Sequence[str], vectors: Vectors) -> Values:
+    def score(self, responses: Sequence[str], vectors: Vectors) -> measures.Values:
         """P(label) of each response, in [0, 1], shape `[n]`; an empty one scores 0."""
         if not responses:
             return np.zeros(0)
@@ -142,7 +131,7 @@ class ContrastJudge:
         torch.set_num_threads(self.threads)
         scores = self._fitted.score(responses, self.embedder.vectors(responses))
         for place, score in enumerate(scores.tolist()):
-            yield Judgement(place, score, score >= THRESHOLD)
+            yield Judgement(place, score, score >= measures.THRESHOLD)
 
     @cached_property
     def _fitted(self) -> ContrastModel:
@@ -187,14 +176,14 @@ def measure_contrast(
             tokens`.
 
     Returns:
-        Rows of SCHEMA; the category is the domain, and the intervals
+        Rows of `measures.SCHEMA`; the category is the domain, and the intervals
         are of resampled domains (of all) and prompts (of one domain).
     """
     cut = f"{name}, first {tokens} tokens"
     of_each = [
         one
         for judge in ([name] if tokens is None else [name, cut])
-        for one in (*agreement(judge), *label_means(judge))
+        for one in (*measures.agreement(judge), *measures.label_means(judge))
     ]
     known = embedder.vectors(rows["response"])
     found: list[tuple[object, ...]] = []
@@ -205,8 +194,8 @@ def measure_contrast(
         for (domain,), part in tested.group_by("domain", maintain_order=True):
             model = fit_contrast(rows.filter(pl.col("domain") != domain), known)
             answers, label = part["response"].to_list(), part["label"].to_numpy()
-            repeated = first_answers(label)
-            controls = control_texts(answers, repeated)
+            repeated = measures.first_answers(label)
+            controls = measures.control_texts(answers, repeated)
             texts = {name: answers, **{f"{one} {name}": controls[one] for one in controls}}
             if tokens is not None:
                 texts[cut] = [embedder.first_tokens(one, tokens) for one in answers]
@@ -215,15 +204,15 @@ def measure_contrast(
                 for column, given in texts.items()
             }
             flags = {"label": label, "rest": ~label, "repeated": repeated}
-            parts.append(part.with_columns(float_columns({**scores, **flags})))
+            parts.append(part.with_columns(measures.float_columns({**scores, **flags})))
         # Of all together, whole domains are resampled, and of a domain, prompts.
-        found += measure_categories(
+        found += measures.measure_categories(
             meaning,
             pl.concat(parts),
-            [*of_each, *control_means(name)],
+            [*of_each, *measures.control_means(name)],
             of_each,
             seed,
             category="domain",
             groups=("domain", "prompt"),
         )
-    return pl.DataFrame(found, schema=SCHEMA, orient="row")
+    return pl.DataFrame(found, schema=measures.SCHEMA, orient="row")
