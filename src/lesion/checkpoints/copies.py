@@ -25,12 +25,6 @@ Done = Callable[[int], object]
 def copy_with_zeros(base: Path, copy: Path, zeros: Sequence[Zeros], done: Done) -> None:
     """Copy a file with some of its bytes zeroed, and compare every byte read back.
 
-    Args:
-        base: the original.
-        copy: the new file.
-        zeros: the weights to zero.
-        done: called with numbers of bytes that add up to the file's size.
-
     Raises:
         BadFile: the copy is not the original with these zeros.
     """

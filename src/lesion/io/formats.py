@@ -236,12 +236,8 @@ def safetensors_header(
 ) -> dict[str, Stored]:
     """The positions of the tensors in a safetensors file, in its order; no tensor is read.
 
-    Args:
-        path: the file.
-        remedy: what to do with an incomplete file; by default for a file of this pipeline.
-
     Raises:
-        BadFile: it is missing or not a whole safetensors file.
+        BadFile: it is missing or not a whole safetensors file; the message ends with `remedy`.
     """
     try:
         with path.open("rb") as handle:

@@ -48,8 +48,7 @@ def select_prompts(
         path: named in errors.
         wanted: columns, filter and limit.
         need: the least number of prompts.
-        say: called with the number of rows that are left out, the reason, and the first one's
-        place.
+        say: called with a message about each kind of rows that are left out.
 
     Returns:
         Columns `prompt` and `response` (null if the model is to write it).
@@ -260,10 +259,6 @@ def _of_near_duplicates(prompts: Sequence[str], near_duplicate: float) -> str:
 
 def write_prompts(out: Path, job: PromptsJob) -> None:
     """Choose a behaviour's prompts, split them, and write the table of PROMPTS.
-
-    Args:
-        out: the table.
-        job: what decides it.
 
     Raises:
         LesionError: a file is invalid, or a split gets too few prompts.

@@ -66,12 +66,7 @@ def check_columns(table: pl.DataFrame, columns: Iterable[str], path: Path) -> No
 
 
 def place_of(path: Path, row: int) -> str:
-    """A file and the position of a row in it, for messages: `a.jsonl, line 3`.
-
-    Args:
-        path: a file that `read_rows` has read.
-        row: its number in the table, from 0.
-    """
+    """A file and the position of a row in it (counted from 0), for messages: `a.jsonl, line 3`."""
     try:
         parts = table_files(path, _IN_FOLDERS) if path.is_dir() else [path]
         for part in parts:
@@ -90,13 +85,7 @@ def place_of(path: Path, row: int) -> str:
 def texts(
     table: pl.DataFrame, column: str, path: Path, rows: Sequence[int] | None = None
 ) -> list[str | None]:
-    """A column of texts, unchanged; null where there is none.
-
-    Args:
-        table: what `read_rows` gave.
-        column: one of its columns.
-        path: named in errors.
-        rows: the numbers of the rows to read; all, if None.
+    """A column of texts, unchanged, of the given or all rows; null where there is none.
 
     Raises:
         BadFile: a row has something else, or the seed of a PyRIT data set is not a complete
@@ -118,13 +107,7 @@ def texts(
 def required_texts(
     table: pl.DataFrame, column: str, path: Path, limit: int | None = None
 ) -> list[str]:
-    """A column that must have a text in every row.
-
-    Args:
-        table: what `read_rows` gave.
-        column: one of its columns.
-        path: named in errors.
-        limit: the number of rows to read from the start; all, if None.
+    """A column that must have a text in every row, of the first `limit` or all rows.
 
     Raises:
         BadFile: a row has something else, or nothing visible.

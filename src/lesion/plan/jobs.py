@@ -48,14 +48,7 @@ from lesion.training.jobs import MixtureComponentJob, SeededRecipe, TrainJob
 
 
 def job(study: Study, rule: str, wildcards: Mapping[str, str], scripts: Path) -> Job:
-    """The specification of one job.
-
-    Args:
-        study: the study.
-        rule: name of the rule, one of RULES.
-        wildcards: values of the rule's wildcards.
-        scripts: folder of the rules' scripts, whose code counts as well.
-    """
+    """The specification of one job of a rule in RULES; the code of its script counts as well."""
     made = RULES[rule]
     digest = code(scripts / f"{made.script or rule}.py", *made.modules)
     return made.build(study, wildcards).model_copy(update={"code": digest})

@@ -33,11 +33,6 @@ _TRACKED = ("model", "weights", "folder")
 def inputs(study: Study, rule: str, owner: str | None = None) -> list[Path]:
     """The source files that are inputs of a job: records of fetched sources, and local models.
 
-    Args:
-        study: the study.
-        rule: name of the rule.
-        owner: see `Use`.
-
     Raises:
         StudyError: a local source is missing, or Snakemake would misread its name.
     """
@@ -177,14 +172,9 @@ def local_path(study: Study, text: str, key: str) -> Path:
 def source_place(
     study: Study, made: Path, text: str, key: str, content: str | None = None
 ) -> SourceLocation:
-    """The location of a source for a job: a local path, or a fetched folder of the results.
+    """The location of a source for a job: a local path, or a fetched folder of the results `made`.
 
-    Args:
-        study: the study.
-        made: its results folder.
-        text: a source's name or address.
-        key: the config key, for messages.
-        content: digest of the content of a local file that is not an input file.
+    `content` is the digest of the content of a local file that is not an input file.
 
     Raises:
         StudyError: a local source is missing.
