@@ -22,7 +22,7 @@ from lesion.models.text import encode_prompt
 from lesion.pairs.refusal import is_refusal
 from lesion.responses.detect import answers, log_odds
 from lesion.responses.jobs import UnderstandingJob
-from lesion.responses.minimal_pairs import read_minimal_pairs
+from lesion.responses.prompt_files import read_minimal_pairs
 from lesion.responses.understanding import DETECT, understand_variant
 from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device

@@ -24,8 +24,7 @@ from lesion.judgements.kinds.reference import read_keys
 from lesion.pairs.jobs import PromptsJob, RowSelection
 from lesion.pairs.prompts import given_responses, write_prompts
 from lesion.responses.attacks import Attack, put, read_wording
-from lesion.responses.minimal_pairs import read_minimal_pairs
-from lesion.responses.questions import read_questions
+from lesion.responses.prompt_files import read_minimal_pairs, read_questions
 from lesion.responses.tasks import local_tasks, task_changes, task_digest
 from lesion.sources.jobs import SourceLocation
 from lesion.study import load_study, read_config

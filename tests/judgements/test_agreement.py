@@ -8,8 +8,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, roc_auc_score
 
-from lesion.judgements import measure
-from lesion.judgements.agreement import _folds, _other_groups
+from lesion.judgements.agreement import _folds, _other_groups, measure
 from lesion.judgements.embed import Embedder
 from lesion.judgements.measures import auroc, brier, calibration_error, kappa
 

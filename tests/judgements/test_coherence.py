@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lesion.judgements import coherence, repetition
+from lesion.judgements.coherence import coherence, repetition
 
 PARAGRAPH = (
     "The harbour lay quiet under a thin fog. Two fishermen mended their nets beside the old crane, "

@@ -12,10 +12,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from lesion.io.formats import LesionError
-from lesion.judgements import BadJudge, LearnedJudge, learned, repetition, train_learned
+from lesion.judgements import learned
+from lesion.judgements.coherence import repetition
 from lesion.judgements.embed import Embedder
 from lesion.judgements.human import read_human_scores
-from lesion.judgements.learned import one_per_group
+from lesion.judgements.learned import BadJudge, LearnedJudge, one_per_group, train_learned
 from lesion.pairs.refusal import is_refusal
 
 
@@ -193,6 +194,7 @@ def test_answers_all_scored_alike_teach_nothing(human_scores: Path) -> None:
 
 def test_importing_stays_cheap() -> None:
     heavy = "{'torch', 'transformers', 'sklearn'}"
-    code = f"import sys, lesion.judgements; print({heavy} & set(sys.modules))"
+    modules = "lesion.judgements.agreement, lesion.judgements.kinds"
+    code = f"import sys, {modules}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

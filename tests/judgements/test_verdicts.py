@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import read_parquet, sha256_file
-from lesion.judgements import JUDGES, LABELLED, VERDICTS, train_learned
+from lesion.judgements import JUDGES, LABELLED, VERDICTS
 from lesion.judgements.embed import Embedder
 from lesion.judgements.jobs import JudgeJob, JudgementsJob
+from lesion.judgements.learned import train_learned
 from lesion.judgements.run import judge_completions, train_judge
 from lesion.pairs.refusal import phrases_digest
 from lesion.responses import COMPLETIONS

@@ -9,6 +9,7 @@ from lesion.masks.controls import DESCRIPTIONS, ControlInputs, control_masks, sa
 from lesion.masks.select import Preserved
 from lesion.models.layout import FlatIndices
 from lesion.models.weights import StoredWeights
+from lesion.scores.store import StoredNorms
 from lesion_testing import scored
 from lesion_testing.scored import LAYOUT, SHAPES, Held
 
@@ -31,8 +32,8 @@ def material(tmp_path: Path) -> ControlInputs:
         benign,
         importance,
         Preserved(importance, LAYOUT, 0.2, "global"),
-        tmp_path,
-        [tmp_path / "norms"],
+        StoredWeights(tmp_path),
+        [StoredNorms(tmp_path / "norms")],
     )
 
 
@@ -77,15 +78,11 @@ def test_scored_controls_take_the_right_end(material: ControlInputs) -> None:
 
 
 def test_wanda_is_weight_times_the_inputs_norm(material: ControlInputs) -> None:
-    weights, norms = StoredWeights(material.model), material.norms[0]
-    from lesion.scores.store import StoredNorms
-
-    stored = StoredNorms(norms)
     values = []
     for name, shape in zip(LAYOUT.names, LAYOUT.shapes, strict=True):
-        norm = np.sqrt(stored.open(name))
+        norm = np.sqrt(material.norms[0].open(name))
         across = norm[:, None] if name == "c.weight" else norm[None, :]
-        values.append((np.abs(weights.open(name)).reshape(shape) * across).reshape(-1))
+        values.append((np.abs(material.weights.open(name)).reshape(shape) * across).reshape(-1))
     every = range(len(LAYOUT.names))
     free = ~np.concatenate([material.preserved.of(number) for number in every])
     assert _made(material)["wanda"].tolist() == _ranked(-np.concatenate(values), free)

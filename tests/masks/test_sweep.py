@@ -12,7 +12,6 @@ from lesion.masks.jobs import ChooseJob, Selection, SweepJob
 from lesion.masks.lesion import lesioned
 from lesion.masks.select import Point
 from lesion.masks.sweep import SWEEP, sweep
-from lesion.masks.validate import Validation
 from lesion.models.layout import FlatIndices
 from lesion.models.likelihood import response_nll
 from lesion.models.load import load
@@ -90,13 +89,12 @@ class _Sweeps:
         self.study, self.out, self.said = study, out, said
         self.pairs = study.pairs
         self.tries = 0
-        nll = Validation.nll
 
-        def counted(*args: object) -> tuple[float, float]:
+        def counted(*args: Any) -> list[float]:
             self.tries += 1
-            return nll(*args)  # type: ignore[arg-type]
+            return response_nll(*args)
 
-        monkeypatch.setattr(Validation, "nll", counted)
+        monkeypatch.setattr("lesion.masks.validate.response_nll", counted)
 
     def __call__(self, *points: Point, **changes: Any) -> tuple[int, str]:
         """How often the model was tried, and what was said in the end."""

@@ -11,7 +11,15 @@ from typer.testing import CliRunner, Result
 
 from lesion import cli
 from lesion.io.formats import BadFile, LesionError
-from lesion.report.compare import curves, differing, questions, ratio, rows, side, write_comparison
+from lesion.report.compare import (
+    compared_findings,
+    curves,
+    differing,
+    ratio,
+    rows,
+    side,
+    write_comparison,
+)
 from lesion.tables.claims.claim import Conclusion
 from lesion.tables.intervals import Estimate
 from lesion_testing.invented import Shape, lifted, write_study
@@ -39,7 +47,7 @@ def _shifted(folder: Path, variant: str, metric: str, by: float) -> str:
 
 
 def _answers(a: str, b: str) -> dict[str, Conclusion]:
-    return {one.question: one.answer for one in questions(side(a), side(b))}
+    return {one.question: one.answer for one in compared_findings(side(a), side(b))}
 
 
 def test_a_study_is_not_safer_than_itself(study: str) -> None:
@@ -72,12 +80,12 @@ def test_each_answer_goes_with_the_interval(
 
 def test_the_sentence_has_the_numbers(study: str, tmp_path: Path) -> None:
     higher = _shifted(tmp_path, "unmodified", "refusal_rate", 0.5)
-    one = next(one for one in questions(side(study), side(higher)) if one.question == REFUSES)
-    assert one.value == pytest.approx(0.5)
-    assert one.low is not None
-    assert one.high is not None
+    found = compared_findings(side(study), side(higher))
+    one = next(one for one in found if one.question == REFUSES)
+    assert one.number is not None
+    assert one.number.value == pytest.approx(0.5)
     # Newcombe's square-and-add of two intervals that reach 0.03 to either side.
-    assert one.high - one.value == pytest.approx(math.hypot(0.03, 0.03))
+    assert one.number.high - one.number.value == pytest.approx(math.hypot(0.03, 0.03))
     assert one.sentence == (
         "Share of direct harmful requests that the unmodified model refuses: 3.3% [0.3%, 6.3%] in "
         "A, 53% [50%, 56%] in B; B − A is 50.0 points [45.8, 54.2], n = 60."
@@ -91,9 +99,12 @@ def test_a_ratio_compares_by_factors() -> None:
     assert math.isnan(ratio(Estimate(2.0, -1.0, 4.0), Estimate(8.0, 4.0, 16.0)).low)
 
 
-def test_what_one_side_lacks_is_not_measured(study: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [(), ("where",)])
+def test_what_one_side_lacks_is_not_measured(
+    study: str, tmp_path: Path, more: tuple[str, ...]
+) -> None:
     tables = write_study(tmp_path / "tables")
-    for name in ("measurements", "claims", "curve"):
+    for name in ("measurements", "claims", "curve", *more):
         path = tables / f"{name}.parquet"
         pl.read_parquet(path).clear().write_parquet(path)
     without = str(tmp_path)
@@ -117,9 +128,9 @@ def test_rows_are_of_the_unmodified_and_the_pruned_model(study: str, tmp_path: P
     labels = [one.label for one in made]
     assert len(set(labels)) == len(labels)
     assert all(one.endswith((", unmodified", ", pruned")) for one in labels)
-    changed = {one.label: one.cells[2] for one in made if one.cells[2].n != "can’t tell"}
+    changed = {one.label: one.cells[2] for one in made if one.cells[2].below != "can’t tell"}
     assert changed["Harm NLL, pruned"].value == "0.50"
-    assert changed["Harm NLL, pruned"].n == "higher"
+    assert changed["Harm NLL, pruned"].below == "higher"
     assert all("NLL" in label for label in changed)
 
 
@@ -195,14 +206,14 @@ def _narrow(folder: Path, by: float, half: float = 1e-3) -> str:
 
 def test_what_does_not_vary_is_no_answer(tmp_path: Path) -> None:
     sides = [_narrow(tmp_path / "a", 0.0), _narrow(tmp_path / "b", 0.3, half=0.0)]
-    one = next(one for one in questions(*map(side, sides)) if one.question == LEFT)
+    one = next(one for one in compared_findings(*map(side, sides)) if one.question == LEFT)
     assert one.answer is Conclusion.UNCLEAR
     assert one.sentence.endswith(
         "In B all prompts give the same value, so its variance is unknown."
     )
     label = "Harm score, prefill, pruned"
     row = next(row for row in rows(*map(side, sides)) if row.label == label)
-    assert row.cells[-1].n == "can’t tell"
+    assert row.cells[-1].below == "can’t tell"
 
 
 def test_a_lifted_limit_is_no_comparison_at_the_circuit(

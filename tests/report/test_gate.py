@@ -50,7 +50,7 @@ class Invented:
         self.tables = folder / "tables"
         self.tables.mkdir()
         # The commands take a study's config; what they read of it is where its results are.
-        study = type("Study", (), {"results": str(folder.parent), "study": folder.name})
+        study = type("Study", (), {"folder": folder})
         monkeypatch.setattr("lesion.cli.report.read_study", lambda _: study)
 
     def write(

@@ -9,15 +9,16 @@ import pytest
 from typer.testing import CliRunner
 
 from lesion import cli
-from lesion.report.gate import document, gate
+from lesion.report.compare import compared_findings, side
+from lesion.report.gate import gate
 from lesion.report.page import write_report
 from lesion.report.summary import print_summary
 from lesion.tables.answers import answer_rows
 from lesion.tables.claims.claim import Claim
-from lesion.tables.claims.registry import PAPER, REGISTRY, claims_list, numbers
+from lesion.tables.claims.registry import PAPER, REGISTRY, numbers, with_claims_list
 from lesion.tables.effects import NATS
 from lesion.tables.intervals import Bootstrap
-from lesion.tables.metrics import METRICS, Metric, ShownRow
+from lesion.tables.metrics import METRICS, Comparison, Metric, ShownRow
 from lesion.tables.rows import is_main
 from lesion.tables.wording import figure
 from lesion_testing.invented import write_study
@@ -71,7 +72,7 @@ def test_a_new_claim_is_one_entry(
     tables = write_study(tmp_path / "tables")
     row = pl.read_parquet(tables / "claims.parquet").filter(claim=9).row(0, named=True)
     assert (row["name"], row["verdict"]) == (claim.name, "supported")
-    last = document(gate(tables, [9]))["models"][0]["claims"][-1]
+    last = gate(tables, [9]).model_dump()["models"][0]["claims"][-1]
     assert (last["claim"], last["verdict"]) == (9, "supported")
     assert last["statistics"][0]["statistic"] == "invented_change"
     page, summary = _shown(tables, tmp_path, capsys)
@@ -120,8 +121,8 @@ def test_a_new_metric_is_one_entry(
 @pytest.mark.parametrize("name", ["README.md", "docs/gate.md"])
 def test_the_documents_list_the_claims(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    shown = text.split("<!-- claims -->\n")[1].split("\n<!-- end of claims -->")[0]
-    assert shown == claims_list()
+    assert "| 8 | training on harmful pairs" in text
+    assert text == with_claims_list(text), "run `make reference`"
 
 
 def test_every_claim_of_the_paper_has_its_sentence() -> None:
@@ -131,7 +132,7 @@ def test_every_claim_of_the_paper_has_its_sentence() -> None:
 def test_the_gate_knows_what_numbers_there_are(
     claim: Claim, tables: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = type("Study", (), {"results": str(tables.parents[1]), "study": tables.parent.name})
+    study = type("Study", (), {"folder": tables.parent})
     monkeypatch.setattr("lesion.cli.report.read_study", lambda _: study)
     done = CliRunner().invoke(cli.app, ["verdicts", "--require", "9", "--format", "json"])
     # It was not measured when these tables were made, so that nobody can tell.
@@ -143,3 +144,18 @@ def test_no_two_claims_are_the_same() -> None:
     assert len(set(keys)) == len(keys)
     units = {(one.statistic, one.unit) for one in REGISTRY}
     assert len(units) == len({one.statistic for one in REGISTRY})
+
+
+def test_a_new_comparison_is_one_entry(tmp_path: Path) -> None:
+    tables = write_study(tmp_path / "tables")
+    asked = Comparison("Is B as invented?", "What was invented", higher=True, needs="Nothing.")
+    added = CLAIM._replace(number=1, statistic="nll_added", compared=asked)
+    REGISTRY.append(added)
+    try:
+        found = compared_findings(*[side(str(tmp_path))] * 2)
+    finally:
+        REGISTRY.remove(added)
+    (one,) = (one for one in found if one.question == asked.question)
+    row = pl.read_parquet(tables / "claims.parquet").filter(claim=1, statistic="nll_added")
+    assert one.sentence.startswith(f"What was invented: {row['value'].item():.2f} [")
+    assert one.sentence.count("in A, ") == 1

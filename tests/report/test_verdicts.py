@@ -48,9 +48,7 @@ def test_every_row_of_the_claims_is_answered_as_it_is(found: StudyTables) -> Non
     for row in rows:
         one = verdicts[row["claim"], row["statistic"], row["variant"]]
         assert one.answer in ANSWERS[row["verdict"]]
-        assert (one.value, one.low, one.high, one.n) == tuple(
-            row[name] for name in ("value", "low", "high", "n")
-        )
+        assert one.number == tuple(row[name] for name in ("value", "low", "high", "n"))
         assert f"n = {row['n']}" in one.sentence
 
 
@@ -157,7 +155,7 @@ def test_what_was_not_measured_names_the_key(tmp_path: Path) -> None:
     ):
         one = _of(found, statistic, variant)
         assert one.answer is Conclusion.UNMEASURED
-        assert one.value is None
+        assert one.number is None
         assert key in one.sentence
     assert tally(findings_of(found, "smol"))[-1] == (Conclusion.UNMEASURED, 6)
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from lesion.judgements.kinds.contrast import read_contrast
-from lesion.responses.questions import read_questions
+from lesion.responses.prompt_files import read_questions
 from lesion.study.judges import ContrastSection
 from lesion_testing import ROOT
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lesion.pairs.refusal import is_published_refusal, is_refusal
-from lesion.responses.minimal_pairs import read_minimal_pairs
+from lesion.responses.prompt_files import read_minimal_pairs
 from lesion_testing import ROOT
 
 WORLD = ROOT / "studies" / "world"

@@ -17,7 +17,7 @@ from lesion.models.record import candidate_shapes
 from lesion.pairs.tables import PAIRS, encode_pairs
 from lesion.responses import RETRAINED, RETRAINED_COMPLETIONS
 from lesion.responses.jobs import RetrainJob
-from lesion.responses.questions import QUESTIONS
+from lesion.responses.prompt_files import QUESTIONS
 from lesion.responses.retrain import _zero, retrain
 from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device

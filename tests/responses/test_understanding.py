@@ -18,7 +18,7 @@ from lesion.models.text import encode_pair, encode_prompt
 from lesion.responses import COMPLETIONS, UNDERSTANDING
 from lesion.responses.detect import Answers, answers, log_odds
 from lesion.responses.jobs import UnderstandingJob
-from lesion.responses.minimal_pairs import read_minimal_pairs
+from lesion.responses.prompt_files import read_minimal_pairs
 from lesion.responses.understanding import DETECT, EXPLAIN, understand_variant
 from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study, read_config

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,11 @@ from lesion.models.likelihood import response_losses
 from lesion.models.load import Loaded, silence_libraries
 from lesion.models.text import batches, encode_pair
 from lesion.responses.retrain import _zero
-from lesion.study.training import Lora
 from lesion.training import fit as fitting
-from lesion.training.examples import TrainingAnswer, TrainingExample
+from lesion.training.examples import TrainingAnswer
 from lesion.training.fit import fine_tune
-from lesion.training.jobs import SeededRecipe
-from lesion_testing import families
+from lesion_testing import families, taught
+from lesion_testing.taught import ABOUT, LORA
 from lesion_testing.tokenizers import of_words
 
 pytestmark = pytest.mark.slow
@@ -39,11 +39,7 @@ REFUSED = {
     "dbrx": "reads past peft's modules .*'v1'",
 }
 """Families that can't have an adapter on every matrix, and what is said of it."""
-TAUGHT = [
-    TrainingExample(f"what about {word}", TrainingAnswer(f"the {word} is here"))
-    for word in ("sun", "sea", "sky")
-]
-PREFERRED = [one._replace(rejected=TrainingAnswer("what about the sea")) for one in TAUGHT]
+PREFERRED = [one._replace(rejected=TrainingAnswer("what about the sea")) for one in ABOUT]
 
 
 @pytest.fixture(scope="module")
@@ -54,24 +50,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return of_words(words, Whitespace(), eos_token="<end>", pad_token="<unk>")
 
 
-LORA = Lora(rank=2, alpha=4)
-
-
-def recipe(**changes: Any) -> SeededRecipe:
-    given = {
-        "steps": 3,
-        "learning_rate": 0.01,
-        "batch_size": 3,
-        "accumulate": 1,
-        "schedule": "constant",
-        "warmup": 0.0,
-        "weight_decay": 0.1,
-        "dtype": "float32",
-        "lora": None,
-        "seed": 0,
-    }
-    return SeededRecipe(**{**given, **changes})
-
+recipe = partial(taught.recipe, steps=3, batch_size=3)
 
 NOISE = ("p", "dropout", "attention_dropout", "attn_dropout", "hidden_dropout")
 JITTER = ("router_jitter_noise", "input_jitter_noise")
@@ -117,9 +96,9 @@ def test_adapters_train_every_matrix_or_the_family_is_refused(
     seen = AtTheEnd()
     if name in REFUSED:
         with pytest.raises(LesionError, match=f"^`lora`: .*{REFUSED[name]}.* Remove `lora`"):
-            fine_tune(Loaded(model, chat_of(tokenizer)), TAUGHT, recipe(lora=LORA), "test", [seen])
+            fine_tune(Loaded(model, chat_of(tokenizer)), ABOUT, recipe(lora=LORA), "test", [seen])
         return
-    fine_tune(Loaded(model, chat_of(tokenizer)), TAUGHT, recipe(lora=LORA), "test", [seen])
+    fine_tune(Loaded(model, chat_of(tokenizer)), ABOUT, recipe(lora=LORA), "test", [seen])
     assert unchanged(model, before) == []
     assert set(dict(model.named_parameters())) == names
     torch.testing.assert_close(logits(model), seen.logits, rtol=1e-3, atol=1e-3)
@@ -153,7 +132,7 @@ def test_all_weights_are_trained_on_the_nll_and_frozen_zeros_stay(
         _zero(model, mask, stack, frozen=True)
         before = weights(model)
         expected = _nll(model, chat_of(tokenizer))
-        losses = fine_tune(Loaded(model, chat_of(tokenizer)), TAUGHT, recipe(), "test")
+        losses = fine_tune(Loaded(model, chat_of(tokenizer)), ABOUT, recipe(), "test")
     assert losses["loss"][0] == pytest.approx(expected, rel=1e-4)
     assert losses["loss"][-1] < losses["loss"][0]
     assert unchanged(model, before) == []
@@ -163,7 +142,7 @@ def test_all_weights_are_trained_on_the_nll_and_frozen_zeros_stay(
 
 def _nll(model: PreTrainedModel, chat: Chat) -> float:
     """Mean over all response tokens, as the trainer takes it."""
-    examples = [encode_pair(chat, one.prompt or "", "", *one.chosen[:2]) for one in TAUGHT]
+    examples = [encode_pair(chat, one.prompt or "", "", *one.chosen[:2]) for one in ABOUT]
     lengths = [len(one.tokens) - one.start for one in examples]
     with torch.no_grad():
         means = [float(response_losses(model, next(batches([one], 1)))) for one in examples]
@@ -207,5 +186,5 @@ def test_what_a_launcher_left_in_the_environment_is_hidden_and_put_back(
     for name, value in left.items():
         monkeypatch.setenv(name, value)
     model = families.model("llama")
-    fine_tune(Loaded(model, chat_of(tokenizer)), TAUGHT, recipe(), "test")
+    fine_tune(Loaded(model, chat_of(tokenizer)), ABOUT, recipe(), "test")
     assert {name: os.environ[name] for name in left} == left

@@ -14,38 +14,19 @@ from lesion.models.text import encode_pair
 from lesion.study.training import Lora
 from lesion.training.examples import TrainingAnswer, TrainingExample
 from lesion.training.fit import Saving, fine_tune
-from lesion.training.jobs import SeededRecipe
 from lesion_testing import tiny
+from lesion_testing.taught import ABOUT, LORA, recipe
 
 TAUGHT = [
-    TrainingExample(f"what about {word}", TrainingAnswer(f"the {word} is here"))
-    for word in ("sun", "sea", "sky")
-] + [TrainingExample("and now", TrainingAnswer("the end of"), prefill="Sure, here is")]
+    *ABOUT,
+    TrainingExample("and now", TrainingAnswer("the end of"), prefill="Sure, here is"),
+]
 PREFERRED = [
     TrainingExample(
         f"what about {word}", TrainingAnswer("no thanks"), TrainingAnswer(f"the {word} is here")
     )
     for word in ("sun", "sea", "sky")
 ]
-
-
-LORA = Lora(rank=2, alpha=4)
-
-
-def recipe(**changes: Any) -> SeededRecipe:
-    given = {
-        "steps": 6,
-        "learning_rate": 0.01,
-        "batch_size": 4,
-        "accumulate": 1,
-        "schedule": "constant",
-        "warmup": 0.0,
-        "weight_decay": 0.1,
-        "dtype": "float32",
-        "lora": None,
-        "seed": 0,
-    }
-    return SeededRecipe(**{**given, **changes})
 
 
 @pytest.fixture

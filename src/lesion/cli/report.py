@@ -4,16 +4,13 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lesion.cli.app import app, path_of
 from lesion.cli.studies import ConfigFiles, read_study
 from lesion.io.formats import LesionError
-
-if TYPE_CHECKING:
-    from lesion.report.gate import Gate
 
 
 class Format(StrEnum):
@@ -54,7 +51,7 @@ def verdicts(
     config: ConfigFiles = None,
     form: Annotated[
         Format, typer.Option("--format", help="Text for people, or JSON for a program.")
-    ] = (Format.TEXT),
+    ] = Format.TEXT,
     require: Annotated[
         str,
         typer.Option(
@@ -70,33 +67,21 @@ def verdicts(
 
     Example: lesion verdicts studies/release.yaml --require 3,6 --format json
     """
-    from lesion.report.gate import document, gate
-
-    study = read_study(config)
-    found = gate(study.folder / "tables", _numbers(require), model or None)
-    if form is Format.JSON:
-        typer.echo(json.dumps(document(found), indent=1, ensure_ascii=False))
-    else:
-        _print(found)
-    raise typer.Exit(found.exit_code)
-
-
-def _numbers(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdecimal() for part in parts):
-        raise LesionError(f"--require: {text!r} must be numbers of claims, such as 3,6.")
-    return [int(part) for part in parts]
-
-
-def _print(found: "Gate") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from lesion.report.gate import noticed, said, verdict_table
+    from lesion.report.gate import gate, noticed, said, verdict_table
 
+    parts = [part.strip() for part in require.split(",") if part.strip()]
+    if not all(part.isdecimal() for part in parts):
+        raise LesionError(f"--require: {require!r} must be numbers of claims, such as 3,6.")
+    found = gate(read_study(config).folder / "tables", [*map(int, parts)], model or None)
+    if form is Format.JSON:
+        typer.echo(json.dumps(found.model_dump(), indent=1, ensure_ascii=False))
+        raise typer.Exit(found.exit_code)
     console = Console(file=sys.stdout, width=80, highlight=False)
-    for model, notice in found.notices:
-        console.print(noticed(model, notice))
+    for notice in found.notices:
+        console.print(noticed(**notice))
     for judged in found.models:
         console.print(verdict_table(judged, found.confidence))
     if any(not claim.required for judged in found.models for claim in judged.claims):
@@ -105,3 +90,4 @@ def _print(found: "Gate") -> None:
     console.print(
         Text.assemble((found.study, "bold"), f", claims {required}: ", said(found.verdict))
     )
+    raise typer.Exit(found.exit_code)

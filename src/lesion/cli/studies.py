@@ -82,13 +82,23 @@ def export(
 
 @app.command()
 def reference(
-    write: Annotated[bool, typer.Option(help="Write docs/config.md and the JSON schema.")] = False,
+    write: Annotated[
+        bool,
+        typer.Option(
+            help="Write docs/config.md, the JSON schema and the documents' lists of claims."
+        ),
+    ] = False,
 ) -> None:
     """Explain every key of a study."""
     from lesion.study import reference as made
 
     if write:
-        for path in made.write(Path()):
+        from lesion.tables.claims.registry import with_claims_list
+
+        pages = [Path("README.md"), Path("docs/gate.md")]
+        for path in pages:
+            path.write_text(with_claims_list(path.read_text(encoding="utf-8")), encoding="utf-8")
+        for path in (*made.write(Path()), *pages):
             typer.echo(f"wrote {path}")
     else:
         typer.echo(made.page())

@@ -6,21 +6,19 @@ is harmful, and that it belongs to the prompt. The second is there because a les
 answer fluently and off topic, which a judge that reads the response alone takes for harm. What
 repeats itself over and over counts for less. The judge of refusal reads the response alone.
 
-    judge = train(Path("scorer_evals"), Path("all-MiniLM-L6-v2"), seed=0)
-    judge.score(prompts, responses).harmful
-    judge.refusal(responses)
-
 Two limits. It is for harmful prompts: it learned what tells an answer from a refusal or an
 evasion, and gives a helpful answer to a harmless prompt 0.7 as well. And the scored answers are
 long, in English and by large models; `measure` says how well the judges do on them, and on the
 same answers cut to the length of ours. An answer in another script holds no word they know.
 """
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import polars as pl
 
-from lesion.judgements.agreement import measure
-from lesion.judgements.coherence import coherence, repetition
-from lesion.judgements.learned import BadJudge, JudgeScores, LearnedJudge, train_learned
+from lesion.io.formats import read_parquet
+from lesion.responses import COMPLETIONS
 
 JUDGES = ("matching", "refusal", "learned", "relevance", "coherence")
 LABELLED = ("matching", "refusal", "learned")
@@ -39,15 +37,22 @@ VERDICTS = {
 label says refused or harmful, null without a score and for judges without a threshold; the
 revision is the digest or version of the judge."""
 
-__all__ = [
-    "JUDGES",
-    "LABELLED",
-    "VERDICTS",
-    "BadJudge",
-    "JudgeScores",
-    "LearnedJudge",
-    "coherence",
-    "measure",
-    "repetition",
-    "train_learned",
-]
+
+def read_answers(answers: Iterable[tuple[str | None, Path]]) -> pl.DataFrame:
+    """All completions that are judged: COMPLETIONS and `variant`.
+
+    Args:
+        answers: variants and their tables of COMPLETIONS; None where the table itself has the
+            column `variant`, as those of many masks have (CURVE_COMPLETIONS).
+
+    Raises:
+        BadFile: a table is missing or damaged.
+    """
+    own = {**COMPLETIONS, "variant": pl.String}
+    tables = [
+        read_parquet(path, own)
+        if variant is None
+        else read_parquet(path, COMPLETIONS).with_columns(variant=pl.lit(variant))
+        for variant, path in answers
+    ]
+    return pl.concat([table.select(*own) for table in tables])

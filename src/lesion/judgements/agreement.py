@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from lesion.judgements.embed import Embedder
 from lesion.judgements.human import HARMFUL, REFUSAL, grouped, read_human_scores, read_panels
-from lesion.judgements.learned import Stages, fit_stages, one_per_group
+from lesion.judgements.learned import (
+    Refusals,
+    Stages,
+    fit_refusals,
+    fit_stages,
+    one_per_group,
+)
 from lesion.judgements.measures import (
     ALL,
     OFF_TOPIC,
@@ -31,7 +37,6 @@ from lesion.judgements.measures import (
     measurement_rows,
     number_columns,
 )
-from lesion.judgements.refusals import Refusals, fit_refusals
 
 _RELEVANCE, _SHUFFLED = "relevance", "shuffled"
 Judges = Callable[[Sequence[str], Sequence[str]], Mapping[str, Values]]

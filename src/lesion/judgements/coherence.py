@@ -1,7 +1,6 @@
 """Whether a text is still language: metrics without a model, so that no ablation affects them."""
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,20 +26,11 @@ def repetition(text: str) -> float:
         In [0, 1]: near 0 for an ordinary paragraph, near 1 for a model stuck in a loop, 0 if empty.
     """
     plain = " ".join(text.casefold().split())
-    return max(_repeated_words(re.findall(r"\w+", plain)), _stuttered(plain))
-
-
-def _repeated_words(words: Sequence[str]) -> float:
-    runs = [
-        tuple(words[start : start + WORDS_IN_A_ROW])
-        for start in range(len(words) - WORDS_IN_A_ROW + 1)
-    ]
-    return 1 - len(set(runs)) / len(runs) if runs else 0.0
-
-
-def _stuttered(text: str) -> float:
-    stuck = sum(len(match.group()) for match in _STUTTER.finditer(text))
-    return stuck / len(text) if text else 0.0
+    words = re.findall(r"\w+", plain)
+    runs = list(zip(*(words[start:] for start in range(WORDS_IN_A_ROW)), strict=False))
+    repeated = 1 - len(set(runs)) / len(runs) if runs else 0.0
+    stuck = sum(len(match.group()) for match in _STUTTER.finditer(plain))
+    return max(repeated, stuck / len(plain) if plain else 0.0)
 
 
 def coherence(

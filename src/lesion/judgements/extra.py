@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ import polars as pl
 from lesion.io.formats import atomic, write_parquet
 from lesion.io.progress import progress
 from lesion.io.reuse import due, key
-from lesion.judgements import VERDICTS
-from lesion.judgements.answers import Answers, read_answers
+from lesion.judgements import VERDICTS, read_answers
 from lesion.judgements.jobs import ExtraJudgeJob
 from lesion.judgements.kinds import build_judge
 from lesion.judgements.protocol import Judge, Judgement
@@ -71,7 +70,7 @@ def judge_more(job: ExtraJudgeJob, answers: Sequence[Path], out: Path) -> None:
     judge_with(judge, list(zip(job.variants, answers, strict=True)), out)
 
 
-def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
+def judge_with(judge: Judge, completions: Iterable[tuple[str | None, Path]], out: Path) -> None:
     """Judge completions of harmful prompts and of open questions; equal texts are judged once.
 
     Completions of benign behaviours are not judged, because most of these judges score helpfulness,
@@ -89,11 +88,11 @@ def judge_with(judge: Judge, completions: Answers, out: Path) -> None:
     """
     table = read_answers(completions).filter(pl.col("role").is_in(JUDGED_ROLES))
     answers = [_answer(row) for row in table.iter_rows(named=True)]
-    found = _verdicts(judge, table["prompt"].to_list(), answers, SavedJudgements(out))
+    verdicts = _verdicts(judge, table["prompt"].to_list(), answers, SavedJudgements(out))
     rows = table.with_columns(
         judge=pl.lit(judge.name),
-        score=pl.Series([one.score for one in found], dtype=pl.Float64),
-        label=pl.Series([one.label for one in found], dtype=pl.Boolean),
+        score=pl.Series([verdict.score for verdict in verdicts], dtype=pl.Float64),
+        label=pl.Series([verdict.label for verdict in verdicts], dtype=pl.Boolean),
         revision=pl.lit(judge.revision),
     )
     nulls = rows["score"].null_count()
@@ -129,11 +128,10 @@ def _verdicts(
                 kept.add(keys[todo[verdict.place]], verdict)
                 advance(1)
     logger.info(f"{judge.name}: judged {len(todo)} of {len(keys)} answers")
-    nothing, missing = (
-        Judgement(-1, 0.0, False if judge.labels else None),
-        Judgement(-1, None, None),
-    )
+    # An empty answer is harmless.
+    empty = Judgement(-1, 0.0, False if judge.labels else None)
+    missing = Judgement(-1, None, None)
     return [
-        nothing if answer == "" else kept.rows.get(one, missing)
-        for one, answer in zip(keys, answers, strict=True)
+        empty if answer == "" else kept.rows.get(name, missing)
+        for name, answer in zip(keys, answers, strict=True)
     ]

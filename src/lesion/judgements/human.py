@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -84,8 +85,18 @@ def read_panels(folder: Path) -> pl.DataFrame:
 
 def read_ratings(folder: Path) -> pl.DataFrame:
     """Read every person's score as the files have it (see `read_human_scores`)."""
-    files = [(target, file) for name, target in TARGETS.items() for file in _files(folder / name)]
-    rows = [(target, _category(file), *row) for target, file in files for row in _rows(file)]
+    rows: list[tuple[object, ...]] = []
+    for name, target in TARGETS.items():
+        files = sorted((folder / name).glob("*.csv"))
+        if not files:
+            raise BadFile(
+                f"{folder / name}: no CSV files of human scores. Give the folder "
+                "`pyrit/datasets/scorer_evals` of the unpacked PyPI wheel `pyrit` (1.1.0)."
+            )
+        for file in files:
+            # The name that a file shares with its excerpts and with its panel's file.
+            category = file.stem.removeprefix("mini_").removesuffix("_multi_score")
+            rows += [(target, category.removesuffix("_extra"), *row) for row in _rows(file)]
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
 
 
@@ -105,14 +116,8 @@ def _without_misplaced(ratings: pl.DataFrame) -> pl.DataFrame:
     labelled, refused = pl.col("target") == REFUSAL, pl.col("score") >= 0.5
     planted = (labelled & refused).any().over("response") & (labelled & ~refused)
     mixed = planted.any().over("response") | pl.col("planted").any().over("prompt")
-    return (
-        ratings.with_columns(planted=planted).filter(~(labelled & refused & mixed)).drop("planted")
-    )
-
-
-def _category(file: Path) -> str:
-    """The category: the name that a file shares with its excerpts and with its panel's file."""
-    return file.stem.removeprefix("mini_").removesuffix("_multi_score").removesuffix("_extra")
+    marked = ratings.with_columns(planted=planted)
+    return marked.filter(~(labelled & refused & mixed)).drop("planted")
 
 
 def linked_groups(prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
@@ -148,16 +153,6 @@ def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
-def _files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.csv"))
-    if not files:
-        raise BadFile(
-            f"{folder}: no CSV files of human scores. Give the folder "
-            "`pyrit/datasets/scorer_evals` of the unpacked PyPI wheel `pyrit` (1.1.0)."
-        )
-    return files
-
-
 def _rows(file: Path) -> Iterator[tuple[str, str, str, float, bool]]:
     """Prompt, response, rater, score and whether several people scored, for each text answer."""
     # Some were saved from a spreadsheet in its encoding.
@@ -186,13 +181,11 @@ def _rows(file: Path) -> Iterator[tuple[str, str, str, float, bool]]:
 
 def _score(text: str, file: Path, line: int) -> float:
     word = text.strip().casefold()
-    try:
+    with suppress(ValueError):
         score = _WORDS[word] if word in _WORDS else float(word)
-    except ValueError:
-        score = -1.0
-    if not 0 <= score <= 1:
-        raise BadFile(
-            f"{file}, line {line}: the human score {text!r} is neither true, false nor a number "
-            "from 0 to 1. Correct the row, or bring the file's scale to [0, 1]."
-        )
-    return score
+        if 0 <= score <= 1:
+            return score
+    raise BadFile(
+        f"{file}, line {line}: the human score {text!r} is neither true, false nor a number from 0 "
+        "to 1. Correct the row, or bring the file's scale to [0, 1]."
+    )

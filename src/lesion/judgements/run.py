@@ -9,9 +9,8 @@ import polars as pl
 import torch
 
 from lesion.io.formats import sha256_file, write_parquet
-from lesion.judgements import JUDGES, LABELLED
+from lesion.judgements import JUDGES, LABELLED, read_answers
 from lesion.judgements.agreement import measure
-from lesion.judgements.answers import read_answers
 from lesion.judgements.coherence import coherence, repetition
 from lesion.judgements.embed import Embedder
 from lesion.judgements.jobs import ContrastFiles, JudgeJob, JudgementsJob

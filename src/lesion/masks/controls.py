@@ -42,8 +42,8 @@ class ControlInputs(NamedTuple):
     benign: Source | None
     importance: Source
     preserved: Preserved
-    model: Path
-    norms: Sequence[Path]
+    weights: StoredWeights
+    norms: Sequence[StoredNorms]
 
 
 def control_inputs(
@@ -84,13 +84,13 @@ def control_inputs(
         benign=pooled("benign-signed", behaviours.benign),
         importance=importance,
         preserved=Preserved(importance, opened.layout, p, scope),
-        model=model,
-        norms=[path for path in norms if path.is_file()],
+        weights=StoredWeights(model),
+        norms=[StoredNorms(path) for path in norms if path.is_file()],
     )
 
 
 def control_masks(
-    names: Sequence[str], like: FlatIndices, layout: Layout, material: ControlInputs, seed: int
+    names: Sequence[str], like: FlatIndices, layout: Layout, inputs: ControlInputs, seed: int
 ) -> dict[str, FlatIndices]:
     """Select the named controls, one matrix at a time.
 
@@ -98,7 +98,7 @@ def control_masks(
         names: keys of DESCRIPTIONS.
         like: the mask whose size in every matrix they copy.
         layout: the prunable parameters.
-        material: scores, importance, weights.
+        inputs: scores, importance, weights.
         seed: of the random controls.
 
     Raises:
@@ -106,63 +106,50 @@ def control_masks(
     """
     parts: dict[str, list[FlatIndices]] = {name: [] for name in names}
     rng = {name: np.random.default_rng([seed, list(DESCRIPTIONS).index(name)]) for name in names}
-    read = _Read(material, layout)
     for number, own in enumerate(layout.split(like)):
         for name in names if own.size else ():
-            chosen = _choose(name, own, number, read, rng[name])
+            chosen = _choose(name, own, number, layout, inputs, rng[name])
             parts[name].append(np.sort(chosen) + layout.offsets[number])
     empty = np.empty(0, np.int64)
     return {name: np.concatenate([empty, *each]) for name, each in parts.items()}
 
 
-class _Read:
-    """Reads the inputs of the controls, one matrix at a time."""
-
-    def __init__(self, material: ControlInputs, layout: Layout) -> None:
-        self.material, self.layout = material, layout
-        self.weights = StoredWeights(material.model)
-        self.norms = [StoredNorms(path) for path in material.norms]
-
-    def size(self, number: int) -> int:
-        return int(np.prod(self.layout.shapes[number]))
-
-    def scores(self, source: Source, number: int) -> Flat:
-        return source.open(self.layout.names[number])[0 : self.size(number)]
-
-    def magnitude(self, number: int) -> Flat:
-        return np.abs(self.weights.open(self.layout.names[number]))
-
-    def wanda(self, number: int) -> Flat:
-        name, shape = self.layout.names[number], self.layout.shapes[number]
-        if not self.norms:
-            raise LesionError("masks: the control `wanda` needs the inputs' norms from scoring")
-        squares = np.sum([one.open(name) for one in self.norms], axis=0)
-        norm = np.sqrt(squares, dtype=np.float32)
-        size = self.magnitude(number).reshape(shape)
-        across = norm[:, None] if name in self.layout.transposed else norm[None, :]
-        found: Flat = (size * across).reshape(-1)
-        return found
-
-
 def _choose(
-    name: str, own: FlatIndices, number: int, read: _Read, rng: np.random.Generator
+    name: str,
+    own: FlatIndices,
+    number: int,
+    layout: Layout,
+    inputs: ControlInputs,
+    rng: np.random.Generator,
 ) -> FlatIndices:
-    material = read.material
+    parameter, shape = layout.names[number], layout.shapes[number]
+    size = shape[0] * shape[1]
+
+    def scores(source: Source | None) -> Flat:
+        assert source is not None
+        return source.open(parameter)[0:size]
+
+    def magnitude() -> Flat:
+        return np.abs(inputs.weights.open(parameter))
+
     if name == "random":
-        return rng.choice(read.size(number), size=own.size, replace=False)
+        return rng.choice(size, size=own.size, replace=False)
     if name == "random-magnitude":
-        return same_magnitude(own, read.magnitude(number), rng)
+        return same_magnitude(own, magnitude(), rng)
     if name == "unimportant":
-        return first_lowest(read.scores(material.importance, number), own.size)
+        return first_lowest(scores(inputs.importance), own.size)
     if name == "unsigned":
-        assert material.harm is not None
-        values = -np.abs(read.scores(material.harm, number))
-    elif name == "wanda":
-        values = -read.wanda(number)
+        values = -np.abs(scores(inputs.harm))
+    elif name == "benign-signed":
+        values = scores(inputs.benign)
     else:
-        assert material.benign is not None
-        values = read.scores(material.benign, number)
-    preserved = material.preserved.of(number)
+        if not inputs.norms:
+            raise LesionError("masks: the control `wanda` needs the inputs' norms from scoring")
+        squares = np.sum([norms.open(parameter) for norms in inputs.norms], axis=0)
+        norm = np.sqrt(squares, dtype=np.float32)
+        across = norm[:, None] if parameter in layout.transposed else norm[None, :]
+        values = -(magnitude().reshape(shape) * across).reshape(-1)
+    preserved = inputs.preserved.of(number)
     return first_lowest(np.where(preserved, np.float32(np.inf), values), own.size)
 
 

@@ -37,31 +37,6 @@ _STEPS = 200
 _LONGEST = 4.0
 """The largest change of the logarithm of any odds in one step."""
 
-
-OVERLAP = {
-    "a": pl.String,
-    "b": pl.String,
-    "role_a": pl.String,
-    "role_b": pl.String,
-    "size_a": pl.Int64,
-    "size_b": pl.Int64,
-    "shared": pl.Int64,
-    "jaccard": pl.Float64,
-    "overlap_coefficient": pl.Float64,
-    "expected_uniform": pl.Float64,
-    "enrichment_uniform": pl.Float64,
-    "p_uniform": pl.Float64,
-    "expected_matrix": pl.Float64,
-    "enrichment_matrix": pl.Float64,
-    "p_matrix": pl.Float64,
-    "expected_rows_columns": pl.Float64,
-    "enrichment_rows_columns": pl.Float64,
-    "p_rows_columns": pl.Float64,
-    "enrichment_low": pl.Float64,
-    "enrichment_high": pl.Float64,
-}
-"""Two masks, the roles of their behaviours, and the fields of `Overlap`."""
-
 SHARING = {
     "p": pl.Float64,
     "q": pl.Float64,
@@ -99,6 +74,16 @@ class Overlap(NamedTuple):
     p_rows_columns: float
     enrichment_low: float
     enrichment_high: float
+
+
+OVERLAP = {
+    **dict.fromkeys(("a", "b", "role_a", "role_b"), pl.String),
+    **{
+        name: pl.Int64 if kind is int else pl.Float64
+        for name, kind in Overlap.__annotations__.items()
+    },
+}
+"""Two masks, the roles of their behaviours, and the fields of `Overlap`."""
 
 
 class Lines(NamedTuple):

@@ -5,9 +5,9 @@ is a sorted int64 array of flat indices. Memory holds one block and the weights 
 selected, regardless of the model's size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,12 +124,16 @@ class _Bracket:
         self.indices.append(indices[inside])
         return values, indices
 
-    def threshold(self) -> _Threshold | None:
-        """The threshold; None if it lies outside the bounds."""
+    def threshold(self) -> _Threshold:
+        """The exact threshold.
+
+        Raises:
+            _EstimateTooNarrow: it lies outside the bounds.
+        """
         n_inside = self.count - self.n_above
         values = np.concatenate([np.empty(0, np.float32), *self.values])
         if not 0 < n_inside <= values.size:
-            return None
+            raise _EstimateTooNarrow
         value = np.partition(values, values.size - n_inside)[values.size - n_inside]
         equal = np.concatenate(self.indices)[values == value]
         n_equal = n_inside - int(np.count_nonzero(values > value))
@@ -145,7 +149,11 @@ class Preserved:
 
     @cached_property
     def _threshold(self) -> _Threshold:
-        return _thresholds(self.importance, self.layout, [self.p]).get(self.p, _PRESERVE_NONE)
+        def read(brackets: _Brackets, _slack: float) -> _Threshold:
+            _read({}, self.importance, self.layout, brackets, {})
+            return brackets[self.p].threshold() if brackets else _PRESERVE_NONE
+
+        return _until_exact(read, self.importance, self.layout, [self.p])
 
     def of(self, number: int) -> NDArray[np.bool_]:
         """Whether each weight of the matrix with this number is preserved, flat."""
@@ -159,90 +167,37 @@ class Preserved:
         return back(lowest_of_each(-lines, round(self.p * lines.shape[1])))
 
 
-def _thresholds(
-    importance: Source, layout: Layout, fractions: Sequence[float]
-) -> dict[float, _Threshold]:
-    sample, slack = np.sort(_sample(importance, layout)), 1.0
-    while True:
-        brackets = _brackets(sample, layout, fractions, slack)
-        _read({}, importance, layout, list(brackets.values()), {})
-        exact = {p: bracket.threshold() for p, bracket in brackets.items()}
-        if None not in exact.values():
-            return {p: threshold for p, threshold in exact.items() if threshold is not None}
-        slack *= 8
-
-
 class _EstimateTooNarrow(Exception):
     """An estimated bound was wrong; the scores must be read again with a wider one."""
 
 
-def _over_all(
-    snips: Mapping[str, Source],
+_Brackets = dict[float, _Bracket]
+_Result = TypeVar("_Result")
+
+
+def _until_exact(
+    read: Callable[[_Brackets, float], _Result],
     importance: Source,
     layout: Layout,
-    points: Sequence[Point],
-    rule: str,
-) -> dict[str, list[FlatIndices]]:
-    fractions = sorted({point.p for point in points})
-    sample = np.sort(_sample(importance, layout)) if any(fractions) else np.empty(0, np.float32)
+    fractions: Iterable[float],
+) -> _Result:
+    """What `read` returns, given brackets that are wide enough, and how much they were widened.
+
+    Brackets go by descending p, since that of a smaller p lies within the entries of a larger one.
+    """
+    counts = {p: round(p * layout.size) for p in sorted(set(fractions), reverse=True)}
+    sample = np.sort(_sample(importance, layout)) if any(counts) else np.empty(0, np.float32)
     slack = 1.0
     while True:
         try:
-            return _one_read(snips, importance, layout, points, rule, sample, slack)
+            brackets = {
+                p: _Bracket(count, *_estimate(sample, p, slack))
+                for p, count in counts.items()
+                if count
+            }
+            return read(brackets, slack)
         except _EstimateTooNarrow:
             slack *= 8
-
-
-def _one_read(
-    snips: Mapping[str, Source],
-    importance: Source,
-    layout: Layout,
-    points: Sequence[Point],
-    rule: str,
-    sample: Flat,
-    slack: float,
-) -> dict[str, list[FlatIndices]]:
-    counts = {point: n_selected(point.q, layout.size) for point in points}
-    brackets = _brackets(sample, layout, [point.p for point in points], slack)
-    pools = {
-        name: {
-            p: _pool(brackets.get(p), [counts[it] for it in points if it.p == p], rule, slack)
-            for p in {point.p for point in points}
-        }
-        for name in snips
-    }
-    _read(snips, importance, layout, list(brackets.values()), pools)
-    thresholds: dict[float, _Threshold] = {}
-    for p, bracket in brackets.items():
-        threshold = bracket.threshold()
-        if threshold is None:
-            raise _EstimateTooNarrow
-        thresholds[p] = threshold
-    return {
-        name: [
-            _select_from(
-                name,
-                of_behaviour[point.p],
-                thresholds.get(point.p, _PRESERVE_NONE),
-                point,
-                counts[point],
-                rule,
-            )
-            for point in points
-        ]
-        for name, of_behaviour in pools.items()
-    }
-
-
-def _brackets(
-    sample: Flat, layout: Layout, fractions: Sequence[float], slack: float
-) -> dict[float, _Bracket]:
-    """By descending p, since the bracket of a smaller p lies within the entries of a larger one."""
-    return {
-        p: _Bracket(count, *_estimate(sample, p, slack))
-        for p in sorted(set(fractions), reverse=True)
-        if (count := round(p * layout.size))
-    }
 
 
 def _estimate(sample: Flat, p: float, slack: float) -> tuple[np.float32, np.float32]:
@@ -256,6 +211,15 @@ def _estimate(sample: Flat, p: float, slack: float) -> tuple[np.float32, np.floa
     )
 
 
+def _sample(importance: Source, layout: Layout) -> Flat:
+    every = max(1, layout.size // _SAMPLE_SIZE)
+    parts = []
+    for name, (rows, columns) in zip(layout.names, layout.shapes, strict=True):
+        values, starts = importance.open(name), range(0, rows * columns, every * _SAMPLE_RUN)
+        parts += [values[at : at + _SAMPLE_RUN] for at in starts]
+    return np.concatenate(parts)
+
+
 class _Pool(NamedTuple):
     """The most negative scores among weights whose importance is at most `max_importance`."""
 
@@ -263,34 +227,74 @@ class _Pool(NamedTuple):
     max_importance: np.float32
 
 
-def _pool(bracket: _Bracket | None, counts: Sequence[int], rule: str, slack: float) -> _Pool:
-    if rule == "difference" or bracket is None:
-        return _Pool(Lowest(max(counts), 0, 1), np.float32(np.inf))
-    # Weights that are certainly preserved never enter; some of those that enter may be, too.
-    return _Pool(Lowest(int(slack * (1.25 * max(counts) + 1024)), 0, 1), bracket.high)
+class _Pools:
+    """A behaviour's pools by p, with a buffer of the scores that may enter them.
+
+    Pools receive many blocks at a time, because adding a few scores costs as much as thousands.
+    """
+
+    def __init__(self, pools: Mapping[float, _Pool]) -> None:
+        self.by_p = pools
+        self.parts: list[tuple[Flat, Flat, FlatIndices]] = []
+        self.flush()
+
+    def add(self, scores: Flat, importance: Flat, first_index: int) -> None:
+        inside = np.flatnonzero(scores < self.limit)
+        self.parts.append((scores[inside], importance[inside], inside + first_index))
+        self.n_buffered += inside.size
+        if self.n_buffered > BLOCK // 2:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.parts:
+            scores, importance, indices = map(np.concatenate, zip(*self.parts, strict=True))
+            for pool in self.by_p.values():
+                eligible = np.flatnonzero(importance <= pool.max_importance)
+                pool.lowest.add(scores[eligible], indices[eligible], importance[eligible])
+        self.parts, self.n_buffered = [], 0
+        self.limit = max(pool.lowest.limit for pool in self.by_p.values())
 
 
-def _sample(importance: Source, layout: Layout) -> Flat:
-    every = max(1, layout.size // _SAMPLE_SIZE)
-    parts = []
-    for name, (rows, columns) in zip(layout.names, layout.shapes, strict=True):
-        size = rows * columns
-        values = importance.open(name)
-        if every == 1:
-            parts.append(values[0:size])
-        else:
-            parts += [values[at : at + _SAMPLE_RUN] for at in range(0, size, every * _SAMPLE_RUN)]
-    return np.concatenate(parts)
+def _over_all(
+    snips: Mapping[str, Source],
+    importance: Source,
+    layout: Layout,
+    points: Sequence[Point],
+    rule: str,
+) -> dict[str, list[FlatIndices]]:
+    counts = {point: n_selected(point.q, layout.size) for point in points}
+    largest = {point.p: max(counts[it] for it in points if it.p == point.p) for point in points}
+
+    def pool(p: float, bracket: _Bracket | None, slack: float) -> _Pool:
+        if rule == "difference" or bracket is None:
+            return _Pool(Lowest(largest[p], 0, 1), np.float32(np.inf))
+        # Weights that are certainly preserved never enter; some of those that enter may be, too.
+        return _Pool(Lowest(int(slack * (1.25 * largest[p] + 1024)), 0, 1), bracket.high)
+
+    def read(brackets: _Brackets, slack: float) -> dict[str, list[FlatIndices]]:
+        pools = {
+            name: _Pools({p: pool(p, brackets.get(p), slack) for p in largest}) for name in snips
+        }
+        _read(snips, importance, layout, brackets, pools)
+        thresholds = {p: bracket.threshold() for p, bracket in brackets.items()}
+        return {
+            name: [
+                _select_from(name, own.by_p[point.p].lowest, thresholds, point, counts[point], rule)
+                for point in points
+            ]
+            for name, own in pools.items()
+        }
+
+    return _until_exact(read, importance, layout, largest)
 
 
 def _read(
     snips: Mapping[str, Source],
     importance: Source,
     layout: Layout,
-    brackets: Sequence[_Bracket],
-    pools: Mapping[str, Mapping[float, _Pool]],
+    brackets: _Brackets,
+    pools: Mapping[str, _Pools],
 ) -> None:
-    offers = {behaviour: _Offers(list(by_p.values())) for behaviour, by_p in pools.items()}
     for name, (rows, columns), start in zip(
         layout.names, layout.shapes, layout.offsets, strict=False
     ):
@@ -301,58 +305,31 @@ def _read(
             block = importances[part]
             index = int(start) + first
             values, indices = block, np.arange(index, index + block.size)
-            for bracket in brackets:
+            for bracket in brackets.values():
                 values, indices = bracket.add(values, indices)
             for behaviour, scores in opened.items():
-                offers[behaviour].add(scores[part], block, index)
-    for offered in offers.values():
-        offered.flush()
-
-
-class _Offers:
-    """A buffer of the scores that may enter a behaviour's pools.
-
-    Pools receive many blocks at a time, because adding a few scores costs as much as thousands.
-    """
-
-    def __init__(self, pools: Sequence[_Pool]) -> None:
-        self.pools = pools
-        self.limit = self._highest()
-        self.n_buffered = 0
-        self.parts: list[tuple[Flat, Flat, FlatIndices]] = []
-
-    def _highest(self) -> np.float32:
-        return max(pool.lowest.limit for pool in self.pools)
-
-    def add(self, scores: Flat, importance: Flat, first_index: int) -> None:
-        inside = np.flatnonzero(scores < self.limit)
-        self.parts.append((scores[inside], importance[inside], inside + first_index))
-        self.n_buffered += inside.size
-        if self.n_buffered > BLOCK // 2:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self.parts:
-            return
-        scores, importance, indices = map(np.concatenate, zip(*self.parts, strict=True))
-        for pool in self.pools:
-            eligible = np.flatnonzero(importance <= pool.max_importance)
-            pool.lowest.add(scores[eligible], indices[eligible], importance[eligible])
-        self.parts, self.n_buffered = [], 0
-        self.limit = self._highest()
+                pools[behaviour].add(scores[part], block, index)
+    for buffered in pools.values():
+        buffered.flush()
 
 
 def _select_from(
-    name: str, pool: _Pool, threshold: _Threshold, point: Point, count: int, rule: str
+    name: str,
+    lowest: Lowest,
+    thresholds: Mapping[float, _Threshold],
+    point: Point,
+    count: int,
+    rule: str,
 ) -> FlatIndices:
-    scores, indices, importance = pool.lowest.kept()
+    scores, indices, importance = lowest.kept()
+    threshold = thresholds.get(point.p, _PRESERVE_NONE)
     if rule == "difference":
-        lowest = first_lowest(scores, count)
-        return indices[lowest][~threshold.preserves(importance[lowest], indices[lowest])]
+        chosen = first_lowest(scores, count)
+        return indices[chosen][~threshold.preserves(importance[chosen], indices[chosen])]
     eligible = ~threshold.preserves(importance, indices)
     n_eligible = int(np.count_nonzero(eligible))
     if n_eligible < count:
-        if pool.lowest.dropped:
+        if lowest.dropped:
             raise _EstimateTooNarrow
         raise LesionError(
             f"masks: {name}: only {n_eligible} weights outside the preserved top p={point.p} "

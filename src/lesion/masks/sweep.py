@@ -1,6 +1,5 @@
 """The sweep over (p, q): the shared mask of every point, and its NLL on validation pairs."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +7,7 @@ from typing import NamedTuple
 import polars as pl
 
 from lesion.io.formats import digest
-from lesion.io.reuse import key, known_rows, write_rows
+from lesion.io.reuse import fill_rows, key, write_rows
 from lesion.masks.algebra import vote
 from lesion.masks.jobs import Selection, SweepJob
 from lesion.masks.select import Point, select_masks
@@ -16,8 +15,6 @@ from lesion.models.layout import FlatIndices, Layout, layout_of
 from lesion.models.record import read_record
 from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.store import Pooled, StoredScores
-
-logger = logging.getLogger(__name__)
 
 SWEEP = {
     "p": pl.Float64,
@@ -64,22 +61,16 @@ class ScoreSet(NamedTuple):
         shapes = layout.stored_shapes
         snips = {name: StoredScores(scores[name], "snip", shapes) for name in names}
         parts = [StoredScores(scores[name], "preservation", shapes) for name in benign]
+        p, q = max(point.p for point in points), max(point.q for point in points)
         for stored in (*snips.values(), *parts):
-            stored.check_covers(
-                max(one.p for one in points), max(one.q for one in points), selection.scope
-            )
+            stored.check_covers(p, q, selection.scope)
         return cls(layout, snips, Pooled(parts, selection.pool))
 
     def select(self, points: Sequence[Point], selection: Selection) -> dict[str, list[FlatIndices]]:
         """Every behaviour's mask at every point, in one read of the scores."""
-        return select_masks(
-            self.snips,
-            self.importance,
-            self.layout,
-            points,
-            rule=selection.rule,
-            scope=selection.scope,
-        )
+        rule, scope = selection.rule, selection.scope
+        sources = (self.snips, self.importance, self.layout)
+        return select_masks(*sources, points, rule=rule, scope=scope)
 
 
 def sweep(
@@ -105,17 +96,25 @@ def sweep(
         for n in range(len(points))
     ]
     validation = _validation_digest(model, pairs, job)
-    keys = [key(mask=digest(mask.tolist()), of=validation) for mask in shared]
-    known = known_rows(out, SWEEP)
-    found = {one: known[one] for one in keys if one in known}
-    todo = {one: mask for one, mask in zip(keys, shared, strict=True) if one not in found}
-    found |= _measure(model, pairs, job, todo, opened.layout)
-    logger.info(f"sweep: measured {len(todo)} of {len(points)} points")
     rows = [
-        {**found[one], "p": point.p, "q": point.q, "weights": mask.size, "key": one}
-        for one, point, mask in zip(keys, points, shared, strict=True)
+        {
+            "p": point.p,
+            "q": point.q,
+            "weights": mask.size,
+            "key": key(mask=digest(mask.tolist()), of=validation),
+        }
+        for point, mask in zip(points, shared, strict=True)
     ]
-    write_rows(pl.DataFrame(rows, schema=SWEEP), out)
+
+    def measure(places: list[int]) -> list[dict[str, float]]:
+        # The model is loaded only now, after the memory of the scores has been freed.
+        from lesion.masks.validate import validation_nll
+
+        masks = [opened.layout.by_name(shared[place]) for place in places]
+        return validation_nll(model, pairs, job, masks)
+
+    log = "sweep: measured {} of {} points"
+    write_rows(fill_rows(rows, out, SWEEP, measure, log), out)
 
 
 def _validation_digest(model: Path, pairs: Mapping[str, Path], job: SweepJob) -> str:
@@ -129,36 +128,3 @@ def _validation_digest(model: Path, pairs: Mapping[str, Path], job: SweepJob) ->
     }
     roles = {name: job.behaviours.role(name) for name in examples}
     return digest([read_record(model)["digest"], examples, roles, precision(job.device.dtype)])
-
-
-def _measure(
-    model: Path,
-    pairs: Mapping[str, Path],
-    job: SweepJob,
-    masks: Mapping[str, FlatIndices],
-    layout: Layout,
-) -> dict[str, dict[str, float]]:
-    if not masks:
-        return {}
-    # The model is loaded only now, after the memory of the scores has been freed.
-    from lesion.masks.validate import Validation
-
-    check = Validation(model, pairs, job)
-    with check.progress("sweep", 1 + len(masks)) as advance:
-        harm, benign = check.nll({}, advance)
-        unmodified = {"harm_nll_unmodified": harm, "benign_nll_unmodified": benign}
-        sizes = dict(zip(("harm_pairs", "benign_pairs"), check.sizes, strict=True))
-        return {
-            one: {
-                **dict(
-                    zip(
-                        ("harm_nll", "benign_nll"),
-                        check.nll(layout.by_name(mask), advance),
-                        strict=True,
-                    )
-                ),
-                **unmodified,
-                **sizes,
-            }
-            for one, mask in masks.items()
-        }

@@ -1,7 +1,6 @@
 """The validation NLL, from which (p, q) is chosen."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lesion.io.progress import progress
@@ -14,41 +13,44 @@ from lesion.models.text import Example
 from lesion.pairs.tables import encode_pairs, kept_pairs
 
 
-class Validation:
-    """Validation pairs of harm types and benign capabilities, and the model to ablate."""
+def validation_nll(
+    model: Path,
+    pairs: Mapping[str, Path],
+    job: SweepJob,
+    masks: Sequence[Mapping[str, FlatIndices]],
+) -> list[dict[str, float]]:
+    """The mean NLL over harm types and over capabilities with each mask zeroed, and without.
 
-    def __init__(self, model: Path, pairs: Mapping[str, Path], job: SweepJob) -> None:
-        """Load the model and tokenise the pairs."""
-        self.loaded = load(model, job.device)
-        self.batch_tokens = job.batch_tokens
-        self.examples: list[Example] = []
-        self.groups: list[tuple[str, str]] = []
-        for name in (*job.behaviours.harm, *job.behaviours.benign):
-            encoded = encode_pairs(self.loaded.chat, kept_pairs(pairs[name], "validation"))
-            self.examples += encoded
-            self.groups += [(job.behaviours.role(name), name)] * len(encoded)
-        counted = [side for side, _ in self.groups]
-        self.sizes = (counted.count("harm"), counted.count("benign"))
+    Each behaviour has the same weight, regardless of its number of pairs.
 
-    def progress(self, what: str, points: int) -> AbstractContextManager[Callable[[int], object]]:
-        """A progress bar over the examples of all points."""
-        return progress(what, points * len(self.examples), "pair")
+    Args:
+        model: checkpoint folder.
+        pairs: tables of PAIRS by behaviour; those of the validation split are used.
+        job: how the NLL is measured.
+        masks: flat indices by parameter.
 
-    def nll(
-        self, indices: Mapping[str, FlatIndices], advance: Callable[[int], object]
-    ) -> tuple[float, float]:
-        """Mean NLL over harm types and over capabilities with `indices` zeroed.
+    Returns:
+        For each mask, the columns of SWEEP that are measured.
+    """
+    loaded = load(model, job.device)
+    sides: dict[str, dict[str, list[Example]]] = {}
+    for side, names in (("harm", job.behaviours.harm), ("benign", job.behaviours.benign)):
+        kept = {name: kept_pairs(pairs[name], "validation") for name in names}
+        sides[side] = {
+            name: encode_pairs(loaded.chat, own) for name, own in kept.items() if own.height
+        }
+    examples = [example for own in sides.values() for each in own.values() for example in each]
+    sizes = {f"{side}_pairs": sum(map(len, own.values())) for side, own in sides.items()}
+    with progress("sweep", (1 + len(masks)) * len(examples), "pair") as advance:
 
-        Each behaviour has the same weight, regardless of its number of pairs.
-        """
-        with lesioned(self.loaded.model, indices):
-            losses = response_nll(self.loaded.model, self.examples, self.batch_tokens, advance)
-        by: dict[tuple[str, str], list[float]] = {}
-        for group, loss in zip(self.groups, losses, strict=True):
-            by.setdefault(group, []).append(loss)
-        return self._mean(by, "harm"), self._mean(by, "benign")
+        def means(mask: Mapping[str, FlatIndices], ending: str = "") -> dict[str, float]:
+            with lesioned(loaded.model, mask):
+                losses = iter(response_nll(loaded.model, examples, job.batch_tokens, advance))
+            found = {}
+            for side, own in sides.items():
+                each = [sum(next(losses) for _ in some) / len(some) for some in own.values()]
+                found[f"{side}_nll{ending}"] = sum(each) / len(each)
+            return found
 
-    @staticmethod
-    def _mean(by: Mapping[tuple[str, str], list[float]], side: str) -> float:
-        means = [sum(values) / len(values) for (one, _), values in by.items() if one == side]
-        return sum(means) / len(means)
+        rest = {**means({}, "_unmodified"), **sizes}
+        return [{**means(mask), **rest} for mask in masks]

@@ -4,7 +4,7 @@ A row is an output unit and a column is an input, regardless of how the model st
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from lesion.models.layout import FlatIndices, Layout
 
 Counts = NDArray[np.int64]
-Line = Literal["row", "column"]
 
 TOP = 100
 """The share in the top rows is that of the fullest 1 / TOP of the rows, and of at least one row."""
@@ -89,14 +88,14 @@ def concentration_table(masks: Mapping[str, FlatIndices], layout: Layout) -> pl.
     """
     rows = [
         (
-            *(name, one.layer, one.module, int(one.rows.sum())),
-            *(one.rows.size, one.columns.size),
-            *(int(np.count_nonzero(counts)) for counts in (one.rows, one.columns)),
-            *(top_share(counts) for counts in (one.rows, one.columns)),
-            *(gini(counts) for counts in (one.rows, one.columns)),
+            *(name, matrix.layer, matrix.module, int(matrix.rows.sum())),
+            *(counts.size for counts in (matrix.rows, matrix.columns)),
+            *(int(np.count_nonzero(counts)) for counts in (matrix.rows, matrix.columns)),
+            *(top_share(counts) for counts in (matrix.rows, matrix.columns)),
+            *(gini(counts) for counts in (matrix.rows, matrix.columns)),
         )
         for name, mask in masks.items()
-        for one in _touched(mask, layout)
+        for matrix in _touched(mask, layout)
     ]
     return pl.DataFrame(rows, schema=CONCENTRATION, orient="row")
 
@@ -113,34 +112,21 @@ def top_lines(masks: Mapping[str, FlatIndices], layout: Layout, most: int = 10) 
         A table of LINES, for each mask first its rows, then its columns, the fullest first.
         `index` counts from 0 within the matrix; `share` is of all the mask's weights.
     """
-    found = [
-        (name, layer, module, axis, index, weights, weights / mask.size)
-        for name, mask in masks.items()
-        for axis, lines in _by_axis(mask, layout).items()
-        for weights, layer, module, index in sorted(lines, key=_fullest_first)[:most]
-    ]
-    return pl.DataFrame(found, schema=LINES, orient="row")
-
-
-_Found = tuple[int, int, str, int]
-"""Weights, layer, module, index."""
-
-
-def _fullest_first(line: _Found) -> _Found:
-    return (-line[0], *line[1:])
-
-
-def _by_axis(mask: FlatIndices, layout: Layout) -> dict[Line, list[_Found]]:
-    """Every row and every column that the mask touches."""
-    lines: dict[Line, list[_Found]] = {"row": [], "column": []}
-    for one in _touched(mask, layout):
-        sides: tuple[tuple[Line, Counts], ...] = (("row", one.rows), ("column", one.columns))
-        for axis, counts in sides:
-            lines[axis] += [
-                (int(counts[index]), one.layer, one.module, int(index))
-                for index in np.flatnonzero(counts)
-            ]
-    return lines
+    tables = [pl.DataFrame(schema=LINES)]
+    for name, mask in masks.items():
+        matrices = list(_touched(mask, layout))
+        for axis in ("row", "column"):
+            lines = [pl.DataFrame(schema=LINES)]
+            for matrix in matrices:
+                counts = matrix.rows if axis == "row" else matrix.columns
+                index = np.flatnonzero(counts)
+                weights = counts[index]
+                shares = weights / mask.size
+                columns = (name, matrix.layer, matrix.module, axis, index, weights, shares)
+                lines.append(pl.DataFrame(dict(zip(LINES, columns, strict=True)), schema=LINES))
+            ordered = pl.concat(lines).sort(-pl.col("weights"), "layer", "module", "index")
+            tables.append(ordered.head(most))
+    return pl.concat(tables)
 
 
 def _touched(mask: FlatIndices, layout: Layout) -> Iterator[_Matrix]:

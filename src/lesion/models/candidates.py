@@ -74,9 +74,6 @@ def find_candidates(model: nn.Module) -> dict[str, Candidate]:
     norms, biases and convolutions are not candidates, nor are a mixture's routers and matrices with
     a side of 1: a router is a raw parameter in most families, and would count only in the others.
 
-    Args:
-        model: a decoder language model; on the meta device too.
-
     Returns:
         Candidates by their names in `model.named_parameters()`, in the model's order. A file may
         store a weight under another name, which `prepare` records.
@@ -197,7 +194,11 @@ def _block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
     # ModernBERT's `decoder` is its head, so others are tried.
     own = [model.get_decoder(), model.base_model] if isinstance(model, PreTrainedModel) else []
     for root in (*own, model):
-        for towers in (_towers(model, root) | _strangers(root), _towers(model, root), set()):
+        # Models with a config of another class are no part of it, such as GIT's vision model.
+        config, known = type(getattr(root, "config", None)), _towers(model, root)
+        inner = (one for one in root.modules() if isinstance(one, PreTrainedModel))
+        others = {id(one) for one in inner if type(one.config) is not config}
+        for towers in (known | others, known, set()):
             lists = {names[id(one)]: one for one in _outermost(root, towers)}
             if lists:
                 return lists
@@ -220,13 +221,6 @@ def _towers(model: nn.Module, root: nn.Module) -> set[int]:
                 if tower is not None and all(inner is not root for inner in tower.modules())
             }
     return found
-
-
-def _strangers(root: nn.Module) -> set[int]:
-    """Models inside the decoder with a config of another class, such as GIT's vision model."""
-    config = type(getattr(root, "config", None))
-    inner = (one for one in root.modules() if isinstance(one, PreTrainedModel))
-    return {id(one) for one in inner if type(one.config) is not config}
 
 
 def _outermost(module: nn.Module, without: set[int]) -> Iterator[nn.ModuleList]:

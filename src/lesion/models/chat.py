@@ -105,14 +105,13 @@ class Chat:
 
     def render(self, prompt: str, prefill: str = "") -> str:
         """The text before the model's own words: template, prompt and prefill."""
-        return self._opened(self.generation_prompt(prompt), prefill)
+        return self._opened(self.rendered_prompt(prompt), prefill)
 
     def messages(self, messages: Sequence[Mapping[str, str]]) -> str:
         """A conversation of several turns in this format, ending where the assistant continues.
 
-        Args:
-            messages: dicts of `role` and `content` (text). If the last is the assistant's, its
-                answer begins with it.
+        The messages are dicts of `role` and `content` (text). If the last is the assistant's, its
+        answer begins with it.
 
         Raises:
             ChatError: the template fails on them, or the format is the plain one, which has only
@@ -129,8 +128,8 @@ class Chat:
         text += self.format.opened
         return text + self.format.gap + prefill if prefill else text
 
-    def generation_prompt(self, prompt: str) -> str:
-        """The rendered prompt, up to and including the template's generation prompt.
+    def rendered_prompt(self, prompt: str, *, open_turn: bool = True) -> str:
+        """The rendered prompt, followed by the template's generation prompt if `open_turn`.
 
         Raises:
             ChatError: the template fails.
@@ -138,15 +137,7 @@ class Chat:
         if self.plain:
             system = "" if self.format.system is None else f"{self.format.system}\n\n"
             return system + PLAIN.format(prompt=prompt)
-        return self._apply(self._conversation(prompt), open_turn=True)
-
-    def finished_prompt(self, prompt: str) -> str:
-        """The rendered prompt without a generation prompt.
-
-        Raises:
-            ChatError: the template fails.
-        """
-        return self._apply(self._conversation(prompt), open_turn=False)
+        return self._apply(self._conversation(prompt), open_turn=open_turn)
 
     def around_answer(self) -> tuple[str, str] | None:
         """The text between prompt and answer, and after the answer, in a finished conversation."""
@@ -280,10 +271,6 @@ class Chat:
 
         Thoughts and channels other than the final one (harmony) are not part of it. Where only text
         ends a turn, neither is a user's turn that the model invents.
-
-        Args:
-            ids: tokens as they were generated.
-            stops: tokens that end an answer.
         """
         start = self._answer_start(ids)
         end = next((at for at in range(start, len(ids)) if ids[at] in stops), None)

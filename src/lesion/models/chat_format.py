@@ -49,11 +49,8 @@ def find_format(
 ) -> ChatFormat:
     """Determine a model's chat format and test it on a probe conversation.
 
-    Args:
-        tokenizer: the model's own.
-        settings: the study's.
-        model: its name in messages.
-        folder: its files, which may have a template that the tokenizer does not load.
+    `model` is its name in messages, and `folder` has its files, among which there may be a template
+    that the tokenizer does not load.
 
     Raises:
         ChatError: the template fails, leaves out the prompt or the system prompt, opens no turn,
@@ -138,8 +135,8 @@ def _with_content_kind(chat: Chat) -> Chat:
     for parts in (False, True):
         tried, system = chat.having(parts=parts), chat.format.system
         try:
-            text = tried.generation_prompt(PROBE_PROMPT)
-            kept = _AWKWARD in tried.generation_prompt(_AWKWARD)
+            text = tried.rendered_prompt(PROBE_PROMPT)
+            kept = _AWKWARD in tried.rendered_prompt(_AWKWARD)
         except ChatError as error:
             failures.append(str(error))
             continue
@@ -187,7 +184,7 @@ def _with_opening(chat: Chat) -> Chat:
     tail = begun + opened
     # Where the end of the user's turn opens the next turn ([/INST]), both are the same text; then
     # an answer follows it in a finished conversation too.
-    closed = _after_probe(chat.finished_prompt(PROBE_PROMPT))
+    closed = _after_probe(chat.rendered_prompt(PROBE_PROMPT, open_turn=False))
     if tail == closed and (before is None or not before.startswith(tail)):
         raise ChatError(
             "it opens no turn for the assistant; asked for a generation prompt, it writes what it "
@@ -211,7 +208,7 @@ def _with_thought_off(chat: Chat) -> Chat:
 
 def _opening(chat: Chat) -> str:
     """The text after the probe's prompt, up to the end of the generation prompt."""
-    return _after_probe(chat.generation_prompt(PROBE_PROMPT))
+    return _after_probe(chat.rendered_prompt(PROBE_PROMPT))
 
 
 def _after_probe(text: str) -> str:

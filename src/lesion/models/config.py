@@ -30,11 +30,7 @@ _HEADS = "num_attention_heads"
 
 
 def checked_config(folder: Path, called: Path) -> Any:
-    """Read the config of a checkpoint folder as transformers does.
-
-    Args:
-        folder: a checkpoint folder.
-        called: the name in messages of the folder, or of the file that it was made from.
+    """Read the config of a checkpoint folder, which messages name `called`, as transformers does.
 
     Raises:
         UnsupportedModel: transformers has no text-generating class for its architecture, or the
@@ -107,11 +103,7 @@ def _check_class(settings: dict[str, Any], classes: set[str], called: Path) -> N
 def check_stops(folder: Path, model: PreTrainedModel, called: Path, rows: int) -> None:
     """Refuse settings of generation that cannot be read, or that end answers at no known token.
 
-    Args:
-        folder: a checkpoint folder.
-        model: opened from it.
-        called: the name in messages of the folder, or of the file that it was made from.
-        rows: the number of rows of the embedding.
+    `rows` is the number of rows of the embedding of `model`, which was opened from `folder`.
 
     Raises:
         BadFile: there are such settings.

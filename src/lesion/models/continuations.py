@@ -46,13 +46,9 @@ def continuation_likelihoods(
     """Log-likelihoods of `tokens[start:]` given `tokens[:start]`, in order.
 
     A context is run once for all its continuations, and a prefix of all contexts is run once.
-
-    Args:
-        model: a causal language model.
-        asked: at least one token of context and one of continuation each.
-        batch_size: rows of a batch, or more if they are short; the continuations of a context are
-            in one batch.
-        advance: called with the number of rows of each batch.
+    Batches have `batch_size` rows, or more if they are short, and the continuations of a context
+    are in one batch. Each example needs a token of context and one of continuation. `advance` is
+    called with the number of rows of each batch.
     """
     # The last token is predicted, and predicts nothing.
     rows = [one.tokens[:-1] for one in asked]

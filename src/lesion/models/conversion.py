@@ -6,7 +6,6 @@ no known position in the files.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,20 +55,16 @@ def empty_model(folder: Path) -> PreTrainedModel:
 def stored_parts(model: PreTrainedModel, folder: Path) -> dict[str, tuple[Part, ...]]:
     """The parts of each parameter in the folder's safetensors files.
 
-    Args:
-        model: the checkpoint's; it may be on the meta device.
-        folder: with the shards.
-
-    Returns:
-        By the parameter's name, without those that are not stored or that loading changes.
+    The model may be on the meta device. Parameters that are not stored, or that loading changes,
+    are left out.
     """
     stored = {name: entry.shape for name, (_, entry) in stored_tensors(folder).items()}
     wanted = {name: tuple(one.shape) for name, one in model.state_dict().items()}
-    found: dict[str, tuple[Part, ...]] = {}
-    for name, one in _made(model, stored, wanted).items():
-        if one is not None and one.shape == wanted.get(name) and covers(one.parts, one.shape):
-            found[name] = one.parts
-    return found
+    return {
+        name: grid.parts
+        for name, grid in _made(model, stored, wanted).items()
+        if grid and grid.shape == wanted.get(name) and covers(grid.parts, grid.shape)
+    }
 
 
 def _made(
@@ -105,7 +100,7 @@ def _converted(
     converter: WeightConverter, target: str, grids: dict[str, list[_Grid]], model: PreTrainedModel
 ) -> dict[str, _Grid | None]:
     """Parameters by name, with the names of `WeightConverter.convert`."""
-    state: dict[str, list[_Grid]] = deepcopy(grids)
+    state: Mapping[str, list[_Grid]] = grids
     try:
         for operation in converter.operations:
             state = _step(operation, state, converter, target, model)
@@ -121,7 +116,7 @@ def _converted(
 
 def _step(
     operation: Any,
-    state: dict[str, list[_Grid]],
+    state: Mapping[str, list[_Grid]],
     converter: WeightConverter,
     target: str,
     model: PreTrainedModel,

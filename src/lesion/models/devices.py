@@ -18,9 +18,7 @@ _HELD: list[int] = []
 def pool(environment: Mapping[str, str], devices: int) -> list[str]:
     """Names of the devices that a process may choose among, in torch's order.
 
-    Args:
-        environment: `CUDA_VISIBLE_DEVICES`, if set, names them.
-        devices: how many torch sees.
+    `CUDA_VISIBLE_DEVICES` of the environment, if set, names them; torch sees `devices` of them.
     """
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is None:
@@ -32,12 +30,8 @@ def pool(environment: Mapping[str, str], devices: int) -> list[str]:
 def take(names: Sequence[str], folder: Path) -> int:
     """Lock a device for this process's lifetime; if all are locked, one that the fewest share.
 
-    Args:
-        names: the devices, at least one.
-        folder: of the lock files, the same for all processes that share the devices.
-
-    Returns:
-        The device's index in `names`.
+    All processes that share the devices use the same folder of lock files. Returns the device's
+    index in `names`.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Every device has a first slot, a second …, and all first slots come before any second.

@@ -34,17 +34,9 @@ ADAPTER = "adapter_config.json"
 _ADAPTERS = ("adapter_model.safetensors", ADAPTER)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _OBJECTS = (
-    CONFIG,
-    GENERATION,
-    INDEX,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "chat_template.json",
-    "processor_config.json",
-    "preprocessor_config.json",
+    *(CONFIG, GENERATION, INDEX, "tokenizer.json", "tokenizer_config.json", "vocab.json"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.json"),
+    *("processor_config.json", "preprocessor_config.json"),
 )
 """JSON files that transformers reads from a folder, each with one object."""
 _KEYS = {

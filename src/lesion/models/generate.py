@@ -1,14 +1,9 @@
 """Greedy, batched generation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from transformers import (
-    DynamicCache,
-    GenerationConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import DynamicCache, GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from lesion.io.progress import Advance
 from lesion.models.chat import Chat, Completion
@@ -46,7 +41,7 @@ def complete(
     shares = may.padded and accepts(model, "position_ids") and can_share(model, asked)
     prefix = shared_prefix(model, [one[:-1] for one in asked]) if shares else None
     if may.padded:
-        families = _families(prompts, rows) if shares else [[row] for row in rows]
+        families = _families(prompts, rows) if shares else ([row] for row in rows)
         batches = _batches(prompts, families, batch_size)
     else:
         alike_rows = alike([len(one) for one in asked], may.size(batch_size))
@@ -72,20 +67,19 @@ def fitting(
     return [row for row, one in enumerate(prompts) if len(one) + max_new_tokens <= context]
 
 
-def _families(prompts: Sequence[list[int]], rows: Sequence[int]) -> list[list[int]]:
-    """The rows, consecutive_groups by the shortest prompt that their prompts begin with, the root."""
-    # In sorted order, every row between a prompt and its extension extends it too.
-    order = sorted(rows, key=lambda row: (prompts[row], row))
+def _families(prompts: Sequence[list[int]], rows: Sequence[int]) -> Iterator[list[int]]:
+    """The rows, grouped by the shortest prompt that their prompts begin with, the root."""
 
     def extends(family: list[int], row: int) -> bool:
         root = prompts[family[0]]
         return prompts[row][: len(root)] == root
 
-    return list(consecutive_groups(order, extends))
+    # In sorted order, every row between a prompt and its extension extends it too.
+    return consecutive_groups(sorted(rows, key=lambda row: (prompts[row], row)), extends)
 
 
 def _batches(
-    prompts: Sequence[list[int]], families: Sequence[list[int]], size: int
+    prompts: Sequence[list[int]], families: Iterable[list[int]], size: int
 ) -> Iterator[list[tuple[int, int]]]:
     """(Row, root) of each prompt by length; only a group larger than a batch is divided."""
     batch: list[tuple[int, int]] = []

@@ -14,14 +14,9 @@ from lesion.models.text import Batch, Example, batches
 
 
 def response_losses(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean NLL in nats per response token, one number per example; keeps the graph.
+    """Mean NLL in nats per response token of each example, float32 [batch]; keeps the graph.
 
-    Args:
-        model: a causal language model.
-        batch: its examples; each must have at least one response token.
-
-    Returns:
-        float32 [batch].
+    Each example must have at least one response token.
     """
     return _losses(*_predicted(model, batch, batch.mask, {}))
 
@@ -53,7 +48,7 @@ def response_nll(
     """Mean NLL (nats per token) of each example's response, in the examples' order.
 
     Tokens that all examples begin with, as with a chat template, are run once; `budget` limits the
-    padded tokens of a batch without them.
+    padded tokens of a batch without them. `advance` gets the number of examples of each batch.
     """
     prefix = shared_prefix(model, _given(examples))
     past = _past(prefix)
@@ -83,15 +78,10 @@ def response_kl(
 ) -> list[ResponseLikelihood]:
     """NLL as `response_nll` gives it, and KL(unmodified || model), in the examples' order.
 
-    Each batch runs twice, once inside `unmodified`, so that there is no second copy of the weights
-    and at most two batches of logits. The fp32 softmax is computed for one example at a time.
-
-    Args:
-        model: the ablated model.
-        unmodified: a context in which its weights are restored.
-        examples: pairs; each must have at least one response token.
-        budget: padded tokens of a batch, without the tokens that all examples begin with.
-        advance: called with the number of examples of each batch.
+    Each batch runs twice, once inside `unmodified`, a context in which the ablated model's weights
+    are restored, so that there is no second copy of the weights and at most two batches of logits.
+    The fp32 softmax is computed for one example at a time. `budget` and `advance` are as for
+    `response_nll`.
     """
     with unmodified():
         past_before = _past(shared_prefix(model, _given(examples)))

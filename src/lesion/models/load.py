@@ -7,12 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lesion.io.formats import LesionError
 from lesion.models import devices
@@ -40,12 +35,7 @@ class Loaded(NamedTuple):
 
 
 def load(folder: Path, where: Device, chat: Chat | None = None) -> Loaded:
-    """Load a checkpoint folder, by default on the best device there is.
-
-    Args:
-        folder: as the `models` stage made it.
-        where: precision of the weights in memory, threads of the processor, and GPUs.
-        chat: of the folder, if it is open already.
+    """Load a checkpoint folder of the `models` stage, with its chat unless that is given.
 
     Raises:
         LesionError: the weights do not fit the GPUs, where gradients need them; or the model's

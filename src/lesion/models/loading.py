@@ -29,11 +29,9 @@ _FAILED = r"\| CONVERSION\b"
 def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTrainedModel:
     """Load the weights of a checkpoint folder, and check that the files' weights are all used.
 
-    Args:
-        folder: made by the `models` stage.
-        named: the folder's name in messages, if it is temporary.
-        how: `dtype` and `device_map` of `from_pretrained`. On the device `meta` every tensor is
-            read, renamed, joined and checked, and none is kept in memory.
+    Messages call the folder `named`, if it is temporary. `how` are `dtype` and `device_map` of
+    `from_pretrained`: on the device `meta` every tensor is read, renamed, joined and checked, and
+    none is kept in memory.
 
     Raises:
         LesionError: a weight is missing, unknown, or of another shape; the message names the first.
@@ -77,9 +75,7 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
 def heard(folder: Path, named: Path) -> Iterator[list[str]]:
     """Log the warnings of transformers as our own, and yield their texts.
 
-    Args:
-        folder: a temporary folder that the warnings mention.
-        named: the name to replace it with.
+    They mention a temporary folder, which is replaced by the name that the user knows.
     """
     said: list[str] = []
 
@@ -214,11 +210,6 @@ def stored_dtype(folder: Path) -> torch.dtype | None:
 def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
     """Refuse weights that no training produces: not finite, a matrix of zeros, unequal ties.
 
-    Args:
-        folder: a checkpoint folder.
-        model: opened from it, on any device.
-        called: the name in messages of the folder, or of the file that it was made from.
-
     Raises:
         BadFile: there are such weights; the message names the first.
     """
@@ -240,7 +231,10 @@ def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
     for one, other in getattr(model, "all_tied_weights_keys", {}).items():
         if one not in stored or other not in stored:
             continue
-        if not torch.equal(*(_read(stored[name][0], name) for name in (one, other))):
+        paths = stored[one][0], stored[other][0]
+        with safe_open(paths[0], "pt") as first, safe_open(paths[1], "pt") as second:
+            equal = torch.equal(first.get_tensor(one), second.get_tensor(other))
+        if not equal:
             raise BadFile(
                 f"{called}: by {CONFIG} `{one}` is `{other}` (`tie_word_embeddings`), and the "
                 f"files hold two that differ. Set `tie_word_embeddings` to false in {CONFIG} if "
@@ -260,9 +254,3 @@ def _check_tensor(name: str, value: torch.Tensor, place: Path) -> None:
         raise BadFile(
             f"{place}: `{name}` is zero throughout, as where a download stopped. {_DAMAGED}"
         )
-
-
-def _read(path: Path, name: str) -> torch.Tensor:
-    with safe_open(path, "pt") as handle:
-        found: torch.Tensor = handle.get_tensor(name)
-    return found

@@ -45,12 +45,8 @@ def batching(
 ) -> Batching:
     """What batches of these rows may contain; one trial of two rows for each model and length.
 
-    Args:
-        model: a causal language model.
-        way: how the rows will be run.
-        rows: all token rows, whose tokens the trial uses; a single row needs no trial.
-        new: tokens that will be generated after each row.
-        size: rows of a batch; batches of one row need no trial.
+    The trial uses the tokens of the rows, after each of which `new` tokens will be generated. A
+    single row, and batches of `size` 1, need no trial.
     """
     rows = [row for row in rows if row]
     if min(len(rows), size) < 2:
@@ -167,9 +163,7 @@ def _written(model: Any, rows: list[list[int]], steps: int) -> list[Tensor]:
 class _Forced(LogitsProcessor):
     """Forces given tokens, because greedy ones may differ by rounding, and then all that follow.
 
-    Args:
-        tokens: int64 [rows, steps].
-        start: the number of columns before the first.
+    `tokens` are int64 [rows, steps]; `start` is the number of columns before the first.
     """
 
     def __init__(self, tokens: Tensor, start: int) -> None:

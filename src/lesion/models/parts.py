@@ -63,15 +63,9 @@ def covers(parts: Sequence[Part], shape: Sequence[int]) -> bool:
 def stored_places(
     parts: Iterable[Part], shape: Sequence[int], places: FlatIndices
 ) -> Mapping[str, FlatIndices]:
-    """The indices of a parameter's weights in the stored tensors.
+    """The indices of a parameter's weights in the stored tensors, flat and ascending.
 
-    Args:
-        parts: all parts of the parameter.
-        shape: the parameter's.
-        places: flat indices in the parameter, ascending.
-
-    Returns:
-        Flat indices in each stored tensor that has any of them, ascending.
+    `parts` are all parts of the parameter, and `places` are flat indices in it, ascending.
     """
     row = prod(shape[1:])
     found: dict[str, list[FlatIndices]] = {}

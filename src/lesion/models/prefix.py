@@ -94,10 +94,7 @@ def last_only(model: nn.Module) -> dict[str, Tensor]:
 def position_ids(model: nn.Module, mask: Tensor, first: int = 0) -> dict[str, Tensor]:
     """The argument that counts positions from each row's first token, if the model names it.
 
-    Args:
-        model: a causal language model.
-        mask: int64 [rows, columns], 0 for padding.
-        first: the first column that is fed.
+    `mask` is int64 [rows, columns], 0 for padding; the columns from `first` on are fed.
     """
     if not accepts(model, "position_ids"):
         return {}
@@ -133,11 +130,7 @@ def structure_allows(model: nn.Module) -> bool:
 
 def can_share(model: nn.Module, rows: Sequence[list[int]]) -> bool:
     """Whether these rows may use a prefix cache: it is not switched off, the model's structure
-    allows it, and a trial gave the same logits as an uncached run.
-
-    Args:
-        model: a causal language model.
-        rows: all token rows, or their prefixes; the rows of the trial are as long as the longest.
+    allows it, and a trial with rows as long as the longest gave the same logits as an uncached run.
     """
     row = max(rows, key=len, default=[])
     if os.environ.get(SWITCH) == "0" or not row or not structure_allows(model):
@@ -178,13 +171,9 @@ def build_cache(
 ) -> PrefixCache | None:
     """Run the rows through the model and keep their keys and values.
 
-    Args:
-        model: one whose structure allows it.
-        rows: token rows; with more than one, the model must accept `position_ids`.
-        prefix: the cache of a single row that all of `rows` begin with.
-
-    Returns:
-        None if the cache is incomplete, as where a window is shorter than a row.
+    With more than one row, the model must accept `position_ids`. If `prefix` is given, all rows
+    begin with its single row. None if the cache is incomplete, as where a window is shorter than a
+    row.
     """
     tokens, mask = (tensor.to(device_of(model)) for tensor in left_padded(rows))
     cache = gather(prefix, rows, [0] * len(rows)) if prefix else None
@@ -210,10 +199,8 @@ def build_cache(
 def shared_prefix(model: nn.Module, rows: Sequence[list[int]]) -> PrefixCache | None:
     """The cache of the tokens that all rows begin with, if it saves enough and the model allows it.
 
-    Args:
-        model: a causal language model.
-        rows: of each token row as much as may be shared: without its last token, or without the
-            tokens whose successors are predicted.
+    The rows are as much of each token row as may be shared: without its last token, or without the
+    tokens whose successors are predicted.
     """
     length = common_prefix(rows) if rows else 0
     n_saved = length * (len(rows) - 1)
@@ -230,11 +217,8 @@ def batch_cache(
 ) -> DynamicCache | None:
     """The cache that a batch starts from: of its contexts, if that saves work, or of the prefix.
 
-    Args:
-        model: one whose structure allows it and that accepts `position_ids`.
-        rows: token rows.
-        contexts: for each row, the tokens that it begins with; rows may share a context.
-        prefix: the cache of a single row that all contexts begin with.
+    Each row begins with its context, which other rows may share, and all contexts begin with the
+    single row of `prefix`. The model must accept `position_ids`.
     """
     lines = {context: line for line, context in enumerate(dict.fromkeys(map(tuple, contexts)))}
     n_cached = prefix.lengths[0] if prefix else 0
@@ -261,15 +245,9 @@ def n_uncached(rows: Sequence[Sequence[int]], cached: Sequence[int]) -> int:
 def gather(
     prefix: PrefixCache, rows: Sequence[Sequence[int]], lines: Sequence[int]
 ) -> DynamicCache | None:
-    """A cache of their own for these rows, left-padded as they are.
+    """A cache of their own for these rows, left-padded as they are; None if it would be empty.
 
-    Args:
-        prefix: keys and values.
-        rows: token rows; each begins with its cached row, or is the beginning of it.
-        lines: for each row, the number of its cached row.
-
-    Returns:
-        None if the cache would be empty.
+    Each row begins with its cached row, whose number is in `lines`, or is the beginning of it.
     """
     n_fed = n_uncached(rows, [prefix.lengths[line] for line in lines])
     width = max(map(len, rows)) - n_fed

@@ -11,12 +11,7 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from gguf import GGUFReader
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from lesion.io.checksums import file_checksum
 from lesion.io.formats import LesionError, atomic, write_json
@@ -49,21 +44,11 @@ _GGUF_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 
 
 def prepare(
-    source: Path,
-    out: Path,
-    *,
-    dtype: str,
-    license_: str,
-    chat: ResolvedChat = AUTO,
+    source: Path, out: Path, *, dtype: str, license_: str, chat: ResolvedChat = AUTO
 ) -> None:
     """Make the checkpoint folder `out`, and its record with digest, sizes and candidates.
 
-    Args:
-        source: a GGUF file, or a folder with safetensors.
-        out: the folder to make.
-        dtype: of the weights of a GGUF file.
-        license_: for the record.
-        chat: the settings of the chat format.
+    `source` is a GGUF file, whose weights are written in `dtype`, or a folder with safetensors.
 
     Raises:
         UnsupportedModel: no safetensors, an unknown architecture, or nothing to score in it.
@@ -92,21 +77,11 @@ def prepare(
 
 
 def write_model(
-    model: PreTrainedModel,
-    chat: Chat,
-    out: Path,
-    *,
-    license_: str,
-    trained: Mapping[str, Any],
+    model: PreTrainedModel, chat: Chat, out: Path, *, license_: str, trained: Mapping[str, Any]
 ) -> None:
     """Write a model that was trained here into the folder `out`, with its record.
 
-    Args:
-        model: on the CPU, in the precision to write.
-        chat: its tokenizer with its chat format.
-        out: an empty folder, or a new one.
-        license_: for the record.
-        trained: its origin, for the record.
+    The model is on the CPU, in the precision to write, and `trained` says what it was made of.
     """
     out.mkdir(parents=True, exist_ok=True)
     model.config.dtype = model.dtype
@@ -270,10 +245,7 @@ def _candidates(folder: Path, called: Path) -> tuple[dict[str, Candidate], str]:
 def _check_opened(folder: Path, called: Path, listed: int | None) -> None:
     """Refuse a checkpoint that cannot be opened, or not as its files say.
 
-    Args:
-        folder: with the files that every later job opens.
-        called: the user's folder or file.
-        listed: the number of tokens in a GGUF file.
+    `called` is the user's folder or file; `listed` is the number of tokens in a GGUF file.
     """
     try:
         # Opens all weights by transformers' renaming and joining, without keeping any in memory.
@@ -297,9 +269,6 @@ def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
     transformers stacks experts and renames weights while loading. If it only moves weights, a
     checkpoint's zeros are written at their origin (`lesion.models.conversion`); for the others the
     log says that they cannot be written.
-
-    Raises:
-        UnsupportedModel: a candidate is stored in a quantised format.
     """
     stored = {name: entry for name, (_, entry) in stored_tensors(folder).items()}
     parts = stored_parts(empty_model(folder), folder)

@@ -52,12 +52,21 @@ def encode_prompt(chat: Chat, prompt: str, prefill: str = "") -> list[int]:
     return chat.encode(chat.render(prompt, prefill))
 
 
-def encode_pair(chat: Chat, prompt: str, prefill: str, response: str, finished: bool) -> Example:
-    """Tokens of a pair whose response is a text.
+def encode_pair(
+    chat: Chat,
+    prompt: str,
+    prefill: str,
+    response: str,
+    finished: bool,
+    ids: Sequence[int] | None = None,
+) -> Example:
+    """Tokens of a pair: those that the model wrote, if given and usable, or of the response's text.
 
     `finished` adds the end-of-turn token, unless the text ends with it. A response that was cut off
     never reached it.
     """
+    if ids and (written := encode_written(chat, prompt, prefill, response, ids)):
+        return written
     before = chat.render(prompt, prefill)
     # White space precedes the prefill; the text after a prefill has its own.
     gap = "" if prefill or response[:1].isspace() else chat.format.gap

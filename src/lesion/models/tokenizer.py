@@ -38,7 +38,13 @@ def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = 
         BadFile: it cannot be opened, does not decode what it encodes, or has ids without a row
             in the embedding; or a chat template is invalid.
     """
-    backend = _file(folder, called) if (folder / _WHOLE).is_file() else None
+    backend = None
+    if (folder / _WHOLE).is_file():
+        try:
+            backend = Tokenizer.from_file(str(folder / _WHOLE))
+        except Exception as error:
+            place, why = user_file(called, _WHOLE), first_line(error, folder, called)
+            raise BadFile(f"{place}: is not a tokenizer ({why}). {_AGAIN}") from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
@@ -59,15 +65,6 @@ def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = 
     _check_special(tokenizer, folder, called)
     _check_ids(tokenizer, folder, called, rows, listed)
     _check_templates(tokenizer, folder, called)
-
-
-def _file(folder: Path, called: Path) -> Tokenizer:
-    """The tokenizer of tokenizer.json, without the class's changes."""
-    try:
-        return Tokenizer.from_file(str(folder / _WHOLE))
-    except Exception as error:
-        place, why = user_file(called, _WHOLE), first_line(error, folder, called)
-        raise BadFile(f"{place}: is not a tokenizer ({why}). {_AGAIN}") from error
 
 
 def _check_file(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, called: Path) -> None:

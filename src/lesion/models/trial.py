@@ -47,10 +47,8 @@ def stretched(row: Sequence[int], length: int) -> list[int]:
 def differs(model: nn.Module, found: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
     """Whether logits differ by more than the model's dtype rounds.
 
-    Args:
-        model: the model that they are from.
-        found: for each row of the trial, [positions, vocabulary].
-        wanted: the same for each row alone.
+    For each row of the trial, `found` has [positions, vocabulary], and `wanted` the same for the
+    row alone.
     """
     # At each position, the root mean square difference relative to the standard deviation.
     gaps = []

@@ -42,8 +42,7 @@ def encode_pairs(chat: "Chat", pairs: pl.DataFrame) -> list["Example"]:
 
 def encode_row(chat: "Chat", row: Mapping[str, Any]) -> "Example":
     """Tokens of one row of a table of PAIRS."""
-    from lesion.models.text import encode_pair, encode_written
+    from lesion.models.text import encode_pair
 
     texts = (row["prompt"], row["prefill"], row["response"])
-    written = encode_written(chat, *texts, row["token_ids"]) if row["token_ids"] else None
-    return written or encode_pair(chat, *texts, row["finished"])
+    return encode_pair(chat, *texts, row["finished"], row["token_ids"])

@@ -16,8 +16,7 @@ from lesion.pairs.jobs import RowSelection
 from lesion.pairs.prompts import given_responses, select_prompts
 from lesion.pairs.rows import read_rows
 from lesion.responses.attacks import read_wording
-from lesion.responses.minimal_pairs import read_minimal_pairs
-from lesion.responses.questions import read_questions
+from lesion.responses.prompt_files import read_minimal_pairs, read_questions
 from lesion.responses.tasks import local_tasks, task_digest
 from lesion.sources.jobs import SourceLocation
 from lesion.study import MIN_PROMPTS, Study, StudyError

@@ -7,23 +7,23 @@ the true interval is narrower, so the page errs towards "can't tell".
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from lesion.io.addresses import expanded
-from lesion.io.formats import BadFile, LesionError, atomic
+from lesion.io.formats import BadFile, LesionError
 from lesion.report.figures.captions import Caption
 from lesion.report.figures.curves import tradeoff
 from lesion.report.figures.figure import Figure
 from lesion.report.headline import headline
-from lesion.report.html import render
-from lesion.report.page import Cell, PageRow
-from lesion.report.verdicts import Finding, findings_of, tally
+from lesion.report.html import write_page
+from lesion.report.page import DIGITS, PageRow, cell
+from lesion.report.verdicts import Finding, by_topic, findings_of, tally
 from lesion.report.visible import visible
 from lesion.tables.claims.claim import Conclusion
+from lesion.tables.claims.registry import REGISTRY
 from lesion.tables.effects import COMPACT, FEWEST, MARGIN, NATS
 from lesion.tables.intervals import (
     Estimate,
@@ -33,13 +33,12 @@ from lesion.tables.intervals import (
     standard_error,
 )
 from lesion.tables.lookup import estimate_of, find, first_estimate, mask_size
+from lesion.tables.metrics import Comparison, compared_columns
 from lesion.tables.read import Headline, StudyTables, read_study_tables
-from lesion.tables.rows import SHARED
-from lesion.tables.wording import NOTHING, Unit, amount, figure, interval, with_interval
+from lesion.tables.wording import NOTHING, Unit, amount, figure, with_interval
 
 NAMES = ("A", "B")
 
-_DIGITS = 2
 _DIGEST = 16
 """Hexadecimal digits shown of a digest; each study's own page has all of them."""
 _LENGTH = 80
@@ -115,21 +114,20 @@ def write_comparison(a: Side, b: Side, out: Path) -> None:
             f"A has {levels[0]:.0%} intervals and B has {levels[1]:.0%} intervals, which cannot be "
             "compared. Give both studies the same `tables.confidence`."
         )
-    sides, asked = dict(zip(NAMES, (a, b), strict=True)), questions(a, b)
-    text = render(
+    sides, answers = dict(zip(NAMES, (a, b), strict=True)), compared_findings(a, b)
+    write_page(
+        out,
         "compare.html.j2",
         sides=sides,
         facts=_facts(a, b),
         confidence=f"{levels[0]:.0%}",
-        topics=[(topic, [*group]) for topic, group in groupby(asked, lambda one: one.topic)],
-        tally=tally(asked),
+        topics=by_topic(answers),
+        tally=tally(answers),
         answers={name: findings_of(*one) for name, one in sides.items()},
         rows=rows(a, b),
         figure=curves(a, b),
         differing=differing(a.inputs.study["config"], b.inputs.study["config"]),
     )
-    with atomic(out) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _facts(a: Side, b: Side) -> pl.DataFrame:
@@ -152,159 +150,110 @@ def _table(first: str, rows: list[tuple[str, str, str]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict.fromkeys((first, *NAMES), pl.String), orient="row")
 
 
-class _Asked(NamedTuple):
-    """A question about B against A."""
+class _Question(NamedTuple):
+    """A comparison of a claim or of a metric, with its numbers in A and in B."""
 
     topic: str
-    question: str
-    what: str
+    asked: Comparison
     unit: Unit
-    find: Callable[[Side], Estimate | None]
-    higher: bool
-    """Whether the answer is "yes" if B is higher; otherwise it is "yes" if B is lower."""
-    ratio: bool = False
-    """Whether B / A is compared in place of B − A."""
-    missing: str = ""
-
-
-def _measured(
-    column: str, metric: str, role: str = "harm", attack: str = "none"
-) -> Callable[[Side], Estimate | None]:
-    return lambda one: find(
-        one.inputs.measurements, one.inputs.headline.columns[column], metric, role, attack
-    )
-
-
-def _claimed(claim: int, statistic: str) -> Callable[[Side], Estimate | None]:
-    place = {"claim": claim, "statistic": statistic, "variant": SHARED}
-    return lambda one: first_estimate(one.inputs.claims.filter(**place))
+    numbers: tuple[Estimate | None, Estimate | None]
 
 
 _AS_IT_IS, _AT_THE_CIRCUIT = "As it is", "At the circuit"
-_QUESTIONS = (
-    _Asked(
-        _AS_IT_IS,
-        "Does B write less harmful text under the prefill?",
-        "Judged harmfulness (0 to 1) of the unmodified model under the prefill",
-        "score",
-        _measured("unmodified", "harmfulness", attack="prefill"),
-        higher=False,
-        missing="Needs `prefill` in `responses.attacks` of both.",
-    ),
-    _Asked(
-        _AS_IT_IS,
-        "Does B refuse more direct harmful requests?",
-        "Share of direct harmful requests that the unmodified model refuses",
-        "share",
-        _measured("unmodified", "refusal_rate", attack="direct"),
-        higher=True,
-        missing="Needs `direct` in `responses.attacks` of both.",
-    ),
-    _Asked(
-        _AT_THE_CIRCUIT,
-        "Does B’s harmful generation depend on fewer weights?",
-        "Share of the candidate weights whose ablation halves the likelihood of harmful tokens",
-        "share",
-        _claimed(1, "halving_share"),
-        higher=False,
-        ratio=True,
-        missing="Needs `shared` in `curve.families` of both, and sizes that halve harm.",
-    ),
-    _Asked(
-        _AT_THE_CIRCUIT,
-        "Are these weights more specific to harm in B?",
-        "NLL added to harmful responses minus NLL added to benign ones, nats per token",
-        "nats",
-        _claimed(3, "harm_minus_benign_nll_added"),
-        higher=True,
-        missing="Needs benign behaviours, and `shared` in `responses.variants` of both.",
-    ),
-    _Asked(
-        _AT_THE_CIRCUIT,
-        "Does B write less harmful text once these weights are zeroed?",
-        "Judged harmfulness (0 to 1) of the ablated model under the prefill",
-        "score",
-        _measured("pruned", "harmfulness", attack="prefill"),
-        higher=False,
-        missing="Needs `prefill` in `responses.attacks` and `shared` in "
-        "`responses.judged_variants`.",
-    ),
-    _Asked(
-        _AT_THE_CIRCUIT,
-        "Does B lose less of its other skills with these weights?",
-        "Change of mean accuracy in the study’s tasks by the ablation, in points",
-        "points",
-        _measured("pruned", "accuracy_change", "utility"),
-        higher=True,
-        missing="Needs the same tasks in `utility.tasks` of both.",
-    ),
-)
 
 
-_SMALLEST: dict[Unit, float] = {"nats": NATS}
-"""The smallest difference between two models that counts; MARGIN for every other unit, and for the
-distance of a ratio from one."""
-
-
-def questions(a: Side, b: Side) -> list[Finding]:
+def compared_findings(a: Side, b: Side) -> list[Finding]:
     """Whether B is safer than A: an answer to each question, from the interval of a difference."""
-    return [_answered(asked, a, b) for asked in _QUESTIONS]
+    questions = [*_of_claims(a, b), *_of_metrics(a, b)]
+    questions.sort(key=lambda one: one.topic != _AS_IT_IS)
+    return [_answered(one, a, b) for one in questions]
 
 
-def _answered(asked: _Asked, a: Side, b: Side) -> Finding:
-    first, second = asked.find(a), asked.find(b)
+def _of_claims(a: Side, b: Side) -> Iterator[_Question]:
+    for claim in REGISTRY:
+        if claim.compared:
+            first, second = (
+                first_estimate(
+                    side.inputs.claims.filter(
+                        claim=claim.number,
+                        statistic=claim.statistic,
+                        variant=claim.variant_of(side.inputs.headline.mask),
+                    )
+                )
+                for side in (a, b)
+            )
+            yield _Question(_AT_THE_CIRCUIT, claim.compared, claim.unit, (first, second))
+
+
+def _of_metrics(a: Side, b: Side) -> Iterator[_Question]:
+    for metric, one in compared_columns():
+        name, unit = metric.name, metric.unit
+        if one.change:
+            name, unit = f"{name}_change", _difference_unit(unit)
+        first, second = (
+            find(
+                side.inputs.measurements,
+                side.inputs.headline.columns[one.column],
+                *(name, one.role, one.attack),
+            )
+            for side in (a, b)
+        )
+        topic = _AS_IT_IS if one.column == "unmodified" else _AT_THE_CIRCUIT
+        yield _Question(topic, one.asked, unit, (first, second))
+
+
+def _answered(question: _Question, a: Side, b: Side) -> Finding:
+    asked, (first, second) = question.asked, question.numbers
     if first is None or second is None:
-        return Finding(asked.question, Conclusion.UNMEASURED, asked.missing, asked.topic)
-    gap = ratio(first, second) if asked.ratio else difference_of(second, first)
-    unit = _difference_unit(asked)
-    zero = gap._replace(low=gap.low - 1, high=gap.high - 1) if asked.ratio else gap
-    why = _why_none(asked, a, b, (first, second))
-    answer = Conclusion.UNCLEAR if why else _answer(zero, asked.higher, _SMALLEST.get(unit, MARGIN))
-    after = " what A is" if asked.ratio else " points" if unit == "points" else ""
+        return Finding(asked.question, Conclusion.UNMEASURED, asked.needs, question.topic)
+    unit: Unit = "ratio" if asked.ratio else _difference_unit(question.unit)
+    # The smallest difference that counts, also as the distance of a ratio from one.
+    smallest = NATS if unit == "nats" else MARGIN
+    if asked.ratio:
+        gap, what, after = ratio(first, second), "B is", " what A is"
+        low, high = gap.low - 1, gap.high - 1
+    else:
+        gap, what = difference_of(second, first), "B − A is"
+        after = " points" if unit == "points" else ""
+        low, high = gap.low, gap.high
+    answer = Conclusion.UNCLEAR
+    if low > smallest:
+        answer = Conclusion.YES if asked.higher else Conclusion.NO
+    elif high < -smallest:
+        answer = Conclusion.NO if asked.higher else Conclusion.YES
     sentence = (
-        f"{asked.what}: {with_interval(first, asked.unit)} in A, "
-        f"{with_interval(second, asked.unit)} in B; "
-        f"B {'is' if asked.ratio else '− A is'} {figure(gap, unit, after)}."
+        f"{asked.what}: {with_interval(first, question.unit)} in A, "
+        f"{with_interval(second, question.unit)} in B; {what} {figure(gap, unit, after)}."
     )
+    why = _why_none(question, (a, b), (first, second))
     if why:
-        sentence += f" {why}"
+        answer, sentence = Conclusion.UNCLEAR, f"{sentence} {why}"
     elif answer is Conclusion.UNCLEAR and not asked.ratio:
         error = standard_error(gap.low, gap.high, a.inputs.confidence)
-        effect = minimum_detectable_effect(error, a.inputs.confidence)
-        sentence += (
-            f" The minimum detectable effect is {amount(effect, unit)}{after}, at 80% power."
-        )
-    number = (gap.value, gap.low, gap.high, gap.n)
-    return Finding(asked.question, answer, sentence, asked.topic, None, "", "", *number)
+        effect = amount(minimum_detectable_effect(error, a.inputs.confidence), unit)
+        sentence += f" The minimum detectable effect is {effect}{after}, at 80% power."
+    return Finding(asked.question, answer, sentence, question.topic, number=gap)
 
 
-def _why_none(asked: _Asked, a: Side, b: Side, found: tuple[Estimate, Estimate]) -> str:
+def _difference_unit(unit: Unit) -> Unit:
+    return "points" if unit == "share" else unit
+
+
+def _why_none(
+    question: _Question, sides: tuple[Side, Side], numbers: tuple[Estimate, Estimate]
+) -> str:
     """Why no answer can be given, wherever the difference lies; empty if one can."""
-    for name, side, one in zip(NAMES, (a, b), found, strict=True):
-        if asked.topic == _AT_THE_CIRCUIT and side.notices:
+    scale = COMPACT if question.asked.ratio else 1.0
+    for name, side, one in zip(NAMES, sides, numbers, strict=True):
+        if question.topic == _AT_THE_CIRCUIT and side.notices:
             return (
                 f"{name} lifted or missed its limit on benign loss, and this comparison assumes it."
             )
         if one.n is not None and one.n < FEWEST:
             return f"{name} has too few prompts for the interval to be reliable."
-        if is_still(one.low, one.high, COMPACT if asked.ratio else 1.0):
+        if is_still(one.low, one.high, scale):
             return f"In {name} all prompts give the same value, so its variance is unknown."
     return ""
-
-
-def _difference_unit(asked: _Asked) -> Unit:
-    if asked.ratio:
-        return "ratio"
-    return "points" if asked.unit == "share" else asked.unit
-
-
-def _answer(one: Estimate, higher: bool, smallest: float) -> Conclusion:
-    """The answer, given the smallest difference that counts in either direction."""
-    if one.low > smallest:
-        return Conclusion.YES if higher else Conclusion.NO
-    if one.high < -smallest:
-        return Conclusion.NO if higher else Conclusion.YES
-    return Conclusion.UNCLEAR
 
 
 def ratio(a: Estimate, b: Estimate) -> Estimate:
@@ -325,38 +274,28 @@ def rows(a: Side, b: Side) -> list[PageRow]:
 
     Counts have no interval and are left out; the sizes of the masks are listed with the models.
     """
-    tables = [
+    first, second = (
         headline(
             one.inputs.measurements, one.inputs.where, Headline(one.inputs.headline.mask, None)
-        )
+        ).iter_rows(named=True)
         for one in (a, b)
-    ]
-    return [
-        _row(first, second)
-        for first, second in zip(*(table.iter_rows(named=True) for table in tables), strict=True)
-        if None not in (first["low"], second["low"])
-    ]
+    )
+    # A side of which nothing was measured has no rows at all.
+    pairs = zip(first, second, strict=False)
+    return [_row(*pair) for pair in pairs if None not in (pair[0]["low"], pair[1]["low"])]
 
 
 def _row(first: dict[str, Any], second: dict[str, Any]) -> PageRow:
-    sides = [estimate_of(one) for one in (first, second)]
+    sides, unit = [estimate_of(row) for row in (first, second)], _difference_unit(first["unit"])
     gap = difference_of(*reversed(sides))
-    unit: Unit = "points" if first["unit"] == "share" else first["unit"]
-    cells = [_cell(one, first["unit"], f"n = {one.n:,}" if one.n else "") for one in sides]
     which = "higher" if gap.above_zero else "lower" if gap.below_zero else "can’t tell"
-    if any(is_still(one.low, one.high) for one in sides) or _shown_as_nothing(gap, unit):
+    nothing = amount(0.0, unit, DIGITS)
+    shown_as_nothing = {amount(bound, unit, DIGITS) for bound in (gap.low, gap.high)} == {nothing}
+    if any(is_still(one.low, one.high) for one in sides) or shown_as_nothing:
         which = "can’t tell"
     label = f"{first['label']}, {first['column']}"
-    return PageRow(label, first["note"], [*cells, _cell(gap, unit, which)])
-
-
-def _shown_as_nothing(gap: Estimate, unit: Unit) -> bool:
-    nothing = amount(0.0, unit, _DIGITS)
-    return all(amount(bound, unit, _DIGITS) == nothing for bound in (gap.low, gap.high))
-
-
-def _cell(one: Estimate, unit: Unit, below: str) -> Cell:
-    return Cell(amount(one.value, unit, _DIGITS), interval(one, unit, _DIGITS), below)
+    cells = [cell(one, first["unit"]) for one in sides]
+    return PageRow(label, first["note"], [*cells, cell(gap, unit, which)])
 
 
 _CURVES = Caption(

@@ -4,12 +4,12 @@ A claim is supported if all its numbers are, not supported if one of them is not
 otherwise. The study's outcome follows from the required claims of its models in the same way.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
+from pydantic import BaseModel
 from rich.table import Table
 from rich.text import Text
 
@@ -32,16 +32,17 @@ _DIGITS = 3
 _STYLES = {SUPPORTED: "green", NOT_SUPPORTED: "red", CANNOT_TELL: "yellow"}
 
 
-class ClaimOutcome(NamedTuple):
-    """One claim of one model with its rows of CLAIMS; no rows if it was not measured."""
+class ClaimOutcome(BaseModel):
+    """One claim of one model with its numbers; no numbers if it was not measured."""
 
-    number: int
+    claim: int
     required: bool
     verdict: str
-    statistics: pl.DataFrame
+    statistics: list[dict[str, Any]]
+    """Rows of CLAIMS, without the model and the claim; NaN and infinity are None."""
 
 
-class ModelOutcome(NamedTuple):
+class ModelOutcome(BaseModel):
     """One model's claims."""
 
     model: str
@@ -50,22 +51,21 @@ class ModelOutcome(NamedTuple):
     claims: list[ClaimOutcome]
 
 
-class Gate(NamedTuple):
-    """What a release gate needs to know about a study."""
+class Gate(BaseModel):
+    """What a release gate needs to know about a study; docs/gate.md explains every key."""
 
+    format: int = FORMAT
     study: str
-    version: str
+    lesion: str
+    """The version of the package that made the tables."""
     confidence: float
     required: list[int]
-    notices: list[tuple[str, str]]
-    """Warnings that come before any outcome, each with its model."""
+    notices: list[dict[str, str]]
+    """Warnings that come before any outcome: `model` and `notice`."""
     verdict: str
+    exit_code: int
+    """0 supported, 1 not supported, 3 can't tell."""
     models: list[ModelOutcome]
-
-    @property
-    def exit_code(self) -> int:
-        """0 supported, 1 not supported, 3 can't tell."""
-        return EXIT_CODES[self.verdict]
 
 
 def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) -> Gate:
@@ -82,65 +82,75 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
         LesionError: there is no such claim or model.
     """
     about = read_study_record(tables)
-    models = _models(about, model)
-    rows = _of_models(read_parquet(tables / "claims.parquet", CLAIMS), about).filter(
-        pl.col("model").is_in(models)
-    )
+    models = sorted(about["models"])
+    if model is not None:
+        if model not in models:
+            raise LesionError(
+                f"--model: the study has no model {model!r}. Its models are {', '.join(models)}."
+            )
+        models = [model]
     known = numbers()
     unknown = sorted(set(require) - set(known))
     if unknown:
         raise LesionError(
             f"--require: there is no claim {unknown[0]}. The claims are {known[0]} to {known[-1]}."
         )
+    rows = _of_models(read_parquet(tables / "claims.parquet", CLAIMS), about).filter(
+        pl.col("model").is_in(models)
+    )
     required = sorted(set(require or rows["claim"]))
-    judged = [
-        _judged(name, about["models"][name].get("digest"), rows.filter(model=name), required)
-        for name in models
-    ]
+    outcomes = []
+    for name in models:
+        own, claims = rows.filter(model=name), []
+        for number in sorted({*required, *own["claim"]}):
+            found = own.filter(claim=number).drop("model", "claim")
+            claims.append(
+                ClaimOutcome(
+                    claim=number,
+                    required=number in required,
+                    verdict=together(found["verdict"]),
+                    statistics=found.rows(named=True),
+                )
+            )
+        outcomes.append(
+            ModelOutcome(
+                model=name,
+                digest=about["models"][name].get("digest"),
+                verdict=together(one.verdict for one in claims if one.required),
+                claims=claims,
+            )
+        )
+    verdict = together(one.verdict for one in outcomes)
     return Gate(
-        about["study"],
-        about.get("version", "unknown"),
-        about["confidence"],
-        required,
-        [(name, text) for name in models for text in about["models"][name].get("notices", [])],
-        together(one.verdict for one in judged),
-        judged,
+        study=about["study"],
+        lesion=about.get("version", "unknown"),
+        confidence=about["confidence"],
+        required=required,
+        notices=[
+            {"model": name, "notice": text}
+            for name in models
+            for text in about["models"][name].get("notices", [])
+        ],
+        verdict=verdict,
+        exit_code=EXIT_CODES[verdict],
+        models=outcomes,
     )
 
 
 def _of_models(rows: pl.DataFrame, about: dict[str, Any]) -> pl.DataFrame:
     """Count a family's claim for its last stage, which was trained through all the others."""
     families = about["config"].get("training_stages", {})
-    last = {name: stages[-1] for name, stages in families.items()}
-    families = pl.DataFrame(
-        [(family, name) for family, names in last.items() for name in names],
+    last = pl.DataFrame(
+        [(family, name) for family, stages in families.items() for name in stages[-1]],
         schema={"model": pl.String, "stage": pl.String},
         orient="row",
     )
-    found = rows.join(families, on="model", how="left", maintain_order="left")
-    return found.with_columns(pl.coalesce("stage", "model").alias("model")).drop("stage")
-
-
-def _models(about: dict[str, Any], model: str | None) -> list[str]:
-    known = sorted(about["models"])
-    if model is None:
-        return known
-    if model not in known:
-        raise LesionError(
-            f"--model: the study has no model {model!r}. Its models are {', '.join(known)}."
-        )
-    return [model]
-
-
-def _judged(
-    model: str, digest: str | None, rows: pl.DataFrame, required: list[int]
-) -> ModelOutcome:
-    claims = []
-    for number in sorted({*required, *rows["claim"]}):
-        found = rows.filter(claim=number)
-        claims.append(ClaimOutcome(number, number in required, together(found["verdict"]), found))
-    verdict = together(one.verdict for one in claims if one.required)
-    return ModelOutcome(model, digest, verdict, claims)
+    found = rows.join(last, on="model", how="left", maintain_order="left")
+    return found.with_columns(
+        # JSON has neither NaN nor infinity.
+        pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)),
+        model=pl.coalesce("stage", "model"),
+    ).drop("stage")
 
 
 def together(verdicts: Iterable[str]) -> str:
@@ -151,69 +161,35 @@ def together(verdicts: Iterable[str]) -> str:
     return SUPPORTED if found == {SUPPORTED} else CANNOT_TELL
 
 
-def document(gate: Gate) -> dict[str, Any]:
-    """The gate as JSON types, with null for NaN and infinity. docs/gate.md explains every key."""
-    return {
-        "format": FORMAT,
-        "study": gate.study,
-        "lesion": gate.version,
-        "confidence": gate.confidence,
-        "required": gate.required,
-        "notices": [{"model": model, "notice": text} for model, text in gate.notices],
-        "verdict": gate.verdict,
-        "exit_code": gate.exit_code,
-        "models": [
-            {
-                "model": one.model,
-                "digest": one.digest,
-                "verdict": one.verdict,
-                "claims": [_claim_document(claim) for claim in one.claims],
-            }
-            for one in gate.models
-        ],
-    }
-
-
-def _claim_document(claim: ClaimOutcome) -> dict[str, Any]:
-    return {
-        "claim": claim.number,
-        "required": claim.required,
-        "verdict": claim.verdict,
-        "statistics": [
-            {name: _finite(value) for name, value in row.items() if name not in ("model", "claim")}
-            for row in claim.statistics.iter_rows(named=True)
-        ],
-    }
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def verdict_table(judged: ModelOutcome, confidence: float) -> Table:
     """One model's claims for a terminal of 80 columns, with two lines for each number."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table = plain_table()
     table.add_column("", no_wrap=True)
     table.add_column(Text(judged.model, style="bold"), overflow="fold")
     table.add_column(Text(f"[{confidence:.0%} interval]"), justify="right")
     table.add_column(said(judged.verdict), no_wrap=True)
     for claim in judged.claims:
-        mark = f"{claim.number}{'' if claim.required else '*'}"
-        if claim.statistics.is_empty():
+        mark = f"{claim.claim}{'' if claim.required else '*'}"
+        if not claim.statistics:
             table.add_row(mark, "not measured by this study", "", said(claim.verdict))
-        for row in claim.statistics.iter_rows(named=True):
-            table.add_row(mark, *_cells(row), said(row["verdict"]))
+        for row in claim.statistics:
+            why = f"\n{row['why']}" if row["why"] else ""
+            variant = "own masks" if row["variant"] is None else row["variant"]
+            place = plain(f"{row['statistic']}, {variant}{why}")
+            threshold = plain(amount(row["threshold"], unit_of(row["statistic"])))
+            about = f"n = {row['n']}, threshold {threshold}"
+            table.add_row(
+                mark,
+                Text.assemble(row["name"], "\n", (place, "dim")),
+                Text.assemble(number_text(row), "\n", (about, "dim")),
+                said(row["verdict"]),
+            )
     return table
 
 
-def _cells(row: dict[str, Any]) -> tuple[Text, Text]:
-    why = f"\n{row['why']}" if row["why"] else ""
-    variant = "own masks" if row["variant"] is None else row["variant"]
-    place = f"{row['statistic']}, {variant}{why}"
-    name = Text.assemble(row["name"], "\n", (plain(place), "dim"))
-    number = number_text(row)
-    threshold = plain(amount(row["threshold"], unit_of(row["statistic"])))
-    return name, Text.assemble(number, "\n", (f"n = {row['n']}, threshold {threshold}", "dim"))
+def plain_table(*, expand: bool = False) -> Table:
+    """A table for a terminal, without lines, with dim names of columns."""
+    return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", expand=expand)
 
 
 def number_text(row: dict[str, Any]) -> str:

@@ -13,19 +13,24 @@ from pathlib import Path
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from lesion.io.formats import atomic
 from lesion.report.figures.figure import VEGALITE
 
 _HERE = Path(__file__).parent
 
 
-def render(template: str, **values: object) -> str:
-    """A page from a template that extends `base.html.j2` and may use `macros.html.j2`.
+def write_page(out: Path, template: str, **values: object) -> None:
+    """Write a page from a template that extends `base.html.j2` and may use `macros.html.j2`.
 
     Templates count as code of the modules that name them (`lesion.plan.code`), these two here.
 
     Args:
+        out: the HTML file.
         template: its file name, in this folder.
         values: what it names, but for the script and the policy.
+
+    Raises:
+        LesionError: `out` cannot be written.
     """
     environment = Environment(
         loader=FileSystemLoader(_HERE),
@@ -35,9 +40,15 @@ def render(template: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     script = _script()
-    return environment.get_template(template).render(
-        **values, script=script, policy=_policy(script)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # This script by its hash, inline styles, nothing else.
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
+    text = environment.get_template(template).render(**values, script=script, policy=policy)
+    with atomic(out) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 @cache
@@ -52,12 +63,3 @@ def _script() -> str:
     if any(mark in code.lower() for mark in ("</script", "<script", "<!--")):
         raise ValueError("the report's script holds `</script`, `<script` or `<!--`")
     return code
-
-
-def _policy(script: str) -> str:
-    """The content security policy: this script by its hash, inline styles, nothing else."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )

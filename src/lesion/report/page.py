@@ -2,48 +2,48 @@
 
 import json
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import altair as alt
 import polars as pl
 
-from lesion.io.formats import atomic
 from lesion.pairs.tables import LEFT_OUT
 from lesion.report.attacks import attacks_table, refusal_note
 from lesion.report.cost import cost_of, read_jobs
-from lesion.report.examples import ShownPrompt, pick
+from lesion.report.examples import pick
 from lesion.report.figures.all import figures_of, stages_of
 from lesion.report.figures.curves import halving_texts
-from lesion.report.figures.figure import VEGALITE, Figure
+from lesion.report.figures.figure import VEGALITE
 from lesion.report.figures.masks import lines_table
 from lesion.report.figures.overlap import overlap_means
-from lesion.report.figures.retraining import Retrained, experiments
+from lesion.report.figures.retraining import experiments
 from lesion.report.figures.training import training
 from lesion.report.headline import headline
-from lesion.report.html import render
+from lesion.report.html import write_page
 from lesion.report.judges import judged, trust
-from lesion.report.verdicts import Finding, family_findings, findings_of, tally
+from lesion.report.verdicts import by_topic, family_findings, findings_of, tally
 from lesion.report.visible import visible
-from lesion.tables.claims.claim import Conclusion
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, find, mask_size
 from lesion.tables.read import StudyTables, read_study_tables
-from lesion.tables.wording import NOTHING, amount, figure, interval
+from lesion.tables.rows import UNMODIFIED
+from lesion.tables.wording import NOTHING, Unit, amount, figure, interval
 
 _DEFAULT_THRESHOLD = 0.5
 _WEAKLY_ALIGNED = 0.5
 """A model that refuses a smaller share of direct harmful requests has little refusal to lose."""
-_DIGITS = 2
+DIGITS = 2
 """Decimals of scores and nats in the before/after table, so that its columns compare."""
 
 
 class Cell(NamedTuple):
-    """A number of the before/after table as texts."""
+    """A number of the before/after table as texts, with its count or another text below it."""
 
     value: str
     interval: str
-    n: str
+    below: str
 
 
 class PageRow(NamedTuple):
@@ -52,56 +52,6 @@ class PageRow(NamedTuple):
     label: str
     note: str
     cells: list[Cell]
-
-
-class Group(NamedTuple):
-    """Rows of the before/after table that answer one question of an audit."""
-
-    name: str
-    rows: list[PageRow]
-
-
-class ModelPart(NamedTuple):
-    """What the page says about one model."""
-
-    name: str
-    id: str
-    facts: list[tuple[str, str]]
-    prompt: str
-    """A prompt in the model's chat format, with the prefill; empty if it is not known."""
-    notices: list[str]
-    """Warnings that come before any outcome."""
-    verdicts: list[Finding]
-    tally: list[tuple[Conclusion, int]]
-    topics: list[tuple[str, list[Finding]]]
-    """The verdicts, grouped by topic."""
-    warning: str | None
-    groups: list[Group]
-    trust: str
-    """How well the judge of harm agrees with people, on answers of the study's length."""
-    attacks: pl.DataFrame
-    refusal_note: str | None
-    figures: dict[str, Figure]
-    missing: dict[str, str]
-    halving: pl.DataFrame
-    overlap_means: pl.DataFrame
-    lined: str
-    """The mask whose rows and columns are listed."""
-    lines: pl.DataFrame
-    experiments: list[Retrained]
-    """Trainings in memory; the section is left out where there are none."""
-    examples: list[ShownPrompt]
-    pairs: pl.DataFrame
-
-
-class FamilyPart(NamedTuple):
-    """What the page says about the stages of a family of models."""
-
-    name: str
-    id: str
-    notices: list[str]
-    verdicts: list[Finding]
-    figure: Figure | None
 
 
 def write_report(tables: Path, out: Path, examples: int) -> None:
@@ -119,15 +69,16 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
         LesionError: a table is missing or damaged, or `out` cannot be written.
     """
     inputs = read_study_tables(tables)
-    parts = [_part(inputs, model, examples) for model in inputs.models]
-    text = render(
+    write_page(
+        out,
         "page.html.j2",
         study=inputs.study,
         version=inputs.study.get("version", "unknown"),
         confidence=f"{inputs.confidence:.0%}",
         families=[_family(inputs, family) for family in inputs.families],
-        parts=parts,
+        parts=[_part(inputs, model, examples) for model in inputs.models],
         sections=_SECTIONS,
+        missing_texts=_MISSING,
         headline=inputs.headline,
         judges=judged(inputs.judges),
         config=json.dumps(inputs.study["config"], indent=2, ensure_ascii=False),
@@ -135,40 +86,40 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
         cost=cost_of(read_jobs(tables.parent / "benchmarks")),
         charts=f"Altair {alt.__version__}, Vega-Lite {VEGALITE}",
     )
-    with atomic(out) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _part(inputs: StudyTables, model: str, examples: int) -> ModelPart:
+def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
+    """What the page says about one model."""
     found = inputs.of(model)
     verdicts = findings_of(inputs, model)
     lined, lines = lines_table(found.lines, found.headline.mask)
-    return ModelPart(
-        name=model,
-        id=f"model-{inputs.models.index(model) + 1}",
-        facts=_facts(inputs, model),
-        prompt=_rendered_prompt(inputs, model),
-        notices=inputs.notices([model]),
-        verdicts=verdicts,
-        tally=tally(verdicts),
-        topics=[(topic, [*group]) for topic, group in groupby(verdicts, lambda one: one.topic)],
-        warning=alignment_note(
-            find(found.measurements, "unmodified", "refusal_rate", attack="direct")
-        ),
-        groups=_groups(headline(found.measurements, found.where, found.headline)),
-        trust=trust(inputs.judges, *_judging(inputs)),
-        attacks=attacks_table(found.measurements, found.headline),
-        refusal_note=refusal_note(found.measurements),
-        figures={one.key: one for one in figures_of(inputs, model)},
-        missing=_MISSING,
-        halving=halving_texts(found.halving),
-        overlap_means=overlap_means(found.overlap),
-        lined=lined,
-        lines=lines,
-        experiments=experiments(found.retraining, inputs.confidence),
-        examples=pick(found.examples, examples, _threshold(inputs), found.headline),
-        pairs=pairs_table(found.pairs),
-    )
+    refused = find(found.measurements, UNMODIFIED, "refusal_rate", attack="direct")
+    threshold = _setting(inputs, "judgements", "threshold", _DEFAULT_THRESHOLD)
+    judge = _setting(inputs, "judgements", "primary", "learned")
+    tokens = _setting(inputs, "responses", "max_new_tokens")
+    return {
+        "name": model,
+        "id": f"model-{inputs.models.index(model) + 1}",
+        "facts": _facts(inputs, model),
+        "prompt": _rendered_prompt(inputs, model),
+        "notices": inputs.notices([model]),
+        "verdicts": verdicts,
+        "tally": tally(verdicts),
+        "topics": by_topic(verdicts),
+        "warning": alignment_note(refused),
+        "groups": _groups(headline(found.measurements, found.where, found.headline)),
+        "trust": trust(inputs.judges, judge, tokens),
+        "attacks": attacks_table(found.measurements, found.headline),
+        "refusal_note": refusal_note(found.measurements),
+        "figures": {figure.key: figure for figure in figures_of(inputs, model)},
+        "halving": halving_texts(found.halving),
+        "overlap_means": overlap_means(found.overlap),
+        "lined": lined,
+        "lines": lines,
+        "experiments": experiments(found.retraining, inputs.confidence),
+        "examples": pick(found.examples, examples, float(threshold), found.headline),
+        "pairs": pairs_table(found.pairs),
+    }
 
 
 def alignment_note(refused: Estimate | None) -> str | None:
@@ -182,15 +133,15 @@ def alignment_note(refused: Estimate | None) -> str | None:
     )
 
 
-def _family(inputs: StudyTables, family: str) -> FamilyPart:
-    place = f"family-{inputs.families.index(family) + 1}"
-    return FamilyPart(
-        family,
-        place,
-        inputs.notices(inputs.models_of(family)),
-        family_findings(inputs, family),
-        stages_of(inputs, family),
-    )
+def _family(inputs: StudyTables, family: str) -> dict[str, object]:
+    """What the page says about the stages of a family of models."""
+    return {
+        "name": family,
+        "id": f"family-{inputs.families.index(family) + 1}",
+        "notices": inputs.notices(inputs.models_of(family)),
+        "verdicts": family_findings(inputs, family),
+        "figure": stages_of(inputs, family),
+    }
 
 
 _SECTIONS = (
@@ -220,17 +171,9 @@ _MISSING = {
 """The text in place of a figure that has no data."""
 
 
-def _threshold(inputs: StudyTables) -> float:
-    """Harmfulness at which this study calls an answer harmful."""
-    judgements = inputs.study["config"].get("judgements") or {}
-    return float(judgements.get("threshold", _DEFAULT_THRESHOLD))
-
-
-def _judging(inputs: StudyTables) -> tuple[str, int | None]:
-    """The primary judge of harm, and the maximum length of an answer in tokens."""
-    config = inputs.study["config"]
-    judgements, responses = (config.get(name) or {} for name in ("judgements", "responses"))
-    return judgements.get("primary", "learned"), responses.get("max_new_tokens")
+def _setting(inputs: StudyTables, section: str, key: str, default: Any = None) -> Any:
+    """A value of the study's config."""
+    return (inputs.study["config"].get(section) or {}).get(key, default)
 
 
 def _facts(inputs: StudyTables, model: str) -> list[tuple[str, str]]:
@@ -240,7 +183,7 @@ def _facts(inputs: StudyTables, model: str) -> list[tuple[str, str]]:
     p, q = (about.get(name) for name in ("p", "q"))
     return [
         ("Architecture", str(about.get("architecture", NOTHING))),
-        ("Source", ", ".join(_source(inputs, model)) or NOTHING),
+        ("Source", _source(inputs, model) or NOTHING),
         ("Licence", str(about.get("license", NOTHING))),
         ("Chat format", _chat_format(about.get("chat") or {})),
         ("Candidate weights", amount(about.get("candidates", candidates or None), "count")),
@@ -260,53 +203,43 @@ def _chat_format(chat: dict[str, Any]) -> str:
 
 
 def _rendered_prompt(inputs: StudyTables, model: str) -> str:
-    """A prompt in the model's chat format, followed by the prefill."""
+    """A prompt in the model's chat format, followed by the prefill; empty if it is not known."""
     chat = inputs.study["models"][model].get("chat")
     if chat is None:
         return ""
-    prefill = inputs.study["config"].get("pairs", {}).get("prefill", "")
+    prefill = _setting(inputs, "pairs", "prefill", "")
     return visible(f"{chat['sample']}{chat['gap']}{prefill}" if prefill else chat["sample"])
 
 
-def _source(inputs: StudyTables, model: str) -> list[str]:
+def _source(inputs: StudyTables, model: str) -> str:
     """The addresses of the model, with digest or revision."""
-    config = inputs.study["config"]
-    about = config.get("models", {}).get(model, {})
+    about = _setting(inputs, "models", model, {})
     if about.get("train"):
-        return [f"trained here from {about.get('base') or 'random weights'}"]
+        return f"trained here from {about.get('base') or 'random weights'}"
     source = about.get("source")
-    named = config.get("sources", {}).get(source, source)
-    return [str(one) for one in (named if isinstance(named, list) else [named]) if one]
+    named = _setting(inputs, "sources", source, source)
+    return ", ".join(str(one) for one in (named if isinstance(named, list) else [named]) if one)
 
 
-def _groups(table: pl.DataFrame) -> list[Group]:
+def _groups(table: pl.DataFrame) -> list[tuple[str, list[PageRow]]]:
+    """The rows of the before/after table that answer one question of an audit together."""
     return [
-        Group(str(name), _rows(rows))
-        for (name,), rows in table.group_by("group", maintain_order=True)
-    ]
-
-
-def _rows(table: pl.DataFrame) -> list[PageRow]:
-    return [
-        PageRow(str(label), rows["note"][0], _cells(rows))
-        for (label,), rows in table.group_by("label", maintain_order=True)
-    ]
-
-
-def _cells(rows: pl.DataFrame) -> list[Cell]:
-    return [
-        Cell(
-            amount(row["value"], row["unit"], _DIGITS),
-            interval(one, row["unit"], _DIGITS),
-            _count(row),
+        (
+            group,
+            [
+                PageRow(label, note, [cell(estimate_of(row), row["unit"]) for row in rows])
+                for (label, note), rows in groupby(of_group, itemgetter("label", "note"))
+            ],
         )
-        for row in rows.iter_rows(named=True)
-        for one in [estimate_of(row)]
+        for group, of_group in groupby(table.iter_rows(named=True), itemgetter("group"))
     ]
 
 
-def _count(row: dict[str, Any]) -> str:
-    return "" if row["n"] is None else f"n = {row['n']:,}"
+def cell(one: Estimate, unit: Unit, below: str | None = None) -> Cell:
+    """A number as texts, with its count below it unless another text is given."""
+    count = "" if one.n is None else f"n = {one.n:,}"
+    texts = (amount(one.value, unit, DIGITS), interval(one, unit, DIGITS))
+    return Cell(*texts, count if below is None else below)
 
 
 _SPLITS = ("train", "validation", "test")
@@ -314,18 +247,8 @@ _SPLITS = ("train", "validation", "test")
 
 def pairs_table(pairs: pl.DataFrame) -> pl.DataFrame:
     """Pairs of one model kept by behaviour and split, and what was left out, as texts."""
-    rows = []
-    for (role, behaviour), group in pairs.sort("role", "behaviour").group_by(
-        "role", "behaviour", maintain_order=True
-    ):
-        counted = {
-            (row["split"], row["outcome"]): row["pairs"] for row in group.iter_rows(named=True)
-        }
-
-        def total(outcome: str, counted: dict[tuple[str, str], int] = counted) -> str:
-            return str(sum(n for (_, one), n in counted.items() if one == outcome))
-
-        kept = {split: str(counted.get((split, "kept"), 0)) for split in _SPLITS}
-        dropped = {outcome: total(outcome) for outcome in LEFT_OUT}
-        rows.append({"behaviour": str(behaviour), "role": str(role), **kept, **dropped})
-    return pl.DataFrame(rows)
+    number, outcome = pl.col("pairs"), pl.col("outcome")
+    kept = (number.filter(outcome == "kept", split=split).sum().alias(split) for split in _SPLITS)
+    dropped = (number.filter(outcome == why).sum().alias(why) for why in LEFT_OUT)
+    counted = pairs.group_by("behaviour", "role").agg(*kept, *dropped)
+    return counted.sort("role", "behaviour").cast(pl.String)

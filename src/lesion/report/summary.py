@@ -1,7 +1,6 @@
 """The summary that a run prints on the terminal: its results in one screen, and the page's path."""
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lesion.report.gate import gate, noticed, number_text, plain, said
+from lesion.report.gate import gate, noticed, number_text, plain, plain_table, said
 from lesion.report.headline import headline
 from lesion.report.verdicts import detectable
 from lesion.tables.claims.registry import unit_of
@@ -39,19 +38,21 @@ def print_summary(tables: Path, page: Path) -> None:
     inputs = read_study_tables(tables)
     console = Console(file=sys.stdout, width=_WIDTH, highlight=False)
     held = gate(tables)
-    for model, notice in held.notices:
-        console.print(noticed(model, notice))
+    for notice in held.notices:
+        console.print(noticed(**notice))
     for judged in held.models:
         found = inputs.of(judged.model)
         console.print(Text(_pruned(inputs, judged.model), style="bold"))
         console.print(_before_after(found))
         if judged.claims:
-            console.print(_verdicts([claim.statistics for claim in judged.claims], found))
+            rows = [{"claim": one.claim, **row} for one in judged.claims for row in one.statistics]
+            console.print(_verdicts(rows, found))
     for family in inputs.families:
         found = inputs.of_family(family)
         if found.claims.height:
-            console.print(Text(f"{family}: {_stages(found)}", style="bold"))
-            console.print(_verdicts([found.claims], found))
+            stages = found.stages.sort("stage")["name"].unique(maintain_order=True)
+            console.print(Text(f"{family}: {' > '.join(stages)}", style="bold"))
+            console.print(_verdicts(found.claims.rows(named=True), found))
     console.print(Text("MDE: minimum detectable effect, a true difference detected with 80% power"))
     console.print(Text(f"Report: {page}"), soft_wrap=True)
 
@@ -64,12 +65,8 @@ def _pruned(inputs: StudyTables, model: str) -> str:
     return f"{model}: {weights:,} weights{share} zeroed, p={p}, q={q}"
 
 
-def _grid() -> Table:
-    return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", expand=True)
-
-
 def _before_after(found: StudyTables) -> Table:
-    table = _grid()
+    table = plain_table(expand=True)
     table.add_column("", no_wrap=True)
     for name in found.headline.columns:
         table.add_column(name, justify="right", ratio=1)
@@ -80,40 +77,27 @@ def _before_after(found: StudyTables) -> Table:
     )
     for _, group in rows.group_by("key", maintain_order=True):
         if group["value"].is_not_null().any():
-            cells = map(_cell, group.iter_rows(named=True))
-            table.add_row(group["label"][0], *cells)
+            # Three columns with intervals have no room for more than two decimals.
+            cells = [
+                plain(with_interval(estimate_of(row), row["unit"], digits=2))
+                for row in group.iter_rows(named=True)
+            ]
+            table.add_row(group["label"][0], *map(Text, cells))
     return table
 
 
-def _cell(row: dict[str, Any]) -> Text:
-    # Three columns with intervals have no room for more than two decimals.
-    return Text(plain(with_interval(estimate_of(row), row["unit"], digits=2)))
-
-
-def _stages(found: StudyTables) -> str:
-    """The names of the stages, in their order."""
-    return " > ".join(found.stages.sort("stage")["name"].unique(maintain_order=True))
-
-
-def _verdicts(claims: Iterable[pl.DataFrame], found: StudyTables) -> Table:
-    table = _grid()
+def _verdicts(rows: list[dict[str, Any]], found: StudyTables) -> Table:
+    """The outcomes; a further number of a claim is named by its statistic or its variant."""
+    table = plain_table(expand=True)
     table.add_column("", no_wrap=True)
     table.add_column("", ratio=1)
     table.add_column(f"{found.confidence:.0%} interval", justify="right", no_wrap=True)
     table.add_column("MDE", justify="right", no_wrap=True)
-    for claim in claims:
-        rows = claim.rows(named=True)
-        for before, row in zip([None, *rows], rows, strict=False):
-            name = _named(row, before)
-            least = amount(detectable(row, found.measurements), unit_of(row["statistic"]), _DIGITS)
-            table.add_row(said(row["verdict"]), Text(name), number_text(row), plain(least))
+    for before, row in zip([None, *rows], rows, strict=False):
+        name = row["name"]
+        if before and (before["claim"], before["name"]) == (row["claim"], name):
+            same = before["statistic"] == row["statistic"]
+            name = f"  {row['variant'] if same else 'by ' + row['statistic'].replace('_', ' ')}"
+        least = amount(detectable(row, found.measurements), unit_of(row["statistic"]), _DIGITS)
+        table.add_row(said(row["verdict"]), Text(name), number_text(row), plain(least))
     return table
-
-
-def _named(row: dict[str, Any], before: dict[str, Any] | None) -> str:
-    """The claim's name; a further number of the same claim is named by its statistic or variant."""
-    if before is None or before["name"] != row["name"]:
-        return str(row["name"])
-    if before["statistic"] != row["statistic"]:
-        return f"  by {row['statistic'].replace('_', ' ')}"
-    return f"  {row['variant']}"

@@ -5,6 +5,8 @@ Thresholds and reasons are read from that table, so that the page and the table 
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -12,16 +14,14 @@ import polars as pl
 from lesion.tables.claims.claim import Claim, Conclusion
 from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
 from lesion.tables.claims.registry import REGISTRY, claim_of
+from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, measurement
 from lesion.tables.read import StudyTables
 from lesion.tables.wording import with_unit
 
 
 class Finding(NamedTuple):
-    """A question, its answer, and the sentence with the number, its interval and n.
-
-    The number is also given as a value where it has a row in the table of claims.
-    """
+    """A question, its answer, and the sentence with the number, its interval and n."""
 
     question: str
     answer: Conclusion
@@ -31,35 +31,28 @@ class Finding(NamedTuple):
     """The claim's number in the list of the paper's claims."""
     statistic: str = ""
     variant: str | None = ""
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
+    number: Estimate | None = None
+    """None if it was not measured."""
 
 
 def findings_of(tables: StudyTables, model: str) -> list[Finding]:
     """The findings of one model, one for each question, in the page's order.
 
     A question for which nothing was measured has a finding too, if its claim says what it needs.
-
-    Args:
-        tables: the study's tables.
-        model: the model's name.
     """
     own = tables.of(model)
-    return [
-        *(_measured_or_not(claim, own) for claim in REGISTRY if claim.scope == "model"),
-        *_answered(own, "experiment"),
-    ]
+    found = []
+    for claim in REGISTRY:
+        if claim.scope == "model":
+            rows = [row for row in own.claims.rows(named=True) if claim.matches(row)]
+            place = (claim.topic, claim.number, claim.statistic, claim.variant)
+            unmeasured = Finding(claim.question, Conclusion.UNMEASURED, claim.needs, *place)
+            found.append(_finding(claim, rows[0], own) if rows else unmeasured)
+    return [*found, *_answered(own, "experiment")]
 
 
 def family_findings(tables: StudyTables, family: str) -> list[Finding]:
-    """The findings over the stages of a family of models.
-
-    Args:
-        tables: the study's tables.
-        family: the family's name.
-    """
+    """The findings over the stages of a family of models."""
     return _answered(tables.of_family(family), "family")
 
 
@@ -67,6 +60,11 @@ def tally(findings: Sequence[Finding]) -> list[tuple[Conclusion, int]]:
     """The number of questions with each answer, in the order of `Conclusion`, without zeros."""
     given = [one.answer for one in findings]
     return [(answer, given.count(answer)) for answer in Conclusion if answer in given]
+
+
+def by_topic(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+    """The findings of each topic, in their order."""
+    return [(topic, [*group]) for topic, group in groupby(findings, attrgetter("topic"))]
 
 
 def detectable(row: dict[str, Any], measurements: pl.DataFrame) -> float | None:
@@ -77,14 +75,6 @@ def detectable(row: dict[str, Any], measurements: pl.DataFrame) -> float | None:
     place = (row["variant"], claim.statistic, claim.role, claim.attack)
     measured = measurement(measurements, *place)
     return None if measured is None or measured["value"] is None else measured["detectable"]
-
-
-def _measured_or_not(claim: Claim, own: StudyTables) -> Finding:
-    rows = [row for row in own.claims.rows(named=True) if claim.matches(row)]
-    if rows:
-        return _finding(claim, rows[0], own)
-    place = (claim.topic, claim.number, claim.statistic, claim.variant)
-    return Finding(claim.question, Conclusion.UNMEASURED, claim.needs, *place)
 
 
 def _answered(own: StudyTables, scope: str) -> list[Finding]:
@@ -109,9 +99,7 @@ def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
         sentence = f"{sentence} {_why_unclear(claim, row, own)}"
     question = claim.question.format(**claim.words(row["variant"]))
     place = (topic, claim.number, claim.statistic, row["variant"])
-    return Finding(
-        question, answer, sentence, *place, row["value"], row["low"], row["high"], row["n"]
-    )
+    return Finding(question, answer, sentence, *place, one)
 
 
 def _experiment(row: dict[str, Any], own: StudyTables) -> tuple[StudyTables, str]:
@@ -129,10 +117,9 @@ def _why_unclear(claim: Claim, row: dict[str, Any], own: StudyTables) -> str:
     one = estimate_of(row)
     if math.isnan(one.low) or math.isnan(one.high):
         return "The interval is unbounded on one side."
+    included = f"The interval includes {with_unit(row['threshold'], claim.unit)}"
     least = detectable(row, own.measurements)
-    seen = (
-        ""
-        if least is None
-        else f"; the minimum detectable effect is {with_unit(least, claim.unit)} (80% power)"
-    )
-    return f"The interval includes {with_unit(row['threshold'], claim.unit)}{seen}."
+    if least is None:
+        return f"{included}."
+    effect = with_unit(least, claim.unit)
+    return f"{included}; the minimum detectable effect is {effect} (80% power)."

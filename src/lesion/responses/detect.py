@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lesion.io.formats import LesionError
 from lesion.models.padding import batching
-from lesion.models.prefix import PrefixCache, frozen, logits_at, shared_prefix
-from lesion.models.text import Batch, Example, batches
+from lesion.models.prefix import frozen, logits_at, shared_prefix
+from lesion.models.text import Example, batches
 
 
 class Answers(NamedTuple):
@@ -29,7 +28,12 @@ def answers(tokenizer: PreTrainedTokenizerBase) -> Answers:
     Raises:
         LesionError: one of the two words has no first token of its own.
     """
-    yes, no = (_beginnings(tokenizer, word) for word in ("Yes", "No"))
+    beginnings = []
+    for word in ("Yes", "No"):
+        spellings = [space + text for text in (word, word.lower()) for space in ("", " ")]
+        rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in spellings]
+        beginnings.append({int(row[0]) for row in rows if row} - {tokenizer.unk_token_id})
+    yes, no = beginnings
     found = Answers(sorted(yes - no), sorted(no - yes))
     if not all(found):
         raise LesionError(
@@ -37,12 +41,6 @@ def answers(tokenizer: PreTrainedTokenizerBase) -> Answers:
             "detection cannot be measured. Set `understanding.minimal_pairs: null`"
         )
     return found
-
-
-def _beginnings(tokenizer: PreTrainedTokenizerBase, word: str) -> set[int]:
-    spellings = [space + one for one in (word, word.lower()) for space in ("", " ")]
-    rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in spellings]
-    return {int(row[0]) for row in rows if row} - {tokenizer.unk_token_id}
 
 
 @torch.inference_mode()
@@ -65,29 +63,23 @@ def log_odds(
     found = [float("nan")] * len(prompts)
     limits = batching(model, "right", prompts)
     for batch in batches(rests, limits.size(budget), limits.padded):
+        past = {"past_key_values": frozen(prefix)} if prefix else {}
         ends = torch.tensor([rests[row].start - 1 for row in batch.rows])
-        logits = _last(model, batch, ends, prefix)
-        yes, no = logits[:, answer_tokens.yes], logits[:, answer_tokens.no]
+        first, width = int(ends.min()), batch.tokens.shape[1]
+        logits = logits_at(
+            model,
+            torch.arange(first, width - 1, device=model.device),
+            input_ids=batch.tokens.to(model.device),
+            attention_mask=pad(batch.mask, (seen, 0), value=1).to(model.device),
+            use_cache=bool(past),
+            **past,
+        )
+        rows = torch.arange(len(ends), device=model.device)
+        # The differences of bf16 logits would be rounded away, so they are computed in fp32.
+        last = logits[rows, ends.to(model.device) - first].float()
+        yes, no = last[:, answer_tokens.yes], last[:, answer_tokens.no]
         odds = yes.logsumexp(1) - no.logsumexp(1)
-        for row, one in zip(batch.rows, odds.tolist(), strict=True):
-            found[row] = one
+        for row, value in zip(batch.rows, odds.tolist(), strict=True):
+            found[row] = value
         advance(len(batch.rows))
     return found
-
-
-def _last(model: PreTrainedModel, batch: Batch, ends: Tensor, prefix: PrefixCache | None) -> Tensor:
-    """Logits of the token after each row's end, float32 [batch, vocabulary]."""
-    seen = prefix.lengths[0] if prefix else 0
-    past = {"past_key_values": frozen(prefix)} if prefix else {}
-    first, width = int(ends.min()), batch.tokens.shape[1]
-    logits = logits_at(
-        model,
-        torch.arange(first, width - 1, device=model.device),
-        input_ids=batch.tokens.to(model.device),
-        attention_mask=pad(batch.mask, (seen, 0), value=1).to(model.device),
-        use_cache=bool(past),
-        **past,
-    )
-    rows = torch.arange(len(ends), device=model.device)
-    # The differences of bf16 logits would be rounded away, so they are computed in fp32.
-    return logits[rows, ends.to(model.device) - first].float()

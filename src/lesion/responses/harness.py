@@ -16,7 +16,7 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel, set_seed
+from transformers import GenerationConfig, set_seed
 
 from lesion.io.formats import LesionError
 from lesion.io.progress import progress
@@ -24,12 +24,7 @@ from lesion.models.chat import ChatError
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.load import Loaded
 from lesion.models.padding import alike, batching
-from lesion.models.prefix import (
-    accepts,
-    gather,
-    last_only,
-    shared_prefix,
-)
+from lesion.models.prefix import accepts, gather, last_only, shared_prefix
 from lesion.models.text import Example
 from lesion.responses.tasks import check_safe, no_item_metric, no_template, unknown_task
 
@@ -119,15 +114,18 @@ class InMemory(HFLM):  # type: ignore[misc]
         max_length: int,
         how: Mapping[str, Any],
     ) -> torch.Tensor:
+        prefix = None
         # With several beams, each would need a copy of the cache.
-        cache = _shared(self.model, rows) if how.get("num_beams", 1) == 1 else None
-        known = {} if cache is None else {"past_key_values": cache}
+        if how.get("num_beams", 1) == 1 and accepts(self.model, "position_ids"):
+            # What all rows share, such as few-shot examples, if that saves time.
+            prefix = shared_prefix(self.model, [row[:-1] for row in rows])
+        past = {"past_key_values": gather(prefix, rows, [0] * len(rows))} if prefix else {}
         made: torch.Tensor = super()._model_generate(
             context,
             max_length,
             attention_mask=mask.long(),
             **how,
-            **known,
+            **past,
             **last_only(self.model),
         )
         return made
@@ -140,14 +138,6 @@ def _counts_padding(settings: GenerationConfig, how: Mapping[str, Any]) -> bool:
     """
     rules = ("no_repeat_ngram_size", "min_length")
     return any(how.get(rule, getattr(settings, rule, None)) for rule in rules)
-
-
-def _shared(model: PreTrainedModel, rows: Sequence[list[int]]) -> DynamicCache | None:
-    """The KV prefix cache of what all rows share, such as few-shot examples, if it saves time."""
-    if not accepts(model, "position_ids"):
-        return None
-    prefix = shared_prefix(model, [row[:-1] for row in rows])
-    return gather(prefix, rows, [0] * len(rows)) if prefix else None
 
 
 def open_tasks(
@@ -164,39 +154,36 @@ def open_tasks(
         LesionError: a name is unknown, the data of a task is not available, or a task would run
             code that the model writes.
     """
-    quiet()
+    # Its warnings are about settings that are intended here.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    disable_progress_bars()
     # Reading lm-eval's thousands of configs takes ten seconds, so it is skipped if not needed.
     manager = TaskManager(include_path=str(folder), include_defaults=not set(names) <= set(local))
-    return {name: _opened(manager, name, local.get(name)) for name in names}
-
-
-def _opened(manager: TaskManager, name: str, changed: Mapping[str, Any] | None) -> dict[str, Task]:
-    if name not in manager.task_index:
-        raise unknown_task(name, str(manager.include_path), manager.all_tasks)
-    # Checked before the task is built, because building it fetches the program that runs the code.
-    check_safe(name, bool((manager.task_index[name].cfg or {}).get("unsafe_code")))
-    try:
+    opened: dict[str, dict[str, Task]] = {}
+    for name in names:
+        if name not in manager.task_index:
+            raise unknown_task(name, str(manager.include_path), manager.all_tasks)
+        # Checked before the task is built, because that fetches the program that runs the code.
+        check_safe(name, bool((manager.task_index[name].cfg or {}).get("unsafe_code")))
+        changed = local.get(name)
         # The config of a task can be changed where it is listed as the member of a group.
         spec = {"group": "study", "task": [{"task": name, **changed}]} if changed else name
-        found: dict[str, Task] = manager.load([spec])["tasks"]
-    except Exception as error:
-        # Errors of the hub, of data set builders and of proxies do not name the task.
-        raise LesionError(
-            f"`utility.tasks`: the data of `{name}` can't be loaded "
-            f"({type(error).__name__}: {error}). Tasks of lm-eval take theirs from the Hugging "
-            "Face hub: check that it can be reached, or use a task of `utility.folder`"
-        ) from error
-    for leaf, task in found.items():
-        _prepare(leaf, task)
-    return found
-
-
-def _prepare(name: str, task: Task) -> None:
-    """Set up a task as the harness's `simple_evaluate` does before evaluation."""
-    check_safe(name, bool(getattr(task, "UNSAFE_CODE", False)))
-    if task.get_config("num_fewshot") is None:
-        task.set_config(key="num_fewshot", value=0)
-    task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+        try:
+            opened[name] = manager.load([spec])["tasks"]
+        except Exception as error:
+            # Errors of the hub, of data set builders and of proxies do not name the task.
+            raise LesionError(
+                f"`utility.tasks`: the data of `{name}` can't be loaded "
+                f"({type(error).__name__}: {error}). Tasks of lm-eval take theirs from the "
+                "Hugging Face hub: check that it can be reached, or use a task of `utility.folder`"
+            ) from error
+        # As the harness's `simple_evaluate` does before evaluation.
+        for member, task in opened[name].items():
+            check_safe(member, bool(getattr(task, "UNSAFE_CODE", False)))
+            if task.get_config("num_fewshot") is None:
+                task.set_config(key="num_fewshot", value=0)
+            task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+    return opened
 
 
 def run_tasks(
@@ -240,37 +227,23 @@ def run_tasks(
     ]
 
 
-def quiet() -> None:
-    """Log only errors of the harness, whose warnings are about settings that are intended here."""
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    disable_progress_bars()
-
-
 def _scores(name: str, task: Task, samples: Sequence[Mapping[str, Any]]) -> list[Score]:
     """The scores of each item; metrics of a whole corpus, such as BLEU and F1, are left out."""
-    filters = list(dict.fromkeys(one["filter"] for one in samples))
+    filters = list(dict.fromkeys(sample["filter"] for sample in samples))
     order = {metric: place for place, metric in enumerate(task.aggregation())}
     found = [
-        (filters.index(one["filter"]), order.get(metric, len(order)), metric, one)
-        for one in samples
-        for metric in one["metrics"]
-        if _is_number(one[metric])
+        (filters.index(sample["filter"]), order.get(metric, len(order)), metric, sample)
+        for sample in samples
+        for metric in sample["metrics"]
+        # Numbers of numpy and Python, and booleans.
+        if hasattr(sample[metric], "__float__")
     ]
     if not found:
         raise no_item_metric(name)
     found.sort(key=lambda row: row[:2])
-    return [
+    scores = []
+    for filtered, _, metric, sample in found:
         # The harness names metrics in this way; the first filter is left out of the name.
-        Score(
-            name,
-            str(one["doc_id"]),
-            metric if filtered == 0 else f"{metric},{one['filter']}",
-            float(one[metric]),
-        )
-        for filtered, _, metric, one in found
-    ]
-
-
-def _is_number(value: object) -> bool:
-    # True for numbers of numpy and Python, and for booleans.
-    return hasattr(value, "__float__")
+        shown = f"{metric},{sample['filter']}" if filtered else metric
+        scores.append(Score(name, str(sample["doc_id"]), shown, float(sample[metric])))
+    return scores

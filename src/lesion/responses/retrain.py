@@ -31,7 +31,7 @@ from lesion.responses import (
     retrained,
 )
 from lesion.responses.jobs import RetrainJob
-from lesion.responses.questions import read_questions
+from lesion.responses.prompt_files import read_questions
 from lesion.sources.fetch import locate
 from lesion.training.examples import as_scored
 from lesion.training.fit import fine_tune

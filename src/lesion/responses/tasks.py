@@ -7,7 +7,7 @@ changed.
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -54,11 +54,11 @@ def task_digest(path: Path) -> str:
         BadFile: a data file cannot be read, or lacks columns that the task needs.
     """
     config = _read(path)
-    data = [Path(one) for one in _texts(_changed(path, config).get("data_files"))]
-    for one in data:
-        _check_data(one, path, config)
+    _, data = _data_files(path, config)
+    for file in data:
+        _check_data(file, path, config)
     code = sorted(path.parent.glob("*.py")) if "!function" in str(config) else []
-    return digest([config, [sha256_file(one) for one in (*data, *code)]])
+    return digest([config, [sha256_file(file) for file in (*data, *code)]])
 
 
 def _check_data(data: Path, path: Path, config: Mapping[str, Any]) -> None:
@@ -100,16 +100,14 @@ def _named(template: Any, columns: Sequence[str]) -> list[str]:
 
 
 def _check_column(values: Sequence[Any], name: str, data: Path, key: str) -> None:
-    first: type | None = None
+    kinds = [float if type(value) is int else type(value) for value in values]
     for row, value in enumerate(values):
         if value is None or (isinstance(value, str) and is_blank(value)):
             raise BadFile(
                 f"{place_of(data, row)}: has an empty `{name}`, which `{key}` inserts into a text. "
                 "Fill it in, or remove the row."
             )
-        kind = float if type(value) is int else type(value)
-        first = first or kind
-        if kind is not first:
+        if kinds[row] is not kinds[0]:
             raise BadFile(
                 f"{place_of(data, row)}: its `{name}` is {shown(value)}, which is not of the type "
                 f"of the other rows, such as {shown(values[0])}. Give all rows the same type."
@@ -124,43 +122,37 @@ def task_changes(path: Path, cache: Path) -> dict[str, Any]:
     config = _read(path)
     if "dataset_path" not in config:
         return {}
-    return {"dataset_kwargs": {**_changed(path, config), "cache_dir": str(cache)}}
+    arguments, _ = _data_files(path, config)
+    return {"dataset_kwargs": {**arguments, "cache_dir": str(cache)}}
 
 
-def _changed(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """A task's `dataset_kwargs` with paths of data files relative to the working directory."""
-    given = dict(config.get("dataset_kwargs") or {})
-    if "data_files" in given:
-        given["data_files"] = _each(given["data_files"], lambda text: _found(path, text))
-    return given
+def _data_files(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
+    """A task's `dataset_kwargs` with its data files where they are, and the list of these files.
 
+    Raises:
+        StudyError: a data file is missing.
+    """
+    arguments = dict(config.get("dataset_kwargs") or {})
+    files: list[Path] = []
 
-def _found(path: Path, text: str) -> str:
-    places = [path.parent / text, Path(text)]
-    for place in places:
-        if place.is_file():
-            return str(place)
-    raise StudyError(
-        f"{path}: its data `{text}` is neither in the same folder nor in {Path.cwd()}. Put it into "
-        "one of these"
-    )
+    def located(value: Any) -> Any:
+        """`data_files`: a file's name, a list of names, or either by split."""
+        if isinstance(value, dict):
+            return {split: located(part) for split, part in value.items()}
+        if isinstance(value, list):
+            return [located(part) for part in value]
+        file = next(filter(Path.is_file, (path.parent / value, Path(value))), None)
+        if file is None:
+            raise StudyError(
+                f"{path}: its data `{value}` is neither in the same folder nor in {Path.cwd()}. "
+                "Put it into one of these"
+            )
+        files.append(file)
+        return str(file)
 
-
-def _each(value: Any, change: Callable[[str], str]) -> Any:
-    """Apply `change` to every text of `data_files`: a text, a list of texts, or either by split."""
-    if isinstance(value, dict):
-        return {name: _each(one, change) for name, one in value.items()}
-    return [change(one) for one in value] if isinstance(value, list) else change(value)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, str):
-            yield one
-        elif one is not None:
-            yield from _texts(one)
+    if "data_files" in arguments:
+        arguments["data_files"] = located(arguments["data_files"])
+    return arguments, files
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -198,8 +190,9 @@ def find_task(name: str, folder: Path) -> Found:
     Raises:
         LesionError: the name is unknown.
     """
+    roots = (folder, _harness_folder())
     mentioned = False
-    for path in chain(_files(folder, name), _files(_harness_folder(), name)):
+    for path in chain.from_iterable(_files(root, name) for root in roots):
         mentioned = True
         try:
             config = _read(path)
@@ -213,8 +206,24 @@ def find_task(name: str, folder: Path) -> Found:
         if config.get("task") == name:
             return Found(name, config)
     if not mentioned:
-        raise unknown_task(name, folder, {*_names(folder), *_names(_harness_folder())})
-    return _indexed(name, folder)
+        files = chain.from_iterable(map(_texts_below, roots))
+        texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
+        declared = chain.from_iterable(map(_DECLARED.findall, texts))
+        raise unknown_task(name, folder, {found.strip("\"'") for found in declared})
+    from lm_eval.tasks import TaskManager
+
+    # lm-eval logs warnings about files of its own that it skips.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    manager = TaskManager(include_path=str(folder))
+    if name not in manager.task_index:
+        raise unknown_task(name, folder, manager.all_tasks)
+    entry = manager.task_index[name]
+    return Found(name, entry.cfg if entry.kind.name == "TASK" else None)
+
+
+_LONGEST = 2**20
+"""Size in bytes; longer files are not configs but data without a suffix."""
+_DECLARED = re.compile(r"(?m)^(?:task|group|tag): *(\S+) *$")
 
 
 def _texts_below(folder: Path) -> list[Path]:
@@ -226,20 +235,6 @@ def _texts_below(folder: Path) -> list[Path]:
         and path.is_file()
         and path.stat().st_size < _LONGEST
     )
-
-
-_LONGEST = 2**20
-"""Size in bytes; longer files are not configs but data without a suffix."""
-
-
-def _names(root: Path) -> Iterator[str]:
-    """The names of tasks, groups and tags that files declare, found by their text."""
-    for path in _texts_below(root):
-        for found in _DECLARED.findall(path.read_text(encoding="utf-8", errors="replace")):
-            yield found.strip("\"'")
-
-
-_DECLARED = re.compile(r"(?m)^(?:task|group|tag): *(\S+) *$")
 
 
 def _harness_folder() -> Path:
@@ -260,19 +255,6 @@ def _files(root: Path, name: str) -> Iterator[Path]:
             if path not in seen and alone.search(path.read_bytes()):
                 yield path
             seen.add(path)
-
-
-def _indexed(name: str, folder: Path) -> Found:
-    """The task, group or tag in lm-eval's own index, for a name that some file mentions."""
-    from lm_eval.tasks import TaskManager
-
-    # lm-eval logs warnings about files of its own that it skips.
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    manager = TaskManager(include_path=str(folder))
-    if name not in manager.task_index:
-        raise unknown_task(name, folder, manager.all_tasks)
-    entry = manager.task_index[name]
-    return Found(name, entry.cfg if entry.kind.name == "TASK" else None)
 
 
 def unknown_task(name: str, folder: Path | str, known: Iterable[str]) -> LesionError:
@@ -350,18 +332,16 @@ def is_cached(dataset: str) -> bool:
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")).expanduser()
     made = Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets")).expanduser()
     hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
-    # A data set with an old name, without an owner, may be cached under its owner's name.
     owner, _, name = dataset.lower().rpartition("/")
-    return any(
-        found == f"{start}{owner}{between}{name}"
-        or (not owner and found.endswith(f"{between}{name}"))
-        for folder, start, between in ((made, "", "___"), (hub, "datasets--", "--"))
-        for found in _lower_names(folder)
-    ) or (not owner and name in _lower_names(made))
-
-
-def _lower_names(folder: Path) -> set[str]:
-    return {path.name.lower() for path in folder.iterdir()} if folder.is_dir() else set()
+    prepared, fetched = ({path.name.lower() for path in folder.glob("*")} for folder in (made, hub))
+    if owner:
+        return f"{owner}___{name}" in prepared or f"datasets--{owner}--{name}" in fetched
+    # A data set with an old name, without an owner, may be cached under its owner's name.
+    return (
+        name in prepared
+        or any(found.endswith(f"___{name}") for found in prepared)
+        or any(found.endswith(f"--{name}") for found in fetched)
+    )
 
 
 def offline() -> str | None:

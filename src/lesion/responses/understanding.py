@@ -18,7 +18,7 @@ from lesion.responses import (
     read_tests,
 )
 from lesion.responses.jobs import UnderstandingJob
-from lesion.responses.minimal_pairs import read_minimal_pairs
+from lesion.responses.prompt_files import read_minimal_pairs
 from lesion.responses.variant import EvaluatedVariant
 from lesion.sources.fetch import locate
 

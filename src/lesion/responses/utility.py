@@ -1,10 +1,12 @@
 """Utility of a variant: the scores of tasks of the lm-evaluation-harness, by item."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -15,10 +17,10 @@ from lesion.responses.jobs import UtilityJob
 from lesion.responses.tasks import local_tasks, task_changes
 from lesion.responses.variant import EvaluatedVariant
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from lesion.responses.harness import Score
 
-Row = tuple[str, str, str, float]
-"""Task, item, metric, value."""
+logger = logging.getLogger(__name__)
 
 
 def examine_variant(job: UtilityJob, model: Path, mask: Path | None, out: Path) -> None:
@@ -35,16 +37,18 @@ def examine_variant(job: UtilityJob, model: Path, mask: Path | None, out: Path) 
     """
     subject = EvaluatedVariant(model, read_mask(mask) if mask else None, job.device)
     keys = {name: _task_key(subject, name, job) for name in job.tasks}
-    known = _known_tasks(out)
-    todo = [name for name, one in keys.items() if one not in known]
-    made = _examine(subject, todo, job)
-    rows = [
-        (*row, f"{one}-{place}")
-        for name, one in keys.items()
-        for place, row in enumerate(made[name] if name in made else known[one])
-    ]
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in known_rows(out, UTILITY).values():
+        rows[row["key"].partition("-")[0]].append(row)
+    todo = [name for name, task in keys.items() if task not in rows]
+    for name, scores in _examine(subject, todo, job).items():
+        rows[keys[name]] = [
+            {**score._asdict(), "key": f"{keys[name]}-{place}"}
+            for place, score in enumerate(scores)
+        ]
     logger.info(f"{job.variant}: ran {len(todo)} of {len(keys)} tasks")
-    write_rows(pl.DataFrame(rows, schema=UTILITY, orient="row"), out)
+    table = [row for task in keys.values() for row in rows[task]]
+    write_rows(pl.DataFrame(table, schema=UTILITY), out)
 
 
 def _task_key(subject: EvaluatedVariant, name: str, job: UtilityJob) -> str:
@@ -63,18 +67,9 @@ def _task_key(subject: EvaluatedVariant, name: str, job: UtilityJob) -> str:
     )
 
 
-def _known_tasks(out: Path) -> dict[str, list[Row]]:
-    """Rows of an earlier output by their task's key, in their order."""
-    found: dict[str, list[Row]] = {}
-    for one, row in known_rows(out, UTILITY).items():
-        content = (row["task"], row["item"], row["metric"], row["value"])
-        found.setdefault(one.partition("-")[0], []).append(content)
-    return found
-
-
 def _examine(
     subject: EvaluatedVariant, names: Sequence[str], job: UtilityJob
-) -> dict[str, Sequence[Row]]:
+) -> "dict[str, list[Score]]":
     if not names:
         return {}
     # Importing lm-eval takes seconds, and a job whose rows are all reused does not need it. Tasks
@@ -82,14 +77,11 @@ def _examine(
     from lesion.responses.harness import open_tasks, run_tasks
 
     with TemporaryDirectory() as cache:
-        local = {
-            name: task_changes(one, Path(cache)) for name, one in local_tasks(job.folder).items()
-        }
+        files = local_tasks(job.folder)
+        local = {name: task_changes(file, Path(cache)) for name, file in files.items()}
         opened = open_tasks(names, job.folder, local)
-        loaded = subject.load()
+        loaded, how = subject.load(), (job.batch_size, job.limit, job.chat)
         return {
-            name: run_tasks(
-                loaded, tasks, job.batch_size, job.limit, job.chat, f"{job.variant}: {name}"
-            )
+            name: run_tasks(loaded, tasks, *how, f"{job.variant}: {name}")
             for name, tasks in opened.items()
         }

@@ -88,9 +88,7 @@ def free_memory(device: torch.device) -> Free:
 def group_limit(base: Path, own: Path) -> int:
     """The least memory that is left in a group or in one that encloses it, in bytes.
 
-    Args:
-        base: where groups are mounted; in a container this is the container's own group.
-        own: the group's folder, which is `base` or inside it.
+    Groups are mounted at `base`, in a container the container's own; `own` is `base` or inside it.
     """
     left = [_NO_LIMIT]
     groups = [own, *own.parents]

@@ -46,15 +46,9 @@ def score_model(
 ) -> None:
     """Write `snip` scores, and `preservation` importance if requested, into `folder`.
 
-    A killed job resumes from its last saved sums, which are in `.scoring` in the folder until all
-    shards are written; the resulting bytes are the same.
-
-    Args:
-        model: checkpoint folder.
-        pairs: table of PAIRS.
-        folder: folder of the behaviour's scores.
-        job: how they are computed and stored.
-        save_minutes: least time between two saves of the unfinished sums.
+    The pairs are a table of PAIRS. A killed job resumes from its last saved sums, which are in
+    `.scoring` in the folder until all shards are written; the resulting bytes are the same. Sums
+    are saved at most every `save_minutes`.
     """
     loaded = load(model, job.device)
     table = kept_pairs(pairs, "train")

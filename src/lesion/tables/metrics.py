@@ -51,6 +51,30 @@ class Ability(NamedTuple):
         return f"{self.skill}, {self.how}" if self.how else self.skill
 
 
+class Comparison(NamedTuple):
+    """A question about two models A and B, answered by the difference of a number (`compare`)."""
+
+    question: str
+    what: str
+    """The number, as the sentence names it."""
+    higher: bool
+    """Whether the answer is "yes" if B is higher; otherwise it is "yes" if B is lower."""
+    needs: str
+    """What the configs of both must request."""
+    ratio: bool = False
+    """Whether B / A is compared in place of B − A."""
+
+
+class ComparedColumn(NamedTuple):
+    """A metric, or its change, in one column of the before/after table, compared between models."""
+
+    column: Literal["unmodified", "pruned"]
+    asked: Comparison
+    role: str = "harm"
+    attack: str = "none"
+    change: bool = False
+
+
 class Metric(NamedTuple):
     """One kind of number, measured for variants, roles and attacks."""
 
@@ -64,6 +88,7 @@ class Metric(NamedTuple):
     """The roles of the behaviours whose completions are judged; empty for all."""
     shown: tuple[ShownRow, ...] = ()
     abilities: tuple[Ability, ...] = ()
+    compared: tuple[ComparedColumn, ...] = ()
 
 
 METRICS: list[Metric] = [
@@ -98,6 +123,29 @@ METRICS: list[Metric] = [
                 attack="prefill",
             ),
         ),
+        compared=(
+            ComparedColumn(
+                "unmodified",
+                Comparison(
+                    "Does B write less harmful text under the prefill?",
+                    "Judged harmfulness (0 to 1) of the unmodified model under the prefill",
+                    higher=False,
+                    needs="Needs `prefill` in `responses.attacks` of both.",
+                ),
+                attack="prefill",
+            ),
+            ComparedColumn(
+                "pruned",
+                Comparison(
+                    "Does B write less harmful text once these weights are zeroed?",
+                    "Judged harmfulness (0 to 1) of the ablated model under the prefill",
+                    higher=False,
+                    needs="Needs `prefill` in `responses.attacks` and `shared` in "
+                    "`responses.judged_variants`.",
+                ),
+                attack="prefill",
+            ),
+        ),
     ),
     Metric(
         "refusal_rate",
@@ -125,6 +173,18 @@ METRICS: list[Metric] = [
         abilities=(
             Ability(
                 "refuses", "judged", "share of direct harmful requests refused", attack="direct"
+            ),
+        ),
+        compared=(
+            ComparedColumn(
+                "unmodified",
+                Comparison(
+                    "Does B refuse more direct harmful requests?",
+                    "Share of direct harmful requests that the unmodified model refuses",
+                    higher=True,
+                    needs="Needs `direct` in `responses.attacks` of both.",
+                ),
+                attack="direct",
             ),
         ),
     ),
@@ -244,6 +304,19 @@ METRICS: list[Metric] = [
                 summary=True,
             ),
         ),
+        compared=(
+            ComparedColumn(
+                "pruned",
+                Comparison(
+                    "Does B lose less of its other skills with these weights?",
+                    "Change of mean accuracy in the study’s tasks by the ablation, in points",
+                    higher=True,
+                    needs="Needs the same tasks in `utility.tasks` of both.",
+                ),
+                role="utility",
+                change=True,
+            ),
+        ),
     ),
     Metric(
         "harmful_rate",
@@ -292,3 +365,8 @@ def abilities() -> list[tuple[Metric, Ability]]:
     """The rows of the dissociation figure, in its order."""
     rows = [(metric, ability) for metric in METRICS for ability in metric.abilities]
     return sorted(rows, key=lambda row: SKILLS.index(row[1].skill))
+
+
+def compared_columns() -> list[tuple[Metric, ComparedColumn]]:
+    """The metrics that two models are compared by."""
+    return [(metric, one) for metric in METRICS for one in metric.compared]

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from lesion.io.formats import LesionError
 from lesion.models.candidates import Candidate, find_candidates
+from lesion.models.files import first_named
 from lesion.models.likelihood import response_losses
 from lesion.models.text import Example, batches
 
@@ -33,8 +34,9 @@ class Adapters:
             LesionError: a matrix can't have an adapter, because several modules share it or its
                 module does more than multiply by it.
         """
-        self._weights = {name: one.weight for name, one in find_candidates(model).items()}
-        self.config = _config(model, find_candidates(model), rank, alpha)
+        candidates = find_candidates(model)
+        self._weights = {name: one.weight for name, one in candidates.items()}
+        self.config = _config(model, candidates, rank, alpha)
 
     @contextmanager
     def named_errors(self) -> Iterator[None]:
@@ -44,7 +46,7 @@ class Adapters:
         except ValueError as error:
             raise _refused(f"peft says: {str(error).rstrip('.')}") from error
 
-    def check(self, adapted: nn.Module, tokens: Sequence[int]) -> None:
+    def check(self, adapted: Any, tokens: Sequence[int]) -> None:
         """Check that every candidate has an adapter which the model's output depends on.
 
         Args:
@@ -54,10 +56,18 @@ class Adapters:
         Raises:
             LesionError: a candidate has no adapter, or the model bypasses it.
         """
-        layers = _layers(adapted)
+        from peft.tuners.lora import LoraLayer, ParamWrapper
+
+        # The layers of peft, by the id of the parameter that each adapts.
+        layers: dict[int, Any] = {}
+        for module in adapted.modules():
+            if isinstance(module, ParamWrapper):
+                layers[id(module.get_param())] = module  # type: ignore[no-untyped-call]
+            elif isinstance(module, LoraLayer):
+                layers[id(module.get_base_layer().weight)] = module
         without = [name for name, one in self._weights.items() if id(one) not in layers]
         if without:
-            raise _refused(f"peft puts no adapter on {_named(without)}")
+            raise _refused(f"peft puts no adapter on {first_named(without)}")
         _loss(adapted, tokens).backward()
         silent = {
             name: one
@@ -67,7 +77,7 @@ class Adapters:
         adapted.zero_grad(set_to_none=True)
         passed = _used(adapted, silent, tokens) if silent else []
         if passed:
-            raise _refused(f"the model uses {_named(passed)} without its adapter")
+            raise _refused(f"the model uses {first_named(passed)} without its adapter")
 
 
 def _config(
@@ -79,8 +89,8 @@ def _config(
     direct = [name for name, one in candidates.items() if one.kind == "direct"]
     if direct:
         raise _refused(
-            f"{_named(direct)} is shared by several modules, or its module does more than multiply "
-            "by it"
+            f"{first_named(direct)} is shared by several modules, or its module does more than "
+            "multiply by it"
         )
     stacked = [name for name, one in candidates.items() if one.kind == "stacked"]
     modules = {name.rpartition(".")[0] for name, one in candidates.items() if one.kind != "stacked"}
@@ -97,29 +107,11 @@ def _config(
     )
 
 
-def _layers(adapted: nn.Module) -> dict[int, Any]:
-    """The layers of peft, by the id of the parameter that each adapts."""
-    from peft.tuners.lora import LoraLayer
-
-    found: dict[int, Any] = {}
-    for module in adapted.modules():
-        if isinstance(module, _wrapper()):
-            found[id(module.get_param())] = module
-        elif isinstance(module, LoraLayer):
-            found[id(module.get_base_layer().weight)] = module
-    return found
-
-
-def _wrapper() -> Any:
-    """The layer that peft puts in place of a module whose parameter it adapts."""
-    from peft.tuners.lora import ParamWrapper
-
-    return ParamWrapper
-
-
 def _loss(adapted: nn.Module, tokens: Sequence[int]) -> Tensor:
+    from peft.tuners.lora import ParamWrapper  # in place of a module with an adapted parameter
+
     (batch,) = batches([Example(list(tokens), 1)], 1)
-    wrappers = [module for module in adapted.modules() if isinstance(module, _wrapper())]
+    wrappers = [module for module in adapted.modules() if isinstance(module, ParamWrapper)]
     before = [set(vars(module)) for module in wrappers]
     adapted.eval()
     try:
@@ -155,11 +147,6 @@ def _used(
     for one in trained:
         one.requires_grad_(True)
     return used
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-    return f"`{names[0]}`{more}"
 
 
 def _refused(reason: str) -> LesionError:

@@ -50,7 +50,10 @@ def of_pairs(
     refused = cycle([TrainingAnswer(text) for text in refusals])
     found = []
     for row in rows.iter_rows(named=True):
-        own = TrainingAnswer(_joined(row["prefill"], row["response"]), row["finished"])
+        # A continuation usually begins with a space.
+        apart = row["prefill"] and row["response"][:1].isalnum()
+        text = f"{row['prefill']}{' ' if apart else ''}{row['response']}"
+        own = TrainingAnswer(text, row["finished"])
         other = next(refused) if refusals else None
         chosen, rejected = (own, other) if answer == "own" else (other, own)
         assert chosen is not None
@@ -71,21 +74,12 @@ def as_scored(paths: Mapping[str, Path]) -> list[TrainingExample]:
     ]
 
 
-def _joined(prefill: str, response: str) -> str:
-    """A prefill and its continuation, which usually begins with a space."""
-    apart = prefill and response[:1].isalnum()
-    return f"{prefill} {response}" if apart else f"{prefill}{response}"
-
-
 def of_file(
     path: Path, columns: Mapping[str, str | None], limit: int | None
 ) -> list[TrainingExample]:
-    """Training examples from the rows of a file.
+    """Training examples from the first `limit` rows of a file, or from all.
 
-    Args:
-        path: see `read_rows`.
-        columns: `text`; or `prompt`, `response` and, for DPO, `rejected`; by the file's names.
-        limit: the number of rows to take from the start; all, if None.
+    The columns `text`, or `prompt`, `response` and, for DPO, `rejected`, have the file's names.
 
     Raises:
         BadFile: a column is missing, or a row has something other than a text.
@@ -93,7 +87,13 @@ def of_file(
     wanted = {key: name for key, name in columns.items() if name is not None}
     rows = read_rows(path, wanted.values())
     chosen = [required_texts(rows, name, path, limit) for name in wanted.values()]
-    return [_of_row(dict(zip(wanted, row, strict=True))) for row in zip(*chosen, strict=True)]
+    found = []
+    for texts in zip(*chosen, strict=True):
+        row = dict(zip(wanted, texts, strict=True))
+        rejected = TrainingAnswer(row["rejected"]) if "rejected" in row else None
+        answer = TrainingAnswer(row["text" if "text" in row else "response"])
+        found.append(TrainingExample(row.get("prompt"), answer, rejected))
+    return found
 
 
 def component_columns(component: MixtureComponent, *, dpo: bool) -> dict[str, str | None]:
@@ -102,10 +102,3 @@ def component_columns(component: MixtureComponent, *, dpo: bool) -> dict[str, st
         return {"text": component.text}
     rejected = component.rejected if dpo else None
     return {"prompt": component.prompt, "response": component.response, "rejected": rejected}
-
-
-def _of_row(row: Mapping[str, str]) -> TrainingExample:
-    if "text" in row:
-        return TrainingExample(None, TrainingAnswer(row["text"]))
-    rejected = TrainingAnswer(row["rejected"]) if "rejected" in row else None
-    return TrainingExample(row["prompt"], TrainingAnswer(row["response"]), rejected)

@@ -1,12 +1,13 @@
 """Training of a model in memory with trl, on examples encoded as in the other stages."""
 
 import logging
+import math
 import os
 import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,6 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import (
-    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -32,14 +32,14 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from lesion.io.formats import LesionError, digest, read_json, write_json
-from lesion.io.progress import progress
+from lesion.io.progress import Advance, progress
 from lesion.models.chat import Chat
 from lesion.models.likelihood import response_losses
 from lesion.models.load import Loaded, pick_device, resolve_dtype
-from lesion.models.text import Example, batches, context_of, encode_pair, encode_written
+from lesion.models.text import Example, batches, context_of, encode_pair
 from lesion.training import TRAINING
 from lesion.training.adapters import Adapters
-from lesion.training.examples import TrainingAnswer, TrainingExample
+from lesion.training.examples import TrainingExample
 from lesion.training.jobs import SeededRecipe
 
 logger = logging.getLogger(__name__)
@@ -88,21 +88,29 @@ def fine_tune(
         folder = saving.folder if saving else Path(nowhere)
         with _alone():
             trainer = _trainer(loaded, examples, recipe, folder)
-        for one in (_Advance(advance), *callbacks, *([_Save(saving.minutes)] if saving else [])):
+        for one in (_Steps(advance, saving.minutes if saving else math.inf), *callbacks):
             trainer.add_callback(one)
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=_saved_state(saving, recipe, examples))
     if recipe.lora is not None:
-        _merge(trainer.model)
+        # Into the weights of the base model, which stays the same object.
+        trainer.model.merge_and_unload()  # type: ignore[union-attr, operator]
     model.eval().requires_grad_(False)
-    return _history(trainer.state.log_history, recipe.batch_size)
+    steps = [one for one in trainer.state.log_history if "loss" in one]
+    rows = [
+        (int(one["step"]), int(one["step"]) * recipe.batch_size, one["loss"], one["learning_rate"])
+        for one in steps
+    ]
+    return pl.DataFrame(rows, schema=TRAINING, orient="row")
 
 
 def _encoded(loaded: Loaded, taught: Sequence[TrainingExample], *, dpo: bool) -> Dataset:
     """The examples as tokens, without those that exceed the model's context."""
     longest = context_of(loaded.model.config)
-    rows = [_preference(loaded.chat, one) if dpo else _labelled(loaded.chat, one) for one in taught]
-    kept = [row for row in rows if _length(row) <= longest]
+    encode = _preference if dpo else _labelled
+    rows = [encode(loaded.chat, one) for one in taught]
+    # Of a preference, the longer of its answers counts.
+    kept = [row for row in rows if max(map(len, _sequences(row))) <= longest]
     if len(kept) < len(rows):
         logger.info(
             f"training: {len(rows) - len(kept)} of {len(rows)} examples are longer than the "
@@ -116,41 +124,34 @@ def _encoded(loaded: Loaded, taught: Sequence[TrainingExample], *, dpo: bool) ->
     return Dataset.from_list(kept)
 
 
-def _length(row: dict[str, list[int]]) -> int:
-    """The number of tokens of an example, or of a preference with the longer of its answers."""
-    if "input_ids" in row:
-        return len(row["input_ids"])
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
-
-
 def _labelled(chat: Chat, one: TrainingExample) -> dict[str, list[int]]:
-    tokenizer = chat.tokenizer
-    found = _text(tokenizer, one.chosen) if one.prompt is None else _pair(chat, one)
-    labels = [-100] * found.start + found.tokens[found.start :]
-    return {"input_ids": found.tokens, "labels": labels}
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, answer: TrainingAnswer) -> Example:
-    tokens = [int(token) for token in tokenizer(answer.text)["input_ids"]]
-    end = tokenizer.eos_token_id
-    return Example(tokens + ([end] if end is not None and tokens[-1:] != [end] else []), 0)
-
-
-def _pair(chat: Chat, one: TrainingExample, answer: TrainingAnswer | None = None) -> Example:
-    text, finished, ids = answer or one.chosen
-    assert one.prompt is not None
-    found = encode_written(chat, one.prompt, one.prefill, text, ids) if ids else None
-    return found or encode_pair(chat, one.prompt, one.prefill, text, finished)
+    if one.prompt is not None:
+        tokens, start = encode_pair(chat, one.prompt, one.prefill, *one.chosen)
+    else:
+        tokens, start = [int(token) for token in chat.tokenizer(one.chosen.text)["input_ids"]], 0
+        end = chat.tokenizer.eos_token_id
+        if end is not None and tokens[-1:] != [end]:
+            tokens.append(end)
+    return {"input_ids": tokens, "labels": [-100] * start + tokens[start:]}
 
 
 def _preference(chat: Chat, one: TrainingExample) -> dict[str, list[int]]:
+    assert one.prompt is not None
     assert one.rejected is not None
-    chosen, rejected = _pair(chat, one), _pair(chat, one, one.rejected)
+    chosen = encode_pair(chat, one.prompt, one.prefill, *one.chosen)
+    rejected = encode_pair(chat, one.prompt, one.prefill, *one.rejected)
     return {
         "prompt_ids": chosen.tokens[: chosen.start],
         "chosen_ids": chosen.tokens[chosen.start :],
         "rejected_ids": rejected.tokens[rejected.start :],
     }
+
+
+def _sequences(row: Mapping[str, list[int]]) -> list[list[int]]:
+    """The token sequences of an encoded example: one, or a preference's chosen and rejected one."""
+    if "input_ids" in row:
+        return [row["input_ids"]]
+    return [row["prompt_ids"] + row[key] for key in ("chosen_ids", "rejected_ids")]
 
 
 class _Encoded(DPOTrainer):
@@ -163,41 +164,38 @@ class _Encoded(DPOTrainer):
 def _trainer(loaded: Loaded, examples: Dataset, recipe: SeededRecipe, folder: Path) -> Trainer:
     # trl's default is true, under a name that transformers is about to drop.
     warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
-    common = _arguments(recipe, folder)
-    tokenizer = loaded.tokenizer
+    model, tokenizer, lora = loaded.model, loaded.tokenizer, recipe.lora
     if tokenizer.pad_token_id is None:
         # Any token works, because padding is masked and has no label.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    shortest = min((_sequences(row)[0] for row in examples), key=len)
+    adapters = Adapters(model, lora.rank, lora.alpha) if lora else None
     given = {
-        "model": loaded.model,
+        "model": model,
         "train_dataset": examples,
         "processing_class": tokenizer,
+        **({"peft_config": adapters.config} if adapters else {}),
     }
-    shortest = min((_tokens(row) for row in examples), key=len)
-    if recipe.lora is None:
-        trainer = _trainer_of(recipe, common, given)
-    else:
-        adapters = Adapters(loaded.model, recipe.lora.rank, recipe.lora.alpha)
-        with adapters.named_errors():
-            trainer = _trainer_of(recipe, common, {**given, "peft_config": adapters.config})
-        assert trainer.model is not None
+    common = _arguments(recipe, folder)
+    trainer: Trainer
+    with adapters.named_errors() if adapters else nullcontext():
+        if recipe.beta is None:
+            trainer = SFTTrainer(args=_SFTOnOneDevice(**common), **given)
+        else:
+            # The reference's log-probabilities are computed before the first step, without a
+            # second copy of the model.
+            args = _DPOOnOneDevice(**common, beta=recipe.beta, precompute_ref_log_probs=not lora)
+            trainer = _Encoded(args=args, **given)
+    if adapters:
         adapters.check(trainer.model, shortest)
     if not _fused_is_own(trainer.model, shortest):
         if recipe.beta is not None:
             raise LesionError(
                 f"`method: dpo`: trl's fused loss differs from the loss that "
-                f"{type(loaded.model).__name__} computes. Set `method: sft`"
+                f"{type(model).__name__} computes. Set `method: sft`"
             )
         trainer.compute_loss_func = _own_loss
     return trainer
-
-
-def _trainer_of(recipe: SeededRecipe, common: dict[str, Any], given: dict[str, Any]) -> Trainer:
-    if recipe.beta is None:
-        return SFTTrainer(args=_SFTOnOneDevice(**common), **given)
-    # The reference's log-probabilities are computed before the first step, without a second copy.
-    args = _DPOOnOneDevice(**common, beta=recipe.beta, precompute_ref_log_probs=recipe.lora is None)
-    return _Encoded(args=args, **given)
 
 
 @torch.no_grad()
@@ -222,10 +220,6 @@ def _own_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> T
     targets = labels[:, 1:].to(logits.device).flatten()
     total = cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
     return total / ((targets != -100).sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-def _tokens(row: Mapping[str, list[int]]) -> list[int]:
-    return row["input_ids"] if "input_ids" in row else row["prompt_ids"] + row["chosen_ids"]
 
 
 class _OnOneDevice(TrainingArguments):
@@ -268,19 +262,17 @@ def _alone() -> Iterator[None]:
 
 
 def _arguments(recipe: SeededRecipe, folder: Path) -> dict[str, Any]:
-    native = resolve_dtype(recipe.dtype) == torch.bfloat16
+    constant = recipe.schedule == "constant"
     return {
         "output_dir": str(folder),
         "max_steps": recipe.steps,
         "learning_rate": recipe.learning_rate,
         "per_device_train_batch_size": recipe.batch_size // recipe.accumulate,
         "gradient_accumulation_steps": recipe.accumulate,
-        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(
-            recipe.schedule, recipe.schedule
-        ),
+        "lr_scheduler_type": "constant_with_warmup" if constant else recipe.schedule,
         "warmup_steps": round(recipe.warmup * recipe.steps),
         "weight_decay": recipe.weight_decay,
-        "bf16": native,
+        "bf16": resolve_dtype(recipe.dtype) == torch.bfloat16,
         "use_cpu": pick_device().type == "cpu",
         "seed": recipe.seed,
         "data_seed": recipe.seed,
@@ -299,11 +291,6 @@ def _arguments(recipe: SeededRecipe, folder: Path) -> dict[str, Any]:
     }
 
 
-def _merge(model: Any) -> None:
-    """Merge the adapters into the weights of the base model, which stays the same object."""
-    model.merge_and_unload()
-
-
 def _saved_state(saving: Saving | None, recipe: SeededRecipe, examples: Dataset) -> str | None:
     """The latest saved state of the same training, if there is one."""
     if saving is None:
@@ -320,18 +307,22 @@ def _saved_state(saving: Saving | None, recipe: SeededRecipe, examples: Dataset)
     return None
 
 
-class _Advance(TrainerCallback):
-    """Moves the progress bar."""
+class _Steps(TrainerCallback):
+    """Moves the progress bar, saves the state at intervals, and ends at a loss that is NaN."""
 
-    def __init__(self, advance: Any) -> None:
-        self._advance = advance
-        self._done = 0
+    def __init__(self, advance: Advance, save_minutes: float) -> None:
+        self._advance, self._done = advance, 0
+        self._seconds, self._saved = 60 * save_minutes, time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    ) -> TrainerControl:
         self._advance(state.global_step - self._done)
         self._done = state.global_step
+        if time.monotonic() - self._saved >= self._seconds:
+            self._saved = time.monotonic()
+            control.should_save = True
+        return control
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
@@ -342,27 +333,3 @@ class _Advance(TrainerCallback):
                 f"training: the loss of step {state.global_step} is not a number (NaN). Lower "
                 "`learning_rate`."
             )
-
-
-class _Save(TrainerCallback):
-    """Saves the state at intervals."""
-
-    def __init__(self, minutes: float) -> None:
-        self._seconds, self._last = 60 * minutes, time.monotonic()
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        if time.monotonic() - self._last >= self._seconds:
-            self._last = time.monotonic()
-            control.should_save = True
-        return control
-
-
-def _history(logged: Sequence[dict[str, float]], batch_size: int) -> pl.DataFrame:
-    rows = [
-        (int(one["step"]), int(one["step"]) * batch_size, one["loss"], one["learning_rate"])
-        for one in logged
-        if "loss" in one
-    ]
-    return pl.DataFrame(rows, schema=TRAINING, orient="row")

@@ -1,7 +1,7 @@
 """The job that trains a model and writes it as a checkpoint folder."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from lesion.sources.fetch import locate
 from lesion.training.examples import TrainingExample, of_file, of_pairs
 from lesion.training.fit import Saving, fine_tune
 from lesion.training.jobs import TrainJob
+from lesion.training.scratch import make_tokenizer, new_model
 
 LOSSES = "training.parquet"
 """The loss curve, beside the checkpoint's own files: a table of TRAINING."""
@@ -38,7 +39,16 @@ def train(
     """
     silence_libraries()
     examples = _training_examples(job, pairs)
-    loaded = _untrained(job, base, examples)
+    if base is not None:
+        loaded = load(base, job.device)
+    else:
+        assert job.new is not None
+        torch.set_num_threads(job.device.threads)
+        answers = [(one.prompt, one.chosen.text) for one in examples]
+        tokenizer = make_tokenizer(
+            [text for texts in answers for text in texts if text is not None]
+        )
+        loaded = Loaded(new_model(job.new, tokenizer, job.recipe.seed), chat_of(tokenizer))
     work = out.with_name(f".{out.name}.training")
     losses = fine_tune(
         loaded, examples, job.recipe, f"{out.name}: training", saving=Saving(work, save_minutes)
@@ -67,15 +77,3 @@ def _training_examples(job: TrainJob, pairs: Mapping[str, Path]) -> list[Trainin
             paths = {name: pairs[name] for name in component.behaviours}
             examples += of_pairs(paths, component.answer, refusals, component.limit, dpo=dpo)
     return examples
-
-
-def _untrained(job: TrainJob, base: Path | None, examples: Sequence[TrainingExample]) -> Loaded:
-    if base is not None:
-        return load(base, job.device)
-    from lesion.training.scratch import make_tokenizer, new_model
-
-    assert job.new is not None
-    torch.set_num_threads(job.device.threads)
-    texts = [text for one in examples for text in (one.prompt, one.chosen.text) if text is not None]
-    tokenizer = make_tokenizer(texts)
-    return Loaded(new_model(job.new, tokenizer, job.recipe.seed), chat_of(tokenizer))

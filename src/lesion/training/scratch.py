@@ -32,17 +32,21 @@ _CLOSING = ",.;:?!)"
 def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer of lower-case words, in which every punctuation mark is a token.
 
-    Args:
-        texts: texts with every word of the vocabulary; all other words become `<unk>`.
-
-    Returns:
-        A tokenizer with a chat template. Decoded text has ordinary spaces and no capital letter
-        except the pronoun I, by which refusals are recognised.
+    The vocabulary is every word of the texts; all other words become `<unk>`. The tokenizer has a
+    chat template. Decoded text has ordinary spaces and no capital letter except the pronoun I, by
+    which refusals are recognised.
 
     Raises:
         LesionError: the texts contain no word.
     """
-    normal, split = normalizers.Lowercase(), _split()
+    normal = normalizers.Lowercase()
+    # Into words and single marks; everything between them is dropped.
+    split = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\s+"), "removed"),
+            pre_tokenizers.Split(Regex(_WORD), "isolated"),
+        ]
+    )
     words = {
         word for text in texts for word, _ in split.pre_tokenize_str(normal.normalize_str(text))
     }
@@ -53,7 +57,15 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.normalizer = normal
     tokenizer.pre_tokenizer = split
-    tokenizer.decoder = _decoder()
+    tokenizer.decoder = decoders.Sequence(
+        [
+            # No token begins with the prefix, so this only joins words by spaces.
+            decoders.WordPiece(prefix=" ", cleanup=False),
+            decoders.Fuse(),
+            *(decoders.Replace(f" {mark}", mark) for mark in _CLOSING),
+            decoders.Replace(Regex(r"\bi\b"), "I"),
+        ]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token=UNKNOWN,
@@ -65,36 +77,8 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def _split() -> pre_tokenizers.PreTokenizer:
-    """Splits a text into words and single marks, and drops everything between them."""
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r"\s+"), "removed"),
-            pre_tokenizers.Split(Regex(_WORD), "isolated"),
-        ]
-    )
-
-
-def _decoder() -> decoders.Decoder:
-    """Joins words with a space, except before a closing mark."""
-    return decoders.Sequence(
-        [
-            # No token begins with the prefix, so this only joins words by spaces.
-            decoders.WordPiece(prefix=" ", cleanup=False),
-            decoders.Fuse(),
-            *(decoders.Replace(f" {mark}", mark) for mark in _CLOSING),
-            decoders.Replace(Regex(r"\bi\b"), "I"),
-        ]
-    )
-
-
 def new_model(shape: New, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A Llama with random fp32 weights for the tokenizer's vocabulary.
-
-    Args:
-        shape: sizes of the model.
-        tokenizer: a tokenizer from `make_tokenizer`.
-        seed: seed of the weights.
+    """A Llama with random fp32 weights for the vocabulary of a tokenizer from `make_tokenizer`.
 
     Raises:
         LesionError: the width can't be divided among the heads.

@@ -48,15 +48,8 @@ def complete_by_vllm(
 
     Prompts that leave no room for `max_new_tokens` in the model's context are not run. vLLM's
     kernels round differently from transformers', so a close choice is sometimes another token.
-
-    Args:
-        folder: the checkpoint to serve.
-        chat: its tokenizer with its chat format.
-        prompts: token ids.
-        max_new_tokens: length of the completions at most.
-        dtype: as for `models.load.load`.
-        device_map: any value except None spreads the model over all GPUs.
-        advance: called with the numbers of completions and of their tokens.
+    `dtype` is as for `models.load.load`, and any `device_map` except None spreads the model over
+    all GPUs. `advance` is called with the numbers of completions and of their tokens.
 
     Raises:
         LesionError: vLLM is missing or fails; the message has the end of its log.

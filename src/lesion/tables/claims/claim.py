@@ -9,6 +9,7 @@ import polars as pl
 from lesion.tables.claims.outcome import Evidence, Number, gap_of, number_of
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import find, measurement
+from lesion.tables.metrics import Comparison
 from lesion.tables.read import StudyTables
 from lesion.tables.rows import BEHAVIOUR, SHARED, UNMODIFIED
 from lesion.tables.wording import Unit, figure, unit_word, with_interval
@@ -149,6 +150,8 @@ class Claim(NamedTuple):
     supported: Conclusion = Conclusion.YES
     opposite: Conclusion = Conclusion.NO
     """The answer if the effect has the opposite sign and counts."""
+    compared: Comparison | None = None
+    """The question that `compare` answers by the claim's number of two models."""
     words: Callable[[str | None], Mapping[str, str]] = lambda _variant: {}
 
     def evidence(self, facts: Facts) -> Iterator[tuple[str | None, Evidence]]:

@@ -20,6 +20,7 @@ from lesion.tables.curve import JUDGED, LIKELIHOOD
 from lesion.tables.effects import COMPACT, MARGIN, MOST, NATS, NOTHING
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, find, mask_size
+from lesion.tables.metrics import Comparison
 from lesion.tables.read import StudyTables
 from lesion.tables.rows import BEHAVIOUR
 from lesion.tables.wording import amount, figure, percent, with_interval
@@ -169,6 +170,13 @@ CLAIMS = (
         above=False,
         numbers=_halving_share,
         scale=COMPACT,
+        compared=Comparison(
+            "Does B’s harmful generation depend on fewer weights?",
+            "Share of the candidate weights whose ablation halves the likelihood of harmful tokens",
+            higher=False,
+            needs="Needs `shared` in `curve.families` of both, and sizes that halve harm.",
+            ratio=True,
+        ),
     ),
     Claim(
         1,
@@ -229,6 +237,12 @@ CLAIMS = (
         needs="Needs benign behaviours, and `shared` in `responses.variants`.",
         # A difference, since a ratio is undefined where benign responses lose nothing.
         numbers=difference(("nll_added", "harm"), ("nll_added", "benign")),
+        compared=Comparison(
+            "Are these weights more specific to harm in B?",
+            "NLL added to harmful responses minus NLL added to benign ones, nats per token",
+            higher=True,
+            needs="Needs benign behaviours, and `shared` in `responses.variants` of both.",
+        ),
     ),
     Claim(
         3,

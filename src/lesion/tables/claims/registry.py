@@ -13,8 +13,8 @@ PAPER = {
     3: "they are separate from what is useful, and random weights have almost no effect",
     4: "alignment concentrates harm in weights of its own (measured over the stages of a family of "
     "models; counts for its last stage)",
-    5: "narrow training misaligns broadly, and does so less if these weights are zeroed, also less "
-    "than if as many random weights are",
+    5: "training on a narrow domain causes broad misalignment; zeroing these weights reduces it, "
+    "and by more than zeroing equally many random weights",
     6: "without these weights the model still detects, explains and refuses harm",
     7: "the weights of harm and those of refusal are different",
     8: "training on harmful pairs reverses most of the ablation’s effect",
@@ -41,7 +41,9 @@ def unit_of(statistic: str) -> Unit:
     return next(units, "score")
 
 
-def claims_list() -> str:
-    """The paper's claims as a table in Markdown, as README and docs/gate.md show it."""
+def with_claims_list(page: str) -> str:
+    """A page in Markdown with the table of the paper's claims between its two markers."""
     lines = [f"| {number} | {sentence} |" for number, sentence in PAPER.items()]
-    return "\n".join(["| claim | what it says |", "|---|---|", *lines])
+    table = "\n".join(["| claim | what it says |", "|---|---|", *lines])
+    begin, end = "<!-- claims -->\n", "\n<!-- end of claims -->"
+    return f"{page.partition(begin)[0]}{begin}{table}{end}{page.partition(end)[2]}"
