@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from lesion.io.addresses import Address, local_files
 from lesion.io.formats import BadFile, LesionError, atomic, read_json, sha256_file, write_json
@@ -148,7 +149,7 @@ def _get_hf(address: Address, into: Path) -> None:
 
     repository = address.name.removeprefix("datasets/")
     kind = "model" if repository == address.name else "dataset"
-    which = {"repo_type": kind, "revision": address.version}
+    which: dict[str, Any] = {"repo_type": kind, "revision": address.version}
 
     def attempt() -> None:
         try:
