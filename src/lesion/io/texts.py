@@ -65,7 +65,7 @@ def read_text(path: Path, otherwise: str | None = None) -> str:
 
 def is_blank(text: str) -> bool:
     """Whether a text is invisible: spaces, control characters, marks without a width."""
-    return all(one.isspace() or unicodedata.category(one) in ("Cc", "Cf") for one in text)
+    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)
 
 
 def pointer_error(path: Path, *others: Path) -> BadFile:
@@ -151,12 +151,12 @@ def parse_yaml(text: str, path: Path, loader: Any = StrictLoader) -> Any:
     try:
         return yaml.load(text, loader)  # noqa: S506 (a SafeLoader)
     except _BadKey as error:
-        line, said = error.args
-        raise BadFile(f"{path}, line {line}: {said}") from error
+        line, problem = error.args
+        raise BadFile(f"{path}, line {line}: {problem}") from error
     # PyYAML does not catch errors of its constructors, as with a date such as 2026-99-99.
     except Exception as error:
-        said = str(error).replace('in "<unicode string>", ', "in ")
-        raise BadFile(f"{path}: is not valid YAML: {said}") from error
+        problem = str(error).replace('in "<unicode string>", ', "in ")
+        raise BadFile(f"{path}: is not valid YAML: {problem}") from error
 
 
 def csv_rows(

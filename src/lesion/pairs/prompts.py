@@ -105,17 +105,17 @@ def _shown(where: Where) -> str:
 def _matching(rows: pl.DataFrame, where: Where, path: Path) -> list[int]:
     """The numbers of the rows that a filter keeps; a missing value matches no filter."""
     how, text = next((key, value) for key, value in where if key != "column" and value is not None)
-    found = []
+    matching = []
     for row, value in enumerate(rows[where.column].to_list()):
         try:
             if value is not None and _fits(value, how, text):
-                found.append(row)
+                matching.append(row)
         except TypeError as error:
             raise BadFile(
                 f"{place_of(path, row)}: the filter {_shown(where)} does not fit the column's "
                 f"value {shown(value)}: {error}."
             ) from error
-    return found
+    return matching
 
 
 def _fits(value: Any, how: str, text: str) -> bool:
@@ -124,7 +124,7 @@ def _fits(value: Any, how: str, text: str) -> bool:
     if isinstance(value, list):
         if how == "equals":
             raise TypeError("it is a list; use `first` or `contains`")
-        return any(_same(one, text) for one in (value if how == "contains" else value[:1]))
+        return any(_same(item, text) for item in (value if how == "contains" else value[:1]))
     if how != "contains":
         return _same(value, text)
     if not isinstance(value, str):

@@ -113,20 +113,20 @@ def required_texts(
         BadFile: a row has something else, or nothing visible.
     """
     rows = range(table.height if limit is None else min(limit, table.height))
-    found = []
+    values = []
     for row, text in enumerate(texts(table, column, path, rows)):
         if text is None or is_blank(text):
             raise BadFile(
                 f"{place_of(path, row)}: has an empty `{column}`. Fill it, or take the row out."
             )
-        found.append(text)
-    return found
+        values.append(text)
+    return values
 
 
 def frequent(values: Iterable[Any], most: int = 6) -> str:
     """The most frequent values of a column, or of the lists in it, for messages."""
-    each = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    counted = Counter(shown(one) for one in each).most_common(most + 1)
+    each = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    counted = Counter(shown(item) for item in each).most_common(most + 1)
     if len(counted) > most and counted[0][1] == 1:
         return f"{len(set(map(shown, each)))} different values, such as {counted[0][0]}"
     named = ", ".join(f"{value} ({count})" for value, count in counted[:most])

@@ -35,13 +35,13 @@ def inputs(study: Study, rule: str, owner: str | None = None) -> list[Path]:
     Raises:
         StudyError: a local source is missing, or Snakemake would misread its name.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for use in _uses(study, rule, owner):
         if not is_local(study, use.text):
-            found.append(study.folder / "sources" / f"{source_name(use.text)}.json")
+            files.append(study.folder / "sources" / f"{source_name(use.text)}.json")
         elif use.reader in _TRACKED:
-            found += local_inputs(study, use)
-    return found
+            files += local_inputs(study, use)
+    return files
 
 
 def places(study: Study, rule: str, owner: str | None = None) -> dict[str, SourceLocation]:
@@ -80,7 +80,7 @@ def content(study: Study, use: Use) -> str | None:
             assert train is not None
             component = train.mixture[int(use.part.removeprefix("mixture."))]
             columns = component_columns(component, dpo=train.method == "dpo")
-            return digest([list(one) for one in of_file(path, columns, component.limit)])
+            return digest([list(example) for example in of_file(path, columns, component.limit)])
         case "template":
             return digest(read_wording(path))
         case "questions":
@@ -148,8 +148,8 @@ def addresses(study: Study, text: str) -> list[str]:
 
 def is_local(study: Study, text: str) -> bool:
     """Whether a source is a single `file:` address without a digest to check."""
-    found = [parse(one) for one in addresses(study, text)]
-    return len(found) == 1 and found[0].kind == "file" and found[0].sha256 is None
+    parsed = [parse(address) for address in addresses(study, text)]
+    return len(parsed) == 1 and parsed[0].kind == "file" and parsed[0].sha256 is None
 
 
 def local_path(study: Study, text: str, key: str) -> Path:

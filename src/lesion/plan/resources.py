@@ -127,11 +127,11 @@ def model_size(study: Study, model: str | None) -> Size:
 @lru_cache(maxsize=64)
 def _recorded(record: Path, changed: int) -> Size:
     del changed  # only part of the cache key, so that a changed record is read again
-    found = read_json(record)
-    files = found["files"].items()
+    content = read_json(record)
+    files = content["files"].items()
     return Size(
         sum(size for name, size in files if name.endswith(".safetensors")),
-        sum(math.prod(shape) for _, shape in found["candidates"]),
+        sum(math.prod(shape) for _, shape in content["candidates"]),
     )
 
 
@@ -142,7 +142,7 @@ def judge_formula(study: Study, judge: str) -> str:
 
 def work(study: Study, rule: str, behaviour: str | None = None) -> float:
     """The amount of work relative to the default study: prompts times tokens per answer."""
-    limits = {name: one.limit or _UNLIMITED for name, one in study.behaviours.items()}
+    limits = {name: settings.limit or _UNLIMITED for name, settings in study.behaviours.items()}
     if behaviour is not None:
         return limits[behaviour] * study.pairs.max_new_tokens / (_PROMPTS * _TOKENS)
     if rule in ("sweep", "responses", "curve"):
@@ -156,8 +156,8 @@ def work(study: Study, rule: str, behaviour: str | None = None) -> float:
 def steps(study: Study, model: str, experiment: str | None) -> float:
     """The amount of work of a training: optimiser steps of `_EXAMPLES`, over all seeds."""
     if experiment is not None:
-        one = study.retraining[experiment]
-        return one.recipe.steps * one.recipe.batch_size / _EXAMPLES * len(one.seeds)
+        settings = study.retraining[experiment]
+        return settings.recipe.steps * settings.recipe.batch_size / _EXAMPLES * len(settings.seeds)
     train = study.models[model].train
     assert train is not None
     return train.steps * train.batch_size / _EXAMPLES
@@ -186,5 +186,5 @@ def gpus(rule: str, size: Size, spread: bool) -> int:
     formula = RESOURCE_FORMULAS[rule]
     if not formula.gpu or not spread:
         return int(formula.gpu)
-    held = size.weights + (8 * size.candidates if rule == "scores" else 0)
-    return max(1, math.ceil(held / GPU_BYTES))
+    needed = size.weights + (8 * size.candidates if rule == "scores" else 0)
+    return max(1, math.ceil(needed / GPU_BYTES))

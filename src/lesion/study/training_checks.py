@@ -65,7 +65,9 @@ def _check_component(
                 f"`{key}`: a new model has no pairs of its own to train on. Give a `source`"
             )
     harm = [behaviour for behaviour in study.behaviours.values() if behaviour.role == "harm"]
-    given = [one.source for one in harm if one.response] + [one.responses for one in harm]
+    given = [behaviour.source for behaviour in harm if behaviour.response] + [
+        behaviour.responses for behaviour in harm
+    ]
     if _files(study, [component.source]) & _files(study, given):
         raise ValueError(
             f"`{key}.source`: `{component.source}` holds responses of a behaviour of role harm, "
