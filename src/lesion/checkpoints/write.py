@@ -8,9 +8,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from lesion.checkpoints.card import write_card
+from lesion.checkpoints.card import FOLDER, write_card, write_reproduce
 from lesion.checkpoints.copies import copy_with_zeros
-from lesion.checkpoints.reproduce import FOLDER, write_reproduce
 from lesion.checkpoints.shards import find_zeros
 from lesion.io.formats import LesionError, atomic, digest, write_json
 from lesion.io.progress import progress

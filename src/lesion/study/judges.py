@@ -142,17 +142,13 @@ class RubricSection(JudgeSection):
     """Retries of a request after a timeout or a busy server (429, 5xx)."""
 
     @model_validator(mode="after")
-    def _own_parameters(self) -> Self:
+    def _plain_requests(self) -> Self:
         for name in _OURS & self.parameters.keys():
             raise ValueError(f"`parameters.{name}` is set by the pipeline; remove it")
         try:
             json.dumps(self.parameters, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ValueError(f"`parameters` can't be sent as JSON: {error}") from error
-        return self
-
-    @model_validator(mode="after")
-    def _plain_url(self) -> Self:
         # The report shows the config, so the URL must not contain a secret.
         if not _URL.fullmatch(self.url):
             raise ValueError(
