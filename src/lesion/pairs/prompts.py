@@ -207,13 +207,7 @@ def _draw(prompt: str, shares: Mapping[str, float], seed: int) -> str:
 
 
 def prompts_table(
-    rows: pl.DataFrame,
-    name: str,
-    *,
-    shares: Mapping[str, float],
-    near_duplicate: float,
-    seed: int,
-    responses: Sequence[str] = (),
+    rows: pl.DataFrame, job: PromptsJob, responses: Sequence[str] = ()
 ) -> pl.DataFrame:
     """Columns prompt, response (or null) and split, without the straddling prompts.
 
@@ -222,24 +216,23 @@ def prompts_table(
     Raises:
         LesionError: a split got too few prompts.
     """
-    splits = assign(rows["prompt"].to_list(), shares, near_duplicate, seed)
+    prompts, shares = rows["prompt"].to_list(), job.split.model_dump()
+    splits = assign(prompts, shares, job.near_duplicate, job.seed)
     table = rows.with_columns(split=pl.Series(splits, dtype=pl.String))
     if responses:
         given = [responses[i % len(responses)] for i in range(table.height)]
         table = table.with_columns(response=pl.Series(given, dtype=pl.String))
     counts = Counter(splits)
-    alone = Counter(_draw(prompt, shares, seed) for prompt in rows["prompt"])
+    alone = Counter(_draw(prompt, shares, job.seed) for prompt in prompts)
     for split, least in MIN_PER_SPLIT.items():
         if counts[split] < least:
-            # Whether the prompts would fill the split if each were assigned alone.
-            advice = (
-                _of_near_duplicates(rows["prompt"].to_list(), near_duplicate)
-                if alone[split] >= least
-                else f"Add prompts, raise `pairs.split.{split}`, or take another `seed`."
-            )
+            advice = f"Add prompts, raise `pairs.split.{split}`, or take another `seed`."
+            # If the prompts would fill the split when each was assigned alone.
+            if alone[split] >= least:
+                advice = _of_near_duplicates(prompts, job.near_duplicate)
             raise LesionError(
-                f"behaviour `{name}`: only {counts[split]} of its {len(splits)} prompts fall into "
-                f"split `{split}` (at least {least} are needed). {advice}"
+                f"behaviour `{job.behaviour}`: only {counts[split]} of its {len(splits)} prompts "
+                f"fall into split `{split}` (at least {least} are needed). {advice}"
             )
     return table.filter(pl.col("split") != STRADDLES)
 
@@ -269,14 +262,8 @@ def write_prompts(out: Path, job: PromptsJob) -> None:
 
     source = locate(job.source)
     rows = select_prompts(read_rows(source), source, job.rows, job.need, say)
-    table = prompts_table(
-        rows,
-        job.behaviour,
-        shares=job.split.model_dump(),
-        near_duplicate=job.near_duplicate,
-        seed=job.seed,
-        responses=given_responses(locate(job.responses)) if job.responses else [],
-    )
+    responses = given_responses(locate(job.responses)) if job.responses else []
+    table = prompts_table(rows, job, responses)
     counts = ", ".join(f"{split} {table['split'].eq(split).sum()}" for split in SPLITS)
     between = rows.join(table, on="prompt", how="anti")["prompt"]
     example = f", such as {shown(between[0])}" if between.len() else ""
