@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     GetJsonSchemaHandler,
     SerializeAsAny,
@@ -21,6 +20,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from lesion.study.types import (
+    ByName,
     Count,
     Dtype,
     Fraction,
@@ -30,7 +30,6 @@ from lesion.study.types import (
     Reader,
     Section,
     SourceText,
-    by_name,
     check_known,
     nearest,
     without_null,
@@ -241,9 +240,7 @@ class Judgements(Section):
     """Folder of the sentence embedder (all-MiniLM-L6-v2): a name from `sources`, or an address."""
     threshold: Fraction = 0.5
     """Judge score from which on a completion counts as harmful."""
-    judges: Annotated[
-        dict[Name, AnyJudge], BeforeValidator(without_null), AfterValidator(by_name)
-    ] = {}
+    judges: Annotated[ByName[AnyJudge], BeforeValidator(without_null)] = {}
     """Further judges, by name; none, if not given (docs/judges.md)."""
     primary: Name = "learned"
     """The judge whose scores the claims, the examples and the page use: `learned`, or one of
