@@ -3,6 +3,9 @@
 A job's specification contains the digest of the rows or the text that it reads from a local file,
 so touching or reformatting the file makes nothing stale. Only fetched sources, local models and
 local folders are input files.
+
+Every function raises a `LesionError` if a local file that it needs is missing or unusable, or if
+Snakemake would misread its name; the message names the config key.
 """
 
 from pathlib import Path
@@ -30,11 +33,7 @@ _TRACKED = ("model", "weights", "folder")
 
 
 def inputs(study: Study, rule: str, owner: str | None = None) -> list[Path]:
-    """The source files that are inputs of a job: records of fetched sources, and local models.
-
-    Raises:
-        StudyError: a local source is missing, or Snakemake would misread its name.
-    """
+    """The source files that are inputs of a job: records of fetched sources, and local models."""
     files: list[Path] = []
     for use in _uses(study, rule, owner):
         if not is_local(study, use.text):
@@ -45,11 +44,7 @@ def inputs(study: Study, rule: str, owner: str | None = None) -> list[Path]:
 
 
 def places(study: Study, rule: str, owner: str | None = None) -> dict[str, SourceLocation]:
-    """The location of each of a job's sources, by its part (see `Use`).
-
-    Raises:
-        LesionError: a local source is missing or unusable.
-    """
+    """The location of each of a job's sources, by its part (see `Use`)."""
     return {
         use.part: source_place(study, study.folder, use.text, use.key, content(study, use))
         for use in _uses(study, rule, owner)
@@ -61,11 +56,7 @@ def _uses(study: Study, rule: str, owner: str | None) -> list[Use]:
 
 
 def content(study: Study, use: Use) -> str | None:
-    """Digest of the content read from a local file; None if it is fetched or an input file.
-
-    Raises:
-        LesionError: it is missing or unusable.
-    """
+    """Digest of the content read from a local file; None if it is fetched or an input file."""
     if use.reader in _TRACKED or not is_local(study, use.text):
         return None
     path, owner = local_path(study, use.text, use.key), str(use.owner)
@@ -95,11 +86,7 @@ def content(study: Study, use: Use) -> str | None:
 
 
 def chat_template(study: Study, model: str) -> str | None:
-    """The text of a model's chat template; None if the study names no file for it.
-
-    Raises:
-        StudyError: the file is missing or does not match the digest.
-    """
+    """The text of a model's chat template; None if the study names no file for it."""
     template, key = study.models[model].chat.template, f"models.{model}.chat.template"
     if not is_address(template):
         return None
@@ -114,11 +101,7 @@ def chat_template(study: Study, model: str) -> str | None:
 
 
 def task_contents(study: Study) -> dict[str, str | None]:
-    """Digests of the tasks of `utility.folder`; None for lm-eval's own tasks.
-
-    Raises:
-        StudyError: a task is not YAML, or lacks its data.
-    """
+    """Digests of the tasks of `utility.folder`; None for lm-eval's own tasks."""
     utility = study.utility
     local = local_tasks(Path(utility.folder)) if utility.tasks else {}
     return {name: task_digest(local[name]) if name in local else None for name in utility.tasks}
@@ -153,11 +136,7 @@ def is_local(study: Study, text: str) -> bool:
 
 
 def local_path(study: Study, text: str, key: str) -> Path:
-    """The path of a local source.
-
-    Raises:
-        StudyError: there is no such file or folder.
-    """
+    """The path of a local source."""
     path = Path(parse(addresses(study, text)[0]).name)
     try:
         path.stat()
@@ -174,9 +153,6 @@ def source_place(
     """The location of a source for a job: a local path, or a fetched folder of the results `made`.
 
     `content` is the digest of the content of a local file that is not an input file.
-
-    Raises:
-        StudyError: a local source is missing.
     """
     if is_local(study, text):
         return SourceLocation(path=local_path(study, text, key), content=content)
@@ -185,11 +161,7 @@ def source_place(
 
 
 def local_inputs(study: Study, use: Use) -> list[Path]:
-    """The files of a local source that a job reads and that are tracked as its inputs.
-
-    Raises:
-        StudyError: there are none, or Snakemake would misread the name of a file.
-    """
+    """The files of a local source that a job reads and that are tracked as its inputs."""
     files = local_files(local_path(study, use.text, use.key))
     for path in files:
         if special(str(path)):
