@@ -62,8 +62,10 @@ def select_prompts(
     places = _matching(rows, where, path) if where else list(range(rows.height))
     prompts = [text and text.strip() for text in texts(rows, wanted.prompt, path, places)]
     responses = texts(rows, given, path, places) if given else [None] * len(places)
-    schema = {"row": pl.Int64, "prompt": pl.String, "response": pl.String}
-    table = pl.DataFrame([places, prompts, responses], schema=schema)
+    table = pl.DataFrame(
+        {"row": places, "prompt": prompts, "response": responses},
+        schema={"row": pl.Int64, "prompt": pl.String, "response": pl.String},
+    )
     notes = []
 
     def without(table: pl.DataFrame, what: str, which: pl.Expr | pl.Series) -> pl.DataFrame:

@@ -189,8 +189,12 @@ def _joined(parts: Sequence[Path]) -> pl.DataFrame:
             )
     if not rest:
         return first
-    joined = {name: [value for table in tables for value in table[name]] for name in first.columns}
-    return pl.DataFrame([_series(name, values) for name, values in joined.items()])
+    return pl.DataFrame(
+        [
+            _series(name, [value for table in tables for value in table[name].to_list()])
+            for name in first.columns
+        ]
+    )
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:
@@ -215,10 +219,12 @@ def _parsed(text: str) -> Any:
     """A JSON value; a key that is given twice, or half of a surrogate pair, is an error."""
 
     def unique(pairs: list[tuple[str, Any]]) -> DataRow:
-        for key, count in Counter(key for key, _ in pairs).items():
-            if count > 1:
-                raise ValueError(f"the key `{key}` is given twice")
-        return dict(pairs)
+        row = dict(pairs)
+        if len(row) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            twice = next(key for key, count in counts.items() if count > 1)
+            raise ValueError(f"the key `{twice}` is given twice")
+        return row
 
     value = json.loads(text, object_pairs_hook=unique)
     if "\\u" in text:
