@@ -1,7 +1,7 @@
 """The metrics of the measurements: what each is computed from, and where the report shows it.
 
 A metric that is the mean of a judge's scores needs only its entry here. A metric that is computed
-differently also has a function in `likelihoods` or `skills`.
+differently also has a function in `likelihoods` or `measure`.
 """
 
 from typing import Literal, NamedTuple
@@ -325,12 +325,7 @@ called `<metric>_change`, and the amount that a mask adds to an NLL `<metric>_ad
 
 
 def metrics_of(judge: str, role: str) -> list[Metric]:
-    """The metrics that are means of a judge's scores of completions.
-
-    Args:
-        judge: its name.
-        role: of the behaviours that were completed.
-    """
+    """The metrics that are means of a judge's scores of completions of one role."""
     named = {name for metric in METRICS for name in metric.judges}
     return [
         metric
