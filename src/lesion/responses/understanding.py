@@ -205,14 +205,13 @@ def _example(
 
     The end of the turn is left out of all explanations, because most are cut off before it.
     """
-    from lesion.models.text import encode_pair, encode_written
+    from lesion.models.text import encode_pair
 
     text, ids = explanation["text"], explanation["token_ids"]
     if not text:
         return None
     ids = ids[:-1] if ids and ids[-1] == subject.chat.end_of_turn else ids
-    written = encode_written(subject.chat, question, "", text, ids) if ids else None
-    return written or encode_pair(subject.chat, question, "", text, finished=False)
+    return encode_pair(subject.chat, question, "", text, finished=False, ids=ids)
 
 
 def _reference(path: Path, asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

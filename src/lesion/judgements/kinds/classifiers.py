@@ -267,6 +267,7 @@ def _next_logits(model: "PreTrainedModel", rows: Sequence[list[int]]) -> "Tensor
     from lesion.models.prefix import last_only, left_padded, position_ids
 
     tokens, mask = (one.to(model.device) for one in left_padded(rows))
+    # Positions count from each row\'s first token, so that other rows do not matter.
     inputs = {"input_ids": tokens, "attention_mask": mask, **position_ids(model, mask)}
     with torch.inference_mode():
         logits: Tensor = model(**inputs, **last_only(model), use_cache=False).logits
