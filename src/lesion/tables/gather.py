@@ -83,11 +83,13 @@ class Gathered:
             )
         ]
         completion = pl.col("prefill") + pl.col("completion")
-        found = self.completions().select(*_ANSWER, "role", completion=completion)
-        found = found.filter(pl.col("variant").is_in(self.job.variants))
-        for one in words:
-            found = found.join(one, on=_ANSWER, how="left", validate="1:1", maintain_order="left")
-        return found
+        examples = self.completions().select(*_ANSWER, "role", completion=completion)
+        examples = examples.filter(pl.col("variant").is_in(self.job.variants))
+        for scores in words:
+            examples = examples.join(
+                scores, on=_ANSWER, how="left", validate="1:1", maintain_order="left"
+            )
+        return examples
 
     def tasks(self) -> pl.DataFrame:
         """Variant, task, item, metric, value."""
