@@ -37,7 +37,7 @@ from lesion.scores.store import StoredNorms, StoredScores
 from lesion.scores.tail import write_tail
 from lesion.study.job import Device
 from lesion_testing import make, tiny
-from lesion_testing.scored import write_scores
+from lesion_testing.scored import flat, write_scores
 
 SHAPES = {"a.weight": (3, 50), "b.weight": (40, 5)}
 PLACES = np.array([0, 7, 149, 150, 160, 349])
@@ -80,7 +80,7 @@ def _scores(folder: Path) -> SavedJudgements:
     tensors = {name: torch.randn(shape) for name, shape in SHAPES.items()}
     write_scores(tensors, folder, "snip", 1, METADATA)
     path = folder / shard_names("snip", 1)[0]
-    return SavedJudgements(path, lambda: StoredScores(folder, "snip", SHAPES).flat().tolist())
+    return SavedJudgements(path, lambda: flat(StoredScores(folder, "snip", SHAPES)).tolist())
 
 
 def _norms(folder: Path) -> SavedJudgements:
@@ -92,7 +92,7 @@ def _norms(folder: Path) -> SavedJudgements:
 def _index(folder: Path) -> SavedJudgements:
     _scores(folder)
     path = folder / "snip.safetensors.index.json"
-    return SavedJudgements(path, lambda: StoredScores(folder, "snip", SHAPES).flat().tolist())
+    return SavedJudgements(path, lambda: flat(StoredScores(folder, "snip", SHAPES)).tolist())
 
 
 def _weights(folder: Path) -> SavedJudgements:
@@ -237,8 +237,8 @@ def test_a_flipped_bit_of_a_tail_is_named(tmp_path: Path) -> None:
     length = 8 + int.from_bytes(path.read_bytes()[:8], "little")
     for _ in _flipped(path, range(length, path.stat().st_size, 5)):
         with pytest.raises(BadFile, match=f"{path.name}: .*a bit has changed"):
-            StoredScores(tmp_path / "tail", "snip", SHAPES).flat()
-    StoredScores(tmp_path / "tail", "snip", SHAPES).flat()
+            flat(StoredScores(tmp_path / "tail", "snip", SHAPES))
+    flat(StoredScores(tmp_path / "tail", "snip", SHAPES))
 
 
 def test_scores_read_in_any_slices_are_compared_once_they_are_whole(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_shards_that_changed_places_are_named(tmp_path: Path) -> None:
     other.rename(one)
     (tmp_path / "x").rename(other)
     with pytest.raises(BadFile, match=rf"{one.name}: `a\.weight` is missing"):
-        StoredScores(tmp_path, "snip", shapes).flat()
+        flat(StoredScores(tmp_path, "snip", shapes))
 
 
 def test_a_table_of_an_earlier_version_is_still_read(tmp_path: Path) -> None:

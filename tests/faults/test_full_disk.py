@@ -17,8 +17,7 @@ from lesion.masks.curve import CURVE_MASKS
 from lesion.masks.store import write_mask
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, read_record
-from lesion.scores.collect import Sums
-from lesion.scores.resume import Resumable
+from lesion.scores.resume import Resumable, Sums
 from lesion.sources.fetch import fetch
 from lesion_testing import tiny
 from lesion_testing.scored import write_scores

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lesion.models.layout import Flat, FlatIndices, Layout
 from lesion.scores.shards import shard_groups, shard_names, write_index, write_shard
+from lesion.scores.store import StoredScores
 
 SHAPES = {"a.weight": (6, 8), "b.experts": (2, 3, 8), "c.weight": (10, 8), "d.weight": (4, 20)}
 LAYOUT = Layout.of(SHAPES, ["c.weight"])
@@ -74,6 +75,12 @@ def brute(scores: Held, importance: Held, p: float, q: float, rule: str, scope: 
 def sizes(masks: Mapping[str, FlatIndices]) -> dict[str, int]:
     """How many weights each mask has."""
     return {name: mask.size for name, mask in masks.items()}
+
+
+def flat(stored: StoredScores) -> Flat:
+    """All scores in the order of the shapes, float32 [candidates]."""
+    sizes = {name: int(np.prod(shape)) for name, shape in stored.shapes.items()}
+    return np.concatenate([stored.open(name)[0:size] for name, size in sizes.items()])
 
 
 def write_scores(

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 import lesion.scores.run
 from lesion.io.formats import write_parquet
-from lesion.scores.collect import CollectedScores, Sums, score
+from lesion.scores.collect import CollectedScores, score
 from lesion.scores.jobs import Coverage, ScoresJob
-from lesion.scores.resume import FinishedPasses, Resumable
+from lesion.scores.resume import FinishedPasses, Resumable, Sums
 from lesion.scores.run import score_model
 from lesion.study.job import Device
 from lesion.study.sections import Memory

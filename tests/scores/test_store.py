@@ -8,7 +8,7 @@ import torch
 from lesion.io.formats import BadFile, LesionError
 from lesion.scores.shards import NORMS, index_name, shard_groups, shard_names, write_shard
 from lesion.scores.store import Pooled, StoredNorms, StoredScores
-from lesion_testing.scored import write_scores
+from lesion_testing.scored import flat, write_scores
 
 SHAPES = {f"layers.{n}.weight": (4, 3 + n) for n in range(5)}
 METADATA = {"behaviour": "alpha", "examples": "7", **{f"note{n}": str(n) for n in range(9)}}
@@ -34,14 +34,14 @@ def test_what_is_written_is_read(tmp_path: Path, shards: int) -> None:
         np.testing.assert_array_equal(values[0 : one.numel()], one.flatten().numpy())
         np.testing.assert_array_equal(values[3:7], one.flatten()[3:7].numpy())
     wanted = torch.cat([one.flatten() for one in scores.values()]).numpy()
-    np.testing.assert_array_equal(stored.flat(), wanted)
+    np.testing.assert_array_equal(flat(stored), wanted)
 
 
 def test_the_order_is_the_askers(tmp_path: Path) -> None:
     scores = _write(tmp_path)
     backwards = dict(reversed(SHAPES.items()))
     wanted = torch.cat([scores[name].flatten() for name in backwards]).numpy()
-    np.testing.assert_array_equal(StoredScores(tmp_path, "snip", backwards).flat(), wanted)
+    np.testing.assert_array_equal(flat(StoredScores(tmp_path, "snip", backwards)), wanted)
 
 
 def test_the_index_says_what_made_it_and_where_all_is(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_shard_damaged_in_place_is_named(tmp_path: Path) -> None:
     shard = tmp_path / shard_names("snip", 3)[0]
     shard.write_bytes(b"\xff" * shard.stat().st_size)
     with pytest.raises(BadFile, match=shard.name):
-        StoredScores(tmp_path, "snip", SHAPES).flat()
+        flat(StoredScores(tmp_path, "snip", SHAPES))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_shard_whose_header_lies_is_named(tmp_path: Path, part: bytes, instead
     assert part in whole
     shard.write_bytes(whole.replace(part, instead, 1))
     with pytest.raises(BadFile, match=rf"{shard.name}: `layers\.0\.weight` is "):
-        StoredScores(tmp_path, "snip", SHAPES).flat()
+        flat(StoredScores(tmp_path, "snip", SHAPES))
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -97,7 +97,7 @@ def test_scores_that_are_not_finite_are_refused_by_name(tmp_path: Path, value: s
     write_scores(scores, tmp_path, "snip", 2, METADATA)
     stored = StoredScores(tmp_path, "snip", SHAPES)
     with pytest.raises(BadFile, match=r"layers\.2\.weight.*not finite"):
-        stored.flat()
+        flat(stored)
     assert stored.open("layers.2.weight")[0:4].size == 4  # what is not read is not judged
 
 
@@ -117,7 +117,7 @@ def test_another_models_scores_are_refused(tmp_path: Path) -> None:
         StoredScores(tmp_path, "snip", {**SHAPES, "head.weight": (2, 2)})
     turned = {name: shape[::-1] for name, shape in SHAPES.items()}
     with pytest.raises(BadFile, match=r"layers\.0\.weight"):
-        StoredScores(tmp_path, "snip", turned).flat()
+        flat(StoredScores(tmp_path, "snip", turned))
 
 
 def test_the_same_scores_are_the_same_bytes(tmp_path: Path) -> None:
@@ -147,11 +147,11 @@ def test_a_mean_weighs_behaviours_by_their_examples(tmp_path: Path) -> None:
 
 def test_a_maximum_takes_the_largest_and_spoils_no_part(tmp_path: Path) -> None:
     parts = [_preserved(tmp_path / str(n), n, 1) for n in range(3)]
-    before = [part.flat().copy() for part in parts]
+    before = [flat(part).copy() for part in parts]
     pooled = Pooled(parts, "max")
     found = np.concatenate([pooled.open(name)[0 : np.prod(one)] for name, one in SHAPES.items()])
     np.testing.assert_array_equal(found, np.max(before, axis=0))
-    np.testing.assert_array_equal([part.flat() for part in parts], before)
+    np.testing.assert_array_equal([flat(part) for part in parts], before)
 
 
 def test_one_behaviour_is_pooled_to_itself(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from lesion.scores.tail import tail_indices, write_tail
 from lesion.study.job import Device
 from lesion.study.sections import Memory
 from lesion_testing import scored, tiny
-from lesion_testing.scored import LAYOUT, Held, write_scores
+from lesion_testing.scored import LAYOUT, Held, flat, write_scores
 
 SCOPES = ("global", "matrix", "row")
 ABOUT = {"examples": "1"}
@@ -142,7 +142,7 @@ def test_a_tail_reads_as_its_scores_and_what_is_never_taken(
     wanted = np.full(LAYOUT.size, np.inf if kind == "snip" else -np.inf, np.float32)
     places = tail_indices(held, kind, LAYOUT, tail)
     wanted[places] = held.values[places]
-    np.testing.assert_array_equal(stored.flat(), wanted)
+    np.testing.assert_array_equal(flat(stored), wanted)
     for name, size in zip(LAYOUT.names, np.diff(LAYOUT.offsets), strict=True):
         whole = stored.open(name)[0:size]
         for first, last in ((0, 1), (3, 11), (size - 5, size), (4, 4)):
@@ -224,9 +224,9 @@ def test_a_damaged_tail_is_refused_by_name(
 
 
 def test_whole_and_empty_tails_are_read(tmp_path: Path) -> None:
-    whole = _stored_tail(tmp_path / "a", [0, 9], [-1, -2]).flat()
+    whole = flat(_stored_tail(tmp_path / "a", [0, 9], [-1, -2]))
     assert whole.tolist() == [-1, *[np.inf] * 8, -2]
-    assert np.isposinf(_stored_tail(tmp_path / "b", [], []).flat()).all()
+    assert np.isposinf(flat(_stored_tail(tmp_path / "b", [], []))).all()
 
 
 HOW = ScoresJob(

@@ -158,30 +158,30 @@ def _with_content_kind(chat: Chat) -> Chat:
 def _with_opening(chat: Chat) -> Chat:
     """The format with the text that follows the generation prompt before an answer begins."""
     chat = _with_thought_off(chat)
-    begun, around = _opening(chat), chat.around_answer()
+    opening, around = _opening(chat), chat.around_answer()
     before = around[0] if around else None
     opened, gap, notes = "", "", list(chat.format.notes)
     if before is None:
         notes.append(
             "The template writes no assistant's turn, so what precedes an answer there is unknown."
         )
-    elif before.startswith(begun):
-        rest = before[len(begun) :]
+    elif before.startswith(opening):
+        rest = before[len(opening) :]
         opened, gap = (rest, "") if rest.strip() else ("", rest)
-    elif not begun.startswith(before.rstrip()):
+    elif not opening.startswith(before.rstrip()):
         notes.append(
-            f"The template opens a turn with {begun!r}, and in a finished conversation an answer "
+            f"The template opens a turn with {opening!r}, and in a finished conversation an answer "
             f"follows {before!r}."
         )
     marks = [chat.control_token(mark) for mark in ("<|start|>", CHANNEL, MESSAGE)]
-    harmony = None not in marks and begun.rstrip().endswith("<|start|>assistant")
-    if harmony and CHANNEL not in begun + opened:
+    harmony = None not in marks and opening.rstrip().endswith("<|start|>assistant")
+    if harmony and CHANNEL not in opening + opened:
         opened, gap = _FINAL_CHANNEL, ""
-    if mark := _unclosed_thought(begun + opened):
+    if mark := _unclosed_thought(opening + opened):
         opened = f"{opened}\n{mark}\n\n"
     if opened:
         notes.append(f"An answer begins after {opened!r}, which is put after every prompt.")
-    tail = begun + opened
+    tail = opening + opened
     # Where the end of the user's turn opens the next turn ([/INST]), both are the same text; then
     # an answer follows it in a finished conversation too.
     closed = _after_probe(chat.rendered_prompt(PROBE_PROMPT, open_turn=False))

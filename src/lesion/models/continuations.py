@@ -62,8 +62,8 @@ def continuation_likelihoods(
     found: dict[int, ContinuationLikelihood] = {}
     for batch in _batches(asked, batch_size, may):
         chosen = [rows[row] for row in batch]
-        begun = [contexts[row] for row in batch]
-        cache = batch_cache(model, chosen, begun, prefix) if shares else None
+        beginnings = [contexts[row] for row in batch]
+        cache = batch_cache(model, chosen, beginnings, prefix) if shares else None
         continued = [asked[row].tokens[asked[row].start :] for row in batch]
         found.update(zip(batch, _likelihoods(model, chosen, continued, cache), strict=True))
         advance(len(batch))
@@ -112,7 +112,7 @@ def _likelihoods(
     device = device_of(model)
     tokens, mask = (one.to(device) for one in left_padded(rows))
     # -100 is a target that `cross_entropy` ignores.
-    targets = left_padded(continued, -100)[0].to(device)
+    targets = left_padded(continued, -100)[0]
     seen = 0 if cache is None else cache.get_seq_length()
     fed = tokens.shape[1] - seen
     logits = logits_at(

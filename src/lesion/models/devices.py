@@ -35,11 +35,10 @@ def take(names: Sequence[str], folder: Path) -> int:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Every device has a first slot, a second …, and all first slots come before any second.
-    for turn in count():
-        for place, name in enumerate(names):
-            if _lock(folder / f"{name.replace('/', '_')}.{turn}"):
-                return place
-    raise AssertionError  # `count` never ends
+    slots = ((turn, place, name) for turn in count() for place, name in enumerate(names))
+    return next(
+        place for turn, place, name in slots if _lock(folder / f"{name.replace('/', '_')}.{turn}")
+    )
 
 
 def _lock(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Greedy, batched generation."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from transformers import DynamicCache, GenerationConfig, PretrainedConfig, PreTrainedModel
@@ -40,19 +40,20 @@ def complete(
     # A model without `position_ids` may count columns, which differ for a cached row.
     shares = may.padded and accepts(model, "position_ids") and can_share(model, asked)
     prefix = shared_prefix(model, [one[:-1] for one in asked]) if shares else None
+    families = _families(prompts, rows) if shares else [[row] for row in rows]
+    roots = {row: prompts[family[0]] for family in families for row in family}
     if may.padded:
-        families = _families(prompts, rows) if shares else ([row] for row in rows)
         batches = _batches(prompts, families, batch_size)
     else:
         alike_rows = alike([len(one) for one in asked], may.size(batch_size))
-        batches = ([(rows[place], rows[place]) for place in batch] for batch in alike_rows)
+        batches = ([rows[place] for place in batch] for batch in alike_rows)
     found: dict[int, Completion] = {}
     for batch in batches:
-        chosen = [prompts[row] for row, _ in batch]
-        roots = [prompts[root] for _, root in batch]
-        cache = batch_cache(model, chosen, roots, prefix) if shares else None
+        chosen = [prompts[row] for row in batch]
+        beginnings = [roots[row] for row in batch]
+        cache = batch_cache(model, chosen, beginnings, prefix) if shares else None
         done = _complete_batch(model, chat, chosen, max_new_tokens, cache)
-        found.update(zip((row for row, _ in batch), done, strict=True))
+        found.update(zip(batch, done, strict=True))
         advance(len(batch), sum(one.tokens for one in done))
     if len(rows) < len(prompts):
         advance(len(prompts) - len(rows))
@@ -67,7 +68,7 @@ def fitting(
     return [row for row, one in enumerate(prompts) if len(one) + max_new_tokens <= context]
 
 
-def _families(prompts: Sequence[list[int]], rows: Sequence[int]) -> Iterator[list[int]]:
+def _families(prompts: Sequence[list[int]], rows: Sequence[int]) -> list[list[int]]:
     """The rows, grouped by the shortest prompt that their prompts begin with, the root."""
 
     def extends(family: list[int], row: int) -> bool:
@@ -75,20 +76,21 @@ def _families(prompts: Sequence[list[int]], rows: Sequence[int]) -> Iterator[lis
         return prompts[row][: len(root)] == root
 
     # In sorted order, every row between a prompt and its extension extends it too.
-    return consecutive_groups(sorted(rows, key=lambda row: (prompts[row], row)), extends)
+    order = sorted(rows, key=lambda row: (prompts[row], row))
+    return list(consecutive_groups(order, extends))
 
 
 def _batches(
-    prompts: Sequence[list[int]], families: Iterable[list[int]], size: int
-) -> Iterator[list[tuple[int, int]]]:
-    """(Row, root) of each prompt by length; only a group larger than a batch is divided."""
-    batch: list[tuple[int, int]] = []
+    prompts: Sequence[list[int]], families: Sequence[list[int]], size: int
+) -> Iterator[list[int]]:
+    """The rows by the length of their roots; only a family larger than a batch is divided."""
+    batch: list[int] = []
     for family in sorted(families, key=lambda rows: (len(prompts[rows[0]]), rows[0])):
         if batch and len(family) <= size < len(batch) + len(family):
             yield batch
             batch = []
         for row in family:
-            batch.append((row, family[0]))
+            batch.append(row)
             if len(batch) == size:
                 yield batch
                 batch = []

@@ -43,7 +43,7 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
             "Remove it."
         )
     kind = auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    with heard(folder, called) as said:
+    with heard(folder, called) as warnings:
         try:
             model, found = kind.from_pretrained(
                 folder,
@@ -55,7 +55,7 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
             )
         except RuntimeError as error:
             # transformers stops before it reports what it could not join (experts, attention).
-            lines = [line for text in said for line in text.splitlines()]
+            lines = [line for text in warnings for line in text.splitlines()]
             wrong = [line.split(" ", 1)[0] for line in lines if re.search(_FAILED, line)]
             if not wrong:
                 raise
@@ -77,14 +77,14 @@ def heard(folder: Path, named: Path) -> Iterator[list[str]]:
 
     They mention a temporary folder, which is replaced by the name that the user knows.
     """
-    said: list[str] = []
+    warnings: list[str] = []
 
     class Forwarding(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             text = record.getMessage()
             for name in (str(folder), str(folder.resolve())):
                 text = text.replace(name, str(named))
-            said.append(text)
+            warnings.append(text)
             logger.warning(text)
 
     theirs = logging.getLogger("transformers")
@@ -92,7 +92,7 @@ def heard(folder: Path, named: Path) -> Iterator[list[str]]:
     theirs.handlers[:] = [Forwarding()]
     theirs.setLevel(logging.WARNING)
     try:
-        yield said
+        yield warnings
     finally:
         theirs.handlers[:], level = before
         theirs.setLevel(level)
@@ -141,18 +141,9 @@ _MADE = ("attn.masked_bias", "attention.masked_bias", "rotary_emb.inv_freq", "po
 
 
 def _remedy(missing: Sequence[str], unknown: Sequence[str]) -> str:
-    if any(re.search(r"\.lora_|\.base_layer\.|lora_magnitude", name) for name in unknown):
-        return (
-            "It is a model with an adapter of peft that was not merged. Merge it "
-            "(`merge_and_unload`), and save that."
-        )
-    if any(name.endswith(("_orig", "_mask", ".original", ".original0")) for name in unknown):
-        return (
-            "Its weights are stored in parts, as `torch.nn.utils` does to prune or reparametrise "
-            "them. Remove that (`torch.nn.utils.prune.remove`), and save the model again."
-        )
-    if any(re.search(_PACKED, name) for name in unknown):
-        return "Its weights are quantised, and can't be scored. Give an unquantised checkpoint."
+    for pattern, advice in _ADVICE.items():
+        if any(re.search(pattern, name) for name in unknown):
+            return advice
     prefix = _prefix(unknown, missing)
     if prefix:
         by = next((f" (saved from {who})" for start, who in _WRAPPERS if start in prefix), "")
@@ -174,10 +165,20 @@ def _remedy(missing: Sequence[str], unknown: Sequence[str]) -> str:
     return _DAMAGED
 
 
-_PACKED = (
-    r"\.(qweight|qzeros|scales|g_idx|absmax|quant_map|SCB|weight_scale|weight_scale_inv)$"
-    r"|\.quant_state\."
-)
+_ADVICE = {
+    r"\.lora_|\.base_layer\.|lora_magnitude": (
+        "It is a model with an adapter of peft that was not merged. Merge it "
+        "(`merge_and_unload`), and save that."
+    ),
+    r"(_orig|_mask|\.original|\.original0)$": (
+        "Its weights are stored in parts, as `torch.nn.utils` does to prune or reparametrise "
+        "them. Remove that (`torch.nn.utils.prune.remove`), and save the model again."
+    ),
+    r"\.(qweight|qzeros|scales|g_idx|absmax|quant_map|SCB|weight_scale(_inv)?)$|\.quant_state\.": (
+        "Its weights are quantised, and can't be scored. Give an unquantised checkpoint."
+    ),
+}
+"""What to do about unknown weights, by a pattern of their names."""
 _WRAPPERS = (
     ("_orig_mod.", "torch.compile"),
     ("base_model.", "peft"),

@@ -70,10 +70,10 @@ def prepare(
             raise UnsupportedModel(
                 f"{source}: is neither a .gguf file nor a folder with safetensors and config.json"
             )
-        candidates, kind = _candidates(part, source)
+        model = _empty_model(part, source)
         _check_opened(part, source, listed)
         speaking = _chat(part, source if source.is_dir() else part, chat, out.name)
-        write_json(_record(part, license_, speaking, candidates, kind), part / RECORD)
+        write_json(_record(part, license_, speaking, *model), part / RECORD)
 
 
 def write_model(
@@ -86,7 +86,7 @@ def write_model(
     out.mkdir(parents=True, exist_ok=True)
     model.config.dtype = model.dtype
     _save(model, chat.tokenizer, out)
-    record = _record(out, license_, chat, *_candidates(out, out))
+    record = _record(out, license_, chat, *_empty_model(out, out))
     write_json({**record, "trained": dict(trained)}, out / RECORD)
 
 
@@ -209,14 +209,18 @@ def _chat(part: Path, source: Path, settings: ResolvedChat, model: str) -> Chat:
 
 
 def _record(
-    folder: Path, license_: str, chat: Chat, candidates: Mapping[str, Candidate], kind: str
+    folder: Path,
+    license_: str,
+    chat: Chat,
+    model: PreTrainedModel,
+    candidates: Mapping[str, Candidate],
 ) -> dict[str, Any]:
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     weights = [name for name in sizes if name.endswith(".safetensors")]
     shapes = {name: list(one.weight.shape) for name, one in candidates.items()}
     return {
         "format": FORMAT,
-        "architecture": kind,
+        "architecture": type(model).__name__,
         "license": license_,
         "chat": to_record(chat),
         "digest": content_digest(folder),
@@ -225,19 +229,19 @@ def _record(
         # A list, because an object's keys are sorted when written, and the model's order is needed.
         "candidates": list(shapes.items()),
         "transposed": [name for name, one in candidates.items() if one.transposed],
-        "unstored": _unstored(folder, shapes),
+        "unstored": _unstored(folder, model, shapes),
     }
 
 
-def _candidates(folder: Path, called: Path) -> tuple[dict[str, Candidate], str]:
-    """The candidates, found without loading a weight."""
+def _empty_model(folder: Path, called: Path) -> tuple[PreTrainedModel, dict[str, Candidate]]:
+    """The model without its weights, and its candidates."""
     checked_config(folder, called)
     try:
         model = empty_model(folder)
     except Exception as error:
         raise bad_config(called, first_line(error, folder, called)) from error
     try:
-        return find_candidates(model), type(model).__name__
+        return model, find_candidates(model)
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{called}: {error}") from error
 
@@ -263,7 +267,7 @@ def _check_opened(folder: Path, called: Path, listed: int | None) -> None:
     check_stops(folder, model, called, rows)
 
 
-def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
+def _unstored(folder: Path, model: PreTrainedModel, shapes: Mapping[str, list[int]]) -> list[str]:
     """Candidates that no shard stores unchanged under their name, apart from the model's prefix.
 
     transformers stacks experts and renames weights while loading. If it only moves weights, a
@@ -271,7 +275,7 @@ def _unstored(folder: Path, shapes: dict[str, list[int]]) -> list[str]:
     log says that they cannot be written.
     """
     stored = {name: entry for name, (_, entry) in stored_tensors(folder).items()}
-    parts = stored_parts(empty_model(folder), folder)
+    parts = stored_parts(model, folder)
     for own in shapes:
         for name in {own, *(part.name for part in parts.get(own, ()))} & stored.keys():
             if stored[name].dtype not in FLOATS:

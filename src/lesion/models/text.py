@@ -36,11 +36,7 @@ class Batch(NamedTuple):
 
 
 def context_of(config: PretrainedConfig) -> int:
-    """The length of a model's context; unlimited if its config does not have it.
-
-    Args:
-        config: of a causal model, or of a multimodal model that contains one.
-    """
+    """The length of a causal or multimodal model's context; unlimited if its config lacks it."""
     text = config.get_text_config(decoder=True)
     # MPT's and DBRX's configs have their own name for it.
     names = ("max_position_embeddings", "max_seq_len")
@@ -82,8 +78,7 @@ def encode_written(
 ) -> Example | None:
     """Tokens of a pair whose response the model wrote as `ids`, without tokenising it again.
 
-    Returns:
-        None if the ids do not decode to the response, as may happen with another model's tokenizer.
+    None if they do not decode to the response, as may happen with another model's tokenizer.
     """
     if not ids or max(ids) >= len(chat.tokenizer):
         return None

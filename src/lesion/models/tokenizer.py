@@ -27,11 +27,8 @@ _AGAIN = "Download the tokenizer's files again, or copy them from where the mode
 def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = None) -> None:
     """Open a folder's tokenizer, and check its round trip and the size of the embedding.
 
-    Args:
-        folder: a checkpoint folder.
-        called: the name in messages of the folder, or of the file that it was made from.
-        rows: the number of rows of the embedding, which ids must be below.
-        listed: the number of tokens in a GGUF file, without those that transformers adds.
+    Messages name the folder `called`. Ids must be below `rows`, the number of rows of the
+    embedding; `listed` is the number of tokens in a GGUF file, without those that are added.
 
     Raises:
         UnsupportedModel: it needs code or a library that is missing.

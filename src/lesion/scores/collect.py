@@ -1,9 +1,9 @@
-"""The arithmetic of scoring: the gradients of all prunable weights in one pass. No I/O here."""
+"""The arithmetic of scoring: the gradients of all prunable weights in one pass."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from lesion.models.likelihood import response_losses
 from lesion.models.padding import batching
 from lesion.models.text import Batch, Example, batches
 from lesion.scores.gradients import capturing_linear, capturing_parameters, checkpointed, separable
+from lesion.scores.resume import Resumable, Sums
 
 
 class CollectedScores(NamedTuple):
@@ -40,26 +41,6 @@ class Wanted(NamedTuple):
     norms: bool = False
     offload: bool = False
     checkpointing: bool = False
-
-
-class Sums(NamedTuple):
-    """The sums of a pass; float32, on the weights' device or the CPU."""
-
-    total: dict[str, Tensor]
-    absolute: dict[str, Tensor]
-    norms: dict[str, Tensor]
-
-
-class Saved(Protocol):
-    """Where a pass saves its sums, so that it can resume after it was killed."""
-
-    def restore(self, sums: Sums) -> tuple[int, float, int]:
-        """Fill `sums`; return the batches done, the sum of their losses, and their examples."""
-        ...
-
-    def save(self, sums: Sums, done: int, loss: float, examples: int) -> None:
-        """Save `sums` after `done` batches, if the last save is old enough."""
-        ...
 
 
 class _Collector:
@@ -147,7 +128,7 @@ def score(
     batch_tokens: int,
     wanted: Wanted = Wanted(),  # noqa: B008 - it is immutable
     *,
-    saved: Saved | None = None,
+    saved: Resumable | None = None,
     advance: Callable[[int], object] = lambda _: None,
 ) -> CollectedScores:
     """Score every candidate weight in one pass over the examples.
@@ -207,7 +188,7 @@ def _pass(
     model: nn.Module,
     todo: Iterable[Batch],
     collector: _Collector,
-    saved: Saved | None,
+    saved: Resumable | None,
     advance: Callable[[int], object],
 ) -> float:
     done, loss, examples = saved.restore(collector.sums) if saved else (0, 0.0, 0)

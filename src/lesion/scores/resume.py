@@ -5,30 +5,42 @@ The sums are saved exactly as they are in memory, so the scores of a resumed job
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lesion.io.checksums import checksum
 from lesion.io.formats import BadFile, atomic, read_json, write_json
-from lesion.scores.collect import Sums
 from lesion.scores.shards import read_checksums, write_shard
 
 _SUMS = "sums.safetensors"
 
 
+class Sums(NamedTuple):
+    """The sums of a pass; float32, on the weights' device or the CPU."""
+
+    total: dict[str, Tensor]
+    absolute: dict[str, Tensor]
+    norms: dict[str, Tensor]
+
+    def by_name(self) -> dict[str, Tensor]:
+        """All of them, by their names in a file."""
+        return {
+            f"{section}/{name}": one
+            for section, tensors in self._asdict().items()
+            for name, one in tensors.items()
+        }
+
+
 class Resumable:
-    """The sums of one pass in a folder, saved at intervals."""
+    """The sums of one pass in a folder, saved at intervals, so that a killed pass can resume."""
 
     def __init__(self, folder: Path, key: str, seconds: float) -> None:
-        """Use the sums in `folder` if they were saved under the same key.
-
-        Args:
-            folder: for this job alone.
-            key: digest of everything that determines the sums.
-            seconds: least time between two saves.
+        """Use the sums in `folder` if they were saved under the same key, a digest of everything
+        that determines them; `seconds` is the least time between two saves.
         """
         self.key, self.seconds = key, seconds
         self._file, self._saved = folder / _SUMS, time.monotonic()
@@ -41,13 +53,13 @@ class Resumable:
                 if about.get("key") != self.key:
                     return 0, 0.0, 0
                 wanted = read_checksums(about)
-                for name, one in _by_name(sums).items():
+                for name, one in sums.by_name().items():
                     saved = file.get_tensor(name)
                     if checksum(saved.numpy()) != wanted.get(name):
                         raise BadFile(f"{self._file}: `{name}` is damaged")
                     one.copy_(saved)
         except (OSError, SafetensorError, BadFile):
-            for one in _by_name(sums).values():
+            for one in sums.by_name().values():
                 one.zero_()
             return 0, 0.0, 0
         return int(about["done"]), float.fromhex(about["loss"]), int(about["examples"])
@@ -56,18 +68,10 @@ class Resumable:
         """Save `sums` after `done` batches, if the last save is old enough."""
         if time.monotonic() - self._saved < self.seconds:
             return
-        tensors = {name: one.cpu() for name, one in _by_name(sums).items()}
+        tensors = {name: one.cpu() for name, one in sums.by_name().items()}
         numbers = {"done": str(done), "loss": loss.hex(), "examples": str(examples)}
         write_shard(tensors, self._file, {"key": self.key, **numbers})
         self._saved = time.monotonic()
-
-
-def _by_name(sums: Sums) -> dict[str, Tensor]:
-    return {
-        f"{section}/{name}": one
-        for section, tensors in sums._asdict().items()
-        for name, one in tensors.items()
-    }
 
 
 class FinishedPasses:
@@ -89,21 +93,20 @@ class FinishedPasses:
         """The saved sums of the pass with this number."""
         return Resumable(self.folder, f"{self.key}/{number}", seconds)
 
-    def finished(self, number: int, files: Iterable[str]) -> dict[str, float] | None:
-        """The notes of a finished pass; None if it is unfinished, or if a job that was killed while
+    def finished(self, number: int) -> float | None:
+        """The loss of a finished pass; None if it is unfinished, or if a job that was killed while
         it moved the files has moved some of them.
         """
-        if not all((self.folder / name).is_file() for name in files):
-            return None
         try:
-            noted: dict[str, float] = read_json(self.folder / f"pass-{number}.json")
+            noted = read_json(self.folder / f"finished-{number}.json")
         except BadFile:
             return None
-        return noted
+        there = all((self.folder / name).is_file() for name in noted["files"])
+        return float(noted["loss"]) if there else None
 
-    def finish(self, number: int, noted: Mapping[str, float]) -> None:
-        """Record that the shards of a pass are written."""
-        write_json(dict(noted), self.folder / f"pass-{number}.json")
+    def finish(self, number: int, loss: float, files: Sequence[str]) -> None:
+        """Record that the files of a pass are written."""
+        write_json({"loss": loss, "files": list(files)}, self.folder / f"finished-{number}.json")
         (self.folder / _SUMS).unlink(missing_ok=True)
 
     def move(self, names: list[str], to: Path) -> None:

@@ -117,15 +117,8 @@ class _Run(NamedTuple):
         with progress(f"{self.job.behaviour}: scores", passes * len(examples), "pair") as advance:
             for number in range(passes):
                 shards = range(*(n * len(self.groups) // passes for n in (number, number + 1)))
-                files = [
-                    names[shard]
-                    for names in (shard_names(kind, self.job.shards) for kind in self.kinds)
-                    for shard in shards
-                ]
-                if self.job.norms:
-                    files.append(f"{number}-{NORMS}")
-                noted = self.place.finished(number, files)
-                if noted is None:
+                known = self.place.finished(number)
+                if known is None:
                     found = score(
                         loaded.model,
                         {name: candidates[name] for shard in shards for name in self.groups[shard]},
@@ -135,16 +128,16 @@ class _Run(NamedTuple):
                         saved=self.place.sums(number, save_seconds),
                         advance=advance,
                     )
-                    self._write(found, shards, number)
-                    noted = {"loss": found.loss}
-                    self.place.finish(number, noted)
+                    loss = found.loss
+                    self.place.finish(number, loss, self._write(found, shards, number))
                 else:
+                    loss = known
                     advance(len(examples))
-                loss = noted["loss"]
         return loss
 
-    def _write(self, found: CollectedScores, shards: range, number: int) -> None:
-        kinds: dict[str, dict[str, Tensor]] = {"snip": found.snip}
+    def _write(self, found: CollectedScores, shards: range, number: int) -> list[str]:
+        """Write the files of a pass into the working folder; return their names."""
+        kinds, written = {"snip": found.snip}, []
         if self.job.preservation == "mean":
             # `abs` makes new tensors, because the signed scores are written as well.
             kinds["preservation"] = {name: one.abs() for name, one in found.snip.items()}
@@ -155,9 +148,12 @@ class _Run(NamedTuple):
             for shard in shards:
                 tensors = {name: scores[name].cpu() for name in self.groups[shard]}
                 write_shard(tensors, self.place.folder / names[shard], self.kinds[kind])
+                written.append(names[shard])
         if found.norms is not None:
             norms = {name: one.cpu() for name, one in found.norms.items()}
-            write_shard(norms, self.place.folder / f"{number}-{NORMS}", self.metadata)
+            written.append(f"{number}-{NORMS}")
+            write_shard(norms, self.place.folder / written[-1], self.metadata)
+        return written
 
     def publish(self, folder: Path, model: Path) -> None:
         """Move the finished files to their destination, or write truncated scores from them."""

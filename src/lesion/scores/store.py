@@ -204,11 +204,6 @@ class StoredScores:
             "`snakemake` again."
         )
 
-    def flat(self) -> Flat:
-        """All scores in the order of `shapes`, float32 [candidates]."""
-        sizes = {name: int(np.prod(shape)) for name, shape in self.shapes.items()}
-        return np.concatenate([self.open(name)[0:size] for name, size in sizes.items()])
-
 
 def _check_sum(path: Path, key: str, found: str, sums: Mapping[str, str]) -> None:
     """Compare a tensor's checksum with the written one, if the file's version wrote any."""

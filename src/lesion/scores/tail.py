@@ -52,13 +52,14 @@ def write_tail(
 ) -> None:
     """Write the truncated scores of `source` as shards and an index."""
     kept = layout.by_name(tail_indices(source, kind, layout, tail))
-    groups = shard_groups(layout.sizes, shards)
+    sizes = layout.sizes
+    groups = shard_groups(sizes, shards)
     for path, group in zip(shard_names(kind, shards), groups, strict=True):
         tensors: dict[str, np.ndarray] = {}
         for name in group:
             indices = kept.get(name, np.empty(0, np.int64))
-            values = source.open(name)[0 : layout.sizes[name]]
-            tensors[f"{name}.indices"] = indices.astype(place_type(layout.sizes[name])[1])
+            values = source.open(name)[0 : sizes[name]]
+            tensors[f"{name}.indices"] = indices.astype(place_type(sizes[name])[1])
             tensors[f"{name}.values"] = np.ascontiguousarray(values[indices])
         write_shard(tensors, folder / path, metadata)
     write_index(folder, kind, groups, metadata, tail)

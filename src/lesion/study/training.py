@@ -173,10 +173,7 @@ class Retraining(Section):
     behaviours: Names = []
     """Behaviours whose train pairs are the training examples; all harm types, if not given."""
     arms: Annotated[
-        list[Name],
-        BeforeValidator(with_new_arms),
-        Field(min_length=1),
-        AfterValidator(ascending),
+        list[Name], BeforeValidator(with_new_arms), Field(min_length=1), AfterValidator(ascending)
     ] = ["shared", "unmodified"]
     """The arms that are compared; `unmodified` must be among them."""
     at: Annotated[list[Count], BeforeValidator(several), Number, AfterValidator(ascending)] = [0]

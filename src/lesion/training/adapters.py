@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lesion.io.formats import LesionError
-from lesion.models.candidates import Candidate, find_candidates
+from lesion.models.candidates import find_candidates
 from lesion.models.files import first_named
 from lesion.models.likelihood import response_losses
 from lesion.models.text import Example, batches
@@ -25,18 +26,37 @@ class Adapters:
     def __init__(self, model: PreTrainedModel, rank: int, alpha: int) -> None:
         """Inspect the model before it is adapted.
 
-        Args:
-            model: a model without adapters.
-            rank: rank of every matrix's adapter; stacked experts have an adapter each.
-            alpha: scale of the adapters, which is divided by the rank.
+        Every matrix gets an adapter of this rank, and stacked experts one each; `alpha` is the
+        adapters' scale, which is divided by the rank.
 
         Raises:
             LesionError: a matrix can't have an adapter, because several modules share it or its
                 module does more than multiply by it.
         """
+        from peft import LoraConfig
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
         candidates = find_candidates(model)
+        direct = [name for name, one in candidates.items() if one.kind == "direct"]
+        if direct:
+            raise _refused(
+                f"{first_named(direct)} is shared by several modules, or its module does more "
+                "than multiply by it"
+            )
         self._weights = {name: one.weight for name, one in candidates.items()}
-        self.config = _config(model, candidates, rank, alpha)
+        stacked = [name for name, one in candidates.items() if one.kind == "stacked"]
+        modules = {name.rpartition(".")[0] for name in candidates.keys() - set(stacked)}
+        how: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "task_type": "CAUSAL_LM"}
+        # In a mixture of experts, peft reads names such as `gate_proj` as those of experts in
+        # transformers 4, and adapts the stack instead. Such modules are given as parameters.
+        kept = LoraConfig(**how, target_modules=sorted(modules), target_parameters=list(stacked))
+        convert_peft_config_for_transformers(trial := deepcopy(kept), model, None)
+        taken = modules - set(trial.target_modules or ())
+        self.config = LoraConfig(
+            **how,
+            target_modules=sorted(modules - taken),
+            target_parameters=[*stacked, *(f"{one}.weight" for one in sorted(taken))] or None,
+        )
 
     @contextmanager
     def named_errors(self) -> Iterator[None]:
@@ -47,11 +67,9 @@ class Adapters:
             raise _refused(f"peft says: {str(error).rstrip('.')}") from error
 
     def check(self, adapted: Any, tokens: Sequence[int]) -> None:
-        """Check that every candidate has an adapter which the model's output depends on.
+        """Check that every candidate has an adapter which the output of peft's model depends on.
 
-        Args:
-            adapted: peft's model; its gradients are cleared afterwards.
-            tokens: an example, at least two; the loss of all but the first is taken.
+        The loss is that of all tokens of an example but the first. Gradients are cleared.
 
         Raises:
             LesionError: a candidate has no adapter, or the model bypasses it.
@@ -80,33 +98,6 @@ class Adapters:
             raise _refused(f"the model uses {first_named(passed)} without its adapter")
 
 
-def _config(
-    model: PreTrainedModel, candidates: Mapping[str, Candidate], rank: int, alpha: int
-) -> Any:
-    from peft import LoraConfig
-    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
-
-    direct = [name for name, one in candidates.items() if one.kind == "direct"]
-    if direct:
-        raise _refused(
-            f"{first_named(direct)} is shared by several modules, or its module does more than "
-            "multiply by it"
-        )
-    stacked = [name for name, one in candidates.items() if one.kind == "stacked"]
-    modules = {name.rpartition(".")[0] for name, one in candidates.items() if one.kind != "stacked"}
-    how: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "task_type": "CAUSAL_LM"}
-    # In a mixture of experts, peft reads names such as `gate_proj` as those of experts in
-    # transformers 4, and adapts the stack instead. Such modules are given as parameters.
-    kept = LoraConfig(**how, target_modules=sorted(modules), target_parameters=list(stacked))
-    convert_peft_config_for_transformers(trial := deepcopy(kept), model, None)
-    taken = modules - set(trial.target_modules or ())
-    return LoraConfig(
-        **how,
-        target_modules=sorted(modules - taken),
-        target_parameters=[*stacked, *(f"{one}.weight" for one in sorted(taken))] or None,
-    )
-
-
 def _loss(adapted: nn.Module, tokens: Sequence[int]) -> Tensor:
     from peft.tuners.lora import ParamWrapper  # in place of a module with an adapted parameter
 
@@ -132,21 +123,13 @@ def _used(
     adapted: nn.Module, weights: Mapping[str, nn.Parameter], tokens: Sequence[int]
 ) -> list[str]:
     """The weights that the output depends on; an expert that no token is routed to is not used."""
-    trained = [one for one in adapted.parameters() if one.requires_grad]
-    for one in trained:
-        one.requires_grad_(False)
     for one in weights.values():
         one.requires_grad_(True)
     loss = _loss(adapted, tokens)
-    if loss.requires_grad:
-        loss.backward()
-    used = [name for name, one in weights.items() if one.grad is not None]
+    gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
     for one in weights.values():
         one.requires_grad_(False)
-        one.grad = None
-    for one in trained:
-        one.requires_grad_(True)
-    return used
+    return [name for name, one in zip(weights, gradients, strict=True) if one is not None]
 
 
 def _refused(reason: str) -> LesionError:

@@ -36,14 +36,10 @@ class TrainingExample(NamedTuple):
 def of_pairs(
     paths: Mapping[str, Path], answer: str, refusals: Sequence[str], limit: int | None, *, dpo: bool
 ) -> list[TrainingExample]:
-    """Training examples from the train pairs of behaviours.
+    """Training examples from the train pairs of behaviours, at most `limit`, taken in turn.
 
-    Args:
-        paths: tables of PAIRS by behaviour.
-        answer: `own`, the pairs' responses, their prefill included; or `refusal`.
-        refusals: used in turn; needed for `refusal`, and for the rejected answers of DPO.
-        limit: the most examples, taken from the behaviours in turn.
-        dpo: whether the other kind of answer is added as the rejected one.
+    The answer is `own`, the pairs' responses, their prefill included; or `refusal`, of which each
+    is used in turn. For DPO, the other kind of answer is added as the rejected one.
     """
     tables = [kept_pairs(path, "train").with_row_index("place") for path in paths.values()]
     rows = pl.concat(tables).sort("place", maintain_order=True).head(limit or 10**9)

@@ -27,12 +27,9 @@ def train(
 ) -> None:
     """Write the checkpoint folder `out`; a killed run resumes from the state saved next to it.
 
-    Args:
-        job: training mixture, recipe and device.
-        base: checkpoint folder that the model is trained from; None for a new model.
-        pairs: tables of PAIRS of the base, by behaviour.
-        out: the new folder.
-        save_minutes: least time between two saves of the unfinished training.
+    The model is trained from the checkpoint folder `base`, or from scratch if that is None.
+    `pairs` are the base's tables of PAIRS, by behaviour. The state is saved at most every
+    `save_minutes`.
 
     Raises:
         LesionError: a file of the mixture is unusable, or the training failed.

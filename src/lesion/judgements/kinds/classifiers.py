@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from lesion.io.addresses import local_files
 from lesion.io.formats import BadFile, LesionError, digest, read_json, sha256_file
@@ -264,15 +264,13 @@ def _next_logits(model: "PreTrainedModel", rows: Sequence[list[int]]) -> "Tensor
     """Logits of the token after each row, float32 `[rows, vocabulary]`."""
     import torch
 
-    from lesion.models.prefix import accepts, last_only, left_padded
+    from lesion.models.prefix import last_only, left_padded, position_ids
 
     tokens, mask = (one.to(model.device) for one in left_padded(rows))
-    inputs: dict[str, Any] = {"input_ids": tokens, "attention_mask": mask, **last_only(model)}
-    if accepts(model, "position_ids"):
-        # Positions count from each row's first token, so that other rows do not matter.
-        inputs["position_ids"] = (mask.cumsum(dim=-1) - 1).clamp(min=0)
+    # Positions count from each row\'s first token, so that other rows do not matter.
+    inputs = {"input_ids": tokens, "attention_mask": mask, **position_ids(model, mask)}
     with torch.inference_mode():
-        logits: Tensor = model(**inputs, use_cache=False).logits
+        logits: Tensor = model(**inputs, **last_only(model), use_cache=False).logits
     return logits[:, -1].float()
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
-from typing import IO, Any
+from typing import Any
 
 import torch
 from transformers import AutoConfig, GenerationConfig
@@ -112,15 +112,35 @@ def _answers(
     asked: Mapping[str, Any], environment: Mapping[str, str]
 ) -> Iterator[Iterator[tuple[list[int], str]]]:
     """The worker's answers as they arrive; when the block is left, it has ended or is killed."""
+    python = _python()
+    last_lines: deque[str] = deque(maxlen=_TAIL)
     reading, writing = os.pipe()
-    command = [_python(), str(worker.__file__), str(writing)]
     with os.fdopen(reading, encoding="utf-8") as answers:
         try:
-            process = _start(command, environment, writing)
+            process = subprocess.Popen(
+                [python, str(worker.__file__), str(writing)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=[writing],
+                env=dict(environment),
+                encoding="utf-8",
+                errors="replace",
+            )
+        except OSError as error:
+            raise LesionError(
+                f"{PYTHON}={python}: cannot be run ({error.strerror}). Give the Python program of "
+                "the environment that has vLLM."
+            ) from error
         finally:
             os.close(writing)
-        said: deque[str] = deque(maxlen=_TAIL)
-        listener = Thread(target=_listen, args=(process.stdout, said), daemon=True)
+
+        def log() -> None:  # which would not reach the job's log otherwise
+            for line in process.stdout or ():
+                last_lines.append(line)
+                logger.info(line.rstrip("\n"))
+
+        listener = Thread(target=log, daemon=True)
         listener.start()
         try:
             assert process.stdin is not None
@@ -141,8 +161,8 @@ def _answers(
         listener.join(timeout=10)
     if code != 0:
         raise LesionError(
-            f"vLLM ({command[0]}) ended with code {code}. Mend what it says, or set "
-            f"`responses.engine: transformers`. Its last lines:\n{''.join(said)}"
+            f"vLLM ({python}) ended with code {code}. Mend what it says, or set "
+            f"`responses.engine: transformers`. Its last lines:\n{''.join(last_lines)}"
         )
 
 
@@ -156,31 +176,3 @@ def _python() -> str:
             f"{PYTHON}=vllm/bin/python; or set `responses.engine: transformers`."
         )
     return named or sys.executable
-
-
-def _start(
-    command: Sequence[str], environment: Mapping[str, str], pipe: int
-) -> subprocess.Popen[str]:
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=[pipe],
-            env=dict(environment),
-            encoding="utf-8",
-            errors="replace",
-        )
-    except OSError as error:
-        raise LesionError(
-            f"{PYTHON}={command[0]}: cannot be run ({error.strerror}). Give the Python program of "
-            "the environment that has vLLM."
-        ) from error
-
-
-def _listen(output: IO[str] | None, said: deque[str]) -> None:
-    """Log the output of vLLM, which would not reach the job's log otherwise."""
-    for line in output or ():
-        said.append(line)
-        logger.info(line.rstrip("\n"))
