@@ -72,22 +72,19 @@ class Gathered:
 
     def examples(self, judged: pl.DataFrame) -> pl.DataFrame:
         """Completions with the offline judges' scores side by side."""
-        # Each judge separately, since a judge of the study may have the name of a column.
-        words = [
-            judged.filter(judge=judge).select(*_ANSWER, **columns)
-            for judge, columns in (
-                ("matching", {"refused": pl.col("score") > 0.5}),
-                (self.job.main, {"harmful": pl.col("label"), "harmfulness": pl.col("score")}),
-                ("relevance", {"relevance": pl.col("score")}),
-                ("coherence", {"coherence": pl.col("score")}),
-            )
-        ]
         completion = pl.col("prefill") + pl.col("completion")
         examples = self.completions().select(*_ANSWER, "role", completion=completion)
         examples = examples.filter(pl.col("variant").is_in(self.job.variants))
-        for scores in words:
+        # Each judge separately, since a judge of the study may have the name of a column.
+        for judge, columns in (
+            ("matching", {"refused": pl.col("score") > 0.5}),
+            (self.job.main, {"harmful": pl.col("label"), "harmfulness": pl.col("score")}),
+            ("relevance", {"relevance": pl.col("score")}),
+            ("coherence", {"coherence": pl.col("score")}),
+        ):
+            own = judged.filter(judge=judge).select(*_ANSWER, **columns)
             examples = examples.join(
-                scores, on=_ANSWER, how="left", validate="1:1", maintain_order="left"
+                own, on=_ANSWER, how="left", validate="1:1", maintain_order="left"
             )
         return examples
 

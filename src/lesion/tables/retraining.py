@@ -132,8 +132,8 @@ def _recovery(
     level = TOTAL if behaviour is None else BEHAVIOUR
     keys: Row = {"arm": arm, "seeds": gaps.seeds, "level": level, "behaviour": behaviour}
     keys |= {"role": "harm", "n": sum(map(len, parts))}
-    value, low, high = with_bounds(drawn[:, 0], boot.confidence)
-    yield {**keys, "metric": "nll_added", "value": value, "low": low, "high": high}
+    added, low, high = with_bounds(drawn[:, 0], boot.confidence)
+    yield {**keys, "metric": "nll_added", "value": added, "low": low, "high": high}
     # Without a gap the share is undefined.
     opened = drawn[:, 0] > 0
     recovered = np.full_like(drawn, np.nan)
@@ -144,7 +144,7 @@ def _recovery(
         ("half_examples", crossing(gaps.examples, recovered, HALF)),
     ):
         value = float(numbers[0]) if opened[0] and np.isfinite(numbers[0]) else None
-        # An unvalue resample counts as -inf for the lower bound and as +inf for the upper one.
+        # An unknown resample counts as -inf for the lower bound and as +inf for the upper one.
         low, _ = bounds(np.where(opened, numbers, -np.inf)[1:], boot.confidence)
         _, high = bounds(np.where(opened, numbers, np.inf)[1:], boot.confidence)
         yield {**keys, "metric": metric, "value": value, "low": low, "high": high}
