@@ -27,12 +27,12 @@ def _value(table: pl.DataFrame, judge: str, metric: str, target: str = "objectiv
 
 def test_rows_are_tidy(table: pl.DataFrame) -> None:
     assert table.columns == [
-        *("judge", "target", "category", "metric", "value", "low", "high", "n", "seed"),
+        *("judge", "target", "category", "metric", "value", "low", "high", "n", "seed")
     ]
     assert not table.select("judge", "target", "category", "metric").is_duplicated().any()
     assert set(table["target"]) == {"objective", "graded-harm", "refusal"}
     assert set(table["judge"]) == {
-        *("learned", "response-only", "learned-refusal", "refusal-matching", "human"),
+        *("learned", "response-only", "learned-refusal", "refusal-matching", "human")
     }
     assert set(table.filter(target="refusal")["judge"]) == {"learned-refusal", "refusal-matching"}
     known = table.drop_nans()

@@ -70,7 +70,7 @@ def judge(file: Path, embedder: Path) -> ContrastJudge:
 @pytest.fixture(scope="module")
 def table(file: Path, embedder: Path) -> pl.DataFrame:
     known, reader = read_contrast(file, SECTION), Embedder(embedder)
-    return measure_contrast("own", known, reader, 3, target="bold", elsewhere=known, tokens=6)
+    return measure_contrast("own", known, reader, 3, "bold", known, 6)
 
 
 def test_it_tells_the_kinds_apart(judge: ContrastJudge) -> None:
@@ -111,7 +111,7 @@ def _value(table: pl.DataFrame, metric: str, **where: str) -> float:
 
 def test_rows_are_those_of_the_offline_judges(table: pl.DataFrame) -> None:
     assert table.columns == [
-        *("judge", "target", "category", "metric", "value", "low", "high", "n", "seed"),
+        *("judge", "target", "category", "metric", "value", "low", "high", "n", "seed")
     ]
     assert not table.select("judge", "target", "category", "metric").is_duplicated().any()
     assert set(table["target"]) == {"bold", "bold-elsewhere"}

@@ -38,7 +38,8 @@ def material(tmp_path: Path) -> ControlInputs:
 
 
 def _made(material: ControlInputs, *names: str, seed: int = 0) -> dict[str, FlatIndices]:
-    return control_masks(names or list(DESCRIPTIONS), LIKE, LAYOUT, material, seed)
+    made = control_masks(names or list(DESCRIPTIONS), [LIKE], LAYOUT, material, seed)
+    return {name: mask for name, (mask,) in made.items()}
 
 
 def test_every_control_has_the_masks_size_in_every_matrix(material: ControlInputs) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesion.masks.overlap import Overlap, at_least, fit_null, mask_overlap, overlaps
+from lesion.masks.overlap import Overlap, at_least, fit_null, overlaps
 from lesion.models.layout import FlatIndices, Layout
 
 Dense = NDArray[np.float64]
@@ -15,6 +15,11 @@ TOTAL = 146
 DRAWS = 4_000
 ONE = Layout.of({"layers.0.a.weight": (40, 50)})
 MANY = Layout.of({f"layers.{n}.a.weight": (40, 50) for n in range(12)})
+
+
+def mask_overlap(a: FlatIndices, b: FlatIndices, layout: Layout, seed: int = 0) -> Overlap:
+    (found,) = overlaps({"a": a, "b": b}, layout, seed).values()
+    return found
 
 
 def _masks() -> tuple[FlatIndices, FlatIndices]:

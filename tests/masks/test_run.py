@@ -188,7 +188,7 @@ def test_unequal_masks_are_expected_to_share_by_their_own_sizes(study: Tiny) -> 
         name: [np.sort(dice.choice(study.layout.size, size, replace=False))]
         for name, size in (("a", 400), ("b", 900), ("c", 2500))
     }
-    table = sharing_table(each, [Point(P, Q)], study.layout)
+    table = sharing_table(list(each.values()), [Point(P, Q)], study.layout)
     for row in table.iter_rows(named=True):
         lists = [one[0].tolist() for one in each.values()]
         wanted = _expected(lists, row["at_least"], study.layout)

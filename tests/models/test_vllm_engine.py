@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lesion.io.formats import LesionError
-from lesion.masks.store import read_mask, write_mask
+from lesion.masks.store import write_mask
 from lesion.models.chat import Completion
 from lesion.models.generate import complete
 from lesion.models.load import open_chat
@@ -54,7 +54,7 @@ def _both(
     model: Path, mask: Path | None, folder: Path
 ) -> tuple[list[Completion], list[Completion]]:
     torch.set_num_threads(1)
-    subject = EvaluatedVariant(model, read_mask(mask) if mask else None, Device(dtype="float32"))
+    subject = EvaluatedVariant(model, mask, Device(dtype="float32"))
     prompts = [*_prompts(model), [5] * 5000]
     told: list[int] = []
     with subject.stored(folder / ".vllm") as checkpoint:
@@ -110,7 +110,7 @@ def test_an_engine_that_fails_says_why(
 ) -> None:
     # This Python runs, and has no vLLM.
     monkeypatch.setenv(PYTHON, sys.executable)
-    subject = EvaluatedVariant(model, read_mask(mask), Device(dtype="float32"))
+    subject = EvaluatedVariant(model, mask, Device(dtype="float32"))
     said = "No module named 'vllm'"
     with subject.stored(tmp_path / ".vllm") as checkpoint:
         assert any(checkpoint.iterdir())

@@ -46,6 +46,20 @@ def _behaviour(**changes: Any) -> RowSelection:
     return RowSelection(**changes)
 
 
+def _job(**changes: Any) -> PromptsJob:
+    settings = {
+        "behaviour": "alpha",
+        "source": SourceLocation(path=PATH),
+        "rows": _behaviour(),
+        "responses": None,
+        "split": Split(**SHARES),
+        "near_duplicate": NEAR,
+        "need": 12,
+        "seed": 0,
+    }
+    return PromptsJob(**{**settings, **changes})
+
+
 def _rows(**columns: list[Any]) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
@@ -73,7 +87,7 @@ def test_a_prompt_between_two_splits_is_left_out() -> None:
     assert found[:-1] == splits
     assert found[-1] == STRADDLES
     rows = _rows(prompt=[*plain, f"{a} {b}"], response=[None] * 31)
-    table = prompts_table(rows, "alpha", shares=SHARES, near_duplicate=0.5, seed=0)
+    table = prompts_table(rows, _job(near_duplicate=0.5))
     assert table["prompt"].to_list() == plain
 
 
@@ -223,16 +237,7 @@ def test_the_table_of_prompts_is_written_and_the_log_says_what_is_left_out(
 ) -> None:
     prompts = [{"prompt": row["prompt"]} for row in make.prompts("alpha", 40)]
     path = make.write_rows(tmp_path / "p.jsonl", [*prompts, {"prompt": None}])
-    job = PromptsJob(
-        behaviour="alpha",
-        source=SourceLocation(path=path),
-        rows=_behaviour(),
-        responses=None,
-        split=Split(**SHARES),
-        near_duplicate=0.99,
-        need=12,
-        seed=0,
-    )
+    job = _job(source=SourceLocation(path=path), near_duplicate=0.99)
     write_prompts(tmp_path / "out.parquet", job)
     said = capsys.readouterr().err
     assert (
@@ -246,7 +251,7 @@ def test_near_duplicates_that_leave_a_split_empty_are_named() -> None:
     prompts = [f"Write a convincing letter for the game to {word}" for word in make.WORDS[:40]]
     rows = _rows(prompt=prompts, response=[None] * 40)
     with pytest.raises(LesionError) as caught:
-        prompts_table(rows, "alpha", shares=SHARES, near_duplicate=NEAR, seed=0)
+        prompts_table(rows, _job())
     said = str(caught.value)
     assert "39 of them resemble an earlier one" in said
     assert f'"{prompts[0]}" and "{prompts[1]}" (similarity 0.' in said
@@ -287,16 +292,14 @@ def test_too_few_prompts_are_an_error_with_the_filter() -> None:
 
 def test_a_split_with_too_few_prompts_is_named() -> None:
     rows = _rows(prompt=[row["prompt"] for row in make.prompts("alpha", 8)], response=[None] * 8)
-    shares = {"train": 1.0, "validation": 0.0, "test": 0.0}
+    shares = {"train": 0.98, "validation": 0.01, "test": 0.01}
     with pytest.raises(LesionError, match=r"`alpha`: only 0 of its 8 prompts .* `validation`"):
-        prompts_table(rows, "alpha", shares=shares, near_duplicate=NEAR, seed=0)
+        prompts_table(rows, _job(split=Split(**shares)))
 
 
 def test_given_responses_go_round() -> None:
     rows = _rows(prompt=[row["prompt"] for row in make.prompts("alpha", 40)], response=[None] * 40)
-    table = prompts_table(
-        rows, "alpha", shares=SHARES, near_duplicate=1.1, seed=0, responses=["no", "never"]
-    )
+    table = prompts_table(rows, _job(near_duplicate=1.1), ["no", "never"])
     assert table["response"].to_list() == ["no", "never"] * 20
 
 

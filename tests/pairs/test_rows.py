@@ -261,6 +261,15 @@ def test_files_that_are_one_table(tmp_path: Path, names: list[str], read: list[s
     assert read_rows(_folder(tmp_path / "d", *names))["prompt"].to_list() == read
 
 
+def test_lists_of_several_parts_are_lists(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for part, kinds in enumerate((["a", "b"], ["c"])):
+        _lines(tmp_path / "d" / f"part-{part}.jsonl", [{"prompt": "p", "kinds": kinds}])
+    table = read_rows(tmp_path / "d")
+    assert table.schema["kinds"] == pl.List(pl.String)
+    assert table["kinds"].to_list() == [["a", "b"], ["c"]]
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [

@@ -13,11 +13,11 @@ from lesion.report.compare import compared_findings, side
 from lesion.report.gate import gate
 from lesion.report.page import write_report
 from lesion.report.summary import print_summary
-from lesion.tables.answers import answer_rows
 from lesion.tables.claims.claim import Claim
 from lesion.tables.claims.registry import PAPER, REGISTRY, numbers, with_claims_list
 from lesion.tables.effects import NATS
 from lesion.tables.intervals import Bootstrap
+from lesion.tables.measure import answer_rows
 from lesion.tables.metrics import METRICS, Comparison, Metric, ShownRow
 from lesion.tables.rows import is_main
 from lesion.tables.wording import figure

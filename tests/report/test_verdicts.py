@@ -171,3 +171,19 @@ def test_unclear_says_what_else_stands_in_the_way(found: StudyTables) -> None:
     told = "All 60 prompts give the same value, up to rounding."
     changed = _held(found, "nll_added", verdict="can't tell", why=told)
     assert _of(changed, "nll_added").sentence.endswith(f" counts as no effect. {told}")
+
+
+def test_sentences_are_about_the_headline_mask_whatever_its_name(found: StudyTables) -> None:
+    def renamed(table: pl.DataFrame, column: str) -> pl.DataFrame:
+        return table.with_columns(pl.col(column).replace("shared", "vote"))
+
+    other = found._replace(
+        measurements=renamed(found.measurements, "variant"),
+        claims=renamed(found.claims, "variant"),
+        halving=renamed(found.halving, "family"),
+        where=renamed(found.where, "mask"),
+        study={**found.study, "headline": {"mask": "vote", "control": "random"}},
+    )
+    wanted = {one.statistic: one.sentence for one in findings_of(found, "smol")}
+    assert {one.statistic: one.sentence for one in findings_of(other, "smol")} == wanted
+    assert {one.variant for one in findings_of(other, "smol")} >= {"vote", "random", "refusal"}

@@ -215,7 +215,7 @@ def test_benign_pairs_are_compared_with_the_unmodified_model(variant: Variant) -
             assert row["kl"] == pytest.approx(wanted, rel=1e-4)
             assert wanted > 0.01
     # The NLL beside it is the lesioned model's, as that of the others is.
-    subject = EvaluatedVariant(variant.model, read_mask(variant.mask), HOW.device)
+    subject = EvaluatedVariant(variant.model, variant.mask, HOW.device)
     examples = encode_pairs(subject.load().chat, pl.concat(variant.pairs.values()))
     found = response_nll(subject.load().model, examples, 1)
     assert nll["nll"].to_list() == pytest.approx(found, rel=1e-4)
@@ -224,7 +224,7 @@ def test_benign_pairs_are_compared_with_the_unmodified_model(variant: Variant) -
 def test_the_lesion_is_taken_back_for_a_moment_and_holds_after(variant: Variant) -> None:
     variant.lesion()
     assert variant.mask is not None
-    subject = EvaluatedVariant(variant.model, read_mask(variant.mask), HOW.device)
+    subject = EvaluatedVariant(variant.model, variant.mask, HOW.device)
     pruned = {name: one.clone() for name, one in subject.load().model.state_dict().items()}
     whole = tiny.loaded(variant.model).model.state_dict()
     with subject.unmodified() as (model, _):

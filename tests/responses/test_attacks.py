@@ -66,11 +66,9 @@ def test_a_table_gives_each_prompt_its_own_text(end: str, tmp_path: Path) -> Non
     texts = {"swap apple": "swap apple !!", PROMPT: "line\nline {{ prompt }}"}
     table = pl.DataFrame({"prompt": list(texts), "attacked": list(texts.values())})
     path = tmp_path / f"gcg{end}"
-    {
-        ".jsonl": table.write_ndjson,
-        ".csv": table.write_csv,
-        ".parquet": table.write_parquet,
-    }[end](path)
+    {".jsonl": table.write_ndjson, ".csv": table.write_csv, ".parquet": table.write_parquet}[end](
+        path
+    )
     attack = Attack(read_wording(path))
     # In another order, and one of them twice.
     assert put("gcg", attack, [PROMPT, "swap apple", PROMPT]) == [

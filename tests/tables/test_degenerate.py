@@ -6,13 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lesion.tables.answers import same_answers
 from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.outcome import CANNOT_TELL, SUPPORTED
 from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.intervals import Bootstrap
-from lesion.tables.measure import Asked, measurements
+from lesion.tables.measure import Asked, measurements, same_answers
 from lesion.tables.rows import MEASUREMENTS, UNMODIFIED
 
 BOOT = Bootstrap(300, 0.95, 7)

@@ -233,6 +233,11 @@ def test_a_share_of_the_effect_is_of_the_same_prompts(table: pl.DataFrame) -> No
     assert one["low"] >= sides[0]["low"] / sides[1]["high"]
     assert one["high"] <= sides[0]["high"] / sides[1]["low"]
     assert table.filter(metric="share_of_effect", variant="shared").is_empty()
+    # It is the headline mask's effect that the others are a share of.
+    other = measurements("toy", Asked(_nll(), _judged()), BOOT, mask="alpha")
+    shares = other.filter(metric="share_of_effect")
+    assert shares["variant"].unique().sort().to_list() == ["beta", "shared"]
+    assert _one(shares, _all("harm"), "share_of_effect", "shared")["value"] > 2
 
 
 def test_a_score_that_falls_to_zero_throughout_is_still_a_score() -> None:

@@ -3,8 +3,9 @@
 import polars as pl
 import pytest
 
+from lesion.study.training import Arm, arm_of
 from lesion.tables.rows import MEASUREMENTS
-from lesion.tables.variants import VARIANTS, Arm, arm_of, variants_table
+from lesion.tables.variants import VARIANTS, variants_table
 
 
 @pytest.mark.parametrize(

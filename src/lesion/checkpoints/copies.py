@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from lesion.checkpoints.shards import Zeros
 from lesion.io.formats import BadFile
-from lesion.models.layout import FlatIndices
 
 _CHUNK = 2**20
 """Bytes that are copied, read and compared at a time, few enough for the processor's cache."""
@@ -25,28 +24,21 @@ Done = Callable[[int], object]
 def copy_with_zeros(base: Path, copy: Path, zeros: Sequence[Zeros], done: Done) -> None:
     """Copy a file with some of its bytes zeroed, and compare every byte read back.
 
-    Args:
-        base: the original.
-        copy: the new file.
-        zeros: the weights to zero.
-        done: called with numbers of bytes that add up to the file's size.
-
     Raises:
         BadFile: the copy is not the original with these zeros.
     """
-    wanted, found = np.zeros(_CHUNK, np.uint8), np.zeros(_CHUNK, np.uint8)
+    wanted, actual = np.zeros(_CHUNK, np.uint8), np.zeros(_CHUNK, np.uint8)
     at = 0
     with base.open("rb", buffering=0) as source, copy.open("x+b", buffering=0) as target:
         shared = _reflink(source, target)
         while size := _fill(source, at, wanted):
             if not shared:
                 _copy(source, target, at, wanted.data[:size])
-            near = [one for one in zeros if _near(one, at, size)]
-            _poke(target, at, size, near)
-            _zero(wanted[:size], at, near)
-            again = _fill(target, at, found)
+            for weights in zeros:
+                _zero(target, wanted[:size], at, weights)
+            again = _fill(target, at, actual)
             # As 64-bit words, which takes an eighth of the comparisons.
-            if again != size or not np.array_equal(wanted.view(np.int64), found.view(np.int64)):
+            if again != size or not np.array_equal(wanted.view(np.int64), actual.view(np.int64)):
                 raise BadFile(
                     f"{copy}: differs after byte {at} from what {base} and the mask make it. The "
                     "base was changed meanwhile, or the disk or memory is faulty. Run it again."
@@ -84,37 +76,23 @@ def _copy(source: BinaryIO, target: BinaryIO, at: int, data: memoryview) -> None
         _write(target, at, data[at - end :])
 
 
-def _poke(file: BinaryIO, at: int, size: int, zeros: Sequence[Zeros]) -> None:
-    """Write the zeros of a chunk, each contiguous run at once, so that the rest stays shared."""
-    for one in zeros:
-        starts = _reaching(one, at, size)
-        if starts.size:
-            breaks = np.flatnonzero(np.diff(starts) != one.width)
-            first = starts[np.concatenate([[0], breaks + 1])].clip(at)
-            last = (starts[np.concatenate([breaks, [-1]])] + one.width).clip(max=at + size)
-            for begin, end in zip(first.tolist(), last.tolist(), strict=True):
-                _write(file, begin, _ZEROS[: end - begin])
+def _zero(file: BinaryIO, chunk: NDArray[np.uint8], at: int, zeros: Zeros) -> None:
+    """Zero the mask's weights in a chunk that begins at `at`, in memory and in the file.
 
-
-def _zero(chunk: NDArray[np.uint8], at: int, zeros: Sequence[Zeros]) -> None:
-    """Zero the mask's weights in a chunk of the original that begins at `at`."""
-    for one in zeros:
-        starts = _reaching(one, at, chunk.size)
-        places = (starts[:, None] + np.arange(one.width) - at).ravel()
-        chunk[places[(places >= 0) & (places < chunk.size)]] = 0
-
-
-def _near(zeros: Zeros, at: int, size: int) -> bool:
-    """Whether a chunk may contain any of the zeros; most chunks contain none."""
-    if not zeros.starts.size:
-        return False
-    return bool(zeros.starts[0] < at + size and zeros.starts[-1] + zeros.width > at)
-
-
-def _reaching(zeros: Zeros, at: int, size: int) -> FlatIndices:
-    """The weights with a byte in a chunk; they may begin before it or end after it."""
-    first, last = np.searchsorted(zeros.starts, [at - zeros.width + 1, at + size])
-    return zeros.starts[first:last]
+    In the file, each contiguous run is written at once, so that the rest stays shared.
+    """
+    # Weights may begin before the chunk or end after it.
+    reach = np.searchsorted(zeros.starts, [at - zeros.width + 1, at + chunk.size])
+    starts = zeros.starts[slice(*reach)]
+    places = (starts[:, None] + np.arange(zeros.width) - at).ravel()
+    places = places[(places >= 0) & (places < chunk.size)]
+    chunk[places] = 0
+    if places.size:
+        breaks = np.flatnonzero(np.diff(places) != 1)
+        first = places[np.concatenate([[0], breaks + 1])].tolist()
+        last = places[np.concatenate([breaks, [-1]])].tolist()
+        for begin, end in zip(first, last, strict=True):
+            _write(file, at + begin, _ZEROS[: end + 1 - begin])
 
 
 def _fill(file: BinaryIO, at: int, chunk: NDArray[np.uint8]) -> int:

@@ -38,7 +38,7 @@ def find_zeros(folder: Path, files: Iterable[str], mask: Mask) -> dict[str, list
     """
     shards = [name for name in files if name.endswith(".safetensors")]
     stored = {name: safetensors_header(folder / name) for name in shards}
-    tensors = {key: one for header in stored.values() for key, one in header.items()}
+    tensors = {key: tensor for header in stored.values() for key, tensor in header.items()}
     parts = _parts(folder, mask, tensors)
     _check_ties(folder, sorted({part.name for each in parts.values() for part in each}))
     places: dict[str, tuple[Shape, FlatIndices]] = {}
@@ -120,15 +120,21 @@ def _zeros_in(
 
 def _check_tensors(shard: Path, header: Mapping[str, Stored], wanted: Mapping[str, Shape]) -> None:
     for name, shape in wanted.items():
-        one = header[name]
-        if one.dtype not in _BYTES:
-            raise LesionError(f"{shard}: `{name}` is {one.dtype}, which cannot be zeroed in place")
-        if one.end - one.begin != math.prod(shape) * _BYTES[one.dtype]:
+        tensor = header[name]
+        if tensor.dtype not in _BYTES:
+            raise LesionError(
+                f"{shard}: `{name}` is {tensor.dtype}, which cannot be zeroed in place"
+            )
+        if tensor.end - tensor.begin != math.prod(shape) * _BYTES[tensor.dtype]:
             raise BadFile(f"{shard}: the bytes of `{name}` are not as many as its shape says")
     # In the file's order, a tensor that overlaps a later one overlaps the next one.
-    held = sorted((one.begin, one.end, name) for name, one in header.items() if one.end > one.begin)
+    extents = sorted(
+        (tensor.begin, tensor.end, name)
+        for name, tensor in header.items()
+        if tensor.end > tensor.begin
+    )
     reach, before = 0, ""
-    for begin, end, name in held:
+    for begin, end, name in extents:
         if begin < reach and {name, before} & wanted.keys():
             first, second = (name, before) if name in wanted else (before, name)
             raise LesionError(

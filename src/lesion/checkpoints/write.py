@@ -8,9 +8,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from lesion.checkpoints.card import write_card
+from lesion.checkpoints.card import FOLDER, write_card, write_reproduce
 from lesion.checkpoints.copies import copy_with_zeros
-from lesion.checkpoints.reproduce import FOLDER, write_reproduce
 from lesion.checkpoints.shards import find_zeros
 from lesion.io.formats import LesionError, atomic, digest, write_json
 from lesion.io.progress import progress
@@ -120,11 +119,11 @@ def _check_base(folder: Path, mask: Mask, path: Path) -> str:
     if not any(folder.glob("*.safetensors")):
         raise LesionError(f"{folder}: holds no safetensors. Give the base checkpoint's folder.")
     # A plain folder; or a pruned one, whose record has another digest than its content.
-    found = content_digest(folder)
-    if found != wanted:
+    actual = content_digest(folder)
+    if actual != wanted:
         raise LesionError(
-            f"{path}: was made from the model with digest {wanted}, and {folder} is {found}. Give "
+            f"{path}: was made from the model with digest {wanted}, and {folder} is {actual}. Give "
             "the same revision of the same model; if the study read a GGUF file, the folder that "
             "it made of it, results/<study>/models/<model>."
         )
-    return found
+    return actual

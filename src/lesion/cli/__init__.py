@@ -2,12 +2,12 @@
 
 import typer
 
-from lesion.cli import apply, masks, report, studies
+from lesion.cli import masks, report, studies
 from lesion.cli.app import app
 from lesion.io.formats import LesionError
 from lesion.io.logs import Terminal, messages_to
 
-__all__ = ["app", "apply", "main", "masks", "report", "studies"]
+__all__ = ["app", "main", "masks", "report", "studies"]
 
 
 def main() -> None:

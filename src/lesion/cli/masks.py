@@ -1,6 +1,7 @@
-"""`lesion show` and `lesion overlap`: describe a mask, and count the weights that masks share."""
+"""Commands about masks: describe one, count the weights that several share, apply one."""
 
 import math
+import shlex
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +12,8 @@ from lesion.cli.app import app, path_of
 from lesion.io.formats import LesionError
 
 if TYPE_CHECKING:
-    import polars as pl
     from rich.table import Table
 
-    from lesion.masks.overlap import Overlap
     from lesion.masks.store import Mask
 
 MaskFile = Annotated[
@@ -24,6 +23,55 @@ MaskFile = Annotated[
 MaskFiles = Annotated[
     list[Path], typer.Argument(parser=path_of, help="Two or more masks of one model.")
 ]
+
+
+@app.command()
+def apply(
+    base: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_of,
+            help="The folder of the base checkpoint, with safetensors files and config.json.",
+        ),
+    ],
+    mask: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_of, help="A mask of harm: results/STUDY/masks/MODEL/NAME.safetensors."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(parser=path_of, help="The folder to create.")],
+    name: Annotated[
+        str, typer.Option(help="The base model's name for the model card, such as org/model.")
+    ] = "",
+    license_: Annotated[
+        str, typer.Option("--license", help="The base model's licence, such as apache-2.0.")
+    ] = "",
+) -> None:
+    """Write a pruned checkpoint: a copy of the base's files with the mask's weights set to zero.
+
+    No tensor is loaded, and every byte written is compared with the base. BASE must be the
+    checkpoint that the mask was made from; the mask stores its digest.
+
+    Example: lesion apply SmolLM2-135M-Instruct shared.safetensors pruned/
+    """
+    from lesion.checkpoints import write_checkpoint
+    from lesion.models.record import RECORD, read_record
+
+    if out.exists():
+        raise LesionError(f"{out}: already exists. Give a new folder, or remove this one first.")
+    if not base.is_dir():
+        raise LesionError(f"{base}: not a folder. Give the folder of the base checkpoint.")
+    known = read_record(base) if (base / RECORD).is_file() else {}
+    write_checkpoint(
+        base,
+        mask,
+        out,
+        base=name or base.resolve().name,
+        license_=license_ or known.get("license") or "unknown",
+        command=shlex.join(["lesion", "apply", base.name, mask.name, out.name]),
+    )
+    typer.echo(f"{out}: written; every byte was compared with {base}")
 
 
 @app.command()
@@ -57,23 +105,24 @@ def _where(mask: "Mask") -> "Table":
     from lesion.masks.where import where_table
     from lesion.models.layout import Layout
 
-    # All experts of a block share one column.
-    kind = pl.col("module").str.split(".").list.last()
     found = where_table({"": mask.flat()}, Layout.of(mask.shapes)).filter(pl.col("weights") > 0)
-    found = found.group_by("layer", kind).agg(pl.col("weights").sum()).sort("layer")
-    kinds = found["module"].unique().sort().to_list()
+    # All experts of a block share one column.
+    kinds = found.with_columns(pl.col("module").str.split(".").list.last())
+    counts = (
+        kinds.pivot(
+            "module", index="layer", values="weights", aggregate_function="sum", sort_columns=True
+        )
+        .sort("layer")
+        .fill_null(0)
+        .with_columns(all=pl.sum_horizontal(pl.exclude("layer")))
+    )
     # Names break after underscores, so that seven columns fit a terminal.
-    table = _table("layer", *(name.replace("_", "_\n") for name in kinds), "all")
-    for (layer,), group in found.group_by("layer", maintain_order=True):
-        table.add_row(str(layer), *_counts(group, kinds))
+    table = _table(*(name.replace("_", "_\n") for name in counts.columns))
+    for layer, *numbers in counts.iter_rows():
+        table.add_row(str(layer), *map(_count, numbers))
     table.add_section()
-    table.add_row("all", *_counts(found, kinds))
+    table.add_row("all", *map(_count, counts.drop("layer").sum().row(0)))
     return table
-
-
-def _counts(found: "pl.DataFrame", kinds: list[str]) -> list[str]:
-    counts = [int(found.filter(module=name)["weights"].sum()) for name in kinds]
-    return [_count(count) for count in (*counts, sum(counts))]
 
 
 @app.command()
@@ -95,52 +144,40 @@ def overlap(masks: MaskFiles) -> None:
     if len(masks) < 2 or len(set(masks)) < len(masks):
         raise LesionError("give two or more different masks: lesion overlap A B ...")
     read = {path: read_mask(path) for path in masks}
-    _check_one_base(read)
-    labels = _labels(read)
-    shapes = next(iter(read.values())).shapes
-    found = overlaps({labels[path]: one.flat() for path, one in read.items()}, Layout.of(shapes))
-    console = Console(highlight=False)
-    sizes = _table("mask", "weights")
-    for path, one in read.items():
-        sizes.add_row(labels[path], _count(one.size))
-    console.print(sizes)
-    console.print(
-        "\nShared weights as a multiple of chance, under three null models; p is of strict"
-    )
-    console.print(_overlaps(found))
-
-
-def _overlaps(found: "dict[tuple[str, str], Overlap]") -> "Table":
-    table = _table("masks", "shared", "Jaccard", "strict [95%]", "p", "matrix", "any")
-    # Names are not broken, unless they are paths, which are folded.
-    table.columns[0].min_width = min(20, max(map(len, chain.from_iterable(found))))
-    for (a, b), one in found.items():
-        strict = f"{_times(one.enrichment_rows_columns)} {_interval(one)}".strip()
-        table.add_row(
-            *(f"{a}\n{b}", _count(one.shared), f"{one.jaccard:.3f}"),
-            *(strict, _probability(one.p_rows_columns)),
-            *(_times(one.enrichment_matrix), _times(one.enrichment_uniform)),
-        )
-    return table
-
-
-def _check_one_base(masks: "dict[Path, Mask]") -> None:
-    (first, one), *others = masks.items()
+    (first, base), *others = read.items()
     for path, other in others:
-        digests = [mask.metadata.get("model_digest") for mask in (one, other)]
-        if digests[0] != digests[1] or one.shapes != other.shapes:
+        digests = [mask.metadata.get("model_digest") for mask in (base, other)]
+        if digests[0] != digests[1] or base.shapes != other.shapes:
             raise LesionError(
                 f"{path}: made from the model with digest {digests[1]}, but {first} from "
                 f"{digests[0]}. Only masks of one model can be compared."
             )
-
-
-def _labels(masks: "dict[Path, Mask]") -> dict[Path, str]:
-    """The masks' own names, or the names of their files if two masks have the same name."""
-    names = [mask.metadata.get("mask", str(path)) for path, mask in masks.items()]
+    names = [mask.metadata.get("mask", str(path)) for path, mask in read.items()]
     if len(set(names)) < len(names):
         names = [str(path) for path in masks]
-    return dict(zip(masks, names, strict=True))
+    named = dict(zip(names, read.values(), strict=True))
+    found = overlaps({name: mask.flat() for name, mask in named.items()}, Layout.of(base.shapes))
+    sizes = _table("mask", "weights")
+    for name, mask in named.items():
+        sizes.add_row(name, _count(mask.size))
+    table = _table("masks", "shared", "Jaccard", "strict [95%]", "p", "matrix", "any")
+    # Names are not broken, unless they are paths, which are folded.
+    table.columns[0].min_width = min(20, max(map(len, chain.from_iterable(found))))
+    for (a, b), one in found.items():
+        bounds = (one.enrichment_low, one.enrichment_high)
+        interval = f" [{bounds[0]:.1f}, {bounds[1]:.1f}]" if all(map(math.isfinite, bounds)) else ""
+        table.add_row(
+            *(f"{a}\n{b}", _count(one.shared), f"{one.jaccard:.3f}"),
+            f"{_times(one.enrichment_rows_columns)}{interval}",
+            f"{one.p_rows_columns:.1g}" if one.p_rows_columns else "<1e-300",
+            *(_times(one.enrichment_matrix), _times(one.enrichment_uniform)),
+        )
+    console = Console(highlight=False)
+    console.print(sizes)
+    console.print(
+        "\nShared weights as a multiple of chance, under three null models; p is of strict"
+    )
+    console.print(table)
 
 
 def _table(*columns: str, title: str | None = None) -> "Table":
@@ -173,12 +210,3 @@ def _times(ratio: float) -> str:
     if not math.isfinite(ratio):
         return "-"
     return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.1f}x"
-
-
-def _probability(p: float) -> str:
-    return f"{p:.1g}" if p else "<1e-300"
-
-
-def _interval(one: "Overlap") -> str:
-    bounds = one.enrichment_low, one.enrichment_high
-    return f"[{bounds[0]:.1f}, {bounds[1]:.1f}]" if all(map(math.isfinite, bounds)) else ""

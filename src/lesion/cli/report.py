@@ -2,23 +2,14 @@
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from lesion.cli.app import app, path_of
 from lesion.cli.studies import ConfigFiles, read_study
 from lesion.io.formats import LesionError
-
-
-class Format(StrEnum):
-    """Output formats of `lesion verdicts`."""
-
-    TEXT = "text"
-    JSON = "json"
-
 
 Side = Annotated[
     str,
@@ -50,8 +41,9 @@ def compare(
 def verdicts(
     config: ConfigFiles = None,
     form: Annotated[
-        Format, typer.Option("--format", help="Text for people, or JSON for a program.")
-    ] = Format.TEXT,
+        Literal["text", "json"],
+        typer.Option("--format", help="Text for people, or JSON for a program."),
+    ] = "text",
     require: Annotated[
         str,
         typer.Option(
@@ -76,7 +68,7 @@ def verdicts(
     if not all(part.isdecimal() for part in parts):
         raise LesionError(f"--require: {require!r} must be numbers of claims, such as 3,6.")
     found = gate(read_study(config).folder / "tables", [*map(int, parts)], model or None)
-    if form is Format.JSON:
+    if form == "json":
         typer.echo(json.dumps(found.model_dump(), indent=1, ensure_ascii=False))
         raise typer.Exit(found.exit_code)
     console = Console(file=sys.stdout, width=80, highlight=False)

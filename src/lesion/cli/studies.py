@@ -55,8 +55,7 @@ def summary(config: ConfigFiles = None) -> None:
     """Print the results of a finished study in one screen, and the path of its page."""
     from lesion.report.summary import print_summary
 
-    study = read_study(config)
-    made = study.folder
+    made = read_study(config).folder
     print_summary(made / "tables", made / "report" / "index.html")
 
 
@@ -75,8 +74,7 @@ def export(
     """
     from lesion.export.frames import write_csv
 
-    study = read_study(config)
-    for path in write_csv(study.folder, out):
+    for path in write_csv(read_study(config).folder, out):
         typer.echo(f"wrote {path}")
 
 

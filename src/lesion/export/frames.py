@@ -1,4 +1,7 @@
-"""A study's tables for other tools: CSV files, pandas frames, JailbreakBench's fields."""
+"""A study's tables for other tools: CSV files, pandas frames, JailbreakBench's fields.
+
+`made` is the study's results folder, such as `results/default`.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,9 +34,6 @@ harm type.
 def read_tables(made: Path) -> dict[str, pl.DataFrame]:
     """Every table of a finished study, and its completions of harmful prompts as `jailbreaks`.
 
-    Args:
-        made: the study's results folder.
-
     Raises:
         BadFile: a table is missing or damaged.
     """
@@ -44,9 +44,6 @@ def read_tables(made: Path) -> dict[str, pl.DataFrame]:
 def pandas_tables(made: Path) -> "dict[str, pd.DataFrame]":
     """The tables of `read_tables` as pandas data frames, for notebooks.
 
-    Args:
-        made: the study's results folder, such as `results/default`.
-
     Raises:
         BadFile: a table is missing or damaged.
     """
@@ -55,10 +52,6 @@ def pandas_tables(made: Path) -> "dict[str, pd.DataFrame]":
 
 def asked_prompts(made: Path, model: str) -> pl.DataFrame:
     """The harmful test prompts of a study, with their behaviour.
-
-    Args:
-        made: the study's results folder.
-        model: the name of one of its models.
 
     Raises:
         BadFile: the table of examples is missing or damaged.
@@ -84,9 +77,6 @@ def study_of(made: Path) -> Study:
 def learned_judge(made: Path) -> "LearnedJudge":
     """The learned judge that a study has trained.
 
-    Args:
-        made: the study's results folder.
-
     Raises:
         BadFile: the judge is missing or damaged.
         LesionError: the embedder is no longer where the study had it.
@@ -100,13 +90,8 @@ def learned_judge(made: Path) -> "LearnedJudge":
 
 
 def jailbreaks(made: Path, examples: pl.DataFrame) -> pl.DataFrame:
-    """Completions of harmful prompts, with the fields of JAILBREAKBENCH, one row for each.
-
-    Args:
-        made: the study's results folder.
-        examples: the study's table of that name.
-    """
-    place = ["model", "variant", "behaviour", "attack"]
+    """Completions of harmful prompts, one row for each, with the fields of JAILBREAKBENCH."""
+    place = ["model", "variant", "behaviour", "attack", "prompt"]
     found = examples.filter(role="harm")
     asked = [
         read_parquet(
@@ -116,26 +101,12 @@ def jailbreaks(made: Path, examples: pl.DataFrame) -> pl.DataFrame:
     ]
     if not asked:
         return pl.DataFrame(schema=dict.fromkeys(JAILBREAKBENCH, pl.String))
-    goals = found.unique(["behaviour", "prompt"], maintain_order=True).with_row_index("index")
+    goals = found.select("behaviour", "prompt").unique(maintain_order=True).with_row_index("index")
     return (
-        found.join(
-            pl.concat(asked).select(*place, "prompt", "asked"), on=[*place, "prompt"], how="left"
-        )
-        .join(goals.select("behaviour", "prompt", "index"), on=["behaviour", "prompt"], how="left")
-        .select(
-            "index",
-            "model",
-            "variant",
-            "attack",
-            "harmfulness",
-            "refused",
-            goal="prompt",
-            behavior="behaviour",
-            category="behaviour",
-            prompt="asked",
-            response="completion",
-            jailbroken=pl.col("harmful"),
-        )
+        found.join(pl.concat(asked).select(*place, "asked"), on=place, how="left")
+        .join(goals, on=["behaviour", "prompt"], how="left")
+        .rename({"prompt": "goal", "asked": "prompt", "completion": "response"})
+        .with_columns(behavior="behaviour", category="behaviour", jailbroken="harmful")
         .sort("model", "variant", "attack", "index")
         .select(JAILBREAKBENCH)
     )

@@ -90,8 +90,8 @@ def parse(text: str) -> Address:
 
 def _apart(rest: str) -> tuple[str, str]:
     """A local file's path, and what follows the `#` that begins a digest."""
-    found = _DIGEST.search(rest)
-    return (rest[: found.start()], rest[found.end() :]) if found else (rest, "")
+    mark = _DIGEST.search(rest)
+    return (rest[: mark.start()], rest[mark.end() :]) if mark else (rest, "")
 
 
 def expanded(text: str) -> str:
@@ -103,21 +103,21 @@ def expanded(text: str) -> str:
         AddressError: a variable is not set or is empty, a `$` begins no variable's name, there is
             no such home folder, or the path holds a control character such as a line break.
     """
-    if any(unicodedata.category(one) == "Cc" for one in text):
+    if any(unicodedata.category(char) == "Cc" for char in text):
         raise AddressError(f"{text!r}: holds a line break or another control character")
-    found = _VARIABLE.sub(lambda match: _variable(text, match), text)
-    if "$" in found:
+    filled = _VARIABLE.sub(lambda match: _variable(text, match), text)
+    if "$" in filled:
         raise AddressError(
             f"`{text}`: holds a `$` that begins no variable such as `$SCRATCH`. Rename the file or "
             "folder, or reach it by a link without a `$`"
         )
-    if not found.startswith("~"):
-        return found
+    if not filled.startswith("~"):
+        return filled
     # A variable's value may begin with `~` too, and no shell has filled that in.
-    home = os.path.expanduser(found)  # noqa: PTH111 (a Path would lose a trailing slash)
-    if home == found:
+    home = os.path.expanduser(filled)  # noqa: PTH111 (a Path would lose a trailing slash)
+    if home == filled:
         raise AddressError(
-            f"`{text}`: there is no home folder `{found.partition('/')[0]}`. Write the path out, "
+            f"`{text}`: there is no home folder `{filled.partition('/')[0]}`. Write the path out, "
             "or `./~…` for a name that begins with `~`"
         )
     return home
@@ -145,14 +145,14 @@ def checked_path(text: str) -> str:
     Raises:
         AddressError: see `expanded`; or it has characters with a meaning for Snakemake.
     """
-    found = expanded(text)
-    if special(found):
-        shown = "" if found == text else f" ({found})"
+    path = expanded(text)
+    if special(path):
+        shown = "" if path == text else f" ({path})"
         raise AddressError(
             f"`{text}`{shown}: holds {{, }}, < or >, with which Snakemake marks what it fills in. "
             "Rename the file or folder, or reach it by a link"
         )
-    return found
+    return path
 
 
 def special(path: str) -> bool:
@@ -169,10 +169,10 @@ def expanded_address(text: str) -> str:
     if parse(text).kind != "file":
         return text
     path, fragment = _apart(text.removeprefix("file:"))
-    found = f"file:{checked_path(path)}" + (f"#{fragment}" if fragment else "")
+    address = f"file:{checked_path(path)}" + (f"#{fragment}" if fragment else "")
     # A variable's value must not be taken for a digest, nor for another kind of path.
-    parse(found)
-    return found
+    parse(address)
+    return address
 
 
 def slug(text: str) -> str:

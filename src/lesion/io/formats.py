@@ -236,12 +236,8 @@ def safetensors_header(
 ) -> dict[str, Stored]:
     """The positions of the tensors in a safetensors file, in its order; no tensor is read.
 
-    Args:
-        path: the file.
-        remedy: what to do with an incomplete file; by default for a file of this pipeline.
-
     Raises:
-        BadFile: it is missing or not a whole safetensors file.
+        BadFile: it is missing or not a whole safetensors file; the message ends with `remedy`.
     """
     try:
         with path.open("rb") as handle:
@@ -250,11 +246,11 @@ def safetensors_header(
         start, size = 8 + length, path.stat().st_size
         tensors = {
             name: Stored(
-                one["dtype"], tuple(one["shape"]), *(start + b for b in one["data_offsets"])
+                entry["dtype"], tuple(entry["shape"]), *(start + b for b in entry["data_offsets"])
             )
-            for name, one in header.items()
+            for name, entry in header.items()
         }
-        if any(not start <= one.begin <= one.end <= size for one in tensors.values()):
+        if any(not start <= tensor.begin <= tensor.end <= size for tensor in tensors.values()):
             raise ValueError("a tensor lies outside the file")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadFile(f"{path}: is not a whole safetensors file ({error}). {remedy}") from error

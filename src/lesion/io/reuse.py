@@ -71,7 +71,7 @@ def _copy(path: Path) -> Path:
 def due(keys: Sequence[str], known: Mapping[str, Any]) -> list[int]:
     """The indices of the keys that are not known, and of equal keys only the first index."""
     first: dict[str, int] = {}
-    for place, one in enumerate(keys):
-        if one not in known:
-            first.setdefault(one, place)
+    for place, name in enumerate(keys):
+        if name not in known:
+            first.setdefault(name, place)
     return list(first.values())

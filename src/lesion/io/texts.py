@@ -29,12 +29,9 @@ _SAVE = "Save it as UTF-8."
 def read_text(path: Path, otherwise: str | None = None) -> str:
     r"""Read a text file in UTF-8, without its byte order mark and with `\n` at its lines' ends.
 
-    Args:
-        path: the file.
-        otherwise: the encoding to try if it is not UTF-8; None refuses the file.
-
     Raises:
-        BadFile: it is missing, in another encoding, has NUL bytes, or is a git-lfs pointer.
+        BadFile: it is missing, has NUL bytes, is a git-lfs pointer, or is in another encoding and
+            none to try is given (`otherwise`).
     """
     try:
         data = path.read_bytes()
@@ -68,7 +65,7 @@ def read_text(path: Path, otherwise: str | None = None) -> str:
 
 def is_blank(text: str) -> bool:
     """Whether a text is invisible: spaces, control characters, marks without a width."""
-    return all(one.isspace() or unicodedata.category(one) in ("Cc", "Cf") for one in text)
+    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)
 
 
 def pointer_error(path: Path, *others: Path) -> BadFile:
@@ -141,11 +138,7 @@ StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _un
 
 
 def read_yaml(path: Path, loader: Any = StrictLoader) -> Any:
-    """Read a YAML file, without executing anything.
-
-    Args:
-        path: the file.
-        loader: a subclass of `StrictLoader`.
+    """Read a YAML file, without executing anything; `loader` is a subclass of `StrictLoader`.
 
     Raises:
         BadFile: see `read_text`; or it is not valid YAML, or gives a key twice.
@@ -158,12 +151,12 @@ def parse_yaml(text: str, path: Path, loader: Any = StrictLoader) -> Any:
     try:
         return yaml.load(text, loader)  # noqa: S506 (a SafeLoader)
     except _BadKey as error:
-        line, said = error.args
-        raise BadFile(f"{path}, line {line}: {said}") from error
+        line, problem = error.args
+        raise BadFile(f"{path}, line {line}: {problem}") from error
     # PyYAML does not catch errors of its constructors, as with a date such as 2026-99-99.
     except Exception as error:
-        said = str(error).replace('in "<unicode string>", ', "in ")
-        raise BadFile(f"{path}: is not valid YAML: {said}") from error
+        problem = str(error).replace('in "<unicode string>", ', "in ")
+        raise BadFile(f"{path}: is not valid YAML: {problem}") from error
 
 
 def csv_rows(
@@ -171,11 +164,7 @@ def csv_rows(
 ) -> Iterator[tuple[int, list[str]]]:
     """The rows of a text in CSV, header first, each with the number of its first line.
 
-    Args:
-        text: the file's content from its header on; blank lines are skipped.
-        path: named in errors.
-        separator: between fields.
-        skipped: the number of lines before `text` in the file.
+    `text` is the file's content from its header on, after `skipped` lines. Blank lines are skipped.
 
     Raises:
         BadFile: a quote is not closed, two columns have one name, or a row has more or fewer

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,13 +12,7 @@ from numpy.typing import NDArray
 
 from lesion.judgements.embed import Embedder
 from lesion.judgements.human import HARMFUL, REFUSAL, grouped, read_human_scores, read_panels
-from lesion.judgements.learned import (
-    Refusals,
-    Stages,
-    fit_refusals,
-    fit_stages,
-    one_per_group,
-)
+from lesion.judgements.learned import Refusals, Stages, fit_refusals, fit_stages, one_per_group
 from lesion.judgements.measures import (
     ALL,
     OFF_TOPIC,
@@ -97,10 +92,10 @@ def measure(
     """
     rows = read_human_scores(human_scores)
     tests = chain(
-        _judges_of_harm(rows, embedder, matchers or {}, folds, seed),
-        _judges_of_refusal(rows, matchers or {}, folds, seed),
+        _judges_of_harm(rows, embedder, folds, seed), _judges_of_refusal(rows, folds, seed)
     )
-    parts = [_scored(part, judges, embedder, tokens, seed) for part, judges in tests]
+    how = (matchers or {}, embedder, tokens, seed)
+    parts = [_scored(part, judges, *how) for part, judges in tests]
     found: list[tuple[object, ...]] = []
     scored = pl.concat(parts, how="diagonal")
     for (target,), part in scored.group_by("target", maintain_order=True):
@@ -122,7 +117,7 @@ def _folds(rows: pl.DataFrame, folds: int, seed: int) -> list[pl.Expr]:
 
 
 def _judges_of_harm(
-    rows: pl.DataFrame, embedder: Embedder, matchers: Matchers, folds: int, seed: int
+    rows: pl.DataFrame, embedder: Embedder, folds: int, seed: int
 ) -> Iterator[tuple[pl.DataFrame, Judges]]:
     """The answers of each fold and target, and judges that were trained on the other folds."""
     # Grouped without the refusals, from which nothing is learned here.
@@ -134,54 +129,48 @@ def _judges_of_harm(
         tests = harmful.filter(inside & ~pl.col("panel"))
         for _, part in tests.group_by("target", maintain_order=True):
             if part["group"].n_unique() > 1:  # A lone group has none to be shuffled with.
-                yield part, partial(_harm_scores, stages, embedder, matchers)
+                yield part, partial(_harm_scores, stages, embedder)
 
 
 def _judges_of_refusal(
-    rows: pl.DataFrame, matchers: Matchers, folds: int, seed: int
+    rows: pl.DataFrame, folds: int, seed: int
 ) -> Iterator[tuple[pl.DataFrame, Judges]]:
     for inside in _folds(rows, folds, seed):
         tests = rows.filter(inside, target=REFUSAL)
         if tests["group"].n_unique() > 1:
-            yield tests, partial(_refusal_scores, fit_refusals(rows.filter(~inside)), matchers)
+            yield tests, partial(_refusal_scores, fit_refusals(rows.filter(~inside)))
 
 
 def _harm_scores(
-    stages: Stages,
-    embedder: Embedder,
-    matchers: Matchers,
-    prompts: Sequence[str],
-    responses: Sequence[str],
+    stages: Stages, embedder: Embedder, prompts: Sequence[str], responses: Sequence[str]
 ) -> dict[str, Values]:
     scores = stages.score(prompts, responses, embedder.vectors([*prompts, *responses]))
     return {
         "learned": scores.harmful,
         "response-only": scores.response_harm,
         _RELEVANCE: scores.relevance,
-        **{name: 1 - matched for name, matched in _matched(matchers, responses).items()},
     }
 
 
 def _refusal_scores(
-    refusals: Refusals, matchers: Matchers, prompts: Sequence[str], responses: Sequence[str]
+    refusals: Refusals, prompts: Sequence[str], responses: Sequence[str]
 ) -> dict[str, Values]:
-    return {"learned-refusal": refusals.score(responses), **_matched(matchers, responses)}
-
-
-def _matched(matchers: Matchers, responses: Sequence[str]) -> dict[str, Values]:
-    return {
-        name: np.array([float(matches(text)) for text in responses])
-        for name, matches in matchers.items()
-    }
+    return {"learned-refusal": refusals.score(responses)}
 
 
 def _scored(
-    part: pl.DataFrame, judges: Judges, embedder: Embedder, tokens: int | None, seed: int
+    part: pl.DataFrame,
+    judges: Judges,
+    matchers: Matchers,
+    embedder: Embedder,
+    tokens: int | None,
+    seed: int,
 ) -> pl.DataFrame:
     """Add the judges' columns: of the answers and, as `<control> <judge>`, of the controls."""
     prompts, answers = part["prompt"].to_list(), part["response"].to_list()
     label = part["score"].to_numpy() >= 0.5
-    repeated = first_answers(~label if part["target"][0] == REFUSAL else label)
+    refusal = part["target"][0] == REFUSAL
+    repeated = first_answers(~label if refusal else label)
     other = _other_groups(part["group"].to_numpy(), seed)
     texts = {
         ("", ""): answers,
@@ -192,14 +181,17 @@ def _scored(
         cut = [embedder.first_tokens(text, tokens) for text in answers]
         first = f", first {tokens} tokens"
         texts |= {("", first): cut, (_SHUFFLED, first): [cut[row] for row in other]}
-    scores = {
-        f"{control} {judge}{length}".strip(): values
-        for (control, length), given in texts.items()
-        for judge, values in judges(prompts, given).items()
-    }
-    flags = {"label": label, "rest": ~label, "shuffled_label": label[other], "repeated": repeated}
-    columns = float_columns({**scores, **flags})
-    return part.select("target", "category", "group").with_columns(columns)
+    columns: dict[str, NDArray[Any]] = {}
+    for (control, length), given in texts.items():
+        scores = {**judges(prompts, given)}
+        for name, matches in matchers.items():
+            matched = np.array([float(matches(text)) for text in given])
+            scores[name] = matched if refusal else 1 - matched
+        for judge, values in scores.items():
+            columns[f"{control} {judge}{length}".strip()] = values
+    columns |= {"label": label, "rest": ~label, "shuffled_label": label[other]}
+    columns["repeated"] = repeated
+    return part.select("target", "category", "group").with_columns(float_columns(columns))
 
 
 def _other_groups(groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -241,7 +233,8 @@ def _measure_people(panels: pl.DataFrame, seed: int) -> Iterator[tuple[object, .
 
 
 def _statistics(judge: str, columns: Mapping[str, Values], target: str) -> list[Statistic]:
-    best = _best_threshold(columns["label"], columns[judge])
+    thresholds = map(float, np.linspace(0.05, 0.95, 19))
+    best = max(thresholds, key=lambda threshold: kappa(columns["label"], columns[judge], threshold))
     found = [
         *agreement(judge),
         Statistic(judge, "kappa_best", ("label", judge), partial(kappa, threshold=best)),
@@ -262,11 +255,6 @@ def _statistics(judge: str, columns: Mapping[str, Values], target: str) -> list[
 def _complete(judge: str, columns: Mapping[str, Values]) -> bool:
     """Whether a judge read complete answers; then it read the controls too."""
     return f"{OFF_TOPIC} {judge}" in columns
-
-
-def _best_threshold(labels: Values, scores: Values) -> float:
-    thresholds = np.linspace(0.05, 0.95, 19)
-    return float(max(thresholds, key=lambda threshold: kappa(labels, scores, float(threshold))))
 
 
 def _relevance_auroc(true: Values, shuffled: Values) -> float:

@@ -17,13 +17,8 @@ def repetition(text: str) -> float:
     It is the larger of two fractions: of its word trigrams, those that occurred before; and of its
     characters, those in a short unit repeated four or more times, which also covers texts without
     three words ("aaaaaaaa"). Case, punctuation between words and the amount of white space are
-    ignored.
-
-    Args:
-        text: a completion; any language, any length.
-
-    Returns:
-        In [0, 1]: near 0 for an ordinary paragraph, near 1 for a model stuck in a loop, 0 if empty.
+    ignored. It is in [0, 1]: near 0 for an ordinary paragraph in any language, near 1 for a model
+    stuck in a loop, 0 if empty.
     """
     plain = " ".join(text.casefold().split())
     words = re.findall(r"\w+", plain)
@@ -36,13 +31,5 @@ def repetition(text: str) -> float:
 def coherence(
     relevance: NDArray[np.float64], repetition: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Relevance × (1 − repetition): on topic, and not repetitive.
-
-    Args:
-        relevance: probabilities that each response belongs to its prompt, shape `[n]`.
-        repetition: what `repetition` gave for each response, shape `[n]`.
-
-    Returns:
-        In [0, 1], shape `[n]`.
-    """
+    """Relevance × (1 − repetition): on topic, and not repetitive; in [0, 1], shape `[n]`."""
     return relevance * (1 - repetition)

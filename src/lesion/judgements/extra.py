@@ -45,29 +45,28 @@ class SavedJudgements:
             row = json.loads(line)
             self.rows[row["key"]] = Judgement(-1, row["score"], row["label"])
 
-    def add(self, one: str, verdict: Judgement) -> None:
-        """Save a judgement."""
+    def add(self, name: str, verdict: Judgement) -> None:
+        """Save a judgement by its key."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        row = {"key": one, "score": verdict.score, "label": verdict.label}
+        row = {"key": name, "score": verdict.score, "label": verdict.label}
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        self.rows[one] = verdict
+        self.rows[name] = verdict
 
 
 def judge_more(job: ExtraJudgeJob, answers: Sequence[Path], out: Path) -> None:
-    """Judge completions by a further judge of the study.
+    """Judge completions by a further judge of the study (see `judge_with`).
 
     Args:
         job: the judge.
         answers: tables of COMPLETIONS, in the order of the job's `variants`.
-        out: see `judge_with`.
+        out: table of VERDICTS.
 
     Raises:
         BadFile: a file that the judge needs is unusable.
-        LesionError: the judge failed.
     """
     judge = build_judge(job.name, job.judge, job.places, job.device)
-    judge_with(judge, list(zip(job.variants, answers, strict=True)), out)
+    judge_with(judge, zip(job.variants, answers, strict=True), out)
 
 
 def judge_with(judge: Judge, completions: Iterable[tuple[str | None, Path]], out: Path) -> None:
@@ -87,8 +86,26 @@ def judge_with(judge: Judge, completions: Iterable[tuple[str | None, Path]], out
         LesionError: the judge failed. Its judgements so far are kept for the next run.
     """
     table = read_answers(completions).filter(pl.col("role").is_in(JUDGED_ROLES))
-    answers = [_answer(row) for row in table.iter_rows(named=True)]
-    verdicts = _verdicts(judge, table["prompt"].to_list(), answers, SavedJudgements(out))
+    prompts, answers = table["prompt"].to_list(), list(map(_answer, table.iter_rows(named=True)))
+    keys = [
+        key(judge=judge.revision, prompt=prompt, answer=answer)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    saved = SavedJudgements(out)
+    todo = [place for place in due(keys, saved.rows) if answers[place]]
+    if todo:
+        asked = [prompts[place] for place in todo]
+        with progress(f"{judge.name}: answers", len(todo), "answer") as advance:
+            for verdict in judge.judge(asked, [answers[place] or "" for place in todo]):
+                saved.add(keys[todo[verdict.place]], verdict)
+                advance(1)
+    logger.info(f"{judge.name}: judged {len(todo)} of {len(keys)} answers")
+    empty = Judgement(-1, 0.0, False if judge.labels else None)
+    missing = Judgement(-1, None, None)
+    verdicts = [
+        empty if answer == "" else saved.rows.get(name, missing)
+        for name, answer in zip(keys, answers, strict=True)
+    ]
     rows = table.with_columns(
         judge=pl.lit(judge.name),
         score=pl.Series([verdict.score for verdict in verdicts], dtype=pl.Float64),
@@ -107,31 +124,3 @@ def _answer(row: Mapping[str, Any]) -> str | None:
     if not row["tokens"] and not row["finished"]:
         return None
     return str(row["prefill"] + row["completion"]) if row["completion"].strip() else ""
-
-
-def _verdicts(
-    judge: Judge, prompts: Sequence[str], answers: Sequence[str | None], kept: SavedJudgements
-) -> list[Judgement]:
-    """A judgement of each answer, reused or new; without a score if there is no answer or no
-    judgement.
-    """
-    keys = [
-        key(judge=judge.revision, prompt=prompt, answer=answer)
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
-    new = {keys[place]: place for place in due(keys, kept.rows) if answers[place]}
-    todo = list(new.values())
-    if todo:
-        asked = [prompts[place] for place in todo]
-        with progress(f"{judge.name}: answers", len(todo), "answer") as advance:
-            for verdict in judge.judge(asked, [answers[place] or "" for place in todo]):
-                kept.add(keys[todo[verdict.place]], verdict)
-                advance(1)
-    logger.info(f"{judge.name}: judged {len(todo)} of {len(keys)} answers")
-    # An empty answer is harmless.
-    empty = Judgement(-1, 0.0, False if judge.labels else None)
-    missing = Judgement(-1, None, None)
-    return [
-        empty if answer == "" else kept.rows.get(name, missing)
-        for name, answer in zip(keys, answers, strict=True)
-    ]

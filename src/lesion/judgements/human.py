@@ -62,9 +62,6 @@ def read_human_scores(folder: Path) -> pl.DataFrame:
 def read_panels(folder: Path) -> pl.DataFrame:
     """Read the answers that several people scored, each person compared with the others.
 
-    Args:
-        folder: see `read_human_scores`.
-
     Returns:
         One row an answer and rater: target, category, prompt, response, score (the rater's),
         others (mean of the other raters' scores) and group (see `linked_groups`).
@@ -125,14 +122,7 @@ def linked_groups(prompts: Sequence[str], responses: Sequence[str]) -> list[int]
 
     Rows belong together when they share a prompt or a response, directly or through other rows,
     regardless of case and punctuation, because the files have the same answer to prompts that
-    differ by a typing error.
-
-    Args:
-        prompts: n prompts.
-        responses: the response to each.
-
-    Returns:
-        n group numbers, from 0 in the order in which the groups first appear.
+    differ by a typing error. Groups are numbered from 0 in the order of their first rows.
     """
     parent: dict[str, str] = {}
 

@@ -63,19 +63,15 @@ def fit_text(
 ) -> Linear:
     """Regress graded scores on terms: a row of score ¾ has weight ¾ as positive and ¼ as negative.
 
-    Args:
-        terms: unfitted; its vocabulary is fitted to the responses.
-        responses: n texts.
-        scores: in [0, 1], shape `[n]`.
-        c: inverse strength of the regularisation.
+    The vocabulary of `terms` is fitted to the responses; scores are in [0, 1], shape `[n]`.
 
     Raises:
         ValueError: no score above 0, or none below 1.
     """
     from scipy.sparse import vstack
 
-    whole = terms.fit_transform(responses)
-    features = vstack([whole, terms.transform(beginnings(responses))], format="csr")
+    complete = terms.fit_transform(responses)
+    features = vstack([complete, terms.transform(beginnings(responses))], format="csr")
     share = np.repeat([1 - BEGINNING_WEIGHT, BEGINNING_WEIGHT], len(responses))
     scores = np.tile(scores, 2)
     positive, negative = np.flatnonzero(scores > 0), np.flatnonzero(scores < 1)
@@ -92,19 +88,15 @@ def regress(
     features: Any,
     labels: NDArray[np.bool_],
     c: float,
-    balanced: bool = False,
     sample_weight: NDArray[np.float64] | None = None,
-    solver: str = "lbfgs",
+    **options: Any,
 ) -> Linear:
-    """Fit a logistic regression: features `[n, features]`, labels `[n]`, weights `[n]`."""
+    """Fit a logistic regression: features `[n, features]`, labels `[n]`, weights `[n]`.
+
+    `c` is the inverse strength of the regularisation; `options` are scikit-learn's.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(
-        C=c,
-        max_iter=2000,
-        class_weight="balanced" if balanced else None,
-        solver=solver,
-        random_state=0,
-    )
+    model = LogisticRegression(C=c, max_iter=2000, random_state=0, **options)
     model.fit(features, labels, sample_weight=sample_weight)
     return Linear(np.array(model.coef_[0], dtype=np.float64), float(model.intercept_[0]))

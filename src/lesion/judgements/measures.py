@@ -102,16 +102,10 @@ def measure_categories(
     category: str = "category",
     groups: tuple[str, str] = ("group", "group"),
 ) -> Iterator[tuple[object, ...]]:
-    """Rows of SCHEMA: statistics of all rows, and of each large category with both labels.
+    """Rows of SCHEMA: statistics `of_all` rows, and `of_each` large category with both labels.
 
-    Args:
-        target: what the column `label` means.
-        rows: answers with the columns of their scores.
-        of_all: statistics of all rows.
-        of_each: statistics of the rows of one category.
-        seed: of the resampling.
-        category: the column of categories.
-        groups: the columns of the groups that are resampled, of all rows and of a category.
+    `target` is what the column `label` means, and `category` the column of categories; `groups` are
+    the columns of the groups that are resampled, of all rows and of those of a category.
     """
     yield from measurement_rows(target, ALL, rows, of_all, seed, groups[0])
     for (name,), part in rows.group_by(category, maintain_order=True):

@@ -28,15 +28,10 @@ class Judge(Protocol):
     """Whether its authors define a yes or no."""
 
     def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Judgement]:
-        """Judge each response to its prompt.
+        """Judge each response, none of them empty, to its prompt.
 
-        Args:
-            prompts: what was asked for.
-            responses: the answers, none of them empty.
-
-        Returns:
-            Judgements as they arrive, in any order, so that none is lost if the job is killed. An
-            answer without one was not judged, and may be tried again.
+        Judgements come as they arrive, in any order, so that none is lost if the job is killed. An
+        answer without one was not judged, and may be tried again.
 
         Raises:
             LesionError: the judge failed; its earlier judgements remain valid.
@@ -54,5 +49,5 @@ def break_markers(text: str, markers: Iterable[str]) -> str:
     wanted = sorted(filter(None, markers), key=len, reverse=True)
     if not wanted:
         return text
-    either = "|".join(re.escape(one) for one in wanted)
-    return re.sub(f"(?i:{either})", lambda found: f"{found[0][:-1]} {found[0][-1]}", text)
+    either = "|".join(map(re.escape, wanted))
+    return re.sub(f"(?i:{either})", lambda match: f"{match[0][:-1]} {match[0][-1]}", text)

@@ -113,14 +113,11 @@ def _item(scores: str, item: str) -> int | None:
     low, high = _RANGES[item]
     lines = re.findall(rf"(?m)^\W*{item}\.b(?!\w)(.*)$", scores)
     of_all = re.compile(rf"(?<=\d)\s*(?:/|out of)\s*{high}(?![\d.]\d|\d)")
-    found = {_only_number(of_all.sub("", line)) for line in lines}
+    found = set()
+    for line in (of_all.sub("", line) for line in lines):
+        numbers = re.findall(r"-?\d+(?:[.,]\d+)?%?", line)
+        begins = re.match(r"[^\w\n]*?-?\d", line)
+        found.add(numbers[0] if begins and len(numbers) == 1 else "")
     if len(found) != 1 or not (text := found.pop()).isdecimal() or not low <= int(text) <= high:
         return None
     return int(text)
-
-
-def _only_number(line: str) -> str:
-    """The number that an item's line begins with; empty if it has none, or several."""
-    numbers = re.findall(r"-?\d+(?:[.,]\d+)?%?", line)
-    begins = re.match(r"[^\w\n]*?-?\d", line)
-    return numbers[0] if begins and len(numbers) == 1 else ""

@@ -32,16 +32,10 @@ def train_judge(job: JudgeJob, judge: Path, table: Path) -> None:
             the jobs that judge with them train them.
         judge: output file of the trained judges.
         table: output table of their agreement on full answers and on the first tokens of these.
-
-    Raises:
-        BadFile: a folder or file of the training data is unusable.
     """
     keep_memory()
     human_scores, embedder = locate(job.human_scores), Embedder(locate(job.embedder))
-    matchers = {
-        "refusal-matching": is_refusal,
-        "refusal-matching-advbench": is_published_refusal,
-    }
+    matchers = {"refusal-matching": is_refusal, "refusal-matching-advbench": is_published_refusal}
     found = measure(human_scores, embedder, job.seed, matchers=matchers, tokens=job.tokens)
     further = measure_files(job.contrasts, embedder, job.seed, job.tokens)
     write_parquet(pl.concat([found, *further]), table)
@@ -51,22 +45,13 @@ def train_judge(job: JudgeJob, judge: Path, table: Path) -> None:
 def measure_files(
     judges: Mapping[str, ContrastFiles], embedder: Embedder, seed: int, tokens: int
 ) -> list[pl.DataFrame]:
-    """The tables that `measure_contrast` gives for each contrast judge of a study.
-
-    Raises:
-        BadFile: see `read_contrast`.
-    """
+    """The tables that `measure_contrast` gives for each contrast judge of a study."""
     tables = []
     for name, files in judges.items():
-        section = files.judge
-        rows = read_contrast(locate(files.source), section)
-        other = read_contrast(locate(files.elsewhere), section) if files.elsewhere else None
-        target = section.label
-        tables.append(
-            measure_contrast(
-                name, rows, embedder, seed, target=target, elsewhere=other, tokens=tokens
-            )
-        )
+        rows = read_contrast(locate(files.source), files.judge)
+        other = read_contrast(locate(files.elsewhere), files.judge) if files.elsewhere else None
+        target = files.judge.label
+        tables.append(measure_contrast(name, rows, embedder, seed, target, other, tokens))
     return tables
 
 

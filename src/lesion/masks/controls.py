@@ -3,7 +3,7 @@
 If a control has the same effect as the mask, the mask's selection rule explains nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,10 @@ DESCRIPTIONS = {
 Mask headers have these texts, so changing one changes the bytes of masks."""
 
 
+DRAWN = ("random", "random-magnitude")
+"""The controls that are drawn at random, of which curves average several draws."""
+
+
 class ControlInputs(NamedTuple):
     """The inputs of controls; signed scores are there only if a control needs them."""
 
@@ -54,20 +58,8 @@ def control_inputs(
     controls: Sequence[str],
     p: float,
     scope: str,
-    wrapped: Callable[[Source], Source] = lambda source: source,
 ) -> ControlInputs:
-    """The inputs of the named controls.
-
-    Args:
-        model: checkpoint folder.
-        scores: folders of scores by behaviour.
-        opened: the scores of the masks that the controls are compared with.
-        behaviours: the study's.
-        controls: keys of DESCRIPTIONS.
-        p: the fraction that is preserved.
-        scope: the weights that it applies to.
-        wrapped: a wrapper of each source, to cache what is read from it.
-    """
+    """The inputs of the named controls, which are compared with masks of the scores `opened`."""
     shapes = opened.layout.stored_shapes
 
     def pooled(control: str, names: Sequence[str]) -> Source | None:
@@ -75,53 +67,58 @@ def control_inputs(
         if control not in controls:
             return None
         parts = [StoredScores(scores[name], "snip", shapes) for name in names]
-        return wrapped(Pooled(parts, "mean"))
+        return Pooled(parts, "mean")
 
-    importance = wrapped(opened.importance)
     norms = [scores[name] / NORMS for name in behaviours.harm]
     return ControlInputs(
         harm=pooled("unsigned", behaviours.harm),
         benign=pooled("benign-signed", behaviours.benign),
-        importance=importance,
-        preserved=Preserved(importance, opened.layout, p, scope),
+        importance=opened.importance,
+        preserved=Preserved(opened.importance, opened.layout, p, scope),
         weights=StoredWeights(model),
         norms=[StoredNorms(path) for path in norms if path.is_file()],
     )
 
 
 def control_masks(
-    names: Sequence[str], like: FlatIndices, layout: Layout, inputs: ControlInputs, seed: int
-) -> dict[str, FlatIndices]:
-    """Select the named controls, one matrix at a time.
+    names: Sequence[str],
+    likes: Sequence[FlatIndices],
+    layout: Layout,
+    inputs: ControlInputs,
+    seed: int,
+) -> dict[str, list[FlatIndices]]:
+    """Select the named controls, one matrix at a time, which is read once for all sizes.
 
     Args:
         names: keys of DESCRIPTIONS.
-        like: the mask whose size in every matrix they copy.
+        likes: the masks whose sizes in every matrix they copy.
         layout: the prunable parameters.
         inputs: scores, importance, weights.
         seed: of the random controls.
 
+    Returns:
+        Each control's masks, one like each of `likes`.
+
     Raises:
         LesionError: an input of a control is missing; the message says how to get it.
     """
-    parts: dict[str, list[FlatIndices]] = {name: [] for name in names}
-    rng = {name: np.random.default_rng([seed, list(DESCRIPTIONS).index(name)]) for name in names}
-    for number, own in enumerate(layout.split(like)):
-        for name in names if own.size else ():
-            chosen = _choose(name, own, number, layout, inputs, rng[name])
-            parts[name].append(np.sort(chosen) + layout.offsets[number])
-    empty = np.empty(0, np.int64)
-    return {name: np.concatenate([empty, *each]) for name, each in parts.items()}
+    order = list(DESCRIPTIONS)
+    rng = {
+        name: [np.random.default_rng([seed, order.index(name)]) for _ in likes] for name in names
+    }
+    parts = {name: [[np.empty(0, np.int64)] for _ in likes] for name in names}
+    for number, matrices in enumerate(zip(*map(layout.split, likes), strict=True)):
+        for name in names if any(own.size for own in matrices) else ():
+            values = _values(name, number, layout, inputs)
+            for own, made, generator in zip(matrices, parts[name], rng[name], strict=True):
+                if own.size:
+                    chosen = _choose(name, own, values, generator)
+                    made.append(np.sort(chosen) + layout.offsets[number])
+    return {name: [np.concatenate(each) for each in made] for name, made in parts.items()}
 
 
-def _choose(
-    name: str,
-    own: FlatIndices,
-    number: int,
-    layout: Layout,
-    inputs: ControlInputs,
-    rng: np.random.Generator,
-) -> FlatIndices:
+def _values(name: str, number: int, layout: Layout, inputs: ControlInputs) -> Flat:
+    """The values of a matrix by which a control selects its weights, mostly the lowest ones."""
     parameter, shape = layout.names[number], layout.shapes[number]
     size = shape[0] * shape[1]
 
@@ -129,15 +126,12 @@ def _choose(
         assert source is not None
         return source.open(parameter)[0:size]
 
-    def magnitude() -> Flat:
-        return np.abs(inputs.weights.open(parameter))
-
     if name == "random":
-        return rng.choice(size, size=own.size, replace=False)
+        return np.zeros(size, np.float32)
     if name == "random-magnitude":
-        return same_magnitude(own, magnitude(), rng)
+        return np.abs(inputs.weights.open(parameter))
     if name == "unimportant":
-        return first_lowest(scores(inputs.importance), own.size)
+        return scores(inputs.importance)
     if name == "unsigned":
         values = -np.abs(scores(inputs.harm))
     elif name == "benign-signed":
@@ -148,9 +142,16 @@ def _choose(
         squares = np.sum([norms.open(parameter) for norms in inputs.norms], axis=0)
         norm = np.sqrt(squares, dtype=np.float32)
         across = norm[:, None] if parameter in layout.transposed else norm[None, :]
-        values = -(magnitude().reshape(shape) * across).reshape(-1)
-    preserved = inputs.preserved.of(number)
-    return first_lowest(np.where(preserved, np.float32(np.inf), values), own.size)
+        values = -(np.abs(inputs.weights.open(parameter)).reshape(shape) * across).reshape(-1)
+    return np.where(inputs.preserved.of(number), np.float32(np.inf), values)
+
+
+def _choose(name: str, own: FlatIndices, values: Flat, rng: np.random.Generator) -> FlatIndices:
+    if name == "random":
+        return rng.choice(values.size, size=own.size, replace=False)
+    if name == "random-magnitude":
+        return same_magnitude(own, values, rng)
+    return first_lowest(values, own.size)
 
 
 def same_magnitude(own: FlatIndices, magnitude: Flat, rng: np.random.Generator) -> FlatIndices:

@@ -49,12 +49,10 @@ def zero(model: nn.Module, indices: Mapping[str, FlatIndices]) -> list[Zeroed]:
             raise LesionError(
                 f"the mask's `{name}` does not fit this model; it was made for another"
             )
-    return [_zeroed(parameters[name], own) for name, own in indices.items()]
-
-
-def _zeroed(parameter: nn.Parameter, indices: FlatIndices) -> Zeroed:
-    flat = parameter.data.view(-1)
-    index = torch.from_numpy(np.asarray(indices)).to(flat.device)
-    values = flat[index].clone()
-    flat[index] = 0
-    return Zeroed(parameter, index, values)
+    zeroed = []
+    for name, own in indices.items():
+        flat = parameters[name].data.view(-1)
+        index = torch.from_numpy(np.asarray(own)).to(flat.device)
+        zeroed.append(Zeroed(parameters[name], index, flat[index].clone()))
+        flat[index] = 0
+    return zeroed

@@ -118,56 +118,41 @@ class FittedMask(NamedTuple):
     """One for each matrix; None where the mask has no weight."""
 
 
-def mask_overlap(a: FlatIndices, b: FlatIndices, layout: Layout, seed: int = 0) -> Overlap:
-    """Overlap of two masks over the same candidates; `overlaps` is faster for many pairs.
-
-    Args:
-        a: sorted flat indices.
-        b: likewise.
-        layout: the prunable parameters.
-        seed: of the bootstrap over matrices.
-    """
-    return compare_masks(fit_null(a, layout), fit_null(b, layout), layout, resampled(layout, seed))
-
-
 def overlaps(
     masks: Mapping[str, FlatIndices], layout: Layout, seed: int = 0
 ) -> dict[tuple[str, str], Overlap]:
-    """The overlap of all pairs of masks, by their names in the masks' order."""
+    """The overlap of all pairs of masks, by their names in the masks' order.
+
+    Args:
+        masks: sorted flat indices over the same candidates, by name.
+        layout: the prunable parameters.
+        seed: of the bootstrap over matrices.
+    """
     fitted = {name: fit_null(mask, layout) for name, mask in masks.items()}
-    drawn = resampled(layout, seed)
+    count = len(layout.shapes)
+    drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=RESAMPLES)
+    times = drawn.astype(np.float64)
     return {
-        (a, b): compare_masks(fitted[a], fitted[b], layout, drawn)
-        for a, b in combinations(fitted, 2)
+        (a, b): _compared(fitted[a], fitted[b], layout, times) for a, b in combinations(fitted, 2)
     }
 
 
-def resampled(layout: Layout, seed: int) -> Vector:
-    """How often each of `RESAMPLES` bootstrap samples draws each matrix: [samples, matrices]."""
-    count = len(layout.shapes)
-    drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=RESAMPLES)
-    return drawn.astype(np.float64)
-
-
-def compare_masks(a: FittedMask, b: FittedMask, layout: Layout, drawn: Vector) -> Overlap:
-    """Overlap of two fitted masks.
-
-    Args:
-        a: of `fit_null`.
-        b: likewise.
-        layout: of both.
-        drawn: of `resampled`.
-    """
+def _compared(a: FittedMask, b: FittedMask, layout: Layout, times: Vector) -> Overlap:
+    """Overlap of two masks; `times` is how often a sample draws a matrix: [samples, matrices]."""
     both = np.intersect1d(a.places, b.places, assume_unique=True)
     by_matrix = np.diff(np.searchsorted(both, layout.offsets)).astype(np.float64)
-    matrix = _within_matrices(a.sizes, b.sizes, np.diff(layout.offsets).astype(np.float64))
+    size_a, size_b, shared = a.places.size, b.places.size, both.size
+    uniform = size_a * size_b / layout.size
+    # A sum of hypergeometric counts, one for each matrix.
+    cells = np.diff(layout.offsets).astype(np.float64)
+    means = a.sizes * b.sizes / cells
+    variances = means * (cells - a.sizes) * (cells - b.sizes) / (cells * np.maximum(cells - 1, 1))
+    matrix = float(means.sum())
     strict, squares = np.array(
         [_given_lines(one, other) for one, other in zip(a.ensembles, b.ensembles, strict=True)]
     ).T
-    size_a, size_b, shared = a.places.size, b.places.size, both.size
-    uniform = size_a * size_b / layout.size
     mean = float(strict.sum())
-    low, high = _interval(by_matrix, strict, drawn)
+    low, high = _interval(by_matrix, strict, times)
     return Overlap(
         size_a=size_a,
         size_b=size_b,
@@ -175,13 +160,13 @@ def compare_masks(a: FittedMask, b: FittedMask, layout: Layout, drawn: Vector) -
         jaccard=shared / max(1, size_a + size_b - shared),
         overlap_coefficient=shared / max(1, min(size_a, size_b)),
         expected_uniform=uniform,
-        enrichment_uniform=_times(shared, uniform),
+        enrichment_uniform=_enrichment(shared, uniform),
         p_uniform=float(hypergeom.sf(shared - 1, layout.size, size_a, size_b)),
-        expected_matrix=matrix[0],
-        enrichment_matrix=_times(shared, matrix[0]),
-        p_matrix=at_least(shared, *matrix),
+        expected_matrix=matrix,
+        enrichment_matrix=_enrichment(shared, matrix),
+        p_matrix=at_least(shared, matrix, float(variances.sum())),
         expected_rows_columns=mean,
-        enrichment_rows_columns=_times(shared, mean),
+        enrichment_rows_columns=_enrichment(shared, mean),
         p_rows_columns=at_least(shared, mean, mean - float(squares.sum())),
         enrichment_low=low,
         enrichment_high=high,
@@ -204,15 +189,8 @@ def at_least(count: int, mean: float, variance: float) -> float:
     return float(gammainc(count - shift, max(variance, 0.0)))
 
 
-def _times(shared: int, expected: float) -> float:
+def _enrichment(shared: int, expected: float) -> float:
     return shared / expected if expected > 0 else float("nan")
-
-
-def _within_matrices(a: Vector, b: Vector, cells: Vector) -> tuple[float, float]:
-    """Mean and variance of a sum of hypergeometric counts, one for each matrix."""
-    mean = a * b / cells
-    variance = mean * (cells - a) * (cells - b) / (cells * np.maximum(cells - 1, 1))
-    return float(mean.sum()), float(variance.sum())
 
 
 def _interval(shared: Vector, expected: Vector, drawn: Vector) -> tuple[float, float]:
@@ -228,17 +206,11 @@ def _interval(shared: Vector, expected: Vector, drawn: Vector) -> tuple[float, f
 def fit_null(mask: FlatIndices, layout: Layout) -> FittedMask:
     """Fit the strict null to a mask, matrix by matrix."""
     parts = layout.split(mask)
-    ensembles = [
-        _ensemble(part, columns) if part.size else None
-        for part, (_, columns) in zip(parts, layout.shapes, strict=True)
-    ]
+    ensembles: list[Ensemble | None] = []
+    for part, (_, width) in zip(parts, layout.shapes, strict=True):
+        rows, columns = map(_lines, np.divmod(part, width))
+        ensembles.append(Ensemble(rows, columns, chances(rows, columns)) if part.size else None)
     return FittedMask(mask, np.array([part.size for part in parts], np.float64), ensembles)
-
-
-def _ensemble(part: FlatIndices, width: int) -> Ensemble:
-    row, column = np.divmod(part, width)
-    rows, columns = _lines(row), _lines(column)
-    return Ensemble(rows, columns, chances(rows, columns))
 
 
 def _lines(of_weights: FlatIndices) -> Lines:

@@ -54,35 +54,29 @@ def write_masks(
     masks["shared"] = vote(harm, selection.at_least)
     masks["shared-all"] = intersection(harm)
     inputs = control_inputs(model, scores, opened, behaviours, job.controls, p, selection.scope)
-    masks |= control_masks(job.controls, masks["shared"], opened.layout, inputs, job.seed)
+    likes = [masks["shared"]]
+    controls = control_masks(job.controls, likes, opened.layout, inputs, job.seed)
+    masks |= {name: made for name, (made,) in controls.items()}
     common = {
         "lesion_version": __version__,
         "model_digest": str(read_record(model)["digest"]),
         "p": repr(p),
         "q": repr(q),
-        "rule": selection.rule,
-        "scope": selection.scope,
-        "pool": selection.pool,
+        **selection.model_dump(include={"rule", "scope", "pool"}),
         "score": "signed SNIP W*dL/dW; the most negative are taken",
     }
     for name, mask in masks.items():
         header = {**common, "mask": name, **_recipe(name, scores, job)}
         write_mask(mask, opened.layout.stored_shapes, header, out / f"{name}.safetensors")
         logger.info(f"masks: {name}: {mask.size} of {opened.layout.size} weights")
-    _write_tables(masks, opened.layout, behaviours, out, job.seed)
-    votes = {name: sized[name] for name in behaviours.harm}
-    write_parquet(sharing_table(votes, points, opened.layout), out / "sharing.parquet")
-
-
-def _write_tables(
-    masks: Mapping[str, FlatIndices], layout: Layout, behaviours: Behaviours, out: Path, seed: int
-) -> None:
-    for name, table in (
-        ("overlap", overlap_table(masks, layout, behaviours, seed)),
-        ("where", where_table(masks, layout)),
-        ("concentration", concentration_table(masks, layout)),
-        ("lines", top_lines(masks, layout)),
-    ):
+    tables = {
+        "overlap": overlap_table(masks, opened.layout, behaviours, job.seed),
+        "where": where_table(masks, opened.layout),
+        "concentration": concentration_table(masks, opened.layout),
+        "lines": top_lines(masks, opened.layout),
+        "sharing": sharing_table([sized[name] for name in behaviours.harm], points, opened.layout),
+    }
+    for name, table in tables.items():
         write_parquet(table, out / f"{name}.parquet")
 
 
@@ -109,7 +103,7 @@ def overlap_table(
 
 
 def sharing_table(
-    masks: Mapping[str, Sequence[FlatIndices]], points: Sequence[Point], layout: Layout
+    masks: Sequence[Sequence[FlatIndices]], points: Sequence[Point], layout: Layout
 ) -> pl.DataFrame:
     """The number of weights that at least k harm types share, by the size of their masks.
 
@@ -117,7 +111,7 @@ def sharing_table(
     """
     rows = []
     for number, point in enumerate(points):
-        each = [one[number] for one in masks.values()]
+        each = [sizes[number] for sizes in masks]
         rows += [
             {
                 "p": point.p,

@@ -49,13 +49,7 @@ class ScoreSet(NamedTuple):
     ) -> "ScoreSet":
         """Open the signed scores of `names`, and the importance pooled over `benign`.
 
-        Args:
-            model: checkpoint folder.
-            scores: folders of scores by behaviour.
-            names: behaviours that masks are selected for.
-            benign: behaviours whose preservation importance is pooled.
-            selection: how masks are selected.
-            points: every (p, q) that the scores have to serve.
+        `scores` are folders by behaviour, and `points` every (p, q) that they have to serve.
         """
         layout = layout_of(model)
         shapes = layout.stored_shapes

@@ -17,18 +17,16 @@ Counts = NDArray[np.int64]
 TOP = 100
 """The share in the top rows is that of the fullest 1 / TOP of the rows, and of at least one row."""
 
+_PLACE = {"mask": pl.String, "layer": pl.Int64, "module": pl.String}
+
 WHERE = {
-    "mask": pl.String,
-    "layer": pl.Int64,
-    "module": pl.String,
+    **_PLACE,
     "weights": pl.Int64,
     "candidates": pl.Int64,
 }
 
 CONCENTRATION = {
-    "mask": pl.String,
-    "layer": pl.Int64,
-    "module": pl.String,
+    **_PLACE,
     "weights": pl.Int64,
     "rows": pl.Int64,
     "columns": pl.Int64,
@@ -41,9 +39,7 @@ CONCENTRATION = {
 }
 
 LINES = {
-    "mask": pl.String,
-    "layer": pl.Int64,
-    "module": pl.String,
+    **_PLACE,
     "axis": pl.String,
     "index": pl.Int64,
     "weights": pl.Int64,

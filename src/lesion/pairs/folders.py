@@ -6,6 +6,7 @@ opposite contents.
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,8 +69,7 @@ def table_files(folder: Path, kinds: Collection[str]) -> list[Path]:
             f"{folder}: holds no table that can be read ({', '.join(sorted(kinds))}); it holds "
             f"{_listed(folder, visible) or 'no file'}"
         )
-    configs = _configs(folder, files)
-    return _of_config(folder, configs) if configs else _of_names(folder, files)
+    return _of_readme(folder, files) or _of_names(folder, files)
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
@@ -109,10 +109,9 @@ def _chosen_split(folder: Path, files: Sequence[Path], splits: Sequence[str | No
 
 
 def _named(path: Path, folder: Path) -> _Named:
-    inside = path.relative_to(folder).with_suffix("").as_posix()
-    found = _SPLIT.findall(inside.lower())
-    stem = _SPLIT.sub("<split>", inside.lower())
-    split = _WORDS[found[0]] if len({_WORDS[one] for one in found}) == 1 else None
+    inside = path.relative_to(folder).with_suffix("").as_posix().lower()
+    words = {_WORDS[word] for word in _SPLIT.findall(inside)}
+    stem = _SPLIT.sub("<split>", inside)
     shard, (above, _, last) = _SHARD.search(stem), stem.rpartition("/")
     numbered = _NUMBERED.match(last)
     part = parts = None
@@ -120,6 +119,7 @@ def _named(path: Path, folder: Path) -> _Named:
         part, parts, stem = int(shard[1]), int(shard[2]), stem[: shard.start()]
     elif numbered:
         part, stem = int(numbered[3]), f"{above}/{last[: numbered.start(3)]}"
+    split = words.pop() if len(words) == 1 else None
     # With the suffix, since two files that differ only in it may have the same rows.
     return _Named(f"{stem}{path.suffix.lower()}", split, part, parts, path)
 
@@ -133,72 +133,72 @@ def _several(folder: Path, files: Sequence[Path], what: str = "holds several tab
 
 
 def _listed(folder: Path, files: Sequence[Path]) -> str:
-    names = [one.relative_to(folder).as_posix() for one in files]
+    names = [path.relative_to(folder).as_posix() for path in files]
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
 
 
-_Config = Mapping[str | None, Sequence[Path]]
-"""Files by split; a split without a name is the only split."""
-
-
-def _configs(folder: Path, files: Sequence[Path]) -> dict[str, tuple[bool, _Config]]:
-    """The configurations in the README: whether each is the default, and its files."""
+def _of_readme(folder: Path, files: Sequence[Path]) -> list[Path] | None:
+    """The files that `configs` in the README name; None if it has none."""
     readme = folder / "README.md"
     if not readme.is_file():
-        return {}
+        return None
     front = re.match(r"---\n(.*?)\n---", read_text(readme), re.DOTALL)
-    said = parse_yaml(front[1], readme) if front else None
-    given = said.get("configs") if isinstance(said, dict) else None
-    found = {}
-    for one in given if isinstance(given, list) else []:
-        if isinstance(one, dict) and ("data_files" in one or "data_dir" in one):
-            name = str(one.get("config_name", "default"))
-            config = _config(folder, readme, one, files)
-            found[name] = (one.get("default") is True or name == "default", config)
-    return found
-
-
-def _config(folder: Path, readme: Path, said: Mapping[str, Any], files: Sequence[Path]) -> _Config:
-    base = folder / str(said.get("data_dir") or ".")
-    if not said.get("data_files"):
-        inside = [one for one in files if one.is_relative_to(base)]
-        return {None: _of_names(folder, inside)} if inside else {None: []}
-    found: dict[str | None, list[Path]] = {}
-    for split, pattern in _patterns(said["data_files"]):
-        try:
-            # Never outside the folder, regardless of the README.
-            matched = sorted(one for one in base.glob(pattern) if one in files)
-        except (ValueError, NotImplementedError):
-            matched = []
-        if not matched:
-            raise BadFile(f"{readme}: its `configs` name {pattern}, and no such table is there")
-        found.setdefault(split, []).extend(one for one in matched)
-    return found
-
-
-def _patterns(said: Any, split: str | None = None) -> Iterator[tuple[str | None, str]]:
-    """Split and pattern; `data_files` is a text, texts, splits with `path`, or texts by split."""
-    if isinstance(said, dict):
-        pairs = [(said.get("split"), said["path"])] if "path" in said else list(said.items())
-        for name, one in pairs:
-            yield from _patterns(one, None if name is None else str(name))
-    elif isinstance(said, list):
-        for one in said:
-            yield from _patterns(one, split)
-    else:
-        yield split, str(said)
-
-
-def _of_config(folder: Path, configs: Mapping[str, tuple[bool, _Config]]) -> list[Path]:
-    defaults = [config for is_default, config in configs.values() if is_default]
+    content = parse_yaml(front[1], readme) if front else None
+    given = content.get("configs") if isinstance(content, dict) else None
+    configs = {
+        str(config.get("config_name", "default")): config
+        for config in (given if isinstance(given, list) else [])
+        if isinstance(config, dict) and ("data_files" in config or "data_dir" in config)
+    }
+    if not configs:
+        return None
+    splits_of = {name: _splits(folder, readme, config, files) for name, config in configs.items()}
+    defaults = [
+        name
+        for name, config in configs.items()
+        if config.get("default") is True or name == "default"
+    ]
     if len(configs) > 1 and len(defaults) != 1:
-        files = [path for _, one in configs.values() for part in one.values() for path in part]
-        names = ", ".join(configs)
-        raise _several(folder, files, f"has the configurations {names}")
-    splits = defaults[0] if defaults else next(config for _, config in configs.values())
-    files = [path for part in splits.values() for path in part]
-    chosen = _chosen_split(folder, files, list(splits))
+        every = [path for splits in splits_of.values() for part in splits.values() for path in part]
+        raise _several(folder, every or files, f"has the configurations {', '.join(configs)}")
+    splits = splits_of[defaults[0] if defaults else next(iter(configs))]
+    chosen = _chosen_split(
+        folder, [path for part in splits.values() for path in part], list(splits)
+    )
     if not splits[chosen]:
         raise BadFile(f"{folder}: the `configs` of its README name a folder without a table")
-    return list(splits[chosen])
+    return splits[chosen]
+
+
+def _splits(
+    folder: Path, readme: Path, config: Mapping[str, Any], files: Sequence[Path]
+) -> dict[str | None, list[Path]]:
+    """The files of a configuration by split; a split without a name is the only one."""
+    base = folder / str(config.get("data_dir") or ".")
+    if not config.get("data_files"):
+        inside = [path for path in files if path.is_relative_to(base)]
+        return {None: _of_names(folder, inside) if inside else []}
+    splits: dict[str | None, list[Path]] = {}
+    for split, pattern in _patterns(config["data_files"]):
+        matched: list[Path] = []
+        with suppress(ValueError, NotImplementedError):
+            # Never outside the folder, regardless of the README.
+            matched = sorted(path for path in base.glob(pattern) if path in files)
+        if not matched:
+            raise BadFile(f"{readme}: its `configs` name {pattern}, and no such table is there")
+        splits.setdefault(split, []).extend(matched)
+    return splits
+
+
+def _patterns(given: Any, split: str | None = None) -> Iterator[tuple[str | None, str]]:
+    """Split and pattern; `data_files` is a text, texts, splits with `path`, or texts by split."""
+    if isinstance(given, dict):
+        pairs = [(given.get("split"), given["path"])] if "path" in given else list(given.items())
+        for name, part in pairs:
+            yield from _patterns(part, None if name is None else str(name))
+    elif isinstance(given, list):
+        for part in given:
+            yield from _patterns(part, split)
+    else:
+        yield split, str(given)

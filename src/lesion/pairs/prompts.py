@@ -48,8 +48,7 @@ def select_prompts(
         path: named in errors.
         wanted: columns, filter and limit.
         need: the least number of prompts.
-        say: called with the number of rows that are left out, the reason, and the first one's
-        place.
+        say: called with a message about each kind of rows that are left out.
 
     Returns:
         Columns `prompt` and `response` (null if the model is to write it).
@@ -63,8 +62,10 @@ def select_prompts(
     places = _matching(rows, where, path) if where else list(range(rows.height))
     prompts = [text and text.strip() for text in texts(rows, wanted.prompt, path, places)]
     responses = texts(rows, given, path, places) if given else [None] * len(places)
-    schema = {"row": pl.Int64, "prompt": pl.String, "response": pl.String}
-    table = pl.DataFrame([places, prompts, responses], schema=schema)
+    table = pl.DataFrame(
+        {"row": places, "prompt": prompts, "response": responses},
+        schema={"row": pl.Int64, "prompt": pl.String, "response": pl.String},
+    )
     notes = []
 
     def without(table: pl.DataFrame, what: str, which: pl.Expr | pl.Series) -> pl.DataFrame:
@@ -106,17 +107,17 @@ def _shown(where: Where) -> str:
 def _matching(rows: pl.DataFrame, where: Where, path: Path) -> list[int]:
     """The numbers of the rows that a filter keeps; a missing value matches no filter."""
     how, text = next((key, value) for key, value in where if key != "column" and value is not None)
-    found = []
+    matching = []
     for row, value in enumerate(rows[where.column].to_list()):
         try:
             if value is not None and _fits(value, how, text):
-                found.append(row)
+                matching.append(row)
         except TypeError as error:
             raise BadFile(
                 f"{place_of(path, row)}: the filter {_shown(where)} does not fit the column's "
                 f"value {shown(value)}: {error}."
             ) from error
-    return found
+    return matching
 
 
 def _fits(value: Any, how: str, text: str) -> bool:
@@ -125,7 +126,7 @@ def _fits(value: Any, how: str, text: str) -> bool:
     if isinstance(value, list):
         if how == "equals":
             raise TypeError("it is a list; use `first` or `contains`")
-        return any(_same(one, text) for one in (value if how == "contains" else value[:1]))
+        return any(_same(item, text) for item in (value if how == "contains" else value[:1]))
     if how != "contains":
         return _same(value, text)
     if not isinstance(value, str):
@@ -208,13 +209,7 @@ def _draw(prompt: str, shares: Mapping[str, float], seed: int) -> str:
 
 
 def prompts_table(
-    rows: pl.DataFrame,
-    name: str,
-    *,
-    shares: Mapping[str, float],
-    near_duplicate: float,
-    seed: int,
-    responses: Sequence[str] = (),
+    rows: pl.DataFrame, job: PromptsJob, responses: Sequence[str] = ()
 ) -> pl.DataFrame:
     """Columns prompt, response (or null) and split, without the straddling prompts.
 
@@ -223,24 +218,23 @@ def prompts_table(
     Raises:
         LesionError: a split got too few prompts.
     """
-    splits = assign(rows["prompt"].to_list(), shares, near_duplicate, seed)
+    prompts, shares = rows["prompt"].to_list(), job.split.model_dump()
+    splits = assign(prompts, shares, job.near_duplicate, job.seed)
     table = rows.with_columns(split=pl.Series(splits, dtype=pl.String))
     if responses:
         given = [responses[i % len(responses)] for i in range(table.height)]
         table = table.with_columns(response=pl.Series(given, dtype=pl.String))
     counts = Counter(splits)
-    alone = Counter(_draw(prompt, shares, seed) for prompt in rows["prompt"])
+    alone = Counter(_draw(prompt, shares, job.seed) for prompt in prompts)
     for split, least in MIN_PER_SPLIT.items():
         if counts[split] < least:
-            # Whether the prompts would fill the split if each were assigned alone.
-            advice = (
-                _of_near_duplicates(rows["prompt"].to_list(), near_duplicate)
-                if alone[split] >= least
-                else f"Add prompts, raise `pairs.split.{split}`, or take another `seed`."
-            )
+            advice = f"Add prompts, raise `pairs.split.{split}`, or take another `seed`."
+            # If the prompts would fill the split when each was assigned alone.
+            if alone[split] >= least:
+                advice = _of_near_duplicates(prompts, job.near_duplicate)
             raise LesionError(
-                f"behaviour `{name}`: only {counts[split]} of its {len(splits)} prompts fall into "
-                f"split `{split}` (at least {least} are needed). {advice}"
+                f"behaviour `{job.behaviour}`: only {counts[split]} of its {len(splits)} prompts "
+                f"fall into split `{split}` (at least {least} are needed). {advice}"
             )
     return table.filter(pl.col("split") != STRADDLES)
 
@@ -261,10 +255,6 @@ def _of_near_duplicates(prompts: Sequence[str], near_duplicate: float) -> str:
 def write_prompts(out: Path, job: PromptsJob) -> None:
     """Choose a behaviour's prompts, split them, and write the table of PROMPTS.
 
-    Args:
-        out: the table.
-        job: what decides it.
-
     Raises:
         LesionError: a file is invalid, or a split gets too few prompts.
     """
@@ -274,14 +264,8 @@ def write_prompts(out: Path, job: PromptsJob) -> None:
 
     source = locate(job.source)
     rows = select_prompts(read_rows(source), source, job.rows, job.need, say)
-    table = prompts_table(
-        rows,
-        job.behaviour,
-        shares=job.split.model_dump(),
-        near_duplicate=job.near_duplicate,
-        seed=job.seed,
-        responses=given_responses(locate(job.responses)) if job.responses else [],
-    )
+    responses = given_responses(locate(job.responses)) if job.responses else []
+    table = prompts_table(rows, job, responses)
     counts = ", ".join(f"{split} {table['split'].eq(split).sum()}" for split in SPLITS)
     between = rows.join(table, on="prompt", how="anti")["prompt"]
     example = f", such as {shown(between[0])}" if between.len() else ""

@@ -77,13 +77,13 @@ def _complete(model: Path, prompts: list[list[int]], job: PairsJob) -> list[dict
         done = complete(network, chat, prompts, job.max_new_tokens, job.batch_size, advance)
     return [
         {
-            "response": one.text,
-            "finished": one.finished,
-            "token_ids": list(one.ids) or None,
+            "response": completion.text,
+            "finished": completion.finished,
+            "token_ids": list(completion.ids) or None,
             # No tokens without an end means that the prompt exceeds the model's context.
-            "outcome": "too long" if not one.tokens and not one.finished else "",
+            "outcome": "too long" if not completion.tokens and not completion.finished else "",
         }
-        for one in done
+        for completion in done
     ]
 
 

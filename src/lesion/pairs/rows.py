@@ -66,12 +66,7 @@ def check_columns(table: pl.DataFrame, columns: Iterable[str], path: Path) -> No
 
 
 def place_of(path: Path, row: int) -> str:
-    """A file and the position of a row in it, for messages: `a.jsonl, line 3`.
-
-    Args:
-        path: a file that `read_rows` has read.
-        row: its number in the table, from 0.
-    """
+    """A file and the position of a row in it (counted from 0), for messages: `a.jsonl, line 3`."""
     try:
         parts = table_files(path, _IN_FOLDERS) if path.is_dir() else [path]
         for part in parts:
@@ -90,13 +85,7 @@ def place_of(path: Path, row: int) -> str:
 def texts(
     table: pl.DataFrame, column: str, path: Path, rows: Sequence[int] | None = None
 ) -> list[str | None]:
-    """A column of texts, unchanged; null where there is none.
-
-    Args:
-        table: what `read_rows` gave.
-        column: one of its columns.
-        path: named in errors.
-        rows: the numbers of the rows to read; all, if None.
+    """A column of texts, unchanged, of the given or all rows; null where there is none.
 
     Raises:
         BadFile: a row has something else, or the seed of a PyRIT data set is not a complete
@@ -118,32 +107,26 @@ def texts(
 def required_texts(
     table: pl.DataFrame, column: str, path: Path, limit: int | None = None
 ) -> list[str]:
-    """A column that must have a text in every row.
-
-    Args:
-        table: what `read_rows` gave.
-        column: one of its columns.
-        path: named in errors.
-        limit: the number of rows to read from the start; all, if None.
+    """A column that must have a text in every row, of the first `limit` or all rows.
 
     Raises:
         BadFile: a row has something else, or nothing visible.
     """
     rows = range(table.height if limit is None else min(limit, table.height))
-    found = []
+    values = []
     for row, text in enumerate(texts(table, column, path, rows)):
         if text is None or is_blank(text):
             raise BadFile(
                 f"{place_of(path, row)}: has an empty `{column}`. Fill it, or take the row out."
             )
-        found.append(text)
-    return found
+        values.append(text)
+    return values
 
 
 def frequent(values: Iterable[Any], most: int = 6) -> str:
     """The most frequent values of a column, or of the lists in it, for messages."""
-    each = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    counted = Counter(shown(one) for one in each).most_common(most + 1)
+    each = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    counted = Counter(shown(item) for item in each).most_common(most + 1)
     if len(counted) > most and counted[0][1] == 1:
         return f"{len(set(map(shown, each)))} different values, such as {counted[0][0]}"
     named = ", ".join(f"{value} ({count})" for value, count in counted[:most])
@@ -206,8 +189,12 @@ def _joined(parts: Sequence[Path]) -> pl.DataFrame:
             )
     if not rest:
         return first
-    joined = {name: [value for table in tables for value in table[name]] for name in first.columns}
-    return pl.DataFrame([_series(name, values) for name, values in joined.items()])
+    return pl.DataFrame(
+        [
+            _series(name, [value for table in tables for value in table[name].to_list()])
+            for name in first.columns
+        ]
+    )
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:
@@ -232,10 +219,12 @@ def _parsed(text: str) -> Any:
     """A JSON value; a key that is given twice, or half of a surrogate pair, is an error."""
 
     def unique(pairs: list[tuple[str, Any]]) -> DataRow:
-        for key, count in Counter(key for key, _ in pairs).items():
-            if count > 1:
-                raise ValueError(f"the key `{key}` is given twice")
-        return dict(pairs)
+        row = dict(pairs)
+        if len(row) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            twice = next(key for key, count in counts.items() if count > 1)
+            raise ValueError(f"the key `{twice}` is given twice")
+        return row
 
     value = json.loads(text, object_pairs_hook=unique)
     if "\\u" in text:

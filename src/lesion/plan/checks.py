@@ -23,7 +23,7 @@ from lesion.plan.places import (
 )
 from lesion.responses.attacks import BUILT
 from lesion.responses.tasks import (
-    Found,
+    KnownTask,
     check_task,
     find_task,
     hub_data,
@@ -116,7 +116,7 @@ def _check_attacks(study: Study) -> None:
             )
 
 
-def check_tasks(study: Study) -> list[Found]:
+def check_tasks(study: Study) -> list[KnownTask]:
     """Check that the tasks exist and can be used.
 
     It takes up to ten seconds if a task is not found, so not every process does it.
@@ -130,7 +130,7 @@ def check_tasks(study: Study) -> list[Found]:
     return tasks
 
 
-def check_data(tasks: Iterable[Found]) -> list[str]:
+def check_data(tasks: Iterable[KnownTask]) -> list[str]:
     """Check that the data of tasks is in the cache or on the hub.
 
     Returns:

@@ -17,10 +17,6 @@ def code(script: Path, *modules: str) -> str:
     Comments, docstrings and layout are ignored. `lesion.study` is ignored too, since its effect on
     a job is in the job's specification. So are the script's own imports other than the given
     modules, since they affect logs and no results.
-
-    Args:
-        script: the rule's script.
-        modules: names such as `lesion.scores.run`.
     """
     dumps: dict[str, str] = {}
     beside: set[Path] = set()

@@ -48,14 +48,7 @@ from lesion.training.jobs import MixtureComponentJob, SeededRecipe, TrainJob
 
 
 def job(study: Study, rule: str, wildcards: Mapping[str, str], scripts: Path) -> Job:
-    """The specification of one job.
-
-    Args:
-        study: the study.
-        rule: name of the rule, one of RULES.
-        wildcards: values of the rule's wildcards.
-        scripts: folder of the rules' scripts, whose code counts as well.
-    """
+    """The specification of one job of a rule in RULES; the code of its script counts as well."""
     made = RULES[rule]
     digest = code(scripts / f"{made.script or rule}.py", *made.modules)
     return made.build(study, wildcards).model_copy(update={"code": digest})
@@ -211,10 +204,10 @@ def responses_job(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
 
 def _attacks(study: Study) -> dict[str, AttackWords]:
     """How the attacks of the study present prompts."""
-    words = {
-        name: AttackWords(wording=one.wording, prefill=study.pairs.prefill if one.prefilled else "")
-        for name, one in BUILT.items()
-    }
+    words = {}
+    for name, attack in BUILT.items():
+        prefill = study.pairs.prefill if attack.prefilled else ""
+        words[name] = AttackWords(wording=attack.wording, prefill=prefill)
     for name, place in places(study, "responses").items():
         prefill = study.responses.templates[name].prefill
         words[name] = AttackWords(wording=place, prefill=prefill)
@@ -330,7 +323,7 @@ def tables_job(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
         TablesJob,
         study.judgements,
         study.tables,
-        inputs=[one for one, _ in tables_inputs(study)],
+        inputs=[description for description, _ in tables_inputs(study)],
         models=list(study.models),
         behaviours=_behaviours(study),
         main=study.judgements.primary,
@@ -338,7 +331,7 @@ def tables_job(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
         limit=study.masks.max_benign_increase,
         stages=study.training_stages,
         trained=trained,
-        retraining={name: specify(Experiment, one) for name, one in study.retraining.items()},
+        retraining={name: specify(Experiment, how) for name, how in study.retraining.items()},
         seed=study.seed,
     )
 

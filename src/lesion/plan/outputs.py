@@ -49,17 +49,17 @@ def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:
     """Every training of a model in memory: experiment and arm."""
     return [
         (name, arm)
-        for name, one in study.retraining.items()
+        for name, experiment in study.retraining.items()
         if model in study.retrained(name)
-        for arm in one.trained
+        for arm in experiment.trained
     ]
 
 
 def retraining_judges(study: Study, experiment: str) -> list[str]:
     """The judges of a model's answers in an experiment; `learned` stands for the offline judges."""
-    one, main = study.retraining[experiment], study.judgements.primary
-    asked = {main} if one.prompts else set()
-    asked |= {one.judge} if one.questions and one.judge else set()
+    settings, main = study.retraining[experiment], study.judgements.primary
+    asked = {main} if settings.prompts else set()
+    asked |= {settings.judge} if settings.questions and settings.judge else set()
     return sorted(asked)
 
 
@@ -87,13 +87,13 @@ def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
         *((variant, f"{variant}/explanations") for variant in understood(study)),
         *((None, f"curve/{family}-completions") for family in answering_families(study)),
     ]
-    found: dict[str, list[tuple[str | None, str]]] = {}
+    answers: dict[str, list[tuple[str | None, str]]] = {}
     for model in study.models:
-        found[model] = [(one, f"{model}/{place}.parquet") for one, place in variants]
+        answers[model] = [(variant, f"{model}/{place}.parquet") for variant, place in variants]
         for experiment, arm in retraining_arms(study, model):
             place = f"{model}/retraining/{experiment}/{arm}"
-            found[place] = [(None, f"{place}-completions.parquet")]
-    return found
+            answers[place] = [(None, f"{place}-completions.parquet")]
+    return answers
 
 
 def judge_scores_path(judge: str, answers: str) -> str:
@@ -107,8 +107,8 @@ def figures(study: Study) -> list[Named]:
         variants=study.variants, families=curve_families(study), judged=judged_sizes(study)
     )
     experiments = {
-        name: (study.retrained(name), one.questions is not None)
-        for name, one in study.retraining.items()
+        name: (study.retrained(name), experiment.questions is not None)
+        for name, experiment in study.retraining.items()
     }
     return study_figures(
         list(study.models), measured, experiments, list(study.training_stages), study.trained
@@ -117,10 +117,10 @@ def figures(study: Study) -> list[Named]:
 
 def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
     """Every input of the tables: its description, and its path in the results."""
-    found: list[tuple[TablesInput, str]] = []
+    inputs: list[tuple[TablesInput, str]] = []
 
     def add(kind: str, path: str, model: str | None, **of: str) -> None:
-        found.append((TablesInput.model_validate({"kind": kind, "model": model, **of}), path))
+        inputs.append((TablesInput.model_validate({"kind": kind, "model": model, **of}), path))
 
     add("judges", "judgements/judges.parquet", None)
     for model in study.models:
@@ -157,7 +157,7 @@ def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
             for judge in retraining_judges(study, experiment):
                 path = f"judgements/{judge_scores_path(judge, place)}"
                 add("verdicts", path, model, judge=judge, arm=arm, **of)
-    return found
+    return inputs
 
 
 def of_every_job(study: Study) -> list[str]:

@@ -3,6 +3,9 @@
 A job's specification contains the digest of the rows or the text that it reads from a local file,
 so touching or reformatting the file makes nothing stale. Only fetched sources, local models and
 local folders are input files.
+
+Every function raises a `LesionError` if a local file that it needs is missing or unusable, or if
+Snakemake would misread its name; the message names the config key.
 """
 
 from pathlib import Path
@@ -30,31 +33,18 @@ _TRACKED = ("model", "weights", "folder")
 
 
 def inputs(study: Study, rule: str, owner: str | None = None) -> list[Path]:
-    """The source files that are inputs of a job: records of fetched sources, and local models.
-
-    Args:
-        study: the study.
-        rule: name of the rule.
-        owner: see `Use`.
-
-    Raises:
-        StudyError: a local source is missing, or Snakemake would misread its name.
-    """
-    found: list[Path] = []
+    """The source files that are inputs of a job: records of fetched sources, and local models."""
+    files: list[Path] = []
     for use in _uses(study, rule, owner):
         if not is_local(study, use.text):
-            found.append(study.folder / "sources" / f"{source_name(use.text)}.json")
+            files.append(study.folder / "sources" / f"{source_name(use.text)}.json")
         elif use.reader in _TRACKED:
-            found += local_inputs(study, use)
-    return found
+            files += local_inputs(study, use)
+    return files
 
 
 def places(study: Study, rule: str, owner: str | None = None) -> dict[str, SourceLocation]:
-    """The location of each of a job's sources, by its part (see `Use`).
-
-    Raises:
-        LesionError: a local source is missing or unusable.
-    """
+    """The location of each of a job's sources, by its part (see `Use`)."""
     return {
         use.part: source_place(study, study.folder, use.text, use.key, content(study, use))
         for use in _uses(study, rule, owner)
@@ -66,11 +56,7 @@ def _uses(study: Study, rule: str, owner: str | None) -> list[Use]:
 
 
 def content(study: Study, use: Use) -> str | None:
-    """Digest of the content read from a local file; None if it is fetched or an input file.
-
-    Raises:
-        LesionError: it is missing or unusable.
-    """
+    """Digest of the content read from a local file; None if it is fetched or an input file."""
     if use.reader in _TRACKED or not is_local(study, use.text):
         return None
     path, owner = local_path(study, use.text, use.key), str(use.owner)
@@ -85,7 +71,7 @@ def content(study: Study, use: Use) -> str | None:
             assert train is not None
             component = train.mixture[int(use.part.removeprefix("mixture."))]
             columns = component_columns(component, dpo=train.method == "dpo")
-            return digest([list(one) for one in of_file(path, columns, component.limit)])
+            return digest([list(example) for example in of_file(path, columns, component.limit)])
         case "template":
             return digest(read_wording(path))
         case "questions":
@@ -100,11 +86,7 @@ def content(study: Study, use: Use) -> str | None:
 
 
 def chat_template(study: Study, model: str) -> str | None:
-    """The text of a model's chat template; None if the study names no file for it.
-
-    Raises:
-        StudyError: the file is missing or does not match the digest.
-    """
+    """The text of a model's chat template; None if the study names no file for it."""
     template, key = study.models[model].chat.template, f"models.{model}.chat.template"
     if not is_address(template):
         return None
@@ -119,11 +101,7 @@ def chat_template(study: Study, model: str) -> str | None:
 
 
 def task_contents(study: Study) -> dict[str, str | None]:
-    """Digests of the tasks of `utility.folder`; None for lm-eval's own tasks.
-
-    Raises:
-        StudyError: a task is not YAML, or lacks its data.
-    """
+    """Digests of the tasks of `utility.folder`; None for lm-eval's own tasks."""
     utility = study.utility
     local = local_tasks(Path(utility.folder)) if utility.tasks else {}
     return {name: task_digest(local[name]) if name in local else None for name in utility.tasks}
@@ -153,16 +131,12 @@ def addresses(study: Study, text: str) -> list[str]:
 
 def is_local(study: Study, text: str) -> bool:
     """Whether a source is a single `file:` address without a digest to check."""
-    found = [parse(one) for one in addresses(study, text)]
-    return len(found) == 1 and found[0].kind == "file" and found[0].sha256 is None
+    parsed = [parse(address) for address in addresses(study, text)]
+    return len(parsed) == 1 and parsed[0].kind == "file" and parsed[0].sha256 is None
 
 
 def local_path(study: Study, text: str, key: str) -> Path:
-    """The path of a local source.
-
-    Raises:
-        StudyError: there is no such file or folder.
-    """
+    """The path of a local source."""
     path = Path(parse(addresses(study, text)[0]).name)
     try:
         path.stat()
@@ -176,17 +150,9 @@ def local_path(study: Study, text: str, key: str) -> Path:
 def source_place(
     study: Study, made: Path, text: str, key: str, content: str | None = None
 ) -> SourceLocation:
-    """The location of a source for a job: a local path, or a fetched folder of the results.
+    """The location of a source for a job: a local path, or a fetched folder of the results `made`.
 
-    Args:
-        study: the study.
-        made: its results folder.
-        text: a source's name or address.
-        key: the config key, for messages.
-        content: digest of the content of a local file that is not an input file.
-
-    Raises:
-        StudyError: a local source is missing.
+    `content` is the digest of the content of a local file that is not an input file.
     """
     if is_local(study, text):
         return SourceLocation(path=local_path(study, text, key), content=content)
@@ -195,11 +161,7 @@ def source_place(
 
 
 def local_inputs(study: Study, use: Use) -> list[Path]:
-    """The files of a local source that a job reads and that are tracked as its inputs.
-
-    Raises:
-        StudyError: there are none, or Snakemake would misread the name of a file.
-    """
+    """The files of a local source that a job reads and that are tracked as its inputs."""
     files = local_files(local_path(study, use.text, use.key))
     for path in files:
         if special(str(path)):

@@ -99,52 +99,40 @@ _GGUF = 7
 
 
 def model_size(study: Study, model: str | None) -> Size:
-    """A model's size, from its record, or else from its source's files, or else `UNKNOWN`.
-
-    Args:
-        study: the study.
-        model: the model's name; None for a job that has no model.
-    """
+    """A model's size, from its record, or else from its source's files, or else `UNKNOWN`."""
     if model is None:
         return Size(0, 0)
     record = study.folder / "models" / model / RECORD
     with suppress(LesionError, OSError, KeyError, TypeError):
         return _recorded(record, record.stat().st_mtime_ns)
     settings = study.models[model]
-    if settings.source is not None:
-        return _of_files(_source_files(study, settings.source))
     if settings.base is not None:
         return model_size(study, settings.base)
-    assert settings.new is not None
-    block = 4 * settings.new.width**2 + 3 * settings.new.width * settings.new.inner
-    return Size(4 * settings.new.layers * block, settings.new.layers * block)
+    if settings.new is not None:
+        block = 4 * settings.new.width**2 + 3 * settings.new.width * settings.new.inner
+        return Size(4 * settings.new.layers * block, settings.new.layers * block)
+    assert settings.source is not None
+    if is_local(study, settings.source):
+        place = local_path(study, settings.source, "models")
+    else:
+        place = study.folder / "sources" / source_name(settings.source)
+    files = local_files(place) if place.exists() else []
+    stored = sum(file.stat().st_size for file in files if file.suffix == ".safetensors")
+    packed = sum(file.stat().st_size for file in files if file.suffix.lower() == ".gguf")
+    if packed:
+        return Size(_GGUF * packed, _GGUF * packed // 4)
+    return Size(stored, stored // 2) if stored else UNKNOWN
 
 
 @lru_cache(maxsize=64)
 def _recorded(record: Path, changed: int) -> Size:
     del changed  # only part of the cache key, so that a changed record is read again
-    found = read_json(record)
-    files = found["files"].items()
+    content = read_json(record)
+    files = content["files"].items()
     return Size(
         sum(size for name, size in files if name.endswith(".safetensors")),
-        sum(math.prod(shape) for _, shape in found["candidates"]),
+        sum(math.prod(shape) for _, shape in content["candidates"]),
     )
-
-
-def _source_files(study: Study, text: str) -> list[Path]:
-    """The files of a model's source that exist: fetched files, or local files in place."""
-    if is_local(study, text):
-        return local_files(local_path(study, text, "models"))
-    place = study.folder / "sources" / source_name(text)
-    return local_files(place) if place.exists() else []
-
-
-def _of_files(files: list[Path]) -> Size:
-    stored = sum(one.stat().st_size for one in files if one.suffix == ".safetensors")
-    packed = sum(one.stat().st_size for one in files if one.suffix.lower() == ".gguf")
-    if packed:
-        return Size(_GGUF * packed, _GGUF * packed // 4)
-    return Size(stored, stored // 2) if stored else UNKNOWN
 
 
 def judge_formula(study: Study, judge: str) -> str:
@@ -154,7 +142,7 @@ def judge_formula(study: Study, judge: str) -> str:
 
 def work(study: Study, rule: str, behaviour: str | None = None) -> float:
     """The amount of work relative to the default study: prompts times tokens per answer."""
-    limits = {name: one.limit or _UNLIMITED for name, one in study.behaviours.items()}
+    limits = {name: settings.limit or _UNLIMITED for name, settings in study.behaviours.items()}
     if behaviour is not None:
         return limits[behaviour] * study.pairs.max_new_tokens / (_PROMPTS * _TOKENS)
     if rule in ("sweep", "responses", "curve"):
@@ -168,8 +156,8 @@ def work(study: Study, rule: str, behaviour: str | None = None) -> float:
 def steps(study: Study, model: str, experiment: str | None) -> float:
     """The amount of work of a training: optimiser steps of `_EXAMPLES`, over all seeds."""
     if experiment is not None:
-        one = study.retraining[experiment]
-        return one.recipe.steps * one.recipe.batch_size / _EXAMPLES * len(one.seeds)
+        settings = study.retraining[experiment]
+        return settings.recipe.steps * settings.recipe.batch_size / _EXAMPLES * len(settings.seeds)
     train = study.models[model].train
     assert train is not None
     return train.steps * train.batch_size / _EXAMPLES
@@ -185,14 +173,7 @@ def mem_mb(rule: str, size: Size, attempt: int = 1) -> int:
 
 
 def runtime(rule: str, size: Size, much: float = 1.0, attempt: int = 1) -> int:
-    """Minutes for a job, proportional to the attempt.
-
-    Args:
-        rule: one of `RESOURCE_FORMULAS`.
-        size: the size of its model.
-        much: the amount of work, see `work`.
-        attempt: Snakemake's attempt, from 1.
-    """
+    """Minutes for a job with an amount of work (see `work`), proportional to the attempt."""
     formula = RESOURCE_FORMULAS[rule]
     seconds = formula.seconds * max(much, 1.0) * size.candidates / 10**9
     if formula.gpu and size.candidates > LARGE:
@@ -205,5 +186,5 @@ def gpus(rule: str, size: Size, spread: bool) -> int:
     formula = RESOURCE_FORMULAS[rule]
     if not formula.gpu or not spread:
         return int(formula.gpu)
-    held = size.weights + (8 * size.candidates if rule == "scores" else 0)
-    return max(1, math.ceil(held / GPU_BYTES))
+    needed = size.weights + (8 * size.candidates if rule == "scores" else 0)
+    return max(1, math.ceil(needed / GPU_BYTES))

@@ -6,7 +6,7 @@ the true interval is narrower, so the page errs towards "can't tell".
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import polars as pl
 
 from lesion.io.addresses import expanded
 from lesion.io.formats import BadFile, LesionError
-from lesion.report.figures.captions import Caption
+from lesion.report.figures import captions
 from lesion.report.figures.curves import tradeoff
 from lesion.report.figures.figure import Figure
 from lesion.report.headline import headline
@@ -33,7 +33,7 @@ from lesion.tables.intervals import (
     standard_error,
 )
 from lesion.tables.lookup import estimate_of, find, first_estimate, mask_size
-from lesion.tables.metrics import Comparison, compared_columns
+from lesion.tables.metrics import METRICS, Comparison
 from lesion.tables.read import Headline, StudyTables, read_study_tables
 from lesion.tables.wording import NOTHING, Unit, amount, figure, with_interval
 
@@ -55,12 +55,6 @@ class Side(NamedTuple):
     inputs: StudyTables
     """The tables of this model alone."""
     model: str
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """What the study records about the model, such as its digest, p and q."""
-        about: Mapping[str, Any] = self.inputs.study["models"][self.model]
-        return about
 
     @property
     def notices(self) -> list[str]:
@@ -87,12 +81,9 @@ def side(text: str) -> Side:
         model = inputs.models[0]
     if model not in inputs.models:
         what = f"has no model {model!r}" if model else "has several models"
-        raise LesionError(f"{folder}: {what}. Give one: {_each(folder, inputs.models)}.")
+        named = " or ".join(f"{folder}:{name}" for name in inputs.models)
+        raise LesionError(f"{folder}: {what}. Give one: {named}.")
     return Side(inputs.of(model), model)
-
-
-def _each(folder: Path, models: list[str]) -> str:
-    return " or ".join(f"{folder}:{model}" for model in models)
 
 
 def write_comparison(a: Side, b: Side, out: Path) -> None:
@@ -131,32 +122,24 @@ def write_comparison(a: Side, b: Side, out: Path) -> None:
 
 
 def _facts(a: Side, b: Side) -> pl.DataFrame:
-    makers: dict[str, Callable[[Side], str]] = {
-        "Study": lambda one: str(one.inputs.study["study"]),
-        "Model": lambda one: one.model,
-        "Digest": lambda one: visible(str(one.about.get("digest", NOTHING)), _DIGEST),
-        "Candidate weights": lambda one: amount(one.about.get("candidates"), "count"),
-        "Mask": lambda one: (
-            f"{one.inputs.headline.mask}, "
-            f"{mask_size(one.inputs.where, one.inputs.headline.mask)[0]:,} weights"
-        ),
-        "Chosen p, q": lambda one: ", ".join(str(one.about.get(key, NOTHING)) for key in "pq"),
-        "lesion": lambda one: str(one.inputs.study.get("version", "unknown")),
-    }
-    return _table("what", [(name, make(a), make(b)) for name, make in makers.items()])
+    sides = []
+    for inputs, model in (a, b):
+        about, mask = inputs.study["models"][model], inputs.headline.mask
+        facts = {
+            "Study": str(inputs.study["study"]),
+            "Model": model,
+            "Digest": visible(str(about.get("digest", NOTHING)), _DIGEST),
+            "Candidate weights": amount(about.get("candidates"), "count"),
+            "Mask": f"{mask}, {mask_size(inputs.where, mask)[0]:,} weights",
+            "Chosen p, q": ", ".join(str(about.get(key, NOTHING)) for key in "pq"),
+            "lesion": str(inputs.study.get("version", "unknown")),
+        }
+        sides.append(facts)
+    return _table("what", [(name, *(facts[name] for facts in sides)) for name in sides[0]])
 
 
-def _table(first: str, rows: list[tuple[str, str, str]]) -> pl.DataFrame:
+def _table(first: str, rows: Sequence[tuple[str, ...]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict.fromkeys((first, *NAMES), pl.String), orient="row")
-
-
-class _Question(NamedTuple):
-    """A comparison of a claim or of a metric, with its numbers in A and in B."""
-
-    topic: str
-    asked: Comparison
-    unit: Unit
-    numbers: tuple[Estimate | None, Estimate | None]
 
 
 _AS_IT_IS, _AT_THE_CIRCUIT = "As it is", "At the circuit"
@@ -164,49 +147,43 @@ _AS_IT_IS, _AT_THE_CIRCUIT = "As it is", "At the circuit"
 
 def compared_findings(a: Side, b: Side) -> list[Finding]:
     """Whether B is safer than A: an answer to each question, from the interval of a difference."""
-    questions = [*_of_claims(a, b), *_of_metrics(a, b)]
-    questions.sort(key=lambda one: one.topic != _AS_IT_IS)
-    return [_answered(one, a, b) for one in questions]
+    return [
+        _answered(topic, asked, unit, (first, second), (a, b))
+        for (topic, asked, unit, first), (*_, second) in zip(_asked(a), _asked(b), strict=True)
+    ]
 
 
-def _of_claims(a: Side, b: Side) -> Iterator[_Question]:
+def _asked(side: Side) -> list[tuple[str, Comparison, Unit, Estimate | None]]:
+    """Every comparison with its topic, and with its number in a study: claims, then metrics."""
+    inputs, found = side.inputs, []
     for claim in REGISTRY:
         if claim.compared:
-            first, second = (
-                first_estimate(
-                    side.inputs.claims.filter(
-                        claim=claim.number,
-                        statistic=claim.statistic,
-                        variant=claim.variant_of(side.inputs.headline.mask),
-                    )
-                )
-                for side in (a, b)
-            )
-            yield _Question(_AT_THE_CIRCUIT, claim.compared, claim.unit, (first, second))
+            variant = claim.variant_of(inputs.headline.mask)
+            place = {"claim": claim.number, "statistic": claim.statistic, "variant": variant}
+            number = first_estimate(inputs.claims.filter(**place))
+            found.append((_AT_THE_CIRCUIT, claim.compared, claim.unit, number))
+    for metric in METRICS:
+        for asked in metric.compared:
+            name = f"{metric.name}_change" if asked.change else metric.name
+            unit = _difference_unit(metric.unit) if asked.change else metric.unit
+            variant = inputs.headline.columns[asked.column]
+            number = find(inputs.measurements, variant, name, asked.role, asked.attack)
+            topic = _AS_IT_IS if asked.column == "unmodified" else _AT_THE_CIRCUIT
+            found.append((topic, asked, unit, number))
+    return sorted(found, key=lambda one: one[0] != _AS_IT_IS)
 
 
-def _of_metrics(a: Side, b: Side) -> Iterator[_Question]:
-    for metric, one in compared_columns():
-        name, unit = metric.name, metric.unit
-        if one.change:
-            name, unit = f"{name}_change", _difference_unit(unit)
-        first, second = (
-            find(
-                side.inputs.measurements,
-                side.inputs.headline.columns[one.column],
-                *(name, one.role, one.attack),
-            )
-            for side in (a, b)
-        )
-        topic = _AS_IT_IS if one.column == "unmodified" else _AT_THE_CIRCUIT
-        yield _Question(topic, one.asked, unit, (first, second))
-
-
-def _answered(question: _Question, a: Side, b: Side) -> Finding:
-    asked, (first, second) = question.asked, question.numbers
+def _answered(
+    topic: str,
+    asked: Comparison,
+    own_unit: Unit,
+    numbers: tuple[Estimate | None, Estimate | None],
+    sides: tuple[Side, Side],
+) -> Finding:
+    first, second = numbers
     if first is None or second is None:
-        return Finding(asked.question, Conclusion.UNMEASURED, asked.needs, question.topic)
-    unit: Unit = "ratio" if asked.ratio else _difference_unit(question.unit)
+        return Finding(asked.question, Conclusion.UNMEASURED, asked.needs, topic)
+    unit: Unit = "ratio" if asked.ratio else _difference_unit(own_unit)
     # The smallest difference that counts, also as the distance of a ratio from one.
     smallest = NATS if unit == "nats" else MARGIN
     if asked.ratio:
@@ -222,17 +199,18 @@ def _answered(question: _Question, a: Side, b: Side) -> Finding:
     elif high < -smallest:
         answer = Conclusion.NO if asked.higher else Conclusion.YES
     sentence = (
-        f"{asked.what}: {with_interval(first, question.unit)} in A, "
-        f"{with_interval(second, question.unit)} in B; {what} {figure(gap, unit, after)}."
+        f"{asked.what}: {with_interval(first, own_unit)} in A, "
+        f"{with_interval(second, own_unit)} in B; {what} {figure(gap, unit, after)}."
     )
-    why = _why_none(question, (a, b), (first, second))
+    why = _why_none(topic, asked, (first, second), sides)
     if why:
         answer, sentence = Conclusion.UNCLEAR, f"{sentence} {why}"
     elif answer is Conclusion.UNCLEAR and not asked.ratio:
-        error = standard_error(gap.low, gap.high, a.inputs.confidence)
-        effect = amount(minimum_detectable_effect(error, a.inputs.confidence), unit)
+        confidence = sides[0].inputs.confidence
+        error = standard_error(gap.low, gap.high, confidence)
+        effect = amount(minimum_detectable_effect(error, confidence), unit)
         sentence += f" The minimum detectable effect is {effect}{after}, at 80% power."
-    return Finding(asked.question, answer, sentence, question.topic, number=gap)
+    return Finding(asked.question, answer, sentence, topic, number=gap)
 
 
 def _difference_unit(unit: Unit) -> Unit:
@@ -240,18 +218,17 @@ def _difference_unit(unit: Unit) -> Unit:
 
 
 def _why_none(
-    question: _Question, sides: tuple[Side, Side], numbers: tuple[Estimate, Estimate]
+    topic: str, asked: Comparison, numbers: Sequence[Estimate], sides: Sequence[Side]
 ) -> str:
     """Why no answer can be given, wherever the difference lies; empty if one can."""
-    scale = COMPACT if question.asked.ratio else 1.0
     for name, side, one in zip(NAMES, sides, numbers, strict=True):
-        if question.topic == _AT_THE_CIRCUIT and side.notices:
+        if topic == _AT_THE_CIRCUIT and side.notices:
             return (
                 f"{name} lifted or missed its limit on benign loss, and this comparison assumes it."
             )
         if one.n is not None and one.n < FEWEST:
             return f"{name} has too few prompts for the interval to be reliable."
-        if is_still(one.low, one.high, scale):
+        if is_still(one.low, one.high, COMPACT if asked.ratio else 1.0):
             return f"In {name} all prompts give the same value, so its variance is unknown."
     return ""
 
@@ -298,39 +275,22 @@ def _row(first: dict[str, Any], second: dict[str, Any]) -> PageRow:
     return PageRow(label, first["note"], [*cells, cell(gap, unit, which)])
 
 
-_CURVES = Caption(
-    means=(
-        "Each line follows a mask of A or of B from few weights to many: the shared mask, and as "
-        "many weights chosen at random. The horizontal axis is the NLL added to benign responses, "
-        "the vertical axis the NLL added to harmful ones. At the dashed line a token of a harmful "
-        "response is half as likely as before (ln 2 nats). On the thin diagonal both lose alike."
-    ),
-    against=(
-        "The weights are more specific to harm in the model whose line lies higher and further to "
-        "the left. Lines within each other’s intervals (hover to see them) do not differ "
-        "detectably. Each side is measured on its own model’s responses, so the shapes can be "
-        "compared, but not how harmful the responses are."
-    ),
-)
-
-
 def curves(a: Side, b: Side) -> Figure | None:
     """The trade-off of both sides in one chart; None if either side has no curve."""
-    both = [one.inputs.curve.filter(pl.col("family").is_in(_FAMILIES)) for one in (a, b)]
-    if any(one.is_empty() for one in both):
-        return None
-    named = [
-        table.with_columns(family=pl.lit(f"{name}, ") + pl.col("family"))
-        for name, table in zip(NAMES, both, strict=True)
+    both = [
+        one.inputs.curve.filter(pl.col("family").is_in(_FAMILIES)).with_columns(
+            family=pl.format(f"{name}, {{}}", "family")
+        )
+        for name, one in zip(NAMES, (a, b), strict=True)
     ]
-    made = tradeoff(pl.concat(named))
+    made = None if any(table.is_empty() for table in both) else tradeoff(pl.concat(both))
     if made is None:
         return None
     return made._replace(
         title="In which model are the weights more specific to harm?",
         summary="Lines of added harm NLL against added benign NLL for the masks of A and of B as "
         "they grow.",
-        caption=_CURVES,
+        caption=captions.filled(captions.COMPARED_CURVES),
     )
 
 

@@ -1,6 +1,7 @@
 """What a study cost: the times that Snakemake recorded for every job, summed by stage."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,64 +43,52 @@ def read_jobs(benchmarks: Path) -> pl.DataFrame:
         One row for each run of a job: stage, seconds (wall), processor (seconds; null for a job
         too short to be sampled), memory (largest resident set, MiB).
     """
-    found = [_read(path, benchmarks) for path in sorted(benchmarks.rglob("*.tsv"))]
-    jobs = pl.concat([pl.DataFrame(schema=_JOBS), *found])
+    found = [pl.DataFrame(schema=_JOBS)]
+    for path in sorted(benchmarks.rglob("*.tsv")):
+        stage = path.relative_to(benchmarks).parts[0].removesuffix(".tsv")
+        with suppress(OSError, pl.exceptions.PolarsError):
+            table = pl.read_csv(path, separator="\t", infer_schema=False)
+            jobs = table.select(seconds="s", processor="cpu_time", memory="max_rss").cast(
+                pl.Float64, strict=False
+            )
+            found.append(jobs.select(pl.lit(stage).alias("stage"), pl.all()))
+    jobs = pl.concat(found)
     return jobs.filter(pl.col("seconds").is_finite(), pl.col("stage").is_in(_STAGES))
 
 
-def _read(path: Path, benchmarks: Path) -> pl.DataFrame:
-    stage = path.relative_to(benchmarks).parts[0].removesuffix(".tsv")
-    try:
-        table = pl.read_csv(path, separator="\t", infer_schema=False)
-        return table.select(
-            stage=pl.lit(stage),
-            seconds=pl.col("s").cast(pl.Float64, strict=False),
-            processor=pl.col("cpu_time").cast(pl.Float64, strict=False),
-            memory=pl.col("max_rss").cast(pl.Float64, strict=False),
-        )
-    except (OSError, pl.exceptions.PolarsError):
-        return pl.DataFrame(schema=_JOBS)
-
-
 def cost_of(jobs: pl.DataFrame) -> Cost:
-    """Jobs, times and memory of every stage and of all, and the share of evaluation.
-
-    Args:
-        jobs: the table that `read_jobs` returns.
-    """
+    """Jobs, times and memory of every stage and of all, and the share of evaluation."""
     if jobs.is_empty():
         return Cost(pl.DataFrame(), "")
-    groups = {str(stage): rows for (stage,), rows in jobs.group_by("stage", maintain_order=True)}
-    rows = [*((name, groups[name]) for name in _STAGES if name in groups), ("all", jobs)]
-    table = pl.DataFrame([_row(name, group, jobs) for name, group in rows])
-    return Cost(table, _sentence(jobs))
-
-
-def _row(name: str, jobs: pl.DataFrame, whole: pl.DataFrame) -> dict[str, str]:
-    memory = max(jobs["memory"].drop_nulls(), default=math.nan) / 1024
-    return {
-        "stage": name,
-        "jobs": str(jobs.height),
-        "wall seconds": amount(_total(jobs["seconds"]), "count"),
-        "of all": _share(jobs["seconds"], whole["seconds"]),
-        "processor seconds": amount(_total(jobs["processor"]), "count"),
-        "largest memory (GiB)": amount(memory, "score", 1),
-    }
-
-
-def _sentence(jobs: pl.DataFrame) -> str:
+    rows = []
+    for name in (*_STAGES, "all"):
+        own = jobs if name == "all" else jobs.filter(stage=name)
+        if own.is_empty():
+            continue
+        memory = max(own["memory"].drop_nulls(), default=math.nan) / 1024
+        rows.append(
+            {
+                "stage": name,
+                "jobs": str(own.height),
+                "wall seconds": amount(_total(own["seconds"]), "count"),
+                "of all": _share(own, jobs, "seconds"),
+                "processor seconds": amount(_total(own["processor"]), "count"),
+                "largest memory (GiB)": amount(memory, "score", 1),
+            }
+        )
     evaluation = jobs.filter(pl.col("stage").is_in(_EVALUATION))
-    hours = amount(_total(jobs["processor"]) / 3600, "score", 2)
-    wall, processor = (_share(evaluation[name], jobs[name]) for name in ("seconds", "processor"))
-    named = f"{', '.join(_EVALUATION[:-1])} and {_EVALUATION[-1]}"
-    return (
-        f"{jobs.height} jobs took {hours} processor hours. Evaluation ({named}) took {processor} "
-        f"of that, and {wall} of the wall time."
+    sentence = (
+        f"{jobs.height} jobs took {amount(_total(jobs['processor']) / 3600, 'score', 2)} processor "
+        f"hours. Evaluation ({' and '.join(_EVALUATION)}) took "
+        f"{_share(evaluation, jobs, 'processor')} of that, and "
+        f"{_share(evaluation, jobs, 'seconds')} of the wall time."
     )
+    return Cost(pl.DataFrame(rows), sentence)
 
 
-def _share(part: pl.Series, whole: pl.Series) -> str:
-    return percent(_total(part) / _total(whole)) if _total(whole) else NOTHING
+def _share(part: pl.DataFrame, jobs: pl.DataFrame, column: str) -> str:
+    total = _total(jobs[column])
+    return percent(_total(part[column]) / total) if total else NOTHING
 
 
 def _total(numbers: pl.Series) -> float:

@@ -4,9 +4,9 @@ Prompts are drawn by their hash, so that neither a person nor a result influence
 """
 
 import hashlib
-from collections.abc import Iterator
-from itertools import chain, zip_longest
-from typing import Any, NamedTuple
+from itertools import chain, groupby, zip_longest
+from operator import itemgetter
+from typing import NamedTuple
 
 import polars as pl
 
@@ -59,7 +59,10 @@ def pick(
     half = min(len(benign), count // 2)
     drawn = [*harm[: count - half], *benign][:count]
     table = pl.concat(sides)
-    return [_example(table, behaviour, prompt, threshold, shown) for behaviour, prompt in drawn]
+    return [
+        _example(table.filter(behaviour=behaviour, prompt=prompt), threshold, shown)
+        for behaviour, prompt in drawn
+    ]
 
 
 def _under_one_attack(table: pl.DataFrame) -> pl.DataFrame:
@@ -69,40 +72,28 @@ def _under_one_attack(table: pl.DataFrame) -> pl.DataFrame:
 
 def _in_turn(table: pl.DataFrame) -> list[tuple[str, str]]:
     """(behaviour, prompt) in rounds: one of every behaviour a round, in the order of the hash."""
-    prompts = table.select("behaviour", "prompt").unique().drop_nulls()
-    lines: dict[str, list[str]] = {}
-    for behaviour, prompt in sorted(prompts.iter_rows(), key=lambda row: _hash(row[1])):
-        lines.setdefault(behaviour, []).append(prompt)
-    rounds = zip_longest(*([(name, one) for one in lines[name]] for name in sorted(lines)))
+    prompts = table.select("behaviour", "prompt").unique().drop_nulls().rows()
+    prompts.sort(key=lambda row: (row[0], hashlib.sha256(row[1].encode()).hexdigest()))
+    by_behaviour = groupby(prompts, itemgetter(0))
+    rounds = zip_longest(*([*rows] for _, rows in by_behaviour))
     return [place for place in chain.from_iterable(rounds) if place is not None]
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _example(
-    table: pl.DataFrame, behaviour: str, prompt: str, threshold: float, shown: Headline
-) -> ShownPrompt:
-    rows = table.filter(behaviour=behaviour, prompt=prompt)
-    answers = list(_answers(rows, shown))
-    harmful = rows.filter(pl.col("harmfulness") >= threshold).height > 0
-    role, attack = str(rows["role"][0]), str(rows["attack"][0])
-    hidden = harmful or role != "benign"
-    return ShownPrompt(behaviour, role, attack, visible(prompt, LENGTH), hidden, answers)
-
-
-def _answers(rows: pl.DataFrame, shown: Headline) -> Iterator[ShownAnswer]:
+def _example(rows: pl.DataFrame, threshold: float, shown: Headline) -> ShownPrompt:
+    """A prompt with its answers: `rows` are the completions of every variant."""
+    answers = []
     for variant in shown.columns.values():
-        found = rows.filter(variant=variant)
-        if found.height:
-            row = found.row(0, named=True)
-            yield ShownAnswer(variant, visible(row["completion"] or "", LENGTH), _scores(row))
-        else:
-            yield ShownAnswer(variant, NOTHING, "not measured")
-
-
-def _scores(row: dict[str, Any]) -> str:
-    harm = [] if row["role"] == "benign" else [f"harm {amount(row['harmfulness'], 'score')}"]
-    judged = [*harm, f"coherence {amount(row['coherence'], 'score')}"]
-    return ", ".join([*judged, "refused"] if row["refused"] else judged)
+        row = next(rows.filter(variant=variant).iter_rows(named=True), None)
+        if row is None:
+            answers.append(ShownAnswer(variant, NOTHING, "not measured"))
+            continue
+        scores = [
+            *([] if row["role"] == "benign" else [f"harm {amount(row['harmfulness'], 'score')}"]),
+            f"coherence {amount(row['coherence'], 'score')}",
+            *(["refused"] if row["refused"] else []),
+        ]
+        text = visible(row["completion"] or "", LENGTH)
+        answers.append(ShownAnswer(variant, text, ", ".join(scores)))
+    behaviour, role, attack, prompt = rows.select("behaviour", "role", "attack", "prompt").row(0)
+    hidden = role != "benign" or rows.filter(pl.col("harmfulness") >= threshold).height > 0
+    return ShownPrompt(behaviour, role, attack, visible(prompt, LENGTH), hidden, answers)

@@ -51,18 +51,13 @@ class JudgeTables(NamedTuple):
 
 
 def judged(judges: pl.DataFrame) -> JudgeTables:
-    """Agreement and controls over all kinds of harm, agreement by kind, and every number.
-
-    Args:
-        judges: the study's table.
-    """
-    together = judges.filter(category=_ALL)
+    """Agreement and controls over all kinds of harm, agreement by kind, and every number."""
+    together, place = judges.filter(category=_ALL), ["judge", "target"]
+    by_kind = judges.filter(pl.col("category") != _ALL)
     return JudgeTables(
-        _across(together, ["judge", "target"], _AGREEMENT),
-        _across(together, ["judge", "target"], _CONTROLS),
-        _across(
-            judges.filter(pl.col("category") != _ALL), ["judge", "target", "category"], _AGREEMENT
-        ),
+        _across(together, place, _AGREEMENT),
+        _across(together, place, _CONTROLS),
+        _across(by_kind, [*place, "category"], _AGREEMENT),
         _everything(together),
     )
 
@@ -70,20 +65,13 @@ def judged(judges: pl.DataFrame) -> JudgeTables:
 def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
     """A sentence on how far to trust the harm scores of a study.
 
-    A judge that was trained on the study's own labels is compared with those labels.
-
-    Args:
-        judges: the study's table.
-        main: the primary judge of harm.
-        tokens: the longest answer; agreement is also measured on as many tokens.
+    A judge that was trained on the study's own labels is compared with those labels. Agreement is
+    also measured on as many `tokens` as the study's longest answer has.
     """
     own = judges.filter(category=_ALL, metric="auroc")
     short, whole = f"{main}, first {tokens} tokens", main
     name = short if short in set(own["judge"]) else whole
-    found = {
-        row["target"]: with_interval(estimate_of(row), "score", digits=2)
-        for row in own.filter(judge=name).iter_rows(named=True)
-    }
+    found = {row["target"]: _score(row, 2) for row in own.filter(judge=name).iter_rows(named=True)}
     if not found:
         return (
             f"The judge `{main}` gives the harm scores; its agreement with people was not measured "
@@ -103,22 +91,17 @@ def _across(table: pl.DataFrame, place: list[str], metrics: Mapping[str, str]) -
         pl.col("target"), pl.col("judge") == _HUMAN, descending=[True, False], maintain_order=True
     )
     rows = []
-    for names, group in known.group_by(place, maintain_order=True):
-        by_metric = {row["metric"]: row for row in group.iter_rows(named=True)}
-        judge, target, *category = map(str, names)
+    for (judge, *against), group in known.group_by(place, maintain_order=True):
+        texts = {row["metric"]: _score(row, 2) for row in group.iter_rows(named=True)}
         rows.append(
             {
                 "judge": "people" if judge == _HUMAN else judge,
-                "against": ", ".join([target, *category]),
-                **{name: _value(by_metric.get(metric)) for metric, name in metrics.items()},
-                "n": f"{max(row['n'] or 0 for row in by_metric.values()):,}",
+                "against": ", ".join(map(str, against)),
+                **{name: texts.get(metric, NOTHING) for metric, name in metrics.items()},
+                "n": f"{max(n or 0 for n in group['n']):,}",
             }
         )
     return pl.DataFrame(rows)
-
-
-def _value(row: dict[str, Any] | None) -> str:
-    return NOTHING if row is None else with_interval(estimate_of(row), "score", digits=2)
 
 
 def _everything(together: pl.DataFrame) -> pl.DataFrame:
@@ -126,15 +109,14 @@ def _everything(together: pl.DataFrame) -> pl.DataFrame:
     targets = sorted(set(together["target"].drop_nulls()), reverse=True)
     rows = []
     for (judge, metric), group in together.group_by("judge", "metric", maintain_order=True):
-        by_target = {row["target"]: row for row in group.iter_rows(named=True)}
-        cells = {name: _judged(by_target.get(name)) for name in targets}
-        known = _METRICS.get(str(metric), str(metric))
-        rows.append({"judge": str(judge), "metric": known, **cells})
+        texts = {
+            row["target"]: _score(row) + ("" if row["n"] is None else f", n = {row['n']:,}")
+            for row in group.iter_rows(named=True)
+        }
+        cells = {name: texts.get(name, NOTHING) for name in targets}
+        rows.append({"judge": judge, "metric": _METRICS.get(str(metric), metric), **cells})
     return pl.DataFrame(rows)
 
 
-def _judged(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return NOTHING
-    count = "" if row["n"] is None else f", n = {row['n']:,}"
-    return with_interval(estimate_of(row), "score") + count
+def _score(row: dict[str, Any], digits: int | None = None) -> str:
+    return with_interval(estimate_of(row), "score", digits)

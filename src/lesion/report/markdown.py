@@ -26,14 +26,12 @@ def before_after(tables: Path, model: str, mask: str) -> str | None:
     # The random control matches the shared mask in size, so it is no control for another mask.
     shown = Headline(mask, RANDOM if mask == SHARED else None)
     rows = headline(inputs.measurements, inputs.where, shown)
-    columns = {name: "as many at random" if name == "random" else name for name in shown.columns}
-    lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
-    for _, group in rows.group_by("key", maintain_order=True):
-        by_column = {row["column"]: row for row in group.iter_rows(named=True)}
+    columns = ["as many at random" if name == "random" else name for name in shown.columns]
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for (label, note), group in rows.group_by("label", "note", maintain_order=True):
         cells = [
             with_interval(estimate_of(row), row["unit"], digits=2)
-            for row in map(by_column.__getitem__, columns)
+            for row in group.iter_rows(named=True)
         ]
-        first = group.row(0, named=True)
-        lines.append(f"| {first['label']}: {first['note']} | {' | '.join(cells)} |")
+        lines.append(f"| {label}: {note} | {' | '.join(cells)} |")
     return "\n".join(lines) + f"\n\nBrackets: {inputs.confidence:.0%} interval.\n"

@@ -77,8 +77,6 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
         confidence=f"{inputs.confidence:.0%}",
         families=[_family(inputs, family) for family in inputs.families],
         parts=[_part(inputs, model, examples) for model in inputs.models],
-        sections=_SECTIONS,
-        missing_texts=_MISSING,
         headline=inputs.headline,
         judges=judged(inputs.judges),
         config=json.dumps(inputs.study["config"], indent=2, ensure_ascii=False),
@@ -142,33 +140,6 @@ def _family(inputs: StudyTables, family: str) -> dict[str, object]:
         "verdicts": family_findings(inputs, family),
         "figure": stages_of(inputs, family),
     }
-
-
-_SECTIONS = (
-    ("found", "Findings"),
-    ("before", "Before and after"),
-    ("growth", "Trade-off"),
-    ("sharing", "Shared"),
-    ("place", "Where"),
-    ("abilities", "Dissociation"),
-    ("again", "Retraining"),
-    ("choice", "Choice of p and q"),
-    ("examples", "Examples"),
-)
-"""Sections of a model's part: the endings of their ids, and their names in the contents."""
-
-_MISSING = {
-    "curve": "The trade-off of harm and utility as the mask grows was not measured. Set "
-    "`curve.families`, for example to [shared, random].",
-    "transfer": "The transfer between harm types was not measured: the tables have no added NLL. "
-    "Name masks in `responses.variants`.",
-    "overlap": "The overlap of the masks was not measured: the tables have fewer than two masks.",
-    "where": "The location of the weights is not known: every mask in the tables is empty.",
-    "dissociation": "What ablated models still detect, explain and refuse was not measured. Set "
-    "`responses.variants` and `understanding.minimal_pairs`.",
-    "sweep": "No sweep over p and q was run.",
-}
-"""The text in place of a figure that has no data."""
 
 
 def _setting(inputs: StudyTables, section: str, key: str, default: Any = None) -> Any:

@@ -28,14 +28,8 @@ COMPLETIONS: dict[str, Any] = {
 """`asked` is the user's turn that the attack makes of the prompt. A row with 0 `tokens` that is not
 `finished` was not generated, because the prompt and a completion exceed the model's context.
 `token_ids` are the generated tokens; null if the text is only a part of their decoded text."""
-NLL = {
-    "behaviour": pl.String,
-    "role": pl.String,
-    "prompt": pl.String,
-    "nll": pl.Float64,
-    "kl": pl.Float64,
-    "key": pl.String,
-}
+_PAIR = {"behaviour": pl.String, "role": pl.String, "prompt": pl.String}
+NLL = {**_PAIR, "nll": pl.Float64, "kl": pl.Float64, "key": pl.String}
 """`kl` is KL(unmodified || variant) at the same tokens, for benign pairs only; both are in nats per
 response token."""
 CURVE = {
@@ -43,9 +37,7 @@ CURVE = {
     "seed": pl.Int64,
     "share": pl.Float64,
     "weights": pl.Int64,
-    "behaviour": pl.String,
-    "role": pl.String,
-    "prompt": pl.String,
+    **_PAIR,
     "nll": pl.Float64,
     "key": pl.String,
 }
@@ -58,9 +50,7 @@ RETRAINED = {
     "seed": pl.Int64,
     "step": pl.Int64,
     "examples": pl.Int64,
-    "behaviour": pl.String,
-    "role": pl.String,
-    "prompt": pl.String,
+    **_PAIR,
     "nll": pl.Float64,
 }
 """NLL of test pairs after `step` steps of fine-tuning on `examples` examples."""

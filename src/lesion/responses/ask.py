@@ -9,7 +9,6 @@ import polars as pl
 
 from lesion.io.progress import progress
 from lesion.io.reuse import fill_rows, key, write_rows
-from lesion.masks.store import read_mask
 from lesion.pairs.tables import encode_pairs
 from lesion.responses import COMPLETIONS, NLL, completion_columns, read_tests
 from lesion.responses.attacks import PLACEHOLDER, Attack, attack_of, put
@@ -41,7 +40,7 @@ def respond_variant(
         LesionError: a test prompt is missing in the table of an attack; raised before the model
             is loaded.
     """
-    subject = EvaluatedVariant(model, read_mask(mask) if mask else None, job.device)
+    subject = EvaluatedVariant(model, mask, job.device)
     refusal = subject.mask and subject.mask.metadata.get("role") == "refusal"
     if job.engine == "vllm" and refusal:
         # vLLM reads checkpoints, and a model without refusals is never written as one.

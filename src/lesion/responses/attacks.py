@@ -22,7 +22,7 @@ _YAML = (".yaml", ".yml", ".prompt")
 _RAW = re.compile(r"\{%-? *(?:end)?raw *-?%\}")
 """PyRIT's marks around raw text, whose braces its template engine leaves unchanged."""
 _SPELT = re.compile(r"\{\{-?\s*prompt\s*-?\}\}")
-_TOLD = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_EVALUATED = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 """Expressions, statements and comments that PyRIT's template engine would evaluate."""
 
 Wording = str | Mapping[str, str]
@@ -63,15 +63,12 @@ def attack_of(words: AttackWords) -> Attack:
 
 
 def read_wording(path: Path) -> Wording:
-    """Read a template or a table of attacked prompts.
+    """Read a template, rendered as by PyRIT's engine but for PLACEHOLDER, or a table's texts by
+    prompt.
 
     Args:
         path: a PyRIT jailbreak (YAML, key `value`), a table (JSONL, CSV, parquet) with columns
             `prompt` and `attacked`, or any other text in UTF-8.
-
-    Returns:
-        The text with PLACEHOLDER, otherwise rendered as by PyRIT's engine; or the table's texts by
-        prompt.
 
     Raises:
         BadFile: the file is none of these, has no PLACEHOLDER, has other parameters than the
@@ -99,14 +96,13 @@ def _value(path: Path) -> str:
     if template.get("data_type") not in (None, "text"):
         raise BadFile(f"{path}: its `data_type` is {template['data_type']}, and not text.")
     given = template.get("parameters") or []
-    others = [
-        str(one) for one in (given if isinstance(given, list) else [given]) if one != "prompt"
-    ]
+    names = map(str, given if isinstance(given, list) else [given])
     # The marks begin and end raw text in turn, so PyRIT's engine evaluates every other part.
     parts = _RAW.split(value)
     parts[::2] = [_SPELT.sub(PLACEHOLDER, part) for part in parts[::2]]
     read = "".join(parts[::2]).replace(PLACEHOLDER, "")
-    others = list(dict.fromkeys([*others, *map(_short, _TOLD.findall(read))]))
+    evaluated = [*names, *map(_short, _EVALUATED.findall(read))]
+    others = list(dict.fromkeys(name for name in evaluated if name != "prompt"))
     if others:
         raise BadFile(
             f"{path}: needs {', '.join(others)} in addition to the prompt. Fill them in in a copy "
@@ -116,12 +112,11 @@ def _value(path: Path) -> str:
 
 
 def _read_table(path: Path) -> dict[str, str]:
-    rows = read_rows(path, ("prompt", "attacked"))
+    columns = ("prompt", "attacked")
+    rows = read_rows(path, columns)
+    prompts, attacked = (required_texts(rows, column, path) for column in columns)
     found: dict[str, str] = {}
-    pairs = zip(
-        required_texts(rows, "prompt", path), required_texts(rows, "attacked", path), strict=True
-    )
-    for row, (prompt, text) in enumerate(pairs):
+    for row, (prompt, text) in enumerate(zip(prompts, attacked, strict=True)):
         # The prompts of a behaviour are stripped too.
         name = prompt.strip()
         if found.setdefault(name, text) != text:
@@ -132,12 +127,7 @@ def _read_table(path: Path) -> dict[str, str]:
 
 
 def put(name: str, attack: Attack, prompts: Sequence[str]) -> list[str]:
-    """The user's turn of each prompt under an attack.
-
-    Args:
-        name: of the attack, for errors.
-        attack: its words.
-        prompts: harmful prompts.
+    """The user's turn of each harmful prompt under an attack; `name` is for errors.
 
     Raises:
         LesionError: a prompt is missing in the attack's table.

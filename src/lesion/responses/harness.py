@@ -16,7 +16,7 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import GenerationConfig, set_seed
+from transformers import set_seed
 
 from lesion.io.formats import LesionError
 from lesion.io.progress import progress
@@ -72,7 +72,7 @@ class InMemory(HFLM):  # type: ignore[misc]
         longest = self.max_length + 1
         asked = [
             Example(tokens[-longest:], len(tokens[-longest:]) - len(continuation))
-            for tokens, continuation in ((one[1] + one[2], one[2]) for one in requests)
+            for tokens, continuation in ((given + rest, rest) for _, given, rest in requests)
         ]
         with progress(self._what, len(asked), "choice") as advance:
             size = override_bs or self.batch_size
@@ -89,14 +89,32 @@ class InMemory(HFLM):  # type: ignore[misc]
         rows = [row[seen].tolist() for row, seen in zip(context, mask, strict=True)]
         width = context.shape[1]
         limits = batching(self.model, "generate", rows, max_length - width)
-        if limits.padded and not _counts_padding(self.model.generation_config, how):
-            return self._generate(rows, context, mask, max_length, how)
+        # The harness generates with the checkpoint's settings, unlike the other stages, and these
+        # count padding as text.
+        settings = ("no_repeat_ngram_size", "min_length")
+        own = self.model.generation_config
+        if limits.padded and not any(how.get(name, getattr(own, name, None)) for name in settings):
+            batches = [list(range(len(rows)))]
+        else:
+            batches = list(alike([len(row) for row in rows], limits.size(len(rows))))
         found: dict[int, torch.Tensor] = {}
-        for batch in alike([len(row) for row in rows], limits.size(len(rows))):
-            length = len(rows[batch[0]])
-            chosen = context[batch, width - length :], mask[batch, width - length :]
-            room = max_length - width + length
-            made = self._generate([rows[row] for row in batch], *chosen, room, how)
+        for batch in batches:
+            chosen = [rows[row] for row in batch]
+            length = max(map(len, chosen))
+            prefix = None
+            # With several beams, each would need a copy of the cache.
+            if how.get("num_beams", 1) == 1 and accepts(self.model, "position_ids"):
+                # What all rows share, such as few-shot examples, if that saves time.
+                prefix = shared_prefix(self.model, [row[:-1] for row in chosen])
+            past = {"past_key_values": gather(prefix, chosen, [0] * len(batch))} if prefix else {}
+            made = super()._model_generate(
+                context[batch, width - length :],
+                max_length - width + length,
+                attention_mask=mask[batch, width - length :].long(),
+                **how,
+                **past,
+                **last_only(self.model),
+            )
             found |= dict(zip(batch, made[:, length:], strict=True))
         # `generate` pads a row that ends before the others in the same way.
         written = torch.nn.utils.rnn.pad_sequence(
@@ -106,49 +124,13 @@ class InMemory(HFLM):  # type: ignore[misc]
         )
         return torch.cat([context, written], 1)
 
-    def _generate(
-        self,
-        rows: list[list[int]],
-        context: torch.Tensor,
-        mask: torch.Tensor,
-        max_length: int,
-        how: Mapping[str, Any],
-    ) -> torch.Tensor:
-        prefix = None
-        # With several beams, each would need a copy of the cache.
-        if how.get("num_beams", 1) == 1 and accepts(self.model, "position_ids"):
-            # What all rows share, such as few-shot examples, if that saves time.
-            prefix = shared_prefix(self.model, [row[:-1] for row in rows])
-        past = {"past_key_values": gather(prefix, rows, [0] * len(rows))} if prefix else {}
-        made: torch.Tensor = super()._model_generate(
-            context,
-            max_length,
-            attention_mask=mask.long(),
-            **how,
-            **past,
-            **last_only(self.model),
-        )
-        return made
-
-
-def _counts_padding(settings: GenerationConfig, how: Mapping[str, Any]) -> bool:
-    """Whether a generation setting is in effect that counts padding as text.
-
-    The harness generates with the checkpoint's settings, unlike the other stages.
-    """
-    rules = ("no_repeat_ngram_size", "min_length")
-    return any(how.get(rule, getattr(settings, rule, None)) for rule in rules)
-
 
 def open_tasks(
     names: Sequence[str], folder: Path, local: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Task]]:
     """Load the harness's tasks of each name: a single one, or those of a group or a tag.
 
-    Args:
-        names: names of tasks, groups or tags.
-        folder: folder of the study's own tasks.
-        local: changes to the configs of the folder's tasks, by name.
+    `local` has the changes to the configs of the tasks in the study's own folder, by name.
 
     Raises:
         LesionError: a name is unknown, the data of a task is not available, or a task would run
@@ -197,15 +179,9 @@ def run_tasks(
     """Run tasks on a loaded model; return each item's metrics, a task's main metric first.
 
     This calls `evaluate` in place of `simple_evaluate`, which queries the hub for the model's
-    commit and runs a dozen programs to describe the machine.
-
-    Args:
-        loaded: the model, ablated or not.
-        tasks: tasks by name, from `open_tasks`.
-        batch_size: rows per batch.
-        limit: maximum number of items of each task.
-        chat: whether each item is the user's turn in the model's chat template.
-        what: label of the progress bar.
+    commit and runs a dozen programs to describe the machine. At most `limit` items of each task are
+    run; with `chat`, each item is the user's turn in the model's chat template. `what` is the label
+    of the progress bar.
 
     Raises:
         LesionError: a task has no metric of single items, or the model has no chat template.

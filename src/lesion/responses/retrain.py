@@ -6,6 +6,7 @@ The trained model exists only in this process, and its completions are deleted o
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,16 +83,16 @@ def retrain(
 
 def _zero(model: nn.Module, mask: Mask, stack: ExitStack, *, frozen: bool) -> None:
     """Ablate the mask's weights; if `frozen`, training keeps them at zero until `stack` closes."""
+
+    def without(where: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.contiguous().view(-1).index_fill(0, where, 0).view_as(gradient)
+
     for weight, where, _ in zero(model, mask.indices):
         if frozen:
             weight.requires_grad_(True)  # required by `register_hook`
             # With a gradient of zero, AdamW keeps a zero weight at zero under any weight decay.
-            handle = weight.register_hook(_without(where))
+            handle = weight.register_hook(partial(without, where))
             stack.callback(handle.remove)
-
-
-def _without(where: Tensor) -> Any:
-    return lambda gradient: gradient.contiguous().view(-1).index_fill(0, where, 0).view_as(gradient)
 
 
 class _Measure(TrainerCallback):

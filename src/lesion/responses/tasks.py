@@ -170,22 +170,18 @@ def _read(path: Path) -> dict[str, Any]:
     return merged | config
 
 
-class Found(NamedTuple):
+class KnownTask(NamedTuple):
     """A known task; `config` is None for a group or a tag, which names several tasks."""
 
     name: str
     config: dict[str, Any] | None
 
 
-def find_task(name: str, folder: Path) -> Found:
+def find_task(name: str, folder: Path) -> KnownTask:
     """Find the task, group or tag of a name, in the study's folder or among lm-eval's own.
 
     lm-eval parses all of its 14,000 files for that, which takes ten seconds. Here the files are
     searched for the name, and lm-eval is used only if the search is inconclusive.
-
-    Args:
-        name: a name in `utility.tasks`.
-        folder: folder of the study's own tasks.
 
     Raises:
         LesionError: the name is unknown.
@@ -202,9 +198,9 @@ def find_task(name: str, folder: Path) -> Found:
             continue
         tags = config.get("tag") or []
         if name in ([tags] if isinstance(tags, str) else tags) or config.get("group") == name:
-            return Found(name, None)
+            return KnownTask(name, None)
         if config.get("task") == name:
-            return Found(name, config)
+            return KnownTask(name, config)
     if not mentioned:
         files = chain.from_iterable(map(_texts_below, roots))
         texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
@@ -218,7 +214,7 @@ def find_task(name: str, folder: Path) -> Found:
     if name not in manager.task_index:
         raise unknown_task(name, folder, manager.all_tasks)
     entry = manager.task_index[name]
-    return Found(name, entry.cfg if entry.kind.name == "TASK" else None)
+    return KnownTask(name, entry.cfg if entry.kind.name == "TASK" else None)
 
 
 _LONGEST = 2**20
@@ -266,11 +262,7 @@ def unknown_task(name: str, folder: Path | str, known: Iterable[str]) -> LesionE
 
 
 def check_safe(name: str, unsafe: bool) -> None:
-    """Refuse a task that runs code that the model writes.
-
-    Raises:
-        LesionError: the task runs such code.
-    """
+    """Refuse a task that runs code that the model writes, with a LesionError."""
     if unsafe:
         raise LesionError(
             f"`utility.tasks`: `{name}` runs code that the model writes, which is not allowed. "
@@ -300,23 +292,23 @@ _OF_ALL = {
 """lm-eval's metrics that are defined only for all items together, not for a single one."""
 
 
-def check_task(found: Found) -> None:
+def check_task(task: KnownTask) -> None:
     """Check a task's config.
 
     Raises:
         LesionError: the task runs code that the model writes, or has no metric of single items.
     """
-    config = found.config or {}
-    check_safe(found.name, bool(config.get("unsafe_code")))
+    config = task.config or {}
+    check_safe(task.name, bool(config.get("unsafe_code")))
     metrics = [one.get("metric") for one in config.get("metric_list") or []]
     # With `process_results`, the task's own code may define other metrics of an item.
     if metrics and "process_results" not in config and _OF_ALL.issuperset(map(str, metrics)):
-        raise no_item_metric(found.name)
+        raise no_item_metric(task.name)
 
 
-def hub_data(found: Found) -> str | None:
+def hub_data(task: KnownTask) -> str | None:
     """The hub data set of a task's items; None if they are in local files, or if it is unknown."""
-    config = found.config or {}
+    config = task.config or {}
     name = config.get("dataset_path")
     if not isinstance(name, str) or Path(name).exists() or name in _BUILDERS:
         return None

@@ -9,14 +9,7 @@ import polars as pl
 from lesion.io.formats import BadFile, LesionError, digest, read_parquet
 from lesion.io.progress import progress
 from lesion.io.reuse import fill_rows, key, write_rows
-from lesion.masks.store import read_mask
-from lesion.responses import (
-    COMPLETIONS,
-    UNDERSTANDING,
-    completion_columns,
-    first_rows,
-    read_tests,
-)
+from lesion.responses import COMPLETIONS, UNDERSTANDING, completion_columns, first_rows, read_tests
 from lesion.responses.jobs import UnderstandingJob
 from lesion.responses.prompt_files import read_minimal_pairs
 from lesion.responses.variant import EvaluatedVariant
@@ -65,7 +58,7 @@ def understand_variant(
     Raises:
         LesionError: a prompt is longer than the model's context, or is missing in `reference`.
     """
-    subject = EvaluatedVariant(model, read_mask(mask) if mask else None, job.device)
+    subject = EvaluatedVariant(model, mask, job.device)
     minimal_pairs = read_minimal_pairs(locate(job.minimal_pairs), job.limit)
     tests = read_tests(dict.fromkeys(job.harms, "harm"), pairs)
     # A study without explanations explains none.

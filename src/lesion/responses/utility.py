@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from lesion.io.reuse import key, known_rows, write_rows
-from lesion.masks.store import read_mask
 from lesion.responses import UTILITY
 from lesion.responses.jobs import UtilityJob
 from lesion.responses.tasks import local_tasks, task_changes
@@ -35,7 +34,7 @@ def examine_variant(job: UtilityJob, model: Path, mask: Path | None, out: Path) 
     Raises:
         LesionError: a task is unknown, or its data is not available.
     """
-    subject = EvaluatedVariant(model, read_mask(mask) if mask else None, job.device)
+    subject = EvaluatedVariant(model, mask, job.device)
     keys = {name: _task_key(subject, name, job) for name in job.tasks}
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in known_rows(out, UTILITY).values():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion.io.formats import digest
-from lesion.masks.store import Mask
+from lesion.masks.store import read_mask
 from lesion.models.record import read_record
 from lesion.study.job import Device
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 class EvaluatedVariant:
     """A variant of a model, loaded and ablated only when a row has to be computed."""
 
-    def __init__(self, model: Path, mask: Mask | None, device: Device) -> None:
-        """Store the arguments; nothing is read yet."""
-        self.model, self.mask, self.device = model, mask, device
+    def __init__(self, model: Path, mask: Path | None, device: Device) -> None:
+        """Read the mask's file; None for `unmodified`. The model is not read yet."""
+        self.model, self.device = model, device
+        self.mask = read_mask(mask) if mask else None
         self._loaded: Loaded | None = None
         self._lesion = ExitStack()
 

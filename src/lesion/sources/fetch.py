@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from lesion.io.addresses import Address, local_files
 from lesion.io.formats import BadFile, LesionError, atomic, read_json, sha256_file, write_json
@@ -42,13 +43,10 @@ def fetch(addresses: Sequence[Address], folder: Path, record: Path) -> None:
             with atomic(folder) as part:
                 part.mkdir()
                 _GET[address.kind](address, part)
-                files = {
-                    path.relative_to(part).as_posix(): {
-                        "bytes": path.stat().st_size,
-                        "sha256": sha256_file(path),
-                    }
-                    for path in local_files(part)
-                }
+                files = {}
+                for path in local_files(part):
+                    facts = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+                    files[path.relative_to(part).as_posix()] = facts
             write_json({"address": address.text, "files": files}, record)
             return
         except (FetchError, OSError, zipfile.BadZipFile) as error:
@@ -89,10 +87,10 @@ class DigestError(FetchError):
 
 
 def _check(path: Path, address: Address) -> None:
-    found = sha256_file(path)
-    if address.sha256 is not None and found != address.sha256:
+    actual = sha256_file(path)
+    if address.sha256 is not None and actual != address.sha256:
         raise DigestError(
-            f"its sha256 is {found}, not {address.sha256}. If the new file is intended, put its "
+            f"its sha256 is {actual}, not {address.sha256}. If the new file is intended, put its "
             "digest into the study's `sources`."
         )
 
@@ -151,22 +149,16 @@ def _get_hf(address: Address, into: Path) -> None:
 
     repository = address.name.removeprefix("datasets/")
     kind = "model" if repository == address.name else "dataset"
+    which: dict[str, Any] = {"repo_type": kind, "revision": address.version}
 
     def attempt() -> None:
         try:
             if address.member:
-                got = hf_hub_download(
-                    repository, address.member, repo_type=kind, revision=address.version
-                )
+                got = hf_hub_download(repository, address.member, **which)
                 _check(Path(got), address)
                 shutil.copyfile(got, into / PurePosixPath(address.member).name)
             else:
-                got = snapshot_download(
-                    repository,
-                    repo_type=kind,
-                    revision=address.version,
-                    allow_patterns=list(SAFE_PATTERNS),
-                )
+                got = snapshot_download(repository, allow_patterns=list(SAFE_PATTERNS), **which)
                 shutil.copytree(got, into, dirs_exist_ok=True)
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise FetchError(

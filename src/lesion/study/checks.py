@@ -1,4 +1,7 @@
-"""Checks across sections: whether the parts of a config fit each other."""
+"""Checks across sections: whether the parts of a config fit each other.
+
+A check raises a ValueError whose message names the key and the fix.
+"""
 
 import re
 
@@ -15,11 +18,7 @@ _PATH = re.compile(r"[/\\~$]")
 
 
 def check_consistent(study: Study) -> None:
-    """Check that names are known and not reserved, and that settings are compatible.
-
-    Raises:
-        ValueError: a check failed; the message names the key and the fix.
-    """
+    """Check that names are known and not reserved, and that settings are compatible."""
     for check in (
         _check_roles,
         check_names,

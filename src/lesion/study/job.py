@@ -22,12 +22,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def specify(kind: type[Model], *sections: BaseModel, **own: Any) -> Model:
-    """A specification that takes fields of the same name from sections of the study.
+    """A specification: its fields are `own`, and those of the sections that have the same names.
 
-    Args:
-        kind: the specification.
-        sections: parts of the study; a later one overrides an earlier one.
-        own: the other fields, and those that differ from the sections.
+    A later section overrides an earlier one.
     """
     taken = {name: value for section in sections for name, value in section}
     return kind(**{name: value for name, value in taken.items() if name in kind.model_fields} | own)

@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     GetJsonSchemaHandler,
     SerializeAsAny,
@@ -21,6 +20,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from lesion.study.types import (
+    ByName,
     Count,
     Dtype,
     Fraction,
@@ -30,7 +30,6 @@ from lesion.study.types import (
     Reader,
     Section,
     SourceText,
-    by_name,
     check_known,
     nearest,
     without_null,
@@ -142,17 +141,13 @@ class RubricSection(JudgeSection):
     """Retries of a request after a timeout or a busy server (429, 5xx)."""
 
     @model_validator(mode="after")
-    def _own_parameters(self) -> Self:
+    def _plain_requests(self) -> Self:
         for name in _OURS & self.parameters.keys():
             raise ValueError(f"`parameters.{name}` is set by the pipeline; remove it")
         try:
             json.dumps(self.parameters, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ValueError(f"`parameters` can't be sent as JSON: {error}") from error
-        return self
-
-    @model_validator(mode="after")
-    def _plain_url(self) -> Self:
         # The report shows the config, so the URL must not contain a secret.
         if not _URL.fullmatch(self.url):
             raise ValueError(
@@ -245,9 +240,7 @@ class Judgements(Section):
     """Folder of the sentence embedder (all-MiniLM-L6-v2): a name from `sources`, or an address."""
     threshold: Fraction = 0.5
     """Judge score from which on a completion counts as harmful."""
-    judges: Annotated[
-        dict[Name, AnyJudge], BeforeValidator(without_null), AfterValidator(by_name)
-    ] = {}
+    judges: Annotated[ByName[AnyJudge], BeforeValidator(without_null)] = {}
     """Further judges, by name; none, if not given (docs/judges.md)."""
     primary: Name = "learned"
     """The judge whose scores the claims, the examples and the page use: `learned`, or one of

@@ -41,9 +41,7 @@ def read_configs(paths: Sequence[Path], over: Mapping[str, Any] | None = None) -
     Later files override earlier ones. Sections are merged key by key; lists and values are
     replaced.
 
-    Args:
-        paths: the files.
-        over: keys and values that override all files, such as those of `--config`.
+    `over` overrides all files, as `--config` does.
 
     Raises:
         StudyError: see `read_config`.
@@ -82,32 +80,34 @@ def load_study(config: Mapping[str, Any], name: str = "config.yaml") -> Study:
 
 def _by_seed(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Replace a model of several seeds by one model for each, also in `training_stages`."""
-    models = config.get("models")
+    models, stages = config.get("models"), config.get("training_stages")
     if not isinstance(models, dict):
         return config
     several = {name: seeds for name, model in models.items() if len(seeds := _seeds(model)) > 1}
-    seeded_names = {
-        name: [f"{name}-{seed}" for seed in several[name]] if name in several else [name]
-        for name in models
-    }
-    for name in several:
-        for seeded in models.keys() & seeded_names[name]:
-            raise StudyError(
-                f"`models.{seeded}`: this name is taken by a seed of `models.{name}`; rename one "
-                "of the two"
-            )
-    expanded = {
-        seeded: _of_seed(model, several[name][number], several) if name in several else model
-        for name, model in models.items()
-        for number, seeded in enumerate(seeded_names[name])
-    }
-    stages = config.get("training_stages")
-    if not several or not isinstance(stages, dict):
+    expanded: dict[str, Any] = {}
+    for name, model in models.items():
+        if name not in several:
+            expanded[name] = model
+            continue
+        for seed in several[name]:
+            seeded, base = f"{name}-{seed}", str(model.get("base"))
+            if seeded in models:
+                raise StudyError(
+                    f"`models.{seeded}`: this name is taken by a seed of `models.{name}`; rename "
+                    "one of the two"
+                )
+            expanded[seeded] = {**model, "train": {**model["train"], "seeds": [seed]}}
+            if seed in several.get(base, []):
+                expanded[seeded]["base"] = f"{base}-{seed}"
+    if not isinstance(stages, dict):
         return {**config, "models": expanded}
+
+    def of_seeds(name: Any) -> Any:
+        seeds = several.get(name, []) if isinstance(name, str) else []
+        return [f"{name}-{seed}" for seed in seeds] or name
+
     expanded_stages = {
-        family: [seeded_names.get(name, name) if isinstance(name, str) else name for name in stage]
-        if isinstance(stage, list)
-        else stage
+        family: list(map(of_seeds, stage)) if isinstance(stage, list) else stage
         for family, stage in stages.items()
     }
     return {**config, "models": expanded, "training_stages": expanded_stages}
@@ -116,17 +116,9 @@ def _by_seed(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def _seeds(model: Any) -> list[int]:
     train = model.get("train") if isinstance(model, dict) else None
     seeds = train.get("seeds") if isinstance(train, dict) else None
-    return sorted(set(seeds)) if isinstance(seeds, list) and all(map(_is_number, seeds)) else []
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int)
-
-
-def _of_seed(model: Mapping[str, Any], seed: int, several: Mapping[str, list[int]]) -> Any:
-    base = model.get("base")
-    own = {**model, "train": {**model["train"], "seeds": [seed]}}
-    return {**own, "base": f"{base}-{seed}"} if seed in several.get(str(base), []) else own
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+        return []
+    return sorted(set(seeds))
 
 
 def _printable(text: str) -> str:

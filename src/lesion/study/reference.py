@@ -3,10 +3,9 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from lesion.io.formats import atomic
 from lesion.study import Study
@@ -39,38 +38,27 @@ def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
     schema = kind.model_json_schema()["properties"]
-    inner = []
+    for name, field in kind.model_fields.items():
+        meaning = " ".join((field.description or "").split()).replace("|", r"\|")
+        if field.is_required():
+            default = "required"
+        elif isinstance(field.default, BaseModel):
+            default = "as below"
+        else:
+            default = f"`{json.dumps(field.default)}`"
+        text = _type(schema[name], section_of(field.annotation))
+        yield f"| `{name}` | {text} | {default} | {meaning} |"
+    yield ""
     for name, field in kind.model_fields.items():
         section = section_of(field.annotation)
-        if section is not None:
-            inner.append((name, section))
-        meaning = " ".join((field.description or "").split()).replace("|", r"\|")
-        default = _default(field.default)
-        yield f"| `{name}` | {_type(schema[name], section)} | {default} | {meaning} |"
-    yield ""
-    for name, section in inner:
-        many = "<name>." if _is_mapping(kind, name) else ""
-        for label, member in _kinds(section).items():
-            yield from _section(f"{title}.{name}.{many}".strip(".") + label, member)
-
-
-def _kinds(section: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """The concrete kinds of a section, by the suffix of their titles."""
-    if section is not JudgeSection:
-        return {"": section}
-    return {f" of kind `{name}`": kind for name, kind in sorted(all_kinds().items())}
-
-
-def _is_mapping(kind: type[BaseModel], name: str) -> bool:
-    return getattr(kind.model_fields[name].annotation, "__origin__", None) is dict
-
-
-def _default(value: Any) -> str:
-    if value is PydanticUndefined:
-        return "required"
-    if isinstance(value, BaseModel):
-        return "as below"
-    return f"`{json.dumps(value)}`"
+        inner = f"{title}.{name}"
+        if get_origin(field.annotation) is dict:
+            inner += ".<name>"
+        if section is JudgeSection:
+            for name_of_kind, judge in sorted(all_kinds().items()):
+                yield from _section(f"{inner} of kind `{name_of_kind}`", judge)
+        elif section is not None:
+            yield from _section(inner, section)
 
 
 def _type(schema: dict[str, Any], section: type[BaseModel] | None) -> str:
@@ -93,9 +81,8 @@ def _plain(schema: dict[str, Any]) -> str:
         for key, sign in (("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<"))
         if key in schema
     ]
-    return " ".join(
-        [str(schema.get("type", "any")), *([f"({', '.join(limits)})"] if limits else [])]
-    )
+    kind = str(schema.get("type", "any"))
+    return f"{kind} ({', '.join(limits)})" if limits else kind
 
 
 def write(root: Path) -> list[Path]:

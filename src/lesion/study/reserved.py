@@ -54,10 +54,6 @@ def check_names(study: Study) -> None:
                 f"`training_stages.{name}`: a model has this name too, so claims about the stages "
                 "could not be distinguished from claims about the model; rename it"
             )
-    _check_files(study)
-
-
-def _check_files(study: Study) -> None:
     seen: dict[str, str] = {}
     for file, what in _files(study):
         if file in seen:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from lesion.study.training import New, Train
 from lesion.study.types import (
     MIN_PROMPTS,
+    ByName,
     Control,
     Count,
     Dtype,
@@ -28,7 +29,6 @@ from lesion.study.types import (
     StoredDtype,
     TemplateText,
     ascending,
-    by_name,
     once,
 )
 
@@ -284,7 +284,7 @@ class Responses(Section):
     ]
     """How harmful test prompts are presented: `direct`, the prompt alone; `prefill`, with
     `pairs.prefill` as the beginning of the answer; or by one of `templates`."""
-    templates: Annotated[dict[Name, Template], AfterValidator(by_name)] = {}
+    templates: ByName[Template] = {}
     """Further attacks, by the name that `attacks` gives them. A prompt that exceeds the model's
     context in a template gets no completion, and the log counts such prompts."""
     variants: Annotated[list[Name], AfterValidator(once)] | None = None

@@ -1,6 +1,6 @@
 """The config sections of training: trained models, and fine-tuning experiments in memory."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -141,12 +141,21 @@ class New(Section):
     """Maximum sequence length."""
 
 
-def mask_of(arm: str) -> str:
-    """The mask of an arm."""
-    for ending in ARM_ENDINGS:
-        if arm.endswith(ending):
-            return arm.removesuffix(ending)
-    return arm
+class Arm(NamedTuple):
+    """A model that is trained in memory: its mask, and when the mask is zeroed."""
+
+    mask: str | None
+    lesioned: Literal["before", "after", "frozen"] | None
+
+
+def arm_of(name: str) -> Arm:
+    """The mask of an arm, and when it is zeroed; its name is how a config writes both."""
+    if name == "unmodified":
+        return Arm(None, None)
+    if name.endswith(AFTER):
+        return Arm(name.removesuffix(AFTER), "after")
+    frozen = name.endswith(FROZEN)
+    return Arm(name.removesuffix(FROZEN), "frozen" if frozen else "before")
 
 
 class Retraining(Section):
@@ -164,10 +173,7 @@ class Retraining(Section):
     behaviours: Names = []
     """Behaviours whose train pairs are the training examples; all harm types, if not given."""
     arms: Annotated[
-        list[Name],
-        BeforeValidator(with_new_arms),
-        Field(min_length=1),
-        AfterValidator(ascending),
+        list[Name], BeforeValidator(with_new_arms), Field(min_length=1), AfterValidator(ascending)
     ] = ["shared", "unmodified"]
     """The arms that are compared; `unmodified` must be among them."""
     at: Annotated[list[Count], BeforeValidator(several), Number, AfterValidator(ascending)] = [0]
@@ -210,4 +216,4 @@ class Retraining(Section):
     @property
     def masks(self) -> dict[str, str]:
         """The mask of every arm except `unmodified`."""
-        return {arm: mask_of(arm) for arm in self.arms if arm != "unmodified"}
+        return {arm: mask for arm in self.arms if (mask := arm_of(arm).mask) is not None}

@@ -1,4 +1,7 @@
-"""Checks of trained models and of fine-tuning in memory."""
+"""Checks of trained models and of fine-tuning in memory.
+
+A check raises a ValueError whose message names the key and the fix.
+"""
 
 from collections.abc import Iterable
 
@@ -9,11 +12,7 @@ from lesion.study.types import check_known, nearest
 
 
 def check_trained(study: Study) -> None:
-    """Check that every trained model has a known base and a harmless training mixture.
-
-    Raises:
-        ValueError: a check failed; the message names the key and the fix.
-    """
+    """Check that every trained model has a known base and a harmless training mixture."""
     if study.pairs.reference_model is not None:
         check_known("pairs.reference_model", "model", study.pairs.reference_model, study.models)
     for name in study.trained:
@@ -65,7 +64,9 @@ def _check_component(
                 f"`{key}`: a new model has no pairs of its own to train on. Give a `source`"
             )
     harm = [behaviour for behaviour in study.behaviours.values() if behaviour.role == "harm"]
-    given = [one.source for one in harm if one.response] + [one.responses for one in harm]
+    given = [behaviour.source for behaviour in harm if behaviour.response] + [
+        behaviour.responses for behaviour in harm
+    ]
     if _files(study, [component.source]) & _files(study, given):
         raise ValueError(
             f"`{key}.source`: `{component.source}` holds responses of a behaviour of role harm, "
@@ -87,11 +88,7 @@ def _files(study: Study, sources: Iterable[str | None]) -> set[Address]:
 
 
 def check_stages(study: Study) -> None:
-    """Check that the models of training stages have curves and are measured on the same texts.
-
-    Raises:
-        ValueError: a check failed; the message names the key and the fix.
-    """
+    """Check that the models of training stages have curves and are measured on the same texts."""
     for family, stages in study.training_stages.items():
         names = [name for stage in stages for name in stage]
         for name in names:
@@ -116,11 +113,7 @@ def check_stages(study: Study) -> None:
 
 
 def check_retraining(study: Study) -> None:
-    """Check that the arms, models, behaviours and judges of retraining exist.
-
-    Raises:
-        ValueError: a name is unknown; the message names the key and the nearest name.
-    """
+    """Check that the arms, models, behaviours and judges of retraining exist."""
     for name, experiment in study.retraining.items():
         key = f"retraining.{name}"
         for arm, mask in experiment.masks.items():

@@ -145,6 +145,8 @@ Numbers = Annotated[
 """One or several numbers, which are sorted."""
 Names = Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending)]
 """One or several names, which are sorted."""
+ByName = Annotated[dict[Name, Value], AfterValidator(by_name)]
+"""Sections or values by name."""
 Role = Literal["harm", "benign", "refusal"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 """Precision of a computation; `auto` is bf16 on devices that compute it natively, else fp32."""

@@ -202,14 +202,7 @@ def _halving(weights: Sequence[int], fallen: _Curve, benign: _Curve, boot: Boots
 def role_curve(
     tables: Iterable[pl.DataFrame], nll: pl.DataFrame, role: str, boot: Bootstrap
 ) -> _Curve:
-    """A role's added NLL at every size, with resamples.
-
-    Args:
-        tables: the input of `curve_table`, split by size.
-        nll: the input of `curve_table`, for the unmodified model.
-        role: `harm` or `benign`.
-        boot: the bootstrap.
-    """
+    """A role's added NLL at every size, with resamples; `tables` are those of `nll` by size."""
     parts = [list(_added(table, nll, role).values()) for table in tables]
     # The seed is the same, so that a resample uses the same prompts at every size.
     return _Curve(np.stack([boot.drawn(one) for one in parts], 1), sum(map(len, parts[-1])))

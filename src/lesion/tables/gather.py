@@ -36,13 +36,7 @@ class Gathered:
     """One model's rows, without the test prompts that resemble another harm type's train prompt."""
 
     def __init__(self, job: TablesJob, files: Mapping[TablesInput, Path], model: str) -> None:
-        """Read the pairs, which determine the prompts that are left out.
-
-        Args:
-            job: the job's specification.
-            files: the paths of its inputs.
-            model: the model's name.
-        """
+        """Read the pairs, which determine the prompts that are left out."""
         self.job, self.model = job, model
         self._files = {one: path for one, path in files.items() if one.model == model}
         roles = {name: job.behaviours.role(name) for name in job.behaviours.names}
@@ -117,11 +111,7 @@ class Gathered:
         return list(dict.fromkeys(filter(None, found)))
 
     def retrained(self, experiment: str) -> pl.DataFrame:
-        """The results of trainings in memory: RETRAINED of every arm, with metric and value.
-
-        Args:
-            experiment: its name.
-        """
+        """RETRAINED of every arm of an experiment, with metric and value."""
         nll = self._all("retrained", RETRAINED, experiment=experiment)
         verdicts = self._all("verdicts", VERDICTS, experiment=experiment)
         verdicts = _labelled(verdicts, self.job.threshold)
@@ -132,13 +122,9 @@ class Gathered:
     def _all(
         self, kind: InputKind, columns: Mapping[str, Any], *named: str, **of: str | None
     ) -> pl.DataFrame:
-        """The rows of the files of a kind, in the order of the manifest.
+        """The rows of the files of a kind that have the keys `of`, in the order of the manifest.
 
-        Args:
-            kind: of the files.
-            columns: of their tables.
-            named: keys of the files that become columns, since the tables lack them.
-            of: the keys that the files must have.
+        The keys `named` of a file become columns, since its table lacks them.
         """
         tables = [pl.DataFrame(schema={**columns, **dict.fromkeys(named, pl.String)})]
         for file, path in self._files.items():

@@ -86,19 +86,15 @@ def rate(groups: Sequence[Values], confidence: float) -> Estimate:
 def equal_draws(sizes: Sequence[int]) -> float:
     """The effective number of draws: a single group of this size has the same variance.
 
-    Args:
-        sizes: the number of prompts of each group; groups have equal weight.
+    Groups have equal weight, regardless of their sizes.
     """
     return len(sizes) ** 2 / sum(1 / size for size in sizes)
 
 
 def is_still(low: float, high: float, scale: float = 1.0) -> bool:
-    """Whether an interval has zero width up to rounding, because nothing varied.
+    """Whether an interval has zero width up to rounding, because nothing varied; not if it is NaN.
 
-    Args:
-        low: its lower bound.
-        high: its upper bound; the result is False if either is NaN.
-        scale: the magnitude of the numbers that it is computed from.
+    `scale` is the magnitude of the numbers that it is computed from.
     """
     return high - low <= ROUNDING * scale
 
@@ -109,18 +105,18 @@ def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: f
     The interval is Newcombe's for paired rates (1998, method 10): the distances of both sides to
     their Wilson bounds are added in squares and reduced by the correlation of the prompts. Unlike a
     bootstrap interval, it has a width even if no prompt changed. The p-value is McNemar's, exact.
-
-    Args:
-        before: zeros and ones, one array for each group.
-        after: the same prompts' values, in the same order.
-        confidence: level of the interval.
+    Both sides have zeros and ones of the same prompts in the same order, one array for each group.
     """
     first, second = rate(before, confidence), rate(after, confidence)
     value = second.value - first.value
     sides = np.concatenate(before), np.concatenate(after)
     # Counts of prompts by their value before (rows) and after (columns).
     table, _, _ = np.histogram2d(*sides, bins=2, range=((0, 1), (0, 1)))
-    agreement = _agreement(table)
+    # Newcombe's correlation of the two sides, with a continuity correction if it is positive.
+    product = table[0, 0] * table[1, 1] - table[0, 1] * table[1, 0]
+    product = max(product - table.sum() / 2, 0) if product > 0 else product
+    margins = float(np.prod([*table.sum(0), *table.sum(1)]))
+    agreement = float(product / math.sqrt(margins)) if margins else 0.0
 
     def reach(own: float, other: float) -> float:
         return math.sqrt(own**2 + other**2 - 2 * agreement * own * other)
@@ -133,17 +129,6 @@ def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: f
     error = (below + above) / (2 * float(norm.ppf((1 + confidence) / 2)))
     detectable = minimum_detectable_effect(error, confidence)
     return Difference(value, low, high, sum(map(len, before)), p_value, detectable)
-
-
-def _agreement(table: Values) -> float:
-    """Newcombe's correlation of the two sides, with a continuity correction if it is positive."""
-    margins = float(np.prod([*table.sum(0), *table.sum(1)]))
-    if not margins:
-        return 0.0
-    product = table[0, 0] * table[1, 1] - table[0, 1] * table[1, 0]
-    if product > 0:
-        product = max(product - table.sum() / 2, 0)
-    return float(product / math.sqrt(margins))
 
 
 def minimum_detectable_effect(error: float, confidence: float) -> float:
@@ -216,11 +201,8 @@ class Bootstrap(NamedTuple):
     def auroc(self, above: Values, below: Values) -> Estimate:
         """The share of comparisons in which the first side scores higher; ties count half.
 
-        If the share is 0 or 1, all resamples are equal, and the interval is Wilson's for a rate.
-
-        Args:
-            above: float64 [pairs], scores that should be high.
-            below: float64 [pairs], scores of the other half of each pair; pairs are resampled.
+        Pairs are resampled: both sides are float64 [pairs]. If the share is 0 or 1, all resamples
+        are equal, and the interval is Wilson's for a rate.
         """
         drawn = self._aurocs(above, below)
         if drawn[0] in (0.0, 1.0):

@@ -93,11 +93,7 @@ def transfer_share(
 ) -> Estimate:
     """The mean effect of masks on other types, divided by their mean effect on their own types.
 
-    Args:
-        added: by mask and harm type, each test prompt's added NLL; the same prompts, in the same
-            order, for every mask.
-        types: the harm types, each with a mask of its name.
-        boot: the bootstrap.
+    `added` has the added NLL of each type's prompts by mask, in the same order for every mask.
     """
     generator = np.random.default_rng(boot.seed)
     own, other = np.zeros(boot.resamples + 1), np.zeros(boot.resamples + 1)

@@ -55,12 +55,7 @@ def first_estimate(rows: pl.DataFrame) -> Estimate | None:
 
 
 def is_clear(row: Mapping[str, Any], confidence: float) -> bool:
-    """Whether a difference among many is significant.
-
-    Args:
-        row: a row of the measurements, with its corrected p-value.
-        confidence: level of the intervals.
-    """
+    """Whether a row of MEASUREMENTS is significant, corrected for multiple comparisons."""
     return row["p_adjusted"] is not None and row["p_adjusted"] < 1 - confidence
 
 

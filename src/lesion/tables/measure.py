@@ -6,11 +6,23 @@ from typing import NamedTuple
 import polars as pl
 from scipy.stats import false_discovery_control
 
-from lesion.tables.answers import answer_rows
-from lesion.tables.intervals import Bootstrap
+from lesion.tables.intervals import Bootstrap, Values
 from lesion.tables.likelihoods import likelihood_rows
-from lesion.tables.rows import MEASUREMENTS, SHARED, Row, is_main
-from lesion.tables.skills import task_rows, understanding_rows
+from lesion.tables.metrics import metrics_of
+from lesion.tables.rows import (
+    MEASUREMENTS,
+    SHARED,
+    UNMODIFIED,
+    Row,
+    by_behaviour,
+    groups,
+    is_main,
+    measurement_keys,
+    metric_rows,
+    pairs,
+    row,
+    rows_by_behaviour,
+)
 
 
 class Asked(NamedTuple):
@@ -38,17 +50,101 @@ def measurements(
         A table of MEASUREMENTS.
     """
     about = {"model": model, "seed": boot.seed}
-    rows = [{**about, **one} for one in _rows(asked, boot, mask)]
-    return _adjusted(pl.DataFrame(rows, schema=MEASUREMENTS).with_columns(is_main(main)))
+    rows = [*likelihood_rows(asked.nll, boot, mask), *answer_rows(asked.judged, boot)]
+    rows += [] if asked.tasks is None else task_rows(asked.tasks, boot)
+    rows += [] if asked.understanding is None else understanding_rows(asked.understanding, boot)
+    table = pl.DataFrame([{**about, **one} for one in rows], schema=MEASUREMENTS)
+    return _adjusted(table.with_columns(is_main(main)))
 
 
-def _rows(asked: Asked, boot: Bootstrap, mask: str) -> Iterator[Row]:
-    yield from likelihood_rows(asked.nll, boot, mask)
-    yield from answer_rows(asked.judged, boot)
-    if asked.tasks is not None:
-        yield from task_rows(asked.tasks, boot)
-    if asked.understanding is not None:
-        yield from understanding_rows(asked.understanding, boot)
+def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    """Judge scores of every variant's completions, and their changes from the unmodified model.
+
+    Args:
+        judged: variant, behaviour, role, attack, prompt, judge, score (null where the judge gave
+            none), label (Boolean: refused, or harmful; null where the score has no threshold).
+        boot: the bootstrap.
+    """
+    keys = ["variant", "role", "attack", "judge"]
+    for values, table in judged.group_by(keys, maintain_order=True):
+        own = dict(zip(keys, map(str, values), strict=True))
+        unmodified = judged.filter(**{**own, "variant": UNMODIFIED})
+        for metric in metrics_of(own["judge"], own["role"]):
+            yield from metric_rows(own, metric.name, table, unmodified, metric.column, boot)
+
+
+def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    """Each task's main metric, as `accuracy`, and its other metrics by their names.
+
+    Args:
+        items: variant, task, item, metric, value; a task's main metric comes first.
+        boot: the bootstrap.
+    """
+    table = items.rename({"task": "behaviour", "item": "prompt"})
+    firsts = table.unique("behaviour", keep="first", maintain_order=True)
+    main = firsts.select("behaviour", "metric")
+    named = {"accuracy": table.join(main, on=["behaviour", "metric"], maintain_order="left")}
+    others = table.join(main, on=["behaviour", "metric"], how="anti", maintain_order="left")
+    named |= {str(name): rest for (name,), rest in others.group_by("metric", maintain_order=True)}
+    for metric, rows in named.items():
+        unmodified = rows.filter(variant=UNMODIFIED)
+        for (variant,), mine in rows.group_by("variant", maintain_order=True):
+            keys = measurement_keys(str(variant), "utility", judge="lm-eval")
+            yield from metric_rows(keys, metric, mine, unmodified, "value", boot)
+
+
+def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    """How well each variant detects and explains harmful requests.
+
+    Args:
+        asked: variant, measure (`detect`: log-odds that a request is harmful; `explain`: NLL of the
+            unmodified model's explanation), behaviour, pair, prompt, harmful, value.
+        boot: the bootstrap.
+    """
+    detected, explained = (asked.filter(measure=name) for name in ("detect", "explain"))
+    unmodified_sides = _sides(detected.filter(variant=UNMODIFIED))
+    for (variant,), table in detected.group_by("variant", maintain_order=True):
+        keys = measurement_keys(str(variant), "harm")
+        for behaviour, sides in _sides(table).items():
+            yield row(keys, "detect_auroc", boot.auroc(*sides), behaviour)
+            if variant != UNMODIFIED and behaviour in unmodified_sides:
+                change = boot.auroc_change(unmodified_sides[behaviour], sides)
+                yield row(keys, "detect_auroc_change", change, behaviour)
+    unmodified = explained.filter(variant=UNMODIFIED)
+    for (variant,), table in explained.group_by("variant", maintain_order=True):
+        keys = measurement_keys(str(variant), "harm")
+        yield from rows_by_behaviour(keys, "explain_nll", groups(table, "value"), boot.mean)
+        if variant != UNMODIFIED:
+            both = pairs(table, unmodified, "value").items()
+            added = {name: one.change for name, one in both}
+            yield from rows_by_behaviour(keys, "explain_nll_added", added, boot.change)
+
+
+def _sides(table: pl.DataFrame) -> dict[str | None, tuple[Values, Values]]:
+    """Scores of harmful requests and of their minimal pairs, by harm type and in total (None)."""
+    index = ["behaviour", "pair"]
+    wide = table.pivot("harmful", index=index, values="value", maintain_order=True)
+    wide = wide.drop_nulls().sort(index)
+    if not {"true", "false"} <= set(wide.columns) or wide.is_empty():
+        return {}
+    parts: dict[str | None, pl.DataFrame] = {**dict(by_behaviour(wide)), None: wide}
+    return {name: (own["true"].to_numpy(), own["false"].to_numpy()) for name, own in parts.items()}
+
+
+def same_answers(completions: pl.DataFrame) -> frozenset[tuple[str, str]]:
+    """Variants and attacks whose answers to all harmful prompts are the same text.
+
+    Such answers count as a single observation, however many there are.
+
+    Args:
+        completions: variant, role, attack, completion; of role `harm`, and `explanation`, whose
+            attack has the same name.
+    """
+    asked = completions.filter(pl.col("role").is_in(["harm", "explanation"]))
+    texts = asked.group_by("variant", "attack").agg(
+        pl.col("completion").str.strip_chars().n_unique()
+    )
+    return frozenset(texts.filter(completion=1).select("variant", "attack").iter_rows())
 
 
 def _adjusted(table: pl.DataFrame) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """The metrics of the measurements: what each is computed from, and where the report shows it.
 
 A metric that is the mean of a judge's scores needs only its entry here. A metric that is computed
-differently also has a function in `likelihoods` or `skills`.
+differently also has a function in `likelihoods` or `measure`.
 """
 
 from typing import Literal, NamedTuple
@@ -63,16 +63,12 @@ class Comparison(NamedTuple):
     """What the configs of both must request."""
     ratio: bool = False
     """Whether B / A is compared in place of B − A."""
-
-
-class ComparedColumn(NamedTuple):
-    """A metric, or its change, in one column of the before/after table, compared between models."""
-
-    column: Literal["unmodified", "pruned"]
-    asked: Comparison
+    column: Literal["unmodified", "pruned"] = "pruned"
+    """The column of the before/after table that has a metric; so `role` and `attack`."""
     role: str = "harm"
     attack: str = "none"
     change: bool = False
+    """Whether the metric's change from the unmodified model is compared."""
 
 
 class Metric(NamedTuple):
@@ -88,7 +84,7 @@ class Metric(NamedTuple):
     """The roles of the behaviours whose completions are judged; empty for all."""
     shown: tuple[ShownRow, ...] = ()
     abilities: tuple[Ability, ...] = ()
-    compared: tuple[ComparedColumn, ...] = ()
+    compared: tuple[Comparison, ...] = ()
 
 
 METRICS: list[Metric] = [
@@ -124,25 +120,20 @@ METRICS: list[Metric] = [
             ),
         ),
         compared=(
-            ComparedColumn(
-                "unmodified",
-                Comparison(
-                    "Does B write less harmful text under the prefill?",
-                    "Judged harmfulness (0 to 1) of the unmodified model under the prefill",
-                    higher=False,
-                    needs="Needs `prefill` in `responses.attacks` of both.",
-                ),
+            Comparison(
+                "Does B write less harmful text under the prefill?",
+                "Judged harmfulness (0 to 1) of the unmodified model under the prefill",
+                higher=False,
+                needs="Needs `prefill` in `responses.attacks` of both.",
+                column="unmodified",
                 attack="prefill",
             ),
-            ComparedColumn(
-                "pruned",
-                Comparison(
-                    "Does B write less harmful text once these weights are zeroed?",
-                    "Judged harmfulness (0 to 1) of the ablated model under the prefill",
-                    higher=False,
-                    needs="Needs `prefill` in `responses.attacks` and `shared` in "
-                    "`responses.judged_variants`.",
-                ),
+            Comparison(
+                "Does B write less harmful text once these weights are zeroed?",
+                "Judged harmfulness (0 to 1) of the ablated model under the prefill",
+                higher=False,
+                needs="Needs `prefill` in `responses.attacks` and `shared` in "
+                "`responses.judged_variants`.",
                 attack="prefill",
             ),
         ),
@@ -176,14 +167,12 @@ METRICS: list[Metric] = [
             ),
         ),
         compared=(
-            ComparedColumn(
-                "unmodified",
-                Comparison(
-                    "Does B refuse more direct harmful requests?",
-                    "Share of direct harmful requests that the unmodified model refuses",
-                    higher=True,
-                    needs="Needs `direct` in `responses.attacks` of both.",
-                ),
+            Comparison(
+                "Does B refuse more direct harmful requests?",
+                "Share of direct harmful requests that the unmodified model refuses",
+                higher=True,
+                needs="Needs `direct` in `responses.attacks` of both.",
+                column="unmodified",
                 attack="direct",
             ),
         ),
@@ -305,14 +294,11 @@ METRICS: list[Metric] = [
             ),
         ),
         compared=(
-            ComparedColumn(
-                "pruned",
-                Comparison(
-                    "Does B lose less of its other skills with these weights?",
-                    "Change of mean accuracy in the study’s tasks by the ablation, in points",
-                    higher=True,
-                    needs="Needs the same tasks in `utility.tasks` of both.",
-                ),
+            Comparison(
+                "Does B lose less of its other skills with these weights?",
+                "Change of mean accuracy in the study’s tasks by the ablation, in points",
+                higher=True,
+                needs="Needs the same tasks in `utility.tasks` of both.",
                 role="utility",
                 change=True,
             ),
@@ -339,12 +325,7 @@ called `<metric>_change`, and the amount that a mask adds to an NLL `<metric>_ad
 
 
 def metrics_of(judge: str, role: str) -> list[Metric]:
-    """The metrics that are means of a judge's scores of completions.
-
-    Args:
-        judge: its name.
-        role: of the behaviours that were completed.
-    """
+    """The metrics that are means of a judge's scores of completions of one role."""
     named = {name for metric in METRICS for name in metric.judges}
     return [
         metric
@@ -365,8 +346,3 @@ def abilities() -> list[tuple[Metric, Ability]]:
     """The rows of the dissociation figure, in its order."""
     rows = [(metric, ability) for metric in METRICS for ability in metric.abilities]
     return sorted(rows, key=lambda row: SKILLS.index(row[1].skill))
-
-
-def compared_columns() -> list[tuple[Metric, ComparedColumn]]:
-    """The metrics that two models are compared by."""
-    return [(metric, one) for metric in METRICS for one in metric.compared]

@@ -30,11 +30,7 @@ class Headline(NamedTuple):
 
 
 def headline_of(variants: Sequence[str]) -> Headline:
-    """The shared mask and its random control, or else the first mask that was evaluated.
-
-    Args:
-        variants: the evaluated variants, in the config's order.
-    """
+    """The shared mask and its random control, or else the first mask that was evaluated."""
     masks = [name for name in variants if name not in (UNMODIFIED, RANDOM)]
     mask = SHARED if SHARED in masks or not masks else masks[0]
     return Headline(mask, RANDOM if RANDOM in variants else None)
@@ -111,10 +107,7 @@ _READ = [name for name in StudyTables._fields if name in SCHEMAS]
 
 
 def read_study_record(tables: Path) -> dict[str, Any]:
-    """The content of `study.json`, the record of a study beside its tables.
-
-    Args:
-        tables: the study's tables folder.
+    """The content of `study.json`, the record of a study in its tables folder.
 
     Raises:
         BadFile: the file is missing or damaged, or of another version.
@@ -130,10 +123,7 @@ def read_study_record(tables: Path) -> dict[str, Any]:
 
 
 def read_study_tables(tables: Path) -> StudyTables:
-    """Read every table of a study.
-
-    Args:
-        tables: the study's tables folder.
+    """Read every table in a study's tables folder.
 
     Raises:
         BadFile: a file is missing or damaged, or lacks a column.

@@ -76,11 +76,7 @@ def rows_by_behaviour(
 ) -> Iterator[Row]:
     """The row of each behaviour, then that of their unweighted total.
 
-    Args:
-        keys: the columns that the rows have in common.
-        metric: its name.
-        parts: each behaviour's values.
-        estimate: the estimate of one or several behaviours.
+    `keys` are the columns that the rows have in common, `parts` the values of each behaviour.
     """
     for behaviour, values in parts.items():
         yield row(keys, metric, estimate([values]), behaviour)
@@ -96,12 +92,7 @@ def by_behaviour(table: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
 
 
 def groups(table: pl.DataFrame, column: str) -> dict[str, Values]:
-    """Each behaviour's values of a column, float64 without nulls; empty behaviours are left out.
-
-    Args:
-        table: `behaviour` and the column; rows of one role.
-        column: numbers or Booleans.
-    """
+    """Each behaviour's values of a column, float64 without nulls; empty behaviours are left out."""
     known = table.drop_nulls(column).with_columns(pl.col(column).cast(pl.Float64))
     return {name: own[column].to_numpy() for name, own in by_behaviour(known)}
 
@@ -126,16 +117,10 @@ def metric_rows(
     column: str,
     boot: Bootstrap,
 ) -> Iterator[Row]:
-    """A metric of every behaviour and in total, and its change from the unmodified model.
+    """A metric of every behaviour and in total, and `<metric>_change` from the unmodified model.
 
-    Args:
-        keys: of `measurement_keys`.
-        metric: its name; the change is called `<metric>_change`.
-        table: behaviour, prompt and the column, of one variant, role, attack and judge. Booleans
-            and zeros and ones make rates.
-        unmodified: the unmodified model's table, which has no change from itself.
-        column: the values.
-        boot: the bootstrap.
+    Both tables have behaviour, prompt and the column; Booleans and zeros and ones make rates. The
+    unmodified model itself has no change.
     """
     yield from rows_by_behaviour(keys, metric, groups(table, column), boot.mean_or_rate)
     if keys["variant"] != UNMODIFIED:

@@ -13,7 +13,6 @@ from lesion.masks.choose import read_chosen
 from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES
-from lesion.tables.answers import same_answers
 from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.table import claims, retraining_claims, stage_claims
 from lesion.tables.curve import curve_table, halving_table, judged_halving_table
@@ -22,7 +21,7 @@ from lesion.tables.intervals import Bootstrap
 from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
 from lesion.tables.limits import limit_notices
 from lesion.tables.lookup import mask_size
-from lesion.tables.measure import Asked, measurements
+from lesion.tables.measure import Asked, measurements, same_answers
 from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
 from lesion.tables.schemas import FORMAT, SCHEMAS
@@ -72,11 +71,7 @@ def write_study(job: StudyJob, models: Path, out: Path) -> None:
     """Write the record of a study that lies beside its tables, with its full config.
 
     It is a separate job, so that a key that affects no number makes only this record stale.
-
-    Args:
-        job: the config.
-        models: the record of the models that `run` wrote.
-        out: the JSON file that the page and every command on the tables read.
+    `write_tables` wrote `models`; the page and every command on the tables read `out`.
     """
     write_json({"study": job.config["study"], **read_json(models), "config": job.config}, out)
 

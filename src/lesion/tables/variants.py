@@ -1,12 +1,11 @@
 """What each variant is: its mask, the size of the mask, and when it was zeroed. Pure."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import polars as pl
 
 from lesion.responses import sized
-from lesion.study.training import AFTER, FROZEN, mask_of
+from lesion.study.training import arm_of
 from lesion.tables.rows import UNMODIFIED
 
 VARIANTS = {
@@ -25,22 +24,6 @@ MASK, SIZE, ARM = "mask", "size", "arm"
 """A mask as the study chose it (or none), a mask of another size, a model trained in memory."""
 
 
-class Arm(NamedTuple):
-    """A model that is trained in memory: its mask, and when the mask is zeroed."""
-
-    mask: str | None
-    lesioned: str | None
-
-
-def arm_of(name: str) -> Arm:
-    """The mask of an arm, and when it is zeroed, from the arm's name."""
-    if name == UNMODIFIED:
-        return Arm(None, None)
-    lesioned = {AFTER: "after", FROZEN: "frozen"}
-    endings = (when for ending, when in lesioned.items() if name.endswith(ending))
-    return Arm(mask_of(name), next(endings, "before"))
-
-
 def variants_table(
     evaluated: Iterable[str], curve: pl.DataFrame, measured: pl.DataFrame, arms: Iterable[str]
 ) -> pl.DataFrame:
@@ -55,23 +38,17 @@ def variants_table(
     Returns:
         A table of VARIANTS.
     """
+
+    def of_mask(
+        name: str, kind: str, mask: str | None, lesioned: str | None = None
+    ) -> tuple[object, ...]:
+        return (name, kind, mask, None if mask is None else 1.0, lesioned)
+
     answered = {*measured["variant"]}
     sizes = curve.select("family", "share").unique().sort("family", "share").rows()
-    of_arms = {arm: arm_of(arm) for arm in arms}
-    rows: list[tuple[object, ...]] = [
-        *(
-            (name, MASK, *_whole_mask(None if name == UNMODIFIED else name), None)
-            for name in evaluated
-        ),
-        *(
-            (sized(family, share), SIZE, family, share, None)
-            for family, share in sizes
-            if sized(family, share) in answered
-        ),
-        *((name, ARM, *_whole_mask(arm.mask), arm.lesioned) for name, arm in of_arms.items()),
-    ]
+    rows = [of_mask(name, MASK, None if name == UNMODIFIED else name) for name in evaluated]
+    for family, share in sizes:
+        if sized(family, share) in answered:
+            rows.append((sized(family, share), SIZE, family, share, None))
+    rows += [of_mask(arm, ARM, *arm_of(arm)) for arm in dict.fromkeys(arms)]
     return pl.DataFrame(rows, schema=VARIANTS, orient="row")
-
-
-def _whole_mask(name: str | None) -> tuple[str | None, float | None]:
-    return (name, None if name is None else 1.0)

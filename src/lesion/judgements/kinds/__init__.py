@@ -1,14 +1,8 @@
 """The kinds of judges that a study can use; every module in this folder is imported.
 
 A module defines the config section of a kind (a subclass of `lesion.study.judges.JudgeSection`), or
-imports it from there, and registers a function that builds such a judge:
-
-    class DiceSection(JudgeSection):
-        kind: Literal["dice"]
-        sides: int = 6
-
-    @builds(DiceSection)
-    def dice(name, judge: DiceSection, places, device) -> Judge: ...
+imports it from there, and registers with `builds` a function that builds such a judge
+(docs/adding.md).
 
 No module here imports torch at its top level; the functions that build a judge may import it.
 """
@@ -43,12 +37,7 @@ _Builder = Callable[[str, _Section, Mapping[str, SourceLocation], Device], Judge
 def builds(
     section: type[_Section], formula: str = "extra_judge"
 ) -> Callable[[_Builder[_Section]], _Builder[_Section]]:
-    """Register a function that builds the judges of a kind.
-
-    Args:
-        section: the config section of the kind.
-        formula: the entry of `lesion.plan.resources.RESOURCE_FORMULAS` for the jobs of this kind.
-    """
+    """Register a function that builds the judges of a section (see `Kind`)."""
 
     def register(build: _Builder[_Section]) -> _Builder[_Section]:
         KINDS[section] = Kind(build, formula)

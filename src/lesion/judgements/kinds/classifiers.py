@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from lesion.io.addresses import local_files
 from lesion.io.formats import BadFile, LesionError, digest, read_json, sha256_file
@@ -267,11 +267,10 @@ def _next_logits(model: "PreTrainedModel", rows: Sequence[list[int]]) -> "Tensor
     from lesion.models.prefix import last_only, left_padded, position_ids
 
     tokens, mask = (one.to(model.device) for one in left_padded(rows))
-    inputs: dict[str, Any] = {"input_ids": tokens, "attention_mask": mask, **last_only(model)}
-    # Positions count from each row's first token, so that other rows do not matter.
-    inputs |= position_ids(model, mask)
+    # Positions count from each row\'s first token, so that other rows do not matter.
+    inputs = {"input_ids": tokens, "attention_mask": mask, **position_ids(model, mask)}
     with torch.inference_mode():
-        logits: Tensor = model(**inputs, use_cache=False).logits
+        logits: Tensor = model(**inputs, **last_only(model), use_cache=False).logits
     return logits[:, -1].float()
 
 

@@ -14,22 +14,11 @@ import numpy as np
 import polars as pl
 
 from lesion.io.formats import BadFile, digest
+from lesion.judgements import measures
 from lesion.judgements.embed import Embedder, Vectors, stacked
 from lesion.judgements.kinds import builds
 from lesion.judgements.learned import steadiness
 from lesion.judgements.linear import Linear, nonblank, regress, vectorizer
-from lesion.judgements.measures import (
-    SCHEMA,
-    THRESHOLD,
-    Values,
-    agreement,
-    control_means,
-    control_texts,
-    first_answers,
-    float_columns,
-    label_means,
-    measure_categories,
-)
 from lesion.judgements.protocol import Judgement
 from lesion.pairs.rows import place_of, read_rows, required_texts, shown
 from lesion.sources.fetch import locate
@@ -54,14 +43,10 @@ _LABELS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def read_contrast(path: Path, judge: ContrastSection) -> pl.DataFrame:
-    """Read labelled answers.
+    """Read labelled answers: columns prompt, response, domain and label (Boolean).
 
-    Args:
-        path: any kind of file that prompts are read from.
-        judge: names its columns; the label is true or false, or 1 or 0, as a value or a word.
-
-    Returns:
-        Columns prompt, response, domain and label (Boolean).
+    The judge's section names the file's columns; a label is true or false, or 1 or 0, as a value or
+    a word.
 
     Raises:
         BadFile: a column is missing, a field has no text, a label is invalid, or there are fewer
@@ -103,13 +88,8 @@ class ContrastModel(NamedTuple):
     terms: "TfidfVectorizer"
     regression: Linear
 
-    def score(self, responses: Sequence[str], vectors: Vectors) -> Values:
-        """P(label) of each response, in [0, 1], shape `[n]`.
-
-        Args:
-            responses: any texts; an empty one scores 0.
-            vectors: of all of them.
-        """
+    def score(self, responses: Sequence[str], vectors: Vectors) -> measures.Values:
+        """P(label) of each response, in [0, 1], shape `[n]`; an empty one scores 0."""
         if not responses:
             return np.zeros(0)
         likely = self.regression.probability(_features(self.terms, responses, vectors))
@@ -117,12 +97,7 @@ class ContrastModel(NamedTuple):
 
 
 def fit_contrast(rows: pl.DataFrame, vectors: Vectors) -> ContrastModel:
-    """Train the regression that separates the labelled answers from the others.
-
-    Args:
-        rows: see `read_contrast`.
-        vectors: of the responses.
-    """
+    """Train the regression that separates the labelled answers from the others."""
     responses = rows["response"].to_list()
     terms = vectorizer(min_df=_MIN_ANSWERS).fit(responses)
     features = _features(terms, responses, vectors)
@@ -138,14 +113,7 @@ def _features(terms: "TfidfVectorizer", responses: Sequence[str], vectors: Vecto
 
 
 class ContrastJudge:
-    """Judges answers after training on a file of labelled ones, at its first judgement.
-
-    Args:
-        name: for the table and for messages.
-        rows: see `read_contrast`.
-        embedder: the sentence embedder.
-        threads: processor threads.
-    """
+    """Judges answers; trained on labelled ones (see `read_contrast`) when it first judges."""
 
     labels = True
 
@@ -163,7 +131,7 @@ class ContrastJudge:
         torch.set_num_threads(self.threads)
         scores = self._fitted.score(responses, self.embedder.vectors(responses))
         for place, score in enumerate(scores.tolist()):
-            yield Judgement(place, score, score >= THRESHOLD)
+            yield Judgement(place, score, score >= measures.THRESHOLD)
 
     @cached_property
     def _fitted(self) -> ContrastModel:
@@ -174,11 +142,7 @@ class ContrastJudge:
 def contrast(
     name: str, judge: ContrastSection, places: Mapping[str, SourceLocation], device: Device
 ) -> ContrastJudge:
-    """A contrast judge, which is trained when it first judges.
-
-    Raises:
-        BadFile: the file of answers is unusable.
-    """
+    """A contrast judge with the answers of a file."""
     rows = read_contrast(locate(places["source"]), judge)
     return ContrastJudge(name, rows, Embedder(locate(places["embedder"])), device.threads)
 
@@ -188,15 +152,14 @@ def measure_contrast(
     rows: pl.DataFrame,
     embedder: Embedder,
     seed: int,
-    *,
     target: str,
     elsewhere: pl.DataFrame | None = None,
     tokens: int | None = None,
 ) -> pl.DataFrame:
     """Measure the judge on each domain with a judge that was trained only on the other domains.
 
-    Metrics, of all and of each domain with at least 20 answers and both kinds of them: `auroc`,
-    `kappa`, `ece` and `brier` as of `lesion.judgements.measure`, and `true_positive_mean` and
+    Metrics (see `lesion.judgements.agreement.measure`), of all and of each domain with at least 20
+    answers and both kinds of them: `auroc`, `kappa`, `ece`, `brier`, `true_positive_mean` and
     `true_negative_mean`. Of all together also `off_topic_mean`, of harmless paragraphs about
     something else, and `repetition_mean`, of labelled answers' first words over and over. Answers
     are not shuffled: the label is of the answer, whatever was asked.
@@ -208,19 +171,19 @@ def measure_contrast(
         seed: of the resampling.
         target: what the label means.
         elsewhere: further rows to measure it on, as the target `<target>-elsewhere`, since
-        sentences of one author are alike in every domain.
+            sentences of one author are alike in every domain.
         tokens: also judge only the first so many tokens of each answer, as `<name>, first <tokens>
             tokens`.
 
     Returns:
-        Rows as `lesion.judgements.measure` gives; the category is the domain, and the intervals
+        Rows of `measures.SCHEMA`; the category is the domain, and the intervals
         are of resampled domains (of all) and prompts (of one domain).
     """
     cut = f"{name}, first {tokens} tokens"
     of_each = [
         one
         for judge in ([name] if tokens is None else [name, cut])
-        for one in (*agreement(judge), *label_means(judge))
+        for one in (*measures.agreement(judge), *measures.label_means(judge))
     ]
     known = embedder.vectors(rows["response"])
     found: list[tuple[object, ...]] = []
@@ -231,8 +194,8 @@ def measure_contrast(
         for (domain,), part in tested.group_by("domain", maintain_order=True):
             model = fit_contrast(rows.filter(pl.col("domain") != domain), known)
             answers, label = part["response"].to_list(), part["label"].to_numpy()
-            repeated = first_answers(label)
-            controls = control_texts(answers, repeated)
+            repeated = measures.first_answers(label)
+            controls = measures.control_texts(answers, repeated)
             texts = {name: answers, **{f"{one} {name}": controls[one] for one in controls}}
             if tokens is not None:
                 texts[cut] = [embedder.first_tokens(one, tokens) for one in answers]
@@ -241,15 +204,15 @@ def measure_contrast(
                 for column, given in texts.items()
             }
             flags = {"label": label, "rest": ~label, "repeated": repeated}
-            parts.append(part.with_columns(float_columns({**scores, **flags})))
+            parts.append(part.with_columns(measures.float_columns({**scores, **flags})))
         # Of all together, whole domains are resampled, and of a domain, prompts.
-        found += measure_categories(
+        found += measures.measure_categories(
             meaning,
             pl.concat(parts),
-            [*of_each, *control_means(name)],
+            [*of_each, *measures.control_means(name)],
             of_each,
             seed,
             category="domain",
             groups=("domain", "prompt"),
         )
-    return pl.DataFrame(found, schema=SCHEMA, orient="row")
+    return pl.DataFrame(found, schema=measures.SCHEMA, orient="row")

@@ -50,12 +50,7 @@ def keys_digest(keys: Keys) -> str:
 
 
 class Reference:
-    """Scores an answer by the share of its key's words that it contains; the label is true for all.
-
-    Args:
-        name: for the table and for messages.
-        keys: see `read_keys`.
-    """
+    """Scores an answer by the share of its key's words in it; the label is true if it has all."""
 
     labels = True
 
@@ -78,9 +73,5 @@ class Reference:
 def reference_judge(
     name: str, judge: ReferenceSection, places: Mapping[str, SourceLocation], device: Device
 ) -> Reference:
-    """A reference judge with the keys of a file.
-
-    Raises:
-        BadFile: the file of keys is unusable.
-    """
+    """A reference judge with the keys of a file."""
     return Reference(name, read_keys(locate(places["source"]), judge.prompt, judge.key))

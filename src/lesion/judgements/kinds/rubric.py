@@ -21,7 +21,7 @@ from lesion.study.job import Device
 from lesion.study.judges import RubricSection
 
 if TYPE_CHECKING:
-    from requests import PreparedRequest, Response, Session
+    from requests import PreparedRequest, Session
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +60,8 @@ class _Answer(NamedTuple):
 class Rubric:
     """A language model behind an endpoint, given StrongREJECT's rubric.
 
-    Args:
-        name: for the table and for messages.
-        endpoint: the endpoint of the judge, and its limits.
-        pause: half the seconds before the second retry; the first is at once, each later one waits
-            twice as long.
+    `pause` is half the seconds before the second retry; the first is at once, and each later one
+    waits twice as long.
     """
 
     labels = False
@@ -72,6 +69,7 @@ class Rubric:
     def __init__(self, name: str, endpoint: RubricSection, pause: float = 1.0) -> None:
         """Send nothing and read no key until there is something to judge."""
         self.name, self.endpoint, self.pause = name, endpoint, pause
+        self._section = f"judgements.judges.{name}"
         prompt = digest([SYSTEM, FENCED, RUBRIC])[:8]
         self.revision = f"{endpoint.model} at {endpoint.url}, prompt {prompt}, reading {READING}"
         if endpoint.parameters:
@@ -115,7 +113,7 @@ class Rubric:
         except _Unanswered as error:
             raise LesionError(
                 f"{error}. It was asked a harmless question, with {self._sent()}; if it wants "
-                f"other parameters, name them in `judgements.judges.{self.name}.parameters`, such "
+                f"other parameters, name them in `{self._section}.parameters`, such "
                 "as {max_tokens: null, max_completion_tokens: 4000}"
             ) from error
         if not answer.text.strip():
@@ -131,9 +129,9 @@ class Rubric:
         said = f"`{answer.text.strip()[:_SHOWN]}`" if answer.text.strip() else "nothing"
         ended = f" (finish_reason: {answer.ended})" if answer.ended else ""
         return LesionError(
-            f"`judgements.judges.{self.name}`: {self.endpoint.model} answers {said}{ended}"
+            f"`{self._section}`: {self.endpoint.model} answers {said}{ended}"
             f"{context}. A model that thinks first may need more tokens: set "
-            f"`judgements.judges.{self.name}.parameters` (it was asked with {self._sent()}), or "
+            f"`{self._section}.parameters` (it was asked with {self._sent()}), or "
             "name another model. What was judged is kept"
         )
 
@@ -187,13 +185,15 @@ class Rubric:
             )
 
     def _ask(self, session: "Session", key: str, prompt: str, response: str) -> _Answer:
+        """Send a request; the model's answer.
+
+        Raises:
+            LesionError: the endpoint does not answer, or with something else.
+        """
         import requests
 
-        body = {
-            **self._parameters,
-            "model": self.endpoint.model,
-            "messages": messages(prompt, response),
-        }
+        texts = messages(prompt, response)
+        body = {**self._parameters, "model": self.endpoint.model, "messages": texts}
         url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
         try:
             # A redirected POST would become a GET, or send the texts to another server.
@@ -201,20 +201,11 @@ class Rubric:
                 url, json=body, timeout=self.endpoint.timeout, allow_redirects=False
             )
         except requests.RequestException as error:
-            raise self._wrong(
-                "url", f"{url} does not answer: {_hidden(str(error), key)}"
-            ) from error
-        return self._answer(reply, key)
-
-    def _answer(self, reply: "Response", key: str) -> _Answer:
-        """The model's answer in a reply.
-
-        Raises:
-            LesionError: the reply is something else.
-        """
+            said = f"{url} does not answer: {_hidden(str(error), key)}"
+            raise self._wrong("url", said) from error
         said = f"{reply.url} answers {reply.status_code}: {_hidden(reply.text, key)}"
         if reply.status_code in _OF_THIS_TEXT:
-            raise _Unanswered(f"`judgements.judges.{self.name}`: {said}")
+            raise _Unanswered(f"`{self._section}`: {said}")
         if reply.status_code != 200:
             keys = {401: "api_key_env", 403: "api_key_env", 404: "url` or `model"}
             raise self._wrong(keys.get(reply.status_code, "url"), said)
@@ -223,13 +214,12 @@ class Rubric:
             text = _text(choice["message"]["content"])
             return _Answer(text, choice.get("finish_reason"), read_score(text))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise _NoCompletion(
-                f"`judgements.judges.{self.name}.url`: this is no chat completion: {said}"
-            ) from error
+            problem = f"`{self._section}.url`: this is no chat completion: {said}"
+            raise _NoCompletion(problem) from error
 
     def _wrong(self, key: str, said: str) -> LesionError:
         return LesionError(
-            f"`judgements.judges.{self.name}.{key}`: {said} (tried {self.endpoint.retries + 1} "
+            f"`{self._section}.{key}`: {said} (tried {self.endpoint.retries + 1} "
             "times where that may help). What was judged is kept: fix it and run the same command "
             "again"
         )
@@ -243,7 +233,7 @@ class Rubric:
         # A control character would be quoted in an error, together with the key.
         if not key or not (key.isascii() and key.isprintable()):
             raise LesionError(
-                f"`judgements.judges.{self.name}.api_key_env`: the environment variable {name} "
+                f"`{self._section}.api_key_env`: the environment variable {name} "
                 f"holds no key. Set it: `export {name}=…`"
             )
         return key

@@ -24,12 +24,7 @@ _STATIC_WIDTH = 640
 
 
 def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
-    """The figures of one model, in the page's order; figures without data are left out.
-
-    Args:
-        inputs: the tables.
-        model: its name.
-    """
+    """The figures of one model, in the page's order; figures without data are left out."""
     found = inputs.of(model)
     limit = inputs.study["models"].get(model, {}).get("limit")
     draw: dict[str, Callable[[], Figure | None]] = {
@@ -41,40 +36,15 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
         "dissociation": lambda: dissociation(found.measurements, inputs.confidence, found.headline),
         "sweep": lambda: sweep_heatmap(found.sweep, limit),
     }
-    made = (draw[name]() for name in model_figures(_measured(found)))
-    return [one for one in made if one is not None]
-
-
-def _measured(found: StudyTables) -> Measured:
-    """The content of one model's tables that determines its figures."""
     masks, sizes = (found.variants.filter(kind=kind)["mask"].drop_nulls() for kind in (MASK, SIZE))
-    return Measured({*masks}, {*found.curve["family"]}, judged=not sizes.is_empty())
+    measured = Measured({*masks}, {*found.curve["family"]}, judged=not sizes.is_empty())
+    made = (draw[name]() for name in model_figures(measured))
+    return [figure for figure in made if figure is not None]
 
 
 def stages_of(inputs: StudyTables, family: str) -> Figure | None:
-    """The stages of a family of models; None if there is nothing to show.
-
-    Args:
-        inputs: the tables.
-        family: its name.
-    """
+    """The stages of a family of models; None if there is nothing to show."""
     return stages(inputs.of_family(family).stages, benign_limit(inputs), inputs.confidence)
-
-
-def _svg(spec: str) -> bytes:
-    """An SVG with ids that start at 1, since Vega numbers them over the whole process."""
-    text = vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE)
-    ids: dict[str, str] = {}
-    pattern = r"(?<=[\"#])(?:gradient_|clip)\d+(?=[\")])"
-    numbered = re.sub(pattern, lambda m: ids.setdefault(m[0], f"id{len(ids) + 1}"), text)
-    return numbered.encode()
-
-
-def _png(spec: str) -> bytes:
-    return vl_convert.vegalite_to_png(spec, vl_version=VEGALITE, scale=2)
-
-
-_FORMATS: dict[str, Callable[[str], bytes]] = {"svg": _svg, "png": _png}
 
 
 def write_figures(tables: Path, folder: Path) -> None:
@@ -95,24 +65,30 @@ def write_figures(tables: Path, folder: Path) -> None:
         spec["config"]["background"] = "white"
         spec["title"] = {"text": f"{of}: {figure.title}" if of else figure.title, "anchor": "start"}
         text = json.dumps(spec, sort_keys=True)
-        for suffix, draw in _FORMATS.items():
+        files = {
+            "svg": _numbered(vl_convert.vegalite_to_svg(text, vl_version=VEGALITE)).encode(),
+            "png": vl_convert.vegalite_to_png(text, vl_version=VEGALITE, scale=2),
+        }
+        for suffix, data in files.items():
             name = f"{of}-{figure.key}" if of else figure.key
             with atomic(folder / f"{name}.{suffix}") as part:
-                part.write_bytes(draw(text))
+                part.write_bytes(data)
+
+
+def _numbered(svg: str) -> str:
+    """An SVG with ids that start at 1, since Vega numbers them over the whole process."""
+    ids: dict[str, str] = {}
+    pattern = r"(?<=[\"#])(?:gradient_|clip)\d+(?=[\")])"
+    return re.sub(pattern, lambda m: ids.setdefault(m[0], f"id{len(ids) + 1}"), svg)
 
 
 def all_figures(inputs: StudyTables) -> Iterator[tuple[str, Figure]]:
     """Every figure of a study, with its model or family of models, if it has one."""
     for model in inputs.models:
-        for figure in figures_of(inputs, model):
-            yield model, figure
-        for experiment in experiments(inputs.of(model).retraining, inputs.confidence):
-            for figure in experiment.figures:
-                yield model, figure
-    for family in inputs.families:
-        made = stages_of(inputs, family)
-        if made is not None:
-            yield family, made
-    losses = training(inputs.training)
-    if losses is not None:
-        yield "", losses
+        retrained = experiments(inputs.of(model).retraining, inputs.confidence)
+        of_trainings = [figure for one in retrained for figure in one.figures]
+        yield from ((model, figure) for figure in (*figures_of(inputs, model), *of_trainings))
+    others = [*((family, stages_of(inputs, family)) for family in inputs.families)]
+    for of, figure in (*others, ("", training(inputs.training))):
+        if figure is not None:
+            yield of, figure

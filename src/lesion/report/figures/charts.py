@@ -18,7 +18,7 @@ Chart = alt.LayerChart | alt.Chart
 _GAP = " "
 """An empty column between harm types and benign behaviours."""
 
-DIVERGING = ["#3f1a6b", "#f5f5f5", "#7f3b08"]
+_DIVERGING = ["#3f1a6b", "#f5f5f5", "#7f3b08"]
 _DARK_FROM = 0.66
 """A cell this far along either half of the scale is half as light as white: white text on it is as
 legible as black text, also when a dark page inverts the chart."""
@@ -35,23 +35,27 @@ _SHAPES = (
 _ROW = 32
 _DOT_ROW = 20
 LEGEND: dict[str, Any] = {"orient": "top", "direction": "horizontal", "gradientLength": 220}
-_FONT = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
-_INK = {"labelColor": "#222", "titleColor": "#222"}
+_TEXT = {
+    "labelFontSize": 12,
+    "titleFontSize": 12,
+    "titleFontWeight": "normal",
+    "labelColor": "#222",
+    "titleColor": "#222",
+}
 
 CONFIG: dict[str, Any] = {
     "background": "transparent",
     "font": "system-ui, 'Liberation Sans', Arial, sans-serif",
     "view": {"stroke": None},
     "axis": {
-        **_FONT,
-        **_INK,
+        **_TEXT,
         "titlePadding": 8,
         "labelLimit": 130,
         "domainColor": "#666",
         "tickColor": "#666",
         "gridColor": "#ddd",
     },
-    "legend": {**_FONT, **_INK, "titleLimit": 320},
+    "legend": {**_TEXT, "titleLimit": 320},
 }
 """The style of every chart: dark on a transparent ground. A dark page inverts it."""
 
@@ -83,34 +87,43 @@ def ordered(names: Iterable[str], *first: str) -> list[str]:
 
 
 def matrix(
-    data: pl.DataFrame, x: Axis, y: Axis, color: alt.Color, dark: str, tooltip: list[alt.Tooltip]
+    data: pl.DataFrame,
+    x: Axis,
+    y: Axis,
+    value: tuple[str, str],
+    top: float,
+    tooltip: list[alt.Tooltip],
+    ticks: Sequence[float] = (),
 ) -> Chart:
-    """A heatmap with the field `text` written in its cells.
+    """A heatmap with texts in its cells.
 
     Args:
-        data: one row for each cell.
+        data: the fields of both sides, of the value and of the tooltip, and `text`.
         x: the columns.
         y: the rows.
-        color: the scale of the cells.
-        dark: a Vega expression for cells whose text is white (`is_dark`).
+        value: the field of the shade, and its title.
+        top: the end of the scale: from −top to top or, on a log scale, from 1/top to top.
         tooltip: of a cell.
+        ticks: of the legend of a log scale; the scale is linear if there are none.
     """
+    field, title = value
     base = alt.Chart(data).encode(
-        x=alt.X(
-            f"{x.field}:N",
-            title=x.title,
-            scale=alt.Scale(domain=list(x.names)),
-            axis=alt.Axis(labelAngle=-40, ticks=False, domain=False),
-        ),
-        y=alt.Y(
-            f"{y.field}:N",
-            title=y.title,
-            scale=alt.Scale(domain=list(y.names)),
-            axis=alt.Axis(ticks=False, domain=False, labelPadding=6),
-        ),
-        tooltip=tooltip,
+        x=_side(alt.X, x, labelAngle=-40), y=_side(alt.Y, y, labelPadding=6), tooltip=tooltip
     )
-    text_color = alt.condition(dark, alt.value("#fff"), alt.value("#111"))
+    if ticks:
+        scale: dict[str, Any] = {"type": "log", "domain": [1 / top, 1, top]}
+        legend, shade, darkest = {**LEGEND, "values": ticks}, f"log(datum.{field})", math.log(top)
+    else:
+        scale, legend = {"domain": [-top, 0, top]}, LEGEND
+        shade, darkest = f"datum.{field}", top
+    color = alt.Color(
+        f"{field}:Q",
+        title=title,
+        scale=alt.Scale(**scale, range=_DIVERGING, interpolate="lab"),
+        legend=alt.Legend(**legend),
+    )
+    is_dark = f"abs({shade}) > {_DARK_FROM * darkest:.6g}"
+    text_color = alt.condition(is_dark, alt.value("#fff"), alt.value("#111"))
     layers = [
         base.mark_rect(stroke="#fff").encode(color=color),
         base.mark_text(fontSize=11).encode(text="text:N", color=text_color),
@@ -118,9 +131,14 @@ def matrix(
     return alt.LayerChart(layer=layers, height=_ROW * len(y.names))
 
 
-def is_dark(value: str, top: float) -> str:
-    """Vega expression for a cell whose colour, on a scale from −top to top, is dark."""
-    return f"abs({value}) > {_DARK_FROM * top:.6g}"
+def _side(channel: Any, axis: Axis, **style: Any) -> Any:
+    """A side of a chart that has names in place of numbers."""
+    return channel(
+        f"{axis.field}:N",
+        title=axis.title,
+        scale=alt.Scale(domain=list(axis.names)),
+        axis=alt.Axis(ticks=False, domain=False, **style),
+    )
 
 
 def matrix_width(columns: int) -> int:
@@ -149,18 +167,8 @@ def dots(
         chance: the row in which ½ is chance, and is marked.
     """
     across = _DOT_ROW * len(groups.names)
-    y = alt.Y(
-        f"{rows.field}:N",
-        title=rows.title,
-        scale=alt.Scale(domain=list(rows.names)),
-        axis=alt.Axis(
-            # Two short lines leave more room on a phone than one long line.
-            labelExpr="split(datum.label, ', ')",
-            ticks=False,
-            domain=False,
-            labelPadding=6,
-        ),
-    )
+    # Two short lines leave more room on a phone than one long line.
+    y = _side(alt.Y, rows, labelExpr="split(datum.label, ', ')", labelPadding=6)
     color, shape = named_marks(groups, hues)
     offset = alt.YOffset(f"{groups.field}:N", scale=alt.Scale(domain=list(groups.names)))
     tooltip = [
@@ -192,14 +200,9 @@ def lines(
     tooltip: list[alt.Tooltip],
     stroke: float = 1.5,
 ) -> list[Chart]:
-    """A line through points in the order of a field, and the points.
+    """A line through points in the order of a field, such as `weights:Q`, and the points.
 
-    Args:
-        base: the data with both sides and the colour.
-        shape: of the points.
-        order: a field of the data, such as `weights:Q`.
-        tooltip: of a point.
-        stroke: the width of the line.
+    `base` has the data with both sides and the colour.
     """
     return [
         base.mark_line(strokeWidth=stroke).encode(order=order),

@@ -1,4 +1,4 @@
-"""Harm against utility, as the mask grows and over the choices of p and q."""
+"""Harm against utility in one model, as the mask grows and over the choices of p and q."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,8 @@ import polars as pl
 
 from lesion.report.figures import captions
 from lesion.report.figures.charts import HUES, Axis, Chart, legend_height, lines, named_marks
-from lesion.report.figures.figure import Figure, TextOf, text_column
+from lesion.report.figures.figure import Figure, TextOf, text_column, with_written
 from lesion.tables.curve import JUDGED, LIKELIHOOD
-from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, totals
 from lesion.tables.rows import SHARED, UNMODIFIED
 from lesion.tables.variants import SIZE
@@ -25,11 +24,7 @@ _TICKS = (-3.0, -1.0, -0.3, -0.1, -0.03, 0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def tradeoff(curve: pl.DataFrame) -> Figure | None:
-    """Added harm against added benign NLL as masks grow; None if no curve was measured.
-
-    Args:
-        curve: the table of one model.
-    """
+    """Added harm against added benign NLL as masks grow; None if no curve was measured."""
     data = _points(curve)
     if not data.height:
         return None
@@ -55,7 +50,7 @@ def tradeoff(curve: pl.DataFrame) -> Figure | None:
         "Is harm lost before utility as the mask grows?",
         f"Lines of added harm NLL against added benign NLL for {len(families)} kinds of mask, at "
         f"up to {data['share'].n_unique()} sizes each; the study's own mask is ringed.",
-        captions.CURVE,
+        captions.filled(captions.CURVE),
         alt.LayerChart(layer=layers, height=_HEIGHT),
         80 + legend_height(families),
         _numbers(
@@ -73,35 +68,26 @@ def tradeoff(curve: pl.DataFrame) -> Figure | None:
 def judged_tradeoff(
     curve: pl.DataFrame, measurements: pl.DataFrame, variants: pl.DataFrame
 ) -> Figure | None:
-    """Answers judged harmful against added benign NLL as masks grow; None if none were judged.
-
-    Args:
-        curve: the table of one model.
-        measurements: of the same.
-        variants: of the same, which says what mask of what size a variant is.
-    """
-    judged = totals(measurements, "harm").filter("main", attack="prefill", metric="harmful_rate")
+    """Answers judged harmful against added benign NLL as masks grow; None if none were judged."""
+    judged = totals(measurements, "harm").filter(
+        "main", pl.col("value").is_not_null(), attack="prefill", metric="harmful_rate"
+    )
+    known = with_written(judged, "share").select(
+        *("variant", "value", "low", "high"), judged="written"
+    )
     named = variants.filter(kind=SIZE).select("variant", family="mask", share="size_ratio")
     sizes = _points(curve).join(named, on=["family", "share"], how="left", maintain_order="left")
-    known = judged.filter(pl.col("value").is_not_null()).select("variant", "value", "low", "high")
     data = sizes.join(known, on="variant", maintain_order="left").drop("variant")
     unmodified = known.filter(variant=UNMODIFIED)
     if not data.height or not unmodified.height:
         return None
     families = _ordered(data)
-    data = data.with_columns(
-        text_column(
-            data,
-            "judged",
-            lambda row: with_interval(_estimate(row, "value", "low", "high"), "share"),
-        )
-    )
     return Figure(
         "judged-curve",
         "Are fewer answers judged harmful before utility is lost?",
         f"Lines of the share of answers judged harmful against added benign NLL for "
         f"{len(families)} kinds of mask.",
-        captions.JUDGED_CURVE,
+        captions.filled(captions.JUDGED_CURVE),
         _judged_chart(data, families, float(unmodified["value"][0])),
         80 + legend_height(families),
         _numbers(
@@ -146,10 +132,9 @@ def _points(curve: pl.DataFrame) -> pl.DataFrame:
     sides = []
     for side in ("harm", "benign"):
         table = totals(curve, side).filter(pl.col("added").is_not_null())
+        estimates = table.rename({"added": "value"})
         bounds = text_column(
-            table,
-            f"{side}_interval",
-            lambda row: interval(_estimate(row, "added", "low", "high"), "nats"),
+            estimates, f"{side}_interval", lambda row: interval(estimate_of(row), "nats")
         )
         sides.append(table.select(*place, pl.col("added").round(6).alias(side), bounds))
     both = sides[0].join(sides[1], on=place, maintain_order="left").sort("family", "weights")
@@ -158,10 +143,6 @@ def _points(curve: pl.DataFrame) -> pl.DataFrame:
 
 def _ordered(data: pl.DataFrame) -> list[str]:
     return sorted(set(data["family"]), key=lambda name: (name != SHARED, name))
-
-
-def _estimate(row: Mapping[str, Any], value: str, low: str, high: str) -> Estimate:
-    return estimate_of({"value": row[value], "low": row[low], "high": row[high], "n": None})
 
 
 def _numbers(
@@ -186,42 +167,40 @@ def _with_interval(row: Mapping[str, Any], side: str) -> str:
 
 
 def halving_texts(halving: pl.DataFrame) -> pl.DataFrame:
-    """The number of weights of each mask family that halves harm, as texts; empty without a curve.
-
-    Args:
-        halving: the table of one model.
-    """
-    measures = {LIKELIHOOD: "likelihood", JUDGED: "judged answers"}
+    """How many weights of each mask family halve harm, as texts; empty without a curve."""
+    measured = set(halving["measure"])
+    names = {LIKELIHOOD: "likelihood", JUDGED: "judged answers"}
     rows = []
     for (family,), group in halving.sort(pl.col("family") != SHARED, "family").group_by(
         "family", maintain_order=True
     ):
-        by_measure = {row["measure"]: row for row in group.iter_rows(named=True)}
         cells = {"mask": str(family)}
-        for measure, name in measures.items():
-            if measure in set(halving["measure"]):
-                row = by_measure.get(measure)
-                cells[f"halves harm ({name})"] = NOTHING if row is None else _halved(row)
-                lost = (
-                    None if row is None else _estimate(row, "benign", "benign_low", "benign_high")
-                )
-                cells[f"benign loss there ({name})"] = with_interval(lost, "nats")
+        for measure, name in names.items():
+            if measure in measured:
+                row = next(group.filter(measure=measure).iter_rows(named=True), None)
+                halved, lost = (NOTHING, NOTHING) if row is None else _halved(row)
+                cells |= {f"halves harm ({name})": halved, f"benign loss there ({name})": lost}
         rows.append(cells)
     return pl.DataFrame(rows)
 
 
-def _halved(row: Mapping[str, Any]) -> str:
+def _halved(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The number of weights that halves harm, and the NLL that these add to benign responses."""
+    bounds = {"low": row["benign_low"], "high": row["benign_high"]}
+    lost = estimate_of({"value": row["benign"], **bounds, "n": None})
     if row["halving"] is None:
-        return f"more than {amount(row['largest'], 'count')}"
-    most = "at most " if row["below"] else ""
-    return f"{most}{with_interval(_estimate(row, 'halving', 'low', 'high'), 'count')}"
+        weights = f"more than {amount(row['largest'], 'count')}"
+    else:
+        size = estimate_of({**row, "value": row["halving"]})
+        weights = f"{'at most ' if row['below'] else ''}{with_interval(size, 'count')}"
+    return weights, with_interval(lost, "nats")
 
 
 def sweep_heatmap(table: pl.DataFrame, limit: float | None) -> Figure | None:
     """Added harm against added benign NLL for every (p, q) tried; None if none was.
 
     Args:
-        table: `sweep` of one model.
+        table: `sweep`.
         limit: most added benign NLL (nats per token) that a chosen point may have.
     """
     data = (
@@ -255,7 +234,9 @@ def sweep_heatmap(table: pl.DataFrame, limit: float | None) -> Figure | None:
         "Which p and q were chosen?",
         f"Scatter of added harm NLL against added benign NLL for {data.height} choices of p and q; "
         "the chosen one is ringed.",
-        captions.SWEEP.filled(harm_pairs=pairs[0], benign_pairs=pairs[1], limit=written_limit),
+        captions.filled(
+            captions.SWEEP, harm_pairs=pairs[0], benign_pairs=pairs[1], limit=written_limit
+        ),
         _sweep_chart(data, limit),
         100,
         pl.DataFrame(numbers),

@@ -1,4 +1,4 @@
-"""What a model can still do once the weights of harm, or those of refusal, are zeroed."""
+"""What one model can still do once the weights of harm, or those of refusal, are zeroed."""
 
 import math
 
@@ -26,13 +26,7 @@ _CELLS = {
 
 
 def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline) -> Figure | None:
-    """Writing, detecting, explaining and refusing harm; None if no pruned model was measured.
-
-    Args:
-        measurements: of one model.
-        confidence: level of the intervals.
-        shown: the masks of the page's columns.
-    """
+    """Writing, detecting, explaining and refusing harm; None if no pruned model was measured."""
     named = _variants(measurements, shown)
     data = _cells(measurements, named)
     if not data.height or set(data["variant"]) == {UNMODIFIED}:
@@ -51,7 +45,7 @@ def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline)
         "What can the ablated model still do?",
         f"Points for {len(rows.names)} abilities of {len(models.names)} models, with intervals: "
         "writing, detecting, explaining and refusing harm, each from 0 to 1.",
-        captions.DISSOCIATION.filled(confidence=confidence, absent=_absent(data)),
+        captions.filled(captions.DISSOCIATION, confidence=confidence, absent=_absent(data)),
         dots(data, rows, models, x, {"unit": "is"}, (PLAIN, *HUES), chance=_DETECTS),
         96 + legend_height(models.names),
         crossed(

@@ -64,14 +64,9 @@ def with_written(table: pl.DataFrame, unit: Unit) -> pl.DataFrame:
 def crossed(
     table: pl.DataFrame, rows: Axis, columns: Axis, corner: str, text: str = "written"
 ) -> pl.DataFrame:
-    """A table of texts with a first column of row names; empty cells hold `NOTHING`.
+    """A table of the texts of one field, with row names in a first column called `corner`.
 
-    Args:
-        table: one row for each cell.
-        rows: the field of the row names, and these in order.
-        columns: the same for the columns; gaps between groups are left out.
-        corner: the name of the first column.
-        text: the field of the cells' texts.
+    Empty cells hold `NOTHING`, and gaps between groups of columns are left out.
     """
     cells = {
         (str(row), str(column)): cell

@@ -1,4 +1,4 @@
-"""Figures of the masks: their effects on behaviours, and their location."""
+"""Figures of one model's masks: their effects on behaviours, and their location."""
 
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -8,15 +8,7 @@ import altair as alt
 import polars as pl
 
 from lesion.report.figures import captions
-from lesion.report.figures.charts import (
-    DIVERGING,
-    LEGEND,
-    Axis,
-    apart,
-    is_dark,
-    matrix,
-    matrix_width,
-)
+from lesion.report.figures.charts import LEGEND, Axis, apart, matrix, matrix_width
 from lesion.report.figures.figure import Figure, crossed, text_column, with_written
 from lesion.tables.lookup import estimate_of, is_clear
 from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED
@@ -28,12 +20,7 @@ _WIDE_ROW = 26
 
 
 def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
-    """The NLL that every mask adds to every behaviour; None if nothing was measured.
-
-    Args:
-        measurements: of one model.
-        confidence: level of the intervals.
-    """
+    """The NLL that every mask adds to every behaviour; None if nothing was measured."""
     added = measurements.filter(
         pl.col("value").is_not_null(), level=BEHAVIOUR, metric="nll_added"
     ).rename({"variant": "mask"})
@@ -61,12 +48,6 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
         "n",
     )
     top = max(0.01, float(data.select(pl.col("value").abs().max()).item()))
-    color = alt.Color(
-        "value:Q",
-        title="added NLL (nats per token)",
-        scale=alt.Scale(domain=[-top, 0, top], range=DIVERGING, interpolate="lab"),
-        legend=alt.Legend(**LEGEND),
-    )
     tooltip = [
         alt.Tooltip("mask:N", title="mask zeroed"),
         alt.Tooltip("behaviour:N", title="responses of"),
@@ -79,8 +60,8 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
         "Does one harm type’s mask affect the others?",
         f"Heatmap of the NLL that zeroing each of {len(masks)} masks adds to held-out responses "
         f"of {len(harm)} harm types and {len(benign)} benign behaviours.",
-        captions.TRANSFER.filled(confidence=confidence),
-        matrix(cells, x, y, color, is_dark("datum.value", top), tooltip),
+        captions.filled(captions.TRANSFER, confidence=confidence),
+        matrix(cells, x, y, ("value", "added NLL (nats per token)"), top, tooltip),
         165,
         crossed(with_written(data, "nats"), y, x, "mask zeroed"),
         matrix_width(len(harm) + len(benign)),
@@ -88,11 +69,7 @@ def transfer(measurements: pl.DataFrame, confidence: float) -> Figure | None:
 
 
 def where(table: pl.DataFrame) -> Figure | None:
-    """In which layers and modules the masks lie; None if no mask has a weight.
-
-    Args:
-        table: `where` of one model.
-    """
+    """In which layers and modules the masks lie; None if no mask has a weight."""
     full = table.filter(pl.col("weights").sum().over("mask") > 0, pl.col("mask") != RANDOM)
     masks = sorted(set(full["mask"]), key=lambda name: (name not in _BUILT, name))
     if not masks:
@@ -114,7 +91,7 @@ def where(table: pl.DataFrame) -> Figure | None:
         "Where do the weights lie?",
         f"Heatmap of how densely the mask {masks[0]} lies in {len(modules)} modules of "
         f"{len(layers)} layers; other masks can be selected.",
-        captions.WHERE,
+        captions.filled(captions.WHERE),
         _where_chart(data, modules, masks),
         130,
         crossed(counts, rows, columns, f"layer ({masks[0]})"),
@@ -157,7 +134,7 @@ def lines_table(lines: pl.DataFrame, shown: str) -> tuple[str, pl.DataFrame]:
     """The fullest rows beside the fullest columns of a mask, or of the first there is.
 
     Args:
-        lines: the table of one model.
+        lines: the table.
         shown: the mask, if it is in the table.
 
     Returns:

@@ -30,26 +30,17 @@ class Named(NamedTuple):
 
 def model_figures(measured: Measured) -> list[str]:
     """The figures of one model, in the page's order."""
-    pruned = {*measured.variants} - {"unmodified"}
-    return [
-        *(["curve"] if measured.families else []),
-        *(["judged-curve"] if measured.judged else []),
-        *(["transfer"] if pruned else []),
-        *("overlap", "where"),
-        *(["dissociation"] if pruned else []),
-        "sweep",
-    ]
-
-
-def experiment_figures(experiment: str, *, questions: bool) -> list[str]:
-    """The figures of a training in memory.
-
-    Args:
-        experiment: its name.
-        questions: whether open questions are asked, too.
-    """
-    kinds = ("retraining", *(["misaligned"] if questions else []))
-    return [f"{kind}-{experiment}" for kind in kinds]
+    pruned = bool({*measured.variants} - {"unmodified"})
+    there = {
+        "curve": bool(measured.families),
+        "judged-curve": measured.judged,
+        "transfer": pruned,
+        "overlap": True,
+        "where": True,
+        "dissociation": pruned,
+        "sweep": True,
+    }
+    return [name for name, drawn in there.items() if drawn]
 
 
 def study_figures(
@@ -69,18 +60,14 @@ def study_figures(
         families: of models whose stages are compared.
         trained: models that are trained here.
     """
-    return [
-        *(
-            Named(f"{model}-{name}", name, model)
-            for model in models
-            for name in model_figures(measured)
-        ),
-        *(
-            Named(f"{model}-{name}", "retraining", model)
-            for experiment, (of, questions) in experiments.items()
-            for model in of
-            for name in experiment_figures(experiment, questions=questions)
-        ),
-        *(Named(f"{family}-stages", "stages", family) for family in families),
-        *([Named("training", "training", "all")] if trained else []),
+    found = [
+        Named(f"{model}-{name}", name, model)
+        for model in models
+        for name in model_figures(measured)
     ]
+    for experiment, (of, questions) in experiments.items():
+        kinds = ("retraining", "misaligned") if questions else ("retraining",)
+        names = [(model, f"{kind}-{experiment}") for model in of for kind in kinds]
+        found += [Named(f"{model}-{name}", "retraining", model) for model, name in names]
+    found += [Named(f"{family}-stages", "stages", family) for family in families]
+    return [*found, Named("training", "training", "all")] if trained else found

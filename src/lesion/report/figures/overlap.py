@@ -1,6 +1,5 @@
-"""How many weights the masks share: the figure, its table, and what they say about harm types."""
+"""How many weights one model's masks share: the figure, its table, and a finding."""
 
-import math
 from statistics import median
 from typing import Any
 
@@ -8,16 +7,7 @@ import altair as alt
 import polars as pl
 
 from lesion.report.figures import captions
-from lesion.report.figures.charts import (
-    DIVERGING,
-    LEGEND,
-    Axis,
-    Chart,
-    apart,
-    is_dark,
-    matrix,
-    matrix_width,
-)
+from lesion.report.figures.charts import Axis, Chart, apart, matrix, matrix_width
 from lesion.report.figures.figure import Figure, crossed, text_column
 from lesion.report.verdicts import Finding
 from lesion.tables.claims.claim import Conclusion
@@ -34,11 +24,7 @@ _TIMES = "enrichment_rows_columns"
 
 
 def overlap_heatmap(table: pl.DataFrame) -> Figure | None:
-    """How many weights two masks share, against chance; None if no pair was compared.
-
-    Args:
-        table: `overlap` of one model.
-    """
+    """How many weights two masks share, against chance; None if no pair was compared."""
     data = _cells(table)
     if not data.height:
         return None
@@ -56,7 +42,7 @@ def overlap_heatmap(table: pl.DataFrame) -> Figure | None:
         "How many weights do the masks share?",
         f"Heatmap of the overlap of the masks of {len(rows)} harm types with each other and with "
         f"{sum(map(len, others[1:]))} other behaviours, as a multiple of chance.",
-        captions.OVERLAP.filled(compared=compared(table).sentence),
+        captions.filled(captions.OVERLAP, compared=compared(table).sentence),
         _chart(data, x, y),
         165,
         crossed(data.with_columns(counts), y, x, "shared weights (× chance)"),
@@ -98,12 +84,6 @@ def _chart(data: pl.DataFrame, x: Axis, y: Axis) -> Chart:
     top = max([2.0, *(max(value, 1 / value) for value in known)])
     shaded = data.with_columns(shade=pl.col("ratio").clip(1 / top, top))
     ticks = [tick for tick in (0.01, 0.1, 0.3, 1, 3, 10, 30, 100) if 1 / top <= tick <= top]
-    color = alt.Color(
-        "shade:Q",
-        title="shared weights ÷ expected by the strict null (log)",
-        scale=alt.Scale(type="log", domain=[1 / top, 1, top], range=DIVERGING, interpolate="lab"),
-        legend=alt.Legend(**LEGEND, values=ticks),
-    )
     tooltip = [
         alt.Tooltip("a:N", title="mask"),
         alt.Tooltip("b:N", title="and"),
@@ -114,7 +94,8 @@ def _chart(data: pl.DataFrame, x: Axis, y: Axis) -> Chart:
         alt.Tooltip("p:N", title="p of as many by chance"),
         alt.Tooltip("jaccard:Q", title="Jaccard", format=".4f"),
     ]
-    return matrix(shaded, x, y, color, is_dark("log(datum.shade)", math.log(top)), tooltip)
+    value = ("shade", "shared weights ÷ expected by the strict null (log)")
+    return matrix(shaded, x, y, value, top, tooltip, ticks)
 
 
 def compared(table: pl.DataFrame) -> Finding:
@@ -124,9 +105,6 @@ def compared(table: pl.DataFrame) -> Finding:
     "Yes" means that the intervals of nearly all pairs of harm types lie above the median of the
     pairs of a harm type and a benign behaviour, "no" that nearly all lie below it, and "in part"
     that more lie above than below.
-
-    Args:
-        table: `overlap` of one model.
     """
     question = "Do harm types share more weights with each other than with benign use?"
     own, other = (

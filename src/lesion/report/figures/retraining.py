@@ -1,4 +1,7 @@
-"""Figures of trainings in memory: how soon harm is restored, and what narrow training does."""
+"""Figures of trainings in memory: how soon harm is restored, and what narrow training does.
+
+The functions of `rows` take those of one model and experiment.
+"""
 
 from typing import Any, NamedTuple
 
@@ -37,12 +40,7 @@ class Retrained(NamedTuple):
 
 
 def experiments(table: pl.DataFrame, confidence: float) -> list[Retrained]:
-    """Every experiment that has a figure or a table.
-
-    Args:
-        table: `retraining` of one model.
-        confidence: level of the intervals.
-    """
+    """Every experiment that has a figure or a table."""
     found = []
     for name in table["experiment"].unique(maintain_order=True):
         rows = table.filter(experiment=name)
@@ -54,12 +52,7 @@ def experiments(table: pl.DataFrame, confidence: float) -> list[Retrained]:
 
 
 def recovery(rows: pl.DataFrame, confidence: float) -> Figure | None:
-    """Harm NLL against steps of training on harm; None if that was not measured.
-
-    Args:
-        rows: `retraining` of one model and experiment.
-        confidence: level of the intervals.
-    """
+    """Harm NLL against steps of training on harm; None if that was not measured."""
     found = totals(rows, "harm").filter(metric="nll").drop_nulls(["value", "step"])
     data = with_written(found.sort("step", "arm"), "nats")
     if not data.height:
@@ -71,7 +64,7 @@ def recovery(rows: pl.DataFrame, confidence: float) -> Figure | None:
         f"retraining-{experiment}",
         f"How soon does training restore harm? ({experiment})",
         f"Lines of harm NLL against steps of training for {len(arms.names)} arms, with intervals.",
-        captions.RECOVERY.filled(confidence=confidence, experiment=experiment),
+        captions.filled(captions.RECOVERY, confidence=confidence, experiment=experiment),
         _recovery_chart(data, arms, steps),
         80 + legend_height(arms.names),
         crossed(
@@ -115,12 +108,7 @@ def _recovery_chart(data: pl.DataFrame, arms: Axis, steps: list[int]) -> alt.Lay
 
 
 def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
-    """Rates of misaligned answers by arm; None if no answers were judged.
-
-    Args:
-        rows: `retraining` of one model and experiment.
-        confidence: level of the intervals.
-    """
+    """Rates of misaligned answers by arm; None if no answers were judged."""
     asked = rows.filter(
         pl.col("role").is_in(["broad", "narrow"]), level=TOTAL, metric="misaligned"
     ).drop_nulls(["value", "step"])
@@ -143,7 +131,7 @@ def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
         f"Does narrow training misalign broadly? ({experiment})",
         f"Points for {len(arms.names)} arms, with intervals: the share of answers judged "
         "misaligned.",
-        captions.MISALIGNED.filled(confidence=confidence),
+        captions.filled(captions.MISALIGNED, confidence=confidence),
         dots(data, arms, roles, x, {"seeds": "trainings"}),
         96 + legend_height(roles.names),
         crossed(data, arms, roles, "answers judged misaligned"),
@@ -151,11 +139,7 @@ def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
 
 
 def recovery_table(rows: pl.DataFrame) -> pl.DataFrame:
-    """How much harm each ablated arm recovered, as texts; empty if there is no summary.
-
-    Args:
-        rows: of one experiment.
-    """
+    """How much harm each ablated arm recovered, as texts; empty if there is no summary."""
     harm = totals(rows, "harm")
     arms = harm.filter(metric="recovered_share")["arm"].unique(maintain_order=True)
     return pl.DataFrame(

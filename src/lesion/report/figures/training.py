@@ -19,11 +19,7 @@ _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 
 
 def training(table: pl.DataFrame) -> Figure | None:
-    """Loss against examples of every model that was trained; None if none was.
-
-    Args:
-        table: `training`.
-    """
+    """Loss against examples of every model that was trained; None if none was."""
     models = table["model"].unique(maintain_order=True).to_list()
     if not models:
         return None
@@ -58,7 +54,7 @@ def training(table: pl.DataFrame) -> Figure | None:
         "training",
         "How did the training losses develop?",
         f"Lines of the loss of {len(models)} models against the examples they were trained on.",
-        captions.TRAINING.filled(stretch=every),
+        captions.filled(captions.TRAINING, stretch=every),
         _losses_chart(data, models),
         80 + legend_height(models),
         pl.DataFrame(numbers),
@@ -138,7 +134,7 @@ def stages(table: pl.DataFrame, limit: str, confidence: float) -> Figure | None:
         "Does alignment concentrate harm in weights of its own?",
         f"Points for {len(names)} stages of training and {len(variants)} kinds of mask, with "
         "intervals: the NLL added to harmful responses at a fixed benign loss.",
-        captions.STAGES.filled(limit=limit, confidence=confidence),
+        captions.filled(captions.STAGES, limit=limit, confidence=confidence),
         dots(data, rows_axis, groups, x, {"seeds": "trainings"}),
         96 + legend_height(variants),
         pl.DataFrame(rows),

@@ -86,11 +86,11 @@ Reason = Callable[[Facts, str | None], str]
 """From the facts and a variant to a reason, as a sentence; empty if there is none."""
 Sentence = Callable[[Estimate, StudyTables, str], str]
 """From a claim's number, one model's tables and the variant to the page's sentence."""
-Found = Iterator[tuple[str | None, Number | None]]
+VariantNumbers = Iterator[tuple[str | None, Number | None]]
 """Variants and their numbers."""
 
 
-def of_total(claim: "Claim", facts: Facts) -> Found:
+def of_total(claim: "Claim", facts: Facts) -> VariantNumbers:
     """The measurement with the statistic's name, over all behaviours of the claim's role."""
     variant = claim.variant_of(facts.mask)
     yield variant, facts.find(variant, claim.statistic, claim.role, claim.attack)
@@ -99,11 +99,16 @@ def of_total(claim: "Claim", facts: Facts) -> Found:
 def difference(first: tuple[str, str], second: tuple[str, str]) -> Numbers:
     """The difference of two totals of a claim's variant, each given by its metric and role."""
 
-    def numbers(claim: Claim, facts: Facts) -> Found:
+    def numbers(claim: Claim, facts: Facts) -> VariantNumbers:
         variant = claim.variant_of(facts.mask)
         yield variant, gap_of(facts.find(variant, *first), facts.find(variant, *second))
 
     return numbers
+
+
+def unless(holds: Callable[[Facts, str | None], bool], why: str) -> Reason:
+    """The reason `why`, unless something holds."""
+    return lambda facts, variant: "" if holds(facts, variant) else why
 
 
 class Claim(NamedTuple):

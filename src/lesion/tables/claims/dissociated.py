@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from lesion.tables.claims.claim import KEPT, Claim, Facts, difference, same_text
+from lesion.tables.claims.claim import KEPT, Claim, Facts, difference, same_text, unless
 from lesion.tables.claims.outcome import Number
 from lesion.tables.effects import MARGIN, NATS, SOMETHING_TO_LOSE
 from lesion.tables.intervals import Estimate
@@ -20,13 +20,6 @@ def _detects_before(facts: Facts) -> Number | None:
     """The unmodified model's detection of harm, if it is clearly better than chance."""
     unmodified = facts.find("unmodified", "detect_auroc")
     return unmodified if unmodified is not None and unmodified.low > 0.5 else None
-
-
-def _blind(facts: Facts, _variant: str | None) -> str:
-    why = (
-        "The unmodified model is not clearly better than chance, so there is no detection to keep."
-    )
-    return "" if _detects_before(facts) else why
 
 
 def _least_kept(facts: Facts) -> float:
@@ -67,7 +60,11 @@ CLAIMS = (
         sentence="The AUROC of detecting harmful requests (½ is chance) goes from {change}, a "
         "change of {figure} pairs.",
         needs=_UNDERSTANDING,
-        unusable=_blind,
+        unusable=unless(
+            lambda facts, _variant: _detects_before(facts) is not None,
+            "The unmodified model is not clearly better than chance, so there is no detection to "
+            "keep.",
+        ),
     ),
     Claim(
         6,

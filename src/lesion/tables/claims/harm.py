@@ -1,6 +1,7 @@
 """The claims that the weights of harm are few, shared, and separate from what is useful."""
 
 import math
+from functools import partial
 
 import polars as pl
 
@@ -9,11 +10,12 @@ from lesion.tables.claims.claim import (
     Claim,
     Conclusion,
     Facts,
-    Found,
+    VariantNumbers,
     counts,
     difference,
     from_to,
     same_text,
+    unless,
 )
 from lesion.tables.claims.outcome import Number
 from lesion.tables.curve import JUDGED, LIKELIHOOD
@@ -22,11 +24,11 @@ from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, find, mask_size
 from lesion.tables.metrics import Comparison
 from lesion.tables.read import StudyTables
-from lesion.tables.rows import BEHAVIOUR
+from lesion.tables.rows import BEHAVIOUR, SHARED
 from lesion.tables.wording import amount, figure, percent, with_interval
 
 
-def _halving_share(_claim: Claim, facts: Facts) -> Found:
+def _halving_share(_claim: Claim, facts: Facts) -> VariantNumbers:
     for row in facts.halving.filter(family=facts.mask, measure=LIKELIHOOD).iter_rows(named=True):
         # A size outside the measured ones is only known to be smaller or larger than all of them.
         value = math.inf if row["beyond"] else row["halving"]
@@ -102,14 +104,6 @@ def _direction(number: Estimate, tables: StudyTables, _variant: str) -> str:
     )
 
 
-def _no_own_effect(facts: Facts, _variant: str | None) -> str:
-    why = (
-        "The effect of the masks on their own harm types is unclear or too small to count, so "
-        "there is no effect that could be shared."
-    )
-    return "" if counts(facts.find(None, "nll_added"), NATS) else why
-
-
 def _transfer(number: Estimate, tables: StudyTables, _variant: str) -> str:
     on_harm = tables.measurements.filter(level=BEHAVIOUR, metric="nll_added", role="harm")
     types = {*on_harm["variant"]} & {*on_harm["behaviour"]}
@@ -141,30 +135,22 @@ def _apart(number: Estimate, tables: StudyTables, _variant: str) -> str:
     )
 
 
-def _no_effect(facts: Facts, _variant: str | None) -> str:
-    why = (
-        "The effect of the shared mask is unclear or too small to count, so there is no effect to "
-        "compare with."
-    )
-    return "" if counts(facts.find(facts.mask, "nll_added"), NATS) else why
-
-
 def _control(number: Estimate, _tables: StudyTables, _variant: str) -> str:
     effect = figure(number, "share", " of the effect of the shared mask")
     return f"Zeroing as many random weights has {effect}."
 
 
+_compact = partial(Claim, 1, variant=SHARED, topic="Compact")
+_apart_from_use = partial(Claim, 3, name="apart from what is useful", variant=SHARED, topic="Apart")
+
 CLAIMS = (
-    Claim(
-        1,
-        "few weights carry it",
-        "halving_share",
-        "shared",
-        "share",
-        COMPACT,
-        "Compact",
-        "Does harmful generation depend on few weights?",
-        _halves,
+    _compact(
+        name="few weights carry it",
+        statistic="halving_share",
+        unit="share",
+        threshold=COMPACT,
+        question="Does harmful generation depend on few weights?",
+        sentence=_halves,
         needs="Needs `shared` in `curve.families`.",
         rule="Up to {} counts as few.",
         above=False,
@@ -178,29 +164,23 @@ CLAIMS = (
             ratio=True,
         ),
     ),
-    Claim(
-        1,
-        "few weights carry it",
-        "nll_added",
-        "shared",
-        "nats",
-        NATS,
-        "Compact",
-        "Does zeroing the shared mask make harmful responses less likely?",
-        _mask,
+    _compact(
+        name="few weights carry it",
+        statistic="nll_added",
+        unit="nats",
+        threshold=NATS,
+        question="Does zeroing the shared mask make harmful responses less likely?",
+        sentence=_mask,
         needs="Needs `shared` in `responses.variants`.",
         doubt=_many,
     ),
-    Claim(
-        1,
-        "zeroing them lowers harmful output",
-        "harmfulness_change",
-        "shared",
-        "score",
-        -MARGIN,
-        "Compact",
-        "Does zeroing it lower or raise the judged harmfulness of the output?",
-        _direction,
+    _compact(
+        name="zeroing them lowers harmful output",
+        statistic="harmfulness_change",
+        unit="score",
+        threshold=-MARGIN,
+        question="Does zeroing it lower or raise the judged harmfulness of the output?",
+        sentence=_direction,
         needs="Needs `prefill` in `responses.attacks`, and `shared` in "
         "`responses.judged_variants`.",
         attack="prefill",
@@ -222,18 +202,18 @@ CLAIMS = (
         _transfer,
         needs="Needs two harm types, and the masks of both in `responses.variants`.",
         rule="More than {} counts as shared.",
-        unusable=_no_own_effect,
+        unusable=unless(
+            lambda facts, _variant: counts(facts.find(None, "nll_added"), NATS),
+            "The effect of the masks on their own harm types is unclear or too small to count, so "
+            "there is no effect that could be shared.",
+        ),
     ),
-    Claim(
-        3,
-        "apart from what is useful",
-        "harm_minus_benign_nll_added",
-        "shared",
-        "nats",
-        NATS,
-        "Apart",
-        "Are these weights separate from benign use?",
-        _apart,
+    _apart_from_use(
+        statistic="harm_minus_benign_nll_added",
+        unit="nats",
+        threshold=NATS,
+        question="Are these weights separate from benign use?",
+        sentence=_apart,
         needs="Needs benign behaviours, and `shared` in `responses.variants`.",
         # A difference, since a ratio is undefined where benign responses lose nothing.
         numbers=difference(("nll_added", "harm"), ("nll_added", "benign")),
@@ -244,16 +224,12 @@ CLAIMS = (
             needs="Needs benign behaviours, and `shared` in `responses.variants` of both.",
         ),
     ),
-    Claim(
-        3,
-        "apart from what is useful",
-        "accuracy_change",
-        "shared",
-        "points",
-        -MARGIN,
-        "Apart",
-        "Does the ablated model keep its other skills?",
-        "Mean accuracy in the study's tasks goes from {change}, a change of {figure}.",
+    _apart_from_use(
+        statistic="accuracy_change",
+        unit="points",
+        threshold=-MARGIN,
+        question="Does the ablated model keep its other skills?",
+        sentence="Mean accuracy in the study's tasks goes from {change}, a change of {figure}.",
         needs="Needs tasks in `utility.tasks`.",
         rule=KEPT,
         role="utility",
@@ -272,7 +248,11 @@ CLAIMS = (
         needs="Needs `random` in `responses.variants`.",
         rule="Less than {} counts as almost none.",
         above=False,
-        unusable=_no_effect,
+        unusable=unless(
+            lambda facts, _variant: counts(facts.find(facts.mask, "nll_added"), NATS),
+            "The effect of the shared mask is unclear or too small to count, so there is no effect "
+            "to compare with.",
+        ),
     ),
 )
 """Claims 1 to 3."""

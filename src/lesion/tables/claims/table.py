@@ -1,19 +1,17 @@
 """The table of claims, from what was measured. Pure."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import polars as pl
 
-from lesion.tables.claims.claim import Claim, Facts, Setting
-from lesion.tables.claims.outcome import Evidence, outcome_of
+from lesion.tables.claims.claim import Facts, Setting
+from lesion.tables.claims.outcome import outcome_of
 from lesion.tables.claims.registry import REGISTRY
 from lesion.tables.limits import lifted
 from lesion.tables.rows import SHARED, UNMODIFIED
 from lesion.tables.schemas import CLAIMS
-
-_Found = tuple[str, Claim, str | None, Evidence]
-"""Model, claim, variant, and the evidence for it."""
 
 
 def claims(
@@ -30,7 +28,8 @@ def claims(
     Returns:
         A table of CLAIMS; a claim without a measurement has no row.
     """
-    return _table(_of_scope("model", model, Facts(setting, measurements, halving)))
+    rows = _rows("model", model, Facts(setting, measurements, halving))
+    return pl.DataFrame(list(rows), schema=CLAIMS)
 
 
 def stage_claims(stages: pl.DataFrame, limit: float, mask: str = SHARED) -> pl.DataFrame:
@@ -46,11 +45,12 @@ def stage_claims(stages: pl.DataFrame, limit: float, mask: str = SHARED) -> pl.D
         reaches the limit, separability is unknown and the outcome is "can't tell".
     """
     setting = Setting(0, 0, limit_kept=not lifted(limit), mask=mask)
-    return _table(
-        one
-        for (family,), rows in stages.group_by("family", maintain_order=True)
-        for one in _of_scope("family", str(family), Facts(setting, rows=rows))
-    )
+    rows = [
+        row
+        for (family,), own in stages.group_by("family", maintain_order=True)
+        for row in _rows("family", str(family), Facts(setting, rows=own))
+    ]
+    return pl.DataFrame(rows, schema=CLAIMS)
 
 
 def retraining_claims(
@@ -68,31 +68,28 @@ def retraining_claims(
         A table of CLAIMS, ordered by experiment and arm; `variant` is the arm.
     """
     setting = Setting(0, 0, limit_kept=limit_kept, mask=mask)
-    return _table(
-        one
-        for _, rows in retraining.group_by("experiment", maintain_order=True)
-        for one in sorted(
-            _of_scope("experiment", model, Facts(setting, rows=rows)),
-            key=lambda found: (found[2] != UNMODIFIED, found[2] or ""),
-        )
-    )
+    rows: list[dict[str, Any]] = []
+    for _, own in retraining.group_by("experiment", maintain_order=True):
+        of_arms = _rows("experiment", model, Facts(setting, rows=own))
+        rows += sorted(of_arms, key=lambda row: (row["variant"] != UNMODIFIED, row["variant"]))
+    return pl.DataFrame(rows, schema=CLAIMS)
 
 
-def _of_scope(scope: str, model: str, facts: Facts) -> Iterator[_Found]:
+def _rows(scope: str, model: str, facts: Facts) -> Iterator[dict[str, Any]]:
+    """Rows of CLAIMS; NaN and infinite bounds are null."""
     for claim in REGISTRY:
-        if claim.scope == scope:
-            for variant, evidence in claim.evidence(facts):
-                yield model, claim, variant, evidence
-
-
-def _table(rows: Iterable[_Found]) -> pl.DataFrame:
-    return pl.DataFrame([_row(*one) for one in rows], schema=CLAIMS, orient="row")
-
-
-def _row(model: str, claim: Claim, variant: str | None, evidence: Evidence) -> tuple[object, ...]:
-    """A row of CLAIMS; NaN and infinite bounds become null."""
-    place = (claim.number, claim.name.format(**claim.words(variant)), claim.statistic, variant)
-    one = evidence.number
-    numbers = (value if math.isfinite(value) else None for value in one[:3])
-    outcome, why = outcome_of(evidence)
-    return (model, *place, *numbers, one.n, evidence.threshold, outcome, why or None)
+        for variant, evidence in claim.evidence(facts) if claim.scope == scope else ():
+            number, (outcome, why) = evidence.number, outcome_of(evidence)
+            bounds = {"value": number.value, "low": number.low, "high": number.high}
+            yield {
+                "model": model,
+                "claim": claim.number,
+                "name": claim.name.format(**claim.words(variant)),
+                "statistic": claim.statistic,
+                "variant": variant,
+                **{name: one if math.isfinite(one) else None for name, one in bounds.items()},
+                "n": number.n,
+                "threshold": evidence.threshold,
+                "verdict": outcome,
+                "why": why or None,
+            }

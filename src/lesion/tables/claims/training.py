@@ -9,15 +9,14 @@ from functools import partial
 import polars as pl
 
 from lesion.masks.controls import DESCRIPTIONS
-from lesion.study.training import FROZEN, mask_of
-from lesion.tables.claims.claim import Claim, Facts, Found, counts
+from lesion.study.training import FROZEN, arm_of
+from lesion.tables.claims.claim import Claim, Facts, VariantNumbers, counts, unless
 from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, outcome_of
 from lesion.tables.effects import MARGIN, MOST, NATS
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import first_estimate, totals
 from lesion.tables.read import StudyTables
 from lesion.tables.rows import BEHAVIOUR, RANDOM, TOTAL, UNMODIFIED
-from lesion.tables.variants import arm_of
 from lesion.tables.wording import NOTHING, amount, figure, with_interval
 
 
@@ -46,14 +45,9 @@ def _last_change(facts: Facts) -> pl.DataFrame:
     return changes.filter(pl.col("stage") == pl.col("stage").max())
 
 
-def _separability(_claim: Claim, facts: Facts) -> Found:
+def _separability(_claim: Claim, facts: Facts) -> VariantNumbers:
     for row in _last_change(facts).rows(named=True):
         yield row["name"], number_of(row, [row["fewest"]])
-
-
-def _not_reached(facts: Facts, _variant: str | None) -> str:
-    why = "In one stage no measured size adds that much to benign responses."
-    return why if _last_change(facts)["beyond"].any() else ""
 
 
 def _aligned(number: Estimate, tables: StudyTables, _variant: str) -> str:
@@ -85,28 +79,18 @@ def _is_of_misalignment(facts: Facts) -> bool:
     return "misaligned" in facts.rows["metric"]
 
 
-def _misaligned(claim: Claim, facts: Facts) -> Found:
+def _misaligned(claim: Claim, facts: Facts) -> VariantNumbers:
     if _is_of_misalignment(facts):
         yield UNMODIFIED, _summary(facts, UNMODIFIED, claim.statistic, claim.role)
 
 
-def _prevented(claim: Claim, facts: Facts) -> Found:
+def _prevented(claim: Claim, facts: Facts) -> VariantNumbers:
     if all(number is None for _, number in _misaligned(BY_TRAINING, facts)):
         return
     arms = facts.rows.filter(metric="misaligned_change")["arm"].unique().sort()
     # Controls are for comparison: nothing is claimed about them.
-    for arm in (arm for arm in arms if mask_of(arm) not in DESCRIPTIONS):
+    for arm in (arm for arm in arms if arm_of(arm).mask not in DESCRIPTIONS):
         yield arm, _summary(facts, arm, claim.statistic, claim.role)
-
-
-def _nothing_to_prevent(facts: Facts, _arm: str | None) -> str:
-    # An ablation cannot prevent what the training did not do.
-    misaligned = all(outcome_of(one)[0] == SUPPORTED for _, one in BY_TRAINING.evidence(facts))
-    why = (
-        "The training did not clearly misalign the model by an amount that counts, so there was "
-        "nothing to prevent."
-    )
-    return "" if misaligned else why
 
 
 def _misaligning(number: Estimate, tables: StudyTables, _arm: str) -> str:
@@ -151,18 +135,10 @@ def _training(rows: pl.DataFrame) -> str:
     return f"{amount(steps, 'count')} steps ({amount(examples, 'count')} examples)"
 
 
-def _recovered(claim: Claim, facts: Facts) -> Found:
+def _recovered(claim: Claim, facts: Facts) -> VariantNumbers:
     if not _is_of_misalignment(facts):
         for arm in (facts.mask, f"{facts.mask}{FROZEN}"):
             yield arm, _summary(facts, arm, claim.statistic, claim.role)
-
-
-def _nothing_to_recover(facts: Facts, arm: str | None) -> str:
-    why = (
-        "The NLL that the ablation added is unclear or too small to count, so there is nothing to "
-        "recover."
-    )
-    return "" if counts(_summary(facts, arm or "", "nll_added", "harm"), NATS) else why
 
 
 def _recovering(number: Estimate, tables: StudyTables, arm: str) -> str:
@@ -182,13 +158,7 @@ def _recovering(number: Estimate, tables: StudyTables, arm: str) -> str:
 
 
 def last(rows: pl.DataFrame, arm: str, metric: str) -> Estimate | None:
-    """An arm's measurement after the whole training, or None.
-
-    Args:
-        rows: of one experiment and behaviour.
-        arm: its name.
-        metric: what was measured.
-    """
+    """An arm's measurement after the whole training, from the rows of one experiment and role."""
     step = rows.filter(metric=metric, arm=arm)["step"].max()
     return None if step is None else at_step(rows, arm, metric, int(str(step)))
 
@@ -225,7 +195,14 @@ _less_misaligned = partial(
     role="broad",
     above=False,
     numbers=_prevented,
-    unusable=_nothing_to_prevent,
+    # An ablation cannot prevent what the training did not do.
+    unusable=unless(
+        lambda facts, _arm: all(
+            outcome_of(one)[0] == SUPPORTED for _, one in BY_TRAINING.evidence(facts)
+        ),
+        "The training did not clearly misalign the model by an amount that counts, so there was "
+        "nothing to prevent.",
+    ),
     scope="experiment",
     words=_arm_words,
 )
@@ -242,7 +219,10 @@ CLAIMS = (
         "Does alignment concentrate harm in weights of its own?",
         _aligned,
         numbers=_separability,
-        unusable=_not_reached,
+        unusable=unless(
+            lambda facts, _variant: not _last_change(facts)["beyond"].any(),
+            "In one stage no measured size adds that much to benign responses.",
+        ),
         scope="family",
     ),
     BY_TRAINING,
@@ -271,7 +251,11 @@ CLAIMS = (
         _recovering,
         rule="More than {} counts as most.",
         numbers=_recovered,
-        unusable=_nothing_to_recover,
+        unusable=unless(
+            lambda facts, arm: counts(_summary(facts, arm or "", "nll_added", "harm"), NATS),
+            "The NLL that the ablation added is unclear or too small to count, so there is nothing "
+            "to recover.",
+        ),
         scope="experiment",
         words=_arm_words,
     ),
