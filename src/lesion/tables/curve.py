@@ -9,16 +9,14 @@ import polars as pl
 
 from lesion.responses import sized
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import UNMODIFIED, Row, groups, pairs, rows_by_behaviour
+from lesion.tables.rows import LEVEL, UNMODIFIED, Row, groups, pairs, rows_by_behaviour
 
 CURVES = {
     "family": pl.String,
     "share": pl.Float64,
     "weights": pl.Int64,
     "seeds": pl.Int64,
-    "level": pl.String,
-    "behaviour": pl.String,
-    "role": pl.String,
+    **LEVEL,
     "added": pl.Float64,
     "low": pl.Float64,
     "high": pl.Float64,
@@ -26,8 +24,7 @@ CURVES = {
 }
 """One row for each family, size and behaviour: the NLL (nats per token) that its mask adds, mean
 over prompts. `share` is the size as a multiple of the chosen q, `weights` the number of weights
-zeroed. Several draws (`seeds`) of a family are averaged prompt by prompt. `level` is as in
-MEASUREMENTS."""
+zeroed. Several draws (`seeds`) of a family are averaged prompt by prompt."""
 
 HALVINGS = {
     "family": pl.String,

@@ -72,22 +72,21 @@ class Gathered:
 
     def examples(self, judged: pl.DataFrame) -> pl.DataFrame:
         """Completions with the offline judges' scores side by side."""
-        # Each judge separately, since a judge of the study may have the name of a column.
-        words = [
-            judged.filter(judge=judge).select(*_ANSWER, **columns)
-            for judge, columns in (
-                ("matching", {"refused": pl.col("score") > 0.5}),
-                (self.job.main, {"harmful": pl.col("label"), "harmfulness": pl.col("score")}),
-                ("relevance", {"relevance": pl.col("score")}),
-                ("coherence", {"coherence": pl.col("score")}),
-            )
-        ]
         completion = pl.col("prefill") + pl.col("completion")
-        found = self.completions().select(*_ANSWER, "role", completion=completion)
-        found = found.filter(pl.col("variant").is_in(self.job.variants))
-        for one in words:
-            found = found.join(one, on=_ANSWER, how="left", validate="1:1", maintain_order="left")
-        return found
+        examples = self.completions().select(*_ANSWER, "role", completion=completion)
+        examples = examples.filter(pl.col("variant").is_in(self.job.variants))
+        # Each judge separately, since a judge of the study may have the name of a column.
+        for judge, columns in (
+            ("matching", {"refused": pl.col("score") > 0.5}),
+            (self.job.main, {"harmful": pl.col("label"), "harmfulness": pl.col("score")}),
+            ("relevance", {"relevance": pl.col("score")}),
+            ("coherence", {"coherence": pl.col("score")}),
+        ):
+            own = judged.filter(judge=judge).select(*_ANSWER, **columns)
+            examples = examples.join(
+                own, on=_ANSWER, how="left", validate="1:1", maintain_order="left"
+            )
+        return examples
 
     def tasks(self) -> pl.DataFrame:
         """Variant, task, item, metric, value."""

@@ -215,8 +215,8 @@ class Bootstrap(NamedTuple):
         """The difference of two AUROCs over the same pairs."""
         first, second = self._aurocs(*before), self._aurocs(*after)
         if {first[0], second[0]} <= {0.0, 1.0}:
-            told, still_told = ([np.full(len(before[0]), one[0])] for one in (first, second))
-            return rate_change(told, still_told, self.confidence)
+            shares = [[np.full(len(before[0]), drawn[0])] for drawn in (first, second)]
+            return rate_change(shares[0], shares[1], self.confidence)
         return self._difference(second - first, len(before[0]))
 
     def _aurocs(self, above: Values, below: Values) -> Values:

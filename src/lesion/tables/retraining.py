@@ -10,6 +10,8 @@ from lesion.tables.curve import bounds, crossing, with_bounds
 from lesion.tables.intervals import Bootstrap, Values
 from lesion.tables.rows import (
     BEHAVIOUR,
+    ESTIMATE,
+    LEVEL,
     RANDOM,
     TOTAL,
     UNMODIFIED,
@@ -26,17 +28,12 @@ RETRAINING = {
     "seeds": pl.Int64,
     "step": pl.Int64,
     "examples": pl.Int64,
-    "level": pl.String,
-    "behaviour": pl.String,
-    "role": pl.String,
+    **LEVEL,
     "metric": pl.String,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "n": pl.Int64,
+    **ESTIMATE,
 }
-"""One row for each arm, step, behaviour and metric; `level` is as in MEASUREMENTS. Seeds are
-averaged prompt by prompt, so intervals cover prompts and not seeds.
+"""One row for each arm, step, behaviour and metric. Seeds are averaged prompt by prompt, so
+intervals cover prompts and not seeds.
 
 Rows without a step summarise an arm. The gap is its mean NLL of harmful responses minus that of the
 arm `unmodified` at the same step:
@@ -79,8 +76,8 @@ def retraining_table(experiment: str, rows: pl.DataFrame, boot: Bootstrap) -> pl
         A table of RETRAINING.
     """
     mean = _by_prompt(rows)
-    found = [*_measured(mean, boot), *_recoveries(mean, boot), *_misalignment(mean, boot)]
-    return pl.DataFrame([{"experiment": experiment, **row} for row in found], schema=RETRAINING)
+    made = [*_measured(mean, boot), *_recoveries(mean, boot), *_misalignment(mean, boot)]
+    return pl.DataFrame([{"experiment": experiment, **row} for row in made], schema=RETRAINING)
 
 
 def _by_prompt(rows: pl.DataFrame) -> pl.DataFrame:
@@ -135,22 +132,22 @@ def _recovery(
     level = TOTAL if behaviour is None else BEHAVIOUR
     keys: Row = {"arm": arm, "seeds": gaps.seeds, "level": level, "behaviour": behaviour}
     keys |= {"role": "harm", "n": sum(map(len, parts))}
-    value, low, high = with_bounds(drawn[:, 0], boot.confidence)
-    yield {**keys, "metric": "nll_added", "value": value, "low": low, "high": high}
+    added, low, high = with_bounds(drawn[:, 0], boot.confidence)
+    yield {**keys, "metric": "nll_added", "value": added, "low": low, "high": high}
     # Without a gap the share is undefined.
     opened = drawn[:, 0] > 0
     recovered = np.full_like(drawn, np.nan)
     recovered[opened] = 1 - drawn[opened] / drawn[opened, :1]
-    for metric, found in (
+    for metric, numbers in (
         ("recovered_share", recovered[:, -1]),
         ("half_steps", crossing(gaps.steps, recovered, HALF)),
         ("half_examples", crossing(gaps.examples, recovered, HALF)),
     ):
-        known = float(found[0]) if opened[0] and np.isfinite(found[0]) else None
+        value = float(numbers[0]) if opened[0] and np.isfinite(numbers[0]) else None
         # An unknown resample counts as -inf for the lower bound and as +inf for the upper one.
-        low, _ = bounds(np.where(opened, found, -np.inf)[1:], boot.confidence)
-        _, high = bounds(np.where(opened, found, np.inf)[1:], boot.confidence)
-        yield {**keys, "metric": metric, "value": known, "low": low, "high": high}
+        low, _ = bounds(np.where(opened, numbers, -np.inf)[1:], boot.confidence)
+        _, high = bounds(np.where(opened, numbers, np.inf)[1:], boot.confidence)
+        yield {**keys, "metric": metric, "value": value, "low": low, "high": high}
 
 
 def _misalignment(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:

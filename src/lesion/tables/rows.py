@@ -8,12 +8,16 @@ import polars as pl
 from lesion.tables.intervals import Bootstrap, Difference, Estimate, Paired, Values
 from lesion.tables.metrics import METRICS
 
+LEVEL = {"level": pl.String, "behaviour": pl.String, "role": pl.String}
+"""`level` is `behaviour` for the prompts of one behaviour, and `total` for the unweighted mean over
+all behaviours of a role; `behaviour` is then null."""
+ESTIMATE = {"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64}
+"""The columns of an `Estimate`."""
+
 MEASUREMENTS = {
     "model": pl.String,
     "variant": pl.String,
-    "level": pl.String,
-    "behaviour": pl.String,
-    "role": pl.String,
+    **LEVEL,
     "attack": pl.String,
     "judge": pl.String,
     "main": pl.Boolean,
@@ -27,11 +31,10 @@ MEASUREMENTS = {
     "detectable": pl.Float64,
     "seed": pl.Int64,
 }
-"""`level` is `behaviour` for the prompts of one behaviour, and `total` for the unweighted mean over
-all behaviours of a role; `behaviour` is then null. `variant` is null where each harm type's own
-mask was zeroed. `main` is true for the primary judge of a metric, and for metrics without a judge.
-Only differences have a p-value and a minimum detectable effect (see `Difference`); `p_adjusted` is
-corrected (Benjamini and Hochberg) over all rows of the same metric, judge and attack of a model."""
+"""`variant` is null where each harm type's own mask was zeroed. `main` is true for the primary
+judge of a metric, and for metrics without a judge. Only differences have a p-value and a minimum
+detectable effect (see `Difference`); `p_adjusted` is corrected (Benjamini and Hochberg) over all
+rows of the same metric, judge and attack of a model."""
 
 BEHAVIOUR, TOTAL = "behaviour", "total"
 """The values of `level`."""

@@ -10,7 +10,7 @@ from lesion.masks.sweep import SWEEP
 from lesion.masks.where import CONCENTRATION, LINES, WHERE
 from lesion.tables.curve import CURVES, HALVINGS
 from lesion.tables.retraining import RETRAINING
-from lesion.tables.rows import MEASUREMENTS
+from lesion.tables.rows import ESTIMATE, MEASUREMENTS
 from lesion.tables.stages import STAGES
 from lesion.tables.variants import VARIANTS
 from lesion.training import TRAINING
@@ -25,10 +25,7 @@ CLAIMS = {
     "name": pl.String,
     "statistic": pl.String,
     "variant": pl.String,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "n": pl.Int64,
+    **ESTIMATE,
     "threshold": pl.Float64,
     "verdict": pl.String,
     "why": pl.String,

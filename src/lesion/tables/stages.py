@@ -12,7 +12,7 @@ import polars as pl
 
 from lesion.tables.curve import crossing, role_curve, with_bounds
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.rows import UNMODIFIED, Row
+from lesion.tables.rows import ESTIMATE, UNMODIFIED, Row
 
 STAGES = {
     "family": pl.String,
@@ -21,10 +21,7 @@ STAGES = {
     "seeds": pl.Int64,
     "variant": pl.String,
     "metric": pl.String,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "n": pl.Int64,
+    **ESTIMATE,
     "fewest": pl.Int64,
     "beyond": pl.Boolean,
 }
