@@ -7,7 +7,7 @@ from lesion.tables.read import read_study_tables
 
 
 def test_people_come_last_of_each_target(tables: Path) -> None:
-    table = judged(read_study_tables(tables).judges).agreement
+    table = judged(read_study_tables(tables).judges)["agreement"]
     assert table["against"].to_list() == ["objective"] * 4 + ["graded-harm"] * 4
     assert table["judge"].to_list()[3::4] == ["people", "people"]
     assert table.row(0) == (
@@ -18,18 +18,21 @@ def test_people_come_last_of_each_target(tables: Path) -> None:
 
 def test_people_have_no_controls(tables: Path) -> None:
     found = judged(read_study_tables(tables).judges)
-    assert "people" not in set(found.controls["judge"])
-    assert found.controls["harmless prose"][0] == "0.05 [0.01, 0.08]"
+    assert "people" not in set(found["controls"]["judge"])
+    assert found["controls"]["harmless prose"][0] == "0.05 [0.01, 0.08]"
 
 
 def test_categories_are_apart(tables: Path) -> None:
     found = judged(read_study_tables(tables).judges)
-    assert set(found.categories["against"]) >= {"objective, violence", "graded-harm, hate-speech"}
-    assert found.categories.height == 4 * 2 * 2
+    assert set(found["categories"]["against"]) >= {
+        "objective, violence",
+        "graded-harm, hate-speech",
+    }
+    assert found["categories"].height == 4 * 2 * 2
 
 
 def test_nothing_measured_gives_empty_tables(tables: Path) -> None:
-    assert all(one.is_empty() for one in judged(read_study_tables(tables).judges.clear()))
+    assert all(one.is_empty() for one in judged(read_study_tables(tables).judges.clear()).values())
 
 
 def test_trust_is_in_the_main_judge_on_answers_of_the_study_s_length(tables: Path) -> None:

@@ -12,8 +12,7 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")]))
 )
 
-from lesion.plan import checks, jobs, outputs, places
-from lesion.plan import resources
+from lesion.plan import checks, jobs, outputs, places, resources
 from lesion.io.formats import LesionError
 from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from lesion.masks.store import Mask
 
 MaskFile = Annotated[
-    Path,
-    typer.Argument(parser=path_of, help="A mask: results/STUDY/masks/MODEL/NAME.safetensors."),
+    Path, typer.Argument(parser=path_of, help="A mask: results/STUDY/masks/MODEL/NAME.safetensors.")
 ]
 MaskFiles = Annotated[
     list[Path], typer.Argument(parser=path_of, help="Two or more masks of one model.")

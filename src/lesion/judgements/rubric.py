@@ -111,12 +111,12 @@ def _item(scores: str, item: str) -> int | None:
     "4 out of 5" do not.
     """
     low, high = _RANGES[item]
-    lines = re.findall(rf"(?m)^\W*{item}\.b(?!\w)(.*)$", scores)
     of_all = re.compile(rf"(?<=\d)\s*(?:/|out of)\s*{high}(?![\d.]\d|\d)")
     found = set()
-    for line in (of_all.sub("", line) for line in lines):
-        numbers = re.findall(r"-?\d+(?:[.,]\d+)?%?", line)
-        begins = re.match(r"[^\w\n]*?-?\d", line)
+    for line in re.findall(rf"(?m)^\W*{item}\.b(?!\w)(.*)$", scores):
+        rest = of_all.sub("", line)
+        numbers = re.findall(r"-?\d+(?:[.,]\d+)?%?", rest)
+        begins = re.match(r"[^\w\n]*?-?\d", rest)
         found.add(numbers[0] if begins and len(numbers) == 1 else "")
     if len(found) != 1 or not (text := found.pop()).isdecimal() or not low <= int(text) <= high:
         return None

@@ -29,8 +29,8 @@ _MAPPINGS = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
 _HEADS = "num_attention_heads"
 
 
-def checked_config(folder: Path, called: Path) -> Any:
-    """Read the config of a checkpoint folder, which messages name `called`, as transformers does.
+def check_config(folder: Path, called: Path) -> None:
+    """Check the config of a checkpoint folder, which messages name `called`.
 
     Raises:
         UnsupportedModel: transformers has no text-generating class for its architecture, or the
@@ -58,7 +58,6 @@ def checked_config(folder: Path, called: Path) -> Any:
     if text is config and hasattr(config, _HEADS) and not names & settings.keys():
         # Every number of heads fits the shapes of the weights.
         raise bad_config(called, f"it has no `{_HEADS}`")
-    return config
 
 
 def _unknown(called: Path, what: str) -> UnsupportedModel:

@@ -113,11 +113,7 @@ def _loaded(folder: Path, names: set[str]) -> list[str]:
 
 
 def _shards(index: Path) -> list[str]:
-    """The files that an index names.
-
-    Raises:
-        BadFile: it is not an index, or names files elsewhere.
-    """
+    """The files that an index names; something else, or files elsewhere, is refused."""
     found = read_object(index).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise BadFile(f"{index}: has no `weight_map` that names the files of weights. {_AGAIN}")
@@ -270,11 +266,7 @@ def _check_weights(folder: Path) -> None:
 
 
 def _user_header(path: Path) -> dict[str, Stored]:
-    """As `safetensors_header`, for a user's file.
-
-    Raises:
-        BadFile: it is not a complete safetensors file.
-    """
+    """As `safetensors_header`, for a user's file."""
     found = safetensors_header(path, _AGAIN)
     try:
         # The library's own check of the header: sizes fit the shapes, and no byte is left over.

@@ -19,8 +19,6 @@ from lesion.models.files import ADAPTER, CONFIG, FLOATS, first_named, stored_ten
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-
-
 _DAMAGED = "Download the checkpoint again, or save it again with `save_pretrained`."
 _FAILED = r"\| CONVERSION\b"
 """In the lines of transformers' report that name weights which could not be put together."""

@@ -19,7 +19,7 @@ from lesion.io.texts import is_pointer, pointer_error
 from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.chat import SAMPLE, Chat, to_record
 from lesion.models.chat_format import AUTO, find_format
-from lesion.models.config import bad_config, check_stops, checked_config
+from lesion.models.config import bad_config, check_config, check_stops
 from lesion.models.conversion import empty_model, stored_parts
 from lesion.models.files import (
     FLOATS,
@@ -235,7 +235,7 @@ def _record(
 
 def _empty_model(folder: Path, called: Path) -> tuple[PreTrainedModel, dict[str, Candidate]]:
     """The model without its weights, and its candidates."""
-    checked_config(folder, called)
+    check_config(folder, called)
     try:
         model = empty_model(folder)
     except Exception as error:

@@ -17,12 +17,8 @@ def content_digest(folder: Path) -> str:
     # The tokenizer and its chat template determine completions as much as the weights do.
     files = kept_files(folder)
     with ThreadPoolExecutor(2) as pool:
-        return digest(
-            {
-                path.name: found
-                for path, found in zip(files, pool.map(sha256_file, files), strict=True)
-            }
-        )
+        sums = pool.map(sha256_file, files)
+        return digest({path.name: one for path, one in zip(files, sums, strict=True)})
 
 
 def read_record(folder: Path) -> dict[str, Any]:

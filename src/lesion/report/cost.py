@@ -16,12 +16,7 @@ _STAGES = (
 """Folders of the benchmarks, in the order of the stages. Folders of earlier versions are ignored;
 so is `report`, whose time is not known while the page is written."""
 _EVALUATION = ("responses", "judgements")
-_JOBS = {
-    "stage": pl.String,
-    "seconds": pl.Float64,
-    "processor": pl.Float64,
-    "memory": pl.Float64,
-}
+_JOBS = {"stage": pl.String, "seconds": pl.Float64, "processor": pl.Float64, "memory": pl.Float64}
 
 
 class Cost(NamedTuple):

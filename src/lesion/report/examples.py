@@ -43,13 +43,9 @@ class ShownPrompt(NamedTuple):
 def pick(
     examples: pl.DataFrame, count: int, threshold: float, shown: Headline
 ) -> list[ShownPrompt]:
-    """Draw prompts: harm types in turn, then as many (or one fewer) of benign behaviours.
+    """Draw prompts of one model: harm types in turn, then as many (or one fewer) benign ones.
 
-    Args:
-        examples: one model's completions.
-        count: how many prompts.
-        threshold: harmfulness from which an answer is hidden whatever its prompt's role.
-        shown: the masks whose answers are shown.
+    From a harmfulness of `threshold` on, an answer is hidden whatever its prompt's role.
     """
     sides = [
         _under_one_attack(examples.filter(pl.col("role") != "benign")),

@@ -95,9 +95,16 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
         raise LesionError(
             f"--require: there is no claim {unknown[0]}. The claims are {known[0]} to {known[-1]}."
         )
-    rows = _of_models(read_parquet(tables / "claims.parquet", CLAIMS), about).filter(
-        pl.col("model").is_in(models)
+    table = read_parquet(tables / "claims.parquet", CLAIMS)
+    # A family's claim counts for its last stage, which was trained through all the others.
+    families = about["config"].get("training_stages", {})
+    counted = [families[name][-1] if name in families else [name] for name in table["model"]]
+    rows = table.with_columns(
+        # JSON has neither NaN nor infinity.
+        pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)),
+        model=pl.Series(counted, dtype=pl.List(pl.String)),
     )
+    rows = rows.explode("model").filter(pl.col("model").is_in(models))
     required = sorted(set(require or rows["claim"]))
     outcomes = []
     for name in models:
@@ -135,22 +142,6 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
         exit_code=EXIT_CODES[verdict],
         models=outcomes,
     )
-
-
-def _of_models(rows: pl.DataFrame, about: dict[str, Any]) -> pl.DataFrame:
-    """Count a family's claim for its last stage, which was trained through all the others."""
-    families = about["config"].get("training_stages", {})
-    last = pl.DataFrame(
-        [(family, name) for family, stages in families.items() for name in stages[-1]],
-        schema={"model": pl.String, "stage": pl.String},
-        orient="row",
-    )
-    found = rows.join(last, on="model", how="left", maintain_order="left")
-    return found.with_columns(
-        # JSON has neither NaN nor infinity.
-        pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)),
-        model=pl.coalesce("stage", "model"),
-    ).drop("stage")
 
 
 def together(verdicts: Iterable[str]) -> str:

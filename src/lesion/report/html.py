@@ -23,11 +23,7 @@ def write_page(out: Path, template: str, **values: object) -> None:
     """Write a page from a template that extends `base.html.j2` and may use `macros.html.j2`.
 
     Templates count as code of the modules that name them (`lesion.plan.code`), these two here.
-
-    Args:
-        out: the HTML file.
-        template: its file name, in this folder.
-        values: what it names, but for the script and the policy.
+    `values` are the names in the template, but for the script and the policy.
 
     Raises:
         LesionError: `out` cannot be written.

@@ -1,7 +1,7 @@
 """How far to trust the judges: tables of their agreement with people, as texts."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
@@ -41,25 +41,19 @@ _METRICS = {
 }
 
 
-class JudgeTables(NamedTuple):
-    """The tables of the judges, empty where nothing was measured."""
+def judged(judges: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The tables of the page's section on judges, empty where nothing was measured.
 
-    agreement: pl.DataFrame
-    controls: pl.DataFrame
-    categories: pl.DataFrame
-    everything: pl.DataFrame
-
-
-def judged(judges: pl.DataFrame) -> JudgeTables:
-    """Agreement and controls over all kinds of harm, agreement by kind, and every number."""
+    Agreement and controls over all kinds of harm, agreement by kind, and every number.
+    """
     together, place = judges.filter(category=_ALL), ["judge", "target"]
     by_kind = judges.filter(pl.col("category") != _ALL)
-    return JudgeTables(
-        _across(together, place, _AGREEMENT),
-        _across(together, place, _CONTROLS),
-        _across(by_kind, [*place, "category"], _AGREEMENT),
-        _everything(together),
-    )
+    return {
+        "agreement": _across(together, place, _AGREEMENT),
+        "controls": _across(together, place, _CONTROLS),
+        "categories": _across(by_kind, [*place, "category"], _AGREEMENT),
+        "everything": _everything(together),
+    }
 
 
 def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:

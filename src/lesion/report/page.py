@@ -75,7 +75,16 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
         study=inputs.study,
         version=inputs.study.get("version", "unknown"),
         confidence=f"{inputs.confidence:.0%}",
-        families=[_family(inputs, family) for family in inputs.families],
+        families=[
+            {
+                "name": family,
+                "id": f"family-{number}",
+                "notices": inputs.notices(inputs.models_of(family)),
+                "verdicts": family_findings(inputs, family),
+                "figure": stages_of(inputs, family),
+            }
+            for number, family in enumerate(inputs.families, 1)
+        ],
         parts=[_part(inputs, model, examples) for model in inputs.models],
         headline=inputs.headline,
         judges=judged(inputs.judges),
@@ -129,17 +138,6 @@ def alignment_note(refused: Estimate | None) -> str | None:
         "is weakly aligned: it has little refusal to lose, and results for this model need not "
         "hold for a strongly aligned one."
     )
-
-
-def _family(inputs: StudyTables, family: str) -> dict[str, object]:
-    """What the page says about the stages of a family of models."""
-    return {
-        "name": family,
-        "id": f"family-{inputs.families.index(family) + 1}",
-        "notices": inputs.notices(inputs.models_of(family)),
-        "verdicts": family_findings(inputs, family),
-        "figure": stages_of(inputs, family),
-    }
 
 
 def _setting(inputs: StudyTables, section: str, key: str, default: Any = None) -> Any:

@@ -85,8 +85,12 @@ def _answered(own: StudyTables, scope: str) -> list[Finding]:
 def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
     topic = claim.topic
     if claim.scope == "experiment":
-        own, experiment = _experiment(row, own)
-        topic = f"{topic}: {experiment}" if experiment else topic
+        # The table of claims does not name the experiment of a number.
+        table = own.retraining
+        same = table.filter(arm=row["variant"], metric=row["statistic"], value=row["value"])
+        experiment = same["experiment"][:1].to_list()
+        own = own._replace(retraining=table.filter(pl.col("experiment").is_in(experiment)))
+        topic = ": ".join([topic, *experiment])
     one = estimate_of(row)
     outcomes = {SUPPORTED: claim.supported, NOT_SUPPORTED: Conclusion.NO}
     answer = outcomes.get(row["verdict"], Conclusion.UNCLEAR)
@@ -100,15 +104,6 @@ def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
     question = claim.question.format(**claim.words(row["variant"]))
     place = (topic, claim.number, claim.statistic, row["variant"])
     return Finding(question, answer, sentence, *place, one)
-
-
-def _experiment(row: dict[str, Any], own: StudyTables) -> tuple[StudyTables, str]:
-    """The experiment of a claim's number, which the table of claims does not name."""
-    table = own.retraining
-    same = table.filter(arm=row["variant"], metric=row["statistic"], value=row["value"])
-    named = same["experiment"][:1].to_list()
-    rows = table.filter(pl.col("experiment").is_in(named))
-    return own._replace(retraining=rows), "".join(named)
 
 
 def _why_unclear(claim: Claim, row: dict[str, Any], own: StudyTables) -> str:

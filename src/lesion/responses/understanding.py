@@ -91,7 +91,7 @@ def _detected(
         for row in minimal_pairs.iter_rows(named=True)
         for side in ("harmful", "harmless")
     ]
-    questions = _encoded(subject, [DETECT.format(request=row["prompt"]) for row in asked], 1)
+    questions = [_encoded(subject, DETECT.format(request=row["prompt"]), 1) for row in asked]
     rows = [
         {**row, "token_ids": None, "key": key(asked=question, **subject.identity)}
         for row, question in zip(asked, questions, strict=True)
@@ -110,21 +110,18 @@ def _detected(
     return fill_rows(rows, out, UNDERSTANDING, make, log)
 
 
-def _encoded(subject: EvaluatedVariant, texts: Sequence[str], room: int) -> list[list[int]]:
-    """The texts as prompts in tokens; `room` more tokens after each must fit into the context."""
+def _encoded(subject: EvaluatedVariant, text: str, room: int) -> list[int]:
+    """A text as a prompt in tokens, after which `room` more tokens must fit into the context."""
     from lesion.models.text import encode_prompt
 
-    prompts = [encode_prompt(subject.chat, text) for text in texts]
-    context = subject.context
-    for text, prompt in zip(texts, prompts, strict=True):
-        if len(prompt) + room > context:
-            raise LesionError(
-                f"`{text[:60]}…` is {len(prompt)} tokens long, which leaves no room for {room} "
-                f"more tokens in the model's context of {context}. Shorten or remove the request: "
-                "it is in the file of `understanding.minimal_pairs`, or in the source of a harm "
-                "type"
-            )
-    return prompts
+    prompt = encode_prompt(subject.chat, text)
+    if len(prompt) + room > subject.context:
+        raise LesionError(
+            f"`{text[:60]}…` is {len(prompt)} tokens long, which leaves no room for {room} more "
+            f"tokens in the model's context of {subject.context}. Shorten or remove the request: "
+            "it is in the file of `understanding.minimal_pairs`, or in the source of a harm type"
+        )
+    return prompt
 
 
 def _answered(
@@ -142,7 +139,7 @@ def _answered(
         place |= {"behaviour": row["behaviour"], "prompt": row["prompt"]}
         asked.append({**place, "asked": EXPLAIN.format(request=row["prompt"])})
     lengths = {EXPLANATION: job.explain, "lookalike": job.max_new_tokens}
-    prompts = [_encoded(subject, [row["asked"]], lengths[row["role"]])[0] for row in asked]
+    prompts = [_encoded(subject, row["asked"], lengths[row["role"]]) for row in asked]
     rows = [
         {**row, "key": key(asked=tokens, tokens=lengths[row["role"]], **subject.identity)}
         for row, tokens in zip(asked, prompts, strict=True)

@@ -63,10 +63,8 @@ def fine_tune(
     """Train a model in place; adapters are merged into it at the end.
 
     Args:
-        loaded: model with fp32 weights, and tokenizer; afterwards the model is in evaluation mode,
-            without gradients.
-        taught: examples, which are drawn without replacement in every epoch, in an order given by
-            the seed.
+        loaded: model with fp32 weights; afterwards it is in evaluation mode, without gradients.
+        taught: examples, drawn without replacement in every epoch, in an order given by the seed.
         recipe: settings of the optimiser.
         what: label of the progress bar.
         callbacks: callbacks of transformers, called at every step.

@@ -15,9 +15,6 @@ from lesion.tables.rows import RANDOM
 
 Chart = alt.LayerChart | alt.Chart
 
-_GAP = " "
-"""An empty column between harm types and benign behaviours."""
-
 _DIVERGING = ["#3f1a6b", "#f5f5f5", "#7f3b08"]
 _DARK_FROM = 0.66
 """A cell this far along either half of the scale is half as light as white: white text on it is as
@@ -75,7 +72,7 @@ def apart(*groups: Sequence[str]) -> list[str]:
     """
     names: list[str] = []
     for place, group in enumerate(filter(None, groups)):
-        names += [_GAP * place] * bool(place) + list(group)
+        names += [" " * place] * bool(place) + list(group)
     return names
 
 
@@ -194,11 +191,7 @@ def dots(
 
 
 def lines(
-    base: alt.Chart,
-    shape: alt.Shape,
-    order: str,
-    tooltip: list[alt.Tooltip],
-    stroke: float = 1.5,
+    base: alt.Chart, shape: alt.Shape, order: str, tooltip: list[alt.Tooltip], stroke: float = 1.5
 ) -> list[Chart]:
     """A line through points in the order of a field, such as `weights:Q`, and the points.
 

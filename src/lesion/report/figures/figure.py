@@ -14,9 +14,6 @@ from lesion.tables.wording import NOTHING, Unit, with_interval
 VEGALITE = alt.SCHEMA_VERSION.removeprefix("v").rsplit(".", 1)[0]
 """The Vega-Lite that Altair writes for, as vl-convert names it, such as `6.4`."""
 
-_NARROW = 300
-"""Pixels that a chart without text in its cells needs."""
-
 TextOf = Callable[[dict[str, Any]], str]
 """A function of a table's row to a text."""
 
@@ -34,8 +31,9 @@ class Figure(NamedTuple):
     """The height in pixels of what is above and below the plot: legend, axis and menu."""
     numbers: pl.DataFrame
     """The numbers of the chart as a table of texts."""
-    least_width: int = _NARROW
-    """The width in pixels below which it is unreadable; on narrower pages it scrolls."""
+    least_width: int = 300
+    """The width in pixels below which it is unreadable; on narrower pages it scrolls. Charts with
+    text in their cells need more."""
 
     @property
     def height(self) -> int:

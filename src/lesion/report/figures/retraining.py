@@ -23,7 +23,7 @@ from lesion.report.figures.figure import Figure, crossed, text_column, with_writ
 from lesion.tables.claims.training import at_step, last
 from lesion.tables.lookup import totals
 from lesion.tables.rows import TOTAL, UNMODIFIED
-from lesion.tables.wording import with_interval
+from lesion.tables.wording import Unit, with_interval
 
 _HEIGHT = 280
 _ARMS = (UNMODIFIED, "shared", "shared-frozen", "shared-after")
@@ -141,20 +141,20 @@ def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
 def recovery_table(rows: pl.DataFrame) -> pl.DataFrame:
     """How much harm each ablated arm recovered, as texts; empty if there is no summary."""
     harm = totals(rows, "harm")
+
+    def text(arm: str, metric: str, unit: Unit, step: int | None = None) -> str:
+        return with_interval(at_step(harm, arm, metric, step), unit)
+
     arms = harm.filter(metric="recovered_share")["arm"].unique(maintain_order=True)
     return pl.DataFrame(
         [
             {
                 "ablated, then trained": arm,
-                "harm NLL before (nats per token)": with_interval(
-                    at_step(harm, arm, "nll", 0), "nats"
-                ),
+                "harm NLL before (nats per token)": text(arm, "nll", "nats", 0),
                 "after": with_interval(last(harm, arm, "nll"), "nats"),
-                "undone": with_interval(at_step(harm, arm, "recovered_share", None), "share"),
-                "steps to half": with_interval(at_step(harm, arm, "half_steps", None), "count"),
-                "examples to half": with_interval(
-                    at_step(harm, arm, "half_examples", None), "count"
-                ),
+                "undone": text(arm, "recovered_share", "share"),
+                "steps to half": text(arm, "half_steps", "count"),
+                "examples to half": text(arm, "half_examples", "count"),
             }
             for arm in arms
         ]
