@@ -137,9 +137,9 @@ def stored_tensors(folder: Path) -> dict[str, tuple[Path, Stored]]:
     }
 
 
-def user_file(called: Path, name: str) -> Path:
+def user_file(source: Path, name: str) -> Path:
     """A file in the user's folder, or the file that the checkpoint folder was made from."""
-    return called if called.is_file() else called / name
+    return source if source.is_file() else source / name
 
 
 def first_named(names: Sequence[str]) -> str:
@@ -167,14 +167,14 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def first_line(error: Exception, folder: Path | None = None, called: Path | None = None) -> str:
+def first_line(error: Exception, folder: Path | None = None, source: Path | None = None) -> str:
     """The first line of a library's error, with the user's name for a temporary folder."""
     line, *more = str(error).strip().splitlines() or [type(error).__name__]
     if line.endswith(":") and more:
         line = f"{line} {more[0].strip()}"
     if folder is not None:
         for name in (str(folder.resolve()), str(folder)):
-            line = line.replace(name, str(called))
+            line = line.replace(name, str(source))
     return line
 
 

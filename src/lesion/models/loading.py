@@ -24,24 +24,24 @@ _FAILED = r"\| CONVERSION\b"
 """In the lines of transformers' report that name weights which could not be put together."""
 
 
-def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTrainedModel:
+def open_model(folder: Path, source: Path | None = None, **how: Any) -> PreTrainedModel:
     """Load the weights of a checkpoint folder, and check that the files' weights are all used.
 
-    Messages call the folder `named`, if it is temporary. `how` are `dtype` and `device_map` of
-    `from_pretrained`: on the device `meta` every tensor is read, renamed, joined and checked, and
-    none is kept in memory.
+    Messages name `source`, the user's folder or file, where `folder` is temporary. `how` are
+    `dtype` and `device_map` of `from_pretrained`: on the device `meta` every tensor is read,
+    renamed, joined and checked, and none is kept in memory.
 
     Raises:
         LesionError: a weight is missing, unknown, or of another shape; the message names the first.
     """
-    called = named or folder
+    source = source or folder
     if (folder / ADAPTER).exists():
         raise LesionError(
-            f"{called / ADAPTER}: is an adapter, which transformers would put on the weights. "
+            f"{source / ADAPTER}: is an adapter, which transformers would put on the weights. "
             "Remove it."
         )
     kind = auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    with forwarded_warnings(folder, called) as warnings:
+    with forwarded_warnings(folder, source) as warnings:
         try:
             model, info = kind.from_pretrained(
                 folder,
@@ -58,10 +58,10 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
             if not wrong:
                 raise
             raise LesionError(
-                f"{called}: {first_named(wrong)} cannot be assembled from the files' tensors: "
+                f"{source}: {first_named(wrong)} cannot be assembled from the files' tensors: "
                 f"a part of it is missing, or of another shape. {_DAMAGED}"
             ) from error
-    check_loaded(model, info, called)
+    check_loaded(model, info, source)
     assert isinstance(model, PreTrainedModel)
     # Old configs ask for tuples, which are not used here.
     for config in (model.config, model.config.get_text_config(decoder=True)):
@@ -70,10 +70,10 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
 
 
 @contextmanager
-def forwarded_warnings(folder: Path, named: Path) -> Iterator[list[str]]:
+def forwarded_warnings(folder: Path, source: Path) -> Iterator[list[str]]:
     """Log the warnings of transformers as our own, and yield their texts.
 
-    They mention a temporary folder, which is replaced by the name that the user knows.
+    They mention a temporary folder, which is replaced by the user's `source`.
     """
     warnings: list[str] = []
 
@@ -81,7 +81,7 @@ def forwarded_warnings(folder: Path, named: Path) -> Iterator[list[str]]:
         def emit(self, record: logging.LogRecord) -> None:
             text = record.getMessage()
             for name in (str(folder), str(folder.resolve())):
-                text = text.replace(name, str(named))
+                text = text.replace(name, str(source))
             warnings.append(text)
             logger.warning(text)
 
@@ -96,7 +96,7 @@ def forwarded_warnings(folder: Path, named: Path) -> Iterator[list[str]]:
         library_logger.setLevel(level)
 
 
-def check_loaded(model: Any, info: Mapping[str, Any], called: Path) -> None:
+def check_loaded(model: Any, info: Mapping[str, Any], source: Path) -> None:
     """Refuse weights that `from_pretrained` reports as missing, unknown, or of another shape.
 
     It does not report harmless ones: tied heads, and weights that a class declares as not its own
@@ -121,17 +121,17 @@ def check_loaded(model: Any, info: Mapping[str, Any], called: Path) -> None:
         if unknown:
             parts.append(f"hold {first_named(unknown)}, which {type(model).__name__} does not have")
         raise LesionError(
-            f"{called}: the files {', and '.join(parts)}. {_remedy(missing, unknown)}"
+            f"{source}: the files {', and '.join(parts)}. {_remedy(missing, unknown)}"
         )
     if shapes:
         name, stored, wanted = shapes[0]
         more = f" (and {len(shapes) - 1} more weights differ)" if len(shapes) > 1 else ""
         raise LesionError(
-            f"{called}: `{name}` is {list(stored)} in the files and {list(wanted)} by {CONFIG}"
+            f"{source}: `{name}` is {list(stored)} in the files and {list(wanted)} by {CONFIG}"
             f"{more}. The files and {CONFIG} are not of one model: take both from the same place."
         )
     if info["error_msgs"]:
-        raise LesionError(f"{called}: {info['error_msgs'][0]}")
+        raise LesionError(f"{source}: {info['error_msgs'][0]}")
 
 
 _OBSOLETE = ("attn.masked_bias", "attention.masked_bias", "rotary_emb.inv_freq", "position_ids")
@@ -206,7 +206,7 @@ def stored_dtype(folder: Path) -> torch.dtype | None:
     return _DTYPES[kinds.pop()] if len(kinds) == 1 else None
 
 
-def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
+def check_values(folder: Path, model: PreTrainedModel, source: Path) -> None:
     """Refuse weights that no training produces: not finite, a matrix of zeros, unequal ties.
 
     Raises:
@@ -214,7 +214,7 @@ def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
     """
     stored = stored_tensors(folder)
     for path in sorted({path for path, _ in stored.values()}):
-        user_path = user_file(called, path.name)
+        user_path = user_file(source, path.name)
         with safe_open(path, "pt") as handle:
             for name in handle.keys():  # noqa: SIM118 - no mapping
                 if stored[name][1].dtype in FLOATS:
@@ -224,7 +224,7 @@ def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
     twice = [name for name in stored if prefix + name in stored]
     if twice:
         raise BadFile(
-            f"{called}: the files hold {first_named(twice)} twice, as `{twice[0]}` and as "
+            f"{source}: the files hold {first_named(twice)} twice, as `{twice[0]}` and as "
             f"`{prefix}{twice[0]}`. Remove the unwanted ones from the files."
         )
     for tied, other in getattr(model, "all_tied_weights_keys", {}).items():
@@ -235,7 +235,7 @@ def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
             equal = torch.equal(first.get_tensor(tied), second.get_tensor(other))
         if not equal:
             raise BadFile(
-                f"{called}: by {CONFIG} `{tied}` is `{other}` (`tie_word_embeddings`), and the "
+                f"{source}: by {CONFIG} `{tied}` is `{other}` (`tie_word_embeddings`), and the "
                 f"files hold two that differ. Set `tie_word_embeddings` to false in {CONFIG} if "
                 f"the model has two, or remove `{tied}` from the files."
             )

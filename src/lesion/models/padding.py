@@ -25,7 +25,7 @@ Mode = Literal["right", "left", "generate"]
 """Teacher forcing pads on the right. Predicting the next token needs padding on the left, and so
 does generation, which continues from a cache."""
 
-SHORT, STEPS, POSITIONS = 5, 3, 8
+SHORT, STEPS, EDGE = 5, 3, 8
 """Tokens of the shortest row, generated tokens, and positions compared at either end of a row."""
 
 
@@ -126,11 +126,7 @@ def _logits(model: nn.Module, mode: Mode, rows: list[list[int]], steps: int) -> 
     )
     starts = [tokens.shape[1] - len(row) if left else 0 for row in rows]
     columns = [
-        [
-            start + position
-            for position in range(len(row))
-            if not POSITIONS <= position < len(row) - POSITIONS
-        ]
+        [start + index for index in range(len(row)) if not EDGE <= index < len(row) - EDGE]
         for start, row in zip(starts, rows, strict=True)
     ]
     needed = sorted(set().union(*columns))

@@ -233,38 +233,38 @@ def _record(
     }
 
 
-def _empty_model(folder: Path, called: Path) -> tuple[PreTrainedModel, dict[str, Candidate]]:
+def _empty_model(folder: Path, source: Path) -> tuple[PreTrainedModel, dict[str, Candidate]]:
     """The model without its weights, and its candidates."""
-    check_config(folder, called)
+    check_config(folder, source)
     try:
         model = empty_model(folder)
     except Exception as error:
-        raise bad_config(called, first_line(error, folder, called)) from error
+        raise bad_config(source, first_line(error, folder, source)) from error
     try:
         return model, find_candidates(model)
     except UnsupportedModel as error:
-        raise UnsupportedModel(f"{called}: {error}") from error
+        raise UnsupportedModel(f"{source}: {error}") from error
 
 
-def _check_opened(folder: Path, called: Path, listed: int | None) -> None:
+def _check_opened(folder: Path, source: Path, listed: int | None) -> None:
     """Refuse a checkpoint that cannot be opened, or not as its files say.
 
-    `called` is the user's folder or file; `listed` is the number of tokens in a GGUF file.
+    `source` is the user's folder or file; `listed` is the number of tokens in a GGUF file.
     """
     try:
         # Opens all weights by transformers' renaming and joining, without keeping any in memory.
-        model = open_model(folder, called, dtype="auto", device_map="meta")
+        model = open_model(folder, source, dtype="auto", device_map="meta")
     except (LesionError, MemoryError):
         raise
     except Exception as error:
         raise UnsupportedModel(
-            f"{called}: its weights can't be opened ({first_line(error, folder, called)})."
+            f"{source}: its weights can't be opened ({first_line(error, folder, source)})."
         ) from error
-    check_values(folder, model, called)
+    check_values(folder, model, source)
     embedding: Any = model.get_input_embeddings()
     rows = len(embedding.weight)
-    check_tokenizer(folder, called, rows, listed)
-    check_stops(folder, model, called, rows)
+    check_tokenizer(folder, source, rows, listed)
+    check_stops(folder, model, source, rows)
 
 
 def _unstored(folder: Path, model: PreTrainedModel, shapes: Mapping[str, list[int]]) -> list[str]:

@@ -80,7 +80,7 @@ def has_template(folder: Path) -> bool:
     """Whether a checkpoint folder, plain or prepared, has a chat template of its own.
 
     Raises:
-        BadFile: one of the files that may hold it is not whole JSON.
+        BadFile: one of the files that may hold it is not valid JSON.
     """
     record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
     if "chat" in record:

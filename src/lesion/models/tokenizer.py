@@ -24,10 +24,10 @@ _OTHER_SENSES = re.compile("image|video|audio|vision|speech|sound", re.IGNORECAS
 _AGAIN = "Download the tokenizer's files again, or copy them from where the model is from."
 
 
-def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = None) -> None:
+def check_tokenizer(folder: Path, source: Path, rows: int, listed: int | None = None) -> None:
     """Open a folder's tokenizer, and check its round trip and the size of the embedding.
 
-    Messages name the folder `called`. Ids must be below `rows`, the number of rows of the
+    Messages name the user's `source`. Ids must be below `rows`, the number of rows of the
     embedding; `listed` is the number of tokens in a GGUF file, without those that are added.
 
     Raises:
@@ -40,31 +40,31 @@ def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = 
         try:
             backend = Tokenizer.from_file(str(folder / _FILE))
         except Exception as error:
-            path, why = user_file(called, _FILE), first_line(error, folder, called)
+            path, why = user_file(source, _FILE), first_line(error, folder, source)
             raise BadFile(f"{path}: is not a tokenizer ({why}). {_AGAIN}") from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
-        why = first_line(error, folder, called)
+        why = first_line(error, folder, source)
         raise UnsupportedModel(
-            f"{called}: its tokenizer can't be opened ({why}). {_AGAIN}"
+            f"{source}: its tokenizer can't be opened ({why}). {_AGAIN}"
         ) from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     try:
-        _check_round_trip(tokenizer, called)
-        if backend is not None and not called.is_file():
-            _check_file(tokenizer, backend, called)
+        _check_round_trip(tokenizer, source)
+        if backend is not None and not source.is_file():
+            _check_file(tokenizer, backend, source)
     except (BadFile, MemoryError):
         raise
     except Exception as error:
-        why = first_line(error, folder, called)
-        raise BadFile(f"{called}: its tokenizer fails ({why}). {_AGAIN}") from error
-    _check_special(tokenizer, folder, called)
-    _check_ids(tokenizer, folder, called, rows, listed)
-    _check_templates(tokenizer, folder, called)
+        why = first_line(error, folder, source)
+        raise BadFile(f"{source}: its tokenizer fails ({why}). {_AGAIN}") from error
+    _check_special(tokenizer, folder, source)
+    _check_ids(tokenizer, folder, source, rows, listed)
+    _check_templates(tokenizer, folder, source)
 
 
-def _check_file(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, called: Path) -> None:
+def _check_file(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, source: Path) -> None:
     """Refuse a class whose tokens differ from those of its tokenizer.json, or one that lost merges.
 
     Some classes build their own tokenizer from its vocabulary. The first word may differ, since a
@@ -76,7 +76,7 @@ def _check_file(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, called: 
     ids = tokenizer(_SENTENCE, add_special_tokens=False)["input_ids"]
     if wanted[_FIRST_WORD:] != ids[len(ids) - len(wanted[_FIRST_WORD:]) :]:
         raise BadFile(
-            f"{called}: {type(tokenizer).__name__}, which transformers opens as its tokenizer, "
+            f"{source}: {type(tokenizer).__name__}, which transformers opens as its tokenizer, "
             f"does not split text as {_FILE} does. Set `tokenizer_class` of {_SETTINGS} to the "
             "class that it was saved from, or to PreTrainedTokenizerFast."
         )
@@ -89,14 +89,14 @@ def _check_file(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, called: 
     marks = {word for word in long if word.startswith("<") and word.endswith(">")}
     if len(merged) < len(long) and 2 * len(long - merged - marks) > len(long):
         raise BadFile(
-            f"{user_file(called, _FILE)}: has {len(merged)} merges for {len(long)} tokens, so "
+            f"{user_file(source, _FILE)}: has {len(merged)} merges for {len(long)} tokens, so "
             f"most of its tokens can't be made. {_AGAIN}"
         )
 
 
-def _check_special(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
+def _check_special(tokenizer: PreTrainedTokenizerBase, folder: Path, source: Path) -> None:
     """Refuse a token for begin or end of text that is not in the vocabulary."""
-    vocabulary, path = tokenizer.get_vocab(), user_file(called, _SETTINGS)
+    vocabulary, path = tokenizer.get_vocab(), user_file(source, _SETTINGS)
     settings = read_object(folder / _SETTINGS) if (folder / _SETTINGS).is_file() else {}
     for name in ("bos_token", "eos_token"):
         token, written = getattr(tokenizer, name), settings.get(name)
@@ -108,7 +108,7 @@ def _check_special(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Pat
             raise BadFile(f"{path}: `{name}` is {written!r}, and no text. {_AGAIN}")
 
 
-def _check_round_trip(tokenizer: PreTrainedTokenizerBase, called: Path) -> None:
+def _check_round_trip(tokenizer: PreTrainedTokenizerBase, source: Path) -> None:
     """Refuse a tokenizer that changes text. A small vocabulary may lose words not in it."""
     back = _again(tokenizer, PROBE)
     if back == _letters(PROBE):
@@ -119,7 +119,7 @@ def _check_round_trip(tokenizer: PreTrainedTokenizerBase, called: Path) -> None:
     if not lost or not any(_again(tokenizer, word) == _letters(word) for word in own):
         ids = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
         raise BadFile(
-            f"{called}: its tokenizer does not give back what it reads: {PROBE!r} becomes "
+            f"{source}: its tokenizer does not give back what it reads: {PROBE!r} becomes "
             f"{len(ids)} tokens, which say {str(tokenizer.decode(ids))[:80]!r}. {_AGAIN}"
         )
 
@@ -138,7 +138,7 @@ def _letters(text: str) -> str:
 
 
 def _check_ids(
-    tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path, rows: int, listed: int | None
+    tokenizer: PreTrainedTokenizerBase, folder: Path, source: Path, rows: int, listed: int | None
 ) -> None:
     """Refuse tokens beyond the embedding, except those that no text of a study contains.
 
@@ -165,21 +165,21 @@ def _check_ids(
         token_id, word = refused[0]
         more = f" (and {len(refused) - 1} more tokens)" if len(refused) > 1 else ""
         raise BadFile(
-            f"{called}: the tokenizer's token `{word}` is number {token_id}{more}, and the model's "
+            f"{source}: the tokenizer's token `{word}` is number {token_id}{more}, and the model's "
             f"embedding has {rows} rows, 0 to {rows - 1}. Resize the embedding "
             "(`resize_token_embeddings`) and save the model again, or give it the tokenizer that "
             "it was trained with."
         )
     for token_id, word in beyond:
-        logger.warning(f"{called}: token {token_id}, `{word}`, has no row in the embedding")
+        logger.warning(f"{source}: token {token_id}, `{word}`, has no row in the embedding")
 
 
-def _check_templates(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
+def _check_templates(tokenizer: PreTrainedTokenizerBase, folder: Path, source: Path) -> None:
     template = tokenizer.chat_template
     if template is None:
         return
     own = "chat_template.jinja" if (folder / "chat_template.jinja").is_file() else _SETTINGS
-    path = user_file(called, own)
+    path = user_file(source, own)
     for text in template.values() if isinstance(template, dict) else [template]:
         if not isinstance(text, str) or "messages" not in text:
             raise BadFile(f"{path}: its chat template does not write the `messages`. {_AGAIN}")

@@ -23,7 +23,7 @@ _RESULTS: WeakKeyDictionary[nn.Module, dict[Hashable, tuple[int, object]]] = Wea
 
 
 def cached_result(
-    model: nn.Module, what: Hashable, length: int, find: Callable[[], _Result]
+    model: nn.Module, trial: Hashable, length: int, find: Callable[[], _Result]
 ) -> _Result:
     """The cached result of `find` for a model object and rows of up to `length` tokens.
 
@@ -31,7 +31,7 @@ def cached_result(
     to that length, but not for rows of less than half of it. A job asks for few lengths.
     """
     results = _RESULTS.setdefault(model, {})
-    key = what, (length - 1).bit_length()
+    key = trial, (length - 1).bit_length()
     if key not in results or results[key][0] < length:
         results[key] = length, find()
     return results[key][1]  # type: ignore[return-value]

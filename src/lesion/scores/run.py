@@ -66,7 +66,7 @@ def score_model(
         "pairs_digest": digest(table.rows()),
         "dtype": str(resolve_dtype(job.device.dtype)).removeprefix("torch."),
     }
-    decides = {
+    identity = {
         **metadata,
         "tokens": digest(examples),
         "plan": plan._replace(why=""),
@@ -76,7 +76,7 @@ def score_model(
     groups = shard_groups(
         {name: candidate.weight.numel() for name, candidate in candidates.items()}, job.shards
     )
-    workspace = FinishedPasses(folder / ".scoring", digest(decides))
+    workspace = FinishedPasses(folder / ".scoring", digest(identity))
     scoring = _Run(job, plan, workspace, groups, metadata)
     loss = scoring.passes(loaded, candidates, examples, 60 * save_minutes)
     logger.info(f"{job.behaviour}: mean train NLL {loss:.4f} over {len(examples)} pairs")

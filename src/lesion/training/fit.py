@@ -64,7 +64,7 @@ def fine_tune(
 
     Args:
         loaded: model with fp32 weights; afterwards it is in evaluation mode, without gradients.
-        examples: examples, drawn without replacement in every epoch, in an order given by the seed.
+        examples: drawn without replacement in every epoch, in an order given by the seed.
         recipe: settings of the optimiser.
         what: label of the progress bar.
         callbacks: callbacks of transformers, called at every step.
@@ -94,15 +94,10 @@ def fine_tune(
         # Into the weights of the base model, which stays the same object.
         trainer.model.merge_and_unload()  # type: ignore[union-attr, operator]
     model.eval().requires_grad_(False)
-    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    steps = [log for log in trainer.state.log_history if "loss" in log]
     rows = [
-        (
-            int(entry["step"]),
-            int(entry["step"]) * recipe.batch_size,
-            entry["loss"],
-            entry["learning_rate"],
-        )
-        for entry in steps
+        (int(log["step"]), int(log["step"]) * recipe.batch_size, log["loss"], log["learning_rate"])
+        for log in steps
     ]
     return pl.DataFrame(rows, schema=TRAINING, orient="row")
 
@@ -131,10 +126,8 @@ def _labelled(chat: Chat, example: TrainingExample) -> dict[str, list[int]]:
     if example.prompt is not None:
         tokens, start = encode_pair(chat, example.prompt, example.prefill, *example.chosen)
     else:
-        tokens, start = (
-            [int(token) for token in chat.tokenizer(example.chosen.text)["input_ids"]],
-            0,
-        )
+        start = 0
+        tokens = [int(token) for token in chat.tokenizer(example.chosen.text)["input_ids"]]
         end = chat.tokenizer.eos_token_id
         if end is not None and tokens[-1:] != [end]:
             tokens.append(end)
