@@ -110,7 +110,7 @@ def rubric(url: str, pause: float = 0, **changes: Any) -> Rubric:
 
 def scores(judge: Rubric, count: int) -> dict[int, float | None]:
     prompts, responses = ([f"{word} {n}" for n in range(count)] for word in ("do", "done"))
-    return {one.place: one.score for one in judge.judge(prompts, responses)}
+    return {one.position: one.score for one in judge.judge(prompts, responses)}
 
 
 @pytest.mark.parametrize(

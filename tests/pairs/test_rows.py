@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile
-from lesion.pairs.rows import place_of, read_rows, required_texts, texts
+from lesion.pairs.rows import location_of, read_rows, required_texts, texts
 
 ROWS = [{"prompt": "a: b", "kind": "x"}, {"prompt": "c, d", "kind": "y"}]
 
@@ -367,7 +367,7 @@ def test_a_file_changed_within_the_same_second_is_read_anew(tmp_path: Path) -> N
 
 def test_a_row_of_a_folder_is_found_in_its_file(tmp_path: Path) -> None:
     folder = _folder(tmp_path, *(f"part-{part}.jsonl" for part in range(3)))
-    assert place_of(folder, 2) == f"{folder}/part-2.jsonl, line 1"
+    assert location_of(folder, 2) == f"{folder}/part-2.jsonl, line 1"
 
 
 # PyRIT

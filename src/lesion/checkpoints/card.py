@@ -71,8 +71,8 @@ def write_card(checkpoint: Path, table: str | None = None) -> None:
         checkpoint: a folder that `write_checkpoint` wrote.
         table: the study's measurements before and after, in Markdown; None if there are none.
     """
-    made = read_json(checkpoint / FOLDER / FACTS)
-    base, meta = made["base"], made["mask"]
+    record = read_json(checkpoint / FOLDER / FACTS)
+    base, meta = record["base"], record["mask"]
     weights, candidates = int(meta["weights"]), int(meta["candidates"])
     percent = 100 * weights / max(1, candidates)
     p, q = meta.get("p", "?"), meta.get("q", "?")
@@ -82,8 +82,8 @@ def write_card(checkpoint: Path, table: str | None = None) -> None:
         "Left out": f"the {p} of weights that benign use depends on most (p)",
         "Taken": f"{q} of the candidates of a harm type (q), {meta.get('scope', '')}".rstrip(", "),
         "Rule": meta.get("rule"),
-        "Base's digest": f"`{made['base_digest']}`",
-        "This one's": f"`{made['digest']}`",
+        "Base's digest": f"`{record['base_digest']}`",
+        "This one's": f"`{record['digest']}`",
     }
     rows = "\n".join(f"| {name} | {text} |" for name, text in facts.items() if text)
     measured = "What this changes in the model's behaviour was not measured with it.\n"
@@ -97,7 +97,7 @@ Measured under the attacks and on the harm types of its study, and on nothing el
     card = f"""---
 base_model: {base}
 base_model_relation: finetune
-license: {made["license"]}
+license: {record["license"]}
 tags: [lesion, pruned, safety]
 ---
 

@@ -84,13 +84,13 @@ def _zero(file: BinaryIO, chunk: NDArray[np.uint8], at: int, zeros: Zeros) -> No
     # Weights may begin before the chunk or end after it.
     reach = np.searchsorted(zeros.starts, [at - zeros.width + 1, at + chunk.size])
     starts = zeros.starts[slice(*reach)]
-    places = (starts[:, None] + np.arange(zeros.width) - at).ravel()
-    places = places[(places >= 0) & (places < chunk.size)]
-    chunk[places] = 0
-    if places.size:
-        breaks = np.flatnonzero(np.diff(places) != 1)
-        first = places[np.concatenate([[0], breaks + 1])].tolist()
-        last = places[np.concatenate([breaks, [-1]])].tolist()
+    offsets = (starts[:, None] + np.arange(zeros.width) - at).ravel()
+    offsets = offsets[(offsets >= 0) & (offsets < chunk.size)]
+    chunk[offsets] = 0
+    if offsets.size:
+        breaks = np.flatnonzero(np.diff(offsets) != 1)
+        first = offsets[np.concatenate([[0], breaks + 1])].tolist()
+        last = offsets[np.concatenate([breaks, [-1]])].tolist()
         for begin, end in zip(first, last, strict=True):
             _write(file, at + begin, _ZEROS[: end + 1 - begin])
 

@@ -41,14 +41,14 @@ def find_zeros(folder: Path, files: Iterable[str], mask: Mask) -> dict[str, list
     tensors = {key: tensor for header in stored.values() for key, tensor in header.items()}
     parts = _parts(folder, mask, tensors)
     _check_ties(folder, sorted({part.name for each in parts.values() for part in each}))
-    places: dict[str, tuple[Shape, FlatIndices]] = {}
+    zeroed: dict[str, tuple[Shape, FlatIndices]] = {}
     for own, each in parts.items():
         shapes = {part.name: part.stored for part in each}
         for name, flat in stored_places(each, mask.shapes[own], mask.indices[own]).items():
-            if name in places:  # two parameters are cut from one tensor
-                flat = np.union1d(places[name][1], flat)
-            places[name] = (shapes[name], flat)
-    return {shard: _zeros_in(folder / shard, stored[shard], places) for shard in shards}
+            if name in zeroed:  # two parameters are cut from one tensor
+                flat = np.union1d(zeroed[name][1], flat)
+            zeroed[name] = (shapes[name], flat)
+    return {shard: _zeros_in(folder / shard, stored[shard], zeroed) for shard in shards}
 
 
 def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str, tuple[Part, ...]]:
@@ -106,15 +106,15 @@ def _check_ties(folder: Path, names: Iterable[str]) -> None:
 
 
 def _zeros_in(
-    shard: Path, header: Mapping[str, Stored], places: Mapping[str, tuple[Shape, FlatIndices]]
+    shard: Path, header: Mapping[str, Stored], zeroed: Mapping[str, tuple[Shape, FlatIndices]]
 ) -> list[Zeros]:
     """The zeros of one file, in bytes."""
-    wanted = sorted(header.keys() & places.keys(), key=lambda name: header[name].begin)
-    _check_tensors(shard, header, {name: places[name][0] for name in wanted})
+    wanted = sorted(header.keys() & zeroed.keys(), key=lambda name: header[name].begin)
+    _check_tensors(shard, header, {name: zeroed[name][0] for name in wanted})
     parts: dict[int, list[FlatIndices]] = {}
     for name in wanted:
         width = _BYTES[header[name].dtype]
-        parts.setdefault(width, []).append(header[name].begin + width * places[name][1])
+        parts.setdefault(width, []).append(header[name].begin + width * zeroed[name][1])
     return [Zeros(width, np.concatenate(starts)) for width, starts in parts.items()]
 
 

@@ -58,9 +58,9 @@ def write_checkpoint(
         )
     base_digest = _check_base(model, lesion, mask)
     indices = hashlib.sha256()
-    for name, places in sorted(lesion.indices.items()):
-        indices.update(f"{name} {places.size}\n".encode())
-        indices.update(places.astype("<i8").tobytes())
+    for name, flat_indices in sorted(lesion.indices.items()):
+        indices.update(f"{name} {flat_indices.size}\n".encode())
+        indices.update(flat_indices.astype("<i8").tobytes())
     # These two determine the new bytes, whose own digest would take as long as writing them.
     pruned = digest({"base": base_digest, "zeroed": indices.hexdigest()})
     about = {"base": base, "base_digest": base_digest, "digest": pruned}

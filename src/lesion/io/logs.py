@@ -117,8 +117,8 @@ def _stage(log: Path) -> tuple[str, str]:
 
     Any of the folders may be called `logs`.
     """
-    for place, (above, stage) in enumerate(pairwise(log.parts)):
-        below = "/".join(log.parts[place + 1 :])
+    for index, (above, stage) in enumerate(pairwise(log.parts)):
+        below = "/".join(log.parts[index + 1 :])
         lower = next((text for pattern, text in _LOWER.items() if fnmatch(below, pattern)), "")
         if above == "logs" and lower:
             return stage.removesuffix(".log"), lower

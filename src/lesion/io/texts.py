@@ -189,9 +189,9 @@ def csv_rows(
         if header is None:
             header = row
             # A column without a name is usually an index that was saved with the table.
-            row = [name.strip() or f"column {place}" for place, name in enumerate(header, 1)]
-            for place, name in enumerate(row):
-                if name in row[:place]:
+            row = [name.strip() or f"column {index}" for index, name in enumerate(header, 1)]
+            for index, name in enumerate(row):
+                if name in row[:index]:
                     raise BadFile(f"{path}: has two columns `{name}`. Rename one, or take it out.")
         elif len(row) != len(header):
             raise BadFile(

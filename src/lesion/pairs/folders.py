@@ -145,10 +145,10 @@ def _of_readme(folder: Path, files: Sequence[Path]) -> list[Path] | None:
         return None
     front = re.match(r"---\n(.*?)\n---", read_text(readme), re.DOTALL)
     content = parse_yaml(front[1], readme) if front else None
-    given = content.get("configs") if isinstance(content, dict) else None
+    entries = content.get("configs") if isinstance(content, dict) else None
     configs = {
         str(config.get("config_name", "default")): config
-        for config in (given if isinstance(given, list) else [])
+        for config in (entries if isinstance(entries, list) else [])
         if isinstance(config, dict) and ("data_files" in config or "data_dir" in config)
     }
     if not configs:
@@ -191,14 +191,14 @@ def _splits(
     return splits
 
 
-def _patterns(given: Any, split: str | None = None) -> Iterator[tuple[str | None, str]]:
+def _patterns(entry: Any, split: str | None = None) -> Iterator[tuple[str | None, str]]:
     """Split and pattern; `data_files` is a text, texts, splits with `path`, or texts by split."""
-    if isinstance(given, dict):
-        pairs = [(given.get("split"), given["path"])] if "path" in given else list(given.items())
+    if isinstance(entry, dict):
+        pairs = [(entry.get("split"), entry["path"])] if "path" in entry else list(entry.items())
         for name, part in pairs:
             yield from _patterns(part, None if name is None else str(name))
-    elif isinstance(given, list):
-        for part in given:
+    elif isinstance(entry, list):
+        for part in entry:
             yield from _patterns(part, split)
     else:
-        yield split, str(given)
+        yield split, str(entry)

@@ -41,8 +41,8 @@ def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
     rows = read_parquet(prompts, PROMPTS).to_dicts()
     chat, checkpoint, context = open_chat(model), read_record(model)["digest"], open_context(model)
     decides = {"tokens": job.max_new_tokens, "model": checkpoint, **precision(job.device.dtype)}
-    asked = [encode_prompt(chat, row["prompt"], job.prefill) for row in rows]
-    for row, tokens in zip(rows, asked, strict=True):
+    encoded = [encode_prompt(chat, row["prompt"], job.prefill) for row in rows]
+    for row, tokens in zip(rows, encoded, strict=True):
         if row["response"] is None:
             del row["response"]
             row |= {"prefill": job.prefill, "key": key(asked=tokens, **decides)}
@@ -50,16 +50,16 @@ def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
             row |= {"prefill": "", "finished": True, "token_ids": None, "outcome": ""}
             # A given response has its own key, so that it is never reused as one of the model's.
             row["key"] = key(prompt=row["prompt"], response=row["response"])
-    places = [place for place, row in enumerate(rows) if "response" not in row]
+    missing = [index for index, row in enumerate(rows) if "response" not in row]
     written = fill_rows(
-        [rows[place] for place in places],
+        [rows[index] for index in missing],
         out,
         PAIRS,
-        lambda todo: _complete(model, [asked[places[number]] for number in todo], job),
+        lambda todo: _complete(model, [encoded[missing[number]] for number in todo], job),
         f"{job.behaviour}: generated {{}} of {len(rows)} responses",
     )
-    for place, row in zip(places, written.iter_rows(named=True), strict=True):
-        rows[place] = row
+    for index, row in zip(missing, written.iter_rows(named=True), strict=True):
+        rows[index] = row
     for row in rows:
         if row["outcome"] != "too long":
             row["outcome"] = _outcome(row, job.role, chat, context)

