@@ -40,7 +40,7 @@ def copy_with_zeros(base: Path, copy: Path, zeros: Sequence[Zeros], done: Done) 
             # As 64-bit words, which takes an eighth of the comparisons.
             if again != size or not np.array_equal(wanted.view(np.int64), actual.view(np.int64)):
                 raise BadFile(
-                    f"{copy}: differs after byte {at} from what {base} and the mask make it. The "
+                    f"{copy}: differs after byte {at} from {base} with the mask applied. The "
                     "base was changed meanwhile, or the disk or memory is faulty. Run it again."
                 )
             at += size

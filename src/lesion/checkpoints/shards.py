@@ -80,14 +80,14 @@ def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str,
         raise LesionError(
             f"{folder}: `{name}` is {list(tensors[name].shape)} there and {shape} in the mask. "
             "transformers changes this architecture's tensors as it loads them; such a mask can be "
-            "studied but not written as a checkpoint: take it out of `checkpoints`."
+            "studied but not written as a checkpoint: remove it from `checkpoints`."
         )
     raise LesionError(
         f"{folder}: stores no tensor named {', '.join(missing[:3])}"
         f"{f' (and {len(missing) - 3} more)' if len(missing) > 3 else ''}. It is tied to "
-        "another tensor, or transformers makes it of others in a way that is not followed here "
-        "(stacked experts), and a mask names it as it is in memory. Such a mask can be studied "
-        "but not written as a checkpoint: take it out of `checkpoints`."
+        "another tensor, or transformers makes it from other tensors in a way that is not "
+        "supported here (stacked experts), and a mask names tensors as they are in memory. Such a "
+        "mask can be studied but not written as a checkpoint: remove it from `checkpoints`."
     )
 
 
@@ -126,7 +126,7 @@ def _check_tensors(shard: Path, header: Mapping[str, Stored], wanted: Mapping[st
                 f"{shard}: `{name}` is {tensor.dtype}, which cannot be zeroed in place"
             )
         if tensor.end - tensor.begin != math.prod(shape) * _BYTES[tensor.dtype]:
-            raise BadFile(f"{shard}: the bytes of `{name}` are not as many as its shape says")
+            raise BadFile(f"{shard}: the bytes of `{name}` do not match its shape")
     # In the file's order, a tensor that overlaps a later one overlaps the next one.
     extents = sorted(
         (tensor.begin, tensor.end, name)
@@ -139,7 +139,7 @@ def _check_tensors(shard: Path, header: Mapping[str, Stored], wanted: Mapping[st
             first, second = (name, before) if name in wanted else (before, name)
             raise LesionError(
                 f"{shard}: `{first}` and `{second}` share bytes, so zeros in one change the "
-                "other. Save the model anew with `save_pretrained`, which stores them once."
+                "other. Save the model again with `save_pretrained`, which stores them once."
             )
         if end > reach:
             reach, before = end, name

@@ -54,7 +54,8 @@ def write_checkpoint(
     lesion = read_mask(mask)
     if lesion.metadata.get("role") != "harm":
         raise LesionError(
-            f"{mask}: is of role {lesion.metadata.get('role')}; only harm masks become checkpoints"
+            f"{mask}: is of role {lesion.metadata.get('role')}; only masks of role "
+            "harm can be written as checkpoints"
         )
     base_digest = _check_base(model, lesion, mask)
     indices = hashlib.sha256()
@@ -122,8 +123,8 @@ def _check_base(folder: Path, mask: Mask, path: Path) -> str:
     actual = content_digest(folder)
     if actual != wanted:
         raise LesionError(
-            f"{path}: was made from the model with digest {wanted}, and {folder} is {actual}. Give "
-            "the same revision of the same model; if the study read a GGUF file, the folder that "
-            "it made of it, results/<study>/models/<model>."
+            f"{path}: was made from the model with digest {wanted}, but {folder} has digest "
+            f"{actual}. Give the same revision of the same model; if the study read a GGUF file, "
+            "give the folder that it was converted into, results/<study>/models/<model>."
         )
     return actual

@@ -48,7 +48,7 @@ def read_human_scores(folder: Path) -> pl.DataFrame:
         (see `linked_groups`). Sorted, so that the order of the files on disk does not matter.
 
     Raises:
-        BadFile: no such files, one is not whole, a column is missing, or a score is not in [0, 1].
+        BadFile: no such files, one is incomplete, a column is missing, or a score is not in [0, 1].
     """
     return grouped(
         _without_misplaced(read_ratings(folder))
@@ -163,7 +163,7 @@ def _rows(file: Path) -> Iterator[tuple[str, str, str, float, bool]]:
     for line, row in rows:
         if kind is None or row[kind] == "text":
             if not row[prompt].strip():
-                raise BadFile(f"{file}, line {line}: has an empty `objective`. Fill it.")
+                raise BadFile(f"{file}, line {line}: has an empty `objective`. Fill it in.")
             for index in scores:
                 score = _score(row[index], file, line)
                 yield row[prompt], row[response], names[index], score, len(scores) > 1

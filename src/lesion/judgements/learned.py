@@ -316,4 +316,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     except BadJudge:
         raise
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadJudge(f"{path}: is truncated or no safetensors ({error}). {remedy}") from error
+        raise BadJudge(
+            f"{path}: is truncated or not in safetensors format ({error}). {remedy}"
+        ) from error

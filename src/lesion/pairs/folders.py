@@ -59,7 +59,7 @@ def table_files(folder: Path, kinds: Collection[str]) -> list[Path]:
         # Otherwise another split, or only some of the parts, would be read as the table.
         if path.is_symlink() and not path.exists() and path.suffix.lower() in kinds:
             raise BadFile(
-                f"{path}: is a link to {path.readlink()}, and there is nothing. Copy the file "
+                f"{path}: is a link to {path.readlink()}, which does not exist. Copy the file "
                 "itself (`cp -rL`), or fetch it again."
             )
     visible = [path for path in visible if path.is_file()]
@@ -90,7 +90,7 @@ def _of_names(folder: Path, files: Sequence[Path]) -> list[Path]:
         count = declared.pop()
         if declared or count is None or numbers != list(range(count)):
             raise BadFile(
-                f"{folder}: parts of it are missing or are there twice: it holds "
+                f"{folder}: some of its parts are missing or duplicated: it holds "
                 f"{_listed(folder, [file.path for file in parts])}. Fetch it again."
             )
     elif len(parts) > 1:
@@ -186,7 +186,7 @@ def _splits(
             # Never outside the folder, regardless of the README.
             matched = sorted(path for path in base.glob(pattern) if path in files)
         if not matched:
-            raise BadFile(f"{readme}: its `configs` name {pattern}, and no such table is there")
+            raise BadFile(f"{readme}: its `configs` name files `{pattern}`, which match no table")
         splits.setdefault(split, []).extend(matched)
     return splits
 

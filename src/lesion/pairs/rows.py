@@ -117,7 +117,7 @@ def required_texts(
     for row, text in enumerate(texts(table, column, path, rows)):
         if text is None or is_blank(text):
             raise BadFile(
-                f"{location_of(path, row)}: has an empty `{column}`. Fill it, or take the row out."
+                f"{location_of(path, row)}: has an empty `{column}`. Fill it in, or remove the row."
             )
         values.append(text)
     return values
@@ -241,8 +241,8 @@ def _parse_lines(text: str, path: Path) -> Iterator[_Line]:
             value = _parsed(line)
         except (ValueError, RecursionError) as error:
             raise BadFile(
-                f"{path}, {position}: could not be read: it is not a whole JSON object ({error}). "
-                "Each line must be one; name a file that is one list `.json`."
+                f"{path}, {position}: could not be read: it is not a complete JSON object "
+                f"({error}). Each line must be one; name a file that is one list `.json`."
             ) from error
         if isinstance(value, list):
             raise BadFile(
@@ -274,11 +274,11 @@ def _parse_json(text: str, path: Path) -> Iterator[_Line]:
     try:
         value = _parsed(text)
     except (ValueError, RecursionError) as error:
-        raise BadFile(f"{path}: could not be read: it is not whole JSON: {error}") from error
+        raise BadFile(f"{path}: could not be read: it is not complete JSON: {error}") from error
     if not isinstance(value, list):
         raise BadFile(
-            f"{path}: could not be read: it is no list of objects such as "
-            '[{"prompt": "…"}, …]. Bring its rows into one, or give each a line.'
+            f"{path}: could not be read: it is not a list of objects such as "
+            '[{"prompt": "…"}, …]. Write its rows as one list, or each on its own line.'
         )
     for number, item in enumerate(value, 1):
         yield _Line(f"row {number}", _object(item, path, f"row {number}"))
@@ -298,7 +298,9 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         # The path is not a pattern, and folders' names add no columns.
         table = pl.read_parquet(path, glob=False, hive_partitioning=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise BadFile(f"{path}: could not be read: it is not whole parquet: {error}") from error
+        raise BadFile(
+            f"{path}: could not be read: it is not a complete parquet file: {error}"
+        ) from error
     named = pl.selectors.by_dtype(pl.Categorical) | pl.selectors.enum()
     return table.with_columns(named.cast(pl.String))
 
@@ -349,18 +351,18 @@ def _check_seeds(table: pl.DataFrame, path: Path, rows: Iterable[int]) -> None:
         if seed["parameters"]:
             raise BadFile(
                 f"{location_of(path, row)}: is a template that needs {shown(seed['parameters'])}. "
-                "Put it into words in a copy of the file."
+                "Fill it in in a copy of the file."
             )
         group = seed.get("prompt_group_alias")
         if group is not None and first.setdefault(group, row) != row:
-            what = f"goes on with seed {first[group] + 1} (`prompt_group_alias` {shown(group)})"
+            what = f"continues seed {first[group] + 1} (`prompt_group_alias` {shown(group)})"
             raise _unfit(path, row, what, "seed_type", "objective")
 
 
 def _unfit(path: Path, row: int, what: str, column: str, value: str) -> BadFile:
     return BadFile(
         f"{location_of(path, row)}: {what}, and a prompt must be one complete text. Remove "
-        f"such seeds out, or leave them out with `where: {{column: {column}, equals: {value}}}`."
+        f"such seeds, or exclude them with `where: {{column: {column}, equals: {value}}}`."
     )
 
 

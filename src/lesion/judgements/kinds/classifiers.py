@@ -314,7 +314,7 @@ def _load(name: str, weights: Weights, side: str) -> _Loaded:
 def _check_weights(folder: Path) -> None:
     if not any(folder.glob("*.safetensors")):
         raise BadFile(
-            f"{folder}: holds no .safetensors, and nothing else is loaded. Give the classifier's "
+            f"{folder}: has no .safetensors, the only format that is loaded. Give the classifier's "
             "folder, or its hub repository"
         )
 

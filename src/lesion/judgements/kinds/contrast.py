@@ -64,7 +64,7 @@ def read_contrast(path: Path, judge: ContrastSection) -> pl.DataFrame:
         if label is None:
             raise BadFile(
                 f"{location_of(path, row)}: a `{judge.label}` is neither true nor false: "
-                f"{shown(value)}. Give every row one"
+                f"{shown(value)}. Give every row a label"
             )
         labels.append(label)
     table = pl.DataFrame({**columns, "label": labels})

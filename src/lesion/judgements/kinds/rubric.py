@@ -134,7 +134,7 @@ class Rubric:
             f"`{self._section}`: {self.endpoint.model} answers {reply}{ended}"
             f"{context}. A model that thinks first may need more tokens: set "
             f"`{self._section}.parameters` (it was asked with {self._sent()}), or "
-            "name another model. What was judged is kept"
+            "name another model. The judgements so far are kept"
         )
 
     def _collect(self, futures: Mapping["Future[_Answer]", int]) -> Iterator[Judgement]:
@@ -170,7 +170,7 @@ class Rubric:
                 if len(unanswered) == settled:
                     failure = unanswered[0]
                 elif unread and scored <= settled // 10 and settled >= _FEW:
-                    counts = f"{settled - scored} of the first {settled} answers hold no score"
+                    counts = f"{settled - scored} of the first {settled} answers have no score"
                     failure = self._unusable(unread[0], f", and {counts}")
             if failure is not None:
                 for other in futures:
@@ -216,14 +216,14 @@ class Rubric:
             text = _text(choice["message"]["content"])
             return _Answer(text, choice.get("finish_reason"), read_score(text))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            problem = f"`{self._section}.url`: this is no chat completion: {description}"
+            problem = f"`{self._section}.url`: the reply is not a chat completion: {description}"
             raise _NoCompletion(problem) from error
 
     def _wrong(self, key: str, problem: str) -> LesionError:
         return LesionError(
             f"`{self._section}.{key}`: {problem} (tried {self.endpoint.retries + 1} "
-            "times where that may help). What was judged is kept: fix it and run the same command "
-            "again"
+            "times where that may help). The judgements so far are kept: fix it and run the same "
+            "command again"
         )
 
     def _key(self) -> str:
@@ -236,7 +236,7 @@ class Rubric:
         if not key or not (key.isascii() and key.isprintable()):
             raise LesionError(
                 f"`{self._section}.api_key_env`: the environment variable {name} "
-                f"holds no key. Set it: `export {name}=…`"
+                f"contains no key. Set it: `export {name}=…`"
             )
         return key
 
