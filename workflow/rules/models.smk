@@ -28,7 +28,7 @@ rule train:
         base=base_record,
         pairs=lambda w: [
             MADE / "pairs" / STUDY.models[w.model].base / f"{behaviour}.parquet"
-            for behaviour in outputs.mixture_behaviours(STUDY, w.model)
+            for behaviour in jobs.train_job(STUDY, dict(w)).behaviours
         ],
         files=source_files("train", "model"),
     output:

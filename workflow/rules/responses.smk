@@ -147,7 +147,7 @@ rule retrain:
     input:
         masks=lambda w: [
             MADE / "masks" / w.model / f"{mask}.safetensors"
-            for mask in outputs.retrain_masks(STUDY, w.experiment, w.arm)
+            for mask in jobs.retrain_job(STUDY, dict(w)).masks
         ],
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"

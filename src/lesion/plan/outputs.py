@@ -69,13 +69,6 @@ def applied_after(study: Study, experiment: str, arm: str) -> dict[str, str]:
     return {name: mask for name, mask in masks if arm == "unmodified" and name.endswith(AFTER)}
 
 
-def retrain_masks(study: Study, experiment: str, arm: str) -> list[str]:
-    """The masks that a training in memory needs, in the order in which its job gets them."""
-    own = study.retraining[experiment].masks.get(arm)
-    after = applied_after(study, experiment, arm).values()
-    return sorted({*after, *([own] if own else [])})
-
-
 def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
     """Answers that are judged together, by the path of their scores below `judgements`.
 
@@ -184,14 +177,6 @@ def of_every_job(study: Study) -> list[str]:
     measured = [path for _, path in tables_inputs(study)]
     tables = [f"tables/{name}.json" for name in ("models", "study")]
     return [*fetched, *prompts, *scores, *masks, *pruned, *measured, *tables]
-
-
-def mixture_behaviours(study: Study, model: str) -> list[str]:
-    """The behaviours whose pairs a model is trained on."""
-    train = study.models[model].train
-    return sorted(
-        {name for component in (train.mixture if train else []) for name in component.behaviours}
-    )
 
 
 def wants_norms(study: Study) -> bool:

@@ -24,10 +24,18 @@ Model = TypeVar("Model", bound=BaseModel)
 def specify(kind: type[Model], *sections: BaseModel, **own: Any) -> Model:
     """A specification: its fields are `own`, and those of the sections that have the same names.
 
-    A later section overrides an earlier one.
+    Raises:
+        TypeError: a section gives no field, or two sections give the same one.
     """
-    taken = {name: value for section in sections for name, value in section}
-    return kind(**{name: value for name, value in taken.items() if name in kind.model_fields} | own)
+    fields = dict(own)
+    for section in sections:
+        given = {n: v for n, v in section if n in kind.model_fields and n not in own}
+        if not given:
+            raise TypeError(f"{type(section).__name__} gives {kind.__name__} no field")
+        if twice := fields.keys() & given.keys():
+            raise TypeError(f"two sections give {kind.__name__} the fields {sorted(twice)}")
+        fields |= given
+    return kind(**fields)
 
 
 class Job(Specification):
