@@ -35,7 +35,7 @@ _PACKAGES = ("numpy", "safetensors", "snakemake", "torch", "transformers")
 
 
 def write_reproduce(
-    folder: Path, mask: Path, read: Mask, about: Mapping[str, Any], study: Mapping[str, Any] | None
+    folder: Path, mask: Path, read: Mask, facts: Mapping[str, Any], study: Mapping[str, Any] | None
 ) -> None:
     """Write the folder `reproduce/`: the mask, digests, versions, command, and the study's config.
 
@@ -43,7 +43,7 @@ def write_reproduce(
         folder: the new folder.
         mask: the mask's file.
         read: the same, read.
-        about: names, digests and command.
+        facts: names, digests and command.
         study: the study's config, with every default in it, if there is one.
     """
     folder.mkdir()
@@ -52,7 +52,7 @@ def write_reproduce(
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
-    write_json({**about, "mask": header, "versions": versions}, folder / FACTS)
+    write_json({**facts, "mask": header, "versions": versions}, folder / FACTS)
     shutil.copyfile(mask, folder / "mask.safetensors")
     if study is not None:
         # The location of the results on this machine does not belong to the study.

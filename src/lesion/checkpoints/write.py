@@ -64,8 +64,8 @@ def write_checkpoint(
         indices.update(flat_indices.astype("<i8").tobytes())
     # These two determine the new bytes, whose own digest would take as long as writing them.
     pruned = digest({"base": base_digest, "zeroed": indices.hexdigest()})
-    about = {"base": base, "base_digest": base_digest, "digest": pruned}
-    about |= {"license": license_, "command": command}
+    facts = {"base": base, "base_digest": base_digest, "digest": pruned}
+    facts |= {"license": license_, "command": command}
     with atomic(out) as part:
         files = copy_zeroed(model, lesion, part)
         if (model / RECORD).is_file():
@@ -73,7 +73,7 @@ def write_checkpoint(
             # Its bytes have just been compared with the base's, whose checksums no longer apply.
             changed = {"license": license_, "digest": pruned, "files": sizes, "checksums": {}}
             write_json({**read_record(model), **changed}, part / RECORD)
-        write_reproduce(part / FOLDER, mask, lesion, about, study)
+        write_reproduce(part / FOLDER, mask, lesion, facts, study)
         if card:
             write_card(part)
 

@@ -229,9 +229,9 @@ def _measure_people(panels: pl.DataFrame, seed: int) -> Iterator[tuple[object, .
     )
     for (target,), part in rated.group_by("target", maintain_order=True):
         categories = part.group_by("category", maintain_order=True)
-        smaller = [(name, some) for (name,), some in categories if some.height < part.height]
-        for category, some in ((ALL, part), *smaller):
-            yield from measurement_rows(str(target), str(category), some, agreement("human"), seed)
+        smaller = [(name, rows) for (name,), rows in categories if rows.height < part.height]
+        for category, rows in ((ALL, part), *smaller):
+            yield from measurement_rows(str(target), str(category), rows, agreement("human"), seed)
 
 
 def _statistics(judge: str, columns: Mapping[str, Values], target: str) -> list[Statistic]:

@@ -49,9 +49,9 @@ def measure_files(
     tables = []
     for name, files in judges.items():
         rows = read_contrast(locate(files.source), files.judge)
-        other = read_contrast(locate(files.elsewhere), files.judge) if files.elsewhere else None
+        elsewhere = read_contrast(locate(files.elsewhere), files.judge) if files.elsewhere else None
         target = files.judge.label
-        tables.append(measure_contrast(name, rows, embedder, seed, target, other, tokens))
+        tables.append(measure_contrast(name, rows, embedder, seed, target, elsewhere, tokens))
     return tables
 
 

@@ -112,13 +112,13 @@ def _named(path: Path, folder: Path) -> _Named:
     inside = path.relative_to(folder).with_suffix("").as_posix().lower()
     words = {_WORDS[word] for word in _SPLIT.findall(inside)}
     stem = _SPLIT.sub("<split>", inside)
-    shard, (above, _, last) = _SHARD.search(stem), stem.rpartition("/")
+    shard, (parent, _, last) = _SHARD.search(stem), stem.rpartition("/")
     numbered = _NUMBERED.match(last)
     part = parts = None
     if shard:
         part, parts, stem = int(shard[1]), int(shard[2]), stem[: shard.start()]
     elif numbered:
-        part, stem = int(numbered[3]), f"{above}/{last[: numbered.start(3)]}"
+        part, stem = int(numbered[3]), f"{parent}/{last[: numbered.start(3)]}"
     split = words.pop() if len(words) == 1 else None
     # With the suffix, since two files that differ only in it may have the same rows.
     return _Named(f"{stem}{path.suffix.lower()}", split, part, parts, path)

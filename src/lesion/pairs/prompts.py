@@ -70,13 +70,13 @@ def select_prompts(
     )
     notes = []
 
-    def without(table: pl.DataFrame, what: str, which: pl.Expr | pl.Series) -> pl.DataFrame:
-        dropped = table.filter(which)
+    def without(table: pl.DataFrame, what: str, excluded: pl.Expr | pl.Series) -> pl.DataFrame:
+        dropped = table.filter(excluded)
         if dropped.height:
             first = location_of(path, dropped["row"][0])
             notes.append(f"rows {what} are left out: {dropped.height}, the first of them {first}")
             say(notes[-1])
-        return table.filter(~which)
+        return table.filter(~excluded)
 
     def empty(table: pl.DataFrame, column: str) -> pl.Series:
         blank = [text is None or is_blank(text) for text in table[column]]
@@ -85,19 +85,19 @@ def select_prompts(
     table = without(table, f"without a `{wanted.prompt}`", empty(table, "prompt"))
     if response_column:
         table = without(table, f"without a `{response_column}`", empty(table, "response"))
-    again = ~pl.col("prompt").is_first_distinct()
+    repeated = ~pl.col("prompt").is_first_distinct()
     first = pl.col("response").first().over("prompt")
-    other = table.filter(again & (pl.col("response") != first)).height
+    other = table.filter(repeated & (pl.col("response") != first)).height
     differing = f" ({other} of them with another response)" if other else ""
-    table = without(table, f"that repeat an earlier prompt{differing}", again)
+    table = without(table, f"that repeat an earlier prompt{differing}", repeated)
     limited = table.head(wanted.limit) if wanted.limit else table
     if limited.height < need:
         filtered = f" after the filter {_shown(where)}" if where else ""
-        has = f" `{where.column}` holds {frequent(rows[where.column].to_list())}." if where else ""
+        hint = f" `{where.column}` has {frequent(rows[where.column].to_list())}." if where else ""
         dropped = f" Of those that fit, {'; '.join(notes)}." if notes else ""
         raise BadFile(
             f"{path}: gives {limited.height} prompts{filtered}, and at least {need} are needed. "
-            f"Add prompts, widen the filter, or remove the behaviour.{has}{dropped}"
+            f"Add prompts, widen the filter, or remove the behaviour.{hint}{dropped}"
         )
     return limited.drop("row")
 
@@ -229,12 +229,12 @@ def prompts_table(
         assigned = [responses[i % len(responses)] for i in range(table.height)]
         table = table.with_columns(response=pl.Series(assigned, dtype=pl.String))
     counts = Counter(splits)
-    alone = Counter(_draw(prompt, shares, job.seed) for prompt in prompts)
+    independent = Counter(_draw(prompt, shares, job.seed) for prompt in prompts)
     for split, least in MIN_PER_SPLIT.items():
         if counts[split] < least:
             advice = f"Add prompts, raise `pairs.split.{split}`, or take another `seed`."
             # If the prompts would fill the split when each was assigned alone.
-            if alone[split] >= least:
+            if independent[split] >= least:
                 advice = _of_near_duplicates(prompts, job.near_duplicate)
             raise LesionError(
                 f"behaviour `{job.behaviour}`: only {counts[split]} of its {len(splits)} prompts "

@@ -222,8 +222,8 @@ def _parsed(text: str) -> Any:
         row = dict(pairs)
         if len(row) < len(pairs):
             counts = Counter(key for key, _ in pairs)
-            twice = next(key for key, count in counts.items() if count > 1)
-            raise ValueError(f"the key `{twice}` is given twice")
+            duplicate = next(key for key, count in counts.items() if count > 1)
+            raise ValueError(f"the key `{duplicate}` is given twice")
         return row
 
     value = json.loads(text, object_pairs_hook=unique)
@@ -315,10 +315,10 @@ _DEFAULTS = {**{key: values[0] for key, values in _WANTED.items()}, "parameters"
 
 def _parse_seeds(text: str, path: Path) -> Iterator[_Line]:
     content = parse_yaml(text, path)
-    above = content if isinstance(content, dict) else {}
-    seeds = content if isinstance(content, list) else above.get("seeds", above.get("prompts"))
+    outer = content if isinstance(content, dict) else {}
+    seeds = content if isinstance(content, list) else outer.get("seeds", outer.get("prompts"))
     if not isinstance(seeds, list):
-        what = "a template, which goes into `responses.templates`" if "value" in above else "none"
+        what = "a template, which goes into `responses.templates`" if "value" in outer else "none"
         raise BadFile(
             f"{path}: could not be read: a PyRIT data set has a list `seeds`, and this is {what}."
         )
@@ -326,11 +326,11 @@ def _parse_seeds(text: str, path: Path) -> Iterator[_Line]:
         position = f"seed {number}"
         seed = {"value": item} if isinstance(item, str) else _object(item, path, position)
         row: DataRow = {
-            key: seed.get(key) or above.get(key) or default for key, default in _DEFAULTS.items()
+            key: seed.get(key) or outer.get(key) or default for key, default in _DEFAULTS.items()
         }
         for key in _LISTS:
             # The data set's categories followed by the seed's, in PyRIT's order.
-            first, own = _as_list(above.get(key)), _as_list(seed.get(key))
+            first, own = _as_list(outer.get(key)), _as_list(seed.get(key))
             row[key] = [*first, *(value for value in own if value not in first)]
         rest = {key: value for key, value in seed.items() if key not in (*row, "value")}
         yield _Line(position, {**row, **rest, "prompt": seed.get("value")})

@@ -11,7 +11,7 @@ from lesion.io.progress import progress
 from lesion.io.reuse import fill_rows, key, write_rows
 from lesion.pairs.tables import encode_pairs
 from lesion.responses import COMPLETIONS, NLL, completion_columns, read_tests
-from lesion.responses.attacks import PLACEHOLDER, Attack, attack_of, put
+from lesion.responses.attacks import PLACEHOLDER, Attack, apply_attack, attack_of
 from lesion.responses.jobs import ResponsesJob
 from lesion.responses.variant import EvaluatedVariant
 
@@ -75,9 +75,9 @@ def _completed(
     log = f"{job.variant}: generated {{}} of {{}} completions"
     table = fill_rows(rows, out, COMPLETIONS, make, log)
     unasked = table.filter((pl.col("tokens") == 0) & ~pl.col("finished"))
-    for (attack,), some in unasked.group_by("attack", maintain_order=True):
+    for (attack,), too_long in unasked.group_by("attack", maintain_order=True):
         logger.warning(
-            f"{job.variant}: {attack}: {some.height} prompts have no completion, because they "
+            f"{job.variant}: {attack}: {too_long.height} prompts have no completion, because they "
             "exceed the model's context"
         )
     return table
@@ -95,9 +95,9 @@ def _questions(tests: pl.DataFrame, job: ResponsesJob) -> list[dict[str, str]]:
         # Every harmful test prompt is completed, but only `benign_prompts` of each capability.
         prompts = prompts[: job.benign_prompts if role == "benign" else None]
         for attack, words in (attacks if role == "harm" else prefilled).items():
-            about = {"behaviour": name, "role": role, "attack": attack, "prefill": words.prefill}
-            for prompt, question in zip(prompts, put(attack, words, prompts), strict=True):
-                questions.append({**about, "prompt": prompt, "asked": question})
+            columns = {"behaviour": name, "role": role, "attack": attack, "prefill": words.prefill}
+            for prompt, question in zip(prompts, apply_attack(attack, words, prompts), strict=True):
+                questions.append({**columns, "prompt": prompt, "asked": question})
     return questions
 
 
@@ -110,14 +110,14 @@ def _generate(
             from lesion.models.generate import complete
 
             loaded = subject.load()
-            done = complete(*loaded, prompts, job.max_new_tokens, job.batch_size, advance)
+            completions = complete(*loaded, prompts, job.max_new_tokens, job.batch_size, advance)
         else:
             from lesion.models.vllm_engine import complete_by_vllm
 
             settings = (job.max_new_tokens, job.device.dtype, job.device.device_map, advance)
             with subject.stored(folder / ".vllm") as checkpoint:
-                done = complete_by_vllm(checkpoint, subject.chat, prompts, *settings)
-    return [completion_columns(completion) for completion in done]
+                completions = complete_by_vllm(checkpoint, subject.chat, prompts, *settings)
+    return [completion_columns(completion) for completion in completions]
 
 
 def _measured(
@@ -138,26 +138,26 @@ def _measured(
         from lesion.models.likelihood import response_kl, response_nll
 
         loaded = subject.load()
-        both = [index for index in todo if compared[index] and subject.mask is not None]
-        alone = sorted({*todo} - {*both})
+        with_kl = [index for index in todo if compared[index] and subject.mask is not None]
+        nll_only = sorted({*todo} - {*with_kl})
         with progress(f"{job.variant}: NLL", len(todo), "pair") as advance:
             nlls = response_nll(
-                loaded.model, [examples[index] for index in alone], job.batch_tokens, advance
+                loaded.model, [examples[index] for index in nll_only], job.batch_tokens, advance
             )
             # The unmodified model runs these pairs too.
             kls = response_kl(
                 loaded.model,
                 subject.unmodified,
-                [examples[index] for index in both],
+                [examples[index] for index in with_kl],
                 job.batch_tokens,
                 advance,
             )
         # The KL divergence of the unmodified model from itself is 0.
         measured = {
             index: {"nll": nll, "kl": 0.0 if compared[index] else None}
-            for index, nll in zip(alone, nlls, strict=True)
+            for index, nll in zip(nll_only, nlls, strict=True)
         }
-        measured |= {index: pair._asdict() for index, pair in zip(both, kls, strict=True)}
+        measured |= {index: pair._asdict() for index, pair in zip(with_kl, kls, strict=True)}
         return [measured[index] for index in todo]
 
     log = f"{job.variant}: measured {{}} of {{}} NLLs"

@@ -129,7 +129,7 @@ def _read_table(path: Path) -> dict[str, str]:
     return wording
 
 
-def put(name: str, attack: Attack, prompts: Sequence[str]) -> list[str]:
+def apply_attack(name: str, attack: Attack, prompts: Sequence[str]) -> list[str]:
     """The user's turn of each harmful prompt under an attack; `name` is for errors.
 
     Raises:

@@ -197,7 +197,7 @@ def run_tasks(
     if chat and loaded.chat.plain:
         raise no_template("the model")
     set_seed(DEFAULT_OTHER_SEED)
-    done = evaluate(
+    results = evaluate(
         InMemory(loaded, batch_size, what),
         {"tasks": dict(tasks)},
         limit=limit,
@@ -207,7 +207,7 @@ def run_tasks(
     return [
         score
         for name, task in tasks.items()
-        for score in _scores(name, task, done["samples"][name])
+        for score in _scores(name, task, results["samples"][name])
     ]
 
 

@@ -144,11 +144,11 @@ class _Measure(TrainerCallback):
             questions = [*self._prompts, *(self._questions if last else [])]
             if questions:
                 prompts = [encode_prompt(chat, row["prompt"], row["prefill"]) for row in questions]
-                done = complete(model, chat, prompts, job.max_new_tokens, job.batch_size)
-                about = {"variant": retrained(arm, self._seed, step), "key": ""}
+                completions = complete(model, chat, prompts, job.max_new_tokens, job.batch_size)
+                identity = {"variant": retrained(arm, self._seed, step), "key": ""}
                 self.answers += [
-                    {**about, **row, "asked": row["prompt"], **completion_columns(completion)}
-                    for row, completion in zip(questions, done, strict=True)
+                    {**identity, **row, "asked": row["prompt"], **completion_columns(completion)}
+                    for row, completion in zip(questions, completions, strict=True)
                 ]
         model.train(training)
 

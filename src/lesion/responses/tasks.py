@@ -244,11 +244,11 @@ def _files(root: Path, name: str) -> Iterator[Path]:
     """YAML files that contain the name, the most likely folders first."""
     parts = name.split("_")
     likely = ["_".join(parts[:count]) for count in range(len(parts), 0, -1)]
-    alone = re.compile(rb"(?<!\w)" + re.escape(name.encode()) + rb"(?!\w)")
+    pattern = re.compile(rb"(?<!\w)" + re.escape(name.encode()) + rb"(?!\w)")
     seen: set[Path] = set()
     for folder in (*(root / part for part in likely if "/" not in part), root):
         for path in _texts_below(folder):
-            if path not in seen and alone.search(path.read_bytes()):
+            if path not in seen and pattern.search(path.read_bytes()):
                 yield path
             seen.add(path)
 
@@ -257,8 +257,8 @@ def unknown_task(name: str, folder: Path | str, known: Iterable[str]) -> LesionE
     """The error for an unknown task, which names the most similar one."""
     close = nearest(name, list(known))
     # The list of all names would have 14,000 entries.
-    meant = close if "Did you mean" in close else ". `lm-eval ls tasks` lists lm-eval's own"
-    return StudyError(f"`utility.tasks`: neither lm-eval nor {folder} has a task `{name}`{meant}")
+    hint = close if "Did you mean" in close else ". `lm-eval ls tasks` lists lm-eval's own"
+    return StudyError(f"`utility.tasks`: neither lm-eval nor {folder} has a task `{name}`{hint}")
 
 
 def check_safe(name: str, unsafe: bool) -> None:

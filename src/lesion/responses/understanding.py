@@ -156,8 +156,8 @@ def _answered(
                 continue
             chosen, loaded = [prompts[index] for index in indices], subject.load()
             with progress(f"{job.variant}: {role}s", len(indices), "prompt") as advance:
-                done = complete(*loaded, chosen, length, job.batch_size, advance)
-            columns |= dict(zip(indices, map(completion_columns, done), strict=True))
+                completions = complete(*loaded, chosen, length, job.batch_size, advance)
+            columns |= dict(zip(indices, map(completion_columns, completions), strict=True))
         return [columns[index] for index in todo]
 
     return fill_rows(rows, out, COMPLETIONS, make, f"{job.variant}: answered {{}} of {{}}")

@@ -162,10 +162,10 @@ class _Classifier(ABC):
             logger.warning(f"{self.name}: a prompt has {len(rows[row])} tokens: null")
             yield Judgement(row, None, None)
         model, size = self._loaded.model, self.weights.batch_size
-        may = batching(model, "left", [rows[row] for row in fit], size=size)
+        limits = batching(model, "left", [rows[row] for row in fit], size=size)
         # Where padding would change a score, all rows of a batch have one length.
-        lengths = [0 if may.padded else -len(rows[row]) for row in fit]
-        for group in alike(lengths, size if may.padded else may.size(size)):
+        lengths = [0 if limits.padded else -len(rows[row]) for row in fit]
+        for group in alike(lengths, size if limits.padded else limits.size(size)):
             batch = [fit[index] for index in group]
             readings = self._read(_next_logits(model, [rows[row] for row in batch]))
             for row, (score, label) in zip(batch, readings, strict=True):
@@ -253,8 +253,8 @@ class HarmBench(_Classifier):
         """
         yes, no = self._ids("yes"), self._ids("no")
         shares = logits.softmax(dim=-1)
-        of_yes, of_no = shares[:, yes].sum(dim=-1), shares[:, no].sum(dim=-1)
-        scores = (of_yes / (of_yes + of_no)).tolist()
+        p_yes, p_no = shares[:, yes].sum(dim=-1), shares[:, no].sum(dim=-1)
+        scores = (p_yes / (p_yes + p_no)).tolist()
         likeliest = logits.argmax(dim=-1).tolist()
         return [
             (score, token in yes) if token in {*yes, *no} else (None, None)
