@@ -215,7 +215,9 @@ READERS = {
     "responses": Reader(_read_prompts, _prompts, "answer", empty="without", repeated="same"),
     # A row of another kind, or of none, is not of the behaviour.
     "attacks": Reader(
-        lambda path: apply_attack("arr", Attack(read_wording(path)), PROMPTS), _attacked, "attacked",
+        lambda path: apply_attack("arr", Attack(read_wording(path)), PROMPTS),
+        _attacked,
+        "attacked",
         repeated="same",
     ),
     "twins": Reader(lambda path: read_minimal_pairs(path, None).rows(), _twins, "harmless"),

@@ -107,7 +107,7 @@ def copy_zeroed(model: Path, mask: Mask, out: Path) -> list[str]:
 
         # System calls do the work, and two at a time saturate a disk or the memory.
         with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-            # Reading the results raises the first error, after which no other file is begun.
+            # Reading the results raises the first error, after which no other file is started.
             list(pool.map(copy, sorted(files, key=lambda name: -sizes[name])))
     return files
 
