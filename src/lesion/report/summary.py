@@ -42,7 +42,7 @@ def print_summary(tables: Path, page: Path) -> None:
         console.print(notice_text(**notice))
     for judged in gated.models:
         own = inputs.of(judged.model)
-        console.print(Text(_pruned(inputs, judged.model), style="bold"))
+        console.print(Text(_mask_line(inputs, judged.model), style="bold"))
         console.print(_before_after(own))
         if judged.claims:
             claims = judged.claims
@@ -58,7 +58,7 @@ def print_summary(tables: Path, page: Path) -> None:
     console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
-def _pruned(inputs: StudyTables, model: str) -> str:
+def _mask_line(inputs: StudyTables, model: str) -> str:
     about = inputs.study["models"][model]
     weights, candidates = mask_size(inputs.where.filter(model=model), inputs.headline.mask)
     share = f" ({percent(weights / candidates)})" if candidates else ""

@@ -90,10 +90,11 @@ tooltip and under “The numbers”. A likelihood per token is exp(−NLL): the 
 (geometric) that the model gives to each token of a response written beforehand. The mark at ½ is
 chance for detection.{absent}
 
-Writing harm is a mechanism of its own if the harm-pruned model falls in the first two rows and
-keeps the others, and the refusal-pruned model does the opposite. If harm-pruning also removed
-detection or explanation, the knowledge of harm would be lost and not only the writing of it. A row
-in which the unmodified model is already at the floor (at chance, or hardly refusing) shows nothing.
+Writing harm is a mechanism of its own if the harm-ablated model falls in the first two rows and
+keeps the others, and the refusal-ablated model does the opposite. If the harm-ablated model could
+no longer detect or explain harm either, the knowledge of harm would be lost and not only the
+writing of it. A row in which the unmodified model is already at the floor (at chance, or hardly
+refusing) shows nothing.
 """
 
 SWEEP = """

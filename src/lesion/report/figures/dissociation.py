@@ -26,7 +26,7 @@ _CELLS = {
 
 
 def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline) -> Figure | None:
-    """Writing, detecting, explaining and refusing harm; None if no pruned model was measured."""
+    """Writing, detecting, explaining and refusing harm; None if no ablated model was measured."""
     named = _variants(measurements, shown)
     data = _cells(measurements, named)
     if not data.height or set(data["variant"]) == {UNMODIFIED}:
@@ -61,11 +61,11 @@ def _variants(measurements: pl.DataFrame, shown: Headline) -> dict[str, str]:
     """The variants compared, with their labels; a refusal mask is named after its behaviour."""
     refusing = set(measurements.filter(level=BEHAVIOUR, role="refusal")["behaviour"])
     known = sorted(refusing & set(measurements["variant"]))
-    own = "harm-pruned" if shown.mask == SHARED else f"{shown.mask}-pruned"
+    own = "harm-ablated" if shown.mask == SHARED else f"{shown.mask}-ablated"
     return {
         UNMODIFIED: UNMODIFIED,
         **({} if shown.mask in known else {shown.mask: own}),
-        **{name: "refusal-pruned" if len(known) == 1 else f"{name}-pruned" for name in known},
+        **{name: "refusal-ablated" if len(known) == 1 else f"{name}-ablated" for name in known},
         RANDOM: "random control",
     }
 

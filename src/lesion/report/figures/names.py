@@ -30,14 +30,14 @@ class Named(NamedTuple):
 
 def model_figures(measured: Measured) -> list[str]:
     """The figures of one model, in the page's order."""
-    pruned = bool({*measured.variants} - {"unmodified"})
+    ablated = bool({*measured.variants} - {"unmodified"})
     there = {
         "curve": bool(measured.families),
         "judged-curve": measured.judged,
-        "transfer": pruned,
+        "transfer": ablated,
         "overlap": True,
         "where": True,
-        "dissociation": pruned,
+        "dissociation": ablated,
         "sweep": True,
     }
     return [name for name, drawn in there.items() if drawn]
