@@ -226,7 +226,8 @@ def _why_none(
     for name, side, number in zip(NAMES, sides, numbers, strict=True):
         if topic == _AT_THE_CIRCUIT and side.notices:
             return (
-                f"{name} lifted or missed its limit on benign loss, and this comparison assumes it."
+                f"The limit on benign loss was lifted or missed in {name}, "
+                "and this comparison assumes that it holds."
             )
         if number.n is not None and number.n < FEWEST:
             return f"{name} has too few prompts for the interval to be reliable."
