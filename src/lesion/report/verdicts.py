@@ -47,7 +47,7 @@ def findings_of(tables: StudyTables, model: str) -> list[Finding]:
             rows = [row for row in own.claims.rows(named=True) if claim.matches(row)]
             place = (claim.topic, claim.number, claim.statistic, claim.variant)
             unmeasured = Finding(claim.question, Conclusion.UNMEASURED, claim.needs, *place)
-            found.append(_finding(claim, rows[0], own) if rows else unmeasured)
+            found += [_finding(claim, row, own) for row in rows] or [unmeasured]
     return [*found, *_answered(own, "experiment")]
 
 
