@@ -39,7 +39,7 @@ class ClaimOutcome(BaseModel):
     required: bool
     verdict: str
     statistics: list[dict[str, Any]]
-    """Rows of CLAIMS, without the model and the claim; NaN and infinity are None."""
+    """Rows of CLAIMS, without the model, the scope and the claim; NaN and infinity are None."""
 
 
 class ModelOutcome(BaseModel):
@@ -98,7 +98,10 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
     table = read_parquet(tables / "claims.parquet", CLAIMS)
     # A family's claim counts for its last stage, which was trained through all the others.
     families = about["config"].get("training_stages", {})
-    counted = [families[name][-1] if name in families else [name] for name in table["model"]]
+    counted = [
+        families.get(name, [[]])[-1] if scope == "family" else [name]
+        for name, scope in table.select("model", "scope").rows()
+    ]
     rows = table.with_columns(
         # JSON has neither NaN nor infinity.
         pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)),
@@ -110,7 +113,7 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
     for name in models:
         own, claims = rows.filter(model=name), []
         for number in sorted({*required, *own["claim"]}):
-            statistics = own.filter(claim=number).drop("model", "claim")
+            statistics = own.filter(claim=number).drop("model", "scope", "claim")
             claims.append(
                 ClaimOutcome(
                     claim=number,

@@ -47,7 +47,7 @@ def findings_of(tables: StudyTables, model: str) -> list[Finding]:
             rows = [row for row in own.claims.rows(named=True) if claim.matches(row)]
             key = (claim.topic, claim.number, claim.statistic, claim.variant)
             unmeasured = Finding(claim.question, Conclusion.UNMEASURED, claim.needs, *key)
-            findings.append(_finding(claim, rows[0], own) if rows else unmeasured)
+            findings += [_finding(claim, row, own) for row in rows] or [unmeasured]
     return [*findings, *_answered(own, "experiment")]
 
 
@@ -78,19 +78,15 @@ def detectable(row: dict[str, Any], measurements: pl.DataFrame) -> float | None:
 
 
 def _answered(own: StudyTables, scope: str) -> list[Finding]:
-    known = [(claim_of(row), row) for row in own.claims.rows(named=True)]
-    return [_finding(claim, row, own) for claim, row in known if claim and claim.scope == scope]
+    known = [(claim_of(row), row) for row in own.claims.filter(scope=scope).rows(named=True)]
+    return [_finding(claim, row, own) for claim, row in known if claim]
 
 
 def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
     topic = claim.topic
     if claim.scope == "experiment":
-        # The table of claims does not name the experiment of a number.
-        table = own.retraining
-        same = table.filter(arm=row["variant"], metric=row["statistic"], value=row["value"])
-        experiment = same["experiment"][:1].to_list()
-        own = own._replace(retraining=table.filter(pl.col("experiment").is_in(experiment)))
-        topic = ": ".join([topic, *experiment])
+        own = own._replace(retraining=own.retraining.filter(experiment=row["experiment"]))
+        topic = f"{topic}: {row['experiment']}"
     estimate = estimate_of(row)
     outcomes = {SUPPORTED: claim.supported, NOT_SUPPORTED: Conclusion.NO}
     answer = outcomes.get(row["verdict"], Conclusion.UNCLEAR)

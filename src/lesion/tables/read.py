@@ -68,12 +68,14 @@ class StudyTables(NamedTuple):
             for name in _READ
             if "model" in SCHEMAS[name]
         }
-        return self._replace(**tables)
+        of_model = tables["claims"].filter(pl.col("scope") != "family")
+        return self._replace(**tables | {"claims": of_model})
 
     def of_family(self, family: str) -> "StudyTables":
-        """The stages of one family of models, and the claims whose `model` is the family."""
+        """The stages of one family of models, and the claims about them."""
         return self._replace(
-            claims=self.claims.filter(model=family), stages=self.stages.filter(family=family)
+            claims=self.claims.filter(scope="family", model=family),
+            stages=self.stages.filter(family=family),
         )
 
     @property

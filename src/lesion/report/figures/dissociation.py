@@ -9,10 +9,10 @@ from lesion.report.figures import captions
 from lesion.report.figures.charts import HUES, PLAIN, Axis, dots, legend_height
 from lesion.report.figures.figure import Figure, crossed
 from lesion.tables.intervals import Estimate
-from lesion.tables.lookup import find
+from lesion.tables.lookup import find, refusal_masks
 from lesion.tables.metrics import SKILLS, abilities
 from lesion.tables.read import Headline
-from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED, UNMODIFIED
+from lesion.tables.rows import RANDOM, SHARED, UNMODIFIED
 from lesion.tables.wording import with_interval
 
 _DETECTS, _EXPLAINS = SKILLS[1:3]
@@ -59,8 +59,7 @@ def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline)
 
 def _variants(measurements: pl.DataFrame, shown: Headline) -> dict[str, str]:
     """The variants compared, with their labels; a refusal mask is named after its behaviour."""
-    refusing = set(measurements.filter(level=BEHAVIOUR, role="refusal")["behaviour"])
-    known = sorted(refusing & set(measurements["variant"]))
+    known = refusal_masks(measurements)
     own = "harm-ablated" if shown.mask == SHARED else f"{shown.mask}-ablated"
     return {
         UNMODIFIED: UNMODIFIED,
