@@ -158,8 +158,7 @@ def steps(study: Study, model: str, experiment: str | None) -> float:
     if experiment is not None:
         settings = study.retraining[experiment]
         return settings.recipe.steps * settings.recipe.batch_size / _EXAMPLES * len(settings.seeds)
-    train = study.models[model].train
-    assert train is not None
+    train = study.trainings[model]
     return train.steps * train.batch_size / _EXAMPLES
 
 
