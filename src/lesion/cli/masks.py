@@ -151,6 +151,7 @@ def overlap(masks: MaskFiles) -> None:
                 f"{path}: made from the model with digest {digests[1]}, but {first} from "
                 f"{digests[0]}. Only masks of one model can be compared."
             )
+    # The masks' own names, or the names of their files if two masks have the same name.
     names = [mask.metadata.get("mask", str(path)) for path, mask in read.items()]
     if len(set(names)) < len(names):
         names = [str(path) for path in masks]

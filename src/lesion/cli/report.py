@@ -62,7 +62,7 @@ def verdicts(
     from rich.console import Console
     from rich.text import Text
 
-    from lesion.report.gate import gate, noticed, said, verdict_table
+    from lesion.report.gate import gate, notice_text, verdict_table, verdict_text
 
     parts = [part.strip() for part in require.split(",") if part.strip()]
     if not all(part.isdecimal() for part in parts):
@@ -73,13 +73,13 @@ def verdicts(
         raise typer.Exit(found.exit_code)
     console = Console(file=sys.stdout, width=80, highlight=False)
     for notice in found.notices:
-        console.print(noticed(**notice))
+        console.print(notice_text(**notice))
     for judged in found.models:
         console.print(verdict_table(judged, found.confidence))
     if any(not claim.required for judged in found.models for claim in judged.claims):
         console.print(Text("* not required"))
     required = ", ".join(map(str, found.required)) or "none was measured"
     console.print(
-        Text.assemble((found.study, "bold"), f", claims {required}: ", said(found.verdict))
+        Text.assemble((found.study, "bold"), f", claims {required}: ", verdict_text(found.verdict))
     )
     raise typer.Exit(found.exit_code)

@@ -158,11 +158,11 @@ def verdict_table(judged: ModelOutcome, confidence: float) -> Table:
     table.add_column("", no_wrap=True)
     table.add_column(Text(judged.model, style="bold"), overflow="fold")
     table.add_column(Text(f"[{confidence:.0%} interval]"), justify="right")
-    table.add_column(said(judged.verdict), no_wrap=True)
+    table.add_column(verdict_text(judged.verdict), no_wrap=True)
     for claim in judged.claims:
         mark = f"{claim.claim}{'' if claim.required else '*'}"
         if not claim.statistics:
-            table.add_row(mark, "not measured by this study", "", said(claim.verdict))
+            table.add_row(mark, "not measured by this study", "", verdict_text(claim.verdict))
         for row in claim.statistics:
             why = f"\n{row['why']}" if row["why"] else ""
             variant = "own masks" if row["variant"] is None else row["variant"]
@@ -173,7 +173,7 @@ def verdict_table(judged: ModelOutcome, confidence: float) -> Table:
                 mark,
                 Text.assemble(row["name"], "\n", (place, "dim")),
                 Text.assemble(number_text(row), "\n", (about, "dim")),
-                said(row["verdict"]),
+                verdict_text(row["verdict"]),
             )
     return table
 
@@ -192,12 +192,12 @@ def number_text(row: dict[str, Any]) -> str:
     return plain(f"{amount(one.value, unit, digits)}{after} {interval(one, unit, digits)}".strip())
 
 
-def noticed(model: str, notice: str) -> Text:
+def notice_text(model: str, notice: str) -> Text:
     """A warning about a model, as the terminal shows it before the outcomes."""
     return Text(plain(f"{model}: {notice}"), style="yellow")
 
 
-def said(verdict: str) -> Text:
+def verdict_text(verdict: str) -> Text:
     """The outcome, in colour where the terminal has colours; the words alone are sufficient."""
     return Text(verdict, style=_STYLES[verdict])
 

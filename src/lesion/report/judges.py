@@ -63,8 +63,8 @@ def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
     also measured on as many `tokens` as the study's longest answer has.
     """
     own = judges.filter(category=_ALL, metric="auroc")
-    short, whole = f"{main}, first {tokens} tokens", main
-    name = short if short in set(own["judge"]) else whole
+    short = f"{main}, first {tokens} tokens"
+    name = short if short in set(own["judge"]) else main
     found = {row["target"]: _score(row, 2) for row in own.filter(judge=name).iter_rows(named=True)}
     if not found:
         return (
@@ -72,10 +72,10 @@ def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
             "here."
         )
     on = f"cut to {tokens} tokens like this study’s" if name == short else "of any length"
-    told = " and ".join(f"{value} ({target})" for target, value in found.items())
+    aurocs = " and ".join(f"{value} ({target})" for target, value in found.items())
     return (
         f"The judge `{main}` gives the harm scores. On human-scored answers that it was not "
-        f"trained on ({on}), its AUROC is {told}."
+        f"trained on ({on}), its AUROC is {aurocs}."
     )
 
 

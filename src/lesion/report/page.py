@@ -165,10 +165,10 @@ def _facts(inputs: StudyTables, model: str) -> list[tuple[str, str]]:
 def _chat_format(chat: dict[str, Any]) -> str:
     """The origin of the chat template, and what was decided about it."""
     system = f"System prompt: {chat['system']!r}." if chat.get("system") else ""
-    told = f"The date in the prompt is {chat['date']}." if chat.get("date") else ""
+    date = f"The date in the prompt is {chat['date']}." if chat.get("date") else ""
     of = "" if not chat or chat["template"] is None else "Chat template from "
     origin = f"{of}{chat['origin']}." if chat else NOTHING
-    return " ".join(filter(None, [origin, *chat.get("notes", []), system, told]))
+    return " ".join(filter(None, [origin, *chat.get("notes", []), system, date]))
 
 
 def _rendered_prompt(inputs: StudyTables, model: str) -> str:

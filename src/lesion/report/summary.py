@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lesion.report.gate import gate, noticed, number_text, plain, plain_table, said
+from lesion.report.gate import gate, notice_text, number_text, plain, plain_table, verdict_text
 from lesion.report.headline import headline
 from lesion.report.verdicts import detectable
 from lesion.tables.claims.registry import unit_of
@@ -37,10 +37,10 @@ def print_summary(tables: Path, page: Path) -> None:
     """
     inputs = read_study_tables(tables)
     console = Console(file=sys.stdout, width=_WIDTH, highlight=False)
-    held = gate(tables)
-    for notice in held.notices:
-        console.print(noticed(**notice))
-    for judged in held.models:
+    gated = gate(tables)
+    for notice in gated.notices:
+        console.print(notice_text(**notice))
+    for judged in gated.models:
         found = inputs.of(judged.model)
         console.print(Text(_pruned(inputs, judged.model), style="bold"))
         console.print(_before_after(found))
@@ -99,5 +99,5 @@ def _verdicts(rows: list[dict[str, Any]], found: StudyTables) -> Table:
             same = before["statistic"] == row["statistic"]
             name = f"  {row['variant'] if same else 'by ' + row['statistic'].replace('_', ' ')}"
         least = amount(detectable(row, found.measurements), unit_of(row["statistic"]), _DIGITS)
-        table.add_row(said(row["verdict"]), Text(name), number_text(row), plain(least))
+        table.add_row(verdict_text(row["verdict"]), Text(name), number_text(row), plain(least))
     return table

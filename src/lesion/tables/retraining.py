@@ -75,28 +75,21 @@ def retraining_table(experiment: str, rows: pl.DataFrame, boot: Bootstrap) -> pl
     Returns:
         A table of RETRAINING.
     """
-    mean = _by_prompt(rows)
+    known = rows.drop_nulls("value").with_columns(seeds=pl.col("seed").n_unique().over(_PLACE))
+    # Seeds are averaged by prompt. Sorted, so that sums do not depend on the order of the rows.
+    by_prompt = known.sort(*_PLACE, "behaviour", "prompt", "seed").group_by(
+        *_PLACE, "behaviour", "prompt", maintain_order=True
+    )
+    mean = by_prompt.agg(pl.col("value").mean(), pl.col("seeds", "examples").first())
     made = [*_measured(mean, boot), *_recoveries(mean, boot), *_misalignment(mean, boot)]
     return pl.DataFrame([{"experiment": experiment, **row} for row in made], schema=RETRAINING)
-
-
-def _by_prompt(rows: pl.DataFrame) -> pl.DataFrame:
-    """The mean over an arm's seeds by prompt, and the number of seeds."""
-    known = rows.drop_nulls("value").with_columns(seeds=pl.col("seed").n_unique().over(_PLACE))
-    return (
-        # Sorted, so that sums do not depend on the order in which rows come.
-        known.sort(*_PLACE, "behaviour", "prompt", "seed")
-        .group_by(*_PLACE, "behaviour", "prompt", maintain_order=True)
-        .agg(pl.col("value").mean(), pl.col("seeds", "examples").first())
-    )
 
 
 def _measured(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     for _, table in mean.group_by(_PLACE, maintain_order=True):
         keys = table.select("arm", "seeds", "step", "examples", "role", "metric").row(0, named=True)
-        yield from rows_by_behaviour(
-            keys, keys["metric"], groups(table, "value"), boot.mean_or_rate
-        )
+        values = groups(table, "value")
+        yield from rows_by_behaviour(keys, keys["metric"], values, boot.mean_or_rate)
 
 
 def _recoveries(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
