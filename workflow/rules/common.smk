@@ -102,11 +102,7 @@ def minutes(formula):
     return lambda w, attempt: resources.runtime(
         formula,
         resources.model_size(STUDY, w.get("model")),
-        (
-            resources.work(STUDY, formula, w.get("behaviour"))
-            if formula != "train"
-            else resources.steps(STUDY, w.get("model"), w.get("experiment"))
-        ),
+        resources.work(STUDY, formula, dict(w)),
         attempt,
     )
 
