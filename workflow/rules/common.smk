@@ -120,7 +120,9 @@ def gpus(formula):
 BORROWING = [m for m in STUDY.models if STUDY.measured_on(m) != m]
 RETRAINED = {
     "experiment": "|".join(STUDY.retraining) or "(?!)",
-    "arm": "|".join({arm for one in STUDY.retraining.values() for arm in one.trained})
+    "arm": "|".join(
+        {arm for experiment in STUDY.retraining.values() for arm in experiment.trained}
+    )
     or "(?!)",
 }
 
