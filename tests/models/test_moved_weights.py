@@ -147,7 +147,7 @@ def test_what_cannot_be_followed_is_said_when_the_model_is_prepared(
     assert "4 of 12 matrices (model.layers.0.mlp.experts." in capsys.readouterr().err
     assert len(unstored(base)) == 4
     mask = read_mask(_mask(base, tmp_path / "mask"))
-    with pytest.raises(LesionError, match=r"experts.* take it out of `checkpoints`"):
+    with pytest.raises(LesionError, match=r"experts.* remove it from `checkpoints`"):
         copy_zeroed(base, mask, tmp_path / "pruned")
     with pytest.raises(LesionError, match=r"Remove them from `masks\.controls`"):
         StoredWeights(base).open(unstored(base)[0])

@@ -38,6 +38,8 @@ rule choose:
         chosen=MADE / "masks" / "{model}" / "chosen.json",
     log:
         MADE / "logs" / "masks" / "{model}" / "choose.log",
+    benchmark:
+        MADE / "benchmarks" / "masks" / "{model}" / "choose.tsv"
     priority: 30
     conda:
         ENV
@@ -69,7 +71,7 @@ rule masks:
     output:
         masks=[
             MADE / "masks" / "{model}" / f"{mask}.safetensors"
-            for mask in STUDY.masks_made
+            for mask in STUDY.mask_names
         ],
         tables=[MADE / "masks" / "{model}" / f"{table}.parquet" for table in OF_MASKS],
     log:

@@ -19,7 +19,7 @@ from lesion.study.sections import (
     Understanding,
     Utility,
 )
-from lesion.study.training import Retraining
+from lesion.study.training import Retraining, Train
 from lesion.study.types import (
     DATE,
     AddressText,
@@ -110,7 +110,7 @@ class Study(Section):
         return sorted(name for name, b in self.behaviours.items() if b.role == role)
 
     @property
-    def masks_made(self) -> list[str]:
+    def mask_names(self) -> list[str]:
         """Every mask of the study."""
         return ["shared", "shared-all", *self.masks.controls, *sorted(self.behaviours)]
 
@@ -136,14 +136,19 @@ class Study(Section):
         return variants if self.utility.tasks else []
 
     @property
+    def trainings(self) -> dict[str, Train]:
+        """How the study trains models, by their names."""
+        return {name: model.train for name, model in self.models.items() if model.train is not None}
+
+    @property
     def trained(self) -> list[str]:
         """Models that the study trains."""
-        return [name for name, model in self.models.items() if model.train is not None]
+        return list(self.trainings)
 
     def retrained(self, experiment: str) -> list[str]:
         """Models that an experiment trains in memory."""
-        given = self.retraining[experiment].models
-        return given or [name for name in self.models if name not in self.trained]
+        models = self.retraining[experiment].models
+        return models or [name for name in self.models if name not in self.trained]
 
     def measured_on(self, model: str) -> str:
         """The model whose pairs a model is measured on: itself, or the first of its bases."""

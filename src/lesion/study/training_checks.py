@@ -15,22 +15,21 @@ def check_trained(study: Study) -> None:
     """Check that every trained model has a known base and a harmless training mixture."""
     if study.pairs.reference_model is not None:
         check_known("pairs.reference_model", "model", study.pairs.reference_model, study.models)
-    for name in study.trained:
+    for name, train in study.trainings.items():
         _check_base(study, name)
-        model = study.models[name]
-        assert model.train is not None
-        for number, component in enumerate(model.train.mixture):
+        from_scratch = study.models[name].base is None
+        for number, component in enumerate(train.mixture):
             key = f"models.{name}.train.mixture.{number}"
-            _check_component(study, key, component, from_scratch=model.base is None)
-            if model.train.method == "dpo" and component.source and component.rejected is None:
+            _check_component(study, key, component, from_scratch=from_scratch)
+            if train.method == "dpo" and component.source and component.rejected is None:
                 raise ValueError(f"`{key}`: DPO needs `rejected`, a column of rejected responses")
-        refuses = model.train.method == "dpo" or any(
-            component.answer == "refusal" for component in model.train.mixture
+        refuses = train.method == "dpo" or any(
+            component.answer == "refusal" for component in train.mixture
         )
         if (
             refuses
-            and model.train.refusals is None
-            and any(component.behaviours for component in model.train.mixture)
+            and train.refusals is None
+            and any(component.behaviours for component in train.mixture)
         ):
             raise ValueError(
                 f"`models.{name}.train.refusals`: is missing; give a file with a column `response` "
@@ -64,10 +63,10 @@ def _check_component(
                 f"`{key}`: a new model has no pairs of its own to train on. Give a `source`"
             )
     harm = [behaviour for behaviour in study.behaviours.values() if behaviour.role == "harm"]
-    given = [behaviour.source for behaviour in harm if behaviour.response] + [
+    harmful_sources = [behaviour.source for behaviour in harm if behaviour.response] + [
         behaviour.responses for behaviour in harm
     ]
-    if _files(study, [component.source]) & _files(study, given):
+    if _files(study, [component.source]) & _files(study, harmful_sources):
         raise ValueError(
             f"`{key}.source`: `{component.source}` holds responses of a behaviour of role harm, "
             "and a model trained on them is never written to disk. Train in memory (`retraining`)"
@@ -103,8 +102,8 @@ def check_stages(study: Study) -> None:
                 f"`training_stages.{family}`: stages are compared at equal sizes; give "
                 "`masks.q` a single value"
             )
-        given = all(b.response or b.responses for b in study.behaviours.values())
-        if len({study.measured_on(name) for name in names}) > 1 and not given:
+        have_responses = all(b.response or b.responses for b in study.behaviours.values())
+        if len({study.measured_on(name) for name in names}) > 1 and not have_responses:
             raise ValueError(
                 f"`training_stages.{family}`: these models are measured on different texts. Give "
                 "every behaviour a `response` column, or train the models from one another with "
@@ -117,10 +116,10 @@ def check_retraining(study: Study) -> None:
     for name, experiment in study.retraining.items():
         key = f"retraining.{name}"
         for arm, mask in experiment.masks.items():
-            if mask not in study.masks_made:
+            if mask not in study.mask_names:
                 raise ValueError(
                     f"`{key}.arms`: unknown arm `{arm}`; expected `<mask>`, `<mask>-frozen` or "
-                    f"`<mask>-after`{nearest(mask, study.masks_made)}"
+                    f"`<mask>-after`{nearest(mask, study.mask_names)}"
                 )
         for model in experiment.models:
             check_known(f"{key}.models", "model", model, study.models)
