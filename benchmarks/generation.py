@@ -25,10 +25,11 @@ from lesion.models.generate import complete
 from lesion.models.load import Loaded, load
 from lesion.models.prefix import left_padded
 from lesion.models.text import encode_prompt
-from lesion.models.vllm_engine import PYTHON, complete_by_vllm
+from lesion.models.vllm_engine import complete_by_vllm
 from lesion.responses import COMPLETIONS
 from lesion.study import load_study, read_config
 from lesion.study.job import Device
+from lesion.study.types import VLLM_PYTHON as PYTHON
 
 SIZES = (8, 16, 32, 64, 128)
 ALONE = 10
@@ -134,12 +135,12 @@ def main() -> None:
         print(f"{f'generate, batch {batch}':24}{other}{differing:>19}", flush=True)
     if PYTHON in os.environ:
         device = study.responses.dtype, study.device_map
-        served = timed(
-            loaded,
-            lambda: [
-                completion.text for completion in complete_by_vllm(folder, prompts, tokens, *device)
-            ],
-        )
+
+        def by_vllm() -> list[str]:
+            completions = complete_by_vllm(folder, loaded.chat, prompts, tokens, *device)
+            return [completion.text for completion in completions]
+
+        served = timed(loaded, by_vllm)
         differing = sum(a != b for a, b in zip(served.texts, our_run.texts, strict=True))
         rate = served.tokens / served.seconds
         print(f"{'vLLM':24}{rate:9.0f}{'':13}{f'{differing} of {len(prompts)}':>19}")
