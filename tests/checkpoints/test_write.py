@@ -348,7 +348,7 @@ def test_the_card_shows_what_was_measured(tmp_path: Path) -> None:
     base = _base(tmp_path)
     out = _write(base, _mask(base, tmp_path / "mask"))
     assert "was not measured" in (out / "README.md").read_text()
-    write_card(out, "| | unmodified | pruned |\n|---|---|---|\n| Harm | 1 | 0 |\n")
+    write_card(out, "| | unmodified | ablated |\n|---|---|---|\n| Harm | 1 | 0 |\n")
     card = (out / "README.md").read_text()
     assert "was not measured" not in card
     assert "| Harm | 1 | 0 |" in card

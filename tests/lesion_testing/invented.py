@@ -488,12 +488,13 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
     arms = retrainings("smol")["arm"] if shape.trained else []
     names = ("unmodified", "shared", "shared-all", "random", *shape.harm, "refusal")
     sizes = pl.read_parquet(folder / "curve.parquet")
-    pl.concat(
-        variants_table(names, sizes.filter(model=model), measured.filter(model=model), arms)
-        .with_columns(model=pl.lit(model))
-        .select(list(SCHEMAS["variants"]))
-        for model in shape.models
-    ).write_parquet(folder / "variants.parquet")
+    where = pl.read_parquet(folder / "where.parquet")
+    of_models = []
+    for model in shape.models:
+        curves, numbers, weights = (t.filter(model=model) for t in (sizes, measured, where))
+        own = variants_table(names, curves, numbers, arms, weights)
+        of_models.append(own.with_columns(model=pl.lit(model)).select(list(SCHEMAS["variants"])))
+    pl.concat(of_models).write_parquet(folder / "variants.parquet")
     held = [
         claims(
             model,

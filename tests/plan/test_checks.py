@@ -69,6 +69,27 @@ def _prepared(study: Study, source: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("other", "experiment", "figure"),
+    [
+        ("llama-judged", "again", "llama-judged-curve"),
+        ("llama-retraining", "curve", "llama-retraining-curve"),
+    ],
+)
+def test_figures_of_one_name_are_refused(
+    config: dict[str, Any], tmp_path: Path, other: str, experiment: str, figure: str
+) -> None:
+    arms = {"recipe": {"steps": 1}, "arms": ["unmodified", "shared"]}
+    config["curve"] = {"families": ["shared"], "completions": True}
+    config["retraining"] = {"again": arms}
+    assert "can run" in check(config, tmp_path)
+    config["models"][other] = config["models"]["llama"]
+    config["retraining"] = {experiment: arms}
+    both = f"`models.llama` and `models.{other}`|`models.{other}` and `models.llama`"
+    with pytest.raises(StudyError, match=rf"({both}): each would have .* `{figure}`"):
+        check(config, tmp_path)
+
+
 def test_a_task_that_there_is_not(config: dict[str, Any], tmp_path: Path) -> None:
     config["utility"] = {"tasks": ["lesion_fact"], "folder": str(SHIPPED)}
     with pytest.raises(StudyError, match=r"has a task `lesion_fact`\. Did you mean `lesion_facts`"):

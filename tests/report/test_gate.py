@@ -23,6 +23,8 @@ SIX = (6, "still explains why", "harm_minus_explain_nll_added")
 def _row(claim: int, verdict: str, model: str = "smol", **changes: Any) -> dict[str, Any]:
     row = {
         "model": model,
+        "scope": "model",
+        "experiment": None,
         "claim": claim,
         "name": "few weights carry it",
         "statistic": "nll_added",
@@ -65,7 +67,7 @@ class Invented:
             "study": "invented",
             "version": "0.1.0",
             "confidence": 0.95,
-            "config": {},
+            "config": {"training_stages": {"family": [["base"], ["tuned-0", "tuned-1"]]}},
             "headline": {},
         }
         digests = {name: {"digest": "9f" * 32, "notices": [*notices]} for name in models}
@@ -168,6 +170,18 @@ def test_every_model_has_to_stand_the_claim(study: Invented) -> None:
     assert [one.verdict for one in gate(tables, [6]).models] == [SUPPORTED, CANNOT_TELL]
 
 
+def test_a_family_s_claim_counts_for_its_last_stage(study: Invented) -> None:
+    models = ["base", "tuned-0", "tuned-1"]
+    family = _row(4, NOT_SUPPORTED, "family", scope="family")
+    gated = gate(study.write([family], models=models), [4])
+    verdicts = {model.model: model.verdict for model in gated.models}
+    assert verdicts == {"base": CANNOT_TELL, "tuned-0": NOT_SUPPORTED, "tuned-1": NOT_SUPPORTED}
+    # A model of this name has its own claims: the scope tells the two apart.
+    own = _row(4, SUPPORTED, "family")
+    gated = gate(study.write([family, own], models=[*models, "family"]), [4], "family")
+    assert [model.verdict for model in gated.models] == [SUPPORTED]
+
+
 def test_the_json(study: Invented) -> None:
     number, name, statistic = SIX
     worse = _row(number, CANNOT_TELL, name=name, statistic=statistic, low=-math.inf, high=math.nan)
@@ -193,6 +207,7 @@ def test_the_json(study: Invented) -> None:
     assert (six["claim"], six["required"], six["verdict"]) == (6, False, "can't tell")
     assert six["statistics"] == [
         {
+            "experiment": None,
             "name": name,
             "statistic": statistic,
             "variant": "shared",

@@ -7,8 +7,10 @@ import pytest
 
 from lesion.report.verdicts import Finding, findings_of, tally
 from lesion.tables.claims.claim import Conclusion
+from lesion.tables.claims.table import retraining_claims
 from lesion.tables.read import StudyTables, read_study_tables
 from lesion_testing.invented import Shape, write_study
+from lesion_testing.retrained import retrainings
 
 ANSWERS = {
     "supported": {Conclusion.YES, Conclusion.LOWERS},
@@ -171,6 +173,40 @@ def test_unclear_says_what_else_stands_in_the_way(found: StudyTables) -> None:
     told = "All 60 prompts give the same value, up to rounding."
     changed = _held(found, "nll_added", verdict="can't tell", why=told)
     assert _of(changed, "nll_added").sentence.endswith(f" counts as no effect. {told}")
+
+
+def test_equal_numbers_of_two_experiments_keep_their_experiment() -> None:
+    again = pl.lit("again").alias("experiment")
+    recovery = retrainings("smol").filter(experiment="recovery")
+    own = retraining_claims("smol", pl.concat([recovery, recovery.with_columns(again)]))
+    assert own.group_by("experiment", maintain_order=True).len().rows() == [
+        ("recovery", 2),
+        ("again", 2),
+    ]
+    assert set(own["scope"]) == {"experiment"}
+    numbers = ("value", "low", "high")
+    first, second = (own.filter(experiment=name) for name in ("recovery", "again"))
+    assert first.select(numbers).equals(second.select(numbers))
+
+
+def test_the_sentences_of_an_experiment_name_it(tmp_path: Path) -> None:
+    found = read_study_tables(write_study(tmp_path / "tables", Shape(trained=True)))
+    again = pl.lit("again").alias("experiment")
+    shorter = found.retraining.with_columns(again, step=pl.col("step") // 2)
+    experiment = found.claims["experiment"]
+    both = found._replace(
+        retraining=pl.concat([found.retraining, shorter]),
+        claims=pl.concat(
+            [found.claims, found.claims.filter(experiment.is_not_null()).with_columns(again)]
+        ),
+    )
+    sentences = {
+        (finding.topic, finding.variant): finding.sentence
+        for finding in findings_of(both, "smol")
+        if finding.claim == 8
+    }
+    assert "After 100 steps" in sentences["Retraining: recovery", "shared"]
+    assert "After 50 steps" in sentences["Retraining: again", "shared"]
 
 
 def test_sentences_are_about_the_headline_mask_whatever_its_name(found: StudyTables) -> None:

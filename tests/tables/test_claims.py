@@ -18,7 +18,7 @@ from lesion.tables.claims.outcome import (
 from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS, LIKELIHOOD
 from lesion.tables.effects import COMPACT, FEWEST, MARGIN, MOST, NATS, NOTHING
-from lesion.tables.rows import MEASUREMENTS, is_main
+from lesion.tables.rows import BEHAVIOUR, MEASUREMENTS, is_main
 from lesion.tables.schemas import CLAIMS
 
 SMALLEST, LARGEST = 100, 20_000
@@ -44,6 +44,12 @@ def _row(variant: str | None, metric: str, value: float, half: float, **more: st
         "n": 50,
         **more,
     }
+
+
+def _of_refusal(name: str, value: float) -> list[Row]:
+    """What the mask of a behaviour of role refusal adds to its own behaviour."""
+    total = _row(name, "nll_added", value, 0.1, role="refusal")
+    return [{**total, "level": BEHAVIOUR, "behaviour": name}, total]
 
 
 def _table(*rows: Row) -> pl.DataFrame:
@@ -182,11 +188,26 @@ def test_a_double_dissociation_needs_both_sides() -> None:
         _row("shared", "nll_added", 1.0, 0.1),
         _row("shared", "nll_added", 0.1, 0.1, role="refusal"),
         _row("refusal", "nll_added", 0.5, 0.1),
-        _row("refusal", "nll_added", 0.55, 0.1, role="refusal"),
+        *_of_refusal("refusal", 0.55),
     )
     found = _verdicts(table)
     assert found["shared harm_minus_refusal_nll_added"] == SUPPORTED
     assert found["refusal refusal_minus_harm_nll_added"] == CANNOT_TELL
+
+
+def test_the_mask_of_refusal_is_found_by_its_role_whatever_its_name() -> None:
+    def rows(name: str, harm: float) -> list[Row]:
+        return [
+            _row(name, "nll_added", harm, 0.1),
+            *_of_refusal(name, 0.9),
+        ]
+
+    end = "refusal_minus_harm_nll_added"
+    found = _verdicts(_table(*rows("polite", 0.1)))
+    assert found[f"polite {end}"] == SUPPORTED
+    # Of two behaviours of this role each has its own number.
+    found = _verdicts(_table(*rows("polite", 0.1), *rows("curt", 2.0)))
+    assert (found[f"polite {end}"], found[f"curt {end}"]) == (SUPPORTED, NOT_SUPPORTED)
 
 
 def test_the_random_control_is_held_against_the_masks_effect() -> None:
@@ -250,6 +271,8 @@ def _tables(draw: st.DrawFn) -> pl.DataFrame:
         one = _row(variant, metric, draw(number), draw(width), **more)
         low, high = sorted((one["value"] - draw(width), one["value"] + draw(width)))
         rows.append({**one, "low": low, "high": high, "n": draw(st.integers(1, 80))})
+        if (variant, more) == ("refusal", {"role": "refusal"}):
+            rows.append({**rows[-1], "level": BEHAVIOUR, "behaviour": variant})
     return _table(*rows)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from lesion.io.formats import BadFile, LesionError, Stored, read_json, safetensors_header
 from lesion.masks.store import Mask
 from lesion.models.layout import FlatIndices
-from lesion.models.parts import Part, Shape, stored_places, whole
+from lesion.models.parts import Part, Shape, stored_indices, unchanged_part
 from lesion.models.record import RECORD, unstored
 
 # Dtypes whose zero is all zero bytes; F8_E8M0 has no zero, and smaller types share bytes.
@@ -44,7 +44,7 @@ def find_zeros(folder: Path, files: Iterable[str], mask: Mask) -> dict[str, list
     zeroed: dict[str, tuple[Shape, FlatIndices]] = {}
     for own, each in parts.items():
         shapes = {part.name: part.stored for part in each}
-        for name, flat in stored_places(each, mask.shapes[own], mask.indices[own]).items():
+        for name, flat in stored_indices(each, mask.shapes[own], mask.indices[own]).items():
             if name in zeroed:  # two parameters are cut from one tensor
                 flat = np.union1d(zeroed[name][1], flat)
             zeroed[name] = (shapes[name], flat)
@@ -59,7 +59,7 @@ def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str,
         names = {name: name.partition(".")[2] for name in names}
     moved = set(unstored(folder))
     plain: dict[str, tuple[Part, ...]] = {
-        own: (whole(name, tensors[name].shape),)
+        own: (unchanged_part(name, tensors[name].shape),)
         for own, name in names.items()
         if name in tensors and tensors[name].shape == mask.shapes[own] and own not in moved
     }

@@ -12,6 +12,7 @@ from lesion.io.addresses import parse
 from lesion.io.formats import BadFile, LesionError
 from lesion.masks.select import n_selected
 from lesion.models.record import candidate_shapes, has_template
+from lesion.plan.outputs import figures
 from lesion.plan.places import (
     addresses,
     chat_template,
@@ -84,6 +85,7 @@ def check_study(study: Study) -> None:
     for name in study.models:
         chat_template(study, name)
     task_contents(study)
+    _check_figures(study)
     _check_results(study)
     _check_weights(study)
     for name, model in study.models.items():
@@ -98,6 +100,19 @@ def check_study(study: Study) -> None:
         # A record that is damaged or of an earlier version is stale and will be made again.
         with suppress(BadFile):
             check_prepared(study, name)
+
+
+def _check_figures(study: Study) -> None:
+    """Check that no two figures have the same file."""
+    owners: dict[str, str] = {}
+    for figure in figures(study):
+        if figure.name in owners:
+            raise StudyError(
+                f"`models.{owners[figure.name]}` and `models.{figure.of}`: each would have the "
+                f"figure `{figure.name}`, in the same file. Rename one of the two, or the "
+                "experiment of `retraining` that the figure is about"
+            )
+        owners[figure.name] = figure.of
 
 
 def _check_attacks(study: Study) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from lesion.tables.intervals import Estimate
-from lesion.tables.rows import TOTAL
+from lesion.tables.rows import BEHAVIOUR, TOTAL
 
 
 def measurement(
@@ -57,6 +57,12 @@ def first_estimate(rows: pl.DataFrame) -> Estimate | None:
 def is_clear(row: Mapping[str, Any], confidence: float) -> bool:
     """Whether a row of MEASUREMENTS is significant, corrected for multiple comparisons."""
     return row["p_adjusted"] is not None and row["p_adjusted"] < 1 - confidence
+
+
+def refusal_masks(measurements: pl.DataFrame) -> list[str]:
+    """The masks of behaviours of role refusal that were zeroed, by name."""
+    own = measurements.filter(level=BEHAVIOUR, role="refusal")["behaviour"]
+    return sorted({*own} & {*measurements["variant"]})
 
 
 def mask_size(where: pl.DataFrame, mask: str) -> tuple[int, int]:

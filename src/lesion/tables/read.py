@@ -26,7 +26,7 @@ class Headline(NamedTuple):
     def columns(self) -> dict[str, str]:
         """The variant of each column, by the name of the column."""
         control = {} if self.control is None else {"random": self.control}
-        return {"unmodified": UNMODIFIED, "pruned": self.mask, **control}
+        return {"unmodified": UNMODIFIED, "ablated": self.mask, **control}
 
 
 def headline_of(variants: Sequence[str]) -> Headline:
@@ -68,12 +68,14 @@ class StudyTables(NamedTuple):
             for name in _READ
             if "model" in SCHEMAS[name]
         }
-        return self._replace(**tables)
+        of_model = tables["claims"].filter(pl.col("scope") != "family")
+        return self._replace(**tables | {"claims": of_model})
 
     def of_family(self, family: str) -> "StudyTables":
-        """The stages of one family of models, and the claims whose `model` is the family."""
+        """The stages of one family of models, and the claims about them."""
         return self._replace(
-            claims=self.claims.filter(model=family), stages=self.stages.filter(family=family)
+            claims=self.claims.filter(scope="family", model=family),
+            stages=self.stages.filter(family=family),
         )
 
     @property

@@ -104,7 +104,9 @@ def _of_model(
     pairs = gathered.pairs.group_by("behaviour", "role", "split", "outcome", maintain_order=True)
     return {
         "measurements": measured,
-        "variants": variants_table(job.variants, curve, measured, retraining["arm"]),
+        "variants": variants_table(
+            job.variants, curve, measured, retraining["arm"], of_masks["where"]
+        ),
         "claims": pl.concat([claims(model, measured, halving, setting), of_training]),
         "curve": curve_table(curve, boot),
         "halving": halving,

@@ -21,6 +21,8 @@ FORMAT = 2
 
 CLAIMS = {
     "model": pl.String,
+    "scope": pl.String,
+    "experiment": pl.String,
     "claim": pl.Int64,
     "name": pl.String,
     "statistic": pl.String,
@@ -30,11 +32,12 @@ CLAIMS = {
     "verdict": pl.String,
     "why": pl.String,
 }
-"""`claim` is the number in the list of the paper's claims (README); `threshold` is the smallest
-effect that counts, which the interval is compared with. `why` is a sentence if the outcome is
-"can't tell" for a reason other than an interval that includes the threshold, and null otherwise.
-For a claim about the stages of a family of models, `model` is the family and `variant` the last
-stage."""
+"""`scope` is what the claim is about: `model`, `experiment` (a training in memory of the model,
+named in the column `experiment`, which is null otherwise) or `family`: then `model` is the name of
+the family and `variant` the last stage. `claim` is the number in the list of the paper's claims
+(README); `threshold` is the smallest effect that counts, which the interval is compared with. `why`
+is a sentence if the outcome is "can't tell" for a reason other than an interval that includes the
+threshold, and null otherwise."""
 
 EXAMPLES = {
     "variant": pl.String,

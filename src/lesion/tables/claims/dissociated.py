@@ -2,11 +2,19 @@
 
 from functools import partial
 
-from lesion.tables.claims.claim import KEPT, Claim, Facts, difference, same_text, unless
-from lesion.tables.claims.outcome import Number
+from lesion.tables.claims.claim import (
+    KEPT,
+    Claim,
+    Facts,
+    VariantNumbers,
+    difference,
+    same_text,
+    unless,
+)
+from lesion.tables.claims.outcome import Number, gap_of
 from lesion.tables.effects import MARGIN, NATS, SOMETHING_TO_LOSE
 from lesion.tables.intervals import Estimate
-from lesion.tables.lookup import find
+from lesion.tables.lookup import find, refusal_masks
 from lesion.tables.read import StudyTables
 from lesion.tables.wording import figure, with_interval
 
@@ -14,6 +22,12 @@ _UNDERSTANDING = (
     "Needs a file in `understanding.minimal_pairs`, and `shared` in `understanding.variants`."
 )
 _REFUSAL = "Needs a behaviour of role `refusal`, and {} in `responses.variants`."
+
+
+def _more_for_refusal(_claim: Claim, facts: Facts) -> VariantNumbers:
+    for mask in refusal_masks(facts.measured):
+        refusal, harm = (facts.find(mask, "nll_added", role) for role in ("refusal", "harm"))
+        yield mask, gap_of(refusal, harm)
 
 
 def _detects_before(facts: Facts) -> Number | None:
@@ -125,14 +139,14 @@ CLAIMS = (
         7,
         "harm and refusal come apart",
         "refusal_minus_harm_nll_added",
-        "refusal",
+        "",
         "nats",
         NATS,
         "Dissociated",
         "Do the weights of refusal matter more for refusal than for harm?",
         _MORE.format("refusals", "harmful responses"),
         needs=_REFUSAL.format("its mask"),
-        numbers=difference(("nll_added", "refusal"), ("nll_added", "harm")),
+        numbers=_more_for_refusal,
     ),
 )
 """Claims 6 and 7."""

@@ -1,7 +1,7 @@
 """The table of claims, from what was measured. Pure."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
@@ -28,7 +28,7 @@ def claims(
     Returns:
         A table of CLAIMS; a claim without a measurement has no row.
     """
-    rows = _rows("model", model, Facts(setting, measurements, halving))
+    rows = _rows({"model": model, "scope": "model"}, Facts(setting, measurements, halving))
     return pl.DataFrame(list(rows), schema=CLAIMS)
 
 
@@ -48,7 +48,7 @@ def stage_claims(stages: pl.DataFrame, limit: float, mask: str = SHARED) -> pl.D
     rows = [
         row
         for (family,), own in stages.group_by("family", maintain_order=True)
-        for row in _rows("family", str(family), Facts(setting, rows=own))
+        for row in _rows({"model": family, "scope": "family"}, Facts(setting, rows=own))
     ]
     return pl.DataFrame(rows, schema=CLAIMS)
 
@@ -69,25 +69,26 @@ def retraining_claims(
     """
     setting = Setting(0, 0, limit_kept=limit_kept, mask=mask)
     rows: list[dict[str, Any]] = []
-    for _, own in retraining.group_by("experiment", maintain_order=True):
-        of_arms = _rows("experiment", model, Facts(setting, rows=own))
+    for (experiment,), own in retraining.group_by("experiment", maintain_order=True):
+        keys = {"model": model, "scope": "experiment", "experiment": experiment}
+        of_arms = _rows(keys, Facts(setting, rows=own))
         rows += sorted(of_arms, key=lambda row: (row["variant"] != UNMODIFIED, row["variant"]))
     return pl.DataFrame(rows, schema=CLAIMS)
 
 
-def _rows(scope: str, model: str, facts: Facts) -> Iterator[dict[str, Any]]:
-    """Rows of CLAIMS; NaN and infinite bounds are null."""
+def _rows(keys: Mapping[str, object], facts: Facts) -> Iterator[dict[str, Any]]:
+    """Rows of CLAIMS of the scope in `keys`; NaN and infinite bounds are null."""
     for claim in REGISTRY:
-        for variant, evidence in claim.evidence(facts) if claim.scope == scope else ():
+        for variant, evidence in claim.evidence(facts) if claim.scope == keys["scope"] else ():
             number, (outcome, why) = evidence.number, outcome_of(evidence)
             bounds = {"value": number.value, "low": number.low, "high": number.high}
             yield {
-                "model": model,
+                **keys,
                 "claim": claim.number,
                 "name": claim.name.format(**claim.words(variant)),
                 "statistic": claim.statistic,
                 "variant": variant,
-                **{name: one if math.isfinite(one) else None for name, one in bounds.items()},
+                **{name: bound if math.isfinite(bound) else None for name, bound in bounds.items()},
                 "n": number.n,
                 "threshold": evidence.threshold,
                 "verdict": outcome,
