@@ -69,7 +69,7 @@ def _percent(fraction: str | None) -> str:
 
 
 def write_card(checkpoint: Path, table: str | None = None) -> None:
-    """Write a checkpoint's README.md anew, from its `reproduce/`.
+    """Rewrite a checkpoint's README.md from its `reproduce/`.
 
     Args:
         checkpoint: a folder that `write_checkpoint` wrote.

@@ -299,7 +299,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """The header's JSON and the tensors of a judge of this format version."""
     from safetensors import SafetensorError, safe_open
 
-    remedy = "Delete it and run `snakemake` again to train it anew."
+    remedy = "Delete it and run `snakemake` again to retrain it."
     try:
         check_seal(path)
         with safe_open(path, framework="numpy") as file:

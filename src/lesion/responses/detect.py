@@ -33,13 +33,13 @@ def answers(tokenizer: PreTrainedTokenizerBase) -> Answers:
         rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in spellings]
         beginnings.append({int(row[0]) for row in rows if row} - {tokenizer.unk_token_id})
     yes, no = beginnings
-    found = Answers(sorted(yes - no), sorted(no - yes))
-    if not all(found):
+    tokens = Answers(sorted(yes - no), sorted(no - yes))
+    if not all(tokens):
         raise LesionError(
             "the model's tokenizer has no first tokens that distinguish `Yes` from `No`, so harm "
             "detection cannot be measured. Set `understanding.minimal_pairs: null`"
         )
-    return found
+    return tokens
 
 
 def log_odds(
