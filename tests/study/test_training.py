@@ -82,6 +82,7 @@ RECOVERY = "retraining/recovery"
         (_set("training_stages/alignment", ["refusing", "new"]), "measured on different texts"),
         (_set("masks/q", [1e-4, 2e-4]), "give `masks.q` a single value"),
         (_set("curve/families", ["random"]), "add `shared`"),
+        (_set("responses", {"variants": ["physical", "random"]}), "add `physical`"),
         (_set("pairs/reference_model", "somebody"), "`pairs.reference_model`: no model is named"),
         (_set(f"{RECOVERY}/arms", ["shared"]), "must contain `unmodified`"),
         (_set(f"{RECOVERY}/arms", ["unmodified", "shred"]), "Did you mean `shared`"),

@@ -119,11 +119,11 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
         "attacks": attacks_table(found.measurements, found.headline),
         "refusal_note": refusal_note(found.measurements),
         "figures": {figure.key: figure for figure in figures_of(inputs, model)},
-        "halving": halving_texts(found.halving),
+        "halving": halving_texts(found.halving, found.headline.mask),
         "overlap_means": overlap_means(found.overlap),
         "lined": lined,
         "lines": lines,
-        "experiments": experiments(found.retraining, inputs.confidence),
+        "experiments": experiments(found.retraining, inputs.confidence, found.headline.mask),
         "examples": pick(found.examples, examples, float(threshold), found.headline),
         "pairs": pairs_table(found.pairs),
     }

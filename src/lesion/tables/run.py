@@ -24,6 +24,7 @@ from lesion.tables.lookup import mask_size
 from lesion.tables.measure import Asked, measurements, same_answers
 from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
+from lesion.tables.rows import RANDOM
 from lesion.tables.schemas import FORMAT, SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
 from lesion.tables.variants import variants_table
@@ -97,6 +98,7 @@ def _of_model(
         limit_kept=not about["notices"],
         same=same_answers(gathered.completions()),
         mask=mask,
+        random=mask_size(of_masks["where"], RANDOM)[0] or None,
     )
     kept = setting.limit_kept
     of_training = retraining_claims(model, retraining, limit_kept=kept, mask=mask)

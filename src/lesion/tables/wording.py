@@ -58,6 +58,11 @@ def interval(one: Estimate, unit: Unit, digits: int | None = None) -> str:
     return f"[{amount(one.low, unit, digits)}, {amount(one.high, unit, digits)}]"
 
 
+def mask_words(mask: str) -> str:
+    """`the shared mask`, or the mask of another name in a sentence."""
+    return "the shared mask" if mask == "shared" else f"the mask {mask}"
+
+
 def with_interval(one: Estimate | None, unit: Unit, digits: int | None = None) -> str:
     """`0.72 [0.65, 0.80]`, or `NOTHING`."""
     if one is None:
