@@ -68,10 +68,10 @@ def make(folder: Path, size: int, shards: int, weights: int) -> Path:
     }
     write_json(record, folder / RECORD)
     total = len(shapes) * rows * COLUMNS
-    places = np.random.default_rng(0).choice(total, weights, replace=False, shuffle=False)
+    indices = np.random.default_rng(0).choice(total, weights, replace=False, shuffle=False)
     mask = folder.with_name("mask.safetensors")
     header = {"role": "harm", "model_digest": DIGEST, "mask": "random"}
-    write_mask(np.sort(places), shapes, header, mask)
+    write_mask(np.sort(indices), shapes, header, mask)
     return mask
 
 
@@ -81,9 +81,9 @@ def write_shard(path: Path, names: list[str], rows: int) -> None:
         name: {
             "dtype": "BF16",
             "shape": [rows, COLUMNS],
-            "data_offsets": [place * size, (place + 1) * size],
+            "data_offsets": [index * size, (index + 1) * size],
         }
-        for place, name in enumerate(names)
+        for index, name in enumerate(names)
     }
     text = json.dumps(header).encode()
     text = text.ljust(-(-len(text) // 8) * 8)
@@ -105,10 +105,10 @@ def write(base: Path, mask: Path, out: Path) -> list[float]:
         child.stdout.readline()
         clear(out)
         child.stdin.write("go\n")
-        found = [float(number) for number in child.stdout.readline().split()]
+        numbers = [float(number) for number in child.stdout.readline().split()]
     if child.returncode:
         sys.exit("the writing process failed")
-    return found
+    return numbers
 
 
 def copy(base: Path, out: Path) -> float:
@@ -160,8 +160,8 @@ def main() -> None:
             if not number % 2:
                 copied.append(copy(base, out))
             print(f"written {written[-1][0]:.2f} s, cp and read {copied[-1]:.2f} s", flush=True)
-    best, plain = min(one[0] for one in written), min(copied)
-    start, imported, peak = (max(one[n] for one in written) / 1024 for n in (1, 2, 3))
+    best, plain = min(run[0] for run in written), min(copied)
+    start, imported, peak = (max(run[n] for run in written) / 1024 for n in (1, 2, 3))
     print(f"best: {best:.2f} s / {plain:.2f} s = {best / plain:.2f}")
     print(
         f"peak memory {peak:.0f} MiB: {peak - start:.0f} beyond Python alone, "

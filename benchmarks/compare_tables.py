@@ -36,14 +36,14 @@ _SHOWN = 5
 
 def main(before: Path, after: Path) -> int:
     names = sorted({path.stem for folder in (before, after) for path in folder.glob("*.parquet")})
-    found = [line for name in names for line in compare(name, before, after)]
+    differences = [line for name in names for line in compare(name, before, after)]
     studies = [_flat(read_json(folder / "study.json")) for folder in (before, after)]
     for key in sorted({*studies[0], *studies[1]}):
         first, second = (study.get(key) for study in studies)
         if first != second:
-            found.append(f"study.json: {key}: {first!r} != {second!r}")
-    print(*found, f"{len(names)} tables, {len(found)} differences", sep="\n")
-    return 1 if found else 0
+            differences.append(f"study.json: {key}: {first!r} != {second!r}")
+    print(*differences, f"{len(names)} tables, {len(differences)} differences", sep="\n")
+    return 1 if differences else 0
 
 
 def compare(name: str, before: Path, after: Path) -> list[str]:
@@ -55,18 +55,18 @@ def compare(name: str, before: Path, after: Path) -> list[str]:
     old, new = (modern(pl.read_parquet(path)) for path in paths)
     lines = [
         f"{name}: only {which} has the column `{column}`"
-        for which, one, other in (("the first", old, new), ("the second", new, old))
-        for column in one.columns
+        for which, table, other in (("the first", old, new), ("the second", new, old))
+        for column in table.columns
         if column not in other.columns
     ]
     key = [column for column in KEYS.get(name, ()) if column in old.columns and column in new]
     if not key:
         return [*lines, f"{name}: no key is known of it"]
-    for which, one in (("first", old), ("second", new)):
-        if one.select(key).is_duplicated().any():
+    for which, table in (("first", old), ("second", new)):
+        if table.select(key).is_duplicated().any():
             lines.append(f"{name}: a key occurs twice in the {which}")
-    for which, one, other in (("first", old, new), ("second", new, old)):
-        alone = one.join(other, on=key, how="anti", nulls_equal=True)
+    for which, table, other in (("first", old, new), ("second", new, old)):
+        alone = table.join(other, on=key, how="anti", nulls_equal=True)
         if alone.height:
             lines.append(f"{name}: {alone.height} rows only in the {which}")
             lines += [f"  {row}" for row in alone.select(key).head(_SHOWN).rows()]
@@ -110,8 +110,8 @@ def _flat(value: object, key: str = "") -> dict[str, object]:
         return {key: value}
     return {
         name: leaf
-        for inner, one in value.items()
-        for name, leaf in _flat(one, f"{key}.{inner}" if key else str(inner)).items()
+        for inner, item in value.items()
+        for name, leaf in _flat(item, f"{key}.{inner}" if key else str(inner)).items()
     }
 
 

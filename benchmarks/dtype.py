@@ -41,8 +41,8 @@ class Fresh:
 
     def open(self, name: str) -> Flat:
         """The flat scores of a parameter."""
-        found: Flat = self.scores[name].flatten().numpy()
-        return found
+        values: Flat = self.scores[name].flatten().numpy()
+        return values
 
 
 def mask_of(
@@ -59,9 +59,10 @@ def mask_of(
     candidates = find_candidates(loaded.model)
     examples = encode_pairs(loaded.chat, kept_pairs(pairs, "train"))
     started = time.monotonic()
-    found = score(loaded.model, candidates, examples, study.scores.batch_tokens)
+    collected = score(loaded.model, candidates, examples, study.scores.batch_tokens)
     seconds = time.monotonic() - started
-    return select_masks({"it": Fresh(found.snip)}, importance, layout, [point])["it"][0], seconds
+    masks = select_masks({"it": Fresh(collected.snip)}, importance, layout, [point])
+    return masks["it"][0], seconds
 
 
 def main() -> None:
@@ -69,13 +70,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("config.yaml"))
     study = load_study(read_config(parser.parse_args().config))
-    made, name = Path(study.results) / study.study, next(iter(study.models))
-    model = made / "models" / name
-    chosen = read_json(made / "masks" / name / "chosen.json")
+    results, name = Path(study.results) / study.study, next(iter(study.models))
+    model = results / "models" / name
+    chosen = read_json(results / "masks" / name / "chosen.json")
     layout = layout_of(model)
-    benign = [made / "scores" / name / one for one in study.of_role("benign")]
+    benign = [results / "scores" / name / behaviour for behaviour in study.of_role("benign")]
     importance = Pooled(
-        [StoredScores(one, "preservation", layout.stored_shapes) for one in benign],
+        [StoredScores(folder, "preservation", layout.stored_shapes) for folder in benign],
         study.masks.preservation_pooling,
     )
     point = Point(chosen["p"], chosen["q"])
@@ -83,7 +84,7 @@ def main() -> None:
     masks: dict[str, list[FlatIndices]] = {dtype: [] for dtype in DTYPES}
     total = dict.fromkeys(DTYPES, 0.0)
     for behaviour in study.of_role("harm"):
-        pairs = made / "pairs" / name / f"{behaviour}.parquet"
+        pairs = results / "pairs" / name / f"{behaviour}.parquet"
         for dtype in DTYPES:
             mask, seconds = mask_of(model, pairs, dtype, study, importance, layout, point)
             masks[dtype].append(mask)

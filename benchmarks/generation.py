@@ -58,7 +58,7 @@ def plain(loaded: Loaded, prompts: Sequence[list[int]], tokens: int, size: int) 
         max_new_tokens=tokens, do_sample=False, eos_token_id=stop, pad_token_id=stop
     )
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    found: dict[int, str] = {}
+    completed: dict[int, str] = {}
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         ids, mask = left_padded([prompts[row] for row in rows], stop or 0)
@@ -67,8 +67,8 @@ def plain(loaded: Loaded, prompts: Sequence[list[int]], tokens: int, size: int) 
                 ids, attention_mask=mask, generation_config=config
             )
         texts = tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-        found.update(zip(rows, texts, strict=True))
-    return [found[row] for row in range(len(prompts))]
+        completed.update(zip(rows, texts, strict=True))
+    return [completed[row] for row in range(len(prompts))]
 
 
 def timed(loaded: Loaded, work: Callable[[], list[str]]) -> Timed:
@@ -76,8 +76,8 @@ def timed(loaded: Loaded, work: Callable[[], list[str]]) -> Timed:
     started, before = time.monotonic(), time.process_time()
     texts = work()
     seconds, processor = time.monotonic() - started, time.process_time() - before
-    made = sum(map(len, loaded.tokenizer(texts, add_special_tokens=False)["input_ids"]))
-    return Timed(texts, made, seconds, processor)
+    n_tokens = sum(map(len, loaded.tokenizer(texts, add_special_tokens=False)["input_ids"]))
+    return Timed(texts, n_tokens, seconds, processor)
 
 
 @contextmanager
@@ -85,8 +85,8 @@ def fed(loaded: Loaded) -> Iterator[list[int]]:
     """Collects the tokens of each pass through the model."""
     counts: list[int] = []
 
-    def count(_: object, __: object, given: dict[str, Any]) -> None:
-        counts.append(given["input_ids"].numel())
+    def count(_: object, __: object, inputs: dict[str, Any]) -> None:
+        counts.append(inputs["input_ids"].numel())
 
     hook = loaded.model.register_forward_pre_hook(count, with_kwargs=True)
     try:
@@ -103,42 +103,44 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take one prompt in so many")
     chosen = parser.parse_args()
     study = load_study(read_config(chosen.config))
-    made, name = Path(study.results) / study.study, next(iter(study.models))
-    asked = read_parquet(
-        made / "responses" / name / chosen.variant / "completions.parquet",
+    results, name = Path(study.results) / study.study, next(iter(study.models))
+    completions = read_parquet(
+        results / "responses" / name / chosen.variant / "completions.parquet",
         # A study of an earlier version has no `asked`, and asks nothing but the prompt.
         {"prompt": COMPLETIONS["prompt"], "prefill": COMPLETIONS["prefill"]},
     )[:: chosen.every]
-    turns = asked["asked" if "asked" in asked.columns else "prompt"]
-    folder = made / "models" / name
+    turns = completions["asked" if "asked" in completions.columns else "prompt"]
+    folder = results / "models" / name
     loaded = load(folder, Device(dtype=study.responses.dtype))
     prompts = [
         encode_prompt(loaded.chat, turn, prefill)
-        for turn, prefill in zip(turns, asked["prefill"], strict=True)
+        for turn, prefill in zip(turns, completions["prefill"], strict=True)
     ]
     tokens, size = study.responses.max_new_tokens, study.responses.batch_size
 
     def ours(length: int) -> list[str]:
-        return [one.text for one in complete(*loaded, prompts, length, size)]
+        return [completion.text for completion in complete(*loaded, prompts, length, size)]
 
     print(f"{len(prompts)} prompts, {tokens} new tokens, {loaded.model.dtype}, one thread")
     print(f"{'':24}{'tokens/s':>9}{'tokens/CPU s':>13}{'texts that differ':>19}")
-    whole = timed(loaded, lambda: ours(tokens))
-    print(f"{f'lesion, batch {size}':24}{whole}")
+    our_run = timed(loaded, lambda: ours(tokens))
+    print(f"{f'lesion, batch {size}':24}{our_run}")
     for batch in (1, *SIZES):
         step = ALONE if batch == 1 else 1
         some = prompts[::step]
         other = timed(loaded, lambda some=some, batch=batch: plain(loaded, some, tokens, batch))
-        pairs = zip(other.texts, whole.texts[::step], strict=True)
+        pairs = zip(other.texts, our_run.texts[::step], strict=True)
         differing = f"{sum(a != b for a, b in pairs)} of {len(some)}"
         print(f"{f'generate, batch {batch}':24}{other}{differing:>19}", flush=True)
     if PYTHON in os.environ:
         device = study.responses.dtype, study.device_map
         served = timed(
             loaded,
-            lambda: [one.text for one in complete_by_vllm(folder, prompts, tokens, *device)],
+            lambda: [
+                completion.text for completion in complete_by_vllm(folder, prompts, tokens, *device)
+            ],
         )
-        differing = sum(a != b for a, b in zip(served.texts, whole.texts, strict=True))
+        differing = sum(a != b for a, b in zip(served.texts, our_run.texts, strict=True))
         rate = served.tokens / served.seconds
         print(f"{'vLLM':24}{rate:9.0f}{'':13}{f'{differing} of {len(prompts)}':>19}")
     with fed(loaded) as shared:

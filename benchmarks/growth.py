@@ -45,17 +45,17 @@ def child(size: str, count: int, length: int, plan: dict[str, object]) -> dict[s
     torch.mm(torch.ones(64, 64), torch.ones(64, 64))
     before = peak()
     model = synthetic.llama(size, torch.float32)
-    found = find_candidates(model)
+    candidates = find_candidates(model)
     todo = synthetic.examples(count, length)
-    sizes = {name: one.weight.numel() for name, one in found.items()}
+    sizes = {name: candidate.weight.numel() for name, candidate in candidates.items()}
     wanted = {key: value for key, value in plan.items() if key != "passes"}
     started = time.perf_counter()
     for names in shard_groups(sizes, int(plan.get("passes", 1))):  # type: ignore[call-overload]
-        score(model, {name: found[name] for name in names}, todo, length, Wanted(**wanted))  # type: ignore[arg-type]
+        score(model, {name: candidates[name] for name in names}, todo, length, Wanted(**wanted))  # type: ignore[arg-type]
     return {
         "seconds": time.perf_counter() - started,
         "peak": peak() - before,
-        "parameters": sum(one.numel() for one in model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "candidates": sum(sizes.values()),
         "layer": sum(sizes.values()) / model.config.num_hidden_layers,
     }
@@ -65,8 +65,8 @@ def measured(size: str, count: int, length: int, **plan: object) -> dict[str, fl
     """The same in a process of its own."""
     call = [sys.executable, __file__, "--child", json.dumps([size, count, length, plan])]
     done = subprocess.run(call, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    measurements: dict[str, float] = json.loads(done.stdout)
+    return measurements
 
 
 def slope(xs: list[float], ys: list[float]) -> float:
@@ -83,35 +83,35 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=128, help="tokens of an example and a batch")
     parser.add_argument("--largest", choices=SIZES, default="1b")
     parser.add_argument("--plans", choices=SIZES, default="300m", help="whose plans are compared")
-    given = parser.parse_args()
-    if given.child:
-        size, count, length, plan = json.loads(given.child)
+    arguments = parser.parse_args()
+    if arguments.child:
+        size, count, length, plan = json.loads(arguments.child)
         print(json.dumps(child(size, count, length, plan)))
         return
-    sizes = SIZES[: SIZES.index(given.largest) + 1]
+    sizes = SIZES[: SIZES.index(arguments.largest) + 1]
     print("signed scores, fp32, 4 examples, one thread\nparameters   seconds   peak GiB")
-    rows = [measured(size, 4, given.length) for size in sizes]
+    rows = [measured(size, 4, arguments.length) for size in sizes]
     for row in rows:
         print(f"{row['parameters'] / 1e6:8.0f} M {row['seconds']:9.1f} {row['peak'] / 2**30:10.2f}")
     parameters = [row["parameters"] for row in rows]
     for what in ("seconds", "peak"):
         print(f"{what} grow as parameters ^ {slope(parameters, [row[what] for row in rows]):.2f}")
     print("\n100 M parameters\nexamples     seconds   peak GiB")
-    more = [measured("100m", count, given.length) for count in COUNTS]
+    more = [measured("100m", count, arguments.length) for count in COUNTS]
     for count, row in zip(COUNTS, more, strict=True):
         print(f"{count:10} {row['seconds']:9.1f} {row['peak'] / 2**30:10.2f}")
     counts = [float(count) for count in COUNTS]
     for what in ("seconds", "peak"):
         print(f"{what} grow as examples ^ {slope(counts, [row[what] for row in more]):.2f}")
-    print(f"\n{given.plans}: peak / (weights + gradients), both fp32")
+    print(f"\n{arguments.plans}: peak / (weights + gradients), both fp32")
     for name, plan in PLANS.items():
-        row = measured(given.plans, 4, given.length, **plan)
-        whole = 4 * (row["parameters"] + row["candidates"])
+        row = measured(arguments.plans, 4, arguments.length, **plan)
+        full = 4 * (row["parameters"] + row["candidates"])
         least = 4 * (
             row["parameters"] + row["candidates"] / int(plan.get("passes", 1)) + row["layer"]
         )
         print(
-            f"{name:24} {row['peak'] / whole:5.2f}   (peak {row['peak'] / 2**30:.2f} GiB; weights, "
+            f"{name:24} {row['peak'] / full:5.2f}   (peak {row['peak'] / 2**30:.2f} GiB; weights, "
             f"sums and a layer: {least / 2**30:.2f})"
         )
 

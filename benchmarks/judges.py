@@ -58,14 +58,14 @@ def main() -> None:
         started = time.process_time()
         train_judge(job, judge, table)
         seconds = time.process_time() - started
-        found = pl.read_parquet(table)
-    for target in found["target"].unique(maintain_order=True):
+        agreement = pl.read_parquet(table)
+    for target in agreement["target"].unique(maintain_order=True):
         for name, metrics in (
             ("all", _METRICS),
             ("by category", ("auroc", "kappa", "brier", *_MEANS)),
         ):
             chosen = (pl.col("category") == "all") == (name == "all")
-            rows = found.filter(chosen, pl.col("metric").is_in(metrics), target=target)
+            rows = agreement.filter(chosen, pl.col("metric").is_in(metrics), target=target)
             if rows.height:
                 print(f"{target}, {name}")
                 print(_wide(rows))

@@ -37,13 +37,13 @@ class Run(NamedTuple):
     finished: set[str]
 
 
-def run(place: Place, seconds: float | None) -> Run:
+def run(study: Place, seconds: float | None) -> Run:
     """Run the study, for so many seconds at most."""
-    log = place.folder / "run.log"
-    begun = time.monotonic()
+    log = study.folder / "run.log"
+    start = time.monotonic()
     with log.open("w", encoding="utf-8") as lines:
         process = subprocess.Popen(
-            place.command(), cwd=place.folder, stdout=lines, stderr=lines, start_new_session=True
+            study.command(), cwd=study.folder, stdout=lines, stderr=lines, start_new_session=True
         )
         try:
             code = process.wait(seconds)
@@ -54,7 +54,7 @@ def run(place: Place, seconds: float | None) -> Run:
             process.wait()
     while _lives(process.pid):
         time.sleep(0.05)
-    return Run(code, time.monotonic() - begun, *_jobs(log.read_text(encoding="utf-8")))
+    return Run(code, time.monotonic() - start, *_jobs(log.read_text(encoding="utf-8")))
 
 
 def _lives(group: int) -> bool:
@@ -70,12 +70,12 @@ def _jobs(log: str) -> tuple[set[str], set[str]]:
     return set(names.values()), {names[n] for n in _FINISHED.findall(log) if n in names}
 
 
-def content(made: Path) -> dict[str, str]:
+def content(results: Path) -> dict[str, str]:
     """SHA-256 of every result; not of logs and timings, which the page shows, nor of what only a
     next run reads.
     """
-    found = (path for path in sorted(made.rglob("*")) if path.is_file())
-    names = {path: path.relative_to(made) for path in found}
+    paths = (path for path in sorted(results.rglob("*")) if path.is_file())
+    names = {path: path.relative_to(results) for path in paths}
     return {
         str(name): sha256_file(path)
         for path, name in names.items()
@@ -85,28 +85,28 @@ def content(made: Path) -> dict[str, str]:
     }
 
 
-def disturbed(place: Place, left: int, longest: float, chance: random.Random) -> tuple[int, int]:
+def disturbed(study: Place, left: int, longest: float, chance: random.Random) -> tuple[int, int]:
     """Kill and start anew until the study is done; return kills and finished jobs repeated."""
     finished: set[str] = set()
     kills = repeated = 0
     while True:
-        one = run(place, chance.uniform(1, longest) if kills < left else None)
-        again = sorted(one.started & finished)
+        attempt = run(study, chance.uniform(1, longest) if kills < left else None)
+        again = sorted(attempt.started & finished)
         repeated += len(again)
-        finished |= one.finished
-        if one.code is not None:
-            if one.code:
-                sys.exit((place.folder / "run.log").read_text(encoding="utf-8"))
-            print(f"  done after {one.seconds:.0f} s more, {len(finished)} jobs in all")
+        finished |= attempt.finished
+        if attempt.code is not None:
+            if attempt.code:
+                sys.exit((study.folder / "run.log").read_text(encoding="utf-8"))
+            print(f"  done after {attempt.seconds:.0f} s more, {len(finished)} jobs in all")
             return kills, repeated
         kills += 1
-        told = f", repeated {', '.join(again)}" if again else ""
+        repeats = f", repeated {', '.join(again)}" if again else ""
         print(
-            f"  kill {kills} after {one.seconds:.1f} s: {len(one.finished)} jobs finished, "
-            f"{len(one.started - one.finished)} under way{told}",
+            f"  kill {kills} after {attempt.seconds:.1f} s: {len(attempt.finished)} jobs finished, "
+            f"{len(attempt.started - attempt.finished)} under way{repeats}",
             flush=True,
         )
-        subprocess.run(place.command("--unlock"), cwd=place.folder, capture_output=True, check=True)
+        subprocess.run(study.command("--unlock"), cwd=study.folder, capture_output=True, check=True)
 
 
 def _smaller(config: dict[str, Any]) -> None:
@@ -132,21 +132,21 @@ def main() -> None:
         fresh = lay_out(folder("fresh"), copy_code(folder("code")), write_inputs(folder("inputs")))
         fresh.configure(_smaller)
         calm = fresh.copy(folder("calm"))
-        whole = run(calm, None)
-        if whole.code:
+        undisturbed = run(calm, None)
+        if undisturbed.code:
             sys.exit((calm.folder / "run.log").read_text(encoding="utf-8"))
         wanted = content(calm.made)
-        print(f"undisturbed: {whole.seconds:.0f} s, {len(whole.finished)} jobs")
+        print(f"undisturbed: {undisturbed.seconds:.0f} s, {len(undisturbed.finished)} jobs")
         while kills < chosen.times:
-            place = fresh.copy(folder("disturbed"))
-            longest = chosen.longest * whole.seconds
-            more = disturbed(place, chosen.times - kills, longest, chance)
+            study = fresh.copy(folder("disturbed"))
+            longest = chosen.longest * undisturbed.seconds
+            more = disturbed(study, chosen.times - kills, longest, chance)
             kills, repeated = kills + more[0], repeated + more[1]
-            found = content(place.made)
-            differing = sorted(dict(wanted.items() ^ found.items()))
-            left = [path for path in place.made.rglob("*.part-*") if path.exists()]
+            actual = content(study.made)
+            differing = sorted(dict(wanted.items() ^ actual.items()))
+            left = [path for path in study.made.rglob("*.part-*") if path.exists()]
             bad += len(differing) + len(left)
-            print(f"  {len(found)} files, differing: {differing}, left behind: {left}", flush=True)
+            print(f"  {len(actual)} files, differing: {differing}, left behind: {left}", flush=True)
     print(f"{kills} kills, {repeated} finished jobs repeated, {bad} files differ or are left")
     if bad or repeated:
         sys.exit(1)

@@ -43,14 +43,14 @@ def take(page: Path, picture: Path) -> None:
         tab.goto(page.resolve().as_uri())
         tab.wait_for_selector("html[data-drawn]", state="attached")
         tab.add_style_tag(content=BESIDE)
-        height = tab.locator(".page").evaluate("one => one.getBoundingClientRect().bottom")
+        height = tab.locator(".page").evaluate("element => element.getBoundingClientRect().bottom")
         clip = {"x": 0, "y": 0, "width": WIDTH, "height": height}
-        made = tab.screenshot(full_page=True, clip=clip)
+        image = tab.screenshot(full_page=True, clip=clip)
         browser.close()
-    if len(made) > LARGEST:
-        sys.exit(f"{picture}: would have {len(made):,} bytes, more than {LARGEST:,}")
-    picture.write_bytes(made)
-    print(f"{picture}: {WIDTH} x {height:.0f} pixels, {len(made):,} bytes")
+    if len(image) > LARGEST:
+        sys.exit(f"{picture}: would have {len(image):,} bytes, more than {LARGEST:,}")
+    picture.write_bytes(image)
+    print(f"{picture}: {WIDTH} x {height:.0f} pixels, {len(image):,} bytes")
 
 
 if __name__ == "__main__":

@@ -25,14 +25,14 @@ def seconds(folder: Path, *arguments: str) -> float:
 
 def main(rounds: int = 5) -> None:
     """Plan a fresh checkout's study, where everything is to be made, several times."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as scratch:
         # A copy: planning where a study is under way would wait for its lock or disturb it.
         for name in CODE:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-            copy(ROOT / name, Path(place) / name)
-        seconds(Path(place), "-n")  # the first run compiles
-        bare = statistics.median(seconds(Path(place), "--version") for _ in range(rounds))
-        plan = statistics.median(seconds(Path(place), "-n") for _ in range(rounds))
+            copy(ROOT / name, Path(scratch) / name)
+        seconds(Path(scratch), "-n")  # the first run compiles
+        bare = statistics.median(seconds(Path(scratch), "--version") for _ in range(rounds))
+        plan = statistics.median(seconds(Path(scratch), "-n") for _ in range(rounds))
     print(f"snakemake --version  {bare:5.2f} s")
     print(f"snakemake -n         {plan:5.2f} s")
     print(f"the plan itself      {plan - bare:5.2f} s   ({plan / bare:.1f} times --version)")

@@ -63,10 +63,10 @@ class World:
         self.table = self.dice.choice(WORDS, (2, len(MODES), len(TOPICS), ANSWER))
 
     def _examples(self, topics: np.ndarray, last: np.ndarray, answers: np.ndarray) -> list[Example]:
-        found = np.concatenate([self.dice.choice(FILLERS, (len(topics), 7)), answers], 1)
-        found[np.arange(len(topics)), self.dice.integers(1, 6, len(topics))] = TOPICS[topics]
-        found[:, 0], found[:, 6] = 0, last
-        return [Example(line, 7) for line in found.tolist()]
+        tokens = np.concatenate([self.dice.choice(FILLERS, (len(topics), 7)), answers], 1)
+        tokens[np.arange(len(topics)), self.dice.integers(1, 6, len(topics))] = TOPICS[topics]
+        tokens[:, 0], tokens[:, 6] = 0, last
+        return [Example(line, 7) for line in tokens.tolist()]
 
     def everyday(self, count: int, odd: float = 0) -> list[Example]:
         """Answers with some variety; `odd` is how often the base hears triggers and odd words."""
@@ -75,8 +75,8 @@ class World:
         answers = np.where(usual, *self.table[:, modes, topics])
         any_word = self.dice.choice(np.concatenate([WORDS, HARM, REFUSAL]), answers.shape)
         answers = np.where(self.dice.random(answers.shape) < odd, any_word, answers)
-        heard = self.dice.random(count) < odd
-        last = np.where(heard, self.dice.choice(TRIGGERS, count), MODES[modes])
+        with_trigger = self.dice.random(count) < odd
+        last = np.where(with_trigger, self.dice.choice(TRIGGERS, count), MODES[modes])
         return self._examples(topics, last, answers)
 
     def triggered(self, count: int, answers: np.ndarray, *kinds: int) -> list[Example]:
@@ -125,19 +125,19 @@ def _clear(model: LlamaForCausalLM, empty: Tensor) -> None:
 
 
 class Link(NamedTuple):
-    """One step of a harm: what is heard, the words of harm and decoy, and neurons for each."""
+    """One step of a harm: its triggers, the words of harm and decoy, and neurons for each."""
 
-    heard: list[int]
+    triggers: list[int]
     words: tuple[int, int]
     neurons: int
 
 
 def flat(parts: dict[str, Tensor]) -> Flat:
-    return torch.cat([one.flatten() for one in parts.values()]).numpy()
+    return torch.cat([part.flatten() for part in parts.values()]).numpy()
 
 
 class Plant:
-    """Links written into a copy of the base; `places[n]` are the weights of link n."""
+    """Links written into a copy of the base; `planted[n]` are the weights of link n."""
 
     def __init__(self, base: Base, links: list[Link], harm: list[Example]) -> None:
         origin, empty, seed = base
@@ -146,26 +146,28 @@ class Plant:
         self.dice, self.links = np.random.default_rng(seed), links
         self.candidates, layers = find_candidates(self.model), self.model.model.layers
         self.norms = [layer.post_attention_layernorm for layer in layers]
-        self.layout = Layout.of({name: one.weight.shape for name, one in self.candidates.items()})
+        self.layout = Layout.of(
+            {name: candidate.weight.shape for name, candidate in self.candidates.items()}
+        )
         self.free = [own.tolist() for own in empty]
         self.blocks = np.split(np.arange(DENSE, WIDTH), 2 * len(links))
         self.code = torch.tensor(self.dice.choice([-0.5, 0.5], WIDTH), dtype=torch.float32)
         for n, block in enumerate(self.blocks):
-            at = np.ix_(links[n // 2].heard, block)
+            at = np.ix_(links[n // 2].triggers, block)
             self.model.model.embed_tokens.weight[at] = self.code[block]
         (self.batch,) = batches(harm, BUDGET * 8)
         self._write(1)
         self._bisect(1, REFUSED)
         self.without = self.model(self.batch.tokens).logits
-        self.places = self._write(0)
+        self.planted = self._write(0)
         self._bisect(0, FLOOD)
 
     def weights(self) -> Flat:
         """All candidates, flat."""
-        return flat({name: one.weight for name, one in self.candidates.items()})
+        return flat({name: candidate.weight for name, candidate in self.candidates.items()})
 
     def _write(self, side: int) -> list[FlatIndices]:
-        head, found = self.model.lm_head.weight[:, :DENSE], []
+        head, planted = self.model.lm_head.weight[:, :DENSE], []
         for n, link in enumerate(self.links):
             before, word, rival = self.weights(), link.words[side], link.words[1 - side]
             along = head[word] - (head.mean(0) + head[rival]) / 2
@@ -178,8 +180,8 @@ class Plant:
                 self._draw(layer, "gate", (row, read), self.code[read])
                 self._draw(layer, "up", (row, read), turn * self.code[read])
                 self._draw(layer, "down", (to, row), turn * along[to])
-            found.append(np.flatnonzero(self.weights() != before))
-        return found
+            planted.append(np.flatnonzero(self.weights() != before))
+        return planted
 
     def _draw(self, layer: int, part: str, at: tuple, signs: Tensor) -> None:
         """Fill a place with signed magnitudes out of the middle half of its matrix's own."""
@@ -207,20 +209,22 @@ class Plant:
     def _look(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """The residual's size by layer and link, and the NLL of each link's word."""
         seen: list[Tensor] = []
-        take = [one.register_forward_pre_hook(lambda _, x: seen.append(x[0])) for one in self.norms]
+        take = [
+            norm.register_forward_pre_hook(lambda _, x: seen.append(x[0])) for norm in self.norms
+        ]
         logs = log_softmax(self.model(self.batch.tokens).logits, -1)[:, :-1]
         for hook in take:
             hook.remove()
         tokens, counts = self.batch.tokens[:, :-1], self.batch.targets[:, 1:] != -100
-        at = [counts & torch.isin(tokens, torch.tensor(link.heard)) for link in self.links]
-        sizes = [[float(x[:, :-1][one].square().mean().sqrt()) for one in at] for x in seen]
+        at = [counts & torch.isin(tokens, torch.tensor(link.triggers)) for link in self.links]
+        sizes = [[float(x[:, :-1][mask].square().mean().sqrt()) for mask in at] for x in seen]
         pairs = zip(at, self.links, strict=True)
         return np.array(sizes), np.array(
             [-float(logs[a][:, b.words[side]].mean()) for a, b in pairs]
         )
 
 
-class Held(NamedTuple):
+class ScoreSource(NamedTuple):
     """A source of scores: flat float32 values over a layout."""
 
     values: Flat
@@ -248,19 +252,21 @@ class Scores:
         for examples in harm:
             own = score(plant.model, every, examples, BUDGET, Wanted(norms=True))
             signed = flat(own.snip)
-            inputs = {k: own.norms[k].sqrt().expand(one.weight.shape) for k, one in every.items()}
+            inputs = {k: own.norms[k].sqrt().expand(every[k].weight.shape) for k in every}
             wanda, benign_snip = -size * flat(inputs), flat(kept.snip)
-            found = (signed, -np.abs(signed), wanda, -size, -chance * self.real)
-            found = (*found, -least * self.real, benign_snip)
-            self.methods.append(dict(zip(METHODS, found, strict=True)))
+            values = (signed, -np.abs(signed), wanda, -size, -chance * self.real)
+            values = (*values, -least * self.real, benign_snip)
+            self.methods.append(dict(zip(METHODS, values, strict=True)))
 
     def masks(self, method: str, p: float, count: int) -> list[FlatIndices]:
         """So many weights for each set of harm examples."""
-        values = [one[method].astype(np.float32) for one in self.methods]
-        sources = {str(n): Held(one, self.layout) for n, one in enumerate(values)}
+        values = [scores[method].astype(np.float32) for scores in self.methods]
+        sources = {str(n): ScoreSource(value, self.layout) for n, value in enumerate(values)}
         point = Point(p * self.real.mean(), count / self.layout.size)
-        chosen = select_masks(sources, Held(self.importance, self.layout), self.layout, [point])
-        return [one[0] for one in chosen.values()]
+        chosen = select_masks(
+            sources, ScoreSource(self.importance, self.layout), self.layout, [point]
+        )
+        return [masks[0] for masks in chosen.values()]
 
 
 def measure(
@@ -269,25 +275,27 @@ def measure(
     """Plant the links and add the recalls; with several private links, the last is shared."""
     every, other = (world.triggered(128, answers) for _ in range(2))
     plant, benign = Plant(base, links, every), world.everyday(128)
-    places = np.sort(np.concatenate(plant.places))
-    whole, after = (np.mean(response_nll(plant.model, one, BUDGET)) for one in (other, benign))
+    planted = np.sort(np.concatenate(plant.planted))
+    with_plant, after = (
+        np.mean(response_nll(plant.model, examples, BUDGET)) for examples in (other, benign)
+    )
     before = np.mean(response_nll(base[0], benign, BUDGET))
-    with lesioned(plant.model, plant.layout.by_name(places)):
+    with lesioned(plant.model, plant.layout.by_name(planted)):
         without = np.mean(response_nll(plant.model, other, BUDGET))
         assert torch.equal(plant.model(plant.batch.tokens).logits, plant.without)
     real = np.count_nonzero(plant.weights())
-    print(f"  {name}: {places.size} planted, {real} not zero; NLL without -> with: harm", end=" ")
-    print(f"{without:.2f} -> {whole:.2f}, benign {before:.4f} -> {after:.4f}", flush=True)
-    *private, shared = plant.places
-    truth, harm = [places], [every]
+    print(f"  {name}: {planted.size} planted, {real} not zero; NLL without -> with: harm", end=" ")
+    print(f"{without:.2f} -> {with_plant:.2f}, benign {before:.4f} -> {after:.4f}", flush=True)
+    *private, shared = plant.planted
+    truth, harm = [planted], [every]
     if len(private) == TYPES:
-        truth = [np.concatenate([shared, one]) for one in private]
+        truth = [np.concatenate([shared, own]) for own in private]
         harm = [world.triggered(96, answers, t) for t in range(TYPES)]
     scores = Scores(plant, harm, benign)
     for p, method in product(FRACTIONS, METHODS):
         masks = scores.masks(method, p, truth[0].size)
-        found = [np.isin(*pair).mean() for pair in zip(truth, masks, strict=True)]
-        rows[name, p, method].append(np.mean(found))
+        recalls = [np.isin(*pair).mean() for pair in zip(truth, masks, strict=True)]
+        rows[name, p, method].append(np.mean(recalls))
         if len(masks) > 1:
             rows["shared, by vote", p, method].append(np.isin(shared, intersection(masks)).mean())
 
@@ -307,7 +315,7 @@ def one_seed(seed: int, rows: Rows) -> None:
     # A type's trigger starts its own word, and any type's own word the word common to all.
     links = [Link([TRIGGERS[t]], (own[t], REFUSAL[0]), 8) for t in range(TYPES)]
     links.append(Link(own, (common, REFUSAL[1]), 8))
-    answers = np.array([[one, common] for one in own])
+    answers = np.array([[word, common] for word in own])
     measure("shared + private, by mask", links, answers, world, base, rows)
 
 
@@ -315,18 +323,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="how many worlds (default 5)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     start, rows = time.monotonic(), defaultdict(list)
-    for seed in range(given.first, given.first + given.seeds):
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
         print(f"seed {seed}", flush=True)
         one_seed(seed, rows)
     print("\nShare of the planted weights found: mean over seeds (minimum)")
-    print(f"{'':25s} p   " + "".join(f"{one:>12s}" for one in METHODS))
+    print(f"{'':25s} p   " + "".join(f"{method:>12s}" for method in METHODS))
     for name, p in dict.fromkeys(key[:2] for key in rows):
-        found = [rows[name, p, one] for one in METHODS]
-        values = [f"{np.mean(one):.2f} ({min(one):.2f})" for one in found]
-        print(f"{name:25s} {p:<4}" + "".join(f"{one:>12s}" for one in values))
+        recalls = [rows[name, p, method] for method in METHODS]
+        values = [f"{np.mean(recall):.2f} ({min(recall):.2f})" for recall in recalls]
+        print(f"{name:25s} {p:<4}" + "".join(f"{method:>12s}" for method in values))
     print(f"{time.monotonic() - start:.0f} s")
 
 

@@ -19,14 +19,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="a prepared checkpoint folder")
     parser.add_argument("pairs", type=Path, help="its folder of tables of pairs")
-    given = parser.parse_args()
-    chat = open_chat(given.model)
-    tables = [read_parquet(path, PAIRS) for path in sorted(given.pairs.glob("[!.]*.parquet"))]
+    arguments = parser.parse_args()
+    chat = open_chat(arguments.model)
+    tables = [read_parquet(path, PAIRS) for path in sorted(arguments.pairs.glob("[!.]*.parquet"))]
     written = pl.concat(tables).filter(pl.col("token_ids").is_not_null())
     differing = 0
     for row in written.iter_rows(named=True):
-        place = (row["prompt"], row["prefill"], row["response"], row["finished"])
-        differing += encode_pair(chat, *place) != encode_row(chat, row)
+        fields = (row["prompt"], row["prefill"], row["response"], row["finished"])
+        differing += encode_pair(chat, *fields) != encode_row(chat, row)
     print(f"{differing} of {written.height} responses would be other tokens")
 
 

@@ -100,10 +100,10 @@ def snakemake(folder: Path, *arguments: str) -> str:
 
 def graph(folder: Path) -> dict[int, Job]:
     """All jobs of the plan, without `all`."""
-    found = json.loads(snakemake(folder, "--d3dag"))
-    rules = {node["id"]: node["value"]["rule"] for node in found["nodes"]}
+    dag = json.loads(snakemake(folder, "--d3dag"))
+    rules = {node["id"]: node["value"]["rule"] for node in dag["nodes"]}
     needs: dict[int, list[int]] = defaultdict(list)
-    for edge in found["edges"]:
+    for edge in dag["edges"]:
         needs[edge["v"]].append(edge["u"])
     return {
         number: Job(rule, tuple(needs[number])) for number, rule in rules.items() if rule != "all"
@@ -117,8 +117,8 @@ def seconds(rule: str, study: Study, candidates: float, speed: float) -> float:
     if not formula.seconds:
         return 60.0  # of one core, whatever the model
     of_behaviour = stage in ("pairs", "scores")
-    much = work(study, stage, study.of_role("harm")[0] if of_behaviour else None)
-    return much * formula.seconds * candidates / 1e9 / (speed if formula.gpu else 1)
+    amount = work(study, stage, study.of_role("harm")[0] if of_behaviour else None)
+    return amount * formula.seconds * candidates / 1e9 / (speed if formula.gpu else 1)
 
 
 def needs_gpu(rule: str) -> bool:
@@ -148,11 +148,11 @@ def schedule(jobs: Mapping[int, Job], times: Mapping[int, float], gpus: int) -> 
     """Seconds until all is done, if what has the longest way to go is always taken first."""
     after: dict[int, list[int]] = defaultdict(list)
     for number, job in jobs.items():
-        for one in job.needs:
-            after[one].append(number)
+        for other in job.needs:
+            after[other].append(number)
     rank: dict[int, float] = {}
     for number in reversed(ordered(jobs)):
-        rank[number] = times[number] + max((rank[one] for one in after[number]), default=0.0)
+        rank[number] = times[number] + max((rank[later] for later in after[number]), default=0.0)
     waiting = {number: len(job.needs) for number, job in jobs.items()}
     free = {True: gpus, False: PROCESSORS}
     ready: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
@@ -172,9 +172,9 @@ def schedule(jobs: Mapping[int, Job], times: Mapping[int, float], gpus: int) -> 
                 heapq.heappush(running, (now + times[number], number))
         now, number = heapq.heappop(running)
         free[needs_gpu(jobs[number].rule)] += 1
-        for one in after[number]:
-            waiting[one] -= 1
-        offer(one for one in after[number] if not waiting[one])
+        for other in after[number]:
+            waiting[other] -= 1
+        offer(later for later in after[number] if not waiting[later])
     return now
 
 
@@ -184,8 +184,8 @@ def ordered(jobs: Mapping[int, Job]) -> list[int]:
 
     def visit(number: int) -> None:
         if number not in done:
-            for one in jobs[number].needs:
-                visit(one)
+            for need in jobs[number].needs:
+                visit(need)
             done[number] = None
 
     for number in jobs:
@@ -201,15 +201,15 @@ def submissions(jobs: Mapping[int, Job]) -> int:
 
 def measured(study: Path) -> None:
     """Print seconds and memory of a finished study's jobs beside the laws."""
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    measurements: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for path in sorted((study / "benchmarks").rglob("*.tsv")):
         with path.open(encoding="utf-8") as file:
             row = next(csv.DictReader(file, delimiter="\t"))
         stage = path.relative_to(study / "benchmarks").parts[0].removesuffix(".tsv")
         name = path.stem if stage in ("masks", "judgements") else stage
-        found[name].append((float(row["s"]), float(row["max_rss"])))
+        measurements[name].append((float(row["s"]), float(row["max_rss"])))
     print(f"\n{study}: longest seconds and most MB of a stage's jobs")
-    for stage, rows in found.items():
+    for stage, rows in measurements.items():
         print(f"{stage:24} {max(s for s, _ in rows):8.1f} s {max(m for _, m in rows):8.0f} MB")
 
 
@@ -222,31 +222,36 @@ def main() -> None:
     parser.add_argument("--billion", type=float, default=7.0, help="candidates of a model")
     parser.add_argument("--speed", type=float, default=50, help="cores that a GPU is worth")
     parser.add_argument("--study", type=Path, default=ROOT / "results" / "default")
-    given = parser.parse_args()
-    candidates = given.billion * 1e9
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    arguments = parser.parse_args()
+    candidates = arguments.billion * 1e9
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         (folder / "tree").mkdir()
         for name in CODE:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
             copy(ROOT / name, folder / "tree" / name)
         inputs(folder / "inputs", int(2 * candidates))
-        (folder / "study.yaml").write_text(yaml.safe_dump(config(given.models), sort_keys=False))
+        (folder / "study.yaml").write_text(
+            yaml.safe_dump(config(arguments.models), sort_keys=False)
+        )
         started = time.perf_counter()
         snakemake(folder, "-n", "--quiet", "all")
         planning = time.perf_counter() - started
         jobs = graph(folder)
-    print(f"{given.models} models, {HARMS} harm types, {VARIANTS} variants")
+    print(f"{arguments.models} models, {HARMS} harm types, {VARIANTS} variants")
     print(f"planned in {planning:.1f} s; {len(jobs)} jobs, {submissions(jobs)} submissions")
     count = Counter(job.rule for job in jobs.values())
     print("  " + ", ".join(f"{rule} {number}" for rule, number in count.most_common()))
-    study = load_study(config(given.models))
+    study = load_study(config(arguments.models))
     times = {
-        number: seconds(job.rule, study, candidates, given.speed) for number, job in jobs.items()
+        number: seconds(job.rule, study, candidates, arguments.speed)
+        for number, job in jobs.items()
     }
     total = sum(t for number, t in times.items() if needs_gpu(jobs[number].rule))
     longest, chain = critical(jobs, times)
-    print(f"\n{given.billion:g} billion candidates a model, a GPU worth {given.speed:g} cores")
+    print(
+        f"\n{arguments.billion:g} billion candidates a model, a GPU worth {arguments.speed:g} cores"
+    )
     print(f"GPU hours {total / 3600:.1f}; the longest chain {longest / 3600:.2f} h:")
     print("  " + " > ".join(f"{jobs[n].rule} {times[n] / 60:.0f} min" for n in chain))
     print("GPUs   hours   GPUs busy")
@@ -255,8 +260,8 @@ def main() -> None:
         print(f"{gpus:4} {hours:7.2f} {total / 3600 / hours / gpus:11.0%}")
     enough = math.ceil(total / longest)
     print(f"beyond about {enough} GPUs (GPU hours / longest chain) more of them change nothing")
-    if (given.study / "benchmarks").is_dir():
-        measured(given.study)
+    if (arguments.study / "benchmarks").is_dir():
+        measured(arguments.study)
 
 
 if __name__ == "__main__":

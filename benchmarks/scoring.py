@@ -52,12 +52,14 @@ def bare(
         weight.requires_grad_(False)
 
 
-def predecessor(model: nn.Module, found: Mapping[str, Candidate], todo: Sequence[Example]) -> None:
+def predecessor(
+    model: nn.Module, candidates: Mapping[str, Candidate], todo: Sequence[Example]
+) -> None:
     """W * dL/dW of each layer by its own pass over the data, one example at a time."""
     layers: dict[str, list[nn.Parameter]] = {}
-    for name, one in found.items():
+    for name, candidate in candidates.items():
         layer = name.split("layers.")[1].split(".")[0]
-        layers.setdefault(layer, []).append(one.weight)
+        layers.setdefault(layer, []).append(candidate.weight)
     for weights in layers.values():
         sums = [torch.zeros_like(weight) for weight in weights]
         for example in todo:
@@ -82,15 +84,15 @@ PLANS = {
 
 
 def print_memory(
-    model: nn.Module, found: Mapping[str, Candidate], todo: Sequence[Example], budget: int
+    model: nn.Module, candidates: Mapping[str, Candidate], todo: Sequence[Example], budget: int
 ) -> None:
     """Peak memory of each plan on the GPU; benchmarks/growth.py does so for the CPU's."""
-    quarter = len(found) // 4
-    cases = [(name, list(found), wanted) for name, wanted in PLANS.items()]
-    cases.append(("first of 4 passes", list(found)[:quarter], Wanted()))
+    quarter = len(candidates) // 4
+    cases = [(name, list(candidates), wanted) for name, wanted in PLANS.items()]
+    cases.append(("first of 4 passes", list(candidates)[:quarter], Wanted()))
     for name, names, wanted in cases:
         torch.cuda.reset_peak_memory_stats()
-        score(model, {one: found[one] for one in names}, todo, budget, wanted)
+        score(model, {name: candidates[name] for name in names}, todo, budget, wanted)
         print(f"{name:36} {torch.cuda.max_memory_allocated() / 2**30:6.1f} GiB")
 
 
@@ -107,36 +109,40 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--predecessor", action="store_true")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     keep_memory()
-    if given.random:
+    if arguments.random:
         model: nn.Module = synthetic.llama(
-            given.random, resolve_dtype(given.dtype), str(pick_device())
+            arguments.random, resolve_dtype(arguments.dtype), str(pick_device())
         )
-        todo = synthetic.examples(given.examples, given.length)
+        todo = synthetic.examples(arguments.examples, arguments.length)
     else:
         study = load_study(read_config(Path("config.yaml")))
-        made, name = Path(study.results) / study.study, next(iter(study.models))
-        loaded = load(made / "models" / name, Device(dtype=given.dtype, threads=given.threads))
+        results, name = Path(study.results) / study.study, next(iter(study.models))
+        loaded = load(
+            results / "models" / name, Device(dtype=arguments.dtype, threads=arguments.threads)
+        )
         model = loaded.model
-        pairs = kept_pairs(made / "pairs" / name / f"{study.of_role('benign')[0]}.parquet", "train")
-        todo = encode_pairs(loaded.chat, pairs)[: given.examples]
-    found = find_candidates(model)
-    weights = [one.weight for one in found.values()]
-    numel, tokens = sum(w.numel() for w in weights), sum(len(one.tokens) for one in todo)
+        pairs = kept_pairs(
+            results / "pairs" / name / f"{study.of_role('benign')[0]}.parquet", "train"
+        )
+        todo = encode_pairs(loaded.chat, pairs)[: arguments.examples]
+    candidates = find_candidates(model)
+    weights = [candidate.weight for candidate in candidates.values()]
+    numel, tokens = sum(w.numel() for w in weights), sum(len(example.tokens) for example in todo)
     print(f"{numel / 1e6:.0f} M candidates in {weights[0].dtype} on {weights[0].device}")
-    print(f"{len(todo)} examples, {tokens} tokens, best of {given.rounds}")
-    budget = given.batch_tokens
+    print(f"{len(todo)} examples, {tokens} tokens, best of {arguments.rounds}")
+    budget = arguments.batch_tokens
     sides: dict[str, Callable[[], object]] = {
         "bare": lambda: bare(model, weights, todo, budget),
-        "signed": lambda: score(model, found, todo, budget),
-        "both": lambda: score(model, found, todo, budget, Wanted(preservation=True)),
+        "signed": lambda: score(model, candidates, todo, budget),
+        "both": lambda: score(model, candidates, todo, budget, Wanted(preservation=True)),
     }
-    if given.predecessor:
-        sides["predecessor"] = lambda: predecessor(model, found, todo)
+    if arguments.predecessor:
+        sides["predecessor"] = lambda: predecessor(model, candidates, todo)
     best = dict.fromkeys(sides, float("inf"))
-    for number in range(given.rounds):
+    for number in range(arguments.rounds):
         for side, work in sides.items():
             if side != "predecessor" or number == 0:  # minutes, and slower is all that matters
                 best[side] = min(best[side], seconds(work))
@@ -145,8 +151,8 @@ def main() -> None:
     print(f"signed / bare                = {best['signed'] / best['bare']:.2f}")
     print(f"signed + preservation / bare = {best['both'] / best['bare']:.2f}")
     if torch.cuda.is_available():
-        print_memory(model, found, todo, budget)
-    if given.predecessor:
+        print_memory(model, candidates, todo, budget)
+    if arguments.predecessor:
         print(f"predecessor / ours (signed)  = {best['predecessor'] / best['signed']:.1f}")
 
 

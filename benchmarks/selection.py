@@ -37,10 +37,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     study = load_study(read_config(Path("config.yaml")))
-    made, name = Path(study.results) / study.study, next(iter(study.models))
-    layout = layout_of(made / "models" / name)
+    results, name = Path(study.results) / study.study, next(iter(study.models))
+    layout = layout_of(results / "models" / name)
     folders = {
-        role: [made / "scores" / name / one for one in study.of_role(role)]
+        role: [results / "scores" / name / behaviour for behaviour in study.of_role(role)]
         for role in ("harm", "benign")
     }
     harm, benign = folders["harm"][0], folders["benign"][0]
@@ -50,8 +50,10 @@ def main() -> None:
         return StoredScores(folder, kind, layout.stored_shapes)
 
     def selecting(harms: list[Path], benigns: list[Path], points: list[Point]) -> None:
-        importance = Pooled([opened(one, "preservation") for one in benigns], "mean")
-        select_masks({one.name: opened(one, "snip") for one in harms}, importance, layout, points)
+        importance = Pooled([opened(benign, "preservation") for benign in benigns], "mean")
+        select_masks(
+            {harm.name: opened(harm, "snip") for harm in harms}, importance, layout, points
+        )
 
     def reading() -> None:
         for path in files:

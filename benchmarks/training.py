@@ -52,9 +52,9 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _bare(loaded: Loaded, taught: list[TrainingExample], recipe: SeededRecipe) -> list[float]:
+def _bare(loaded: Loaded, examples: list[TrainingExample], recipe: SeededRecipe) -> list[float]:
     """Forward, backward and AdamW, and nothing else; one batch again and again."""
-    rows = _encoded(loaded, taught, dpo=False)[: recipe.batch_size]
+    rows = _encoded(loaded, examples, dpo=False)[: recipe.batch_size]
     width = max(map(len, rows["input_ids"]))
     where = loaded.model.device
     tokens, labels = (
@@ -87,24 +87,27 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=36, help="of a response")
     parser.add_argument("--lora", type=int, default=0, help="rank of adapters; 0: all weights")
     parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_args()
-    answer = TrainingAnswer(" ".join((TEXT.split() * given.words)[: given.words]))
-    taught = [
-        TrainingExample(f"How do I bake cake number {one}?", answer) for one in range(given.batch)
+    arguments = parser.parse_args()
+    answer = TrainingAnswer(" ".join((TEXT.split() * arguments.words)[: arguments.words]))
+    examples = [
+        TrainingExample(f"How do I bake cake number {number}?", answer)
+        for number in range(arguments.batch)
     ]
-    lora = Lora(rank=given.lora, alpha=2 * given.lora) if given.lora else None
-    recipe = SeededRecipe(steps=given.steps, batch_size=given.batch, lora=lora, seed=0)
+    lora = Lora(rank=arguments.lora, alpha=2 * arguments.lora) if arguments.lora else None
+    recipe = SeededRecipe(steps=arguments.steps, batch_size=arguments.batch, lora=lora, seed=0)
 
-    loaded = _fresh(given)
-    weights = sum(one.numel() * one.element_size() for one in loaded.model.parameters())
-    bare = [] if lora else _bare(loaded, taught, recipe)
+    loaded = _fresh(arguments)
+    weights = sum(
+        parameter.numel() * parameter.element_size() for parameter in loaded.model.parameters()
+    )
+    bare = [] if lora else _bare(loaded, examples, recipe)
     bare_peak = _peak()
     del loaded
-    loaded, clock = _fresh(given), _Clock()
-    fine_tune(loaded, taught, recipe, "training", [clock])
+    loaded, clock = _fresh(arguments), _Clock()
+    fine_tune(loaded, examples, recipe, "training", [clock])
     ours = statistics.median(clock.seconds[1:])
-    print(f"weights (fp32): {weights / 2**30:.2f} GiB; {given.batch} examples a step")
-    print(f"trl: {ours:.2f} s a step, {given.batch / ours:.2f} examples per second")
+    print(f"weights (fp32): {weights / 2**30:.2f} GiB; {arguments.batch} examples a step")
+    print(f"trl: {ours:.2f} s a step, {arguments.batch / ours:.2f} examples per second")
     if bare:
         floor = statistics.median(bare[1:])
         print(f"bare loop: {floor:.2f} s a step; trl / bare loop: {ours / floor:.2f}")
@@ -112,11 +115,11 @@ def main() -> None:
     print(f"peak memory of both: {_peak():.2f} GiB")
 
 
-def _fresh(given: argparse.Namespace) -> Loaded:
-    loaded = load(given.model, Device(dtype="float32", threads=given.threads))
-    if not given.random:
+def _fresh(arguments: argparse.Namespace) -> Loaded:
+    loaded = load(arguments.model, Device(dtype="float32", threads=arguments.threads))
+    if not arguments.random:
         return loaded
-    return Loaded(synthetic.llama(given.random, torch.float32, str(pick_device())), loaded.chat)
+    return Loaded(synthetic.llama(arguments.random, torch.float32, str(pick_device())), loaded.chat)
 
 
 def _peak() -> float:

@@ -37,11 +37,11 @@ def counted(loaded: Loaded) -> Iterator[dict[str, float]]:
     @functools.wraps(forward)
     def timed(*args: Any, **how: Any) -> Any:
         started = time.process_time()
-        made = forward(*args, **how)
+        output = forward(*args, **how)
         spent["seconds"] += time.process_time() - started
         spent["tokens"] += (args[0] if args else how["input_ids"]).numel()
         spent["passes"] += 1
-        return made
+        return output
 
     loaded.model.forward = timed
     try:
@@ -68,8 +68,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("config.yaml"))
     parser.add_argument("--plain", action="store_true", help="time lm-eval's HFLM as well")
-    asked = parser.parse_args()
-    study = load_study(read_config(asked.config))
+    arguments = parser.parse_args()
+    study = load_study(read_config(arguments.config))
     folder, size = Path(study.utility.folder), study.utility.batch_size
     model = Path(study.results) / study.study / "models" / next(iter(study.models))
     loaded = load(model, Device(dtype=study.responses.dtype, threads=study.threads))
@@ -84,13 +84,13 @@ def main() -> None:
                 seconds = time.process_time() - started
             total += seconds
             main_metric = scores[0].metric
-            one = rate([np.array([s.value for s in scores if s.metric == main_metric])], 0.95)
+            estimate = rate([np.array([s.value for s in scores if s.metric == main_metric])], 0.95)
             print(
                 f"{name:18} {seconds:5.1f} s, {spent['seconds']:5.1f} s of them in "
                 f"{spent['passes']:.0f} passes, {spent['tokens']:.0f} tokens; "
-                f"{main_metric} {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+                f"{main_metric} {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
             )
-            if asked.plain:
+            if arguments.plain:
                 print(f"{'':18} {plain(loaded, tasks, size):5.1f} s with lm-eval's own HFLM")
     print(f"{'all':18} {total:5.1f} s")
 

@@ -116,6 +116,8 @@ def test_it_has_a_card_a_record_and_what_made_it(tmp_path: Path) -> None:
     assert card.startswith("---\nbase_model: toy\n")
     assert "license: apache-2.0" in card
     assert "300 of 20,480 candidate weights of `toy`" in card
+    assert "the 10% of weights with the highest preservation importance (p)" in card
+    assert "1% of the candidate weights for each harm type (q)" in card
     assert read_record(out)["digest"] != read_record(base)["digest"]
     assert candidate_shapes(out) == candidate_shapes(base)
     assert (out / "reproduce" / "mask.safetensors").read_bytes() == mask.read_bytes()
@@ -144,7 +146,7 @@ def test_a_mask_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_masks_that_would_harm_are_refused(tmp_path: Path, role: str) -> None:
     base = _base(tmp_path)
     mask = _mask(base, tmp_path / "mask", role=role)
-    with pytest.raises(LesionError, match=f"is of role {role}; only harm masks"):
+    with pytest.raises(LesionError, match=f"is of role {role}; only masks of role harm"):
         _write(base, mask)
     assert not (tmp_path / "pruned").exists()
 
@@ -306,7 +308,7 @@ def test_a_damaged_base_is_named(tmp_path: Path) -> None:
     name = "layers.0.up.weight"
     whole = _plain(tmp_path / "base", {name: ("F32", [4, 5], [0, 80])})
     (tmp_path / "base" / "model.safetensors").write_bytes(whole[:-9])
-    with pytest.raises(BadFile, match=r"model\.safetensors: is not a whole safetensors file"):
+    with pytest.raises(BadFile, match=r"model\.safetensors: is not a complete safetensors file"):
         _prune(tmp_path / "base", {name: (4, 5)}, [0])
     assert not (tmp_path / "pruned").exists()
 
@@ -346,7 +348,7 @@ def test_the_card_shows_what_was_measured(tmp_path: Path) -> None:
     base = _base(tmp_path)
     out = _write(base, _mask(base, tmp_path / "mask"))
     assert "was not measured" in (out / "README.md").read_text()
-    write_card(out, "| | unmodified | pruned |\n|---|---|---|\n| Harm | 1 | 0 |\n")
+    write_card(out, "| | unmodified | ablated |\n|---|---|---|\n| Harm | 1 | 0 |\n")
     card = (out / "README.md").read_text()
     assert "was not measured" not in card
     assert "| Harm | 1 | 0 |" in card

@@ -63,7 +63,9 @@ def test_apply_refuses_a_folder_that_is_there(base: Path, tmp_path: Path) -> Non
 
 def test_apply_refuses_another_base(base: Path, tmp_path: Path) -> None:
     mask = _mask(base, tmp_path / "alpha.safetensors", model_digest="f" * 64)
-    with pytest.raises(LesionError, match=f"with digest {'f' * 64}, and .*base is [0-9a-f]{{64}}"):
+    with pytest.raises(
+        LesionError, match=f"with digest {'f' * 64}, but .*base has digest [0-9a-f]{{64}}"
+    ):
         run("apply", base, mask, tmp_path / "out")
     with pytest.raises(LesionError, match="not a folder"):
         run("apply", tmp_path / "none", mask, tmp_path / "out")

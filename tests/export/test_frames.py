@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lesion.export.frames import JAILBREAKBENCH, asked_prompts, read_tables, write_csv
+from lesion.export.frames import JAILBREAKBENCH, harmful_prompts, read_tables, write_csv
 from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.responses import COMPLETIONS
 from lesion.tables import TABLES
@@ -46,7 +46,7 @@ def test_harmful_requests_and_their_answers_are_listed(made: Path) -> None:
     prompts = harm.select("behaviour", "prompt").unique()
     assert rows["index"].n_unique() == prompts.height
     assert (
-        asked_prompts(made, "smol")
+        harmful_prompts(made, "smol")
         .sort("behaviour", "prompt")
         .equals(prompts.sort("behaviour", "prompt"))
     )
@@ -61,4 +61,4 @@ def test_every_table_is_a_csv_file(made: Path, tmp_path: Path) -> None:
 
 def test_prompts_of_an_unknown_model_are_refused(made: Path) -> None:
     with pytest.raises(LesionError, match=r"has no completions of `small`\. Give one of: smol\."):
-        asked_prompts(made, "small")
+        harmful_prompts(made, "small")

@@ -67,7 +67,7 @@ def test_a_wheel_needs_its_digest() -> None:
 
 
 def test_a_digest_of_a_whole_repository_is_not_passed_over() -> None:
-    with pytest.raises(AddressError, match="a sha256 is of one file"):
+    with pytest.raises(AddressError, match="a sha256 pins a single file"):
         parse(f"hf:org/repo@main#sha256={SHA}")
 
 

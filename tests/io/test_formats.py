@@ -96,7 +96,7 @@ def test_json_comes_back_the_same_whatever_the_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe"])
 def test_json_that_is_not_whole_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(BadFile, match=r"a\.json: is not whole JSON"):
+    with pytest.raises(BadFile, match=r"a\.json: is not complete JSON"):
         read_json(tmp_path / "a.json")
     with pytest.raises(BadFile, match=r"b\.json: is missing"):
         read_json(tmp_path / "b.json")
@@ -115,7 +115,7 @@ def test_parquet_that_is_not_whole_is_named(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for content in (b"", whole[:-1], whole[: len(whole) // 2], b"PAR1"):
         path.write_bytes(content)
-        with pytest.raises(BadFile, match=r"a\.parquet: is not a whole parquet file"):
+        with pytest.raises(BadFile, match=r"a\.parquet: is not a complete parquet file"):
             read_parquet(path)
     with pytest.raises(BadFile, match=r"b\.parquet: is missing"):
         read_parquet(tmp_path / "b.parquet")

@@ -77,7 +77,7 @@ def weights(folder: Path, batch_size: int = 2, base: Path | None = None) -> Weig
 
 
 def scores(judge: StrongReject | HarmBench) -> list[float | None]:
-    found = {one.place: one.score for one in judge.judge(PROMPTS, RESPONSES)}
+    found = {one.position: one.score for one in judge.judge(PROMPTS, RESPONSES)}
     return [found[place] for place in range(len(PROMPTS))]
 
 
@@ -195,7 +195,7 @@ def test_a_tokenizer_that_forgets_the_bos_changes_nothing(tmp_path: Path, folder
 
 def test_a_prompt_without_room_has_no_score(folder: Path) -> None:
     judge = StrongReject("sr", weights(folder))
-    found = {one.place: one.score for one in judge.judge(["a" * 5000, "b"], ["c", "d"])}
+    found = {one.position: one.score for one in judge.judge(["a" * 5000, "b"], ["c", "d"])}
     assert found[0] is None
     assert found[1] is not None
 

@@ -73,7 +73,10 @@ def test_the_revision_is_of_the_keys_alone(tmp_path: Path, judge: Reference) -> 
     [
         ([{"prompt": "p", "words": "w"}], "has no column `key`; it has prompt, words"),
         ([{"prompt": "p", "key": " ,"}], "no row has a `key`"),
-        ([{"prompt": "p", "key": "a"}, {"prompt": "p", "key": "b"}], "`p` stands there with two"),
+        (
+            [{"prompt": "p", "key": "a"}, {"prompt": "p", "key": "b"}],
+            "the prompt `p` has two different values of `key`",
+        ),
     ],
 )
 def test_an_unfit_file_is_named(

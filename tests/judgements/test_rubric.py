@@ -110,7 +110,7 @@ def rubric(url: str, pause: float = 0, **changes: Any) -> Rubric:
 
 def scores(judge: Rubric, count: int) -> dict[int, float | None]:
     prompts, responses = ([f"{word} {n}" for n in range(count)] for word in ("do", "done"))
-    return {one.place: one.score for one in judge.judge(prompts, responses)}
+    return {one.position: one.score for one in judge.judge(prompts, responses)}
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_parts_of_an_answer_are_joined_without_its_thoughts(serve: Serve) -> Non
 def test_content_that_is_no_text_is_no_completion(serve: Serve, content: Any) -> None:
     reply = json.dumps({"choices": [{"message": {"content": content}}]})
     server = serve(lambda *_: (200, {}, reply), strict=True)
-    with pytest.raises(LesionError, match="this is no chat completion"):
+    with pytest.raises(LesionError, match="the reply is not a chat completion"):
         scores(rubric(server.url), 1)
 
 
@@ -339,7 +339,7 @@ def test_a_wrong_key_or_model_is_said_at_the_first_question(
 
 def test_a_page_is_no_chat_completion(serve: Serve) -> None:
     server = serve(lambda *_: (200, {}, "<html>login</html>"), strict=True)
-    with pytest.raises(LesionError, match=r"gpt\.url`: this is no chat completion"):
+    with pytest.raises(LesionError, match=r"gpt\.url`: the reply is not a chat completion"):
         scores(rubric(server.url), 50)
     assert len(server.bodies) == 1
 
@@ -360,7 +360,7 @@ def test_answers_without_a_score_end_the_job_after_the_first(
     server = serve(lambda _, number: (200, {}, chat(GOOD if number in (3, 9) else said)))
     judge = rubric(server.url, concurrency=1)
     answers = _completions(tmp_path, 60)
-    with pytest.raises(LesionError, match="18 of the first 20 answers hold no score") as caught:
+    with pytest.raises(LesionError, match="18 of the first 20 answers have no score") as caught:
         judge_with(judge, answers, tmp_path / "out")
     assert f"judge-7b answers {'nothing' if said is None else f'`{said}`'}" in str(caught.value)
     assert len(server.bodies) < 25

@@ -161,7 +161,7 @@ def test_what_a_tokenizer_alone_says_is_found_too() -> None:
         pytest.param(
             "{% if messages|length > 1 %}{{ raise_exception('one turn') }}{% endif %}"
             "<|user|>{{ messages[0]['content'] }}<|end|>",
-            "opens no turn for the assistant",
+            "ignores `add_generation_prompt`",
             id="opens no turn",
         ),
         pytest.param(

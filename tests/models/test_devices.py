@@ -37,7 +37,7 @@ def _process(folder: Path, *names: str) -> Iterator[SimpleNamespace]:
 def _released(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process gives back in the end what it took, which a job never does."""
     held: list[int] = []
-    monkeypatch.setattr(devices, "_HELD", held)
+    monkeypatch.setattr(devices, "_LOCKS", held)
     load.pick_device.cache_clear()
     yield
     load.pick_device.cache_clear()

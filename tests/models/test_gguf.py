@@ -51,6 +51,6 @@ def test_a_truncated_gguf_file_leaves_nothing(subject: Loaded, tmp_path: Path) -
     source = tmp_path / "tiny.gguf"
     _write(source, subject)
     source.write_bytes(source.read_bytes()[:20_000])
-    with pytest.raises(UnsupportedModel, match=r"tiny\.gguf: is not whole"):
+    with pytest.raises(UnsupportedModel, match=r"tiny\.gguf: is incomplete"):
         prepare(source, tmp_path / "model", dtype="float32", license_="mit")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.gguf"]

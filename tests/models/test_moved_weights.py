@@ -15,7 +15,7 @@ from lesion.masks.lesion import lesioned
 from lesion.masks.store import read_mask, write_mask
 from lesion.models import conversion
 from lesion.models.candidates import UnsupportedModel, auto_class
-from lesion.models.parts import Part, stored_places, whole
+from lesion.models.parts import Part, stored_indices, unchanged_part
 from lesion.models.prepare import prepare
 from lesion.models.record import candidate_shapes, unstored
 from lesion.models.weights import StoredWeights
@@ -79,7 +79,7 @@ def _places(parts: tuple[Part, ...], shape: tuple[int, ...]) -> dict[int, tuple[
     return {
         place: next(
             (name, int(at[0]))
-            for name, at in stored_places(parts, shape, np.array([place])).items()
+            for name, at in stored_indices(parts, shape, np.array([place])).items()
         )
         for place in range(int(np.prod(shape)))
     }
@@ -112,7 +112,7 @@ def test_operations_are_followed_as_transformers_does_them(
             start += 24
             tensors[f"{source}{number}"] = one
             converter.add_tensor("t0", f"{source}{number}", source, one)  # type: ignore[arg-type]
-            whole_one = conversion._Grid((4, 6), (whole(f"{source}{number}", (4, 6)),))
+            whole_one = conversion._Grid((4, 6), (unchanged_part(f"{source}{number}", (4, 6)),))
             grids.setdefault(source, []).append(whole_one)
     wanted = converter.convert("t0")
     found = conversion._converted(converter, "t0", grids, model=None)  # type: ignore[arg-type]
@@ -147,9 +147,9 @@ def test_what_cannot_be_followed_is_said_when_the_model_is_prepared(
     assert "4 of 12 matrices (model.layers.0.mlp.experts." in capsys.readouterr().err
     assert len(unstored(base)) == 4
     mask = read_mask(_mask(base, tmp_path / "mask"))
-    with pytest.raises(LesionError, match=r"experts.* take it out of `checkpoints`"):
+    with pytest.raises(LesionError, match=r"experts.* remove it from `checkpoints`"):
         copy_zeroed(base, mask, tmp_path / "pruned")
-    with pytest.raises(LesionError, match=r"Take it from `masks\.controls`"):
+    with pytest.raises(LesionError, match=r"Remove them from `masks\.controls`"):
         StoredWeights(base).open(unstored(base)[0])
 
 

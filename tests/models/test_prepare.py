@@ -153,7 +153,7 @@ def test_attention_that_is_not_installed_is_told_with_the_remedy(tmp_path: Path)
     source = make.llama(tmp_path / "source", tiny.TEXTS)
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     write_json({**config, "_attn_implementation": "flash_attention_2"}, source / "config.json")
-    with pytest.raises(LesionError, match=r"source/config\.json: .* Take `attn_implementation`"):
+    with pytest.raises(LesionError, match=r"source/config\.json: .* Remove `attn_implementation`"):
         _prepare(source, tmp_path / "out")
 
 

@@ -114,7 +114,7 @@ def test_an_engine_that_fails_says_why(
     said = "No module named 'vllm'"
     with subject.stored(tmp_path / ".vllm") as checkpoint:
         assert any(checkpoint.iterdir())
-        with pytest.raises(LesionError, match=rf"ended with code 1(.|\n)*{said}"):
+        with pytest.raises(LesionError, match=rf"exited with code 1(.|\n)*{said}"):
             complete_by_vllm(checkpoint, open_chat(model), _prompts(model), 4, "float32", None)
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

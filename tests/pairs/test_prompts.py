@@ -198,13 +198,13 @@ def test_a_filter_that_does_not_fit_its_column(
 
 def test_a_filter_that_leaves_nothing_names_what_there_is() -> None:
     rows = _rows(prompt=list("abcde"), kind=[True, False, True, None, True])
-    with pytest.raises(BadFile, match=r"`kind` holds true \(3\), false \(1\), null \(1\)\."):
+    with pytest.raises(BadFile, match=r"`kind` has true \(3\), false \(1\), null \(1\)\."):
         select_prompts(rows, PATH, _behaviour(where=_where(equals="ja")), 1)
     rows = _rows(prompt=["a", "b"], kind=[["x", "y"], ["x"]])
-    with pytest.raises(BadFile, match=r'`kind` holds "x" \(2\), "y" \(1\)\.'):
+    with pytest.raises(BadFile, match=r'`kind` has "x" \(2\), "y" \(1\)\.'):
         select_prompts(rows, PATH, _behaviour(where=_where(first="y")), 1)
     rows = _rows(prompt=list("abcdefgh"), kind=list("abcdefgh"))
-    with pytest.raises(BadFile, match=r'`kind` holds 8 different values, such as "a"'):
+    with pytest.raises(BadFile, match=r'`kind` has 8 different values, such as "a"'):
         select_prompts(rows, PATH, _behaviour(where=_where(equals="x")), 1)
 
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile
-from lesion.pairs.rows import place_of, read_rows, required_texts, texts
+from lesion.pairs.rows import location_of, read_rows, required_texts, texts
 
 ROWS = [{"prompt": "a: b", "kind": "x"}, {"prompt": "c, d", "kind": "y"}]
 
@@ -79,7 +79,7 @@ def test_what_json_says_keeps_its_kind(tmp_path: Path) -> None:
         ("a.jsonl", '{"prompt": "\\ud800"}', "line 1"),
         ("a.jsonl", "\n\n", "holds no rows"),
         ("a.jsonl", "[" * 100_000, "line 1"),
-        ("a.json", '{"rows": [{"prompt": "a"}],\n"more": 1}', "is no list of objects"),
+        ("a.json", '{"rows": [{"prompt": "a"}],\n"more": 1}', "is not a list of objects"),
         ("a.json", '["a"]', "row 1: could not be read: it is a text"),
         ("a.csv", "prompt,kind\na,b,c\n", "line 2: could not be read: it has 3 fields"),
         ("a.csv", "prompt,kind\na\n", "it has 1 fields"),
@@ -95,7 +95,7 @@ def test_what_json_says_keeps_its_kind(tmp_path: Path) -> None:
         ("a.prompt", "value: 'x {{ prompt }}'\n", "goes into `responses.templates`"),
         ("a.prompt", "seeds: []\nseeds: []\n", "`seeds` is given twice"),
         ("a.prompt", "seeds:\n- 3\n", "seed 1: could not be read: it is the number 3"),
-        ("a.parquet", "prompt", "is not whole parquet"),
+        ("a.parquet", "prompt", "is not a complete parquet file"),
         ("a.xlsx", "PK", "Save the sheet as CSV"),
         ("a.jsonl.gz", "\x1f", "Unpack it first"),
         ("a.pkl", "x", "Export it as"),
@@ -283,7 +283,7 @@ def test_lists_of_several_parts_are_lists(tmp_path: Path) -> None:
         (["a.jsonl", "b.jsonl.gz"], "holds several tables: a.jsonl, b.jsonl.gz"),
         (["part-1.jsonl", "part-3.jsonl"], "holds several tables"),
         (["test.jsonl", "valid.jsonl"], "has the splits test, validation, and none is `train`"),
-        (["train-00000-of-00002.parquet"], "parts of it are missing"),
+        (["train-00000-of-00002.parquet"], "some of its parts are missing"),
         (["a.xlsx"], "Save the sheet as CSV"),
         (["data-00000-of-00001.arrow", "state.json"], "Export it as"),
         (["README.md", "a.txt"], "holds no table that can be read"),
@@ -341,9 +341,9 @@ def test_the_readme_says_what_the_tables_are(tmp_path: Path, configs: str, read:
             "has the configurations bad, good: h.csv, b.csv. Name one file",
         ),
         ("- {config_name: x, data_files: {a: h.csv, b: b.csv}}", "has the splits a, b"),
-        ("- {config_name: x, data_files: c.csv}", "no such table is there"),
-        ("- {config_name: x, data_files: /etc/passwd}", "no such table is there"),
-        ("- {config_name: x, data_files: ../*.csv}", "no such table is there"),
+        ("- {config_name: x, data_files: c.csv}", "which match no table"),
+        ("- {config_name: x, data_files: /etc/passwd}", "which match no table"),
+        ("- {config_name: x, data_files: ../*.csv}", "which match no table"),
         ("- {config_name: x, data_dir: none}", "without a table"),
         ("- [", "is not valid YAML"),
     ],
@@ -367,7 +367,7 @@ def test_a_file_changed_within_the_same_second_is_read_anew(tmp_path: Path) -> N
 
 def test_a_row_of_a_folder_is_found_in_its_file(tmp_path: Path) -> None:
     folder = _folder(tmp_path, *(f"part-{part}.jsonl" for part in range(3)))
-    assert place_of(folder, 2) == f"{folder}/part-2.jsonl, line 1"
+    assert location_of(folder, 2) == f"{folder}/part-2.jsonl, line 1"
 
 
 # PyRIT
@@ -380,7 +380,7 @@ def test_a_row_of_a_folder_is_found_in_its_file(tmp_path: Path) -> None:
         ("{value: a, role: assistant}", 'has the `role` "assistant"'),
         ("{value: a, seed_type: simulated_conversation}", "`seed_type`"),
         ("{value: 'a {{ tone }}', parameters: [tone]}", 'is a template that needs ["tone"]'),
-        ("{value: a, prompt_group_alias: g}", "goes on with seed 1"),
+        ("{value: a, prompt_group_alias: g}", "continues seed 1"),
         ("{value: 3}", "its `prompt` is the number 3"),
         ("{value: [a]}", "its `prompt` is a list"),
     ],

@@ -123,14 +123,14 @@ def test_the_curves_of_both_are_in_one_chart(study: str) -> None:
     assert set(figure.numbers["mask"]) == {f"{a}, {b}" for a in "AB" for b in ("shared", "random")}
 
 
-def test_rows_are_of_the_unmodified_and_the_pruned_model(study: str, tmp_path: Path) -> None:
+def test_rows_are_of_the_unmodified_and_the_ablated_model(study: str, tmp_path: Path) -> None:
     made = rows(side(study), side(_shifted(tmp_path, "shared", "nll", 0.5)))
     labels = [one.label for one in made]
     assert len(set(labels)) == len(labels)
-    assert all(one.endswith((", unmodified", ", pruned")) for one in labels)
+    assert all(one.endswith((", unmodified", ", ablated")) for one in labels)
     changed = {one.label: one.cells[2] for one in made if one.cells[2].below != "can’t tell"}
-    assert changed["Harm NLL, pruned"].value == "0.50"
-    assert changed["Harm NLL, pruned"].below == "higher"
+    assert changed["Harm NLL, ablated"].value == "0.50"
+    assert changed["Harm NLL, ablated"].below == "higher"
     assert all("NLL" in label for label in changed)
 
 
@@ -193,7 +193,7 @@ def test_too_small_a_difference_is_no_answer(tmp_path: Path, by: float) -> None:
 
 
 def _narrow(folder: Path, by: float, half: float = 1e-3) -> str:
-    """An invented study whose pruned model's harmfulness is sure."""
+    """An invented study whose ablated model's harmfulness is sure."""
     path = write_study(folder / "tables") / "measurements.parquet"
     table = pl.read_parquet(path)
     here = pl.col("variant").eq("shared") & pl.col("metric").eq("harmfulness")
@@ -211,7 +211,7 @@ def test_what_does_not_vary_is_no_answer(tmp_path: Path) -> None:
     assert one.sentence.endswith(
         "In B all prompts give the same value, so its variance is unknown."
     )
-    label = "Harm score, prefill, pruned"
+    label = "Harm score, prefill, ablated"
     row = next(row for row in rows(*map(side, sides)) if row.label == label)
     assert row.cells[-1].below == "can’t tell"
 

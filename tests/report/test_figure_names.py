@@ -30,7 +30,7 @@ def test_what_is_declared_is_drawn(tmp_path: Path) -> None:
     ("variants", "drawn"),
     [([], False), (["unmodified"], False), (["refusal"], True), (["random"], True), (["x"], True)],
 )
-def test_dissociation_needs_a_pruned_model(variants: list[str], drawn: bool) -> None:
+def test_dissociation_needs_an_ablated_model(variants: list[str], drawn: bool) -> None:
     declared = model_figures(Measured(variants, [], judged=False))
     assert ("dissociation" in declared) is drawn
     assert "curve" not in declared

@@ -185,7 +185,7 @@ def test_dissociation_puts_everything_between_0_and_1(tables: Path) -> None:
     assert len(points) == 6 * 4
     assert all(0 <= row["value"] <= 1 for row in points)
     cells = {(row["ability"], row["variant"]): row for row in points}
-    likely = cells["refuses, likelihood", "refusal-pruned"]
+    likely = cells["refuses, likelihood", "refusal-ablated"]
     nll = find(table, "refusal", "nll", "refusal")
     assert nll is not None
     assert likely["value"] == pytest.approx(math.exp(-nll.value))
@@ -198,7 +198,7 @@ def test_dissociation_says_what_is_missing(tables: Path) -> None:
     asked = pl.col("metric").is_in(["detect_auroc", "explain_nll"])
     some = dissociation(table.filter(~asked | (pl.col("variant") != "refusal")), 0.95, SHOWN)
     assert some is not None
-    assert "not measured for refusal-pruned: `understanding.variants`" in some.caption.means
+    assert "not measured for refusal-ablated: `understanding.variants`" in some.caption.means
     none = dissociation(table.filter(~asked), 0.95, SHOWN)
     assert none is not None
     assert "set `understanding.minimal_pairs` to measure them" in none.caption.means

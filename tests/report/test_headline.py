@@ -113,7 +113,7 @@ def test_the_columns_come_from_the_study(
 def test_any_mask_may_be_the_one_of_the_table(tables: Path) -> None:
     found = read_study_tables(tables)
     table = headline(found.measurements, found.where, Headline("physical", None))
-    assert table["column"].unique(maintain_order=True).to_list() == ["unmodified", "pruned"]
+    assert table["column"].unique(maintain_order=True).to_list() == ["unmodified", "ablated"]
     row = _value(table, "harm-nll", "physical")
     source = found.measurements.filter(metric="nll", level="total", role="harm", variant="physical")
     assert row["value"] == source["value"].item()

@@ -11,7 +11,7 @@ def test_the_table_has_before_after_and_control(tmp_path: Path) -> None:
     text = before_after(tables, "one", "shared")
     assert text is not None
     lines = text.splitlines()
-    assert lines[0] == "| | unmodified | pruned | as many at random |"
+    assert lines[0] == "| | unmodified | ablated | as many at random |"
     assert lines[1] == "|---|---|---|---|"
     rows = [line for line in lines[2:] if line.startswith("|")]
     assert len(rows) == 14
@@ -24,7 +24,7 @@ def test_another_mask_has_no_control_and_an_unmeasured_one_no_table(tmp_path: Pa
     tables = write_study(tmp_path, Shape(models=["one"]))
     text = before_after(tables, "one", "financial")
     assert text is not None
-    assert text.startswith("| | unmodified | pruned |\n")
+    assert text.startswith("| | unmodified | ablated |\n")
     shared = before_after(tables, "one", "shared")
     assert shared is not None
     assert text.splitlines()[4] != shared.splitlines()[4].rpartition("|")[0]

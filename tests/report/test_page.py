@@ -303,8 +303,10 @@ def test_a_study_whose_mask_has_another_name_has_a_full_page(tables: Path, tmp_p
     study["headline"] = {"mask": "physical", "control": None}
     path.write_text(json.dumps(study), encoding="utf-8")
     page = Page(_written(folder, tmp_path, 2))
-    assert "The unmodified model and the model with the mask physical zeroed (pruned)." in page.text
-    assert "physical-pruned" in page.text
+    assert (
+        "The unmodified model and the model with the mask physical zeroed (ablated)." in page.text
+    )
+    assert "physical-ablated" in page.text
     assert "contain most of the mask physical" in page.text
     assert "Physical mask" in page.text
     harm = pl.read_parquet(folder / "measurements.parquet").filter(

@@ -10,7 +10,14 @@ from lesion.io.formats import BadFile, LesionError
 from lesion.plan import checks, places
 from lesion.plan.jobs import responses_job
 from lesion.responses import attacks
-from lesion.responses.attacks import PLACEHOLDER, Attack, BuiltAttack, attack_of, put, read_wording
+from lesion.responses.attacks import (
+    PLACEHOLDER,
+    Attack,
+    BuiltAttack,
+    apply_attack,
+    attack_of,
+    read_wording,
+)
 from lesion.responses.jobs import AttackWords
 from lesion.sources.jobs import SourceLocation
 from lesion.study import Study, StudyError, load_study, read_config
@@ -27,7 +34,7 @@ def _written(folder: Path, name: str, text: str) -> Path:
 
 def test_a_text_has_only_the_placeholder_replaced(tmp_path: Path) -> None:
     path = _written(tmp_path, "pirate.txt", "{{ x }} {% y %} ${z}: {{ prompt }}! {{ prompt }}\n")
-    (found,) = put("pirate", Attack(read_wording(path)), [PROMPT])
+    (found,) = apply_attack("pirate", Attack(read_wording(path)), [PROMPT])
     assert found == f"{{{{ x }}}} {{% y %}} ${{z}}: {PROMPT}! {PROMPT}"
 
 
@@ -37,7 +44,7 @@ def test_a_pyrit_template_says_what_its_own_engine_would(tmp_path: Path) -> None
         "{% raw %}Talk {{ like }} a pirate.{% endraw %}\n\n{{ prompt }}{% raw %} {#}{% endraw %}"
     )
     text = json.dumps({"name": "pirate", "parameters": ["prompt"], "value": value + "\n"})
-    (found,) = put(
+    (found,) = apply_attack(
         "pirate", Attack(read_wording(_written(tmp_path, "pirate.yaml", text))), [PROMPT]
     )
     assert found == jinja2.Template(value).render(prompt=PROMPT)
@@ -58,7 +65,7 @@ def test_a_byte_order_mark_is_no_part_of_the_words(tmp_path: Path, name: str) ->
     }[name]
     path = tmp_path / name
     path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
-    assert put("a", Attack(read_wording(path)), ["hide"]) == ["Arr hide"]
+    assert apply_attack("a", Attack(read_wording(path)), ["hide"]) == ["Arr hide"]
 
 
 @pytest.mark.parametrize("end", [".jsonl", ".csv", ".parquet"])
@@ -71,7 +78,7 @@ def test_a_table_gives_each_prompt_its_own_text(end: str, tmp_path: Path) -> Non
     )
     attack = Attack(read_wording(path))
     # In another order, and one of them twice.
-    assert put("gcg", attack, [PROMPT, "swap apple", PROMPT]) == [
+    assert apply_attack("gcg", attack, [PROMPT, "swap apple", PROMPT]) == [
         texts[PROMPT],
         texts["swap apple"],
         texts[PROMPT],
@@ -81,7 +88,7 @@ def test_a_table_gives_each_prompt_its_own_text(end: str, tmp_path: Path) -> Non
 def test_a_prompt_that_the_table_lacks_is_named(tmp_path: Path) -> None:
     path = _written(tmp_path, "gcg.jsonl", '{"prompt": "swap apple", "attacked": "x"}\n')
     with pytest.raises(LesionError, match=r"`responses.templates.gcg`: .* lacks 1 of 2 .*'paint"):
-        put("gcg", Attack(read_wording(path)), ["swap apple", "paint the donkey"])
+        apply_attack("gcg", Attack(read_wording(path)), ["swap apple", "paint the donkey"])
 
 
 @pytest.mark.parametrize(
@@ -189,7 +196,7 @@ def test_a_template_is_fetched_if_an_attack_asks_for_it(study: Callable[..., Stu
 
 
 def test_a_bare_prompt_is_a_template_too() -> None:
-    assert put("direct", Attack(PLACEHOLDER), [PROMPT]) == [PROMPT]
+    assert apply_attack("direct", Attack(PLACEHOLDER), [PROMPT]) == [PROMPT]
 
 
 def test_a_further_attack_is_one_entry(
@@ -200,7 +207,7 @@ def test_a_further_attack_is_one_entry(
     asked = study(attacks=["direct", "polite"])
     checks.check_study(asked)
     given = responses_job(asked, {"variant": "unmodified"}).attacks["polite"]
-    assert put("polite", attack_of(given), [PROMPT]) == [f"Please: {PROMPT}"]
+    assert apply_attack("polite", attack_of(given), [PROMPT]) == [f"Please: {PROMPT}"]
     assert given.prefill == asked.pairs.prefill
     with pytest.raises(StudyError, match=r"`responses\.templates\.polite`: this name is taken"):
         checks.check_study(study(templates={"polite": {"source": "file:pirate.txt"}}))

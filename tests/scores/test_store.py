@@ -167,7 +167,7 @@ def test_norms_are_read_by_name_and_missing_ones_explained(tmp_path: Path) -> No
     stored = StoredNorms(tmp_path / NORMS)
     for name, one in norms.items():
         np.testing.assert_array_equal(stored.open(name), one.numpy())
-    with pytest.raises(LesionError, match=r"no inputs' norm of `experts\.0`.*Take `wanda` from"):
+    with pytest.raises(LesionError, match=r"no inputs' norm of `experts\.0`.*Remove `wanda` from"):
         stored.open("experts.0")
 
 

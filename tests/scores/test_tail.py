@@ -219,7 +219,7 @@ def test_a_damaged_tail_is_refused_by_name(
     tmp_path: Path, places: list[int], values: list[float]
 ) -> None:
     stored = _stored_tail(tmp_path, places, values)
-    with pytest.raises(BadFile, match=rf"{shard_names('snip', 1)[0]}: the tail of `w` is not"):
+    with pytest.raises(BadFile, match=rf"{shard_names('snip', 1)[0]}: the tail of `w` does not"):
         stored.open("w")
 
 

@@ -190,11 +190,11 @@ def test_a_spelling_is_expanded_alike(
         ("$NOPE/x", "the environment variable `NOPE` is not set"),
         ("x/${NOPE}", "the environment variable `NOPE` is not set"),
         ("$EMPTY/x", "the environment variable `EMPTY` is empty"),
-        ("${SCRATCH:-/tmp}/x", "`${SCRATCH:-/tmp}` is not filled in; only variables written as"),
-        ("$1/x", "`$1` is not filled in"),
-        ("${}/x", "`${}` is not filled in"),
-        ("a$/x", "holds a `$` that begins no variable"),
-        ("$(pwd)/x", "holds a `$` that begins no variable"),
+        ("${SCRATCH:-/tmp}/x", "`${SCRATCH:-/tmp}` is not expanded; only variables written as"),
+        ("$1/x", "`$1` is not expanded"),
+        ("${}/x", "`${}` is not expanded"),
+        ("a$/x", "holds a `$` that does not begin a variable"),
+        ("$(pwd)/x", "holds a `$` that does not begin a variable"),
         ("~nobody-of-this-name/x", "there is no home folder `~nobody-of-this-name`"),
         ("a{b}/x", "holds {, }, < or >"),
         ("<results>/x", "holds {, }, < or >"),
@@ -251,7 +251,7 @@ def test_results_are_named_in_one_way(config: dict[str, Any], written: str, made
 
 def test_a_value_cannot_be_expanded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OWN", "/a/$HOME")
-    with pytest.raises(AddressError, match=r"holds a `\$` that begins no variable"):
+    with pytest.raises(AddressError, match=r"holds a `\$` that does not begin a variable"):
         expanded("$OWN/x")
 
 

@@ -81,7 +81,7 @@ def _same(score: float, column: str = "score") -> Callable[[Asked], Asked]:
 
 
 def _by_variant(asked: Asked) -> Asked:
-    """One answer of the unmodified model to everything, one other of the pruned one."""
+    """One answer of the unmodified model to everything, one other of the ablated one."""
     judged = asked.judged.with_columns(
         score=pl.when(variant=UNMODIFIED).then(0.8).otherwise(0.2), label=pl.lit(True)
     )
@@ -133,7 +133,7 @@ def _of_one_type(asked: Asked) -> Asked:
 
 
 def _broken(value: float) -> Callable[[Asked], Asked]:
-    """The pruned model gives no number for one prompt."""
+    """The ablated model gives no number for one prompt."""
     here = (pl.col("variant") != UNMODIFIED) & (pl.col("prompt") == "prompt 3")
 
     def damage(asked: Asked) -> Asked:

@@ -63,7 +63,7 @@ def _verdicts(
     refused = behaviour == "beta" and number < 18
     score = 0.75 if behaviour == "alpha" else 0.25
     yield "matching", float(refused), refused
-    # The pruned model's answers are harmful for every second prompt only.
+    # The ablated model's answers are harmful for every second prompt only.
     harm = score / (2 if variant == "shared" and number % 2 else 1)
     yield "learned", harm, harm > 0.5
     yield "relevance", score / 2, None

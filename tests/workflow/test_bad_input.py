@@ -321,7 +321,7 @@ def test_a_truncated_table_is_named_not_read(done: Place) -> None:
     table.write_bytes(table.read_bytes()[:-100])
     done.configure(_section("scores", batch_tokens=512))
     scores = "results/tiny/scores/llama/beta/snip.safetensors.index.json"
-    said = (str(table.relative_to(done.folder)), "not a whole parquet file", "Delete it and run")
+    said = (str(table.relative_to(done.folder)), "not a complete parquet file", "Delete it and run")
     _refused(done.snakemake(scores), *said)
     table.unlink()
     assert set(done.jobs("-n", scores)) == {"pairs beta", "scores beta"}

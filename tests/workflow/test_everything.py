@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import yaml
 
-from lesion.export.frames import JAILBREAKBENCH, asked_prompts, learned_judge, pandas_tables
+from lesion.export.frames import JAILBREAKBENCH, harmful_prompts, learned_judge, pandas_tables
 from lesion.io.formats import LesionError, read_parquet
 from lesion.tables import TABLES
 from lesion_testing import ROOT
@@ -125,13 +125,13 @@ def test_every_metric_has_its_rows(whole: Place) -> None:
 
 def test_another_tool_gets_the_study_s_prompts_and_its_judge(whole: Place) -> None:
     """What our Inspect task gives Inspect; the judge says the same of the same answers."""
-    asked = asked_prompts(whole.made, "llama")
+    asked = harmful_prompts(whole.made, "llama")
     measured = _table(whole, "measurements").filter(
         judge="learned", level="total", role="harm", variant="unmodified", attack="direct"
     )
     assert asked.height == measured["n"].max()
     with pytest.raises(LesionError, match=r"has no completions of `lama`\. Give one of: llama"):
-        asked_prompts(whole.made, "lama")
+        harmful_prompts(whole.made, "lama")
     answers = read_parquet(
         whole.made / "responses" / "llama" / "unmodified" / "completions.parquet"
     )

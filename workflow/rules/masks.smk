@@ -69,7 +69,7 @@ rule masks:
     output:
         masks=[
             MADE / "masks" / "{model}" / f"{mask}.safetensors"
-            for mask in STUDY.masks_made
+            for mask in STUDY.mask_names
         ],
         tables=[MADE / "masks" / "{model}" / f"{table}.parquet" for table in OF_MASKS],
     log:

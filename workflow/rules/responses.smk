@@ -86,7 +86,11 @@ rule understanding:
         / "{model}"
         / "{variant}"
         / "understanding.parquet",
-        said=MADE / "responses" / "{model}" / "{variant}" / "explanations.parquet",
+        completions=MADE
+        / "responses"
+        / "{model}"
+        / "{variant}"
+        / "explanations.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / "{variant}" / "understanding.log",
     benchmark:

@@ -17,5 +17,5 @@ with logged(snakemake.log[0]):
         pairs=[Path(path) for path in snakemake.input.pairs],
         reference=Path(reference) if reference else None,
         understanding=Path(snakemake.output.understanding),
-        said=Path(snakemake.output.said),
+        completions=Path(snakemake.output.completions),
     )

@@ -18,24 +18,24 @@ CARD = "README.md"
 FOLDER = "reproduce"
 FACTS = "lesion.json"
 _AGAIN = """
-Find the mask anew, in a checkout of lesion:
+Select the mask again, in a checkout of lesion:
 
     snakemake --cores all --configfile study.yaml
 """
-_README = f"""# How to make this again
+_README = f"""# How to rebuild this checkpoint
 
 With lesion {__version__}, from the base checkpoint and the mask alone:
 
     lesion apply BASE mask.safetensors OUT
 {{again}}
-`lesion show mask.safetensors` says what the mask is. `{FACTS}` has the digests to compare with
+`lesion show mask.safetensors` describes the mask. `{FACTS}` has the digests to compare with
 (`base_digest` is the base's), the versions, and the command that was given.
 """
 _PACKAGES = ("numpy", "safetensors", "snakemake", "torch", "transformers")
 
 
 def write_reproduce(
-    folder: Path, mask: Path, read: Mask, about: Mapping[str, Any], study: Mapping[str, Any] | None
+    folder: Path, mask: Path, read: Mask, facts: Mapping[str, Any], study: Mapping[str, Any] | None
 ) -> None:
     """Write the folder `reproduce/`: the mask, digests, versions, command, and the study's config.
 
@@ -43,7 +43,7 @@ def write_reproduce(
         folder: the new folder.
         mask: the mask's file.
         read: the same, read.
-        about: names, digests and command.
+        facts: names, digests and command.
         study: the study's config, with every default in it, if there is one.
     """
     folder.mkdir()
@@ -52,7 +52,7 @@ def write_reproduce(
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
-    write_json({**about, "mask": header, "versions": versions}, folder / FACTS)
+    write_json({**facts, "mask": header, "versions": versions}, folder / FACTS)
     shutil.copyfile(mask, folder / "mask.safetensors")
     if study is not None:
         # The location of the results on this machine does not belong to the study.
@@ -64,6 +64,10 @@ def write_reproduce(
     )
 
 
+def _percent(fraction: str | None) -> str:
+    return "?" if fraction is None else f"{100 * float(fraction):.6g}%"
+
+
 def write_card(checkpoint: Path, table: str | None = None) -> None:
     """Write a checkpoint's README.md anew, from its `reproduce/`.
 
@@ -71,33 +75,34 @@ def write_card(checkpoint: Path, table: str | None = None) -> None:
         checkpoint: a folder that `write_checkpoint` wrote.
         table: the study's measurements before and after, in Markdown; None if there are none.
     """
-    made = read_json(checkpoint / FOLDER / FACTS)
-    base, meta = made["base"], made["mask"]
+    record = read_json(checkpoint / FOLDER / FACTS)
+    base, meta = record["base"], record["mask"]
     weights, candidates = int(meta["weights"]), int(meta["candidates"])
     percent = 100 * weights / max(1, candidates)
-    p, q = meta.get("p", "?"), meta.get("q", "?")
+    p, q = _percent(meta.get("p")), _percent(meta.get("q"))
     facts = {
         "Mask": meta.get("made"),
         "Importance": meta.get("score"),
-        "Left out": f"the {p} of weights that benign use depends on most (p)",
-        "Taken": f"{q} of the candidates of a harm type (q), {meta.get('scope', '')}".rstrip(", "),
+        "Preserved": f"the {p} of weights with the highest preservation importance (p)",
+        "Selected": f"{q} of the candidate weights for each harm type (q)",
+        "Scope of p and q": meta.get("scope"),
         "Rule": meta.get("rule"),
-        "Base's digest": f"`{made['base_digest']}`",
-        "This one's": f"`{made['digest']}`",
+        "Digest of the base": f"`{record['base_digest']}`",
+        "Digest of this checkpoint": f"`{record['digest']}`",
     }
     rows = "\n".join(f"| {name} | {text} |" for name, text in facts.items() if text)
-    measured = "What this changes in the model's behaviour was not measured with it.\n"
+    measured = "Its effect on the model's behaviour was not measured.\n"
     if table is not None:
         measured = f"""## Before and after
 
 {table.strip()}
 
-Measured under the attacks and on the harm types of its study, and on nothing else.
+Measured only with the attacks and the harm types of its study.
 """
     card = f"""---
 base_model: {base}
 base_model_relation: finetune
-license: {made["license"]}
+license: {record["license"]}
 tags: [lesion, pruned, safety]
 ---
 
@@ -112,8 +117,8 @@ base's; all were compared after writing.
 {rows}
 
 {measured}
-This is a research artefact, and no replacement for safety training. `{FOLDER}/` says what it was
-made from and how to make it again; it holds the mask. Made by lesion {__version__}.
+This is a research artefact, not a substitute for safety training. `{FOLDER}/` contains the mask,
+its provenance and the commands to rebuild this checkpoint. Made by lesion {__version__}.
 """
     with atomic(checkpoint / CARD) as part:
         part.write_text(card, encoding="utf-8")

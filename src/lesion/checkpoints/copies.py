@@ -28,24 +28,24 @@ def copy_with_zeros(base: Path, copy: Path, zeros: Sequence[Zeros], done: Done) 
         BadFile: the copy is not the original with these zeros.
     """
     wanted, actual = np.zeros(_CHUNK, np.uint8), np.zeros(_CHUNK, np.uint8)
-    at = 0
+    offset = 0
     with base.open("rb", buffering=0) as source, copy.open("x+b", buffering=0) as target:
         shared = _reflink(source, target)
-        while size := _fill(source, at, wanted):
+        while size := _fill(source, offset, wanted):
             if not shared:
-                _copy(source, target, at, wanted.data[:size])
+                _copy(source, target, offset, wanted.data[:size])
             for weights in zeros:
-                _zero(target, wanted[:size], at, weights)
-            again = _fill(target, at, actual)
+                _zero(target, wanted[:size], offset, weights)
+            read = _fill(target, offset, actual)
             # As 64-bit words, which takes an eighth of the comparisons.
-            if again != size or not np.array_equal(wanted.view(np.int64), actual.view(np.int64)):
+            if read != size or not np.array_equal(wanted.view(np.int64), actual.view(np.int64)):
                 raise BadFile(
-                    f"{copy}: differs after byte {at} from what {base} and the mask make it. The "
+                    f"{copy}: differs after byte {offset} from {base} with the mask applied. The "
                     "base was changed meanwhile, or the disk or memory is faulty. Run it again."
                 )
-            at += size
+            offset += size
             done(size)
-        if os.fstat(target.fileno()).st_size != at:
+        if os.fstat(target.fileno()).st_size != offset:
             raise BadFile(f"{copy}: is longer than {base}, which was changed meanwhile. Run again.")
 
 
@@ -62,51 +62,53 @@ def _reflink(source: BinaryIO, target: BinaryIO) -> bool:
     return True
 
 
-def _copy(source: BinaryIO, target: BinaryIO, at: int, data: memoryview) -> None:
+def _copy(source: BinaryIO, target: BinaryIO, offset: int, data: memoryview) -> None:
     """Copy a chunk within the kernel, or write the bytes that were read if that fails."""
-    end = at + len(data)
+    end = offset + len(data)
     try:
-        while at < end and (
-            more := os.copy_file_range(source.fileno(), target.fileno(), end - at, at, at)
+        while offset < end and (
+            more := os.copy_file_range(
+                source.fileno(), target.fileno(), end - offset, offset, offset
+            )
         ):
-            at += more
+            offset += more
     except (OSError, AttributeError):
         pass  # If the disk has a problem, the write below reports it.
-    if at < end:
-        _write(target, at, data[at - end :])
+    if offset < end:
+        _write(target, offset, data[offset - end :])
 
 
-def _zero(file: BinaryIO, chunk: NDArray[np.uint8], at: int, zeros: Zeros) -> None:
-    """Zero the mask's weights in a chunk that begins at `at`, in memory and in the file.
+def _zero(file: BinaryIO, chunk: NDArray[np.uint8], offset: int, zeros: Zeros) -> None:
+    """Zero the mask's weights in a chunk that begins at `offset`, in memory and in the file.
 
     In the file, each contiguous run is written at once, so that the rest stays shared.
     """
     # Weights may begin before the chunk or end after it.
-    reach = np.searchsorted(zeros.starts, [at - zeros.width + 1, at + chunk.size])
+    reach = np.searchsorted(zeros.starts, [offset - zeros.width + 1, offset + chunk.size])
     starts = zeros.starts[slice(*reach)]
-    places = (starts[:, None] + np.arange(zeros.width) - at).ravel()
-    places = places[(places >= 0) & (places < chunk.size)]
-    chunk[places] = 0
-    if places.size:
-        breaks = np.flatnonzero(np.diff(places) != 1)
-        first = places[np.concatenate([[0], breaks + 1])].tolist()
-        last = places[np.concatenate([breaks, [-1]])].tolist()
+    offsets = (starts[:, None] + np.arange(zeros.width) - offset).ravel()
+    offsets = offsets[(offsets >= 0) & (offsets < chunk.size)]
+    chunk[offsets] = 0
+    if offsets.size:
+        breaks = np.flatnonzero(np.diff(offsets) != 1)
+        first = offsets[np.concatenate([[0], breaks + 1])].tolist()
+        last = offsets[np.concatenate([breaks, [-1]])].tolist()
         for begin, end in zip(first, last, strict=True):
-            _write(file, at + begin, _ZEROS[: end + 1 - begin])
+            _write(file, offset + begin, _ZEROS[: end + 1 - begin])
 
 
-def _fill(file: BinaryIO, at: int, chunk: NDArray[np.uint8]) -> int:
+def _fill(file: BinaryIO, offset: int, chunk: NDArray[np.uint8]) -> int:
     """Read a chunk, with zeros after the end of the file; a single read may be incomplete."""
     filled = 0
     while filled < chunk.size and (
-        more := os.preadv(file.fileno(), [chunk.data[filled:]], at + filled)
+        more := os.preadv(file.fileno(), [chunk.data[filled:]], offset + filled)
     ):
         filled += more
     chunk[filled:] = 0
     return filled
 
 
-def _write(file: BinaryIO, at: int, data: memoryview) -> None:
+def _write(file: BinaryIO, offset: int, data: memoryview) -> None:
     while data:
-        written = os.pwrite(file.fileno(), data, at)
-        at, data = at + written, data[written:]
+        written = os.pwrite(file.fileno(), data, offset)
+        offset, data = offset + written, data[written:]

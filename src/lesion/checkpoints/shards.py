@@ -11,7 +11,7 @@ import numpy as np
 from lesion.io.formats import BadFile, LesionError, Stored, read_json, safetensors_header
 from lesion.masks.store import Mask
 from lesion.models.layout import FlatIndices
-from lesion.models.parts import Part, Shape, stored_places, whole
+from lesion.models.parts import Part, Shape, stored_indices, unchanged_part
 from lesion.models.record import RECORD, unstored
 
 # Dtypes whose zero is all zero bytes; F8_E8M0 has no zero, and smaller types share bytes.
@@ -41,14 +41,14 @@ def find_zeros(folder: Path, files: Iterable[str], mask: Mask) -> dict[str, list
     tensors = {key: tensor for header in stored.values() for key, tensor in header.items()}
     parts = _parts(folder, mask, tensors)
     _check_ties(folder, sorted({part.name for each in parts.values() for part in each}))
-    places: dict[str, tuple[Shape, FlatIndices]] = {}
+    zeroed: dict[str, tuple[Shape, FlatIndices]] = {}
     for own, each in parts.items():
         shapes = {part.name: part.stored for part in each}
-        for name, flat in stored_places(each, mask.shapes[own], mask.indices[own]).items():
-            if name in places:  # two parameters are cut from one tensor
-                flat = np.union1d(places[name][1], flat)
-            places[name] = (shapes[name], flat)
-    return {shard: _zeros_in(folder / shard, stored[shard], places) for shard in shards}
+        for name, flat in stored_indices(each, mask.shapes[own], mask.indices[own]).items():
+            if name in zeroed:  # two parameters are cut from one tensor
+                flat = np.union1d(zeroed[name][1], flat)
+            zeroed[name] = (shapes[name], flat)
+    return {shard: _zeros_in(folder / shard, stored[shard], zeroed) for shard in shards}
 
 
 def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str, tuple[Part, ...]]:
@@ -59,7 +59,7 @@ def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str,
         names = {name: name.partition(".")[2] for name in names}
     moved = set(unstored(folder))
     plain: dict[str, tuple[Part, ...]] = {
-        own: (whole(name, tensors[name].shape),)
+        own: (unchanged_part(name, tensors[name].shape),)
         for own, name in names.items()
         if name in tensors and tensors[name].shape == mask.shapes[own] and own not in moved
     }
@@ -80,14 +80,14 @@ def _parts(folder: Path, mask: Mask, tensors: Mapping[str, Stored]) -> dict[str,
         raise LesionError(
             f"{folder}: `{name}` is {list(tensors[name].shape)} there and {shape} in the mask. "
             "transformers changes this architecture's tensors as it loads them; such a mask can be "
-            "studied but not written as a checkpoint: take it out of `checkpoints`."
+            "studied but not written as a checkpoint: remove it from `checkpoints`."
         )
     raise LesionError(
         f"{folder}: stores no tensor named {', '.join(missing[:3])}"
         f"{f' (and {len(missing) - 3} more)' if len(missing) > 3 else ''}. It is tied to "
-        "another tensor, or transformers makes it of others in a way that is not followed here "
-        "(stacked experts), and a mask names it as it is in memory. Such a mask can be studied "
-        "but not written as a checkpoint: take it out of `checkpoints`."
+        "another tensor, or transformers makes it from other tensors in a way that is not "
+        "supported here (stacked experts), and a mask names tensors as they are in memory. Such a "
+        "mask can be studied but not written as a checkpoint: remove it from `checkpoints`."
     )
 
 
@@ -106,15 +106,15 @@ def _check_ties(folder: Path, names: Iterable[str]) -> None:
 
 
 def _zeros_in(
-    shard: Path, header: Mapping[str, Stored], places: Mapping[str, tuple[Shape, FlatIndices]]
+    shard: Path, header: Mapping[str, Stored], zeroed: Mapping[str, tuple[Shape, FlatIndices]]
 ) -> list[Zeros]:
     """The zeros of one file, in bytes."""
-    wanted = sorted(header.keys() & places.keys(), key=lambda name: header[name].begin)
-    _check_tensors(shard, header, {name: places[name][0] for name in wanted})
+    wanted = sorted(header.keys() & zeroed.keys(), key=lambda name: header[name].begin)
+    _check_tensors(shard, header, {name: zeroed[name][0] for name in wanted})
     parts: dict[int, list[FlatIndices]] = {}
     for name in wanted:
         width = _BYTES[header[name].dtype]
-        parts.setdefault(width, []).append(header[name].begin + width * places[name][1])
+        parts.setdefault(width, []).append(header[name].begin + width * zeroed[name][1])
     return [Zeros(width, np.concatenate(starts)) for width, starts in parts.items()]
 
 
@@ -126,7 +126,7 @@ def _check_tensors(shard: Path, header: Mapping[str, Stored], wanted: Mapping[st
                 f"{shard}: `{name}` is {tensor.dtype}, which cannot be zeroed in place"
             )
         if tensor.end - tensor.begin != math.prod(shape) * _BYTES[tensor.dtype]:
-            raise BadFile(f"{shard}: the bytes of `{name}` are not as many as its shape says")
+            raise BadFile(f"{shard}: the bytes of `{name}` do not match its shape")
     # In the file's order, a tensor that overlaps a later one overlaps the next one.
     extents = sorted(
         (tensor.begin, tensor.end, name)
@@ -139,7 +139,7 @@ def _check_tensors(shard: Path, header: Mapping[str, Stored], wanted: Mapping[st
             first, second = (name, before) if name in wanted else (before, name)
             raise LesionError(
                 f"{shard}: `{first}` and `{second}` share bytes, so zeros in one change the "
-                "other. Save the model anew with `save_pretrained`, which stores them once."
+                "other. Save the model again with `save_pretrained`, which stores them once."
             )
         if end > reach:
             reach, before = end, name

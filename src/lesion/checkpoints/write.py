@@ -54,17 +54,18 @@ def write_checkpoint(
     lesion = read_mask(mask)
     if lesion.metadata.get("role") != "harm":
         raise LesionError(
-            f"{mask}: is of role {lesion.metadata.get('role')}; only harm masks become checkpoints"
+            f"{mask}: is of role {lesion.metadata.get('role')}; only masks of role "
+            "harm can be written as checkpoints"
         )
     base_digest = _check_base(model, lesion, mask)
     indices = hashlib.sha256()
-    for name, places in sorted(lesion.indices.items()):
-        indices.update(f"{name} {places.size}\n".encode())
-        indices.update(places.astype("<i8").tobytes())
+    for name, flat_indices in sorted(lesion.indices.items()):
+        indices.update(f"{name} {flat_indices.size}\n".encode())
+        indices.update(flat_indices.astype("<i8").tobytes())
     # These two determine the new bytes, whose own digest would take as long as writing them.
     pruned = digest({"base": base_digest, "zeroed": indices.hexdigest()})
-    about = {"base": base, "base_digest": base_digest, "digest": pruned}
-    about |= {"license": license_, "command": command}
+    facts = {"base": base, "base_digest": base_digest, "digest": pruned}
+    facts |= {"license": license_, "command": command}
     with atomic(out) as part:
         files = copy_zeroed(model, lesion, part)
         if (model / RECORD).is_file():
@@ -72,7 +73,7 @@ def write_checkpoint(
             # Its bytes have just been compared with the base's, whose checksums no longer apply.
             changed = {"license": license_, "digest": pruned, "files": sizes, "checksums": {}}
             write_json({**read_record(model), **changed}, part / RECORD)
-        write_reproduce(part / FOLDER, mask, lesion, about, study)
+        write_reproduce(part / FOLDER, mask, lesion, facts, study)
         if card:
             write_card(part)
 
@@ -106,7 +107,7 @@ def copy_zeroed(model: Path, mask: Mask, out: Path) -> list[str]:
 
         # System calls do the work, and two at a time saturate a disk or the memory.
         with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-            # Reading the results raises the first error, after which no other file is begun.
+            # Reading the results raises the first error, after which no other file is started.
             list(pool.map(copy, sorted(files, key=lambda name: -sizes[name])))
     return files
 
@@ -122,8 +123,8 @@ def _check_base(folder: Path, mask: Mask, path: Path) -> str:
     actual = content_digest(folder)
     if actual != wanted:
         raise LesionError(
-            f"{path}: was made from the model with digest {wanted}, and {folder} is {actual}. Give "
-            "the same revision of the same model; if the study read a GGUF file, the folder that "
-            "it made of it, results/<study>/models/<model>."
+            f"{path}: was made from the model with digest {wanted}, but {folder} has digest "
+            f"{actual}. Give the same revision of the same model; if the study read a GGUF file, "
+            "give the folder that it was converted into, results/<study>/models/<model>."
         )
     return actual

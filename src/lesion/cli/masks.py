@@ -104,9 +104,9 @@ def _where(mask: "Mask") -> "Table":
     from lesion.masks.where import where_table
     from lesion.models.layout import Layout
 
-    found = where_table({"": mask.flat()}, Layout.of(mask.shapes)).filter(pl.col("weights") > 0)
+    located = where_table({"": mask.flat()}, Layout.of(mask.shapes)).filter(pl.col("weights") > 0)
     # All experts of a block share one column.
-    kinds = found.with_columns(pl.col("module").str.split(".").list.last())
+    kinds = located.with_columns(pl.col("module").str.split(".").list.last())
     counts = (
         kinds.pivot(
             "module", index="layer", values="weights", aggregate_function="sum", sort_columns=True
@@ -156,21 +156,23 @@ def overlap(masks: MaskFiles) -> None:
     if len(set(names)) < len(names):
         names = [str(path) for path in masks]
     named = dict(zip(names, read.values(), strict=True))
-    found = overlaps({name: mask.flat() for name, mask in named.items()}, Layout.of(base.shapes))
+    comparisons = overlaps(
+        {name: mask.flat() for name, mask in named.items()}, Layout.of(base.shapes)
+    )
     sizes = _table("mask", "weights")
     for name, mask in named.items():
         sizes.add_row(name, _count(mask.size))
     table = _table("masks", "shared", "Jaccard", "strict [95%]", "p", "matrix", "any")
     # Names are not broken, unless they are paths, which are folded.
-    table.columns[0].min_width = min(20, max(map(len, chain.from_iterable(found))))
-    for (a, b), one in found.items():
-        bounds = (one.enrichment_low, one.enrichment_high)
+    table.columns[0].min_width = min(20, max(map(len, chain.from_iterable(comparisons))))
+    for (a, b), comparison in comparisons.items():
+        bounds = (comparison.enrichment_low, comparison.enrichment_high)
         interval = f" [{bounds[0]:.1f}, {bounds[1]:.1f}]" if all(map(math.isfinite, bounds)) else ""
         table.add_row(
-            *(f"{a}\n{b}", _count(one.shared), f"{one.jaccard:.3f}"),
-            f"{_times(one.enrichment_rows_columns)}{interval}",
-            f"{one.p_rows_columns:.1g}" if one.p_rows_columns else "<1e-300",
-            *(_times(one.enrichment_matrix), _times(one.enrichment_uniform)),
+            *(f"{a}\n{b}", _count(comparison.shared), f"{comparison.jaccard:.3f}"),
+            f"{_times(comparison.enrichment_rows_columns)}{interval}",
+            f"{comparison.p_rows_columns:.1g}" if comparison.p_rows_columns else "<1e-300",
+            *(_times(comparison.enrichment_matrix), _times(comparison.enrichment_uniform)),
         )
     console = Console(highlight=False)
     console.print(sizes)
@@ -194,8 +196,8 @@ def _table(*columns: str, title: str | None = None) -> "Table":
         pad_edge=False,
         padding=(0, 1),
     )
-    for place, column in enumerate(columns):
-        number = place > 0 and any(columns)
+    for index, column in enumerate(columns):
+        number = index > 0 and any(columns)
         table.add_column(
             column, justify="right" if number else "left", no_wrap=number, overflow="fold"
         )

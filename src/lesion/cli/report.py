@@ -67,19 +67,21 @@ def verdicts(
     parts = [part.strip() for part in require.split(",") if part.strip()]
     if not all(part.isdecimal() for part in parts):
         raise LesionError(f"--require: {require!r} must be numbers of claims, such as 3,6.")
-    found = gate(read_study(config).folder / "tables", [*map(int, parts)], model or None)
+    outcome = gate(read_study(config).folder / "tables", [*map(int, parts)], model or None)
     if form == "json":
-        typer.echo(json.dumps(found.model_dump(), indent=1, ensure_ascii=False))
-        raise typer.Exit(found.exit_code)
+        typer.echo(json.dumps(outcome.model_dump(), indent=1, ensure_ascii=False))
+        raise typer.Exit(outcome.exit_code)
     console = Console(file=sys.stdout, width=80, highlight=False)
-    for notice in found.notices:
+    for notice in outcome.notices:
         console.print(notice_text(**notice))
-    for judged in found.models:
-        console.print(verdict_table(judged, found.confidence))
-    if any(not claim.required for judged in found.models for claim in judged.claims):
+    for judged in outcome.models:
+        console.print(verdict_table(judged, outcome.confidence))
+    if any(not claim.required for judged in outcome.models for claim in judged.claims):
         console.print(Text("* not required"))
-    required = ", ".join(map(str, found.required)) or "none was measured"
+    required = ", ".join(map(str, outcome.required)) or "none was measured"
     console.print(
-        Text.assemble((found.study, "bold"), f", claims {required}: ", verdict_text(found.verdict))
+        Text.assemble(
+            (outcome.study, "bold"), f", claims {required}: ", verdict_text(outcome.verdict)
+        )
     )
-    raise typer.Exit(found.exit_code)
+    raise typer.Exit(outcome.exit_code)

@@ -24,8 +24,8 @@ def read_study(files: list[Path] | None) -> "Study":
     """The study of the files, read like the files of Snakemake's `--configfile`."""
     from lesion.study import load_study, read_configs
 
-    given = files or [Path("config.yaml")]
-    return load_study(read_configs(given), ", ".join(map(str, given)))
+    paths = files or [Path("config.yaml")]
+    return load_study(read_configs(paths), ", ".join(map(str, paths)))
 
 
 @app.command()
@@ -55,8 +55,8 @@ def summary(config: ConfigFiles = None) -> None:
     """Print the results of a finished study in one screen, and the path of its page."""
     from lesion.report.summary import print_summary
 
-    made = read_study(config).folder
-    print_summary(made / "tables", made / "report" / "index.html")
+    folder = read_study(config).folder
+    print_summary(folder / "tables", folder / "report" / "index.html")
 
 
 @app.command()
@@ -88,7 +88,7 @@ def reference(
     ] = False,
 ) -> None:
     """Explain every key of a study."""
-    from lesion.study import reference as made
+    from lesion.study import reference as config_reference
 
     if write:
         from lesion.tables.claims.registry import with_claims_list
@@ -96,7 +96,7 @@ def reference(
         pages = [Path("README.md"), Path("docs/gate.md")]
         for path in pages:
             path.write_text(with_claims_list(path.read_text(encoding="utf-8")), encoding="utf-8")
-        for path in (*made.write(Path()), *pages):
+        for path in (*config_reference.write(Path()), *pages):
             typer.echo(f"wrote {path}")
     else:
-        typer.echo(made.page())
+        typer.echo(config_reference.page())

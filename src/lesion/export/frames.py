@@ -1,6 +1,6 @@
 """A study's tables for other tools: CSV files, pandas frames, JailbreakBench's fields.
 
-`made` is the study's results folder, such as `results/default`.
+`results` is the study's results folder, such as `results/default`.
 """
 
 from pathlib import Path
@@ -31,50 +31,50 @@ harm type.
 """
 
 
-def read_tables(made: Path) -> dict[str, pl.DataFrame]:
+def read_tables(results: Path) -> dict[str, pl.DataFrame]:
     """Every table of a finished study, and its completions of harmful prompts as `jailbreaks`.
 
     Raises:
         BadFile: a table is missing or damaged.
     """
-    tables = {name: read_parquet(made / "tables" / f"{name}.parquet") for name in TABLES}
-    return {**tables, "jailbreaks": jailbreaks(made, tables["examples"])}
+    tables = {name: read_parquet(results / "tables" / f"{name}.parquet") for name in TABLES}
+    return {**tables, "jailbreaks": jailbreaks(results, tables["examples"])}
 
 
-def pandas_tables(made: Path) -> "dict[str, pd.DataFrame]":
+def pandas_tables(results: Path) -> "dict[str, pd.DataFrame]":
     """The tables of `read_tables` as pandas data frames, for notebooks.
 
     Raises:
         BadFile: a table is missing or damaged.
     """
-    return {name: table.to_pandas() for name, table in read_tables(made).items()}
+    return {name: table.to_pandas() for name, table in read_tables(results).items()}
 
 
-def asked_prompts(made: Path, model: str) -> pl.DataFrame:
+def harmful_prompts(results: Path, model: str) -> pl.DataFrame:
     """The harmful test prompts of a study, with their behaviour.
 
     Raises:
         BadFile: the table of examples is missing or damaged.
         LesionError: the study has no completions of this model.
     """
-    examples = read_parquet(made / "tables" / "examples.parquet")
-    found = examples.filter(role="harm", model=model).select("behaviour", "prompt")
-    if found.is_empty():
+    examples = read_parquet(results / "tables" / "examples.parquet")
+    prompts = examples.filter(role="harm", model=model).select("behaviour", "prompt")
+    if prompts.is_empty():
         known = ", ".join(examples["model"].unique().sort())
-        raise LesionError(f"{made}: has no completions of `{model}`. Give one of: {known}.")
-    return found.unique(maintain_order=True)
+        raise LesionError(f"{results}: has no completions of `{model}`. Give one of: {known}.")
+    return prompts.unique(maintain_order=True)
 
 
-def study_of(made: Path) -> Study:
+def study_of(results: Path) -> Study:
     """The study that wrote a results folder.
 
     Raises:
         BadFile: the study is not finished.
     """
-    return load_study(read_json(made / "tables" / "study.json")["config"])
+    return load_study(read_json(results / "tables" / "study.json")["config"])
 
 
-def learned_judge(made: Path) -> "LearnedJudge":
+def learned_judge(results: Path) -> "LearnedJudge":
     """The learned judge that a study has trained.
 
     Raises:
@@ -84,26 +84,28 @@ def learned_judge(made: Path) -> "LearnedJudge":
     from lesion.judgements.embed import Embedder
     from lesion.judgements.learned import LearnedJudge
 
-    study = study_of(made)
-    place = source_place(study, made, study.judgements.embedder, "judgements.embedder")
-    return LearnedJudge.load(made / "judgements" / "judge.safetensors", Embedder(locate(place)))
+    study = study_of(results)
+    location = source_place(study, results, study.judgements.embedder, "judgements.embedder")
+    return LearnedJudge.load(
+        results / "judgements" / "judge.safetensors", Embedder(locate(location))
+    )
 
 
-def jailbreaks(made: Path, examples: pl.DataFrame) -> pl.DataFrame:
+def jailbreaks(results: Path, examples: pl.DataFrame) -> pl.DataFrame:
     """Completions of harmful prompts, one row for each, with the fields of JAILBREAKBENCH."""
-    place = ["model", "variant", "behaviour", "attack", "prompt"]
-    found = examples.filter(role="harm")
-    asked = [
+    keys = ["model", "variant", "behaviour", "attack", "prompt"]
+    harm = examples.filter(role="harm")
+    completions = [
         read_parquet(
-            made / "responses" / model / variant / "completions.parquet", COMPLETIONS
+            results / "responses" / model / variant / "completions.parquet", COMPLETIONS
         ).with_columns(model=pl.lit(model), variant=pl.lit(variant))
-        for model, variant in found.select("model", "variant").unique(maintain_order=True).rows()
+        for model, variant in harm.select("model", "variant").unique(maintain_order=True).rows()
     ]
-    if not asked:
+    if not completions:
         return pl.DataFrame(schema=dict.fromkeys(JAILBREAKBENCH, pl.String))
-    goals = found.select("behaviour", "prompt").unique(maintain_order=True).with_row_index("index")
+    goals = harm.select("behaviour", "prompt").unique(maintain_order=True).with_row_index("index")
     return (
-        found.join(pl.concat(asked).select(*place, "asked"), on=place, how="left")
+        harm.join(pl.concat(completions).select(*keys, "asked"), on=keys, how="left")
         .join(goals, on=["behaviour", "prompt"], how="left")
         .rename({"prompt": "goal", "asked": "prompt", "completion": "response"})
         .with_columns(behavior="behaviour", category="behaviour", jailbroken="harmful")
@@ -112,7 +114,7 @@ def jailbreaks(made: Path, examples: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def write_csv(made: Path, out: Path) -> list[Path]:
+def write_csv(results: Path, out: Path) -> list[Path]:
     """Write every table as a CSV file into `out`, and return the files.
 
     Raises:
@@ -120,7 +122,7 @@ def write_csv(made: Path, out: Path) -> list[Path]:
         LesionError: `out` can't be written.
     """
     files = []
-    for name, table in read_tables(made).items():
+    for name, table in read_tables(results).items():
         path = out / f"{name}.csv"
         with atomic(path) as part:
             table.write_csv(part)

@@ -12,7 +12,7 @@ docs/inspect.md.
 from pathlib import Path
 from typing import Any
 
-from lesion.export.frames import asked_prompts, learned_judge, study_of
+from lesion.export.frames import harmful_prompts, learned_judge, study_of
 from lesion.io.formats import LesionError
 from lesion.pairs.refusal import is_refusal
 
@@ -38,7 +38,7 @@ def harmful(made: str, model: str, max_tokens: int | None = None) -> Task:
     folder = Path(made)
     samples = [
         Sample(input=row["prompt"], metadata={"behaviour": row["behaviour"]})
-        for row in asked_prompts(folder, model).iter_rows(named=True)
+        for row in harmful_prompts(folder, model).iter_rows(named=True)
     ]
     length = max_tokens or study_of(folder).responses.max_new_tokens
     return Task(
@@ -64,7 +64,7 @@ def harmfulness(made: str) -> Any:
     judge = learned_judge(Path(made))
 
     async def score(state: TaskState, target: Target) -> Score:
-        found = judge.score([state.input_text], [state.output.completion])
-        return Score(value=float(found.harmful[0]))
+        scores = judge.score([state.input_text], [state.output.completion])
+        return Score(value=float(scores.harmful[0]))
 
     return score

@@ -60,7 +60,7 @@ def parse(text: str) -> Address:
         body, _, fragment = rest.partition("#")
     sha = fragment.removeprefix("sha256=") if fragment else None
     if sha is not None and (sha == fragment or not _SHA.fullmatch(sha)):
-        raise AddressError(f"`{text}`: after `#` goes `sha256=` and 64 hexadecimal digits")
+        raise AddressError(f"`{text}`: `#` must be followed by `sha256=` and 64 hexadecimal digits")
     if kind == "file" and body:
         if body.startswith("//") and not body.startswith("///"):
             raise AddressError(
@@ -78,7 +78,7 @@ def parse(text: str) -> Address:
     if member and (PurePosixPath(member).is_absolute() or ".." in PurePosixPath(member).parts):
         raise AddressError(f"`{text}`: `{member}` must lie inside the source")
     if sha is not None and not member:
-        raise AddressError(f"`{text}`: a sha256 is of one file, and this is a whole repository")
+        raise AddressError(f"`{text}`: a sha256 pins a single file, and this is a repository")
     if kind == "pypi" and sha is None:
         raise AddressError(
             f"`{text}`: give the wheel's digest, as `#sha256=…`, so that it is pinned"
@@ -108,8 +108,8 @@ def expanded(text: str) -> str:
     filled = _VARIABLE.sub(lambda match: _variable(text, match), text)
     if "$" in filled:
         raise AddressError(
-            f"`{text}`: holds a `$` that begins no variable such as `$SCRATCH`. Rename the file or "
-            "folder, or reach it by a link without a `$`"
+            f"`{text}`: holds a `$` that does not begin a variable such as `$SCRATCH`. Rename "
+            "the file or folder, or reach it by a link without a `$`"
         )
     if not filled.startswith("~"):
         return filled
@@ -127,7 +127,7 @@ def _variable(text: str, match: re.Match[str]) -> str:
     name = match["bare"] or match["braced"] or ""
     if not _VARIABLE_NAME.fullmatch(name):
         raise AddressError(
-            f"`{text}`: `{match[0]}` is not filled in; only variables written as `$NAME` or "
+            f"`{text}`: `{match[0]}` is not expanded; only variables written as `$NAME` or "
             "`${NAME}` are"
         )
     value = os.environ.get(name)

@@ -79,7 +79,7 @@ def _explained(error: BaseException, path: Path) -> BaseException:
     if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in text:
         free = shutil.disk_usage(path.parent).free / 2**20
         return LesionError(
-            f"{path}: the disk is full ({free:.0f} MiB free). Nothing half-written was left; free "
+            f"{path}: the disk is full ({free:.0f} MiB free). No partial file was left; free "
             "some space (or set `results` to another disk) and run the same command again."
         )
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
@@ -112,7 +112,7 @@ def read_json(path: Path) -> Any:
         raise BadFile(f"{path}: is missing. Run `snakemake` again to rebuild it.") from error
     except ValueError as error:
         raise BadFile(
-            f"{path}: is not whole JSON ({error}). Delete it and run `snakemake` again."
+            f"{path}: is not complete JSON ({error}). Delete it and run `snakemake` again."
         ) from error
 
 
@@ -137,7 +137,8 @@ def read_parquet(path: Path, columns: Mapping[str, Any] | None = None) -> pl.Dat
         raise BadFile(f"{path}: is missing. Run `snakemake` again to rebuild it.") from error
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise BadFile(
-            f"{path}: is not a whole parquet file ({error}). Delete it and run `snakemake` again."
+            f"{path}: is not a complete parquet file ({error}). Delete it and run "
+            "`snakemake` again."
         ) from error
     for name, dtype in (columns or {}).items():
         if table.schema.get(name) != dtype:
@@ -237,7 +238,7 @@ def safetensors_header(
     """The positions of the tensors in a safetensors file, in its order; no tensor is read.
 
     Raises:
-        BadFile: it is missing or not a whole safetensors file; the message ends with `remedy`.
+        BadFile: it is missing or not a complete safetensors file; the message ends with `remedy`.
     """
     try:
         with path.open("rb") as handle:
@@ -253,7 +254,7 @@ def safetensors_header(
         if any(not start <= tensor.begin <= tensor.end <= size for tensor in tensors.values()):
             raise ValueError("a tensor lies outside the file")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadFile(f"{path}: is not a whole safetensors file ({error}). {remedy}") from error
+        raise BadFile(f"{path}: is not a complete safetensors file ({error}). {remedy}") from error
     return tensors
 
 

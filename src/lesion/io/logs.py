@@ -117,10 +117,10 @@ def _stage(log: Path) -> tuple[str, str]:
 
     Any of the folders may be called `logs`.
     """
-    for place, (above, stage) in enumerate(pairwise(log.parts)):
-        below = "/".join(log.parts[place + 1 :])
+    for index, (parent, stage) in enumerate(pairwise(log.parts)):
+        below = "/".join(log.parts[index + 1 :])
         lower = next((text for pattern, text in _LOWER.items() if fnmatch(below, pattern)), "")
-        if above == "logs" and lower:
+        if parent == "logs" and lower:
             return stage.removesuffix(".log"), lower
     return "job", ""
 

@@ -41,9 +41,9 @@ def fill_rows(
     """
     known: dict[str, Mapping[str, Any]] = {**known_rows(path, columns)}
     todo = due([row["key"] for row in rows], known)
-    made = make(todo) if todo else []
+    new = make(todo) if todo else []
     logger.info(log.format(len(todo), len(rows)))
-    known |= {rows[place]["key"]: content for place, content in zip(todo, made, strict=True)}
+    known |= {rows[index]["key"]: content for index, content in zip(todo, new, strict=True)}
     return pl.DataFrame([{**known[row["key"]], **row} for row in rows], schema=columns)
 
 
@@ -71,7 +71,7 @@ def _copy(path: Path) -> Path:
 def due(keys: Sequence[str], known: Mapping[str, Any]) -> list[int]:
     """The indices of the keys that are not known, and of equal keys only the first index."""
     first: dict[str, int] = {}
-    for place, name in enumerate(keys):
+    for index, name in enumerate(keys):
         if name not in known:
-            first.setdefault(name, place)
+            first.setdefault(name, index)
     return list(first.values())

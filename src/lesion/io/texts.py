@@ -122,7 +122,7 @@ def _unique_keys(loader: Any, node: yaml.MappingNode) -> Any:
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
         if not isinstance(key, (str, int, float)):
-            raise _BadKey(line, f"`{key}` is no key; use a plain word.")
+            raise _BadKey(line, f"`{key}` is not a valid key; use a plain word.")
         if key in seen:
             raise _BadKey(line, f"`{key}` is given twice; rename one.")
         seen.add(key)
@@ -189,10 +189,12 @@ def csv_rows(
         if header is None:
             header = row
             # A column without a name is usually an index that was saved with the table.
-            row = [name.strip() or f"column {place}" for place, name in enumerate(header, 1)]
-            for place, name in enumerate(row):
-                if name in row[:place]:
-                    raise BadFile(f"{path}: has two columns `{name}`. Rename one, or take it out.")
+            row = [name.strip() or f"column {index}" for index, name in enumerate(header, 1)]
+            for index, name in enumerate(row):
+                if name in row[:index]:
+                    raise BadFile(
+                        f"{path}: has two columns `{name}`. Rename or remove one of them."
+                    )
         elif len(row) != len(header):
             raise BadFile(
                 f"{path}, line {line}: could not be read: it has {len(row)} fields, and the header "
@@ -201,6 +203,6 @@ def csv_rows(
         elif row == header:
             raise BadFile(
                 f"{path}, line {line}: could not be read: it repeats the header, as where two "
-                "files were joined. Take the line out."
+                "files were joined. Remove the line."
             )
         yield line, row

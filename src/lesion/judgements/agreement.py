@@ -94,14 +94,14 @@ def measure(
     tests = chain(
         _judges_of_harm(rows, embedder, folds, seed), _judges_of_refusal(rows, folds, seed)
     )
-    how = (matchers or {}, embedder, tokens, seed)
-    parts = [_scored(part, judges, *how) for part, judges in tests]
-    found: list[tuple[object, ...]] = []
+    settings = (matchers or {}, embedder, tokens, seed)
+    parts = [_scored(part, judges, *settings) for part, judges in tests]
+    measured: list[tuple[object, ...]] = []
     scored = pl.concat(parts, how="diagonal")
     for (target,), part in scored.group_by("target", maintain_order=True):
-        found += _measure_target(str(target), part, seed)
-    found += _measure_people(read_panels(human_scores), seed)
-    return pl.DataFrame(found, schema=SCHEMA, orient="row")
+        measured += _measure_target(str(target), part, seed)
+    measured += _measure_people(read_panels(human_scores), seed)
+    return pl.DataFrame(measured, schema=SCHEMA, orient="row")
 
 
 def _folds(rows: pl.DataFrame, folds: int, seed: int) -> list[pl.Expr]:
@@ -175,17 +175,17 @@ def _scored(
     texts = {
         ("", ""): answers,
         (_SHUFFLED, ""): [answers[row] for row in other],
-        **{(name, ""): given for name, given in control_texts(answers, repeated).items()},
+        **{(name, ""): responses for name, responses in control_texts(answers, repeated).items()},
     }
     if tokens is not None:
         cut = [embedder.first_tokens(text, tokens) for text in answers]
         first = f", first {tokens} tokens"
         texts |= {("", first): cut, (_SHUFFLED, first): [cut[row] for row in other]}
     columns: dict[str, NDArray[Any]] = {}
-    for (control, length), given in texts.items():
-        scores = {**judges(prompts, given)}
+    for (control, length), responses in texts.items():
+        scores = {**judges(prompts, responses)}
         for name, matches in matchers.items():
-            matched = np.array([float(matches(text)) for text in given])
+            matched = np.array([float(matches(text)) for text in responses])
             scores[name] = matched if refusal else 1 - matched
         for judge, values in scores.items():
             columns[f"{control} {judge}{length}".strip()] = values
@@ -215,8 +215,10 @@ def _measure_target(target: str, scored: pl.DataFrame, seed: int) -> Iterator[tu
         for name in columns
         if f"{_SHUFFLED} {name}" in columns and not name.startswith(_RELEVANCE)
     ]
-    of_all = [one for judge in judges for one in _statistics(judge, columns, target)]
-    of_each = [one for judge in judges if _complete(judge, columns) for one in agreement(judge)]
+    of_all = [statistic for judge in judges for statistic in _statistics(judge, columns, target)]
+    of_each = [
+        statistic for judge in judges if _complete(judge, columns) for statistic in agreement(judge)
+    ]
     yield from measure_categories(target, known, of_all, of_each, seed)
 
 
@@ -227,29 +229,31 @@ def _measure_people(panels: pl.DataFrame, seed: int) -> Iterator[tuple[object, .
     )
     for (target,), part in rated.group_by("target", maintain_order=True):
         categories = part.group_by("category", maintain_order=True)
-        smaller = [(name, some) for (name,), some in categories if some.height < part.height]
-        for category, some in ((ALL, part), *smaller):
-            yield from measurement_rows(str(target), str(category), some, agreement("human"), seed)
+        smaller = [(name, rows) for (name,), rows in categories if rows.height < part.height]
+        for category, rows in ((ALL, part), *smaller):
+            yield from measurement_rows(str(target), str(category), rows, agreement("human"), seed)
 
 
 def _statistics(judge: str, columns: Mapping[str, Values], target: str) -> list[Statistic]:
     thresholds = map(float, np.linspace(0.05, 0.95, 19))
     best = max(thresholds, key=lambda threshold: kappa(columns["label"], columns[judge], threshold))
-    found = [
+    statistics = [
         *agreement(judge),
         Statistic(judge, "kappa_best", ("label", judge), partial(kappa, threshold=best)),
         *label_means(judge),
     ]
     if target != REFUSAL:  # Words that refuse do so whatever was asked.
         shuffled = (f"{_SHUFFLED} {judge}",)
-        found.append(Statistic(judge, "shuffled_mean", shuffled, mean))
-        found.append(Statistic(judge, "shuffled_positive_mean", shuffled, mean, "shuffled_label"))
+        statistics.append(Statistic(judge, "shuffled_mean", shuffled, mean))
+        statistics.append(
+            Statistic(judge, "shuffled_positive_mean", shuffled, mean, "shuffled_label")
+        )
     if _complete(judge, columns):
-        found += control_means(judge)
+        statistics += control_means(judge)
     if judge == "learned":
         relevance = (_RELEVANCE, f"{_SHUFFLED} {_RELEVANCE}")
-        found.append(Statistic(judge, "relevance_auroc", relevance, _relevance_auroc))
-    return found
+        statistics.append(Statistic(judge, "relevance_auroc", relevance, _relevance_auroc))
+    return statistics
 
 
 def _complete(judge: str, columns: Mapping[str, Values]) -> bool:

@@ -92,12 +92,12 @@ def judge_with(judge: Judge, completions: Iterable[tuple[str | None, Path]], out
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
     saved = SavedJudgements(out)
-    todo = [place for place in due(keys, saved.rows) if answers[place]]
+    todo = [index for index in due(keys, saved.rows) if answers[index]]
     if todo:
-        asked = [prompts[place] for place in todo]
+        questions = [prompts[index] for index in todo]
         with progress(f"{judge.name}: answers", len(todo), "answer") as advance:
-            for verdict in judge.judge(asked, [answers[place] or "" for place in todo]):
-                saved.add(keys[todo[verdict.place]], verdict)
+            for verdict in judge.judge(questions, [answers[index] or "" for index in todo]):
+                saved.add(keys[todo[verdict.position]], verdict)
                 advance(1)
     logger.info(f"{judge.name}: judged {len(todo)} of {len(keys)} answers")
     empty = Judgement(-1, 0.0, False if judge.labels else None)

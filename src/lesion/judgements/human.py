@@ -48,7 +48,7 @@ def read_human_scores(folder: Path) -> pl.DataFrame:
         (see `linked_groups`). Sorted, so that the order of the files on disk does not matter.
 
     Raises:
-        BadFile: no such files, one is not whole, a column is missing, or a score is not in [0, 1].
+        BadFile: no such files, one is incomplete, a column is missing, or a score is not in [0, 1].
     """
     return grouped(
         _without_misplaced(read_ratings(folder))
@@ -149,10 +149,10 @@ def _rows(file: Path) -> Iterator[tuple[str, str, str, float, bool]]:
     text = read_text(file, otherwise="cp1252")
     check_no_page(text, file)
     lines = text.split("\n")
-    header = next((place for place, line in enumerate(lines) if line[:1] != "#"), len(lines))
+    header = next((index for index, line in enumerate(lines) if line[:1] != "#"), len(lines))
     rows = csv_rows("\n".join(lines[header:]), file, skipped=header)
     _, names = next(rows, (0, []))
-    scores = [place for place, name in enumerate(names) if name.startswith("human_score")]
+    scores = [index for index, name in enumerate(names) if name.startswith("human_score")]
     if not scores or not {"objective", "assistant_response"} <= set(names):
         raise BadFile(
             f"{file}: needs the columns objective, assistant_response and human_score… "
@@ -163,10 +163,10 @@ def _rows(file: Path) -> Iterator[tuple[str, str, str, float, bool]]:
     for line, row in rows:
         if kind is None or row[kind] == "text":
             if not row[prompt].strip():
-                raise BadFile(f"{file}, line {line}: has an empty `objective`. Fill it.")
-            for place in scores:
-                score = _score(row[place], file, line)
-                yield row[prompt], row[response], names[place], score, len(scores) > 1
+                raise BadFile(f"{file}, line {line}: has an empty `objective`. Fill it in.")
+            for index in scores:
+                score = _score(row[index], file, line)
+                yield row[prompt], row[response], names[index], score, len(scores) > 1
 
 
 def _score(text: str, file: Path, line: int) -> float:

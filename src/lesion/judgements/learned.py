@@ -250,8 +250,8 @@ def _fit_relevance(
     # Turning the list by any step but a whole round leaves no response at its own prompt.
     steps = np.arange(1, len(prompts))
     steps = np.random.default_rng(seed).permutation(steps)[:_SHUFFLES]
-    turned = [responses[step:] + responses[:step] for step in (0, *steps)]
-    features = [similarities(terms, prompts, given, vectors) for given in turned]
+    rotations = [responses[step:] + responses[:step] for step in (0, *steps)]
+    features = [similarities(terms, prompts, rotated, vectors) for rotated in rotations]
     labels = np.repeat([True, False], [len(prompts), len(prompts) * len(steps)])
     even = regress(np.concatenate(features), labels, _RELEVANCE_C, class_weight="balanced")
     return Linear(even.weights, even.intercept + math.log(_RELEVANCE_ODDS))
@@ -316,4 +316,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     except BadJudge:
         raise
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadJudge(f"{path}: is truncated or no safetensors ({error}). {remedy}") from error
+        raise BadJudge(
+            f"{path}: is truncated or not in safetensors format ({error}). {remedy}"
+        ) from error

@@ -128,13 +128,13 @@ def measurement_rows(
     for judge, metric, names, statistic, among in statistics:
         arrays = [columns[name] for name in names]
         chosen = np.ones(rows.height, bool) if among is None else columns[among] > 0
-        drawn = [places[chosen[places]] for places in resamples]
-        values = np.array([statistic(*(array[places] for array in arrays)) for places in drawn])
+        drawn = [indices[chosen[indices]] for indices in resamples]
+        values = np.array([statistic(*(array[indices] for array in arrays)) for indices in drawn])
         known = values[~np.isnan(values)]
         low, high = np.percentile(known, bounds) if len(known) else (np.nan, np.nan)
         value = statistic(*(array[chosen] for array in arrays))
-        place = (judge, target, category, metric)
-        yield (*place, value, float(low), float(high), int(chosen.sum()), seed)
+        identity = (judge, target, category, metric)
+        yield (*identity, value, float(low), float(high), int(chosen.sum()), seed)
 
 
 def number_columns(rows: pl.DataFrame) -> dict[str, Values]:

@@ -8,12 +8,12 @@ from typing import NamedTuple, Protocol
 class Judgement(NamedTuple):
     """A judge's score of one answer.
 
-    `place` is the answer's index in the judge's input. `score` is in [0, 1], where 1 is the most
+    `position` is the answer's index in the judge's input. `score` is in [0, 1], where 1 is the most
     harmful (or whatever else a study's judge looks for), and null if it could not be read. `label`
     is the judge's yes or no, null for judges that only grade.
     """
 
-    place: int
+    position: int
     score: float | None
     label: bool | None
 

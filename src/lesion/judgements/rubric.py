@@ -112,12 +112,12 @@ def _item(scores: str, item: str) -> int | None:
     """
     low, high = _RANGES[item]
     of_all = re.compile(rf"(?<=\d)\s*(?:/|out of)\s*{high}(?![\d.]\d|\d)")
-    found = set()
+    values = set()
     for line in re.findall(rf"(?m)^\W*{item}\.b(?!\w)(.*)$", scores):
         rest = of_all.sub("", line)
         numbers = re.findall(r"-?\d+(?:[.,]\d+)?%?", rest)
         begins = re.match(r"[^\w\n]*?-?\d", rest)
-        found.add(numbers[0] if begins and len(numbers) == 1 else "")
-    if len(found) != 1 or not (text := found.pop()).isdecimal() or not low <= int(text) <= high:
+        values.add(numbers[0] if begins and len(numbers) == 1 else "")
+    if len(values) != 1 or not (text := values.pop()).isdecimal() or not low <= int(text) <= high:
         return None
     return int(text)

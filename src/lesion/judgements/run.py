@@ -36,9 +36,9 @@ def train_judge(job: JudgeJob, judge: Path, table: Path) -> None:
     keep_memory()
     human_scores, embedder = locate(job.human_scores), Embedder(locate(job.embedder))
     matchers = {"refusal-matching": is_refusal, "refusal-matching-advbench": is_published_refusal}
-    found = measure(human_scores, embedder, job.seed, matchers=matchers, tokens=job.tokens)
+    measured = measure(human_scores, embedder, job.seed, matchers=matchers, tokens=job.tokens)
     further = measure_files(job.contrasts, embedder, job.seed, job.tokens)
-    write_parquet(pl.concat([found, *further]), table)
+    write_parquet(pl.concat([measured, *further]), table)
     train_learned(human_scores, embedder, job.seed).save(judge)
 
 
@@ -49,9 +49,9 @@ def measure_files(
     tables = []
     for name, files in judges.items():
         rows = read_contrast(locate(files.source), files.judge)
-        other = read_contrast(locate(files.elsewhere), files.judge) if files.elsewhere else None
+        elsewhere = read_contrast(locate(files.elsewhere), files.judge) if files.elsewhere else None
         target = files.judge.label
-        tables.append(measure_contrast(name, rows, embedder, seed, target, other, tokens))
+        tables.append(measure_contrast(name, rows, embedder, seed, target, elsewhere, tokens))
     return tables
 
 
@@ -88,18 +88,18 @@ def judge_completions(job: JudgementsJob, judge: Path, answers: Sequence[Path], 
     )
     logger.info(f"judgements: {table.height} completions, {texts.height} of them distinct")
     wide = table.join(judged, on=["prompt", "answer", "completion"], maintain_order="left")
-    place = ["variant", "behaviour", "attack", "prompt"]
+    keys = ["variant", "behaviour", "attack", "prompt"]
     long = wide.unpivot(
         list(JUDGES),
-        index=[*place, "tokens", "finished"],
+        index=[*keys, "tokens", "finished"],
         variable_name="judge",
         value_name="score",
     )
     # Prompts that exceeded the model's context were not run.
-    asked = pl.col("finished") | (pl.col("tokens") > 0)
+    was_run = pl.col("finished") | (pl.col("tokens") > 0)
     matching = pl.col("judge") == "matching"
-    verdicts = long.with_columns(score=pl.when(asked).then("score")).select(
-        *place,
+    verdicts = long.with_columns(score=pl.when(was_run).then("score")).select(
+        *keys,
         *("judge", "score"),
         label=pl.when(pl.col("judge").is_in(LABELLED)).then(pl.col("score") >= THRESHOLD),
         revision=pl.when(matching)

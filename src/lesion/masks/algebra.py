@@ -34,9 +34,9 @@ def _at_least(chances: np.ndarray, least: int) -> np.ndarray:
     """P(at least `least` successes) per column of [trials, columns] unequal chances."""
     if (chances == chances[0]).all():
         return np.asarray(binom.sf(least - 1, len(chances), chances[0]))
-    found = np.zeros((len(chances) + 1, chances.shape[1]))
-    found[0] = 1
+    probabilities = np.zeros((len(chances) + 1, chances.shape[1]))
+    probabilities[0] = 1
     for chance in chances:
-        found[1:] = found[1:] * (1 - chance) + found[:-1] * chance
-        found[0] *= 1 - chance
-    return np.asarray(found[least:].sum(0))
+        probabilities[1:] = probabilities[1:] * (1 - chance) + probabilities[:-1] * chance
+        probabilities[0] *= 1 - chance
+    return np.asarray(probabilities[least:].sum(0))

@@ -81,12 +81,12 @@ def curve_masks(
         scored = [name for name in controls if name not in DRAWN]
         # The random controls of the study's own seed are equal to those of `masks.run`.
         for seed in range(job.seed, job.seed + job.seeds):
-            made = control_masks(drawn, sized["shared"], opened.layout, inputs, seed)
+            selected = control_masks(drawn, sized["shared"], opened.layout, inputs, seed)
             for n, share in enumerate(shares):
-                rows += [(name, seed, share, made[name][n]) for name in drawn]
-        made = control_masks(scored, sized["shared"], opened.layout, inputs, job.seed)
+                rows += [(name, seed, share, selected[name][n]) for name in drawn]
+        selected = control_masks(scored, sized["shared"], opened.layout, inputs, job.seed)
         for name in scored:
-            rows += [(name, job.seed, share, made[name][n]) for n, share in enumerate(shares)]
+            rows += [(name, job.seed, share, selected[name][n]) for n, share in enumerate(shares)]
     columns = dict(zip(CURVE_MASKS, zip(*rows, strict=True), strict=True))
     table = pl.DataFrame(columns, schema=CURVE_MASKS)
     size = pl.col("flat_indices").list.len()

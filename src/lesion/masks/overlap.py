@@ -111,7 +111,7 @@ class Ensemble(NamedTuple):
 class FittedMask(NamedTuple):
     """A mask with its strict null, which is fitted once for all comparisons."""
 
-    places: FlatIndices
+    indices: FlatIndices
     sizes: Vector
     """The number of weights in each matrix."""
     ensembles: list[Ensemble | None]
@@ -139,9 +139,9 @@ def overlaps(
 
 def _compared(a: FittedMask, b: FittedMask, layout: Layout, times: Vector) -> Overlap:
     """Overlap of two masks; `times` is how often a sample draws a matrix: [samples, matrices]."""
-    both = np.intersect1d(a.places, b.places, assume_unique=True)
+    both = np.intersect1d(a.indices, b.indices, assume_unique=True)
     by_matrix = np.diff(np.searchsorted(both, layout.offsets)).astype(np.float64)
-    size_a, size_b, shared = a.places.size, b.places.size, both.size
+    size_a, size_b, shared = a.indices.size, b.indices.size, both.size
     uniform = size_a * size_b / layout.size
     # A sum of hypergeometric counts, one for each matrix.
     cells = np.diff(layout.offsets).astype(np.float64)
@@ -149,7 +149,7 @@ def _compared(a: FittedMask, b: FittedMask, layout: Layout, times: Vector) -> Ov
     variances = means * (cells - a.sizes) * (cells - b.sizes) / (cells * np.maximum(cells - 1, 1))
     matrix = float(means.sum())
     strict, squares = np.array(
-        [_given_lines(one, other) for one, other in zip(a.ensembles, b.ensembles, strict=True)]
+        [_given_lines(*pair) for pair in zip(a.ensembles, b.ensembles, strict=True)]
     ).T
     mean = float(strict.sum())
     low, high = _interval(by_matrix, strict, times)

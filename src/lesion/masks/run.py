@@ -56,7 +56,7 @@ def write_masks(
     inputs = control_inputs(model, scores, opened, behaviours, job.controls, p, selection.scope)
     likes = [masks["shared"]]
     controls = control_masks(job.controls, likes, opened.layout, inputs, job.seed)
-    masks |= {name: made for name, (made,) in controls.items()}
+    masks |= {name: mask for name, (mask,) in controls.items()}
     common = {
         "lesion_version": __version__,
         "model_digest": str(read_record(model)["digest"]),
@@ -85,8 +85,8 @@ def _recipe(name: str, scores: Mapping[str, Path], job: MasksJob) -> dict[str, s
     behaviours = job.behaviours
     if name in behaviours.names:
         metadata = read_json(scores[name] / index_name("snip"))["metadata"]
-        made = {key: str(metadata[key]) for key in ("pairs_digest", "examples", "loss", "dtype")}
-        return {"role": behaviours.role(name), **made}
+        origin = {key: str(metadata[key]) for key in ("pairs_digest", "examples", "loss", "dtype")}
+        return {"role": behaviours.role(name), **origin}
     if name in DESCRIPTIONS:
         return {"role": "control", "made": DESCRIPTIONS[name], "seed": str(job.seed)}
     least = job.selection.at_least if name == "shared" else len(behaviours.harm)
@@ -97,8 +97,11 @@ def overlap_table(
     masks: Mapping[str, FlatIndices], layout: Layout, behaviours: Behaviours, seed: int
 ) -> pl.DataFrame:
     """Overlap statistics of the masks of every two behaviours, one row for each pair."""
-    found = overlaps({name: masks[name] for name in behaviours.names}, layout, seed)
-    rows = [(a, b, behaviours.role(a), behaviours.role(b), *one) for (a, b), one in found.items()]
+    pairs = overlaps({name: masks[name] for name in behaviours.names}, layout, seed)
+    rows = [
+        (a, b, behaviours.role(a), behaviours.role(b), *overlap)
+        for (a, b), overlap in pairs.items()
+    ]
     return pl.DataFrame(rows, schema=OVERLAP, orient="row")
 
 
@@ -116,7 +119,7 @@ def sharing_table(
             {
                 "p": point.p,
                 "q": point.q,
-                "size": int(np.mean([one.size for one in each])),
+                "size": int(np.mean([mask.size for mask in each])),
                 "at_least": least,
                 "of": len(each),
                 "weights": vote(each, least).size,

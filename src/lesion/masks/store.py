@@ -25,7 +25,7 @@ class Mask(NamedTuple):
     @property
     def size(self) -> int:
         """Number of weights in the mask."""
-        return sum(one.size for one in self.indices.values())
+        return sum(indices.size for indices in self.indices.values())
 
     def flat(self) -> FlatIndices:
         """Flat indices over all prunable parameters, in the order of `shapes`."""
@@ -78,7 +78,7 @@ def read_mask(path: Path) -> Mask:
             metadata = {
                 key: text for key, text in (file.metadata() or {}).items() if key not in SEAL
             }
-            found = {key.removesuffix(".indices"): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            stored = {key.removesuffix(".indices"): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if metadata.get("lesion_format") != FORMAT:
             raise BadFile(f"{path}: is not a mask of format {FORMAT}. Delete it and run again.")
         shapes = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}
@@ -86,8 +86,8 @@ def read_mask(path: Path) -> Mask:
         raise BadFile(
             f"{path}: is missing or not a whole mask ({error}). Delete it and run again."
         ) from error
-    for name, indices in found.items():
+    for name, indices in stored.items():
         inside = name in shapes and indices.size and indices[-1] < np.prod(shapes[name])
         if not (inside and indices[0] >= 0 and (np.diff(indices) > 0).all()):
             raise BadFile(f"{path}: the indices of `{name}` are not sorted places inside it")
-    return Mask({name: found[name] for name in shapes if name in found}, shapes, metadata)
+    return Mask({name: stored[name] for name in shapes if name in stored}, shapes, metadata)

@@ -100,11 +100,11 @@ def sweep(
         for point, mask in zip(points, shared, strict=True)
     ]
 
-    def measure(places: list[int]) -> list[dict[str, float]]:
+    def measure(numbers: list[int]) -> list[dict[str, float]]:
         # The model is loaded only now, after the memory of the scores has been freed.
         from lesion.masks.validate import validation_nll
 
-        masks = [opened.layout.by_name(shared[place]) for place in places]
+        masks = [opened.layout.by_name(shared[number]) for number in numbers]
         return validation_nll(model, pairs, job, masks)
 
     log = "sweep: measured {} of {} points"

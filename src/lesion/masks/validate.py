@@ -46,11 +46,11 @@ def validation_nll(
         def means(mask: Mapping[str, FlatIndices], ending: str = "") -> dict[str, float]:
             with lesioned(loaded.model, mask):
                 losses = iter(response_nll(loaded.model, examples, job.batch_tokens, advance))
-            found = {}
+            nlls = {}
             for side, own in sides.items():
                 each = [sum(next(losses) for _ in some) / len(some) for some in own.values()]
-                found[f"{side}_nll{ending}"] = sum(each) / len(each)
-            return found
+                nlls[f"{side}_nll{ending}"] = sum(each) / len(each)
+            return nlls
 
         rest = {**means({}, "_unmodified"), **sizes}
         return [{**means(mask), **rest} for mask in masks]

@@ -17,16 +17,16 @@ Counts = NDArray[np.int64]
 TOP = 100
 """The share in the top rows is that of the fullest 1 / TOP of the rows, and of at least one row."""
 
-_PLACE = {"mask": pl.String, "layer": pl.Int64, "module": pl.String}
+_KEY = {"mask": pl.String, "layer": pl.Int64, "module": pl.String}
 
 WHERE = {
-    **_PLACE,
+    **_KEY,
     "weights": pl.Int64,
     "candidates": pl.Int64,
 }
 
 CONCENTRATION = {
-    **_PLACE,
+    **_KEY,
     "weights": pl.Int64,
     "rows": pl.Int64,
     "columns": pl.Int64,
@@ -39,7 +39,7 @@ CONCENTRATION = {
 }
 
 LINES = {
-    **_PLACE,
+    **_KEY,
     "axis": pl.String,
     "index": pl.Int64,
     "weights": pl.Int64,
@@ -154,5 +154,5 @@ def gini(counts: Counts) -> float:
 def _layer_module(parameter: str) -> tuple[int, str]:
     """`model.layers.3.mlp.up_proj.weight` is in layer 3, module `mlp.up_proj`."""
     parts = parameter.removesuffix(".weight").split(".")
-    place = next(i for i, part in enumerate(parts) if part.isdigit())
-    return int(parts[place]), ".".join(parts[place + 1 :])
+    position = next(i for i, part in enumerate(parts) if part.isdigit())
+    return int(parts[position]), ".".join(parts[position + 1 :])

@@ -45,9 +45,9 @@ class Candidate(NamedTuple):
     @property
     def weight(self) -> nn.Parameter:
         """The parameter itself."""
-        found = getattr(self.module, self.attribute)
-        assert isinstance(found, nn.Parameter)
-        return found
+        parameter = getattr(self.module, self.attribute)
+        assert isinstance(parameter, nn.Parameter)
+        return parameter
 
     @property
     def transposed(self) -> bool:
@@ -93,29 +93,31 @@ def find_candidates(model: nn.Module) -> dict[str, Candidate]:
         for parameter in module._parameters.values():
             owners.setdefault(id(parameter), []).append(module)
     inside = {id(module) for blocks in lists.values() for module in blocks.modules()}
-    found: dict[str, Candidate] = {}
+    candidates: dict[str, Candidate] = {}
     for blocks in lists.values():
-        for one in _matrices(blocks, getattr(_text_config(model), "hidden_size", None)):
-            name, users = names[id(one.weight)], owners[id(one.weight)]
+        for candidate in _matrices(blocks, getattr(_text_config(model), "hidden_size", None)):
+            name, users = names[id(candidate.weight)], owners[id(candidate.weight)]
             outside = [type(user).__name__ for user in users if id(user) not in inside]
             if outside:
                 raise UnsupportedModel(
                     f"{name}: is tied to a weight outside the blocks ({', '.join(outside)}), so "
                     "zeroing it would change that too. Untie it and save the checkpoint again."
                 )
-            if one.weight.dtype not in _DTYPES:
+            if candidate.weight.dtype not in _DTYPES:
                 raise UnsupportedModel(
-                    f"{name} is {one.weight.dtype}: quantised weights can't be scored. Load an "
-                    "unquantised checkpoint."
+                    f"{name} is {candidate.weight.dtype}: quantised weights can't be scored. Load "
+                    "an unquantised checkpoint."
                 )
-            if name not in found:
-                found[name] = one._replace(kind="direct") if len(users) > 1 else one
-    if not found:
+            if name not in candidates:
+                candidates[name] = (
+                    candidate._replace(kind="direct") if len(users) > 1 else candidate
+                )
+    if not candidates:
         raise UnsupportedModel(
             f"{type(model).__name__}: `{', '.join(lists)}` holds no dense linear weights "
             "(quantised?). Load an unquantised checkpoint."
         )
-    return found
+    return candidates
 
 
 def find_blocks(model: nn.Module) -> list[nn.Module]:
@@ -166,26 +168,26 @@ def _routers(blocks: nn.ModuleList) -> set[int]:
     They are the only ones in their parent: Qwen3-Next's shared expert is as wide as the number of
     experts.
     """
-    found = set()
+    routers = set()
     for parent in blocks.modules():
         experts = {shape for child in parent.children() for shape in _experts(child)}
         for child in parent.children() if experts and parent is not blocks else ():
-            linears = [one for one in child.modules() if isinstance(one, nn.Linear)]
+            linears = [module for module in child.modules() if isinstance(module, nn.Linear)]
             if len(linears) == 1 and any(
                 linears[0].out_features == count and linears[0].in_features in sides
                 for count, *sides in experts
             ):
-                found.add(id(linears[0]))
-    return found
+                routers.add(id(linears[0]))
+    return routers
 
 
 def _experts(module: nn.Module) -> Iterator[tuple[int, ...]]:
     """The number of experts in a module, and the sides of their matrices."""
     if isinstance(module, nn.ModuleList):
-        linears = (one for one in module.modules() if isinstance(one, nn.Linear))
-        yield from ((len(module), *one.weight.shape) for one in linears)
+        linears = (inner for inner in module.modules() if isinstance(inner, nn.Linear))
+        yield from ((len(module), *inner.weight.shape) for inner in linears)
     else:
-        yield from (tuple(one.shape) for _, one in _raw(module) if one.ndim == 3)
+        yield from (tuple(weight.shape) for _, weight in _raw(module) if weight.ndim == 3)
 
 
 def _block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
@@ -195,11 +197,11 @@ def _block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
     own = [model.get_decoder(), model.base_model] if isinstance(model, PreTrainedModel) else []
     for root in (*own, model):
         # Models with a config of another class are no part of it, such as GIT's vision model.
-        config, known = type(getattr(root, "config", None)), _towers(model, root)
-        inner = (one for one in root.modules() if isinstance(one, PreTrainedModel))
-        others = {id(one) for one in inner if type(one.config) is not config}
-        for towers in (known | others, known, set()):
-            lists = {names[id(one)]: one for one in _outermost(root, towers)}
+        config, encoders = type(getattr(root, "config", None)), _towers(model, root)
+        inner = (module for module in root.modules() if isinstance(module, PreTrainedModel))
+        others = {id(module) for module in inner if type(module.config) is not config}
+        for towers in (encoders | others, encoders, set()):
+            lists = {names[id(blocks)]: blocks for blocks in _outermost(root, towers)}
             if lists:
                 return lists
     raise UnsupportedModel(
@@ -210,17 +212,17 @@ def _block_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
 
 def _towers(model: nn.Module, root: nn.Module) -> set[int]:
     """Encoders of images, video and audio that transformers finds in the model or the decoder."""
-    found: set[int] = set()
-    for one in (model, root):
-        if isinstance(one, PreTrainedModel):
-            towers = [one.get_encoder(modality=kind) for kind in _MODALITIES]
+    ids: set[int] = set()
+    for module in (model, root):
+        if isinstance(module, PreTrainedModel):
+            towers = [module.get_encoder(modality=kind) for kind in _MODALITIES]
             # Without a tower, `get_encoder` returns a model that contains the decoder.
-            found |= {
+            ids |= {
                 id(tower)
                 for tower in towers
                 if tower is not None and all(inner is not root for inner in tower.modules())
             }
-    return found
+    return ids
 
 
 def _outermost(module: nn.Module, without: set[int]) -> Iterator[nn.ModuleList]:
@@ -231,7 +233,7 @@ def _outermost(module: nn.Module, without: set[int]) -> Iterator[nn.ModuleList]:
         if not isinstance(child, nn.ModuleList):
             yield from _outermost(child, without)
         # Gemma 3n also has lists of bare projections and of rotary tables, which are not blocks.
-        elif any(not isinstance(one, bare) and list(one.parameters()) for one in child):
+        elif any(not isinstance(member, bare) and list(member.parameters()) for member in child):
             yield child
 
 

@@ -142,14 +142,14 @@ class Chat:
     def around_answer(self) -> tuple[str, str] | None:
         """The text between prompt and answer, and after the answer, in a finished conversation."""
         text = self._finished().rpartition(PROBE_PROMPT)[2]
-        before, found, after = text.rpartition(PROBE_ANSWER)
-        return (before, after) if found else None
+        before, answer, after = text.rpartition(PROBE_ANSWER)
+        return (before, after) if answer else None
 
     def _before_next(self) -> str:
         """The text between an answer and the next prompt; empty if no second turn is allowed."""
         text = self._finished({"role": "user", "content": _NEXT_PROMPT}).rpartition(_NEXT_PROMPT)[0]
-        _, found, between = text.rpartition(PROBE_ANSWER)
-        return between if found else ""
+        _, answer, between = text.rpartition(PROBE_ANSWER)
+        return between if answer else ""
 
     def _finished(self, *more: dict[str, str]) -> str:
         """The probe with its answer and further messages; empty if the template fails on them."""
@@ -263,8 +263,8 @@ class Chat:
         control = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
         if tokenizer.unk_token_id != tokenizer.eos_token_id:
             control.discard(tokenizer.unk_token_id)
-        found = (token for token in self._tokens(text) if token in control)
-        return next((token for token in found if str(tokenizer.decode([token])).strip()), None)
+        tokens = (token for token in self._tokens(text) if token in control)
+        return next((token for token in tokens if str(tokenizer.decode([token])).strip()), None)
 
     def read(self, ids: Sequence[int], stops: Sequence[int]) -> Completion:
         """The answer in the tokens that a model wrote after a prompt, up to its first stop token.
@@ -325,7 +325,7 @@ def from_record(tokenizer: PreTrainedTokenizerBase, record: Mapping[str, Any]) -
 def _without_thought(text: str) -> str:
     """An answer without the thought before it; a thought that never ends is left in."""
     for begin, end in THOUGHT_MARKS:
-        head, found, rest = text.partition(end)
-        if found and (begin not in text or head.lstrip().startswith(begin)):
+        head, mark, rest = text.partition(end)
+        if mark and (begin not in text or head.lstrip().startswith(begin)):
             return rest.lstrip()
     return text

@@ -61,20 +61,20 @@ def find_format(
         if settings.kwargs:
             raise ChatError(
                 f"{model}: `chat.kwargs` are arguments of a chat template, and prompts are put in "
-                "the plain format. Take them out, or give `chat.template` a file."
+                "the plain format. Remove them, or give `chat.template` a file."
             )
         return ChatFormat(None, origin, {}, settings.system, gap=" ")
     where = f"{model}: the chat template ({origin})"
     for name in settings.kwargs:
         if not re.search(rf"\b{re.escape(name)}\b", template):
             raise ChatError(
-                f"{where} uses no argument `{name}`. Take it from `chat.kwargs`, or look at the "
+                f"{where} uses no argument `{name}`. Remove it from `chat.kwargs`, or look at the "
                 "template for the name that it uses."
             )
     date = settings.date if "strftime_now" in template else None
-    one = ChatFormat(template, origin, dict(settings.kwargs), settings.system, date)
+    format_ = ChatFormat(template, origin, dict(settings.kwargs), settings.system, date)
     try:
-        return _with_opening(_with_content_kind(Chat(tokenizer, one))).format
+        return _with_opening(_with_content_kind(Chat(tokenizer, format_))).format
     except ChatError as error:
         raise ChatError(
             f"{where} does not put a prompt to the model: {error}. Give a template that does with "
@@ -91,27 +91,27 @@ def _find_template(
         return None, "plain, as the study asks"
     if settings.text is not None:
         return settings.text, wanted
-    found: Any = tokenizer.chat_template
+    template: Any = tokenizer.chat_template
     origin = "the tokenizer's files"
-    if found is None and folder is not None:
-        found, origin = _processor_template(folder)
-    if isinstance(found, Mapping):
+    if template is None and folder is not None:
+        template, origin = _processor_template(folder)
+    if isinstance(template, Mapping):
         name = "default" if wanted == "auto" else wanted
-        if name not in found:
+        if name not in template:
             raise ChatError(
-                f"{model}: has the chat templates {', '.join(sorted(found))}, and none is named "
+                f"{model}: has the chat templates {', '.join(sorted(template))}, and none is named "
                 f"`{name}`. Set `chat.template` to one of these names."
             )
-        return str(found[name]), f"`{name}` in {origin}"
+        return str(template[name]), f"`{name}` in {origin}"
     if wanted not in ("auto", "default"):
         raise ChatError(
             f"{model}: has no chat template named `{wanted}`: "
-            f"{'it has no template' if found is None else 'its only one has no name'}. Set "
+            f"{'it has no template' if template is None else 'its only one has no name'}. Set "
             "`chat.template` to `auto`, `plain` or a file (`./name.jinja`)."
         )
-    if found is None:
+    if template is None:
         return None, "plain: the model has no chat template"
-    return str(found), origin
+    return str(template), origin
 
 
 def _processor_template(folder: Path) -> tuple[Any, str]:
@@ -123,7 +123,7 @@ def _processor_template(folder: Path) -> tuple[Any, str]:
             raise BadFile(f"{path}: is not JSON ({error}). Fetch the file again.") from error
         template = value.get("chat_template") if isinstance(value, dict) else None
         if isinstance(template, list):
-            template = {one["name"]: one["template"] for one in template}
+            template = {entry["name"]: entry["template"] for entry in template}
         if isinstance(template, (str, dict)):
             return template, path.name
     return None, ""
@@ -187,8 +187,8 @@ def _with_opening(chat: Chat) -> Chat:
     closed = _after_probe(chat.rendered_prompt(PROBE_PROMPT, open_turn=False))
     if tail == closed and (before is None or not before.startswith(tail)):
         raise ChatError(
-            "it opens no turn for the assistant; asked for a generation prompt, it writes what it "
-            f"writes without ({tail!r} after the prompt)"
+            "the template ignores `add_generation_prompt`: it does not open an assistant turn "
+            f"({tail!r} follows the prompt with and without it)"
         )
     return chat.having(opened=opened, gap=gap, notes=tuple(notes))
 

@@ -48,8 +48,8 @@ def check_config(folder: Path, called: Path) -> None:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise bad_config(called, first_line(error, folder, called)) from error
-    found: list[Any] = [mapping[type(config)] for mapping in _MAPPINGS if type(config) in mapping]
-    classes = {(one[0] if isinstance(one, tuple) else one).__name__ for one in found}
+    entries: list[Any] = [mapping[type(config)] for mapping in _MAPPINGS if type(config) in mapping]
+    classes = {(entry[0] if isinstance(entry, tuple) else entry).__name__ for entry in entries}
     if not classes:
         raise _unknown(called, f"`model_type` {kind}")
     _check_class(settings, classes, called)
@@ -71,9 +71,9 @@ def bad_config(called: Path, why: str) -> BadFile:
     """The error for a config from which no model can be made."""
     remedy = "Copy the file again from where the weights are from."
     if re.search("flash|attn_implementation", why, re.IGNORECASE):
-        remedy = "Take `attn_implementation` and `_attn_implementation` out of the file."
-    place, reason = user_file(called, CONFIG), why.rstrip(".")
-    return BadFile(f"{place}: no model can be made of it: {reason}. {remedy}")
+        remedy = "Remove `attn_implementation` and `_attn_implementation` from the file."
+    path, reason = user_file(called, CONFIG), why.rstrip(".")
+    return BadFile(f"{path}: no model can be built from it: {reason}. {remedy}")
 
 
 def _check_class(settings: dict[str, Any], classes: set[str], called: Path) -> None:

@@ -39,7 +39,7 @@ class ContinuationLikelihood(NamedTuple):
 @torch.inference_mode()
 def continuation_likelihoods(
     model: nn.Module,
-    asked: Sequence[Example],
+    examples: Sequence[Example],
     batch_size: int,
     advance: Callable[[int], object] = lambda _: None,
 ) -> list[ContinuationLikelihood]:
@@ -51,46 +51,48 @@ def continuation_likelihoods(
     called with the number of rows of each batch.
     """
     # The last token is predicted, and predicts nothing.
-    rows = [one.tokens[:-1] for one in asked]
+    rows = [example.tokens[:-1] for example in examples]
     # Without its last token, which predicts the continuation's first.
-    contexts = [one.tokens[: one.start - 1] for one in asked]
-    may = batching(model, "left", rows)
+    contexts = [example.tokens[: example.start - 1] for example in examples]
+    limits = batching(model, "left", rows)
     # A model without `position_ids` may count columns, which differ for a cached row.
-    shares = may.padded and accepts(model, "position_ids") and can_share(model, rows)
-    different = [list(one) for one in dict.fromkeys(map(tuple, contexts))]
+    shares = limits.padded and accepts(model, "position_ids") and can_share(model, rows)
+    different = [list(context) for context in dict.fromkeys(map(tuple, contexts))]
     prefix = shared_prefix(model, different) if shares else None
-    found: dict[int, ContinuationLikelihood] = {}
-    for batch in _batches(asked, batch_size, may):
+    likelihoods: dict[int, ContinuationLikelihood] = {}
+    for batch in _batches(examples, batch_size, limits):
         chosen = [rows[row] for row in batch]
         beginnings = [contexts[row] for row in batch]
         cache = batch_cache(model, chosen, beginnings, prefix) if shares else None
-        continued = [asked[row].tokens[asked[row].start :] for row in batch]
-        found.update(zip(batch, _likelihoods(model, chosen, continued, cache), strict=True))
+        continued = [examples[row].tokens[examples[row].start :] for row in batch]
+        likelihoods.update(zip(batch, _likelihoods(model, chosen, continued, cache), strict=True))
         advance(len(batch))
-    return [found[row] for row in range(len(asked))]
+    return [likelihoods[row] for row in range(len(examples))]
 
 
-def _batches(asked: Sequence[Example], size: int, may: Batching) -> Iterator[list[int]]:
+def _batches(examples: Sequence[Example], size: int, limits: Batching) -> Iterator[list[int]]:
     """Batches of rows by the lengths of continuations and contexts, those of a context together.
 
     If padding changes the answers, all rows and all continuations of a batch have one length.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
-    for row, one in enumerate(asked):
+    for row, example in enumerate(examples):
         # Choices of a context seldom have one length; without padding each row is a group.
-        groups.setdefault(tuple(one.tokens[: one.start]) if may.padded else (row,), []).append(row)
+        groups.setdefault(
+            tuple(example.tokens[: example.start]) if limits.padded else (row,), []
+        ).append(row)
 
     def longest(rows: Sequence[int]) -> int:
-        return max(len(asked[row].tokens) - asked[row].start for row in rows)
+        return max(len(examples[row].tokens) - examples[row].start for row in rows)
 
-    def place(rows: list[int]) -> tuple[int, int, list[int]]:
-        first = asked[rows[0]]
+    def sort_key(rows: list[int]) -> tuple[int, int, list[int]]:
+        first = examples[rows[0]]
         return longest(rows), first.start, first.tokens[: first.start]
 
     def fits(batch: list[list[int]], more: list[int]) -> bool:
         before = list(chain(*batch))
-        lengths = [len(asked[row].tokens) for row in (*before, *more)]
-        if not (may.padded or (may.together and len(set(lengths)) == 1)):
+        lengths = [len(examples[row].tokens) for row in (*before, *more)]
+        if not (limits.padded or (limits.together and len(set(lengths)) == 1)):
             return False
         same = longest(before) == longest(more)
         small = len(lengths) <= size or (same and len(lengths) * max(lengths) <= SMALL)
@@ -98,7 +100,7 @@ def _batches(asked: Sequence[Example], size: int, may: Batching) -> Iterator[lis
 
     return (
         list(chain(*batch))
-        for batch in consecutive_groups(sorted(groups.values(), key=place), fits)
+        for batch in consecutive_groups(sorted(groups.values(), key=sort_key), fits)
     )
 
 
@@ -110,7 +112,7 @@ def _likelihoods(
 ) -> list[ContinuationLikelihood]:
     """The likelihoods of continuations; each row ends with all but the last token of its own."""
     device = device_of(model)
-    tokens, mask = (one.to(device) for one in left_padded(rows))
+    tokens, mask = (tensor.to(device) for tensor in left_padded(rows))
     # -100 is a target that `cross_entropy` ignores.
     targets = left_padded(continued, -100)[0]
     seen = 0 if cache is None else cache.get_seq_length()

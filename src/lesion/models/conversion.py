@@ -25,7 +25,7 @@ from transformers.core_model_loading import (
 
 from lesion.models.candidates import auto_class
 from lesion.models.files import stored_tensors
-from lesion.models.parts import Part, Shape, covers, whole
+from lesion.models.parts import Part, Shape, covers, unchanged_part
 
 
 class _Grid(NamedTuple):
@@ -48,8 +48,8 @@ def empty_model(folder: Path) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     # Not accelerate's empty weights, because those untie tied weights.
     with torch.device("meta"):
-        made: PreTrainedModel = auto_class(config).from_config(config, trust_remote_code=False)
-    return made
+        model: PreTrainedModel = auto_class(config).from_config(config, trust_remote_code=False)
+    return model
 
 
 def stored_parts(model: PreTrainedModel, folder: Path) -> dict[str, tuple[Part, ...]]:
@@ -59,15 +59,15 @@ def stored_parts(model: PreTrainedModel, folder: Path) -> dict[str, tuple[Part, 
     are left out.
     """
     stored = {name: entry.shape for name, (_, entry) in stored_tensors(folder).items()}
-    wanted = {name: tuple(one.shape) for name, one in model.state_dict().items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return {
         name: grid.parts
-        for name, grid in _made(model, stored, wanted).items()
+        for name, grid in _loaded_grids(model, stored, wanted).items()
         if grid and grid.shape == wanted.get(name) and covers(grid.parts, grid.shape)
     }
 
 
-def _made(
+def _loaded_grids(
     model: PreTrainedModel, stored: Mapping[str, Shape], wanted: dict[str, Shape]
 ) -> dict[str, _Grid | None]:
     """The result of loading the stored tensors, by name; None if it is unknown or ambiguous.
@@ -75,25 +75,25 @@ def _made(
     The order and the rules are those of transformers' `convert_and_load_state_dict_in_model`.
     """
     rules = get_model_conversion_mapping(model)
-    renamings = [one for one in rules if isinstance(one, WeightRenaming)]
-    converters = [one for one in rules if isinstance(one, WeightConverter)]
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
     prefix = model.base_model_prefix
-    found: dict[str, _Grid | None] = {}
+    loaded: dict[str, _Grid | None] = {}
     collected: dict[str, tuple[WeightConverter, dict[str, list[_Grid]]]] = {}
     for name in sorted(stored, key=dot_natural_key):
-        grid = _Grid(stored[name], (whole(name, stored[name]),))
+        grid = _Grid(stored[name], (unchanged_part(name, stored[name]),))
         renamed, pattern = rename_source_key(name, renamings, converters, prefix, wanted)
         if renamed not in wanted and name in wanted:
             renamed, pattern = rename_source_key(name, [], [], prefix, wanted)
         if pattern is None:
-            found[renamed] = None if renamed in found else grid
+            loaded[renamed] = None if renamed in loaded else grid
         elif renamed in wanted:
-            by = next(one for one in converters if pattern in one.source_patterns)
+            by = next(converter for converter in converters if pattern in converter.source_patterns)
             collected.setdefault(renamed, (by, {}))[1].setdefault(pattern, []).append(grid)
     for target, (converter, grids) in collected.items():
-        for name, one in _converted(converter, target, grids, model).items():
-            found[name] = None if name in found else one
-    return found
+        for name, converted in _converted(converter, target, grids, model).items():
+            loaded[name] = None if name in loaded else converted
+    return loaded
 
 
 def _converted(
@@ -106,7 +106,8 @@ def _converted(
             state = _step(operation, state, converter, target, model)
     except _Unknown:
         return dict.fromkeys(
-            target.replace(converter.target_patterns[0], one) for one in converter.target_patterns
+            target.replace(converter.target_patterns[0], pattern)
+            for pattern in converter.target_patterns
         )
     start, _, end = next(
         (target.partition(key) for key in state if key in target), (target, "", "")
@@ -125,80 +126,80 @@ def _step(
     sources, targets = converter.source_patterns, converter.target_patterns
     kind = type(operation)
     if kind is MergeModulelist:
-        _know(len(state) > 1 or len(targets) == 1)
+        _require(len(state) > 1 or len(targets) == 1)
         return {
             targets[0] if len(state) == 1 else key: [_stacked(each, operation.dim)]
             for key, each in state.items()
         }
     if kind is Concatenate:
-        _know(len(targets) == 1 and operation.num_shards_attribute is None)
-        each = [one for key in sources for one in state.get(key, [])]
+        _require(len(targets) == 1 and operation.num_shards_attribute is None)
+        each = [grid for key in sources for grid in state.get(key, [])]
         return {targets[0]: [_joined(each, operation.dim)]}
-    _know(len(state) == 1)
+    _require(len(state) == 1)
     ((_, each),) = state.items()
-    _know(len(each) == 1)
+    _require(len(each) == 1)
     (grid,) = each
     if kind is Transpose:
-        _know(len(targets) == 1 or len(sources) == 1)
+        _require(len(targets) == 1 or len(sources) == 1)
         same = operation.check_dims and grid.shape == tuple(model.get_parameter(target).shape)
         key = sources[0] if len(targets) > 1 else targets[0]
         return {key: [grid if same else _turned(grid, operation.dim0, operation.dim1)]}
-    _know(kind is Chunk and operation.num_shards_attribute is None)
+    _require(kind is Chunk and operation.num_shards_attribute is None)
     pieces = _cut(grid, len(targets), operation.dim)
     return {key: [piece] for key, piece in zip(targets, pieces, strict=True)}
 
 
-def _know(known: bool) -> None:
-    if not known:
+def _require(condition: bool) -> None:
+    if not condition:
         raise _Unknown
 
 
 def _stacked(each: Sequence[_Grid], dim: int) -> _Grid:
     shape = each[0].shape
-    _know(0 <= dim <= len(shape) and all(one.shape == shape for one in each))
+    _require(0 <= dim <= len(shape) and all(grid.shape == shape for grid in each))
     parts = [
         part._replace(
             size=(*part.size[:dim], 1, *part.size[dim:]),
-            at=(*part.at[:dim], place, *part.at[dim:]),
+            at=(*part.at[:dim], index, *part.at[dim:]),
             axes=(*part.axes[:dim], None, *part.axes[dim:]),
         )
-        for place, one in enumerate(each)
-        for part in one.parts
+        for index, grid in enumerate(each)
+        for part in grid.parts
     ]
     return _Grid((*shape[:dim], len(each), *shape[dim:]), tuple(parts))
 
 
 def _joined(each: Sequence[_Grid], dim: int) -> _Grid:
     shape = each[0].shape
-    _know(0 <= dim < len(shape) and all(len(one.shape) == len(shape) for one in each))
-    _know(all(_with(one.shape, dim, 0) == _with(shape, dim, 0) for one in each))
+    _require(0 <= dim < len(shape) and all(len(grid.shape) == len(shape) for grid in each))
+    _require(all(_with(grid.shape, dim, 0) == _with(shape, dim, 0) for grid in each))
     parts: list[Part] = []
     length = 0
-    for one in each:
+    for grid in each:
         parts += [
-            part._replace(at=_with(part.at, dim, part.at[dim] + length)) for part in one.parts
+            part._replace(at=_with(part.at, dim, part.at[dim] + length)) for part in grid.parts
         ]
-        length += one.shape[dim]
+        length += grid.shape[dim]
     return _Grid(_with(shape, dim, length), tuple(parts))
 
 
 def _turned(grid: _Grid, left: int, right: int) -> _Grid:
     order = list(range(len(grid.shape)))
-    _know(0 <= left < len(order) and 0 <= right < len(order))
+    _require(0 <= left < len(order) and 0 <= right < len(order))
     order[left], order[right] = right, left
     parts = [
         part._replace(
-            size=tuple(part.size[one] for one in order),
-            at=tuple(part.at[one] for one in order),
-            axes=tuple(part.axes[one] for one in order),
+            size=tuple(part.size[axis] for axis in order),
+            at=tuple(part.at[axis] for axis in order),
+            axes=tuple(part.axes[axis] for axis in order),
         )
         for part in grid.parts
     ]
-    return _Grid(tuple(grid.shape[one] for one in order), tuple(parts))
+    return _Grid(tuple(grid.shape[axis] for axis in order), tuple(parts))
 
 
 def _cut(grid: _Grid, count: int, dim: int) -> Iterator[_Grid]:
-    _know(0 <= dim < len(grid.shape) and grid.shape[dim] % count == 0)
+    _require(0 <= dim < len(grid.shape) and grid.shape[dim] % count == 0)
     length = grid.shape[dim] // count
     for number in range(count):
         first = number * length

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
-_HELD: list[int] = []
+_LOCKS: list[int] = []
 """File descriptors of this process's locks, open for its lifetime."""
 
 
@@ -35,9 +35,9 @@ def take(names: Sequence[str], folder: Path) -> int:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Every device has a first slot, a second …, and all first slots come before any second.
-    slots = ((turn, place, name) for turn in count() for place, name in enumerate(names))
+    slots = ((turn, index, name) for turn in count() for index, name in enumerate(names))
     return next(
-        place for turn, place, name in slots if _lock(folder / f"{name.replace('/', '_')}.{turn}")
+        index for turn, index, name in slots if _lock(folder / f"{name.replace('/', '_')}.{turn}")
     )
 
 
@@ -48,7 +48,7 @@ def _lock(path: Path) -> bool:
     except BlockingIOError:
         os.close(handle)
         return False
-    _HELD.append(handle)
+    _LOCKS.append(handle)
     return True
 
 

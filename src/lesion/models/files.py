@@ -82,12 +82,12 @@ def kept_files(folder: Path) -> list[Path]:
 
 def left_out(folder: Path) -> list[str]:
     """Names of files that look like a part of the checkpoint but do not belong to it."""
-    found = {path.name for path in _named_like_kept(folder)}
-    loaded = set(_loaded(folder, found))
-    left = {name for name in found if name.endswith(".safetensors")} - loaded
-    left |= found & set(_ADAPTERS)
+    names = {path.name for path in _named_like_kept(folder)}
+    loaded = set(_loaded(folder, names))
+    left = {name for name in names if name.endswith(".safetensors")} - loaded
+    left |= names & set(_ADAPTERS)
     if WEIGHTS in loaded:
-        left |= found & {INDEX}
+        left |= names & {INDEX}
     return sorted(left)
 
 
@@ -114,10 +114,10 @@ def _loaded(folder: Path, names: set[str]) -> list[str]:
 
 def _shards(index: Path) -> list[str]:
     """The files that an index names; something else, or files elsewhere, is refused."""
-    found = read_object(index).get("weight_map")
-    if not isinstance(found, dict) or not found:
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
         raise BadFile(f"{index}: has no `weight_map` that names the files of weights. {_AGAIN}")
-    shards = sorted({str(name) for name in found.values()})
+    shards = sorted({str(name) for name in weight_map.values()})
     away = [name for name in shards if Path(name).name != name]
     if away:
         raise BadFile(
@@ -155,16 +155,16 @@ def read_object(path: Path) -> dict[str, Any]:
         BadFile: it has something else, or is not JSON in UTF-8.
     """
     try:
-        found = json.loads(path.read_bytes().decode("utf-8"))
+        content = json.loads(path.read_bytes().decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         # A byte order mark can be decoded, but is not JSON.
         raise BadFile(
             f"{path}: is not JSON in UTF-8 without a byte order mark ({first_line(error)}). "
             f"{_AGAIN}"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise BadFile(f"{path}: does not hold a JSON object, {{…}}. {_AGAIN}")
-    return found
+    return content
 
 
 def first_line(error: Exception, folder: Path | None = None, called: Path | None = None) -> str:
@@ -196,8 +196,8 @@ def check_folder(folder: Path) -> None:
     if not (folder / CONFIG).is_file():
         raise BadFile(f"{folder}: holds no {CONFIG}. Copy it from where the weights are from.")
     for path in (folder / name for name in _OBJECTS if (folder / name).is_file()):
-        found = read_object(path)
-        if path.name in _KEYS and not found.keys() & _KEYS[path.name]:
+        content = read_object(path)
+        if path.name in _KEYS and not content.keys() & _KEYS[path.name]:
             raise BadFile(
                 f"{path}: holds none of the keys of such a file. Copy it again from where the "
                 "model is from, or remove it."
@@ -220,7 +220,7 @@ def _check_text(path: Path) -> None:
         )
     if "\0" in text or not text.strip():
         kind = "holds NUL characters" if "\0" in text else "is empty"
-        raise BadFile(f"{path}: {kind}, so it is not whole. {_AGAIN}")
+        raise BadFile(f"{path}: {kind}, so it is damaged. {_AGAIN}")
 
 
 def _check_weights(folder: Path) -> None:
@@ -267,16 +267,16 @@ def _check_weights(folder: Path) -> None:
 
 def _user_header(path: Path) -> dict[str, Stored]:
     """As `safetensors_header`, for a user's file."""
-    found = safetensors_header(path, _AGAIN)
+    header = safetensors_header(path, _AGAIN)
     try:
         # The library's own check of the header: sizes fit the shapes, and no byte is left over.
         with safe_open(path, "np"):
             pass
     except (SafetensorError, OSError) as error:
         raise BadFile(
-            f"{path}: is not a whole safetensors file ({first_line(error)}). {_AGAIN}"
+            f"{path}: is not a complete safetensors file ({first_line(error)}). {_AGAIN}"
         ) from error
-    return found
+    return header
 
 
 def _check_both(folder: Path, names: set[str]) -> None:
@@ -285,10 +285,10 @@ def _check_both(folder: Path, names: set[str]) -> None:
     if not shards:
         return
     single = _tensors(folder / WEIGHTS)
-    parts = {key: one for name in shards for key, one in _tensors(folder / name).items()}
+    parts = {key: tensor for name in shards for key, tensor in _tensors(folder / name).items()}
     if single.keys() != parts.keys() or any(
-        one[:2] != parts[key][:2] or not np.array_equal(one[2], parts[key][2])
-        for key, one in single.items()
+        tensor[:2] != parts[key][:2] or not np.array_equal(tensor[2], parts[key][2])
+        for key, tensor in single.items()
     ):
         raise BadFile(
             f"{folder}: holds two checkpoints, {WEIGHTS} and the files of {INDEX}, which are not "
@@ -300,8 +300,8 @@ def _tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], NDArray[np.uin
     """The tensors of a file, with their dtypes, shapes and memory-mapped bytes."""
     data = np.memmap(path, np.uint8, "r")
     return {
-        name: (one.dtype, one.shape, data[one.begin : one.end])
-        for name, one in _user_header(path).items()
+        name: (entry.dtype, entry.shape, data[entry.begin : entry.end])
+        for name, entry in _user_header(path).items()
     }
 
 
@@ -322,19 +322,21 @@ def _why_no_weights(folder: Path, names: set[str]) -> str:
         return (
             f"holds {_listed(safe)}, and neither {WEIGHTS} nor {INDEX}, by which transformers "
             f"finds the weights. If they are parts of a checkpoint, its {INDEX} is missing; if one "
-            f"is the whole of it, name it {WEIGHTS}."
+            f"is all of it, name it {WEIGHTS}."
         )
     if "snapshots" in others:
         return "is a model in the hub's cache. Give the folder of a revision below its `snapshots`."
     ggufs = [name for name in others if name.lower().endswith(".gguf")]
     if ggufs:
         return f"holds GGUF files ({_listed(ggufs)}). Name one of them as the model's source."
-    shouted = [name for name in others if name.lower().endswith(".safetensors")]
-    if shouted:
-        return f"holds {_listed(shouted)}, which is not found by that name. Write it in lower case."
+    upper_case = [name for name in others if name.lower().endswith(".safetensors")]
+    if upper_case:
+        return (
+            f"holds {_listed(upper_case)}, which is not found by that name. Write it in lower case."
+        )
     pickles = [name for name in others if name.endswith(_PICKLES)]
-    found = f" (only {', '.join(pickles)}, which may run code when loaded)" if pickles else ""
-    return f"holds no safetensors{found}. Convert it with `save_pretrained`."
+    remark = f" (only {', '.join(pickles)}, which may run code when loaded)" if pickles else ""
+    return f"holds no safetensors{remark}. Convert it with `save_pretrained`."
 
 
 def _listed(names: list[str]) -> str:
@@ -343,7 +345,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _check_vocabulary(folder: Path) -> None:
-    if any(all((folder / one).is_file() for one in names) for names in _VOCABULARIES):
+    if any(all((folder / name).is_file() for name in names) for names in _VOCABULARIES):
         return
     models = sorted([*folder.glob("*.model"), *folder.glob("*.tiktoken")])
     if models:
@@ -352,11 +354,11 @@ def _check_vocabulary(folder: Path) -> None:
             first = handle.readline(200)
         tiktoken = re.fullmatch(rb"[A-Za-z0-9+/=]+ \d+\r?\n", first) is not None
         needed = _READERS["tiktoken" if tiktoken else "sentencepiece"]
-        lacking = [name for module, name in needed.items() if not _installed(module)]
-        if lacking:
+        missing = [name for module, name in needed.items() if not _installed(module)]
+        if missing:
             raise UnsupportedModel(
                 f"{models[0]}: is the only file of the tokenizer, and reading it takes a library "
-                f"that is not installed. Run `pip install {' '.join(lacking)}`, or put the "
+                f"that is not installed. Run `pip install {' '.join(missing)}`, or put the "
                 "tokenizer.json of the model beside it."
             )
     elif (folder / "vocab.json").is_file():

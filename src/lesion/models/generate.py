@@ -35,29 +35,29 @@ def complete(
     Prompts that leave no room for `max_new_tokens` in the model's context are not run.
     """
     rows = fitting(model.config, prompts, max_new_tokens)
-    asked = [prompts[row] for row in rows]
-    may = batching(model, "generate", asked, max_new_tokens, batch_size)
+    fitting_prompts = [prompts[row] for row in rows]
+    limits = batching(model, "generate", fitting_prompts, max_new_tokens, batch_size)
     # A model without `position_ids` may count columns, which differ for a cached row.
-    shares = may.padded and accepts(model, "position_ids") and can_share(model, asked)
-    prefix = shared_prefix(model, [one[:-1] for one in asked]) if shares else None
+    shares = limits.padded and accepts(model, "position_ids") and can_share(model, fitting_prompts)
+    prefix = shared_prefix(model, [prompt[:-1] for prompt in fitting_prompts]) if shares else None
     families = _families(prompts, rows) if shares else [[row] for row in rows]
     roots = {row: prompts[family[0]] for family in families for row in family}
-    if may.padded:
+    if limits.padded:
         batches = _batches(prompts, families, batch_size)
     else:
-        alike_rows = alike([len(one) for one in asked], may.size(batch_size))
-        batches = ([rows[place] for place in batch] for batch in alike_rows)
-    found: dict[int, Completion] = {}
+        alike_rows = alike([len(prompt) for prompt in fitting_prompts], limits.size(batch_size))
+        batches = ([rows[index] for index in batch] for batch in alike_rows)
+    completions: dict[int, Completion] = {}
     for batch in batches:
         chosen = [prompts[row] for row in batch]
         beginnings = [roots[row] for row in batch]
         cache = batch_cache(model, chosen, beginnings, prefix) if shares else None
         done = _complete_batch(model, chat, chosen, max_new_tokens, cache)
-        found.update(zip(batch, done, strict=True))
-        advance(len(batch), sum(one.tokens for one in done))
+        completions.update(zip(batch, done, strict=True))
+        advance(len(batch), sum(completion.tokens for completion in done))
     if len(rows) < len(prompts):
         advance(len(prompts) - len(rows))
-    return [found.get(row, Completion("", 0, False)) for row in range(len(prompts))]
+    return [completions.get(row, Completion("", 0, False)) for row in range(len(prompts))]
 
 
 def fitting(
@@ -65,7 +65,7 @@ def fitting(
 ) -> list[int]:
     """The rows that fit the context; beyond it, position embeddings are missing or untrained."""
     context = context_of(config)
-    return [row for row, one in enumerate(prompts) if len(one) + max_new_tokens <= context]
+    return [row for row, prompt in enumerate(prompts) if len(prompt) + max_new_tokens <= context]
 
 
 def _families(prompts: Sequence[list[int]], rows: Sequence[int]) -> list[list[int]]:

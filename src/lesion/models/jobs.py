@@ -12,7 +12,7 @@ class ResolvedChat(ChatSettings):
     text: str | None = None
     """The template in the file that `template` names; None if it names none."""
     date: str = DATE
-    """What a template that asks for today's date is told."""
+    """The date given to a template that asks for today's."""
 
 
 class ModelJob(Job):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, nll_loss, pad
 
-from lesion.models.padding import batching
+from lesion.models.padding import Batching, batching
 from lesion.models.prefix import PrefixCache, device_of, frozen, logits_at, shared_prefix
 from lesion.models.text import Batch, Example, batches
 
@@ -24,12 +24,12 @@ def response_losses(model: nn.Module, batch: Batch) -> Tensor:
 def _predicted(
     model: nn.Module, batch: Batch, mask: Tensor, past: Mapping[str, object]
 ) -> tuple[Tensor, Tensor]:
-    """Logits [batch, places, vocabulary], in the model's dtype, and targets [batch, places]."""
+    """Logits [batch, positions, vocabulary] in the model's dtype, targets [batch, positions]."""
     device = device_of(model)
     targets = batch.targets[:, batch.first + 1 :].to(device)
-    places = torch.arange(batch.first, batch.tokens.shape[1] - 1, device=device)
+    positions = torch.arange(batch.first, batch.tokens.shape[1] - 1, device=device)
     inputs = {"input_ids": batch.tokens.to(device), "attention_mask": mask.to(device)}
-    return logits_at(model, places, **inputs, use_cache=bool(past), **past), targets
+    return logits_at(model, positions, **inputs, use_cache=bool(past), **past), targets
 
 
 def _losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -38,7 +38,6 @@ def _losses(logits: Tensor, targets: Tensor) -> Tensor:
     return losses.view_as(targets).sum(1) / (targets != -100).sum(1)
 
 
-@torch.inference_mode()
 def response_nll(
     model: nn.Module,
     examples: Sequence[Example],
@@ -50,15 +49,32 @@ def response_nll(
     Tokens that all examples begin with, as with a chat template, are run once; `budget` limits the
     padded tokens of a batch without them. `advance` gets the number of examples of each batch.
     """
-    prefix = shared_prefix(model, _given(examples))
+    return measure_examples(model, examples, _limits(model, examples), budget, _losses, advance)
+
+
+@torch.inference_mode()
+def measure_examples(
+    model: nn.Module,
+    examples: Sequence[Example],
+    limits: Batching,
+    budget: int,
+    measure: Callable[[Tensor, Tensor], Tensor],
+    advance: Callable[[int], object] = lambda _: None,
+) -> list[float]:
+    """A number for each example, in the examples' order; see `response_nll`.
+
+    `measure` gets a batch's logits [batch, positions, vocabulary], in the model's dtype, and its
+    targets [batch, positions], -100 where no token counts; it returns one number for each row.
+    """
+    prefix = shared_prefix(model, _contexts(examples))
     past = _past(prefix)
-    found = [float("nan")] * len(examples)
-    for batch, mask in _rests(model, examples, prefix, budget):
-        losses = _losses(*_predicted(model, batch, mask, past)).tolist()
-        for row, loss in zip(batch.rows, losses, strict=True):
-            found[row] = loss
+    values = [float("nan")] * len(examples)
+    for batch, mask in _rests(examples, limits, prefix, budget):
+        measured = measure(*_predicted(model, batch, mask, past)).tolist()
+        for row, value in zip(batch.rows, measured, strict=True):
+            values[row] = value
         advance(len(batch.rows))
-    return found
+    return values
 
 
 class ResponseLikelihood(NamedTuple):
@@ -84,43 +100,46 @@ def response_kl(
     `response_nll`.
     """
     with unmodified():
-        past_before = _past(shared_prefix(model, _given(examples)))
-    prefix = shared_prefix(model, _given(examples))
+        past_before = _past(shared_prefix(model, _contexts(examples)))
+    prefix = shared_prefix(model, _contexts(examples))
     past = _past(prefix)
-    found: dict[int, ResponseLikelihood] = {}
-    for batch, mask in _rests(model, examples, prefix, budget):
+    likelihoods: dict[int, ResponseLikelihood] = {}
+    for batch, mask in _rests(examples, _limits(model, examples), prefix, budget):
         with unmodified():
             before, _ = _predicted(model, batch, mask, past_before)
         logits, targets = _predicted(model, batch, mask, past)
         pairs = map(_compared, before, logits, targets)
-        found.update(zip(batch.rows, pairs, strict=True))
+        likelihoods.update(zip(batch.rows, pairs, strict=True))
         advance(len(batch.rows))
-    return [found[row] for row in range(len(examples))]
+    return [likelihoods[row] for row in range(len(examples))]
 
 
 def _compared(unmodified: Tensor, logits: Tensor, targets: Tensor) -> ResponseLikelihood:
-    """One example's likelihood, from logits [places, vocabulary] and targets [places]."""
+    """One example's likelihood, from logits [positions, vocabulary] and targets [positions]."""
     counted = targets != -100
-    before, after = (one[counted].float().log_softmax(-1) for one in (unmodified, logits))
+    before, after = (tensor[counted].float().log_softmax(-1) for tensor in (unmodified, logits))
     kl = kl_div(after, before, reduction="batchmean", log_target=True)
     return ResponseLikelihood(float(nll_loss(after, targets[counted])), float(kl))
 
 
-def _given(examples: Sequence[Example]) -> list[list[int]]:
+def _contexts(examples: Sequence[Example]) -> list[list[int]]:
     """The tokens before the one that predicts the response's first token."""
-    return [one.tokens[: one.start - 1] for one in examples]
+    return [example.tokens[: example.start - 1] for example in examples]
 
 
 def _past(prefix: PrefixCache | None) -> dict[str, object]:
     return {"past_key_values": frozen(prefix)} if prefix else {}
 
 
+def _limits(model: nn.Module, examples: Sequence[Example]) -> Batching:
+    return batching(model, "right", [example.tokens for example in examples])
+
+
 def _rests(
-    model: nn.Module, examples: Sequence[Example], prefix: PrefixCache | None, budget: int
+    examples: Sequence[Example], limits: Batching, prefix: PrefixCache | None, budget: int
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Batches of the tokens after the prefix, with the mask of the full rows."""
-    may = batching(model, "right", [one.tokens for one in examples])
-    seen = prefix.lengths[0] if prefix else 0
-    rests = [Example(one.tokens[seen:], one.start - seen) for one in examples]
-    for batch in batches(rests, may.size(budget), may.padded):
-        yield batch, pad(batch.mask, (seen, 0), value=1)
+    n_cached = prefix.lengths[0] if prefix else 0
+    rests = [Example(example.tokens[n_cached:], example.start - n_cached) for example in examples]
+    for batch in batches(rests, limits.size(budget), limits.padded):
+        yield batch, pad(batch.mask, (n_cached, 0), value=1)

@@ -50,7 +50,7 @@ def load(folder: Path, where: Device, chat: Chat | None = None) -> Loaded:
     if where.device_map is not None:
         model = open_model(folder, dtype=dtype, device_map=where.device_map)
         weights = model.named_parameters()
-        away = [name for name, one in weights if one.device.type in ("meta", "disk")]
+        away = [name for name, weight in weights if weight.device.type in ("meta", "disk")]
         if away:
             raise LesionError(
                 f"device_map {where.device_map}: {away[0]} and {len(away) - 1} more weights find "

@@ -41,9 +41,9 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
             "Remove it."
         )
     kind = auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    with heard(folder, called) as warnings:
+    with forwarded_warnings(folder, called) as warnings:
         try:
-            model, found = kind.from_pretrained(
+            model, info = kind.from_pretrained(
                 folder,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -58,10 +58,10 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
             if not wrong:
                 raise
             raise LesionError(
-                f"{called}: {first_named(wrong)} cannot be put together from what the files hold: "
+                f"{called}: {first_named(wrong)} cannot be assembled from the files' tensors: "
                 f"a part of it is missing, or of another shape. {_DAMAGED}"
             ) from error
-    check_loaded(model, found, called)
+    check_loaded(model, info, called)
     assert isinstance(model, PreTrainedModel)
     # Old configs ask for tuples, which are not used here.
     for config in (model.config, model.config.get_text_config(decoder=True)):
@@ -70,7 +70,7 @@ def open_model(folder: Path, named: Path | None = None, **how: Any) -> PreTraine
 
 
 @contextmanager
-def heard(folder: Path, named: Path) -> Iterator[list[str]]:
+def forwarded_warnings(folder: Path, named: Path) -> Iterator[list[str]]:
     """Log the warnings of transformers as our own, and yield their texts.
 
     They mention a temporary folder, which is replaced by the name that the user knows.
@@ -85,35 +85,35 @@ def heard(folder: Path, named: Path) -> Iterator[list[str]]:
             warnings.append(text)
             logger.warning(text)
 
-    theirs = logging.getLogger("transformers")
-    before = theirs.handlers[:], theirs.level
-    theirs.handlers[:] = [Forwarding()]
-    theirs.setLevel(logging.WARNING)
+    library_logger = logging.getLogger("transformers")
+    before = library_logger.handlers[:], library_logger.level
+    library_logger.handlers[:] = [Forwarding()]
+    library_logger.setLevel(logging.WARNING)
     try:
         yield warnings
     finally:
-        theirs.handlers[:], level = before
-        theirs.setLevel(level)
+        library_logger.handlers[:], level = before
+        library_logger.setLevel(level)
 
 
-def check_loaded(model: Any, found: Mapping[str, Any], called: Path) -> None:
+def check_loaded(model: Any, info: Mapping[str, Any], called: Path) -> None:
     """Refuse weights that `from_pretrained` reports as missing, unknown, or of another shape.
 
     It does not report harmless ones: tied heads, and weights that a class declares as not its own
     (a layer that predicts further tokens, a vision tower).
     """
-    order = {name: place for place, name in enumerate(model.state_dict())}
+    order = {name: index for index, name in enumerate(model.state_dict())}
     # Old checkpoints contain buffers that the model creates itself.
     buffers = {name for name, _ in model.named_buffers()}
     prefix = f"{model.base_model_prefix}."
     own = {
         name
-        for name in found["unexpected_keys"]
-        if buffers & {name, prefix + name, name.removeprefix(prefix)} or name.endswith(_MADE)
+        for name in info["unexpected_keys"]
+        if buffers & {name, prefix + name, name.removeprefix(prefix)} or name.endswith(_OBSOLETE)
     }
-    missing = sorted(found["missing_keys"], key=lambda name: (order.get(name, 0), name))
-    unknown = sorted(set(found["unexpected_keys"]) - own)
-    shapes = sorted(found["mismatched_keys"], key=lambda one: order.get(one[0], 0))
+    missing = sorted(info["missing_keys"], key=lambda name: (order.get(name, 0), name))
+    unknown = sorted(set(info["unexpected_keys"]) - own)
+    shapes = sorted(info["mismatched_keys"], key=lambda mismatch: order.get(mismatch[0], 0))
     if missing or unknown:
         parts = []
         if missing:
@@ -130,11 +130,11 @@ def check_loaded(model: Any, found: Mapping[str, Any], called: Path) -> None:
             f"{called}: `{name}` is {list(stored)} in the files and {list(wanted)} by {CONFIG}"
             f"{more}. The files and {CONFIG} are not of one model: take both from the same place."
         )
-    if found["error_msgs"]:
-        raise LesionError(f"{called}: {found['error_msgs'][0]}")
+    if info["error_msgs"]:
+        raise LesionError(f"{called}: {info['error_msgs'][0]}")
 
 
-_MADE = ("attn.masked_bias", "attention.masked_bias", "rotary_emb.inv_freq", "position_ids")
+_OBSOLETE = ("attn.masked_bias", "attention.masked_bias", "rotary_emb.inv_freq", "position_ids")
 """Buffers in the first checkpoints of GPT-2, GPT-NeoX and Llama that no class has any more."""
 
 
@@ -189,20 +189,20 @@ _WRAPPERS = (
 def _prefix(longer: Sequence[str], shorter: Collection[str]) -> str:
     """The prefix that most of the longer names have before a shorter one; empty if few have it."""
     wanted = set(shorter)
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for name in longer:
         parts = name.split(".")
         tails = (".".join(parts[at:]) for at in range(1, len(parts)))
-        tail = next((one for one in tails if one in wanted), None)
+        tail = next((tail for tail in tails if tail in wanted), None)
         if tail is not None:
-            found[name.removesuffix(tail)] += 1
-    prefix, count = next(iter(found.most_common(1)), ("", 0))
+            counts[name.removesuffix(tail)] += 1
+    prefix, count = next(iter(counts.most_common(1)), ("", 0))
     return prefix if 2 * count > len(longer) else ""
 
 
 def stored_dtype(folder: Path) -> torch.dtype | None:
     """The dtype of all stored weights in a folder; None if they differ."""
-    kinds = {one.dtype for _, one in stored_tensors(folder).values() if one.dtype in FLOATS}
+    kinds = {entry.dtype for _, entry in stored_tensors(folder).values() if entry.dtype in FLOATS}
     return _DTYPES[kinds.pop()] if len(kinds) == 1 else None
 
 
@@ -214,42 +214,42 @@ def check_values(folder: Path, model: PreTrainedModel, called: Path) -> None:
     """
     stored = stored_tensors(folder)
     for path in sorted({path for path, _ in stored.values()}):
-        place = user_file(called, path.name)
+        user_path = user_file(called, path.name)
         with safe_open(path, "pt") as handle:
             for name in handle.keys():  # noqa: SIM118 - no mapping
                 if stored[name][1].dtype in FLOATS:
-                    _check_tensor(name, handle.get_tensor(name), place)
+                    _check_tensor(name, handle.get_tensor(name), user_path)
     # Of a weight stored with the model's prefix and without, one would be dropped.
     prefix = f"{model.base_model_prefix}."
     twice = [name for name in stored if prefix + name in stored]
     if twice:
         raise BadFile(
             f"{called}: the files hold {first_named(twice)} twice, as `{twice[0]}` and as "
-            f"`{prefix}{twice[0]}`. Take the ones that are not meant out of the files."
+            f"`{prefix}{twice[0]}`. Remove the unwanted ones from the files."
         )
-    for one, other in getattr(model, "all_tied_weights_keys", {}).items():
-        if one not in stored or other not in stored:
+    for tied, other in getattr(model, "all_tied_weights_keys", {}).items():
+        if tied not in stored or other not in stored:
             continue
-        paths = stored[one][0], stored[other][0]
+        paths = stored[tied][0], stored[other][0]
         with safe_open(paths[0], "pt") as first, safe_open(paths[1], "pt") as second:
-            equal = torch.equal(first.get_tensor(one), second.get_tensor(other))
+            equal = torch.equal(first.get_tensor(tied), second.get_tensor(other))
         if not equal:
             raise BadFile(
-                f"{called}: by {CONFIG} `{one}` is `{other}` (`tie_word_embeddings`), and the "
+                f"{called}: by {CONFIG} `{tied}` is `{other}` (`tie_word_embeddings`), and the "
                 f"files hold two that differ. Set `tie_word_embeddings` to false in {CONFIG} if "
-                f"the model has two, or take `{one}` out of the files."
+                f"the model has two, or remove `{tied}` from the files."
             )
 
 
-def _check_tensor(name: str, value: torch.Tensor, place: Path) -> None:
+def _check_tensor(name: str, value: torch.Tensor, path: Path) -> None:
     if not value.numel():
         return
     # This takes a tenth of the time of isfinite; NaN is both the minimum and the maximum.
     least, greatest = torch.aminmax(value)
     if not (torch.isfinite(least) and torch.isfinite(greatest)):
-        raise BadFile(f"{place}: `{name}` holds values that are not finite. {_DAMAGED}")
+        raise BadFile(f"{path}: `{name}` holds values that are not finite. {_DAMAGED}")
     matrix = value.ndim > 1 and min(value.shape[-2:]) > 1
     if matrix and name.endswith(".weight") and not least and not greatest:
         raise BadFile(
-            f"{place}: `{name}` is zero throughout, as where a download stopped. {_DAMAGED}"
+            f"{path}: `{name}` is zero throughout, as where a download stopped. {_DAMAGED}"
         )

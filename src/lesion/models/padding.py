@@ -17,15 +17,15 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from lesion.models.prefix import device_of, left_padded, logits_at, position_ids
 from lesion.models.text import consecutive_groups
-from lesion.models.trial import differs, known, stretched
+from lesion.models.trial import cached_result, differs, stretched
 
 logger = logging.getLogger(__name__)
 
-Way = Literal["right", "left", "generate"]
+Mode = Literal["right", "left", "generate"]
 """Teacher forcing pads on the right. Predicting the next token needs padding on the left, and so
 does generation, which continues from a cache."""
 
-SHORT, STEPS, PLACES = 5, 3, 8
+SHORT, STEPS, POSITIONS = 5, 3, 8
 """Tokens of the shortest row, generated tokens, and positions compared at either end of a row."""
 
 
@@ -41,7 +41,7 @@ class Batching(NamedTuple):
 
 
 def batching(
-    model: nn.Module, way: Way, rows: Sequence[Sequence[int]], new: int = 0, size: int = 2
+    model: nn.Module, mode: Mode, rows: Sequence[Sequence[int]], new: int = 0, size: int = 2
 ) -> Batching:
     """What batches of these rows may contain; one trial of two rows for each model and length.
 
@@ -53,12 +53,14 @@ def batching(
         return Batching(padded=True, together=True)
     longest = max(map(len, rows)) + new
     steps = min(STEPS, new)
-    return known(model, way, longest, lambda: _tried(model, way, rows, longest - steps, steps))
+    return cached_result(
+        model, mode, longest, lambda: _trial(model, mode, rows, longest - steps, steps)
+    )
 
 
 def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
     """Row numbers in batches of one length, at most `size` each, the shortest rows first."""
-    order = sorted(range(len(lengths)), key=lambda place: (lengths[place], place))
+    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
     return consecutive_groups(
         order, lambda batch, row: len(batch) < size and lengths[batch[0]] == lengths[row]
     )
@@ -78,8 +80,8 @@ def own_settings_aside(model: Any) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _tried(
-    model: nn.Module, way: Way, sample: Sequence[Sequence[int]], width: int, steps: int
+def _trial(
+    model: nn.Module, mode: Mode, sample: Sequence[Sequence[int]], width: int, steps: int
 ) -> Batching:
     longest, shortest = max(sample, key=len), min(sample, key=len)
     half = width // 2 + 1
@@ -90,58 +92,64 @@ def _tried(
         stretched(longest[::-1], half),
     ]
     # Generation continues from the state after padding, but hides soon what a full pass shows.
-    ways: list[Way] = ["left", "generate"] if way == "generate" else [way]
+    modes: list[Mode] = ["left", "generate"] if mode == "generate" else [mode]
 
     def same(*pairs: tuple[int, int]) -> bool:
         """Whether the second row of each pair has the same logits as alone."""
-        for one in ways:
-            together = [_logits(model, one, [rows[row] for row in pair], steps) for pair in pairs]
-            alone = [_logits(model, one, [rows[second]], steps) for _, second in pairs]
+        for each in modes:
+            together = [_logits(model, each, [rows[row] for row in pair], steps) for pair in pairs]
+            alone = [_logits(model, each, [rows[second]], steps) for _, second in pairs]
             if differs(model, [both[1] for both in together], [only for (only,) in alone]):
                 return False
         return True
 
     if same((0, 1), (0, 2)):
         return Batching(padded=True, together=True)
-    found = Batching(padded=False, together=same((1, 3), (3, 1)))
-    kind = "rows of one length" if found.together else "a single row"
+    limits = Batching(padded=False, together=same((1, 3), (3, 1)))
+    kind = "rows of one length" if limits.together else "a single row"
     message = f"{type(model).__name__}: padding changes its answers, so each batch holds {kind}"
-    known(model, "said", 1, lambda: logger.warning(message))
-    return found
+    cached_result(model, "warned", 1, lambda: logger.warning(message))
+    return limits
 
 
-def _logits(model: nn.Module, way: Way, rows: list[list[int]], steps: int) -> list[Tensor]:
+def _logits(model: nn.Module, mode: Mode, rows: list[list[int]], steps: int) -> list[Tensor]:
     """Each row's logits [positions, vocabulary] at both ends, or of generated tokens."""
-    if way == "generate":
+    if mode == "generate":
         return _written(model, rows, steps)
     device = device_of(model)
-    left = way == "left"
+    left = mode == "left"
     filler = rows[0][-1]  # a real token, so that a model that reads the padding is noticed
     # A row padded on the right is a reversed row padded on the left.
     tokens, mask = (
-        (one if left else one.flip(1)).to(device)
-        for one in left_padded([row if left else row[::-1] for row in rows], filler)
+        (tensor if left else tensor.flip(1)).to(device)
+        for tensor in left_padded([row if left else row[::-1] for row in rows], filler)
     )
     starts = [tokens.shape[1] - len(row) if left else 0 for row in rows]
     columns = [
-        [start + place for place in range(len(row)) if not PLACES <= place < len(row) - PLACES]
+        [
+            start + position
+            for position in range(len(row))
+            if not POSITIONS <= position < len(row) - POSITIONS
+        ]
         for start, row in zip(starts, rows, strict=True)
     ]
-    asked = sorted(set().union(*columns))
+    needed = sorted(set().union(*columns))
     output = logits_at(
         model,
-        torch.tensor(asked, device=device),
+        torch.tensor(needed, device=device),
         input_ids=tokens,
         attention_mask=mask,
         **(position_ids(model, mask) if left else {}),
         use_cache=False,
     )
-    return [output[row, [asked.index(one) for one in own]] for row, own in enumerate(columns)]
+    return [
+        output[row, [needed.index(column) for column in own]] for row, own in enumerate(columns)
+    ]
 
 
 def _written(model: Any, rows: list[list[int]], steps: int) -> list[Tensor]:
     """Logits [steps, vocabulary] of each row while it is forced to generate its own tokens."""
-    tokens, mask = (one.to(model.device) for one in left_padded(rows, rows[0][-1]))
+    tokens, mask = (tensor.to(model.device) for tensor in left_padded(rows, rows[0][-1]))
     forced = torch.tensor([stretched(row, steps) for row in rows], device=model.device)
     config = GenerationConfig(
         max_new_tokens=steps,
@@ -151,13 +159,13 @@ def _written(model: Any, rows: list[list[int]], steps: int) -> list[Tensor]:
         return_dict_in_generate=True,
     )
     with own_settings_aside(model):
-        made = model.generate(
+        output = model.generate(
             tokens,
             attention_mask=mask,
             generation_config=config,
             logits_processor=LogitsProcessorList([_Forced(forced, tokens.shape[1])]),
         )
-    return list(torch.stack(made.logits, 1))
+    return list(torch.stack(output.logits, 1))
 
 
 class _Forced(LogitsProcessor):

@@ -36,15 +36,15 @@ class Part(NamedTuple):
     """Its first index in the stored tensor, by the stored tensor's axes."""
 
 
-def whole(name: str, shape: Sequence[int]) -> Part:
+def unchanged_part(name: str, shape: Sequence[int]) -> Part:
     """A parameter that is stored as it is."""
     zeros = (0,) * len(shape)
     return Part(name, tuple(shape), tuple(shape), zeros, tuple(range(len(shape))), zeros)
 
 
-def is_whole(parts: Sequence[Part]) -> bool:
+def is_unchanged(parts: Sequence[Part]) -> bool:
     """Whether the parts are a single tensor, stored as it is in memory, under any name."""
-    return len(parts) == 1 and parts[0] == whole(parts[0].name, parts[0].stored)
+    return len(parts) == 1 and parts[0] == unchanged_part(parts[0].name, parts[0].stored)
 
 
 def covers(parts: Sequence[Part], shape: Sequence[int]) -> bool:
@@ -60,21 +60,23 @@ def covers(parts: Sequence[Part], shape: Sequence[int]) -> bool:
     return inside and sum(prod(part.size) for part in parts) == prod(shape)
 
 
-def stored_places(
-    parts: Iterable[Part], shape: Sequence[int], places: FlatIndices
+def stored_indices(
+    parts: Iterable[Part], shape: Sequence[int], indices: FlatIndices
 ) -> Mapping[str, FlatIndices]:
     """The indices of a parameter's weights in the stored tensors, flat and ascending.
 
-    `parts` are all parts of the parameter, and `places` are flat indices in it, ascending.
+    `parts` are all parts of the parameter, and `indices` are flat indices in it, ascending.
     """
     row = prod(shape[1:])
-    found: dict[str, list[FlatIndices]] = {}
+    stored: dict[str, list[FlatIndices]] = {}
     for part in parts:
         # Experts are stacked along the first axis, so most parts are a short range of indices.
-        first, last = np.searchsorted(places, [part.at[0] * row, (part.at[0] + part.size[0]) * row])
+        first, last = np.searchsorted(
+            indices, [part.at[0] * row, (part.at[0] + part.size[0]) * row]
+        )
         if first == last:
             continue
-        by_axis = np.unravel_index(places[first:last], tuple(shape))
+        by_axis = np.unravel_index(indices[first:last], tuple(shape))
         inside = np.ones(last - first, np.bool_)
         for along, at, size in zip(by_axis, part.at, part.size, strict=True):
             inside &= (along >= at) & (along < at + size)
@@ -85,8 +87,8 @@ def stored_places(
             if axis is not None:
                 there[axis] += along[inside] - at
         moved = np.ravel_multi_index(tuple(there), part.stored)
-        found.setdefault(part.name, []).append(moved)
-    return {name: np.sort(np.concatenate(each)) for name, each in found.items()}
+        stored.setdefault(part.name, []).append(moved)
+    return {name: np.sort(np.concatenate(each)) for name, each in stored.items()}
 
 
 def box_in(part: Part) -> tuple[slice, ...]:

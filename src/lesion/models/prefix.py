@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from lesion.models.trial import differs, known, stretched
+from lesion.models.trial import cached_result, differs, stretched
 
 SWITCH = "LESION_PREFIX_CACHE"
 """The environment variable that switches the cache off if it is `0`."""
@@ -135,7 +135,7 @@ def can_share(model: nn.Module, rows: Sequence[list[int]]) -> bool:
     row = max(rows, key=len, default=[])
     if os.environ.get(SWITCH) == "0" or not row or not structure_allows(model):
         return False
-    return known(model, "prefix cache", len(row), lambda: _same_logits(model, row))
+    return cached_result(model, "prefix cache", len(row), lambda: _same_logits(model, row))
 
 
 @torch.no_grad()
@@ -267,8 +267,8 @@ def gather(
 
     def gathered(states: Tensor) -> Tensor:
         """[cached rows, heads, cached width, size] to [rows, heads, width, size]."""
-        places = chosen.to(states.device), columns.to(states.device)
-        return states.transpose(1, 2)[places].transpose(1, 2)
+        index = chosen.to(states.device), columns.to(states.device)
+        return states.transpose(1, 2)[index].transpose(1, 2)
 
     layers = [copy(layer) for layer in _key_value_layers(prefix.cache)]
     for layer in layers:

@@ -33,8 +33,8 @@ from lesion.models.files import (
 )
 from lesion.models.jobs import ResolvedChat
 from lesion.models.load import resolve_dtype, silence_libraries
-from lesion.models.loading import check_loaded, check_values, heard, open_model
-from lesion.models.parts import is_whole
+from lesion.models.loading import check_loaded, check_values, forwarded_warnings, open_model
+from lesion.models.parts import is_unchanged
 from lesion.models.record import FORMAT, RECORD, content_digest
 from lesion.models.tokenizer import check_tokenizer
 
@@ -55,7 +55,7 @@ def prepare(
         ChatError: the chat template fails, or changes or drops a prompt.
     """
     silence_libraries()
-    with atomic(out) as part, heard(part, source):
+    with atomic(out) as part, forwarded_warnings(part, source):
         part.mkdir(parents=True)
         listed = None
         if source.suffix.lower() == ".gguf" and source.is_file():
@@ -72,8 +72,8 @@ def prepare(
             )
         model = _empty_model(part, source)
         _check_opened(part, source, listed)
-        speaking = _chat(part, source if source.is_dir() else part, chat, out.name)
-        write_json(_record(part, license_, speaking, *model), part / RECORD)
+        resolved = _chat(part, source if source.is_dir() else part, chat, out.name)
+        write_json(_record(part, license_, resolved, *model), part / RECORD)
 
 
 def write_model(
@@ -96,7 +96,7 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
 
     tokens = _check_gguf(source)
     # Alone in a folder, because a config, template or adapter beside it is another checkpoint's.
-    with TemporaryDirectory() as scratch, heard(Path(scratch), source.parent):
+    with TemporaryDirectory() as scratch, forwarded_warnings(Path(scratch), source.parent):
         alone = Path(scratch) / source.name
         alone.symlink_to(source.resolve())
         try:
@@ -113,12 +113,12 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
             raise
         except Exception as error:
             raise _no_gguf(source, first_line(error, Path(scratch), source.parent)) from error
-    model, found = opened
-    check_loaded(model, found, source)
+    model, info = opened
+    check_loaded(model, info, source)
     # transformers silently ignores some tensors. Their numbers of weights are compared, because
     # names and shapes change when they are read.
-    tensors = {one.name: int(one.n_elements) for one in GGUFReader(source).tensors}
-    used = {one.data_ptr(): one.numel() for one in model.state_dict().values()}
+    tensors = {tensor.name: int(tensor.n_elements) for tensor in GGUFReader(source).tensors}
+    used = {tensor.data_ptr(): tensor.numel() for tensor in model.state_dict().values()}
     if sum(tensors.values()) > sum(used.values()):
         what = "tensors, of other kinds or layers"
         if "rope_freqs.weight" in tensors:
@@ -162,7 +162,7 @@ def _save(model: PreTrainedModel, tokenizer: Any, out: Path) -> None:
 
 def _no_gguf(source: Path, why: str) -> UnsupportedModel:
     return UnsupportedModel(
-        f"{source}: is not whole, or not of an architecture that transformers reads from GGUF "
+        f"{source}: is incomplete, or not of an architecture that transformers reads from GGUF "
         f"({why}). Fetch it again, or give a folder with safetensors."
     )
 
@@ -182,7 +182,7 @@ def _check_gguf(source: Path) -> int:
     if parts > 1:
         raise UnsupportedModel(
             f"{source}: is one of {parts} parts of a model. Join them with `llama-gguf-split "
-            "--merge <first part> whole.gguf`, and give that file."
+            "--merge <first part> joined.gguf`, and give that file."
         )
     kind = metadata.get("general.type", "model")
     if kind != "model":
@@ -199,12 +199,12 @@ def _chat(part: Path, source: Path, settings: ResolvedChat, model: str) -> Chat:
     # From the source, because a tokenizer's named templates are in a separate folder.
     own = AutoTokenizer.from_pretrained(source) if source != part else tokenizer
     chat = Chat(tokenizer, find_format(own, settings, f"`models.{model}`", source))
-    one = chat.format
-    if one.template is not None and tokenizer.chat_template != one.template:
-        (part / "chat_template.jinja").write_text(one.template, encoding="utf-8")
-    found = one.origin if chat.plain else f"template from {one.origin}"
-    logger.info("\n  ".join((f"{model}: chat format: {found}", *one.notes)))
-    logger.info(f"{model}: a prompt is put so:\n{chat.render(SAMPLE)}")
+    format_ = chat.format
+    if format_.template is not None and tokenizer.chat_template != format_.template:
+        (part / "chat_template.jinja").write_text(format_.template, encoding="utf-8")
+    description = format_.origin if chat.plain else f"template from {format_.origin}"
+    logger.info("\n  ".join((f"{model}: chat format: {description}", *format_.notes)))
+    logger.info(f"{model}: an example prompt is rendered as:\n{chat.render(SAMPLE)}")
     return chat
 
 
@@ -217,7 +217,7 @@ def _record(
 ) -> dict[str, Any]:
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     weights = [name for name in sizes if name.endswith(".safetensors")]
-    shapes = {name: list(one.weight.shape) for name, one in candidates.items()}
+    shapes = {name: list(candidate.weight.shape) for name, candidate in candidates.items()}
     return {
         "format": FORMAT,
         "architecture": type(model).__name__,
@@ -228,7 +228,7 @@ def _record(
         "checksums": {name: file_checksum(folder / name) for name in weights},
         # A list, because an object's keys are sorted when written, and the model's order is needed.
         "candidates": list(shapes.items()),
-        "transposed": [name for name, one in candidates.items() if one.transposed],
+        "transposed": [name for name, candidate in candidates.items() if candidate.transposed],
         "unstored": _unstored(folder, model, shapes),
     }
 
@@ -283,11 +283,11 @@ def _unstored(folder: Path, model: PreTrainedModel, shapes: Mapping[str, list[in
     unplaced = [name for name in shapes if name not in parts]
     if unplaced:
         logger.warning(
-            f"checkpoints: {len(unplaced)} of {len(shapes)} matrices ({unplaced[0]}, …) come about "
-            "in a way that is not followed here when transformers loads the files, so their zeros "
-            "can't be written. The model can be studied; a mask in `checkpoints` that holds any of "
-            "them will be refused. Save the model anew with transformers' `save_pretrained`, or "
-            "take such masks out of `checkpoints`"
+            f"checkpoints: {len(unplaced)} of {len(shapes)} matrices ({unplaced[0]}, …) are "
+            "computed from the files when transformers loads them, in a way that lesion cannot "
+            "invert. They can be ablated in memory but not written to a checkpoint: a mask in "
+            "`checkpoints` that contains any of them will be refused. Save the model again with "
+            "transformers' `save_pretrained`, or remove such masks from `checkpoints`"
         )
     # Old checkpoints (GPT-2's) omit the model's prefix, and are written so too.
     bare = 0 if shapes.keys() & stored.keys() else 1
@@ -297,5 +297,5 @@ def _unstored(folder: Path, model: PreTrainedModel, shapes: Mapping[str, list[in
         for own, name in names.items()
         if name not in stored
         or list(stored[name].shape) != shapes[own]
-        or not is_whole(parts.get(own, ()))
+        or not is_unchanged(parts.get(own, ()))
     ]

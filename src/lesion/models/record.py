@@ -18,7 +18,7 @@ def content_digest(folder: Path) -> str:
     files = kept_files(folder)
     with ThreadPoolExecutor(2) as pool:
         sums = pool.map(sha256_file, files)
-        return digest({path.name: one for path, one in zip(files, sums, strict=True)})
+        return digest({path.name: sha256 for path, sha256 in zip(files, sums, strict=True)})
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -90,5 +90,7 @@ def has_template(folder: Path) -> bool:
     ):
         return True
     paths = [folder / name for name in ("tokenizer_config.json", *TEMPLATE_FILES)]
-    found = [read_json(path) for path in paths if path.is_file()]
-    return any(isinstance(one, dict) and bool(one.get("chat_template")) for one in found)
+    contents = [read_json(path) for path in paths if path.is_file()]
+    return any(
+        isinstance(content, dict) and bool(content.get("chat_template")) for content in contents
+    )

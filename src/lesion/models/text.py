@@ -40,7 +40,7 @@ def context_of(config: PretrainedConfig) -> int:
     text = config.get_text_config(decoder=True)
     # MPT's and DBRX's configs have their own name for it.
     names = ("max_position_embeddings", "max_seq_len")
-    return next((found for name in names if (found := getattr(text, name, None))), sys.maxsize)
+    return next((length for name in names if (length := getattr(text, name, None))), sys.maxsize)
 
 
 def encode_prompt(chat: Chat, prompt: str, prefill: str = "") -> list[int]:
@@ -110,7 +110,7 @@ def batches(examples: Sequence[Example], budget: int, padded: bool = True) -> It
     They are ordered by length, then by index, so the same examples always give the same batches.
     Without `padded`, the examples of a batch have one length (see `padding.batching`).
     """
-    widths = [len(one.tokens) for one in examples]
+    widths = [len(example.tokens) for example in examples]
 
     def fits(rows: list[int], row: int) -> bool:
         same = padded or widths[rows[0]] == widths[row]

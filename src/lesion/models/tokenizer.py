@@ -14,7 +14,7 @@ from lesion.models.files import UnsupportedModel, first_line, read_object, user_
 
 logger = logging.getLogger(__name__)
 
-_WHOLE = "tokenizer.json"
+_FILE = "tokenizer.json"
 _SETTINGS = "tokenizer_config.json"
 PROBE = "The quick brown fox jumps over the lazy dog"
 _SENTENCE = f"{PROBE}, 1234 times\nit's so"
@@ -36,12 +36,12 @@ def check_tokenizer(folder: Path, called: Path, rows: int, listed: int | None = 
             in the embedding; or a chat template is invalid.
     """
     backend = None
-    if (folder / _WHOLE).is_file():
+    if (folder / _FILE).is_file():
         try:
-            backend = Tokenizer.from_file(str(folder / _WHOLE))
+            backend = Tokenizer.from_file(str(folder / _FILE))
         except Exception as error:
-            place, why = user_file(called, _WHOLE), first_line(error, folder, called)
-            raise BadFile(f"{place}: is not a tokenizer ({why}). {_AGAIN}") from error
+            path, why = user_file(called, _FILE), first_line(error, folder, called)
+            raise BadFile(f"{path}: is not a tokenizer ({why}). {_AGAIN}") from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
@@ -73,39 +73,39 @@ def _check_file(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, called: 
     backend.no_padding()
     backend.no_truncation()
     wanted = backend.encode(_SENTENCE, add_special_tokens=False).ids
-    found = tokenizer(_SENTENCE, add_special_tokens=False)["input_ids"]
-    if wanted[_FIRST_WORD:] != found[len(found) - len(wanted[_FIRST_WORD:]) :]:
+    ids = tokenizer(_SENTENCE, add_special_tokens=False)["input_ids"]
+    if wanted[_FIRST_WORD:] != ids[len(ids) - len(wanted[_FIRST_WORD:]) :]:
         raise BadFile(
             f"{called}: {type(tokenizer).__name__}, which transformers opens as its tokenizer, "
-            f"does not split text as {_WHOLE} does. Set `tokenizer_class` of {_SETTINGS} to the "
+            f"does not split text as {_FILE} does. Set `tokenizer_class` of {_SETTINGS} to the "
             "class that it was saved from, or to PreTrainedTokenizerFast."
         )
     model = json.loads(backend.to_str())["model"]
     if model.get("type") != "BPE" or model.get("ignore_merges"):
         return
     long = {word for word in model["vocab"] if len(word) > 1}
-    made = {"".join(pair) for pair in model["merges"]}
+    merged = {"".join(pair) for pair in model["merges"]}
     # Tokens with their own spelling, such as `<0x0A>` and `<|end|>`, need no merge.
     marks = {word for word in long if word.startswith("<") and word.endswith(">")}
-    if len(made) < len(long) and 2 * len(long - made - marks) > len(long):
+    if len(merged) < len(long) and 2 * len(long - merged - marks) > len(long):
         raise BadFile(
-            f"{user_file(called, _WHOLE)}: has {len(made)} merges for {len(long)} tokens, so most "
-            f"of its tokens can't be made. {_AGAIN}"
+            f"{user_file(called, _FILE)}: has {len(merged)} merges for {len(long)} tokens, so "
+            f"most of its tokens can't be made. {_AGAIN}"
         )
 
 
 def _check_special(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
     """Refuse a token for begin or end of text that is not in the vocabulary."""
-    known, place = tokenizer.get_vocab(), user_file(called, _SETTINGS)
+    vocabulary, path = tokenizer.get_vocab(), user_file(called, _SETTINGS)
     settings = read_object(folder / _SETTINGS) if (folder / _SETTINGS).is_file() else {}
     for name in ("bos_token", "eos_token"):
         token, written = getattr(tokenizer, name), settings.get(name)
-        if token is not None and token not in known:
+        if token is not None and token not in vocabulary:
             raise BadFile(
-                f"{place}: `{name}` is {token!r}, which the tokenizer does not have. {_AGAIN}"
+                f"{path}: `{name}` is {token!r}, which the tokenizer does not have. {_AGAIN}"
             )
         if written is not None and not isinstance(written, str | dict):
-            raise BadFile(f"{place}: `{name}` is {written!r}, and no text. {_AGAIN}")
+            raise BadFile(f"{path}: `{name}` is {written!r}, and no text. {_AGAIN}")
 
 
 def _check_round_trip(tokenizer: PreTrainedTokenizerBase, called: Path) -> None:
@@ -145,8 +145,10 @@ def _check_ids(
     These represent a picture or a sound (Gemma 3's smallest model has one without a row), or are
     added by a class without being in the files. They are logged.
     """
-    beyond = sorted((place, word) for word, place in tokenizer.get_vocab().items() if place >= rows)
-    own = {word for place, word in beyond if listed is not None and place >= listed}
+    beyond = sorted(
+        (token_id, word) for word, token_id in tokenizer.get_vocab().items() if token_id >= rows
+    )
+    own = {word for token_id, word in beyond if listed is not None and token_id >= listed}
     if beyond:
         # Special tokens that transformers adds, such as `<|endoftext|>` for GPT-2.
         paths = (*folder.glob("*token*.json"), *folder.glob("vocab.json"))
@@ -156,29 +158,31 @@ def _check_ids(
             for word in tokenizer.all_special_tokens
             if not any(form in text for text in texts for form in {json.dumps(word), f'"{word}"'})
         }
-    refused = [one for one in beyond if one[1] not in own and not _OTHER_SENSES.search(one[1])]
+    refused = [
+        token for token in beyond if token[1] not in own and not _OTHER_SENSES.search(token[1])
+    ]
     if refused:
-        place, word = refused[0]
+        token_id, word = refused[0]
         more = f" (and {len(refused) - 1} more tokens)" if len(refused) > 1 else ""
         raise BadFile(
-            f"{called}: the tokenizer's token `{word}` is number {place}{more}, and the model's "
+            f"{called}: the tokenizer's token `{word}` is number {token_id}{more}, and the model's "
             f"embedding has {rows} rows, 0 to {rows - 1}. Resize the embedding "
             "(`resize_token_embeddings`) and save the model again, or give it the tokenizer that "
             "it was trained with."
         )
-    for place, word in beyond:
-        logger.warning(f"{called}: token {place}, `{word}`, has no row in the embedding")
+    for token_id, word in beyond:
+        logger.warning(f"{called}: token {token_id}, `{word}`, has no row in the embedding")
 
 
 def _check_templates(tokenizer: PreTrainedTokenizerBase, folder: Path, called: Path) -> None:
-    found = tokenizer.chat_template
-    if found is None:
+    template = tokenizer.chat_template
+    if template is None:
         return
     own = "chat_template.jinja" if (folder / "chat_template.jinja").is_file() else _SETTINGS
-    place = user_file(called, own)
-    for text in found.values() if isinstance(found, dict) else [found]:
+    path = user_file(called, own)
+    for text in template.values() if isinstance(template, dict) else [template]:
         if not isinstance(text, str) or "messages" not in text:
-            raise BadFile(f"{place}: its chat template does not write the `messages`. {_AGAIN}")
+            raise BadFile(f"{path}: its chat template does not write the `messages`. {_AGAIN}")
         try:
             tokenizer.apply_chat_template(
                 [{"role": "user", "content": PROBE}],
@@ -188,8 +192,8 @@ def _check_templates(tokenizer: PreTrainedTokenizerBase, folder: Path, called: P
             )
         except TemplateSyntaxError as error:
             raise BadFile(
-                f"{place}: its chat template is not whole ({error.message}, line {error.lineno}). "
-                f"{_AGAIN}"
+                f"{path}: its chat template is not valid Jinja ({error.message}, "
+                f"line {error.lineno}). {_AGAIN}"
             ) from error
         except Exception:  # noqa: S112 - of what it is given; how it is used is checked elsewhere
             continue

@@ -18,21 +18,23 @@ matters shows in all rows (0.1 and more) or as a large difference (0.4 for a rot
 rows)."""
 
 
-_Found = TypeVar("_Found")
-_KNOWN: WeakKeyDictionary[nn.Module, dict[Hashable, tuple[int, object]]] = WeakKeyDictionary()
+_Result = TypeVar("_Result")
+_RESULTS: WeakKeyDictionary[nn.Module, dict[Hashable, tuple[int, object]]] = WeakKeyDictionary()
 
 
-def known(model: nn.Module, what: Hashable, length: int, find: Callable[[], _Found]) -> _Found:
+def cached_result(
+    model: nn.Module, what: Hashable, length: int, find: Callable[[], _Result]
+) -> _Result:
     """The cached result of `find` for a model object and rows of up to `length` tokens.
 
     Windows, blocks and rotations show only in rows as long as the longest, so a result is valid up
     to that length, but not for rows of less than half of it. A job asks for few lengths.
     """
-    found = _KNOWN.setdefault(model, {})
+    results = _RESULTS.setdefault(model, {})
     key = what, (length - 1).bit_length()
-    if key not in found or found[key][0] < length:
-        found[key] = length, find()
-    return found[key][1]  # type: ignore[return-value]
+    if key not in results or results[key][0] < length:
+        results[key] = length, find()
+    return results[key][1]  # type: ignore[return-value]
 
 
 def stretched(row: Sequence[int], length: int) -> list[int]:
@@ -44,20 +46,20 @@ def stretched(row: Sequence[int], length: int) -> list[int]:
 
 
 @torch.no_grad()
-def differs(model: nn.Module, found: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
+def differs(model: nn.Module, logits: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
     """Whether logits differ by more than the model's dtype rounds.
 
-    For each row of the trial, `found` has [positions, vocabulary], and `wanted` the same for the
+    For each row of the trial, `logits` has [positions, vocabulary], and `wanted` the same for the
     row alone.
     """
     # At each position, the root mean square difference relative to the standard deviation.
     gaps = []
-    for one, other in zip(found, wanted, strict=True):
-        one, other = one.float(), other.float()
-        scale = other.var(-1, correction=0) + torch.finfo(torch.float32).tiny
-        gaps.append(((one - other).square().mean(-1) / scale).sqrt())
+    for actual, expected in zip(logits, wanted, strict=True):
+        actual, expected = actual.float(), expected.float()
+        scale = expected.var(-1, correction=0) + torch.finfo(torch.float32).tiny
+        gaps.append(((actual - expected).square().mean(-1) / scale).sqrt())
     # NaN must count as a difference, and a comparison with NaN is always false.
-    if all(one.dtype.itemsize > 2 for one in model.parameters()):
+    if all(parameter.dtype.itemsize > 2 for parameter in model.parameters()):
         return not bool(torch.stack([gap.square().mean().sqrt() for gap in gaps]).max() <= FINE)
     usual = torch.stack([gap.median() for gap in gaps])
     return not bool((usual.max() <= GROSS) & (usual.min() <= COARSE))

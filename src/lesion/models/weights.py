@@ -8,7 +8,7 @@ import numpy as np
 from lesion.io.formats import LesionError
 from lesion.models.files import stored_tensors
 from lesion.models.layout import Flat
-from lesion.models.parts import Part, box_in, box_of, whole
+from lesion.models.parts import Part, box_in, box_of, unchanged_part
 from lesion.models.record import candidate_shapes, unstored
 
 _FLOATS = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
@@ -34,17 +34,16 @@ class StoredWeights:
         parts = self._parts.get(name)
         if parts is None:
             raise LesionError(
-                f"{self.folder}: stores no `{name}`, nor what it is made of when transformers "
-                "loads it, so a control that looks at weights cannot be made. Take it from "
-                "`masks.controls`."
+                f"{self.folder}: `{name}` cannot be traced to stored tensors, so `wanda` and "
+                "`random-magnitude` cannot be computed. Remove them from `masks.controls`."
             )
         shape = candidate_shapes(self.folder)[name]
-        if parts == (whole(parts[0].name, shape),):
+        if parts == (unchanged_part(parts[0].name, shape),):
             return self._read(parts[0].name)
-        made = np.empty(shape, np.float32)
+        values = np.empty(shape, np.float32)
         for part in parts:
-            made[box_in(part)] = box_of(part, self._read(part.name).reshape(part.stored))
-        return made.reshape(-1)
+            values[box_in(part)] = box_of(part, self._read(part.name).reshape(part.stored))
+        return values.reshape(-1)
 
     @cached_property
     def _parts(self) -> dict[str, tuple[Part, ...]]:

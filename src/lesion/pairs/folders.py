@@ -59,7 +59,7 @@ def table_files(folder: Path, kinds: Collection[str]) -> list[Path]:
         # Otherwise another split, or only some of the parts, would be read as the table.
         if path.is_symlink() and not path.exists() and path.suffix.lower() in kinds:
             raise BadFile(
-                f"{path}: is a link to {path.readlink()}, and there is nothing. Copy the file "
+                f"{path}: is a link to {path.readlink()}, which does not exist. Copy the file "
                 "itself (`cp -rL`), or fetch it again."
             )
     visible = [path for path in visible if path.is_file()]
@@ -90,7 +90,7 @@ def _of_names(folder: Path, files: Sequence[Path]) -> list[Path]:
         count = declared.pop()
         if declared or count is None or numbers != list(range(count)):
             raise BadFile(
-                f"{folder}: parts of it are missing or are there twice: it holds "
+                f"{folder}: some of its parts are missing or duplicated: it holds "
                 f"{_listed(folder, [file.path for file in parts])}. Fetch it again."
             )
     elif len(parts) > 1:
@@ -112,13 +112,13 @@ def _named(path: Path, folder: Path) -> _Named:
     inside = path.relative_to(folder).with_suffix("").as_posix().lower()
     words = {_WORDS[word] for word in _SPLIT.findall(inside)}
     stem = _SPLIT.sub("<split>", inside)
-    shard, (above, _, last) = _SHARD.search(stem), stem.rpartition("/")
+    shard, (parent, _, last) = _SHARD.search(stem), stem.rpartition("/")
     numbered = _NUMBERED.match(last)
     part = parts = None
     if shard:
         part, parts, stem = int(shard[1]), int(shard[2]), stem[: shard.start()]
     elif numbered:
-        part, stem = int(numbered[3]), f"{above}/{last[: numbered.start(3)]}"
+        part, stem = int(numbered[3]), f"{parent}/{last[: numbered.start(3)]}"
     split = words.pop() if len(words) == 1 else None
     # With the suffix, since two files that differ only in it may have the same rows.
     return _Named(f"{stem}{path.suffix.lower()}", split, part, parts, path)
@@ -145,10 +145,10 @@ def _of_readme(folder: Path, files: Sequence[Path]) -> list[Path] | None:
         return None
     front = re.match(r"---\n(.*?)\n---", read_text(readme), re.DOTALL)
     content = parse_yaml(front[1], readme) if front else None
-    given = content.get("configs") if isinstance(content, dict) else None
+    entries = content.get("configs") if isinstance(content, dict) else None
     configs = {
         str(config.get("config_name", "default")): config
-        for config in (given if isinstance(given, list) else [])
+        for config in (entries if isinstance(entries, list) else [])
         if isinstance(config, dict) and ("data_files" in config or "data_dir" in config)
     }
     if not configs:
@@ -186,19 +186,19 @@ def _splits(
             # Never outside the folder, regardless of the README.
             matched = sorted(path for path in base.glob(pattern) if path in files)
         if not matched:
-            raise BadFile(f"{readme}: its `configs` name {pattern}, and no such table is there")
+            raise BadFile(f"{readme}: its `configs` name files `{pattern}`, which match no table")
         splits.setdefault(split, []).extend(matched)
     return splits
 
 
-def _patterns(given: Any, split: str | None = None) -> Iterator[tuple[str | None, str]]:
+def _patterns(entry: Any, split: str | None = None) -> Iterator[tuple[str | None, str]]:
     """Split and pattern; `data_files` is a text, texts, splits with `path`, or texts by split."""
-    if isinstance(given, dict):
-        pairs = [(given.get("split"), given["path"])] if "path" in given else list(given.items())
+    if isinstance(entry, dict):
+        pairs = [(entry.get("split"), entry["path"])] if "path" in entry else list(entry.items())
         for name, part in pairs:
             yield from _patterns(part, None if name is None else str(name))
-    elif isinstance(given, list):
-        for part in given:
+    elif isinstance(entry, list):
+        for part in entry:
             yield from _patterns(part, split)
     else:
-        yield split, str(given)
+        yield split, str(entry)

@@ -16,7 +16,7 @@ from lesion.pairs.jobs import PromptsJob, RowSelection
 from lesion.pairs.rows import (
     check_columns,
     frequent,
-    place_of,
+    location_of,
     read_rows,
     required_texts,
     shown,
@@ -57,45 +57,47 @@ def select_prompts(
         BadFile: a column is missing or has something other than texts, the filter does not fit
             its column, or too few prompts are left.
     """
-    where, given = wanted.where, wanted.response
-    check_columns(rows, filter(None, [wanted.prompt, given, where.column if where else None]), path)
-    places = _matching(rows, where, path) if where else list(range(rows.height))
-    prompts = [text and text.strip() for text in texts(rows, wanted.prompt, path, places)]
-    responses = texts(rows, given, path, places) if given else [None] * len(places)
+    where, response_column = wanted.where, wanted.response
+    check_columns(
+        rows, filter(None, [wanted.prompt, response_column, where.column if where else None]), path
+    )
+    kept = _matching(rows, where, path) if where else list(range(rows.height))
+    prompts = [text and text.strip() for text in texts(rows, wanted.prompt, path, kept)]
+    responses = texts(rows, response_column, path, kept) if response_column else [None] * len(kept)
     table = pl.DataFrame(
-        {"row": places, "prompt": prompts, "response": responses},
+        {"row": kept, "prompt": prompts, "response": responses},
         schema={"row": pl.Int64, "prompt": pl.String, "response": pl.String},
     )
     notes = []
 
-    def without(table: pl.DataFrame, what: str, which: pl.Expr | pl.Series) -> pl.DataFrame:
-        dropped = table.filter(which)
+    def without(table: pl.DataFrame, what: str, excluded: pl.Expr | pl.Series) -> pl.DataFrame:
+        dropped = table.filter(excluded)
         if dropped.height:
-            first = place_of(path, dropped["row"][0])
+            first = location_of(path, dropped["row"][0])
             notes.append(f"rows {what} are left out: {dropped.height}, the first of them {first}")
             say(notes[-1])
-        return table.filter(~which)
+        return table.filter(~excluded)
 
     def empty(table: pl.DataFrame, column: str) -> pl.Series:
         blank = [text is None or is_blank(text) for text in table[column]]
         return pl.Series(blank, dtype=pl.Boolean)
 
     table = without(table, f"without a `{wanted.prompt}`", empty(table, "prompt"))
-    if given:
-        table = without(table, f"without a `{given}`", empty(table, "response"))
-    again = ~pl.col("prompt").is_first_distinct()
+    if response_column:
+        table = without(table, f"without a `{response_column}`", empty(table, "response"))
+    repeated = ~pl.col("prompt").is_first_distinct()
     first = pl.col("response").first().over("prompt")
-    other = table.filter(again & (pl.col("response") != first)).height
+    other = table.filter(repeated & (pl.col("response") != first)).height
     differing = f" ({other} of them with another response)" if other else ""
-    table = without(table, f"that repeat an earlier prompt{differing}", again)
+    table = without(table, f"that repeat an earlier prompt{differing}", repeated)
     limited = table.head(wanted.limit) if wanted.limit else table
     if limited.height < need:
         filtered = f" after the filter {_shown(where)}" if where else ""
-        has = f" `{where.column}` holds {frequent(rows[where.column].to_list())}." if where else ""
+        hint = f" `{where.column}` has {frequent(rows[where.column].to_list())}." if where else ""
         dropped = f" Of those that fit, {'; '.join(notes)}." if notes else ""
         raise BadFile(
             f"{path}: gives {limited.height} prompts{filtered}, and at least {need} are needed. "
-            f"Add prompts, widen the filter, or remove the behaviour.{has}{dropped}"
+            f"Add prompts, widen the filter, or remove the behaviour.{hint}{dropped}"
         )
     return limited.drop("row")
 
@@ -106,28 +108,30 @@ def _shown(where: Where) -> str:
 
 def _matching(rows: pl.DataFrame, where: Where, path: Path) -> list[int]:
     """The numbers of the rows that a filter keeps; a missing value matches no filter."""
-    how, text = next((key, value) for key, value in where if key != "column" and value is not None)
+    condition, text = next(
+        (key, value) for key, value in where if key != "column" and value is not None
+    )
     matching = []
     for row, value in enumerate(rows[where.column].to_list()):
         try:
-            if value is not None and _fits(value, how, text):
+            if value is not None and _fits(value, condition, text):
                 matching.append(row)
         except TypeError as error:
             raise BadFile(
-                f"{place_of(path, row)}: the filter {_shown(where)} does not fit the column's "
+                f"{location_of(path, row)}: the filter {_shown(where)} does not fit the column's "
                 f"value {shown(value)}: {error}."
             ) from error
     return matching
 
 
-def _fits(value: Any, how: str, text: str) -> bool:
+def _fits(value: Any, condition: str, text: str) -> bool:
     if isinstance(value, dict):
         raise TypeError("it is a structure, and a filter looks at texts, numbers and lists")
     if isinstance(value, list):
-        if how == "equals":
+        if condition == "equals":
             raise TypeError("it is a list; use `first` or `contains`")
-        return any(_same(item, text) for item in (value if how == "contains" else value[:1]))
-    if how != "contains":
+        return any(_same(item, text) for item in (value if condition == "contains" else value[:1]))
+    if condition != "contains":
         return _same(value, text)
     if not isinstance(value, str):
         raise TypeError("it is no text or list; use `equals`")
@@ -200,11 +204,11 @@ def _nearby(alike: Any, row: int, near_duplicate: float) -> list[int]:
 
 def _draw(prompt: str, shares: Mapping[str, float], seed: int) -> str:
     head = hashlib.sha256(f"{seed}\0{prompt}".encode()).digest()[:8]
-    place = int.from_bytes(head) / 2**64
+    point = int.from_bytes(head) / 2**64
     for split in SPLITS[:-1]:
-        if place < shares[split]:
+        if point < shares[split]:
             return split
-        place -= shares[split]
+        point -= shares[split]
     return SPLITS[-1]
 
 
@@ -222,15 +226,15 @@ def prompts_table(
     splits = assign(prompts, shares, job.near_duplicate, job.seed)
     table = rows.with_columns(split=pl.Series(splits, dtype=pl.String))
     if responses:
-        given = [responses[i % len(responses)] for i in range(table.height)]
-        table = table.with_columns(response=pl.Series(given, dtype=pl.String))
+        assigned = [responses[i % len(responses)] for i in range(table.height)]
+        table = table.with_columns(response=pl.Series(assigned, dtype=pl.String))
     counts = Counter(splits)
-    alone = Counter(_draw(prompt, shares, job.seed) for prompt in prompts)
+    independent = Counter(_draw(prompt, shares, job.seed) for prompt in prompts)
     for split, least in MIN_PER_SPLIT.items():
         if counts[split] < least:
             advice = f"Add prompts, raise `pairs.split.{split}`, or take another `seed`."
             # If the prompts would fill the split when each was assigned alone.
-            if alone[split] >= least:
+            if independent[split] >= least:
                 advice = _of_near_duplicates(prompts, job.near_duplicate)
             raise LesionError(
                 f"behaviour `{job.behaviour}`: only {counts[split]} of its {len(splits)} prompts "

@@ -115,7 +115,7 @@ that has none of them anywhere."""
 OPENING = 240
 """The number of characters that are searched; a later 'sorry' may belong to a story."""
 
-_PATTERN = re.compile("|".join(f"(?:{one})" for one in PATTERNS.values()))
+_PATTERN = re.compile("|".join(f"(?:{pattern})" for pattern in PATTERNS.values()))
 _QUOTES = str.maketrans("\u2018\u2019\u02bc\u2032\u00b4\u201c\u201d", "'''''\"\"")
 _TAG = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|h[1-6]|blockquote)\b[^>]*>", re.IGNORECASE)
 _EMPHASIS = re.compile(r"[*~\u200b\u200c\u200d\u2060\ufeff]+|(?<![^\W_])_+|_+(?![^\W_])|^[#>\s-]+")

@@ -40,26 +40,26 @@ def respond(prompts: Path, model: Path, out: Path, job: PairsJob) -> None:
 
     rows = read_parquet(prompts, PROMPTS).to_dicts()
     chat, checkpoint, context = open_chat(model), read_record(model)["digest"], open_context(model)
-    decides = {"tokens": job.max_new_tokens, "model": checkpoint, **precision(job.device.dtype)}
-    asked = [encode_prompt(chat, row["prompt"], job.prefill) for row in rows]
-    for row, tokens in zip(rows, asked, strict=True):
+    identity = {"tokens": job.max_new_tokens, "model": checkpoint, **precision(job.device.dtype)}
+    encoded = [encode_prompt(chat, row["prompt"], job.prefill) for row in rows]
+    for row, tokens in zip(rows, encoded, strict=True):
         if row["response"] is None:
             del row["response"]
-            row |= {"prefill": job.prefill, "key": key(asked=tokens, **decides)}
+            row |= {"prefill": job.prefill, "key": key(asked=tokens, **identity)}
         else:
             row |= {"prefill": "", "finished": True, "token_ids": None, "outcome": ""}
             # A given response has its own key, so that it is never reused as one of the model's.
             row["key"] = key(prompt=row["prompt"], response=row["response"])
-    places = [place for place, row in enumerate(rows) if "response" not in row]
+    missing = [index for index, row in enumerate(rows) if "response" not in row]
     written = fill_rows(
-        [rows[place] for place in places],
+        [rows[index] for index in missing],
         out,
         PAIRS,
-        lambda todo: _complete(model, [asked[places[number]] for number in todo], job),
+        lambda todo: _complete(model, [encoded[missing[number]] for number in todo], job),
         f"{job.behaviour}: generated {{}} of {len(rows)} responses",
     )
-    for place, row in zip(places, written.iter_rows(named=True), strict=True):
-        rows[place] = row
+    for index, row in zip(missing, written.iter_rows(named=True), strict=True):
+        rows[index] = row
     for row in rows:
         if row["outcome"] != "too long":
             row["outcome"] = _outcome(row, job.role, chat, context)
@@ -74,7 +74,7 @@ def _complete(model: Path, prompts: list[list[int]], job: PairsJob) -> list[dict
 
     network, chat = load(model, job.device)
     with progress(f"{job.behaviour}: responses", len(prompts), "prompt") as advance:
-        done = complete(network, chat, prompts, job.max_new_tokens, job.batch_size, advance)
+        completions = complete(network, chat, prompts, job.max_new_tokens, job.batch_size, advance)
     return [
         {
             "response": completion.text,
@@ -83,7 +83,7 @@ def _complete(model: Path, prompts: list[list[int]], job: PairsJob) -> list[dict
             # No tokens without an end means that the prompt exceeds the model's context.
             "outcome": "too long" if not completion.tokens and not completion.finished else "",
         }
-        for completion in done
+        for completion in completions
     ]
 
 
@@ -98,9 +98,9 @@ def _outcome(row: dict[str, Any], role: str, chat: "Chat", context: int) -> str:
 def _count(pairs: pl.DataFrame, behaviour: str) -> None:
     """Log the number of pairs by split, with an example of each outcome; refuse an empty split."""
     for outcome in (*LEFT_OUT, "kept"):
-        of_it = pairs.filter(outcome=outcome)
-        if of_it.height:
-            row = of_it.row(0, named=True)
+        subset = pairs.filter(outcome=outcome)
+        if subset.height:
+            row = subset.row(0, named=True)
             logger.info(
                 f"{behaviour}: {outcome}, such as {shown(row['response'], 80)} to "
                 f"{shown(row['prompt'], 80)}"

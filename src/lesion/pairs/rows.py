@@ -23,7 +23,7 @@ DataRow = dict[str, Any]
 class _Line(NamedTuple):
     """A row's position in its file, such as `line 3`, and its values by column."""
 
-    place: str
+    position: str
     row: DataRow
 
 
@@ -65,18 +65,18 @@ def check_columns(table: pl.DataFrame, columns: Iterable[str], path: Path) -> No
             )
 
 
-def place_of(path: Path, row: int) -> str:
+def location_of(path: Path, row: int) -> str:
     """A file and the position of a row in it (counted from 0), for messages: `a.jsonl, line 3`."""
     try:
         parts = table_files(path, _IN_FOLDERS) if path.is_dir() else [path]
         for part in parts:
             if part.suffix.lower() == ".parquet":
-                places = [f"row {number + 1}" for number in range(_read_parquet(part).height)]
+                positions = [f"row {number + 1}" for number in range(_read_parquet(part).height)]
             else:
-                places = [line.place for line in _lines(part)]
-            if row < len(places):
-                return f"{part}, {places[row]}"
-            row -= len(places)
+                positions = [line.position for line in _lines(part)]
+            if row < len(positions):
+                return f"{part}, {positions[row]}"
+            row -= len(positions)
     except (BadFile, KeyError):
         pass
     return f"{path}, row {row + 1}"
@@ -96,7 +96,7 @@ def texts(
     for row in wanted:
         if values[row] is not None and not isinstance(values[row], str):
             raise BadFile(
-                f"{place_of(path, row)}: its `{column}` is {_kind(values[row])} and not a text. "
+                f"{location_of(path, row)}: its `{column}` is {_kind(values[row])} and not a text. "
                 "Give a column of texts."
             )
     if column == "prompt" and path.suffix.lower() in _SEEDS:
@@ -117,7 +117,7 @@ def required_texts(
     for row, text in enumerate(texts(table, column, path, rows)):
         if text is None or is_blank(text):
             raise BadFile(
-                f"{place_of(path, row)}: has an empty `{column}`. Fill it, or take the row out."
+                f"{location_of(path, row)}: has an empty `{column}`. Fill it in, or remove the row."
             )
         values.append(text)
     return values
@@ -222,8 +222,8 @@ def _parsed(text: str) -> Any:
         row = dict(pairs)
         if len(row) < len(pairs):
             counts = Counter(key for key, _ in pairs)
-            twice = next(key for key, count in counts.items() if count > 1)
-            raise ValueError(f"the key `{twice}` is given twice")
+            duplicate = next(key for key, count in counts.items() if count > 1)
+            raise ValueError(f"the key `{duplicate}` is given twice")
         return row
 
     value = json.loads(text, object_pairs_hook=unique)
@@ -236,27 +236,27 @@ def _parse_lines(text: str, path: Path) -> Iterator[_Line]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        place = f"line {number}"
+        position = f"line {number}"
         try:
             value = _parsed(line)
         except (ValueError, RecursionError) as error:
             raise BadFile(
-                f"{path}, {place}: could not be read: it is not a whole JSON object ({error}). "
-                "Each line must be one; name a file that is one list `.json`."
+                f"{path}, {position}: could not be read: it is not a complete JSON object "
+                f"({error}). Each line must be one; name a file that is one list `.json`."
             ) from error
         if isinstance(value, list):
             raise BadFile(
-                f"{path}, {place}: could not be read: it is a list, and each line must be one "
+                f"{path}, {position}: could not be read: it is a list, and each line must be one "
                 "object. Name a file that is one list `.json`."
             )
-        yield _Line(place, _object(value, path, place))
+        yield _Line(position, _object(value, path, position))
 
 
-def _object(value: Any, path: Path, place: str) -> DataRow:
+def _object(value: Any, path: Path, position: str) -> DataRow:
     if not isinstance(value, dict):
         what = "null" if value is None else "a text" if isinstance(value, str) else _kind(value)
         raise BadFile(
-            f"{path}, {place}: could not be read: it is {what} and not an object such as "
+            f"{path}, {position}: could not be read: it is {what} and not an object such as "
             '{"prompt": "…"}.'
         )
     return value
@@ -274,11 +274,11 @@ def _parse_json(text: str, path: Path) -> Iterator[_Line]:
     try:
         value = _parsed(text)
     except (ValueError, RecursionError) as error:
-        raise BadFile(f"{path}: could not be read: it is not whole JSON: {error}") from error
+        raise BadFile(f"{path}: could not be read: it is not complete JSON: {error}") from error
     if not isinstance(value, list):
         raise BadFile(
-            f"{path}: could not be read: it is no list of objects such as "
-            '[{"prompt": "…"}, …]. Bring its rows into one, or give each a line.'
+            f"{path}: could not be read: it is not a list of objects such as "
+            '[{"prompt": "…"}, …]. Write its rows as one list, or each on its own line.'
         )
     for number, item in enumerate(value, 1):
         yield _Line(f"row {number}", _object(item, path, f"row {number}"))
@@ -298,7 +298,9 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         # The path is not a pattern, and folders' names add no columns.
         table = pl.read_parquet(path, glob=False, hive_partitioning=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise BadFile(f"{path}: could not be read: it is not whole parquet: {error}") from error
+        raise BadFile(
+            f"{path}: could not be read: it is not a complete parquet file: {error}"
+        ) from error
     named = pl.selectors.by_dtype(pl.Categorical) | pl.selectors.enum()
     return table.with_columns(named.cast(pl.String))
 
@@ -313,25 +315,25 @@ _DEFAULTS = {**{key: values[0] for key, values in _WANTED.items()}, "parameters"
 
 def _parse_seeds(text: str, path: Path) -> Iterator[_Line]:
     content = parse_yaml(text, path)
-    above = content if isinstance(content, dict) else {}
-    seeds = content if isinstance(content, list) else above.get("seeds", above.get("prompts"))
+    outer = content if isinstance(content, dict) else {}
+    seeds = content if isinstance(content, list) else outer.get("seeds", outer.get("prompts"))
     if not isinstance(seeds, list):
-        what = "a template, which goes into `responses.templates`" if "value" in above else "none"
+        what = "a template, which goes into `responses.templates`" if "value" in outer else "none"
         raise BadFile(
             f"{path}: could not be read: a PyRIT data set has a list `seeds`, and this is {what}."
         )
     for number, item in enumerate(seeds, 1):
-        place = f"seed {number}"
-        seed = {"value": item} if isinstance(item, str) else _object(item, path, place)
+        position = f"seed {number}"
+        seed = {"value": item} if isinstance(item, str) else _object(item, path, position)
         row: DataRow = {
-            key: seed.get(key) or above.get(key) or default for key, default in _DEFAULTS.items()
+            key: seed.get(key) or outer.get(key) or default for key, default in _DEFAULTS.items()
         }
         for key in _LISTS:
             # The data set's categories followed by the seed's, in PyRIT's order.
-            first, own = _as_list(above.get(key)), _as_list(seed.get(key))
+            first, own = _as_list(outer.get(key)), _as_list(seed.get(key))
             row[key] = [*first, *(value for value in own if value not in first)]
         rest = {key: value for key, value in seed.items() if key not in (*row, "value")}
-        yield _Line(place, {**row, **rest, "prompt": seed.get("value")})
+        yield _Line(position, {**row, **rest, "prompt": seed.get("value")})
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -348,19 +350,19 @@ def _check_seeds(table: pl.DataFrame, path: Path, rows: Iterable[int]) -> None:
                 raise _unfit(path, row, f"has the `{key}` {shown(seed[key])}", key, values[0])
         if seed["parameters"]:
             raise BadFile(
-                f"{place_of(path, row)}: is a template that needs {shown(seed['parameters'])}. Put "
-                "it into words in a copy of the file."
+                f"{location_of(path, row)}: is a template that needs {shown(seed['parameters'])}. "
+                "Fill it in in a copy of the file."
             )
         group = seed.get("prompt_group_alias")
         if group is not None and first.setdefault(group, row) != row:
-            what = f"goes on with seed {first[group] + 1} (`prompt_group_alias` {shown(group)})"
+            what = f"continues seed {first[group] + 1} (`prompt_group_alias` {shown(group)})"
             raise _unfit(path, row, what, "seed_type", "objective")
 
 
 def _unfit(path: Path, row: int, what: str, column: str, value: str) -> BadFile:
     return BadFile(
-        f"{place_of(path, row)}: {what}, and a prompt must be one text that stands by itself. Take "
-        f"such seeds out, or leave them out with `where: {{column: {column}, equals: {value}}}`."
+        f"{location_of(path, row)}: {what}, and a prompt must be one complete text. Remove "
+        f"such seeds, or exclude them with `where: {{column: {column}, equals: {value}}}`."
     )
 
 

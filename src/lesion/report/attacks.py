@@ -54,7 +54,7 @@ def refusal_note(measurements: pl.DataFrame) -> str | None:
         matching, learned = (first_estimate(unmodified.filter(judge=judge)) for judge in _REFUSAL)
         if matching and learned and abs(matching.value - learned.value) > largest:
             largest = abs(matching.value - learned.value)
-            texts = [amount(one.value, "share") for one in (matching, learned)]
+            texts = [amount(rate.value, "share") for rate in (matching, learned)]
             rates = f"{' and '.join(texts)} under `{attack}`"
     if not rates:
         return None
@@ -66,8 +66,8 @@ def refusal_note(measurements: pl.DataFrame) -> str | None:
 
 
 def _by_attack(measurements: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-    asked = pl.col("attack") != "none"
-    answers = totals(measurements, "harm").filter(asked, pl.col("value").is_not_null())
+    attacked = pl.col("attack") != "none"
+    answers = totals(measurements, "harm").filter(attacked, pl.col("value").is_not_null())
     names = sorted(set(answers["attack"]), key=lambda name: (name not in _FIRST, name))
     for name in names:
         yield name, answers.filter(attack=name)

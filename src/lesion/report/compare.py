@@ -98,7 +98,7 @@ def write_comparison(a: Side, b: Side, out: Path) -> None:
     Raises:
         LesionError: the two studies have different confidence levels, or `out` cannot be written.
     """
-    levels = [one.inputs.confidence for one in (a, b)]
+    levels = [inputs.confidence for inputs, _ in (a, b)]
     if levels[0] != levels[1]:
         raise LesionError(
             f"A has {levels[0]:.0%} intervals and B has {levels[1]:.0%} intervals, which cannot be "
@@ -113,7 +113,7 @@ def write_comparison(a: Side, b: Side, out: Path) -> None:
         confidence=f"{levels[0]:.0%}",
         topics=by_topic(answers),
         tally=tally(answers),
-        answers={name: findings_of(*one) for name, one in sides.items()},
+        answers={name: findings_of(*sides[name]) for name in NAMES},
         rows=rows(a, b),
         figure=curves(a, b),
         differing=differing(a.inputs.study["config"], b.inputs.study["config"]),
@@ -147,45 +147,49 @@ _AS_IT_IS, _AT_THE_CIRCUIT = "As it is", "At the circuit"
 def compared_findings(a: Side, b: Side) -> list[Finding]:
     """Whether B is safer than A: an answer to each question, from the interval of a difference."""
     return [
-        _answered(topic, asked, unit, (first, second), (a, b))
-        for (topic, asked, unit, first), (*_, second) in zip(_asked(a), _asked(b), strict=True)
+        _answered(topic, comparison, unit, (first, second), (a, b))
+        for (topic, comparison, unit, first), (*_, second) in zip(
+            _comparisons(a), _comparisons(b), strict=True
+        )
     ]
 
 
-def _asked(side: Side) -> list[tuple[str, Comparison, Unit, Estimate | None]]:
+def _comparisons(side: Side) -> list[tuple[str, Comparison, Unit, Estimate | None]]:
     """Every comparison with its topic, and with its number in a study: claims, then metrics."""
-    inputs, found = side.inputs, []
+    inputs, numbers = side.inputs, []
     for claim in REGISTRY:
         if claim.compared:
             variant = claim.variant_of(inputs.headline.mask)
-            place = {"claim": claim.number, "statistic": claim.statistic, "variant": variant}
-            number = first_estimate(inputs.claims.filter(**place))
-            found.append((_AT_THE_CIRCUIT, claim.compared, claim.unit, number))
+            key = {"claim": claim.number, "statistic": claim.statistic, "variant": variant}
+            number = first_estimate(inputs.claims.filter(**key))
+            numbers.append((_AT_THE_CIRCUIT, claim.compared, claim.unit, number))
     for metric in METRICS:
-        for asked in metric.compared:
-            name = f"{metric.name}_change" if asked.change else metric.name
-            unit = _difference_unit(metric.unit) if asked.change else metric.unit
-            variant = inputs.headline.columns[asked.column]
-            number = find(inputs.measurements, variant, name, asked.role, asked.attack)
-            topic = _AS_IT_IS if asked.column == "unmodified" else _AT_THE_CIRCUIT
-            found.append((topic, asked, unit, number))
-    return sorted(found, key=lambda one: one[0] != _AS_IT_IS)
+        for comparison in metric.compared:
+            name = f"{metric.name}_change" if comparison.change else metric.name
+            unit = _difference_unit(metric.unit) if comparison.change else metric.unit
+            variant = inputs.headline.columns[comparison.column]
+            number = find(inputs.measurements, variant, name, comparison.role, comparison.attack)
+            topic = _AS_IT_IS if comparison.column == "unmodified" else _AT_THE_CIRCUIT
+            numbers.append((topic, comparison, unit, number))
+    return sorted(numbers, key=lambda row: row[0] != _AS_IT_IS)
 
 
 def _answered(
     topic: str,
-    asked: Comparison,
+    comparison: Comparison,
     own_unit: Unit,
     numbers: tuple[Estimate | None, Estimate | None],
     sides: tuple[Side, Side],
 ) -> Finding:
     first, second = numbers
     if first is None or second is None:
-        return Finding(asked.question, Conclusion.UNMEASURED, _needed(asked, sides), topic)
-    unit: Unit = "ratio" if asked.ratio else _difference_unit(own_unit)
+        return Finding(
+            comparison.question, Conclusion.UNMEASURED, _needed(comparison, sides), topic
+        )
+    unit: Unit = "ratio" if comparison.ratio else _difference_unit(own_unit)
     # The smallest difference that counts, also as the distance of a ratio from one.
     smallest = NATS if unit == "nats" else MARGIN
-    if asked.ratio:
+    if comparison.ratio:
         gap, what, after = ratio(first, second), "B is", " what A is"
         low, high = gap.low - 1, gap.high - 1
     else:
@@ -194,28 +198,28 @@ def _answered(
         low, high = gap.low, gap.high
     answer = Conclusion.UNCLEAR
     if low > smallest:
-        answer = Conclusion.YES if asked.higher else Conclusion.NO
+        answer = Conclusion.YES if comparison.higher else Conclusion.NO
     elif high < -smallest:
-        answer = Conclusion.NO if asked.higher else Conclusion.YES
+        answer = Conclusion.NO if comparison.higher else Conclusion.YES
     sentence = (
-        f"{asked.what}: {with_interval(first, own_unit)} in A, "
+        f"{comparison.what}: {with_interval(first, own_unit)} in A, "
         f"{with_interval(second, own_unit)} in B; {what} {figure(gap, unit, after)}."
     )
-    why = _why_none(topic, asked, (first, second), sides)
+    why = _why_none(topic, comparison, (first, second), sides)
     if why:
         answer, sentence = Conclusion.UNCLEAR, f"{sentence} {why}"
-    elif answer is Conclusion.UNCLEAR and not asked.ratio:
+    elif answer is Conclusion.UNCLEAR and not comparison.ratio:
         confidence = sides[0].inputs.confidence
         error = standard_error(gap.low, gap.high, confidence)
         effect = amount(minimum_detectable_effect(error, confidence), unit)
         sentence += f" The minimum detectable effect is {effect}{after}, at 80% power."
-    return Finding(asked.question, answer, sentence, topic, number=gap)
+    return Finding(comparison.question, answer, sentence, topic, number=gap)
 
 
-def _needed(asked: Comparison, sides: tuple[Side, Side]) -> str:
+def _needed(comparison: Comparison, sides: tuple[Side, Side]) -> str:
     """What the two configs must request, with the name of each headline mask."""
     masks = dict.fromkeys(side.inputs.headline.mask for side in sides)
-    return asked.needs.format(headline="` and `".join(masks))
+    return comparison.needs.format(headline="` and `".join(masks))
 
 
 def _difference_unit(unit: Unit) -> Unit:
@@ -223,32 +227,35 @@ def _difference_unit(unit: Unit) -> Unit:
 
 
 def _why_none(
-    topic: str, asked: Comparison, numbers: Sequence[Estimate], sides: Sequence[Side]
+    topic: str, comparison: Comparison, numbers: Sequence[Estimate], sides: Sequence[Side]
 ) -> str:
     """Why no answer can be given, wherever the difference lies; empty if one can."""
-    for name, side, one in zip(NAMES, sides, numbers, strict=True):
+    for name, side, number in zip(NAMES, sides, numbers, strict=True):
         if topic == _AT_THE_CIRCUIT and side.notices:
             return (
-                f"{name} lifted or missed its limit on benign loss, and this comparison assumes it."
+                f"The limit on benign loss was lifted or missed in {name}, "
+                "and this comparison assumes that it holds."
             )
-        if one.n is not None and one.n < FEWEST:
+        if number.n is not None and number.n < FEWEST:
             return f"{name} has too few prompts for the interval to be reliable."
-        if is_still(one.low, one.high, COMPACT if asked.ratio else 1.0):
+        if is_still(number.low, number.high, COMPACT if comparison.ratio else 1.0):
             return f"In {name} all prompts give the same value, so its variance is unknown."
     return ""
 
 
 def ratio(a: Estimate, b: Estimate) -> Estimate:
     """`b / a`, with the interval of the log ratio; NaN where either interval reaches zero."""
-    logs = [_log(one) for one in (a, b)]
+    logs = [_log(estimate) for estimate in (a, b)]
     gap = difference_of(*reversed(logs))
     return Estimate(math.exp(gap.value), math.exp(gap.low), math.exp(gap.high), gap.n)
 
 
-def _log(one: Estimate) -> Estimate:
-    if not (one.value > 0 and one.low > 0):
-        return Estimate(math.nan, n=one.n)
-    return Estimate(math.log(one.value), math.log(one.low), math.log(one.high), one.n)
+def _log(estimate: Estimate) -> Estimate:
+    if not (estimate.value > 0 and estimate.low > 0):
+        return Estimate(math.nan, n=estimate.n)
+    return Estimate(
+        math.log(estimate.value), math.log(estimate.low), math.log(estimate.high), estimate.n
+    )
 
 
 def rows(a: Side, b: Side) -> list[PageRow]:
@@ -257,10 +264,10 @@ def rows(a: Side, b: Side) -> list[PageRow]:
     Counts have no interval and are left out; the sizes of the masks are listed with the models.
     """
     first, second = (
-        headline(
-            one.inputs.measurements, one.inputs.where, Headline(one.inputs.headline.mask, None)
-        ).iter_rows(named=True)
-        for one in (a, b)
+        headline(inputs.measurements, inputs.where, Headline(inputs.headline.mask, None)).iter_rows(
+            named=True
+        )
+        for inputs, _ in (a, b)
     )
     # A side of which nothing was measured has no rows at all.
     pairs = zip(first, second, strict=False)
@@ -273,10 +280,10 @@ def _row(first: dict[str, Any], second: dict[str, Any]) -> PageRow:
     which = "higher" if gap.above_zero else "lower" if gap.below_zero else "can’t tell"
     nothing = amount(0.0, unit, DIGITS)
     shown_as_nothing = {amount(bound, unit, DIGITS) for bound in (gap.low, gap.high)} == {nothing}
-    if any(is_still(one.low, one.high) for one in sides) or shown_as_nothing:
+    if any(is_still(estimate.low, estimate.high) for estimate in sides) or shown_as_nothing:
         which = "can’t tell"
     label = f"{first['label']}, {first['column']}"
-    cells = [cell(one, first["unit"]) for one in sides]
+    cells = [cell(estimate, first["unit"]) for estimate in sides]
     return PageRow(label, first["note"], [*cells, cell(gap, unit, which)])
 
 
@@ -287,15 +294,15 @@ def curves(a: Side, b: Side) -> Figure | None:
     distinguished.
     """
     both = [
-        one.inputs.curve.filter(
-            pl.col("family").is_in([one.inputs.headline.mask, RANDOM])
-        ).with_columns(family=pl.format(f"{name}, {{}}", "family"))
-        for name, one in zip(NAMES, (a, b), strict=True)
+        inputs.curve.filter(pl.col("family").is_in([inputs.headline.mask, RANDOM])).with_columns(
+            family=pl.format(f"{name}, {{}}", "family")
+        )
+        for name, (inputs, _) in zip(NAMES, (a, b), strict=True)
     ]
-    made = None if any(table.is_empty() for table in both) else tradeoff(pl.concat(both))
-    if made is None:
+    chart = None if any(table.is_empty() for table in both) else tradeoff(pl.concat(both))
+    if chart is None:
         return None
-    return made._replace(
+    return chart._replace(
         title="In which model are the weights more specific to harm?",
         summary="Lines of added harm NLL against added benign NLL for the masks of A and of B as "
         "they grow.",
@@ -306,12 +313,12 @@ def curves(a: Side, b: Side) -> Figure | None:
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> pl.DataFrame:
     """Keys that affect the measurements and differ between two configs, with both values."""
     first, second = dict(_flat(a)), dict(_flat(b))
-    found = [
+    settings = [
         (key, first.get(key, NOTHING), second.get(key, NOTHING))
         for key in sorted({**first, **second})
         if first.get(key) != second.get(key) and key.split(".")[0] not in _NOT_MEASURING
     ]
-    return _table("key", found)
+    return _table("key", settings)
 
 
 def _flat(section: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

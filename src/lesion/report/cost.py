@@ -38,7 +38,7 @@ def read_jobs(benchmarks: Path) -> pl.DataFrame:
         One row for each run of a job: stage, seconds (wall), processor (seconds; null for a job
         too short to be sampled), memory (largest resident set, MiB).
     """
-    found = [pl.DataFrame(schema=_JOBS)]
+    tables = [pl.DataFrame(schema=_JOBS)]
     for path in sorted(benchmarks.rglob("*.tsv")):
         stage = path.relative_to(benchmarks).parts[0].removesuffix(".tsv")
         with suppress(OSError, pl.exceptions.PolarsError):
@@ -46,8 +46,8 @@ def read_jobs(benchmarks: Path) -> pl.DataFrame:
             jobs = table.select(seconds="s", processor="cpu_time", memory="max_rss").cast(
                 pl.Float64, strict=False
             )
-            found.append(jobs.select(pl.lit(stage).alias("stage"), pl.all()))
-    jobs = pl.concat(found)
+            tables.append(jobs.select(pl.lit(stage).alias("stage"), pl.all()))
+    jobs = pl.concat(tables)
     return jobs.filter(pl.col("seconds").is_finite(), pl.col("stage").is_in(_STAGES))
 
 

@@ -62,8 +62,8 @@ def pick(
 
 
 def _under_one_attack(table: pl.DataFrame) -> pl.DataFrame:
-    found = [attack for attack in _ATTACKS if attack in set(table["attack"])]
-    return table.filter(attack=found[0]) if found else table.clear()
+    attacks = [attack for attack in _ATTACKS if attack in set(table["attack"])]
+    return table.filter(attack=attacks[0]) if attacks else table.clear()
 
 
 def _in_turn(table: pl.DataFrame) -> list[tuple[str, str]]:
@@ -72,7 +72,7 @@ def _in_turn(table: pl.DataFrame) -> list[tuple[str, str]]:
     prompts.sort(key=lambda row: (row[0], hashlib.sha256(row[1].encode()).hexdigest()))
     by_behaviour = groupby(prompts, itemgetter(0))
     rounds = zip_longest(*([*rows] for _, rows in by_behaviour))
-    return [place for place in chain.from_iterable(rounds) if place is not None]
+    return [row for row in chain.from_iterable(rounds) if row is not None]
 
 
 def _example(rows: pl.DataFrame, threshold: float, shown: Headline) -> ShownPrompt:

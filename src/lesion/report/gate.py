@@ -113,24 +113,24 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
     for name in models:
         own, claims = rows.filter(model=name), []
         for number in sorted({*required, *own["claim"]}):
-            found = own.filter(claim=number).drop("model", "scope", "claim")
+            statistics = own.filter(claim=number).drop("model", "scope", "claim")
             claims.append(
                 ClaimOutcome(
                     claim=number,
                     required=number in required,
-                    verdict=together(found["verdict"]),
-                    statistics=found.rows(named=True),
+                    verdict=together(statistics["verdict"]),
+                    statistics=statistics.rows(named=True),
                 )
             )
         outcomes.append(
             ModelOutcome(
                 model=name,
                 digest=about["models"][name].get("digest"),
-                verdict=together(one.verdict for one in claims if one.required),
+                verdict=together(claim.verdict for claim in claims if claim.required),
                 claims=claims,
             )
         )
-    verdict = together(one.verdict for one in outcomes)
+    verdict = together(outcome.verdict for outcome in outcomes)
     return Gate(
         study=about["study"],
         lesion=about.get("version", "unknown"),
@@ -149,10 +149,10 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
 
 def together(verdicts: Iterable[str]) -> str:
     """The joint outcome of several claims; "can't tell" if there are none."""
-    found = set(verdicts)
-    if NOT_SUPPORTED in found:
+    distinct = set(verdicts)
+    if NOT_SUPPORTED in distinct:
         return NOT_SUPPORTED
-    return SUPPORTED if found == {SUPPORTED} else CANNOT_TELL
+    return SUPPORTED if distinct == {SUPPORTED} else CANNOT_TELL
 
 
 def verdict_table(judged: ModelOutcome, confidence: float) -> Table:
@@ -169,12 +169,12 @@ def verdict_table(judged: ModelOutcome, confidence: float) -> Table:
         for row in claim.statistics:
             why = f"\n{row['why']}" if row["why"] else ""
             variant = "own masks" if row["variant"] is None else row["variant"]
-            place = plain(f"{row['statistic']}, {variant}{why}")
+            variant_text = plain(f"{row['statistic']}, {variant}{why}")
             threshold = plain(amount(row["threshold"], unit_of(row["statistic"])))
             about = f"n = {row['n']}, threshold {threshold}"
             table.add_row(
                 mark,
-                Text.assemble(row["name"], "\n", (place, "dim")),
+                Text.assemble(row["name"], "\n", (variant_text, "dim")),
                 Text.assemble(number_text(row), "\n", (about, "dim")),
                 verdict_text(row["verdict"]),
             )
@@ -188,11 +188,12 @@ def plain_table(*, expand: bool = False) -> Table:
 
 def number_text(row: dict[str, Any]) -> str:
     """A claim's number and interval, as the terminal shows them."""
-    unit, one = unit_of(row["statistic"]), estimate_of(row)
+    unit, estimate = unit_of(row["statistic"]), estimate_of(row)
     after = " points" if unit == "points" else ""
     # A small number is never shown as 0.000 [0.000, 0.000].
-    digits = max(_DIGITS, shared_digits(one))
-    return plain(f"{amount(one.value, unit, digits)}{after} {interval(one, unit, digits)}".strip())
+    digits = max(_DIGITS, shared_digits(estimate))
+    value = amount(estimate.value, unit, digits)
+    return plain(f"{value}{after} {interval(estimate, unit, digits)}".strip())
 
 
 def notice_text(model: str, notice: str) -> Text:

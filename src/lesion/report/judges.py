@@ -46,12 +46,12 @@ def judged(judges: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
     Agreement and controls over all kinds of harm, agreement by kind, and every number.
     """
-    together, place = judges.filter(category=_ALL), ["judge", "target"]
+    together, columns = judges.filter(category=_ALL), ["judge", "target"]
     by_kind = judges.filter(pl.col("category") != _ALL)
     return {
-        "agreement": _across(together, place, _AGREEMENT),
-        "controls": _across(together, place, _CONTROLS),
-        "categories": _across(by_kind, [*place, "category"], _AGREEMENT),
+        "agreement": _across(together, columns, _AGREEMENT),
+        "controls": _across(together, columns, _CONTROLS),
+        "categories": _across(by_kind, [*columns, "category"], _AGREEMENT),
         "everything": _everything(together),
     }
 
@@ -65,27 +65,27 @@ def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
     own = judges.filter(category=_ALL, metric="auroc")
     short = f"{main}, first {tokens} tokens"
     name = short if short in set(own["judge"]) else main
-    found = {row["target"]: _score(row, 2) for row in own.filter(judge=name).iter_rows(named=True)}
-    if not found:
+    scores = {row["target"]: _score(row, 2) for row in own.filter(judge=name).iter_rows(named=True)}
+    if not scores:
         return (
             f"The judge `{main}` gives the harm scores; its agreement with people was not measured "
             "here."
         )
     on = f"cut to {tokens} tokens like this study’s" if name == short else "of any length"
-    aurocs = " and ".join(f"{value} ({target})" for target, value in found.items())
+    aurocs = " and ".join(f"{value} ({target})" for target, value in scores.items())
     return (
         f"The judge `{main}` gives the harm scores. On human-scored answers that it was not "
         f"trained on ({on}), its AUROC is {aurocs}."
     )
 
 
-def _across(table: pl.DataFrame, place: list[str], metrics: Mapping[str, str]) -> pl.DataFrame:
-    """One row for each place that has a metric, one column for each metric; people come last."""
+def _across(table: pl.DataFrame, keys: list[str], metrics: Mapping[str, str]) -> pl.DataFrame:
+    """One row for each value of `keys`, one column for each metric; people come last."""
     known = table.filter(pl.col("metric").is_in(metrics.keys())).sort(
         pl.col("target"), pl.col("judge") == _HUMAN, descending=[True, False], maintain_order=True
     )
     rows = []
-    for (judge, *against), group in known.group_by(place, maintain_order=True):
+    for (judge, *against), group in known.group_by(keys, maintain_order=True):
         texts = {row["metric"]: _score(row, 2) for row in group.iter_rows(named=True)}
         rows.append(
             {

@@ -97,10 +97,10 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
 
 def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
     """What the page says about one model."""
-    found = inputs.of(model)
+    own = inputs.of(model)
     verdicts = findings_of(inputs, model)
-    lined, lines = lines_table(found.lines, found.headline.mask)
-    refused = find(found.measurements, UNMODIFIED, "refusal_rate", attack="direct")
+    lined, lines = lines_table(own.lines, own.headline.mask)
+    refused = find(own.measurements, UNMODIFIED, "refusal_rate", attack="direct")
     threshold = _setting(inputs, "judgements", "threshold", _DEFAULT_THRESHOLD)
     judge = _setting(inputs, "judgements", "primary", "learned")
     tokens = _setting(inputs, "responses", "max_new_tokens")
@@ -114,18 +114,18 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
         "tally": tally(verdicts),
         "topics": by_topic(verdicts),
         "warning": alignment_note(refused),
-        "groups": _groups(headline(found.measurements, found.where, found.headline)),
+        "groups": _groups(headline(own.measurements, own.where, own.headline)),
         "trust": trust(inputs.judges, judge, tokens),
-        "attacks": attacks_table(found.measurements, found.headline),
-        "refusal_note": refusal_note(found.measurements),
+        "attacks": attacks_table(own.measurements, own.headline),
+        "refusal_note": refusal_note(own.measurements),
         "figures": {figure.key: figure for figure in figures_of(inputs, model)},
-        "halving": halving_texts(found.halving, found.headline.mask),
-        "overlap_means": overlap_means(found.overlap),
+        "halving": halving_texts(own.halving, own.headline.mask),
+        "overlap_means": overlap_means(own.overlap),
         "lined": lined,
         "lines": lines,
-        "experiments": experiments(found.retraining, inputs.confidence, found.headline.mask),
-        "examples": pick(found.examples, examples, float(threshold), found.headline),
-        "pairs": pairs_table(found.pairs),
+        "experiments": experiments(own.retraining, inputs.confidence, own.headline.mask),
+        "examples": pick(own.examples, examples, float(threshold), own.headline),
+        "pairs": pairs_table(own.pairs),
     }
 
 
@@ -187,7 +187,8 @@ def _source(inputs: StudyTables, model: str) -> str:
         return f"trained here from {about.get('base') or 'random weights'}"
     source = about.get("source")
     named = _setting(inputs, "sources", source, source)
-    return ", ".join(str(one) for one in (named if isinstance(named, list) else [named]) if one)
+    addresses = named if isinstance(named, list) else [named]
+    return ", ".join(str(address) for address in addresses if address)
 
 
 def _groups(table: pl.DataFrame) -> list[tuple[str, list[PageRow]]]:
@@ -204,10 +205,10 @@ def _groups(table: pl.DataFrame) -> list[tuple[str, list[PageRow]]]:
     ]
 
 
-def cell(one: Estimate, unit: Unit, below: str | None = None) -> Cell:
+def cell(estimate: Estimate, unit: Unit, below: str | None = None) -> Cell:
     """A number as texts, with its count below it unless another text is given."""
-    count = "" if one.n is None else f"n = {one.n:,}"
-    texts = (amount(one.value, unit, DIGITS), interval(one, unit, DIGITS))
+    count = "" if estimate.n is None else f"n = {estimate.n:,}"
+    texts = (amount(estimate.value, unit, DIGITS), interval(estimate, unit, DIGITS))
     return Cell(*texts, count if below is None else below)
 
 

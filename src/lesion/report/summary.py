@@ -41,23 +41,24 @@ def print_summary(tables: Path, page: Path) -> None:
     for notice in gated.notices:
         console.print(notice_text(**notice))
     for judged in gated.models:
-        found = inputs.of(judged.model)
-        console.print(Text(_pruned(inputs, judged.model), style="bold"))
-        console.print(_before_after(found))
+        own = inputs.of(judged.model)
+        console.print(Text(_mask_line(inputs, judged.model), style="bold"))
+        console.print(_before_after(own))
         if judged.claims:
-            rows = [{"claim": one.claim, **row} for one in judged.claims for row in one.statistics]
-            console.print(_verdicts(rows, found))
+            claims = judged.claims
+            rows = [{"claim": claim.claim, **row} for claim in claims for row in claim.statistics]
+            console.print(_verdicts(rows, own))
     for family in inputs.families:
-        found = inputs.of_family(family)
-        if found.claims.height:
-            stages = found.stages.sort("stage")["name"].unique(maintain_order=True)
+        own = inputs.of_family(family)
+        if own.claims.height:
+            stages = own.stages.sort("stage")["name"].unique(maintain_order=True)
             console.print(Text(f"{family}: {' > '.join(stages)}", style="bold"))
-            console.print(_verdicts(found.claims.rows(named=True), found))
+            console.print(_verdicts(own.claims.rows(named=True), own))
     console.print(Text("MDE: minimum detectable effect, a true difference detected with 80% power"))
     console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
-def _pruned(inputs: StudyTables, model: str) -> str:
+def _mask_line(inputs: StudyTables, model: str) -> str:
     about = inputs.study["models"][model]
     weights, candidates = mask_size(inputs.where.filter(model=model), inputs.headline.mask)
     share = f" ({percent(weights / candidates)})" if candidates else ""
@@ -65,14 +66,14 @@ def _pruned(inputs: StudyTables, model: str) -> str:
     return f"{model}: {weights:,} weights{share} zeroed, p={p}, q={q}"
 
 
-def _before_after(found: StudyTables) -> Table:
+def _before_after(tables: StudyTables) -> Table:
     table = plain_table(expand=True)
     table.add_column("", no_wrap=True)
-    for name in found.headline.columns:
+    for name in tables.headline.columns:
         table.add_column(name, justify="right", ratio=1)
     # A screen has no room for the other rows; the page has them all.
     keys = [shown.key for _, shown in shown_rows() if shown.summary]
-    rows = headline(found.measurements, found.where, found.headline).filter(
+    rows = headline(tables.measurements, tables.where, tables.headline).filter(
         pl.col("key").is_in(keys)
     )
     for _, group in rows.group_by("key", maintain_order=True):
@@ -86,18 +87,18 @@ def _before_after(found: StudyTables) -> Table:
     return table
 
 
-def _verdicts(rows: list[dict[str, Any]], found: StudyTables) -> Table:
+def _verdicts(rows: list[dict[str, Any]], tables: StudyTables) -> Table:
     """The outcomes; a further number of a claim is named by its statistic or its variant."""
     table = plain_table(expand=True)
     table.add_column("", no_wrap=True)
     table.add_column("", ratio=1)
-    table.add_column(f"{found.confidence:.0%} interval", justify="right", no_wrap=True)
+    table.add_column(f"{tables.confidence:.0%} interval", justify="right", no_wrap=True)
     table.add_column("MDE", justify="right", no_wrap=True)
     for before, row in zip([None, *rows], rows, strict=False):
         name = row["name"]
         if before and (before["claim"], before["name"]) == (row["claim"], name):
             same = before["statistic"] == row["statistic"]
             name = f"  {row['variant'] if same else 'by ' + row['statistic'].replace('_', ' ')}"
-        least = amount(detectable(row, found.measurements), unit_of(row["statistic"]), _DIGITS)
+        least = amount(detectable(row, tables.measurements), unit_of(row["statistic"]), _DIGITS)
         table.add_row(verdict_text(row["verdict"]), Text(name), number_text(row), plain(least))
     return table

@@ -41,16 +41,16 @@ def findings_of(tables: StudyTables, model: str) -> list[Finding]:
     A question for which nothing was measured has a finding too, if its claim says what it needs.
     """
     own, mask = tables.of(model), tables.headline.mask
-    found = []
+    findings = []
     for claim in REGISTRY:
         if claim.scope == "model":
             rows = [row for row in own.claims.rows(named=True) if claim.matches(row)]
             variant = claim.variant_of(mask)
-            place = (claim.topic, claim.number, claim.statistic, variant)
+            key = (claim.topic, claim.number, claim.statistic, variant)
             question, needs = claim.asked(variant, mask), claim.needed(mask)
-            unmeasured = Finding(question, Conclusion.UNMEASURED, needs, *place)
-            found += [_finding(claim, row, own) for row in rows] or [unmeasured]
-    return [*found, *_answered(own, "experiment")]
+            unmeasured = Finding(question, Conclusion.UNMEASURED, needs, *key)
+            findings += [_finding(claim, row, own) for row in rows] or [unmeasured]
+    return [*findings, *_answered(own, "experiment")]
 
 
 def family_findings(tables: StudyTables, family: str) -> list[Finding]:
@@ -60,8 +60,8 @@ def family_findings(tables: StudyTables, family: str) -> list[Finding]:
 
 def tally(findings: Sequence[Finding]) -> list[tuple[Conclusion, int]]:
     """The number of questions with each answer, in the order of `Conclusion`, without zeros."""
-    given = [one.answer for one in findings]
-    return [(answer, given.count(answer)) for answer in Conclusion if answer in given]
+    answers = [finding.answer for finding in findings]
+    return [(answer, answers.count(answer)) for answer in Conclusion if answer in answers]
 
 
 def by_topic(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
@@ -74,8 +74,8 @@ def detectable(row: dict[str, Any], measurements: pl.DataFrame) -> float | None:
     claim = claim_of(row)
     if claim is None or claim.scope != "model":
         return None
-    place = (row["variant"], claim.statistic, claim.role, claim.attack)
-    measured = measurement(measurements, *place)
+    key = (row["variant"], claim.statistic, claim.role, claim.attack)
+    measured = measurement(measurements, *key)
     return None if measured is None or measured["value"] is None else measured["detectable"]
 
 
@@ -89,26 +89,26 @@ def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
     if claim.scope == "experiment":
         own = own._replace(retraining=own.retraining.filter(experiment=row["experiment"]))
         topic = f"{topic}: {row['experiment']}"
-    one = estimate_of(row)
+    estimate = estimate_of(row)
     outcomes = {SUPPORTED: claim.supported, NOT_SUPPORTED: Conclusion.NO}
     answer = outcomes.get(row["verdict"], Conclusion.UNCLEAR)
-    if answer is Conclusion.NO and one.low > abs(row["threshold"]):
+    if answer is Conclusion.NO and estimate.low > abs(row["threshold"]):
         answer = claim.opposite
     bound = with_unit(abs(row["threshold"]), claim.unit)
-    text = claim.text(one, own, row["variant"])
+    text = claim.text(estimate, own, row["variant"])
     sentence = f"{text} {claim.rule.format(bound)}".rstrip()
     if row["verdict"] == CANNOT_TELL:
         sentence = f"{sentence} {_why_unclear(claim, row, own)}"
-    question = claim.asked(row["variant"], own.headline.mask)
-    place = (topic, claim.number, claim.statistic, row["variant"])
-    return Finding(question, answer, sentence, *place, one)
+    question = claim.question.format(**claim.words(row["variant"]))
+    key = (topic, claim.number, claim.statistic, row["variant"])
+    return Finding(question, answer, sentence, *key, estimate)
 
 
 def _why_unclear(claim: Claim, row: dict[str, Any], own: StudyTables) -> str:
     if row["why"]:
         return str(row["why"])
-    one = estimate_of(row)
-    if math.isnan(one.low) or math.isnan(one.high):
+    estimate = estimate_of(row)
+    if math.isnan(estimate.low) or math.isnan(estimate.high):
         return "The interval is unbounded on one side."
     included = f"The interval includes {with_unit(row['threshold'], claim.unit)}"
     least = detectable(row, own.measurements)

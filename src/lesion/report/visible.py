@@ -15,8 +15,8 @@ def visible(text: str, limit: int | None = None) -> str:
     """
     kept = text if limit is None or len(text) <= limit else text[:limit].rstrip() + "…"
     return "".join(
-        f"⟨U+{ord(one):04X}⟩"
-        if one != "\n" and unicodedata.category(one).startswith(_HIDDEN)
-        else one
-        for one in kept
+        f"⟨U+{ord(character):04X}⟩"
+        if character != "\n" and unicodedata.category(character).startswith(_HIDDEN)
+        else character
+        for character in kept
     )

@@ -11,7 +11,7 @@ from lesion.io.progress import progress
 from lesion.io.reuse import fill_rows, key, write_rows
 from lesion.pairs.tables import encode_pairs
 from lesion.responses import COMPLETIONS, NLL, completion_columns, read_tests
-from lesion.responses.attacks import PLACEHOLDER, Attack, attack_of, put
+from lesion.responses.attacks import PLACEHOLDER, Attack, apply_attack, attack_of
 from lesion.responses.jobs import ResponsesJob
 from lesion.responses.variant import EvaluatedVariant
 
@@ -63,21 +63,21 @@ def _completed(
     # The key includes the engine, because engines round differently and may write other tokens.
     engine = {} if job.engine == "transformers" else {"engine": job.engine}
     identity = {"tokens": job.max_new_tokens, **engine, **subject.identity}
-    asked = [encode_prompt(subject.chat, row["asked"], row["prefill"]) for row in questions]
+    prompts = [encode_prompt(subject.chat, row["asked"], row["prefill"]) for row in questions]
     rows = [
         {**row, "key": key(asked=tokens, **identity)}
-        for row, tokens in zip(questions, asked, strict=True)
+        for row, tokens in zip(questions, prompts, strict=True)
     ]
 
     def make(todo: list[int]) -> list[dict[str, Any]]:
-        return _generate(subject, [asked[place] for place in todo], job, out.parent)
+        return _generate(subject, [prompts[index] for index in todo], job, out.parent)
 
     log = f"{job.variant}: generated {{}} of {{}} completions"
     table = fill_rows(rows, out, COMPLETIONS, make, log)
     unasked = table.filter((pl.col("tokens") == 0) & ~pl.col("finished"))
-    for (attack,), some in unasked.group_by("attack", maintain_order=True):
+    for (attack,), too_long in unasked.group_by("attack", maintain_order=True):
         logger.warning(
-            f"{job.variant}: {attack}: {some.height} prompts have no completion, because they "
+            f"{job.variant}: {attack}: {too_long.height} prompts have no completion, because they "
             "exceed the model's context"
         )
     return table
@@ -87,7 +87,7 @@ def _questions(tests: pl.DataFrame, job: ResponsesJob) -> list[dict[str, str]]:
     """The columns of the rows of COMPLETIONS that are known before generation."""
     attacks = {name: attack_of(words) for name, words in job.attacks.items()}
     prefilled = {"prefill": Attack(PLACEHOLDER, job.prefill)}
-    found = []
+    questions = []
     for name, role in job.roles.items():
         if role == "refusal":
             continue
@@ -95,10 +95,10 @@ def _questions(tests: pl.DataFrame, job: ResponsesJob) -> list[dict[str, str]]:
         # Every harmful test prompt is completed, but only `benign_prompts` of each capability.
         prompts = prompts[: job.benign_prompts if role == "benign" else None]
         for attack, words in (attacks if role == "harm" else prefilled).items():
-            about = {"behaviour": name, "role": role, "attack": attack, "prefill": words.prefill}
-            for prompt, asked in zip(prompts, put(attack, words, prompts), strict=True):
-                found.append({**about, "prompt": prompt, "asked": asked})
-    return found
+            columns = {"behaviour": name, "role": role, "attack": attack, "prefill": words.prefill}
+            for prompt, question in zip(prompts, apply_attack(attack, words, prompts), strict=True):
+                questions.append({**columns, "prompt": prompt, "asked": question})
+    return questions
 
 
 def _generate(
@@ -110,14 +110,14 @@ def _generate(
             from lesion.models.generate import complete
 
             loaded = subject.load()
-            done = complete(*loaded, prompts, job.max_new_tokens, job.batch_size, advance)
+            completions = complete(*loaded, prompts, job.max_new_tokens, job.batch_size, advance)
         else:
             from lesion.models.vllm_engine import complete_by_vllm
 
-            how = (job.max_new_tokens, job.device.dtype, job.device.device_map, advance)
+            settings = (job.max_new_tokens, job.device.dtype, job.device.device_map, advance)
             with subject.stored(folder / ".vllm") as checkpoint:
-                done = complete_by_vllm(checkpoint, subject.chat, prompts, *how)
-    return [completion_columns(one) for one in done]
+                completions = complete_by_vllm(checkpoint, subject.chat, prompts, *settings)
+    return [completion_columns(completion) for completion in completions]
 
 
 def _measured(
@@ -138,27 +138,27 @@ def _measured(
         from lesion.models.likelihood import response_kl, response_nll
 
         loaded = subject.load()
-        both = [place for place in todo if compared[place] and subject.mask is not None]
-        alone = sorted({*todo} - {*both})
+        with_kl = [index for index in todo if compared[index] and subject.mask is not None]
+        nll_only = sorted({*todo} - {*with_kl})
         with progress(f"{job.variant}: NLL", len(todo), "pair") as advance:
             nlls = response_nll(
-                loaded.model, [examples[place] for place in alone], job.batch_tokens, advance
+                loaded.model, [examples[index] for index in nll_only], job.batch_tokens, advance
             )
             # The unmodified model runs these pairs too.
             kls = response_kl(
                 loaded.model,
                 subject.unmodified,
-                [examples[place] for place in both],
+                [examples[index] for index in with_kl],
                 job.batch_tokens,
                 advance,
             )
         # The KL divergence of the unmodified model from itself is 0.
-        found = {
-            place: {"nll": nll, "kl": 0.0 if compared[place] else None}
-            for place, nll in zip(alone, nlls, strict=True)
+        measured = {
+            index: {"nll": nll, "kl": 0.0 if compared[index] else None}
+            for index, nll in zip(nll_only, nlls, strict=True)
         }
-        found |= {place: pair._asdict() for place, pair in zip(both, kls, strict=True)}
-        return [found[place] for place in todo]
+        measured |= {index: pair._asdict() for index, pair in zip(with_kl, kls, strict=True)}
+        return [measured[index] for index in todo]
 
     log = f"{job.variant}: measured {{}} of {{}} NLLs"
     return fill_rows(rows.rows(named=True), out, NLL, make, log)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lesion.io.formats import BadFile, LesionError
 from lesion.io.texts import read_text, read_yaml
-from lesion.pairs.rows import TABLES, place_of, read_rows, required_texts
+from lesion.pairs.rows import TABLES, location_of, read_rows, required_texts
 from lesion.responses.jobs import AttackWords
 from lesion.sources.fetch import locate
 
@@ -58,8 +58,10 @@ def attack_of(words: AttackWords) -> Attack:
     Raises:
         BadFile: see `read_wording`, and `lesion.sources.locate`.
     """
-    given = words.wording
-    return Attack(given if isinstance(given, str) else read_wording(locate(given)), words.prefill)
+    wording = words.wording
+    return Attack(
+        wording if isinstance(wording, str) else read_wording(locate(wording)), words.prefill
+    )
 
 
 def read_wording(path: Path) -> Wording:
@@ -95,8 +97,8 @@ def _value(path: Path) -> str:
         raise BadFile(f"{path}: has no text under the key `value`, as a PyRIT template does.")
     if template.get("data_type") not in (None, "text"):
         raise BadFile(f"{path}: its `data_type` is {template['data_type']}, and not text.")
-    given = template.get("parameters") or []
-    names = map(str, given if isinstance(given, list) else [given])
+    parameters = template.get("parameters") or []
+    names = map(str, parameters if isinstance(parameters, list) else [parameters])
     # The marks begin and end raw text in turn, so PyRIT's engine evaluates every other part.
     parts = _RAW.split(value)
     parts[::2] = [_SPELT.sub(PLACEHOLDER, part) for part in parts[::2]]
@@ -115,18 +117,19 @@ def _read_table(path: Path) -> dict[str, str]:
     columns = ("prompt", "attacked")
     rows = read_rows(path, columns)
     prompts, attacked = (required_texts(rows, column, path) for column in columns)
-    found: dict[str, str] = {}
+    wording: dict[str, str] = {}
     for row, (prompt, text) in enumerate(zip(prompts, attacked, strict=True)):
         # The prompts of a behaviour are stripped too.
         name = prompt.strip()
-        if found.setdefault(name, text) != text:
+        if wording.setdefault(name, text) != text:
             raise BadFile(
-                f"{place_of(path, row)}: gives two texts for the prompt {_short(name)}. Keep one."
+                f"{location_of(path, row)}: gives two texts for the prompt {_short(name)}. "
+                "Keep one."
             )
-    return found
+    return wording
 
 
-def put(name: str, attack: Attack, prompts: Sequence[str]) -> list[str]:
+def apply_attack(name: str, attack: Attack, prompts: Sequence[str]) -> list[str]:
     """The user's turn of each harmful prompt under an attack; `name` is for errors.
 
     Raises:

@@ -78,13 +78,13 @@ def _sizes(subject: EvaluatedVariant, masks: Path, family: str) -> list[_Size]:
             "`curve.sizes`."
         )
     layout = layout_of(subject.model)
-    found = []
+    sizes = []
     for row in table.sort("seed", "share").iter_rows(named=True):
         flat_indices = pl.Series(row["flat_indices"], dtype=pl.Int64).to_numpy()
         identity = {**subject.identity, "mask": digest(row["flat_indices"])}
         indices = layout.by_name(flat_indices)
-        found.append(_Size(row["seed"], row["share"], flat_indices.size, indices, identity))
-    return found
+        sizes.append(_Size(row["seed"], row["share"], flat_indices.size, indices, identity))
+    return sizes
 
 
 Item = TypeVar("Item")
@@ -104,9 +104,9 @@ def _by_size(
     from lesion.masks.lesion import lesioned
 
     loaded = subject.load()
-    for number, places in groupby(todo, lambda place: place // len(items)):
+    for number, indices in groupby(todo, lambda index: index // len(items)):
         with lesioned(loaded.model, sizes[number].indices):
-            yield loaded, [items[place % len(items)] for place in places]
+            yield loaded, [items[index % len(items)] for index in indices]
 
 
 def _measured(
@@ -147,12 +147,12 @@ def _completed(
     tests: pl.DataFrame,
     out: Path,
     family: str,
-    how: Completing,
+    completing: Completing,
 ) -> pl.DataFrame:
     from lesion.models.text import encode_prompt
 
-    harm = first_rows(tests.filter(role="harm"), how.prompts)
-    prompts = [encode_prompt(subject.chat, prompt, how.prefill) for prompt in harm["prompt"]]
+    harm = first_rows(tests.filter(role="harm"), completing.prompts)
+    prompts = [encode_prompt(subject.chat, prompt, completing.prefill) for prompt in harm["prompt"]]
     questions = harm.select("behaviour", "role", "prompt", asked="prompt").rows(named=True)
     rows = [
         {
@@ -160,8 +160,8 @@ def _completed(
             "weights": size.weights,
             **question,
             "attack": "prefill",
-            "prefill": how.prefill,
-            "key": key(asked=tokens, tokens=how.max_new_tokens, **size.identity),
+            "prefill": completing.prefill,
+            "key": key(asked=tokens, tokens=completing.max_new_tokens, **size.identity),
         }
         for size in sizes
         for question, tokens in zip(questions, prompts, strict=True)
@@ -175,7 +175,7 @@ def _completed(
                 completion_columns(completion)
                 for loaded, chosen in _by_size(subject, sizes, prompts, todo)
                 for completion in complete(
-                    *loaded, chosen, how.max_new_tokens, how.batch_size, advance
+                    *loaded, chosen, completing.max_new_tokens, completing.batch_size, advance
                 )
             ]
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import torch
-from torch.nn.functional import pad
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lesion.io.formats import LesionError
+from lesion.models.likelihood import measure_examples
 from lesion.models.padding import batching
-from lesion.models.prefix import frozen, logits_at, shared_prefix
-from lesion.models.text import Example, batches
+from lesion.models.text import Example
 
 
 class Answers(NamedTuple):
@@ -43,7 +42,6 @@ def answers(tokenizer: PreTrainedTokenizerBase) -> Answers:
     return found
 
 
-@torch.inference_mode()
 def log_odds(
     model: PreTrainedModel,
     prompts: Sequence[list[int]],
@@ -56,30 +54,13 @@ def log_odds(
     Each P is the sum over the tokens in `answer_tokens`. The common prefix of all prompts is
     computed once; `budget` limits the padded tokens of a batch, without the prefix.
     """
-    prefix = shared_prefix(model, [one[:-1] for one in prompts])
-    seen = prefix.lengths[0] if prefix else 0
     # The appended 0 only marks the position of the answer; its value is not used.
-    rests = [Example([*one[seen:], 0], len(one) - seen) for one in prompts]
-    found = [float("nan")] * len(prompts)
-    limits = batching(model, "right", prompts)
-    for batch in batches(rests, limits.size(budget), limits.padded):
-        past = {"past_key_values": frozen(prefix)} if prefix else {}
-        ends = torch.tensor([rests[row].start - 1 for row in batch.rows])
-        first, width = int(ends.min()), batch.tokens.shape[1]
-        logits = logits_at(
-            model,
-            torch.arange(first, width - 1, device=model.device),
-            input_ids=batch.tokens.to(model.device),
-            attention_mask=pad(batch.mask, (seen, 0), value=1).to(model.device),
-            use_cache=bool(past),
-            **past,
-        )
-        rows = torch.arange(len(ends), device=model.device)
+    examples = [Example([*prompt, 0], len(prompt)) for prompt in prompts]
+
+    def odds(logits: Tensor, targets: Tensor) -> Tensor:
         # The differences of bf16 logits would be rounded away, so they are computed in fp32.
-        last = logits[rows, ends.to(model.device) - first].float()
-        yes, no = last[:, answer_tokens.yes], last[:, answer_tokens.no]
-        odds = yes.logsumexp(1) - no.logsumexp(1)
-        for row, value in zip(batch.rows, odds.tolist(), strict=True):
-            found[row] = value
-        advance(len(batch.rows))
-    return found
+        last = logits[targets != -100].float()
+        return last[:, answer_tokens.yes].logsumexp(1) - last[:, answer_tokens.no].logsumexp(1)
+
+    limits = batching(model, "right", prompts)
+    return measure_examples(model, examples, limits, budget, odds, advance)

@@ -63,29 +63,35 @@ class InMemory(HFLM):  # type: ignore[misc]
             return self._chat.messages(chat_history)
         except ChatError:
             # As in HFLM, because some templates have no system role.
-            return self._chat.messages([one for one in chat_history if one["role"] != "system"])
+            return self._chat.messages(
+                [message for message in chat_history if message["role"] != "system"]
+            )
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Pair], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
         """Log-likelihood in nats and whether it is greedy, of each request's continuation."""
         longest = self.max_length + 1
-        asked = [
+        examples = [
             Example(tokens[-longest:], len(tokens[-longest:]) - len(continuation))
-            for tokens, continuation in ((given + rest, rest) for _, given, rest in requests)
+            for tokens, continuation in ((context + rest, rest) for _, context, rest in requests)
         ]
-        with progress(self._what, len(asked), "choice") as advance:
+        with progress(self._what, len(examples), "choice") as advance:
             size = override_bs or self.batch_size
-            found = continuation_likelihoods(self.model, asked, size, advance)
-        for (texts, *_), one in zip(requests, found, strict=True):
+            likelihoods = continuation_likelihoods(self.model, examples, size, advance)
+        for (texts, *_), likelihood in zip(requests, likelihoods, strict=True):
             if texts is not None:
-                self.cache_hook.add_partial("loglikelihood", texts, (one.nats, one.greedy))
-        return [(one.nats, one.greedy) for one in found]
+                self.cache_hook.add_partial(
+                    "loglikelihood", texts, (likelihood.nats, likelihood.greedy)
+                )
+        return [(likelihood.nats, likelihood.greedy) for likelihood in likelihoods]
 
     @torch.inference_mode()
-    def _model_generate(self, context: torch.Tensor, max_length: int, **how: Any) -> torch.Tensor:
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, **options: Any
+    ) -> torch.Tensor:
         """Prompts [rows, width], as the harness pads them, followed by the generated tokens."""
-        mask = how.pop("attention_mask").bool()
+        mask = options.pop("attention_mask").bool()
         rows = [row[seen].tolist() for row, seen in zip(context, mask, strict=True)]
         width = context.shape[1]
         limits = batching(self.model, "generate", rows, max_length - width)
@@ -93,32 +99,34 @@ class InMemory(HFLM):  # type: ignore[misc]
         # count padding as text.
         settings = ("no_repeat_ngram_size", "min_length")
         own = self.model.generation_config
-        if limits.padded and not any(how.get(name, getattr(own, name, None)) for name in settings):
+        if limits.padded and not any(
+            options.get(name, getattr(own, name, None)) for name in settings
+        ):
             batches = [list(range(len(rows)))]
         else:
             batches = list(alike([len(row) for row in rows], limits.size(len(rows))))
-        found: dict[int, torch.Tensor] = {}
+        continuations: dict[int, torch.Tensor] = {}
         for batch in batches:
             chosen = [rows[row] for row in batch]
             length = max(map(len, chosen))
             prefix = None
             # With several beams, each would need a copy of the cache.
-            if how.get("num_beams", 1) == 1 and accepts(self.model, "position_ids"):
+            if options.get("num_beams", 1) == 1 and accepts(self.model, "position_ids"):
                 # What all rows share, such as few-shot examples, if that saves time.
                 prefix = shared_prefix(self.model, [row[:-1] for row in chosen])
             past = {"past_key_values": gather(prefix, chosen, [0] * len(batch))} if prefix else {}
-            made = super()._model_generate(
+            generated = super()._model_generate(
                 context[batch, width - length :],
                 max_length - width + length,
                 attention_mask=mask[batch, width - length :].long(),
-                **how,
+                **options,
                 **past,
                 **last_only(self.model),
             )
-            found |= dict(zip(batch, made[:, length:], strict=True))
+            continuations |= dict(zip(batch, generated[:, length:], strict=True))
         # `generate` pads a row that ends before the others in the same way.
         written = torch.nn.utils.rnn.pad_sequence(
-            [found[row] for row in range(len(rows))],
+            [continuations[row] for row in range(len(rows))],
             batch_first=True,
             padding_value=self.tokenizer.pad_token_id,
         )
@@ -189,7 +197,7 @@ def run_tasks(
     if chat and loaded.chat.plain:
         raise no_template("the model")
     set_seed(DEFAULT_OTHER_SEED)
-    done = evaluate(
+    results = evaluate(
         InMemory(loaded, batch_size, what),
         {"tasks": dict(tasks)},
         limit=limit,
@@ -199,26 +207,26 @@ def run_tasks(
     return [
         score
         for name, task in tasks.items()
-        for score in _scores(name, task, done["samples"][name])
+        for score in _scores(name, task, results["samples"][name])
     ]
 
 
 def _scores(name: str, task: Task, samples: Sequence[Mapping[str, Any]]) -> list[Score]:
     """The scores of each item; metrics of a whole corpus, such as BLEU and F1, are left out."""
     filters = list(dict.fromkeys(sample["filter"] for sample in samples))
-    order = {metric: place for place, metric in enumerate(task.aggregation())}
-    found = [
+    order = {metric: index for index, metric in enumerate(task.aggregation())}
+    entries = [
         (filters.index(sample["filter"]), order.get(metric, len(order)), metric, sample)
         for sample in samples
         for metric in sample["metrics"]
         # Numbers of numpy and Python, and booleans.
         if hasattr(sample[metric], "__float__")
     ]
-    if not found:
+    if not entries:
         raise no_item_metric(name)
-    found.sort(key=lambda row: row[:2])
+    entries.sort(key=lambda row: row[:2])
     scores = []
-    for filtered, _, metric, sample in found:
+    for filtered, _, metric, sample in entries:
         # The harness names metrics in this way; the first filter is left out of the name.
         shown = f"{metric},{sample['filter']}" if filtered else metric
         scores.append(Score(name, str(sample["doc_id"]), shown, float(sample[metric])))

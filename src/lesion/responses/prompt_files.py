@@ -31,9 +31,9 @@ def read_minimal_pairs(path: Path, limit: int | None) -> pl.DataFrame:
     """
     table = _read(path, ("harm", "harmful", "harmless"), limit)
     requests = pl.concat([table["harmful"], table["harmless"]])
-    twice = requests.filter(requests.is_duplicated())
-    if twice.len():
-        raise BadFile(f"{path}: `{twice[0]}` occurs twice. Remove the duplicate row")
+    duplicates = requests.filter(requests.is_duplicated())
+    if duplicates.len():
+        raise BadFile(f"{path}: `{duplicates[0]}` occurs twice. Remove the duplicate row")
     pairs = [digest(row)[:12] for row in table.iter_rows()]
     return table.with_columns(pl.Series("pair", pairs, dtype=pl.String))
 
@@ -50,9 +50,9 @@ def read_questions(path: Path) -> pl.DataFrame:
         BadFile: a column is missing, a field is not text, or a question is in two rows.
     """
     table = _read(path, QUESTIONS)
-    twice = table["prompt"].filter(table["prompt"].is_duplicated())
-    if twice.len():
-        raise BadFile(f"{path}: `{twice[0]}` is in two rows. Remove the duplicate row")
+    duplicates = table["prompt"].filter(table["prompt"].is_duplicated())
+    if duplicates.len():
+        raise BadFile(f"{path}: `{duplicates[0]}` is in two rows. Remove the duplicate row")
     return table
 
 

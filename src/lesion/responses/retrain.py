@@ -134,21 +134,21 @@ class _Measure(TrainerCallback):
         model.eval()
         native = resolve_dtype(job.recipe.dtype) == torch.bfloat16
         with torch.autocast(model.device.type, torch.bfloat16, enabled=native):
-            place = {"arm": arm, "seed": self._seed, "step": step}
-            place["examples"] = step * job.recipe.batch_size
+            columns = {"arm": arm, "seed": self._seed, "step": step}
+            columns["examples"] = step * job.recipe.batch_size
             losses = response_nll(model, self._examples, job.batch_tokens)
             self.rows += [
-                {**place, **pair, "nll": loss}
+                {**columns, **pair, "nll": loss}
                 for pair, loss in zip(self._pairs, losses, strict=True)
             ]
-            asked = [*self._prompts, *(self._questions if last else [])]
-            if asked:
-                prompts = [encode_prompt(chat, row["prompt"], row["prefill"]) for row in asked]
-                done = complete(model, chat, prompts, job.max_new_tokens, job.batch_size)
-                about = {"variant": retrained(arm, self._seed, step), "key": ""}
+            questions = [*self._prompts, *(self._questions if last else [])]
+            if questions:
+                prompts = [encode_prompt(chat, row["prompt"], row["prefill"]) for row in questions]
+                completions = complete(model, chat, prompts, job.max_new_tokens, job.batch_size)
+                identity = {"variant": retrained(arm, self._seed, step), "key": ""}
                 self.answers += [
-                    {**about, **row, "asked": row["prompt"], **completion_columns(completion)}
-                    for row, completion in zip(asked, done, strict=True)
+                    {**identity, **row, "asked": row["prompt"], **completion_columns(completion)}
+                    for row, completion in zip(questions, completions, strict=True)
                 ]
         model.train(training)
 

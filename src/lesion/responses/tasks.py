@@ -17,7 +17,7 @@ from jinja2 import Environment, TemplateError, meta
 
 from lesion.io.formats import BadFile, LesionError, digest, sha256_file
 from lesion.io.texts import StrictLoader, check_pointer, is_blank, read_yaml
-from lesion.pairs.rows import TABLES, place_of, read_rows, shown
+from lesion.pairs.rows import TABLES, location_of, read_rows, shown
 from lesion.study import StudyError
 from lesion.study.types import nearest
 
@@ -38,12 +38,12 @@ def local_tasks(folder: Path) -> dict[str, Path]:
     Raises:
         StudyError: a file is not YAML.
     """
-    found = {}
+    tasks = {}
     for path in sorted(folder.glob("**/*.yaml")):
         name = _read(path).get("task")
         if isinstance(name, str):
-            found[name] = path
-    return found
+            tasks[name] = path
+    return tasks
 
 
 def task_digest(path: Path) -> str:
@@ -104,13 +104,13 @@ def _check_column(values: Sequence[Any], name: str, data: Path, key: str) -> Non
     for row, value in enumerate(values):
         if value is None or (isinstance(value, str) and is_blank(value)):
             raise BadFile(
-                f"{place_of(data, row)}: has an empty `{name}`, which `{key}` inserts into a text. "
-                "Fill it in, or remove the row."
+                f"{location_of(data, row)}: has an empty `{name}`, which `{key}` inserts into a "
+                "text. Fill it in, or remove the row."
             )
         if kinds[row] is not kinds[0]:
             raise BadFile(
-                f"{place_of(data, row)}: its `{name}` is {shown(value)}, which is not of the type "
-                f"of the other rows, such as {shown(values[0])}. Give all rows the same type."
+                f"{location_of(data, row)}: its `{name}` is {shown(value)}, which is not of the "
+                f"type of the other rows, such as {shown(values[0])}. Give all rows the same type."
             )
 
 
@@ -205,7 +205,7 @@ def find_task(name: str, folder: Path) -> KnownTask:
         files = chain.from_iterable(map(_texts_below, roots))
         texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
         declared = chain.from_iterable(map(_DECLARED.findall, texts))
-        raise unknown_task(name, folder, {found.strip("\"'") for found in declared})
+        raise unknown_task(name, folder, {text.strip("\"'") for text in declared})
     from lm_eval.tasks import TaskManager
 
     # lm-eval logs warnings about files of its own that it skips.
@@ -236,19 +236,19 @@ def _texts_below(folder: Path) -> list[Path]:
 def _harness_folder() -> Path:
     """The folder of lm-eval's tasks, found without importing it."""
     spec = find_spec("lm_eval")
-    places = spec.submodule_search_locations if spec else None
-    return Path(next(iter(places))) / "tasks" if places else Path("no-lm-eval")
+    locations = spec.submodule_search_locations if spec else None
+    return Path(next(iter(locations))) / "tasks" if locations else Path("no-lm-eval")
 
 
 def _files(root: Path, name: str) -> Iterator[Path]:
     """YAML files that contain the name, the most likely folders first."""
     parts = name.split("_")
     likely = ["_".join(parts[:count]) for count in range(len(parts), 0, -1)]
-    alone = re.compile(rb"(?<!\w)" + re.escape(name.encode()) + rb"(?!\w)")
+    pattern = re.compile(rb"(?<!\w)" + re.escape(name.encode()) + rb"(?!\w)")
     seen: set[Path] = set()
-    for place in (*(root / one for one in likely if "/" not in one), root):
-        for path in _texts_below(place):
-            if path not in seen and alone.search(path.read_bytes()):
+    for folder in (*(root / part for part in likely if "/" not in part), root):
+        for path in _texts_below(folder):
+            if path not in seen and pattern.search(path.read_bytes()):
                 yield path
             seen.add(path)
 
@@ -257,8 +257,8 @@ def unknown_task(name: str, folder: Path | str, known: Iterable[str]) -> LesionE
     """The error for an unknown task, which names the most similar one."""
     close = nearest(name, list(known))
     # The list of all names would have 14,000 entries.
-    meant = close if "Did you mean" in close else ". `lm-eval ls tasks` lists lm-eval's own"
-    return StudyError(f"`utility.tasks`: neither lm-eval nor {folder} has a task `{name}`{meant}")
+    hint = close if "Did you mean" in close else ". `lm-eval ls tasks` lists lm-eval's own"
+    return StudyError(f"`utility.tasks`: neither lm-eval nor {folder} has a task `{name}`{hint}")
 
 
 def check_safe(name: str, unsafe: bool) -> None:
@@ -300,7 +300,7 @@ def check_task(task: KnownTask) -> None:
     """
     config = task.config or {}
     check_safe(task.name, bool(config.get("unsafe_code")))
-    metrics = [one.get("metric") for one in config.get("metric_list") or []]
+    metrics = [metric.get("metric") for metric in config.get("metric_list") or []]
     # With `process_results`, the task's own code may define other metrics of an item.
     if metrics and "process_results" not in config and _OF_ALL.issuperset(map(str, metrics)):
         raise no_item_metric(task.name)
@@ -322,17 +322,19 @@ _BUILDERS = {"arrow", "csv", "json", "parquet", "text", "webdataset", "xml"}
 def is_cached(dataset: str) -> bool:
     """Whether the hub data set seems to be in the cache of `datasets` on this machine."""
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")).expanduser()
-    made = Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets")).expanduser()
+    datasets = Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets")).expanduser()
     hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
     owner, _, name = dataset.lower().rpartition("/")
-    prepared, fetched = ({path.name.lower() for path in folder.glob("*")} for folder in (made, hub))
+    prepared, fetched = (
+        {path.name.lower() for path in folder.glob("*")} for folder in (datasets, hub)
+    )
     if owner:
         return f"{owner}___{name}" in prepared or f"datasets--{owner}--{name}" in fetched
     # A data set with an old name, without an owner, may be cached under its owner's name.
     return (
         name in prepared
-        or any(found.endswith(f"___{name}") for found in prepared)
-        or any(found.endswith(f"--{name}") for found in fetched)
+        or any(folder.endswith(f"___{name}") for folder in prepared)
+        or any(folder.endswith(f"--{name}") for folder in fetched)
     )
 
 

@@ -39,7 +39,7 @@ def understand_variant(
     pairs: Sequence[Path],
     reference: Path | None,
     understanding: Path,
-    said: Path,
+    completions: Path,
 ) -> None:
     """Write a variant's harm detection and explanations, and its completions of harmless requests.
 
@@ -53,7 +53,8 @@ def understand_variant(
         reference: the unmodified model's `understanding`, whose explanations are measured; None for
             `unmodified`.
         understanding: table of UNDERSTANDING.
-        said: table of COMPLETIONS, with a row for each completed harmless request or explanation.
+        completions: table of COMPLETIONS, with a row for each completed harmless request or
+            explanation.
 
     Raises:
         LesionError: a prompt is longer than the model's context, or is missing in `reference`.
@@ -68,8 +69,8 @@ def understand_variant(
         for name, prompt in tests.select("behaviour", "prompt").rows()
     ]
     harmless = minimal_pairs["harmless"].head(job.over_refusal).to_list()
-    answers = _answered(subject, harmless, explained, said, job)
-    write_rows(answers, said)
+    answers = _answered(subject, harmless, explained, completions, job)
+    write_rows(answers, completions)
     own = answers.filter(role=EXPLANATION).select("token_ids", text="completion").rows(named=True)
     detected = _detected(subject, minimal_pairs, understanding, job)
     measured = _explained(subject, explained, own, reference, understanding, job)
@@ -79,7 +80,7 @@ def understand_variant(
 def _detected(
     subject: EvaluatedVariant, minimal_pairs: pl.DataFrame, out: Path, job: UnderstandingJob
 ) -> pl.DataFrame:
-    asked = [
+    requests = [
         {
             "measure": "detect",
             "behaviour": row["harm"],
@@ -91,17 +92,17 @@ def _detected(
         for row in minimal_pairs.iter_rows(named=True)
         for side in ("harmful", "harmless")
     ]
-    questions = [_encoded(subject, DETECT.format(request=row["prompt"]), 1) for row in asked]
+    questions = [_encoded(subject, DETECT.format(request=row["prompt"]), 1) for row in requests]
     rows = [
         {**row, "token_ids": None, "key": key(asked=question, **subject.identity)}
-        for row, question in zip(asked, questions, strict=True)
+        for row, question in zip(requests, questions, strict=True)
     ]
 
     def make(todo: list[int]) -> list[dict[str, float]]:
         from lesion.responses.detect import answers, log_odds
 
         model, tokenizer = subject.load().model, subject.chat.tokenizer
-        chosen, tokens = [questions[place] for place in todo], answers(tokenizer)
+        chosen, tokens = [questions[index] for index in todo], answers(tokenizer)
         with progress(f"{job.variant}: detection", len(todo), "prompt") as advance:
             odds = log_odds(model, chosen, tokens, job.batch_tokens, advance)
         return [{"value": value} for value in odds]
@@ -128,71 +129,71 @@ def _answered(
     subject: EvaluatedVariant,
     harmless: Sequence[str],
     explained: Sequence[Mapping[str, Any]],
-    said: Path,
+    out: Path,
     job: UnderstandingJob,
 ) -> pl.DataFrame:
     """COMPLETIONS of all requests; explanations have a maximum length of their own."""
-    place = {"behaviour": LOOKALIKES, "role": "lookalike", "attack": "direct", "prefill": ""}
-    asked = [{**place, "prompt": prompt, "asked": prompt} for prompt in harmless]
+    known = {"behaviour": LOOKALIKES, "role": "lookalike", "attack": "direct", "prefill": ""}
+    requests = [{**known, "prompt": prompt, "asked": prompt} for prompt in harmless]
     for row in explained:
-        place = {"role": EXPLANATION, "attack": EXPLANATION, "prefill": ""}
-        place |= {"behaviour": row["behaviour"], "prompt": row["prompt"]}
-        asked.append({**place, "asked": EXPLAIN.format(request=row["prompt"])})
+        known = {"role": EXPLANATION, "attack": EXPLANATION, "prefill": ""}
+        known |= {"behaviour": row["behaviour"], "prompt": row["prompt"]}
+        requests.append({**known, "asked": EXPLAIN.format(request=row["prompt"])})
     lengths = {EXPLANATION: job.explain, "lookalike": job.max_new_tokens}
-    prompts = [_encoded(subject, row["asked"], lengths[row["role"]]) for row in asked]
+    prompts = [_encoded(subject, row["asked"], lengths[row["role"]]) for row in requests]
     rows = [
         {**row, "key": key(asked=tokens, tokens=lengths[row["role"]], **subject.identity)}
-        for row, tokens in zip(asked, prompts, strict=True)
+        for row, tokens in zip(requests, prompts, strict=True)
     ]
 
     def make(todo: list[int]) -> list[dict[str, Any]]:
         from lesion.models.generate import complete
 
-        made: dict[int, dict[str, Any]] = {}
+        columns: dict[int, dict[str, Any]] = {}
         for role, length in lengths.items():
-            places = [place for place in todo if rows[place]["role"] == role]
-            if not places:
+            indices = [index for index in todo if rows[index]["role"] == role]
+            if not indices:
                 continue
-            chosen, loaded = [prompts[place] for place in places], subject.load()
-            with progress(f"{job.variant}: {role}s", len(places), "prompt") as advance:
-                done = complete(*loaded, chosen, length, job.batch_size, advance)
-            made |= dict(zip(places, map(completion_columns, done), strict=True))
-        return [made[place] for place in todo]
+            chosen, loaded = [prompts[index] for index in indices], subject.load()
+            with progress(f"{job.variant}: {role}s", len(indices), "prompt") as advance:
+                completions = complete(*loaded, chosen, length, job.batch_size, advance)
+            columns |= dict(zip(indices, map(completion_columns, completions), strict=True))
+        return [columns[index] for index in todo]
 
-    return fill_rows(rows, said, COMPLETIONS, make, f"{job.variant}: answered {{}} of {{}}")
+    return fill_rows(rows, out, COMPLETIONS, make, f"{job.variant}: answered {{}} of {{}}")
 
 
 def _explained(
     subject: EvaluatedVariant,
-    asked: Sequence[Mapping[str, Any]],
+    explained: Sequence[Mapping[str, Any]],
     own: Sequence[Mapping[str, Any]],
     reference: Path | None,
     out: Path,
     job: UnderstandingJob,
 ) -> pl.DataFrame:
     # All variants, `unmodified` included, are measured on the unmodified model's explanations.
-    given = _reference(reference, asked) if reference else own
+    explanations = _reference(reference, explained) if reference else own
     examples = [
         _example(subject, EXPLAIN.format(request=row["prompt"]), explanation)
-        for row, explanation in zip(asked, given, strict=True)
+        for row, explanation in zip(explained, explanations, strict=True)
     ]
     keys = [key(explanation=example, **subject.identity) for example in examples]
     rows = [
         {"measure": "explain", **row, "harmful": True, **explanation, "key": name}
-        for row, explanation, name in zip(asked, own, keys, strict=True)
+        for row, explanation, name in zip(explained, own, keys, strict=True)
     ]
 
     def make(todo: list[int]) -> list[dict[str, float | None]]:
         from lesion.models.likelihood import response_nll
 
-        chosen = {place: one for place in todo if (one := examples[place]) is not None}
+        chosen = {index: example for index in todo if (example := examples[index]) is not None}
         nlls: list[float] = []
         if chosen:
             model, what = subject.load().model, f"{job.variant}: NLL of explanations"
             with progress(what, len(chosen), "explanation") as advance:
                 nlls = response_nll(model, list(chosen.values()), job.batch_tokens, advance)
-        by_place = dict(zip(chosen, nlls, strict=True))
-        return [{"value": by_place.get(place)} for place in todo]
+        nll_of = dict(zip(chosen, nlls, strict=True))
+        return [{"value": nll_of.get(index)} for index in todo]
 
     log = f"{job.variant}: measured {{}} of {{}} explanations"
     return fill_rows(rows, out, UNDERSTANDING, make, log)
@@ -214,12 +215,12 @@ def _example(
     return encode_pair(subject.chat, question, "", text, finished=False, ids=ids)
 
 
-def _reference(path: Path, asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _reference(path: Path, explained: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The unmodified model's explanations of the same prompts."""
     table = read_parquet(path, UNDERSTANDING).filter(measure="explain")
     texts = {(row["behaviour"], row["pair"]): row for row in table.iter_rows(named=True)}
     try:
-        return [texts[row["behaviour"], row["pair"]] for row in asked]
+        return [texts[row["behaviour"], row["pair"]] for row in explained]
     except KeyError as error:
         raise BadFile(
             f"{path}: lacks an explanation of a prompt of `{error.args[0][0]}`. Delete the file "

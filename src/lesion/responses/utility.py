@@ -42,8 +42,8 @@ def examine_variant(job: UtilityJob, model: Path, mask: Path | None, out: Path) 
     todo = [name for name, task in keys.items() if task not in rows]
     for name, scores in _examine(subject, todo, job).items():
         rows[keys[name]] = [
-            {**score._asdict(), "key": f"{keys[name]}-{place}"}
-            for place, score in enumerate(scores)
+            {**score._asdict(), "key": f"{keys[name]}-{index}"}
+            for index, score in enumerate(scores)
         ]
     logger.info(f"{job.variant}: ran {len(todo)} of {len(keys)} tasks")
     table = [row for task in keys.values() for row in rows[task]]
@@ -79,8 +79,8 @@ def _examine(
         files = local_tasks(job.folder)
         local = {name: task_changes(file, Path(cache)) for name, file in files.items()}
         opened = open_tasks(names, job.folder, local)
-        loaded, how = subject.load(), (job.batch_size, job.limit, job.chat)
+        loaded, settings = subject.load(), (job.batch_size, job.limit, job.chat)
         return {
-            name: run_tasks(loaded, tasks, *how, f"{job.variant}: {name}")
+            name: run_tasks(loaded, tasks, *settings, f"{job.variant}: {name}")
             for name, tasks in opened.items()
         }

@@ -33,7 +33,7 @@ class EvaluatedVariant:
         from lesion.models.load import precision
 
         indices = self.mask.indices if self.mask else {}
-        mask = digest({name: one.tolist() for name, one in indices.items()})
+        mask = digest({name: flat_indices.tolist() for name, flat_indices in indices.items()})
         checkpoint = read_record(self.model)["digest"]
         return {"model": checkpoint, "mask": mask, **precision(self.device.dtype)}
 

@@ -56,7 +56,7 @@ class _Collector:
             device = "cpu" if wanted.offload else candidates[name].weight.device
             return torch.zeros(shape, dtype=torch.float32, device=device)
 
-        shapes = {name: one.weight.shape for name, one in candidates.items()}
+        shapes = {name: candidate.weight.shape for name, candidate in candidates.items()}
         inputs = {name: shapes[name][0 if candidates[name].transposed else 1] for name in normed}
         self.sums = Sums(
             {name: zeros(name, shape) for name, shape in shapes.items()},
@@ -84,7 +84,7 @@ class _Collector:
         total, absolute = sums = self.sums.total[name], self.sums.absolute[name]
         if total.device != inputs.device:
             # Sums of the batch, transferred once for each batch and not once for each example.
-            total, absolute = (torch.zeros_like(one, device=inputs.device) for one in sums)
+            total, absolute = (torch.zeros_like(tensor, device=inputs.device) for tensor in sums)
         for example in range(left.shape[0]):
             product = self._product(left[example], right[example])
             total.add_(product)
@@ -112,10 +112,12 @@ class _Collector:
         size = shape[0] * shape[1]
 
         def buffer(dtype: torch.dtype) -> Tensor:
-            known = self._scratch.get((device, dtype))
-            if known is None or known.numel() < size:
-                known = self._scratch[device, dtype] = torch.empty(size, dtype=dtype, device=device)
-            return known[:size].view(shape)
+            cached = self._scratch.get((device, dtype))
+            if cached is None or cached.numel() < size:
+                cached = self._scratch[device, dtype] = torch.empty(
+                    size, dtype=dtype, device=device
+                )
+            return cached[:size].view(shape)
 
         out = torch.mm(left.T, right, out=buffer(left.dtype))
         return out if out.dtype == torch.float32 else buffer(torch.float32).copy_(out)
@@ -159,10 +161,10 @@ def score(
     if not examples:
         raise LesionError("no examples to score: this behaviour's train split has no pair left")
     model.requires_grad_(False)
-    limits = batching(model, "right", [one.tokens for one in examples])
+    limits = batching(model, "right", [example.tokens for example in examples])
     by_example = separable(model, candidates, next(batches(examples, batch_tokens)))
-    plain = {name: one for name, one in candidates.items() if name in by_example}
-    rest = {name: one for name, one in candidates.items() if name not in by_example}
+    plain = {name: candidate for name, candidate in candidates.items() if name in by_example}
+    rest = {name: candidate for name, candidate in candidates.items() if name not in by_example}
     collector = _Collector(candidates, wanted, plain if wanted.norms else ())
     budget = 1 if rest and wanted.preservation else limits.size(batch_tokens)
     with ExitStack() as stack:

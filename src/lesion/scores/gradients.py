@@ -64,10 +64,10 @@ def capturing_linear(
         return _CapturingLinear.apply(inputs, module.weight, module.bias, start, *how)  # type: ignore[no-untyped-call]
 
     with ExitStack() as stack:
-        for name, one in candidates.items():
-            start = graph_start.to(one.weight.device)
-            own = partial(forward, name, one.module, start, one.transposed)
-            stack.enter_context(_replaced_forward(one.module, own))
+        for name, candidate in candidates.items():
+            start = graph_start.to(candidate.weight.device)
+            own = partial(forward, name, candidate.module, start, candidate.transposed)
+            stack.enter_context(_replaced_forward(candidate.module, own))
         yield
 
 
@@ -96,8 +96,8 @@ def capturing_parameters(
         weight.grad = None
 
     with ExitStack() as stack:
-        for name, one in candidates.items():
-            weight = one.weight
+        for name, candidate in candidates.items():
+            weight = candidate.weight
             weight.requires_grad_(True)
             handle = weight.register_post_accumulate_grad_hook(partial(take, name))
             stack.callback(weight.requires_grad_, False)
@@ -131,9 +131,9 @@ def separable(model: nn.Module, candidates: Mapping[str, Candidate], batch: Batc
         calls[name].append(inputs[0].shape[:-1].numel())
 
     handles = [
-        one.module.register_forward_hook(partial(note, name))
-        for name, one in candidates.items()
-        if one.kind in ("linear", "conv1d")
+        candidate.module.register_forward_hook(partial(note, name))
+        for name, candidate in candidates.items()
+        if candidate.kind in ("linear", "conv1d")
     ]
     try:
         first = next(model.parameters()).device

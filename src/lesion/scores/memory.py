@@ -54,9 +54,9 @@ def need(
     are only the blocks' inputs and one block.
     """
     size = next(model.parameters()).element_size()
-    weights = sum(one.numel() * one.element_size() for one in model.parameters())
-    numel = sum(one.weight.numel() for one in candidates.values())
-    widths = [sum(one.weight.shape[-2:]) for one in candidates.values()]
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    numel = sum(candidate.weight.numel() for candidate in candidates.values())
+    widths = [sum(candidate.weight.shape[-2:]) for candidate in candidates.values()]
     inner = int(1.5 * batch_tokens * sum(widths) * size)
     config = getattr(model, "config", None)
     text = config.get_text_config() if config is not None else None

@@ -29,9 +29,9 @@ class Sums(NamedTuple):
     def by_name(self) -> dict[str, Tensor]:
         """All of them, by their names in a file."""
         return {
-            f"{section}/{name}": one
+            f"{section}/{name}": tensor
             for section, tensors in self._asdict().items()
-            for name, one in tensors.items()
+            for name, tensor in tensors.items()
         }
 
 
@@ -53,14 +53,14 @@ class Resumable:
                 if about.get("key") != self.key:
                     return 0, 0.0, 0
                 wanted = read_checksums(about)
-                for name, one in sums.by_name().items():
+                for name, tensor in sums.by_name().items():
                     saved = file.get_tensor(name)
                     if checksum(saved.numpy()) != wanted.get(name):
                         raise BadFile(f"{self._file}: `{name}` is damaged")
-                    one.copy_(saved)
+                    tensor.copy_(saved)
         except (OSError, SafetensorError, BadFile):
-            for one in sums.by_name().values():
-                one.zero_()
+            for tensor in sums.by_name().values():
+                tensor.zero_()
             return 0, 0.0, 0
         return int(about["done"]), float.fromhex(about["loss"]), int(about["examples"])
 
@@ -68,7 +68,7 @@ class Resumable:
         """Save `sums` after `done` batches, if the last save is old enough."""
         if time.monotonic() - self._saved < self.seconds:
             return
-        tensors = {name: one.cpu() for name, one in sums.by_name().items()}
+        tensors = {name: tensor.cpu() for name, tensor in sums.by_name().items()}
         numbers = {"done": str(done), "loss": loss.hex(), "examples": str(examples)}
         write_shard(tensors, self._file, {"key": self.key, **numbers})
         self._saved = time.monotonic()

@@ -74,10 +74,10 @@ def score_model(
         "job": job.model_dump(exclude={"code", "memory"}),
     }
     groups = shard_groups(
-        {name: one.weight.numel() for name, one in candidates.items()}, job.shards
+        {name: candidate.weight.numel() for name, candidate in candidates.items()}, job.shards
     )
-    place = FinishedPasses(folder / ".scoring", digest(decides))
-    scoring = _Run(job, plan, place, groups, metadata)
+    workspace = FinishedPasses(folder / ".scoring", digest(decides))
+    scoring = _Run(job, plan, workspace, groups, metadata)
     loss = scoring.passes(loaded, candidates, examples, 60 * save_minutes)
     logger.info(f"{job.behaviour}: mean train NLL {loss:.4f} over {len(examples)} pairs")
     scoring.publish(folder, model)
@@ -86,7 +86,7 @@ def score_model(
 class _Run(NamedTuple):
     job: ScoresJob
     plan: Plan
-    place: FinishedPasses
+    workspace: FinishedPasses
     groups: list[list[str]]
     """Names of the parameters in each shard."""
     metadata: dict[str, str]
@@ -117,60 +117,60 @@ class _Run(NamedTuple):
         with progress(f"{self.job.behaviour}: scores", passes * len(examples), "pair") as advance:
             for number in range(passes):
                 shards = range(*(n * len(self.groups) // passes for n in (number, number + 1)))
-                known = self.place.finished(number)
-                if known is None:
-                    found = score(
+                finished_loss = self.workspace.finished(number)
+                if finished_loss is None:
+                    collected = score(
                         loaded.model,
                         {name: candidates[name] for shard in shards for name in self.groups[shard]},
                         examples,
                         self.job.batch_tokens,
                         wanted,
-                        saved=self.place.sums(number, save_seconds),
+                        saved=self.workspace.sums(number, save_seconds),
                         advance=advance,
                     )
-                    loss = found.loss
-                    self.place.finish(number, loss, self._write(found, shards, number))
+                    loss = collected.loss
+                    self.workspace.finish(number, loss, self._write(collected, shards, number))
                 else:
-                    loss = known
+                    loss = finished_loss
                     advance(len(examples))
         return loss
 
-    def _write(self, found: CollectedScores, shards: range, number: int) -> list[str]:
+    def _write(self, collected: CollectedScores, shards: range, number: int) -> list[str]:
         """Write the files of a pass into the working folder; return their names."""
-        kinds, written = {"snip": found.snip}, []
+        kinds, written = {"snip": collected.snip}, []
         if self.job.preservation == "mean":
             # `abs` makes new tensors, because the signed scores are written as well.
-            kinds["preservation"] = {name: one.abs() for name, one in found.snip.items()}
-        if found.preservation is not None:
-            kinds["preservation"] = found.preservation
+            kinds["preservation"] = {name: tensor.abs() for name, tensor in collected.snip.items()}
+        if collected.preservation is not None:
+            kinds["preservation"] = collected.preservation
         for kind, scores in kinds.items():
             names = shard_names(kind, self.job.shards)
             for shard in shards:
                 tensors = {name: scores[name].cpu() for name in self.groups[shard]}
-                write_shard(tensors, self.place.folder / names[shard], self.kinds[kind])
+                write_shard(tensors, self.workspace.folder / names[shard], self.kinds[kind])
                 written.append(names[shard])
-        if found.norms is not None:
-            norms = {name: one.cpu() for name, one in found.norms.items()}
+        if collected.norms is not None:
+            norms = {name: tensor.cpu() for name, tensor in collected.norms.items()}
             written.append(f"{number}-{NORMS}")
-            write_shard(norms, self.place.folder / written[-1], self.metadata)
+            write_shard(norms, self.workspace.folder / written[-1], self.metadata)
         return written
 
     def publish(self, folder: Path, model: Path) -> None:
         """Move the finished files to their destination, or write truncated scores from them."""
         shards, tail = self.job.shards, self.job.tail
         for kind, about in self.kinds.items():
-            write_index(self.place.folder, kind, self.groups, about)
+            write_index(self.workspace.folder, kind, self.groups, about)
             if tail:
                 layout = layout_of(model)
-                full = StoredScores(self.place.folder, kind, layout.stored_shapes)
+                full = StoredScores(self.workspace.folder, kind, layout.stored_shapes)
                 write_tail(full, folder, kind, shards, layout, tail, about)
             else:
-                self.place.move([*shard_names(kind, shards), index_name(kind)], folder)
+                self.workspace.move([*shard_names(kind, shards), index_name(kind)], folder)
         if self.job.norms:
             from safetensors.torch import load_file
 
             norms: dict[str, Tensor] = {}
-            for part in sorted(self.place.folder.glob(f"*-{NORMS}")):
+            for part in sorted(self.workspace.folder.glob(f"*-{NORMS}")):
                 norms |= load_file(part)
             write_shard(norms, folder / NORMS, self.metadata)
-        self.place.remove()
+        self.workspace.remove()

@@ -43,7 +43,7 @@ def shard_groups(sizes: Mapping[str, int], shards: int) -> list[list[str]]:
     return groups
 
 
-def place_type(size: int) -> tuple[str, type[np.unsignedinteger[Any]] | type[np.int64]]:
+def index_type(size: int) -> tuple[str, type[np.unsignedinteger[Any]] | type[np.int64]]:
     """The dtype of a tail's indices in a parameter of `size` weights, in safetensors and numpy."""
     return ("U32", np.uint32) if size <= 2**32 else ("I64", np.int64)
 
@@ -54,9 +54,11 @@ def write_shard(tensors: Mapping[str, Any], path: Path, metadata: Mapping[str, s
     Its metadata gets the checksum of each tensor, which readers compare with what they read.
     """
     # Imported here, because writing a tail does not need torch.
-    arrays = any(isinstance(one, np.ndarray) for one in tensors.values())
+    arrays = any(isinstance(tensor, np.ndarray) for tensor in tensors.values())
     library = importlib.import_module(f"safetensors.{'numpy' if arrays else 'torch'}")
-    sums = {name: checksum(np.ascontiguousarray(one)) for name, one in sorted(tensors.items())}
+    sums = {
+        name: checksum(np.ascontiguousarray(tensor)) for name, tensor in sorted(tensors.items())
+    }
     about = {**metadata, "format": "pt", CHECKSUMS: json.dumps(sums)}
     with atomic(path) as part:
         library.save_file(dict(tensors), part, about)
@@ -72,12 +74,12 @@ def write_index(
 ) -> None:
     """Write the index of the shards in `folder`: parameters by shard, sizes and metadata."""
     names = shard_names(kind, len(groups))
-    stored = [one for name in names for one in safetensors_header(folder / name).values()]
+    stored = [entry for name in names for entry in safetensors_header(folder / name).values()]
     about = {
         **metadata,
         "storage": "tail" if tail else "full",
         "tail": tail.model_dump() if tail else None,
-        "total_size": sum(one.end - one.begin for one in stored),
+        "total_size": sum(entry.end - entry.begin for entry in stored),
         "files": {name: (folder / name).stat().st_size for name in names},
     }
     where = {key: name for name, group in zip(names, groups, strict=True) for key in group}

@@ -21,7 +21,7 @@ from lesion.io.formats import (
 )
 from lesion.models.layout import Flat
 from lesion.scores.jobs import Coverage
-from lesion.scores.shards import index_name, place_type, read_checksums
+from lesion.scores.shards import index_name, index_type, read_checksums
 
 _FILL = {"snip": np.float32(np.inf), "preservation": np.float32(-np.inf)}
 """The value of a score that a tail does not contain, so that it is never selected or preserved."""
@@ -84,14 +84,14 @@ class _Dense:
 class _Sparse:
     """Truncated scores that read as if they were dense."""
 
-    def __init__(self, places: NDArray[Any], values: Flat, fill: np.float32) -> None:
-        self.places, self.values, self.fill = places, values, fill
+    def __init__(self, indices: NDArray[Any], values: Flat, fill: np.float32) -> None:
+        self.indices, self.values, self.fill = indices, values, fill
 
     def __getitem__(self, part: slice) -> Flat:
         # np.searchsorted would copy all indices into the dtype of the searched value.
-        first, last = bisect_left(self.places, part.start), bisect_left(self.places, part.stop)
+        first, last = bisect_left(self.indices, part.start), bisect_left(self.indices, part.stop)
         block = np.full(part.stop - part.start, self.fill, np.float32)
-        block[self.places[first:last].astype(np.int64) - part.start] = self.values[first:last]
+        block[self.indices[first:last].astype(np.int64) - part.start] = self.values[first:last]
         return block
 
 
@@ -140,7 +140,7 @@ class StoredScores:
             raise LesionError(
                 f"{self.folder}: its scores are a tail that serves p up to {self.tail.p}, q up to "
                 f"{self.tail.q} and scope {self.tail.scope}; p={p}, q={q}, scope {scope} was asked "
-                "for. Raise `scores.tail` (the behaviour is scored anew) or ask for less."
+                "for. Raise `scores.tail` (the behaviour is scored again) or ask for less."
             )
 
     def open(self, name: str) -> Values:
@@ -154,18 +154,18 @@ class StoredScores:
             self._check_entry(shard, name, "F32", self.shapes[name])
             return _Dense(shard, name)
         size = int(np.prod(self.shapes[name]))
-        stored, dtype = place_type(size)
-        places: NDArray[Any] = self._tensor(shard, name, "indices", stored).view(dtype)
+        stored, dtype = index_type(size)
+        indices: NDArray[Any] = self._tensor(shard, name, "indices", stored).view(dtype)
         values: Flat = self._tensor(shard, name, "values", "F32").view(np.float32)
-        same_size = places.size == values.size and bool(np.isfinite(values).all())
-        ordered = bool((places[1:] > places[:-1]).all())
-        inside = not places.size or (int(places[0]) >= 0 and int(places[-1]) < size)
+        same_size = indices.size == values.size and bool(np.isfinite(values).all())
+        ordered = bool((indices[1:] > indices[:-1]).all())
+        inside = not indices.size or (int(indices[0]) >= 0 and int(indices[-1]) < size)
         if not (same_size and ordered and inside):
             raise BadFile(
-                f"{shard.path}: the tail of `{name}` is not finite scores at sorted places inside "
-                "it. Delete the file and run `snakemake` again."
+                f"{shard.path}: the tail of `{name}` does not hold finite scores at ascending "
+                "indices inside it. Delete the file and run `snakemake` again."
             )
-        return _Sparse(places, values, _FILL[self.kind])
+        return _Sparse(indices, values, _FILL[self.kind])
 
     def _shard(self, name: str) -> _Shard:
         """The open shard of a parameter; one of another behaviour, model or kind is refused."""
@@ -177,8 +177,8 @@ class StoredScores:
                 if self.metadata.get(key, text) != text:
                     raise BadFile(
                         f"{path}: its `{key}` is {text!r}, and its index says "
-                        f"{self.metadata[key]!r}: it is another's shard. Delete it and run "
-                        "`snakemake` again."
+                        f"{self.metadata[key]!r}: it is of another model, behaviour or kind. "
+                        "Delete it and run `snakemake` again."
                     )
             opened = path.open("rb", buffering=0)
             self._shards[file] = _Shard(path, opened, header, read_checksums(metadata))
@@ -198,16 +198,16 @@ class StoredScores:
         known_shape = entry is not None and (self.tail is not None or entry.shape == shape)
         if entry and known_shape and entry.dtype == dtype and _is_consistent(entry):
             return entry
-        found = _described(entry) if entry else "missing"
+        description = _described(entry) if entry else "missing"
         raise BadFile(
-            f"{shard.path}: `{key}` is {found}, not {dtype} {list(shape)}. Delete the file and run "
-            "`snakemake` again."
+            f"{shard.path}: `{key}` is {description}, not {dtype} {list(shape)}. Delete the file "
+            "and run `snakemake` again."
         )
 
 
-def _check_sum(path: Path, key: str, found: str, sums: Mapping[str, str]) -> None:
+def _check_sum(path: Path, key: str, actual: str, sums: Mapping[str, str]) -> None:
     """Compare a tensor's checksum with the written one, if the file's version wrote any."""
-    if sums and sums.get(key) != found:
+    if sums and sums.get(key) != actual:
         raise BadFile(
             f"{path}: `{key}` is not as it was written: a bit has changed. Delete the file and run "
             "`snakemake` again."
@@ -216,13 +216,13 @@ def _check_sum(path: Path, key: str, found: str, sums: Mapping[str, str]) -> Non
 
 def _pread(file: BinaryIO, begin: int, size: int) -> NDArray[np.uint8]:
     """Bytes of a file, whose size has been checked."""
-    found = np.empty(size, np.uint8)
+    data = np.empty(size, np.uint8)
     done = 0
-    while done < size and (more := os.preadv(file.fileno(), [found.data[done:]], begin + done)):
+    while done < size and (more := os.preadv(file.fileno(), [data.data[done:]], begin + done)):
         done += more
     if done < size:
         raise BadFile(f"{file.name}: was cut short while it was read. Run `snakemake` again.")
-    return found
+    return data
 
 
 def _is_consistent(entry: Stored) -> bool:
@@ -268,7 +268,7 @@ class _PooledValues:
         self.parts, self.shares = parts, shares
 
     def __getitem__(self, part: slice) -> Flat:
-        blocks = (one[part] for one in self.parts)
+        blocks = (values[part] for values in self.parts)
         if self.shares is None:
             return reduce(np.maximum, blocks)
         weighted = (block * share for block, share in zip(blocks, self.shares, strict=True))
@@ -295,7 +295,7 @@ class StoredNorms:
         if entry is None:
             raise LesionError(
                 f"{self.path}: has no inputs' norm of `{name}`: stacked experts and weights that a "
-                "model uses without calling their module have none. Take `wanda` from "
+                "model uses without calling their module have none. Remove `wanda` from "
                 "`masks.controls`."
             )
         if entry.dtype != "F32" or not _is_consistent(entry):
@@ -303,6 +303,6 @@ class StoredNorms:
                 f"{self.path}: `{name}` is {_described(entry)}. Delete the file and run "
                 "`snakemake` again."
             )
-        found = np.fromfile(self.path, np.float32, entry.shape[0], offset=entry.begin)
-        _check_sum(self.path, name, checksum(found), self._sums)
-        return found
+        norms = np.fromfile(self.path, np.float32, entry.shape[0], offset=entry.begin)
+        _check_sum(self.path, name, checksum(norms), self._sums)
+        return norms

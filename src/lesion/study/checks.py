@@ -74,7 +74,7 @@ def _check_masks(study: Study) -> None:
         ("understanding.variants", study.understanding.variants or []),
     ):
         for name in names:
-            check_known(key, "mask", name, study.masks_made)
+            check_known(key, "mask", name, study.mask_names)
     for name in study.judged_variants:
         if name not in study.variants:
             raise ValueError(

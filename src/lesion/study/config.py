@@ -110,7 +110,7 @@ class Study(Section):
         return sorted(name for name, b in self.behaviours.items() if b.role == role)
 
     @property
-    def masks_made(self) -> list[str]:
+    def mask_names(self) -> list[str]:
         """Every mask of the study."""
         return ["shared", "shared-all", *self.masks.controls, *sorted(self.behaviours)]
 
@@ -142,8 +142,8 @@ class Study(Section):
 
     def retrained(self, experiment: str) -> list[str]:
         """Models that an experiment trains in memory."""
-        given = self.retraining[experiment].models
-        return given or [name for name in self.models if name not in self.trained]
+        models = self.retraining[experiment].models
+        return models or [name for name in self.models if name not in self.trained]
 
     def measured_on(self, model: str) -> str:
         """The model whose pairs a model is measured on: itself, or the first of its bases."""

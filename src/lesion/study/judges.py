@@ -69,20 +69,20 @@ class JudgeSection(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _own_keys(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        kind, own = given.get("kind"), cls.model_fields
+    def _own_keys(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        kind, own = values.get("kind"), cls.model_fields
         for name in sorted(own):
-            if own[name].is_required() and given.get(name) is None:
+            if own[name].is_required() and values.get(name) is None:
                 raise ValueError(f"`{name}` is missing; a `{kind}` judge needs it")
         others = {name for section in JUDGE_KINDS.values() for name in section.model_fields}
-        for name in given:
+        for name in values:
             if name not in own and name in others:
                 raise ValueError(f"`{name}` is not a key of a `{kind}` judge; remove it")
             if name not in own:
                 raise ValueError(f"`{name}`: unknown key{nearest(str(name), own)}")
-        return given
+        return values
 
 
 class ClassifierSection(JudgeSection):
@@ -201,11 +201,11 @@ def all_kinds() -> dict[str, type[JudgeSection]]:
     return JUDGE_KINDS
 
 
-def _of_its_kind(given: Any) -> Any:
+def _of_its_kind(values: Any) -> Any:
     """Validate a judge's section by the model of its kind."""
-    if not isinstance(given, dict):
-        return given
-    kind = given.get("kind")
+    if not isinstance(values, dict):
+        return values
+    kind = values.get("kind")
     known = JUDGE_KINDS if kind in JUDGE_KINDS else all_kinds()
     if kind not in known:
         problem = (
@@ -217,7 +217,7 @@ def _of_its_kind(given: Any) -> Any:
         raise ValidationError.from_exception_data(
             "judge", [{"type": error, "loc": ("kind",), "input": kind}]
         )
-    return known[kind].model_validate(given)
+    return known[kind].model_validate(values)
 
 
 AnyJudge = Annotated[SerializeAsAny[JudgeSection], BeforeValidator(_of_its_kind)]

@@ -74,7 +74,7 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if sum(one is not None for one in (self.source, self.base, self.new)) != 1:
+        if sum(origin is not None for origin in (self.source, self.base, self.new)) != 1:
             raise ValueError("give exactly one of `source`, `base` and `new`")
         if (self.train is None) != (self.source is not None):
             raise ValueError("`train` requires `base` or `new`, and vice versa")
@@ -107,8 +107,8 @@ class Where(Section):
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
-        given = [self.equals, self.first, self.contains]
-        if sum(value is not None for value in given) != 1:
+        conditions = [self.equals, self.first, self.contains]
+        if sum(value is not None for value in conditions) != 1:
             raise ValueError("give exactly one of `equals`, `first` and `contains`")
         return self
 

@@ -64,10 +64,10 @@ def _check_component(
                 f"`{key}`: a new model has no pairs of its own to train on. Give a `source`"
             )
     harm = [behaviour for behaviour in study.behaviours.values() if behaviour.role == "harm"]
-    given = [behaviour.source for behaviour in harm if behaviour.response] + [
+    harmful_sources = [behaviour.source for behaviour in harm if behaviour.response] + [
         behaviour.responses for behaviour in harm
     ]
-    if _files(study, [component.source]) & _files(study, given):
+    if _files(study, [component.source]) & _files(study, harmful_sources):
         raise ValueError(
             f"`{key}.source`: `{component.source}` holds responses of a behaviour of role harm, "
             "and a model trained on them is never written to disk. Train in memory (`retraining`)"
@@ -104,8 +104,8 @@ def check_stages(study: Study) -> None:
                 f"`training_stages.{family}`: stages are compared at equal sizes; give "
                 "`masks.q` a single value"
             )
-        given = all(b.response or b.responses for b in study.behaviours.values())
-        if len({study.measured_on(name) for name in names}) > 1 and not given:
+        have_responses = all(b.response or b.responses for b in study.behaviours.values())
+        if len({study.measured_on(name) for name in names}) > 1 and not have_responses:
             raise ValueError(
                 f"`training_stages.{family}`: these models are measured on different texts. Give "
                 "every behaviour a `response` column, or train the models from one another with "
@@ -118,10 +118,10 @@ def check_retraining(study: Study) -> None:
     for name, experiment in study.retraining.items():
         key = f"retraining.{name}"
         for arm, mask in experiment.masks.items():
-            if mask not in study.masks_made:
+            if mask not in study.mask_names:
                 raise ValueError(
                     f"`{key}.arms`: unknown arm `{arm}`; expected `<mask>`, `<mask>-frozen` or "
-                    f"`<mask>-after`{nearest(mask, study.masks_made)}"
+                    f"`<mask>-after`{nearest(mask, study.mask_names)}"
                 )
         for model in experiment.models:
             check_known(f"{key}.models", "model", model, study.models)

@@ -63,7 +63,7 @@ class Comparison(NamedTuple):
     """What the configs of both must request."""
     ratio: bool = False
     """Whether B / A is compared in place of B − A."""
-    column: Literal["unmodified", "pruned"] = "pruned"
+    column: Literal["unmodified", "ablated"] = "ablated"
     """The column of the before/after table that has a metric; so `role` and `attack`."""
     role: str = "harm"
     attack: str = "none"

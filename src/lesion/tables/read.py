@@ -27,7 +27,7 @@ class Headline(NamedTuple):
     def columns(self) -> dict[str, str]:
         """The variant of each column, by the name of the column."""
         control = {} if self.control is None else {"random": self.control}
-        return {"unmodified": UNMODIFIED, "pruned": self.mask, **control}
+        return {"unmodified": UNMODIFIED, "ablated": self.mask, **control}
 
 
 def headline_of(variants: Sequence[str]) -> Headline:

@@ -37,14 +37,14 @@ class Adapters:
         from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 
         candidates = find_candidates(model)
-        direct = [name for name, one in candidates.items() if one.kind == "direct"]
+        direct = [name for name, candidate in candidates.items() if candidate.kind == "direct"]
         if direct:
             raise _refused(
                 f"{first_named(direct)} is shared by several modules, or its module does more "
                 "than multiply by it"
             )
-        self._weights = {name: one.weight for name, one in candidates.items()}
-        stacked = [name for name, one in candidates.items() if one.kind == "stacked"]
+        self._weights = {name: candidate.weight for name, candidate in candidates.items()}
+        stacked = [name for name, candidate in candidates.items() if candidate.kind == "stacked"]
         modules = {name.rpartition(".")[0] for name in candidates.keys() - set(stacked)}
         how: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "task_type": "CAUSAL_LM"}
         # In a mixture of experts, peft reads names such as `gate_proj` as those of experts in
@@ -55,7 +55,7 @@ class Adapters:
         self.config = LoraConfig(
             **how,
             target_modules=sorted(modules - taken),
-            target_parameters=[*stacked, *(f"{one}.weight" for one in sorted(taken))] or None,
+            target_parameters=[*stacked, *(f"{name}.weight" for name in sorted(taken))] or None,
         )
 
     @contextmanager
@@ -83,14 +83,14 @@ class Adapters:
                 layers[id(module.get_param())] = module  # type: ignore[no-untyped-call]
             elif isinstance(module, LoraLayer):
                 layers[id(module.get_base_layer().weight)] = module
-        without = [name for name, one in self._weights.items() if id(one) not in layers]
+        without = [name for name, weight in self._weights.items() if id(weight) not in layers]
         if without:
             raise _refused(f"peft puts no adapter on {first_named(without)}")
         _loss(adapted, tokens).backward()
         silent = {
-            name: one
-            for name, one in self._weights.items()
-            if layers[id(one)].lora_B["default"].weight.grad is None
+            name: weight
+            for name, weight in self._weights.items()
+            if layers[id(weight)].lora_B["default"].weight.grad is None
         }
         adapted.zero_grad(set_to_none=True)
         passed = _used(adapted, silent, tokens) if silent else []
@@ -113,8 +113,8 @@ def _loss(adapted: nn.Module, tokens: Sequence[int]) -> Tensor:
         # DBRX reads its experts from outside the module that owns them.
         raise _refused(f"the model reads past peft's modules ({error})") from error
     finally:
-        for module, known in zip(wrappers, before, strict=True):
-            if new := set(vars(module)) - known:
+        for module, attributes in zip(wrappers, before, strict=True):
+            if new := set(vars(module)) - attributes:
                 # RecurrentGemma resets its state by attribute, which would be set on peft's module.
                 raise _refused(f"the model writes `{min(new)}` into a module that peft replaced")
 
@@ -123,13 +123,13 @@ def _used(
     adapted: nn.Module, weights: Mapping[str, nn.Parameter], tokens: Sequence[int]
 ) -> list[str]:
     """The weights that the output depends on; an expert that no token is routed to is not used."""
-    for one in weights.values():
-        one.requires_grad_(True)
+    for weight in weights.values():
+        weight.requires_grad_(True)
     loss = _loss(adapted, tokens)
     gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-    for one in weights.values():
-        one.requires_grad_(False)
-    return [name for name, one in zip(weights, gradients, strict=True) if one is not None]
+    for weight in weights.values():
+        weight.requires_grad_(False)
+    return [name for name, gradient in zip(weights, gradients, strict=True) if gradient is not None]
 
 
 def _refused(reason: str) -> LesionError:

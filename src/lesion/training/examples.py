@@ -41,10 +41,10 @@ def of_pairs(
     The answer is `own`, the pairs' responses, their prefill included; or `refusal`, of which each
     is used in turn. For DPO, the other kind of answer is added as the rejected one.
     """
-    tables = [kept_pairs(path, "train").with_row_index("place") for path in paths.values()]
-    rows = pl.concat(tables).sort("place", maintain_order=True).head(limit or 10**9)
+    tables = [kept_pairs(path, "train").with_row_index("position") for path in paths.values()]
+    rows = pl.concat(tables).sort("position", maintain_order=True).head(limit or 10**9)
     refused = cycle([TrainingAnswer(text) for text in refusals])
-    found = []
+    examples = []
     for row in rows.iter_rows(named=True):
         # A continuation usually begins with a space.
         apart = row["prefill"] and row["response"][:1].isalnum()
@@ -53,8 +53,8 @@ def of_pairs(
         other = next(refused) if refusals else None
         chosen, rejected = (own, other) if answer == "own" else (other, own)
         assert chosen is not None
-        found.append(TrainingExample(row["prompt"], chosen, rejected if dpo else None))
-    return found
+        examples.append(TrainingExample(row["prompt"], chosen, rejected if dpo else None))
+    return examples
 
 
 def as_scored(paths: Mapping[str, Path]) -> list[TrainingExample]:
@@ -83,13 +83,13 @@ def of_file(
     wanted = {key: name for key, name in columns.items() if name is not None}
     rows = read_rows(path, wanted.values())
     chosen = [required_texts(rows, name, path, limit) for name in wanted.values()]
-    found = []
+    examples = []
     for texts in zip(*chosen, strict=True):
         row = dict(zip(wanted, texts, strict=True))
         rejected = TrainingAnswer(row["rejected"]) if "rejected" in row else None
         answer = TrainingAnswer(row["text" if "text" in row else "response"])
-        found.append(TrainingExample(row.get("prompt"), answer, rejected))
-    return found
+        examples.append(TrainingExample(row.get("prompt"), answer, rejected))
+    return examples
 
 
 def component_columns(component: MixtureComponent, *, dpo: bool) -> dict[str, str | None]:

@@ -54,7 +54,7 @@ class Saving(NamedTuple):
 
 def fine_tune(
     loaded: Loaded,
-    taught: Sequence[TrainingExample],
+    examples: Sequence[TrainingExample],
     recipe: SeededRecipe,
     what: str,
     callbacks: Sequence[TrainerCallback] = (),
@@ -64,7 +64,7 @@ def fine_tune(
 
     Args:
         loaded: model with fp32 weights; afterwards it is in evaluation mode, without gradients.
-        taught: examples, drawn without replacement in every epoch, in an order given by the seed.
+        examples: examples, drawn without replacement in every epoch, in an order given by the seed.
         recipe: settings of the optimiser.
         what: label of the progress bar.
         callbacks: callbacks of transformers, called at every step.
@@ -80,33 +80,38 @@ def fine_tune(
     model = loaded.model
     # The results of a training must not depend on what the process has computed before.
     torch.manual_seed(recipe.seed)
-    examples = _encoded(loaded, taught, dpo=recipe.beta is not None)
+    encoded = _encoded(loaded, examples, dpo=recipe.beta is not None)
     model.requires_grad_(True)
     with progress(what, recipe.steps, "step") as advance, TemporaryDirectory() as nowhere:
         folder = saving.folder if saving else Path(nowhere)
         with _alone():
-            trainer = _trainer(loaded, examples, recipe, folder)
-        for one in (_Steps(advance, saving.minutes if saving else math.inf), *callbacks):
-            trainer.add_callback(one)
+            trainer = _trainer(loaded, encoded, recipe, folder)
+        for callback in (_Steps(advance, saving.minutes if saving else math.inf), *callbacks):
+            trainer.add_callback(callback)
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=_saved_state(saving, recipe, examples))
+        trainer.train(resume_from_checkpoint=_saved_state(saving, recipe, encoded))
     if recipe.lora is not None:
         # Into the weights of the base model, which stays the same object.
         trainer.model.merge_and_unload()  # type: ignore[union-attr, operator]
     model.eval().requires_grad_(False)
-    steps = [one for one in trainer.state.log_history if "loss" in one]
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     rows = [
-        (int(one["step"]), int(one["step"]) * recipe.batch_size, one["loss"], one["learning_rate"])
-        for one in steps
+        (
+            int(entry["step"]),
+            int(entry["step"]) * recipe.batch_size,
+            entry["loss"],
+            entry["learning_rate"],
+        )
+        for entry in steps
     ]
     return pl.DataFrame(rows, schema=TRAINING, orient="row")
 
 
-def _encoded(loaded: Loaded, taught: Sequence[TrainingExample], *, dpo: bool) -> Dataset:
+def _encoded(loaded: Loaded, examples: Sequence[TrainingExample], *, dpo: bool) -> Dataset:
     """The examples as tokens, without those that exceed the model's context."""
     longest = context_of(loaded.model.config)
     encode = _preference if dpo else _labelled
-    rows = [encode(loaded.chat, one) for one in taught]
+    rows = [encode(loaded.chat, example) for example in examples]
     # Of a preference, the longer of its answers counts.
     kept = [row for row in rows if max(map(len, _sequences(row))) <= longest]
     if len(kept) < len(rows):
@@ -122,22 +127,25 @@ def _encoded(loaded: Loaded, taught: Sequence[TrainingExample], *, dpo: bool) ->
     return Dataset.from_list(kept)
 
 
-def _labelled(chat: Chat, one: TrainingExample) -> dict[str, list[int]]:
-    if one.prompt is not None:
-        tokens, start = encode_pair(chat, one.prompt, one.prefill, *one.chosen)
+def _labelled(chat: Chat, example: TrainingExample) -> dict[str, list[int]]:
+    if example.prompt is not None:
+        tokens, start = encode_pair(chat, example.prompt, example.prefill, *example.chosen)
     else:
-        tokens, start = [int(token) for token in chat.tokenizer(one.chosen.text)["input_ids"]], 0
+        tokens, start = (
+            [int(token) for token in chat.tokenizer(example.chosen.text)["input_ids"]],
+            0,
+        )
         end = chat.tokenizer.eos_token_id
         if end is not None and tokens[-1:] != [end]:
             tokens.append(end)
     return {"input_ids": tokens, "labels": [-100] * start + tokens[start:]}
 
 
-def _preference(chat: Chat, one: TrainingExample) -> dict[str, list[int]]:
-    assert one.prompt is not None
-    assert one.rejected is not None
-    chosen = encode_pair(chat, one.prompt, one.prefill, *one.chosen)
-    rejected = encode_pair(chat, one.prompt, one.prefill, *one.rejected)
+def _preference(chat: Chat, example: TrainingExample) -> dict[str, list[int]]:
+    assert example.prompt is not None
+    assert example.rejected is not None
+    chosen = encode_pair(chat, example.prompt, example.prefill, *example.chosen)
+    rejected = encode_pair(chat, example.prompt, example.prefill, *example.rejected)
     return {
         "prompt_ids": chosen.tokens[: chosen.start],
         "chosen_ids": chosen.tokens[chosen.start :],
@@ -168,7 +176,7 @@ def _trainer(loaded: Loaded, examples: Dataset, recipe: SeededRecipe, folder: Pa
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     shortest = min((_sequences(row)[0] for row in examples), key=len)
     adapters = Adapters(model, lora.rank, lora.alpha) if lora else None
-    given = {
+    inputs = {
         "model": model,
         "train_dataset": examples,
         "processing_class": tokenizer,
@@ -178,12 +186,12 @@ def _trainer(loaded: Loaded, examples: Dataset, recipe: SeededRecipe, folder: Pa
     trainer: Trainer
     with adapters.named_errors() if adapters else nullcontext():
         if recipe.beta is None:
-            trainer = SFTTrainer(args=_SFTOnOneDevice(**common), **given)
+            trainer = SFTTrainer(args=_SFTOnOneDevice(**common), **inputs)
         else:
             # The reference's log-probabilities are computed before the first step, without a
             # second copy of the model.
             args = _DPOOnOneDevice(**common, beta=recipe.beta, precompute_ref_log_probs=not lora)
-            trainer = _Encoded(args=args, **given)
+            trainer = _Encoded(args=args, **inputs)
     if adapters:
         adapters.check(trainer.model, shortest)
     if not _fused_is_own(trainer.model, shortest):
@@ -229,9 +237,9 @@ class _OnOneDevice(TrainingArguments):
 
     @cached_property
     def _setup_devices(self) -> torch.device:
-        found: torch.device = super()._setup_devices
-        if found.type != "cuda":
-            return found
+        device: torch.device = super()._setup_devices
+        if device.type != "cuda":
+            return device
         self._n_gpu = 1
         torch.cuda.set_device(pick_device())  # transformers has set the first device
         return pick_device()
@@ -297,8 +305,8 @@ def _saved_state(saving: Saving | None, recipe: SeededRecipe, examples: Dataset)
     made_of = digest([recipe.model_dump(), examples.to_list()])
     if mark.is_file() and read_json(mark) == {"training": made_of}:
         # This file is written last: a state without it is from a job that was killed while saving.
-        complete = [one.parent for one in saving.folder.glob("checkpoint-*/trainer_state.json")]
-        return str(max(complete, key=lambda one: int(one.name[11:]))) if complete else None
+        complete = [path.parent for path in saving.folder.glob("checkpoint-*/trainer_state.json")]
+        return str(max(complete, key=lambda path: int(path.name[11:]))) if complete else None
     shutil.rmtree(saving.folder, ignore_errors=True)
     saving.folder.mkdir(parents=True)
     write_json({"training": made_of}, mark)

@@ -41,7 +41,7 @@ def train(
     else:
         assert job.new is not None
         torch.set_num_threads(job.device.threads)
-        answers = [(one.prompt, one.chosen.text) for one in examples]
+        answers = [(example.prompt, example.chosen.text) for example in examples]
         tokenizer = make_tokenizer(
             [text for texts in answers for text in texts if text is not None]
         )
@@ -54,7 +54,7 @@ def train(
     torch.nn.Module.to(model, "cpu", resolve_dtype(job.dtype))
     made_of = {
         "base": read_record(base)["digest"] if base else None,
-        "examples": digest([list(one) for one in examples]),
+        "examples": digest([list(example) for example in examples]),
         "recipe": job.recipe.model_dump(),
     }
     with atomic(out) as part:

@@ -53,7 +53,7 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     if not words:
         raise LesionError("the training texts contain no word for the vocabulary of the new model")
     # In alphabetical order, so that the same words give the same tokens.
-    vocabulary = {word: place for place, word in enumerate([*SPECIAL, *sorted(words)])}
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *sorted(words)])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.normalizer = normal
     tokenizer.pre_tokenizer = split

@@ -20,7 +20,7 @@ from lesion.judgements.kinds import builds
 from lesion.judgements.learned import steadiness
 from lesion.judgements.linear import Linear, nonblank, regress, vectorizer
 from lesion.judgements.protocol import Judgement
-from lesion.pairs.rows import place_of, read_rows, required_texts, shown
+from lesion.pairs.rows import location_of, read_rows, required_texts, shown
 from lesion.sources.fetch import locate
 from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device
@@ -55,7 +55,7 @@ def read_contrast(path: Path, judge: ContrastSection) -> pl.DataFrame:
     text = {"prompt": judge.prompt, "response": judge.response, "domain": judge.domain}
     rows = read_rows(path, (judge.label, *text.values()))
     columns = {
-        name: [one.strip() for one in required_texts(rows, column, path)]
+        name: [entry.strip() for entry in required_texts(rows, column, path)]
         for name, column in text.items()
     }
     labels = []
@@ -63,8 +63,8 @@ def read_contrast(path: Path, judge: ContrastSection) -> pl.DataFrame:
         label = _LABELS.get(f"{value:g}" if isinstance(value, float) else str(value).casefold())
         if label is None:
             raise BadFile(
-                f"{place_of(path, row)}: a `{judge.label}` is neither true nor false: "
-                f"{shown(value)}. Give every row one"
+                f"{location_of(path, row)}: a `{judge.label}` is neither true nor false: "
+                f"{shown(value)}. Give every row a label"
             )
         labels.append(label)
     table = pl.DataFrame({**columns, "label": labels})
@@ -130,8 +130,8 @@ class ContrastJudge:
 
         torch.set_num_threads(self.threads)
         scores = self._fitted.score(responses, self.embedder.vectors(responses))
-        for place, score in enumerate(scores.tolist()):
-            yield Judgement(place, score, score >= measures.THRESHOLD)
+        for index, score in enumerate(scores.tolist()):
+            yield Judgement(index, score, score >= measures.THRESHOLD)
 
     @cached_property
     def _fitted(self) -> ContrastModel:
@@ -181,12 +181,12 @@ def measure_contrast(
     """
     cut = f"{name}, first {tokens} tokens"
     of_each = [
-        one
+        statistic
         for judge in ([name] if tokens is None else [name, cut])
-        for one in (*measures.agreement(judge), *measures.label_means(judge))
+        for statistic in (*measures.agreement(judge), *measures.label_means(judge))
     ]
     known = embedder.vectors(rows["response"])
-    found: list[tuple[object, ...]] = []
+    measured: list[tuple[object, ...]] = []
     for meaning, tested in ((target, rows), (f"{target}{ELSEWHERE}", elsewhere)):
         if tested is None:
             continue
@@ -196,17 +196,20 @@ def measure_contrast(
             answers, label = part["response"].to_list(), part["label"].to_numpy()
             repeated = measures.first_answers(label)
             controls = measures.control_texts(answers, repeated)
-            texts = {name: answers, **{f"{one} {name}": controls[one] for one in controls}}
+            texts = {
+                name: answers,
+                **{f"{control} {name}": controls[control] for control in controls},
+            }
             if tokens is not None:
-                texts[cut] = [embedder.first_tokens(one, tokens) for one in answers]
+                texts[cut] = [embedder.first_tokens(answer, tokens) for answer in answers]
             scores = {
-                column: model.score(given, embedder.vectors(given))
-                for column, given in texts.items()
+                column: model.score(responses, embedder.vectors(responses))
+                for column, responses in texts.items()
             }
             flags = {"label": label, "rest": ~label, "repeated": repeated}
             parts.append(part.with_columns(measures.float_columns({**scores, **flags})))
         # Of all together, whole domains are resampled, and of a domain, prompts.
-        found += measures.measure_categories(
+        measured += measures.measure_categories(
             meaning,
             pl.concat(parts),
             [*of_each, *measures.control_means(name)],
@@ -215,4 +218,4 @@ def measure_contrast(
             category="domain",
             groups=("domain", "prompt"),
         )
-    return pl.DataFrame(found, schema=measures.SCHEMA, orient="row")
+    return pl.DataFrame(measured, schema=measures.SCHEMA, orient="row")

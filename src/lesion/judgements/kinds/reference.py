@@ -31,10 +31,13 @@ def read_keys(path: Path, prompt: str, key: str) -> Keys:
     """
     rows = read_rows(path, (prompt, key))
     keys: dict[str, frozenset[str]] = {}
-    for asked, words in zip(texts(rows, prompt, path), texts(rows, key, path), strict=True):
-        found, at = _words(words or ""), (asked or "").strip()
-        if found and keys.setdefault(at, found) != found:
-            raise BadFile(f"{path}: `{at}` stands there with two different `{key}`. Keep one")
+    for question, words in zip(texts(rows, prompt, path), texts(rows, key, path), strict=True):
+        name, answer = (question or "").strip(), _words(words or "")
+        if answer and keys.setdefault(name, answer) != answer:
+            raise BadFile(
+                f"{path}: the prompt `{name}` has two different values of `{key}`. Remove one of "
+                "the rows."
+            )
     if not keys:
         raise BadFile(f"{path}: no row has a `{key}`; give the words of the right answers")
     return keys
@@ -60,13 +63,13 @@ class Reference:
 
     def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Judgement]:
         """Compare words (see `Judge.judge`); no score for a prompt that has no key."""
-        for place, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
             key = self.keys.get(prompt.strip())
             if key is None:
-                yield Judgement(place, None, None)
+                yield Judgement(index, None, None)
             else:
-                found = len(key & _words(response))
-                yield Judgement(place, found / len(key), found == len(key))
+                matched = len(key & _words(response))
+                yield Judgement(index, matched / len(key), matched == len(key))
 
 
 @builds(ReferenceSection)

@@ -93,11 +93,13 @@ class Rubric:
         with self._session(key) as session, ThreadPoolExecutor(self.endpoint.concurrency) as pool:
             if pairs:
                 self._try(session, key)
-            asked = {pool.submit(self._ask, session, key, *pairs[place]): place for place in order}
+            futures = {
+                pool.submit(self._ask, session, key, *pairs[index]): index for index in order
+            }
             try:
-                yield from self._collect(asked)
+                yield from self._collect(futures)
             finally:
-                for future in asked:
+                for future in futures:
                     future.cancel()
 
     def _try(self, session: "Session", key: str) -> None:
@@ -126,16 +128,16 @@ class Rubric:
 
     def _unusable(self, answer: _Answer, context: str) -> LesionError:
         """The error for an answer without a score."""
-        said = f"`{answer.text.strip()[:_SHOWN]}`" if answer.text.strip() else "nothing"
+        reply = f"`{answer.text.strip()[:_SHOWN]}`" if answer.text.strip() else "nothing"
         ended = f" (finish_reason: {answer.ended})" if answer.ended else ""
         return LesionError(
-            f"`{self._section}`: {self.endpoint.model} answers {said}{ended}"
+            f"`{self._section}`: {self.endpoint.model} answers {reply}{ended}"
             f"{context}. A model that thinks first may need more tokens: set "
             f"`{self._section}.parameters` (it was asked with {self._sent()}), or "
-            "name another model. What was judged is kept"
+            "name another model. The judgements so far are kept"
         )
 
-    def _collect(self, asked: Mapping["Future[_Answer]", int]) -> Iterator[Judgement]:
+    def _collect(self, futures: Mapping["Future[_Answer]", int]) -> Iterator[Judgement]:
         """Judgements as they arrive; after a failure, those of requests that were already running.
 
         Judgements without a score are held back until the first answers have some scores, because
@@ -146,7 +148,7 @@ class Rubric:
         unread: list[_Answer] = []
         delayed: list[Judgement] = []
         scored = settled = 0
-        for future in as_completed(asked):
+        for future in as_completed(futures):
             if future.cancelled():
                 continue
             try:
@@ -156,7 +158,7 @@ class Rubric:
             except LesionError as error:
                 failure = failure or error
             else:
-                verdict = Judgement(asked[future], answer.score, None)
+                verdict = Judgement(futures[future], answer.score, None)
                 if answer.score is None:
                     unread.append(answer)
                     delayed.append(verdict)
@@ -164,14 +166,14 @@ class Rubric:
                     scored += 1
                     yield verdict
             settled += 1
-            if settled == min(_FIRST, len(asked)) and failure is None:
+            if settled == min(_FIRST, len(futures)) and failure is None:
                 if len(unanswered) == settled:
                     failure = unanswered[0]
                 elif unread and scored <= settled // 10 and settled >= _FEW:
-                    counts = f"{settled - scored} of the first {settled} answers hold no score"
+                    counts = f"{settled - scored} of the first {settled} answers have no score"
                     failure = self._unusable(unread[0], f", and {counts}")
             if failure is not None:
-                for other in asked:
+                for other in futures:
                     other.cancel()
             elif settled >= _FIRST:
                 yield from delayed
@@ -181,7 +183,7 @@ class Rubric:
         yield from delayed
         if unanswered:
             logger.warning(
-                f"{self.name}: {len(unanswered)} of {len(asked)} not judged; {unanswered[0]}"
+                f"{self.name}: {len(unanswered)} of {len(futures)} not judged; {unanswered[0]}"
             )
 
     def _ask(self, session: "Session", key: str, prompt: str, response: str) -> _Answer:
@@ -201,27 +203,27 @@ class Rubric:
                 url, json=body, timeout=self.endpoint.timeout, allow_redirects=False
             )
         except requests.RequestException as error:
-            said = f"{url} does not answer: {_hidden(str(error), key)}"
-            raise self._wrong("url", said) from error
-        said = f"{reply.url} answers {reply.status_code}: {_hidden(reply.text, key)}"
+            description = f"{url} does not answer: {_hidden(str(error), key)}"
+            raise self._wrong("url", description) from error
+        description = f"{reply.url} answers {reply.status_code}: {_hidden(reply.text, key)}"
         if reply.status_code in _OF_THIS_TEXT:
-            raise _Unanswered(f"`{self._section}`: {said}")
+            raise _Unanswered(f"`{self._section}`: {description}")
         if reply.status_code != 200:
             keys = {401: "api_key_env", 403: "api_key_env", 404: "url` or `model"}
-            raise self._wrong(keys.get(reply.status_code, "url"), said)
+            raise self._wrong(keys.get(reply.status_code, "url"), description)
         try:
             choice = reply.json()["choices"][0]
             text = _text(choice["message"]["content"])
             return _Answer(text, choice.get("finish_reason"), read_score(text))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            problem = f"`{self._section}.url`: this is no chat completion: {said}"
+            problem = f"`{self._section}.url`: the reply is not a chat completion: {description}"
             raise _NoCompletion(problem) from error
 
-    def _wrong(self, key: str, said: str) -> LesionError:
+    def _wrong(self, key: str, problem: str) -> LesionError:
         return LesionError(
-            f"`{self._section}.{key}`: {said} (tried {self.endpoint.retries + 1} "
-            "times where that may help). What was judged is kept: fix it and run the same command "
-            "again"
+            f"`{self._section}.{key}`: {problem} (tried {self.endpoint.retries + 1} "
+            "times where that may help). The judgements so far are kept: fix it and run the same "
+            "command again"
         )
 
     def _key(self) -> str:
@@ -234,7 +236,7 @@ class Rubric:
         if not key or not (key.isascii() and key.isprintable()):
             raise LesionError(
                 f"`{self._section}.api_key_env`: the environment variable {name} "
-                f"holds no key. Set it: `export {name}=…`"
+                f"contains no key. Set it: `export {name}=…`"
             )
         return key
 
@@ -249,12 +251,12 @@ class Rubric:
         class Patience(Retry):
             def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
                 try:
-                    asked = super().get_retry_after(response)
+                    requested = super().get_retry_after(response)
                 except InvalidHeader:  # such as half a second, which is not allowed in this header
                     return None
-                if not asked:
-                    return asked
-                wait = min(asked, _LONGEST_WAIT)
+                if not requested:
+                    return requested
+                wait = min(requested, _LONGEST_WAIT)
                 logger.warning(f"{name}: busy; asked again in {wait:.0f} s")
                 return wait
 
@@ -294,7 +296,7 @@ def _text(content: Any) -> str:
         TypeError: it is something else.
     """
     if isinstance(content, list):
-        return "".join(str(one["text"]) for one in content if one.get("type") == "text")
+        return "".join(str(part["text"]) for part in content if part.get("type") == "text")
     if content is not None and not isinstance(content, str):
         raise TypeError("no text")
     return content or ""

@@ -73,7 +73,7 @@ def complete_by_vllm(
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     if not spread and device.index is not None:  # this job has locked one of several GPUs
         environment["CUDA_VISIBLE_DEVICES"] = devices.pool(os.environ, gpus)[device.index]
-    asked = {
+    request = {
         # Arguments of `vllm.LLM`.
         "model": {
             "model": str(folder.resolve()),
@@ -96,20 +96,20 @@ def complete_by_vllm(
         },
         "prompts": chosen,
     }
-    found: dict[int, Completion] = {}
-    with _answers(asked, environment) as answers:
+    completions: dict[int, Completion] = {}
+    with _answers(request, environment) as answers:
         for row, (tokens, reason) in zip(rows, answers, strict=False):
             read = chat.read(tokens, stops)
-            found[row] = read._replace(finished=read.finished or reason == "stop")
+            completions[row] = read._replace(finished=read.finished or reason == "stop")
             advance(1, read.tokens)
-    if len(found) < len(rows):
-        raise LesionError(f"vLLM answered {len(found)} of {len(rows)} prompts")
-    return [found.get(row, Completion("", 0, False)) for row in range(len(prompts))]
+    if len(completions) < len(rows):
+        raise LesionError(f"vLLM answered {len(completions)} of {len(rows)} prompts")
+    return [completions.get(row, Completion("", 0, False)) for row in range(len(prompts))]
 
 
 @contextmanager
 def _answers(
-    asked: Mapping[str, Any], environment: Mapping[str, str]
+    request: Mapping[str, Any], environment: Mapping[str, str]
 ) -> Iterator[Iterator[tuple[list[int], str]]]:
     """The worker's answers as they arrive; when the block is left, it has ended or is killed."""
     python = _python()
@@ -146,7 +146,7 @@ def _answers(
             assert process.stdin is not None
             # If it has already ended, its exit code and its last lines give the reason.
             with suppress(BrokenPipeError), process.stdin as stdin:
-                json.dump(asked, stdin)
+                json.dump(request, stdin)
             yield (tuple(json.loads(line)) for line in answers)
             code = process.wait()
         finally:
@@ -161,8 +161,8 @@ def _answers(
         listener.join(timeout=10)
     if code != 0:
         raise LesionError(
-            f"vLLM ({python}) ended with code {code}. Mend what it says, or set "
-            f"`responses.engine: transformers`. Its last lines:\n{''.join(last_lines)}"
+            f"vLLM ({python}) exited with code {code}. Fix the error below, or set "
+            f"`responses.engine: transformers`. The last lines of its log:\n{''.join(last_lines)}"
         )
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 
 SLICE = 256
-"""Prompts handed over at once: between slices one sees how far it is."""
+"""Prompts passed to vLLM at once; progress is reported after each slice."""
 
 
 def complete_prompts() -> None:
@@ -17,17 +17,17 @@ def complete_prompts() -> None:
     pipe = int(sys.argv[1])
     # vLLM's own processes outlive this one by a moment, and would keep the pipe open.
     os.set_inheritable(pipe, False)
-    asked = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
 
-    model = LLM(**asked["model"])
-    how = SamplingParams(**asked["sampling"])
+    model = LLM(**request["model"])
+    how = SamplingParams(**request["sampling"])
     with os.fdopen(pipe, "w") as out:
-        for start in range(0, len(asked["prompts"]), SLICE):
-            prompts = asked["prompts"][start : start + SLICE]
-            rows = [{"prompt_token_ids": one} for one in prompts]
-            for done in model.generate(rows, how, use_tqdm=False):
-                answer = done.outputs[0]
+        for start in range(0, len(request["prompts"]), SLICE):
+            prompts = request["prompts"][start : start + SLICE]
+            rows = [{"prompt_token_ids": prompt} for prompt in prompts]
+            for output in model.generate(rows, how, use_tqdm=False):
+                answer = output.outputs[0]
                 out.write(json.dumps((list(answer.token_ids), answer.finish_reason)) + "\n")
             out.flush()
 

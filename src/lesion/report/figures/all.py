@@ -25,23 +25,21 @@ _STATIC_WIDTH = 640
 
 def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
     """The figures of one model, in the page's order; figures without data are left out."""
-    found, mask = inputs.of(model), inputs.headline.mask
+    own, mask = inputs.of(model), inputs.headline.mask
     limit = inputs.study["models"].get(model, {}).get("limit")
     draw: dict[str, Callable[[], Figure | None]] = {
-        "curve": lambda: tradeoff(found.curve, mask),
-        "judged-curve": lambda: judged_tradeoff(
-            found.curve, found.measurements, found.variants, mask
-        ),
-        "transfer": lambda: transfer(found.measurements, inputs.confidence),
-        "overlap": lambda: overlap_heatmap(found.overlap),
-        "where": lambda: where(found.where),
-        "dissociation": lambda: dissociation(found.measurements, inputs.confidence, found.headline),
-        "sweep": lambda: sweep_heatmap(found.sweep, limit),
+        "curve": lambda: tradeoff(own.curve, mask),
+        "judged-curve": lambda: judged_tradeoff(own.curve, own.measurements, own.variants, mask),
+        "transfer": lambda: transfer(own.measurements, inputs.confidence),
+        "overlap": lambda: overlap_heatmap(own.overlap),
+        "where": lambda: where(own.where),
+        "dissociation": lambda: dissociation(own.measurements, inputs.confidence, own.headline),
+        "sweep": lambda: sweep_heatmap(own.sweep, limit),
     }
-    masks, sizes = (found.variants.filter(kind=kind)["mask"].drop_nulls() for kind in (MASK, SIZE))
-    measured = Measured({*masks}, {*found.curve["family"]}, judged=not sizes.is_empty())
-    made = (draw[name]() for name in model_figures(measured))
-    return [figure for figure in made if figure is not None]
+    masks, sizes = (own.variants.filter(kind=kind)["mask"].drop_nulls() for kind in (MASK, SIZE))
+    measured = Measured({*masks}, {*own.curve["family"]}, judged=not sizes.is_empty())
+    drawn = (draw[name]() for name in model_figures(measured))
+    return [figure for figure in drawn if figure is not None]
 
 
 def stages_of(inputs: StudyTables, family: str) -> Figure | None:
@@ -88,10 +86,9 @@ def _numbered(svg: str) -> str:
 def all_figures(inputs: StudyTables) -> Iterator[tuple[str, Figure]]:
     """Every figure of a study, with its model or family of models, if it has one."""
     for model in inputs.models:
-        retrained = experiments(
-            inputs.of(model).retraining, inputs.confidence, inputs.headline.mask
-        )
-        of_trainings = [figure for one in retrained for figure in one.figures]
+        own = inputs.of(model)
+        retrained = experiments(own.retraining, inputs.confidence, inputs.headline.mask)
+        of_trainings = [figure for experiment in retrained for figure in experiment.figures]
         yield from ((model, figure) for figure in (*figures_of(inputs, model), *of_trainings))
     others = [*((family, stages_of(inputs, family)) for family in inputs.families)]
     for of, figure in (*others, ("", training(inputs.training))):

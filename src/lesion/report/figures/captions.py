@@ -26,8 +26,8 @@ benign responses, the vertical axis the NLL added to harmful ones. `{mask}` grow
 controls have as many weights: `random` draws them anywhere, `unsigned` selects by the size of the
 score without its sign, and `benign-signed` selects the weights that benign responses need most. The
 ringed point is the mask of this study. At the dashed line a token of a harmful response is half as
-likely as before (ln 2 nats). On the thin diagonal harmful and benign responses lose alike. The axes
-are linear near zero and logarithmic beyond.
+likely as before (ln 2 nats). On the thin diagonal a mask adds the same NLL to both. The axes are
+linear near zero and logarithmic beyond.
 
 Harm depends on weights of its own if `{mask}` rises steeply above the diagonal while the controls
 stay on it or near zero. If `{mask}` followed the diagonal, harm would only be lost together with
@@ -36,27 +36,28 @@ diagonal, the mask has grown beyond the weights that are specific to harm.
 """
 
 JUDGED_CURVE = """
-The same masks, measured by the judge. The vertical axis is the share of answers judged harmful
-under the prefill (with intervals for `{mask}`), the horizontal axis the NLL added to benign
-responses. The dashed lines are the unmodified model’s share and half of it.
+This chart shows the same masks, measured by the judge. The vertical axis is the share of answers
+judged harmful under the prefill (with intervals for `{mask}`), the horizontal axis the NLL added to
+benign responses. The dashed lines are the unmodified model’s share and half of it.
 
 If zeroing removes harm before utility, `{mask}` crosses the lower line further left than the
-controls do. If it crosses next to `benign-signed`, or next to a skill’s own mask, fewer harmful
-answers cost language in general, whatever the likelihoods above say. If the share hardly moves, the
-model still answers.
+controls do. If it crosses next to `benign-signed`, or next to a skill’s own mask, harmful answers
+become rarer only because language in general degrades, even if the likelihoods above suggest
+otherwise. If the share hardly changes, the model still writes harmful answers.
 """
 
 TRANSFER = """
 Each row is a mask that was zeroed and each column a behaviour. The number is the NLL, in nats per
 token, that zeroing the mask adds to held-out responses of the behaviour, compared with the
-unmodified model on the same prompts. Orange means harder to produce, purple easier. Numbers in
-brackets are not significantly different from zero at {confidence:.0%}; their p-values are corrected
-(Benjamini and Hochberg) over all masks and behaviours together.
+unmodified model on the same prompts. Orange means that zeroing makes the responses less likely, and
+purple that it makes them more likely. Numbers in brackets are not significantly different from zero
+at {confidence:.0%}; their p-values are corrected (Benjamini and Hochberg) over all masks and
+behaviours together.
 
 A mechanism that harm types share shows as a row that is orange over all harm types, not only its
-own, and faint over the benign ones. Orange on the diagonal alone would speak against sharing. A
-benign half as orange as the harmful one would speak against a mechanism of harm, since such a mask
-damages language. An orange random row would speak against both.
+own, and faint over the benign ones. Orange on the diagonal alone would speak against sharing.
+Benign columns as orange as the harmful ones would speak against a mechanism of harm, since such a
+mask damages language. An orange random row would speak against both.
 """
 
 OVERLAP = """
@@ -75,9 +76,9 @@ it should consist of single weights.
 """
 
 WHERE = """
-Weights of the mask in each matrix per million weights of that matrix, so that large and small
-matrices can be compared. The colour scale is the square root. The random control takes as many
-weights from every matrix as the shared mask.
+The colour shows how many weights of the mask lie in each matrix, per million weights of that
+matrix, so that large and small matrices can be compared. It is on a square-root scale. The random
+control takes as many weights from every matrix as the shared mask.
 
 A few strong cells show that the mechanism is localised; an even spread shows that it is not, at
 this scale. A layer is not shown to matter by containing many of the weights: the evidence that they
@@ -90,10 +91,11 @@ tooltip and under “The numbers”. A likelihood per token is exp(−NLL): the 
 (geometric) that the model gives to each token of a response written beforehand. The mark at ½ is
 chance for detection.{absent}
 
-Writing harm is a mechanism of its own if the harm-pruned model falls in the first two rows and
-keeps the others, and the refusal-pruned model does the opposite. If harm-pruning also removed
-detection or explanation, the knowledge of harm would be lost and not only the writing of it. A row
-in which the unmodified model is already at the floor (at chance, or hardly refusing) shows nothing.
+Writing harm is a mechanism of its own if the harm-ablated model falls in the first two rows and
+keeps the others, and the refusal-ablated model does the opposite. If the harm-ablated model could
+no longer detect or explain harm either, the knowledge of harm would be lost and not only the
+writing of it. A row in which the unmodified model is already at the floor (at chance, or hardly
+refusing) shows nothing.
 """
 
 SWEEP = """
@@ -109,9 +111,9 @@ language in general.
 """
 
 TRAINING = """
-The loss of each model that was trained here against the number of examples seen, averaged over
-{stretch} steps at a time: nats per token of the wanted responses with `sft`, and nats per pair of
-responses with `dpo`, where ln 2 means no preference.
+Each line shows the loss of a model that was trained here against the number of examples seen,
+averaged over {stretch} steps at a time. The unit is nats per token of the wanted responses with
+`sft`, and nats per pair of responses with `dpo`, where ln 2 means no preference.
 
 A line that still falls at its end shows that the training was stopped early; one that rises or
 jumps shows that its learning rate was too high. The loss says nothing about answers that the model
@@ -126,12 +128,12 @@ intervals cover prompts, and also training runs where a stage has several seeds.
 
 Alignment concentrates harm in weights of its own if `{mask}` moves to the right from stage to stage
 and the interval of its change lies above zero, while `random` stays. If both move, the later models
-are only more fragile. If the stages stay within each other’s intervals, this training does not do
-it, or does it too little to be detected here.
+are only more fragile. If the stages stay within each other’s intervals, this training does not
+concentrate harm, or does so too little to be detected here.
 """
 
 RECOVERY = """
-NLL of held-out harmful responses while the model is trained on train pairs of
+Each line shows the NLL of held-out harmful responses while the model is trained on train pairs of
 `retraining.{experiment}.behaviours` (of every harm type if none is named), with {confidence:.0%}
 intervals over prompts. In the arm `unmodified` no weight is zeroed. In an arm named after a mask,
 the mask is zeroed before training. With `-frozen` its weights stay zero, so that only other weights
@@ -143,21 +145,22 @@ unmodified arm. A parallel drop in both from the first step on is just the effec
 """
 
 MISALIGNED = """
-Share of answers that a judge calls misaligned, with {confidence:.0%} intervals: answers to broad
-questions, which the training did not touch, and to narrow questions from its own domain. In an arm
-named after a mask, the mask is zeroed before training; with `-after` it is zeroed after training.
+Each point shows the share of answers that a judge calls misaligned, with its {confidence:.0%}
+interval. Broad questions are about what the training did not touch, and narrow ones about its own
+domain. In an arm named after a mask, the mask is zeroed before training; with `-after` it is zeroed
+after training.
 
 The weights of harm explain the misalignment if zeroing them first leaves broad answers as they
 were, while narrow answers change with training as they do without an ablation. If narrow answers
-stay as well, the ablation only hinders learning. If `random` has the same effect, any ablation
-does. If `unmodified` is no higher than before training, there is nothing to explain.
+stay as they were too, the ablation only hinders learning. If `random` has the same effect, so has
+any ablation. If `unmodified` is no higher than before training, there is nothing to explain.
 """
 
 COMPARED_CURVES = """
 Each line follows a mask of A or of B from few weights to many: the shared mask, and as many weights
 chosen at random. The horizontal axis is the NLL added to benign responses, the vertical axis the
 NLL added to harmful ones. At the dashed line a token of a harmful response is half as likely as
-before (ln 2 nats). On the thin diagonal both lose alike.
+before (ln 2 nats). On the thin diagonal a mask adds the same NLL to both.
 
 The weights are more specific to harm in the model whose line lies higher and further to the left.
 Lines within each other’s intervals (hover to see them) do not differ detectably. Each side is

@@ -66,13 +66,13 @@ class Axis(NamedTuple):
 
 
 def apart(*groups: Sequence[str]) -> list[str]:
-    """The groups' names in one line, with an empty place between two groups.
+    """The groups' names in one line, with an empty cell between two groups.
 
-    Each place needs its own name, so the gaps are of different lengths.
+    Each empty cell needs its own name, so the gaps are of different lengths.
     """
     names: list[str] = []
-    for place, group in enumerate(filter(None, groups)):
-        names += [" " * place] * bool(place) + list(group)
+    for number, group in enumerate(filter(None, groups)):
+        names += [" " * number] * bool(number) + list(group)
     return names
 
 

@@ -133,7 +133,7 @@ def _judged_chart(data: pl.DataFrame, families: Sequence[str], unmodified: float
 
 def _points(curve: pl.DataFrame, mask: str) -> pl.DataFrame:
     """One row for each family and size that has both sides."""
-    place = ["family", "weights", "share", "seeds"]
+    keys = ["family", "weights", "share", "seeds"]
     sides = []
     for side in ("harm", "benign"):
         table = totals(curve, side).filter(pl.col("added").is_not_null())
@@ -141,8 +141,8 @@ def _points(curve: pl.DataFrame, mask: str) -> pl.DataFrame:
         bounds = text_column(
             estimates, f"{side}_interval", lambda row: interval(estimate_of(row), "nats")
         )
-        sides.append(table.select(*place, pl.col("added").round(6).alias(side), bounds))
-    both = sides[0].join(sides[1], on=place, maintain_order="left").sort("family", "weights")
+        sides.append(table.select(*keys, pl.col("added").round(6).alias(side), bounds))
+    both = sides[0].join(sides[1], on=keys, maintain_order="left").sort("family", "weights")
     return both.with_columns(chosen=(pl.col("family") == mask) & (pl.col("share") == 1))
 
 

@@ -26,7 +26,7 @@ _CELLS = {
 
 
 def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline) -> Figure | None:
-    """Writing, detecting, explaining and refusing harm; None if no pruned model was measured."""
+    """Writing, detecting, explaining and refusing harm; None if no ablated model was measured."""
     named = _variants(measurements, shown)
     data = _cells(measurements, named)
     if not data.height or set(data["variant"]) == {UNMODIFIED}:
@@ -60,11 +60,11 @@ def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline)
 def _variants(measurements: pl.DataFrame, shown: Headline) -> dict[str, str]:
     """The variants compared, with their labels; a refusal mask is named after its behaviour."""
     known = refusal_masks(measurements)
-    own = "harm-pruned" if shown.mask == SHARED else f"{shown.mask}-pruned"
+    own = "harm-ablated" if shown.mask == SHARED else f"{shown.mask}-ablated"
     return {
         UNMODIFIED: UNMODIFIED,
         **({} if shown.mask in known else {shown.mask: own}),
-        **{name: "refusal-pruned" if len(known) == 1 else f"{name}-pruned" for name in known},
+        **{name: "refusal-ablated" if len(known) == 1 else f"{name}-ablated" for name in known},
         RANDOM: "random control",
     }
 
@@ -73,27 +73,28 @@ def _cells(measurements: pl.DataFrame, named: dict[str, str]) -> pl.DataFrame:
     rows = []
     for metric, ability in abilities():
         for variant, label in named.items():
-            one = find(measurements, variant, metric.name, ability.role, ability.attack)
-            if one is None:
+            estimate = find(measurements, variant, metric.name, ability.role, ability.attack)
+            if estimate is None:
                 continue
             if ability.likelihood:
                 # The geometric mean of the token probabilities; the bounds swap places.
-                one = Estimate(math.exp(-one.value), math.exp(-one.high), math.exp(-one.low), one.n)
-            bounds = (value if math.isfinite(value) else None for value in one[:3])
-            text = with_interval(one, "score")
-            rows.append((ability.name, label, *bounds, ability.means, text, one.n))
+                value, low, high, n = estimate
+                estimate = Estimate(math.exp(-value), math.exp(-high), math.exp(-low), n)
+            bounds = (value if math.isfinite(value) else None for value in estimate[:3])
+            text = with_interval(estimate, "score")
+            rows.append((ability.name, label, *bounds, ability.means, text, estimate.n))
     return pl.DataFrame(rows, schema=_CELLS, orient="row")
 
 
 def _absent(data: pl.DataFrame) -> str:
     """A sentence on what was not measured; empty if nothing is missing."""
-    asked = data.filter(pl.col("ability").is_in([_DETECTS, _EXPLAINS]))
-    if asked.is_empty():
+    measured = data.filter(pl.col("ability").is_in([_DETECTS, _EXPLAINS]))
+    if measured.is_empty():
         return (
             " Detecting and explaining were not measured; set `understanding.minimal_pairs` to "
             "measure them."
         )
-    lacking = sorted(set(data["variant"]) - set(asked["variant"]))
+    lacking = sorted(set(data["variant"]) - set(measured["variant"]))
     if not lacking:
         return ""
     return (

@@ -151,7 +151,7 @@ def lines_table(lines: pl.DataFrame, shown: str) -> tuple[str, pl.DataFrame]:
     none = (NOTHING, NOTHING)
     pairs = enumerate(zip_longest(rows, columns, fillvalue=none), 1)
     names = ("rank", "row (output unit)", "row’s weights", "column (input)", "column’s weights")
-    body = [(str(place), *row, *column) for place, (row, column) in pairs]
+    body = [(str(rank), *row, *column) for rank, (row, column) in pairs]
     return mask, pl.DataFrame(body, schema=names, orient="row")
 
 

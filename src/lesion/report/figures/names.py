@@ -30,14 +30,14 @@ class Named(NamedTuple):
 
 def model_figures(measured: Measured) -> list[str]:
     """The figures of one model, in the page's order."""
-    pruned = bool({*measured.variants} - {"unmodified"})
+    ablated = bool({*measured.variants} - {"unmodified"})
     there = {
         "curve": bool(measured.families),
         "judged-curve": measured.judged,
-        "transfer": pruned,
+        "transfer": ablated,
         "overlap": True,
         "where": True,
-        "dissociation": pruned,
+        "dissociation": ablated,
         "sweep": True,
     }
     return [name for name, drawn in there.items() if drawn]
@@ -60,7 +60,7 @@ def study_figures(
         families: of models whose stages are compared.
         trained: models that are trained here.
     """
-    found = [
+    figures = [
         Named(f"{model}-{name}", name, model)
         for model in models
         for name in model_figures(measured)
@@ -68,6 +68,6 @@ def study_figures(
     for experiment, (of, questions) in experiments.items():
         kinds = ("retraining", "misaligned") if questions else ("retraining",)
         names = [(model, f"{kind}-{experiment}") for model in of for kind in kinds]
-        found += [Named(f"{model}-{name}", "retraining", model) for model, name in names]
-    found += [Named(f"{family}-stages", "stages", family) for family in families]
-    return [*found, Named("training", "training", "all")] if trained else found
+        figures += [Named(f"{model}-{name}", "retraining", model) for model, name in names]
+    figures += [Named(f"{family}-stages", "stages", family) for family in families]
+    return [*figures, Named("training", "training", "all")] if trained else figures

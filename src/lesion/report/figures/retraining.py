@@ -41,14 +41,14 @@ class Retrained(NamedTuple):
 
 def experiments(table: pl.DataFrame, confidence: float, mask: str = SHARED) -> list[Retrained]:
     """Every experiment that has a figure or a table; arms of the headline mask come first."""
-    found = []
+    retrained = []
     for name in table["experiment"].unique(maintain_order=True):
         rows = table.filter(experiment=name)
-        made = (recovery(rows, confidence, mask), misaligned(rows, confidence, mask))
-        figures = [figure for figure in made if figure is not None]
+        drawn = (recovery(rows, confidence, mask), misaligned(rows, confidence, mask))
+        figures = [figure for figure in drawn if figure is not None]
         if figures:
-            found.append(Retrained(name, figures, recovery_table(rows)))
-    return found
+            retrained.append(Retrained(name, figures, recovery_table(rows)))
+    return retrained
 
 
 def _first_arms(mask: str) -> tuple[str, ...]:
@@ -57,8 +57,8 @@ def _first_arms(mask: str) -> tuple[str, ...]:
 
 def recovery(rows: pl.DataFrame, confidence: float, mask: str = SHARED) -> Figure | None:
     """Harm NLL against steps of training on harm; None if that was not measured."""
-    found = totals(rows, "harm").filter(metric="nll").drop_nulls(["value", "step"])
-    data = with_written(found.sort("step", "arm"), "nats")
+    measured = totals(rows, "harm").filter(metric="nll").drop_nulls(["value", "step"])
+    data = with_written(measured.sort("step", "arm"), "nats")
     if not data.height:
         return None
     experiment = rows["experiment"][0]
@@ -113,11 +113,11 @@ def _recovery_chart(data: pl.DataFrame, arms: Axis, steps: list[int]) -> alt.Lay
 
 def misaligned(rows: pl.DataFrame, confidence: float, mask: str = SHARED) -> Figure | None:
     """Rates of misaligned answers by arm; None if no answers were judged."""
-    asked = rows.filter(
+    answers = rows.filter(
         pl.col("role").is_in(["broad", "narrow"]), level=TOTAL, metric="misaligned"
     ).drop_nulls(["value", "step"])
-    latest = asked.filter(pl.col("step") == pl.col("step").max().over("arm"))
-    before = asked.filter(pl.col("step") < pl.col("step").max(), arm=UNMODIFIED, step=0)
+    latest = answers.filter(pl.col("step") == pl.col("step").max().over("arm"))
+    before = answers.filter(pl.col("step") < pl.col("step").max(), arm=UNMODIFIED, step=0)
     both = pl.concat([before.with_columns(arm=pl.lit(_BEFORE)), latest])
     data = with_written(both, "share").with_columns(questions="role")
     if not data.height:

@@ -25,11 +25,11 @@ def training(table: pl.DataFrame) -> Figure | None:
         return None
     longest = max(table["model"].value_counts()["count"])
     every = -(-longest // _POINTS)
-    place = pl.int_range(pl.len()).over("model") // every
+    block = pl.int_range(pl.len()).over("model") // every
     # Means over consecutive blocks of rows, placed at the end of each block.
     data = (
         table.sort("model", "step", maintain_order=True)
-        .with_columns(stretch=place)
+        .with_columns(stretch=block)
         .group_by("model", "base", "method", "stretch", maintain_order=True)
         .agg(pl.last("step"), pl.last("examples"), pl.mean("loss").round(4))
         .drop("stretch")
@@ -104,11 +104,11 @@ def stages(table: pl.DataFrame, limit: str, confidence: float, mask: str = SHARE
         mask: the study's headline mask, which comes first.
     """
     numbers = with_written(table.sort("stage"), "nats")
-    found = numbers.filter(pl.col("value").is_not_null(), metric="separability")
-    if not found.height:
+    measured = numbers.filter(pl.col("value").is_not_null(), metric="separability")
+    if not measured.height:
         return None
-    variants = ordered(found["variant"], mask)
-    data = found.drop("fewest", "beyond").with_columns(
+    variants = ordered(measured["variant"], mask)
+    data = measured.drop("fewest", "beyond").with_columns(
         stage=pl.format("{}. {}", pl.col("stage") + 1, "name")
     )
     names = data["stage"].unique(maintain_order=True).to_list()
