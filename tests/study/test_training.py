@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lesion.plan.jobs import tables_job
 from lesion.study import Study, StudyError, load_study, read_config, read_configs
 from lesion_testing import ROOT
 
@@ -143,6 +144,21 @@ def test_several_seeds_are_several_models_and_one_stage() -> None:
     assert [one.train.seeds for one in (study.models["later-1"],) if one.train] == [[1]]
     # A job gets the config back as it was read.
     assert load_study(study.model_dump()) == study
+    job = tables_job(study, {})
+    assert [(stage.name, len(stage.models)) for stage in job.stages["alignment"]] == [
+        ("smollm2-135m-instruct", 1),
+        ("refusing", 2),
+        ("later", 2),
+        ("last", 1),
+    ]
+
+
+def test_a_stage_of_other_models_is_named_after_all_of_them() -> None:
+    found = config()
+    found["models"]["strict"] = {"base": "smollm2-135m-instruct", "train": train()}
+    found["training_stages"]["alignment"][1] = ["refusing", "strict"]
+    (_, stage) = tables_job(load_study(found), {}).stages["alignment"]
+    assert (stage.name, stage.models) == ("refusing, strict", ["refusing", "strict"])
 
 
 def test_null_leaves_out_what_a_file_below_gives() -> None:

@@ -99,7 +99,7 @@ def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
     sentence = f"{text} {claim.rule.format(bound)}".rstrip()
     if row["verdict"] == CANNOT_TELL:
         sentence = f"{sentence} {_why_unclear(claim, row, own)}"
-    question = claim.question.format(**claim.words(row["variant"]))
+    question = claim.asked(row["variant"], own.headline.mask)
     key = (topic, claim.number, claim.statistic, row["variant"])
     return Finding(question, answer, sentence, *key, estimate)
 

@@ -53,8 +53,8 @@ def write_tables(
         own = _of_model(gathered, curves[model], boot, headline.mask, about[model])
         for name, table in own.items():
             parts[name].append(table.with_columns(model=pl.lit(model)))
-    for family in job.stages:
-        parts["stages"].append(stage_table(family, job.stages, curves, boot, job.limit))
+    for family, of_family in job.stages.items():
+        parts["stages"].append(stage_table(family, of_family, curves, boot, job.limit))
     stages = pl.concat([pl.DataFrame(schema=STAGES), *parts["stages"]])
     parts["claims"].append(stage_claims(stages, job.limit, headline.mask))
     parts["judges"].append(read_parquet(given[TablesInput(kind="judges", model=None)]))
