@@ -1,15 +1,18 @@
+from contextlib import nullcontext
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from lesion.io.formats import LesionError
-from lesion.masks.controls import DESCRIPTIONS, ControlInputs, control_masks, same_magnitude
+from lesion.masks.controls import CONTROLS, ControlInputs, control_masks, same_magnitude
 from lesion.masks.select import Preserved
-from lesion.models.layout import FlatIndices
+from lesion.models.layout import Flat, FlatIndices
 from lesion.models.weights import StoredWeights
 from lesion.scores.store import StoredNorms
+from lesion.study.types import NEEDS_ALL_SCORES, Control
 from lesion_testing import scored
 from lesion_testing.scored import LAYOUT, SHAPES, Held
 
@@ -38,7 +41,7 @@ def material(tmp_path: Path) -> ControlInputs:
 
 
 def _made(material: ControlInputs, *names: str, seed: int = 0) -> dict[str, FlatIndices]:
-    made = control_masks(names or list(DESCRIPTIONS), [LIKE], LAYOUT, material, seed)
+    made = control_masks(names or list(CONTROLS), [LIKE], LAYOUT, material, seed)
     return {name: mask for name, (mask,) in made.items()}
 
 
@@ -49,12 +52,31 @@ def test_every_control_has_the_masks_size_in_every_matrix(material: ControlInput
         assert (np.diff(mask) > 0).all(), name
 
 
+def test_the_table_has_the_controls_of_a_study() -> None:
+    assert tuple(CONTROLS) == get_args(Control)
+
+
+class _Missing:
+    def open(self, name: str) -> Flat:
+        raise KeyError(name)
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_study_knows_which_controls_need_all_scores(material: ControlInputs, name: str) -> None:
+    missing = _Missing()
+    without = material._replace(harm=missing, benign=missing, importance=missing)
+    with pytest.raises(KeyError) if name in NEEDS_ALL_SCORES else nullcontext():
+        _made(without, name)
+    assert (CONTROLS[name].scores is not None) == (name in NEEDS_ALL_SCORES)
+
+
 def test_random_ones_follow_the_seed_and_nothing_else_does(material: ControlInputs) -> None:
     first, again, other = _made(material), _made(material), _made(material, seed=1)
-    for name in DESCRIPTIONS:
+    for name in CONTROLS:
         assert first[name].tolist() == again[name].tolist()
         changed = first[name].tolist() != other[name].tolist()
         assert changed == name.startswith("random"), name
+        assert changed == (CONTROLS[name].draw is not None), name
 
 
 def _ranked(values: np.ndarray, free: np.ndarray) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 
 from lesion.io.formats import LesionError, read_parquet, write_json
 from lesion.masks.choose import Chosen
-from lesion.masks.controls import DESCRIPTIONS
+from lesion.masks.controls import CONTROLS
 from lesion.masks.curve import CURVE_MASKS, curve_masks
 from lesion.masks.jobs import CurveMasksJob, MasksJob, Selection
 from lesion.masks.run import write_masks
@@ -22,7 +22,7 @@ from lesion_testing.scored_study import BEHAVIOURS, Tiny
 
 P, Q = 0.1, 0.02
 SIZES = [0.25, 1.0, 2.0]
-BUILT = ["shared", "shared-all", *DESCRIPTIONS]
+BUILT = ["shared", "shared-all", *CONTROLS]
 CUT = Selection(rule="budget", scope="global", pool="mean", at_least=2)
 JOB = CurveMasksJob(
     behaviours=BEHAVIOURS,
@@ -82,7 +82,7 @@ def test_each_size_is_what_the_masks_stage_makes_there(
 ) -> None:
     cut, q = CUT.model_copy(update={"scope": scope}), 0.1
     found = _masks(_grow(study, tmp_path, cut, q))
-    job = MasksJob(behaviours=BEHAVIOURS, selection=cut, controls=list(DESCRIPTIONS), seed=JOB.seed)
+    job = MasksJob(behaviours=BEHAVIOURS, selection=cut, controls=list(CONTROLS), seed=JOB.seed)
     for share in SIZES:
         out = tmp_path / f"{share}"
         write_masks(study.model, study.score_folders, _chosen(tmp_path, q * share), out, job)

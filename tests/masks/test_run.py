@@ -12,7 +12,7 @@ import pytest
 
 from lesion.io.formats import LesionError, read_json, write_json
 from lesion.masks.choose import Chosen
-from lesion.masks.controls import DESCRIPTIONS
+from lesion.masks.controls import CONTROLS
 from lesion.masks.jobs import MasksJob, Selection
 from lesion.masks.run import sharing_table, write_masks
 from lesion.masks.select import Point
@@ -28,7 +28,7 @@ from lesion_testing.scored_study import BEHAVIOURS, EXAMPLES, Tiny
 P, Q = 0.1, 0.02
 SHARES = (0.125, 0.25, 0.5, 1.0)
 CUT = Selection(rule="budget", scope="global", pool="mean", at_least=2)
-JOB = MasksJob(behaviours=BEHAVIOURS, selection=CUT, controls=list(DESCRIPTIONS), seed=0)
+JOB = MasksJob(behaviours=BEHAVIOURS, selection=CUT, controls=list(CONTROLS), seed=0)
 SHARED = {"shared": 2, "shared-all": 3}
 TABLES = ("overlap", "where", "concentration", "lines", "sharing")
 
@@ -83,8 +83,8 @@ def _votes(masks: list[list[int]], at_least: int) -> list[int]:
 
 
 def test_every_mask_and_table_is_there(out: Path) -> None:
-    names = [*BEHAVIOURS.names, *SHARED, *DESCRIPTIONS]
-    assert len(DESCRIPTIONS) == 6
+    names = [*BEHAVIOURS.names, *SHARED, *CONTROLS]
+    assert len(CONTROLS) == 6
     wanted = {f"{name}.safetensors" for name in names} | {f"{name}.parquet" for name in TABLES}
     assert {path.name for path in out.iterdir()} == wanted
 
@@ -106,11 +106,15 @@ def test_shared_ones_are_votes(masks: dict[str, Mask]) -> None:
 
 def test_controls_have_the_shared_ones_size_in_every_matrix(masks: dict[str, Mask]) -> None:
     wanted = {name: part.size for name, part in masks["shared"].indices.items()}
-    for name, made in DESCRIPTIONS.items():
+    for name, control in CONTROLS.items():
         assert {key: part.size for key, part in masks[name].indices.items()} == wanted, name
         about = masks[name].metadata
-        assert (about["role"], about["made"], about["seed"]) == ("control", made, "0")
-    assert len({masks[name].flat().tobytes() for name in ("shared", *DESCRIPTIONS)}) == 7
+        assert (about["role"], about["made"], about["seed"]) == (
+            "control",
+            control.description,
+            "0",
+        )
+    assert len({masks[name].flat().tobytes() for name in ("shared", *CONTROLS)}) == 7
 
 
 def test_headers_say_what_made_the_mask(masks: dict[str, Mask]) -> None:

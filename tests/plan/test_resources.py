@@ -105,14 +105,33 @@ def test_a_job_without_a_model_has_no_size(tmp_path: Path) -> None:
     assert resources.mem_mb("judge", Size(0, 0)) == RESOURCE_FORMULAS["judge"].base
 
 
+def _pairs(study: Study, behaviour: str) -> float:
+    return resources.work(study, "pairs", {"model": "m", "behaviour": behaviour})
+
+
+def test_a_training_is_as_long_as_its_steps_of_all_seeds(tmp_path: Path) -> None:
+    recipe = {"steps": 30, "batch_size": 16}
+    train = {**recipe, "mixture": [{"behaviours": ["b"]}]}
+    study = _study(
+        tmp_path,
+        "hub",
+        models={"m": {"source": "hub"}, "taught": {"base": "m", "train": train}},
+        retraining={"again": {"recipe": recipe, "seeds": [1, 2, 3], "arms": ["unmodified"]}},
+    )
+    # The steps that were measured had 8 examples.
+    assert resources.work(study, "train", {"model": "taught"}) == 60
+    arm = {"model": "m", "experiment": "again", "arm": "unmodified"}
+    assert resources.work(study, "train", arm) == 180
+
+
 def test_more_prompts_and_tokens_take_longer(tmp_path: Path) -> None:
     tokens = {"max_new_tokens": 72}
     short, long = _study(tmp_path, "hub"), _study(tmp_path, "hub", pairs=tokens, responses=tokens)
     for study in (short, long):
         # `b` has twice the prompts of `a`.
-        assert resources.work(study, "pairs", "b") == 2 * resources.work(study, "pairs", "a")
+        assert _pairs(study, "b") == 2 * _pairs(study, "a")
     for stage in ("sweep", "responses", "curve"):
-        assert resources.work(long, stage) > resources.work(short, stage)
+        assert resources.work(long, stage, {}) > resources.work(short, stage, {})
     assert resources.runtime("pairs", SMALL, 20.0) > resources.runtime("pairs", SMALL)
     # What is less than the default study's is not asked for with less.
     assert resources.runtime("pairs", SMALL, 0.1) == resources.runtime("pairs", SMALL)
@@ -120,10 +139,10 @@ def test_more_prompts_and_tokens_take_longer(tmp_path: Path) -> None:
 
 def test_work_is_counted_in_default_studies() -> None:
     study = load_study(read_config(ROOT / "config.yaml"))
-    for stage in RESOURCE_FORMULAS:
-        assert resources.work(study, stage) == 1, stage
+    for stage in RESOURCE_FORMULAS.keys() - {"train"}:
+        assert resources.work(study, stage, {}) == 1, stage
     for name in study.behaviours:
-        assert resources.work(study, "pairs", name) == 1
+        assert _pairs(study, name) == 1
     doubled = study.model_copy(
         update={
             "behaviours": {
@@ -132,8 +151,8 @@ def test_work_is_counted_in_default_studies() -> None:
             }
         }
     )
-    assert resources.work(doubled, "responses") == 2
-    assert resources.work(doubled, "pairs", "code") == 2
+    assert resources.work(doubled, "responses", {}) == 2
+    assert _pairs(doubled, "code") == 2
 
 
 def test_a_large_model_is_taken_to_have_a_gpu() -> None:

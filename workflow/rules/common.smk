@@ -102,11 +102,7 @@ def minutes(formula):
     return lambda w, attempt: resources.runtime(
         formula,
         resources.model_size(STUDY, w.get("model")),
-        (
-            resources.work(STUDY, formula, w.get("behaviour"))
-            if formula != "train"
-            else resources.steps(STUDY, w.get("model"), w.get("experiment"))
-        ),
+        resources.work(STUDY, formula, dict(w)),
         attempt,
     )
 
@@ -124,7 +120,9 @@ def gpus(formula):
 BORROWING = [m for m in STUDY.models if STUDY.measured_on(m) != m]
 RETRAINED = {
     "experiment": "|".join(STUDY.retraining) or "(?!)",
-    "arm": "|".join({arm for one in STUDY.retraining.values() for arm in one.trained})
+    "arm": "|".join(
+        {arm for experiment in STUDY.retraining.values() for arm in experiment.trained}
+    )
     or "(?!)",
 }
 

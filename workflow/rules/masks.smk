@@ -38,6 +38,8 @@ rule choose:
         chosen=MADE / "masks" / "{model}" / "chosen.json",
     log:
         MADE / "logs" / "masks" / "{model}" / "choose.log",
+    benchmark:
+        MADE / "benchmarks" / "masks" / "{model}" / "choose.tsv"
     priority: 30
     conda:
         ENV

@@ -5,6 +5,8 @@ rule prompts:
         prompts=MADE / "pairs" / "prompts" / "{behaviour}.parquet",
     log:
         MADE / "logs" / "pairs" / "prompts" / "{behaviour}.log",
+    benchmark:
+        MADE / "benchmarks" / "pairs" / "prompts" / "{behaviour}.tsv"
     priority: 100
     conda:
         ENV
@@ -55,6 +57,8 @@ rule same_pairs:
         MADE / "pairs" / "{model}" / "{behaviour}.parquet",
     log:
         MADE / "logs" / "pairs" / "{model}" / "{behaviour}.log",
+    benchmark:
+        MADE / "benchmarks" / "pairs" / "{model}" / "{behaviour}.tsv"
     wildcard_constraints:
         model="|".join(BORROWING) or "(?!)",
     conda:

@@ -37,6 +37,8 @@ rule study:
         study=MADE / "tables" / "study.json",
     log:
         MADE / "logs" / "tables" / "study.log",
+    benchmark:
+        MADE / "benchmarks" / "tables" / "study.tsv"
     conda:
         ENV
     resources:

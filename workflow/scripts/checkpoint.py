@@ -18,7 +18,7 @@ with logged(snakemake.log[0]):
         license_=job.license,
         command="snakemake --cores all --configfile study.yaml",
         # Not of the job: for whoever wants to make the checkpoint again.
-        study=dict(snakemake.config),
+        study=snakemake.config,
         # The rule `card` writes it, when there are measurements to show.
         card=False,
     )

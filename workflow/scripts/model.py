@@ -22,4 +22,4 @@ with logged(snakemake.log[0]):
         chat=job.chat,
     )
     # Before anything is computed with it. Not of the job: another q leaves the model alone.
-    check_prepared(load_study(dict(snakemake.config)), snakemake.wildcards.model)
+    check_prepared(load_study(snakemake.config), snakemake.wildcards.model)

@@ -12,6 +12,5 @@ if TYPE_CHECKING:
 with logged(snakemake.log[0]):
     job = ReportJob.model_validate_json(snakemake.params.job)
     tables = Path(snakemake.input.study).parent
-    page = Path(snakemake.output.page)
-    write_report(tables, page, job.examples)
-    write_figures(tables, page.parent / "figures")
+    write_report(tables, Path(snakemake.output.page), job.examples)
+    write_figures(tables, Path(snakemake.output.figures[0]).parent)

@@ -17,5 +17,5 @@ with logged(snakemake.log[0]):
         Path(snakemake.output.index).parent,
         ScoresJob.model_validate_json(snakemake.params.job),
         # Not of the job: how often sums are saved leaves them alone.
-        save_minutes=load_study(dict(snakemake.config)).scores.save_minutes,
+        save_minutes=load_study(snakemake.config).scores.save_minutes,
     )

@@ -13,15 +13,14 @@ with logged(snakemake.log[0]):
     from lesion.training.run import train
 
     job = TrainJob.model_validate_json(snakemake.params.job)
-    study, name = load_study(dict(snakemake.config)), snakemake.wildcards.model
-    settings, base = study.models[name].train, snakemake.input.get("base")
-    assert settings is not None
+    study, name = load_study(snakemake.config), snakemake.wildcards.model
+    base = snakemake.input.get("base")
     train(
         job,
         Path(base).parent if base else None,
         dict(zip(job.behaviours, map(Path, snakemake.input.pairs), strict=True)),
         Path(snakemake.output.record).parent,
         # Not of the job, like the q below: how often it is saved leaves the model alone.
-        save_minutes=settings.save_minutes,
+        save_minutes=study.trainings[name].save_minutes,
     )
     check_prepared(study, name)

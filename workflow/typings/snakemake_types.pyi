@@ -22,5 +22,6 @@ class Snakemake:
     params: Params
     log: list[str]
     config: Mapping[str, Any]
+    """For `load_study`: settings that decide no result, and so are not of the job."""
 
 snakemake: Snakemake

@@ -3,9 +3,10 @@
 If a control has the same effect as the mask, the mask's selection rule explains nothing.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,22 +23,6 @@ from lesion.study.job import Behaviours
 
 _DRAWS = 64
 
-DESCRIPTIONS = {
-    "random": "as many random weights in every matrix as `shared`",
-    "random-magnitude": "as many random weights in every matrix, of the same size |W|",
-    "unsigned": "the largest |W * dL/dW| of harm pairs outside the preserved",
-    "wanda": "the largest |W| * ||X|| of harm pairs outside the preserved",
-    "unimportant": "the lowest preservation importance",
-    "benign-signed": "the most negative signed SNIP of benign pairs outside the preserved",
-}
-"""How each control selects its weights; all have the size of `shared` in every matrix.
-
-Mask headers have these texts, so changing one changes the bytes of masks."""
-
-
-DRAWN = ("random", "random-magnitude")
-"""The controls that are drawn at random, of which curves average several draws."""
-
 
 class ControlInputs(NamedTuple):
     """The inputs of controls; signed scores are there only if a control needs them."""
@@ -50,108 +35,47 @@ class ControlInputs(NamedTuple):
     norms: Sequence[StoredNorms]
 
 
-def control_inputs(
-    model: Path,
-    scores: Mapping[str, Path],
-    opened: ScoreSet,
-    behaviours: Behaviours,
-    controls: Sequence[str],
-    p: float,
-    scope: str,
-) -> ControlInputs:
-    """The inputs of the named controls, which are compared with masks of the scores `opened`."""
-    shapes = opened.layout.stored_shapes
+class _Matrix(NamedTuple):
+    """A matrix of the model, and what controls select its weights by."""
 
-    def pooled(control: str, names: Sequence[str]) -> Source | None:
-        # Only where it is needed: of several tails there is no mean.
-        if control not in controls:
-            return None
-        parts = [StoredScores(scores[name], "snip", shapes) for name in names]
-        return Pooled(parts, "mean")
+    name: str
+    shape: tuple[int, int]
+    transposed: bool
+    inputs: ControlInputs
+    source: Source | None
+    """The scores that the control names."""
 
-    norms = [scores[name] / NORMS for name in behaviours.harm]
-    return ControlInputs(
-        harm=pooled("unsigned", behaviours.harm),
-        benign=pooled("benign-signed", behaviours.benign),
-        importance=opened.importance,
-        preserved=Preserved(opened.importance, opened.layout, p, scope),
-        weights=StoredWeights(model),
-        norms=[StoredNorms(path) for path in norms if path.is_file()],
-    )
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def scores(self) -> Flat:
+        assert self.source is not None
+        return self.source.open(self.name)[0 : self.size]
+
+    def magnitude(self) -> Flat:
+        return np.abs(self.inputs.weights.open(self.name))
 
 
-def control_masks(
-    names: Sequence[str],
-    likes: Sequence[FlatIndices],
-    layout: Layout,
-    inputs: ControlInputs,
-    seed: int,
-) -> dict[str, list[FlatIndices]]:
-    """Select the named controls, one matrix at a time, which is read once for all sizes.
+class ControlRule(NamedTuple):
+    """How a control selects as many weights in a matrix as the shared mask has there."""
 
-    Args:
-        names: keys of DESCRIPTIONS.
-        likes: the masks whose sizes in every matrix they copy.
-        layout: the prunable parameters.
-        inputs: scores, importance, weights.
-        seed: of the random controls.
-
-    Returns:
-        Each control's masks, one like each of `likes`.
-
-    Raises:
-        LesionError: an input of a control is missing; the message says how to get it.
-    """
-    order = list(DESCRIPTIONS)
-    rng = {
-        name: [np.random.default_rng([seed, order.index(name)]) for _ in likes] for name in names
-    }
-    parts = {name: [[np.empty(0, np.int64)] for _ in likes] for name in names}
-    for number, matrices in enumerate(zip(*map(layout.split, likes), strict=True)):
-        for name in names if any(own.size for own in matrices) else ():
-            values = _values(name, number, layout, inputs)
-            for own, made, generator in zip(matrices, parts[name], rng[name], strict=True):
-                if own.size:
-                    chosen = _choose(name, own, values, generator)
-                    made.append(np.sort(chosen) + layout.offsets[number])
-    return {name: [np.concatenate(each) for each in made] for name, made in parts.items()}
+    description: str
+    """Mask headers have this text, so changing it changes the bytes of masks."""
+    values: Callable[[_Matrix], Flat]
+    """Values of a matrix's weights, of which the lowest are selected, or from which `draw` does."""
+    draw: Callable[[FlatIndices, Flat, np.random.Generator], FlatIndices] | None = None
+    """Draws weights at random, given the shared mask's and the values; curves average several
+    draws."""
+    scores: Literal["harm", "benign", "importance"] | None = None
+    """The field of `ControlInputs` that it ranks all weights by, for which truncated scores do not
+    serve: such a control is also one of `NEEDS_ALL_SCORES`, by which a study is checked."""
+    outside: bool = False
+    """Whether it selects outside the preserved weights."""
 
 
-def _values(name: str, number: int, layout: Layout, inputs: ControlInputs) -> Flat:
-    """The values of a matrix by which a control selects its weights, mostly the lowest ones."""
-    parameter, shape = layout.names[number], layout.shapes[number]
-    size = shape[0] * shape[1]
-
-    def scores(source: Source | None) -> Flat:
-        assert source is not None
-        return source.open(parameter)[0:size]
-
-    if name == "random":
-        return np.zeros(size, np.float32)
-    if name == "random-magnitude":
-        return np.abs(inputs.weights.open(parameter))
-    if name == "unimportant":
-        return scores(inputs.importance)
-    if name == "unsigned":
-        values = -np.abs(scores(inputs.harm))
-    elif name == "benign-signed":
-        values = scores(inputs.benign)
-    else:
-        if not inputs.norms:
-            raise LesionError("masks: the control `wanda` needs the inputs' norms from scoring")
-        squares = np.sum([norms.open(parameter) for norms in inputs.norms], axis=0)
-        norm = np.sqrt(squares, dtype=np.float32)
-        across = norm[:, None] if parameter in layout.transposed else norm[None, :]
-        values = -(np.abs(inputs.weights.open(parameter)).reshape(shape) * across).reshape(-1)
-    return np.where(inputs.preserved.of(number), np.float32(np.inf), values)
-
-
-def _choose(name: str, own: FlatIndices, values: Flat, rng: np.random.Generator) -> FlatIndices:
-    if name == "random":
-        return rng.choice(values.size, size=own.size, replace=False)
-    if name == "random-magnitude":
-        return same_magnitude(own, values, rng)
-    return first_lowest(values, own.size)
+def _draw_any(own: FlatIndices, values: Flat, rng: np.random.Generator) -> FlatIndices:
+    return rng.choice(values.size, size=own.size, replace=False)
 
 
 def same_magnitude(own: FlatIndices, magnitude: Flat, rng: np.random.Generator) -> FlatIndices:
@@ -173,3 +97,124 @@ def same_magnitude(own: FlatIndices, magnitude: Flat, rng: np.random.Generator) 
         if taken.all():
             break
     return np.concatenate([np.empty(0, np.int64), *chosen])
+
+
+def _wanda(matrix: _Matrix) -> Flat:
+    if not matrix.inputs.norms:
+        raise LesionError("masks: the control `wanda` needs the inputs' norms from scoring")
+    squares = np.sum([norms.open(matrix.name) for norms in matrix.inputs.norms], axis=0)
+    norm: Flat = np.sqrt(squares, dtype=np.float32)
+    across = norm[:, None] if matrix.transposed else norm[None, :]
+    return -(matrix.magnitude().reshape(matrix.shape) * across).reshape(-1)
+
+
+CONTROLS = {
+    "random": ControlRule(
+        "as many random weights in every matrix as `shared`",
+        lambda matrix: np.zeros(matrix.size, np.float32),
+        draw=_draw_any,
+    ),
+    "random-magnitude": ControlRule(
+        "as many random weights in every matrix, of the same size |W|",
+        _Matrix.magnitude,
+        draw=same_magnitude,
+    ),
+    "unsigned": ControlRule(
+        "the largest |W * dL/dW| of harm pairs outside the preserved",
+        lambda matrix: -np.abs(matrix.scores()),
+        scores="harm",
+        outside=True,
+    ),
+    "wanda": ControlRule(
+        "the largest |W| * ||X|| of harm pairs outside the preserved", _wanda, outside=True
+    ),
+    "unimportant": ControlRule(
+        "the lowest preservation importance", _Matrix.scores, scores="importance"
+    ),
+    "benign-signed": ControlRule(
+        "the most negative signed SNIP of benign pairs outside the preserved",
+        _Matrix.scores,
+        scores="benign",
+        outside=True,
+    ),
+}
+"""Every control, by its name in a study. The place of a control seeds its draws, so new ones are
+added at the end."""
+
+
+def control_inputs(
+    model: Path,
+    scores: Mapping[str, Path],
+    opened: ScoreSet,
+    behaviours: Behaviours,
+    controls: Sequence[str],
+    p: float,
+    scope: str,
+) -> ControlInputs:
+    """The inputs of the named controls, which are compared with masks of the scores `opened`."""
+    shapes = opened.layout.stored_shapes
+    needed = {CONTROLS[name].scores for name in controls}
+
+    def pooled(names: Sequence[str]) -> Source:
+        return Pooled([StoredScores(scores[name], "snip", shapes) for name in names], "mean")
+
+    norms = [scores[name] / NORMS for name in behaviours.harm]
+    return ControlInputs(
+        # Only where they are needed: of several tails there is no mean.
+        harm=pooled(behaviours.harm) if "harm" in needed else None,
+        benign=pooled(behaviours.benign) if "benign" in needed else None,
+        importance=opened.importance,
+        preserved=Preserved(opened.importance, opened.layout, p, scope),
+        weights=StoredWeights(model),
+        norms=[StoredNorms(path) for path in norms if path.is_file()],
+    )
+
+
+def control_masks(
+    names: Sequence[str],
+    likes: Sequence[FlatIndices],
+    layout: Layout,
+    inputs: ControlInputs,
+    seed: int,
+) -> dict[str, list[FlatIndices]]:
+    """Select the named controls, one matrix at a time, which is read once for all sizes.
+
+    Args:
+        names: keys of CONTROLS.
+        likes: the masks whose sizes in every matrix they copy.
+        layout: the prunable parameters.
+        inputs: scores, importance, weights.
+        seed: of the random controls.
+
+    Returns:
+        Each control's masks, one like each of `likes`.
+
+    Raises:
+        LesionError: an input of a control is missing; the message says how to get it.
+    """
+    order = list(CONTROLS)
+    rng = {
+        name: [np.random.default_rng([seed, order.index(name)]) for _ in likes] for name in names
+    }
+    parts = {name: [[np.empty(0, np.int64)] for _ in likes] for name in names}
+    for number, matrices in enumerate(zip(*map(layout.split, likes), strict=True)):
+        for name in names if any(own.size for own in matrices) else ():
+            draw, values = CONTROLS[name].draw, _values(CONTROLS[name], number, layout, inputs)
+            for own, made, generator in zip(matrices, parts[name], rng[name], strict=True):
+                if own.size:
+                    chosen = (
+                        draw(own, values, generator) if draw else first_lowest(values, own.size)
+                    )
+                    made.append(np.sort(chosen) + layout.offsets[number])
+    return {name: [np.concatenate(each) for each in made] for name, made in parts.items()}
+
+
+def _values(control: ControlRule, number: int, layout: Layout, inputs: ControlInputs) -> Flat:
+    name = layout.names[number]
+    sources = {"harm": inputs.harm, "benign": inputs.benign, "importance": inputs.importance}
+    source = sources[control.scores] if control.scores else None
+    matrix = _Matrix(name, layout.shapes[number], name in layout.transposed, inputs, source)
+    values = control.values(matrix)
+    if control.outside:
+        return np.where(inputs.preserved.of(number), np.float32(np.inf), values)
+    return values

@@ -11,7 +11,7 @@ import polars as pl
 from lesion.io.formats import LesionError, write_parquet
 from lesion.masks.algebra import intersection, vote
 from lesion.masks.choose import read_chosen
-from lesion.masks.controls import DESCRIPTIONS, DRAWN, control_inputs, control_masks
+from lesion.masks.controls import CONTROLS, control_inputs, control_masks
 from lesion.masks.jobs import CurveMasksJob
 from lesion.masks.select import Point
 from lesion.masks.sweep import ScoreSet
@@ -71,14 +71,14 @@ def curve_masks(
     sized["shared-all"] = [intersection(each) for each in harm]
     rows: list[_Row] = [("unmodified", job.seed, 0.0, np.empty(0, np.int64))]
     for family in job.families:
-        if family not in DESCRIPTIONS:
+        if family not in CONTROLS:
             own_masks = zip(shares, sized[family], strict=True)
             rows += [(family, job.seed, share, mask) for share, mask in own_masks]
-    controls = [name for name in DESCRIPTIONS if name in job.families]
+    controls = [name for name in CONTROLS if name in job.families]
     if controls:
         inputs = control_inputs(model, scores, opened, behaviours, controls, p, selection.scope)
-        drawn = [name for name in DRAWN if name in controls]
-        scored = [name for name in controls if name not in DRAWN]
+        drawn = [name for name in controls if CONTROLS[name].draw is not None]
+        scored = [name for name in controls if CONTROLS[name].draw is None]
         # The random controls of the study's own seed are equal to those of `masks.run`.
         for seed in range(job.seed, job.seed + job.seeds):
             selected = control_masks(drawn, sized["shared"], opened.layout, inputs, seed)

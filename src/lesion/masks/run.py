@@ -11,7 +11,7 @@ from lesion import __version__
 from lesion.io.formats import read_json, write_parquet
 from lesion.masks.algebra import expected_vote, intersection, vote
 from lesion.masks.choose import read_chosen
-from lesion.masks.controls import DESCRIPTIONS, control_inputs, control_masks
+from lesion.masks.controls import CONTROLS, control_inputs, control_masks
 from lesion.masks.jobs import MasksJob
 from lesion.masks.overlap import OVERLAP, SHARING, overlaps
 from lesion.masks.select import Point
@@ -87,8 +87,8 @@ def _recipe(name: str, scores: Mapping[str, Path], job: MasksJob) -> dict[str, s
         metadata = read_json(scores[name] / index_name("snip"))["metadata"]
         origin = {key: str(metadata[key]) for key in ("pairs_digest", "examples", "loss", "dtype")}
         return {"role": behaviours.role(name), **origin}
-    if name in DESCRIPTIONS:
-        return {"role": "control", "made": DESCRIPTIONS[name], "seed": str(job.seed)}
+    if name in CONTROLS:
+        return {"role": "control", "made": CONTROLS[name].description, "seed": str(job.seed)}
     least = job.selection.at_least if name == "shared" else len(behaviours.harm)
     return {"role": "harm", "made": f"in at least {least} of {', '.join(behaviours.harm)}"}
 

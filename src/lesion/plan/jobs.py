@@ -75,9 +75,7 @@ def model_job(study: Study, wildcards: Mapping[str, str]) -> ModelJob:
 def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
     """A model to train, given its base and its training pairs."""
     name = wildcards["model"]
-    settings = study.models[name]
-    how = settings.train
-    assert how is not None
+    how = study.trainings[name]
     dpo = how.method == "dpo"
     files = places(study, "train", name)
     mixture = [
@@ -91,7 +89,7 @@ def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
     ]
     return specify(
         TrainJob,
-        settings,
+        study.models[name],
         recipe=specify(SeededRecipe, how, seed=how.seeds[0], beta=how.beta if dpo else None),
         mixture=mixture,
         refusals=files.get("refusals"),
@@ -313,12 +311,10 @@ def extra_judge_job(study: Study, wildcards: Mapping[str, str]) -> ExtraJudgeJob
 
 def tables_job(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
     """The tables, given all measurements."""
-    trained = {}
-    for name in study.trained:
-        made = study.models[name]
-        assert made.train is not None
-        base, how = made.base or "new", made.train
-        trained[name] = Origin(base=base, method=how.method, seed=how.seeds[0])
+    trained = {
+        name: Origin(base=study.models[name].base or "new", method=how.method, seed=how.seeds[0])
+        for name, how in study.trainings.items()
+    }
     return specify(
         TablesJob,
         study.judgements,

@@ -67,8 +67,7 @@ def content(study: Study, use: Use) -> str | None:
         case "responses":
             return digest(given_responses(path))
         case "examples":
-            train = study.models[owner].train
-            assert train is not None
+            train = study.trainings[owner]
             component = train.mixture[int(use.part.removeprefix("mixture."))]
             columns = component_columns(component, dpo=train.method == "dpo")
             return digest([list(example) for example in of_file(path, columns, component.limit)])

@@ -6,6 +6,7 @@ now and then. On a local machine these numbers have no effect unless `--resource
 """
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -140,27 +141,28 @@ def judge_formula(study: Study, judge: str) -> str:
     return KINDS[type(study.judgements.judges[judge])].formula
 
 
-def work(study: Study, rule: str, behaviour: str | None = None) -> float:
-    """The amount of work relative to the default study: prompts times tokens per answer."""
+def work(study: Study, rule: str, wildcards: Mapping[str, str]) -> float:
+    """The amount of work of a job, relative to the job that was measured.
+
+    This counts prompts times tokens per answer, and for trainings optimiser steps of all seeds.
+    """
+    if rule == "train":
+        if "experiment" in wildcards:
+            experiment = study.retraining[wildcards["experiment"]]
+            recipe, runs = experiment.recipe, len(experiment.seeds)
+        else:
+            recipe, runs = study.trainings[wildcards["model"]], 1
+        return recipe.steps * recipe.batch_size / _EXAMPLES * runs
     limits = {name: settings.limit or _UNLIMITED for name, settings in study.behaviours.items()}
-    if behaviour is not None:
-        return limits[behaviour] * study.pairs.max_new_tokens / (_PROMPTS * _TOKENS)
+    if "behaviour" in wildcards:
+        own = limits[wildcards["behaviour"]]
+        return own * study.pairs.max_new_tokens / (_PROMPTS * _TOKENS)
     if rule in ("sweep", "responses", "curve"):
         tokens = max(study.pairs.max_new_tokens, study.responses.max_new_tokens)
         points = len(study.masks.p) * len(study.masks.q) / _POINTS if rule == "sweep" else 1
         return sum(limits.values()) * tokens * points / (_BEHAVIOURS * _PROMPTS * _TOKENS)
     # Masks are made of every behaviour's scores.
     return len(limits) / _BEHAVIOURS if rule == "masks" else 1.0
-
-
-def steps(study: Study, model: str, experiment: str | None) -> float:
-    """The amount of work of a training: optimiser steps of `_EXAMPLES`, over all seeds."""
-    if experiment is not None:
-        settings = study.retraining[experiment]
-        return settings.recipe.steps * settings.recipe.batch_size / _EXAMPLES * len(settings.seeds)
-    train = study.models[model].train
-    assert train is not None
-    return train.steps * train.batch_size / _EXAMPLES
 
 
 def mem_mb(rule: str, size: Size, attempt: int = 1) -> int:

@@ -19,7 +19,7 @@ from lesion.study.sections import (
     Understanding,
     Utility,
 )
-from lesion.study.training import Retraining
+from lesion.study.training import Retraining, Train
 from lesion.study.types import (
     DATE,
     AddressText,
@@ -136,9 +136,14 @@ class Study(Section):
         return variants if self.utility.tasks else []
 
     @property
+    def trainings(self) -> dict[str, Train]:
+        """How the study trains models, by their names."""
+        return {name: model.train for name, model in self.models.items() if model.train is not None}
+
+    @property
     def trained(self) -> list[str]:
         """Models that the study trains."""
-        return [name for name, model in self.models.items() if model.train is not None]
+        return list(self.trainings)
 
     def retrained(self, experiment: str) -> list[str]:
         """Models that an experiment trains in memory."""

@@ -15,22 +15,21 @@ def check_trained(study: Study) -> None:
     """Check that every trained model has a known base and a harmless training mixture."""
     if study.pairs.reference_model is not None:
         check_known("pairs.reference_model", "model", study.pairs.reference_model, study.models)
-    for name in study.trained:
+    for name, train in study.trainings.items():
         _check_base(study, name)
-        model = study.models[name]
-        assert model.train is not None
-        for number, component in enumerate(model.train.mixture):
+        from_scratch = study.models[name].base is None
+        for number, component in enumerate(train.mixture):
             key = f"models.{name}.train.mixture.{number}"
-            _check_component(study, key, component, from_scratch=model.base is None)
-            if model.train.method == "dpo" and component.source and component.rejected is None:
+            _check_component(study, key, component, from_scratch=from_scratch)
+            if train.method == "dpo" and component.source and component.rejected is None:
                 raise ValueError(f"`{key}`: DPO needs `rejected`, a column of rejected responses")
-        refuses = model.train.method == "dpo" or any(
-            component.answer == "refusal" for component in model.train.mixture
+        refuses = train.method == "dpo" or any(
+            component.answer == "refusal" for component in train.mixture
         )
         if (
             refuses
-            and model.train.refusals is None
-            and any(component.behaviours for component in model.train.mixture)
+            and train.refusals is None
+            and any(component.behaviours for component in train.mixture)
         ):
             raise ValueError(
                 f"`models.{name}.train.refusals`: is missing; give a file with a column `response` "

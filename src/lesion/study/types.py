@@ -35,7 +35,7 @@ def headline_mask(variants: Iterable[str]) -> str:
 
 NEEDS_ALL_SCORES = frozenset({"unsigned", "unimportant", "benign-signed"})
 """Controls that truncated scores cannot make: the rank of a weight depends on scores that are not
-stored."""
+stored (`scores` in `lesion.masks.controls`)."""
 
 VLLM_PYTHON = "LESION_VLLM_PYTHON"
 """The environment variable that names the Python that has vLLM. It is not a config key, because a

@@ -76,8 +76,8 @@ class TablesJob(Job):
     @property
     def variants(self) -> list[str]:
         """Every variant that is evaluated, `unmodified` first."""
-        found = (one.variant for one in self.inputs if one.kind == "completions")
-        return list(dict.fromkeys(filter(None, found)))
+        named = (entry.variant for entry in self.inputs if entry.kind == "completions")
+        return list(dict.fromkeys(filter(None, named)))
 
 
 class StudyJob(Job):

@@ -8,7 +8,7 @@ from functools import partial
 
 import polars as pl
 
-from lesion.masks.controls import DESCRIPTIONS
+from lesion.masks.controls import CONTROLS
 from lesion.study.training import FROZEN, arm_of
 from lesion.tables.claims.claim import Claim, Facts, VariantNumbers, counts, unless
 from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, outcome_of
@@ -89,7 +89,7 @@ def _prevented(claim: Claim, facts: Facts) -> VariantNumbers:
         return
     arms = facts.rows.filter(metric="misaligned_change")["arm"].unique().sort()
     # Controls are for comparison: nothing is claimed about them.
-    for arm in (arm for arm in arms if arm_of(arm).mask not in DESCRIPTIONS):
+    for arm in (arm for arm in arms if arm_of(arm).mask not in CONTROLS):
         yield arm, _summary(facts, arm, claim.statistic, claim.role)
 
 
