@@ -75,10 +75,10 @@ def stage_table(
     """
     models = [model for stage in stages for model in stage.models]
     alike = _alike({model: nll[model] for model in models})
-    found = alike[models[0]].filter(pl.col("family") != UNMODIFIED)
+    masked = alike[models[0]].filter(pl.col("family") != UNMODIFIED)
     rows: list[Row] = []
-    if {"harm", "benign"} <= set(found["role"]):
-        for variant in found["family"].unique().sort():
+    if {"harm", "benign"} <= set(masked["role"]):
+        for variant in masked["family"].unique().sort():
             measured = {model: _model(alike[model], variant, boot, limit) for model in models}
             made = [_mean([measured[model] for model in stage.models], boot) for stage in stages]
             for place, (stage, own) in enumerate(zip(stages, made, strict=True)):
@@ -93,7 +93,7 @@ def _alike(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     kept = dict(tables)
     for columns in (["behaviour", "role", "prompt"], ["family", "share"]):
         for other in tables.values():
-            kept = {name: one.join(other, on=columns, how="semi") for name, one in kept.items()}
+            kept = {name: table.join(other, on=columns, how="semi") for name, table in kept.items()}
     return kept
 
 
@@ -117,8 +117,8 @@ def _separability(harm: Values, benign: Values, limit: float) -> tuple[Values, b
     numbers = np.arange(harm.shape[1], dtype=float)
     reached = crossing(numbers, benign, limit)
     at = np.minimum(reached, numbers[-1])
-    found = [np.interp(one, numbers, line) for one, line in zip(at, harm, strict=True)]
-    return np.array(found), not np.isfinite(reached[0])
+    values = [np.interp(size, numbers, line) for size, line in zip(at, harm, strict=True)]
+    return np.array(values), not np.isfinite(reached[0])
 
 
 def _mean_gap(gaps: Values, logs: Values) -> Values:
@@ -137,10 +137,10 @@ def _mean(models: Sequence[_Measured], boot: Bootstrap) -> _Measured:
     chosen = np.vstack([np.arange(seeds), chosen])
     lines = np.arange(len(chosen))[:, None]
     drawn = {
-        metric: np.stack([one.drawn[metric] for one in models], 1)[lines, chosen].mean(1)
+        metric: np.stack([model.drawn[metric] for model in models], 1)[lines, chosen].mean(1)
         for metric in models[0].drawn
     }
-    beyond = any(one.beyond for one in models)
+    beyond = any(model.beyond for model in models)
     return _Measured(drawn, beyond, models[0].n, models[0].fewest)
 
 

@@ -188,15 +188,15 @@ class Claim(NamedTuple):
         """What the config must request, given the study's headline mask."""
         return self.needs.format(headline=mask)
 
-    def text(self, one: Estimate, tables: StudyTables, variant: str) -> str:
+    def text(self, estimate: Estimate, tables: StudyTables, variant: str) -> str:
         """The page's sentence about a number, without the rule of comparison."""
         if not isinstance(self.sentence, str):
-            return self.sentence(one, tables, variant)
+            return self.sentence(estimate, tables, variant)
         metric, unit = self.statistic.removesuffix("_change"), self.unit
         change = from_to(
             tables, "share" if unit == "points" else unit, metric, self.role, self.attack
         )
-        return self.sentence.format(figure=figure(one, unit, unit_word(unit)), change=change)
+        return self.sentence.format(figure=figure(estimate, unit, unit_word(unit)), change=change)
 
 
 def from_to(tables: StudyTables, unit: Unit, metric: str, role: str, attack: str) -> str:
