@@ -315,6 +315,31 @@ def test_a_study_whose_mask_has_another_name_has_a_full_page(tables: Path, tmp_p
     assert f"{harm['value'].item():.2f}" in page.text
 
 
+def test_every_part_of_the_page_is_about_the_mask_whatever_its_name(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "tables", Shape(trained=True))
+    usual = Page(_written(folder, tmp_path, 2))
+    for path in folder.glob("*.parquet"):
+        named = pl.col(pl.String).str.replace("^shared(@.*|-frozen|-after|)$", "vote$1")
+        pl.read_parquet(path).with_columns(named).write_parquet(path)
+    path = folder / "study.json"
+    study = json.loads(path.read_text(encoding="utf-8"))
+    study["headline"] = {"mask": "vote", "control": "random"}
+    path.write_text(json.dumps(study), encoding="utf-8")
+    page = Page(_written(folder, tmp_path, 2))
+    for tag in ("figure", "table", "section", "h3"):
+        assert len(page.of(tag)) == len(usual.of(tag))
+    assert "not measured" not in page.text
+    # The control is as large as the shared mask of this study, and the sweep is of that mask.
+    text = page.text.replace("as many weights as the shared mask", "").replace(
+        "weights from every matrix as the shared mask", ""
+    )
+    assert text.count("the shared mask") == text.count("Every point is the shared mask")
+    # The chosen size is marked, and the mask comes first, as `shared` does elsewhere.
+    own, others = "".join(page.scripts), "".join(usual.scripts)
+    assert own.count('"chosen": true') == others.count('"chosen": true') > 0
+    assert own.count('"domain": ["vote"') == others.count('"domain": ["shared"') > 0
+
+
 def test_tables_of_another_format_are_refused_by_name(tables: Path, tmp_path: Path) -> None:
     folder = _copied(tables, tmp_path / "tables")
     path = folder / "study.json"

@@ -220,6 +220,15 @@ def test_sentences_are_about_the_headline_mask_whatever_its_name(found: StudyTab
         where=renamed(found.where, "mask"),
         study={**found.study, "headline": {"mask": "vote", "control": "random"}},
     )
-    wanted = {one.statistic: one.sentence for one in findings_of(found, "smol")}
+    wanted = {
+        one.statistic: one.sentence.replace("the shared mask", "the mask vote")
+        for one in findings_of(found, "smol")
+    }
     assert {one.statistic: one.sentence for one in findings_of(other, "smol")} == wanted
     assert {one.variant for one in findings_of(other, "smol")} >= {"vote", "random", "refusal"}
+    # What was not measured asks for this mask too.
+    unmeasured = findings_of(other._replace(claims=other.claims.clear()), "smol")
+    needs = [one.sentence for one in unmeasured]
+    assert "Needs `vote` in `curve.families`." in needs
+    assert not any("`shared`" in text for text in needs)
+    assert any("zeroing the mask vote make" in one.question for one in unmeasured)

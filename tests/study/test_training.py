@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lesion.plan.jobs import tables_job
 from lesion.study import Study, StudyError, load_study, read_config, read_configs
 from lesion_testing import ROOT
 
@@ -82,6 +83,7 @@ RECOVERY = "retraining/recovery"
         (_set("training_stages/alignment", ["refusing", "new"]), "measured on different texts"),
         (_set("masks/q", [1e-4, 2e-4]), "give `masks.q` a single value"),
         (_set("curve/families", ["random"]), "add `shared`"),
+        (_set("responses", {"variants": ["physical", "random"]}), "add `physical`"),
         (_set("pairs/reference_model", "somebody"), "`pairs.reference_model`: no model is named"),
         (_set(f"{RECOVERY}/arms", ["shared"]), "must contain `unmodified`"),
         (_set(f"{RECOVERY}/arms", ["unmodified", "shred"]), "Did you mean `shared`"),
@@ -142,6 +144,21 @@ def test_several_seeds_are_several_models_and_one_stage() -> None:
     assert [one.train.seeds for one in (study.models["later-1"],) if one.train] == [[1]]
     # A job gets the config back as it was read.
     assert load_study(study.model_dump()) == study
+    job = tables_job(study, {})
+    assert [(stage.name, len(stage.models)) for stage in job.stages["alignment"]] == [
+        ("smollm2-135m-instruct", 1),
+        ("refusing", 2),
+        ("later", 2),
+        ("last", 1),
+    ]
+
+
+def test_a_stage_of_other_models_is_named_after_all_of_them() -> None:
+    found = config()
+    found["models"]["strict"] = {"base": "smollm2-135m-instruct", "train": train()}
+    found["training_stages"]["alignment"][1] = ["refusing", "strict"]
+    (_, stage) = tables_job(load_study(found), {}).stages["alignment"]
+    assert (stage.name, stage.models) == ("refusing, strict", ["refusing", "strict"])
 
 
 def test_null_leaves_out_what_a_file_below_gives() -> None:

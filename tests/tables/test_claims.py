@@ -183,6 +183,20 @@ def test_explanations_are_kept_by_their_own_coherence(
     assert _verdicts(table) == {"shared coherence_change": verdict}
 
 
+def test_a_random_control_of_another_size_is_no_control() -> None:
+    table = _table(
+        _row("vote", "nll_added", 1.0, 0.1), _row("random", "share_of_effect", 0.01, 0.02)
+    )
+    for size, verdict in ((500, SUPPORTED), (None, SUPPORTED), (9000, CANNOT_TELL)):
+        setting = SETTING._replace(mask="vote", random=size)
+        row = claims("toy", table, _halving(), setting).filter(claim=3).row(0, named=True)
+        assert row["verdict"] == verdict
+    assert row["why"] == (
+        "The random control zeroes 9,000 weights and the mask vote 500, so their effects cannot be "
+        "compared."
+    )
+
+
 def test_a_double_dissociation_needs_both_sides() -> None:
     table = _table(
         _row("shared", "nll_added", 1.0, 0.1),

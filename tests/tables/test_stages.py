@@ -9,6 +9,7 @@ from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
 from lesion.tables.claims.table import stage_claims
 from lesion.tables.effects import NATS
 from lesion.tables.intervals import Bootstrap
+from lesion.tables.jobs import Stage
 from lesion.tables.schemas import CLAIMS
 from lesion.tables.stages import STAGES, stage_table
 
@@ -17,7 +18,10 @@ LIMIT = 0.1
 SIZES = {0.5: 100, 1.0: 200, 2.0: 800}
 BENIGN = (0.02, 0.08, 0.24)
 HARM = (0.1, 0.4, 1.2)
-FAMILY = {"toy": [["base"], ["chat-1", "chat-2"]]}
+FAMILY = [
+    Stage(name="base", models=["base"]),
+    Stage(name="chat", models=["chat-1", "chat-2"]),
+]
 
 
 def _model(
@@ -46,7 +50,7 @@ def _model(
 
 
 def _found(*models: pl.DataFrame, boot: Bootstrap = BOOT) -> pl.DataFrame:
-    nll = dict(zip([one for stage in FAMILY["toy"] for one in stage], models, strict=True))
+    nll = dict(zip([name for stage in FAMILY for name in stage.models], models, strict=True))
     table = stage_table("toy", FAMILY, nll, boot, LIMIT)
     assert dict(table.schema) == STAGES
     return table
@@ -162,11 +166,16 @@ def test_stages_are_paired_by_prompt() -> None:
 
 
 def test_stages_of_as_many_seeds_are_paired_by_seed() -> None:
-    stages = {"toy": [["base-1", "base-2"], ["chat-1", "chat-2"]]}
+    # The names of the models say nothing about the name of the stage.
+    stages = [
+        Stage(name="first", models=["base-1", "base-2"]),
+        Stage(name="second", models=["chat", "other"]),
+    ]
     base = [_model(), _model((0.2, 0.8, 2.4))]
     chat = [_model((0.2, 0.5, 1.3)), _model((0.3, 0.9, 2.5))]
-    names = [one for stage in stages["toy"] for one in stage]
+    names = [name for stage in stages for name in stage.models]
     table = stage_table("toy", stages, dict(zip(names, base + chat, strict=True)), BOOT, LIMIT)
+    assert table["name"].unique(maintain_order=True).to_list() == ["first", "second"]
     change = _one(table, 1, "separability_change")
     # The seeds differ by a half, but each gained a tenth.
     assert (change["low"], change["value"], change["high"]) == pytest.approx((0.1, 0.1, 0.1))
@@ -211,7 +220,10 @@ def test_alignment_compresses_if_separability_grew(
     harm: tuple[float, ...], benign: tuple[float, ...], verdict: str
 ) -> None:
     last = _model(harm, benign, scatter=0.1)
-    stages = {"toy": [["base"], ["chat"], ["best-1", "best-2"]]}
+    stages = [
+        *(Stage(name=name, models=[name]) for name in ("base", "chat")),
+        Stage(name="best", models=["best-1", "best-2"]),
+    ]
     nll = {"base": _model(), "chat": _model(), "best-1": last, "best-2": last}
     table = stage_table("toy", stages, nll, BOOT, LIMIT)
     assert set(table["fewest"]) == {9}

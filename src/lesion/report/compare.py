@@ -35,6 +35,7 @@ from lesion.tables.intervals import (
 from lesion.tables.lookup import estimate_of, find, first_estimate, mask_size
 from lesion.tables.metrics import METRICS, Comparison
 from lesion.tables.read import Headline, StudyTables, read_study_tables
+from lesion.tables.rows import RANDOM
 from lesion.tables.wording import NOTHING, Unit, amount, figure, with_interval
 
 NAMES = ("A", "B")
@@ -43,8 +44,6 @@ _DIGEST = 16
 """Hexadecimal digits shown of a digest; each study's own page has all of them."""
 _LENGTH = 80
 """Characters of a setting that are shown."""
-_FAMILIES = ("shared", "random")
-"""Kinds of mask in the trade-off: more than four lines could not be distinguished."""
 _NOT_MEASURING = ("study", "results", "models", "threads", "checkpoints", "report")
 """Sections of a config that do not change any number of a model."""
 
@@ -184,7 +183,9 @@ def _answered(
 ) -> Finding:
     first, second = numbers
     if first is None or second is None:
-        return Finding(comparison.question, Conclusion.UNMEASURED, comparison.needs, topic)
+        return Finding(
+            comparison.question, Conclusion.UNMEASURED, _needed(comparison, sides), topic
+        )
     unit: Unit = "ratio" if comparison.ratio else _difference_unit(own_unit)
     # The smallest difference that counts, also as the distance of a ratio from one.
     smallest = NATS if unit == "nats" else MARGIN
@@ -213,6 +214,12 @@ def _answered(
         effect = amount(minimum_detectable_effect(error, confidence), unit)
         sentence += f" The minimum detectable effect is {effect}{after}, at 80% power."
     return Finding(comparison.question, answer, sentence, topic, number=gap)
+
+
+def _needed(comparison: Comparison, sides: tuple[Side, Side]) -> str:
+    """What the two configs must request, with the name of each headline mask."""
+    masks = dict.fromkeys(side.inputs.headline.mask for side in sides)
+    return comparison.needs.format(headline="` and `".join(masks))
 
 
 def _difference_unit(unit: Unit) -> Unit:
@@ -281,9 +288,13 @@ def _row(first: dict[str, Any], second: dict[str, Any]) -> PageRow:
 
 
 def curves(a: Side, b: Side) -> Figure | None:
-    """The trade-off of both sides in one chart; None if either side has no curve."""
+    """The trade-off of both sides in one chart; None if either side has no curve.
+
+    It has the headline mask and the random control of both, since more than four lines could not be
+    distinguished.
+    """
     both = [
-        inputs.curve.filter(pl.col("family").is_in(_FAMILIES)).with_columns(
+        inputs.curve.filter(pl.col("family").is_in([inputs.headline.mask, RANDOM])).with_columns(
             family=pl.format(f"{name}, {{}}", "family")
         )
         for name, (inputs, _) in zip(NAMES, (a, b), strict=True)

@@ -119,11 +119,11 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
         "attacks": attacks_table(own.measurements, own.headline),
         "refusal_note": refusal_note(own.measurements),
         "figures": {figure.key: figure for figure in figures_of(inputs, model)},
-        "halving": halving_texts(own.halving),
+        "halving": halving_texts(own.halving, own.headline.mask),
         "overlap_means": overlap_means(own.overlap),
         "lined": lined,
         "lines": lines,
-        "experiments": experiments(own.retraining, inputs.confidence),
+        "experiments": experiments(own.retraining, inputs.confidence, own.headline.mask),
         "examples": pick(own.examples, examples, float(threshold), own.headline),
         "pairs": pairs_table(own.pairs),
     }

@@ -40,13 +40,15 @@ def findings_of(tables: StudyTables, model: str) -> list[Finding]:
 
     A question for which nothing was measured has a finding too, if its claim says what it needs.
     """
-    own = tables.of(model)
+    own, mask = tables.of(model), tables.headline.mask
     findings = []
     for claim in REGISTRY:
         if claim.scope == "model":
             rows = [row for row in own.claims.rows(named=True) if claim.matches(row)]
-            key = (claim.topic, claim.number, claim.statistic, claim.variant)
-            unmeasured = Finding(claim.question, Conclusion.UNMEASURED, claim.needs, *key)
+            variant = claim.variant_of(mask)
+            key = (claim.topic, claim.number, claim.statistic, variant)
+            question, needs = claim.asked(variant, mask), claim.needed(mask)
+            unmeasured = Finding(question, Conclusion.UNMEASURED, needs, *key)
             findings += [_finding(claim, row, own) for row in rows] or [unmeasured]
     return [*findings, *_answered(own, "experiment")]
 
@@ -97,7 +99,7 @@ def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
     sentence = f"{text} {claim.rule.format(bound)}".rstrip()
     if row["verdict"] == CANNOT_TELL:
         sentence = f"{sentence} {_why_unclear(claim, row, own)}"
-    question = claim.question.format(**claim.words(row["variant"]))
+    question = claim.asked(row["variant"], own.headline.mask)
     key = (topic, claim.number, claim.statistic, row["variant"])
     return Finding(question, answer, sentence, *key, estimate)
 

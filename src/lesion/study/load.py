@@ -13,6 +13,7 @@ from lesion.io.texts import read_yaml
 from lesion.study.checks import check_consistent
 from lesion.study.config import Study
 from lesion.study.renamed import with_new_names
+from lesion.study.training import of_seed
 from lesion.study.types import Section, StudyError, nearest, section_of
 
 
@@ -90,7 +91,7 @@ def _by_seed(config: Mapping[str, Any]) -> Mapping[str, Any]:
             expanded[name] = model
             continue
         for seed in several[name]:
-            seeded, base = f"{name}-{seed}", str(model.get("base"))
+            seeded, base = of_seed(name, seed), str(model.get("base"))
             if seeded in models:
                 raise StudyError(
                     f"`models.{seeded}`: this name is taken by a seed of `models.{name}`; rename "
@@ -98,13 +99,13 @@ def _by_seed(config: Mapping[str, Any]) -> Mapping[str, Any]:
                 )
             expanded[seeded] = {**model, "train": {**model["train"], "seeds": [seed]}}
             if seed in several.get(base, []):
-                expanded[seeded]["base"] = f"{base}-{seed}"
+                expanded[seeded]["base"] = of_seed(base, seed)
     if not isinstance(stages, dict):
         return {**config, "models": expanded}
 
     def of_seeds(name: Any) -> Any:
         seeds = several.get(name, []) if isinstance(name, str) else []
-        return [f"{name}-{seed}" for seed in seeds] or name
+        return [of_seed(name, seed) for seed in seeds] or name
 
     expanded_stages = {
         family: list(map(of_seeds, stage)) if isinstance(stage, list) else stage

@@ -123,6 +123,11 @@ class Train(Recipe):
     the same seed."""
 
 
+def of_seed(name: str, seed: int) -> str:
+    """The name of the model that a model of several seeds is replaced by for one of them."""
+    return f"{name}-{seed}"
+
+
 class New(Section):
     """A small Llama with random weights, and a tokenizer of the words that it is trained on.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from lesion.io.addresses import Address, is_address, parse
 from lesion.study.config import Study
 from lesion.study.training import MixtureComponent
-from lesion.study.types import check_known, nearest
+from lesion.study.types import check_known, headline_mask, nearest
 
 
 def check_trained(study: Study) -> None:
@@ -92,9 +92,10 @@ def check_stages(study: Study) -> None:
         names = [name for stage in stages for name in stage]
         for name in names:
             check_known(f"training_stages.{family}", "model", name, study.models)
-        if "shared" not in study.curve.families:
+        mask = headline_mask(study.variants)
+        if mask not in study.curve.families:
             raise ValueError(
-                f"`training_stages.{family}`: stages are compared by their curves; add `shared` to "
+                f"`training_stages.{family}`: stages are compared by their curves; add `{mask}` to "
                 "`curve.families`"
             )
         if len(study.masks.q) > 1:

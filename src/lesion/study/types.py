@@ -4,7 +4,7 @@ import datetime
 import difflib
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -21,6 +21,17 @@ Control = Literal["random", "random-magnitude", "unsigned", "wanda", "unimportan
 """Masks of the same size as `shared` in every matrix that are selected by another rule."""
 BUILT_MASKS = ("shared", "shared-all", *get_args(Control))
 """Masks that are not a behaviour's; no behaviour may have their names."""
+
+
+def headline_mask(variants: Iterable[str]) -> str:
+    """The mask that the claims are about: `shared`, or else the first mask that is evaluated.
+
+    Args:
+        variants: what is evaluated; the unmodified model and the random control do not count.
+    """
+    masks = [name for name in variants if name not in ("unmodified", "random")]
+    return "shared" if "shared" in masks or not masks else masks[0]
+
 
 NEEDS_ALL_SCORES = frozenset({"unsigned", "unimportant", "benign-signed"})
 """Controls that truncated scores cannot make: the rank of a weight depends on scores that are not

@@ -176,7 +176,7 @@ def _added(table: pl.DataFrame, nll: pl.DataFrame, role: str) -> dict[str, Value
     # The order is the same at every size, so that a resample uses the same prompts.
     mean = prompts.agg(pl.col("nll").mean())
     both = pairs(mean.filter(role=role), nll.filter(family=UNMODIFIED, role=role), "nll")
-    return {name: one.change for name, one in both.items()}
+    return {name: paired.change for name, paired in both.items()}
 
 
 def _halving(weights: Sequence[int], fallen: _Curve, benign: _Curve, boot: Bootstrap) -> Row:
@@ -202,7 +202,7 @@ def role_curve(
     """A role's added NLL at every size, with resamples; `tables` are those of `nll` by size."""
     parts = [list(_added(table, nll, role).values()) for table in tables]
     # The seed is the same, so that a resample uses the same prompts at every size.
-    return _Curve(np.stack([boot.drawn(one) for one in parts], 1), sum(map(len, parts[-1])))
+    return _Curve(np.stack([boot.drawn(part) for part in parts], 1), sum(map(len, parts[-1])))
 
 
 def crossing(logs: Values, drawn: Values, level: float) -> Values:
@@ -224,16 +224,16 @@ def crossing(logs: Values, drawn: Values, level: float) -> Values:
     start, end = drawn[lines, before], drawn[lines, place]
     rise = np.where(place > before, end - start, 1)
     part = np.where(place > before, (level - start) / np.where(rise > 0, rise, 1), 0)
-    found = logs[before] + part * (logs[place] - logs[before])
-    return np.where(above.any(1), found, np.inf)
+    reached = logs[before] + part * (logs[place] - logs[before])
+    return np.where(above.any(1), reached, np.inf)
 
 
 def bounds(drawn: Values, confidence: float) -> tuple[float | None, float | None]:
     """The interval of resamples; an infinite bound is null."""
     tail = (1 - confidence) / 2
     # Quantiles are resamples themselves, since a number and infinity cannot be interpolated.
-    found = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
-    low, high = (float(one) if np.isfinite(one) else None for one in found)
+    quantiles = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
+    low, high = (float(quantile) if np.isfinite(quantile) else None for quantile in quantiles)
     return low, high
 
 

@@ -38,7 +38,7 @@ class Gathered:
     def __init__(self, job: TablesJob, files: Mapping[TablesInput, Path], model: str) -> None:
         """Read the pairs, which determine the prompts that are left out."""
         self.job, self.model = job, model
-        self._files = {one: path for one, path in files.items() if one.model == model}
+        self._files = {file: path for file, path in files.items() if file.model == model}
         roles = {name: job.behaviours.role(name) for name in job.behaviours.names}
         role = pl.col("behaviour").replace_strict(roles, return_dtype=pl.String)
         self.pairs = self._all("pairs", PAIRS, "behaviour").select(
@@ -106,8 +106,8 @@ class Gathered:
 
     def experiments(self) -> list[str]:
         """The experiments that trained this model in memory."""
-        found = (one.experiment for one in self._files if one.kind == "retrained")
-        return list(dict.fromkeys(filter(None, found)))
+        names = (file.experiment for file in self._files if file.kind == "retrained")
+        return list(dict.fromkeys(filter(None, names)))
 
     def retrained(self, experiment: str) -> pl.DataFrame:
         """RETRAINED of every arm of an experiment, with metric and value."""
@@ -150,12 +150,14 @@ def _labelled(verdicts: pl.DataFrame, threshold: float) -> pl.DataFrame:
 
 
 def _judged_retrained(
-    verdicts: pl.DataFrame, nll: pl.DataFrame, one: Experiment, main: str
+    verdicts: pl.DataFrame, nll: pl.DataFrame, experiment: Experiment, main: str
 ) -> pl.DataFrame:
     """Judge scores as rows of metrics: of harm by the primary judge, of questions by another."""
     # Harmful prompts come with the prefill, open questions without one.
     harmful = pl.col("attack") == "prefill"
-    narrow = pl.when(behaviour=one.narrow or "").then(pl.lit("narrow")).otherwise(pl.lit("broad"))
+    narrow = (
+        pl.when(behaviour=experiment.narrow or "").then(pl.lit("narrow")).otherwise(pl.lit("broad"))
+    )
     parts = [
         verdicts.filter(asked, pl.col("judge") == pl.lit(judge)).select(
             *("variant", "behaviour", "prompt"),
@@ -165,7 +167,7 @@ def _judged_retrained(
         )
         for asked, judge, role, metrics in (
             (harmful, main, pl.lit("harm"), ("harmfulness", "harmful")),
-            (~harmful, one.judge, narrow, ("misalignment", "misaligned")),
+            (~harmful, experiment.judge, narrow, ("misalignment", "misaligned")),
         )
         for column, metric in zip(("score", "label"), metrics, strict=True)
     ]
@@ -189,9 +191,9 @@ def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:
     near = alike.data >= near_duplicate
     train, test = ((harm["split"] == split).to_numpy() for split in ("train", "test"))
     rows, columns = alike.row[near], alike.col[near]
-    found = harm[np.unique(rows[test[rows] & train[columns]])].select("behaviour", "prompt")
+    leaked = harm[np.unique(rows[test[rows] & train[columns]])].select("behaviour", "prompt")
     logger.info(
-        f"tables: {found.height} of {int(test.sum())} harmful test prompts resemble another harm "
+        f"tables: {leaked.height} of {int(test.sum())} harmful test prompts resemble another harm "
         "type's train prompt and are left out"
     )
-    return found
+    return leaked

@@ -151,7 +151,7 @@ def difference_of(first: Estimate, second: Estimate) -> Estimate:
     value = first.value - second.value
     below = math.hypot(first.value - first.low, second.high - second.value)
     above = math.hypot(first.high - first.value, second.value - second.low)
-    counts = [one.n for one in (first, second) if one.n is not None]
+    counts = [estimate.n for estimate in (first, second) if estimate.n is not None]
     return Estimate(value, value - below, value + above, min(counts, default=None))
 
 
@@ -193,10 +193,10 @@ class Bootstrap(NamedTuple):
         Both sides are checked, since one may be binary by chance: a score that is always 0 is a
         score.
         """
-        before, after = [one.before for one in groups], [one.after for one in groups]
+        before, after = [paired.before for paired in groups], [paired.after for paired in groups]
         if _binary([*before, *after]):
             return rate_change(before, after, self.confidence)
-        return self.change([one.change for one in groups])
+        return self.change([paired.change for paired in groups])
 
     def auroc(self, above: Values, below: Values) -> Estimate:
         """The share of comparisons in which the first side scores higher; ties count half.
@@ -229,9 +229,9 @@ class Bootstrap(NamedTuple):
         drawn = np.einsum("ri,ij,rj->r", counts, wins, counts, optimize=True)
         return np.append(wins.mean(), drawn / pairs**2)
 
-    def share(self, part: Sequence[Values], whole: Sequence[Values]) -> Estimate:
+    def share(self, part: Sequence[Values], total: Sequence[Values]) -> Estimate:
         """The ratio of two means over the same prompts, in the same order."""
-        return self.estimate(self.drawn(part) / self.drawn(whole), sum(map(len, part)))
+        return self.estimate(self.drawn(part) / self.drawn(total), sum(map(len, part)))
 
     def ratio(self, above: Sequence[Values], below: Sequence[Values]) -> Estimate:
         """The ratio of two means over different prompts."""

@@ -44,6 +44,13 @@ class Experiment(Specification):
     judge: str | None
 
 
+class Stage(Specification):
+    """A stage of training: a model, or several that differ in the seed of their training."""
+
+    name: str
+    models: list[str]
+
+
 class TablesJob(Job):
     """The specification of the job that makes the tables."""
 
@@ -58,8 +65,8 @@ class TablesJob(Job):
     near_duplicate: float
     limit: float
     """Added benign NLL, nats per token, at which stages of training are compared."""
-    stages: dict[str, list[list[str]]]
-    """Families of training stages; each stage has one model, or one for each seed."""
+    stages: dict[str, list[Stage]]
+    """The training stages of each family of models, in their order."""
     trained: dict[str, Origin]
     retraining: dict[str, Experiment]
     resamples: int

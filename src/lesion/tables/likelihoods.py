@@ -67,7 +67,7 @@ def _ratios(variant: str, paired: pl.DataFrame, mask: str, boot: Bootstrap) -> I
     headline = paired.filter(variant=mask, role="harm")
     both = pairs(table.filter(role="harm"), headline, "added").values()
     if both and variant != mask:
-        share = boot.share([one.after for one in both], [one.before for one in both])
+        share = boot.share([paired.after for paired in both], [paired.before for paired in both])
         yield row(keys, "share_of_effect", share)
 
 
@@ -84,7 +84,7 @@ def _transfer(paired: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
         return
     keys = measurement_keys(None, "harm")
     added = {mask: groups(harm.filter(variant=mask), "added") for mask in types}
-    yield row(keys, "nll_added", boot.change([added[one][one] for one in types]))
+    yield row(keys, "nll_added", boot.change([added[type_][type_] for type_ in types]))
     yield row(keys, "transfer_share", transfer_share(added, types, boot))
 
 

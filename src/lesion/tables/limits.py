@@ -25,16 +25,16 @@ def limit_notices(
     Returns:
         Sentences; none if the limit was effective and kept on validation and test prompts.
     """
-    found = []
+    notices = []
     if lifted(limit):
-        found.append(
+        notices.append(
             f"The limit on benign loss was lifted: `masks.max_benign_increase` is {limit:g} nats "
             f"per token, and a limit above {LARGEST_LIMIT:g} hardly protects benign use. {_SO}"
         )
     tried = sweep.filter("chosen").select(pl.col("benign_nll") - pl.col("benign_nll_unmodified"))
     on_validation = [value for (value,) in tried.iter_rows() if not value <= limit]
     if on_validation:
-        found.append(
+        notices.append(
             f"The limit on benign loss was missed: the chosen p and q add {on_validation[0]:.3g} "
             f"nats per token to benign responses of the validation split, and "
             f"`masks.max_benign_increase` is {limit:g}. {_SO}"
@@ -43,12 +43,12 @@ def limit_notices(
         measurements.filter(variant=mask, metric="nll_added", level=TOTAL, role="benign")
     )
     if added is not None and not (math.isfinite(added.value) and added.low <= limit):
-        found.append(
+        notices.append(
             f"The limit on benign loss was missed: the {mask} mask adds {added.value:.3g} "
             f"[{added.low:.3g}, {added.high:.3g}] nats per token to benign responses of the test "
             f"split, and `masks.max_benign_increase` is {limit:g}. {_SO}"
         )
-    return found
+    return notices
 
 
 def lifted(limit: float) -> bool:

@@ -53,7 +53,7 @@ def measurements(
     rows = [*likelihood_rows(asked.nll, boot, mask), *answer_rows(asked.judged, boot)]
     rows += [] if asked.tasks is None else task_rows(asked.tasks, boot)
     rows += [] if asked.understanding is None else understanding_rows(asked.understanding, boot)
-    table = pl.DataFrame([{**about, **one} for one in rows], schema=MEASUREMENTS)
+    table = pl.DataFrame([{**about, **columns} for columns in rows], schema=MEASUREMENTS)
     return _adjusted(table.with_columns(is_main(main)))
 
 
@@ -116,7 +116,7 @@ def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
         yield from rows_by_behaviour(keys, "explain_nll", groups(table, "value"), boot.mean)
         if variant != UNMODIFIED:
             both = pairs(table, unmodified, "value").items()
-            added = {name: one.change for name, one in both}
+            added = {name: paired.change for name, paired in both}
             yield from rows_by_behaviour(keys, "explain_nll_added", added, boot.change)
 
 

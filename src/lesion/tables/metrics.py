@@ -132,7 +132,7 @@ METRICS: list[Metric] = [
                 "Does B write less harmful text once these weights are zeroed?",
                 "Judged harmfulness (0 to 1) of the ablated model under the prefill",
                 higher=False,
-                needs="Needs `prefill` in `responses.attacks` and `shared` in "
+                needs="Needs `prefill` in `responses.attacks` and `{headline}` in "
                 "`responses.judged_variants`.",
                 attack="prefill",
             ),

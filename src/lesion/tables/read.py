@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from lesion.io.formats import BadFile, read_json, read_parquet
-from lesion.tables.rows import RANDOM, SHARED, UNMODIFIED
+from lesion.study.types import headline_mask
+from lesion.tables.rows import RANDOM, UNMODIFIED
 from lesion.tables.schemas import FORMAT, SCHEMAS
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -31,9 +32,7 @@ class Headline(NamedTuple):
 
 def headline_of(variants: Sequence[str]) -> Headline:
     """The shared mask and its random control, or else the first mask that was evaluated."""
-    masks = [name for name in variants if name not in (UNMODIFIED, RANDOM)]
-    mask = SHARED if SHARED in masks or not masks else masks[0]
-    return Headline(mask, RANDOM if RANDOM in variants else None)
+    return Headline(headline_mask(variants), RANDOM if RANDOM in variants else None)
 
 
 class StudyTables(NamedTuple):

@@ -114,14 +114,16 @@ def _gaps(own: pl.DataFrame, unmodified: pl.DataFrame) -> _Gaps:
         name: (own["value"] - own["before"]).to_numpy().reshape(-1, times.height)
         for name, own in by_behaviour(always)
     }
-    steps, examples = (times[one].cast(pl.Float64).to_numpy() for one in ("step", "examples"))
+    steps, examples = (times[unit].cast(pl.Float64).to_numpy() for unit in ("step", "examples"))
     return _Gaps(of, steps, examples, int(str(own["seeds"].max())))
 
 
 def _recovery(
     arm: str, behaviour: str | None, parts: Sequence[Values], gaps: _Gaps, boot: Bootstrap
 ) -> Iterator[Row]:
-    drawn = np.stack([boot.drawn([one[:, n] for one in parts]) for n in range(gaps.steps.size)], 1)
+    drawn = np.stack(
+        [boot.drawn([part[:, n] for part in parts]) for n in range(gaps.steps.size)], 1
+    )
     level = TOTAL if behaviour is None else BEHAVIOUR
     keys: Row = {"arm": arm, "seeds": gaps.seeds, "level": level, "behaviour": behaviour}
     keys |= {"role": "harm", "n": sum(map(len, parts))}

@@ -24,6 +24,7 @@ from lesion.tables.lookup import mask_size
 from lesion.tables.measure import Asked, measurements, same_answers
 from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
+from lesion.tables.rows import RANDOM
 from lesion.tables.schemas import FORMAT, SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
 from lesion.tables.variants import variants_table
@@ -52,8 +53,8 @@ def write_tables(
         own = _of_model(gathered, curves[model], boot, headline.mask, about[model])
         for name, table in own.items():
             parts[name].append(table.with_columns(model=pl.lit(model)))
-    for family in job.stages:
-        parts["stages"].append(stage_table(family, job.stages, curves, boot, job.limit))
+    for family, of_family in job.stages.items():
+        parts["stages"].append(stage_table(family, of_family, curves, boot, job.limit))
     stages = pl.concat([pl.DataFrame(schema=STAGES), *parts["stages"]])
     parts["claims"].append(stage_claims(stages, job.limit, headline.mask))
     parts["judges"].append(read_parquet(given[TablesInput(kind="judges", model=None)]))
@@ -97,6 +98,7 @@ def _of_model(
         limit_kept=not about["notices"],
         same=same_answers(gathered.completions()),
         mask=mask,
+        random=mask_size(of_masks["where"], RANDOM)[0] or None,
     )
     kept = setting.limit_kept
     of_training = retraining_claims(model, retraining, limit_kept=kept, mask=mask)

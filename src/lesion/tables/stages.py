@@ -12,6 +12,7 @@ import polars as pl
 
 from lesion.tables.curve import crossing, role_curve, with_bounds
 from lesion.tables.intervals import Bootstrap, Values
+from lesion.tables.jobs import Stage
 from lesion.tables.rows import ESTIMATE, UNMODIFIED, Row
 
 STAGES = {
@@ -52,7 +53,7 @@ class _Measured(NamedTuple):
 
 def stage_table(
     family: str,
-    stages: Mapping[str, Sequence[Sequence[str]]],
+    stages: Sequence[Stage],
     nll: Mapping[str, pl.DataFrame],
     boot: Bootstrap,
     limit: float,
@@ -62,9 +63,8 @@ def stage_table(
     Only prompts and sizes (as multiples of q) that all models of the family have are used.
 
     Args:
-        family: a key of `stages`.
-        stages: each family's stages in order, each with its models: a single one, or one for each
-            training seed, named `<name>-<seed>`.
+        family: its name.
+        stages: its stages in order.
         nll: the input of `curve_table`, by model.
         boot: the bootstrap. All models share the same resamples of prompts, and stages with equally
             many seeds share the same resamples of seeds.
@@ -73,17 +73,17 @@ def stage_table(
     Returns:
         A table of STAGES; empty if no size of a mask family was measured on all models.
     """
-    models = [model for stage in stages[family] for model in stage]
+    models = [model for stage in stages for model in stage.models]
     alike = _alike({model: nll[model] for model in models})
-    found = alike[models[0]].filter(pl.col("family") != UNMODIFIED)
+    masked = alike[models[0]].filter(pl.col("family") != UNMODIFIED)
     rows: list[Row] = []
-    if {"harm", "benign"} <= set(found["role"]):
-        for variant in found["family"].unique().sort():
+    if {"harm", "benign"} <= set(masked["role"]):
+        for variant in masked["family"].unique().sort():
             measured = {model: _model(alike[model], variant, boot, limit) for model in models}
-            made = [_mean([measured[model] for model in stage], boot) for stage in stages[family]]
-            for place, (stage, own) in enumerate(zip(stages[family], made, strict=True)):
-                keys = {"family": family, "stage": place, "name": _name(stage)}
-                keys |= {"seeds": len(stage), "variant": variant}
+            made = [_mean([measured[model] for model in stage.models], boot) for stage in stages]
+            for place, (stage, own) in enumerate(zip(stages, made, strict=True)):
+                keys = {"family": family, "stage": place, "name": stage.name}
+                keys |= {"seeds": len(stage.models), "variant": variant}
                 rows += [{**keys, **row} for row in _rows(own, made[0] if place else None, boot)]
     return pl.DataFrame(rows, schema=STAGES)
 
@@ -93,12 +93,8 @@ def _alike(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     kept = dict(tables)
     for columns in (["behaviour", "role", "prompt"], ["family", "share"]):
         for other in tables.values():
-            kept = {name: one.join(other, on=columns, how="semi") for name, one in kept.items()}
+            kept = {name: table.join(other, on=columns, how="semi") for name, table in kept.items()}
     return kept
-
-
-def _name(stage: Sequence[str]) -> str:
-    return stage[0] if len(stage) == 1 else stage[0].rpartition("-")[0]
 
 
 def _model(nll: pl.DataFrame, variant: str, boot: Bootstrap, limit: float) -> _Measured:
@@ -121,8 +117,8 @@ def _separability(harm: Values, benign: Values, limit: float) -> tuple[Values, b
     numbers = np.arange(harm.shape[1], dtype=float)
     reached = crossing(numbers, benign, limit)
     at = np.minimum(reached, numbers[-1])
-    found = [np.interp(one, numbers, line) for one, line in zip(at, harm, strict=True)]
-    return np.array(found), not np.isfinite(reached[0])
+    values = [np.interp(size, numbers, line) for size, line in zip(at, harm, strict=True)]
+    return np.array(values), not np.isfinite(reached[0])
 
 
 def _mean_gap(gaps: Values, logs: Values) -> Values:
@@ -141,10 +137,10 @@ def _mean(models: Sequence[_Measured], boot: Bootstrap) -> _Measured:
     chosen = np.vstack([np.arange(seeds), chosen])
     lines = np.arange(len(chosen))[:, None]
     drawn = {
-        metric: np.stack([one.drawn[metric] for one in models], 1)[lines, chosen].mean(1)
+        metric: np.stack([model.drawn[metric] for model in models], 1)[lines, chosen].mean(1)
         for metric in models[0].drawn
     }
-    beyond = any(one.beyond for one in models)
+    beyond = any(model.beyond for model in models)
     return _Measured(drawn, beyond, models[0].n, models[0].fewest)
 
 

@@ -50,20 +50,25 @@ def percent(share: float) -> str:
     return _signed(f"{value:.0f}%")
 
 
-def interval(one: Estimate, unit: Unit, digits: int | None = None) -> str:
+def interval(estimate: Estimate, unit: Unit, digits: int | None = None) -> str:
     """`[low, high]`, with `NOTHING` for an unbounded side; empty if both are unknown."""
-    if math.isnan(one.low) and math.isnan(one.high):
+    if math.isnan(estimate.low) and math.isnan(estimate.high):
         return ""
-    digits = shared_digits(one) if digits is None else digits
-    return f"[{amount(one.low, unit, digits)}, {amount(one.high, unit, digits)}]"
+    digits = shared_digits(estimate) if digits is None else digits
+    return f"[{amount(estimate.low, unit, digits)}, {amount(estimate.high, unit, digits)}]"
 
 
-def with_interval(one: Estimate | None, unit: Unit, digits: int | None = None) -> str:
+def mask_words(mask: str) -> str:
+    """`the shared mask`, or the mask of another name in a sentence."""
+    return "the shared mask" if mask == "shared" else f"the mask {mask}"
+
+
+def with_interval(estimate: Estimate | None, unit: Unit, digits: int | None = None) -> str:
     """`0.72 [0.65, 0.80]`, or `NOTHING`."""
-    if one is None:
+    if estimate is None:
         return NOTHING
-    digits = shared_digits(one) if digits is None else digits
-    return f"{amount(one.value, unit, digits)} {interval(one, unit, digits)}".strip()
+    digits = shared_digits(estimate) if digits is None else digits
+    return f"{amount(estimate.value, unit, digits)} {interval(estimate, unit, digits)}".strip()
 
 
 def with_unit(value: float, unit: Unit) -> str:
@@ -76,17 +81,19 @@ def unit_word(unit: Unit) -> str:
     return {"points": " points", "nats": " nats per token"}.get(unit, "")
 
 
-def figure(one: Estimate, unit: Unit, after: str = "") -> str:
+def figure(estimate: Estimate, unit: Unit, after: str = "") -> str:
     """`0.31 nats per token [0.25, 0.38], n = 60`, with `after` following the number."""
-    digits = shared_digits(one)
-    count = "" if one.n is None else f", n = {one.n}"
-    value = f"{amount(one.value, unit, digits)}{after}"
-    return f"{value} {interval(one, unit, digits)}".rstrip() + count
+    digits = shared_digits(estimate)
+    count = "" if estimate.n is None else f", n = {estimate.n}"
+    value = f"{amount(estimate.value, unit, digits)}{after}"
+    return f"{value} {interval(estimate, unit, digits)}".rstrip() + count
 
 
-def shared_digits(one: Estimate) -> int:
+def shared_digits(estimate: Estimate) -> int:
     """The number of decimals that suits the value and both bounds."""
-    bounds = [value for value in (one.value, one.low, one.high) if math.isfinite(value)]
+    bounds = [
+        value for value in (estimate.value, estimate.low, estimate.high) if math.isfinite(value)
+    ]
     return _digits(max(map(abs, bounds), default=0.0))
 
 

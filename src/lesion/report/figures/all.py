@@ -25,11 +25,11 @@ _STATIC_WIDTH = 640
 
 def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
     """The figures of one model, in the page's order; figures without data are left out."""
-    own = inputs.of(model)
+    own, mask = inputs.of(model), inputs.headline.mask
     limit = inputs.study["models"].get(model, {}).get("limit")
     draw: dict[str, Callable[[], Figure | None]] = {
-        "curve": lambda: tradeoff(own.curve),
-        "judged-curve": lambda: judged_tradeoff(own.curve, own.measurements, own.variants),
+        "curve": lambda: tradeoff(own.curve, mask),
+        "judged-curve": lambda: judged_tradeoff(own.curve, own.measurements, own.variants, mask),
         "transfer": lambda: transfer(own.measurements, inputs.confidence),
         "overlap": lambda: overlap_heatmap(own.overlap),
         "where": lambda: where(own.where),
@@ -44,7 +44,8 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
 
 def stages_of(inputs: StudyTables, family: str) -> Figure | None:
     """The stages of a family of models; None if there is nothing to show."""
-    return stages(inputs.of_family(family).stages, benign_limit(inputs), inputs.confidence)
+    table, mask = inputs.of_family(family).stages, inputs.headline.mask
+    return stages(table, benign_limit(inputs), inputs.confidence, mask)
 
 
 def write_figures(tables: Path, folder: Path) -> None:
@@ -85,7 +86,8 @@ def _numbered(svg: str) -> str:
 def all_figures(inputs: StudyTables) -> Iterator[tuple[str, Figure]]:
     """Every figure of a study, with its model or family of models, if it has one."""
     for model in inputs.models:
-        retrained = experiments(inputs.of(model).retraining, inputs.confidence)
+        own = inputs.of(model)
+        retrained = experiments(own.retraining, inputs.confidence, inputs.headline.mask)
         of_trainings = [figure for experiment in retrained for figure in experiment.figures]
         yield from ((model, figure) for figure in (*figures_of(inputs, model), *of_trainings))
     others = [*((family, stages_of(inputs, family)) for family in inputs.families)]

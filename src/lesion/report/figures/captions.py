@@ -22,25 +22,25 @@ def filled(text: str, **values: object) -> Caption:
 
 CURVE = """
 Each line follows one kind of mask from few weights to many. The horizontal axis is the NLL added to
-benign responses, the vertical axis the NLL added to harmful ones. `shared` grows with q. The
+benign responses, the vertical axis the NLL added to harmful ones. `{mask}` grows with q. The
 controls have as many weights: `random` draws them anywhere, `unsigned` selects by the size of the
 score without its sign, and `benign-signed` selects the weights that benign responses need most. The
 ringed point is the mask of this study. At the dashed line a token of a harmful response is half as
 likely as before (ln 2 nats). On the thin diagonal a mask adds the same NLL to both. The axes are
 linear near zero and logarithmic beyond.
 
-Harm depends on weights of its own if `shared` rises steeply above the diagonal while the controls
-stay on it or near zero. If `shared` followed the diagonal, harm would only be lost together with
+Harm depends on weights of its own if `{mask}` rises steeply above the diagonal while the controls
+stay on it or near zero. If `{mask}` followed the diagonal, harm would only be lost together with
 language. If `random` rose too, any damage would have this effect. Where the line bends towards the
 diagonal, the mask has grown beyond the weights that are specific to harm.
 """
 
 JUDGED_CURVE = """
 This chart shows the same masks, measured by the judge. The vertical axis is the share of answers
-judged harmful under the prefill (with intervals for `shared`), the horizontal axis the NLL added to
+judged harmful under the prefill (with intervals for `{mask}`), the horizontal axis the NLL added to
 benign responses. The dashed lines are the unmodified model’s share and half of it.
 
-If zeroing removes harm before utility, `shared` crosses the lower line further left than the
+If zeroing removes harm before utility, `{mask}` crosses the lower line further left than the
 controls do. If it crosses next to `benign-signed`, or next to a skill’s own mask, harmful answers
 become rarer only because language in general degrades, even if the likelihoods above suggest
 otherwise. If the share hardly changes, the model still writes harmful answers.
@@ -126,7 +126,7 @@ it adds {limit} nats per token to benign ones, or at the largest size if it neve
 are measured on the same prompts and responses, with masks of the same sizes. {confidence:.0%}
 intervals cover prompts, and also training runs where a stage has several seeds.
 
-Alignment concentrates harm in weights of its own if `shared` moves to the right from stage to stage
+Alignment concentrates harm in weights of its own if `{mask}` moves to the right from stage to stage
 and the interval of its change lies above zero, while `random` stays. If both move, the later models
 are only more fragile. If the stages stay within each other’s intervals, this training does not
 concentrate harm, or does so too little to be detected here.

@@ -23,12 +23,15 @@ _HEIGHT = 320
 _TICKS = (-3.0, -1.0, -0.3, -0.1, -0.03, 0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
-def tradeoff(curve: pl.DataFrame) -> Figure | None:
-    """Added harm against added benign NLL as masks grow; None if no curve was measured."""
-    data = _points(curve)
+def tradeoff(curve: pl.DataFrame, mask: str = SHARED) -> Figure | None:
+    """Added harm against added benign NLL as masks grow; None if no curve was measured.
+
+    The study's headline `mask` comes first, and its chosen size is ringed.
+    """
+    data = _points(curve, mask)
     if not data.height:
         return None
-    families = _ordered(data)
+    families = _ordered(data, mask)
     x, y = _added(data, "benign", 0.03), _added(data, "harm", 0.03)
     color, shape = named_marks(Axis("family", "mask", families))
     tooltip = [
@@ -50,7 +53,7 @@ def tradeoff(curve: pl.DataFrame) -> Figure | None:
         "Is harm lost before utility as the mask grows?",
         f"Lines of added harm NLL against added benign NLL for {len(families)} kinds of mask, at "
         f"up to {data['share'].n_unique()} sizes each; the study's own mask is ringed.",
-        captions.filled(captions.CURVE),
+        captions.filled(captions.CURVE, mask=mask),
         alt.LayerChart(layer=layers, height=_HEIGHT),
         80 + legend_height(families),
         _numbers(
@@ -66,7 +69,7 @@ def tradeoff(curve: pl.DataFrame) -> Figure | None:
 
 
 def judged_tradeoff(
-    curve: pl.DataFrame, measurements: pl.DataFrame, variants: pl.DataFrame
+    curve: pl.DataFrame, measurements: pl.DataFrame, variants: pl.DataFrame, mask: str = SHARED
 ) -> Figure | None:
     """Answers judged harmful against added benign NLL as masks grow; None if none were judged."""
     judged = totals(measurements, "harm").filter(
@@ -76,18 +79,20 @@ def judged_tradeoff(
         *("variant", "value", "low", "high"), judged="written"
     )
     named = variants.filter(kind=SIZE).select("variant", family="mask", share="size_ratio")
-    sizes = _points(curve).join(named, on=["family", "share"], how="left", maintain_order="left")
+    sizes = _points(curve, mask).join(
+        named, on=["family", "share"], how="left", maintain_order="left"
+    )
     data = sizes.join(known, on="variant", maintain_order="left").drop("variant")
     unmodified = known.filter(variant=UNMODIFIED)
     if not data.height or not unmodified.height:
         return None
-    families = _ordered(data)
+    families = _ordered(data, mask)
     return Figure(
         "judged-curve",
         "Are fewer answers judged harmful before utility is lost?",
         f"Lines of the share of answers judged harmful against added benign NLL for "
         f"{len(families)} kinds of mask.",
-        captions.filled(captions.JUDGED_CURVE),
+        captions.filled(captions.JUDGED_CURVE, mask=mask),
         _judged_chart(data, families, float(unmodified["value"][0])),
         80 + legend_height(families),
         _numbers(
@@ -126,7 +131,7 @@ def _judged_chart(data: pl.DataFrame, families: Sequence[str], unmodified: float
     return alt.LayerChart(layer=layers, height=_HEIGHT)
 
 
-def _points(curve: pl.DataFrame) -> pl.DataFrame:
+def _points(curve: pl.DataFrame, mask: str) -> pl.DataFrame:
     """One row for each family and size that has both sides."""
     keys = ["family", "weights", "share", "seeds"]
     sides = []
@@ -138,11 +143,11 @@ def _points(curve: pl.DataFrame) -> pl.DataFrame:
         )
         sides.append(table.select(*keys, pl.col("added").round(6).alias(side), bounds))
     both = sides[0].join(sides[1], on=keys, maintain_order="left").sort("family", "weights")
-    return both.with_columns(chosen=(pl.col("family") == SHARED) & (pl.col("share") == 1))
+    return both.with_columns(chosen=(pl.col("family") == mask) & (pl.col("share") == 1))
 
 
-def _ordered(data: pl.DataFrame) -> list[str]:
-    return sorted(set(data["family"]), key=lambda name: (name != SHARED, name))
+def _ordered(data: pl.DataFrame, mask: str) -> list[str]:
+    return sorted(set(data["family"]), key=lambda name: (name != mask, name))
 
 
 def _numbers(
@@ -166,12 +171,12 @@ def _with_interval(row: Mapping[str, Any], side: str) -> str:
     return f"{amount(row[side], 'nats', 3)} {row[f'{side}_interval']}"
 
 
-def halving_texts(halving: pl.DataFrame) -> pl.DataFrame:
+def halving_texts(halving: pl.DataFrame, mask: str = SHARED) -> pl.DataFrame:
     """How many weights of each mask family halve harm, as texts; empty without a curve."""
     measured = set(halving["measure"])
     names = {LIKELIHOOD: "likelihood", JUDGED: "judged answers"}
     rows = []
-    for (family,), group in halving.sort(pl.col("family") != SHARED, "family").group_by(
+    for (family,), group in halving.sort(pl.col("family") != mask, "family").group_by(
         "family", maintain_order=True
     ):
         cells = {"mask": str(family)}

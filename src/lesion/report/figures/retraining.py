@@ -20,13 +20,13 @@ from lesion.report.figures.charts import (
     ordered,
 )
 from lesion.report.figures.figure import Figure, crossed, text_column, with_written
+from lesion.study.training import AFTER, FROZEN
 from lesion.tables.claims.training import at_step, last
 from lesion.tables.lookup import totals
-from lesion.tables.rows import TOTAL, UNMODIFIED
+from lesion.tables.rows import SHARED, TOTAL, UNMODIFIED
 from lesion.tables.wording import Unit, with_interval
 
 _HEIGHT = 280
-_ARMS = (UNMODIFIED, "shared", "shared-frozen", "shared-after")
 _BEFORE = "unmodified, untrained"
 
 
@@ -39,26 +39,30 @@ class Retrained(NamedTuple):
     """Empty where nothing was ablated."""
 
 
-def experiments(table: pl.DataFrame, confidence: float) -> list[Retrained]:
-    """Every experiment that has a figure or a table."""
+def experiments(table: pl.DataFrame, confidence: float, mask: str = SHARED) -> list[Retrained]:
+    """Every experiment that has a figure or a table; arms of the headline mask come first."""
     retrained = []
     for name in table["experiment"].unique(maintain_order=True):
         rows = table.filter(experiment=name)
-        drawn = (recovery(rows, confidence), misaligned(rows, confidence))
+        drawn = (recovery(rows, confidence, mask), misaligned(rows, confidence, mask))
         figures = [figure for figure in drawn if figure is not None]
         if figures:
             retrained.append(Retrained(name, figures, recovery_table(rows)))
     return retrained
 
 
-def recovery(rows: pl.DataFrame, confidence: float) -> Figure | None:
+def _first_arms(mask: str) -> tuple[str, ...]:
+    return (UNMODIFIED, mask, f"{mask}{FROZEN}", f"{mask}{AFTER}")
+
+
+def recovery(rows: pl.DataFrame, confidence: float, mask: str = SHARED) -> Figure | None:
     """Harm NLL against steps of training on harm; None if that was not measured."""
     measured = totals(rows, "harm").filter(metric="nll").drop_nulls(["value", "step"])
     data = with_written(measured.sort("step", "arm"), "nats")
     if not data.height:
         return None
     experiment = rows["experiment"][0]
-    arms = Axis("arm", "arm", ordered(data["arm"], *_ARMS))
+    arms = Axis("arm", "arm", ordered(data["arm"], *_first_arms(mask)))
     steps = sorted({*data["step"]})
     return Figure(
         f"retraining-{experiment}",
@@ -107,7 +111,7 @@ def _recovery_chart(data: pl.DataFrame, arms: Axis, steps: list[int]) -> alt.Lay
     return alt.LayerChart(layer=layers, height=_HEIGHT)
 
 
-def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
+def misaligned(rows: pl.DataFrame, confidence: float, mask: str = SHARED) -> Figure | None:
     """Rates of misaligned answers by arm; None if no answers were judged."""
     answers = rows.filter(
         pl.col("role").is_in(["broad", "narrow"]), level=TOTAL, metric="misaligned"
@@ -119,7 +123,7 @@ def misaligned(rows: pl.DataFrame, confidence: float) -> Figure | None:
     if not data.height:
         return None
     experiment = rows["experiment"][0]
-    arms = Axis("arm", None, ordered(data["arm"], _BEFORE, *_ARMS))
+    arms = Axis("arm", None, ordered(data["arm"], _BEFORE, *_first_arms(mask)))
     roles = Axis("questions", "questions", ordered(data["role"], "broad"))
     x = {
         "title": "answers judged misaligned (share)",

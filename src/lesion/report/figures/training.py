@@ -94,19 +94,20 @@ _STAGE_METRICS = {
 }
 
 
-def stages(table: pl.DataFrame, limit: str, confidence: float) -> Figure | None:
+def stages(table: pl.DataFrame, limit: str, confidence: float, mask: str = SHARED) -> Figure | None:
     """Separability over the stages of a family; None if there are none.
 
     Args:
         table: `stages` of one family.
         limit: where separability is read off, as text.
         confidence: level of the intervals.
+        mask: the study's headline mask, which comes first.
     """
     numbers = with_written(table.sort("stage"), "nats")
     measured = numbers.filter(pl.col("value").is_not_null(), metric="separability")
     if not measured.height:
         return None
-    variants = ordered(measured["variant"], SHARED)
+    variants = ordered(measured["variant"], mask)
     data = measured.drop("fewest", "beyond").with_columns(
         stage=pl.format("{}. {}", pl.col("stage") + 1, "name")
     )
@@ -134,7 +135,7 @@ def stages(table: pl.DataFrame, limit: str, confidence: float) -> Figure | None:
         "Does alignment concentrate harm in weights of its own?",
         f"Points for {len(names)} stages of training and {len(variants)} kinds of mask, with "
         "intervals: the NLL added to harmful responses at a fixed benign loss.",
-        captions.filled(captions.STAGES, limit=limit, confidence=confidence),
+        captions.filled(captions.STAGES, mask=mask, limit=limit, confidence=confidence),
         dots(data, rows_axis, groups, x, {"seeds": "trainings"}),
         96 + legend_height(variants),
         pl.DataFrame(rows),

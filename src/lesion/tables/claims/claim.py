@@ -12,7 +12,7 @@ from lesion.tables.lookup import find, measurement
 from lesion.tables.metrics import Comparison
 from lesion.tables.read import StudyTables
 from lesion.tables.rows import BEHAVIOUR, SHARED, UNMODIFIED
-from lesion.tables.wording import Unit, figure, unit_word, with_interval
+from lesion.tables.wording import Unit, figure, mask_words, unit_word, with_interval
 
 LIMIT_LOST = (
     "The limit on benign loss was lifted or missed, so the mask may damage language in general."
@@ -46,6 +46,8 @@ class Setting(NamedTuple):
     """Variants and attacks for which all answers are the same text."""
     mask: str = SHARED
     """The study's headline mask (`lesion.tables.read.headline_of`)."""
+    random: int | None = None
+    """Weights that the random control zeroes; None if unknown."""
 
 
 class Facts(NamedTuple):
@@ -114,7 +116,8 @@ def unless(holds: Callable[[Facts, str | None], bool], why: str) -> Reason:
 class Claim(NamedTuple):
     """One number that a claim of the paper rests on: how it is computed, compared and described.
 
-    The name and the question may contain placeholders in braces, which `words` fills in.
+    The name and the question may contain placeholders in braces, which `words` fills in. In the
+    question, `{headline_mask}` is the study's headline mask, and in `needs` `{headline}` its name.
     """
 
     number: int
@@ -177,15 +180,23 @@ class Claim(NamedTuple):
         """The variant, given the study's headline mask."""
         return mask if self.variant == SHARED else self.variant
 
-    def text(self, one: Estimate, tables: StudyTables, variant: str) -> str:
+    def asked(self, variant: str | None, mask: str) -> str:
+        """The question about a variant, given the study's headline mask."""
+        return self.question.format(headline_mask=mask_words(mask), **self.words(variant))
+
+    def needed(self, mask: str) -> str:
+        """What the config must request, given the study's headline mask."""
+        return self.needs.format(headline=mask)
+
+    def text(self, estimate: Estimate, tables: StudyTables, variant: str) -> str:
         """The page's sentence about a number, without the rule of comparison."""
         if not isinstance(self.sentence, str):
-            return self.sentence(one, tables, variant)
+            return self.sentence(estimate, tables, variant)
         metric, unit = self.statistic.removesuffix("_change"), self.unit
         change = from_to(
             tables, "share" if unit == "points" else unit, metric, self.role, self.attack
         )
-        return self.sentence.format(figure=figure(one, unit, unit_word(unit)), change=change)
+        return self.sentence.format(figure=figure(estimate, unit, unit_word(unit)), change=change)
 
 
 def from_to(tables: StudyTables, unit: Unit, metric: str, role: str, attack: str) -> str:

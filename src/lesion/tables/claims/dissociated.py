@@ -19,7 +19,7 @@ from lesion.tables.read import StudyTables
 from lesion.tables.wording import figure, with_interval
 
 _UNDERSTANDING = (
-    "Needs a file in `understanding.minimal_pairs`, and `shared` in `understanding.variants`."
+    "Needs a file in `understanding.minimal_pairs`, and `{headline}` in `understanding.variants`."
 )
 _REFUSAL = "Needs a behaviour of role `refusal`, and {} in `responses.variants`."
 
@@ -118,7 +118,8 @@ CLAIMS = (
         question="Does the ablated model still refuse?",
         sentence="The refusal rate of direct harmful requests goes from {change}, a change of "
         "{figure}.",
-        needs="Needs `direct` in `responses.attacks`, and `shared` in `responses.judged_variants`.",
+        needs="Needs `direct` in `responses.attacks`, and `{headline}` in "
+        "`responses.judged_variants`.",
         attack="direct",
         unusable=_refuses_little,
     ),
@@ -132,7 +133,7 @@ CLAIMS = (
         "Dissociated",
         "Do the weights of harm matter more for harm than for refusal?",
         _MORE.format("harmful responses", "refusals"),
-        needs=_REFUSAL.format("`shared`"),
+        needs=_REFUSAL.format("`{headline}`"),
         numbers=difference(("nll_added", "harm"), ("nll_added", "refusal")),
     ),
     Claim(

@@ -25,7 +25,7 @@ from lesion.tables.lookup import estimate_of, find, mask_size
 from lesion.tables.metrics import Comparison
 from lesion.tables.read import StudyTables
 from lesion.tables.rows import BEHAVIOUR, SHARED
-from lesion.tables.wording import amount, figure, percent, with_interval
+from lesion.tables.wording import amount, figure, mask_words, percent, with_interval
 
 
 def _halving_share(_claim: Claim, facts: Facts) -> VariantNumbers:
@@ -135,9 +135,28 @@ def _apart(number: Estimate, tables: StudyTables, _variant: str) -> str:
     )
 
 
-def _control(number: Estimate, _tables: StudyTables, _variant: str) -> str:
-    effect = figure(number, "share", " of the effect of the shared mask")
-    return f"Zeroing as many random weights has {effect}."
+def _control(number: Estimate, tables: StudyTables, variant: str) -> str:
+    mask = tables.headline.mask
+    effect = figure(number, "share", f" of the effect of {mask_words(mask)}")
+    sizes = [mask_size(tables.where, name)[0] for name in (variant, mask)]
+    many = "as many" if sizes[0] == sizes[1] else f"{sizes[0]:,}"
+    return f"Zeroing {many} random weights has {effect}."
+
+
+def _no_comparison(facts: Facts, _variant: str | None) -> str:
+    """Why the random control cannot be compared with the headline mask; empty if it can."""
+    setting = facts.setting
+    if setting.random not in (None, setting.zeroed):
+        return (
+            f"The random control zeroes {setting.random:,} weights and {mask_words(facts.mask)} "
+            f"{setting.zeroed:,}, so their effects cannot be compared."
+        )
+    if counts(facts.find(facts.mask, "nll_added"), NATS):
+        return ""
+    return (
+        f"The effect of {mask_words(facts.mask)} is unclear or too small to count, so there is no "
+        "effect to compare with."
+    )
 
 
 _compact = partial(Claim, 1, variant=SHARED, topic="Compact")
@@ -151,7 +170,7 @@ CLAIMS = (
         threshold=COMPACT,
         question="Does harmful generation depend on few weights?",
         sentence=_halves,
-        needs="Needs `shared` in `curve.families`.",
+        needs="Needs `{headline}` in `curve.families`.",
         rule="Up to {} counts as few.",
         above=False,
         numbers=_halving_share,
@@ -160,7 +179,7 @@ CLAIMS = (
             "Does B’s harmful generation depend on fewer weights?",
             "Share of the candidate weights whose ablation halves the likelihood of harmful tokens",
             higher=False,
-            needs="Needs `shared` in `curve.families` of both, and sizes that halve harm.",
+            needs="Needs `{headline}` in `curve.families` of both, and sizes that halve harm.",
             ratio=True,
         ),
     ),
@@ -169,9 +188,9 @@ CLAIMS = (
         statistic="nll_added",
         unit="nats",
         threshold=NATS,
-        question="Does zeroing the shared mask make harmful responses less likely?",
+        question="Does zeroing {headline_mask} make harmful responses less likely?",
         sentence=_mask,
-        needs="Needs `shared` in `responses.variants`.",
+        needs="Needs `{headline}` in `responses.variants`.",
         doubt=_many,
     ),
     _compact(
@@ -181,7 +200,7 @@ CLAIMS = (
         threshold=-MARGIN,
         question="Does zeroing it lower or raise the judged harmfulness of the output?",
         sentence=_direction,
-        needs="Needs `prefill` in `responses.attacks`, and `shared` in "
+        needs="Needs `prefill` in `responses.attacks`, and `{headline}` in "
         "`responses.judged_variants`.",
         attack="prefill",
         above=False,
@@ -214,14 +233,14 @@ CLAIMS = (
         threshold=NATS,
         question="Are these weights separate from benign use?",
         sentence=_apart,
-        needs="Needs benign behaviours, and `shared` in `responses.variants`.",
+        needs="Needs benign behaviours, and `{headline}` in `responses.variants`.",
         # A difference, since a ratio is undefined where benign responses lose nothing.
         numbers=difference(("nll_added", "harm"), ("nll_added", "benign")),
         compared=Comparison(
             "Are these weights more specific to harm in B?",
             "NLL added to harmful responses minus NLL added to benign ones, nats per token",
             higher=True,
-            needs="Needs benign behaviours, and `shared` in `responses.variants` of both.",
+            needs="Needs benign behaviours, and `{headline}` in `responses.variants` of both.",
         ),
     ),
     _apart_from_use(
@@ -248,11 +267,7 @@ CLAIMS = (
         needs="Needs `random` in `responses.variants`.",
         rule="Less than {} counts as almost none.",
         above=False,
-        unusable=unless(
-            lambda facts, _variant: counts(facts.find(facts.mask, "nll_added"), NATS),
-            "The effect of the shared mask is unclear or too small to count, so there is no effect "
-            "to compare with.",
-        ),
+        unusable=_no_comparison,
     ),
 )
 """Claims 1 to 3."""

@@ -49,39 +49,39 @@ class Evidence(NamedTuple):
 
 def outcome_of(evidence: Evidence) -> tuple[str, str]:
     """The outcome, and the reason for "can't tell"; empty if the interval alone decides."""
-    one = evidence.number
-    why = evidence.unusable or _unusable(one, evidence.scale)
+    number = evidence.number
+    why = evidence.unusable or _unusable(number, evidence.scale)
     if why:
         return CANNOT_TELL, why
     # Comparisons with NaN are false.
-    above = math.isfinite(one.low) and one.low > evidence.threshold
-    below = math.isfinite(one.high) and one.high < evidence.threshold
+    above = math.isfinite(number.low) and number.low > evidence.threshold
+    below = math.isfinite(number.high) and number.high < evidence.threshold
     if not above and not below:
         return CANNOT_TELL, ""
     if above != evidence.above:
         return NOT_SUPPORTED, ""
     if evidence.doubt:
         return CANNOT_TELL, evidence.doubt
-    if not math.isfinite(one.value):
+    if not math.isfinite(number.value):
         why = "The number is infinite: the model gave some token a probability of zero."
         return CANNOT_TELL, why
     return SUPPORTED, ""
 
 
-def _unusable(one: Number, scale: float) -> str:
-    if math.isnan(one.value):
+def _unusable(number: Number, scale: float) -> str:
+    if math.isnan(number.value):
         return "The number is not available: the model gave NaN, or the value is unknown."
-    if one.draws < FEWEST:
+    if number.draws < FEWEST:
         return (
-            f"There are too few prompts (n = {one.n}, or too few of one behaviour) for a reliable "
-            "interval."
+            f"There are too few prompts (n = {number.n}, or too few of one behaviour) for a "
+            "reliable interval."
         )
-    if math.isfinite(one.value) and (math.isnan(one.low) or math.isnan(one.high)):
+    if math.isfinite(number.value) and (math.isnan(number.low) or math.isnan(number.high)):
         return "One bound of the interval is unknown."
-    if is_still(one.low, one.high, scale):
+    if is_still(number.low, number.high, scale):
         return (
-            f"All {one.n} prompts give the same value, up to rounding. An interval of zero width "
-            "is no certainty: the variance of the number is unknown."
+            f"All {number.n} prompts give the same value, up to rounding. An interval of zero "
+            "width is no certainty: the variance of the number is unknown."
         )
     return ""
 

@@ -198,7 +198,7 @@ _less_misaligned = partial(
     # An ablation cannot prevent what the training did not do.
     unusable=unless(
         lambda facts, _arm: all(
-            outcome_of(one)[0] == SUPPORTED for _, one in BY_TRAINING.evidence(facts)
+            outcome_of(evidence)[0] == SUPPORTED for _, evidence in BY_TRAINING.evidence(facts)
         ),
         "The training did not clearly misalign the model by an amount that counts, so there was "
         "nothing to prevent.",
