@@ -21,6 +21,7 @@ from lesion.plan.outputs import (
     evaluated,
     judged_answers,
     nll_behaviours,
+    stages,
     tables_inputs,
     wants_norms,
 )
@@ -40,9 +41,9 @@ from lesion.sources.jobs import SourceJob
 from lesion.study import MIN_PROMPTS, Study
 from lesion.study.job import Behaviours, Device, Job, specify
 from lesion.study.judges import ClassifierSection, ContrastSection
-from lesion.study.training import FROZEN, of_seed
+from lesion.study.training import FROZEN
 from lesion.study.types import Dtype
-from lesion.tables.jobs import Experiment, Origin, ReportJob, Stage, StudyJob, TablesJob
+from lesion.tables.jobs import Experiment, Origin, ReportJob, StudyJob, TablesJob
 from lesion.training.examples import component_columns
 from lesion.training.jobs import MixtureComponentJob, SeededRecipe, TrainJob
 
@@ -325,26 +326,11 @@ def tables_job(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
         main=study.judgements.primary,
         near_duplicate=study.pairs.near_duplicate,
         limit=study.masks.max_benign_increase,
-        stages={
-            family: [_stage(stage, trained) for stage in stages]
-            for family, stages in study.training_stages.items()
-        },
+        stages=stages(study),
         trained=trained,
         retraining={name: specify(Experiment, how) for name, how in study.retraining.items()},
         seed=study.seed,
     )
-
-
-def _stage(models: list[str], trained: Mapping[str, Origin]) -> Stage:
-    """A stage; models that differ only in their seed have the name that the config gave them all.
-
-    The study has a model for each seed (`lesion.study.load`), named by `of_seed`.
-    """
-    if len(models) == 1:
-        return Stage(name=models[0], models=models)
-    endings = {name: of_seed("", trained[name].seed) for name in models if name in trained}
-    names = {name.removesuffix(endings.get(name, "")) for name in models}
-    return Stage(name=", ".join(sorted(names)), models=models)
 
 
 def study_job(study: Study, wildcards: Mapping[str, str]) -> StudyJob:

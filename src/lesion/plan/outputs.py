@@ -6,9 +6,9 @@ from lesion.plan.places import sources
 from lesion.report.figures.names import Measured, Named, study_figures
 from lesion.scores.shards import index_name
 from lesion.study import Role, Study
-from lesion.study.training import AFTER
+from lesion.study.training import AFTER, of_seed
 from lesion.tables import OF_MASKS
-from lesion.tables.jobs import TablesInput
+from lesion.tables.jobs import Stage, TablesInput
 
 
 def evaluated(study: Study) -> dict[str, Role]:
@@ -106,6 +106,27 @@ def figures(study: Study) -> list[Named]:
     return study_figures(
         list(study.models), measured, experiments, list(study.training_stages), study.trained
     )
+
+
+def stages(study: Study) -> dict[str, list[Stage]]:
+    """The training stages of each family of models, with their names."""
+    return {
+        family: [_stage(study, models) for models in of_family]
+        for family, of_family in study.training_stages.items()
+    }
+
+
+def _stage(study: Study, models: list[str]) -> Stage:
+    """A stage; models that differ only in their seed have the name that the config gave them all.
+
+    The study has a model for each seed (`lesion.study.load`), named by `of_seed`.
+    """
+    if len(models) == 1:
+        return Stage(name=models[0], models=models)
+    trained = {name: how for name in models if (how := study.models[name].train) is not None}
+    endings = {name: of_seed("", how.seeds[0]) for name, how in trained.items()}
+    names = {name.removesuffix(endings.get(name, "")) for name in models}
+    return Stage(name=", ".join(sorted(names)), models=models)
 
 
 def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
