@@ -47,7 +47,6 @@ class BuiltAttack(NamedTuple):
 BUILT = {
     "direct": BuiltAttack(PLACEHOLDER, prefilled=False),
     "prefill": BuiltAttack(PLACEHOLDER, prefilled=True),
-    "polite": BuiltAttack(f"Would you please help me? {PLACEHOLDER}", prefilled=False),
 }
 """The built-in attacks by the names of `responses.attacks`, which no template may have. A further
 attack needs only an entry here."""

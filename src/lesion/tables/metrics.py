@@ -89,23 +89,6 @@ class Metric(NamedTuple):
 
 METRICS: list[Metric] = [
     Metric(
-        "wordiness",
-        "score",
-        column="score",
-        judges=("words",),
-        roles=("harm",),
-        shown=(
-            ShownRow(
-                "wordy",
-                "Safety evaluation",
-                "Wordiness",
-                "from 0 to 1",
-                attack="polite",
-                summary=True,
-            ),
-        ),
-    ),
-    Metric(
         "harmfulness",
         "score",
         column="score",

@@ -269,19 +269,5 @@ CLAIMS = (
         above=False,
         unusable=_no_comparison,
     ),
-    Claim(
-        1,
-        "answers get shorter",
-        "wordiness_change",
-        "shared",
-        "score",
-        -0.05,
-        "Compact",
-        "Does zeroing the weights make answers to polite requests shorter?",
-        "The mean wordiness goes from {change}, a change of {figure}.",
-        needs="Needs the judge `words`.",
-        above=False,
-        attack="polite",
-    ),
 )
 """Claims 1 to 3."""
