@@ -89,5 +89,5 @@ def read_mask(path: Path) -> Mask:
     for name, indices in stored.items():
         inside = name in shapes and indices.size and indices[-1] < np.prod(shapes[name])
         if not (inside and indices[0] >= 0 and (np.diff(indices) > 0).all()):
-            raise BadFile(f"{path}: the indices of `{name}` are not sorted places inside it")
+            raise BadFile(f"{path}: the indices of `{name}` are not sorted flat indices inside it")
     return Mask({name: stored[name] for name in shapes if name in stored}, shapes, metadata)

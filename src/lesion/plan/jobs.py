@@ -19,9 +19,9 @@ from lesion.plan.code import code
 from lesion.plan.outputs import (
     applied_after,
     evaluated,
+    family_stages,
     judged_answers,
     nll_behaviours,
-    stages,
     tables_inputs,
     wants_norms,
 )
@@ -326,7 +326,7 @@ def tables_job(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
         main=study.judgements.primary,
         near_duplicate=study.pairs.near_duplicate,
         limit=study.masks.max_benign_increase,
-        stages=stages(study),
+        stages=family_stages(study),
         trained=trained,
         retraining={name: specify(Experiment, how) for name, how in study.retraining.items()},
         seed=study.seed,

@@ -108,7 +108,7 @@ def figures(study: Study) -> list[Named]:
     )
 
 
-def stages(study: Study) -> dict[str, list[Stage]]:
+def family_stages(study: Study) -> dict[str, list[Stage]]:
     """The training stages of each family of models, with their names."""
     return {
         family: [_stage(study, models) for models in of_family]

@@ -85,8 +85,8 @@ class StudyTables(NamedTuple):
     def notices(self, models: Iterable[str]) -> list[str]:
         """The warnings about models that come before any outcome, each sentence once."""
         about = self.study["models"]
-        said = [text for name in models for text in about.get(name, {}).get("notices", [])]
-        return list(dict.fromkeys(said))
+        notices = [text for name in models for text in about.get(name, {}).get("notices", [])]
+        return list(dict.fromkeys(notices))
 
     @property
     def families(self) -> list[str]:
