@@ -21,13 +21,13 @@ BESIDE = """
 body { zoom: 1.15; }
 .page { max-width: none; padding: .5rem 1.5rem 1rem; }
 header p, nav, main > section ~ section, .warning, ol.verdicts p + p + p,
-.headline .note, .headline .n, [id$=-before] ~ section { display: none; }
+.headline .note, .headline .n, .headline ~ *, [id$=-before] ~ section { display: none; }
 main > section { display: grid; grid-template-columns: 1fr 1fr; gap: 0 3rem; }
 main > section > h2 { grid-column: 1 / -1; margin: 0; }
 h1 { margin: .5rem 0; }
 h3 { margin-top: .75rem; }
 ol.verdicts li { padding: .4rem 0; }
-.headline th:first-child { width: 34%; }
+.headline th:first-child { width: 28%; }
 .headline .group th { padding-top: .4rem; }
 """
 """Fits both into one look: without the sentences behind the answers, which the page has."""
