@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import polars as pl
 import pytest
@@ -25,6 +25,7 @@ from lesion.study import Study, StudyError, load_study
 from lesion.study.job import Device
 from lesion.study.judges import JUDGE_KINDS, HarmBenchSection, JudgeSection, RubricSection
 from lesion.study.reference import schema_json
+from lesion.study.types import Reader
 
 COMMIT = "0123456789" * 4
 
@@ -289,8 +290,10 @@ def dice() -> Iterator[type[JudgeSection]]:
     """A further kind of judge, as a module of `lesion.judgements.kinds` adds it."""
 
     class DiceSection(JudgeSection):
+        files: ClassVar[Mapping[str, Reader]] = {"numbers": "keys"}
         kind: Literal["dice"]
         sides: int = 6
+        numbers: str | None = None
 
     @builds(DiceSection)
     def roll(
@@ -303,6 +306,20 @@ def dice() -> Iterator[type[JudgeSection]]:
 
     yield DiceSection
     del JUDGE_KINDS["dice"], KINDS[DiceSection]
+
+
+def test_a_local_file_of_a_further_kind_is_digested(
+    tmp_path: Path, dice: type[JudgeSection]
+) -> None:
+    file = tmp_path / "numbers.csv"
+
+    def content(text: str) -> str | None:
+        file.write_text(text, encoding="utf-8")
+        made = study(tmp_path, luck={"kind": "dice", "numbers": f"file:{file}"})
+        job = extra_judge_job(made, {"judge": "luck", "answers": "tiny"})
+        return job.places["numbers"].content
+
+    assert content("1,2") == content("1,2") != content("1,3")
 
 
 def test_a_further_kind_of_judge_is_one_module(tmp_path: Path, dice: type[JudgeSection]) -> None:

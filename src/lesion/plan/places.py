@@ -80,8 +80,9 @@ def content(study: Study, use: Use) -> str | None:
     judge = study.judgements.judges[use.key.split(".")[2]]
     if isinstance(judge, ContrastSection):
         return digest(read_contrast(path, judge).rows())
-    assert isinstance(judge, ReferenceSection)
-    return keys_digest(read_keys(path, judge.prompt, judge.key))
+    if isinstance(judge, ReferenceSection):
+        return keys_digest(read_keys(path, judge.prompt, judge.key))
+    return sha256_file(path)
 
 
 def chat_template(study: Study, model: str) -> str | None:
