@@ -16,6 +16,7 @@ from lesion.tables.effects import MARGIN, NATS, SOMETHING_TO_LOSE
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import find, refusal_masks
 from lesion.tables.read import StudyTables
+from lesion.tables.rows import SHARED, UNMODIFIED
 from lesion.tables.wording import figure, with_interval
 
 _UNDERSTANDING = (
@@ -32,7 +33,7 @@ def _more_for_refusal(_claim: Claim, facts: Facts) -> VariantNumbers:
 
 def _detects_before(facts: Facts) -> Number | None:
     """The unmodified model's detection of harm, if it is clearly better than chance."""
-    unmodified = facts.find("unmodified", "detect_auroc")
+    unmodified = facts.find(UNMODIFIED, "detect_auroc")
     return unmodified if unmodified is not None and unmodified.low > 0.5 else None
 
 
@@ -54,7 +55,7 @@ def _explains(number: Estimate, tables: StudyTables, _variant: str) -> str:
 
 def _refuses_little(facts: Facts, _variant: str | None) -> str:
     why = "The unmodified model refuses too few requests for a kept rate to show anything."
-    refuses = facts.find("unmodified", "refusal_rate", attack="direct")
+    refuses = facts.find(UNMODIFIED, "refusal_rate", attack="direct")
     enough = refuses and refuses.value >= SOMETHING_TO_LOSE
     return same_text(facts, "direct") or ("" if enough else why)
 
@@ -67,7 +68,7 @@ CLAIMS = (
         6,
         "still tells harmful requests",
         "detect_auroc_change",
-        "shared",
+        SHARED,
         "score",
         _least_kept,
         question="Does the ablated model still detect harmful requests?",
@@ -84,7 +85,7 @@ CLAIMS = (
         6,
         "explaining is hit less than harm",
         "harm_minus_explain_nll_added",
-        "shared",
+        SHARED,
         "nats",
         NATS,
         "Dissociated",
@@ -97,7 +98,7 @@ CLAIMS = (
         6,
         "still explains why",
         "coherence_change",
-        "shared",
+        SHARED,
         "score",
         -MARGIN,
         question="Can the ablated model still explain why a request is harmful?",
@@ -112,7 +113,7 @@ CLAIMS = (
         6,
         "still refuses",
         "refusal_rate_change",
-        "shared",
+        SHARED,
         "points",
         -MARGIN,
         question="Does the ablated model still refuse?",
@@ -127,7 +128,7 @@ CLAIMS = (
         7,
         "harm and refusal come apart",
         "harm_minus_refusal_nll_added",
-        "shared",
+        SHARED,
         "nats",
         NATS,
         "Dissociated",
