@@ -16,7 +16,7 @@ KEYS = {
     "measurements": ("model", "variant", "level", "behaviour", "role", "attack", "judge", "metric"),
     "variants": ("model", "variant", "kind"),
     "claims": ("model", "claim", "statistic", "variant", "name"),
-    "curve": ("model", "family", "share", "level", "behaviour", "role"),
+    "curve": ("model", "family", "size_ratio", "level", "behaviour", "role"),
     "halving": ("model", "family", "measure"),
     "overlap": ("model", "a", "b"),
     "sharing": ("model", "p", "q", "at_least"),
@@ -84,11 +84,13 @@ def compare(name: str, before: Path, after: Path) -> list[str]:
 
 
 def modern(table: pl.DataFrame) -> pl.DataFrame:
-    """A table of format 1 with the keys of format 2; any other as it is.
+    """A table of format 1 or 2 with the keys of format 3; any other as it is.
 
-    Totals were behaviours called `all-<role>`, the harm types' own masks a variant `own-masks`, and
-    the unmodified model `intact`.
+    In format 1, totals were behaviours called `all-<role>`, the harm types' own masks a variant
+    `own-masks`, and the unmodified model `intact`. In both, the size ratio of curves was `share`.
     """
+    if {"family", "share"} <= set(table.columns):
+        table = table.rename({"share": "size_ratio"})
     table = table.rename(lambda name: name.replace("_intact", "_unmodified"))
     for column in {"variant", "arm", "family"} & set(table.columns):
         table = table.with_columns(pl.col(column).replace("intact", "unmodified"))

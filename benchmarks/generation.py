@@ -107,10 +107,11 @@ def main() -> None:
     results, name = Path(study.results) / study.study, next(iter(study.models))
     completions = read_parquet(
         results / "responses" / name / chosen.variant / "completions.parquet",
-        # A study of an earlier version has no `asked`, and asks nothing but the prompt.
         {"prompt": COMPLETIONS["prompt"], "prefill": COMPLETIONS["prefill"]},
     )[:: chosen.every]
-    turns = completions["asked" if "asked" in completions.columns else "prompt"]
+    # Earlier versions called the user's turn `asked`, or had nothing but the prompt.
+    names = [name for name in ("user_turn", "asked", "prompt") if name in completions.columns]
+    turns = completions[names[0]]
     folder = results / "models" / name
     loaded = load(folder, Device(dtype=study.responses.dtype))
     prompts = [

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from lesion.judgements.jobs import ContrastFiles, JudgeJob
+from lesion.judgements.jobs import ContrastFiles, TrainJudgeJob
 from lesion.judgements.run import train_judge
 from lesion.sources.jobs import SourceLocation
 from lesion.study import load_study, read_config
@@ -45,7 +45,7 @@ def main() -> None:
         SourceLocation(path=sources / name, record=sources / f"{name}.json")
         for name in (study.judgements.human_scores, study.judgements.embedder)
     )
-    job = JudgeJob(
+    job = TrainJudgeJob(
         human_scores=human,
         embedder=embedder,
         contrasts=_CONTRASTS,

@@ -39,7 +39,7 @@ def test_an_interrupted_run_cancels_its_jobs(local: Finished, slurm: Slurm, tmp_
     place = local.place.copy(tmp_path / "place")
     _site(place)
     (place.folder / JUDGE).unlink()
-    script(place, "judge", ["import time", f"time.sleep({PATIENCE})"])
+    script(place, "train_judge", ["import time", f"time.sleep({PATIENCE})"])
     with running(place, slurm, JUDGE, profile=PROFILE) as one:
         slurm.wait(lambda: slurm.jobs("RUNNING"), "a job to run")
         one.interrupt()

@@ -49,11 +49,13 @@ def test_too_little_memory_or_time_is_tried_again_with_more(
     place.edit(
         "tree/src/lesion/plan/resources.py",
         lambda text: text.replace(
-            '"judge": ResourceFormula(2000, minutes=60)',
-            '"judge": ResourceFormula(2000, minutes=1)',
+            '"train_judge": ResourceFormula(2000, minutes=60)',
+            '"train_judge": ResourceFormula(2000, minutes=1)',
         ),
     )
-    script(place, "judge", ["import time", "time.sleep(300 * (snakemake.resources.runtime < 2))"])
+    script(
+        place, "train_judge", ["import time", "time.sleep(300 * (snakemake.resources.runtime < 2))"]
+    )
     script(
         place,
         "checkpoint",

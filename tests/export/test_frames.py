@@ -21,7 +21,7 @@ def made(tmp_path: Path) -> Path:
     for (model, variant), rows in examples.group_by("model", "variant"):
         answers = rows.select(
             *("behaviour", "role", "attack", "prompt", "completion"),
-            asked="Please: " + pl.col("prompt"),
+            user_turn="Please: " + pl.col("prompt"),
         )
         missing = {name: pl.lit(None, kind) for name, kind in COMPLETIONS.items()}
         missing = {name: one for name, one in missing.items() if name not in answers.columns}

@@ -59,7 +59,7 @@ def _pairs(folder: Path) -> SavedJudgements:
 
 def _curve_masks(folder: Path) -> SavedJudgements:
     path = folder / "curve.parquet"
-    row = {"family": "shared", "seed": 1, "share": 0.5, "flat_indices": PLACES.tolist()}
+    row = {"family": "shared", "seed": 1, "size_ratio": 0.5, "flat_indices": PLACES.tolist()}
     write_parquet(pl.DataFrame([row] * 4, schema=CURVE_MASKS), path)
     return SavedJudgements(path, lambda: read_parquet(path, CURVE_MASKS).rows())
 

@@ -71,7 +71,7 @@ def _rows(path: Path, rows: int) -> None:
 
 def _curve_masks(path: Path, rows: int) -> None:
     places = np.random.default_rng(0).integers(0, 2**60, rows)
-    row = {"family": "shared", "seed": 1, "share": 0.5, "flat_indices": places.tolist()}
+    row = {"family": "shared", "seed": 1, "size_ratio": 0.5, "flat_indices": places.tolist()}
     write_parquet(pl.DataFrame([row], schema=CURVE_MASKS), path)
 
 

@@ -21,7 +21,7 @@ from lesion.judgements.kinds.contrast import (
 )
 from lesion.judgements.offtopic import PARAGRAPHS
 from lesion.judgements.run import measure_files
-from lesion.plan.jobs import extra_judge_job, judge_job
+from lesion.plan.jobs import judge_responses_extra_job, train_judge_job
 from lesion.plan.places import places
 from lesion.responses import COMPLETIONS
 from lesion.sources.jobs import SourceLocation
@@ -211,20 +211,20 @@ def test_the_sections_of_judges_that_are_made_of_files(tmp_path: Path) -> None:
     made = study(tmp_path, own={**own, "elsewhere": f"file:{answers}"}, truth=truth)
     assert load_study(made.model_dump()) == made
     asked = {"answers": "tiny"}
-    first = extra_judge_job(made, {**asked, "judge": "own"})
+    first = judge_responses_extra_job(made, {**asked, "judge": "own"})
     assert isinstance(first.judge, ContrastSection)
     assert set(first.places) == {"source", "embedder"}
-    # What it is only measured on decides no verdict.
+    # What it is only measured on decides no score.
     assert first.judge.elsewhere is None
-    measured = judge_job(made, {}).contrasts
+    measured = train_judge_job(made, {}).contrasts
     assert set(measured) == {"own"}
     assert measured["own"].elsewhere is not None
-    content = {part for part, place in places(made, "judge").items() if place.content}
+    content = {part for part, place in places(made, "train_judge").items() if place.content}
     assert content == {"own.source", "own.elsewhere"}
-    truth_job = extra_judge_job(made, {**asked, "judge": "truth"})
+    truth_job = judge_responses_extra_job(made, {**asked, "judge": "truth"})
     assert set(truth_job.places) == {"source"}
     write(answers, rows(" Really."))
-    assert extra_judge_job(made, {**asked, "judge": "own"}).places != first.places
+    assert judge_responses_extra_job(made, {**asked, "judge": "own"}).places != first.places
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_an_unfit_local_file_is_found_before_anything_runs(tmp_path: Path) -> No
     bad = write(tmp_path / "answers.jsonl", [{"prompt": "p"}])
     made = study(tmp_path, j={"kind": "contrast", "source": f"file:{bad}", "label": "bold"})
     with pytest.raises(BadFile, match="has no column `bold`"):
-        extra_judge_job(made, {"judge": "j", "answers": "tiny"})
+        judge_responses_extra_job(made, {"judge": "j", "answers": "tiny"})
 
 
 def test_open_questions_are_judged_too(tmp_path: Path, file: Path, embedder: Path) -> None:

@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import LesionError, sha256_file, write_json
-from lesion.judgements import VERDICTS
+from lesion.judgements import JUDGE_SCORES
 from lesion.judgements.extra import judge_more, judge_with
-from lesion.judgements.jobs import ExtraJudgeJob
+from lesion.judgements.jobs import JudgeResponsesExtraJob
 from lesion.judgements.kinds import KINDS, build_judge, builds
 from lesion.judgements.kinds.classifiers import HarmBench, StrongReject
 from lesion.judgements.kinds.rubric import Rubric
 from lesion.judgements.protocol import Judge, Judgement
-from lesion.plan.jobs import extra_judge_job
+from lesion.plan.jobs import judge_responses_extra_job
 from lesion.plan.places import sources
 from lesion.plan.resources import RESOURCE_FORMULAS, judge_formula
 from lesion.responses import COMPLETIONS
@@ -31,7 +31,7 @@ COMMIT = "0123456789" * 4
 
 
 class ByLength:
-    """Scores a response by its length; stops after `patience` verdicts."""
+    """Scores a response by its length; stops after `patience` judgements."""
 
     name = "ruler"
 
@@ -42,7 +42,7 @@ class ByLength:
     def judge(self, prompts: Sequence[str], responses: Sequence[str]) -> Iterator[Judgement]:
         pairs = list(zip(prompts, responses, strict=True))
         self.asked += pairs
-        # Backwards, since a judge may give its verdicts in any order.
+        # Backwards, since a judge may give its judgements in any order.
         for number, (place, (_, response)) in enumerate(reversed(list(enumerate(pairs)))):
             if number == self.patience:
                 raise LesionError("no more")
@@ -56,7 +56,7 @@ class ByLength:
 def completions(path: Path, answers: Mapping[str, str], **changes: Any) -> Path:
     """A variant's completions: harmful prompts with these answers, and a benign one."""
     row = {"behaviour": "alpha", "role": "harm", "attack": "direct", "prefill": "", "key": ""}
-    row |= {"tokens": 3, "finished": True, "asked": "", **changes}
+    row |= {"tokens": 3, "finished": True, "user_turn": "", **changes}
     rows = [{**row, "prompt": prompt, "completion": one} for prompt, one in answers.items()]
     rows.append({**row, "role": "benign", "prompt": "bake", "completion": "flour"})
     table = pl.DataFrame(rows, schema={name: COMPLETIONS[name] for name in COMPLETIONS})
@@ -83,7 +83,7 @@ def test_every_harmful_prompt_gets_a_row(tmp_path: Path) -> None:
     judge, out = ByLength(), tmp_path / "ruler.parquet"
     judge_with(judge, made.items(), out)
     table = pl.read_parquet(out)
-    assert table.schema == pl.Schema(VERDICTS)
+    assert table.schema == pl.Schema(JUDGE_SCORES)
     assert set(table["judge"]) == {"ruler"}
     assert set(table["revision"]) == {"r1"}
     assert judged(out) == {
@@ -241,15 +241,15 @@ def test_sources_and_jobs(tmp_path: Path) -> None:
     assert [base] in sources(made).values()
     assert sources(made)["llama-cls"] == [f"hf:cais/some-cls@{COMMIT}"]
     assert len(sources(made)) == 2
-    of_endpoint = extra_judge_job(made, {"judge": "gpt", "answers": "tiny"})
+    of_endpoint = judge_responses_extra_job(made, {"judge": "gpt", "answers": "tiny"})
     assert isinstance(of_endpoint.judge, RubricSection)
     assert of_endpoint.judge.api_key_env == "SOME_KEY"
     assert of_endpoint.places == {}
-    of_classifier = extra_judge_job(made, {"judge": "hb", "answers": "tiny"})
+    of_classifier = judge_responses_extra_job(made, {"judge": "hb", "answers": "tiny"})
     assert isinstance(of_classifier.judge, HarmBenchSection)
     assert of_classifier.device.dtype == of_classifier.judge.dtype == "auto"
     for job in (of_endpoint, of_classifier):
-        assert ExtraJudgeJob.model_validate_json(job.model_dump_json()) == job
+        assert JudgeResponsesExtraJob.model_validate_json(job.model_dump_json()) == job
 
 
 def test_judges_are_built_of_their_jobs(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_judges_are_built_of_their_jobs(tmp_path: Path) -> None:
 
 
 def _built(made: Study, name: str, places: Mapping[str, SourceLocation]) -> Judge:
-    job = extra_judge_job(made, {"judge": name, "answers": "tiny"})
+    job = judge_responses_extra_job(made, {"judge": name, "answers": "tiny"})
     return build_judge(name, job.judge, places, job.device)
 
 
@@ -316,7 +316,7 @@ def test_a_local_file_of_a_further_kind_is_digested(
     def content(text: str) -> str | None:
         file.write_text(text, encoding="utf-8")
         made = study(tmp_path, luck={"kind": "dice", "numbers": f"file:{file}"})
-        job = extra_judge_job(made, {"judge": "luck", "answers": "tiny"})
+        job = judge_responses_extra_job(made, {"judge": "luck", "answers": "tiny"})
         return job.places["numbers"].content
 
     assert content("1,2") == content("1,2") != content("1,3")
@@ -325,9 +325,9 @@ def test_a_local_file_of_a_further_kind_is_digested(
 def test_a_further_kind_of_judge_is_one_module(tmp_path: Path, dice: type[JudgeSection]) -> None:
     made = study(tmp_path, luck={"kind": "dice", "sides": 20}, gpt=RUBRIC)
     assert load_study(made.model_dump()) == made
-    job = extra_judge_job(made, {"judge": "luck", "answers": "tiny"})
+    job = judge_responses_extra_job(made, {"judge": "luck", "answers": "tiny"})
     assert isinstance(job.judge, dice)
-    again = ExtraJudgeJob.model_validate_json(job.model_dump_json())
+    again = JudgeResponsesExtraJob.model_validate_json(job.model_dump_json())
     assert again == job
     given = completions(tmp_path / "a.parquet", ANSWERS)
     again = again.model_copy(update={"variants": ["unmodified"]})

@@ -15,7 +15,7 @@ import pytest
 import urllib3.util.retry
 
 from lesion.io.formats import LesionError, read_parquet, write_parquet
-from lesion.judgements import VERDICTS
+from lesion.judgements import JUDGE_SCORES
 from lesion.judgements.extra import SavedJudgements, judge_with
 from lesion.judgements.kinds.rubric import HARMLESS, Rubric
 from lesion.judgements.rubric import RUBRIC, SYSTEM, messages, read_score
@@ -370,14 +370,14 @@ def test_answers_without_a_score_end_the_job_after_the_first(
     same.revision = judge.revision  # the same address, mended
     judge_with(same, answers, tmp_path / "out")
     assert len(better.bodies) == 58
-    assert read_parquet(tmp_path / "out", VERDICTS)["score"].to_list() == [7 / 8] * 60
+    assert read_parquet(tmp_path / "out", JUDGE_SCORES)["score"].to_list() == [7 / 8] * 60
 
 
 def test_a_judge_that_seldom_gives_no_score_goes_on(serve: Serve, tmp_path: Path) -> None:
     server = serve(lambda _, number: (200, {}, chat(GOOD if number % 4 else "no")))
     answers = _completions(tmp_path, 40)
     judge_with(rubric(server.url, concurrency=1), answers, tmp_path / "out")
-    assert read_parquet(tmp_path / "out", VERDICTS)["score"].null_count() == 10
+    assert read_parquet(tmp_path / "out", JUDGE_SCORES)["score"].null_count() == 10
     assert len(SavedJudgements(tmp_path / "out").rows) == 40
 
 
@@ -395,7 +395,7 @@ def _completions(tmp_path: Path, count: int) -> list[tuple[str | None, Path]]:
             "role": "harm",
             "attack": "direct",
             "prompt": f"do {number}",
-            "asked": f"do {number}",
+            "user_turn": f"do {number}",
             "prefill": "",
             "completion": f"done {number}",
             "tokens": 2,

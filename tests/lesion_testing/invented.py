@@ -213,7 +213,7 @@ def _curve(shape: Shape, model: str) -> Rows:
         {
             "model": model,
             "family": family,
-            "share": 2.0 ** (place - 4),
+            "size_ratio": 2.0 ** (place - 4),
             "weights": weights,
             "seeds": 3 if family == "random" else 1,
             "behaviour": None,

@@ -7,7 +7,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from lesion.io.formats import LesionError
-from lesion.masks.controls import CONTROLS, ControlInputs, control_masks, same_magnitude
+from lesion.masks.controls import (
+    CONTROLS,
+    ControlInputs,
+    control_masks,
+    needing_norms,
+    same_magnitude,
+)
 from lesion.masks.select import Preserved
 from lesion.models.layout import Flat, FlatIndices
 from lesion.models.weights import StoredWeights
@@ -70,6 +76,14 @@ def test_a_study_knows_which_controls_need_all_scores(material: ControlInputs, n
     assert (CONTROLS[name].scores is not None) == (name in NEEDS_ALL_SCORES)
 
 
+@pytest.mark.parametrize("name", CONTROLS)
+def test_scoring_knows_which_controls_need_norms(material: ControlInputs, name: str) -> None:
+    needing = needing_norms(["shared", name]) == [name]
+    error = pytest.raises(LesionError, match="needs the inputs' norms")
+    with error if needing else nullcontext():
+        _made(material._replace(norms=[]), name)
+
+
 def test_random_ones_follow_the_seed_and_nothing_else_does(material: ControlInputs) -> None:
     first, again, other = _made(material), _made(material), _made(material, seed=1)
     for name in CONTROLS:
@@ -109,11 +123,6 @@ def test_wanda_is_weight_times_the_inputs_norm(material: ControlInputs) -> None:
     every = range(len(LAYOUT.names))
     free = ~np.concatenate([material.preserved.of(number) for number in every])
     assert _made(material)["wanda"].tolist() == _ranked(-np.concatenate(values), free)
-
-
-def test_wanda_without_norms_says_so(material: ControlInputs) -> None:
-    with pytest.raises(LesionError, match="needs the inputs' norms"):
-        _made(material._replace(norms=[]), "wanda")
 
 
 def test_the_same_magnitude_is_nearly_that() -> None:

@@ -56,7 +56,8 @@ def _grow(
 
 def _masks(table: pl.DataFrame) -> dict[tuple[str, int, float], list[int]]:
     return {
-        row[:3]: row[3] for row in table.select("family", "seed", "share", "flat_indices").rows()
+        row[:3]: row[3]
+        for row in table.select("family", "seed", "size_ratio", "flat_indices").rows()
     }
 
 
@@ -68,7 +69,7 @@ def table(study: Tiny, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame
 def test_every_family_at_every_size_and_draw(table: pl.DataFrame) -> None:
     drawn = [("random", 5), ("random", 6), ("random-magnitude", 5), ("random-magnitude", 6)]
     others = [(name, 5) for name in JOB.families if not name.startswith("random")]
-    wanted = [(*one, share) for one in [*drawn, *others] for share in SIZES]
+    wanted = [(*one, size_ratio) for one in [*drawn, *others] for size_ratio in SIZES]
     found = _masks(table)
     assert sorted(found) == sorted([("unmodified", 5, 0.0), *wanted])
     assert found["unmodified", 5, 0.0] == []
@@ -83,20 +84,24 @@ def test_each_size_is_what_the_masks_stage_makes_there(
     cut, q = CUT.model_copy(update={"scope": scope}), 0.1
     found = _masks(_grow(study, tmp_path, cut, q))
     job = MasksJob(behaviours=BEHAVIOURS, selection=cut, controls=list(CONTROLS), seed=JOB.seed)
-    for share in SIZES:
-        out = tmp_path / f"{share}"
-        write_masks(study.model, study.score_folders, _chosen(tmp_path, q * share), out, job)
+    for size_ratio in SIZES:
+        out = tmp_path / f"{size_ratio}"
+        write_masks(study.model, study.score_folders, _chosen(tmp_path, q * size_ratio), out, job)
         for name in JOB.families:
             wanted = read_mask(out / f"{name}.safetensors").flat().tolist()
-            assert found[name, JOB.seed, share] == wanted, (name, share)
+            assert found[name, JOB.seed, size_ratio] == wanted, (name, size_ratio)
 
 
 def test_draws_differ_in_place_and_not_in_size(study: Tiny, table: pl.DataFrame) -> None:
     found, layout = _masks(table), study.layout
-    for share in SIZES:
+    for size_ratio in SIZES:
         like, *draws = (
             np.array(found[one])
-            for one in (("shared", 5, share), ("random", 5, share), ("random", 6, share))
+            for one in (
+                ("shared", 5, size_ratio),
+                ("random", 5, size_ratio),
+                ("random", 6, size_ratio),
+            )
         )
         counts = [[part.size for part in layout.split(mask)] for mask in (like, *draws)]
         assert counts[0] == counts[1] == counts[2]
@@ -135,7 +140,7 @@ def test_sizes_without_room_are_left_out(study: Tiny, tmp_path: Path) -> None:
     cut = CUT.model_copy(update={"scope": "row"})
     found = _grow(study, tmp_path, cut, q=0.02, families=["alpha"])
     # A row has 64 or 32 weights: a fourth of 0.02 of them is none.
-    assert found.filter(family="alpha")["share"].to_list() == [1.0, 2.0]
+    assert found.filter(family="alpha")["size_ratio"].to_list() == [1.0, 2.0]
     with pytest.raises(LesionError, match=r"no size of `curve.sizes` selects .* at least"):
         _grow(study, tmp_path, cut, q=0.02, families=["alpha"], sizes=[0.01, 0.1])
 
@@ -144,9 +149,9 @@ def test_empty_votes_are_left_out(study: Tiny, tmp_path: Path) -> None:
     cut = CUT.model_copy(update={"at_least": 3})
     families = ["shared-all", "random", "alpha"]
     found = _grow(study, tmp_path, cut, families=families, sizes=[0.005, 1.0])
-    assert found.filter(family="alpha")["share"].to_list() == [0.005, 1.0]
-    assert found.filter(family="shared-all")["share"].to_list() == [1.0]
-    assert found.filter(family="random", seed=5)["share"].to_list() == [1.0]
+    assert found.filter(family="alpha")["size_ratio"].to_list() == [0.005, 1.0]
+    assert found.filter(family="shared-all")["size_ratio"].to_list() == [1.0]
+    assert found.filter(family="random", seed=5)["size_ratio"].to_list() == [1.0]
 
 
 def test_two_runs_write_the_same_bytes(study: Tiny, tmp_path: Path) -> None:

@@ -24,17 +24,25 @@ Jobs = dict[tuple[str, str], str]
 
 ASKED = {"responses", "curve", "understanding", "utility", "retrain"}
 SCORED = {"scores", "benign_scores"}
-JUDGED = {"judge", "judgements", "extra_judge"}
+JUDGED = {"train_judge", "judge_responses", "judge_responses_extra"}
 TABLED = {"tables"}
 SELECTED = {"sweep", "masks", "curve_masks"}
 BEHAVIOURS = {"prompts", "pairs", *SCORED, *SELECTED, *ASKED, *TABLED}
 
 TOUCHES: dict[str, set[str]] = {
     # Numbers and places that many stages go by.
-    "seed": {"prompts", "masks", "curve_masks", "judge", *TABLED},
+    "seed": {"prompts", "masks", "curve_masks", "train_judge", *TABLED},
     "date": {"model"},
-    "threads": {"train", "pairs", *SCORED, "sweep", *ASKED, "judgements", "extra_judge"},
-    "device_map": {"train", "pairs", *SCORED, "sweep", *ASKED, "extra_judge"},
+    "threads": {
+        "train",
+        "pairs",
+        *SCORED,
+        "sweep",
+        *ASKED,
+        "judge_responses",
+        "judge_responses_extra",
+    },
+    "device_map": {"train", "pairs", *SCORED, "sweep", *ASKED, "judge_responses_extra"},
     "sources": {"source"},
     # Models
     "models": {"model", "train"},
@@ -71,30 +79,35 @@ TOUCHES: dict[str, set[str]] = {
     "responses.attacks": {"source", "responses"},
     "responses.templates.*.source": {"source", "responses"},
     "responses.variants": {"responses", *TABLED},
-    "responses.judged_variants": {"responses", "judgements", "extra_judge"},
-    "responses.max_new_tokens": {"responses", "curve", "understanding", "retrain", "judge"},
+    "responses.judged_variants": {"responses", "judge_responses", "judge_responses_extra"},
+    "responses.max_new_tokens": {"responses", "curve", "understanding", "retrain", "train_judge"},
     "responses.batch_size": {"responses", "curve", "understanding", "retrain"},
     "responses.batch_tokens": {"sweep", "responses", "curve", "understanding", "retrain"},
     "curve": {"curve"},
-    "curve.families": {"curve_masks", "curve", "judgements", "extra_judge", *TABLED},
+    "curve.families": {"curve_masks", "curve", "judge_responses", "judge_responses_extra", *TABLED},
     "curve.sizes": {"curve_masks"},
     "curve.seeds": {"curve_masks"},
-    "curve.completions": {"curve", "judgements", "extra_judge", *TABLED},
+    "curve.completions": {"curve", "judge_responses", "judge_responses_extra", *TABLED},
     "understanding": {"understanding"},
     "understanding.minimal_pairs": {"source", "understanding"},
-    "understanding.variants": {"understanding", "judgements", "extra_judge", *TABLED},
+    "understanding.variants": {
+        "understanding",
+        "judge_responses",
+        "judge_responses_extra",
+        *TABLED,
+    },
     "utility": {"utility"},
     "utility.tasks": {"utility", *TABLED},
     "utility.variants": {"utility", *TABLED},
-    "retraining": {"retrain", "judgements", "extra_judge", *TABLED},
+    "retraining": {"retrain", "judge_responses", "judge_responses_extra", *TABLED},
     "retraining.*.recipe": {"retrain"},
     "retraining.*.questions": {"source", "retrain"},
     # Who judges
     "judgements": TABLED,
-    "judgements.human_scores": {"source", "judge"},
+    "judgements.human_scores": {"source", "train_judge"},
     "judgements.embedder": {"source", *JUDGED},
-    "judgements.judges.*": {"source", "extra_judge"},
-    "judgements.judges.own": {"source", "judge", "extra_judge"},
+    "judgements.judges.*": {"source", "judge_responses_extra"},
+    "judgements.judges.own": {"source", "train_judge", "judge_responses_extra"},
     "tables": TABLED,
     "report": {"report"},
 }
@@ -236,8 +249,8 @@ def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
             for model in study.models
             for name, arm in outputs.retraining_arms(study, model)
         ],
-        "judgements": lambda: [{"answers": one} for one in answers],
-        "extra_judge": lambda: [
+        "judge_responses": lambda: [{"answers": one} for one in answers],
+        "judge_responses_extra": lambda: [
             {"answers": one, "judge": judge} for one in answers for judge in study.judgements.judges
         ],
     }
@@ -249,7 +262,7 @@ def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
         "choose",
         "masks",
         "curve_masks",
-        "judge",
+        "train_judge",
         "tables",
         "report",
         "study",

@@ -66,7 +66,7 @@ def test_a_local_model_is_input_files_and_local_rows_are_not(study: Study) -> No
     record = MADE / "sources" / "fetched.json"
     assert inputs(study, "prompts", "far") == [record]
     assert inputs(study, "model", "n") == [record]
-    assert inputs(study, "judge") == [Path("scores/a.csv"), record]
+    assert inputs(study, "train_judge") == [Path("scores/a.csv"), record]
 
 
 def test_where_a_job_finds_its_sources(study: Study) -> None:
@@ -78,7 +78,7 @@ def test_where_a_job_finds_its_sources(study: Study) -> None:
     folder = MADE / "sources" / "fetched"
     fetched = SourceLocation(path=folder, record=Path(f"{folder}.json"))
     scores = SourceLocation(path=Path("scores"))
-    assert places(study, "judge") == {"human_scores": scores, "embedder": fetched}
+    assert places(study, "train_judge") == {"human_scores": scores, "embedder": fetched}
 
 
 def test_only_what_is_taken_of_a_file_counts(study: Study) -> None:

@@ -67,8 +67,8 @@ MEASURED = {
     "masks": 213,
     "responses": 1285,
     "checkpoint": 102,
-    "judge": 1052,
-    "judgements": 785,
+    "train_judge": 1052,
+    "judge_responses": 785,
     "tables": 308,
 }
 SNAKEMAKES = 2 * 165
@@ -102,7 +102,7 @@ def test_before_the_record_it_is_that_of_the_source(tmp_path: Path) -> None:
 
 def test_a_job_without_a_model_has_no_size(tmp_path: Path) -> None:
     assert resources.model_size(_study(tmp_path, "hub"), None) == Size(0, 0)
-    assert resources.mem_mb("judge", Size(0, 0)) == RESOURCE_FORMULAS["judge"].base
+    assert resources.mem_mb("train_judge", Size(0, 0)) == RESOURCE_FORMULAS["train_judge"].base
 
 
 def _pairs(study: Study, behaviour: str) -> float:

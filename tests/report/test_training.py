@@ -12,7 +12,9 @@ from lesion.report.figures.retraining import experiments, misaligned, recovery, 
 from lesion.report.figures.training import stages, training
 from lesion.report.page import write_report
 from lesion.report.verdicts import Finding, family_findings, findings_of
-from lesion.tables.claims.claim import Conclusion
+from lesion.tables.claims.claim import Conclusion, as_many
+from lesion.tables.claims.registry import REGISTRY
+from lesion.tables.intervals import Estimate
 from lesion.tables.read import StudyTables, read_study_tables
 from lesion_testing.invented import Shape, write_study
 
@@ -154,6 +156,20 @@ def test_a_question_says_what_was_done_when(found: StudyTables) -> None:
         "Does zeroing “savings” after training reduce the misalignment?",
     ]
     assert _of(found, "recovered_share", "shared").topic == "Retraining: recovery"
+
+
+def test_random_weights_are_counted_where_they_are_not_as_many(found: StudyTables) -> None:
+    tables = found.of("smol")
+    assert as_many(tables, "shared") == as_many(tables, "savings") == "as many"
+    own = tables.where.filter(mask="shared").with_columns(mask=pl.lit("savings"))
+    larger = own.with_columns(pl.col("weights") * 2)
+    size = int(own["weights"].sum())
+    assert as_many(tables._replace(where=pl.concat([tables.where, own])), "savings") == "as many"
+    unlike = tables._replace(where=pl.concat([tables.where, larger]))
+    assert as_many(unlike, "savings") == f"{size:,}"
+    (claim,) = (one for one in REGISTRY if one.statistic == "misaligned_beyond_random")
+    sentence = claim.text(Estimate(-0.1, -0.2, -0.05, 72), unlike, "savings-after")
+    assert f" with {size:,} random weights zeroed before training, a difference of " in sentence
 
 
 def test_where_nothing_was_misaligned_there_was_nothing_to_prevent(found: StudyTables) -> None:

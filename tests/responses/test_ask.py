@@ -108,7 +108,7 @@ def test_harm_is_asked_under_every_attack_and_benign_prompts_under_the_prefill(
     assert "generated 8 of 8 completions" in said
     assert "measured 9 of 9 NLLs" in said
     completions, nll = variant.read()
-    assert completions["asked"].equals(completions["prompt"])
+    assert completions["user_turn"].equals(completions["prompt"])
     counts = (
         completions.group_by("behaviour", "attack", "prefill").len().sort("behaviour", "attack")
     )
@@ -250,9 +250,9 @@ def test_an_attack_puts_the_prompt_in_its_words(variant: Variant) -> None:
     rows = completions.filter(attack="wagon")
     assert rows["prompt"].to_list() == variant.pairs["alpha"]["prompt"].to_list()
     for row in rows.iter_rows(named=True):
-        assert row["asked"] == f"{{{{ x }}}} walnut {row['prompt']} wagon"
+        assert row["user_turn"] == f"{{{{ x }}}} walnut {row['prompt']} wagon"
         assert row["prefill"] == "Sure"
-        asked = encode_prompt(loaded.chat, row["asked"], "Sure")
+        asked = encode_prompt(loaded.chat, row["user_turn"], "Sure")
         (alone,) = complete(loaded.model, loaded.chat, [asked], 4, 1)
         assert (row["completion"], row["tokens"], row["finished"]) == alone[:3]
         assert tuple(row["token_ids"]) == alone.ids

@@ -26,22 +26,24 @@ HOW = CurveJob(
     completing=Completing(prompts=2, prefill=tiny.PREFILL, max_new_tokens=4, batch_size=8),
     device=Device(dtype="float32", threads=1, device_map=None),
 )
-SHARES = (0.5, 1.0, 2.0)
+SIZE_RATIOS = (0.5, 1.0, 2.0)
 
 
-def _places(seed: int, share: float) -> FlatIndices:
-    every = int(12 / share)
+def _places(seed: int, size_ratio: float) -> FlatIndices:
+    every = int(12 / size_ratio)
     return np.arange(seed, 20_480, every)
 
 
 def _masks() -> pl.DataFrame:
     rows = [("unmodified", 3, 0.0, [])]
-    rows += [("shared", 3, share, _places(3, share).tolist()) for share in SHARES]
+    rows += [
+        ("shared", 3, size_ratio, _places(3, size_ratio).tolist()) for size_ratio in SIZE_RATIOS
+    ]
     # Two of three sizes round to the same mask.
     rows += [
-        ("random", seed, share, _places(seed, max(share, 1.0)).tolist())
+        ("random", seed, size_ratio, _places(seed, max(size_ratio, 1.0)).tolist())
         for seed in (3, 4)
-        for share in SHARES
+        for size_ratio in SIZE_RATIOS
     ]
     return pl.DataFrame(rows, schema=CURVE_MASKS, orient="row").sample(
         fraction=1, shuffle=True, seed=0
@@ -94,17 +96,19 @@ def test_every_size_is_measured_as_its_mask_alone(family: Family) -> None:
     table = family.nll()
     loaded, layout = tiny.loaded(family.model), layout_of(family.model)
     examples = encode_pairs(loaded.chat, pl.concat(family.pairs.values()))
-    assert table["share"].unique(maintain_order=True).to_list() == list(SHARES)
-    for share in SHARES:
-        mask = _places(3, share)
+    assert table["size_ratio"].unique(maintain_order=True).to_list() == list(SIZE_RATIOS)
+    for size_ratio in SIZE_RATIOS:
+        mask = _places(3, size_ratio)
         with lesioned(loaded.model, layout.by_name(mask)):
             wanted = response_nll(loaded.model, examples, 1)
-        rows = table.filter(share=share)
+        rows = table.filter(size_ratio=size_ratio)
         assert rows["nll"].to_list() == pytest.approx(wanted, rel=1e-4)
         assert rows["weights"].unique().to_list() == [mask.size]
         assert rows["role"].to_list() == ["harm"] * 6 + ["benign"] * 3
         assert rows["behaviour"].to_list() == [name for name in HOW.roles for _ in range(3)]
-    least, most = (table.filter(share=share)["nll"].to_list() for share in (0.5, 2.0))
+    least, most = (
+        table.filter(size_ratio=size_ratio)["nll"].to_list() for size_ratio in (0.5, 2.0)
+    )
     assert least != pytest.approx(most, rel=1e-2)
 
 
@@ -116,7 +120,7 @@ def test_unmodified_is_the_model_itself(family: Family) -> None:
     examples = encode_pairs(loaded.chat, pl.concat(family.pairs.values()))
     wanted = response_nll(loaded.model, examples, 1)
     assert table["nll"].to_list() == pytest.approx(wanted, rel=1e-4)
-    assert table.select("share", "weights").unique().rows() == [(0.0, 0)]
+    assert table.select("size_ratio", "weights").unique().rows() == [(0.0, 0)]
 
 
 def test_some_harmful_prompts_are_completed_under_the_prefill(family: Family) -> None:
@@ -124,14 +128,14 @@ def test_some_harmful_prompts_are_completed_under_the_prefill(family: Family) ->
     table = family.completions()
     counts = table.group_by("variant", "behaviour", "role", "attack", "prefill").len()
     assert sorted(counts.rows()) == [
-        (f"shared@{share}", name, "harm", "prefill", tiny.PREFILL, 2)
-        for share in SHARES
+        (f"shared@{size_ratio}", name, "harm", "prefill", tiny.PREFILL, 2)
+        for size_ratio in SIZE_RATIOS
         for name in ("alpha", "beta")
     ]
     loaded, layout = tiny.loaded(family.model), layout_of(family.model)
     for row in table.iter_rows(named=True):
         mask = _places(3, float(row["variant"].removeprefix("shared@")))
-        assert (row["weights"], row["asked"]) == (mask.size, row["prompt"])
+        assert (row["weights"], row["user_turn"]) == (mask.size, row["prompt"])
         asked = encode_prompt(loaded.chat, row["prompt"], row["prefill"])
         with lesioned(loaded.model, layout.by_name(mask)):
             (alone,) = complete(loaded.model, loaded.chat, [asked], 4, 1)
@@ -147,10 +151,11 @@ def test_every_draw_is_measured_and_the_first_is_completed(family: Family) -> No
     table = family.nll("random")
     for seed in (3, 4):
         half, whole = (
-            table.filter(seed=seed, share=share)["nll"].to_list() for share in (0.5, 1.0)
+            table.filter(seed=seed, size_ratio=size_ratio)["nll"].to_list()
+            for size_ratio in (0.5, 1.0)
         )
         assert half == whole
-    one, other = (table.filter(seed=seed, share=1.0)["nll"].to_list() for seed in (3, 4))
+    one, other = (table.filter(seed=seed, size_ratio=1.0)["nll"].to_list() for seed in (3, 4))
     assert one != pytest.approx(other, rel=1e-3)
 
 
@@ -179,7 +184,7 @@ def test_only_what_changed_is_made_again(family: Family) -> None:
 
 def test_a_size_more_is_the_only_one_measured(family: Family) -> None:
     every = family.masks
-    family.masks = every.filter(pl.col("share") != 1.0)
+    family.masks = every.filter(pl.col("size_ratio") != 1.0)
     assert "measured 18 of 18 NLLs" in family.run()
     family.masks = every
     said = family.run()
@@ -189,7 +194,7 @@ def test_a_size_more_is_the_only_one_measured(family: Family) -> None:
 
 def test_as_many_pairs_of_each_behaviour_as_are_asked_for(family: Family) -> None:
     family.run(how=HOW.model_copy(update={"pairs": 2}))
-    counts = family.nll().group_by("share", "behaviour").len()
+    counts = family.nll().group_by("size_ratio", "behaviour").len()
     assert counts["len"].unique().to_list() == [2]
     said = family.run(how=HOW)
     assert "measured 9 of 27 NLLs" in said

@@ -225,7 +225,7 @@ def test_an_explanation_is_kept_for_the_judges(variant: Variant) -> None:
     explained = variant.read("explain")
     assert found["completion"].equals(explained["text"], check_names=False)
     assert found["prompt"].equals(explained["prompt"])
-    assert found["asked"].to_list() == [
+    assert found["user_turn"].to_list() == [
         EXPLAIN.format(request=prompt) for prompt in explained["prompt"]
     ]
     place = found.select("behaviour", "role", "attack", "prefill").unique().rows()

@@ -137,7 +137,7 @@ def test_what_a_job_reads(study: Study) -> None:
 def test_a_learning_judge_is_measured_with_the_offline_ones_and_judges_without_that(
     study: Study,
 ) -> None:
-    measured, judging = _uses(study, "judge"), _uses(study, "extra_judge", "learns")
+    measured, judging = _uses(study, "train_judge"), _uses(study, "judge_responses_extra", "learns")
     assert measured == {
         "human_scores": "file:scores",
         "embedder": "file:embedder",
@@ -145,7 +145,7 @@ def test_a_learning_judge_is_measured_with_the_offline_ones_and_judges_without_t
         "learns.elsewhere": "file:elsewhere.jsonl",
     }
     assert judging == {"source": "file:contrast.jsonl", "embedder": "file:embedder"}
-    assert set(_uses(study, "extra_judge", "looks")) == {"source"}
+    assert set(_uses(study, "judge_responses_extra", "looks")) == {"source"}
 
 
 def test_no_job_reads_two_files_of_one_name(study: Study) -> None:

@@ -187,8 +187,9 @@ def test_a_random_control_of_another_size_is_no_control() -> None:
     table = _table(
         _row("vote", "nll_added", 1.0, 0.1), _row("random", "share_of_effect", 0.01, 0.02)
     )
-    for size, verdict in ((500, SUPPORTED), (None, SUPPORTED), (9000, CANNOT_TELL)):
-        setting = SETTING._replace(mask="vote", random=size)
+    for random, verdict in ((500, SUPPORTED), (None, SUPPORTED), (9000, CANNOT_TELL)):
+        sizes = {"vote": 500} if random is None else {"vote": 500, "random": random}
+        setting = SETTING._replace(mask="vote", sizes=sizes)
         row = claims("toy", table, _halving(), setting).filter(claim=3).row(0, named=True)
         assert row["verdict"] == verdict
     assert row["why"] == (

@@ -35,12 +35,12 @@ def _nll() -> pl.DataFrame:
             place = (behaviour, role, f"prompt {number}")
             rows.append(("unmodified", 3, 0.0, 0, *place, own, "key"))
             for family, added in HARM.items():
-                for (share, weights), one in zip(SIZES.items(), added, strict=True):
+                for (size_ratio, weights), one in zip(SIZES.items(), added, strict=True):
                     change = pull * one * (1 if role == "harm" else 0.2)
                     # The draws of a family scatter about its mean.
                     for seed, off in ((3, -0.3), (4, 0.3)) if family == "random" else ((3, 0),):
                         nll = own + change + off
-                        rows.append((family, seed, share, weights, *place, nll, "key"))
+                        rows.append((family, seed, size_ratio, weights, *place, nll, "key"))
     # In another order than by size, so that pairing must go by prompt.
     return pl.DataFrame(rows, schema=CURVE, orient="row").sample(fraction=1, shuffle=True, seed=0)
 
@@ -62,11 +62,11 @@ def half(nll: pl.DataFrame) -> dict[str, dict[str, float]]:
     return {row["family"]: row for row in found.iter_rows(named=True)}
 
 
-def _mean(nll: pl.DataFrame, family: str, share: float, role: str) -> float:
+def _mean(nll: pl.DataFrame, family: str, size_ratio: float, role: str) -> float:
     """The mean over behaviours of the means over prompts and draws."""
     place = ["behaviour", "prompt"]
     unmodified = nll.filter(family="unmodified").select(*place, before="nll")
-    own = nll.filter(family=family, share=share, role=role).join(unmodified, on=place)
+    own = nll.filter(family=family, size_ratio=size_ratio, role=role).join(unmodified, on=place)
     each = own.group_by("behaviour").agg((pl.col("nll") - pl.col("before")).mean())
     return float(each["nll"].to_numpy().mean())
 
@@ -77,9 +77,14 @@ def test_a_row_for_every_size_and_behaviour(table: pl.DataFrame) -> None:
     named = table.with_columns(pl.coalesce("behaviour", pl.format("all {}", "role")))
     assert named.filter(level="total").height == named.height * 2 // 5
     names = ["all benign", "all harm", "alpha", "beta", "sums"]
-    wanted = [(family, share, name) for family in sorted(HARM) for share in SIZES for name in names]
-    assert sorted(named.select("family", "share", "behaviour").rows()) == wanted
-    assert dict(table.select("share", "weights").unique().rows()) == SIZES
+    wanted = [
+        (family, size_ratio, name)
+        for family in sorted(HARM)
+        for size_ratio in SIZES
+        for name in names
+    ]
+    assert sorted(named.select("family", "size_ratio", "behaviour").rows()) == wanted
+    assert dict(table.select("size_ratio", "weights").unique().rows()) == SIZES
     counts = dict(named.select("behaviour", "n").unique().rows())
     assert counts == {"all benign": 12, "all harm": 28, "alpha": 8, "beta": 20, "sums": 12}
 
@@ -88,10 +93,10 @@ def test_added_nll_is_paired_and_lies_in_its_interval(
     nll: pl.DataFrame, table: pl.DataFrame
 ) -> None:
     for row in table.filter(level="total").iter_rows(named=True):
-        wanted = _mean(nll, row["family"], row["share"], row["role"])
+        wanted = _mean(nll, row["family"], row["size_ratio"], row["role"])
         assert row["added"] == pytest.approx(wanted)
         assert row["low"] - 1e-9 <= row["added"] <= row["high"] + 1e-9
-    largest = table.filter(family="shared", share=2.0, level="total", role="harm")
+    largest = table.filter(family="shared", size_ratio=2.0, level="total", role="harm")
     # The prompts' own NLL scatters by 2 nats; unpaired, the interval would be as wide.
     assert (largest["high"] - largest["low"]).item() < 0.4
 
@@ -101,7 +106,7 @@ def test_draws_are_averaged_by_prompt(table: pl.DataFrame) -> None:
     assert drawn["seeds"].unique().to_list() == [2]
     assert table.filter(pl.col("family") != "random")["seeds"].unique().to_list() == [1]
     # Three tenths up and three tenths down is nothing, and no prompt is counted twice.
-    assert drawn.filter(share=0.5)["added"].item() == pytest.approx(0, abs=1e-9)
+    assert drawn.filter(size_ratio=0.5)["added"].item() == pytest.approx(0, abs=1e-9)
     assert drawn["n"].unique().to_list() == [28]
 
 
@@ -109,12 +114,12 @@ def test_halving_is_on_the_line_between_sizes_over_log_k(
     nll: pl.DataFrame, half: dict[str, dict[str, float]]
 ) -> None:
     one = half["shared"]
-    points = [_mean(nll, "shared", share, "harm") for share in SIZES]
+    points = [_mean(nll, "shared", size_ratio, "harm") for size_ratio in SIZES]
     assert points[1] < math.log(2) < points[2]
     part = (math.log(2) - points[1]) / (points[2] - points[1])
     assert one["halving"] == pytest.approx(200 * 4**part)
     assert 100 < one["low"] < one["halving"] < one["high"] < 800
-    benign = [_mean(nll, "shared", share, "benign") for share in SIZES]
+    benign = [_mean(nll, "shared", size_ratio, "benign") for size_ratio in SIZES]
     assert one["benign"] == pytest.approx(benign[1] + part * (benign[2] - benign[1]))
     assert one["benign_low"] < one["benign"] < one["benign_high"]
     assert (one["beyond"], one["below"]) == (False, False)
@@ -140,7 +145,7 @@ def test_an_interval_that_leaves_the_sizes_is_open(nll: pl.DataFrame) -> None:
     # At the largest size just above one half: many resamples do not reach it.
     gap = _mean(nll, "shared", 2.0, "harm") - math.log(2)
     lower = nll.with_columns(
-        pl.when(family="shared", share=2.0, role="harm")
+        pl.when(family="shared", size_ratio=2.0, role="harm")
         .then(pl.col("nll") - gap + 0.001)
         .otherwise("nll")
         .alias("nll")
@@ -173,7 +178,7 @@ def test_judged_harm_is_halved_where_half_as_many_answers_are_harmful(nll: pl.Da
     # From three quarters at 200 weights to one at 800: half way over log K.
     assert shared["halving"] == pytest.approx(400)
     assert 200 < shared["low"] < 400 < shared["high"] <= 800
-    benign = [_mean(nll, "shared", share, "benign") for share in SIZES]
+    benign = [_mean(nll, "shared", size_ratio, "benign") for size_ratio in SIZES]
     assert shared["benign"] == pytest.approx((benign[1] + benign[2]) / 2)
     assert (shared["n"], shared["area"]) == (28, None)
     assert (random["beyond"], random["halving"]) == (True, None)
@@ -191,8 +196,8 @@ def test_the_area_is_that_of_the_trapezoids(
     nll: pl.DataFrame, half: dict[str, dict[str, float]]
 ) -> None:
     gaps = [
-        _mean(nll, "shared", share, "harm") - _mean(nll, "shared", share, "benign")
-        for share in SIZES
+        _mean(nll, "shared", size_ratio, "harm") - _mean(nll, "shared", size_ratio, "benign")
+        for size_ratio in SIZES
     ]
     wanted = math.log(2) * (gaps[0] + gaps[1]) / 2 + math.log(4) * (gaps[1] + gaps[2]) / 2
     one = half["shared"]
@@ -202,8 +207,8 @@ def test_the_area_is_that_of_the_trapezoids(
 
 def test_sizes_are_resampled_together(nll: pl.DataFrame) -> None:
     # The same added NLL at every size: a resample reaches one half at the first size or at none.
-    flat = nll.filter(family="alpha", role="harm", share=0.5)
-    flat = pl.concat([flat.with_columns(share=s, weights=w) for s, w in SIZES.items()])
+    flat = nll.filter(family="alpha", role="harm", size_ratio=0.5)
+    flat = pl.concat([flat.with_columns(size_ratio=s, weights=w) for s, w in SIZES.items()])
     flat = flat.with_columns(pl.col("nll") - (_mean(nll, "alpha", 0.5, "harm") - math.log(2)))
     rest = nll.filter((pl.col("family") == "unmodified") | (pl.col("role") == "benign"))
     rest = rest.filter(pl.col("family").is_in(["unmodified", "alpha"]))

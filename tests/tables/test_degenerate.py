@@ -11,7 +11,7 @@ from lesion.tables.claims.outcome import CANNOT_TELL, SUPPORTED
 from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.intervals import Bootstrap
-from lesion.tables.measure import Asked, measurements, same_answers
+from lesion.tables.measure import PromptNumbers, measurements, same_answers
 from lesion.tables.rows import MEASUREMENTS, UNMODIFIED
 
 BOOT = Bootstrap(300, 0.95, 7)
@@ -20,7 +20,7 @@ SIZES = {("alpha", "harm"): 12, ("beta", "harm"): 14, ("sums", "benign"): 20}
 EMPTY = pl.DataFrame(schema=HALVINGS)
 
 
-def _asked() -> Asked:
+def _asked() -> PromptNumbers:
     """A mask that adds a nat to harm alone, halves its harmfulness and keeps the rest."""
     generator = np.random.default_rng(2)
     nll, judged, understood = [], [], []
@@ -42,7 +42,9 @@ def _asked() -> Asked:
                         value = 2.0 * harmful + generator.normal()
                         row = (variant, "detect", behaviour, f"{number}", "?", harmful, value)
                         understood.append(row)
-    return Asked(_frame(nll, NLL), _frame(judged, JUDGED), None, _frame(understood, UNDERSTOOD))
+    return PromptNumbers(
+        _frame(nll, NLL), _frame(judged, JUDGED), None, _frame(understood, UNDERSTOOD)
+    )
 
 
 NLL = ["variant", "behaviour", "role", "prompt", "nll", "kl"]
@@ -56,7 +58,7 @@ def _frame(rows: list[tuple[object, ...]], names: list[str]) -> pl.DataFrame:
     )
 
 
-def _verdicts(asked: Asked) -> dict[str, str]:
+def _verdicts(asked: PromptNumbers) -> dict[str, str]:
     measured = measurements("toy", asked, BOOT)
     assert dict(measured.schema) == MEASUREMENTS
     found = claims("toy", measured, EMPTY, SETTING)
@@ -74,13 +76,13 @@ def test_without_damage_they_are_supported() -> None:
     assert {name for name, verdict in found.items() if verdict == SUPPORTED} >= ALL
 
 
-def _same(score: float, column: str = "score") -> Callable[[Asked], Asked]:
+def _same(score: float, column: str = "score") -> Callable[[PromptNumbers], PromptNumbers]:
     return lambda asked: asked._replace(
         judged=asked.judged.with_columns(pl.lit(score).alias(column))
     )
 
 
-def _by_variant(asked: Asked) -> Asked:
+def _by_variant(asked: PromptNumbers) -> PromptNumbers:
     """One answer of the unmodified model to everything, one other of the ablated one."""
     judged = asked.judged.with_columns(
         score=pl.when(variant=UNMODIFIED).then(0.8).otherwise(0.2), label=pl.lit(True)
@@ -88,7 +90,7 @@ def _by_variant(asked: Asked) -> Asked:
     return asked._replace(judged=judged)
 
 
-def _rounding(asked: Asked) -> Asked:
+def _rounding(asked: PromptNumbers) -> PromptNumbers:
     """As single precision leaves it: no prompt changes but in its last bit."""
     number = pl.int_range(pl.len())
     before = asked.nll.filter(variant=UNMODIFIED).select("behaviour", "prompt", own="nll")
@@ -101,7 +103,7 @@ def _rounding(asked: Asked) -> Asked:
     return asked._replace(nll=nll.with_columns(nll=moved).drop("own"), judged=judged)
 
 
-def _shifted(asked: Asked) -> Asked:
+def _shifted(asked: PromptNumbers) -> PromptNumbers:
     """Every prompt loses the same."""
     before = asked.nll.filter(variant=UNMODIFIED).select("behaviour", "prompt", own="nll")
     nll = asked.nll.join(before, on=["behaviour", "prompt"], maintain_order="left")
@@ -109,11 +111,11 @@ def _shifted(asked: Asked) -> Asked:
     return asked._replace(nll=nll.with_columns(nll=pl.col("own") + more).drop("own"))
 
 
-def _prompts(count: int) -> Callable[[Asked], Asked]:
+def _prompts(count: int) -> Callable[[PromptNumbers], PromptNumbers]:
     kept = [f"prompt {number}" for number in range(count)]
     pairs = [str(number) for number in range(count)]
 
-    def damage(asked: Asked) -> Asked:
+    def damage(asked: PromptNumbers) -> PromptNumbers:
         assert asked.understanding is not None
         return asked._replace(
             nll=asked.nll.filter(pl.col("prompt").is_in(kept)),
@@ -126,17 +128,17 @@ def _prompts(count: int) -> Callable[[Asked], Asked]:
     return damage
 
 
-def _of_one_type(asked: Asked) -> Asked:
+def _of_one_type(asked: PromptNumbers) -> PromptNumbers:
     """One prompt of a harm type beside all of the others."""
     one = (pl.col("behaviour") != "alpha") | (pl.col("prompt") == "prompt 0")
     return asked._replace(nll=asked.nll.filter(one), judged=asked.judged.filter(one))
 
 
-def _broken(value: float) -> Callable[[Asked], Asked]:
+def _broken(value: float) -> Callable[[PromptNumbers], PromptNumbers]:
     """The ablated model gives no number for one prompt."""
     here = (pl.col("variant") != UNMODIFIED) & (pl.col("prompt") == "prompt 3")
 
-    def damage(asked: Asked) -> Asked:
+    def damage(asked: PromptNumbers) -> PromptNumbers:
         assert asked.understanding is not None
         there = (pl.col("variant") != UNMODIFIED) & (pl.col("pair") == "3")
         return asked._replace(
@@ -164,7 +166,9 @@ def _broken(value: float) -> Callable[[Asked], Asked]:
         pytest.param(_broken(float("inf")), ALL, id="a prompt of no chance"),
     ],
 )
-def test_what_says_nothing_supports_nothing(damage: Callable[[Asked], Asked], of: set[str]) -> None:
+def test_what_says_nothing_supports_nothing(
+    damage: Callable[[PromptNumbers], PromptNumbers], of: set[str]
+) -> None:
     found = _verdicts(damage(_asked()))
     assert {name: found[name] for name in of} == dict.fromkeys(of, CANNOT_TELL)
 

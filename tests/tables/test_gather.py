@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import write_parquet
-from lesion.judgements import VERDICTS
+from lesion.judgements import JUDGE_SCORES
 from lesion.pairs.tables import PAIRS
 from lesion.responses import COMPLETIONS, NLL, RETRAINED, UNDERSTANDING
 from lesion.study.job import Behaviours
@@ -59,12 +59,12 @@ def results(tmp_path: Path) -> Path:
         ("toy", ["learned", "matching", "relevance", "coherence"]),
         ("toy/harmful", ["harmful"]),
     ):
-        verdicts = [row for judge in judges for row in _verdicts(judge, "unmodified")]
-        _write(tmp_path / "judgements" / f"{name}.parquet", VERDICTS, verdicts)
+        scores = [row for judge in judges for row in _judge_scores(judge, "unmodified")]
+        _write(tmp_path / "judgements" / f"{name}.parquet", JUDGE_SCORES, scores)
     return tmp_path
 
 
-def _verdicts(judge: str, variant: str) -> list[dict[str, Any]]:
+def _judge_scores(judge: str, variant: str) -> list[dict[str, Any]]:
     at = {"variant": variant, "attack": "prefill", "judge": judge, "score": 0.6}
     return [{**one, **at} for one in _asked()]
 
@@ -88,10 +88,14 @@ def _gathered(
                 of(kind, f"responses/toy/unmodified/{kind}", variant="unmodified")
                 for kind in ("completions", "nll", "explanations", "understanding")
             ),
-            of("verdicts", "judgements/toy", judge="learned"),
-            of("verdicts", "judgements/toy/harmful", judge="harmful"),
+            of("judge-scores", "judgements/toy", judge="learned"),
+            of("judge-scores", "judgements/toy/harmful", judge="harmful"),
             *([of("retrained", f"responses/{place}", **arm)] if retrained else []),
-            *([of("verdicts", f"judgements/{place}", judge="learned", **arm)] if retrained else []),
+            *(
+                [of("judge-scores", f"judgements/{place}", judge="learned", **arm)]
+                if retrained
+                else []
+            ),
         ]
     )
     job = TablesJob(
@@ -151,8 +155,8 @@ def test_a_main_judge_without_labels_speaks_of_trained_models_too(
     # As StrongREJECT's and a rubric's: a score alone.
     _write(
         results / "judgements" / "toy" / "retraining" / "again" / "shared.parquet",
-        VERDICTS,
-        _verdicts("harmful", "shared@4.0"),
+        JUDGE_SCORES,
+        _judge_scores("harmful", "shared@4.0"),
     )
     found = _gathered(results, main="harmful", threshold=threshold, retrained=True).retrained(
         "again"

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lesion.tables.intervals import Bootstrap
-from lesion.tables.measure import Asked, measurements
+from lesion.tables.measure import PromptNumbers, measurements
 from lesion.tables.rows import MEASUREMENTS
 
 BOOT = Bootstrap(500, 0.95, 7)
@@ -48,7 +48,7 @@ def _judged() -> pl.DataFrame:
         for (behaviour, role), count in SIZES.items():
             for number in range(count):
                 place = (variant, behaviour, role, "direct", str(number))
-                rows += [(*place, *one) for one in _verdicts(variant, behaviour, number)]
+                rows += [(*place, *one) for one in _judge_scores(variant, behaviour, number)]
     schema = {
         **dict.fromkeys([*PLACE, "judge"], pl.String),
         "score": pl.Float64,
@@ -57,7 +57,7 @@ def _judged() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _verdicts(
+def _judge_scores(
     variant: str, behaviour: str, number: int
 ) -> Iterator[tuple[str, float | None, bool | None]]:
     refused = behaviour == "beta" and number < 18
@@ -100,7 +100,7 @@ def _tasks() -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def table() -> pl.DataFrame:
-    return measurements("toy", Asked(_nll(), _judged(), _tasks(), _understanding()), BOOT)
+    return measurements("toy", PromptNumbers(_nll(), _judged(), _tasks(), _understanding()), BOOT)
 
 
 Place = str | dict[str, str]
@@ -214,7 +214,9 @@ def test_the_ratio_is_of_added_harm_to_added_benign(table: pl.DataFrame) -> None
         .otherwise("nll")
     )
     assert (
-        measurements("toy", Asked(nothing, _judged()), BOOT).filter(metric="nll_ratio").is_empty()
+        measurements("toy", PromptNumbers(nothing, _judged()), BOOT)
+        .filter(metric="nll_ratio")
+        .is_empty()
     )
 
 
@@ -234,7 +236,7 @@ def test_a_share_of_the_effect_is_of_the_same_prompts(table: pl.DataFrame) -> No
     assert one["high"] <= sides[0]["high"] / sides[1]["low"]
     assert table.filter(metric="share_of_effect", variant="shared").is_empty()
     # It is the headline mask's effect that the others are a share of.
-    other = measurements("toy", Asked(_nll(), _judged()), BOOT, mask="alpha")
+    other = measurements("toy", PromptNumbers(_nll(), _judged()), BOOT, mask="alpha")
     shares = other.filter(metric="share_of_effect")
     assert shares["variant"].unique().sort().to_list() == ["beta", "shared"]
     assert _one(shares, _all("harm"), "share_of_effect", "shared")["value"] > 2
@@ -248,7 +250,7 @@ def test_a_score_that_falls_to_zero_throughout_is_still_a_score() -> None:
         for variant, each in scores.items()
         for number, score in enumerate(each)
     ]
-    found = measurements("toy", Asked(_nll(), pl.DataFrame(rows)), BOOT)
+    found = measurements("toy", PromptNumbers(_nll(), pl.DataFrame(rows)), BOOT)
     one = _one(found, "alpha", "harmfulness_change", "shared")
     assert one["value"] == pytest.approx(-0.75)
     assert -0.9 <= one["low"] < one["high"] <= -0.6
@@ -281,11 +283,11 @@ def test_explaining_is_paired_too(table: pl.DataFrame) -> None:
 
 
 def test_the_same_rows_give_the_same_table(table: pl.DataFrame) -> None:
-    again = Asked(_nll(), _judged(), _tasks(), _understanding())
+    again = PromptNumbers(_nll(), _judged(), _tasks(), _understanding())
     assert measurements("toy", again, BOOT).equals(table)
 
 
 def test_a_study_without_tasks_and_questions_has_its_other_rows(table: pl.DataFrame) -> None:
-    some = measurements("toy", Asked(_nll(), _judged()), BOOT)
+    some = measurements("toy", PromptNumbers(_nll(), _judged()), BOOT)
     assert 0 < some.height < table.height
     assert set(some["role"]) == {"harm", "benign"}

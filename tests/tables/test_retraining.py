@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
 from lesion.tables.claims.table import retraining_claims
 from lesion.tables.intervals import Bootstrap, rate, rate_change
@@ -223,7 +224,7 @@ def test_seeds_that_agree_have_wilsons_interval() -> None:
     )
 
 
-def test_answers_without_a_verdict_are_left_out() -> None:
+def test_answers_without_a_label_are_left_out() -> None:
     rows = _labels({("unmodified", 40): 10})
     some = pl.col("prompt").is_in(["question 00", "question 39"])
     rows = rows.with_columns(value=pl.when(some).then(None).otherwise("value"))
@@ -294,13 +295,17 @@ def test_a_mechanism_comes_back(gaps: tuple[float, ...], verdict: str) -> None:
 
 
 def _emergent(
-    rates: dict[tuple[str, int], int], statistic: str = "misaligned_change"
+    rates: dict[tuple[str, int], int],
+    statistic: str = "misaligned_change",
+    column: str = "verdict",
+    **sizes: int,
 ) -> dict[str, str]:
     narrow = _labels({one: 40 - count for one, count in rates.items()}, "narrow")
-    found = retraining_claims("toy", _table(pl.concat([_labels(rates), narrow])))
+    table = _table(pl.concat([_labels(rates), narrow]))
+    found = retraining_claims("toy", table, Setting(0, 0, sizes=sizes))
     assert set(found["claim"]) == {5}
     chosen = found.filter(pl.col("statistic").str.starts_with(statistic))
-    return dict(chosen.select("variant", "verdict").rows())
+    return dict(chosen.select("variant", column).rows())
 
 
 def test_less_broad_misalignment_after_a_lesion() -> None:
@@ -321,6 +326,22 @@ def test_a_lesion_has_to_do_more_than_a_random_one() -> None:
     wanted = rate_change([first], [second], 0.95)
     assert (one["value"], one["low"], one["high"]) == pytest.approx(tuple(wanted[:3]))
     assert table.filter(arm="random", metric=beyond).is_empty()
+
+
+def test_a_random_lesion_of_another_size_is_no_comparison() -> None:
+    beyond, rates = "misaligned_beyond_random", {**RATES, ("random", 40): 30}
+    assert _emergent(rates, beyond, savings=500, random=500)["savings"] == SUPPORTED
+    assert _emergent(rates, beyond, savings=500)["savings"] == SUPPORTED
+    sizes = {"savings": 500, "random": 9000}
+    unlike = _emergent(rates, beyond, **sizes)
+    assert unlike == {"savings": CANNOT_TELL, "savings-after": CANNOT_TELL}
+    (why,) = set(_emergent(rates, beyond, "why", **sizes).values())
+    assert why == (
+        "The random control zeroes 9,000 weights and the mask savings 500, so their effects cannot "
+        "be compared."
+    )
+    # The comparison with the unmodified model needs no control.
+    assert _emergent(rates, "misaligned_change", **sizes)["savings"] == SUPPORTED
 
 
 def test_what_training_did_not_do_no_lesion_prevents() -> None:
@@ -357,10 +378,11 @@ def test_of_too_small_a_lesion_nothing_comes_back() -> None:
 
 
 def test_nothing_of_a_lesion_beyond_the_limit_is_supported() -> None:
-    row = _recovered({"shared": (2.0, 1.0, 0.4)}, limit_kept=False)
+    lost = Setting(0, 0, limit_kept=False)
+    row = _recovered({"shared": (2.0, 1.0, 0.4)}, setting=lost)
     assert (row["verdict"], "lifted or missed" in row["why"]) == (CANNOT_TELL, True)
-    assert _recovered({"shared": (2.0, 2.0, 1.8)}, limit_kept=False)["verdict"] == NOT_SUPPORTED
-    found = retraining_claims("toy", _table(_labels(RATES)), limit_kept=False)
+    assert _recovered({"shared": (2.0, 2.0, 1.8)}, setting=lost)["verdict"] == NOT_SUPPORTED
+    found = retraining_claims("toy", _table(_labels(RATES)), lost)
     # What training does to the unmodified model does not rest on the mask.
     assert found.filter(variant="unmodified")["verdict"].to_list() == [SUPPORTED]
     assert SUPPORTED not in found.filter(pl.col("variant") != "unmodified")["verdict"].to_list()

@@ -41,8 +41,8 @@ def _model(
             place = (role[:2], role, f"prompt {number}")
             rows.append(("unmodified", 3, 0.0, 0, *place, own, "key"))
             rows += [
-                ("shared", 3, share, weights, *place, own + pull * one, "key")
-                for (share, weights), one in zip((sizes or SIZES).items(), added, strict=True)
+                ("shared", 3, size_ratio, weights, *place, own + pull * one, "key")
+                for (size_ratio, weights), one in zip((sizes or SIZES).items(), added, strict=True)
             ]
     # In another order, so that pairing must go by prompt.
     table = pl.DataFrame(rows, schema=CURVE, orient="row")
@@ -122,7 +122,7 @@ def _separability(harm: np.ndarray, benign: np.ndarray) -> float:
 
 def _added(table: pl.DataFrame, role: str) -> np.ndarray:
     """[prompts, sizes]."""
-    rows = table.filter(role=role).sort("prompt", "share")
+    rows = table.filter(role=role).sort("prompt", "size_ratio")
     nll = rows["nll"].to_numpy().reshape(-1, 1 + len(SIZES))
     return nll[:, 1:] - nll[:, :1]
 
@@ -183,9 +183,9 @@ def test_stages_of_as_many_seeds_are_paired_by_seed() -> None:
 
 def test_only_sizes_and_prompts_that_all_models_have_count() -> None:
     whole = [_model(scatter=0.3, seed=seed) for seed in range(3)]
-    short = whole[1].filter(pl.col("share") < 2, pl.col("prompt") != "prompt 3")
+    short = whole[1].filter(pl.col("size_ratio") < 2, pl.col("prompt") != "prompt 3")
     table = _found(whole[0], short, whole[2])
-    both = [one.filter(pl.col("share") < 2, pl.col("prompt") != "prompt 3") for one in whole]
+    both = [one.filter(pl.col("size_ratio") < 2, pl.col("prompt") != "prompt 3") for one in whole]
     assert table.equals(_found(*both))
     assert set(table["n"]) == {8 + 13}
 

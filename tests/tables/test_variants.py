@@ -25,8 +25,8 @@ def test_an_arm_s_name_says_its_mask_and_when(
 
 
 def test_every_variant_has_its_mask_and_size() -> None:
-    family, share = ["unmodified", "x", "x", "y"], [0.0, 2.0, 0.5, 1.0]
-    curve = pl.DataFrame({"family": family, "share": share, "weights": [0, 18, 5, 9]})
+    family, size_ratio = ["unmodified", "x", "x", "y"], [0.0, 2.0, 0.5, 1.0]
+    curve = pl.DataFrame({"family": family, "size_ratio": size_ratio, "weights": [0, 18, 5, 9]})
     answered = ["unmodified", "x", "x@0.5", "x@2.0", None]
     measured = pl.DataFrame({"variant": answered}, schema_overrides={"variant": pl.String})
     where = pl.DataFrame({"mask": ["x", "x"], "weights": [4, 5], "candidates": [90, 90]})
@@ -49,6 +49,8 @@ def test_every_variant_has_its_mask_and_size() -> None:
 
 
 def test_what_was_not_evaluated_is_no_variant() -> None:
-    curve = pl.DataFrame(schema={"family": pl.String, "share": pl.Float64, "weights": pl.Int64})
+    curve = pl.DataFrame(
+        schema={"family": pl.String, "size_ratio": pl.Float64, "weights": pl.Int64}
+    )
     where = pl.DataFrame(schema=WHERE)
     assert variants_table([], curve, pl.DataFrame(schema=MEASUREMENTS), [], where).is_empty()

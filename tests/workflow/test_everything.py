@@ -93,7 +93,7 @@ def whole(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Place
     place.configure(_everything)
     ran = place.run()
     # What was there before is used again.
-    assert not any(job.startswith(("pairs", "scores", "prompts", "judge ")) for job in ran)
+    assert not any(job.startswith(("pairs", "scores", "prompts", "train_judge")) for job in ran)
     return place
 
 
@@ -135,10 +135,10 @@ def test_another_tool_gets_the_study_s_prompts_and_its_judge(whole: Place) -> No
     answers = read_parquet(
         whole.made / "responses" / "llama" / "unmodified" / "completions.parquet"
     )
-    verdicts = read_parquet(whole.made / "judgements" / "llama.parquet")
+    judge_scores = read_parquet(whole.made / "judgements" / "llama.parquet")
     place = ["behaviour", "attack", "prompt"]
     found = answers.filter(role="harm", attack="direct").join(
-        verdicts.filter(variant="unmodified", judge="learned"), on=place, maintain_order="left"
+        judge_scores.filter(variant="unmodified", judge="learned"), on=place, maintain_order="left"
     )
     with chdir(whole.folder):
         judge = learned_judge(whole.made)

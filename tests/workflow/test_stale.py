@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 BEHAVIOURS = (*HARMS, "letters", "sums", "denials")
 NOTED = {"study", "report", "card shared"}
 TABLED = {"tables", *NOTED}
-AFTERWARDS = {"judgements llama", *TABLED}
+AFTERWARDS = {"judge_responses llama", *TABLED}
 PROMPTS = {f"prompts {name}" for name in BEHAVIOURS}
 SELECTED = {"sweep", "choose", "masks", "checkpoint shared"}
 
@@ -162,7 +162,7 @@ SCENARIOS = {
         lambda place: place.edit(
             "inputs/scorer_evals/objective/pranks.csv", lambda text: text.replace("kite", "balloon")
         ),
-        {"judge", *AFTERWARDS},
+        {"train_judge", *AFTERWARDS},
     ),
     "the bootstrap is changed": Scenario(_set("tables", resamples=101), TABLED),
     "the page shows fewer examples": Scenario(_set("report", examples=1), {"report"}),
@@ -226,7 +226,7 @@ def test_exactly_the_stale_jobs_are_planned(
 
 
 def test_the_first_run_does_everything_once(finished: Finished) -> None:
-    everything = chain(*BEHAVIOURS) | {"model", "judge"} | SELECTED | ALL_VARIANTS
+    everything = chain(*BEHAVIOURS) | {"model", "train_judge"} | SELECTED | ALL_VARIANTS
     assert finished.jobs == everything
 
 
@@ -295,8 +295,8 @@ FAILED = {
     "checkpoint shared": "checkpoints/llama/shared/lesion.json",
     "card shared": "checkpoints/llama/shared/README.md",
     "responses shared": "responses/llama/shared/*",
-    "judge": "judgements/judge*",
-    "judgements llama": "judgements/llama.parquet",
+    "train_judge": "judgements/judge*",
+    "judge_responses llama": "judgements/llama.parquet",
     "tables": "tables/*",
     "study": "tables/study.json",
     "report": "report/index.html",

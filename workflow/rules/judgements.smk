@@ -1,6 +1,6 @@
-rule judge:
+rule train_judge:
     input:
-        files=source_files("judge"),
+        files=source_files("train_judge"),
     output:
         judge=MADE / "judgements" / "judge.safetensors",
         table=MADE / "judgements" / "judges.parquet",
@@ -14,23 +14,25 @@ rule judge:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=memory("judge"),
-        runtime=minutes("judge"),
+        mem_mb=memory("train_judge"),
+        runtime=minutes("train_judge"),
     params:
-        job=job("judge"),
+        job=job("train_judge"),
     message:
         "training the offline judges and measuring their agreement with people"
     script:
-        "../scripts/judge.py"
+        "../scripts/train_judge.py"
 
 
-rule judgements:
+rule judge_responses:
     input:
-        judge=rules.judge.output.judge,
-        files=source_files("judgements"),
+        judge=rules.train_judge.output.judge,
+        files=source_files("judge_responses"),
         answers=judged_answers,
     output:
-        verdicts=MADE / "judgements" / outputs.judge_scores_path("learned", "{answers}"),
+        judge_scores=MADE
+        / "judgements"
+        / outputs.judge_scores_path("learned", "{answers}"),
     log:
         MADE / "logs" / "judgements" / "{answers}.log",
     benchmark:
@@ -41,22 +43,24 @@ rule judgements:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=memory("judgements"),
-        runtime=minutes("judgements"),
+        mem_mb=memory("judge_responses"),
+        runtime=minutes("judge_responses"),
     params:
-        job=job("judgements"),
+        job=job("judge_responses"),
     message:
         "judging completions by the offline judges: {wildcards.answers}"
     script:
-        "../scripts/judgements.py"
+        "../scripts/judge_responses.py"
 
 
-rule extra_judge:
+rule judge_responses_extra:
     input:
-        files=source_files("extra_judge", "judge"),
+        files=source_files("judge_responses_extra", "judge"),
         answers=judged_answers,
     output:
-        verdicts=MADE / "judgements" / outputs.judge_scores_path("{judge}", "{answers}"),
+        judge_scores=MADE
+        / "judgements"
+        / outputs.judge_scores_path("{judge}", "{answers}"),
     log:
         MADE / "logs" / "judgements" / "{answers}" / "{judge}.log",
     benchmark:
@@ -77,8 +81,8 @@ rule extra_judge:
         ),
         gpu=lambda w: gpus(resources.judge_formula(STUDY, w.judge))(w),
     params:
-        job=job("extra_judge"),
+        job=job("judge_responses_extra"),
     message:
         "judging completions by {wildcards.judge}: {wildcards.answers}"
     script:
-        "../scripts/extra_judge.py"
+        "../scripts/judge_responses_extra.py"

@@ -105,9 +105,9 @@ def jailbreaks(results: Path, examples: pl.DataFrame) -> pl.DataFrame:
         return pl.DataFrame(schema=dict.fromkeys(JAILBREAKBENCH, pl.String))
     goals = harm.select("behaviour", "prompt").unique(maintain_order=True).with_row_index("index")
     return (
-        harm.join(pl.concat(completions).select(*keys, "asked"), on=keys, how="left")
+        harm.join(pl.concat(completions).select(*keys, "user_turn"), on=keys, how="left")
         .join(goals, on=["behaviour", "prompt"], how="left")
-        .rename({"prompt": "goal", "asked": "prompt", "completion": "response"})
+        .rename({"prompt": "goal", "user_turn": "prompt", "completion": "response"})
         .with_columns(behavior="behaviour", category="behaviour", jailbroken="harmful")
         .sort("model", "variant", "attack", "index")
         .select(JAILBREAKBENCH)

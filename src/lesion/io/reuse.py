@@ -39,7 +39,10 @@ def fill_rows(
             and of equal keys only the first; not called if all are known.
         log: a line with two `{}`: for the number of rows made, and of all.
     """
-    known: dict[str, Mapping[str, Any]] = {**known_rows(path, columns)}
+    # An earlier output need not have the columns that are known beforehand, nor by these names.
+    known_beforehand = set(columns).intersection(*rows) - {"key"}
+    made = {name: dtype for name, dtype in columns.items() if name not in known_beforehand}
+    known: dict[str, Mapping[str, Any]] = {**known_rows(path, made)}
     todo = due([row["key"] for row in rows], known)
     new = make(todo) if todo else []
     logger.info(log.format(len(todo), len(rows)))
@@ -50,7 +53,7 @@ def fill_rows(
 def known_rows(path: Path, columns: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The rows of an earlier version of an output by key; empty if it is missing or unreadable."""
     try:
-        table = read_parquet(_copy(path), columns)
+        table = read_parquet(_copy(path), columns).select(*columns)
     except BadFile:
         return {}
     return {str(row["key"]): row for row in table.iter_rows(named=True)}

@@ -23,7 +23,7 @@ from lesion.responses import COMPLETIONS
 JUDGES = ("matching", "refusal", "learned", "relevance", "coherence")
 LABELLED = ("matching", "refusal", "learned")
 """Judges with a threshold: ½."""
-VERDICTS = {
+JUDGE_SCORES = {
     "variant": pl.String,
     "behaviour": pl.String,
     "attack": pl.String,

@@ -11,8 +11,8 @@ import polars as pl
 from lesion.io.formats import atomic, write_parquet
 from lesion.io.progress import progress
 from lesion.io.reuse import due, key
-from lesion.judgements import VERDICTS, read_answers
-from lesion.judgements.jobs import ExtraJudgeJob
+from lesion.judgements import JUDGE_SCORES, read_answers
+from lesion.judgements.jobs import JudgeResponsesExtraJob
 from lesion.judgements.kinds import build_judge
 from lesion.judgements.protocol import Judge, Judgement
 
@@ -45,22 +45,22 @@ class SavedJudgements:
             row = json.loads(line)
             self.rows[row["key"]] = Judgement(-1, row["score"], row["label"])
 
-    def add(self, name: str, verdict: Judgement) -> None:
+    def add(self, name: str, judgement: Judgement) -> None:
         """Save a judgement by its key."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        row = {"key": name, "score": verdict.score, "label": verdict.label}
+        row = {"key": name, "score": judgement.score, "label": judgement.label}
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        self.rows[name] = verdict
+        self.rows[name] = judgement
 
 
-def judge_more(job: ExtraJudgeJob, answers: Sequence[Path], out: Path) -> None:
+def judge_more(job: JudgeResponsesExtraJob, answers: Sequence[Path], out: Path) -> None:
     """Judge completions by a further judge of the study (see `judge_with`).
 
     Args:
         job: the judge.
         answers: tables of COMPLETIONS, in the order of the job's `variants`.
-        out: table of VERDICTS.
+        out: table of JUDGE_SCORES.
 
     Raises:
         BadFile: a file that the judge needs is unusable.
@@ -79,7 +79,7 @@ def judge_with(judge: Judge, completions: Iterable[tuple[str | None, Path]], out
     Args:
         judge: the judge.
         completions: tables of COMPLETIONS, with their variants.
-        out: table of VERDICTS, one row for each completion; score and label are null if the
+        out: table of JUDGE_SCORES, one row for each completion; score and label are null if the
             judge's answer cannot be parsed, or the prompt exceeded the model's context.
 
     Raises:
@@ -96,25 +96,25 @@ def judge_with(judge: Judge, completions: Iterable[tuple[str | None, Path]], out
     if todo:
         questions = [prompts[index] for index in todo]
         with progress(f"{judge.name}: answers", len(todo), "answer") as advance:
-            for verdict in judge.judge(questions, [answers[index] or "" for index in todo]):
-                saved.add(keys[todo[verdict.position]], verdict)
+            for judgement in judge.judge(questions, [answers[index] or "" for index in todo]):
+                saved.add(keys[todo[judgement.position]], judgement)
                 advance(1)
     logger.info(f"{judge.name}: judged {len(todo)} of {len(keys)} answers")
     empty = Judgement(-1, 0.0, False if judge.labels else None)
     missing = Judgement(-1, None, None)
-    verdicts = [
+    judgements = [
         empty if answer == "" else saved.rows.get(name, missing)
         for name, answer in zip(keys, answers, strict=True)
     ]
     rows = table.with_columns(
         judge=pl.lit(judge.name),
-        score=pl.Series([verdict.score for verdict in verdicts], dtype=pl.Float64),
-        label=pl.Series([verdict.label for verdict in verdicts], dtype=pl.Boolean),
+        score=pl.Series([judgement.score for judgement in judgements], dtype=pl.Float64),
+        label=pl.Series([judgement.label for judgement in judgements], dtype=pl.Boolean),
         revision=pl.lit(judge.revision),
     )
     nulls = rows["score"].null_count()
     logger.info(f"{judge.name}: {nulls} of {rows.height} completions have no score")
-    write_parquet(rows.select(pl.col(name).cast(kind) for name, kind in VERDICTS.items()), out)
+    write_parquet(rows.select(pl.col(name).cast(kind) for name, kind in JUDGE_SCORES.items()), out)
 
 
 def _answer(row: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ class ContrastFiles(Specification):
     elsewhere: SourceLocation | None
 
 
-class JudgeJob(Job):
+class TrainJudgeJob(Job):
     """How the offline judges are trained, and how they and the contrast judges are measured."""
 
     human_scores: SourceLocation
@@ -29,7 +29,7 @@ class JudgeJob(Job):
     also measured on their first so many tokens."""
 
 
-class JudgementsJob(Job):
+class JudgeResponsesJob(Job):
     """The completions that the offline judges score."""
 
     embedder: SourceLocation
@@ -38,7 +38,7 @@ class JudgementsJob(Job):
     threads: int
 
 
-class ExtraJudgeJob(Job):
+class JudgeResponsesExtraJob(Job):
     """A further judge of the study, and the completions that it scores."""
 
     name: str

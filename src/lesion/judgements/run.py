@@ -13,7 +13,7 @@ from lesion.judgements import JUDGES, LABELLED, read_answers
 from lesion.judgements.agreement import measure
 from lesion.judgements.coherence import coherence, repetition
 from lesion.judgements.embed import Embedder
-from lesion.judgements.jobs import ContrastFiles, JudgeJob, JudgementsJob
+from lesion.judgements.jobs import ContrastFiles, JudgeResponsesJob, TrainJudgeJob
 from lesion.judgements.kinds.contrast import measure_contrast, read_contrast
 from lesion.judgements.learned import LearnedJudge, train_learned
 from lesion.judgements.measures import THRESHOLD
@@ -24,7 +24,7 @@ from lesion.sources.fetch import locate
 logger = logging.getLogger(__name__)
 
 
-def train_judge(job: JudgeJob, judge: Path, table: Path) -> None:
+def train_judge(job: TrainJudgeJob, judge: Path, table: Path) -> None:
     """Train the learned judges on all human scores, and cross-validate them.
 
     Args:
@@ -55,15 +55,17 @@ def measure_files(
     return tables
 
 
-def judge_completions(job: JudgementsJob, judge: Path, answers: Sequence[Path], out: Path) -> None:
+def judge_completions(
+    job: JudgeResponsesJob, judge: Path, answers: Sequence[Path], out: Path
+) -> None:
     """Judge the completions of every variant; equal texts are judged once.
 
     Args:
         job: the variants of the completions.
         judge: the file that `train_judge` wrote.
         answers: tables of COMPLETIONS, in the order of the job's `variants`.
-        out: table of VERDICTS, with a row for each completion and judge; the score is null if the
-            prompt exceeded the model's context.
+        out: table of JUDGE_SCORES, with a row for each completion and judge; the score is null if
+            the prompt exceeded the model's context.
     """
     torch.set_num_threads(job.threads)
     keep_memory()
@@ -98,7 +100,7 @@ def judge_completions(job: JudgementsJob, judge: Path, answers: Sequence[Path], 
     # Prompts that exceeded the model's context were not run.
     was_run = pl.col("finished") | (pl.col("tokens") > 0)
     matching = pl.col("judge") == "matching"
-    verdicts = long.with_columns(score=pl.when(was_run).then("score")).select(
+    judge_scores = long.with_columns(score=pl.when(was_run).then("score")).select(
         *keys,
         *("judge", "score"),
         label=pl.when(pl.col("judge").is_in(LABELLED)).then(pl.col("score") >= THRESHOLD),
@@ -106,4 +108,4 @@ def judge_completions(job: JudgementsJob, judge: Path, answers: Sequence[Path], 
         .then(pl.lit(phrases_digest()))
         .otherwise(pl.lit(sha256_file(judge))),
     )
-    write_parquet(verdicts, out)
+    write_parquet(judge_scores, out)

@@ -4,7 +4,7 @@ If a control has the same effect as the mask, the mask's selection rule explains
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -72,6 +72,9 @@ class ControlRule(NamedTuple):
     serve: such a control is also one of `NEEDS_ALL_SCORES`, by which a study is checked."""
     outside: bool = False
     """Whether it selects outside the preserved weights."""
+    norms: bool = False
+    """Whether it needs the norms of the matrices' inputs, which scoring then writes; stacked
+    experts have none."""
 
 
 def _draw_any(own: FlatIndices, values: Flat, rng: np.random.Generator) -> FlatIndices:
@@ -126,7 +129,10 @@ CONTROLS = {
         outside=True,
     ),
     "wanda": ControlRule(
-        "the largest |W| * ||X|| of harm pairs outside the preserved", _wanda, outside=True
+        "the largest |W| * ||X|| of harm pairs outside the preserved",
+        _wanda,
+        outside=True,
+        norms=True,
     ),
     "unimportant": ControlRule(
         "the lowest preservation importance", _Matrix.scores, scores="importance"
@@ -140,6 +146,11 @@ CONTROLS = {
 }
 """Every control, by its name in a study. The place of a control seeds its draws, so new ones are
 added at the end."""
+
+
+def needing_norms(masks: Iterable[str]) -> list[str]:
+    """Those of the given masks that are controls which need the norms of inputs."""
+    return [name for name in masks if name in CONTROLS and CONTROLS[name].norms]
 
 
 def control_inputs(

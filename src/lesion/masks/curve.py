@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 CURVE_MASKS: dict[str, Any] = {
     "family": pl.String,
     "seed": pl.Int64,
-    "share": pl.Float64,
+    "size_ratio": pl.Float64,
     "flat_indices": pl.List(pl.Int64),
 }
-"""One row for each mask. `share` is its size as a multiple of the chosen q; its flat indices are
-sorted. The family `unmodified` has one row, of share 0."""
+"""One row for each mask. `size_ratio` is its size as a multiple of the chosen q; its flat indices
+are sorted. The family `unmodified` has one row, whose size ratio is 0."""
 
 _Row = tuple[str, int, float, FlatIndices]
 
@@ -36,7 +36,7 @@ def curve_masks(
 ) -> None:
     """Write the masks of every family and size.
 
-    At a size `share`, a behaviour's mask selects the fraction `share * q`, `shared` is the vote of
+    At a size, a behaviour's mask selects the fraction `size_ratio * q`, `shared` is the vote of
     these masks of the harm types, and a control has as many weights in every matrix as `shared`.
     Empty masks are left out.
 
@@ -54,13 +54,13 @@ def curve_masks(
     behaviours, selection = job.behaviours, job.selection
     unit = layout_of(model).unit(selection.scope)
     # In a row, or in a very small model, small sizes round to no weight.
-    shares = [share for share in job.sizes if round(q * share * unit)]
-    if not shares:
+    size_ratios = [size_ratio for size_ratio in job.sizes if round(q * size_ratio * unit)]
+    if not size_ratios:
         raise LesionError(
             f"masks: no size of `curve.sizes` selects a weight at the chosen q={q}. Add sizes of "
             f"at least {0.5 / (q * unit):.2g}."
         )
-    points = [Point(p, q * share) for share in shares]
+    points = [Point(p, q * size_ratio) for size_ratio in size_ratios]
     own = [name for name in behaviours.names if name in job.families]
     built = set(job.families) - set(own)
     names = list(dict.fromkeys([*(behaviours.harm if built else ()), *own]))
@@ -72,8 +72,8 @@ def curve_masks(
     rows: list[_Row] = [("unmodified", job.seed, 0.0, np.empty(0, np.int64))]
     for family in job.families:
         if family not in CONTROLS:
-            own_masks = zip(shares, sized[family], strict=True)
-            rows += [(family, job.seed, share, mask) for share, mask in own_masks]
+            own_masks = zip(size_ratios, sized[family], strict=True)
+            rows += [(family, job.seed, size_ratio, mask) for size_ratio, mask in own_masks]
     controls = [name for name in CONTROLS if name in job.families]
     if controls:
         inputs = control_inputs(model, scores, opened, behaviours, controls, p, selection.scope)
@@ -82,11 +82,14 @@ def curve_masks(
         # The random controls of the study's own seed are equal to those of `masks.run`.
         for seed in range(job.seed, job.seed + job.seeds):
             selected = control_masks(drawn, sized["shared"], opened.layout, inputs, seed)
-            for n, share in enumerate(shares):
-                rows += [(name, seed, share, selected[name][n]) for name in drawn]
+            for n, size_ratio in enumerate(size_ratios):
+                rows += [(name, seed, size_ratio, selected[name][n]) for name in drawn]
         selected = control_masks(scored, sized["shared"], opened.layout, inputs, job.seed)
         for name in scored:
-            rows += [(name, job.seed, share, selected[name][n]) for n, share in enumerate(shares)]
+            rows += [
+                (name, job.seed, size_ratio, selected[name][n])
+                for n, size_ratio in enumerate(size_ratios)
+            ]
     columns = dict(zip(CURVE_MASKS, zip(*rows, strict=True), strict=True))
     table = pl.DataFrame(columns, schema=CURVE_MASKS)
     size = pl.col("flat_indices").list.len()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lesion.io.addresses import parse
 from lesion.io.formats import BadFile, LesionError
+from lesion.masks.controls import needing_norms
 from lesion.masks.select import n_selected
 from lesion.models.record import candidate_shapes, has_template
 from lesion.plan.outputs import figures
@@ -59,10 +60,11 @@ def check_prepared(study: Study, model: str) -> None:
         "curve.families": study.curve.families,
     }
     for key, names in controls.items():
-        if "wanda" in names and stacked:
+        needing = needing_norms(names)
+        if needing and stacked:
             raise StudyError(
-                f"`{key}`: `wanda` needs the norm of each matrix's inputs, which stacked experts "
-                f"have not (`{stacked[0]}` of `{model}`). Take `wanda` out"
+                f"`{key}`: `{needing[0]}` needs the norm of each matrix's inputs, which stacked "
+                f"experts have not (`{stacked[0]}` of `{model}`). Take `{needing[0]}` out"
             )
 
 

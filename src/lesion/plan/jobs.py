@@ -11,7 +11,12 @@ from typing import NamedTuple
 
 from lesion.checkpoints.jobs import CardJob, CheckpointJob
 from lesion.judgements import kinds
-from lesion.judgements.jobs import ContrastFiles, ExtraJudgeJob, JudgeJob, JudgementsJob
+from lesion.judgements.jobs import (
+    ContrastFiles,
+    JudgeResponsesExtraJob,
+    JudgeResponsesJob,
+    TrainJudgeJob,
+)
 from lesion.masks.jobs import ChooseJob, CurveMasksJob, MasksJob, Selection, SweepJob
 from lesion.models.jobs import ModelJob, ResolvedChat
 from lesion.pairs.jobs import PairsJob, PromptsJob, RowSelection
@@ -41,7 +46,7 @@ from lesion.sources.jobs import SourceJob
 from lesion.study import MIN_PROMPTS, Study
 from lesion.study.job import Behaviours, Device, Job, specify
 from lesion.study.judges import ClassifierSection, ContrastSection
-from lesion.study.training import FROZEN
+from lesion.study.training import arm_of
 from lesion.study.types import Dtype
 from lesion.tables.jobs import Experiment, Origin, ReportJob, StudyJob, TablesJob
 from lesion.training.examples import component_columns
@@ -255,7 +260,7 @@ def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
         experiment,
         arm=arm,
         mask=experiment.masks.get(arm),
-        frozen=arm.endswith(FROZEN),
+        frozen=arm_of(arm).lesioned == "frozen",
         after=applied_after(study, name, arm),
         trained_on=experiment.behaviours or study.of_role("harm"),
         roles=evaluated(study),
@@ -265,9 +270,9 @@ def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
     )
 
 
-def judge_job(study: Study, wildcards: Mapping[str, str]) -> JudgeJob:
+def train_judge_job(study: Study, wildcards: Mapping[str, str]) -> TrainJudgeJob:
     """The offline judges, and the judges that are trained on a file of the study."""
-    files = places(study, "judge")
+    files = places(study, "train_judge")
     contrasts = {
         name: ContrastFiles(
             judge=section, source=files[f"{name}.source"], elsewhere=files.get(f"{name}.elsewhere")
@@ -275,7 +280,7 @@ def judge_job(study: Study, wildcards: Mapping[str, str]) -> JudgeJob:
         for name, section in study.judgements.judges.items()
         if isinstance(section, ContrastSection)
     }
-    return JudgeJob(
+    return TrainJudgeJob(
         human_scores=files["human_scores"],
         embedder=files["embedder"],
         contrasts=contrasts,
@@ -284,16 +289,16 @@ def judge_job(study: Study, wildcards: Mapping[str, str]) -> JudgeJob:
     )
 
 
-def judgements_job(study: Study, wildcards: Mapping[str, str]) -> JudgementsJob:
+def judge_responses_job(study: Study, wildcards: Mapping[str, str]) -> JudgeResponsesJob:
     """The answers that the offline judges score together."""
-    return JudgementsJob(
-        embedder=places(study, "judgements")["embedder"],
+    return JudgeResponsesJob(
+        embedder=places(study, "judge_responses")["embedder"],
         variants=[variant for variant, _ in judged_answers(study)[wildcards["answers"]]],
         threads=study.threads,
     )
 
 
-def extra_judge_job(study: Study, wildcards: Mapping[str, str]) -> ExtraJudgeJob:
+def judge_responses_extra_job(study: Study, wildcards: Mapping[str, str]) -> JudgeResponsesExtraJob:
     """The answers that an additional judge scores."""
     name = wildcards["judge"]
     section = study.judgements.judges[name]
@@ -301,10 +306,10 @@ def extra_judge_job(study: Study, wildcards: Mapping[str, str]) -> ExtraJudgeJob
         # Files that a judge is only evaluated on affect no score.
         section = section.model_copy(update={"elsewhere": None})
     dtype = section.dtype if isinstance(section, ClassifierSection) else "float32"
-    return ExtraJudgeJob(
+    return JudgeResponsesExtraJob(
         name=name,
         judge=section,
-        places=places(study, "extra_judge", name),
+        places=places(study, "judge_responses_extra", name),
         variants=[variant for variant, _ in judged_answers(study)[wildcards["answers"]]],
         device=_device(study, dtype),
     )
@@ -379,9 +384,11 @@ RULES = {
     "understanding": Rule(understanding_job, ("lesion.responses.understanding",)),
     "utility": Rule(utility_job, ("lesion.responses.utility",)),
     "retrain": Rule(retrain_job, ("lesion.responses.retrain",)),
-    "judge": Rule(judge_job, ("lesion.judgements.run",)),
-    "judgements": Rule(judgements_job, ("lesion.judgements.run",)),
-    "extra_judge": Rule(extra_judge_job, ("lesion.judgements.extra", *kinds.MODULES)),
+    "train_judge": Rule(train_judge_job, ("lesion.judgements.run",)),
+    "judge_responses": Rule(judge_responses_job, ("lesion.judgements.run",)),
+    "judge_responses_extra": Rule(
+        judge_responses_extra_job, ("lesion.judgements.extra", *kinds.MODULES)
+    ),
     "tables": Rule(tables_job, ("lesion.tables.run",)),
     "study": Rule(study_job, ("lesion.tables.run",)),
     "report": Rule(report_job, ("lesion.report.page",)),

@@ -2,11 +2,12 @@
 
 from typing import get_args
 
+from lesion.masks.controls import needing_norms
 from lesion.plan.places import sources
 from lesion.report.figures.names import Measured, Named, study_figures
 from lesion.scores.shards import index_name
 from lesion.study import Role, Study
-from lesion.study.training import AFTER, of_seed
+from lesion.study.training import arm_of, of_seed
 from lesion.tables import OF_MASKS
 from lesion.tables.jobs import Stage, TablesInput
 
@@ -58,15 +59,15 @@ def retraining_arms(study: Study, model: str) -> list[tuple[str, str]]:
 def retraining_judges(study: Study, experiment: str) -> list[str]:
     """The judges of a model's answers in an experiment; `learned` stands for the offline judges."""
     settings, main = study.retraining[experiment], study.judgements.primary
-    asked = {main} if settings.prompts else set()
-    asked |= {settings.judge} if settings.questions and settings.judge else set()
-    return sorted(asked)
+    judges = {main} if settings.prompts else set()
+    judges |= {settings.judge} if settings.questions and settings.judge else set()
+    return sorted(judges)
 
 
 def applied_after(study: Study, experiment: str, arm: str) -> dict[str, str]:
     """The arms that apply a mask after this arm's training, with the mask of each."""
-    masks = study.retraining[experiment].masks.items()
-    return {name: mask for name, mask in masks if arm == "unmodified" and name.endswith(AFTER)}
+    masks = study.retraining[experiment].masks if arm == "unmodified" else {}
+    return {name: mask for name, mask in masks.items() if arm_of(name).lesioned == "after"}
 
 
 def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
@@ -164,13 +165,13 @@ def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
             path = f"responses/{model}/curve/{family}-completions.parquet"
             add("curve-completions", path, model, family=family)
         for judge in ("learned", *study.judgements.judges):
-            add("verdicts", f"judgements/{judge_scores_path(judge, model)}", model, judge=judge)
+            add("judge-scores", f"judgements/{judge_scores_path(judge, model)}", model, judge=judge)
         for experiment, arm in retraining_arms(study, model):
             place, of = f"{model}/retraining/{experiment}/{arm}", {"experiment": experiment}
             add("retrained", f"responses/{place}.parquet", model, arm=arm, **of)
             for judge in retraining_judges(study, experiment):
                 path = f"judgements/{judge_scores_path(judge, place)}"
-                add("verdicts", path, model, judge=judge, arm=arm, **of)
+                add("judge-scores", path, model, judge=judge, arm=arm, **of)
     return inputs
 
 
@@ -201,5 +202,5 @@ def of_every_job(study: Study) -> list[str]:
 
 
 def wants_norms(study: Study) -> bool:
-    """Whether scoring writes the norms of the inputs, which the `wanda` control needs."""
-    return "wanda" in {*study.masks.controls, *study.curve.families}
+    """Whether scoring writes the norms of the inputs, which some controls need."""
+    return bool(needing_norms([*study.masks.controls, *study.curve.families]))

@@ -60,11 +60,11 @@ RESOURCE_FORMULAS = {
     "checkpoint": ResourceFormula(1000, seconds=60),
     # 24: weights, gradients and AdamW's two sums, in fp32, of embeddings as well; or of adapters.
     "train": ResourceFormula(4000, candidates=24, seconds=100, gpu=True),
-    "judge": ResourceFormula(2000, minutes=60),
-    "judgements": ResourceFormula(2000, minutes=60),
+    "train_judge": ResourceFormula(2000, minutes=60),
+    "judge_responses": ResourceFormula(2000, minutes=60),
     # A classifier is loaded once, at most 26 GB; other judges are small or run elsewhere.
     "classifier": ResourceFormula(32000, minutes=240, gpu=True),
-    "extra_judge": ResourceFormula(2000, minutes=240),
+    "judge_responses_extra": ResourceFormula(2000, minutes=240),
     "tables": ResourceFormula(1500, minutes=30),
 }
 """The formula of each rule; rules that do the same work share one, and `tables` is for all rules

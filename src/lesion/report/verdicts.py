@@ -47,7 +47,7 @@ def findings_of(tables: StudyTables, model: str) -> list[Finding]:
             rows = [row for row in own.claims.rows(named=True) if claim.matches(row)]
             variant = claim.variant_of(mask)
             key = (claim.topic, claim.number, claim.statistic, variant)
-            question, needs = claim.asked(variant, mask), claim.needed(mask)
+            question, needs = claim.question_about(variant, mask), claim.needed(mask)
             unmeasured = Finding(question, Conclusion.UNMEASURED, needs, *key)
             findings += [_finding(claim, row, own) for row in rows] or [unmeasured]
     return [*findings, *_answered(own, "experiment")]
@@ -99,7 +99,7 @@ def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
     sentence = f"{text} {claim.rule.format(bound)}".rstrip()
     if row["verdict"] == CANNOT_TELL:
         sentence = f"{sentence} {_why_unclear(claim, row, own)}"
-    question = claim.asked(row["variant"], own.headline.mask)
+    question = claim.question_about(row["variant"], own.headline.mask)
     key = (topic, claim.number, claim.statistic, row["variant"])
     return Finding(question, answer, sentence, *key, estimate)
 

@@ -17,7 +17,7 @@ COMPLETIONS: dict[str, Any] = {
     "role": pl.String,
     "attack": pl.String,
     "prompt": pl.String,
-    "asked": pl.String,
+    "user_turn": pl.String,
     "prefill": pl.String,
     "completion": pl.String,
     "tokens": pl.Int64,
@@ -25,9 +25,9 @@ COMPLETIONS: dict[str, Any] = {
     "token_ids": pl.List(pl.Int64),
     "key": pl.String,
 }
-"""`asked` is the user's turn that the attack makes of the prompt. A row with 0 `tokens` that is not
-`finished` was not generated, because the prompt and a completion exceed the model's context.
-`token_ids` are the generated tokens; null if the text is only a part of their decoded text."""
+"""`user_turn` is what the attack makes of the prompt. A row with 0 `tokens` that is not `finished`
+was not generated, because the prompt and a completion exceed the model's context. `token_ids` are
+the generated tokens; null if the text is only a part of their decoded text."""
 _PAIR = {"behaviour": pl.String, "role": pl.String, "prompt": pl.String}
 NLL = {**_PAIR, "nll": pl.Float64, "kl": pl.Float64, "key": pl.String}
 """`kl` is KL(unmodified || variant) at the same tokens, for benign pairs only; both are in nats per
@@ -35,16 +35,16 @@ response token."""
 CURVE = {
     "family": pl.String,
     "seed": pl.Int64,
-    "share": pl.Float64,
+    "size_ratio": pl.Float64,
     "weights": pl.Int64,
     **_PAIR,
     "nll": pl.Float64,
     "key": pl.String,
 }
-"""NLL of masks of one kind and many sizes; `share` is the size of a mask as a multiple of the
+"""NLL of masks of one kind and many sizes; `size_ratio` is the size of a mask as a multiple of the
 chosen q, 0 for `unmodified`."""
 CURVE_COMPLETIONS: dict[str, Any] = {"variant": pl.String, "weights": pl.Int64, **COMPLETIONS}
-"""`variant` is `sized(family, share)`."""
+"""`variant` is `sized(family, size_ratio)`."""
 RETRAINED = {
     "arm": pl.String,
     "seed": pl.Int64,
@@ -58,9 +58,9 @@ RETRAINED_COMPLETIONS: dict[str, Any] = {"variant": pl.String, **COMPLETIONS}
 """`variant` is `retrained(arm, seed, step)`."""
 
 
-def sized(family: str, share: float) -> str:
-    """The name of the variant of a mask of a given size: `<family>@<share>`."""
-    return f"{family}@{share}"
+def sized(family: str, size_ratio: float) -> str:
+    """The name of the variant of a mask of a given size: `<family>@<size_ratio>`."""
+    return f"{family}@{size_ratio}"
 
 
 def retrained(arm: str, seed: int, step: int) -> str:

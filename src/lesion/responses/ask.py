@@ -63,7 +63,7 @@ def _completed(
     # The key includes the engine, because engines round differently and may write other tokens.
     engine = {} if job.engine == "transformers" else {"engine": job.engine}
     identity = {"tokens": job.max_new_tokens, **engine, **subject.identity}
-    prompts = [encode_prompt(subject.chat, row["asked"], row["prefill"]) for row in questions]
+    prompts = [encode_prompt(subject.chat, row["user_turn"], row["prefill"]) for row in questions]
     rows = [
         {**row, "key": key(asked=tokens, **identity)}
         for row, tokens in zip(questions, prompts, strict=True)
@@ -97,7 +97,7 @@ def _questions(tests: pl.DataFrame, job: ResponsesJob) -> list[dict[str, str]]:
         for attack, words in (attacks if role == "harm" else prefilled).items():
             columns = {"behaviour": name, "role": role, "attack": attack, "prefill": words.prefill}
             for prompt, question in zip(prompts, apply_attack(attack, words, prompts), strict=True):
-                questions.append({**columns, "prompt": prompt, "asked": question})
+                questions.append({**columns, "prompt": prompt, "user_turn": question})
     return questions
 
 

@@ -32,7 +32,7 @@ class _Size(NamedTuple):
     """One mask of the family, and its part of the rows' keys."""
 
     seed: int
-    share: float
+    size_ratio: float
     weights: int
     indices: dict[str, FlatIndices]
     identity: dict[str, str]
@@ -79,11 +79,11 @@ def _sizes(subject: EvaluatedVariant, masks: Path, family: str) -> list[_Size]:
         )
     layout = layout_of(subject.model)
     sizes = []
-    for row in table.sort("seed", "share").iter_rows(named=True):
+    for row in table.sort("seed", "size_ratio").iter_rows(named=True):
         flat_indices = pl.Series(row["flat_indices"], dtype=pl.Int64).to_numpy()
         identity = {**subject.identity, "mask": digest(row["flat_indices"])}
         indices = layout.by_name(flat_indices)
-        sizes.append(_Size(row["seed"], row["share"], flat_indices.size, indices, identity))
+        sizes.append(_Size(row["seed"], row["size_ratio"], flat_indices.size, indices, identity))
     return sizes
 
 
@@ -119,7 +119,7 @@ def _measured(
         {
             "family": job.family,
             "seed": size.seed,
-            "share": size.share,
+            "size_ratio": size.size_ratio,
             "weights": size.weights,
             **pair,
             "key": key(example=example, **size.identity),
@@ -153,10 +153,10 @@ def _completed(
 
     harm = first_rows(tests.filter(role="harm"), completing.prompts)
     prompts = [encode_prompt(subject.chat, prompt, completing.prefill) for prompt in harm["prompt"]]
-    questions = harm.select("behaviour", "role", "prompt", asked="prompt").rows(named=True)
+    questions = harm.select("behaviour", "role", "prompt", user_turn="prompt").rows(named=True)
     rows = [
         {
-            "variant": sized(family, size.share),
+            "variant": sized(family, size.size_ratio),
             "weights": size.weights,
             **question,
             "attack": "prefill",

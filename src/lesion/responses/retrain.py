@@ -147,7 +147,12 @@ class _Measure(TrainerCallback):
                 completions = complete(model, chat, prompts, job.max_new_tokens, job.batch_size)
                 identity = {"variant": retrained(arm, self._seed, step), "key": ""}
                 self.answers += [
-                    {**identity, **row, "asked": row["prompt"], **completion_columns(completion)}
+                    {
+                        **identity,
+                        **row,
+                        "user_turn": row["prompt"],
+                        **completion_columns(completion),
+                    }
                     for row, completion in zip(questions, completions, strict=True)
                 ]
         model.train(training)

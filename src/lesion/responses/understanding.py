@@ -134,13 +134,13 @@ def _answered(
 ) -> pl.DataFrame:
     """COMPLETIONS of all requests; explanations have a maximum length of their own."""
     known = {"behaviour": LOOKALIKES, "role": "lookalike", "attack": "direct", "prefill": ""}
-    requests = [{**known, "prompt": prompt, "asked": prompt} for prompt in harmless]
+    requests = [{**known, "prompt": prompt, "user_turn": prompt} for prompt in harmless]
     for row in explained:
         known = {"role": EXPLANATION, "attack": EXPLANATION, "prefill": ""}
         known |= {"behaviour": row["behaviour"], "prompt": row["prompt"]}
-        requests.append({**known, "asked": EXPLAIN.format(request=row["prompt"])})
+        requests.append({**known, "user_turn": EXPLAIN.format(request=row["prompt"])})
     lengths = {EXPLANATION: job.explain, "lookalike": job.max_new_tokens}
-    prompts = [_encoded(subject, row["asked"], lengths[row["role"]]) for row in requests]
+    prompts = [_encoded(subject, row["user_turn"], lengths[row["role"]]) for row in requests]
     rows = [
         {**row, "key": key(asked=tokens, tokens=lengths[row["role"]], **subject.identity)}
         for row, tokens in zip(requests, prompts, strict=True)

@@ -63,19 +63,26 @@ def _uses(study: Study) -> Iterator[Use]:
         yield Use(key, text, "understanding", None, part, "minimal-pairs")
     embedder = ("judgements.embedder", study.judgements.embedder)
     scores = ("judgements.human_scores", study.judgements.human_scores)
-    yield Use(*scores, "judge", None, "human_scores", "folder")
-    yield Use(*embedder, "judge", None, "embedder", "weights")
-    yield Use(*embedder, "judgements", None, "embedder", "weights")
+    yield Use(*scores, "train_judge", None, "human_scores", "folder")
+    yield Use(*embedder, "train_judge", None, "embedder", "weights")
+    yield Use(*embedder, "judge_responses", None, "embedder", "weights")
     for name, judge in study.judgements.judges.items():
         for part, reader in judge.files.items():
             text = getattr(judge, part)
             if text is None:
                 continue
-            use = Use(f"judgements.judges.{name}.{part}", text, "extra_judge", name, part, reader)
-            # The rule `judge` measures contrast judges too, and only it reads `elsewhere`.
+            use = Use(
+                f"judgements.judges.{name}.{part}",
+                text,
+                "judge_responses_extra",
+                name,
+                part,
+                reader,
+            )
+            # The rule `train_judge` measures contrast judges too, and only it reads `elsewhere`.
             if judge.kind == "contrast":
-                yield use._replace(rule="judge", owner=None, part=f"{name}.{part}")
+                yield use._replace(rule="train_judge", owner=None, part=f"{name}.{part}")
             if part != "elsewhere":
                 yield use
         if judge.embeds:
-            yield Use(*embedder, "extra_judge", name, "embedder", "weights")
+            yield Use(*embedder, "judge_responses_extra", name, "embedder", "weights")

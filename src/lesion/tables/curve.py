@@ -13,7 +13,7 @@ from lesion.tables.rows import LEVEL, UNMODIFIED, Row, groups, pairs, rows_by_be
 
 CURVES = {
     "family": pl.String,
-    "share": pl.Float64,
+    "size_ratio": pl.Float64,
     "weights": pl.Int64,
     "seeds": pl.Int64,
     **LEVEL,
@@ -23,8 +23,8 @@ CURVES = {
     "n": pl.Int64,
 }
 """One row for each family, size and behaviour: the NLL (nats per token) that its mask adds, mean
-over prompts. `share` is the size as a multiple of the chosen q, `weights` the number of weights
-zeroed. Several draws (`seeds`) of a family are averaged prompt by prompt."""
+over prompts. `size_ratio` is the size as a multiple of the chosen q, `weights` the number of
+weights zeroed. Several draws (`seeds`) of a family are averaged prompt by prompt."""
 
 HALVINGS = {
     "family": pl.String,
@@ -73,8 +73,8 @@ def curve_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
     """Added NLL of every family at every size.
 
     Args:
-        nll: family, seed, share, weights, behaviour, role, prompt, nll of one model; the family
-            `unmodified` once.
+        nll: family, seed, size_ratio, weights, behaviour, role, prompt, nll of one model; the
+            family `unmodified` once.
         boot: the bootstrap.
 
     Returns:
@@ -82,7 +82,7 @@ def curve_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
     """
     rows: list[Row] = []
     for _, table in _by_size(nll):
-        keys = table.select("family", "share", "weights", seeds=pl.n_unique("seed")).row(
+        keys = table.select("family", "size_ratio", "weights", seeds=pl.n_unique("seed")).row(
             0, named=True
         )
         for role in ("harm", "benign"):
@@ -129,8 +129,10 @@ def judged_halving_table(judged: pl.DataFrame, nll: pl.DataFrame, boot: Bootstra
     """
     rows = []
     for family, tables in _sized(nll).items():
-        shares = [float(table["share"][0]) for table in tables.values()]
-        rates = _rates(judged, [UNMODIFIED, *(sized(family, share) for share in shares)], boot)
+        size_ratios = [float(table["size_ratio"][0]) for table in tables.values()]
+        rates = _rates(
+            judged, [UNMODIFIED, *(sized(family, size_ratio) for size_ratio in size_ratios)], boot
+        )
         if rates is not None and rates.drawn[0, 0] > 0:
             before, after = rates.drawn[:, :1], rates.drawn[:, 1:]
             # In a resample without harmful answers, no size is known to halve them.
@@ -163,8 +165,10 @@ def _sized(nll: pl.DataFrame) -> dict[str, dict[int, pl.DataFrame]]:
 
 def _by_size(nll: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     """The family and the rows of every size, whose draws share their number of weights."""
-    masked = nll.filter(pl.col("family") != UNMODIFIED).sort("family", "share", maintain_order=True)
-    for (family, _), table in masked.group_by("family", "share", maintain_order=True):
+    masked = nll.filter(pl.col("family") != UNMODIFIED).sort(
+        "family", "size_ratio", maintain_order=True
+    )
+    for (family, _), table in masked.group_by("family", "size_ratio", maintain_order=True):
         yield str(family), table
 
 

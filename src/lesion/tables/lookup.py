@@ -65,6 +65,12 @@ def refusal_masks(measurements: pl.DataFrame) -> list[str]:
     return sorted({*own} & {*measurements["variant"]})
 
 
+def mask_sizes(where: pl.DataFrame) -> dict[str, int]:
+    """The weights of each of one model's masks, by name."""
+    sums = where.group_by("mask", maintain_order=True).agg(pl.col("weights").sum())
+    return {str(mask): int(weights) for mask, weights in sums.rows()}
+
+
 def mask_size(where: pl.DataFrame, mask: str) -> tuple[int, int]:
     """The weights of one model's mask, and the candidate weights; zeros if unknown."""
     sums = where.filter(mask=mask).select("weights", "candidates").sum().row(0)

@@ -25,7 +25,7 @@ from lesion.tables.rows import (
 )
 
 
-class Asked(NamedTuple):
+class PromptNumbers(NamedTuple):
     """The numbers of a model's variants, one row for each prompt and number."""
 
     nll: pl.DataFrame
@@ -35,13 +35,13 @@ class Asked(NamedTuple):
 
 
 def measurements(
-    model: str, asked: Asked, boot: Bootstrap, main: str = "learned", mask: str = SHARED
+    model: str, numbers: PromptNumbers, boot: Bootstrap, main: str = "learned", mask: str = SHARED
 ) -> pl.DataFrame:
     """Every measurement of one model.
 
     Args:
         model: its name.
-        asked: the numbers of its variants.
+        numbers: those of its variants, by prompt.
         boot: the bootstrap.
         main: the primary judge of harm.
         mask: the study's headline mask.
@@ -50,9 +50,9 @@ def measurements(
         A table of MEASUREMENTS.
     """
     about = {"model": model, "seed": boot.seed}
-    rows = [*likelihood_rows(asked.nll, boot, mask), *answer_rows(asked.judged, boot)]
-    rows += [] if asked.tasks is None else task_rows(asked.tasks, boot)
-    rows += [] if asked.understanding is None else understanding_rows(asked.understanding, boot)
+    rows = [*likelihood_rows(numbers.nll, boot, mask), *answer_rows(numbers.judged, boot)]
+    rows += [] if numbers.tasks is None else task_rows(numbers.tasks, boot)
+    rows += [] if numbers.understanding is None else understanding_rows(numbers.understanding, boot)
     table = pl.DataFrame([{**about, **columns} for columns in rows], schema=MEASUREMENTS)
     return _adjusted(table.with_columns(is_main(main)))
 
@@ -93,15 +93,15 @@ def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
             yield from metric_rows(keys, metric, mine, unmodified, "value", boot)
 
 
-def understanding_rows(asked: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+def understanding_rows(answers: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     """How well each variant detects and explains harmful requests.
 
     Args:
-        asked: variant, measure (`detect`: log-odds that a request is harmful; `explain`: NLL of the
-            unmodified model's explanation), behaviour, pair, prompt, harmful, value.
+        answers: variant, measure (`detect`: log-odds that a request is harmful; `explain`: NLL of
+            the unmodified model's explanation), behaviour, pair, prompt, harmful, value.
         boot: the bootstrap.
     """
-    detected, explained = (asked.filter(measure=name) for name in ("detect", "explain"))
+    detected, explained = (answers.filter(measure=name) for name in ("detect", "explain"))
     unmodified_sides = _sides(detected.filter(variant=UNMODIFIED))
     for (variant,), table in detected.group_by("variant", maintain_order=True):
         keys = measurement_keys(str(variant), "harm")
@@ -140,8 +140,8 @@ def same_answers(completions: pl.DataFrame) -> frozenset[tuple[str, str]]:
         completions: variant, role, attack, completion; of role `harm`, and `explanation`, whose
             attack has the same name.
     """
-    asked = completions.filter(pl.col("role").is_in(["harm", "explanation"]))
-    texts = asked.group_by("variant", "attack").agg(
+    answers = completions.filter(pl.col("role").is_in(["harm", "explanation"]))
+    texts = answers.group_by("variant", "attack").agg(
         pl.col("completion").str.strip_chars().n_unique()
     )
     return frozenset(texts.filter(completion=1).select("variant", "attack").iter_rows())

@@ -147,10 +147,10 @@ def _recovery(
 
 def _misalignment(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     for role in ("broad", "narrow"):
-        asked = mean.filter(metric="misaligned", role=role)
-        unmodified = asked.filter(arm=UNMODIFIED)
+        of_role = mean.filter(metric="misaligned", role=role)
+        unmodified = of_role.filter(arm=UNMODIFIED)
         before, after = unmodified.filter(step=0), unmodified.filter(step=pl.col("step").max())
-        last = asked.join(after, on="step", how="semi").filter(pl.col("arm") != UNMODIFIED)
+        last = of_role.join(after, on="step", how="semi").filter(pl.col("arm") != UNMODIFIED)
         for _, table in last.group_by("arm", maintain_order=True):
             yield from _changes("misaligned_change", table, after, boot)
         random, others = last.filter(arm=RANDOM), last.filter(pl.col("arm") != RANDOM)

@@ -20,11 +20,10 @@ from lesion.tables.gather import Gathered
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
 from lesion.tables.limits import limit_notices
-from lesion.tables.lookup import mask_size
-from lesion.tables.measure import Asked, measurements, same_answers
+from lesion.tables.lookup import mask_sizes
+from lesion.tables.measure import PromptNumbers, measurements, same_answers
 from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
-from lesion.tables.rows import RANDOM
 from lesion.tables.schemas import FORMAT, SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
 from lesion.tables.variants import variants_table
@@ -82,8 +81,8 @@ def _of_model(
 ) -> dict[str, pl.DataFrame]:
     """The tables of one model; `about` receives the warnings that come before any outcome."""
     job, model, judged = gathered.job, gathered.model, gathered.judged()
-    asked = Asked(gathered.nll(), judged, gathered.tasks(), gathered.understanding())
-    measured = measurements(model, asked, boot, job.main, mask)
+    numbers = PromptNumbers(gathered.nll(), judged, gathered.tasks(), gathered.understanding())
+    measured = measurements(model, numbers, boot, job.main, mask)
     prefilled = judged.filter(judge=job.main, role="harm", attack="prefill")
     halving = pl.concat([halving_table(curve, boot), judged_halving_table(prefilled, curve, boot)])
     experiments = {name: gathered.retrained(name) for name in gathered.experiments()}
@@ -92,16 +91,16 @@ def _of_model(
     of_masks = {name: read_parquet(gathered.file(name)) for name in OF_MASKS}
     sweep = _sweep(gathered)
     about["notices"] = limit_notices(sweep, about["limit"], measured, mask)
+    sizes = mask_sizes(of_masks["where"])
     setting = Setting(
         about["candidates"],
-        mask_size(of_masks["where"], mask)[0],
+        sizes.get(mask, 0),
         limit_kept=not about["notices"],
         same=same_answers(gathered.completions()),
         mask=mask,
-        random=mask_size(of_masks["where"], RANDOM)[0] or None,
+        sizes=sizes,
     )
-    kept = setting.limit_kept
-    of_training = retraining_claims(model, retraining, limit_kept=kept, mask=mask)
+    of_training = retraining_claims(model, retraining, setting)
     origin = job.trained.get(model, Origin(base="", method="", seed=0))
     pairs = gathered.pairs.group_by("behaviour", "role", "split", "outcome", maintain_order=True)
     return {

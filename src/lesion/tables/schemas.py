@@ -15,9 +15,9 @@ from lesion.tables.stages import STAGES
 from lesion.tables.variants import VARIANTS
 from lesion.training import TRAINING
 
-FORMAT = 2
+FORMAT = 3
 """Version of the tables; raised when a column changes its meaning or is removed. Format 1 has no
-`level`."""
+`level`; format 2 calls the `size_ratio` of curves `share`."""
 
 CLAIMS = {
     "model": pl.String,

@@ -91,15 +91,15 @@ def stage_table(
 def _alike(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     """The rows whose prompts and sizes occur in all tables, so that resamples are comparable."""
     kept = dict(tables)
-    for columns in (["behaviour", "role", "prompt"], ["family", "share"]):
+    for columns in (["behaviour", "role", "prompt"], ["family", "size_ratio"]):
         for other in tables.values():
             kept = {name: table.join(other, on=columns, how="semi") for name, table in kept.items()}
     return kept
 
 
 def _model(nll: pl.DataFrame, variant: str, boot: Bootstrap, limit: float) -> _Measured:
-    own = nll.filter(family=variant).sort("share", maintain_order=True)
-    sizes = [table for _, table in own.group_by("share", maintain_order=True)]
+    own = nll.filter(family=variant).sort("size_ratio", maintain_order=True)
+    sizes = [table for _, table in own.group_by("size_ratio", maintain_order=True)]
     harm = role_curve(sizes, nll, "harm", boot)
     benign = role_curve(sizes, nll, "benign", boot.independent())
     logs = np.log([float(table["weights"][0]) for table in sizes])

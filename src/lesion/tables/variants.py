@@ -39,7 +39,7 @@ def variants_table(
 
     Args:
         evaluated: the unmodified model and the masks that were zeroed.
-        curve: masks of several sizes, by family, share and weights.
+        curve: masks of several sizes, by family, size ratio and weights.
         measured: the model's table of MEASUREMENTS, which contains the variants with completions.
         arms: the arms of all trainings in memory.
         where: the number of weights of each mask by matrix.
@@ -57,10 +57,10 @@ def variants_table(
         return (name, kind, mask, weights if candidates else None, 1.0, lesioned)
 
     answered = {*measured["variant"]}
-    sizes = curve.select("family", "share", "weights").unique().sort("family", "share").rows()
+    sizes = curve.select("family", "size_ratio", "weights").unique()
     rows = [of_mask(name, MASK, None if name == UNMODIFIED else name) for name in evaluated]
-    for family, share, weights in sizes:
-        if sized(family, share) in answered:
-            rows.append((sized(family, share), SIZE, family, weights, share, None))
+    for family, size_ratio, weights in sizes.sort("family", "size_ratio").rows():
+        if sized(family, size_ratio) in answered:
+            rows.append((sized(family, size_ratio), SIZE, family, weights, size_ratio, None))
     rows += [of_mask(arm, ARM, *arm_of(arm)) for arm in dict.fromkeys(arms)]
     return pl.DataFrame(rows, schema=VARIANTS, orient="row")

@@ -35,7 +35,7 @@ _Builder = Callable[[str, _Section, Mapping[str, SourceLocation], Device], Judge
 
 
 def builds(
-    section: type[_Section], formula: str = "extra_judge"
+    section: type[_Section], formula: str = "judge_responses_extra"
 ) -> Callable[[_Builder[_Section]], _Builder[_Section]]:
     """Register a function that builds the judges of a section (see `Kind`)."""
 

@@ -158,13 +158,13 @@ class Rubric:
             except LesionError as error:
                 failure = failure or error
             else:
-                verdict = Judgement(futures[future], answer.score, None)
+                judgement = Judgement(futures[future], answer.score, None)
                 if answer.score is None:
                     unread.append(answer)
-                    delayed.append(verdict)
+                    delayed.append(judgement)
                 else:
                     scored += 1
-                    yield verdict
+                    yield judgement
             settled += 1
             if settled == min(_FIRST, len(futures)) and failure is None:
                 if len(unanswered) == settled:

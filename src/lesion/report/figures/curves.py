@@ -52,7 +52,7 @@ def tradeoff(curve: pl.DataFrame, mask: str = SHARED) -> Figure | None:
         "curve",
         "Is harm lost before utility as the mask grows?",
         f"Lines of added harm NLL against added benign NLL for {len(families)} kinds of mask, at "
-        f"up to {data['share'].n_unique()} sizes each; the study's own mask is ringed.",
+        f"up to {data['size_ratio'].n_unique()} sizes each; the study's own mask is ringed.",
         captions.filled(captions.CURVE, mask=mask),
         alt.LayerChart(layer=layers, height=_HEIGHT),
         80 + legend_height(families),
@@ -78,9 +78,9 @@ def judged_tradeoff(
     known = with_written(judged, "share").select(
         *("variant", "value", "low", "high"), judged="written"
     )
-    named = variants.filter(kind=SIZE).select("variant", family="mask", share="size_ratio")
+    named = variants.filter(kind=SIZE).select("variant", "size_ratio", family="mask")
     sizes = _points(curve, mask).join(
-        named, on=["family", "share"], how="left", maintain_order="left"
+        named, on=["family", "size_ratio"], how="left", maintain_order="left"
     )
     data = sizes.join(known, on="variant", maintain_order="left").drop("variant")
     unmodified = known.filter(variant=UNMODIFIED)
@@ -133,7 +133,7 @@ def _judged_chart(data: pl.DataFrame, families: Sequence[str], unmodified: float
 
 def _points(curve: pl.DataFrame, mask: str) -> pl.DataFrame:
     """One row for each family and size that has both sides."""
-    keys = ["family", "weights", "share", "seeds"]
+    keys = ["family", "weights", "size_ratio", "seeds"]
     sides = []
     for side in ("harm", "benign"):
         table = totals(curve, side).filter(pl.col("added").is_not_null())
@@ -143,7 +143,7 @@ def _points(curve: pl.DataFrame, mask: str) -> pl.DataFrame:
         )
         sides.append(table.select(*keys, pl.col("added").round(6).alias(side), bounds))
     both = sides[0].join(sides[1], on=keys, maintain_order="left").sort("family", "weights")
-    return both.with_columns(chosen=(pl.col("family") == mask) & (pl.col("share") == 1))
+    return both.with_columns(chosen=(pl.col("family") == mask) & (pl.col("size_ratio") == 1))
 
 
 def _ordered(data: pl.DataFrame, mask: str) -> list[str]:
@@ -158,7 +158,7 @@ def _numbers(
         {
             "mask": family,
             "weights": amount(row["weights"], "count"),
-            "× chosen q": f"{row['share']:g}",
+            "× chosen q": f"{row['size_ratio']:g}",
             **{name: text(row) for name, text in columns.items()},
         }
         for family in families
@@ -301,7 +301,7 @@ def _about_mask() -> list[alt.Tooltip]:
     return [
         alt.Tooltip("family:N", title="mask"),
         alt.Tooltip("weights:Q", title="weights zeroed", format=","),
-        alt.Tooltip("share:Q", title="× the chosen q", format="~g"),
+        alt.Tooltip("size_ratio:Q", title="× the chosen q", format="~g"),
     ]
 
 

@@ -8,10 +8,10 @@ import polars as pl
 
 from lesion.tables.claims.outcome import Evidence, Number, gap_of, number_of
 from lesion.tables.intervals import Estimate
-from lesion.tables.lookup import find, measurement
+from lesion.tables.lookup import find, mask_size, measurement
 from lesion.tables.metrics import Comparison
 from lesion.tables.read import StudyTables
-from lesion.tables.rows import BEHAVIOUR, SHARED, UNMODIFIED
+from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED, UNMODIFIED
 from lesion.tables.wording import Unit, figure, mask_words, unit_word, with_interval
 
 LIMIT_LOST = (
@@ -46,8 +46,8 @@ class Setting(NamedTuple):
     """Variants and attacks for which all answers are the same text."""
     mask: str = SHARED
     """The study's headline mask (`lesion.tables.read.headline_of`)."""
-    random: int | None = None
-    """Weights that the random control zeroes; None if unknown."""
+    sizes: Mapping[str, int] = {}
+    """Weights that each mask zeroes, by the mask's name; unknown ones are left out."""
 
 
 class Facts(NamedTuple):
@@ -180,7 +180,7 @@ class Claim(NamedTuple):
         """The variant, given the study's headline mask."""
         return mask if self.variant == SHARED else self.variant
 
-    def asked(self, variant: str | None, mask: str) -> str:
+    def question_about(self, variant: str | None, mask: str) -> str:
         """The question about a variant, given the study's headline mask."""
         return self.question.format(headline_mask=mask_words(mask), **self.words(variant))
 
@@ -213,6 +213,23 @@ def same_text(facts: Facts, attack: str) -> str:
         if (variant, attack) in facts.setting.same:
             return f"All answers of the {named} are the same text, which counts as one observation."
     return ""
+
+
+def other_size(facts: Facts, mask: str) -> str:
+    """Why the random control cannot be compared with a mask of another size; empty if it can."""
+    sizes = facts.setting.sizes
+    if mask not in sizes or sizes.get(RANDOM, sizes[mask]) == sizes[mask]:
+        return ""
+    return (
+        f"The random control zeroes {sizes[RANDOM]:,} weights and {mask_words(mask)} "
+        f"{sizes[mask]:,}, so their effects cannot be compared."
+    )
+
+
+def as_many(tables: StudyTables, mask: str) -> str:
+    """How many weights the random control zeroes, in words: as many as a mask, or their number."""
+    random, own = (mask_size(tables.where, name)[0] for name in (RANDOM, mask))
+    return f"{random:,}" if random and own and random != own else "as many"
 
 
 def counts(added: Number | None, smallest: float) -> bool:

@@ -11,9 +11,11 @@ from lesion.tables.claims.claim import (
     Conclusion,
     Facts,
     VariantNumbers,
+    as_many,
     counts,
     difference,
     from_to,
+    other_size,
     same_text,
     unless,
 )
@@ -96,11 +98,11 @@ def _mask(number: Estimate, tables: StudyTables, _variant: str) -> str:
 
 def _direction(number: Estimate, tables: StudyTables, _variant: str) -> str:
     change = from_to(tables, "score", "harmfulness", "harm", "prefill")
-    asked = find(tables.measurements, tables.headline.mask, "harmfulness_change", "harm", "direct")
-    direct = f"; for direct requests it changes by {with_interval(asked, 'score')}" if asked else ""
+    direct = find(tables.measurements, tables.headline.mask, "harmfulness_change", "harm", "direct")
+    also = f"; for direct requests it changes by {with_interval(direct, 'score')}" if direct else ""
     return (
         f"Under the prefill, judged harmfulness (0 to 1) goes from {change}, a change of "
-        f"{figure(number, 'score')}{direct}."
+        f"{figure(number, 'score')}{also}."
     )
 
 
@@ -135,22 +137,16 @@ def _apart(number: Estimate, tables: StudyTables, _variant: str) -> str:
     )
 
 
-def _control(number: Estimate, tables: StudyTables, variant: str) -> str:
+def _control(number: Estimate, tables: StudyTables, _variant: str) -> str:
     mask = tables.headline.mask
     effect = figure(number, "share", f" of the effect of {mask_words(mask)}")
-    sizes = [mask_size(tables.where, name)[0] for name in (variant, mask)]
-    many = "as many" if sizes[0] == sizes[1] else f"{sizes[0]:,}"
-    return f"Zeroing {many} random weights has {effect}."
+    return f"Zeroing {as_many(tables, mask)} random weights has {effect}."
 
 
 def _no_comparison(facts: Facts, _variant: str | None) -> str:
     """Why the random control cannot be compared with the headline mask; empty if it can."""
-    setting = facts.setting
-    if setting.random not in (None, setting.zeroed):
-        return (
-            f"The random control zeroes {setting.random:,} weights and {mask_words(facts.mask)} "
-            f"{setting.zeroed:,}, so their effects cannot be compared."
-        )
+    if why := other_size(facts, facts.mask):
+        return why
     if counts(facts.find(facts.mask, "nll_added"), NATS):
         return ""
     return (

@@ -13,6 +13,9 @@ from lesion.tables.limits import lifted
 from lesion.tables.rows import SHARED, UNMODIFIED
 from lesion.tables.schemas import CLAIMS
 
+_UNKNOWN = Setting(0, 0)
+"""Masks of unknown sizes that keep the limit on benign loss."""
+
 
 def claims(
     model: str, measurements: pl.DataFrame, halving: pl.DataFrame, setting: Setting
@@ -54,20 +57,18 @@ def stage_claims(stages: pl.DataFrame, limit: float, mask: str = SHARED) -> pl.D
 
 
 def retraining_claims(
-    model: str, retraining: pl.DataFrame, *, limit_kept: bool = True, mask: str = SHARED
+    model: str, retraining: pl.DataFrame, setting: Setting = _UNKNOWN
 ) -> pl.DataFrame:
     """The claims about trainings in memory: misalignment that an ablation prevents, and recovery.
 
     Args:
         model: its name.
         retraining: a table of RETRAINING, of any number of experiments.
-        limit_kept: whether the model's headline mask keeps a limit on benign loss.
-        mask: the study's headline mask.
+        setting: facts about its masks.
 
     Returns:
         A table of CLAIMS, ordered by experiment and arm; `variant` is the arm.
     """
-    setting = Setting(0, 0, limit_kept=limit_kept, mask=mask)
     rows: list[dict[str, Any]] = []
     for (experiment,), own in retraining.group_by("experiment", maintain_order=True):
         keys = {"model": model, "scope": "experiment", "experiment": experiment}

@@ -9,8 +9,16 @@ from functools import partial
 import polars as pl
 
 from lesion.masks.controls import CONTROLS
-from lesion.study.training import FROZEN, arm_of
-from lesion.tables.claims.claim import Claim, Facts, VariantNumbers, counts, unless
+from lesion.study.training import arm_of
+from lesion.tables.claims.claim import (
+    Claim,
+    Facts,
+    VariantNumbers,
+    as_many,
+    counts,
+    other_size,
+    unless,
+)
 from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, outcome_of
 from lesion.tables.effects import MARGIN, MOST, NATS
 from lesion.tables.intervals import Estimate
@@ -113,7 +121,8 @@ def _preventing(number: Estimate, tables: StudyTables, arm: str) -> str:
 
 
 def _beyond_random(number: Estimate, tables: StudyTables, arm: str) -> str:
-    other = "with as many random weights zeroed before training"
+    many = as_many(tables, arm_of(arm).mask or "")
+    other = f"with {many} random weights zeroed before training"
     return _less(number, tables.retraining, arm, RANDOM, other)
 
 
@@ -137,8 +146,11 @@ def _training(rows: pl.DataFrame) -> str:
 
 def _recovered(claim: Claim, facts: Facts) -> VariantNumbers:
     if not _is_of_misalignment(facts):
-        for arm in (facts.mask, f"{facts.mask}{FROZEN}"):
-            yield arm, _summary(facts, arm, claim.statistic, claim.role)
+        for arm in facts.rows["arm"].unique().sort():
+            mask, lesioned = arm_of(arm)
+            # An arm that is ablated after training has nothing to recover from.
+            if mask == facts.mask and lesioned != "after":
+                yield arm, _summary(facts, arm, claim.statistic, claim.role)
 
 
 def _recovering(number: Estimate, tables: StudyTables, arm: str) -> str:
@@ -185,6 +197,21 @@ BY_TRAINING = Claim(
     scope="experiment",
 )
 
+# An ablation cannot prevent what the training did not do.
+_nothing_to_prevent = unless(
+    lambda facts, _arm: all(
+        outcome_of(evidence)[0] == SUPPORTED for _, evidence in BY_TRAINING.evidence(facts)
+    ),
+    "The training did not clearly misalign the model by an amount that counts, so there was "
+    "nothing to prevent.",
+)
+
+
+def _not_beyond_random(facts: Facts, arm: str | None) -> str:
+    """Why an arm cannot be compared with the arm of the random control; empty if it can."""
+    return other_size(facts, arm_of(arm or "").mask or "") or _nothing_to_prevent(facts, arm)
+
+
 _less_misaligned = partial(
     Claim,
     5,
@@ -195,14 +222,6 @@ _less_misaligned = partial(
     role="broad",
     above=False,
     numbers=_prevented,
-    # An ablation cannot prevent what the training did not do.
-    unusable=unless(
-        lambda facts, _arm: all(
-            outcome_of(evidence)[0] == SUPPORTED for _, evidence in BY_TRAINING.evidence(facts)
-        ),
-        "The training did not clearly misalign the model by an amount that counts, so there was "
-        "nothing to prevent.",
-    ),
     scope="experiment",
     words=_arm_words,
 )
@@ -231,6 +250,7 @@ CLAIMS = (
         statistic="misaligned_change",
         question="Does zeroing “{mask}” {before} training{still} reduce the misalignment?",
         sentence=_preventing,
+        unusable=_nothing_to_prevent,
     ),
     _less_misaligned(
         name="lesioned {first}, more than at random",
@@ -238,6 +258,7 @@ CLAIMS = (
         question="Does zeroing “{mask}” {before} training{still} prevent more than a random "
         "ablation?",
         sentence=_beyond_random,
+        unusable=_not_beyond_random,
     ),
     Claim(
         8,

@@ -1,4 +1,4 @@
-"""The two jobs: a trained judge and its measures; verdicts on every completion."""
+"""The two jobs: a trained judge and its measures; scores of every completion."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import read_parquet, sha256_file
-from lesion.judgements import JUDGES, LABELLED, VERDICTS
+from lesion.judgements import JUDGE_SCORES, JUDGES, LABELLED
 from lesion.judgements.embed import Embedder
-from lesion.judgements.jobs import JudgeJob, JudgementsJob
+from lesion.judgements.jobs import JudgeResponsesJob, TrainJudgeJob
 from lesion.judgements.learned import train_learned
 from lesion.judgements.run import judge_completions, train_judge
 from lesion.pairs.refusal import phrases_digest
@@ -32,61 +32,61 @@ def judge(human_scores: Path, embedder: Path, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def verdicts(judge: Path, embedder: Path) -> pl.DataFrame:
+def judge_scores(judge: Path, embedder: Path) -> pl.DataFrame:
     rows = [
         (name, "harm", "prefill", PROMPT, PROMPT, "Sure, here is", text, tokens, finished, None, "")
         for name, (text, tokens, finished) in ANSWERS.items()
     ]
     pl.DataFrame(rows, schema=COMPLETIONS, orient="row").write_parquet(judge.parent / "in.parquet")
     given, out = judge.parent / "in.parquet", judge.parent / "out.parquet"
-    job = JudgementsJob(
+    job = JudgeResponsesJob(
         embedder=SourceLocation(path=embedder), variants=["unmodified", "shared"], threads=1
     )
     judge_completions(job, judge, [given, given], out)
-    return read_parquet(judge.parent / "out.parquet", VERDICTS)
+    return read_parquet(judge.parent / "out.parquet", JUDGE_SCORES)
 
 
-def _one(verdicts: pl.DataFrame, behaviour: str, judge: str) -> dict[str, object]:
-    found = verdicts.filter(variant="shared", behaviour=behaviour, judge=judge)
+def _one(judge_scores: pl.DataFrame, behaviour: str, judge: str) -> dict[str, object]:
+    found = judge_scores.filter(variant="shared", behaviour=behaviour, judge=judge)
     return found.row(0, named=True)
 
 
-def test_every_judge_says_something_of_every_completion(verdicts: pl.DataFrame) -> None:
-    assert verdicts.columns == list(VERDICTS)
-    assert verdicts.height == 2 * len(ANSWERS) * len(JUDGES)
-    wide = verdicts.pivot("judge", index=["variant", "behaviour"], values="score")
+def test_every_judge_says_something_of_every_completion(judge_scores: pl.DataFrame) -> None:
+    assert judge_scores.columns == list(JUDGE_SCORES)
+    assert judge_scores.height == 2 * len(ANSWERS) * len(JUDGES)
+    wide = judge_scores.pivot("judge", index=["variant", "behaviour"], values="score")
     assert {*JUDGES} <= {*wide.columns}
 
 
-def test_plans_and_refusals_are_told_apart(verdicts: pl.DataFrame) -> None:
-    labels = {name: {j: _one(verdicts, name, j)["label"] for j in LABELLED} for name in ANSWERS}
+def test_plans_and_refusals_are_told_apart(judge_scores: pl.DataFrame) -> None:
+    labels = {name: {j: _one(judge_scores, name, j)["label"] for j in LABELLED} for name in ANSWERS}
     assert labels["plan"] == {"matching": False, "refusal": False, "learned": True}
     assert labels["refusal"] == {"matching": True, "refusal": True, "learned": False}
     assert labels["nothing"] == {"matching": False, "refusal": False, "learned": False}
 
 
-def test_who_was_not_asked_has_no_verdict(verdicts: pl.DataFrame) -> None:
-    silent = verdicts.filter(behaviour="not asked")
+def test_who_was_not_asked_has_no_score(judge_scores: pl.DataFrame) -> None:
+    silent = judge_scores.filter(behaviour="not asked")
     assert silent["score"].is_null().all()
     assert silent["label"].is_null().all()
-    assert verdicts.filter(pl.col("behaviour") != "not asked")["score"].is_not_null().all()
+    assert judge_scores.filter(pl.col("behaviour") != "not asked")["score"].is_not_null().all()
 
 
-def test_judges_without_a_threshold_give_no_label(verdicts: pl.DataFrame) -> None:
-    others = verdicts.filter(~pl.col("judge").is_in(LABELLED))
+def test_judges_without_a_threshold_give_no_label(judge_scores: pl.DataFrame) -> None:
+    others = judge_scores.filter(~pl.col("judge").is_in(LABELLED))
     assert others["label"].is_null().all()
 
 
-def test_the_revision_is_the_judges_digest(verdicts: pl.DataFrame, judge: Path) -> None:
-    assert _one(verdicts, "plan", "learned")["revision"] == sha256_file(judge)
-    assert _one(verdicts, "plan", "matching")["revision"] == phrases_digest()
+def test_the_revision_is_the_judges_digest(judge_scores: pl.DataFrame, judge: Path) -> None:
+    assert _one(judge_scores, "plan", "learned")["revision"] == sha256_file(judge)
+    assert _one(judge_scores, "plan", "matching")["revision"] == phrases_digest()
 
 
 def test_training_writes_the_judge_and_its_measures(
     human_scores: Path, embedder: Path, judge: Path, tmp_path: Path
 ) -> None:
     made, table = tmp_path / "judge.safetensors", tmp_path / "judges.parquet"
-    job = JudgeJob(
+    job = TrainJudgeJob(
         human_scores=SourceLocation(path=human_scores),
         embedder=SourceLocation(path=embedder),
         contrasts={},

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.judgements.jobs import JudgementsJob
+from lesion.judgements.jobs import JudgeResponsesJob
 
 if TYPE_CHECKING:
     from snakemake_types import snakemake
@@ -12,8 +12,8 @@ with logged(snakemake.log[0]):
     from lesion.judgements.run import judge_completions
 
     judge_completions(
-        JudgementsJob.model_validate_json(snakemake.params.job),
+        JudgeResponsesJob.model_validate_json(snakemake.params.job),
         judge=Path(snakemake.input.judge),
         answers=[Path(path) for path in snakemake.input.answers],
-        out=Path(snakemake.output.verdicts),
+        out=Path(snakemake.output.judge_scores),
     )

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
-from lesion.judgements.jobs import JudgeJob
+from lesion.judgements.jobs import TrainJudgeJob
 
 if TYPE_CHECKING:
     from snakemake_types import snakemake
@@ -12,7 +12,7 @@ with logged(snakemake.log[0]):
     from lesion.judgements.run import train_judge
 
     train_judge(
-        JudgeJob.model_validate_json(snakemake.params.job),
+        TrainJudgeJob.model_validate_json(snakemake.params.job),
         judge=Path(snakemake.output.judge),
         table=Path(snakemake.output.table),
     )
