@@ -34,7 +34,7 @@ CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "stud
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 HARMS, BENIGN, VARIANTS = 20, 6, 12
 FORMULA_OF = {
-    "benign_scores": "scores",
+    "harmless_scores": "scores",
     "card": "tables",
     "curve_masks": "masks",
     # These models are folders, which are copied and hashed as a checkpoint is; a GGUF file takes

@@ -38,6 +38,7 @@ STUDY: dict[str, Any] = {
         "alpha": {"role": "harm", "source": "named", "where": {"column": "kind", "equals": "a"}},
         "beta": {"role": "harm", "source": HUB, "response": "answer", "limit": 20},
         "gamma": {"role": "harm", "source": HUB},
+        "gamma-matched": {"role": "matched", "of": "gamma", "source": HUB, "limit": 20},
         "sums": {"role": "benign", "source": HUB},
         "code": {"role": "benign", "source": HUB},
         "no": {"role": "refusal", "source": HUB, "responses": HUB},
@@ -46,6 +47,7 @@ STUDY: dict[str, Any] = {
     "masks": {
         "p": [0.05, 0.1],
         "q": [0.001],
+        "contrast": 0,  # truncated scores allow no other
         "preservation_pooling": "max",
         "controls": ["random", "wanda"],
         "shared": {"at_least": 2},

@@ -41,7 +41,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 def _chosen(folder: Path, q: float = Q) -> Path:
     """A choice of (P, q)."""
-    write_json(Chosen(P, q, 1.0, 0)._asdict(), folder / f"{q}.json")
+    write_json(Chosen(P, q, 0.0, 1.0, 0)._asdict(), folder / f"{q}.json")
     return folder / f"{q}.json"
 
 
@@ -190,7 +190,7 @@ def test_what_cannot_be_grown_is_an_error_of_the_config(curve: dict[str, Any], s
 
 
 def test_sizes_beyond_the_tails_are_an_error_with_the_q_that_serves_them() -> None:
-    masks, scores = {"preservation_pooling": "max"}, {"tail": {"p": 0.2, "q": 2e-4}}
+    masks, scores = {"preservation_pooling": "max", "contrast": 0}, {"tail": {"p": 0.2, "q": 2e-4}}
     curve = {"families": ["shared", "random"], "sizes": [0.5, 2]}
     said = r"2 times q=0\.00015 exceeds the truncated scores, .* 0\.0002\. Raise .* to 0\.0003"
     with pytest.raises(StudyError, match=said):

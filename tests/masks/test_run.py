@@ -40,7 +40,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 def _run(study: Tiny, out: Path, job: MasksJob = JOB, q: float = Q) -> Path:
     chosen = out.with_name(f"{out.name}.json")
-    write_json(Chosen(P, q, 1.0, 0)._asdict(), chosen)
+    write_json(Chosen(P, q, 0.0, 1.0, 0)._asdict(), chosen)
     write_masks(study.model, study.score_folders, chosen, out, job)
     return out
 

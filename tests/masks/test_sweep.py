@@ -27,7 +27,7 @@ POINTS = [Point(0.1, 0.01), Point(0.1, 0.02), Point(0.3, 0.01)]
 JOB = SweepJob(
     behaviours=BEHAVIOURS,
     selection=CUT,
-    points=POINTS,
+    points=[(*point, 0.0) for point in POINTS],
     batch_tokens=200,
     device=Device(dtype="float32"),
 )
@@ -36,17 +36,29 @@ JOB = SweepJob(
 def _sweep(*points: tuple[float, float, int, float, float]) -> pl.DataFrame:
     """Points as (p, q, weights, added harm NLL, added benign NLL)."""
     rows = [
-        (p, q, weights, UNMODIFIED[0] + harm, UNMODIFIED[1] + benign, *UNMODIFIED, 10, 10, "key")
+        {
+            "p": p,
+            "q": q,
+            "contrast": 0.0,
+            "weights": weights,
+            "key": "key",
+            "harm_nll": UNMODIFIED[0] + harm,
+            "benign_nll": UNMODIFIED[1] + benign,
+            "harm_nll_unmodified": UNMODIFIED[0],
+            "benign_nll_unmodified": UNMODIFIED[1],
+            "harm_pairs": 10,
+            "benign_pairs": 10,
+        }
         for p, q, weights, harm, benign in points
     ]
-    return pl.DataFrame(rows, schema=SWEEP, orient="row")
+    return pl.DataFrame(rows, schema=SWEEP)
 
 
 def test_the_most_harm_within_the_limit_wins() -> None:
     table = _sweep((0.1, 0.01, 5, 1.0, 0.1), (0.2, 0.01, 5, 2.0, 0.2), (0.2, 0.02, 9, 9.0, 0.5))
-    assert choose_point(table, 0.3) == (0.2, 0.01, 0.3, 1)
-    assert choose_point(table, 0.6) == (0.2, 0.02, 0.6, 2)
-    assert choose_point(table, 0.15) == (0.1, 0.01, 0.15, 0)
+    assert choose_point(table, 0.3) == (0.2, 0.01, 0.0, 0.3, 1)
+    assert choose_point(table, 0.6) == (0.2, 0.02, 0.0, 0.6, 2)
+    assert choose_point(table, 0.15) == (0.1, 0.01, 0.0, 0.15, 0)
 
 
 def test_among_equals_the_smaller_p_then_q() -> None:
@@ -56,7 +68,7 @@ def test_among_equals_the_smaller_p_then_q() -> None:
 
 def test_an_empty_mask_is_never_chosen() -> None:
     table = _sweep((0.1, 0.01, 0, 0.0, 0.0), (0.2, 0.01, 3, -0.5, 0.0))
-    assert choose_point(table, 0.1) == (0.2, 0.01, 0.1, 1)
+    assert choose_point(table, 0.1) == (0.2, 0.01, 0.0, 0.1, 1)
 
 
 def test_no_point_within_the_limit_is_an_error_with_the_least() -> None:
@@ -68,7 +80,7 @@ def test_no_point_within_the_limit_is_an_error_with_the_least() -> None:
 def test_the_choice_is_written_once_for_every_later_stage(tmp_path: Path) -> None:
     write_parquet(_sweep((0.1, 0.3, 5, 1.0, 0.1)), tmp_path / "sweep.parquet")
     choose(tmp_path / "sweep.parquet", tmp_path / "chosen.json", ChooseJob(limit=0.2))
-    assert read_chosen(tmp_path / "chosen.json") == Chosen(0.1, 0.3, 0.2, 0)
+    assert read_chosen(tmp_path / "chosen.json") == Chosen(0.1, 0.3, 0.0, 0.2, 0)
     (tmp_path / "chosen.json").write_text('{"p": 0.1, "q": 0.3}')
     with pytest.raises(BadFile, match=r"chosen\.json: .*run again"):
         read_chosen(tmp_path / "chosen.json")
@@ -101,7 +113,8 @@ class _Sweeps:
         self.tries = 0
         self.said.readouterr()
         pairs = {name: self.pairs / f"{name}.parquet" for name in BEHAVIOURS.names}
-        job = JOB.model_copy(update={"points": list(points), **changes})
+        with_contrast = [(*point, 0.0) for point in points]
+        job = JOB.model_copy(update={"points": with_contrast, **changes})
         sweep(self.study.model, self.study.score_folders, pairs, self.out, job)
         return self.tries, self.said.readouterr().err.splitlines()[-1]
 

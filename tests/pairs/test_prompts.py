@@ -222,7 +222,7 @@ def test_rows_that_are_left_out_are_said_with_the_first_one(tmp_path: Path) -> N
     said: list[str] = []
     again = "that repeat an earlier prompt (1 of them with another response)"
     found = select_prompts(read_rows(path), path, _behaviour(response="answer"), 3, said.append)
-    assert found.rows() == [("a", "a"), ("b", "b"), ("c", "c")]
+    assert found.rows() == [(one, one, None) for one in "abc"]
     assert said == [
         f"rows without a `prompt` are left out: 2, the first of them {path}, line 4",
         f"rows without a `answer` are left out: 2, the first of them {path}, line 6",
@@ -272,7 +272,7 @@ def test_given_responses_without_a_text_are_named(tmp_path: Path) -> None:
 def test_empty_and_repeated_prompts_are_dropped_before_the_limit() -> None:
     rows = _rows(prompt=[" a ", "", None, "a", "b", "  ", "c"], answer=list("1234567"))
     found = select_prompts(rows, PATH, _behaviour(response="answer", limit=2), 0)
-    assert found.rows() == [("a", "1"), ("b", "5")]
+    assert found.rows() == [("a", "1", None), ("b", "5", None)]
 
 
 @pytest.mark.parametrize(

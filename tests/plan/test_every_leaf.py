@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from lesion.plan import outputs, places
 from lesion.plan.jobs import RULES
 from lesion.study import Study, StudyError, load_study
+from lesion.study.types import HARMLESS
 from lesion_testing import ROOT
 from lesion_testing.rich_study import OTHER, STUDY
 
@@ -23,11 +24,11 @@ Key = tuple[str | int, ...]
 Jobs = dict[tuple[str, str], str]
 
 ASKED = {"responses", "curve", "understanding", "utility", "retrain"}
-SCORED = {"scores", "benign_scores"}
+SCORED = {"scores", "harmless_scores"}
 JUDGED = {"train_judge", "judge_responses", "judge_responses_extra"}
 TABLED = {"tables"}
 SELECTED = {"sweep", "masks", "curve_masks"}
-BEHAVIOURS = {"prompts", "pairs", *SCORED, *SELECTED, *ASKED, *TABLED}
+BEHAVIOURS = {"prompts", "matched_prompts", "pairs", *SCORED, *SELECTED, *ASKED, *TABLED}
 
 TOUCHES: dict[str, set[str]] = {
     # Numbers and places that many stages go by.
@@ -57,10 +58,13 @@ TOUCHES: dict[str, set[str]] = {
     # Behaviours
     "behaviours": {"prompts"},
     "behaviours.*.role": BEHAVIOURS,
+    "behaviours.*.of": {"matched_prompts", *SELECTED, *TABLED},
     "behaviours.*.source": {"source", "prompts"},
+    "behaviours.gamma-matched": {"matched_prompts"},
+    "behaviours.gamma-matched.source": {"source", "matched_prompts"},
     "behaviours.*.responses": {"source", "prompts"},
     "pairs": {"prompts"},
-    "pairs.near_duplicate": {"prompts", *TABLED},
+    "pairs.near_duplicate": {"prompts", "matched_prompts", *TABLED},
     "pairs.prefill": {"pairs", "responses", "curve", "retrain"},
     "pairs.max_new_tokens": {"pairs"},
     "pairs.batch_size": {"pairs"},
@@ -166,7 +170,7 @@ def others(value: Any, annotation: Any) -> Iterator[Any]:
     elif isinstance(value, (int, float)):
         yield from (value + 1, value * 2, value * 0.9, value / 2, 0.25)
     elif isinstance(value, str):
-        yield from (OTHER, f"{value}x", "2026-02-02", "auto", "plain", "hb")
+        yield from (OTHER, f"{value}x", "2026-02-02", "auto", "plain", "hb", "alpha")
     elif isinstance(value, list):
         yield [one + 1 if isinstance(one, int) else one for one in value]
         yield [one * 0.9 if isinstance(one, float) else one for one in value]
@@ -229,14 +233,20 @@ def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
     models = [name for name in study.models if name not in study.trained]
     harms = [*study.of_role("harm"), *study.of_role("refusal")]
     answers = list(outputs.judged_answers(study))
+    matched = study.of_role("matched")
     known: dict[str, Callable[[], list[dict[str, str]]]] = {
         "source": lambda: [{"name": name} for name in places.sources(study)],
         "model": lambda: [{"model": name} for name in models],
         "train": lambda: [{"model": name} for name in study.trained],
-        "prompts": lambda: [{"behaviour": name} for name in study.behaviours],
+        "prompts": lambda: [
+            {"behaviour": name} for name in study.behaviours if name not in matched
+        ],
+        "matched_prompts": lambda: [{"behaviour": name} for name in matched],
         "pairs": lambda: [{"behaviour": name} for name in study.behaviours],
         "scores": lambda: [{"behaviour": name} for name in harms],
-        "benign_scores": lambda: [{"behaviour": name} for name in study.of_role("benign")],
+        "harmless_scores": lambda: [
+            {"behaviour": name} for role in HARMLESS for name in study.of_role(role)
+        ],
         "checkpoint": lambda: [
             {"model": model, "mask": mask} for model in study.models for mask in study.checkpoints
         ],
@@ -361,6 +371,10 @@ TOGETHER: dict[str, tuple[dict[str, Any], set[str]]] = {
     **dict.fromkeys(
         ("Split.train", "Split.validation", "Split.test"),
         ({"pairs": {"split": {"train": 0.4, "validation": 0.3, "test": 0.3}}}, {"prompts"}),
+    ),
+    "Masks.contrast": (
+        {"masks": {"contrast": [0.5]}, "scores": {"tail": None}},
+        {*SCORED, "sweep"},
     ),
     "Masks.preservation_pooling": (
         {"masks": {"preservation_pooling": "mean"}, "scores": {"tail": None}},

@@ -16,6 +16,7 @@ from lesion.plan import checks, jobs, outputs, places, resources
 from lesion.io.formats import LesionError
 from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
+from lesion.study.types import HARMLESS
 from lesion.tables import OF_MASKS, TABLES
 
 
@@ -58,6 +59,7 @@ localrules:
     all,
     source,
     prompts,
+    matched_prompts,
     same_pairs,
     choose,
     tables,
@@ -116,6 +118,8 @@ def gpus(formula):
     )
 
 
+# Behaviours of role `matched`, and the harm type of each.
+MATCHED = {name: STUDY.behaviours[name].of for name in STUDY.of_role("matched")}
 # Trained models that are measured on another model's responses.
 BORROWING = [m for m in STUDY.models if STUDY.measured_on(m) != m]
 RETRAINED = {

@@ -1,10 +1,13 @@
 rule sweep:
     input:
-        indices=score_indices(["harm", "benign"]),
-        scores=score_files(["harm", "benign"], ["snip", "preservation"]),
+        indices=score_indices(["harm", "matched", "benign"]),
+        scores=score_files(
+            ["harm", "matched", "matched", "benign"],
+            ["snip", "snip", "preservation", "preservation"],
+        ),
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
-            for role in ("harm", "benign")
+            for role in ("harm", "matched", "benign")
             for behaviour in STUDY.of_role(role)
         ],
         model=rules.model.output.record,
@@ -57,10 +60,10 @@ rule choose:
 rule masks:
     input:
         chosen=rules.choose.output.chosen,
-        indices=score_indices(["harm", "benign", "refusal"]),
+        indices=score_indices(["harm", "matched", "benign", "refusal"]),
         scores=score_files(
-            ["harm", "benign", "refusal", "benign"],
-            ["snip", "snip", "snip", "preservation"],
+            ["harm", "matched", "benign", "refusal", "matched", "benign"],
+            ["snip"] * 4 + ["preservation"] * 2,
         ),
         norms=[
             SCORES / behaviour / NORMS
@@ -95,10 +98,10 @@ rule masks:
 rule curve_masks:
     input:
         chosen=rules.choose.output.chosen,
-        indices=score_indices(["harm", "benign", "refusal"]),
+        indices=score_indices(["harm", "matched", "benign", "refusal"]),
         scores=score_files(
-            ["harm", "benign", "refusal", "benign"],
-            ["snip", "snip", "snip", "preservation"],
+            ["harm", "matched", "benign", "refusal", "matched", "benign"],
+            ["snip"] * 4 + ["preservation"] * 2,
         ),
         norms=[
             SCORES / behaviour / NORMS

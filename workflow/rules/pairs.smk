@@ -7,6 +7,8 @@ rule prompts:
         MADE / "logs" / "pairs" / "prompts" / "{behaviour}.log",
     benchmark:
         MADE / "benchmarks" / "pairs" / "prompts" / "{behaviour}.tsv"
+    wildcard_constraints:
+        behaviour="|".join(b for b in STUDY.behaviours if b not in MATCHED),
     priority: 100
     conda:
         ENV
@@ -19,6 +21,32 @@ rule prompts:
         "choosing and splitting prompts: {wildcards.behaviour}"
     script:
         "../scripts/prompts.py"
+
+
+rule matched_prompts:
+    input:
+        source_files("matched_prompts", "behaviour"),
+        harm=lambda w: MADE / "pairs" / "prompts" / f"{MATCHED[w.behaviour]}.parquet",
+    output:
+        prompts=MADE / "pairs" / "prompts" / "{behaviour}.parquet",
+    log:
+        MADE / "logs" / "pairs" / "prompts" / "{behaviour}.log",
+    benchmark:
+        MADE / "benchmarks" / "pairs" / "prompts" / "{behaviour}.tsv"
+    wildcard_constraints:
+        behaviour="|".join(MATCHED) or "(?!)",
+    priority: 100
+    conda:
+        ENV
+    resources:
+        mem_mb=memory("prompts"),
+        runtime=minutes("prompts"),
+    params:
+        job=job("matched_prompts"),
+    message:
+        "choosing matched requests: {wildcards.behaviour}"
+    script:
+        "../scripts/matched_prompts.py"
 
 
 rule pairs:

@@ -32,7 +32,7 @@ rule scores:
         "../scripts/scores.py"
 
 
-use rule scores as benign_scores with:
+use rule scores as harmless_scores with:
     output:
         shards=[
             SCORES / "{behaviour}" / n
@@ -45,7 +45,9 @@ use rule scores as benign_scores with:
         ],
         preservation_index=SCORES / "{behaviour}" / index_name("preservation"),
     wildcard_constraints:
-        behaviour="|".join(STUDY.of_role("benign")),
+        behaviour="|".join(
+            name for role in HARMLESS for name in STUDY.of_role(role)
+        ),
     priority: 40
     message:
         "scoring weights and preservation importance: {wildcards.model}, {wildcards.behaviour}"

@@ -1,7 +1,7 @@
 """Commands about a study: before it runs, and after."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -37,13 +37,14 @@ def check(config: ConfigFiles = None) -> None:
     only for task data that is not in the cache.
     """
     from lesion.plan import checks
+    from lesion.study import Role
 
     study = read_study(config)
     checks.check_study(study)
     tasks = checks.check_tasks(study)
     for problem in (*checks.check_data(tasks), *checks.warnings(study)):
         typer.echo(f"warning: {problem}", err=True)
-    for role in ("harm", "benign", "refusal"):
+    for role in get_args(Role):
         typer.echo(f"{role:8} {', '.join(study.of_role(role)) or '-'}")
     typer.echo(f"models   {', '.join(study.models)}")
     typer.echo(f"variants {', '.join(study.variants)}")

@@ -1,4 +1,4 @@
-"""The choice of (p, q) from the sweep, which every later stage reads from one file."""
+"""The choice of (p, q) and of the contrast from the sweep; every later stage reads it here."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +11,12 @@ from lesion.masks.sweep import SWEEP
 
 
 class Chosen(NamedTuple):
-    """The chosen (p, q)."""
+    """The chosen (p, q), and the weight of the contrast."""
 
     p: float
     q: float
+    contrast: float
+    """The weight of the matched requests' scores; 0 in a study without any."""
     limit: float
     """The benign limit: the largest benign NLL that the shared mask may add."""
     row: int
@@ -45,13 +47,17 @@ def read_chosen(path: Path) -> Chosen:
 
 
 def choose_point(table: pl.DataFrame, limit: float) -> Chosen:
-    """The (p, q) with the most added harm NLL among those within the limit on added benign NLL.
+    """The point with the most added harm NLL among those within the limit on added benign NLL.
+
+    In a study with matched requests, what is added to their answers is subtracted.
 
     Raises:
         LesionError: no point is within the limit.
     """
     added = table.with_row_index("row").with_columns(
-        harm=pl.col("harm_nll") - pl.col("harm_nll_unmodified"),
+        harm=pl.col("harm_nll")
+        - pl.col("harm_nll_unmodified")
+        - (pl.col("matched_nll") - pl.col("matched_nll_unmodified")).fill_null(0),
         benign=pl.col("benign_nll") - pl.col("benign_nll_unmodified"),
     )
     within = added.filter((pl.col("benign") <= limit) & (pl.col("weights") > 0))
@@ -62,5 +68,6 @@ def choose_point(table: pl.DataFrame, limit: float) -> Chosen:
             f"{limit} nats (least: {least:.3f}). Add smaller `masks.q` or larger "
             "`masks.p`, or raise `masks.max_benign_increase`."
         )
-    best = within.sort(["harm", "p", "q"], descending=[True, False, False]).row(0, named=True)
-    return Chosen(best["p"], best["q"], limit, best["row"])
+    order = ["harm", "p", "q", "contrast"]
+    best = within.sort(order, descending=[True, False, False, False]).row(0, named=True)
+    return Chosen(best["p"], best["q"], best["contrast"], limit, best["row"])

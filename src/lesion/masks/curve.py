@@ -50,7 +50,7 @@ def curve_masks(
     Raises:
         LesionError: no size selects a weight, or truncated scores do not serve the largest size.
     """
-    p, q, *_ = read_chosen(chosen)
+    p, q, contrast, *_ = read_chosen(chosen)
     behaviours, selection = job.behaviours, job.selection
     unit = layout_of(model).unit(selection.scope)
     # In a row, or in a very small model, small sizes round to no weight.
@@ -64,7 +64,7 @@ def curve_masks(
     own = [name for name in behaviours.names if name in job.families]
     built = set(job.families) - set(own)
     names = list(dict.fromkeys([*(behaviours.harm if built else ()), *own]))
-    opened = ScoreSet.open(model, scores, names, behaviours.benign, selection, points)
+    opened = ScoreSet.open(model, scores, names, behaviours, selection, points, contrast)
     sized = opened.select(points, selection)
     harm = [[sized[name][n] for name in behaviours.harm] for n in range(len(points)) if built]
     sized["shared"] = [vote(each, selection.at_least) for each in harm]

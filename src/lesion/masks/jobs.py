@@ -18,8 +18,8 @@ class SweepJob(Job):
 
     behaviours: Behaviours
     selection: Selection
-    points: list[tuple[float, float]]
-    """Pairs of p and q."""
+    points: list[tuple[float, float, float]]
+    """p, q, and the weight of the contrast."""
     batch_tokens: int
     device: Device
 

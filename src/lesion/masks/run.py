@@ -42,14 +42,15 @@ def write_masks(
             `lines` and `sharing`.
         job: which masks.
     """
-    p, q, *_ = read_chosen(chosen)
+    p, q, contrast, *_ = read_chosen(chosen)
     behaviours, selection = job.behaviours, job.selection
     unit = layout_of(model).unit(selection.scope)
     # In a row, or in a very small model, the smaller sizes round to no weight.
     points = [Point(p, q * share) for share in _SHARES if round(q * share * unit) or share == 1]
-    opened = ScoreSet.open(model, scores, behaviours.names, behaviours.benign, selection, points)
+    names = behaviours.names
+    opened = ScoreSet.open(model, scores, names, behaviours, selection, points, contrast)
     sized = opened.select(points, selection)
-    masks = {name: sized[name][-1] for name in behaviours.names}
+    masks = {name: sized[name][-1] for name in names}
     harm = [masks[name] for name in behaviours.harm]
     masks["shared"] = vote(harm, selection.at_least)
     masks["shared-all"] = intersection(harm)
@@ -65,6 +66,10 @@ def write_masks(
         **selection.model_dump(include={"rule", "scope", "pool"}),
         "score": "signed SNIP W*dL/dW; the most negative are taken",
     }
+    if contrast:
+        common["contrast"] = (
+            f"of harm types, {contrast:g} times the scores of matched requests less"
+        )
     for name, mask in masks.items():
         header = {**common, "mask": name, **_recipe(name, scores, job)}
         write_mask(mask, opened.layout.stored_shapes, header, out / f"{name}.safetensors")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -14,27 +14,34 @@ from lesion.masks.select import Point, select_masks
 from lesion.models.layout import FlatIndices, Layout, layout_of
 from lesion.models.record import read_record
 from lesion.pairs.tables import encode_pairs, kept_pairs
-from lesion.scores.store import Pooled, StoredScores
+from lesion.scores.store import Contrast, Pooled, Source, StoredScores
+from lesion.study.job import Behaviours
 
 SWEEP = {
     "p": pl.Float64,
     "q": pl.Float64,
+    "contrast": pl.Float64,
     "weights": pl.Int64,
     "harm_nll": pl.Float64,
     "benign_nll": pl.Float64,
     "harm_nll_unmodified": pl.Float64,
     "benign_nll_unmodified": pl.Float64,
+    "matched_nll": pl.Float64,
+    "matched_nll_unmodified": pl.Float64,
     "harm_pairs": pl.Int64,
     "benign_pairs": pl.Int64,
+    "matched_pairs": pl.Int64,
     "key": pl.String,
 }
+"""`contrast` is 0, and what is measured on matched requests null, in a study without any."""
 
 
 class ScoreSet(NamedTuple):
     """The scores of a study, checked to serve every requested point."""
 
     layout: Layout
-    snips: dict[str, StoredScores]
+    snips: dict[str, Source]
+    """The signed scores that masks are selected by; a harm type's may be a contrast."""
     importance: Pooled
 
     @classmethod
@@ -43,21 +50,41 @@ class ScoreSet(NamedTuple):
         model: Path,
         scores: Mapping[str, Path],
         names: Sequence[str],
-        benign: Sequence[str],
+        behaviours: Behaviours,
         selection: Selection,
         points: Sequence[Point],
+        contrast: float = 0.0,
     ) -> "ScoreSet":
-        """Open the signed scores of `names`, and the importance pooled over `benign`.
+        """Open the signed scores of `names`, and the importance pooled over the harmless ones.
 
-        `scores` are folders by behaviour, and `points` every (p, q) that they have to serve.
+        Args:
+            model: checkpoint folder.
+            scores: folders of scores by behaviour.
+            names: behaviours to select masks of.
+            behaviours: all behaviours by role.
+            selection: how masks are selected.
+            points: every (p, q) that the scores have to serve.
+            contrast: how many times the scores of its matched requests are subtracted from a harm
+                type's. Unless it is 0, their importance is preserved too.
         """
         layout = layout_of(model)
         shapes = layout.stored_shapes
-        snips = {name: StoredScores(scores[name], "snip", shapes) for name in names}
-        parts = [StoredScores(scores[name], "preservation", shapes) for name in benign]
+        matched = {harm: name for name, harm in behaviours.matched.items() if contrast}
+        signed = {
+            name: StoredScores(scores[name], "snip", shapes)
+            for name in {*names, *(matched[name] for name in names if name in matched)}
+        }
+        preserved = [*behaviours.benign, *matched.values()]
+        parts = [StoredScores(scores[name], "preservation", shapes) for name in preserved]
         p, q = max(point.p for point in points), max(point.q for point in points)
-        for stored in (*snips.values(), *parts):
+        for stored in (*signed.values(), *parts):
             stored.check_covers(p, q, selection.scope)
+        snips: dict[str, Source] = {
+            name: Contrast(signed[name], signed[matched[name]], contrast)
+            if name in matched
+            else signed[name]
+            for name in names
+        }
         return cls(layout, snips, Pooled(parts, selection.pool))
 
     def select(self, points: Sequence[Point], selection: Selection) -> dict[str, list[FlatIndices]]:
@@ -81,30 +108,26 @@ def sweep(
         out: table of SWEEP.
         job: the points, and how masks are selected and measured.
     """
-    behaviours, selection = job.behaviours, job.selection
-    points = [Point(*point) for point in job.points]
-    opened = ScoreSet.open(model, scores, behaviours.harm, behaviours.benign, selection, points)
-    own = opened.select(points, selection)
-    shared = [
-        vote([own[name][n] for name in behaviours.harm], selection.at_least)
-        for n in range(len(points))
-    ]
+    behaviours, selection, layout = job.behaviours, job.selection, layout_of(model)
     validation = _validation_digest(model, pairs, job)
-    rows = [
-        {
-            "p": point.p,
-            "q": point.q,
-            "weights": mask.size,
-            "key": key(mask=digest(mask.tolist()), of=validation),
-        }
-        for point, mask in zip(points, shared, strict=True)
-    ]
+    rows: list[dict[str, Any]] = []
+    shared: list[FlatIndices] = []
+    for contrast in sorted({point[2] for point in job.points}):
+        points = [Point(*point[:2]) for point in job.points if point[2] == contrast]
+        harm = behaviours.harm
+        opened = ScoreSet.open(model, scores, harm, behaviours, selection, points, contrast)
+        own = opened.select(points, selection)
+        for number, point in enumerate(points):
+            mask = vote([own[name][number] for name in harm], selection.at_least)
+            identity = {"key": key(mask=digest(mask.tolist()), of=validation)}
+            rows.append({**point._asdict(), "contrast": contrast, "weights": mask.size, **identity})
+            shared.append(mask)
 
-    def measure(numbers: list[int]) -> list[dict[str, float]]:
+    def measure(numbers: list[int]) -> list[dict[str, float | None]]:
         # The model is loaded only now, after the memory of the scores has been freed.
         from lesion.masks.validate import validation_nll
 
-        masks = [opened.layout.by_name(shared[number]) for number in numbers]
+        masks = [layout.by_name(shared[number]) for number in numbers]
         return validation_nll(model, pairs, job, masks)
 
     log = "sweep: measured {} of {} points"
@@ -118,7 +141,7 @@ def _validation_digest(model: Path, pairs: Mapping[str, Path], job: SweepJob) ->
     chat = open_chat(model)
     examples = {
         name: encode_pairs(chat, kept_pairs(pairs[name], "validation"))
-        for name in (*job.behaviours.harm, *job.behaviours.benign)
+        for name in job.behaviours.names
     }
     roles = {name: job.behaviours.role(name) for name in examples}
     return digest([read_record(model)["digest"], examples, roles, precision(job.device.dtype)])

@@ -18,8 +18,8 @@ def validation_nll(
     pairs: Mapping[str, Path],
     job: SweepJob,
     masks: Sequence[Mapping[str, FlatIndices]],
-) -> list[dict[str, float]]:
-    """The mean NLL over harm types and over capabilities with each mask zeroed, and without.
+) -> list[dict[str, float | None]]:
+    """The mean NLL over the behaviours of each role with each mask zeroed, and without.
 
     Each behaviour has the same weight, regardless of its number of pairs.
 
@@ -30,11 +30,13 @@ def validation_nll(
         masks: flat indices by parameter.
 
     Returns:
-        For each mask, the columns of SWEEP that are measured.
+        For each mask, the columns of SWEEP that are measured; null for matched requests, if the
+        study has none.
     """
     loaded = load(model, job.device)
     sides: dict[str, dict[str, list[Example]]] = {}
-    for side, names in (("harm", job.behaviours.harm), ("benign", job.behaviours.benign)):
+    by_side = {role: job.behaviours.of_role(role) for role in ("harm", "benign", "matched")}
+    for side, names in by_side.items():
         kept = {name: kept_pairs(pairs[name], "validation") for name in names}
         sides[side] = {
             name: encode_pairs(loaded.chat, own) for name, own in kept.items() if own.height
@@ -43,13 +45,13 @@ def validation_nll(
     sizes = {f"{side}_pairs": sum(map(len, own.values())) for side, own in sides.items()}
     with progress("sweep", (1 + len(masks)) * len(examples), "pair") as advance:
 
-        def means(mask: Mapping[str, FlatIndices], ending: str = "") -> dict[str, float]:
+        def means(mask: Mapping[str, FlatIndices], ending: str = "") -> dict[str, float | None]:
             with lesioned(loaded.model, mask):
                 losses = iter(response_nll(loaded.model, examples, job.batch_tokens, advance))
-            nlls = {}
+            nlls: dict[str, float | None] = {}
             for side, own in sides.items():
                 each = [sum(next(losses) for _ in some) / len(some) for some in own.values()]
-                nlls[f"{side}_nll{ending}"] = sum(each) / len(each)
+                nlls[f"{side}_nll{ending}"] = sum(each) / len(each) if each else None
             return nlls
 
         rest = {**means({}, "_unmodified"), **sizes}

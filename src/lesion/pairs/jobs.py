@@ -13,6 +13,7 @@ class RowSelection(Specification):
     response: str | None = None
     where: Where | None = None
     limit: int | None = None
+    harmful: str | None = None
 
 
 class PromptsJob(Job):
@@ -29,6 +30,19 @@ class PromptsJob(Job):
     need: int
     """The fewest prompts that a behaviour can have."""
     seed: int
+
+
+class MatchedPromptsJob(Job):
+    """How matched requests are chosen; each is in the split of its harmful request."""
+
+    behaviour: str
+    of: str
+    """The harm type."""
+    source: SourceLocation
+    rows: RowSelection
+    near_duplicate: float
+    need: int
+    """The fewest rows that the file can have."""
 
 
 class PairsJob(Job):

@@ -51,13 +51,15 @@ def select_prompts(
         say: called with a message about each kind of rows that are left out.
 
     Returns:
-        Columns `prompt` and `response` (null if the model is to write it).
+        Columns `prompt`, `response` (null if the model is to write it) and `counterpart` (the
+        harmful request that a matched one belongs to, or its digest; null for other roles).
 
     Raises:
         BadFile: a column is missing or has something other than texts, the filter does not fit
             its column, or too few prompts are left.
     """
-    where, response_column = wanted.where, wanted.response
+    # Of matched requests, the second column is that of the harmful requests.
+    where, response_column = wanted.where, wanted.harmful or wanted.response
     check_columns(
         rows, filter(None, [wanted.prompt, response_column, where.column if where else None]), path
     )
@@ -99,7 +101,12 @@ def select_prompts(
             f"{path}: gives {limited.height} prompts{filtered}, and at least {need} are needed. "
             f"Add prompts, widen the filter, or remove the behaviour.{hint}{dropped}"
         )
-    return limited.drop("row")
+    response, null = pl.col("response"), pl.lit(None, pl.String)
+    return limited.select(
+        "prompt",
+        response=null if wanted.harmful else response,
+        counterpart=response.str.strip_chars() if wanted.harmful else null,
+    )
 
 
 def _shown(where: Where) -> str:
@@ -187,7 +194,7 @@ def assign(
     alike = similarity(prompts)
     assigned: list[str] = []
     for row, prompt in enumerate(prompts):
-        splits = {assigned[other] for other in _nearby(alike, row, near_duplicate)} - {STRADDLES}
+        splits = {assigned[other] for other in nearby(alike, row, near_duplicate)} - {STRADDLES}
         if len(splits) > 1:
             assigned.append(STRADDLES)
         else:
@@ -195,7 +202,7 @@ def assign(
     return assigned
 
 
-def _nearby(alike: Any, row: int, near_duplicate: float) -> list[int]:
+def nearby(alike: Any, row: int, near_duplicate: float) -> list[int]:
     """The earlier prompts that a prompt resembles."""
     line = alike.getrow(row)
     near: list[int] = line.indices[(line.data >= near_duplicate) & (line.indices < row)].tolist()
@@ -215,7 +222,7 @@ def _draw(prompt: str, shares: Mapping[str, float], seed: int) -> str:
 def prompts_table(
     rows: pl.DataFrame, job: PromptsJob, responses: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """Columns prompt, response (or null) and split, without the straddling prompts.
+    """Columns prompt, response (or null), counterpart and split, without straddling prompts.
 
     `responses` are assigned to the prompts in turn.
 
@@ -245,7 +252,7 @@ def prompts_table(
 
 def _of_near_duplicates(prompts: Sequence[str], near_duplicate: float) -> str:
     alike = similarity(prompts)
-    near = [(row, _nearby(alike, row, near_duplicate)) for row in range(len(prompts))]
+    near = [(row, nearby(alike, row, near_duplicate)) for row in range(len(prompts))]
     pairs = [(row, others[0]) for row, others in near if others]
     row, other = pairs[0]
     return (

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from lesion.models.chat import Chat
     from lesion.models.text import Example
 
-PROMPTS = {"prompt": pl.String, "response": pl.String, "split": pl.String}
+PROMPTS = {
+    "prompt": pl.String,
+    "response": pl.String,
+    "split": pl.String,
+    "counterpart": pl.String,
+}
+"""`counterpart` is the harmful request that a matched one belongs to; null for other roles."""
 PAIRS: dict[str, Any] = {
     **PROMPTS,
     "prefill": pl.String,

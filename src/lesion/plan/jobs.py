@@ -19,7 +19,7 @@ from lesion.judgements.jobs import (
 )
 from lesion.masks.jobs import ChooseJob, CurveMasksJob, MasksJob, Selection, SweepJob
 from lesion.models.jobs import ModelJob, ResolvedChat
-from lesion.pairs.jobs import PairsJob, PromptsJob, RowSelection
+from lesion.pairs.jobs import MatchedPromptsJob, PairsJob, PromptsJob, RowSelection
 from lesion.plan.code import code
 from lesion.plan.outputs import (
     applied_after,
@@ -47,7 +47,7 @@ from lesion.study import MIN_PROMPTS, Study
 from lesion.study.job import Behaviours, Device, Job, specify
 from lesion.study.judges import ClassifierSection, ContrastSection
 from lesion.study.training import arm_of
-from lesion.study.types import Dtype
+from lesion.study.types import HARMLESS, Dtype
 from lesion.tables.jobs import Experiment, Origin, ReportJob, StudyJob, TablesJob
 from lesion.training.examples import component_columns
 from lesion.training.jobs import MixtureComponentJob, SeededRecipe, TrainJob
@@ -119,6 +119,20 @@ def prompts_job(study: Study, wildcards: Mapping[str, str]) -> PromptsJob:
     )
 
 
+def matched_prompts_job(study: Study, wildcards: Mapping[str, str]) -> MatchedPromptsJob:
+    """The matched requests of a harm type."""
+    name = wildcards["behaviour"]
+    return specify(
+        MatchedPromptsJob,
+        study.pairs,
+        behaviour=name,
+        of=str(study.behaviours[name].of),
+        source=places(study, "matched_prompts", name)["source"],
+        rows=specify(RowSelection, study.behaviours[name]),
+        need=MIN_PROMPTS,
+    )
+
+
 def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
     """A behaviour's responses."""
     name = wildcards["behaviour"]
@@ -127,26 +141,27 @@ def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
 
 
 def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
-    """How a behaviour is scored: preservation importance is computed for benign ones only."""
+    """How a behaviour is scored: preservation importance is computed for harmless ones only."""
     behaviour, how = wildcards["behaviour"], study.scores
-    benign = study.behaviours[behaviour].role == "benign"
+    harmless = study.behaviours[behaviour].role in HARMLESS
     return specify(
         ScoresJob,
         how,
         behaviour=behaviour,
         device=_device(study, how.dtype),
-        norms=not benign and wants_norms(study),
-        preservation=how.preservation if benign else None,
+        norms=not harmless and wants_norms(study),
+        preservation=how.preservation if harmless else None,
         tail=specify(Coverage, how.tail, scope=study.masks.scope) if how.tail else None,
     )
 
 
 def sweep_job(study: Study, wildcards: Mapping[str, str]) -> SweepJob:
     """The (p, q) to try, and how they are tried."""
+    weights = study.masks.contrast if study.of_role("matched") else [0.0]
     return SweepJob(
         behaviours=_behaviours(study).model_copy(update={"refusal": []}),
         selection=_selection(study),
-        points=list(product(study.masks.p, study.masks.q)),
+        points=list(product(study.masks.p, study.masks.q, weights)),
         batch_tokens=study.responses.batch_tokens,
         device=_device(study),
     )
@@ -171,7 +186,10 @@ def curve_masks_job(study: Study, wildcards: Mapping[str, str]) -> CurveMasksJob
 
 def _behaviours(study: Study) -> Behaviours:
     return Behaviours(
-        harm=study.of_role("harm"), benign=study.of_role("benign"), refusal=study.of_role("refusal")
+        harm=study.of_role("harm"),
+        benign=study.of_role("benign"),
+        refusal=study.of_role("refusal"),
+        matched={name: str(study.behaviours[name].of) for name in study.of_role("matched")},
     )
 
 
@@ -370,9 +388,10 @@ RULES = {
     "model": Rule(model_job, ("lesion.models.prepare",)),
     "train": Rule(train_job, ("lesion.training.run",)),
     "prompts": Rule(prompts_job, ("lesion.pairs.prompts",)),
+    "matched_prompts": Rule(matched_prompts_job, ("lesion.pairs.matched",)),
     "pairs": Rule(pairs_job, ("lesion.pairs.respond",)),
     "scores": Rule(scores_job, ("lesion.scores.run",)),
-    "benign_scores": Rule(scores_job, ("lesion.scores.run",), script="scores"),
+    "harmless_scores": Rule(scores_job, ("lesion.scores.run",), script="scores"),
     "sweep": Rule(sweep_job, ("lesion.masks.sweep", "lesion.masks.validate")),
     "choose": Rule(choose_job, ("lesion.masks.choose",)),
     "masks": Rule(masks_job, ("lesion.masks.run",)),

@@ -19,8 +19,9 @@ def evaluated(study: Study) -> dict[str, Role]:
 
 
 def nll_behaviours(study: Study) -> dict[str, Role]:
-    """The behaviours on whose test pairs NLL is measured, with roles, refusal included."""
-    return {**evaluated(study), **dict.fromkeys(study.of_role("refusal"), "refusal")}
+    """The behaviours on whose test pairs NLL is measured, with roles: all of them."""
+    roles: tuple[Role, ...] = ("refusal", "matched")
+    return evaluated(study) | {name: role for role in roles for name in study.of_role(role)}
 
 
 def curve_families(study: Study) -> list[str]:

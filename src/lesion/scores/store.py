@@ -275,6 +275,41 @@ class _PooledValues:
         return reduce(np.add, weighted)
 
 
+class Contrast:
+    """Signed scores of one behaviour minus a multiple of another's.
+
+    Only weights that promote the first behaviour keep a negative score: the difference alone would
+    also select weights that merely hinder the other one.
+    """
+
+    def __init__(self, scores: StoredScores, minus: StoredScores, weight: float) -> None:
+        """Contrast scores of kind `snip`.
+
+        Raises:
+            LesionError: they are tails, which lack the second score of most weights.
+        """
+        if scores.tail or minus.tail:
+            raise LesionError(
+                "masks: a contrast cannot be taken from truncated scores. Set `masks.contrast: 0`, "
+                "or leave `scores.tail` out."
+            )
+        self.scores, self.minus, self.weight = scores, minus, np.float32(weight)
+
+    def open(self, name: str) -> Values:
+        """The contrast of a parameter."""
+        return _ContrastValues(self.scores.open(name), self.minus.open(name), self.weight)
+
+
+class _ContrastValues:
+    def __init__(self, scores: Values, minus: Values, weight: np.float32) -> None:
+        self.scores, self.minus, self.weight = scores, minus, weight
+
+    def __getitem__(self, part: slice) -> Flat:
+        scores = self.scores[part]
+        contrast = scores - self.weight * self.minus[part]
+        return np.where(scores < 0, contrast, np.float32(0))
+
+
 class StoredNorms:
     """Sums of squares of each module's inputs over a behaviour's pairs (Wanda's ||X||^2)."""
 

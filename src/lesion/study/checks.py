@@ -36,6 +36,16 @@ def _check_roles(study: Study) -> None:
     for role in ("harm", "benign"):
         if not study.of_role(role):
             raise ValueError(f"`behaviours`: at least one behaviour of role `{role}` is needed")
+    matched: dict[str | None, str] = {}
+    for name in study.of_role("matched"):
+        of = study.behaviours[name].of
+        check_known(f"behaviours.{name}.of", "harm type", str(of), study.of_role("harm"))
+        if of in matched:
+            raise ValueError(
+                f"`behaviours.{name}.of`: `{matched[of]}` holds the matched requests of `{of}` "
+                "already. Put all of them into one file"
+            )
+        matched[of] = name
     harms = len(study.of_role("harm"))
     if study.masks.shared.at_least > harms:
         raise ValueError(
@@ -107,6 +117,11 @@ def _check_tail(study: Study) -> None:
             "`scores.tail`: the mean over several capabilities can't be computed from truncated "
             "scores, because it depends on scores that are not stored. Set "
             "`masks.preservation_pooling: max`"
+        )
+    if study.of_role("matched") and max(masks.contrast) > 0:
+        raise ValueError(
+            "`scores.tail`: a contrast with matched requests can't be computed from truncated "
+            "scores, which lack most of theirs. Set `masks.contrast: 0`, or remove `scores.tail`"
         )
     needing = sorted(NEEDS_ALL_SCORES & set(masks.controls))
     if needing:

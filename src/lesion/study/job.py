@@ -61,14 +61,22 @@ class Behaviours(Specification):
     harm: list[str]
     benign: list[str]
     refusal: list[str] = []
+    matched: dict[str, str] = {}
+    """Behaviours of role `matched`, and the harm type of each."""
 
     def role(self, name: str) -> Role:
         """The role of a behaviour."""
         if name in self.harm:
             return "harm"
+        if name in self.matched:
+            return "matched"
         return "benign" if name in self.benign else "refusal"
+
+    def of_role(self, role: Role) -> list[str]:
+        """The behaviours of a role."""
+        return list(getattr(self, role))
 
     @property
     def names(self) -> list[str]:
         """All of them, harm first."""
-        return [*self.harm, *self.benign, *self.refusal]
+        return [*self.harm, *self.matched, *self.benign, *self.refusal]

@@ -14,6 +14,7 @@ from lesion.study.types import (
     Dtype,
     Fraction,
     Name,
+    NonNegative,
     Number,
     Numbers,
     PathText,
@@ -117,13 +118,20 @@ class Behaviour(Section):
     """A behaviour to locate in the models."""
 
     role: Role
-    """`harm`: a harm type, located and ablated. `benign`: a capability to preserve. `refusal`:
-    refusing harmful requests."""
+    """`harm`: a harm type, located and ablated. `matched`: harmless requests, each on the topic and
+    in the form of a harmful one. `benign`: a capability to preserve. `refusal`: refusing harmful
+    requests."""
+    of: Name | None = None
+    """For role `matched`: the harm type among whose prompts the harmful requests are. Both sides of
+    a pair are in one split."""
     source: SourceText
     """Prompts: a name from `sources`, or an address such as `file:my/prompts.jsonl` (JSON lines, a
     JSON list, CSV, TSV, parquet, a PyRIT data set in YAML, or a folder that holds one table)."""
     prompt: str = "prompt"
-    """Column of the prompts."""
+    """Column of the prompts; `harmless`, if not given for role `matched`."""
+    harmful: str | None = None
+    """For role `matched`: the column of the harmful requests, or of their digests
+    (`sha256:<hex>`); `harmful`, if not given."""
     response: str | None = None
     """Column of responses that are used instead of the model's own."""
     responses: SourceText | None = None
@@ -134,8 +142,24 @@ class Behaviour(Section):
     limit: Positive | None = None
     """Take at most this many prompts, in the source's order."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _columns_of_pairs(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("role") == "matched":
+            return {"prompt": "harmless", "harmful": "harmful", **given}
+        return given
+
     @model_validator(mode="after")
     def _one_response(self) -> Self:
+        matched = self.role == "matched"
+        if matched and self.of is None:
+            raise ValueError("role `matched` requires `of`: the harm type of the harmful requests")
+        for key in ("of", "harmful"):
+            if not matched and getattr(self, key) is not None:
+                raise ValueError(f"`{key}` requires `role: matched`")
+        for key in ("response", "responses"):
+            if matched and getattr(self, key) is not None:
+                raise ValueError(f"role `matched` takes no `{key}`: the model writes the answers")
         if self.response is not None and self.responses is not None:
             raise ValueError("give `response` or `responses`, not both")
         if self.limit is not None and self.limit < MIN_PROMPTS:
@@ -249,6 +273,11 @@ class Masks(Section):
     q: Numbers[Fraction] = [7e-5, 1.5e-4]
     """Fraction of weights in each behaviour's mask. Of several values, the best on the validation
     split is chosen."""
+    contrast: Numbers[NonNegative] = [1.0]
+    """Weight of the signed contrast: a harm type's scores minus this times those of its matched
+    requests, if it has a behaviour of role `matched`, so that weights of the topic and the form of
+    an answer are not selected. 0: its own scores alone. Of several values, the best on the
+    validation split is chosen."""
     max_benign_increase: PositiveFloat = 0.1
     """Benign limit: the largest benign NLL that the shared mask may add (nats per token, on the
     validation split) for (p, q) to be eligible."""

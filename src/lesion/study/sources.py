@@ -35,7 +35,8 @@ def uses(study: Study) -> list[Use]:
 def _uses(study: Study) -> Iterator[Use]:
     for name, behaviour in study.behaviours.items():
         key = f"behaviours.{name}"
-        yield Use(f"{key}.source", behaviour.source, "prompts", name, "source", "prompts")
+        reads = "prompts" if behaviour.of is None else "matched_prompts"
+        yield Use(f"{key}.source", behaviour.source, reads, name, "source", "prompts")
         if (text := behaviour.responses) is not None:
             yield Use(f"{key}.responses", text, "prompts", name, "responses", "responses")
     for name, model in study.models.items():

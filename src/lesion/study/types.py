@@ -147,6 +147,7 @@ Number = BeforeValidator(_no_truth_value)
 Count = Annotated[int, Field(ge=0), Number]
 Positive = Annotated[int, Field(gt=0), Number]
 PositiveFloat = Annotated[float, Field(gt=0), Number]
+NonNegative = Annotated[float, Field(ge=0), Number]
 Fraction = Annotated[float, Field(gt=0, lt=1), Number]
 Share = Annotated[float, Field(ge=0, lt=1), Number]
 Value = TypeVar("Value")
@@ -158,7 +159,9 @@ Names = Annotated[list[Name], BeforeValidator(several), AfterValidator(ascending
 """One or several names, which are sorted."""
 ByName = Annotated[dict[Name, Value], AfterValidator(by_name)]
 """Sections or values by name."""
-Role = Literal["harm", "benign", "refusal"]
+Role = Literal["harm", "matched", "benign", "refusal"]
+HARMLESS: tuple[Role, ...] = ("benign", "matched")
+"""The roles whose behaviours have preservation importance."""
 Dtype = Literal["auto", "float32", "bfloat16"]
 """Precision of a computation; `auto` is bf16 on devices that compute it natively, else fp32."""
 StoredDtype = Literal["float32", "bfloat16", "float16"]
