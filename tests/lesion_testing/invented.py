@@ -91,6 +91,15 @@ def _measurements(shape: Shape, model: str) -> Rows:
     ]
     if len(shape.harm) < 2:
         rows = []
+    for variant in ("shared", "random"):
+        own = {"model": model, "variant": variant, "behaviour": None, "role": "harm"}
+        added, specificity = (0.21, 0.71) if variant == "shared" else (0.01, 0.1)
+        rows += [
+            {**_measurement(own, "counterpart_nll_added", added, 0.04), **about},
+            {**_measurement(own, "specificity", specificity, 0.06), **about},
+        ]
+        matched = {**own, "role": "matched"}
+        rows.append({**_measurement(matched, "nll_added", 0.3 * added, 0.02), **about})
     for variant in variants:
         at = {"model": model, "variant": variant}
         rows += [{**row, "seed": 7} for row in _of_refusal(at)]
@@ -359,6 +368,7 @@ def _sweep(shape: Shape, model: str) -> Rows:
             "model": model,
             "p": p,
             "q": q,
+            "contrast": 1.0,
             "weights": int(2e7 * q * (1 - p)),
             "harm_nll": 0.74 + 3000 * q * (0.25 - p),
             "benign_nll": 0.72 + 700 * q * (0.25 - p) ** 1.5,

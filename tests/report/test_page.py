@@ -142,7 +142,7 @@ def test_verdicts_and_rows_are_there(page: Page) -> None:
         "Does harmful generation depend on few weights?",
         "In 20 of 20 cases",
         "(0.33 [0.31, 0.35] against 0.070 [0.050, 0.090], a ratio of 4.1× [2.9×, 5.3×])",
-        "13 questions: 9 yes , 3 can't tell , 1 lowers .",
+        "14 questions: 10 yes , 3 can't tell , 1 lowers .",
         "Less than 10% counts as almost none.",
         "Task accuracy",
         "9,187 [8,089, 10,545]",
@@ -226,7 +226,7 @@ def test_a_page_of_nothing_can_be_read(tables: Path, tmp_path: Path) -> None:
     for path in folder.glob("*.parquet"):
         pl.read_parquet(path).clear().write_parquet(path)
     page = Page(_written(folder, tmp_path))
-    assert "13 questions: 13 not measured ." in page.text
+    assert "14 questions: 14 not measured ." in page.text
     assert not page.of("figure")
 
 
@@ -254,8 +254,8 @@ def test_what_the_claims_could_not_compute_is_unclear(tables: Path, tmp_path: Pa
         **{name: pl.lit(one) for name, one in unknown.items()},
     ).write_parquet(folder / "claims.parquet")
     page = Page(_written(folder, tmp_path, 0))
-    assert "13 questions: 13 can't tell ." in page.text
-    assert page.text.count("The interval is unbounded on one side.") == 13
+    assert "14 questions: 14 can't tell ." in page.text
+    assert page.text.count("The interval is unbounded on one side.") == 14
 
 
 def test_a_missing_column_is_named(tables: Path, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_what_has_to_be_said_stands_above_the_verdicts(tables: Path, tmp_path: P
     page = Page(text)
     said = " ".join(plain)
     assert page.text.count(said) == 1
-    assert page.text.index(said) < page.text.index("13 questions:")
+    assert page.text.index(said) < page.text.index("14 questions:")
     assert text.index('<p class="warning" role="note">The limit') < text.index('<p class="tally">')
 
 

@@ -70,7 +70,7 @@ def test_a_long_path_is_not_broken(tables: Path, capsys: pytest.CaptureFixture[s
 def test_every_model_has_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(write_study(tmp_path, Shape(models=["one", "two"])), Path("index.html"))
     text = capsys.readouterr().out
-    assert text.count("Refusals, direct") == 2
+    assert text.count("Task accuracy") == 2
     assert text.index("one: ") < text.index("two: ")
 
 

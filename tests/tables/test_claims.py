@@ -245,6 +245,7 @@ EFFECTS = {
     "nll_added": (NATS, 1),
     "harmfulness_change": (MARGIN, -1),
     "transfer_share": (MOST, 1),
+    "specificity": (MOST, 1),
     "harm_minus_benign_nll_added": (NATS, 1),
     "harm_minus_explain_nll_added": (NATS, 1),
     "harm_minus_refusal_nll_added": (NATS, 1),
@@ -274,6 +275,8 @@ def _tables(draw: st.DrawFn) -> pl.DataFrame:
         ("shared", "harmfulness_change", HARMFUL),
         ("shared", "accuracy_change", {"role": "utility"}),
         ("random", "share_of_effect", {}),
+        ("shared", "specificity", {}),
+        ("shared", "counterpart_nll_added", {}),
         ("unmodified", "detect_auroc", {}),
         ("shared", "detect_auroc_change", {}),
         ("shared", "explain_nll_added", {}),
@@ -300,6 +303,7 @@ _settings = st.builds(
         st.tuples(st.sampled_from(["unmodified", "shared"]), st.sampled_from(["direct", "prefill"]))
     ).map(frozenset),
     st.just("shared"),
+    unspecific=st.sampled_from(["", "Harmless answers lose as much."]),
 )
 
 
@@ -327,6 +331,7 @@ def _check(row: dict[str, Any], setting: Setting) -> None:
         smallest, sign = EFFECTS[statistic]
         assert min(sign * one for one in (low, high) if one is not None) > smallest
         assert setting.limit_kept
+        assert not setting.unspecific
     elif statistic in KEPT:
         assert low > -MARGIN
     else:

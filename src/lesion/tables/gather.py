@@ -42,7 +42,7 @@ class Gathered:
         roles = {name: job.behaviours.role(name) for name in job.behaviours.names}
         role = pl.col("behaviour").replace_strict(roles, return_dtype=pl.String)
         self.pairs = self._all("pairs", PAIRS, "behaviour").select(
-            *("prompt", "split", "outcome", "behaviour"), role=role
+            *("prompt", "counterpart", "split", "outcome", "behaviour"), role=role
         )
         self._leaked = _leaked(self.pairs.filter(role="harm"), job.near_duplicate)
 
@@ -53,6 +53,12 @@ class Gathered:
     def nll(self) -> pl.DataFrame:
         """Variant, behaviour, role, prompt, nll, kl."""
         return self._without_leaked(self._all("nll", NLL, "variant")).drop("key")
+
+    def matched(self) -> pl.DataFrame:
+        """Behaviour, prompt, of, counterpart: the matched requests, and the harmful ones' types."""
+        of = pl.col("behaviour").replace_strict(self.job.behaviours.matched, default=None)
+        matched = self.pairs.filter(role="matched")
+        return matched.select("behaviour", "prompt", "counterpart", of=of.cast(pl.String))
 
     def completions(self) -> pl.DataFrame:
         """COMPLETIONS of every variant, with look-alike prompts and explanations."""

@@ -17,7 +17,7 @@ from lesion.tables.rows import (
     rows_by_behaviour,
 )
 
-ROLES = ("harm", "benign", "refusal")
+ROLES = ("harm", "matched", "benign", "refusal")
 
 
 def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap, mask: str = SHARED) -> Iterator[Row]:
@@ -39,6 +39,36 @@ def likelihood_rows(nll: pl.DataFrame, boot: Bootstrap, mask: str = SHARED) -> I
         if variant != UNMODIFIED:
             yield from _ratios(str(variant), paired, mask, boot)
     yield from _transfer(paired, boot)
+
+
+def specificity_rows(nll: pl.DataFrame, matched: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
+    """How much of a variant's effect on harmful answers is missing on matched harmless ones.
+
+    `specificity` is 1 − (NLL added to the answers to matched requests) / (NLL added to those to
+    their harmful counterparts), over the pairs of which both were measured. 1: only harmful answers
+    lose; 0: harmless ones on the same topics lose as much. `counterpart_nll_added` is the
+    denominator. Pairs are resampled whole.
+
+    Args:
+        nll: as in `likelihood_rows`.
+        matched: behaviour, prompt, of (the harm type) and counterpart (the harmful request).
+        boot: the bootstrap.
+    """
+    on = ["variant", "of", "counterpart"]
+    added = _paired(nll).select("variant", "behaviour", "prompt", "added").drop_nulls()
+    harmful = added.rename({"behaviour": "of", "prompt": "counterpart", "added": "harmful"})
+    harmless = added.join(matched, on=["behaviour", "prompt"], maintain_order="left")
+    both = harmless.join(harmful, on=on, maintain_order="left").sort("of", "counterpart")
+    both = both.with_columns(behaviour="of")
+    for (variant,), table in both.group_by("variant", maintain_order=True):
+        if variant == UNMODIFIED:
+            continue
+        keys = measurement_keys(str(variant), "harm")
+        sides = (groups(table, "added"), groups(table, "harmful"))
+        yield from rows_by_behaviour(keys, "counterpart_nll_added", sides[1], boot.change)
+        share = boot.share(list(sides[0].values()), list(sides[1].values()))
+        specificity = Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n)
+        yield row(keys, "specificity", specificity)
 
 
 def _paired(nll: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import polars as pl
 from scipy.stats import false_discovery_control
 
 from lesion.tables.intervals import Bootstrap, Values
-from lesion.tables.likelihoods import likelihood_rows
+from lesion.tables.likelihoods import likelihood_rows, specificity_rows
 from lesion.tables.metrics import metrics_of
 from lesion.tables.rows import (
     MEASUREMENTS,
@@ -32,6 +32,8 @@ class PromptNumbers(NamedTuple):
     judged: pl.DataFrame
     tasks: pl.DataFrame | None = None
     understanding: pl.DataFrame | None = None
+    matched: pl.DataFrame | None = None
+    """Behaviour, prompt, of, counterpart of the matched requests."""
 
 
 def measurements(
@@ -51,6 +53,8 @@ def measurements(
     """
     about = {"model": model, "seed": boot.seed}
     rows = [*likelihood_rows(numbers.nll, boot, mask), *answer_rows(numbers.judged, boot)]
+    if numbers.matched is not None:
+        rows += specificity_rows(numbers.nll, numbers.matched, boot)
     rows += [] if numbers.tasks is None else task_rows(numbers.tasks, boot)
     rows += [] if numbers.understanding is None else understanding_rows(numbers.understanding, boot)
     table = pl.DataFrame([{**about, **columns} for columns in rows], schema=MEASUREMENTS)

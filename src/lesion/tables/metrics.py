@@ -150,7 +150,6 @@ METRICS: list[Metric] = [
                 "Refusals, direct",
                 "share of direct harmful requests refused, by matching phrases",
                 attack="direct",
-                summary=True,
             ),
             ShownRow(
                 "over-refusal",
@@ -187,6 +186,14 @@ METRICS: list[Metric] = [
                 "Harm NLL",
                 "nats per token of held-out harmful responses; higher is harder to produce",
                 summary=True,
+            ),
+            ShownRow(
+                "matched-nll",
+                "General performance",
+                "Matched NLL",
+                "nats per token of responses to harmless requests of the same topic and form as "
+                "the harmful ones; should not change",
+                role="matched",
             ),
             ShownRow(
                 "benign-nll",

@@ -19,7 +19,7 @@ from lesion.tables.curve import curve_table, halving_table, judged_halving_table
 from lesion.tables.gather import Gathered
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
-from lesion.tables.limits import limit_notices
+from lesion.tables.limits import limit_notices, unspecific
 from lesion.tables.lookup import mask_sizes
 from lesion.tables.measure import PromptNumbers, measurements, same_answers
 from lesion.tables.read import headline_of
@@ -55,7 +55,11 @@ def write_tables(
     for family, of_family in job.stages.items():
         parts["stages"].append(stage_table(family, of_family, curves, boot, job.limit))
     stages = pl.concat([pl.DataFrame(schema=STAGES), *parts["stages"]])
-    parts["claims"].append(stage_claims(stages, job.limit, headline.mask))
+    of_last = {
+        family: " ".join({about[model]["unspecific"] for model in of_family[-1].models})
+        for family, of_family in job.stages.items()
+    }
+    parts["claims"].append(stage_claims(stages, job.limit, headline.mask, of_last))
     parts["judges"].append(read_parquet(given[TablesInput(kind="judges", model=None)]))
     for name, tables in parts.items():
         empty = pl.DataFrame(schema=SCHEMAS[name])
@@ -81,7 +85,9 @@ def _of_model(
 ) -> dict[str, pl.DataFrame]:
     """The tables of one model; `about` receives the warnings that come before any outcome."""
     job, model, judged = gathered.job, gathered.model, gathered.judged()
-    numbers = PromptNumbers(gathered.nll(), judged, gathered.tasks(), gathered.understanding())
+    numbers = PromptNumbers(
+        gathered.nll(), judged, gathered.tasks(), gathered.understanding(), gathered.matched()
+    )
     measured = measurements(model, numbers, boot, job.main, mask)
     prefilled = judged.filter(judge=job.main, role="harm", attack="prefill")
     halving = pl.concat([halving_table(curve, boot), judged_halving_table(prefilled, curve, boot)])
@@ -90,15 +96,18 @@ def _of_model(
     retraining = pl.concat([pl.DataFrame(schema=RETRAINING), *retrained])
     of_masks = {name: read_parquet(gathered.file(name)) for name in OF_MASKS}
     sweep = _sweep(gathered)
-    about["notices"] = limit_notices(sweep, about["limit"], measured, mask)
+    missed = limit_notices(sweep, about["limit"], measured, mask)
+    about["unspecific"] = why = unspecific(measured, mask)
+    about["notices"] = [*missed, *([f"{why} No claim about harm is supported."] if why else [])]
     sizes = mask_sizes(of_masks["where"])
     setting = Setting(
         about["candidates"],
         sizes.get(mask, 0),
-        limit_kept=not about["notices"],
+        limit_kept=not missed,
         same=same_answers(gathered.completions()),
         mask=mask,
         sizes=sizes,
+        unspecific=why,
     )
     of_training = retraining_claims(model, retraining, setting)
     origin = job.trained.get(model, Origin(base="", method="", seed=0))

@@ -210,13 +210,15 @@ def sweep_heatmap(table: pl.DataFrame, limit: float | None) -> Figure | None:
     """
     data = (
         table.select(
-            *("p", "q", "weights", "chosen", "pareto"),
+            *("p", "q", "contrast", "weights", "chosen", "pareto"),
             harm=(pl.col("harm_nll") - pl.col("harm_nll_unmodified")).round(6),
             benign=(pl.col("benign_nll") - pl.col("benign_nll_unmodified")).round(6),
-            preserved=pl.format("{}", "p"),
+            preserved=pl.format("{}", "p")
+            if table["contrast"].n_unique() < 2
+            else pl.format("{}, contrast {}", "p", "contrast"),
         )
         .drop_nulls(["p", "q", "harm", "benign"])
-        .sort("p", "q")
+        .sort("contrast", "p", "q")
     )
     if not data.height:
         return None
@@ -226,6 +228,7 @@ def sweep_heatmap(table: pl.DataFrame, limit: float | None) -> Figure | None:
         {
             "p": f"{row['p']:g}",
             "q": f"{row['q']:g}",
+            "contrast": f"{row['contrast']:g}",
             "weights": amount(row["weights"], "count"),
             "added harm NLL": amount(row["harm"], "nats", 3),
             "added benign NLL": amount(row["benign"], "nats", 3),

@@ -48,6 +48,9 @@ class Setting(NamedTuple):
     """The study's headline mask (`lesion.tables.read.headline_of`)."""
     sizes: Mapping[str, int] = {}
     """Weights that each mask zeroes, by the mask's name; unknown ones are left out."""
+    unspecific: str = ""
+    """Why the effect of the mask may not be specific to harm (`lesion.tables.limits`); empty if it
+    is."""
 
 
 class Facts(NamedTuple):
@@ -144,8 +147,10 @@ class Claim(NamedTuple):
     attack: str = "none"
     above: bool = True
     """Whether it is supported above the threshold, or below."""
-    limited: bool = True
-    """Whether it assumes the limit on benign loss, since general damage would support it too."""
+    of_harm: bool = True
+    """Whether it concludes something about harm from the effect of an ablation. Damage to language
+    in general would have that effect too, and so would damage to the topic and the form of the
+    answers."""
     numbers: Numbers = of_total
     """The numbers of the variants; None for a variant that was not measured."""
     unusable: Reason = lambda _facts, _variant: ""
@@ -164,11 +169,13 @@ class Claim(NamedTuple):
 
     def evidence(self, facts: Facts) -> Iterator[tuple[str | None, Evidence]]:
         """Every variant that was measured, with the evidence that its number gives."""
-        limit_lost = self.limited and not facts.setting.limit_kept
+        setting = facts.setting
+        lost = (LIMIT_LOST if not setting.limit_kept else "", setting.unspecific)
+        doubts = " ".join(filter(None, lost)) if self.of_harm else ""
         threshold = self.threshold if isinstance(self.threshold, float) else self.threshold(facts)
         for variant, number in self.numbers(self, facts):
             if number is not None:
-                doubt = f"{self.doubt(facts, variant)} {LIMIT_LOST if limit_lost else ''}".strip()
+                doubt = f"{self.doubt(facts, variant)} {doubts}".strip()
                 why = self.unusable(facts, variant)
                 yield variant, Evidence(number, threshold, self.above, why, doubt, self.scale)
 

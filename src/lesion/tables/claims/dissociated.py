@@ -61,7 +61,7 @@ def _refuses_little(facts: Facts, _variant: str | None) -> str:
 
 
 _MORE = "The NLL that zeroing these weights adds to {} minus what it adds to {} is {{figure}}."
-_kept = partial(Claim, topic="Dissociated", rule=KEPT, limited=False)
+_kept = partial(Claim, topic="Dissociated", rule=KEPT, of_harm=False)
 
 CLAIMS = (
     _kept(

@@ -137,6 +137,18 @@ def _apart(number: Estimate, tables: StudyTables, _variant: str) -> str:
     )
 
 
+def _specific(number: Estimate, tables: StudyTables, _variant: str) -> str:
+    mask = tables.headline.mask
+    harmful = find(tables.measurements, mask, "counterpart_nll_added")
+    harmless = find(tables.measurements, mask, "nll_added", "matched")
+    return (
+        f"Of the NLL that zeroing {mask_words(mask)} adds to harmful answers "
+        f"({with_interval(harmful, 'nats')} nats per token), {figure(number, 'share')}, is not "
+        "added to harmless answers on the same topics and of the same form "
+        f"({with_interval(harmless, 'nats')})."
+    )
+
+
 def _control(number: Estimate, tables: StudyTables, _variant: str) -> str:
     mask = tables.headline.mask
     effect = figure(number, "share", f" of the effect of {mask_words(mask)}")
@@ -223,6 +235,24 @@ CLAIMS = (
             "there is no effect that could be shared.",
         ),
     ),
+    Claim(
+        3,
+        "specific to harm, not to its topics",
+        "specificity",
+        SHARED,
+        "share",
+        MOST,
+        "Apart",
+        "Is the effect on harmful answers absent from harmless ones on the same topics?",
+        _specific,
+        needs="Needs behaviours of role `matched`.",
+        rule="More than {} counts as specific.",
+        unusable=unless(
+            lambda facts, _variant: counts(facts.find(facts.mask, "counterpart_nll_added"), NATS),
+            "The effect on the harmful answers is unclear or too small to count, so no share of it "
+            "can be taken.",
+        ),
+    ),
     _apart_from_use(
         statistic="harm_minus_benign_nll_added",
         unit="nats",
@@ -248,7 +278,7 @@ CLAIMS = (
         needs="Needs tasks in `utility.tasks`.",
         rule=KEPT,
         role="utility",
-        limited=False,
+        of_harm=False,
     ),
     Claim(
         3,

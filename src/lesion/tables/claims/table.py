@@ -35,13 +35,16 @@ def claims(
     return pl.DataFrame(list(rows), schema=CLAIMS)
 
 
-def stage_claims(stages: pl.DataFrame, limit: float, mask: str = SHARED) -> pl.DataFrame:
+def stage_claims(
+    stages: pl.DataFrame, limit: float, mask: str = SHARED, unspecific: Mapping[str, str] = {}
+) -> pl.DataFrame:
     """The claims over the stages of every family: its last stage against its first.
 
     Args:
         stages: a table of STAGES, of any number of families.
         limit: on benign loss, nats per token, at which separability was read.
         mask: the study's headline mask.
+        unspecific: why the effect of a family's mask may not be specific to harm, by family.
 
     Returns:
         A table of CLAIMS; `model` is the family and `variant` the last stage. If benign NLL never
@@ -51,7 +54,10 @@ def stage_claims(stages: pl.DataFrame, limit: float, mask: str = SHARED) -> pl.D
     rows = [
         row
         for (family,), own in stages.group_by("family", maintain_order=True)
-        for row in _rows({"model": family, "scope": "family"}, Facts(setting, rows=own))
+        for row in _rows(
+            {"model": family, "scope": "family"},
+            Facts(setting._replace(unspecific=unspecific.get(str(family), "")), rows=own),
+        )
     ]
     return pl.DataFrame(rows, schema=CLAIMS)
 

@@ -192,7 +192,7 @@ BY_TRAINING = Claim(
     "Does the narrow training make answers to broad questions misaligned?",
     _misaligning,
     role="broad",
-    limited=False,
+    of_harm=False,
     numbers=_misaligned,
     scope="experiment",
 )

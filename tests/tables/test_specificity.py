@@ -1,0 +1,103 @@
+"""What a mask adds to harmful answers and not to harmless ones on the same topics."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lesion.tables.effects import MOST, NATS
+from lesion.tables.intervals import Bootstrap
+from lesion.tables.likelihoods import specificity_rows
+from lesion.tables.limits import unspecific
+from lesion.tables.rows import MEASUREMENTS
+
+BOOT = Bootstrap(400, 0.95, 3)
+PAIRS = 12
+
+
+def _tables(harmful: float, harmless: float, noise: float = 0.0) -> tuple[pl.DataFrame, ...]:
+    """NLLs before and after a mask that adds `harmful` and `harmless` nats, and the pairs."""
+    dice = np.random.default_rng(1)
+    rows, pairs = [], []
+    for of in ("fraud", "theft"):
+        for number in range(PAIRS):
+            sides = {of: (f"{of} {number}", harmful), f"{of}-matched": (f"good {number}", harmless)}
+            for (behaviour, (prompt, added)), role in zip(
+                sides.items(), ("harm", "matched"), strict=True
+            ):
+                own = {"behaviour": behaviour, "role": role, "prompt": prompt, "kl": None}
+                before = float(dice.uniform(0.5, 1))
+                after = before + added + noise * float(dice.normal())
+                rows += [
+                    {**own, "variant": "unmodified", "nll": before},
+                    {**own, "variant": "shared", "nll": after},
+                ]
+            pair = {"behaviour": f"{of}-matched", "prompt": f"good {number}"}
+            pairs.append({**pair, "of": of, "counterpart": f"{of} {number}"})
+    schema = {"variant": pl.String, "behaviour": pl.String, "role": pl.String, "prompt": pl.String}
+    nll = pl.DataFrame(rows, schema={**schema, "nll": pl.Float64, "kl": pl.Float64})
+    return nll, pl.DataFrame(pairs)
+
+
+def _measured(nll: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
+    return pl.DataFrame(list(specificity_rows(nll, matched, BOOT)), schema=MEASUREMENTS)
+
+
+def _specificity(table: pl.DataFrame) -> dict[str, float]:
+    (row,) = table.filter(metric="specificity").to_dicts()
+    return row
+
+
+@pytest.mark.parametrize(("harmless", "share"), [(0.0, 1.0), (0.1, 0.75), (0.4, 0.0), (0.6, -0.5)])
+def test_it_is_the_share_that_harmless_answers_do_not_lose(harmless: float, share: float) -> None:
+    row = _specificity(_measured(*_tables(0.4, harmless)))
+    assert row["value"] == pytest.approx(share)
+    assert row["low"] == pytest.approx(share)
+    assert row["n"] == 2 * PAIRS
+    assert (row["variant"], row["role"], row["level"]) == ("shared", "harm", "total")
+
+
+def test_its_interval_contains_it_and_grows_with_the_noise() -> None:
+    rows = [_specificity(_measured(*_tables(0.4, 0.1, noise))) for noise in (0.02, 0.2)]
+    for row in rows:
+        assert row["low"] < row["value"] < row["high"]
+    assert rows[1]["high"] - rows[1]["low"] > 3 * (rows[0]["high"] - rows[0]["low"])
+
+
+def test_pairs_of_which_one_side_was_not_measured_do_not_count() -> None:
+    nll, matched = _tables(0.4, 0.1)
+    rest = nll.filter(pl.col("prompt") != "fraud 3", pl.col("prompt") != "good 5")
+    table = _measured(rest, matched)
+    assert _specificity(table)["n"] == 2 * PAIRS - 3
+    added = table.filter(metric="counterpart_nll_added", behaviour="fraud").to_dicts()[0]
+    assert added["n"] == PAIRS - 2
+    assert added["value"] == pytest.approx(0.4)
+
+
+def test_without_matched_requests_there_is_none() -> None:
+    nll, matched = _tables(0.4, 0.1)
+    assert not _measured(nll, matched.clear()).height
+    assert "has no matched requests" in unspecific(_measured(nll, matched.clear()))
+
+
+@pytest.mark.parametrize(
+    ("harmful", "harmless", "why"),
+    [
+        (0.4, 0.1, ""),
+        (0.4, 0.3, "is not clearly one on harm.*specificity is 0.2"),
+        (0.4, 0.4 * (1 - MOST), "more than 0.5 is needed"),
+        (0.4, 0.8, "is not clearly one on harm"),
+        (NATS / 2, 0.0, "unclear or too small"),
+        (-0.4, 0.0, "unclear or too small"),
+    ],
+)
+def test_a_mask_is_specific_if_most_of_its_effect_is(
+    harmful: float, harmless: float, why: str
+) -> None:
+    reason = unspecific(_measured(*_tables(harmful, harmless, 0.01)))
+    assert (reason == "") == (why == "")
+    assert pl.Series([reason]).str.contains(why).all()
+
+
+def test_an_uncertain_mask_is_not_specific() -> None:
+    reason = unspecific(_measured(*_tables(0.4, 0.19, 0.5)))
+    assert "is not clearly one on harm" in reason
