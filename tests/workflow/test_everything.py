@@ -12,6 +12,7 @@ import yaml
 from lesion.export.frames import JAILBREAKBENCH, harmful_prompts, learned_judge, pandas_tables
 from lesion.io.formats import LesionError, read_parquet
 from lesion.tables import TABLES
+from lesion.tables.claims.registry import REGISTRY
 from lesion_testing import ROOT
 from lesion_testing.workflow import Finished, Place, run
 
@@ -22,7 +23,12 @@ CLAIMS = {1, 2, 3, 6, 7}
 
 
 def _everything(config: dict[str, Any]) -> None:
-    config["masks"]["controls"] = ["random", "unsigned"]
+    config["behaviours"]["alpha-matched"] = {
+        "role": "matched",
+        "of": "alpha",
+        "source": "file:inputs/matched.jsonl",
+    }
+    config["masks"] |= {"controls": ["random", "unsigned"], "contrast": [0, 1]}
     config["responses"] |= {
         "variants": ["shared", "random", "alpha", "beta", "gamma", "denials"],
         "judged_variants": ["shared", "random"],
@@ -62,6 +68,9 @@ def _inputs(place: Place) -> None:
     ]
     lines = [json.dumps(twin) for twin in twins[::6]]
     (place.inputs / "twins.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    alike = [{**twin, "harmless": f"{twin['harmless']} yes"} for twin in twins]
+    lines = [json.dumps(twin) for twin in alike if twin["harm"] == "alpha"]
+    (place.inputs / "matched.jsonl").write_text("\n".join(lines), encoding="utf-8")
     _task(place.inputs / "tasks")
 
 
@@ -93,7 +102,9 @@ def whole(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Place
     place.configure(_everything)
     ran = place.run()
     # What was there before is used again.
-    assert not any(job.startswith(("pairs", "scores", "prompts", "train_judge")) for job in ran)
+    new = {job for job in ran if job.startswith(("pairs", "scores", "prompts", "train_judge"))}
+    assert new == {"pairs alpha-matched"}
+    assert {"matched_prompts alpha-matched", "harmless_scores alpha-matched"} <= set(ran)
     return place
 
 
@@ -118,9 +129,38 @@ def test_every_metric_has_its_rows(whole: Place) -> None:
     } <= metrics
     assert {"detect_auroc", "explain_nll_added", "accuracy", "accuracy_change"} <= metrics
     assert set(table["role"]) == {
-        *("harm", "benign", "refusal", "lookalike", "explanation", "utility")
+        *("harm", "matched", "benign", "refusal", "lookalike", "explanation", "utility")
     }
     assert set(table["attack"]) == {"none", "direct", "prefill", "please", "explanation"}
+
+
+def test_both_sides_of_every_pair_are_measured(whole: Place) -> None:
+    prompts = read_parquet(whole.made / "pairs" / "prompts" / "alpha-matched.parquet")
+    harmful = read_parquet(whole.made / "pairs" / "prompts" / "alpha.parquet")
+    split_of = dict(harmful.select("prompt", "split").iter_rows())
+    assert prompts.height > 16
+    for counterpart, split in prompts.select("counterpart", "split").iter_rows():
+        assert split_of[counterpart] == split
+    specificity = _table(whole, "measurements").filter(metric="specificity")
+    assert set(specificity["variant"]) == {"shared", "random", "alpha", "beta", "gamma", "denials"}
+    assert specificity["n"].min() >= 3
+    sweep = _table(whole, "sweep")
+    assert sweep["contrast"].to_list() == [0.0, 1.0]
+    assert sweep["matched_nll"].null_count() == 0
+    names = {path.stem for path in (whole.made / "masks" / "llama").glob("*.safetensors")}
+    assert "alpha-matched" in names
+
+
+def test_a_model_of_random_weights_supports_no_claim_about_harm(whole: Place) -> None:
+    claims = _table(whole, "claims")
+    of_harm = {(claim.number, claim.statistic) for claim in REGISTRY if claim.of_harm}
+    outcomes = {
+        verdict
+        for number, statistic, verdict in claims.select("claim", "statistic", "verdict").iter_rows()
+        if (number, statistic) in of_harm
+    }
+    assert outcomes
+    assert "supported" not in outcomes
 
 
 def test_another_tool_gets_the_study_s_prompts_and_its_judge(whole: Place) -> None:
