@@ -102,3 +102,11 @@ def test_a_harm_type_has_one_set_of_matched_requests() -> None:
     behaviours = {**STUDY["behaviours"], "other": again}
     with pytest.raises(StudyError, match=r"`behaviours\.other\.of`: `gamma-matched` holds"):
         load_study({**STUDY, "behaviours": behaviours})
+
+
+def test_matched_requests_go_with_their_harm_type() -> None:
+    masks = {**STUDY["masks"], "shared": {"at_least": 1}}
+    behaviours = {**STUDY["behaviours"], "gamma": None}
+    study = load_study({**STUDY, "behaviours": behaviours, "masks": masks})
+    assert not study.of_role("matched")
+    assert set(study.behaviours) == set(behaviours) - {"gamma", "gamma-matched"}

@@ -35,6 +35,7 @@ from lesion.study.types import (
     once,
     several,
     without_null,
+    without_removed,
 )
 
 
@@ -72,9 +73,9 @@ class Study(Section):
     ] = {}
     """Families of models in the order of their training, to measure whether training compresses the
     mechanism of harm; they require `curve.families`. A model with several seeds is one stage."""
-    behaviours: Annotated[ByName[Behaviour], BeforeValidator(without_null)]
-    """The behaviours to locate: harm types, benign capabilities, refusal. A behaviour that is set
-    to null is removed."""
+    behaviours: Annotated[ByName[Behaviour], BeforeValidator(without_removed)]
+    """The behaviours to locate: harm types, matched requests, benign capabilities, refusal. A
+    behaviour that is set to null is removed, and with a harm type its matched requests."""
     pairs: Pairs = Pairs()
     """Prompt and response pairs."""
     scores: Scores = Scores()

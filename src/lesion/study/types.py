@@ -131,6 +131,18 @@ def without_null(values: Any) -> Any:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def without_removed(behaviours: Any) -> Any:
+    """The behaviours without those set to null and without the matched requests of these."""
+    if not isinstance(behaviours, dict):
+        return behaviours
+    removed = {name for name, value in behaviours.items() if value is None}
+    return {
+        name: value
+        for name, value in behaviours.items()
+        if name not in removed and not (isinstance(value, dict) and value.get("of") in removed)
+    }
+
+
 Name = Annotated[str, AfterValidator(_name)]
 AddressText = Annotated[str, AfterValidator(expanded_address)]
 """An address. The path of a `file:` is expanded when the config is loaded, and so are the paths of
