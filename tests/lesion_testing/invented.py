@@ -91,9 +91,9 @@ def _measurements(shape: Shape, model: str) -> Rows:
     ]
     if len(shape.harm) < 2:
         rows = []
-    for variant in ("shared", "random"):
+    for variant in ("shared", "random", *([None] if len(shape.harm) > 1 else [])):
         own = {"model": model, "variant": variant, "behaviour": None, "role": "harm"}
-        added, specificity = (0.21, 0.71) if variant == "shared" else (0.01, 0.1)
+        added, specificity = (0.01, 0.1) if variant == "random" else (0.21, 0.71)
         rows += [
             {**_measurement(own, "counterpart_nll_added", added, 0.04), **about},
             {**_measurement(own, "specificity", specificity, 0.06), **about},

@@ -77,7 +77,7 @@ def test_later_stages_select_by_the_chosen_contrast(
     study: Tiny, tmp_path: Path, contrast: float
 ) -> None:
     write_json(Chosen(P, Q, contrast, 1.0, 0)._asdict(), tmp_path / "chosen.json")
-    job = MasksJob(behaviours=MATCHED, selection=CUT, controls=[], seed=0)
+    job = MasksJob(behaviours=MATCHED, selection=CUT, controls=[], own_q=None, seed=0)
     write_masks(study.model, study.score_folders, tmp_path / "chosen.json", tmp_path, job)
     masks = {name: read_mask(tmp_path / f"{name}.safetensors") for name in ("alpha", "beta")}
     for name, mask in masks.items():

@@ -1,4 +1,5 @@
 import math
+import re
 from typing import Any
 
 import polars as pl
@@ -81,11 +82,43 @@ def _verdicts(table: pl.DataFrame, halving: pl.DataFrame | None = None) -> dict[
 )
 def test_the_whole_interval_must_lie_on_one_side(value: float, half: float, verdict: str) -> None:
     share, own = _row(None, "transfer_share", value, half), "None transfer_share"
-    table = _table(share, _row(None, "nll_added", 0.5, 0.1))
+    specific = (
+        _row(None, "specificity", 0.8, 0.1),
+        _row(None, "counterpart_nll_added", 0.5, 0.1),
+    )
+    table = _table(share, _row(None, "nll_added", 0.5, 0.1), *specific)
     assert _verdicts(table) == {own: verdict}
     # Of no effect there is no share.
     table = _table(share, _row(None, "nll_added", 0.05, 0.1))
     assert _verdicts(table) == {own: CANNOT_TELL}
+
+
+@pytest.mark.parametrize(
+    ("benign", "specificity", "verdict", "why"),
+    [
+        (0.02, 0.8, SUPPORTED, None),
+        (0.3, 0.8, CANNOT_TELL, "Zeroing the mask beta adds 0.3 nats per token to benign"),
+        (0.02, 0.3, CANNOT_TELL, "harmless answers on the same topics lose much"),
+        (0.3, 0.3, CANNOT_TELL, "lose much of what harmful ones lose.* Zeroing the mask beta"),
+    ],
+)
+def test_what_is_shared_must_be_harm_and_not_language(
+    benign: float, specificity: float, verdict: str, why: str | None
+) -> None:
+    rows = [
+        _row(None, "transfer_share", 0.9, 0.1),
+        _row(None, "nll_added", 0.5, 0.1),
+        _row(None, "specificity", specificity, 0.1),
+        _row(None, "counterpart_nll_added", 0.5, 0.1),
+    ]
+    for name, added in (("alpha", 0.01), ("beta", benign)):
+        rows.append(_row(name, "nll_added", added, 0.005, role="benign"))
+        rows.append({**_row(name, "nll_added", 0.5, 0.1), "level": BEHAVIOUR, "behaviour": name})
+    setting = SETTING._replace(limit=0.1)
+    table = claims("toy", _table(*rows), _halving(), setting)
+    (row,) = table.filter(statistic="transfer_share").to_dicts()
+    assert row["verdict"] == verdict
+    assert (row["why"] is None) if why is None else re.search(why, row["why"])
 
 
 def test_nothing_measured_claims_nothing() -> None:
@@ -275,8 +308,8 @@ def _tables(draw: st.DrawFn) -> pl.DataFrame:
         ("shared", "harmfulness_change", HARMFUL),
         ("shared", "accuracy_change", {"role": "utility"}),
         ("random", "share_of_effect", {}),
-        ("shared", "specificity", {}),
-        ("shared", "counterpart_nll_added", {}),
+        *((variant, "specificity", {}) for variant in ("shared", None)),
+        *((variant, "counterpart_nll_added", {}) for variant in ("shared", None)),
         ("unmodified", "detect_auroc", {}),
         ("shared", "detect_auroc_change", {}),
         ("shared", "explain_nll_added", {}),

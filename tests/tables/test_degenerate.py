@@ -16,7 +16,13 @@ from lesion.tables.rows import MEASUREMENTS, UNMODIFIED
 
 BOOT = Bootstrap(300, 0.95, 7)
 SETTING = Setting(1_000_000, 500)
-SIZES = {("alpha", "harm"): 12, ("beta", "harm"): 14, ("sums", "benign"): 20}
+SIZES = {
+    ("alpha", "harm"): 12,
+    ("beta", "harm"): 14,
+    ("sums", "benign"): 20,
+    ("alpha-matched", "matched"): 12,
+    ("beta-matched", "matched"): 14,
+}
 EMPTY = pl.DataFrame(schema=HALVINGS)
 
 
@@ -42,8 +48,17 @@ def _asked() -> PromptNumbers:
                         value = 2.0 * harmful + generator.normal()
                         row = (variant, "detect", behaviour, f"{number}", "?", harmful, value)
                         understood.append(row)
+    pairs = [
+        (behaviour, f"prompt {number}", behaviour.removesuffix("-matched"), f"prompt {number}")
+        for (behaviour, role), count in SIZES.items()
+        for number in range(count if role == "matched" else 0)
+    ]
     return PromptNumbers(
-        _frame(nll, NLL), _frame(judged, JUDGED), None, _frame(understood, UNDERSTOOD)
+        _frame(nll, NLL),
+        _frame(judged, JUDGED),
+        None,
+        _frame(understood, UNDERSTOOD),
+        pl.DataFrame(pairs, schema=["behaviour", "prompt", "of", "counterpart"], orient="row"),
     )
 
 
@@ -65,7 +80,7 @@ def _verdicts(asked: PromptNumbers) -> dict[str, str]:
     return {row["statistic"]: row["verdict"] for row in found.to_dicts()}
 
 
-LIKELY = {"nll_added", "harm_minus_benign_nll_added", "transfer_share"}
+LIKELY = {"nll_added", "harm_minus_benign_nll_added", "transfer_share", "specificity"}
 JUDGEMENTS = {"harmfulness_change"}
 DETECTED = {"detect_auroc_change"}
 ALL = LIKELY | JUDGEMENTS

@@ -43,7 +43,7 @@ def _measured(nll: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
 
 
 def _specificity(table: pl.DataFrame) -> dict[str, float]:
-    (row,) = table.filter(metric="specificity").to_dicts()
+    (row,) = table.filter(metric="specificity", level="total", variant="shared").to_dicts()
     return row
 
 

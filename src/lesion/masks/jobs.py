@@ -37,6 +37,8 @@ class MasksJob(Job):
     behaviours: Behaviours
     selection: Selection
     controls: list[Control]
+    own_q: float | None
+    """Fraction of weights in the mask of a single behaviour; the chosen q, if None."""
     seed: int
 
 

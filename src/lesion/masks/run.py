@@ -47,11 +47,14 @@ def write_masks(
     unit = layout_of(model).unit(selection.scope)
     # In a row, or in a very small model, the smaller sizes round to no weight.
     points = [Point(p, q * share) for share in _SHARES if round(q * share * unit) or share == 1]
+    sizes = len(points)
+    if job.own_q is not None:
+        points.append(Point(p, job.own_q))
     names = behaviours.names
     opened = ScoreSet.open(model, scores, names, behaviours, selection, points, contrast)
     sized = opened.select(points, selection)
     masks = {name: sized[name][-1] for name in names}
-    harm = [masks[name] for name in behaviours.harm]
+    harm = [sized[name][sizes - 1] for name in behaviours.harm]
     masks["shared"] = vote(harm, selection.at_least)
     masks["shared-all"] = intersection(harm)
     inputs = control_inputs(model, scores, opened, behaviours, job.controls, p, selection.scope)
@@ -72,6 +75,8 @@ def write_masks(
         )
     for name, mask in masks.items():
         header = {**common, "mask": name, **_recipe(name, scores, job)}
+        if name in names and job.own_q is not None:
+            header["q"] = repr(job.own_q)
         write_mask(mask, opened.layout.stored_shapes, header, out / f"{name}.safetensors")
         logger.info(f"masks: {name}: {mask.size} of {opened.layout.size} weights")
     tables = {
@@ -79,7 +84,9 @@ def write_masks(
         "where": where_table(masks, opened.layout),
         "concentration": concentration_table(masks, opened.layout),
         "lines": top_lines(masks, opened.layout),
-        "sharing": sharing_table([sized[name] for name in behaviours.harm], points, opened.layout),
+        "sharing": sharing_table(
+            [sized[name][:sizes] for name in behaviours.harm], points[:sizes], opened.layout
+        ),
     }
     for name, table in tables.items():
         write_parquet(table, out / f"{name}.parquet")

@@ -107,10 +107,10 @@ def _check_tail(study: Study) -> None:
     tail, masks = study.scores.tail, study.masks
     if tail is None:
         return
-    if max(masks.p) > tail.p or max(masks.q) > tail.q:
+    if max(masks.p) > tail.p or max(*masks.q, masks.own_q or 0) > tail.q:
         raise ValueError(
             f"`scores.tail`: serves p up to {tail.p} and q up to {tail.q}, but `masks` needs "
-            f"{max(masks.p)} and {max(masks.q)}. Raise `scores.tail`"
+            f"{max(masks.p)} and {max(*masks.q, masks.own_q or 0)}. Raise `scores.tail`"
         )
     if masks.preservation_pooling == "mean" and len(study.of_role("benign")) > 1:
         raise ValueError(

@@ -273,6 +273,10 @@ class Masks(Section):
     q: Numbers[Fraction] = [7e-5, 1.5e-4]
     """Fraction of weights in each behaviour's mask. Of several values, the best on the validation
     split is chosen."""
+    own_q: Fraction | None = None
+    """Fraction of weights in the mask of a single behaviour, if it is not the chosen q: harm types
+    share few of the weights that a contrast selects, so that the q whose shared mask keeps the
+    benign limit makes masks of single behaviours that do not."""
     contrast: Numbers[NonNegative] = [1.0]
     """Weight of the signed contrast: a harm type's scores minus this times those of its matched
     requests, if it has a behaviour of role `matched`, so that weights of the topic and the form of

@@ -1,6 +1,7 @@
 """Rows on likelihood: NLL, added NLL, and the divergence from the unmodified model."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -57,18 +58,29 @@ def specificity_rows(nll: pl.DataFrame, matched: pl.DataFrame, boot: Bootstrap) 
     on = ["variant", "of", "counterpart"]
     added = _paired(nll).select("variant", "behaviour", "prompt", "added").drop_nulls()
     harmful = added.rename({"behaviour": "of", "prompt": "counterpart", "added": "harmful"})
-    harmless = added.join(matched, on=["behaviour", "prompt"], maintain_order="left")
-    both = harmless.join(harmful, on=on, maintain_order="left").sort("of", "counterpart")
+    answered = added.join(matched, on=["behaviour", "prompt"], maintain_order="left")
+    both = answered.join(harmful, on=on, maintain_order="left").sort("of", "counterpart")
     both = both.with_columns(behaviour="of")
-    for (variant,), table in both.group_by("variant", maintain_order=True):
-        if variant == UNMODIFIED:
-            continue
-        keys = measurement_keys(str(variant), "harm")
-        sides = (groups(table, "added"), groups(table, "harmful"))
-        yield from rows_by_behaviour(keys, "counterpart_nll_added", sides[1], boot.change)
-        share = boot.share(list(sides[0].values()), list(sides[1].values()))
-        specificity = Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n)
-        yield row(keys, "specificity", specificity)
+    own = both.filter(pl.col("variant") == pl.col("of"))
+    parts: dict[str | None, pl.DataFrame] = {
+        str(variant): table
+        for (variant,), table in both.group_by("variant", maintain_order=True)
+        if variant != UNMODIFIED
+    }
+    # Each harm type's own mask, on its own pairs.
+    parts |= {None: own} if own.height else {}
+    for variant, table in parts.items():
+        keys = measurement_keys(variant, "harm")
+        of_harmful, of_matched = groups(table, "harmful"), groups(table, "added")
+        yield from rows_by_behaviour(keys, "counterpart_nll_added", of_harmful, boot.change)
+        sides = {name: (of_matched[name], of_harmful[name]) for name in of_harmful}
+        yield from rows_by_behaviour(keys, "specificity", sides, partial(_specificity, boot))
+
+
+def _specificity(boot: Bootstrap, sides: Sequence[tuple[Values, Values]]) -> Estimate:
+    """Of pairs of what was added to harmless and to harmful answers, for each harm type."""
+    share = boot.share([harmless for harmless, _ in sides], [harmful for _, harmful in sides])
+    return Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n)
 
 
 def _paired(nll: pl.DataFrame) -> pl.DataFrame:

@@ -51,7 +51,7 @@ def limit_notices(
     return notices
 
 
-def unspecific(measurements: pl.DataFrame, mask: str = SHARED) -> str:
+def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
     """Why a model's mask may not be specific to harm, as a sentence; empty if it is.
 
     It is specific if, on the test pairs, more than MOST of what it adds to harmful answers is not
@@ -59,9 +59,9 @@ def unspecific(measurements: pl.DataFrame, mask: str = SHARED) -> str:
 
     Args:
         measurements: the model's table of MEASUREMENTS.
-        mask: the study's headline mask.
+        mask: the study's headline mask; None stands for each harm type's own.
     """
-    rows = measurements.filter(variant=mask, level=TOTAL)
+    rows = measurements.filter(pl.col("variant").eq_missing(mask), level=TOTAL)
     specificity = first_estimate(rows.filter(metric="specificity"))
     if specificity is None:
         return (

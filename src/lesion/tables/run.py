@@ -104,6 +104,7 @@ def _of_model(
         about["candidates"],
         sizes.get(mask, 0),
         limit_kept=not missed,
+        limit=job.limit,
         same=same_answers(gathered.completions()),
         mask=mask,
         sizes=sizes,

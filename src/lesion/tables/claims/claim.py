@@ -1,5 +1,6 @@
 """What a claim is, and the facts about a model that it is compared with."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
@@ -8,10 +9,11 @@ import polars as pl
 
 from lesion.tables.claims.outcome import Evidence, Number, gap_of, number_of
 from lesion.tables.intervals import Estimate
+from lesion.tables.limits import unspecific
 from lesion.tables.lookup import find, mask_size, measurement
 from lesion.tables.metrics import Comparison
 from lesion.tables.read import StudyTables
-from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED, UNMODIFIED
+from lesion.tables.rows import BEHAVIOUR, RANDOM, SHARED, TOTAL, UNMODIFIED
 from lesion.tables.wording import Unit, figure, mask_words, unit_word, with_interval
 
 LIMIT_LOST = (
@@ -48,6 +50,8 @@ class Setting(NamedTuple):
     """The study's headline mask (`lesion.tables.read.headline_of`)."""
     sizes: Mapping[str, int] = {}
     """Weights that each mask zeroes, by the mask's name; unknown ones are left out."""
+    limit: float = math.inf
+    """The NLL that a mask may add to benign responses (nats per token)."""
     unspecific: str = ""
     """Why the effect of the mask may not be specific to harm (`lesion.tables.limits`); empty if it
     is."""
@@ -84,6 +88,37 @@ class Facts(NamedTuple):
         else:
             own = parts.filter(variant=variant, metric=metric)
         return number_of(row, own["n"].to_list())
+
+    def unspecific(self, variant: str | None) -> str:
+        """Why the effect of the headline mask may not be specific to harm; empty if it is.
+
+        Args:
+            variant: None stands for the masks of all harm types, in place of the headline mask.
+        """
+        if variant is None and not self.measured.is_empty():
+            return unspecific(self.measured, None)
+        return self.setting.unspecific
+
+    def too_costly(self, variant: str | None) -> str:
+        """Why a mask may damage language in general; empty if it keeps the benign limit.
+
+        Args:
+            variant: the mask; None stands for the masks of all harm types.
+        """
+        if self.measured.is_empty():
+            return ""
+        own = self.measured.filter("main", metric="nll_added", level=TOTAL, role="benign")
+        types = self.measured.filter(level=BEHAVIOUR, role="harm")["behaviour"]
+        names = types.unique().to_list() if variant is None else [variant]
+        costly = own.filter(pl.col("variant").is_in(names), pl.col("low") > self.setting.limit)
+        if costly.is_empty():
+            return ""
+        worst = costly.sort("value", descending=True).row(0, named=True)
+        return (
+            f"Zeroing {mask_words(worst['variant'])} adds {worst['value']:.2g} nats per token to "
+            f"benign responses, more than the limit of {self.setting.limit:g}, so it may damage "
+            "language in general."
+        )
 
 
 Numbers = Callable[["Claim", Facts], Iterable[tuple[str | None, Number | None]]]
@@ -170,12 +205,13 @@ class Claim(NamedTuple):
     def evidence(self, facts: Facts) -> Iterator[tuple[str | None, Evidence]]:
         """Every variant that was measured, with the evidence that its number gives."""
         setting = facts.setting
-        lost = (LIMIT_LOST if not setting.limit_kept else "", setting.unspecific)
-        doubts = " ".join(filter(None, lost)) if self.of_harm else ""
+        lost = [LIMIT_LOST] if not setting.limit_kept else []
         threshold = self.threshold if isinstance(self.threshold, float) else self.threshold(facts)
         for variant, number in self.numbers(self, facts):
             if number is not None:
-                doubt = f"{self.doubt(facts, variant)} {doubts}".strip()
+                reasons = [*lost, facts.unspecific(variant), facts.too_costly(variant)]
+                doubts = [self.doubt(facts, variant), *(reasons if self.of_harm else [])]
+                doubt = " ".join(filter(None, doubts))
                 why = self.unusable(facts, variant)
                 yield variant, Evidence(number, threshold, self.above, why, doubt, self.scale)
 
