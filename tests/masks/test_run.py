@@ -252,3 +252,27 @@ def test_tails_of_several_harm_types_give_the_same_masks(study: Tiny, tmp_path: 
         assert path.read_bytes() == (cut_short / path.name).read_bytes(), path.name
     with pytest.raises(LesionError, match="its scores are a tail"):
         _run(tails, tmp_path / "c", job, q=0.03)
+
+
+def test_masks_of_single_behaviours_may_have_a_q_of_their_own(
+    study: Tiny,
+    tmp_path: Path,
+    masks: dict[str, Mask],
+    sorted_out: Callable[[str, float], list[int]],
+) -> None:
+    out = _run(study, tmp_path / "own", _with(own_q=Q / 4))
+    made = {path.stem: read_mask(path) for path in out.glob("*.safetensors")}
+    for name in BEHAVIOURS.names:
+        flat = [
+            int(index) + int(start)
+            for parameter, start in zip(study.layout.names, study.layout.offsets, strict=False)
+            for index in made[name].indices.get(parameter, ())
+        ]
+        assert flat == sorted_out(name, Q / 4)
+        assert made[name].metadata["q"] == repr(Q / 4)
+    for name in SHARED:
+        assert made[name].metadata["q"] == repr(Q)
+        for parameter, indices in masks[name].indices.items():
+            assert (made[name].indices[parameter] == indices).all()
+    sharing = pl.read_parquet(out / "sharing.parquet")
+    assert set(sharing["q"]) == {Q * share for share in SHARES}
