@@ -135,11 +135,11 @@ def without_removed(behaviours: Any) -> Any:
     """The behaviours without those set to null and without the matched requests of these."""
     if not isinstance(behaviours, dict):
         return behaviours
-    removed = {name for name, value in behaviours.items() if value is None}
+    removed = [name for name, value in behaviours.items() if value is None]
     return {
         name: value
         for name, value in behaviours.items()
-        if name not in removed and not (isinstance(value, dict) and value.get("of") in removed)
+        if value is not None and not (isinstance(value, dict) and value.get("of") in removed)
     }
 
 
