@@ -47,7 +47,6 @@ STUDY: dict[str, Any] = {
     "masks": {
         "p": [0.05, 0.1],
         "q": [0.001],
-        "own_q": 0.0005,
         "contrast": 0,  # truncated scores allow no other
         "preservation_pooling": "max",
         "controls": ["random", "wanda"],

@@ -181,7 +181,7 @@ def others(value: Any, annotation: Any) -> Iterator[Any]:
         yield {**value, "more": 1}
         yield {name: one[::-1] for name, one in value.items() if isinstance(one, list)}
     elif value is None:
-        yield from (3, 30, "x", OTHER, "base", True, "auto")
+        yield from (3, 30, 0.0005, "x", OTHER, "base", True, "auto")
         yield from ({"column": "kind", "equals": "a"}, {"rank": 2})
 
 
