@@ -45,9 +45,7 @@ use rule scores as harmless_scores with:
         ],
         preservation_index=SCORES / "{behaviour}" / index_name("preservation"),
     wildcard_constraints:
-        behaviour="|".join(
-            name for role in HARMLESS for name in STUDY.of_role(role)
-        ),
+        behaviour="|".join(name for role in HARMLESS for name in STUDY.of_role(role)),
     priority: 40
     message:
         "scoring weights and preservation importance: {wildcards.model}, {wildcards.behaviour}"
