@@ -98,13 +98,25 @@ def _measurements(shape: Shape, model: str) -> Rows:
             {**_measurement(own, "counterpart_nll_added", added, 0.04), **about},
             {**_measurement(own, "specificity", specificity, 0.06), **about},
         ]
+        rows += [
+            {
+                **_measurement({**own, "behaviour": name}, "specificity", specificity, 0.2),
+                "n": 12,
+                "seed": 7,
+            }
+            for name in shape.harm
+        ]
         matched = {**own, "role": "matched"}
-        rows.append({**_measurement(matched, "nll_added", 0.3 * added, 0.02), **about})
+        for metric in ("nll_added", "counterpart_nll_added"):
+            rows.append({**_measurement(matched, metric, 0.3 * added, 0.02), **about})
     for variant in variants:
         at = {"model": model, "variant": variant}
         rows += [{**row, "seed": 7} for row in _of_refusal(at)]
         if shape.whole and variant in ("unmodified", "shared", "random", "refusal"):
             rows += [{**row, "seed": 7} for row in _understood(at)]
+        added = 0.3 * _effect(variant, None, "harm")
+        matched = {"model": model, "variant": variant, "behaviour": None, "role": "matched"}
+        rows.append({**_measurement(matched, "nll", 0.66 + added, 0.05), **about})
         sides = {"harm": [*shape.harm, None], "benign": [*shape.benign, None]}
         for role, behaviours in sides.items():
             for behaviour in behaviours:
@@ -576,6 +588,6 @@ def lifted(tables: Path, folder: Path) -> Path:
     shutil.copytree(tables, folder)
     study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     for about in study["models"].values():
-        about["notices"] = [NOTICE]
+        about |= {"notices": [NOTICE], "limit_kept": False}
     (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
     return folder

@@ -73,6 +73,13 @@ def test_a_request_that_resembles_one_of_another_split_is_left_out(tmp_path: Pat
     assert table["counterpart"].to_list() == HARMFUL[:23]
 
 
+def test_of_several_requests_for_one_harmful_one_the_first_counts(tmp_path: Path) -> None:
+    rows = _rows()
+    again = {"harmful": rows[0]["harmful"], "harmless": "another request for the first one"}
+    table = _made(tmp_path, [*rows, again])
+    assert table["prompt"].to_list() == HARMLESS
+
+
 def test_pairs_of_another_harm_type_are_an_error_that_names_the_column(tmp_path: Path) -> None:
     rows = [{**row, "harmful": f"{row['harmful']}."} for row in _rows()]
     message = r"`beta`: only 0 of its 24 requests .* split `train` of `alpha`.* column `harmful`"
@@ -87,6 +94,7 @@ def test_pairs_of_another_harm_type_are_an_error_that_names_the_column(tmp_path:
         ({"of": "alfa"}, r"behaviours.gamma-matched.of`: no harm type .*Did you mean `alpha`"),
         ({"of": "sums"}, r"behaviours.gamma-matched.of`: no harm type is named `sums`"),
         ({"response": "answer"}, "takes no `response`"),
+        ({"harmful": None}, "`harmful` must name the column"),
         ({"role": "benign"}, "`of` requires `role: matched`"),
     ],
 )

@@ -34,7 +34,7 @@ Respond = Callable[[pl.DataFrame], pl.DataFrame]
 def _prompts(responses: list[str | None]) -> pl.DataFrame:
     prompts = [row["prompt"] for row in make.prompts("alpha", 6)]
     columns = {"prompt": prompts, "response": responses, "split": SPLITS}
-    return pl.DataFrame(columns, schema=PROMPTS)
+    return pl.DataFrame({**columns, "counterpart": [None] * len(prompts)}, schema=PROMPTS)
 
 
 @pytest.fixture(scope="module")

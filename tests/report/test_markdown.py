@@ -14,7 +14,7 @@ def test_the_table_has_before_after_and_control(tmp_path: Path) -> None:
     assert lines[0] == "| | unmodified | ablated | as many at random |"
     assert lines[1] == "|---|---|---|---|"
     rows = [line for line in lines[2:] if line.startswith("|")]
-    assert len(rows) == 14
+    assert len(rows) == 15
     assert all(row.count("|") == 5 for row in rows)
     assert any(row.startswith("| Harm NLL:") and row.count("[") == 3 for row in rows)
     assert text.endswith("Brackets: 95% interval.\n")

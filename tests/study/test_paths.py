@@ -60,7 +60,7 @@ NO_PATHS = {
         "responses.templates.*.prefill",
         "utility.tasks",
     ),
-    *(f"behaviours.*.{key}" for key in ("prompt", "response")),
+    *(f"behaviours.*.{key}" for key in ("prompt", "response", "harmful")),
     *(f"behaviours.*.where.{key}" for key in ("column", "equals", "first", "contains")),
     *(f"models.*.train.mixture.{key}" for key in ("prompt", "response", "rejected", "text")),
     *(

@@ -114,11 +114,37 @@ def test_what_is_shared_must_be_harm_and_not_language(
     for name, added in (("alpha", 0.01), ("beta", benign)):
         rows.append(_row(name, "nll_added", added, 0.005, role="benign"))
         rows.append({**_row(name, "nll_added", 0.5, 0.1), "level": BEHAVIOUR, "behaviour": name})
+        part = {**_row(None, "specificity", specificity, 0.2), "level": BEHAVIOUR}
+        rows.append({**part, "behaviour": name})
     setting = SETTING._replace(limit=0.1)
     table = claims("toy", _table(*rows), _halving(), setting)
     (row,) = table.filter(statistic="transfer_share").to_dicts()
     assert row["verdict"] == verdict
     assert (row["why"] is None) if why is None else re.search(why, row["why"])
+
+
+def test_what_is_shared_must_also_be_shared_by_a_specific_mask() -> None:
+    rows = [
+        _row(None, "transfer_share", 0.9, 0.1),
+        _row(None, "nll_added", 0.5, 0.1),
+        _row(None, "specificity", 0.8, 0.1),
+        _row(None, "counterpart_nll_added", 0.5, 0.1),
+    ]
+    setting = SETTING._replace(unspecific="The shared mask is not specific.")
+    (row,) = claims("toy", _table(*rows), _halving(), setting).filter(claim=2).to_dicts()
+    assert (row["verdict"], row["why"]) == (CANNOT_TELL, "The shared mask is not specific.")
+
+
+def test_a_size_that_costs_too_much_benign_loss_is_not_compact() -> None:
+    halving = _halving(500.0, 300.0, 900.0).with_columns(
+        benign=0.19, benign_low=0.15, benign_high=0.2
+    )
+    for limit, verdict in ((0.1, CANNOT_TELL), (0.3, SUPPORTED)):
+        found = claims("toy", _table(), halving, SETTING._replace(limit=limit)).to_dicts()
+        assert [row["verdict"] for row in found] == [verdict]
+    assert (
+        "adds 0.19 nats" in claims("toy", _table(), halving, SETTING._replace(limit=0.1))["why"][0]
+    )
 
 
 def test_nothing_measured_claims_nothing() -> None:

@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from lesion.tables.claims.specific import unspecific
 from lesion.tables.effects import MOST, NATS
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.likelihoods import specificity_rows
-from lesion.tables.limits import unspecific
 from lesion.tables.rows import MEASUREMENTS
 
 BOOT = Bootstrap(400, 0.95, 3)
@@ -101,3 +101,32 @@ def test_a_mask_is_specific_if_most_of_its_effect_is(
 def test_an_uncertain_mask_is_not_specific() -> None:
     reason = unspecific(_measured(*_tables(0.4, 0.19, 0.5)))
     assert "is not clearly one on harm" in reason
+
+
+def test_every_harm_type_needs_matched_requests() -> None:
+    nll, matched = _tables(0.4, 0.05, 0.01)
+    table = _measured(nll, matched.filter(of="fraud"))
+    harm = {"variant": "shared", "level": "behaviour", "role": "harm", "metric": "nll_added"}
+    rows = [{**harm, "behaviour": name, "value": 0.4} for name in ("fraud", "theft")]
+    both = pl.concat([table, pl.DataFrame(rows, schema=MEASUREMENTS)])
+    assert unspecific(both).startswith("Of theft there are no matched requests")
+    assert unspecific(table) == ""
+
+
+def test_few_pairs_show_nothing() -> None:
+    nll, matched = _tables(0.4, 0.05, 0.01)
+    reason = unspecific(_measured(nll, matched.head(2)))
+    assert "too few prompts" in reason
+
+
+def test_the_masks_of_all_types_are_measured_on_the_pairs_of_all() -> None:
+    nll, matched = _tables(0.4, 0.1)
+    other = _tables(0.4, 0.3)[0].filter(variant="shared")
+    own = nll.filter(variant="shared").with_columns(variant=pl.lit("fraud"))
+    masks = [own, other.with_columns(variant=pl.lit("theft"))]
+    table = _measured(pl.concat([nll, *masks]), matched)
+    (row,) = table.filter(
+        pl.col("variant").is_null(), metric="specificity", level="total"
+    ).to_dicts()
+    assert row["value"] == pytest.approx(1 - 0.2 / 0.4)
+    assert row["n"] == 2 * PAIRS

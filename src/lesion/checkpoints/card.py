@@ -83,6 +83,7 @@ def write_card(checkpoint: Path, table: str | None = None) -> None:
     facts = {
         "Mask": meta.get("made"),
         "Importance": meta.get("score"),
+        "Contrast": meta.get("contrast"),
         "Preserved": f"the {p} of weights with the highest preservation importance (p)",
         "Selected": f"{q} of the candidate weights for each harm type (q)",
         "Scope of p and q": meta.get("scope"),
@@ -109,7 +110,7 @@ tags: [lesion, pruned, safety]
 # {base}, without its `{meta.get("mask", "harm")}` weights
 
 {weights:,} of {candidates:,} candidate weights of `{base}` ({percent:.2g}%) are zero here:
-those that generating harmful text depends on most. Every other byte of the model's files is the
+those selected for their effect on harmful text. Every other byte of the model's files is the
 base's; all were compared after writing.
 
 | | |

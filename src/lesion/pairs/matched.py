@@ -63,7 +63,9 @@ def matched_table(rows: pl.DataFrame, harm: pl.DataFrame, job: MatchedPromptsJob
     split_of = dict(harm.select("prompt", "split").iter_rows())
     digests = {f"sha256:{hashlib.sha256(text.encode()).hexdigest()}": text for text in split_of}
     named = rows.with_columns(pl.col("counterpart").replace(digests))
-    paired = named.filter(pl.col("counterpart").is_in(list(split_of)))
+    known = named.filter(pl.col("counterpart").is_in(list(split_of)))
+    # Two requests with one counterpart would be no independent pairs.
+    paired = known.unique("counterpart", keep="first", maintain_order=True)
     chosen = paired.head(job.rows.limit) if job.rows.limit else paired
     splits = [split_of[text] for text in chosen["counterpart"]]
     alike = similarity(chosen["prompt"].to_list()) if splits else None
@@ -83,8 +85,9 @@ def matched_table(rows: pl.DataFrame, harm: pl.DataFrame, job: MatchedPromptsJob
     table = chosen.with_columns(split=pl.Series(splits, dtype=pl.String))
     _say(job)(
         f"{chosen.height} requests: {', '.join(f'{split} {counts[split]}' for split in SPLITS)}; "
-        f"{counts[STRADDLES]} left out between two splits, and {rows.height - paired.height} "
-        f"whose harmful request is not among the prompts of `{job.of}`"
+        f"{counts[STRADDLES]} left out between two splits, {known.height - paired.height} whose "
+        f"harmful request has an earlier one, and {rows.height - known.height} whose harmful "
+        f"request is not among the prompts of `{job.of}`"
     )
     return table.filter(pl.col("split") != STRADDLES)
 

@@ -231,11 +231,14 @@ def _why_none(
 ) -> str:
     """Why no answer can be given, wherever the difference lies; empty if one can."""
     for name, side, number in zip(NAMES, sides, numbers, strict=True):
-        if topic == _AT_THE_CIRCUIT and side.notices:
+        about = side.inputs.study["models"][side.model]
+        if topic == _AT_THE_CIRCUIT and not about.get("limit_kept", True):
             return (
                 f"The limit on benign loss was lifted or missed in {name}, "
                 "and this comparison assumes that it holds."
             )
+        if topic == _AT_THE_CIRCUIT and comparison.of_harm and about.get("unspecific"):
+            return f"In {name}: {about['unspecific']}"
         if number.n is not None and number.n < FEWEST:
             return f"{name} has too few prompts for the interval to be reliable."
         if is_still(number.low, number.high, COMPACT if comparison.ratio else 1.0):

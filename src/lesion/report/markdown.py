@@ -27,7 +27,10 @@ def before_after(tables: Path, model: str, mask: str) -> str | None:
     shown = Headline(mask, RANDOM if mask == SHARED else None)
     rows = headline(inputs.measurements, inputs.where, shown)
     columns = ["as many at random" if name == "random" else name for name in shown.columns]
-    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    # The warnings are about the headline mask.
+    warned = inputs.notices([model]) if mask == inputs.headline.mask else []
+    lines = [line for notice in warned for line in (f"**{notice}**", "")]
+    lines += [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for (label, note), group in rows.group_by("label", "note", maintain_order=True):
         cells = [
             with_interval(estimate_of(row), row["unit"], digits=2)

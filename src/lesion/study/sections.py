@@ -154,6 +154,8 @@ class Behaviour(Section):
         matched = self.role == "matched"
         if matched and self.of is None:
             raise ValueError("role `matched` requires `of`: the harm type of the harmful requests")
+        if matched and not self.harmful:
+            raise ValueError("`harmful` must name the column of the harmful requests")
         for key in ("of", "harmful"):
             if not matched and getattr(self, key) is not None:
                 raise ValueError(f"`{key}` requires `role: matched`")

@@ -44,7 +44,8 @@ class Gathered:
         self.pairs = self._all("pairs", PAIRS, "behaviour").select(
             *("prompt", "counterpart", "split", "outcome", "behaviour"), role=role
         )
-        self._leaked = _leaked(self.pairs.filter(role="harm"), job.near_duplicate)
+        of_harm = self.pairs.filter(pl.col("role").is_in(["harm", "matched"]))
+        self._leaked = _leaked(of_harm, job.near_duplicate)
 
     def file(self, kind: str) -> Path:
         """The file of a kind of which each model has exactly one."""
@@ -192,7 +193,7 @@ def _judged_retrained(
 
 
 def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:
-    """Test prompts that resemble another harm type's train prompt.
+    """Test prompts that resemble another harm type's train prompt, matched requests included.
 
     Near-duplicates share a split within a harm type, but splits of different types are independent.
     An effect on such a prompt would not be transfer.
@@ -203,7 +204,7 @@ def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:
     rows, columns = alike.row[near], alike.col[near]
     leaked = harm[np.unique(rows[test[rows] & train[columns]])].select("behaviour", "prompt")
     logger.info(
-        f"tables: {leaked.height} of {int(test.sum())} harmful test prompts resemble another harm "
-        "type's train prompt and are left out"
+        f"tables: {leaked.height} of {int(test.sum())} test prompts of harm types and of matched "
+        "requests resemble another one's train prompt and are left out"
     )
     return leaked

@@ -47,8 +47,8 @@ def specificity_rows(nll: pl.DataFrame, matched: pl.DataFrame, boot: Bootstrap) 
 
     `specificity` is 1 − (NLL added to the answers to matched requests) / (NLL added to those to
     their harmful counterparts), over the pairs of which both were measured. 1: only harmful answers
-    lose; 0: harmless ones on the same topics lose as much. `counterpart_nll_added` is the
-    denominator. Pairs are resampled whole.
+    lose; 0: harmless ones on the same topics lose as much. `counterpart_nll_added` is what is added
+    over these pairs, by role: the numerator and the denominator. Pairs are resampled whole.
 
     Args:
         nll: as in `likelihood_rows`.
@@ -61,18 +61,23 @@ def specificity_rows(nll: pl.DataFrame, matched: pl.DataFrame, boot: Bootstrap) 
     answered = added.join(matched, on=["behaviour", "prompt"], maintain_order="left")
     both = answered.join(harmful, on=on, maintain_order="left").sort("of", "counterpart")
     both = both.with_columns(behaviour="of")
-    own = both.filter(pl.col("variant") == pl.col("of"))
+    types = both.filter(pl.col("variant").is_in(both["of"].unique().implode()))
+    # The masks of all harm types on the pairs of all, as claims about transfer need it.
+    of_types = types.group_by("behaviour", "counterpart", maintain_order=True).agg(
+        pl.mean("added"), pl.mean("harmful")
+    )
     parts: dict[str | None, pl.DataFrame] = {
         str(variant): table
         for (variant,), table in both.group_by("variant", maintain_order=True)
         if variant != UNMODIFIED
     }
-    # Each harm type's own mask, on its own pairs.
-    parts |= {None: own} if own.height else {}
+    parts |= {None: of_types} if of_types.height else {}
     for variant, table in parts.items():
         keys = measurement_keys(variant, "harm")
         of_harmful, of_matched = groups(table, "harmful"), groups(table, "added")
         yield from rows_by_behaviour(keys, "counterpart_nll_added", of_harmful, boot.change)
+        of_pairs = measurement_keys(variant, "matched")
+        yield from rows_by_behaviour(of_pairs, "counterpart_nll_added", of_matched, boot.change)
         sides = {name: (of_matched[name], of_harmful[name]) for name in of_harmful}
         yield from rows_by_behaviour(keys, "specificity", sides, partial(_specificity, boot))
 

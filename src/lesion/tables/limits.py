@@ -1,10 +1,10 @@
-"""Why the effects of a mask may not be effects on harm: benign loss, topic and form. Pure."""
+"""Sentences on whether a study kept its limit on benign loss. Pure."""
 
 import math
 
 import polars as pl
 
-from lesion.tables.effects import LARGEST_LIMIT, MOST, NATS
+from lesion.tables.effects import LARGEST_LIMIT
 from lesion.tables.lookup import first_estimate
 from lesion.tables.rows import SHARED, TOTAL
 
@@ -49,38 +49,6 @@ def limit_notices(
             f"split, and `masks.max_benign_increase` is {limit:g}. {_SO}"
         )
     return notices
-
-
-def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
-    """Why a model's mask may not be specific to harm, as a sentence; empty if it is.
-
-    It is specific if, on the test pairs, more than MOST of what it adds to harmful answers is not
-    added to harmless ones on the same topics, with the whole interval.
-
-    Args:
-        measurements: the model's table of MEASUREMENTS.
-        mask: the study's headline mask; None stands for each harm type's own.
-    """
-    rows = measurements.filter(pl.col("variant").eq_missing(mask), level=TOTAL)
-    specificity = first_estimate(rows.filter(metric="specificity"))
-    if specificity is None:
-        return (
-            "The study has no matched requests (behaviours of role `matched`), so the effect may "
-            "be one on the topics or the form of the answers."
-        )
-    harmful = first_estimate(rows.filter(metric="counterpart_nll_added"))
-    if harmful is None or not harmful.low > NATS:
-        return (
-            "The effect on harmful answers that have a matched request is unclear or too small to "
-            "count, so it cannot be compared with that on harmless ones."
-        )
-    if specificity.low > MOST:
-        return ""
-    return (
-        "The effect is not clearly one on harm: harmless answers on the same topics lose much of "
-        f"what harmful ones lose. The specificity is {specificity.value:.2f} "
-        f"[{specificity.low:.2f}, {specificity.high:.2f}], and more than {MOST:g} is needed."
-    )
 
 
 def lifted(limit: float) -> bool:

@@ -69,6 +69,8 @@ class Comparison(NamedTuple):
     attack: str = "none"
     change: bool = False
     """Whether the metric's change from the unmodified model is compared."""
+    of_harm: bool = True
+    """Whether the answer concludes something about harm, if it is about an ablation."""
 
 
 class Metric(NamedTuple):
@@ -308,6 +310,7 @@ METRICS: list[Metric] = [
                 needs="Needs the same tasks in `utility.tasks` of both.",
                 role="utility",
                 change=True,
+                of_harm=False,
             ),
         ),
     ),

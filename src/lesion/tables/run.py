@@ -14,12 +14,13 @@ from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES
 from lesion.tables.claims.claim import Setting
+from lesion.tables.claims.specific import unspecific
 from lesion.tables.claims.table import claims, retraining_claims, stage_claims
 from lesion.tables.curve import curve_table, halving_table, judged_halving_table
 from lesion.tables.gather import Gathered
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
-from lesion.tables.limits import limit_notices, unspecific
+from lesion.tables.limits import limit_notices
 from lesion.tables.lookup import mask_sizes
 from lesion.tables.measure import PromptNumbers, measurements, same_answers
 from lesion.tables.read import headline_of
@@ -56,7 +57,11 @@ def write_tables(
         parts["stages"].append(stage_table(family, of_family, curves, boot, job.limit))
     stages = pl.concat([pl.DataFrame(schema=STAGES), *parts["stages"]])
     of_last = {
-        family: " ".join({about[model]["unspecific"] for model in of_family[-1].models})
+        family: " ".join(
+            dict.fromkeys(
+                filter(None, (about[model]["unspecific"] for model in of_family[-1].models))
+            )
+        )
         for family, of_family in job.stages.items()
     }
     parts["claims"].append(stage_claims(stages, job.limit, headline.mask, of_last))
@@ -98,6 +103,7 @@ def _of_model(
     sweep = _sweep(gathered)
     missed = limit_notices(sweep, about["limit"], measured, mask)
     about["unspecific"] = why = unspecific(measured, mask)
+    about["limit_kept"] = not missed
     about["notices"] = [*missed, *([f"{why} No claim about harm is supported."] if why else [])]
     sizes = mask_sizes(of_masks["where"])
     setting = Setting(
@@ -152,4 +158,5 @@ def _about(gathered: Gathered) -> dict[str, Any]:
     kept = ("architecture", "license", "chat", "digest")
     about: dict[str, Any] = {name: record[name] for name in kept}
     about["candidates"] = sum(math.prod(shape) for _, shape in record["candidates"])
-    return {**about, "p": chosen.p, "q": chosen.q, "limit": chosen.limit}
+    names = ("p", "q", "contrast", "limit")
+    return {**about, **{name: getattr(chosen, name) for name in names}}

@@ -103,7 +103,8 @@ Every point is the shared mask for one p (the fraction of weights that are exclu
 use needs them) and one q (the fraction that each harm type's mask selects). It is measured on
 validation pairs ({harm_pairs} harmful, {benign_pairs} benign) that were used for no number above.
 Lines join points of the same p; the axes are logarithmic away from zero. The ringed point was
-chosen: it adds the most NLL to harmful responses within the limit on benign loss (dashed, {limit}).
+chosen: it adds the most NLL to harmful responses (less what it adds to matched ones, if there are
+any) within the limit on benign loss (dashed, {limit}).
 
 Points far above the thin diagonal cost harmful responses more than benign ones. If every p stayed
 close to the diagonal, no choice would separate the two, and the outcomes above would be about

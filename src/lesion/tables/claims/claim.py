@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from lesion.tables.claims.outcome import Evidence, Number, gap_of, number_of
+from lesion.tables.claims.specific import unspecific
 from lesion.tables.intervals import Estimate
-from lesion.tables.limits import unspecific
 from lesion.tables.lookup import find, mask_size, measurement
 from lesion.tables.metrics import Comparison
 from lesion.tables.read import StudyTables
@@ -53,8 +53,8 @@ class Setting(NamedTuple):
     limit: float = math.inf
     """The NLL that a mask may add to benign responses (nats per token)."""
     unspecific: str = ""
-    """Why the effect of the mask may not be specific to harm (`lesion.tables.limits`); empty if it
-    is."""
+    """Why the effect of the mask may not be specific to harm; empty if it is
+    (`lesion.tables.claims.specific`)."""
 
 
 class Facts(NamedTuple):
@@ -93,9 +93,9 @@ class Facts(NamedTuple):
         """Why the effect of the headline mask may not be specific to harm; empty if it is.
 
         Args:
-            variant: None stands for the masks of all harm types, in place of the headline mask.
+            variant: None stands for the masks of all harm types, which have to be specific too.
         """
-        if variant is None and not self.measured.is_empty():
+        if variant is None and not self.setting.unspecific and not self.measured.is_empty():
             return unspecific(self.measured, None)
         return self.setting.unspecific
 

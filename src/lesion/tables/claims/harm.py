@@ -42,6 +42,18 @@ def _halving_share(_claim: Claim, facts: Facts) -> VariantNumbers:
         yield facts.mask, Number(*shares, row["n"], row["n"])
 
 
+def _halves_language(facts: Facts, _variant: str | None) -> str:
+    """Why the size that halves harm may damage language in general; empty if it does not."""
+    for row in facts.halving.filter(family=facts.mask, measure=LIKELIHOOD).iter_rows(named=True):
+        if row["benign_low"] is not None and row["benign_low"] > facts.setting.limit:
+            return (
+                f"Zeroing that many weights adds {row['benign']:.2g} nats per token to benign "
+                f"responses, more than the limit of {facts.setting.limit:g}, so it may damage "
+                "language in general."
+            )
+    return ""
+
+
 def _many(facts: Facts, _variant: str | None) -> str:
     """Why a mask does not count as few weights; empty if it does."""
     setting = facts.setting
@@ -140,7 +152,7 @@ def _apart(number: Estimate, tables: StudyTables, _variant: str) -> str:
 def _specific(number: Estimate, tables: StudyTables, _variant: str) -> str:
     mask = tables.headline.mask
     harmful = find(tables.measurements, mask, "counterpart_nll_added")
-    harmless = find(tables.measurements, mask, "nll_added", "matched")
+    harmless = find(tables.measurements, mask, "counterpart_nll_added", "matched")
     return (
         f"Of the NLL that zeroing {mask_words(mask)} adds to harmful answers "
         f"({with_interval(harmful, 'nats')} nats per token), {figure(number, 'share')}, is not "
@@ -182,6 +194,7 @@ CLAIMS = (
         rule="Up to {} counts as few.",
         above=False,
         numbers=_halving_share,
+        doubt=_halves_language,
         scale=COMPACT,
         compared=Comparison(
             "Does B’s harmful generation depend on fewer weights?",
@@ -263,7 +276,7 @@ CLAIMS = (
         # A difference, since a ratio is undefined where benign responses lose nothing.
         numbers=difference(("nll_added", "harm"), ("nll_added", "benign")),
         compared=Comparison(
-            "Are these weights more specific to harm in B?",
+            "Are these weights further apart from benign use in B?",
             "NLL added to harmful responses minus NLL added to benign ones, nats per token",
             higher=True,
             needs="Needs benign behaviours, and `{headline}` in `responses.variants` of both.",

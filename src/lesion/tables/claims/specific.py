@@ -1,0 +1,51 @@
+"""Why a mask's effect may be one on the topic or the form of answers, and not on harm. Pure."""
+
+import polars as pl
+
+from lesion.tables.claims.outcome import SUPPORTED, Evidence, number_of, outcome_of
+from lesion.tables.effects import MOST, NATS
+from lesion.tables.rows import BEHAVIOUR, SHARED, TOTAL
+
+
+def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
+    """Why a model's mask may not be specific to harm, as a sentence; empty if it is.
+
+    It is specific if, on the test pairs of all harm types, more than MOST of what it adds to
+    harmful answers is not added to their matched ones, with the whole interval.
+
+    Args:
+        measurements: the model's table of MEASUREMENTS.
+        mask: the study's headline mask; None stands for the masks of all harm types.
+    """
+    own = measurements.filter(pl.col("variant").eq_missing(mask))
+    rows = own.filter(level=TOTAL, metric="specificity").to_dicts()
+    if not rows:
+        return (
+            "The study has no matched requests (behaviours of role `matched`), so the effect may "
+            "be one on the topics or the form of the answers."
+        )
+    parts = own.filter(level=BEHAVIOUR, metric="specificity")
+    harm = measurements.filter(level=BEHAVIOUR, metric="nll_added", role="harm")
+    without = sorted({*harm["behaviour"]} - {*parts["behaviour"]})
+    if without:
+        return (
+            f"Of {', '.join(without)} there are no matched requests (behaviours of role "
+            "`matched`), so the effect there may be one on the topics or the form of the answers."
+        )
+    added = own.filter(level=TOTAL, metric="counterpart_nll_added", role="harm")["low"].to_list()
+    if not added or added[0] is None or not added[0] > NATS:
+        return (
+            "The effect on harmful answers that have a matched request is unclear or too small to "
+            "count, so it cannot be compared with that on harmless ones."
+        )
+    number = number_of(rows[0], parts["n"].to_list())
+    outcome, why = outcome_of(Evidence(number, MOST))
+    if outcome == SUPPORTED:
+        return ""
+    known = f"{number.value:.2f} [{number.low:.2f}, {number.high:.2f}]"
+    if why:
+        return f"The specificity, {known}, is no evidence that the effect is one on harm. {why}"
+    return (
+        "The effect is not clearly one on harm: harmless answers on the same topics lose much of "
+        f"what harmful ones lose. The specificity is {known}, and more than {MOST:g} is needed."
+    )
