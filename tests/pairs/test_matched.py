@@ -9,9 +9,10 @@ from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.pairs.jobs import MatchedPromptsJob, RowSelection
 from lesion.pairs.matched import write_matched_prompts
 from lesion.pairs.tables import PROMPTS
+from lesion.plan.checks import warnings
 from lesion.sources.jobs import SourceLocation
-from lesion.study import StudyError, load_study
-from lesion_testing import make
+from lesion.study import StudyError, load_study, read_config
+from lesion_testing import ROOT, make
 from lesion_testing.rich_study import STUDY
 
 SPLITS = [*["train"] * 12, *["validation"] * 6, *["test"] * 6]
@@ -118,3 +119,10 @@ def test_matched_requests_go_with_their_harm_type() -> None:
     study = load_study({**STUDY, "behaviours": behaviours, "masks": masks})
     assert not study.of_role("matched")
     assert set(study.behaviours) == set(behaviours) - {"gamma", "gamma-matched"}
+
+
+def test_harm_types_without_matched_requests_are_warned_of() -> None:
+    (said,) = (text for text in warnings(load_study(STUDY)) if "matched" in text)
+    assert said.startswith("`behaviours`: alpha, beta have no matched requests")
+    study = load_study(read_config(ROOT / "config.yaml"))
+    assert not [text for text in warnings(study) if "matched" in text]

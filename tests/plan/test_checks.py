@@ -293,7 +293,7 @@ def test_what_the_environment_lacks_is_a_warning(
     assert "api_key_env" not in said
     assert "no-python is no program here" in said
     monkeypatch.setenv("LESION_VLLM_PYTHON", sys.executable)
-    assert "warning" not in check(config, tmp_path)
+    assert "not set here" not in check(config, tmp_path)
 
 
 def test_a_template_of_no_attack_need_not_be_there(config: dict[str, Any], tmp_path: Path) -> None:

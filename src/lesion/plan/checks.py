@@ -183,7 +183,7 @@ def check_data(tasks: Iterable[KnownTask]) -> list[str]:
 
 
 def warnings(study: Study) -> list[str]:
-    """Warnings about what this environment lacks; jobs may run in a different one."""
+    """Warnings about what this environment lacks (jobs may run in another) and the study lacks."""
     lacking = [
         f"`judgements.judges.{name}.api_key_env`: {judge.api_key_env} is not set here"
         for name, judge in study.judgements.judges.items()
@@ -199,6 +199,12 @@ def warnings(study: Study) -> list[str]:
             )
         elif named is not None and shutil.which(named) is None:
             lacking.append(f"`responses.engine: vllm`: {VLLM_PYTHON}={named} is no program here")
+    matched = {study.behaviours[name].of for name in study.of_role("matched")}
+    if without := [name for name in study.of_role("harm") if name not in matched]:
+        lacking.append(
+            f"`behaviours`: {', '.join(without)} have no matched requests (a behaviour of role "
+            "`matched`), and without them no claim about harm can be supported (docs/evaluation.md)"
+        )
     return lacking
 
 
