@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binom
 
 from lesion.models.layout import FlatIndices, Layout
 
@@ -32,6 +31,9 @@ def expected_vote(masks: Sequence[FlatIndices], at_least: int, layout: Layout) -
 
 def _at_least(chances: np.ndarray, least: int) -> np.ndarray:
     """P(at least `least` successes) per column of [trials, columns] unequal chances."""
+    # Imported here, because it takes a second, and planning a study reads this module.
+    from scipy.stats import binom
+
     if (chances == chances[0]).all():
         return np.asarray(binom.sf(least - 1, len(chances), chances[0]))
     probabilities = np.zeros((len(chances) + 1, chances.shape[1]))
