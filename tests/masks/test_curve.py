@@ -83,7 +83,9 @@ def test_each_size_is_what_the_masks_stage_makes_there(
 ) -> None:
     cut, q = CUT.model_copy(update={"scope": scope}), 0.1
     found = _masks(_grow(study, tmp_path, cut, q))
-    job = MasksJob(behaviours=BEHAVIOURS, selection=cut, controls=list(CONTROLS), seed=JOB.seed)
+    job = MasksJob(
+        behaviours=BEHAVIOURS, selection=cut, controls=list(CONTROLS), own_q=None, seed=JOB.seed
+    )
     for size_ratio in SIZES:
         out = tmp_path / f"{size_ratio}"
         write_masks(study.model, study.score_folders, _chosen(tmp_path, q * size_ratio), out, job)
@@ -178,7 +180,7 @@ def _configured(curve: dict[str, Any], **sections: dict[str, Any]) -> Study:
     [
         ({"families": ["sharde"]}, "no mask is named `sharde`. Did you mean `shared`?"),
         ({"families": ["unmodified"]}, "`curve.families`: no mask is named `unmodified`"),
-        ({"families": ["shared"], "sizes": [1, 1e4]}, "10000 times q=0.00015 is more than all"),
+        ({"families": ["shared"], "sizes": [1, 1e4]}, "10000 times q=0.008 is more than all"),
         ({"sizes": [0]}, "`curve.sizes"),
         ({"sizes": []}, "`curve.sizes`"),
         ({"familys": ["shared"]}, "`curve.familys`: unknown key. Did you mean `families`?"),
@@ -190,7 +192,8 @@ def test_what_cannot_be_grown_is_an_error_of_the_config(curve: dict[str, Any], s
 
 
 def test_sizes_beyond_the_tails_are_an_error_with_the_q_that_serves_them() -> None:
-    masks, scores = {"preservation_pooling": "max", "contrast": 0}, {"tail": {"p": 0.2, "q": 2e-4}}
+    masks = {"preservation_pooling": "max", "contrast": 0, "q": 1.5e-4}
+    scores = {"tail": {"p": 0.2, "q": 2e-4}}
     curve = {"families": ["shared", "random"], "sizes": [0.5, 2]}
     said = r"2 times q=0\.00015 exceeds the truncated scores, .* 0\.0002\. Raise .* to 0\.0003"
     with pytest.raises(StudyError, match=said):

@@ -21,7 +21,7 @@ from lesion.scores.run import score_model
 from lesion.scores.shards import index_name, shard_names, write_index, write_shard
 from lesion.scores.store import Pooled, Source, StoredScores
 from lesion.scores.tail import tail_indices, write_tail
-from lesion.study.job import Device
+from lesion.study.job import Behaviours, Device
 from lesion.study.sections import Memory
 from lesion_testing import scored, tiny
 from lesion_testing.scored import LAYOUT, Held, flat, write_scores
@@ -262,7 +262,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _opened(study: Path, storage: str, scope: str, *points: Point, pool: str = "max") -> ScoreSet:
     folders = {name: study / storage / name for name in NAMES}
     cut = Selection(rule="budget", scope=scope, pool=pool, at_least=2)
-    return ScoreSet.open(study / "model", folders, NAMES, NAMES, cut, points)
+    behaviours = Behaviours(harm=[], benign=list(NAMES))
+    return ScoreSet.open(study / "model", folders, NAMES, behaviours, cut, points)
 
 
 def _masks(study: Path, storage: str, scope: str, rule: str) -> dict[str, list[FlatIndices]]:
