@@ -10,6 +10,7 @@ miss a bound; a single harm type has too few pairs for one.
 
 import argparse
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction import DictVectorizer
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -35,6 +36,9 @@ LONGER = 0.5
 NEAR, MOST_NEAR = 0.8, 0.01
 """The similarity of near-duplicates, and the share of matched requests that may have one."""
 _FOLDS = 5
+_STEM = 5
+"""The letters by which words are compared."""
+_WORDS = re.compile(r"[a-z]+")
 
 
 class Balance(NamedTuple):
@@ -47,6 +51,8 @@ class Balance(NamedTuple):
     first_word: float
     """The share of pairs that begin with the same word."""
     three_words: float
+    shared_words: float
+    """The mean share of the harmful request's content words that its matched request has too."""
     near_duplicates: float
     """The share of matched requests that resemble an earlier one."""
     surface: float
@@ -92,10 +98,20 @@ def balance(harmful: Sequence[str], harmless: Sequence[str]) -> Balance:
         float(lengths.mean() + error),
         same(1),
         same(3),
+        float(np.mean([_shared(a, b) for a, b in zip(harmful, harmless, strict=True)])),
         len(near) / len(harmless),
         _auroc(surface),
         _auroc(words),
     )
+
+
+def _shared(harmful: str, harmless: str) -> float:
+    """The share of one request's content words that another has, whatever their endings."""
+    sides = [
+        {word[:_STEM] for word in _WORDS.findall(text.lower())} for text in (harmful, harmless)
+    ]
+    content = sides[0] - {word[:_STEM] for word in ENGLISH_STOP_WORDS}
+    return len(content & sides[1]) / max(1, len(content))
 
 
 def _surface(text: str) -> dict[str, float]:
@@ -143,12 +159,14 @@ def main() -> None:
         for (name,), own in pairs.group_by("kind", maintain_order=True)
         if own.height >= 40
     }
-    print(f"{'':34}pairs  longer by (words)     same first word, three  near  surface  words")
+    print(
+        f"{'':34}pairs  longer by (words)     same first word, three  content  near  surface  words"
+    )
     for name, own in parts.items():
         row = balance(own["text"].to_list(), own["harmless"].to_list())
         print(
             f"{name:34}{row.pairs:5}  {row.longer:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
-            f"{row.first_word:16.0%}{row.three_words:9.0%}{row.near_duplicates:7.1%}"
+            f"{row.first_word:16.0%}{row.three_words:9.0%}{row.shared_words:8.0%}{row.near_duplicates:7.1%}"
             f"{row.surface:8.2f}{row.words:7.2f}"
         )
     problems = balance(pairs["text"].to_list(), pairs["harmless"].to_list()).problems()
