@@ -15,6 +15,10 @@ class AttackWords(Specification):
     wording: str | SourceLocation
     """A text with a placeholder for the prompt, or the file of a template."""
     prefill: str
+    own_prefix: int = 0
+    """Tokens of the model's own answer to the prompt that the prefill is made of."""
+    ablated: bool = False
+    """Whether the weights of refusal are zeroed in addition to the variant's mask."""
 
 
 class ResponsesJob(Job):
