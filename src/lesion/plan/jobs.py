@@ -290,6 +290,10 @@ def utility_job(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
     return specify(UtilityJob, study.utility, variant=variant, tasks=tasks, device=_device(study))
 
 
+_FIXED = {"frozen": "zeroed", "only": "others"}
+"""The weights that training leaves as they are, by an arm's ending."""
+
+
 def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
     """How a model is trained in one arm of an experiment."""
     name, arm = wildcards["experiment"], wildcards["arm"]
@@ -300,7 +304,7 @@ def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
         experiment,
         arm=arm,
         mask=experiment.masks.get(arm),
-        frozen=arm_of(arm).lesioned == "frozen",
+        fixed=_FIXED.get(arm_of(arm).lesioned or "", "nothing"),
         after=applied_after(study, name, arm),
         trained_on=experiment.behaviours or study.of_role("harm"),
         roles=evaluated(study),

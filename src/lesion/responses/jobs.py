@@ -107,8 +107,8 @@ class RetrainJob(Job):
     arm: str
     mask: str | None
     """The mask that is ablated before the training."""
-    frozen: bool
-    """Whether the ablated weights are kept at zero."""
+    fixed: Literal["nothing", "zeroed", "others"]
+    """The weights that training does not change: none, those that are ablated, or all others."""
     after: dict[str, str]
     """The masks of arms that ablate this arm's model after the training."""
     recipe: Recipe
