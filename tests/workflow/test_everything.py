@@ -32,7 +32,7 @@ def _everything(config: dict[str, Any]) -> None:
     config["responses"] |= {
         "variants": ["shared", "random", "alpha", "beta", "gamma", "denials"],
         "judged_variants": ["shared", "random"],
-        "attacks": ["direct", "prefill", "please"],
+        "attacks": ["direct", "prefill", "please", "refusal-ablation-own-prefix"],
         "templates": {"please": {"source": "file:inputs/please.txt"}},
     }
     config["equal_cost"] = {
@@ -108,7 +108,8 @@ def whole(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Place
     ran = place.run()
     # What was there before is used again.
     new = {job for job in ran if job.startswith(("pairs", "scores", "prompts", "train_judge"))}
-    assert new == {"pairs alpha-matched", "scores alpha-matched"}
+    assert new == {"pairs alpha-matched", "scores alpha-matched", "scores denials"}
+    assert "refusal_mask" in ran
     assert "matched_prompts alpha-matched" in ran
     return place
 

@@ -95,6 +95,38 @@ rule masks:
         "../scripts/masks.py"
 
 
+# It reads no chosen (p, q), so it is made once, whatever masks are tried.
+rule refusal_mask:
+    input:
+        indices=score_indices(["refusal", "benign"]),
+        scores=score_files(
+            ["refusal", "benign"],
+            [
+                "snip" if STUDY.responses.refusal_ablation.signed else "preservation",
+                "preservation",
+            ],
+        ),
+        model=rules.model.output.record,
+    output:
+        mask=MADE / "masks" / "{model}" / f"{REFUSAL_MASK}.safetensors",
+    log:
+        MADE / "logs" / "masks" / "{model}" / f"{REFUSAL_MASK}.log",
+    benchmark:
+        MADE / "benchmarks" / "masks" / "{model}" / f"{REFUSAL_MASK}.tsv"
+    priority: 30
+    conda:
+        ENV
+    resources:
+        mem_mb=memory("masks"),
+        runtime=minutes("masks"),
+    params:
+        job=job("refusal_mask"),
+    message:
+        "selecting the weights of refusal: {wildcards.model}"
+    script:
+        "../scripts/refusal_mask.py"
+
+
 rule curve_masks:
     input:
         chosen=rules.choose.output.chosen,

@@ -1,6 +1,7 @@
 rule responses:
     input:
         mask=variant_mask,
+        ablation=refusal_mask,
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
             for behaviour in outputs.nll_behaviours(STUDY)

@@ -1,5 +1,6 @@
 """The specifications of jobs that select masks."""
 
+from lesion.study.attacks import RefusalAblation
 from lesion.study.job import Behaviours, Device, Job, Specification
 from lesion.study.types import Control, Pool, Scope, SelectionRule
 
@@ -40,6 +41,15 @@ class MasksJob(Job):
     own_q: float | None
     """Fraction of weights in the mask of a single behaviour; the chosen q, if None."""
     seed: int
+
+
+class RefusalMaskJob(Job):
+    """How the weights of refusal are selected that attacks zero."""
+
+    refusal: list[str]
+    benign: list[str]
+    selection: RefusalAblation
+    pool: Pool
 
 
 class CurveMasksJob(Job):

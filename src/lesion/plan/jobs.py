@@ -22,6 +22,7 @@ from lesion.masks.jobs import (
     CurveMasksJob,
     EqualCostMasksJob,
     MasksJob,
+    RefusalMaskJob,
     Selection,
     SweepJob,
 )
@@ -36,6 +37,7 @@ from lesion.plan.outputs import (
     nll_behaviours,
     tables_inputs,
     wants_norms,
+    with_importance,
 )
 from lesion.plan.places import chat_template, places, sources, task_contents
 from lesion.responses.attacks import BUILT
@@ -55,7 +57,7 @@ from lesion.study import MIN_PROMPTS, Study
 from lesion.study.job import Behaviours, Device, Job, specify
 from lesion.study.judges import ClassifierSection, ContrastSection
 from lesion.study.training import arm_of
-from lesion.study.types import HARMLESS, Dtype
+from lesion.study.types import Dtype
 from lesion.tables.jobs import Experiment, Origin, ReportJob, StudyJob, TablesJob
 from lesion.training.examples import component_columns
 from lesion.training.jobs import MixtureComponentJob, SeededRecipe, TrainJob
@@ -149,16 +151,16 @@ def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
 
 
 def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
-    """How a behaviour is scored: preservation importance is computed for harmless ones only."""
+    """How a behaviour is scored; importance is computed for those that masks use it of."""
     behaviour, how = wildcards["behaviour"], study.scores
-    harmless = study.behaviours[behaviour].role in HARMLESS
+    important = behaviour in with_importance(study)
     return specify(
         ScoresJob,
         how,
         behaviour=behaviour,
         device=_device(study, how.dtype),
-        norms=not harmless and wants_norms(study),
-        preservation=how.preservation if harmless else None,
+        norms=not important and wants_norms(study),
+        preservation=how.preservation if important else None,
         tail=specify(Coverage, how.tail, scope=study.masks.scope) if how.tail else None,
     )
 
@@ -184,6 +186,16 @@ def masks_job(study: Study, wildcards: Mapping[str, str]) -> MasksJob:
     """The masks to make, given the scores and the chosen (p, q)."""
     own = {"behaviours": _behaviours(study), "selection": _selection(study), "seed": study.seed}
     return specify(MasksJob, study.masks, **own)
+
+
+def refusal_mask_job(study: Study, wildcards: Mapping[str, str]) -> RefusalMaskJob:
+    """The weights of refusal that attacks zero."""
+    return RefusalMaskJob(
+        refusal=study.of_role("refusal"),
+        benign=study.of_role("benign"),
+        selection=study.responses.refusal_ablation,
+        pool=study.masks.preservation_pooling,
+    )
 
 
 def curve_masks_job(study: Study, wildcards: Mapping[str, str]) -> CurveMasksJob:
@@ -259,8 +271,12 @@ def _attacks(study: Study) -> dict[str, AttackWords]:
     """How the attacks of the study present prompts."""
     words = {}
     for name, attack in BUILT.items():
-        prefill = study.pairs.prefill if attack.prefilled else ""
-        words[name] = AttackWords(wording=attack.wording, prefill=prefill)
+        words[name] = AttackWords(
+            wording=attack.wording,
+            prefill=study.pairs.prefill if attack.prefilled else "",
+            own_prefix=study.responses.own_prefix if attack.own_prefix else 0,
+            ablated=attack.ablated,
+        )
     for name, place in places(study, "responses").items():
         prefill = study.responses.templates[name].prefill
         words[name] = AttackWords(wording=place, prefill=prefill)
@@ -299,6 +315,10 @@ def utility_job(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
     return specify(UtilityJob, study.utility, variant=variant, tasks=tasks, device=_device(study))
 
 
+_FIXED = {"frozen": "zeroed", "only": "others"}
+"""The weights that training leaves as they are, by an arm's ending."""
+
+
 def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
     """How a model is trained in one arm of an experiment."""
     name, arm = wildcards["experiment"], wildcards["arm"]
@@ -309,7 +329,7 @@ def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
         experiment,
         arm=arm,
         mask=experiment.masks.get(arm),
-        frozen=arm_of(arm).lesioned == "frozen",
+        fixed=_FIXED.get(arm_of(arm).lesioned or "", "nothing"),
         after=applied_after(study, name, arm),
         trained_on=experiment.behaviours or study.of_role("harm"),
         roles=evaluated(study),
@@ -426,6 +446,7 @@ RULES = {
     "sweep": Rule(sweep_job, ("lesion.masks.sweep", "lesion.masks.validate")),
     "choose": Rule(choose_job, ("lesion.masks.choose",)),
     "masks": Rule(masks_job, ("lesion.masks.run",)),
+    "refusal_mask": Rule(refusal_mask_job, ("lesion.masks.refusal",)),
     "curve_masks": Rule(curve_masks_job, ("lesion.masks.curve",)),
     "equal_cost_masks": Rule(
         equal_cost_masks_job, ("lesion.masks.equal_cost", "lesion.masks.validate")

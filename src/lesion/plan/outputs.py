@@ -3,11 +3,14 @@
 from typing import get_args
 
 from lesion.masks.controls import needing_norms
+from lesion.masks.refusal import REFUSAL_MASK
 from lesion.plan.places import sources
 from lesion.report.figures.names import Measured, Named, study_figures
+from lesion.responses.attacks import BUILT
 from lesion.scores.shards import index_name
 from lesion.study import Role, Study
 from lesion.study.training import arm_of, of_seed
+from lesion.study.types import HARMLESS
 from lesion.tables import OF_MASKS
 from lesion.tables.jobs import Stage, TablesInput
 
@@ -198,6 +201,8 @@ def of_every_job(study: Study) -> list[str]:
     masks = [f"masks/{model}/curve.parquet" for model in curves]
     equal = study.models if study.equal_cost.masks else ()
     masks += [f"masks/{model}/equal-cost.parquet" for model in equal]
+    if ablates_refusal(study):
+        masks += [f"masks/{model}/{REFUSAL_MASK}.safetensors" for model in study.models]
     pruned = [
         f"checkpoints/{model}/{mask}/{name}"
         for model in study.models
@@ -207,6 +212,21 @@ def of_every_job(study: Study) -> list[str]:
     measured = [path for _, path in tables_inputs(study)]
     tables = [f"tables/{name}.json" for name in ("models", "study")]
     return [*fetched, *prompts, *scores, *masks, *pruned, *measured, *tables]
+
+
+def ablates_refusal(study: Study) -> bool:
+    """Whether an attack zeroes the weights of refusal."""
+    return any(name in BUILT and BUILT[name].ablated for name in study.responses.attacks)
+
+
+def with_importance(study: Study) -> list[str]:
+    """The behaviours whose importance is computed: harmless ones, whose weights masks preserve, and
+    refusals, if an attack zeroes the weights that are important for them.
+    """
+    roles: list[Role] = list(HARMLESS)
+    if ablates_refusal(study) and not study.responses.refusal_ablation.signed:
+        roles.append("refusal")
+    return [name for role in roles for name in study.of_role(role)]
 
 
 def wants_norms(study: Study) -> bool:

@@ -12,6 +12,7 @@ _TAKEN: dict[str, dict[str, str]] = {
         **dict.fromkeys((*BUILT_MASKS, *GROWN_MASKS), "a built-in mask"),
         **dict.fromkeys(("unmodified", "intact"), "the model without a mask"),
         **dict.fromkeys(("curve", "retraining"), "a folder of the responses"),
+        "refusal-ablation": "the mask of the attacks of this name",
         "lookalikes": "the harmless halves of the minimal pairs",
     },
     "models": {

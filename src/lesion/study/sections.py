@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from lesion.study.attacks import RefusalAblation, Template
 from lesion.study.training import New, Train
 from lesion.study.types import (
     MIN_PROMPTS,
@@ -317,17 +318,6 @@ class EqualCost(Section):
     even then is compared as it is, and the table says so."""
 
 
-class Template(Section):
-    """An attack that rewrites prompts."""
-
-    source: SourceText
-    """The template: a name from `sources`, or an address. A PyRIT jailbreak (YAML) or a text, in
-    which only `{{ prompt }}` is replaced; or a table (JSONL, CSV, parquet) with the columns
-    `prompt` and `attacked` and a row for each harmful test prompt."""
-    prefill: str = ""
-    """Beginning of the model's answer; empty, if not given."""
-
-
 class Responses(Section):
     """How the variants complete prompts, and how the NLL of responses is measured."""
 
@@ -338,7 +328,16 @@ class Responses(Section):
         "prefill",
     ]
     """How harmful test prompts are presented: `direct`, the prompt alone; `prefill`, with
-    `pairs.prefill` as the beginning of the answer; or by one of `templates`."""
+    `pairs.prefill` as the beginning of the answer; `own-prefix`, with the beginning of the model's
+    own harmful answer; `refusal-ablation`, alone, to a model without its weights of refusal, and
+    `refusal-ablation-prefill` and `refusal-ablation-own-prefix`, both together; or by one of
+    `templates`."""
+    own_prefix: Positive = 10
+    """For the attacks `own-prefix`: the number of tokens of the model's own answer that follow
+    `pairs.prefill`. Prompts whose pair is not kept, because the model has refused, have no such
+    answer and are left out."""
+    refusal_ablation: RefusalAblation = RefusalAblation()
+    """The weights of refusal that the attacks `refusal-ablation…` set to zero."""
     templates: ByName[Template] = {}
     """Further attacks, by the name that `attacks` gives them. A prompt that exceeds the model's
     context in a template gets no completion, and the log counts such prompts."""

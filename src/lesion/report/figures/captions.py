@@ -150,7 +150,8 @@ Each line shows the NLL of held-out harmful responses while the model is trained
 `retraining.{experiment}.behaviours` (of every harm type if none is named), with {confidence:.0%}
 intervals over prompts. In the arm `unmodified` no weight is zeroed. In an arm named after a mask,
 the mask is zeroed before training. With `-frozen` its weights stay zero, so that only other weights
-can compensate. These models were never written to disk.
+can compensate. With `-only` no other weight is trained, as by an attacker who knows the mask. These
+models were never written to disk.
 
 If the ablated arms reach the unmodified arm within few steps, the ablation removed a mechanism that
 is quickly rebuilt. If the knowledge were gone, the ablated arms would stay parallel to the
