@@ -9,6 +9,7 @@ a claim about harm is supported in a null, or none is in the first study.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +19,6 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.study import load_study, read_configs
 from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, Number, outcome_of
 from lesion.tables.claims.registry import claim_of
@@ -92,17 +92,23 @@ _SIDES = (("low", -1), ("high", 1))
 
 
 def run(name: str, cores: str) -> float:
-    """Run a study; the seconds that it took."""
+    """Run a study and keep its tables; the seconds that it took.
+
+    Studies of the same models share a results folder, so that only what differs is run again.
+    """
     files = [str(path) for path in STUDIES[name]]
     start = time.perf_counter()
-    command = [str(Path(sys.executable).parent / "snakemake"), "--cores", cores, "--configfile"]
-    subprocess.run([*command, *files, "--quiet", "all"], check=True)
+    command = [str(Path(sys.executable).parent / "snakemake"), "--cores", cores, "--quiet", "all"]
+    study = f"nulls-of-{STUDIES[name][0].stem}"
+    settings = ["--configfile", *files, "--config", f"study={study}"]
+    subprocess.run([*command, *settings], check=True)
+    shutil.copytree(Path("results", study, "tables"), tables_of(name), dirs_exist_ok=True)
     return time.perf_counter() - start
 
 
-def folder_of(name: str) -> Path:
-    """The tables of a study."""
-    return load_study(read_configs(STUDIES[name]), name).folder / "tables"
+def tables_of(name: str) -> Path:
+    """Where the tables of a study are kept."""
+    return Path("results", "nulls-tables", name)
 
 
 def show(name: str, found: list[Outcome]) -> None:
@@ -139,7 +145,7 @@ def main() -> None:
     head = ("study", "statistic", "value [interval]", "number", "specificity", "outcome")
     print("{:<11} # {:<30} {:<32} {:<7} {:<12} {}".format(*head))
     for name in given.only:
-        found = list(outcomes(read_study_tables(folder_of(name))))
+        found = list(outcomes(read_study_tables(tables_of(name))))
         show(name, found)
         supported = any(outcome.row["verdict"] == SUPPORTED for outcome in found)
         if supported != (name == HARMFUL):
