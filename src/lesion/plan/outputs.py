@@ -99,7 +99,10 @@ def judge_scores_path(judge: str, answers: str) -> str:
 def figures(study: Study) -> list[Named]:
     """Every figure of the study."""
     measured = Measured(
-        variants=study.variants, families=curve_families(study), judged=judged_sizes(study)
+        variants=study.variants,
+        families=curve_families(study),
+        judged=judged_sizes(study),
+        equal_cost=bool(study.equal_cost.masks),
     )
     experiments = {
         name: (study.retrained(name), experiment.questions is not None)
@@ -165,6 +168,8 @@ def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
         for family in answering_families(study):
             path = f"responses/{model}/curve/{family}-completions.parquet"
             add("curve-completions", path, model, family=family)
+        if study.equal_cost.masks:
+            add("equal-cost", f"responses/{model}/equal-cost.parquet", model)
         for judge in ("learned", *study.judgements.judges):
             add("judge-scores", f"judgements/{judge_scores_path(judge, model)}", model, judge=judge)
         for experiment, arm in retraining_arms(study, model):
@@ -191,6 +196,8 @@ def of_every_job(study: Study) -> list[str]:
     ]
     curves = study.models if study.curve.families else ()
     masks = [f"masks/{model}/curve.parquet" for model in curves]
+    equal = study.models if study.equal_cost.masks else ()
+    masks += [f"masks/{model}/equal-cost.parquet" for model in equal]
     pruned = [
         f"checkpoints/{model}/{mask}/{name}"
         for model in study.models
@@ -204,4 +211,6 @@ def of_every_job(study: Study) -> list[str]:
 
 def wants_norms(study: Study) -> bool:
     """Whether scoring writes the norms of the inputs, which some controls need."""
-    return bool(needing_norms([*study.masks.controls, *study.curve.families]))
+    return bool(
+        needing_norms([*study.masks.controls, *study.curve.families, *study.equal_cost.masks])
+    )
