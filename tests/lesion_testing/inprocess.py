@@ -78,7 +78,9 @@ def _model(study: Study, model: str) -> None:
         given = made / "pairs" / "prompts" / f"{name}.parquet"
         respond(given, checkpoint, pairs[name], _job(study, "pairs", model=model, behaviour=name))
     for name in study.behaviours:
-        rule = "harmless_scores" if study.behaviours[name].role in ("benign", "matched") else "scores"
+        rule = (
+            "harmless_scores" if study.behaviours[name].role in ("benign", "matched") else "scores"
+        )
         job = _job(study, rule, model=model, behaviour=name)
         scores[name].mkdir(parents=True, exist_ok=True)
         score_model(checkpoint, pairs[name], scores[name], job, save_minutes=60)

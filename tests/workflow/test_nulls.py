@@ -10,7 +10,6 @@ import yaml
 
 from lesion.io.formats import read_parquet
 from lesion.study import read_configs
-from lesion.tables.claims.outcome import SUPPORTED
 from lesion.tables.claims.registry import REGISTRY
 from lesion_testing import ROOT
 from lesion_testing.workflow import Place
@@ -57,10 +56,16 @@ def claims(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         done = place.snakemake()
         assert done.code == 0, done.text
         table = read_parquet(place.made / "tables" / "claims.parquet")
-        own = pl.concat([pl.struct("claim", "statistic")]) if False else pl.struct("claim", "statistic")
+        own = (
+            pl.concat([pl.struct("claim", "statistic")])
+            if False
+            else pl.struct("claim", "statistic")
+        )
         ran |= {
             (names[-1] if names[-1] == "dealt" else model): table.filter(
-                pl.Series([(row["claim"], row["statistic"]) in OF_HARM for row in table.to_dicts()]),
+                pl.Series(
+                    [(row["claim"], row["statistic"]) in OF_HARM for row in table.to_dicts()]
+                ),
                 model=model,
             )
             for model in models
