@@ -53,11 +53,13 @@ STUDY: dict[str, Any] = {
         "shared": {"at_least": 2},
     },
     "responses": {
-        "attacks": ["direct", "please", "prefill"],
+        "attacks": ["direct", "own-prefix", "please", "prefill", "refusal-ablation"],
+        "refusal_ablation": {"scope": "global"},
         "templates": {"please": {"source": HUB, "prefill": "Yes"}},
         "variants": ["shared", "random", "alpha", "no"],
         "judged_variants": ["shared", "random"],
     },
+    "equal_cost": {"masks": ["shared"], "largest": 0.05},
     "curve": {
         "families": ["shared", "random"],
         "sizes": [0.5, 2],

@@ -16,34 +16,51 @@ from pydantic import BaseModel
 from lesion.plan import outputs, places
 from lesion.plan.jobs import RULES
 from lesion.study import Study, StudyError, load_study
-from lesion.study.types import HARMLESS
 from lesion_testing import ROOT
 from lesion_testing.rich_study import OTHER, STUDY
 
 Key = tuple[str | int, ...]
 Jobs = dict[tuple[str, str], str]
 
-ASKED = {"responses", "curve", "understanding", "utility", "retrain"}
+ASKED = {"responses", "curve", "equal_cost", "understanding", "utility", "retrain"}
 SCORED = {"scores", "harmless_scores"}
 JUDGED = {"train_judge", "judge_responses", "judge_responses_extra"}
 TABLED = {"tables"}
-SELECTED = {"sweep", "masks", "curve_masks"}
-BEHAVIOURS = {"prompts", "matched_prompts", "pairs", *SCORED, *SELECTED, *ASKED, *TABLED}
+SELECTED = {"sweep", "masks", "curve_masks", "equal_cost_masks"}
+BEHAVIOURS = {
+    *("prompts", "matched_prompts", "pairs", "refusal_mask"),
+    *SCORED,
+    *SELECTED,
+    *ASKED,
+    *TABLED,
+}
+
 
 TOUCHES: dict[str, set[str]] = {
     # Numbers and places that many stages go by.
-    "seed": {"prompts", "masks", "curve_masks", "train_judge", *TABLED},
+    "equal_cost": {"equal_cost_masks"},
+    "equal_cost.masks": {"equal_cost_masks", "scores", *TABLED},
+    "seed": {"prompts", "masks", "curve_masks", "equal_cost_masks", "train_judge", *TABLED},
     "date": {"model"},
     "threads": {
         "train",
         "pairs",
         *SCORED,
         "sweep",
+        "equal_cost_masks",
         *ASKED,
         "judge_responses",
         "judge_responses_extra",
     },
-    "device_map": {"train", "pairs", *SCORED, "sweep", *ASKED, "judge_responses_extra"},
+    "device_map": {
+        "train",
+        "pairs",
+        *SCORED,
+        "sweep",
+        "equal_cost_masks",
+        *ASKED,
+        "judge_responses_extra",
+    },
     "sources": {"source"},
     # Models
     "models": {"model", "train"},
@@ -79,14 +96,16 @@ TOUCHES: dict[str, set[str]] = {
     "checkpoints": {"checkpoint", "card"},
     # What is asked
     "responses": {"responses"},
-    "responses.dtype": {"pairs", "sweep", "responses", "curve", "understanding", "utility"},
-    "responses.attacks": {"source", "responses"},
+    "responses.dtype": {*ASKED, "pairs", "sweep", "equal_cost_masks"} - {"retrain"},
+    "responses.attacks": {"source", *SCORED, "refusal_mask", "responses"},
+    "responses.refusal_ablation": {"refusal_mask"},
+    "responses.refusal_ablation.signed": {"refusal_mask", *SCORED},
     "responses.templates.*.source": {"source", "responses"},
     "responses.variants": {"responses", *TABLED},
     "responses.judged_variants": {"responses", "judge_responses", "judge_responses_extra"},
     "responses.max_new_tokens": {"responses", "curve", "understanding", "retrain", "train_judge"},
     "responses.batch_size": {"responses", "curve", "understanding", "retrain"},
-    "responses.batch_tokens": {"sweep", "responses", "curve", "understanding", "retrain"},
+    "responses.batch_tokens": {*ASKED, "sweep", "equal_cost_masks"} - {"utility"},
     "curve": {"curve"},
     "curve.families": {"curve_masks", "curve", "judge_responses", "judge_responses_extra", *TABLED},
     "curve.sizes": {"curve_masks"},
@@ -231,7 +250,7 @@ def _put(config: Any, key: Key, value: Any) -> Any:
 def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
     """The wildcards of every job of a rule."""
     models = [name for name in study.models if name not in study.trained]
-    harms = [*study.of_role("harm"), *study.of_role("refusal")]
+    harms = [name for name in study.behaviours if name not in outputs.with_importance(study)]
     answers = list(outputs.judged_answers(study))
     matched = study.of_role("matched")
     known: dict[str, Callable[[], list[dict[str, str]]]] = {
@@ -244,12 +263,11 @@ def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
         "matched_prompts": lambda: [{"behaviour": name} for name in matched],
         "pairs": lambda: [{"behaviour": name} for name in study.behaviours],
         "scores": lambda: [{"behaviour": name} for name in harms],
-        "harmless_scores": lambda: [
-            {"behaviour": name} for role in HARMLESS for name in study.of_role(role)
-        ],
+        "harmless_scores": lambda: [{"behaviour": name} for name in outputs.with_importance(study)],
         "checkpoint": lambda: [
             {"model": model, "mask": mask} for model in study.models for mask in study.checkpoints
         ],
+        "refusal_mask": lambda: [{}] if outputs.ablates_refusal(study) else [],
         "responses": lambda: [{"variant": name} for name in study.variants],
         "curve": lambda: [{"family": name} for name in outputs.curve_families(study)],
         "understanding": lambda: [{"variant": name} for name in outputs.understood(study)],
@@ -273,6 +291,8 @@ def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
         "choose",
         "masks",
         "curve_masks",
+        "equal_cost_masks",
+        "equal_cost",
         "train_judge",
         "tables",
         "report",
@@ -379,7 +399,7 @@ TOGETHER: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "Masks.preservation_pooling": (
         {"masks": {"preservation_pooling": "mean"}, "scores": {"tail": None}},
-        {*SCORED, "sweep", "masks", "curve_masks"},
+        {*SCORED, *SELECTED, "refusal_mask"},
     ),
 }
 """Keys of which no other value is valid alone: what they are changed with, and what this touches.

@@ -16,7 +16,7 @@ from lesion.models.likelihood import response_kl, response_nll
 from lesion.models.record import candidate_shapes
 from lesion.models.text import encode_prompt
 from lesion.models.vllm_engine import PYTHON
-from lesion.pairs.tables import encode_pairs
+from lesion.pairs.tables import answer_start, encode_pairs
 from lesion.responses import COMPLETIONS, NLL
 from lesion.responses.ask import respond_variant
 from lesion.responses.attacks import PLACEHOLDER
@@ -62,7 +62,7 @@ class Variant:
         self.pairs = {name: tiny.pairs(name, 3) for name in HOW.roles}
         self.mask: Path | None = None
 
-    def run(self, out: str = "out", how: ResponsesJob = HOW) -> str:
+    def run(self, out: str = "out", how: ResponsesJob = HOW, ablation: Path | None = None) -> str:
         paths = {name: self.folder / f"{name}.parquet" for name in self.pairs}
         for name, table in self.pairs.items():
             write_parquet(table, paths[name])
@@ -73,6 +73,7 @@ class Variant:
             list(paths.values()),
             self.folder / out / "completions.parquet",
             self.folder / out / "nll.parquet",
+            ablation,
         )
         return self.capsys.readouterr().err
 
@@ -333,3 +334,70 @@ def test_a_model_without_refusals_is_never_written_for_vllm(
         "completions.parquet",
         "nll.parquet",
     } | {path.name for path in (variant.folder / "out").glob(".*.rows")}
+
+
+OWN = AttackWords(wording=PLACEHOLDER, prefill="", own_prefix=2)
+ABLATED = AttackWords(wording=PLACEHOLDER, prefill="", ablated=True)
+
+
+def _refusal_mask(variant: Variant) -> Path:
+    path = variant.folder / "refusal"
+    write_mask(np.arange(1, 20_480, 3), candidate_shapes(variant.model), {"role": "refusal"}, path)
+    return path
+
+
+def test_the_own_prefix_is_the_beginning_of_the_pairs_answer(variant: Variant) -> None:
+    variant.change(1, outcome="refused")
+    said = variant.run(how=changed(attacks={"own-prefix": OWN}))
+    assert "own-prefix: 1 of 3 prompts of alpha are left out" in said
+    rows = variant.read()[0].filter(role="harm")
+    chat = tiny.loaded(variant.model).chat
+    kept = variant.pairs["alpha"].filter(outcome="kept")
+    assert rows["prompt"].to_list() == kept["prompt"].to_list()
+    for row, pair in zip(rows.iter_rows(named=True), kept.iter_rows(named=True), strict=True):
+        assert row["prefill"].startswith(tiny.PREFILL)
+        added = row["prefill"].removeprefix(tiny.PREFILL).strip()
+        assert pair["response"].strip().startswith(added)
+        assert len(chat.tokenizer(added)["input_ids"]) == 2
+
+
+def test_tokens_that_the_model_wrote_are_counted_as_written(variant: Variant) -> None:
+    chat = tiny.loaded(variant.model).chat
+    pair = variant.pairs["alpha"].row(0, named=True)
+    ids = chat.tokenizer(pair["response"])["input_ids"]
+    for count in (1, 3, len(ids)):
+        start = answer_start(chat, {**pair, "token_ids": ids}, count)
+        assert start == answer_start(chat, pair, count)
+        assert start == f"{tiny.PREFILL} {chat.tokenizer.decode(ids[:count])}"
+
+
+def test_weights_of_refusal_are_zeroed_on_top_of_the_variants(variant: Variant) -> None:
+    how, mask = changed(attacks={**BUILT, "refusal-ablation": ABLATED}), _refusal_mask(variant)
+    variant.lesion()
+    said = variant.run(how=how, ablation=mask)
+    assert "generated 11 of 11 completions" in said
+    rows = variant.read()[0].filter(attack="refusal-ablation")
+    loaded = tiny.loaded(variant.model)
+    assert variant.mask is not None
+    both = [read_mask(path).indices for path in (variant.mask, mask)]
+    prompts = [encode_prompt(loaded.chat, prompt) for prompt in rows["prompt"]]
+    with lesioned(loaded.model, both[0]), lesioned(loaded.model, both[1]):
+        wanted = complete(loaded.model, loaded.chat, prompts, 4, 8)
+    assert rows["completion"].to_list() == [one.text for one in wanted]
+    direct = variant.read()[0].filter(attack="direct")
+    assert direct["completion"].to_list() != rows["completion"].to_list()
+    # The rows of the other attacks are those of a study without it.
+    variant.run("without")
+    assert variant.read("without")[0].equals(
+        variant.read()[0].filter(pl.col("attack") != "refusal-ablation")
+    )
+
+
+def test_another_refusal_mask_generates_only_its_attacks_anew(variant: Variant) -> None:
+    how, mask = changed(attacks={**BUILT, "refusal-ablation": ABLATED}), _refusal_mask(variant)
+    variant.run(how=how, ablation=mask)
+    write_mask(np.arange(40), candidate_shapes(variant.model), {"role": "refusal"}, mask)
+    assert "generated 3 of 11 completions" in variant.run(how=how, ablation=mask)
+    assert "generated 0 of 11 completions" in variant.run(how=how, ablation=mask)
+    with pytest.raises(LesionError, match="refusal-ablation need a refusal mask"):
+        variant.run(how=how)

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import BadFile, LesionError
-from lesion.plan import checks, places
-from lesion.plan.jobs import responses_job
+from lesion.plan import checks, outputs, places
+from lesion.plan.jobs import refusal_mask_job, responses_job, scores_job
 from lesion.responses import attacks
 from lesion.responses.attacks import (
     PLACEHOLDER,
@@ -211,3 +211,53 @@ def test_a_further_attack_is_one_entry(
     assert given.prefill == asked.pairs.prefill
     with pytest.raises(StudyError, match=r"`responses\.templates\.polite`: this name is taken"):
         checks.check_study(study(templates={"polite": {"source": "file:pirate.txt"}}))
+
+
+def test_attacks_know_the_models_own_answer_and_its_weights_of_refusal(
+    study: Callable[..., Study],
+) -> None:
+    names = ["own-prefix", "refusal-ablation", "refusal-ablation-prefill"]
+    asked = study(attacks=names, own_prefix=7)
+    checks.check_study(asked)
+    given = responses_job(asked, {"variant": "shared"}).attacks
+    prefill = asked.pairs.prefill
+    seen = {name: (words.prefill, words.own_prefix, words.ablated) for name, words in given.items()}
+    assert seen == {
+        "own-prefix": ("", 7, False),
+        "refusal-ablation": ("", 0, True),
+        "refusal-ablation-prefill": (prefill, 0, True),
+    }
+    assert refusal_mask_job(asked, {}).refusal == ["refusal"]
+
+
+def test_only_an_attack_on_refusals_has_their_importance_computed(
+    study: Callable[..., Study],
+) -> None:
+    def computed(**responses: Any) -> bool:
+        asked = study(**responses)
+        job = scores_job(asked, {"behaviour": "refusal"})
+        assert (job.preservation is not None) == ("refusal" in outputs.with_importance(asked))
+        return job.preservation is not None
+
+    assert not computed(attacks=["direct", "own-prefix"])
+    assert computed(attacks=["refusal-ablation-own-prefix"])
+    # Signed scores are there in any case.
+    assert not computed(attacks=["refusal-ablation"], refusal_ablation={"signed": True})
+
+
+def test_an_attack_on_refusals_says_what_it_lacks() -> None:
+    config = read_config(Path("config.yaml"))
+    config["responses"]["attacks"] = ["refusal-ablation"]
+    config["responses"]["variants"] = ["shared", "random"]
+    removed = {**config, "behaviours": {**config["behaviours"], "refusal": None}}
+    with pytest.raises(StudyError, match=r"`refusal-ablation` zeroes .* no behaviour has the role"):
+        checks.check_study(load_study(removed))
+    masks = {**config["masks"], "preservation_pooling": "max", "contrast": 0}
+    cut = {**config, "scores": {"tail": {"p": 0.2, "q": 0.1}}, "masks": masks}
+    with pytest.raises(StudyError, match=r"within the scope `global`.*0.01 and `matrix`"):
+        checks.check_study(load_study(cut))
+    config["responses"]["refusal_ablation"] = {"scope": "global", "p": 0.1, "q": 0.15}
+    checks.check_study(load_study(cut))
+    config["responses"]["refusal_ablation"]["signed"] = True
+    with pytest.raises(StudyError, match=r"q up to 0.1 .* and it has 0.1, 0.15"):
+        checks.check_study(load_study(cut))

@@ -60,7 +60,7 @@ def run(folder: Path, pairs: dict[str, Path], **more: Any) -> tuple[pl.DataFrame
     given = {
         "arm": "unmodified",
         "mask": None,
-        "frozen": False,
+        "fixed": "nothing",
         "after": {},
         "recipe": RECIPE,
         "seeds": [0, 1],
@@ -84,7 +84,7 @@ def run(folder: Path, pairs: dict[str, Path], **more: Any) -> tuple[pl.DataFrame
 
 
 def test_frozen_zeros_stay_and_others_come_back(folder: Path, pairs: dict[str, Path]) -> None:
-    for frozen in (True, False):
+    for fixed in ("zeroed", "nothing"):
         loaded = tiny.loaded(folder)
         chosen = read_mask(mask(folder))
         ((name, places),) = chosen.indices.items()
@@ -93,12 +93,42 @@ def test_frozen_zeros_stay_and_others_come_back(folder: Path, pairs: dict[str, P
         other[torch.from_numpy(places)] = False
         before = weight.detach().view(-1)[other].clone()
         with ExitStack() as stack:
-            _zero(loaded.model, chosen, stack, frozen=frozen)
+            _zero(loaded.model, chosen, stack, fixed=fixed)
             assert not weight.detach().view(-1)[places].any()
             recipe = SeededRecipe(**RECIPE.model_dump(), seed=0)
             fine_tune(loaded, as_scored({"alpha": pairs["alpha"]}), recipe, "test")
-        assert bool(weight.detach().view(-1)[places].any()) != frozen
+        assert bool(weight.detach().view(-1)[places].any()) == (fixed == "nothing")
         assert not torch.equal(weight.detach().view(-1)[other], before)
+
+
+def test_an_attacker_who_knows_the_mask_changes_nothing_else(
+    folder: Path, pairs: dict[str, Path]
+) -> None:
+    loaded = tiny.loaded(folder)
+    chosen = read_mask(mask(folder))
+    ((name, places),) = chosen.indices.items()
+    before = {key: value.clone() for key, value in loaded.model.state_dict().items()}
+    with ExitStack() as stack:
+        _zero(loaded.model, chosen, stack, fixed="others")
+        recipe = SeededRecipe(**RECIPE.model_dump() | {"weight_decay": 0}, seed=0)
+        examples = as_scored({"alpha": pairs["alpha"]})
+        fine_tune(loaded, examples, recipe, "test", parameters={name})
+    after = loaded.model.state_dict()
+    changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    assert changed == {name}
+    moved = torch.nonzero(after[name].view(-1) != before[name].view(-1)).view(-1)
+    assert set(moved.tolist()) <= set(places.tolist())
+    assert after[name].view(-1)[places].any()
+
+
+def test_an_arm_of_the_zeroed_weights_alone_learns(folder: Path, pairs: dict[str, Path]) -> None:
+    given = {"arm": "shared-only", "mask": "shared", "fixed": "others", "seeds": [0]}
+    nll, _ = run(folder, pairs, **given)
+    harm = nll.filter(behaviour="alpha").group_by("step", maintain_order=True).agg(pl.mean("nll"))
+    assert harm["nll"][-1] < harm["nll"][0]
+    # An attacker who may change all weights does something else.
+    full, _ = run(folder, pairs, arm="shared", mask="shared", seeds=[0])
+    assert full.filter(step=3)["nll"].to_list() != nll.filter(step=3)["nll"].to_list()
 
 
 def test_every_step_asked_for_is_measured_for_every_seed(
@@ -131,7 +161,7 @@ def test_step_0_is_the_model_and_its_lesion(folder: Path, pairs: dict[str, Path]
     tests = read_parquet(pairs["alpha"], PAIRS).filter(split="test").head(2)
     expected = {"unmodified": response_nll(loaded.model, encode_pairs(loaded.chat, tests), 64)}
     with ExitStack() as stack:
-        _zero(loaded.model, chosen, stack, frozen=False)
+        _zero(loaded.model, chosen, stack, fixed="nothing")
         expected["shared"] = response_nll(loaded.model, encode_pairs(loaded.chat, tests), 64)
     for name, own in (("unmodified", None), ("shared", "shared")):
         nll, _ = run(folder, pairs, arm=name, mask=own)

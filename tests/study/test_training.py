@@ -10,7 +10,7 @@ from lesion.plan.jobs import tables_job
 from lesion.study import Study, StudyError, load_study, read_config, read_configs
 from lesion_testing import ROOT
 
-OVER_DEFAULT = ("full", "recovery", "alignment", "emergent-misalignment")
+OVER_DEFAULT = ("full", "recovery", "alignment", "emergent-misalignment", "validity")
 
 
 def config() -> dict[str, Any]:
@@ -59,6 +59,12 @@ LESSON = f"{TRAIN}/mixture"
 RECOVERY = "retraining/recovery"
 
 
+def _only(**recipe: Any) -> Callable[[dict[str, Any]], None]:
+    """An arm that trains only the zeroed weights, with other settings of the optimiser."""
+    arms = ["unmodified", "shared-only"]
+    return _set(RECOVERY, {"recipe": {"steps": 4, **recipe}, "arms": arms})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -89,6 +95,8 @@ RECOVERY = "retraining/recovery"
         (_set(f"{RECOVERY}/arms", ["unmodified", "shred"]), "Did you mean `shared`"),
         (_set(f"{RECOVERY}/at", [5]), "exceeds the 4 steps"),
         (_set(f"{RECOVERY}/recipe/lora", {}), "zeros cannot be kept"),
+        (_only(lora={}), "`lora` changes every weight, and arms that end with `-only`"),
+        (_only(weight_decay=0.1), "remove `weight_decay` or these arms"),
         (_set(f"{RECOVERY}/behaviours", "secrets"), "no behaviour is named `secrets`"),
         (_set(f"{RECOVERY}/models", "somebody"), "no model is named `somebody`"),
         (

@@ -16,6 +16,7 @@ from lesion.tables.variants import VARIANTS, variants_table
         ("shared", "shared", "before"),
         ("benign-signed-after", "benign-signed", "after"),
         ("shared-frozen", "shared", "frozen"),
+        ("shared-only", "shared", "only"),
     ],
 )
 def test_an_arm_s_name_says_its_mask_and_when(

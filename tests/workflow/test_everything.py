@@ -32,8 +32,13 @@ def _everything(config: dict[str, Any]) -> None:
     config["responses"] |= {
         "variants": ["shared", "random", "alpha", "beta", "gamma", "denials"],
         "judged_variants": ["shared", "random"],
-        "attacks": ["direct", "prefill", "please"],
+        "attacks": ["direct", "prefill", "please", "refusal-ablation-own-prefix"],
         "templates": {"please": {"source": "file:inputs/please.txt"}},
+    }
+    config["equal_cost"] = {
+        "masks": ["shared", "plain", "matched", "random"],
+        "limits": [0.0005, 0.002],
+        "largest": 0.3,
     }
     config["curve"] = {
         "families": ["shared", "random", "letters"],
@@ -103,7 +108,8 @@ def whole(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Place
     ran = place.run()
     # What was there before is used again.
     new = {job for job in ran if job.startswith(("pairs", "scores", "prompts", "train_judge"))}
-    assert new == {"pairs alpha-matched", "scores alpha-matched"}
+    assert new == {"pairs alpha-matched", "scores alpha-matched", "scores denials"}
+    assert "refusal_mask" in ran
     assert "matched_prompts alpha-matched" in ran
     return place
 
@@ -152,6 +158,16 @@ def test_both_sides_of_every_pair_are_measured(whole: Place) -> None:
     assert sweep["matched_nll"].null_count() == 0
     names = {path.stem for path in (whole.made / "masks" / "llama").glob("*.safetensors")}
     assert "alpha-matched" in names
+
+
+def test_masks_are_compared_at_equal_cost(whole: Place) -> None:
+    table = _table(whole, "equal_cost")
+    assert table.select("mask", "limit").n_unique() == 8
+    assert {"harm_added", "matched_added", "benign_added", "specificity"} <= set(table["metric"])
+    cheap = table.filter("reached")
+    assert cheap.select((pl.col("cost") / pl.col("limit")).is_between(0.85, 1.15)).to_series().all()
+    page = (whole.made / "report" / "index.html").read_text(encoding="utf-8")
+    assert "at the same cost?" in page
 
 
 def test_a_model_of_random_weights_supports_no_claim_about_harm(whole: Place) -> None:

@@ -145,6 +145,14 @@ SCENARIOS = {
         SELECTED | ALL_VARIANTS,
     ),
     "a variant is added": Scenario(_set("responses", variants=[*MASKS, "random"]), asked("random")),
+    "an attack is added that needs no further weights": Scenario(
+        _set("responses", attacks=["direct", "own-prefix", "prefill"]), ALL_VARIANTS
+    ),
+    # The importance for refusals is computed with their signed scores, which masks read.
+    "an attack is added that zeroes the weights of refusal": Scenario(
+        _set("responses", attacks=["direct", "prefill", "refusal-ablation"]),
+        {"scores denials", "refusal_mask", "masks", "checkpoint shared", *ALL_VARIANTS},
+    ),
     # Selection
     "q is changed": Scenario(_set("masks", q=0.06), SELECTED | ALL_MASKS),
     "p and q are swapped": Scenario(

@@ -12,11 +12,11 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")]))
 )
 
+from lesion.masks.refusal import REFUSAL_MASK
 from lesion.plan import checks, jobs, outputs, places, resources
 from lesion.io.formats import LesionError
 from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
-from lesion.study.types import HARMLESS
 from lesion.tables import OF_MASKS, TABLES
 
 
@@ -119,6 +119,8 @@ def gpus(formula):
     )
 
 
+# Behaviours whose importance is computed too.
+IMPORTANT = outputs.with_importance(STUDY)
 # Behaviours of role `matched`, and the harm type of each.
 MATCHED = {name: STUDY.behaviours[name].of for name in STUDY.of_role("matched")}
 # Trained models that are measured on another model's responses.
@@ -162,6 +164,13 @@ def variant_mask(w):
     if w.variant == "unmodified":
         return []
     return MADE / "masks" / w.model / f"{w.variant}.safetensors"
+
+
+def refusal_mask(w):
+    """The weights of refusal, if an attack zeroes them while this variant completes prompts."""
+    if w.variant in STUDY.judged_variants and outputs.ablates_refusal(STUDY):
+        return MADE / "masks" / w.model / f"{REFUSAL_MASK}.safetensors"
+    return []
 
 
 def unmodified_understanding(w):

@@ -95,6 +95,38 @@ rule masks:
         "../scripts/masks.py"
 
 
+# It reads no chosen (p, q), so it is made once, whatever masks are tried.
+rule refusal_mask:
+    input:
+        indices=score_indices(["refusal", "benign"]),
+        scores=score_files(
+            ["refusal", "benign"],
+            [
+                "snip" if STUDY.responses.refusal_ablation.signed else "preservation",
+                "preservation",
+            ],
+        ),
+        model=rules.model.output.record,
+    output:
+        mask=MADE / "masks" / "{model}" / f"{REFUSAL_MASK}.safetensors",
+    log:
+        MADE / "logs" / "masks" / "{model}" / f"{REFUSAL_MASK}.log",
+    benchmark:
+        MADE / "benchmarks" / "masks" / "{model}" / f"{REFUSAL_MASK}.tsv"
+    priority: 30
+    conda:
+        ENV
+    resources:
+        mem_mb=memory("masks"),
+        runtime=minutes("masks"),
+    params:
+        job=job("refusal_mask"),
+    message:
+        "selecting the weights of refusal: {wildcards.model}"
+    script:
+        "../scripts/refusal_mask.py"
+
+
 rule curve_masks:
     input:
         chosen=rules.choose.output.chosen,
@@ -127,3 +159,43 @@ rule curve_masks:
         "selecting masks of every size for the curves: {wildcards.model}"
     script:
         "../scripts/curve_masks.py"
+
+
+rule equal_cost_masks:
+    input:
+        chosen=rules.choose.output.chosen,
+        indices=score_indices(["harm", "matched", "benign", "refusal"]),
+        scores=score_files(
+            ["harm", "matched", "benign", "refusal", "matched", "benign"],
+            ["snip"] * 4 + ["preservation"] * 2,
+        ),
+        norms=[
+            SCORES / behaviour / NORMS
+            for behaviour in STUDY.of_role("harm")
+            if outputs.wants_norms(STUDY)
+        ],
+        pairs=[
+            MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
+            for behaviour in STUDY.of_role("benign")
+        ],
+        model=rules.model.output.record,
+    output:
+        masks=MADE / "masks" / "{model}" / "equal-cost.parquet",
+    log:
+        MADE / "logs" / "masks" / "{model}" / "equal-cost.log",
+    benchmark:
+        MADE / "benchmarks" / "masks" / "{model}" / "equal-cost.tsv"
+    priority: 20
+    conda:
+        ENV
+    threads: STUDY.threads
+    resources:
+        mem_mb=memory("equal_cost_masks"),
+        runtime=minutes("equal_cost_masks"),
+        gpu=gpus("equal_cost_masks"),
+    params:
+        job=job("equal_cost_masks"),
+    message:
+        "growing masks until they cost the same: {wildcards.model}"
+    script:
+        "../scripts/equal_cost_masks.py"

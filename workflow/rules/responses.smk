@@ -1,6 +1,7 @@
 rule responses:
     input:
         mask=variant_mask,
+        ablation=refusal_mask,
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
             for behaviour in outputs.nll_behaviours(STUDY)
@@ -68,6 +69,36 @@ rule curve:
         "measuring masks of every size: {wildcards.model}, {wildcards.family}"
     script:
         "../scripts/curve.py"
+
+
+rule equal_cost:
+    input:
+        masks=rules.equal_cost_masks.output.masks,
+        pairs=[
+            MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
+            for behaviour in outputs.nll_behaviours(STUDY)
+        ],
+        model=rules.model.output.record,
+    output:
+        nll=MADE / "responses" / "{model}" / "equal-cost.parquet",
+    log:
+        MADE / "logs" / "responses" / "{model}" / "equal-cost.log",
+    benchmark:
+        MADE / "benchmarks" / "responses" / "{model}" / "equal-cost.tsv"
+    priority: 10
+    conda:
+        ENV
+    threads: STUDY.threads
+    resources:
+        mem_mb=memory("curve"),
+        runtime=minutes("curve"),
+        gpu=gpus("curve"),
+    params:
+        job=job("equal_cost"),
+    message:
+        "measuring masks that cost the same: {wildcards.model}"
+    script:
+        "../scripts/equal_cost.py"
 
 
 rule understanding:

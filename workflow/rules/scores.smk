@@ -14,7 +14,7 @@ rule scores:
     benchmark:
         MADE / "benchmarks" / "scores" / "{model}" / "{behaviour}.tsv"
     wildcard_constraints:
-        behaviour="|".join(STUDY.of_role("harm") + STUDY.of_role("refusal")),
+        behaviour="|".join(name for name in STUDY.behaviours if name not in IMPORTANT),
     # The sweep does not read the scores of refusal behaviours, so they run at a lower priority.
     priority: lambda w: 40 if w.behaviour in STUDY.of_role("harm") else 15
     conda:
@@ -45,7 +45,7 @@ use rule scores as harmless_scores with:
         ],
         preservation_index=SCORES / "{behaviour}" / index_name("preservation"),
     wildcard_constraints:
-        behaviour="|".join(name for role in HARMLESS for name in STUDY.of_role(role)),
+        behaviour="|".join(IMPORTANT),
     priority: 40
     message:
         "scoring weights and preservation importance: {wildcards.model}, {wildcards.behaviour}"

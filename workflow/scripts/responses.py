@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from snakemake_types import snakemake
 
 with logged(snakemake.log[0]):
-    mask = snakemake.input.get("mask")
+    mask, ablation = (snakemake.input.get(name) for name in ("mask", "ablation"))
     respond_variant(
         ResponsesJob.model_validate_json(snakemake.params.job),
         model=Path(snakemake.input.model).parent,
@@ -17,4 +17,5 @@ with logged(snakemake.log[0]):
         pairs=[Path(path) for path in snakemake.input.pairs],
         completions=Path(snakemake.output.completions),
         nll=Path(snakemake.output.nll),
+        ablation=Path(ablation) if ablation else None,
     )

@@ -1,5 +1,6 @@
 """The specifications of jobs that select masks."""
 
+from lesion.study.attacks import RefusalAblation
 from lesion.study.job import Behaviours, Device, Job, Specification
 from lesion.study.types import Control, Pool, Scope, SelectionRule
 
@@ -42,6 +43,15 @@ class MasksJob(Job):
     seed: int
 
 
+class RefusalMaskJob(Job):
+    """How the weights of refusal are selected that attacks zero."""
+
+    refusal: list[str]
+    benign: list[str]
+    selection: RefusalAblation
+    pool: Pool
+
+
 class CurveMasksJob(Job):
     """The masks that are selected at several sizes."""
 
@@ -54,3 +64,18 @@ class CurveMasksJob(Job):
     """Number of draws of each random control."""
     seed: int
     """The seed of the first draw; each further draw adds 1."""
+
+
+class EqualCostMasksJob(Job):
+    """The masks that are grown until they cost the same on benign text."""
+
+    behaviours: Behaviours
+    selection: Selection
+    masks: list[str]
+    limits: list[float]
+    """Benign NLL that each mask adds (nats per token, validation)."""
+    largest: float
+    """The largest q of a behaviour's mask."""
+    batch_tokens: int
+    device: Device
+    seed: int

@@ -52,3 +52,17 @@ def encode_row(chat: "Chat", row: Mapping[str, Any]) -> "Example":
 
     texts = (row["prompt"], row["prefill"], row["response"])
     return encode_pair(chat, *texts, row["finished"], row["token_ids"])
+
+
+def answer_start(chat: "Chat", row: Mapping[str, Any], tokens: int) -> str:
+    """The beginning of the answer in a row of PAIRS: its prefill and its response's first `tokens`.
+
+    A character that these tokens hold only a part of is left out, and so is white space at the end,
+    which would keep the model from writing the token that usually follows.
+    """
+    prefill, response = row["prefill"], row["response"]
+    ids = row["token_ids"] or chat.encode_answer(chat.render(row["prompt"], prefill), response)
+    start = str(chat.tokenizer.decode(list(ids)[:tokens], skip_special_tokens=True))
+    # As in training: tokenizers that drop the space before a word give a response without it.
+    gap = " " if prefill and response[:1].isalnum() else ""
+    return f"{prefill}{gap}{start.rstrip(chr(0xFFFD))}".rstrip()

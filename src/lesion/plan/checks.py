@@ -131,6 +131,22 @@ def _check_attacks(study: Study) -> None:
             raise StudyError(
                 f"`responses.attacks`: no attack is named `{name}`{nearest(name, known)}"
             )
+    ablating = [name for name in study.responses.attacks if name in BUILT and BUILT[name].ablated]
+    if ablating and not study.of_role("refusal"):
+        raise StudyError(
+            f"`responses.attacks`: `{ablating[0]}` zeroes the weights of refusal, and no behaviour "
+            "has the role `refusal`. Add one (docs/evaluation.md), or take the attack out"
+        )
+    tail, needed = study.scores.tail, study.responses.refusal_ablation
+    if not ablating or tail is None:
+        return
+    q = tail.q if needed.signed else tail.p
+    if needed.scope != study.masks.scope or needed.p > tail.p or needed.q > q:
+        raise StudyError(
+            f"`responses.refusal_ablation`: the truncated scores serve p up to {tail.p:g} and q up "
+            f"to {q:g} within the scope `{study.masks.scope}`, and it has {needed.p:g}, "
+            f"{needed.q:g} and `{needed.scope}`. Give it others, or remove `scores.tail`"
+        )
 
 
 def check_tasks(study: Study) -> list[KnownTask]:

@@ -18,7 +18,15 @@ from lesion.judgements.jobs import (
     JudgeResponsesJob,
     TrainJudgeJob,
 )
-from lesion.masks.jobs import ChooseJob, CurveMasksJob, MasksJob, Selection, SweepJob
+from lesion.masks.jobs import (
+    ChooseJob,
+    CurveMasksJob,
+    EqualCostMasksJob,
+    MasksJob,
+    RefusalMaskJob,
+    Selection,
+    SweepJob,
+)
 from lesion.models.jobs import ModelJob, ResolvedChat
 from lesion.pairs.jobs import MatchedPromptsJob, PairsJob, PromptsJob, RowSelection
 from lesion.plan.code import code
@@ -31,6 +39,7 @@ from lesion.plan.outputs import (
     nll_behaviours,
     tables_inputs,
     wants_norms,
+    with_importance,
 )
 from lesion.plan.places import chat_template, places, sources, task_contents
 from lesion.responses.attacks import BUILT
@@ -38,6 +47,7 @@ from lesion.responses.jobs import (
     AttackWords,
     Completing,
     CurveJob,
+    EqualCostJob,
     ResponsesJob,
     RetrainJob,
     UnderstandingJob,
@@ -49,7 +59,7 @@ from lesion.study import MIN_PROMPTS, Study
 from lesion.study.job import Behaviours, Device, Job, specify
 from lesion.study.judges import ClassifierSection, ContrastSection
 from lesion.study.training import arm_of
-from lesion.study.types import HARMLESS, Dtype
+from lesion.study.types import Dtype
 from lesion.tables.jobs import Experiment, Origin, ReportJob, StudyJob, TablesJob
 from lesion.training.examples import component_columns
 from lesion.training.jobs import MixtureComponentJob, SeededRecipe, TrainJob
@@ -143,16 +153,16 @@ def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
 
 
 def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
-    """How a behaviour is scored: preservation importance is computed for harmless ones only."""
+    """How a behaviour is scored; importance is computed for those that masks use it of."""
     behaviour, how = wildcards["behaviour"], study.scores
-    harmless = study.behaviours[behaviour].role in HARMLESS
+    important = behaviour in with_importance(study)
     return specify(
         ScoresJob,
         how,
         behaviour=behaviour,
         device=_device(study, how.dtype),
-        norms=not harmless and wants_norms(study),
-        preservation=how.preservation if harmless else None,
+        norms=not important and wants_norms(study),
+        preservation=how.preservation if important else None,
         tail=specify(Coverage, how.tail, scope=study.masks.scope) if how.tail else None,
     )
 
@@ -180,10 +190,43 @@ def masks_job(study: Study, wildcards: Mapping[str, str]) -> MasksJob:
     return specify(MasksJob, study.masks, **own)
 
 
+def refusal_mask_job(study: Study, wildcards: Mapping[str, str]) -> RefusalMaskJob:
+    """The weights of refusal that attacks zero."""
+    return RefusalMaskJob(
+        refusal=study.of_role("refusal"),
+        benign=study.of_role("benign"),
+        selection=study.responses.refusal_ablation,
+        pool=study.masks.preservation_pooling,
+    )
+
+
 def curve_masks_job(study: Study, wildcards: Mapping[str, str]) -> CurveMasksJob:
     """The masks to make at every size, given the scores and the chosen (p, q)."""
     own = {"behaviours": _behaviours(study), "selection": _selection(study), "seed": study.seed}
     return specify(CurveMasksJob, study.curve, **own)
+
+
+def equal_cost_masks_job(study: Study, wildcards: Mapping[str, str]) -> EqualCostMasksJob:
+    """The masks to grow until they cost the same, given the scores and the chosen (p, q)."""
+    return EqualCostMasksJob(
+        behaviours=_behaviours(study),
+        selection=_selection(study),
+        masks=study.equal_cost.masks,
+        limits=study.equal_cost.limits,
+        largest=study.equal_cost.largest,
+        batch_tokens=study.responses.batch_tokens,
+        device=_device(study),
+        seed=study.seed,
+    )
+
+
+def equal_cost_job(study: Study, wildcards: Mapping[str, str]) -> EqualCostJob:
+    """How the masks that cost the same are measured."""
+    return EqualCostJob(
+        roles=nll_behaviours(study),
+        batch_tokens=study.responses.batch_tokens,
+        device=_device(study),
+    )
 
 
 def _behaviours(study: Study) -> Behaviours:
@@ -230,8 +273,12 @@ def _attacks(study: Study) -> dict[str, AttackWords]:
     """How the attacks of the study present prompts."""
     words = {}
     for name, attack in BUILT.items():
-        prefill = study.pairs.prefill if attack.prefilled else ""
-        words[name] = AttackWords(wording=attack.wording, prefill=prefill)
+        words[name] = AttackWords(
+            wording=attack.wording,
+            prefill=study.pairs.prefill if attack.prefilled else "",
+            own_prefix=study.responses.own_prefix if attack.own_prefix else 0,
+            ablated=attack.ablated,
+        )
     for name, place in places(study, "responses").items():
         prefill = study.responses.templates[name].prefill
         words[name] = AttackWords(wording=place, prefill=prefill)
@@ -270,6 +317,10 @@ def utility_job(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
     return specify(UtilityJob, study.utility, variant=variant, tasks=tasks, device=_device(study))
 
 
+_FIXED = {"frozen": "zeroed", "only": "others"}
+"""The weights that training leaves as they are, by an arm's ending."""
+
+
 def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
     """How a model is trained in one arm of an experiment."""
     name, arm = wildcards["experiment"], wildcards["arm"]
@@ -280,7 +331,7 @@ def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
         experiment,
         arm=arm,
         mask=experiment.masks.get(arm),
-        frozen=arm_of(arm).lesioned == "frozen",
+        fixed=_FIXED.get(arm_of(arm).lesioned or "", "nothing"),
         after=applied_after(study, name, arm),
         trained_on=experiment.behaviours or study.of_role("harm"),
         roles=evaluated(study),
@@ -402,7 +453,12 @@ RULES = {
     "sweep": Rule(sweep_job, ("lesion.masks.sweep", "lesion.masks.validate")),
     "choose": Rule(choose_job, ("lesion.masks.choose",)),
     "masks": Rule(masks_job, ("lesion.masks.run",)),
+    "refusal_mask": Rule(refusal_mask_job, ("lesion.masks.refusal",)),
     "curve_masks": Rule(curve_masks_job, ("lesion.masks.curve",)),
+    "equal_cost_masks": Rule(
+        equal_cost_masks_job, ("lesion.masks.equal_cost", "lesion.masks.validate")
+    ),
+    "equal_cost": Rule(equal_cost_job, ("lesion.responses.equal_cost",)),
     "checkpoint": Rule(checkpoint_job, ("lesion.checkpoints",)),
     "card": Rule(card_job, ("lesion.checkpoints.card", "lesion.report.markdown")),
     "responses": Rule(responses_job, ("lesion.responses.ask",)),

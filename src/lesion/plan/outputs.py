@@ -3,11 +3,14 @@
 from typing import get_args
 
 from lesion.masks.controls import needing_norms
+from lesion.masks.refusal import REFUSAL_MASK
 from lesion.plan.places import sources
 from lesion.report.figures.names import Measured, Named, study_figures
+from lesion.responses.attacks import BUILT
 from lesion.scores.shards import index_name
 from lesion.study import Role, Study
 from lesion.study.training import arm_of, of_seed
+from lesion.study.types import HARMLESS
 from lesion.tables import OF_MASKS
 from lesion.tables.jobs import Stage, TablesInput
 
@@ -115,7 +118,10 @@ def judge_scores_path(judge: str, answers: str) -> str:
 def figures(study: Study) -> list[Named]:
     """Every figure of the study."""
     measured = Measured(
-        variants=study.variants, families=curve_families(study), judged=judged_sizes(study)
+        variants=study.variants,
+        families=curve_families(study),
+        judged=judged_sizes(study),
+        equal_cost=bool(study.equal_cost.masks),
     )
     experiments = {
         name: (study.retrained(name), experiment.questions is not None)
@@ -181,6 +187,8 @@ def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
         for family in answering_families(study):
             path = f"responses/{model}/curve/{family}-completions.parquet"
             add("curve-completions", path, model, family=family)
+        if study.equal_cost.masks:
+            add("equal-cost", f"responses/{model}/equal-cost.parquet", model)
         for judge in ("learned", *study.judgements.judges):
             add("judge-scores", f"judgements/{judge_scores_path(judge, model)}", model, judge=judge)
         if judge_controls(study):
@@ -211,6 +219,10 @@ def of_every_job(study: Study) -> list[str]:
     ]
     curves = study.models if study.curve.families else ()
     masks = [f"masks/{model}/curve.parquet" for model in curves]
+    equal = study.models if study.equal_cost.masks else ()
+    masks += [f"masks/{model}/equal-cost.parquet" for model in equal]
+    if ablates_refusal(study):
+        masks += [f"masks/{model}/{REFUSAL_MASK}.safetensors" for model in study.models]
     tested = study.models if judge_controls(study) else ()
     answers = [f"responses/{model}/{CONTROL_ANSWERS}.parquet" for model in tested]
     pruned = [
@@ -224,6 +236,23 @@ def of_every_job(study: Study) -> list[str]:
     return [*fetched, *prompts, *scores, *masks, *answers, *pruned, *measured, *tables]
 
 
+def ablates_refusal(study: Study) -> bool:
+    """Whether an attack zeroes the weights of refusal."""
+    return any(name in BUILT and BUILT[name].ablated for name in study.responses.attacks)
+
+
+def with_importance(study: Study) -> list[str]:
+    """The behaviours whose importance is computed: harmless ones, whose weights masks preserve, and
+    refusals, if an attack zeroes the weights that are important for them.
+    """
+    roles: list[Role] = list(HARMLESS)
+    if ablates_refusal(study) and not study.responses.refusal_ablation.signed:
+        roles.append("refusal")
+    return [name for role in roles for name in study.of_role(role)]
+
+
 def wants_norms(study: Study) -> bool:
     """Whether scoring writes the norms of the inputs, which some controls need."""
-    return bool(needing_norms([*study.masks.controls, *study.curve.families]))
+    return bool(
+        needing_norms([*study.masks.controls, *study.curve.families, *study.equal_cost.masks])
+    )

@@ -2,18 +2,21 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from lesion.io.formats import LesionError
 from lesion.io.progress import progress
 from lesion.io.reuse import fill_rows, key, write_rows
-from lesion.pairs.tables import encode_pairs
+from lesion.masks.store import Mask, read_mask
+from lesion.pairs.tables import answer_start, encode_pairs
 from lesion.responses import COMPLETIONS, NLL, completion_columns, read_tests
 from lesion.responses.attacks import PLACEHOLDER, Attack, apply_attack, attack_of
 from lesion.responses.jobs import ResponsesJob
-from lesion.responses.variant import EvaluatedVariant
+from lesion.responses.variant import EvaluatedVariant, indices_digest
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +28,7 @@ def respond_variant(
     pairs: Sequence[Path],
     completions: Path,
     nll: Path,
+    ablation: Path | None = None,
 ) -> None:
     """Write a variant's completions and NLLs; unchanged rows are reused from earlier versions.
 
@@ -35,10 +39,11 @@ def respond_variant(
         pairs: tables of PAIRS, in the order of the job's `roles`.
         completions: table of COMPLETIONS, with a row for each test prompt and attack.
         nll: table of NLL, with a row for each kept test pair, in nats per response token.
+        ablation: the mask of the weights of refusal, for the attacks that zero them.
 
     Raises:
-        LesionError: a test prompt is missing in the table of an attack; raised before the model
-            is loaded.
+        LesionError: a test prompt is missing in the table of an attack, or an attack needs
+            `ablation`; raised before the model is loaded.
     """
     subject = EvaluatedVariant(model, mask, job.device)
     refusal = subject.mask and subject.mask.metadata.get("role") == "refusal"
@@ -50,27 +55,50 @@ def respond_variant(
         )
         job = job.model_copy(update={"engine": "transformers"})
     tests = read_tests(job.roles, pairs)
-    write_rows(_completed(subject, tests, completions, job), completions)
+    refusal_mask = read_mask(ablation) if ablation else None
+    write_rows(_completed(subject, tests, completions, job, refusal_mask), completions)
     write_rows(_measured(subject, tests, nll, job), nll)
 
 
 def _completed(
-    subject: EvaluatedVariant, tests: pl.DataFrame, out: Path, job: ResponsesJob
+    subject: EvaluatedVariant,
+    tests: pl.DataFrame,
+    out: Path,
+    job: ResponsesJob,
+    refusal_mask: Mask | None,
 ) -> pl.DataFrame:
     from lesion.models.text import encode_prompt
 
-    questions = _questions(tests, job)
+    questions = _questions(tests, job, subject)
+    ablating = {name for name, words in job.attacks.items() if words.ablated}
+    ablated = [row["role"] == "harm" and row["attack"] in ablating for row in questions]
     # The key includes the engine, because engines round differently and may write other tokens.
     engine = {} if job.engine == "transformers" else {"engine": job.engine}
-    identity = {"tokens": job.max_new_tokens, **engine, **subject.identity}
+    identity = {"tokens": job.max_new_tokens, **subject.identity}
+    identities = {False: {**identity, **engine}}
+    if any(ablated):
+        if refusal_mask is None:
+            raise LesionError(f"{job.variant}: {', '.join(sorted(ablating))} need a refusal mask")
+        # A model without refusals is never written for vLLM, so its engine is transformers.
+        identities[True] = {**identity, "ablated": indices_digest(refusal_mask.indices)}
     prompts = [encode_prompt(subject.chat, row["user_turn"], row["prefill"]) for row in questions]
     rows = [
-        {**row, "key": key(asked=tokens, **identity)}
-        for row, tokens in zip(questions, prompts, strict=True)
+        {**row, "key": key(asked=tokens, **identities[without])}
+        for row, tokens, without in zip(questions, prompts, ablated, strict=True)
     ]
 
     def make(todo: list[int]) -> list[dict[str, Any]]:
-        return _generate(subject, [prompts[index] for index in todo], job, out.parent)
+        answers: dict[int, dict[str, Any]] = {}
+        for without in (False, True):
+            mine = [index for index in todo if ablated[index] == without]
+            if mine:
+                asked, removed = (
+                    [prompts[index] for index in mine],
+                    refusal_mask if without else None,
+                )
+                columns = _generate(subject, asked, job, out.parent, removed)
+                answers |= dict(zip(mine, columns, strict=True))
+        return [answers[index] for index in todo]
 
     log = f"{job.variant}: generated {{}} of {{}} completions"
     table = fill_rows(rows, out, COMPLETIONS, make, log)
@@ -83,7 +111,9 @@ def _completed(
     return table
 
 
-def _questions(tests: pl.DataFrame, job: ResponsesJob) -> list[dict[str, str]]:
+def _questions(
+    tests: pl.DataFrame, job: ResponsesJob, subject: EvaluatedVariant
+) -> list[dict[str, str]]:
     """The columns of the rows of COMPLETIONS that are known before generation."""
     attacks = {name: attack_of(words) for name, words in job.attacks.items()}
     prefilled = {"prefill": Attack(PLACEHOLDER, job.prefill)}
@@ -91,26 +121,46 @@ def _questions(tests: pl.DataFrame, job: ResponsesJob) -> list[dict[str, str]]:
     for name, role in job.roles.items():
         if role == "refusal":
             continue
-        prompts = tests.filter(behaviour=name)["prompt"].to_list()
+        rows = tests.filter(behaviour=name).rows(named=True)
         # Every harmful test prompt is completed, but only `benign_prompts` of each capability.
-        prompts = prompts[: job.benign_prompts if role == "benign" else None]
+        rows = rows[: job.benign_prompts if role == "benign" else None]
         for attack, words in (attacks if role == "harm" else prefilled).items():
-            columns = {"behaviour": name, "role": role, "attack": attack, "prefill": words.prefill}
-            for prompt, question in zip(prompts, apply_attack(attack, words, prompts), strict=True):
-                questions.append({**columns, "prompt": prompt, "user_turn": question})
+            mine = [row for row in rows if not words.own_prefix or row["outcome"] == "kept"]
+            if len(mine) < len(rows):
+                logger.info(
+                    f"{job.variant}: {attack}: {len(rows) - len(mine)} of {len(rows)} prompts of "
+                    f"{name} are left out, because the model has no harmful answer of its own"
+                )
+            prompts = [row["prompt"] for row in mine]
+            columns = {"behaviour": name, "role": role, "attack": attack}
+            for row, question in zip(mine, apply_attack(attack, words, prompts), strict=True):
+                prefill = words.prefill
+                if words.own_prefix:
+                    prefill = answer_start(subject.chat, row, words.own_prefix)
+                asked = {"prompt": row["prompt"], "user_turn": question, "prefill": prefill}
+                questions.append({**columns, **asked})
     return questions
 
 
 def _generate(
-    subject: EvaluatedVariant, prompts: Sequence[list[int]], job: ResponsesJob, folder: Path
+    subject: EvaluatedVariant,
+    prompts: Sequence[list[int]],
+    job: ResponsesJob,
+    folder: Path,
+    removed: Mask | None,
 ) -> list[dict[str, Any]]:
-    """The columns of completions; vLLM reads a temporary checkpoint in `folder`."""
+    """The columns of completions, without the weights of the mask `removed`, if there is one.
+
+    vLLM reads a temporary checkpoint in `folder`.
+    """
     with progress(f"{job.variant}: completions", len(prompts), "prompt") as advance:
-        if job.engine == "transformers":
+        if job.engine == "transformers" or removed is not None:
             from lesion.models.generate import complete
 
-            loaded = subject.load()
-            completions = complete(*loaded, prompts, job.max_new_tokens, job.batch_size, advance)
+            with subject.without(removed) if removed else nullcontext(subject.load()) as loaded:
+                completions = complete(
+                    *loaded, prompts, job.max_new_tokens, job.batch_size, advance
+                )
         else:
             from lesion.models.vllm_engine import complete_by_vllm
 

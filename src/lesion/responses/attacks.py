@@ -30,10 +30,14 @@ Wording = str | Mapping[str, str]
 
 
 class Attack(NamedTuple):
-    """How prompts are worded, and the prefill of the answer."""
+    """How prompts are worded, the prefill of the answer, and what is done to the model."""
 
     wording: Wording
     prefill: str = ""
+    own_prefix: int = 0
+    """Tokens of the model's own answer that the prefill continues with."""
+    ablated: bool = False
+    """Whether the weights of refusal are zeroed."""
 
 
 class BuiltAttack(NamedTuple):
@@ -42,11 +46,22 @@ class BuiltAttack(NamedTuple):
     wording: str
     prefilled: bool
     """Whether the answer is prefilled with `pairs.prefill`."""
+    own_prefix: bool = False
+    """Whether the answer is prefilled with the beginning of the model's own answer, as its pair has
+    it: with the pair's prefill, and `responses.own_prefix` tokens of its response."""
+    ablated: bool = False
+    """Whether the weights of refusal (`responses.refusal_ablation`) are zeroed too."""
 
 
 BUILT = {
     "direct": BuiltAttack(PLACEHOLDER, prefilled=False),
     "prefill": BuiltAttack(PLACEHOLDER, prefilled=True),
+    "own-prefix": BuiltAttack(PLACEHOLDER, prefilled=False, own_prefix=True),
+    "refusal-ablation": BuiltAttack(PLACEHOLDER, prefilled=False, ablated=True),
+    "refusal-ablation-prefill": BuiltAttack(PLACEHOLDER, prefilled=True, ablated=True),
+    "refusal-ablation-own-prefix": BuiltAttack(
+        PLACEHOLDER, prefilled=False, own_prefix=True, ablated=True
+    ),
 }
 """The built-in attacks by the names of `responses.attacks`, which no template may have. A further
 attack needs only an entry here."""
@@ -59,9 +74,8 @@ def attack_of(words: AttackWords) -> Attack:
         BadFile: see `read_wording`, and `lesion.sources.locate`.
     """
     wording = words.wording
-    return Attack(
-        wording if isinstance(wording, str) else read_wording(locate(wording)), words.prefill
-    )
+    text = wording if isinstance(wording, str) else read_wording(locate(wording))
+    return Attack(text, words.prefill, words.own_prefix, words.ablated)
 
 
 def read_wording(path: Path) -> Wording:

@@ -15,6 +15,10 @@ class AttackWords(Specification):
     wording: str | SourceLocation
     """A text with a placeholder for the prompt, or the file of a template."""
     prefill: str
+    own_prefix: int = 0
+    """Tokens of the model's own answer to the prompt that the prefill is made of."""
+    ablated: bool = False
+    """Whether the weights of refusal are zeroed in addition to the variant's mask."""
 
 
 class ResponsesJob(Job):
@@ -57,6 +61,15 @@ class CurveJob(Job):
     batch_tokens: int
     completing: Completing | None
     """None if nothing is completed."""
+    device: Device
+
+
+class EqualCostJob(Job):
+    """How the masks that cost the same are measured."""
+
+    roles: dict[str, Role]
+    """Behaviours whose test pairs are measured."""
+    batch_tokens: int
     device: Device
 
 
@@ -103,8 +116,8 @@ class RetrainJob(Job):
     arm: str
     mask: str | None
     """The mask that is ablated before the training."""
-    frozen: bool
-    """Whether the ablated weights are kept at zero."""
+    fixed: Literal["nothing", "zeroed", "others"]
+    """The weights that training does not change: none, those that are ablated, or all others."""
     after: dict[str, str]
     """The masks of arms that ablate this arm's model after the training."""
     recipe: Recipe

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import torch
@@ -68,10 +68,14 @@ def retrain(
         loaded = load(model, job.device)
         measure = _Measure(loaded, tests, job, seed)
         with ExitStack() as stack:
+            trained = None
             if job.mask is not None:
-                _zero(loaded.model, chosen[job.mask], stack, frozen=job.frozen)
+                own = chosen[job.mask]
+                _zero(loaded.model, own, stack, fixed=job.fixed)
+                trained = frozenset(own.indices) if job.fixed == "others" else None
             recipe = SeededRecipe(**job.recipe.model_dump(), seed=seed)
-            fine_tune(loaded, examples, recipe, f"{job.arm}: training", [measure])
+            what = f"{job.arm}: training"
+            fine_tune(loaded, examples, recipe, what, [measure], parameters=trained)
         for arm, name in job.after.items():
             with lesioned(loaded.model, chosen[name].indices):
                 measure.take(arm, job.recipe.steps, last=True)
@@ -81,18 +85,31 @@ def retrain(
     write_parquet(pl.DataFrame(answers, schema=RETRAINED_COMPLETIONS), completions)
 
 
-def _zero(model: nn.Module, mask: Mask, stack: ExitStack, *, frozen: bool) -> None:
-    """Ablate the mask's weights; if `frozen`, training keeps them at zero until `stack` closes."""
+def _zero(
+    model: nn.Module,
+    mask: Mask,
+    stack: ExitStack,
+    *,
+    fixed: Literal["nothing", "zeroed", "others"],
+) -> None:
+    """Ablate the mask's weights. Until `stack` closes, training leaves at zero those that are
+    `zeroed`, or leaves the `others` of the mask's matrices as they are.
+    """
 
     def without(where: Tensor, gradient: Tensor) -> Tensor:
         return gradient.contiguous().view(-1).index_fill(0, where, 0).view_as(gradient)
 
+    def within(where: Tensor, gradient: Tensor) -> Tensor:
+        flat = gradient.contiguous().view(-1)
+        return torch.zeros_like(flat).index_copy(0, where, flat[where]).view_as(gradient)
+
     for weight, where, _ in zero(model, mask.indices):
-        if frozen:
+        if fixed != "nothing":
             weight.requires_grad_(True)  # required by `register_hook`
-            # With a gradient of zero, AdamW keeps a zero weight at zero under any weight decay.
-            handle = weight.register_hook(partial(without, where))
-            stack.callback(handle.remove)
+            # With a gradient of zero, AdamW keeps a zero weight at zero under any weight decay, and
+            # any other weight as it is without weight decay.
+            hook = without if fixed == "zeroed" else within
+            stack.callback(weight.register_hook(partial(hook, where)).remove)
 
 
 class _Measure(TrainerCallback):

@@ -1,20 +1,26 @@
 """The variant that a job measures: a checkpoint with a mask's weights ablated in memory."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion.io.formats import digest
-from lesion.masks.store import read_mask
+from lesion.masks.store import Mask, read_mask
+from lesion.models.layout import FlatIndices
 from lesion.models.record import read_record
 from lesion.study.job import Device
 
 if TYPE_CHECKING:
     from lesion.models.chat import Chat
     from lesion.models.load import Loaded
+
+
+def indices_digest(indices: Mapping[str, FlatIndices]) -> str:
+    """Digest of the weights of a mask (flat indices by parameter)."""
+    return digest({name: flat_indices.tolist() for name, flat_indices in indices.items()})
 
 
 class EvaluatedVariant:
@@ -32,9 +38,8 @@ class EvaluatedVariant:
         """The variant's part of a row's key, which also has the tokens of the prompt."""
         from lesion.models.load import precision
 
-        indices = self.mask.indices if self.mask else {}
-        mask = digest({name: flat_indices.tolist() for name, flat_indices in indices.items()})
         checkpoint = read_record(self.model)["digest"]
+        mask = indices_digest(self.mask.indices if self.mask else {})
         return {"model": checkpoint, "mask": mask, **precision(self.device.dtype)}
 
     @cached_property
@@ -70,6 +75,15 @@ class EvaluatedVariant:
             yield loaded
         finally:
             self._zero(loaded)
+
+    @contextmanager
+    def without(self, mask: Mask) -> "Iterator[Loaded]":
+        """The variant with the weights of a further mask zeroed inside the block."""
+        from lesion.masks.lesion import lesioned
+
+        loaded = self.load()
+        with lesioned(loaded.model, mask.indices):
+            yield loaded
 
     @contextmanager
     def stored(self, folder: Path) -> Iterator[Path]:

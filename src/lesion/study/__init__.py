@@ -5,9 +5,10 @@ by a part of the study (`lesion.plan.jobs`), so that a job is stale exactly when
 changed. Nothing here imports torch or transformers, because the Snakefile imports this package.
 """
 
+from lesion.study.attacks import Template
 from lesion.study.config import Study
 from lesion.study.load import load_study, read_config, read_configs
-from lesion.study.sections import Behaviour, Template
+from lesion.study.sections import Behaviour
 from lesion.study.types import BUILT_MASKS, MIN_PROMPTS, NAME, Role, StudyError
 
 __all__ = [

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from lesion.study.attacks import RefusalAblation, Template
 from lesion.study.training import New, Train
 from lesion.study.types import (
     MIN_PROMPTS,
@@ -293,19 +294,28 @@ class Masks(Section):
     """Control masks, with as many weights in every matrix as `shared`: `random`, drawn at random;
     `random-magnitude`, drawn at random with matched |W|; `unsigned`, the largest |W*g| on harmful
     pairs; `wanda`, the largest |W| * ||X|| on harmful pairs; `unimportant`, the least preservation
-    importance; `benign-signed`, signed SNIP scores on benign pairs. They are evaluated if
-    `responses.variants` names them or is not given."""
+    importance; `benign-signed`, signed SNIP scores on benign pairs; `opposite-sign`, the most
+    positive signed SNIP scores on harmful pairs; `second-q`, the most negative ones outside
+    `shared`; `random-importance`, drawn at random with matched preservation importance;
+    `random-magnitude-importance`, with both matched; `random-lines`, drawn at random with as many
+    weights in every row and every column. They are evaluated if `responses.variants` names them or
+    is not given."""
 
 
-class Template(Section):
-    """An attack that rewrites prompts."""
+class EqualCost(Section):
+    """Masks of different rules that cost the same on benign text, so that what they do to harm can
+    be compared: each is grown until it adds the same NLL to benign responses.
+    """
 
-    source: SourceText
-    """The template: a name from `sources`, or an address. A PyRIT jailbreak (YAML) or a text, in
-    which only `{{ prompt }}` is replaced; or a table (JSONL, CSV, parquet) with the columns
-    `prompt` and `attacked` and a row for each harmful test prompt."""
-    prefill: str = ""
-    """Beginning of the model's answer; empty, if not given."""
+    masks: Annotated[list[Name], AfterValidator(ascending)] = []
+    """Masks to compare: `shared`; `plain`, which is `shared` without the contrast; `matched`, which
+    is selected like `plain` for the answers to matched requests; any control; the mask of any
+    behaviour. None, if not given."""
+    limits: Numbers[PositiveFloat] = [0.05]
+    """The NLL that each mask adds to benign responses, on the validation split (nats per token)."""
+    largest: Fraction = 0.02
+    """The largest fraction of weights in a behaviour's mask that is tried. A mask that costs less
+    even then is compared as it is, and the table says so."""
 
 
 class Responses(Section):
@@ -318,7 +328,16 @@ class Responses(Section):
         "prefill",
     ]
     """How harmful test prompts are presented: `direct`, the prompt alone; `prefill`, with
-    `pairs.prefill` as the beginning of the answer; or by one of `templates`."""
+    `pairs.prefill` as the beginning of the answer; `own-prefix`, with the beginning of the model's
+    own harmful answer; `refusal-ablation`, alone, to a model without its weights of refusal, and
+    `refusal-ablation-prefill` and `refusal-ablation-own-prefix`, both together; or by one of
+    `templates`."""
+    own_prefix: Positive = 10
+    """For the attacks `own-prefix`: the number of tokens of the model's own answer that follow
+    `pairs.prefill`. Prompts whose pair is not kept, because the model has refused, have no such
+    answer and are left out."""
+    refusal_ablation: RefusalAblation = RefusalAblation()
+    """The weights of refusal that the attacks `refusal-ablation…` set to zero."""
     templates: ByName[Template] = {}
     """Further attacks, by the name that `attacks` gives them. A prompt that exceeds the model's
     context in a template gets no completion, and the log counts such prompts."""

@@ -23,9 +23,10 @@ from lesion.study.types import (
 
 Answered = Literal["own", "refusal"]
 
-FROZEN, AFTER = "-frozen", "-after"
-ARM_ENDINGS = (FROZEN, AFTER)
-"""Suffixes of an arm's name: zeros are kept during training, or ablation follows training."""
+FROZEN, ONLY, AFTER = "-frozen", "-only", "-after"
+ARM_ENDINGS = (FROZEN, ONLY, AFTER)
+"""Suffixes of an arm's name: zeros are kept during training, nothing else is trained, or ablation
+follows training."""
 
 Seeds = Numbers[Count]
 
@@ -150,7 +151,7 @@ class Arm(NamedTuple):
     """A model that is trained in memory: its mask, and when the mask is zeroed."""
 
     mask: str | None
-    lesioned: Literal["before", "after", "frozen"] | None
+    lesioned: Literal["before", "after", "frozen", "only"] | None
 
 
 def arm_of(name: str) -> Arm:
@@ -159,6 +160,8 @@ def arm_of(name: str) -> Arm:
         return Arm(None, None)
     if name.endswith(AFTER):
         return Arm(name.removesuffix(AFTER), "after")
+    if name.endswith(ONLY):
+        return Arm(name.removesuffix(ONLY), "only")
     frozen = name.endswith(FROZEN)
     return Arm(name.removesuffix(FROZEN), "frozen" if frozen else "before")
 
@@ -167,8 +170,9 @@ class Retraining(Section):
     """Fine-tuning in memory, which may use harmful pairs: the models are never written to disk.
 
     Arms: `unmodified`, trained without ablation; `<mask>`, ablated before training;
-    `<mask>-frozen`, ablated before training with the weights kept at zero; `<mask>-after`, trained
-    like `unmodified` and ablated after training.
+    `<mask>-frozen`, ablated before training with the weights kept at zero; `<mask>-only`, ablated
+    before training of these weights alone, as by an attacker who knows the mask; `<mask>-after`,
+    trained like `unmodified` and ablated after training.
     """
 
     models: Names = []
@@ -211,6 +215,12 @@ class Retraining(Section):
                 "`lora` changes every weight, so zeros cannot be kept: remove `lora` or the arms "
                 f"that end with `{FROZEN}`"
             )
+        for key in ("lora", "weight_decay"):
+            if getattr(self.recipe, key) and any(arm.endswith(ONLY) for arm in self.arms):
+                raise ValueError(
+                    f"`{key}` changes every weight, and arms that end with `{ONLY}` train only the "
+                    f"zeroed ones: remove `{key}` or these arms"
+                )
         return self
 
     @property

@@ -119,8 +119,8 @@ def check_retraining(study: Study) -> None:
         for arm, mask in experiment.masks.items():
             if mask not in study.mask_names:
                 raise ValueError(
-                    f"`{key}.arms`: unknown arm `{arm}`; expected `<mask>`, `<mask>-frozen` or "
-                    f"`<mask>-after`{nearest(mask, study.mask_names)}"
+                    f"`{key}.arms`: unknown arm `{arm}`; expected `<mask>`, `<mask>-frozen`, "
+                    f"`<mask>-only` or `<mask>-after`{nearest(mask, study.mask_names)}"
                 )
         for model in experiment.models:
             check_known(f"{key}.models", "model", model, study.models)

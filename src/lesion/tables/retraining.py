@@ -67,7 +67,7 @@ def retraining_table(experiment: str, rows: pl.DataFrame, boot: Bootstrap) -> pl
         experiment: the experiment's name.
         rows: arm, seed, step, examples, behaviour, role, prompt, metric, value (null where a judge
             gave none) of one model. Step 0 is before training; `examples` counts those trained on
-            up to the step. Arms are `unmodified`, `<mask>`, `<mask>-frozen` and `<mask>-after`,
+            up to the step. Arms are `unmodified`, `<mask>`, its -frozen, -only and -after,
             which has only its last step. `nll` is in nats per token, `harmful` and `misaligned` are
             0 or 1.
         boot: the bootstrap.

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +59,8 @@ def fine_tune(
     what: str,
     callbacks: Sequence[TrainerCallback] = (),
     saving: Saving | None = None,
+    *,
+    parameters: Collection[str] | None = None,
 ) -> pl.DataFrame:
     """Train a model in place; adapters are merged into it at the end.
 
@@ -69,6 +71,7 @@ def fine_tune(
         what: label of the progress bar.
         callbacks: callbacks of transformers, called at every step.
         saving: folder and interval of saved states; None to save and resume nothing.
+        parameters: names of the parameters that are trained; all, if None.
 
     Returns:
         A table of TRAINING.
@@ -81,7 +84,8 @@ def fine_tune(
     # The results of a training must not depend on what the process has computed before.
     torch.manual_seed(recipe.seed)
     encoded = _encoded(loaded, examples, dpo=recipe.beta is not None)
-    model.requires_grad_(True)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameters is None or name in parameters)
     with progress(what, recipe.steps, "step") as advance, TemporaryDirectory() as nowhere:
         folder = saving.folder if saving else Path(nowhere)
         with _alone():

@@ -46,6 +46,18 @@ become rarer only because language in general degrades, even if the likelihoods 
 otherwise. If the share hardly changes, the model still writes harmful answers.
 """
 
+EQUAL_COST = """
+Each row is a mask that was grown until it added {limit} nats per token to benign responses of the
+validation split. The points are what it adds to responses of the test split, with
+{confidence:.0%} intervals. Benign responses are there as a check: they should lie near the same
+value in every row.
+
+The shared mask holds weights of harm if it adds more to harmful responses than every other mask
+does, and clearly less to the matched harmless ones. If a mask of matched answers, of refusals or of
+facts adds as much to harmful responses, the effect is one of the topic, of the form of answers or
+of damage in general.
+"""
+
 TRANSFER = """
 Each row is a mask that was zeroed and each column a behaviour. The number is the NLL, in nats per
 token, that zeroing the mask adds to held-out responses of the behaviour, compared with the
@@ -138,7 +150,8 @@ Each line shows the NLL of held-out harmful responses while the model is trained
 `retraining.{experiment}.behaviours` (of every harm type if none is named), with {confidence:.0%}
 intervals over prompts. In the arm `unmodified` no weight is zeroed. In an arm named after a mask,
 the mask is zeroed before training. With `-frozen` its weights stay zero, so that only other weights
-can compensate. These models were never written to disk.
+can compensate. With `-only` no other weight is trained, as by an attacker who knows the mask. These
+models were never written to disk.
 
 If the ablated arms reach the unmodified arm within few steps, the ablation removed a mechanism that
 is quickly rebuilt. If the knowledge were gone, the ablated arms would stay parallel to the

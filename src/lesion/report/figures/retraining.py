@@ -20,7 +20,7 @@ from lesion.report.figures.charts import (
     ordered,
 )
 from lesion.report.figures.figure import Figure, crossed, text_column, with_written
-from lesion.study.training import AFTER, FROZEN
+from lesion.study.training import AFTER, FROZEN, ONLY
 from lesion.tables.claims.training import at_step, last
 from lesion.tables.lookup import totals
 from lesion.tables.rows import SHARED, TOTAL, UNMODIFIED
@@ -52,7 +52,7 @@ def experiments(table: pl.DataFrame, confidence: float, mask: str = SHARED) -> l
 
 
 def _first_arms(mask: str) -> tuple[str, ...]:
-    return (UNMODIFIED, mask, f"{mask}{FROZEN}", f"{mask}{AFTER}")
+    return (UNMODIFIED, mask, f"{mask}{FROZEN}", f"{mask}{ONLY}", f"{mask}{AFTER}")
 
 
 def recovery(rows: pl.DataFrame, confidence: float, mask: str = SHARED) -> Figure | None:

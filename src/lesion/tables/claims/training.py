@@ -27,6 +27,9 @@ from lesion.tables.read import StudyTables
 from lesion.tables.rows import BEHAVIOUR, RANDOM, TOTAL, UNMODIFIED
 from lesion.tables.wording import NOTHING, amount, figure, with_interval
 
+_TRAINED = {"frozen": " (and keeping it zero)", "only": " (and training these weights alone)"}
+"""What is added to the words for an arm that trains only a part of the weights."""
+
 
 def _arm_words(variant: str | None) -> Mapping[str, str]:
     mask, lesioned = arm_of(variant or "")
@@ -34,7 +37,7 @@ def _arm_words(variant: str | None) -> Mapping[str, str]:
         "mask": mask or "",
         "first": "afterwards" if lesioned == "after" else "first",
         "before": "after" if lesioned == "after" else "before",
-        "still": " (and keeping it zero)" if lesioned == "frozen" else "",
+        "still": _TRAINED.get(lesioned or "", ""),
     }
 
 
