@@ -32,6 +32,7 @@ from lesion.study.types import (
     TemplateText,
     ascending,
     once,
+    several,
 )
 
 
@@ -96,7 +97,7 @@ Wanted = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | f
 
 
 class Where(Section):
-    """A filter on rows: a column, and the value that it must have."""
+    """A filter on rows: a column, and the values that it must and must not have."""
 
     column: str
     """Column of the source that is compared."""
@@ -106,11 +107,14 @@ class Where(Section):
     """Keep rows whose list begins with this value."""
     contains: Wanted | None = None
     """Keep rows whose list or text contains this value."""
+    lacks: Annotated[list[Wanted], BeforeValidator(several), AfterValidator(ascending)] = []
+    """Leave out rows whose list or text contains one of these values, such as the prompts of one
+    harm type that belong to another one too."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
-        conditions = [self.equals, self.first, self.contains]
-        if sum(value is not None for value in conditions) != 1:
+        count = sum(value is not None for value in (self.equals, self.first, self.contains))
+        if count > 1 or not (count or self.lacks):
             raise ValueError("give exactly one of `equals`, `first` and `contains`")
         return self
 
@@ -239,6 +243,10 @@ class Scores(Section):
     """Padded tokens per batch; smaller batches need less memory."""
     shards: Positive = 2
     """Files that a behaviour's scores are split into."""
+    text: Literal["chat", "plain"] = "chat"
+    """How pairs are written for scoring. `chat`: in the model's chat format, as they are generated
+    and evaluated. `plain`: the prompt, a new line, the prefill and the response, without template,
+    system prompt and control tokens (BOS, end of turn)."""
     preservation: Literal["per-example", "mean"] = "per-example"
     """Preservation importance: mean over examples of |W*g|, or |mean of W*g| (cheaper)."""
     memory: Memory = Memory()
