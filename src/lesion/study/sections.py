@@ -9,6 +9,7 @@ from lesion.study.attacks import RefusalAblation, Template
 from lesion.study.training import New, Train
 from lesion.study.types import (
     MIN_PROMPTS,
+    Ablation,
     ByName,
     Control,
     Count,
@@ -326,6 +327,11 @@ class Responses(Section):
     answer and are left out."""
     refusal_ablation: RefusalAblation = RefusalAblation()
     """The weights of refusal that the attacks `refusal-ablation…` set to zero."""
+    ablation: Ablation = "zero"
+    """What the weights of a variant's mask are set to where variants complete prompts, are tested
+    for understanding or run tasks: `zero`; `mean`, the mean of the weights of their matrix; or a
+    number by which they are multiplied. Everything else (the choice of p and q, curves,
+    retraining, checkpoints, the attacks `refusal-ablation…`) sets weights to zero."""
     templates: ByName[Template] = {}
     """Further attacks, by the name that `attacks` gives them. A prompt that exceeds the model's
     context in a template gets no completion, and the log counts such prompts."""
