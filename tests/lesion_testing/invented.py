@@ -374,6 +374,32 @@ def _lines(shape: Shape, model: str) -> Rows:
     ]
 
 
+def _equal_cost(shape: Shape, model: str) -> Rows:
+    added = {"shared": (0.59, 0.16), "matched": (0.21, 0.2), "random": (0.02, 0.02)}
+    return [
+        {
+            "model": model,
+            "mask": mask,
+            "limit": 0.05,
+            "cost": 0.049,
+            "reached": mask != "random",
+            "weights": 9000 + len(mask),
+            "metric": metric,
+            "value": value,
+            "low": value - 0.02,
+            "high": value + 0.02,
+            "n": 60,
+            "p_value": None,
+        }
+        for mask, (harm, matched) in (added if shape.whole else {}).items()
+        for metric, value in (
+            *(("harm_added", harm), ("matched_added", matched), ("benign_added", 0.05)),
+            ("specificity", 1 - matched / harm),
+            *([] if mask == "shared" else [("harm_added_less_than_shared", 0.59 - harm)]),
+        )
+    ]
+
+
 def _sweep(shape: Shape, model: str) -> Rows:
     return [
         {
@@ -492,6 +518,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     makers = {
         "curve": _curve,
+        "equal_cost": _equal_cost,
         "halving": _halving,
         "lines": _lines,
         "overlap": _overlap,

@@ -59,6 +59,7 @@ STUDY: dict[str, Any] = {
         "variants": ["shared", "random", "alpha", "no"],
         "judged_variants": ["shared", "random"],
     },
+    "equal_cost": {"masks": ["shared"], "largest": 0.05},
     "curve": {
         "families": ["shared", "random"],
         "sizes": [0.5, 2],

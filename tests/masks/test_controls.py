@@ -11,8 +11,9 @@ from lesion.masks.controls import (
     CONTROLS,
     ControlInputs,
     control_masks,
+    most_similar,
     needing_norms,
-    same_magnitude,
+    same_lines,
 )
 from lesion.masks.select import Preserved
 from lesion.models.layout import Flat, FlatIndices
@@ -112,6 +113,9 @@ def test_scored_controls_take_the_right_end(material: ControlInputs) -> None:
     assert made["unsigned"].tolist() == _ranked(-np.abs(harm), free)
     assert made["benign-signed"].tolist() == _ranked(benign, free)
     assert made["unimportant"].tolist() == _ranked(importance, np.ones_like(free))
+    assert made["opposite-sign"].tolist() == _ranked(-harm, free)
+    free[LIKE] = False
+    assert made["second-q"].tolist() == _ranked(harm, free)
 
 
 def test_wanda_is_weight_times_the_inputs_norm(material: ControlInputs) -> None:
@@ -129,7 +133,7 @@ def test_the_same_magnitude_is_nearly_that() -> None:
     dice = np.random.default_rng(0)
     magnitude = np.abs(dice.normal(size=20_000)).astype(np.float32)
     own = np.argsort(magnitude)[-2000:-1000:5]
-    found = same_magnitude(own, magnitude, dice)
+    found = most_similar(own, magnitude, dice)
     assert not set(found) & set(own)
     assert len(set(found)) == 200
     assert magnitude[found].mean() == pytest.approx(magnitude[own].mean(), rel=0.05)
@@ -137,5 +141,34 @@ def test_the_same_magnitude_is_nearly_that() -> None:
 
 
 def test_same_magnitude_ends_when_nothing_is_left() -> None:
-    found = same_magnitude(np.arange(6), np.ones(10, np.float32), np.random.default_rng(0))
+    found = most_similar(np.arange(6), np.ones(10, np.float32), np.random.default_rng(0))
     assert sorted(found) == [6, 7, 8, 9]
+
+
+def test_the_same_properties_are_nearly_those() -> None:
+    dice = np.random.default_rng(0)
+    properties = dice.normal(size=(2, 50_000)).astype(np.float32)
+    own = np.flatnonzero(properties.min(0) > 1)[:200]
+    found = most_similar(own, properties, dice)
+    assert not set(found) & set(own)
+    assert properties[:, found].mean(1) == pytest.approx(properties[:, own].mean(1), rel=0.1)
+    # Of one property alone, the other one would be near zero.
+    assert abs(properties[1, most_similar(own, properties[0], dice)].mean()) < 0.2
+
+
+@pytest.mark.parametrize("size", [5, 300])
+def test_the_same_lines_have_the_same_counts(size: int) -> None:
+    dice = np.random.default_rng(0)
+    shape = (40, 30)
+    own = np.sort(dice.choice(40 * 30, size, replace=False, p=dice.dirichlet(np.ones(1200))))
+    found = same_lines(own, np.zeros(shape, np.float32), dice)
+    assert len(set(found)) == size
+    assert set(found) != set(own)
+    for made, like in zip(np.divmod(found, 30), np.divmod(own, 30), strict=True):
+        assert sorted(made) == sorted(like)
+
+
+def test_lines_that_allow_nothing_else_stay() -> None:
+    own = np.arange(12)
+    found = same_lines(own, np.zeros((4, 3), np.float32), np.random.default_rng(0))
+    assert sorted(found) == own.tolist()

@@ -22,11 +22,11 @@ from lesion_testing.rich_study import OTHER, STUDY
 Key = tuple[str | int, ...]
 Jobs = dict[tuple[str, str], str]
 
-ASKED = {"responses", "curve", "understanding", "utility", "retrain"}
+ASKED = {"responses", "curve", "equal_cost", "understanding", "utility", "retrain"}
 SCORED = {"scores", "harmless_scores"}
 JUDGED = {"train_judge", "judge_responses", "judge_responses_extra"}
 TABLED = {"tables"}
-SELECTED = {"sweep", "masks", "curve_masks"}
+SELECTED = {"sweep", "masks", "curve_masks", "equal_cost_masks"}
 BEHAVIOURS = {
     *("prompts", "matched_prompts", "pairs", "refusal_mask"),
     *SCORED,
@@ -35,20 +35,32 @@ BEHAVIOURS = {
     *TABLED,
 }
 
+
 TOUCHES: dict[str, set[str]] = {
     # Numbers and places that many stages go by.
-    "seed": {"prompts", "masks", "curve_masks", "train_judge", *TABLED},
+    "equal_cost": {"equal_cost_masks"},
+    "equal_cost.masks": {"equal_cost_masks", "scores", *TABLED},
+    "seed": {"prompts", "masks", "curve_masks", "equal_cost_masks", "train_judge", *TABLED},
     "date": {"model"},
     "threads": {
         "train",
         "pairs",
         *SCORED,
         "sweep",
+        "equal_cost_masks",
         *ASKED,
         "judge_responses",
         "judge_responses_extra",
     },
-    "device_map": {"train", "pairs", *SCORED, "sweep", *ASKED, "judge_responses_extra"},
+    "device_map": {
+        "train",
+        "pairs",
+        *SCORED,
+        "sweep",
+        "equal_cost_masks",
+        *ASKED,
+        "judge_responses_extra",
+    },
     "sources": {"source"},
     # Models
     "models": {"model", "train"},
@@ -84,7 +96,7 @@ TOUCHES: dict[str, set[str]] = {
     "checkpoints": {"checkpoint", "card"},
     # What is asked
     "responses": {"responses"},
-    "responses.dtype": {"pairs", "sweep", "responses", "curve", "understanding", "utility"},
+    "responses.dtype": {*ASKED, "pairs", "sweep", "equal_cost_masks"} - {"retrain"},
     "responses.attacks": {"source", *SCORED, "refusal_mask", "responses"},
     "responses.ablation": {"responses", "understanding", "utility"},
     "responses.refusal_ablation": {"refusal_mask"},
@@ -94,7 +106,7 @@ TOUCHES: dict[str, set[str]] = {
     "responses.judged_variants": {"responses", "judge_responses", "judge_responses_extra"},
     "responses.max_new_tokens": {"responses", "curve", "understanding", "retrain", "train_judge"},
     "responses.batch_size": {"responses", "curve", "understanding", "retrain"},
-    "responses.batch_tokens": {"sweep", "responses", "curve", "understanding", "retrain"},
+    "responses.batch_tokens": {*ASKED, "sweep", "equal_cost_masks"} - {"utility"},
     "curve": {"curve"},
     "curve.families": {"curve_masks", "curve", "judge_responses", "judge_responses_extra", *TABLED},
     "curve.sizes": {"curve_masks"},
@@ -279,6 +291,8 @@ def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
         "choose",
         "masks",
         "curve_masks",
+        "equal_cost_masks",
+        "equal_cost",
         "train_judge",
         "tables",
         "report",
@@ -385,7 +399,7 @@ TOGETHER: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "Masks.preservation_pooling": (
         {"masks": {"preservation_pooling": "mean"}, "scores": {"tail": None}},
-        {*SCORED, "sweep", "masks", "refusal_mask", "curve_masks"},
+        {*SCORED, *SELECTED, "refusal_mask"},
     ),
 }
 """Keys of which no other value is valid alone: what they are changed with, and what this touches.

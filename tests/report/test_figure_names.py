@@ -10,7 +10,7 @@ from lesion.report.figures.names import Measured, model_figures, study_figures
 from lesion.tables.read import read_study_tables
 from lesion_testing.invented import Shape, write_study
 
-FULL = Measured(["shared", "random"], ["shared"], judged=True)
+FULL = Measured(["shared", "random"], ["shared"], judged=True, equal_cost=True)
 
 
 def test_what_is_declared_is_drawn(tmp_path: Path) -> None:
@@ -43,5 +43,5 @@ def test_a_study_of_the_refusal_mask_alone_draws_what_is_declared(tmp_path: Path
         measurements=tables.measurements.filter(alone), variants=tables.variants.filter(alone)
     )
     drawn = [figure.key for _, figure in all_figures(found)]
-    declared = Measured(["refusal"], ["shared"], judged=False)
+    declared = Measured(["refusal"], ["shared"], judged=False, equal_cost=True)
     assert drawn == model_figures(declared)

@@ -220,6 +220,7 @@ def test_files_are_the_same_each_time(tables: Path, tmp_path: Path) -> None:
         for key in (
             "curve",
             "dissociation",
+            "equal-cost",
             "judged-curve",
             "overlap",
             "sweep",

@@ -94,7 +94,7 @@ def test_policy_allows_one_script_by_its_hash(page: Page) -> None:
 def test_charts_are_whole_and_described(page: Page) -> None:
     figures = page.of("figure")
     specs = [json.loads(text) for text in page.scripts[:-1]]
-    assert len(specs) == len(figures) == 7
+    assert len(specs) == len(figures) == 8
     for spec in specs:
         assert spec["width"] == "container"
         assert len(spec["description"]) > 20
@@ -145,6 +145,8 @@ def test_verdicts_and_rows_are_there(page: Page) -> None:
         "14 questions: 10 yes , 3 can't tell , 1 lowers .",
         "Less than 10% counts as almost none.",
         "Task accuracy",
+        "of answers to matched requests",
+        "the mask random (costs less at every size)",
         "9,187 [8,089, 10,545]",
         "layer 1, self_attn.o_proj, 108",
         "people",
@@ -185,11 +187,11 @@ def _copied(tables: Path, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("shape", "figures", "words"),
     [
-        (Shape(harm=["physical"], benign=["plan"]), 7, "Needs two harm types"),
-        (Shape(overlaps=False), 6, "The overlap of the masks was not measured"),
+        (Shape(harm=["physical"], benign=["plan"]), 8, "Needs two harm types"),
+        (Shape(overlaps=False), 7, "The overlap of the masks was not measured"),
         (Shape(whole=False), 5, "Set curve.families"),
-        (Shape(models=["one", "two"]), 14, "In 20 of 20 cases"),
-        (Shape(harm=[f"type-{i}" for i in range(20)]), 7, "In 380 of 380 cases"),
+        (Shape(models=["one", "two"]), 16, "In 20 of 20 cases"),
+        (Shape(harm=[f"type-{i}" for i in range(20)]), 8, "In 380 of 380 cases"),
     ],
 )
 def test_other_studies(shape: Shape, figures: int, words: str, tmp_path: Path) -> None:

@@ -35,6 +35,11 @@ def _everything(config: dict[str, Any]) -> None:
         "attacks": ["direct", "prefill", "please", "refusal-ablation-own-prefix"],
         "templates": {"please": {"source": "file:inputs/please.txt"}},
     }
+    config["equal_cost"] = {
+        "masks": ["shared", "plain", "matched", "random"],
+        "limits": [0.0005, 0.002],
+        "largest": 0.3,
+    }
     config["curve"] = {
         "families": ["shared", "random", "letters"],
         "sizes": [0.5, 1, 2],
@@ -155,6 +160,16 @@ def test_both_sides_of_every_pair_are_measured(whole: Place) -> None:
     assert sweep["matched_nll"].null_count() == 0
     names = {path.stem for path in (whole.made / "masks" / "llama").glob("*.safetensors")}
     assert "alpha-matched" in names
+
+
+def test_masks_are_compared_at_equal_cost(whole: Place) -> None:
+    table = _table(whole, "equal_cost")
+    assert table.select("mask", "limit").n_unique() == 8
+    assert {"harm_added", "matched_added", "benign_added", "specificity"} <= set(table["metric"])
+    cheap = table.filter("reached")
+    assert cheap.select((pl.col("cost") / pl.col("limit")).is_between(0.85, 1.15)).to_series().all()
+    page = (whole.made / "report" / "index.html").read_text(encoding="utf-8")
+    assert "at the same cost?" in page
 
 
 def test_a_model_of_random_weights_supports_no_claim_about_harm(whole: Place) -> None:

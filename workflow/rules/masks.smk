@@ -159,3 +159,43 @@ rule curve_masks:
         "selecting masks of every size for the curves: {wildcards.model}"
     script:
         "../scripts/curve_masks.py"
+
+
+rule equal_cost_masks:
+    input:
+        chosen=rules.choose.output.chosen,
+        indices=score_indices(["harm", "matched", "benign", "refusal"]),
+        scores=score_files(
+            ["harm", "matched", "benign", "refusal", "matched", "benign"],
+            ["snip"] * 4 + ["preservation"] * 2,
+        ),
+        norms=[
+            SCORES / behaviour / NORMS
+            for behaviour in STUDY.of_role("harm")
+            if outputs.wants_norms(STUDY)
+        ],
+        pairs=[
+            MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
+            for behaviour in STUDY.of_role("benign")
+        ],
+        model=rules.model.output.record,
+    output:
+        masks=MADE / "masks" / "{model}" / "equal-cost.parquet",
+    log:
+        MADE / "logs" / "masks" / "{model}" / "equal-cost.log",
+    benchmark:
+        MADE / "benchmarks" / "masks" / "{model}" / "equal-cost.tsv"
+    priority: 20
+    conda:
+        ENV
+    threads: STUDY.threads
+    resources:
+        mem_mb=memory("equal_cost_masks"),
+        runtime=minutes("equal_cost_masks"),
+        gpu=gpus("equal_cost_masks"),
+    params:
+        job=job("equal_cost_masks"),
+    message:
+        "growing masks until they cost the same: {wildcards.model}"
+    script:
+        "../scripts/equal_cost_masks.py"

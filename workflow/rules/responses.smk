@@ -71,6 +71,36 @@ rule curve:
         "../scripts/curve.py"
 
 
+rule equal_cost:
+    input:
+        masks=rules.equal_cost_masks.output.masks,
+        pairs=[
+            MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
+            for behaviour in outputs.nll_behaviours(STUDY)
+        ],
+        model=rules.model.output.record,
+    output:
+        nll=MADE / "responses" / "{model}" / "equal-cost.parquet",
+    log:
+        MADE / "logs" / "responses" / "{model}" / "equal-cost.log",
+    benchmark:
+        MADE / "benchmarks" / "responses" / "{model}" / "equal-cost.tsv"
+    priority: 10
+    conda:
+        ENV
+    threads: STUDY.threads
+    resources:
+        mem_mb=memory("curve"),
+        runtime=minutes("curve"),
+        gpu=gpus("curve"),
+    params:
+        job=job("equal_cost"),
+    message:
+        "measuring masks that cost the same: {wildcards.model}"
+    script:
+        "../scripts/equal_cost.py"
+
+
 rule understanding:
     input:
         mask=variant_mask,

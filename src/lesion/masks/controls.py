@@ -56,6 +56,9 @@ class _Matrix(NamedTuple):
     def magnitude(self) -> Flat:
         return np.abs(self.inputs.weights.open(self.name))
 
+    def log_scores(self) -> Flat:
+        return _log(self.scores())
+
 
 class ControlRule(NamedTuple):
     """How a control selects as many weights in a matrix as the shared mask has there."""
@@ -72,6 +75,8 @@ class ControlRule(NamedTuple):
     serve: such a control is also one of `NEEDS_ALL_SCORES`, by which a study is checked."""
     outside: bool = False
     """Whether it selects outside the preserved weights."""
+    apart: bool = False
+    """Whether it selects outside the shared mask."""
     norms: bool = False
     """Whether it needs the norms of the matrices' inputs, which scoring then writes; stacked
     experts have none."""
@@ -81,14 +86,24 @@ def _draw_any(own: FlatIndices, values: Flat, rng: np.random.Generator) -> FlatI
     return rng.choice(values.size, size=own.size, replace=False)
 
 
-def same_magnitude(own: FlatIndices, magnitude: Flat, rng: np.random.Generator) -> FlatIndices:
-    """Random indices outside `own`: for each of `own`, the nearest in |W| of several draws."""
-    taken: NDArray[np.bool_] = np.zeros(magnitude.size, np.bool_)
+def most_similar(own: FlatIndices, values: Flat, rng: np.random.Generator) -> FlatIndices:
+    """Random indices outside `own`: for each of `own`, the most similar of several draws.
+
+    Args:
+        own: the indices to resemble.
+        values: [weights] or [properties, weights]; the sum of absolute differences counts.
+        rng: of the draws.
+    """
+    properties = np.atleast_2d(values)
+    count, size = properties.shape
+    # Two properties are seldom matched at once.
+    tries = _DRAWS if count == 1 else max(_DRAWS, min(16 * _DRAWS, size // 16))
+    taken: NDArray[np.bool_] = np.zeros(size, np.bool_)
     taken[own] = True
     left, chosen = own, []
     while left.size:
-        draws = rng.integers(magnitude.size, size=(left.size, _DRAWS))
-        distance = np.abs(magnitude[draws] - magnitude[left][:, None])
+        draws = rng.integers(size, size=(left.size, tries))
+        distance = np.abs(properties[:, draws] - properties[:, left][..., None]).sum(0)
         distance[taken[draws]] = np.inf
         best = draws[np.arange(left.size), distance.argmin(1)]
         usable = np.zeros(left.size, np.bool_)
@@ -100,6 +115,31 @@ def same_magnitude(own: FlatIndices, magnitude: Flat, rng: np.random.Generator) 
         if taken.all():
             break
     return np.concatenate([np.empty(0, np.int64), *chosen])
+
+
+def same_lines(own: FlatIndices, matrix: Flat, rng: np.random.Generator) -> FlatIndices:
+    """Random indices with the row and column counts of `own`; `own` itself, if no others are found.
+
+    Args:
+        own: indices into the flat matrix.
+        matrix: any values, [rows, columns].
+        rng: of the draws.
+    """
+    rows, columns = np.divmod(own, matrix.shape[1])
+    columns = rng.permutation(columns)
+    for _ in range(_DRAWS):
+        drawn: FlatIndices = rows * matrix.shape[1] + columns
+        _, first = np.unique(drawn, return_index=True)
+        if first.size == own.size:
+            return drawn
+        again = rng.random(own.size) < 2 * (own.size - first.size) / own.size
+        again[np.setdiff1d(np.arange(own.size), first)] = True
+        columns[again] = rng.permutation(columns[again])
+    return own
+
+
+def _log(values: Flat) -> Flat:
+    return np.log(np.maximum(values, np.finfo(np.float32).tiny))
 
 
 def _wanda(matrix: _Matrix) -> Flat:
@@ -120,7 +160,7 @@ CONTROLS = {
     "random-magnitude": ControlRule(
         "as many random weights in every matrix, of the same size |W|",
         _Matrix.magnitude,
-        draw=same_magnitude,
+        draw=most_similar,
     ),
     "unsigned": ControlRule(
         "the largest |W * dL/dW| of harm pairs outside the preserved",
@@ -142,6 +182,36 @@ CONTROLS = {
         _Matrix.scores,
         scores="benign",
         outside=True,
+    ),
+    "opposite-sign": ControlRule(
+        "the most positive signed SNIP of harm pairs outside the preserved",
+        lambda matrix: -matrix.scores(),
+        scores="harm",
+        outside=True,
+    ),
+    "second-q": ControlRule(
+        "the most negative signed SNIP of harm pairs outside the preserved and `shared`",
+        _Matrix.scores,
+        scores="harm",
+        outside=True,
+        apart=True,
+    ),
+    "random-importance": ControlRule(
+        "as many random weights in every matrix, of the same preservation importance",
+        _Matrix.log_scores,
+        draw=most_similar,
+        scores="importance",
+    ),
+    "random-magnitude-importance": ControlRule(
+        "as many random weights in every matrix, of the same size |W| and preservation importance",
+        lambda matrix: np.stack([_log(matrix.magnitude()), matrix.log_scores()]),
+        draw=most_similar,
+        scores="importance",
+    ),
+    "random-lines": ControlRule(
+        "as many random weights in every row and every column of every matrix",
+        lambda matrix: np.zeros(matrix.shape, np.float32),
+        draw=same_lines,
     ),
 }
 """Every control, by its name in a study. The place of a control seeds its draws, so new ones are
@@ -210,14 +280,24 @@ def control_masks(
     parts = {name: [[np.empty(0, np.int64)] for _ in likes] for name in names}
     for number, matrices in enumerate(zip(*map(layout.split, likes), strict=True)):
         for name in names if any(own.size for own in matrices) else ():
-            draw, values = CONTROLS[name].draw, _values(CONTROLS[name], number, layout, inputs)
+            control = CONTROLS[name]
+            values = _values(control, number, layout, inputs)
             for own, made, generator in zip(matrices, parts[name], rng[name], strict=True):
                 if own.size:
-                    chosen = (
-                        draw(own, values, generator) if draw else first_lowest(values, own.size)
-                    )
+                    chosen = _chosen(control, own, values, generator)
                     made.append(np.sort(chosen) + layout.offsets[number])
     return {name: [np.concatenate(each) for each in made] for name, made in parts.items()}
+
+
+def _chosen(
+    control: ControlRule, own: FlatIndices, values: Flat, generator: np.random.Generator
+) -> FlatIndices:
+    if control.draw:
+        return control.draw(own, values, generator)
+    if control.apart:
+        values = values.copy()
+        values[own] = np.inf
+    return first_lowest(values, own.size)
 
 
 def _values(control: ControlRule, number: int, layout: Layout, inputs: ControlInputs) -> Flat:

@@ -64,3 +64,18 @@ class CurveMasksJob(Job):
     """Number of draws of each random control."""
     seed: int
     """The seed of the first draw; each further draw adds 1."""
+
+
+class EqualCostMasksJob(Job):
+    """The masks that are grown until they cost the same on benign text."""
+
+    behaviours: Behaviours
+    selection: Selection
+    masks: list[str]
+    limits: list[float]
+    """Benign NLL that each mask adds (nats per token, validation)."""
+    largest: float
+    """The largest q of a behaviour's mask."""
+    batch_tokens: int
+    device: Device
+    seed: int

@@ -1,6 +1,6 @@
-"""The validation NLL, from which (p, q) is chosen."""
+"""The NLL of validation pairs with weights zeroed, by which masks are chosen and grown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lesion.io.progress import progress
@@ -11,6 +11,53 @@ from lesion.models.likelihood import response_nll
 from lesion.models.load import load
 from lesion.models.text import Example
 from lesion.pairs.tables import encode_pairs, kept_pairs
+from lesion.study.job import Behaviours, Device
+
+
+class Validation:
+    """A loaded model and the validation pairs of behaviours.
+
+    Each behaviour has the same weight, regardless of its number of pairs.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        pairs: Mapping[str, Path],
+        behaviours: Behaviours,
+        roles: Sequence[str],
+        device: Device,
+        batch_tokens: int,
+    ) -> None:
+        """Load the model and encode the pairs of the given roles."""
+        self.loaded, self.batch_tokens = load(model, device), batch_tokens
+        self.sides: dict[str, dict[str, list[Example]]] = {}
+        for role in roles:
+            names = getattr(behaviours, role)
+            kept = {name: kept_pairs(pairs[name], "validation") for name in names}
+            self.sides[role] = {
+                name: encode_pairs(self.loaded.chat, own)
+                for name, own in kept.items()
+                if own.height
+            }
+
+    @property
+    def examples(self) -> list[Example]:
+        """All pairs, role after role and behaviour after behaviour."""
+        return [pair for own in self.sides.values() for each in own.values() for pair in each]
+
+    def means(
+        self, mask: Mapping[str, FlatIndices], advance: Callable[[int], object] = lambda _: None
+    ) -> dict[str, float | None]:
+        """The mean NLL of each role with the mask zeroed, nats per token; None without pairs."""
+        with lesioned(self.loaded.model, mask):
+            nlls = response_nll(self.loaded.model, self.examples, self.batch_tokens, advance)
+        losses = iter(nlls)
+        means: dict[str, float | None] = {}
+        for role, own in self.sides.items():
+            each = [sum(next(losses) for _ in some) / len(some) for some in own.values()]
+            means[role] = sum(each) / len(each) if each else None
+        return means
 
 
 def validation_nll(
@@ -20,8 +67,6 @@ def validation_nll(
     masks: Sequence[Mapping[str, FlatIndices]],
 ) -> list[dict[str, float | None]]:
     """The mean NLL over the behaviours of each role with each mask zeroed, and without.
-
-    Each behaviour has the same weight, regardless of its number of pairs.
 
     Args:
         model: checkpoint folder.
@@ -33,26 +78,16 @@ def validation_nll(
         For each mask, the columns of SWEEP that are measured; null for matched requests, if the
         study has none.
     """
-    loaded = load(model, job.device)
-    sides: dict[str, dict[str, list[Example]]] = {}
-    by_side = {role: job.behaviours.of_role(role) for role in ("harm", "benign", "matched")}
-    for side, names in by_side.items():
-        kept = {name: kept_pairs(pairs[name], "validation") for name in names}
-        sides[side] = {
-            name: encode_pairs(loaded.chat, own) for name, own in kept.items() if own.height
-        }
-    examples = [example for own in sides.values() for each in own.values() for example in each]
-    sizes = {f"{side}_pairs": sum(map(len, own.values())) for side, own in sides.items()}
-    with progress("sweep", (1 + len(masks)) * len(examples), "pair") as advance:
-
-        def means(mask: Mapping[str, FlatIndices], ending: str = "") -> dict[str, float | None]:
-            with lesioned(loaded.model, mask):
-                losses = iter(response_nll(loaded.model, examples, job.batch_tokens, advance))
-            nlls: dict[str, float | None] = {}
-            for side, own in sides.items():
-                each = [sum(next(losses) for _ in some) / len(some) for some in own.values()]
-                nlls[f"{side}_nll{ending}"] = sum(each) / len(each) if each else None
-            return nlls
-
-        rest = {**means({}, "_unmodified"), **sizes}
-        return [{**means(mask), **rest} for mask in masks]
+    roles = ("harm", "benign", "matched")
+    validation = Validation(model, pairs, job.behaviours, roles, job.device, job.batch_tokens)
+    sizes = {f"{role}_pairs": sum(map(len, own.values())) for role, own in validation.sides.items()}
+    with progress("sweep", (1 + len(masks)) * len(validation.examples), "pair") as advance:
+        before = validation.means({}, advance)
+        rest = {**{f"{role}_nll_unmodified": nll for role, nll in before.items()}, **sizes}
+        return [
+            {
+                **{f"{role}_nll": nll for role, nll in validation.means(mask, advance).items()},
+                **rest,
+            }
+            for mask in masks
+        ]

@@ -20,6 +20,7 @@ from lesion.judgements.jobs import (
 from lesion.masks.jobs import (
     ChooseJob,
     CurveMasksJob,
+    EqualCostMasksJob,
     MasksJob,
     RefusalMaskJob,
     Selection,
@@ -44,6 +45,7 @@ from lesion.responses.jobs import (
     AttackWords,
     Completing,
     CurveJob,
+    EqualCostJob,
     ResponsesJob,
     RetrainJob,
     UnderstandingJob,
@@ -200,6 +202,29 @@ def curve_masks_job(study: Study, wildcards: Mapping[str, str]) -> CurveMasksJob
     """The masks to make at every size, given the scores and the chosen (p, q)."""
     own = {"behaviours": _behaviours(study), "selection": _selection(study), "seed": study.seed}
     return specify(CurveMasksJob, study.curve, **own)
+
+
+def equal_cost_masks_job(study: Study, wildcards: Mapping[str, str]) -> EqualCostMasksJob:
+    """The masks to grow until they cost the same, given the scores and the chosen (p, q)."""
+    return EqualCostMasksJob(
+        behaviours=_behaviours(study),
+        selection=_selection(study),
+        masks=study.equal_cost.masks,
+        limits=study.equal_cost.limits,
+        largest=study.equal_cost.largest,
+        batch_tokens=study.responses.batch_tokens,
+        device=_device(study),
+        seed=study.seed,
+    )
+
+
+def equal_cost_job(study: Study, wildcards: Mapping[str, str]) -> EqualCostJob:
+    """How the masks that cost the same are measured."""
+    return EqualCostJob(
+        roles=nll_behaviours(study),
+        batch_tokens=study.responses.batch_tokens,
+        device=_device(study),
+    )
 
 
 def _behaviours(study: Study) -> Behaviours:
@@ -429,6 +454,10 @@ RULES = {
     "masks": Rule(masks_job, ("lesion.masks.run",)),
     "refusal_mask": Rule(refusal_mask_job, ("lesion.masks.refusal",)),
     "curve_masks": Rule(curve_masks_job, ("lesion.masks.curve",)),
+    "equal_cost_masks": Rule(
+        equal_cost_masks_job, ("lesion.masks.equal_cost", "lesion.masks.validate")
+    ),
+    "equal_cost": Rule(equal_cost_job, ("lesion.responses.equal_cost",)),
     "checkpoint": Rule(checkpoint_job, ("lesion.checkpoints",)),
     "card": Rule(card_job, ("lesion.checkpoints.card", "lesion.report.markdown")),
     "responses": Rule(responses_job, ("lesion.responses.ask",)),

@@ -102,7 +102,10 @@ def judge_scores_path(judge: str, answers: str) -> str:
 def figures(study: Study) -> list[Named]:
     """Every figure of the study."""
     measured = Measured(
-        variants=study.variants, families=curve_families(study), judged=judged_sizes(study)
+        variants=study.variants,
+        families=curve_families(study),
+        judged=judged_sizes(study),
+        equal_cost=bool(study.equal_cost.masks),
     )
     experiments = {
         name: (study.retrained(name), experiment.questions is not None)
@@ -168,6 +171,8 @@ def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
         for family in answering_families(study):
             path = f"responses/{model}/curve/{family}-completions.parquet"
             add("curve-completions", path, model, family=family)
+        if study.equal_cost.masks:
+            add("equal-cost", f"responses/{model}/equal-cost.parquet", model)
         for judge in ("learned", *study.judgements.judges):
             add("judge-scores", f"judgements/{judge_scores_path(judge, model)}", model, judge=judge)
         for experiment, arm in retraining_arms(study, model):
@@ -194,6 +199,8 @@ def of_every_job(study: Study) -> list[str]:
     ]
     curves = study.models if study.curve.families else ()
     masks = [f"masks/{model}/curve.parquet" for model in curves]
+    equal = study.models if study.equal_cost.masks else ()
+    masks += [f"masks/{model}/equal-cost.parquet" for model in equal]
     if ablates_refusal(study):
         masks += [f"masks/{model}/{REFUSAL_MASK}.safetensors" for model in study.models]
     pruned = [
@@ -224,4 +231,6 @@ def with_importance(study: Study) -> list[str]:
 
 def wants_norms(study: Study) -> bool:
     """Whether scoring writes the norms of the inputs, which some controls need."""
-    return bool(needing_norms([*study.masks.controls, *study.curve.families]))
+    return bool(
+        needing_norms([*study.masks.controls, *study.curve.families, *study.equal_cost.masks])
+    )

@@ -57,6 +57,7 @@ RESOURCE_FORMULAS = {
     "masks": ResourceFormula(1000, candidates=1, seconds=160),
     "responses": ResourceFormula(1500, weights=1.5, seconds=470, gpu=True),
     "curve": ResourceFormula(1500, weights=1.5, seconds=2500, gpu=True),
+    "equal_cost_masks": ResourceFormula(1500, weights=1.5, candidates=1, seconds=2500, gpu=True),
     "checkpoint": ResourceFormula(1000, seconds=60),
     # 24: weights, gradients and AdamW's two sums, in fp32, of embeddings as well; or of adapters.
     "train": ResourceFormula(4000, candidates=24, seconds=100, gpu=True),

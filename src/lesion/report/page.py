@@ -12,6 +12,7 @@ import polars as pl
 from lesion.pairs.tables import LEFT_OUT
 from lesion.report.attacks import attacks_table, refusal_note
 from lesion.report.cost import cost_of, read_jobs
+from lesion.report.equal_cost import equal_cost_texts
 from lesion.report.examples import pick
 from lesion.report.figures.all import figures_of, stages_of
 from lesion.report.figures.curves import halving_texts
@@ -120,6 +121,7 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
         "refusal_note": refusal_note(own.measurements),
         "figures": {figure.key: figure for figure in figures_of(inputs, model)},
         "halving": halving_texts(own.halving, own.headline.mask),
+        "equal_cost": equal_cost_texts(own.equal_cost),
         "overlap_means": overlap_means(own.overlap),
         "lined": lined,
         "lines": lines,

@@ -43,6 +43,18 @@ CURVE = {
 }
 """NLL of masks of one kind and many sizes; `size_ratio` is the size of a mask as a multiple of the
 chosen q, 0 for `unmodified`."""
+EQUAL_COST = {
+    "mask": pl.String,
+    "limit": pl.Float64,
+    "cost": pl.Float64,
+    "reached": pl.Boolean,
+    "weights": pl.Int64,
+    **_PAIR,
+    "nll": pl.Float64,
+    "key": pl.String,
+}
+"""NLL of masks that cost the same on benign text; the first columns are as in
+`lesion.masks.equal_cost.EQUAL_COST_MASKS`."""
 CURVE_COMPLETIONS: dict[str, Any] = {"variant": pl.String, "weights": pl.Int64, **COMPLETIONS}
 """`variant` is `sized(family, size_ratio)`."""
 RETRAINED = {

@@ -66,6 +66,15 @@ class CurveJob(Job):
     device: Device
 
 
+class EqualCostJob(Job):
+    """How the masks that cost the same are measured."""
+
+    roles: dict[str, Role]
+    """Behaviours whose test pairs are measured."""
+    batch_tokens: int
+    device: Device
+
+
 class UnderstandingJob(Job):
     """How harm detection, explanations and over-refusal of a variant are measured."""
 

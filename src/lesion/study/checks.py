@@ -4,13 +4,21 @@ A check raises a ValueError whose message names the key and the fix.
 """
 
 import re
+from typing import get_args
 
 from lesion.io.addresses import is_address, parse
 from lesion.study.config import Study
 from lesion.study.reserved import check_names
 from lesion.study.sources import uses
 from lesion.study.training_checks import check_retraining, check_stages, check_trained
-from lesion.study.types import BUILT_MASKS, NEEDS_ALL_SCORES, check_known, nearest
+from lesion.study.types import (
+    BUILT_MASKS,
+    GROWN_MASKS,
+    NEEDS_ALL_SCORES,
+    Control,
+    check_known,
+    nearest,
+)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATH = re.compile(r"[/\\~$]")
@@ -93,6 +101,7 @@ def _check_masks(study: Study) -> None:
             )
     _check_tail(study)
     _check_curve(study)
+    _check_equal_cost(study)
     harms = {*study.of_role("harm"), "shared", "shared-all"}
     for name in study.checkpoints:
         if name not in harms:
@@ -153,5 +162,29 @@ def _check_curve(study: Study) -> None:
     if tail and needing:
         raise ValueError(
             f"`curve.families`: the controls {', '.join(needing)} need every score. Remove them, "
+            "or remove `scores.tail`"
+        )
+
+
+def _check_equal_cost(study: Study) -> None:
+    masks = study.equal_cost.masks
+    for name in masks:
+        known = ["shared", *GROWN_MASKS, *get_args(Control), *study.behaviours]
+        check_known("equal_cost.masks", "mask", name, known)
+    if "matched" in masks and not study.of_role("matched"):
+        raise ValueError(
+            "`equal_cost.masks`: `matched` requires behaviours of role `matched`. Add them, or "
+            "remove it"
+        )
+    tail = study.scores.tail
+    if masks and tail and study.equal_cost.largest > tail.q:
+        raise ValueError(
+            f"`equal_cost.largest`: {study.equal_cost.largest:g} exceeds the truncated scores, "
+            f"which serve q up to {tail.q:g}. Lower it, or raise `scores.tail.q`"
+        )
+    needing = sorted(NEEDS_ALL_SCORES & set(masks))
+    if tail and needing:
+        raise ValueError(
+            f"`equal_cost.masks`: the controls {', '.join(needing)} need every score. Remove them, "
             "or remove `scores.tail`"
         )

@@ -9,6 +9,7 @@ from lesion.study.judges import Judgements
 from lesion.study.sections import (
     Behaviour,
     Curve,
+    EqualCost,
     Masks,
     Model,
     Pairs,
@@ -82,6 +83,8 @@ class Study(Section):
     """How weights are scored."""
     masks: Masks = Masks()
     """How masks are selected."""
+    equal_cost: EqualCost = EqualCost()
+    """Masks of different rules that cost the same on benign text."""
     checkpoints: Annotated[list[Name], AfterValidator(once)] = ["shared"]
     """Masks to write out as pruned checkpoints."""
     responses: Responses = Responses()

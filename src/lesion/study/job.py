@@ -72,10 +72,6 @@ class Behaviours(Specification):
             return "matched"
         return "benign" if name in self.benign else "refusal"
 
-    def of_role(self, role: Role) -> list[str]:
-        """The behaviours of a role."""
-        return list(getattr(self, role))
-
     @property
     def names(self) -> list[str]:
         """All of them, harm first."""

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from lesion.study.config import Study
 from lesion.study.judges import OFFLINE_JUDGES
 from lesion.study.training import ARM_ENDINGS
-from lesion.study.types import BUILT_MASKS
+from lesion.study.types import BUILT_MASKS, GROWN_MASKS
 
 _TAKEN: dict[str, dict[str, str]] = {
     "behaviours": {
-        **dict.fromkeys(BUILT_MASKS, "a built-in mask"),
+        **dict.fromkeys((*BUILT_MASKS, *GROWN_MASKS), "a built-in mask"),
         **dict.fromkeys(("unmodified", "intact"), "the model without a mask"),
         **dict.fromkeys(("curve", "retraining"), "a folder of the responses"),
         "refusal-ablation": "the mask of the attacks of this name",

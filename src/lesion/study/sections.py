@@ -303,8 +303,28 @@ class Masks(Section):
     """Control masks, with as many weights in every matrix as `shared`: `random`, drawn at random;
     `random-magnitude`, drawn at random with matched |W|; `unsigned`, the largest |W*g| on harmful
     pairs; `wanda`, the largest |W| * ||X|| on harmful pairs; `unimportant`, the least preservation
-    importance; `benign-signed`, signed SNIP scores on benign pairs. They are evaluated if
-    `responses.variants` names them or is not given."""
+    importance; `benign-signed`, signed SNIP scores on benign pairs; `opposite-sign`, the most
+    positive signed SNIP scores on harmful pairs; `second-q`, the most negative ones outside
+    `shared`; `random-importance`, drawn at random with matched preservation importance;
+    `random-magnitude-importance`, with both matched; `random-lines`, drawn at random with as many
+    weights in every row and every column. They are evaluated if `responses.variants` names them or
+    is not given."""
+
+
+class EqualCost(Section):
+    """Masks of different rules that cost the same on benign text, so that what they do to harm can
+    be compared: each is grown until it adds the same NLL to benign responses.
+    """
+
+    masks: Annotated[list[Name], AfterValidator(ascending)] = []
+    """Masks to compare: `shared`; `plain`, which is `shared` without the contrast; `matched`, which
+    is selected like `plain` for the answers to matched requests; any control; the mask of any
+    behaviour. None, if not given."""
+    limits: Numbers[PositiveFloat] = [0.05]
+    """The NLL that each mask adds to benign responses, on the validation split (nats per token)."""
+    largest: Fraction = 0.02
+    """The largest fraction of weights in a behaviour's mask that is tried. A mask that costs less
+    even then is compared as it is, and the table says so."""
 
 
 class Responses(Section):

@@ -3,7 +3,7 @@
 OF_MASKS = ("overlap", "sharing", "where", "concentration", "lines")
 """Tables of the masks stage that are copied unchanged for each model."""
 TABLES = (
-    *("measurements", "variants", "claims", "curve", "halving"),
+    *("measurements", "variants", "claims", "curve", "halving", "equal_cost"),
     *OF_MASKS,
     *("sweep", "judges", "pairs", "examples"),
     *("training", "stages", "retraining"),

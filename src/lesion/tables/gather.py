@@ -16,6 +16,7 @@ from lesion.responses import (
     COMPLETIONS,
     CURVE,
     CURVE_COMPLETIONS,
+    EQUAL_COST,
     NLL,
     RETRAINED,
     UNDERSTANDING,
@@ -108,6 +109,10 @@ class Gathered:
     def curve(self) -> pl.DataFrame:
         """CURVE of every family and of the unmodified model; empty if none was measured."""
         return self._without_leaked(self._all("curve", CURVE))
+
+    def equal_cost(self) -> pl.DataFrame:
+        """EQUAL_COST without keys; empty if no masks were compared at equal cost."""
+        return self._without_leaked(self._all("equal-cost", EQUAL_COST)).drop("key")
 
     def training(self) -> pl.DataFrame:
         """The loss curve (TRAINING) of a model that was trained here; empty for other models."""

@@ -42,6 +42,7 @@ class StudyTables(NamedTuple):
     variants: pl.DataFrame
     claims: pl.DataFrame
     curve: pl.DataFrame
+    equal_cost: pl.DataFrame
     halving: pl.DataFrame
     overlap: pl.DataFrame
     where: pl.DataFrame

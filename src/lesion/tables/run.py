@@ -17,6 +17,7 @@ from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.specific import unspecific
 from lesion.tables.claims.table import claims, retraining_claims, stage_claims
 from lesion.tables.curve import curve_table, halving_table, judged_halving_table
+from lesion.tables.equal_cost import beaten_by, equal_cost_table
 from lesion.tables.gather import Gathered
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
@@ -25,6 +26,7 @@ from lesion.tables.lookup import mask_sizes
 from lesion.tables.measure import PromptNumbers, measurements, same_answers
 from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
+from lesion.tables.rows import UNMODIFIED
 from lesion.tables.schemas import FORMAT, SCHEMAS
 from lesion.tables.stages import STAGES, stage_table
 from lesion.tables.variants import variants_table
@@ -102,7 +104,15 @@ def _of_model(
     of_masks = {name: read_parquet(gathered.file(name)) for name in OF_MASKS}
     sweep = _sweep(gathered)
     missed = limit_notices(sweep, about["limit"], measured, mask)
-    about["unspecific"] = why = unspecific(measured, mask)
+    equal_cost = equal_cost_table(
+        gathered.equal_cost(),
+        numbers.nll.filter(variant=UNMODIFIED),
+        gathered.matched(),
+        boot,
+    )
+    harm = numbers.nll.filter(role="harm")["behaviour"].unique().to_list()
+    why = unspecific(measured, mask) or beaten_by(equal_cost, harm)
+    about["unspecific"] = why
     about["limit_kept"] = not missed
     about["notices"] = [*missed, *([f"{why} No claim about harm is supported."] if why else [])]
     sizes = mask_sizes(of_masks["where"])
@@ -126,6 +136,7 @@ def _of_model(
         ),
         "claims": pl.concat([claims(model, measured, halving, setting), of_training]),
         "curve": curve_table(curve, boot),
+        "equal_cost": equal_cost,
         "halving": halving,
         **of_masks,
         "retraining": retraining,

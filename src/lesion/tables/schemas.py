@@ -9,6 +9,7 @@ from lesion.masks.overlap import OVERLAP, SHARING
 from lesion.masks.sweep import SWEEP
 from lesion.masks.where import CONCENTRATION, LINES, WHERE
 from lesion.tables.curve import CURVES, HALVINGS
+from lesion.tables.equal_cost import EQUAL_COSTS
 from lesion.tables.retraining import RETRAINING
 from lesion.tables.rows import ESTIMATE, MEASUREMENTS
 from lesion.tables.stages import STAGES
@@ -77,6 +78,7 @@ _OF_MODEL: dict[str, dict[str, Any]] = {
     "variants": VARIANTS,
     "curve": CURVES,
     "halving": HALVINGS,
+    "equal_cost": EQUAL_COSTS,
     "overlap": OVERLAP,
     "sharing": SHARING,
     "where": WHERE,

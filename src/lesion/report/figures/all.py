@@ -10,6 +10,7 @@ import vl_convert
 from lesion.io.formats import atomic
 from lesion.report.figures.curves import judged_tradeoff, sweep_heatmap, tradeoff
 from lesion.report.figures.dissociation import dissociation
+from lesion.report.figures.equal_cost import equal_cost
 from lesion.report.figures.figure import VEGALITE, Figure
 from lesion.report.figures.masks import transfer, where
 from lesion.report.figures.names import Measured, model_figures
@@ -30,6 +31,7 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
     draw: dict[str, Callable[[], Figure | None]] = {
         "curve": lambda: tradeoff(own.curve, mask),
         "judged-curve": lambda: judged_tradeoff(own.curve, own.measurements, own.variants, mask),
+        "equal-cost": lambda: equal_cost(own.equal_cost, inputs.confidence),
         "transfer": lambda: transfer(own.measurements, inputs.confidence),
         "overlap": lambda: overlap_heatmap(own.overlap),
         "where": lambda: where(own.where),
@@ -37,7 +39,12 @@ def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
         "sweep": lambda: sweep_heatmap(own.sweep, limit),
     }
     masks, sizes = (own.variants.filter(kind=kind)["mask"].drop_nulls() for kind in (MASK, SIZE))
-    measured = Measured({*masks}, {*own.curve["family"]}, judged=not sizes.is_empty())
+    measured = Measured(
+        {*masks},
+        {*own.curve["family"]},
+        judged=not sizes.is_empty(),
+        equal_cost=not own.equal_cost.is_empty(),
+    )
     drawn = (draw[name]() for name in model_figures(measured))
     return [figure for figure in drawn if figure is not None]
 

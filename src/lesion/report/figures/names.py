@@ -16,6 +16,8 @@ class Measured(NamedTuple):
     """Kinds of masks measured at several sizes."""
     judged: bool
     """Whether answers were judged at these sizes."""
+    equal_cost: bool = False
+    """Whether masks were compared that cost the same on benign text."""
 
 
 class Named(NamedTuple):
@@ -34,6 +36,7 @@ def model_figures(measured: Measured) -> list[str]:
     there = {
         "curve": bool(measured.families),
         "judged-curve": measured.judged,
+        "equal-cost": measured.equal_cost,
         "transfer": ablated,
         "overlap": True,
         "where": True,

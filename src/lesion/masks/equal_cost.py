@@ -1,0 +1,193 @@
+"""Masks of different rules, each grown until it costs the same on benign text."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from lesion.io.formats import LesionError, write_parquet
+from lesion.masks.choose import read_chosen
+from lesion.masks.controls import CONTROLS, control_inputs, control_masks
+from lesion.masks.jobs import EqualCostMasksJob
+from lesion.masks.rankings import Ranking, rankings, vote_ranking
+from lesion.masks.select import Point
+from lesion.masks.sweep import ScoreSet
+from lesion.models.layout import FlatIndices
+
+logger = logging.getLogger(__name__)
+
+EQUAL_COST_MASKS: dict[str, Any] = {
+    "mask": pl.String,
+    "limit": pl.Float64,
+    "cost": pl.Float64,
+    "reached": pl.Boolean,
+    "weights": pl.Int64,
+    "flat_indices": pl.List(pl.Int64),
+}
+"""One row for each mask and limit. `cost` is the NLL that the mask adds to benign responses of the
+validation split (nats per token), and `reached` whether it comes within a tenth of `limit`."""
+
+TOLERANCE = 0.05
+"""A cost this near to the limit, as a fraction of it, ends the search."""
+NEAR = 0.1
+_TRIES = 14
+_START = 2000
+
+
+class Growing(NamedTuple):
+    """A mask of any size up to the largest."""
+
+    take: Callable[[int], FlatIndices]
+    """The mask of so many weights: sorted flat indices."""
+    largest: int
+
+
+def equal_cost_masks(
+    model: Path,
+    scores: Mapping[str, Path],
+    pairs: Mapping[str, Path],
+    chosen: Path,
+    out: Path,
+    job: EqualCostMasksJob,
+) -> None:
+    """Write the masks of every rule at every limit.
+
+    Args:
+        model: checkpoint folder.
+        scores: folders of scores by behaviour.
+        pairs: tables of PAIRS by behaviour; the benign ones' validation pairs are used.
+        chosen: the chosen (p, q); every rule preserves the same p.
+        out: table of EQUAL_COST_MASKS.
+        job: masks, limits and device.
+
+    Raises:
+        LesionError: a rule selects no weight.
+    """
+    p, _, contrast, *_ = read_chosen(chosen)
+    growing = growing_masks(model, scores, p, contrast, job)
+    # The model is loaded only now, after the memory of the scores has been freed.
+    from lesion.masks.validate import Validation
+    from lesion.models.layout import layout_of
+
+    validation = Validation(model, pairs, job.behaviours, ["benign"], job.device, job.batch_tokens)
+    layout = layout_of(model)
+    unmodified = validation.means({})["benign"]
+    rows = []
+    for name, mask in growing.items():
+        costs: dict[int, float] = {}
+
+        def cost(weights: int, mask: Growing = mask, costs: dict[int, float] = costs) -> float:
+            if weights not in costs:
+                added = validation.means(layout.by_name(mask.take(weights)))["benign"]
+                assert added is not None
+                assert unmodified is not None
+                costs[weights] = added - unmodified
+            return costs[weights]
+
+        for limit in job.limits:
+            weights = grow(cost, limit, mask.largest)
+            reached = abs(cost(weights) - limit) <= NEAR * limit
+            logger.info(
+                f"equal cost: {name}: {weights} weights add {cost(weights):.4f} nats to benign "
+                f"responses ({limit:g} wanted, {len(costs)} sizes tried)"
+            )
+            values = (name, limit, cost(weights), reached, weights, mask.take(weights))
+            rows.append(dict(zip(EQUAL_COST_MASKS, values, strict=True)))
+    write_parquet(pl.DataFrame(rows, schema=EQUAL_COST_MASKS), out)
+
+
+def grow(cost: Callable[[int], float], limit: float, largest: int) -> int:
+    """The number of weights whose cost is nearest to the limit, of those that were tried.
+
+    The cost is taken to grow with the number of weights; the search is by false position in the
+    logarithm of that number.
+
+    Args:
+        cost: nats per token of so many weights.
+        limit: the cost that is wanted.
+        largest: the most weights that can be tried.
+    """
+    tried: dict[int, float] = {}
+    weights = min(_START, largest)
+    for _ in range(_TRIES):
+        tried[weights] = cost(weights)
+        if abs(tried[weights] - limit) <= TOLERANCE * limit:
+            break
+        above = [n for n, value in tried.items() if not value < limit]
+        high = min(above, default=largest)
+        low = max((n for n in tried if tried[n] < limit and n < high), default=0)
+        if not above:
+            weights = min(4 * weights, largest)
+        elif not low:
+            weights = max(high // 4, 1)
+        else:
+            part = (limit - tried[low]) / (tried[high] - tried[low])
+            part = min(max(part, 0.1), 0.9)
+            weights = round(math.exp(math.log(low) + part * math.log(high / low)))
+        if weights in tried:
+            break
+    return min(tried, key=lambda n: (abs(tried[n] - limit), n))
+
+
+def growing_masks(
+    model: Path,
+    scores: Mapping[str, Path],
+    p: float,
+    contrast: float,
+    job: EqualCostMasksJob,
+) -> dict[str, Growing]:
+    """A growing mask of each rule, from one read of the scores for each contrast.
+
+    Raises:
+        LesionError: a rule selects no weight.
+    """
+    behaviours, selection, points = job.behaviours, job.selection, [Point(p, job.largest)]
+    opened: dict[float, ScoreSet] = {}
+
+    def ranked(names: list[str], weight: float) -> dict[str, Ranking]:
+        """The rankings of behaviours, given the weight of the contrast."""
+        own = ScoreSet.open(model, scores, names, behaviours, selection, points, weight)
+        opened[weight] = own
+        largest = {name: masks[0] for name, masks in own.select(points, selection).items()}
+        return rankings(largest, own.snips, own.layout, selection.scope)
+
+    controls = [name for name in CONTROLS if name in job.masks]
+    named = [name for name in behaviours.names if name in job.masks]
+    growing: dict[str, Growing] = {}
+    shared: Ranking | None = None
+    if "shared" in job.masks or controls or named:
+        harm = behaviours.harm
+        own = ranked(list(dict.fromkeys([*harm, *named])), contrast)
+        shared = vote_ranking([own[name] for name in harm], selection.at_least)
+        growing |= {name: _growing(own[name]) for name in named}
+        growing["shared"] = _growing(shared)
+    for rule, names in (("plain", behaviours.harm), ("matched", list(behaviours.matched))):
+        if rule in job.masks:
+            own = ranked(names, 0.0)
+            least = min(selection.at_least, len(names))
+            growing[rule] = _growing(vote_ranking([own[name] for name in names], least))
+    if controls:
+        assert shared is not None
+        likes, scored = shared, opened[contrast]
+        inputs = control_inputs(model, scores, scored, behaviours, controls, p, selection.scope)
+        for name in controls:
+
+            def take(weights: int, name: str = name) -> FlatIndices:
+                like = [likes.first(weights)]
+                return control_masks([name], like, scored.layout, inputs, job.seed)[name][0]
+
+            growing[name] = Growing(take, likes.indices.size)
+    for name in job.masks:
+        if not growing[name].largest:
+            raise LesionError(
+                f"masks: `{name}` of `equal_cost.masks` selects no weight. Raise "
+                "`equal_cost.largest`, or lower `masks.p`."
+            )
+    return {name: growing[name] for name in job.masks}
+
+
+def _growing(ranking: Ranking) -> Growing:
+    return Growing(ranking.first, ranking.indices.size)

@@ -1,0 +1,113 @@
+"""What masks of different rules do that cost the same on benign text. Pure."""
+
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+import polars as pl
+
+from lesion.study.types import Control
+from lesion.tables.intervals import Bootstrap, Difference, Estimate
+from lesion.tables.likelihoods import specificity_rows
+from lesion.tables.rows import ESTIMATE, SHARED, TOTAL, UNMODIFIED, Row, groups, pairs
+
+EQUAL_COSTS = {
+    "mask": pl.String,
+    "limit": pl.Float64,
+    "cost": pl.Float64,
+    "reached": pl.Boolean,
+    "weights": pl.Int64,
+    "metric": pl.String,
+    **ESTIMATE,
+    "p_value": pl.Float64,
+}
+"""One row for each mask, limit and metric, over the test prompts of all behaviours of a role, each
+behaviour with the same weight. `limit` and `cost` are the NLL that the mask should add and adds to
+benign responses of the validation split (nats per token); `reached` is false if no size of the mask
+comes near the limit. The metrics are what it adds to harmful, matched, benign and refusing
+responses (`harm_added` and so on), what `shared` adds to harmful ones beyond that
+(`harm_added_less_than_shared`, paired by prompt), and its specificity."""
+
+_METRICS = {"specificity": "specificity", "counterpart_nll_added": "counterpart_added"}
+
+
+def equal_cost_table(
+    nll: pl.DataFrame, unmodified: pl.DataFrame, matched: pl.DataFrame, boot: Bootstrap
+) -> pl.DataFrame:
+    """The comparison of all masks of one model.
+
+    Args:
+        nll: a table of `lesion.responses.EQUAL_COST` without keys.
+        unmodified: behaviour, role, prompt, nll of the unmodified model.
+        matched: behaviour, prompt, of, counterpart of the matched requests.
+        boot: the bootstrap.
+
+    Returns:
+        A table of EQUAL_COSTS, ordered by limit and mask.
+    """
+    if nll.is_empty():
+        return pl.DataFrame(schema=EQUAL_COSTS)
+    keys = ["limit", "mask", "cost", "reached", "weights"]
+    of_shared = {
+        limit: own for (limit, mask), own in nll.group_by("limit", "mask") if mask == SHARED
+    }
+    rows: list[Row] = []
+    for values, own in nll.sort("limit", maintain_order=True).group_by(keys, maintain_order=True):
+        place = dict(zip(keys, values, strict=True))
+        for metric, estimate in _measured(own, unmodified, boot):
+            rows.append({**place, "metric": metric, **estimate._asdict()})
+        # As if it were the only variant.
+        both = pl.concat(
+            [
+                own.select("behaviour", "role", "prompt", "nll", variant=pl.lit(SHARED)),
+                unmodified.select("behaviour", "role", "prompt", "nll", variant=pl.lit(UNMODIFIED)),
+            ]
+        ).with_columns(kl=pl.lit(None, pl.Float64))
+        rows += [
+            {**place, **{name: row[name] for name in ESTIMATE}, "metric": _METRICS[row["metric"]]}
+            for row in specificity_rows(both, matched, boot)
+            if row["level"] == TOTAL and row["role"] == "harm"
+        ]
+        shared = of_shared.get(place["limit"])
+        if shared is not None and place["mask"] != SHARED:
+            less = pairs(shared.filter(role="harm"), own.filter(role="harm"), "nll").values()
+            estimate = boot.change([paired.change for paired in less])
+            name = "harm_added_less_than_shared"
+            rows.append({**place, "metric": name, **estimate._asdict()})
+    return pl.DataFrame(rows, schema=EQUAL_COSTS)
+
+
+def _measured(
+    own: pl.DataFrame, unmodified: pl.DataFrame, boot: Bootstrap
+) -> Iterator[tuple[str, Estimate | Difference]]:
+    """What a mask adds to the responses of each role."""
+    before = unmodified.select("behaviour", "prompt", before="nll")
+    both = own.join(before, on=["behaviour", "prompt"], maintain_order="left")
+    both = both.with_columns(added=pl.col("nll") - pl.col("before")).sort("behaviour", "prompt")
+    for role in ("harm", "matched", "benign", "refusal"):
+        if values := list(groups(both.filter(role=role), "added").values()):
+            yield f"{role}_added", boot.change(values)
+
+
+def beaten_by(table: pl.DataFrame, harm: Sequence[str]) -> str:
+    """Which masks of other answers do to harm what `shared` does, as a sentence; empty if none.
+
+    At every limit, `shared` has to add more to harmful answers than the masks of answers to matched
+    requests, of refusals and of benign answers that cost the same, with the whole interval. The
+    other controls show how a mask was selected, and not what it is about.
+
+    Args:
+        table: a model's table of EQUAL_COSTS.
+        harm: the harm types; their own masks are not to be beaten.
+    """
+    others = table.filter(
+        pl.col("mask").is_in([*get_args(Control), "plain", *harm]).not_(),
+        metric="harm_added_less_than_shared",
+    )
+    rivals = others.filter(~(pl.col("low") > 0)).unique(["mask"], maintain_order=True)
+    if rivals.is_empty():
+        return ""
+    return (
+        "The effect is not clearly one on harm: at the same cost on benign text, `shared` does not "
+        f"clearly add more to harmful answers than {', '.join(rivals['mask'].sort())} (the table "
+        "equal_cost)."
+    )

@@ -1,0 +1,104 @@
+"""The comparison of masks that cost the same on benign text."""
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lesion.responses import EQUAL_COST
+from lesion.tables.equal_cost import EQUAL_COSTS, beaten_by, equal_cost_table
+from lesion.tables.intervals import Bootstrap
+
+BOOT = Bootstrap(300, 0.95, 1)
+ADDED = {
+    "shared": {"harm": 0.5, "matched": 0.1, "benign": 0.05, "refusal": 0.0},
+    "plain": {"harm": 0.2, "matched": 0.15, "benign": 0.05, "refusal": 0.1},
+}
+BEHAVIOURS = {"fraud": "harm", "fraud-matched": "matched", "sums": "benign", "no": "refusal"}
+
+
+def _rows(limit: float = 0.05) -> tuple[pl.DataFrame, ...]:
+    before, after, matched = [], [], []
+    for number in range(10):
+        for behaviour, role in BEHAVIOURS.items():
+            place = {"behaviour": behaviour, "role": role, "prompt": f"{behaviour} {number}"}
+            before.append({**place, "nll": 0.5 + 0.01 * number})
+            for mask, added in ADDED.items():
+                about: dict[str, Any] = {"mask": mask, "limit": limit, "cost": 0.049}
+                about |= {"reached": True, "weights": 9}
+                noise = 0.001 * (number % 3)
+                after.append({**about, **place, "nll": 0.5 + 0.01 * number + added[role] + noise})
+        pair = {"behaviour": "fraud-matched", "prompt": f"fraud-matched {number}"}
+        matched.append({**pair, "of": "fraud", "counterpart": f"fraud {number}"})
+    return (
+        pl.DataFrame(after, schema=EQUAL_COST).drop("key"),
+        pl.DataFrame(before),
+        pl.DataFrame(matched),
+    )
+
+
+def _values(table: pl.DataFrame, mask: str) -> dict[str, float]:
+    return dict(table.filter(mask=mask).select("metric", "value").iter_rows())
+
+
+def test_every_mask_has_what_it_adds_and_its_specificity() -> None:
+    table = equal_cost_table(*_rows(), BOOT)
+    assert table.columns == list(EQUAL_COSTS)
+    for mask, added in ADDED.items():
+        values = _values(table, mask)
+        for role, value in added.items():
+            assert values[f"{role}_added"] == pytest.approx(value, abs=2e-3)
+        assert values["counterpart_added"] == pytest.approx(added["harm"], abs=2e-3)
+        share = added["matched"] / added["harm"]
+        assert values["specificity"] == pytest.approx(1 - share, abs=0.01)
+    assert set(table["n"]) == {10}
+
+
+def test_the_others_are_compared_with_shared_prompt_by_prompt() -> None:
+    table = equal_cost_table(*_rows(), BOOT)
+    (row,) = table.filter(metric="harm_added_less_than_shared").to_dicts()
+    assert row["mask"] == "plain"
+    assert row["value"] == pytest.approx(0.3)
+    # Noise that both masks share is no noise of the difference.
+    assert row["high"] - row["low"] < 1e-9
+
+
+def test_masks_are_only_compared_at_the_same_limit() -> None:
+    first, other = _rows(0.05), _rows(0.1)
+    nll = pl.concat([first[0], other[0].filter(mask="plain")])
+    table = equal_cost_table(nll, first[1], first[2], BOOT)
+    compared = table.filter(metric="harm_added_less_than_shared")
+    assert compared["limit"].to_list() == [0.05]
+    assert table["limit"].is_sorted()
+
+
+def test_without_masks_there_is_no_row() -> None:
+    nll, before, matched = _rows()
+    assert equal_cost_table(nll.clear(), before, matched, BOOT).is_empty()
+
+
+def test_without_matched_requests_there_is_no_specificity() -> None:
+    nll, before, matched = _rows()
+    table = equal_cost_table(nll, before, matched.clear(), BOOT)
+    assert "specificity" not in set(table["metric"])
+    assert "harm_added" in set(table["metric"])
+
+
+def _renamed(name: str, less: float) -> pl.DataFrame:
+    """A comparison in which a mask of this name adds so much less to harm than `shared`."""
+    nll, *rest = _rows()
+    more = pl.when(mask="plain", role="harm").then(0.3 - less).otherwise(0)
+    nll = nll.with_columns(nll=pl.col("nll") + more)
+    return equal_cost_table(nll.with_columns(pl.col("mask").replace("plain", name)), *rest, BOOT)
+
+
+@pytest.mark.parametrize("name", ["matched", "no", "sums"])
+def test_masks_of_other_answers_must_be_beaten(name: str) -> None:
+    assert not beaten_by(_renamed(name, 0.1), ["fraud"])
+    assert f" {name} " in beaten_by(_renamed(name, 0.0), ["fraud"])
+    assert f" {name} " in beaten_by(_renamed(name, -0.1), ["fraud"])
+
+
+@pytest.mark.parametrize("name", ["plain", "second-q", "fraud"])
+def test_masks_of_harm_and_of_other_rules_need_not_be(name: str) -> None:
+    assert not beaten_by(_renamed(name, -0.1), ["fraud"])

@@ -1,0 +1,21 @@
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesion.io.logs import logged
+from lesion.masks.equal_cost import equal_cost_masks
+from lesion.masks.jobs import EqualCostMasksJob
+
+if TYPE_CHECKING:
+    from snakemake_types import snakemake
+
+with logged(snakemake.log[0]):
+    job = EqualCostMasksJob.model_validate_json(snakemake.params.job)
+    names, indices = job.behaviours.names, map(Path, snakemake.input.indices)
+    equal_cost_masks(
+        Path(snakemake.input.model).parent,
+        {name: index.parent for name, index in zip(names, indices, strict=True)},
+        dict(zip(job.behaviours.benign, map(Path, snakemake.input.pairs), strict=True)),
+        Path(snakemake.input.chosen),
+        Path(snakemake.output.masks),
+        job,
+    )
