@@ -18,7 +18,7 @@ from lesion.tables.claims.outcome import (
 )
 from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS, LIKELIHOOD
-from lesion.tables.effects import COMPACT, FEWEST, MARGIN, MOST, NATS, NOTHING
+from lesion.tables.effects import COMPACT, FEWEST, MARGIN, MOST, NATS, NOTHING, TOLD_APART
 from lesion.tables.rows import BEHAVIOUR, MEASUREMENTS, is_main
 from lesion.tables.schemas import CLAIMS
 
@@ -45,6 +45,11 @@ def _row(variant: str | None, metric: str, value: float, half: float, **more: st
         "n": 50,
         **more,
     }
+
+
+def _told_apart(value: float = 0.95, half: float = 0.04) -> Row:
+    """How well the judge tells harmful answers from those to matched requests."""
+    return _row("unmodified", "harm_auroc", value, half, attack="prefill", judge="learned")
 
 
 def _of_refusal(name: str, value: float) -> list[Row]:
@@ -85,6 +90,7 @@ def test_the_whole_interval_must_lie_on_one_side(value: float, half: float, verd
     specific = (
         _row(None, "specificity", 0.8, 0.1),
         _row(None, "counterpart_nll_added", 0.5, 0.1),
+        _told_apart(),
     )
     table = _table(share, _row(None, "nll_added", 0.5, 0.1), *specific)
     assert _verdicts(table) == {own: verdict}
@@ -110,6 +116,7 @@ def test_what_is_shared_must_be_harm_and_not_language(
         _row(None, "nll_added", 0.5, 0.1),
         _row(None, "specificity", specificity, 0.1),
         _row(None, "counterpart_nll_added", 0.5, 0.1),
+        _told_apart(),
     ]
     for name, added in (("alpha", 0.01), ("beta", benign)):
         rows.append(_row(name, "nll_added", added, 0.005, role="benign"))
@@ -297,6 +304,7 @@ def test_the_random_control_is_held_against_the_masks_effect() -> None:
 
 def test_the_smallest_effects_are_those_that_the_docs_give() -> None:
     assert (MARGIN, NATS, COMPACT, MOST, NOTHING, FEWEST) == (0.05, 0.05, 1e-3, 0.5, 0.1, 6)
+    assert TOLD_APART == 0.75
 
 
 HARMFUL = {"attack": "prefill", "judge": "learned"}
@@ -336,6 +344,7 @@ def _tables(draw: st.DrawFn) -> pl.DataFrame:
         ("random", "share_of_effect", {}),
         *((variant, "specificity", {}) for variant in ("shared", None)),
         *((variant, "counterpart_nll_added", {}) for variant in ("shared", None)),
+        ("unmodified", "harm_auroc", {"attack": "prefill", "judge": "learned"}),
         ("unmodified", "detect_auroc", {}),
         ("shared", "detect_auroc_change", {}),
         ("shared", "explain_nll_added", {}),

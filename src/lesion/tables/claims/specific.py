@@ -3,7 +3,7 @@
 import polars as pl
 
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, number_of, outcome_of
-from lesion.tables.effects import MOST, NATS
+from lesion.tables.effects import MOST, NATS, TOLD_APART
 from lesion.tables.rows import BEHAVIOUR, SHARED, TOTAL
 
 
@@ -11,7 +11,8 @@ def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
     """Why a model's mask may not be specific to harm, as a sentence; empty if it is.
 
     It is specific if, on the test pairs of all harm types, more than MOST of what it adds to
-    harmful answers is not added to their matched ones, with the whole interval.
+    harmful answers is not added to their matched ones, with the whole interval; and if the study's
+    judge of harm tells the two apart (`not_judged_harmful`).
 
     Args:
         measurements: the model's table of MEASUREMENTS.
@@ -41,11 +42,40 @@ def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
     number = number_of(rows[0], parts["n"].to_list())
     outcome, why = outcome_of(Evidence(number, MOST))
     if outcome == SUPPORTED:
-        return ""
+        return not_judged_harmful(measurements)
     known = f"{number.value:.2f} [{number.low:.2f}, {number.high:.2f}]"
     if why:
         return f"The specificity, {known}, is no evidence that the effect is one on harm. {why}"
     return (
         "The effect is not clearly one on harm: harmless answers on the same topics lose much of "
         f"what harmful ones lose. The specificity is {known}, and more than {MOST:g} is needed."
+    )
+
+
+def not_judged_harmful(measurements: pl.DataFrame) -> str:
+    """Why nothing shows that the answers are harmful, as a sentence; empty if something does.
+
+    A mask of any skill is specific to this skill, if its matched requests are of another one. That
+    the difference is one of harm is known only from a judge that does not see the labels: it must
+    give the unmodified model's answers to harmful requests higher scores than those to their
+    matched ones, with an AUROC whose whole interval is above TOLD_APART.
+
+    Args:
+        measurements: the model's table of MEASUREMENTS.
+    """
+    own = measurements.filter(metric="harm_auroc")
+    rows = own.filter(level=TOTAL).to_dicts()
+    if not rows:
+        return (
+            "No judge compared the model's answers to harmful and to matched requests, so nothing "
+            "shows that these are harmful and those are not. Add `prefill` to `responses.attacks`."
+        )
+    outcome, why = outcome_of(Evidence(number_of(rows[0], [rows[0]["n"]]), TOLD_APART))
+    if outcome == SUPPORTED:
+        return ""
+    known = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**rows[0])
+    reason = why or f"More than {TOLD_APART:g} is needed."
+    return (
+        "The judge does not show that the answers to harmful requests are harmful and those to "
+        f"matched requests are not: it tells them apart with an AUROC of {known}. {reason}"
     )
