@@ -41,8 +41,8 @@ AUTHORS = Point(5e-5, 1e-5)
 """The authors' fractions, for Llama-3.1-8B-Instruct."""
 PREFIX = 10
 """Tokens of an own harmful answer that the authors prefill."""
-_COARSE, _FINE = 2.0 ** np.arange(-2, 9), 2.0 ** np.arange(-1, 1.01, 0.125)
-"""Multiples of Q, and then of the best of these, among which a row's q is chosen."""
+_FACTORS = (1, 4, 16, 64)
+"""Multiples of Q between which a row's q is interpolated."""
 
 
 class InMemory:
@@ -81,8 +81,8 @@ ROWS = [
     Setting("in all types' masks", "chat", at_least=5),
     Setting("text: plain", "plain"),
     Setting(f"prefill: {PREFIX} own tokens", "prefix"),
-    Setting("sums in bf16, batch 1", "bf16"),
     Setting("all of these", "authors", "matrix", "difference", 5),
+    Setting("sums in bf16, batch 1", "bf16"),
 ]
 
 Encode = Callable[[Loaded, pl.DataFrame], list[Example]]
@@ -169,8 +169,10 @@ def scored_in_bf16(
     return Scored(snips, InMemory({name: value.float() for name, value in total.items()}))
 
 
-def shared_mask(scores: Scored, layout: Layout, setting: Setting, size: int | None) -> FlatIndices:
-    """The shared mask at Q, or with the q whose size is nearest to `size`."""
+def shared_mask(
+    scores: Scored, layout: Layout, setting: Setting, size: int | None
+) -> tuple[float, FlatIndices]:
+    """The shared mask at Q, or with the q whose size is nearest to `size`; and this q."""
 
     def masks(qs: Sequence[float]) -> list[FlatIndices]:
         points = [Point(P, q) for q in qs]
@@ -183,18 +185,28 @@ def shared_mask(scores: Scored, layout: Layout, setting: Setting, size: int | No
         ]
 
     if size is None:
-        return masks([Q])[0]
+        return Q, masks([Q])[0]
 
-    def distance(mask: FlatIndices) -> float:
-        return abs(float(np.log((mask.size + 1) / (size + 1))))
+    tried = [Q * factor for factor in _FACTORS]
+    sizes = [mask.size + 1 for mask in masks(tried)]
+    # Sizes grow with q nearly by a power law.
+    q = float(np.exp(np.interp(np.log(size + 1), np.log(sizes), np.log(tried))))
+    return q, masks([q])[0]
 
-    q = Q
-    for factors in (_COARSE, _FINE):
-        qs = [float(q * factor) for factor in factors]
-        made = masks(qs)
-        best = min(range(len(qs)), key=lambda number: distance(made[number]))
-        q = qs[best]
-    return made[best]
+
+def refusal_masks(
+    loaded: Loaded, layout: Layout, pairs: pl.DataFrame, importance: InMemory, budget: int
+) -> list[tuple[str, FlatIndices]]:
+    """The weights of refusal as the attacks select them, by unsigned and by signed scores."""
+    candidates = find_candidates(loaded.model)
+    wanted = Wanted(preservation=True)
+    scores = score(loaded.model, candidates, in_chat(loaded, pairs), budget, wanted)
+    assert scores.preservation is not None
+    ranks = {"unsigned": InMemory(scores.preservation, -1), "signed": InMemory(scores.snip)}
+    how = RefusalAblation()
+    point = Point(how.p, how.q)
+    made = select_masks(ranks, importance, layout, [point], rule="difference", scope=how.scope)
+    return [(rank, mask) for rank, (mask,) in made.items()]
 
 
 class Tested(NamedTuple):
@@ -225,15 +237,20 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("config.yaml"))
-    study = load_study(read_config(parser.parse_args().config))
+    parser.add_argument("--pairs", type=int, help="train pairs of each behaviour; all by default")
+    given = parser.parse_args()
+    study = load_study(read_config(given.config))
     results, name = study.folder, next(iter(study.models))
     model, folder = results / "models" / name, results / "pairs" / name
     layout, budget = layout_of(model), study.scores.batch_tokens
     harm, benign = study.of_role("harm"), study.of_role("benign")
     train = {
-        behaviour: kept_pairs(folder / f"{behaviour}.parquet", "train")
+        behaviour: kept_pairs(folder / f"{behaviour}.parquet", "train")[: given.pairs]
         for behaviour in (*harm, *benign)
     }
+    refusals = pl.concat(
+        kept_pairs(folder / f"{each}.parquet", "train") for each in study.of_role("refusal")
+    )
     loaded = load(model, Device(dtype="auto", threads=study.threads))
     print(f"{name}: {layout.size} candidate weights, passes in {loaded.model.dtype}")
 
@@ -251,16 +268,16 @@ def main() -> None:
         "chat": lambda: scored(loaded, train, harm, in_chat, budget),
         "plain": lambda: scored(loaded, train, harm, as_plain, budget),
         "prefix": lambda: scored(loaded, train, harm, after_prefix(in_chat), budget),
-        "bf16": lambda: scored_in_bf16(loaded, train, harm, in_chat),
         "authors": lambda: scored_in_bf16(loaded, train, harm, after_prefix(as_plain)),
+        "bf16": lambda: scored_in_bf16(loaded, train, harm, in_chat),
     }
-    print(f"{'':28}weights  Jaccard  share  {'harm NLL added':26}benign NLL added")
+    print(f"{'':28}       q  weights  Jaccard  share  {'harm NLL added':26}benign NLL added")
     first = np.empty(0, np.int64)
-    of, known = "", None
 
     def show(
         label: str,
         mask: FlatIndices,
+        q: float,
         more: Sequence[FlatIndices] = (),
         before: Sequence[NDArray[np.float64]] = intact,
     ) -> None:
@@ -269,52 +286,25 @@ def main() -> None:
         after = losses(loaded, tested, layout, [*more, mask], budget)
         added = [with_interval(a - b) for a, b in zip(after, before, strict=True)]
         overlap = f"{common / max(1, union):9.3f}{common / max(1, first.size):7.0%}"
-        print(f"{label:28}{mask.size:7}{overlap}  {added[0]:26}{added[1]}", flush=True)
+        print(f"{label:28}{q:8.2g}{mask.size:9}{overlap}  {added[0]:26}{added[1]}", flush=True)
 
-    importance: InMemory | None = None
-    for setting in ROWS:
-        if setting.scored != of:
-            known = None  # before the next scores are made: those of a model are large
-            of, known = setting.scored, makers[setting.scored]()
-        assert known is not None
-        mask = shared_mask(known, layout, setting, first.size or None)
-        first = first if first.size else mask
-        importance = importance or known.importance
-        show(setting.name, mask)
-    assert known is not None
-    made = select_masks(
-        known.snips, known.importance, layout, [AUTHORS], rule="difference", scope="matrix"
-    )
-    for least in (AT_LEAST, len(harm)):
-        label = f"p, q = {AUTHORS.p:g}, {AUTHORS.q:g}; in {least}"
-        show(label, vote([masks[0] for masks in made.values()], least))
-    known = None
-    refusals = pl.concat(
-        kept_pairs(folder / f"{each}.parquet", "train") for each in study.of_role("refusal")
-    )
-    wanted = Wanted(preservation=True)
-    of_refusals = score(
-        loaded.model, find_candidates(loaded.model), in_chat(loaded, refusals), budget, wanted
-    )
-    assert importance is not None
-    assert of_refusals.preservation is not None
-    ablation = RefusalAblation()
-    ranks = {
-        "unsigned": InMemory(of_refusals.preservation, -1),
-        "signed": InMemory(of_refusals.snip),
-    }
-    removed = select_masks(
-        ranks,
-        importance,
-        layout,
-        [Point(ablation.p, ablation.q)],
-        rule="difference",
-        scope=ablation.scope,
-    )
-    for rank, (refusal,) in removed.items():
-        show(f"refusal, {rank}", refusal)
-        without = losses(loaded, tested, layout, [refusal], budget)
-        show("  first row on top of it", first, [refusal], without)
+    for scored_as, make in makers.items():
+        known = make()
+        for setting in (row for row in ROWS if row.scored == scored_as):
+            q, mask = shared_mask(known, layout, setting, first.size or None)
+            first = first if first.size else mask
+            show(setting.name, mask, q)
+        if scored_as != "chat":
+            continue
+        made = select_masks(
+            known.snips, known.importance, layout, [AUTHORS], rule="difference", scope="matrix"
+        )
+        theirs = vote([masks[0] for masks in made.values()], AT_LEAST)
+        show(f"p = {AUTHORS.p:g}, q = {AUTHORS.q:g}", theirs, AUTHORS.q)
+        for rank, refusal in refusal_masks(loaded, layout, refusals, known.importance, budget):
+            show(f"refusal, {rank}", refusal, RefusalAblation().q)
+            without = losses(loaded, tested, layout, [refusal], budget)
+            show("  first row on top of it", first, Q, [refusal], without)
 
 
 if __name__ == "__main__":

@@ -94,10 +94,8 @@ def _completed(
         for without in (False, True):
             mine = [index for index in todo if ablated[index] == without]
             if mine:
-                asked, removed = (
-                    [prompts[index] for index in mine],
-                    refusal_mask if without else None,
-                )
+                asked = [prompts[index] for index in mine]
+                removed = refusal_mask if without else None
                 columns = _generate(subject, asked, job, out.parent, removed)
                 answers |= dict(zip(mine, columns, strict=True))
         return [answers[index] for index in todo]
