@@ -8,6 +8,7 @@ trainings in memory and the page are left out.
 from pathlib import Path
 from typing import Any
 
+from lesion.judgements.controls import write_control_answers
 from lesion.judgements.extra import judge_more
 from lesion.judgements.run import judge_completions, train_judge
 from lesion.masks.choose import choose
@@ -122,13 +123,29 @@ def _measured(
             nll=responses / "curve" / f"{family}.parquet",
             completions=None,
         )
-    answers = [made / "responses" / path for _, path in outputs.judged_answers(study)[model]]
-    job = _job(study, "judge_responses", answers=model)
-    judge = made / "judgements" / "judge.safetensors"
-    judge_completions(job, judge, answers, made / "judgements" / f"{model}.parquet")
-    for name in study.judgements.judges:
-        further = _job(study, "judge_responses_extra", answers=model, judge=name)
-        judge_more(further, answers, made / "judgements" / outputs.judge_scores_path(name, model))
+    tested = [pairs[name] for name in outputs.judge_controls(study)]
+    if tested:
+        control_job = _job(study, "control_answers", model=model)
+        out = responses / f"{outputs.CONTROL_ANSWERS}.parquet"
+        write_control_answers(control_job, tested, out)
+    for answers in outputs.judged_answers(study):
+        if answers.split("/")[0] == model:
+            _judged(study, answers)
+
+
+def _judged(study: Study, answers: str) -> None:
+    """Let every judge score the answers of one job."""
+    folder, own = study.folder / "judgements", outputs.judged_answers(study)[answers]
+    paths = [study.folder / "responses" / path for _, path in own]
+    for name in ("learned", *study.judgements.judges):
+        out = folder / outputs.judge_scores_path(name, answers)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if name == "learned":
+            job = _job(study, "judge_responses", answers=answers)
+            judge_completions(job, folder / "judge.safetensors", paths, out)
+        else:
+            further = _job(study, "judge_responses_extra", answers=answers, judge=name)
+            judge_more(further, paths, out)
 
 
 def _tables(study: Study) -> Path:

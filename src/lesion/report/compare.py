@@ -239,6 +239,8 @@ def _why_none(
             )
         if topic == _AT_THE_CIRCUIT and comparison.of_harm and about.get("unspecific"):
             return f"In {name}: {about['unspecific']}"
+        if comparison.judged and about.get("judged_harm"):
+            return f"In {name}: {about['judged_harm']}"
         if number.n is not None and number.n < FEWEST:
             return f"{name} has too few prompts for the interval to be reliable."
         if is_still(number.low, number.high, COMPACT if comparison.ratio else 1.0):

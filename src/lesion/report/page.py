@@ -23,7 +23,7 @@ from lesion.report.figures.retraining import experiments
 from lesion.report.figures.training import training
 from lesion.report.headline import headline
 from lesion.report.html import write_page
-from lesion.report.judges import judged, trust
+from lesion.report.judges import harm_controls, judged, trust
 from lesion.report.verdicts import by_topic, family_findings, findings_of, tally
 from lesion.report.visible import visible
 from lesion.tables.intervals import Estimate
@@ -86,9 +86,11 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
             }
             for number, family in enumerate(inputs.families, 1)
         ],
+        warnings=inputs.judged_harm(inputs.models),
         parts=[_part(inputs, model, examples) for model in inputs.models],
         headline=inputs.headline,
         judges=judged(inputs.judges),
+        harm_controls=harm_controls(inputs.judge_controls),
         config=json.dumps(inputs.study["config"], indent=2, ensure_ascii=False),
         training=training(inputs.training),
         cost=cost_of(read_jobs(tables.parent / "benchmarks")),
@@ -110,7 +112,11 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
         "id": f"model-{inputs.models.index(model) + 1}",
         "facts": _facts(inputs, model),
         "prompt": _rendered_prompt(inputs, model),
-        "notices": inputs.notices([model]),
+        "notices": [
+            notice
+            for notice in inputs.notices([model])
+            if notice not in inputs.judged_harm([model])
+        ],
         "verdicts": verdicts,
         "tally": tally(verdicts),
         "topics": by_topic(verdicts),

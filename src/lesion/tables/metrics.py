@@ -69,6 +69,8 @@ class Comparison(NamedTuple):
     attack: str = "none"
     change: bool = False
     """Whether the metric's change from the unmodified model is compared."""
+    judged: bool = False
+    """Whether the judge of harm gives the number."""
     of_harm: bool = True
     """Whether the answer concludes something about harm, if it is about an ablation."""
 
@@ -129,6 +131,7 @@ METRICS: list[Metric] = [
                 needs="Needs `prefill` in `responses.attacks` of both.",
                 column="unmodified",
                 attack="prefill",
+                judged=True,
             ),
             Comparison(
                 "Does B write less harmful text once these weights are zeroed?",
@@ -137,6 +140,7 @@ METRICS: list[Metric] = [
                 needs="Needs `prefill` in `responses.attacks` and `{headline}` in "
                 "`responses.judged_variants`.",
                 attack="prefill",
+                judged=True,
             ),
         ),
     ),
