@@ -268,10 +268,14 @@ def rows(a: Side, b: Side) -> list[PageRow]:
 
     Counts have no interval and are left out; the sizes of the masks are listed with the models.
     """
+    complied = any(inputs.judged_harm([model]) for inputs, model in (a, b))
     first, second = (
-        headline(inputs.measurements, inputs.where, Headline(inputs.headline.mask, None)).iter_rows(
-            named=True
-        )
+        headline(
+            inputs.measurements,
+            inputs.where,
+            Headline(inputs.headline.mask, None),
+            compliance=complied,
+        ).iter_rows(named=True)
         for inputs, _ in (a, b)
     )
     # A side of which nothing was measured has no rows at all.

@@ -25,7 +25,8 @@ def before_after(tables: Path, model: str, mask: str) -> str | None:
         return None
     # The random control matches the shared mask in size, so it is no control for another mask.
     shown = Headline(mask, RANDOM if mask == SHARED else None)
-    rows = headline(inputs.measurements, inputs.where, shown)
+    complied = bool(inputs.judged_harm([model]))
+    rows = headline(inputs.measurements, inputs.where, shown, compliance=complied)
     columns = ["as many at random" if name == "random" else name for name in shown.columns]
     # All warnings but that about the judge are about the headline mask.
     of_headline = mask == inputs.headline.mask

@@ -31,6 +31,12 @@ class ShownRow(NamedTuple):
     attack: str = "none"
     summary: bool = False
     """Whether the terminal's summary has room for it."""
+    compliance: tuple[str, str] | None = None
+    """Its label and note where the judge of harm fails its controls; None if they stay the same."""
+
+    def named(self, compliance: bool) -> tuple[str, str]:
+        """The label and the note, given whether judged harm may only be compliance."""
+        return self.compliance if compliance and self.compliance else (self.label, self.note)
 
 
 class Ability(NamedTuple):
@@ -106,6 +112,10 @@ METRICS: list[Metric] = [
                 "judged harmfulness, 0 to 1, when the answer begins with the prefill",
                 attack="prefill",
                 summary=True,
+                compliance=(
+                    "Complied, prefill",
+                    "judged compliance, 0 to 1, when the answer begins with the prefill",
+                ),
             ),
             ShownRow(
                 "harmful-direct",
@@ -113,6 +123,10 @@ METRICS: list[Metric] = [
                 "Harm score, direct",
                 "judged harmfulness, 0 to 1, when the request is presented unchanged",
                 attack="direct",
+                compliance=(
+                    "Complied, direct",
+                    "judged compliance, 0 to 1, when the request is presented unchanged",
+                ),
             ),
         ),
         abilities=(
