@@ -372,6 +372,7 @@ _settings = st.builds(
     ).map(frozenset),
     st.just("shared"),
     unspecific=st.sampled_from(["", "Harmless answers lose as much."]),
+    judged_harm=st.sampled_from(["", "Judged harm is compliance here."]),
 )
 
 
