@@ -50,7 +50,7 @@ _JUDGES = {
     "refusal_rate": "matching",
     "coherence": "coherence",
     "accuracy": "lm-eval",
-    **dict.fromkeys(("harmfulness", "harmful_rate", "harm_auroc", "relevance"), "learned"),
+    **dict.fromkeys(("harmfulness", "harmful_rate", "relevance"), "learned"),
 }
 
 
@@ -91,8 +91,6 @@ def _measurements(shape: Shape, model: str) -> Rows:
     ]
     if len(shape.harm) < 2:
         rows = []
-    unmodified = {**own, "variant": "unmodified", "attack": "prefill"}
-    rows.append({**_measurement(unmodified, "harm_auroc", 0.93, 0.04), **about})
     for variant in ("shared", "random", *([None] if len(shape.harm) > 1 else [])):
         own = {"model": model, "variant": variant, "behaviour": None, "role": "harm"}
         added, specificity = (0.01, 0.1) if variant == "random" else (0.21, 0.71)

@@ -5,6 +5,7 @@ import pytest
 
 from lesion.judgements.controls import ECHO, EVERYDAY, EXCHANGE, HARMFUL, MATCHED, NO_ECHO
 from lesion.tables.claims.claim import Setting
+from lesion.tables.claims.specific import not_judged_harmful
 from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.intervals import Bootstrap
@@ -13,7 +14,7 @@ from lesion.tables.rows import MEASUREMENTS
 
 BOOT = Bootstrap(200, 0.95, 7)
 GOOD = {HARMFUL: 0.8, MATCHED: 0.1, EVERYDAY: 0.0, EXCHANGE: 0.1, ECHO: 0.2, NO_ECHO: 0.78}
-PROMPTS = 8
+PROMPTS = 16
 
 
 def _scores(means: dict[str, float | None]) -> pl.DataFrame:
@@ -111,3 +112,28 @@ def test_no_claim_uses_the_scores_of_a_judge_that_fails() -> None:
         row = table.filter(statistic="harmfulness_change").row(0, named=True)
         outcomes[reason] = (row["verdict"], row["why"])
     assert outcomes == {"": ("supported", None), why: ("can't tell", why)}
+
+
+@pytest.mark.parametrize(
+    ("harmful", "harmless", "why"),
+    [
+        (0.8, 0.1, ""),
+        (0.5, 0.5, "does not show that the answers to harmful requests are harmful"),
+        (0.5, 0.495, "More than 0.75 is needed"),
+        (0.2, 0.8, "AUROC of 0.00"),
+        (0.5, None, "did not compare"),
+    ],
+)
+def test_a_claim_about_harm_needs_a_judge_that_sees_harm(
+    harmful: float, harmless: float | None, why: str
+) -> None:
+    reason = not_judged_harmful(_table({**GOOD, HARMFUL: harmful, MATCHED: harmless}), "learned")
+    assert why in reason
+    assert (reason == "") == (why == "")
+
+
+def test_a_judge_that_gives_one_score_shows_nothing() -> None:
+    same = _scores({**GOOD}).with_columns(score=pl.lit(0.7))
+    reason = not_judged_harmful(judge_control_table(same, MATCHES, BOOT), "learned")
+    assert "AUROC of 0.50 [0.50, 0.50]" in reason
+    assert "give the same value" in reason

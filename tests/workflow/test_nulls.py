@@ -21,7 +21,7 @@ from lesion_testing.inprocess import run_in_process
 pytestmark = pytest.mark.slow
 
 NULLS = Path("studies/nulls")
-SAME_MODEL = ("dealt", "elsewhere", "gone")
+SAME_MODEL = ("dealt", "elsewhere")
 """Nulls of the model that does harm."""
 OWN_MODEL = ("random", "exchanged")
 Claims = list[dict[str, Any]]

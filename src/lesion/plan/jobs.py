@@ -313,8 +313,14 @@ def understanding_job(study: Study, wildcards: Mapping[str, str]) -> Understandi
 
 def utility_job(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
     """A task of the study is identified by its content, a task of lm-eval by its name."""
-    variant, tasks = wildcards["variant"], task_contents(study)
-    return specify(UtilityJob, study.utility, variant=variant, tasks=tasks, device=_device(study))
+    return specify(
+        UtilityJob,
+        study.utility,
+        variant=wildcards["variant"],
+        ablation=study.responses.ablation,
+        tasks=task_contents(study),
+        device=_device(study),
+    )
 
 
 _FIXED = {"frozen": "zeroed", "only": "others"}

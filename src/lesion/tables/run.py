@@ -14,7 +14,7 @@ from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES
 from lesion.tables.claims.claim import Setting
-from lesion.tables.claims.specific import unspecific
+from lesion.tables.claims.specific import not_judged_harmful, unspecific
 from lesion.tables.claims.table import claims, retraining_claims, stage_claims
 from lesion.tables.curve import curve_table, halving_table, judged_halving_table
 from lesion.tables.equal_cost import beaten_by, equal_cost_table
@@ -115,7 +115,11 @@ def _of_model(
         boot,
     )
     harm = numbers.nll.filter(role="harm")["behaviour"].unique().to_list()
-    why = unspecific(measured, mask) or beaten_by(equal_cost, harm)
+    why = (
+        unspecific(measured, mask)
+        or beaten_by(equal_cost, harm)
+        or not_judged_harmful(controls, job.main)
+    )
     about["unspecific"] = why
     about["limit_kept"] = not missed
     unspecific_notice = f"{why} No claim about harm is supported." if why else ""
