@@ -98,18 +98,6 @@ def test_every_harmful_prompt_gets_a_row(tmp_path: Path) -> None:
     assert sorted(judge.asked) == [("p", "abcde"), ("q", "abc"), ("r", "skipped"), ("r", "unread")]
 
 
-def test_of_matched_requests_only_the_unmodified_model_s_answers_are_judged(
-    tmp_path: Path,
-) -> None:
-    files = {
-        name: completions(tmp_path / f"{name}.parquet", {"p": "abcde"}, role="matched")
-        for name in ("unmodified", "shared")
-    }
-    judge, out = ByLength(), tmp_path / "ruler.parquet"
-    judge_with(judge, files.items(), out)
-    assert judged(out) == {("unmodified", "p"): (0.05, True)}
-
-
 def test_the_prefill_belongs_to_the_answer(tmp_path: Path) -> None:
     files = {
         "unmodified": completions(

@@ -73,9 +73,8 @@ def judge_with(judge: Judge, completions: Iterable[tuple[str | None, Path]], out
     """Judge completions of harmful prompts and of open questions; equal texts are judged once.
 
     Completions of benign behaviours are not judged, because most of these judges score helpfulness,
-    which is harmless there. Those of matched requests by the unmodified model are, since a judge of
-    harm has to tell them from harmful ones. An empty completion is not sent to the judge: its score
-    is 0, and its label is false if the judge has labels.
+    which is harmless there. An empty completion is not sent to the judge: its score is 0, and its
+    label is false if the judge has labels.
 
     Args:
         judge: the judge.
@@ -86,8 +85,7 @@ def judge_with(judge: Judge, completions: Iterable[tuple[str | None, Path]], out
     Raises:
         LesionError: the judge failed. Its judgements so far are kept for the next run.
     """
-    compared = (pl.col("role") == "matched") & (pl.col("variant") == "unmodified")
-    table = read_answers(completions).filter(pl.col("role").is_in(JUDGED_ROLES) | compared)
+    table = read_answers(completions).filter(pl.col("role").is_in(JUDGED_ROLES))
     prompts, answers = table["prompt"].to_list(), list(map(_answer, table.iter_rows(named=True)))
     keys = [
         key(judge=judge.revision, prompt=prompt, answer=answer)
