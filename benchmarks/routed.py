@@ -69,7 +69,7 @@ from lesion.tables.intervals import Bootstrap
 from lesion.tables.measure import PromptNumbers, measurements
 
 WORLDS = ("shared", "private", "topic")
-P, CONTRAST, LIMIT, SIZES = 0.05, 1.0, 0.1, (0.5, 1.0, 2.0)
+P, CONTRAST, LIMIT, SIZES = 0.02, 1.0, 0.1, (0.5, 1.0, 2.0)
 RULES = ("plain", "contrast", "matched", "refusal")
 CONTROLS = (
     *("unsigned", "opposite-sign", "second-q", "wanda", "random", "random-magnitude"),
@@ -176,6 +176,7 @@ class Scores:
                 write_shard(values, where / shard_names(kind, 1)[0], about)
                 write_index(where, kind, [list(values)], about)
             write_shard(own.norms, where / NORMS, about)
+        self.effects = [single_effects(known, kind) for kind in range(TYPES)]
 
     def stored(self, name: str, kind: str = "snip") -> StoredScores:
         """The scores of a behaviour, read from their files."""
@@ -225,7 +226,7 @@ def recalls(known: Known, scores: Scores, seed: int) -> dict[str, np.ndarray]:
     """Of each rule: recall at each of SIZES, then that weighted by single effects at size 1."""
     rows = defaultdict(list)
     for kind in range(TYPES):
-        truth, effects = known.truth(kind), single_effects(known, kind)
+        truth, effects = known.truth(kind), scores.effects[kind]
         counts = [round(size * truth.size) for size in SIZES]
         masks = {rule: scores.select(rule, kind, counts) for rule in RULES}
         masks |= scores.controls(CONTROLS, kind, masks["contrast"], seed)
@@ -275,7 +276,7 @@ def outcomes(known: Known, scores: Scores, rule: str, seed: int) -> dict[str, tu
         truth = known.truth(kind)
         counts = [round(ratio * truth.size) for ratio in ratios]
         if rule == "truth":
-            order = truth[np.argsort(-single_effects(known, kind))]
+            order = truth[np.argsort(-scores.effects[kind])]
             sized.append([np.sort(order[:count]) for count in counts])
         else:
             sized.append(scores.select(rule, kind, counts))
@@ -321,18 +322,24 @@ def outcomes(known: Known, scores: Scores, rule: str, seed: int) -> dict[str, tu
 
 
 def ablated(known: Known, base: Base) -> dict[str, float]:
-    """Mean NLL of answers, intact and without the weights of harm; the share of harm left."""
+    """Mean NLL, intact and without the weights of harm; of harm, that of its two words alone.
+
+    What is left of harm is 0 where its words are as unlikely as to the base.
+    """
     everything = np.unique(np.concatenate([known.truth(kind) for kind in range(TYPES)]))
-    intact, without = known.nll(everything[:0]), known.nll(everything)
-    names = {"harm": HARM, "matched": MATCHED, "benign": CAPABILITIES, "refusal": ["refusal"]}
-    values = {}
-    for role, own in names.items():
-        for when, nll in (("", intact), (" without", without)):
-            values[role + when] = float(np.mean([nll[name].mean() for name in own]))
     examples = [example for name in HARM for example in known.test[name]]
-    before = float(np.mean(response_nll(base.model, examples, BUDGET)))
-    left = (before - values["harm without"]) / (before - values["harm"])
-    return {"weights": everything.size, **values, "harm left": left}
+    words = [Example(tokens[: PROMPT + 2], start) for tokens, start in examples]
+    names = {"matched": MATCHED, "benign": CAPABILITIES, "refusal": ["refusal"]}
+    values: dict[str, float] = {"weights": everything.size}
+    for when, mask in (("", everything[:0]), (" without", everything)):
+        with lesioned(known.model, known.layout.by_name(mask)):
+            values["harm" + when] = float(np.mean(response_nll(known.model, words, BUDGET)))
+        nll = known.nll(mask)
+        for role, own in names.items():
+            values[role + when] = float(np.mean([nll[name].mean() for name in own]))
+    values["harm of base"] = float(np.mean(response_nll(base.model, words, BUDGET)))
+    gone = values["harm without"] - values["harm"]
+    return {**values, "harm left": 1 - gone / (values["harm of base"] - values["harm"])}
 
 
 def _range(values: list[float]) -> str:
@@ -359,15 +366,19 @@ def main() -> None:
                 for rule, values in recalls(known, scores, seed).items():
                     of_rules[world, rule].append(values)
                 for rule in ("truth", "plain", "contrast"):
-                    for statistic, outcome in outcomes(known, scores, rule, seed).items():
+                    with np.errstate(all="ignore"):  # shares of no effect at all
+                        conclusions = outcomes(known, scores, rule, seed)
+                    for statistic, outcome in conclusions.items():
                         of_claims[world, statistic, rule].append(outcome)
             print(f"seed {seed}, {world}: {time.monotonic() - start:.0f} s", flush=True)
     print(f"\n{known.layout.size} candidate weights. Mean over seeds (range)\n")
-    print("NLL of answers, intact and with the weights of harm zeroed; share of harm that is left")
+    print("NLL, intact and without the weights of harm (of harm: its two words); harm that is left")
     for name in [name for world, name in of_sets if world == WORLDS[0]]:
         cells = (f"{_range(of_sets[world, name]):>22s}" for world in WORLDS)
         print(f"{name:18s}" + "".join(cells))
-    for place, what in enumerate((*(f"{size:g} times" for size in SIZES), "weighted, 1 times")):
+    for place, what in enumerate(
+        (*(f"{size:g} times" for size in SIZES), "1 times (weighted by effect)")
+    ):
         print(
             f"\nRecall, masks of {what} the true number"
             f"\n{'':18s}" + "".join(f"{w:>22s}" for w in WORLDS)
