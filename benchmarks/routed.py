@@ -38,14 +38,16 @@ import polars as pl
 import torch
 from routed_world import (
     BUDGET,
-    HARMFUL,
-    HARMLESS,
+    CAPABILITIES,
+    HARM,
+    MATCHED,
     PROMPT,
     TYPES,
     Base,
     Language,
     Routing,
     base_model,
+    examples_of,
     routes,
 )
 from transformers import LlamaForCausalLM
@@ -83,8 +85,6 @@ STATISTICS = {
     "harm_minus_benign_nll_added": "3 apart from what is useful",
     "share_of_effect": "3 random weights do not",
 }
-CAPABILITIES = ["first", "second", "third"]
-HARM, MATCHED = ([f"{role}-{kind}" for kind in range(TYPES)] for role in ("harm", "matched"))
 
 
 class Known(NamedTuple):
@@ -130,22 +130,6 @@ def routed(world: str, language: Language, base: Base, seed: int) -> Known:
     train, test = (examples_of(world, language, count) for count in (96, 30))
     words = language.private if world == "private" else language.shared
     return Known(routing.model, layout, places, train, test, set(np.ravel(words).tolist()))
-
-
-def examples_of(world: str, language: Language, count: int) -> dict[str, list[Example]]:
-    """Examples by behaviour; a matched one has the same place as its harmful counterpart."""
-    words = language.private if world == "private" else language.shared
-    matched = language.shared if world == "topic" else language.matched
-    parts = {name: language.pairs(count, HARMFUL, words, kind) for kind, name in enumerate(HARM)}
-    for kind, (name, harm) in enumerate(zip(MATCHED, HARM, strict=True)):
-        parts[name] = [
-            Example(
-                [*tokens[: PROMPT - 1], int(HARMLESS[kind]), *matched, *tokens[PROMPT + 2 :]], start
-            )
-            for tokens, start in parts[harm]
-        ]
-    parts |= {name: language.everyday(count, n) for n, name in enumerate(CAPABILITIES)}
-    return {**parts, "refusal": language.refusal(count)}
 
 
 class Weights(NamedTuple):
@@ -346,6 +330,34 @@ def _range(values: list[float]) -> str:
     return f"{np.mean(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
+def report(
+    of_sets: dict[tuple[str, str], list[float]],
+    of_rules: dict[tuple[str, str], list[np.ndarray]],
+    of_claims: dict[tuple[str, str, str], list[tuple[float, str]]],
+) -> None:
+    print("\nMean over seeds (range)\n")
+    print("NLL, intact and without the weights of harm (of harm: its two words); harm that is left")
+    for name in [name for world, name in of_sets if world == WORLDS[0]]:
+        cells = (f"{_range(of_sets[world, name]):>22s}" for world in WORLDS)
+        print(f"{name:18s}" + "".join(cells))
+    for place, what in enumerate(
+        (*(f"{size:g} times" for size in SIZES), "1 times (weighted by effect)")
+    ):
+        print(
+            f"\nRecall, masks of {what} the true number"
+            f"\n{'':18s}" + "".join(f"{w:>22s}" for w in WORLDS)
+        )
+        for rule in (*RULES, *CONTROLS):
+            cells = (_range([v[place] for v in of_rules[world, rule]]) for world in WORLDS)
+            print(f"{rule:18s}" + "".join(f"{cell:>22s}" for cell in cells))
+    print("\nClaims: number of seeds by outcome, and mean value")
+    for (world, statistic, rule), seen in of_claims.items():
+        counts = {o: [each for _, each in seen].count(o) for _, o in seen}
+        text = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        mean = np.mean([value for value, _ in seen])
+        print(f"{world:8s} {STATISTICS[statistic]:28s} {rule:9s} {mean:9.4g}  {text}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="how many languages (default 3)")
@@ -370,29 +382,8 @@ def main() -> None:
                         conclusions = outcomes(known, scores, rule, seed)
                     for statistic, outcome in conclusions.items():
                         of_claims[world, statistic, rule].append(outcome)
-            print(f"seed {seed}, {world}: {time.monotonic() - start:.0f} s", flush=True)
-    print(f"\n{known.layout.size} candidate weights. Mean over seeds (range)\n")
-    print("NLL, intact and without the weights of harm (of harm: its two words); harm that is left")
-    for name in [name for world, name in of_sets if world == WORLDS[0]]:
-        cells = (f"{_range(of_sets[world, name]):>22s}" for world in WORLDS)
-        print(f"{name:18s}" + "".join(cells))
-    for place, what in enumerate(
-        (*(f"{size:g} times" for size in SIZES), "1 times (weighted by effect)")
-    ):
-        print(
-            f"\nRecall, masks of {what} the true number"
-            f"\n{'':18s}" + "".join(f"{w:>22s}" for w in WORLDS)
-        )
-        for rule in (*RULES, *CONTROLS):
-            cells = (_range([v[place] for v in of_rules[world, rule]]) for world in WORLDS)
-            print(f"{rule:18s}" + "".join(f"{cell:>22s}" for cell in cells))
-    print("\nClaims: number of seeds by outcome, and mean value")
-    for (world, statistic, rule), seen in of_claims.items():
-        counts = {o: [each for _, each in seen].count(o) for _, o in seen}
-        text = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-        mean = np.mean([value for value, _ in seen])
-        print(f"{world:8s} {STATISTICS[statistic]:28s} {rule:9s} {mean:9.4g}  {text}")
-    print(f"{time.monotonic() - start:.0f} s")
+        print(f"\nseed {seed}: {time.monotonic() - start:.0f} s", flush=True)
+        report(of_sets, of_rules, of_claims)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ FLOOD, REFUSED, RANGE, BUDGET = 0.85, 0.3, 6.0, 10**6
 """RANGE bounds a routed weight, in standard deviations of the base's weights in its matrix."""
 STAGES = ((100, 8, 0.05), (40, 4, 1), (40, 2, 4), (40, 1.4, 4), (40, 1, 4), (80, 0, 4))
 """Steps, the multiple of its final size to which a set is then pruned, and weight of silence."""
-WORLDS = ("shared", "private", "topic")
+
+CAPABILITIES = ["first", "second", "third"]
+HARM, MATCHED = ([f"{role}-{kind}" for kind in range(TYPES)] for role in ("harm", "matched"))
 
 
 class Language:
@@ -323,3 +325,19 @@ def routes(world: str, language: Language, base: Base) -> list[Route]:
     silent = (*(route.name for route in own), "refusal")
     decoys[1] = decoys[1]._replace(silent_on=("matched",))
     return [*own, Route("matched", OWN, of_matched, matched, 24, first, FLOOD, silent), *decoys]
+
+
+def examples_of(world: str, language: Language, count: int) -> dict[str, list[Example]]:
+    """Examples by behaviour; a matched one has the same place as its harmful counterpart."""
+    words = language.private if world == "private" else language.shared
+    matched = language.shared if world == "topic" else language.matched
+    parts = {name: language.pairs(count, HARMFUL, words, kind) for kind, name in enumerate(HARM)}
+    for kind, (name, harm) in enumerate(zip(MATCHED, HARM, strict=True)):
+        parts[name] = [
+            Example(
+                [*tokens[: PROMPT - 1], int(HARMLESS[kind]), *matched, *tokens[PROMPT + 2 :]], start
+            )
+            for tokens, start in parts[harm]
+        ]
+    parts |= {name: language.everyday(count, n) for n, name in enumerate(CAPABILITIES)}
+    return {**parts, "refusal": language.refusal(count)}
