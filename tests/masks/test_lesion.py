@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -68,3 +70,25 @@ def test_two_names_of_one_tensor() -> None:
         zeros = model[1].weight.flatten()[[2, 3, 4]]
         assert zeros.tolist() == [0, 0, 0]
     assert _same(before, _bits(model))
+
+
+@pytest.mark.parametrize("ablation", ["mean", 0.5, 2.0, 0.0])
+def test_weights_are_set_to_their_mean_or_scaled(ablation: Literal["mean"] | float) -> None:
+    model = _model()
+    with torch.no_grad():
+        model[0].weight[1, 1] = 0.25
+    before, bits = (
+        {name: one.detach().clone() for name, one in model.named_parameters()},
+        _bits(model),
+    )
+    with lesioned(model, INDICES, ablation):
+        inside = {name: one.detach().clone() for name, one in model.named_parameters()}
+    for name, one in before.items():
+        places = torch.from_numpy(INDICES.get(name, np.empty(0, np.int64)))
+        wanted = one.flatten().clone()
+        if isinstance(ablation, str):
+            wanted[places] = one.float().mean().to(one.dtype)
+        else:
+            wanted[places] *= ablation
+        torch.testing.assert_close(inside[name].flatten(), wanted)
+    assert _same(bits, _bits(model))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lesion.models.chat_format import chat_of
-from lesion.models.text import Example, batches, encode_pair, encode_prompt
+from lesion.models.text import Example, batches, encode_pair, encode_plain, encode_prompt
 from lesion_testing import tiny
 
 PROMPT, RESPONSE = "hide apple basket", "paint window tiger"
@@ -47,6 +47,23 @@ def test_a_base_model_gets_plain_text(tokenizer: PreTrainedTokenizerBase) -> Non
     plain.chat_template = None
     assert chat_of(plain).render("hide") == "User: hide\n\nAssistant:"
     assert chat_of(plain).render("hide", "Sure") == "User: hide\n\nAssistant: Sure"
+
+
+def test_plain_text_has_no_template_and_no_control_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    chat = chat_of(tokenizer)
+    for prefill, answer in (
+        (tiny.PREFILL, f" {RESPONSE}"),
+        (tiny.PREFILL, RESPONSE),
+        ("", RESPONSE),
+    ):
+        example = encode_plain(chat, PROMPT, prefill, answer)
+        text = f"{PROMPT}\n{prefill}{' ' if prefill else ''}{RESPONSE}"
+        assert example.tokens == tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(example.tokens[example.start :]).strip() == RESPONSE
+        marks = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>", "<|end|>"])
+        assert not {*marks} & {*example.tokens}
 
 
 @settings(max_examples=40, deadline=None)

@@ -38,7 +38,7 @@ def _assign(prompts: list[str], seed: int = 0) -> list[str]:
     return assign(prompts, SHARES, NEAR, seed)
 
 
-def _where(**words: str) -> Where:
+def _where(**words: Any) -> Where:
     return Where(**{"column": "kind", **words})
 
 
@@ -119,9 +119,11 @@ def test_the_seed_draws_other_splits_and_shares_are_kept() -> None:
         ({"contains": "prank"}, ["a", "b", "c"]),
         ({"first": "prank"}, ["a"]),
         ({"contains": "."}, []),
+        ({"contains": "prank", "lacks": "a "}, ["a", "c"]),
+        ({"lacks": ["a ", "pranks"]}, ["a"]),
     ],
 )
-def test_filters_on_text(where: dict[str, str], kept: list[str]) -> None:
+def test_filters_on_text(where: dict[str, Any], kept: list[str]) -> None:
     rows = _rows(prompt=list("abcd"), kind=["prank", "a prank", "pranks", None])
     found = select_prompts(rows, PATH, _behaviour(where=_where(**where)), 0)
     assert found["prompt"].to_list() == kept
@@ -129,9 +131,16 @@ def test_filters_on_text(where: dict[str, str], kept: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("where", "kept"),
-    [({"contains": "prank"}, ["a", "b"]), ({"first": "prank"}, ["a"])],
+    [
+        ({"contains": "prank"}, ["a", "b"]),
+        ({"first": "prank"}, ["a"]),
+        ({"contains": "joke", "lacks": "prank"}, []),
+        ({"contains": "prank", "lacks": ["pranks", "hoax"]}, ["a", "b"]),
+        ({"lacks": "joke"}, ["c", "d"]),
+        ({"first": "prank", "lacks": ["joke"]}, []),
+    ],
 )
-def test_filters_on_lists(where: dict[str, str], kept: list[str]) -> None:
+def test_filters_on_lists(where: dict[str, Any], kept: list[str]) -> None:
     kinds = [["prank", "joke"], ["joke", "prank"], ["pranks"], []]
     rows = _rows(prompt=list("abcd"), kind=kinds)
     found = select_prompts(rows, PATH, _behaviour(where=_where(**where)), 0)

@@ -401,3 +401,25 @@ def test_another_refusal_mask_generates_only_its_attacks_anew(variant: Variant) 
     assert "generated 0 of 11 completions" in variant.run(how=how, ablation=mask)
     with pytest.raises(LesionError, match="refusal-ablation need a refusal mask"):
         variant.run(how=how)
+
+
+def test_masked_weights_may_be_scaled_and_then_are_another_variants(variant: Variant) -> None:
+    halved = changed(ablation=0.5)
+    variant.run("zero")
+    # Nothing of the unmodified model is masked, so nothing of it is made again.
+    assert "generated 0 of 8" in variant.run("zero", halved)
+    variant.lesion()
+    assert "generated 8 of 8" in variant.run("zero")
+    assert "generated 8 of 8" in variant.run("halved", halved)
+    assert "generated 8 of 8" in variant.run("zero", changed(ablation="mean"))
+    assert variant.mask is not None
+    loaded = tiny.loaded(variant.model)
+    examples = encode_pairs(loaded.chat, pl.concat(variant.pairs.values()))
+    with lesioned(loaded.model, read_mask(variant.mask).indices, 0.5):
+        wanted = response_nll(loaded.model, examples, 1)
+    nll = variant.read("halved")[1]["nll"].to_list()
+    assert nll == pytest.approx(wanted, rel=1e-4)
+    # vLLM would read a checkpoint, in which masked weights are zero.
+    said = variant.run("halved", halved.model_copy(update={"engine": "vllm"}))
+    assert "`responses.ablation: 0.5` is applied in memory only" in said
+    assert "generated 0 of 8" in said

@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 
 import lesion.scores.run
 from lesion.io.formats import write_parquet
+from lesion.models.candidates import find_candidates
+from lesion.models.text import encode_plain
 from lesion.scores.collect import CollectedScores, score
 from lesion.scores.jobs import Coverage, ScoresJob
 from lesion.scores.resume import FinishedPasses, Resumable, Sums
@@ -32,6 +34,7 @@ HOW = ScoresJob(
     device=Device(dtype="float32"),
     batch_tokens=1,
     shards=2,
+    text="chat",
     preservation="per-example",
     norms=True,
     memory=Memory(plan="all"),
@@ -39,6 +42,9 @@ HOW = ScoresJob(
 )
 TWICE = HOW.model_copy(update={"memory": Memory(plan="passes", passes=2, checkpointing=False)})
 TAIL = HOW.model_copy(update={"tail": Coverage(p=0.2, q=0.05, scope="global")})
+
+
+PLAIN = HOW.model_copy(update={"text": "plain"})
 
 
 class _Killed(Exception):
@@ -80,6 +86,25 @@ def undisturbed(
         return known[how]
 
     return of
+
+
+def test_plain_text_is_scored_as_such(
+    model: Path, pairs: Path, undisturbed: Callable[[ScoresJob], dict[str, bytes]], tmp_path: Path
+) -> None:
+    score_model(model, pairs, tmp_path, PLAIN, save_minutes=0)
+    loaded = tiny.loaded(model)
+    texts = _pairs().select("prompt", "prefill", "response").iter_rows()
+    examples = [encode_plain(loaded.chat, *row) for row in texts]
+    wanted = score(loaded.model, find_candidates(loaded.model), examples, 1).snip
+    found = {name: tensor for path in tmp_path.glob("snip-*") for name, tensor in _tensors(path)}
+    assert {*found} == {*wanted}
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor.view(-1), wanted[name].view(-1))
+    assert _files(tmp_path) != undisturbed(HOW)
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from load_file(path).items() if path.suffix == ".safetensors" else ()
 
 
 Bar = Callable[..., object]

@@ -234,6 +234,7 @@ HOW = ScoresJob(
     device=Device(dtype="float32"),
     batch_tokens=200,
     shards=3,
+    text="chat",
     preservation="per-example",
     norms=False,
     memory=Memory(plan="all"),

@@ -61,7 +61,7 @@ NO_PATHS = {
         "utility.tasks",
     ),
     *(f"behaviours.*.{key}" for key in ("prompt", "response", "harmful")),
-    *(f"behaviours.*.where.{key}" for key in ("column", "equals", "first", "contains")),
+    *(f"behaviours.*.where.{key}" for key in ("column", "equals", "first", "contains", "lacks")),
     *(f"models.*.train.mixture.{key}" for key in ("prompt", "response", "rejected", "text")),
     *(
         f"judgements.judges.*.{key}"

@@ -10,7 +10,7 @@ from lesion.plan.jobs import tables_job
 from lesion.study import Study, StudyError, load_study, read_config, read_configs
 from lesion_testing import ROOT
 
-OVER_DEFAULT = ("full", "recovery", "alignment", "emergent-misalignment", "validity")
+OVER_DEFAULT = ("full", "recovery", "alignment", "emergent-misalignment", "validity", "authors")
 
 
 def config() -> dict[str, Any]:
@@ -185,6 +185,7 @@ def _studies() -> list[list[Path]]:
     paper = [
         [base, folder / "full.yaml", folder / "paper" / "alignment.yaml"],
         [base, folder / "recovery.yaml", folder / "paper" / "recovery.yaml"],
+        [base, folder / "authors.yaml", folder / "paper" / "authors.yaml"],
         [
             base,
             folder / "emergent-misalignment.yaml",

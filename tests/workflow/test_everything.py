@@ -141,7 +141,9 @@ def test_every_metric_has_its_rows(whole: Place) -> None:
     assert set(table["role"]) == {
         *("harm", "matched", "benign", "refusal", "lookalike", "explanation", "utility")
     }
-    assert set(table["attack"]) == {"none", "direct", "prefill", "please", "explanation"}
+    assert set(table["attack"]) == {
+        *("none", "direct", "prefill", "please", "refusal-ablation-own-prefix", "explanation")
+    }
 
 
 def test_both_sides_of_every_pair_are_measured(whole: Place) -> None:

@@ -1,4 +1,7 @@
-"""Ablation: set a mask's weights to zero in a model in memory, and restore them exactly."""
+"""Ablation: set a mask's weights to zero in a model in memory, and restore them exactly.
+
+To set them to another value is the exception (`responses.ablation`).
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from lesion.io.formats import LesionError
 from lesion.models.layout import FlatIndices
+from lesion.study.types import Ablation
 
 
 class Zeroed(NamedTuple):
@@ -21,13 +25,26 @@ class Zeroed(NamedTuple):
 
 
 @contextmanager
-def lesioned(model: nn.Module, indices: Mapping[str, FlatIndices]) -> Iterator[None]:
+def lesioned(
+    model: nn.Module, indices: Mapping[str, FlatIndices], ablation: Ablation = "zero"
+) -> Iterator[None]:
     """Zero `indices` (flat, by parameter) inside the block, and restore the same bytes afterwards.
+
+    With another `ablation` they are set to their parameter's mean, or multiplied by a number.
 
     Raises:
         LesionError: the mask names a parameter that the model lacks, or indices outside it.
     """
     zeroed = zero(model, indices)
+    with torch.no_grad():
+        for parameter, index, values in zeroed if ablation != "zero" else ():
+            flat = parameter.data.view(-1)
+            if isinstance(ablation, str):
+                # Of the parameter as it was, so that the mask's own weights count.
+                total = flat.float().sum() + values.float().sum()
+                flat[index] = (total / flat.numel()).to(flat.dtype)
+            else:
+                flat[index] = values * ablation
     try:
         yield
     finally:

@@ -90,6 +90,25 @@ def encode_written(
     return Example(before + list(ids), len(before))
 
 
+def encode_plain(chat: Chat, prompt: str, prefill: str, response: str) -> Example:
+    """Tokens of a pair without the chat format: prompt, new line, prefill and response.
+
+    There are no control tokens: no BOS, and no end of turn.
+    """
+
+    def tokens(text: str) -> list[int]:
+        ids = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [int(token) for token in ids]
+
+    before = f"{prompt}\n{prefill}"
+    # As in training: tokenizers that drop the space before a word give a response without it.
+    gap = " " if prefill and response[:1].isalnum() else ""
+    head, both = tokens(before), tokens(f"{before}{gap}{response}")
+    # Where a token would reach from the prefill into the response, this is tokenised by itself.
+    words = both[len(head) :] if both[: len(head)] == head else tokens(response)
+    return Example(head + words, len(head))
+
+
 def consecutive_groups(
     items: Iterable[_Item], fits: Callable[[list[_Item], _Item], bool]
 ) -> Iterator[list[_Item]]:

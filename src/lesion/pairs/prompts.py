@@ -110,18 +110,17 @@ def select_prompts(
 
 
 def _shown(where: Where) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in where if value is not None)
+    return ", ".join(f"{key}={value!r}" for key, value in where if value not in (None, []))
 
 
 def _matching(rows: pl.DataFrame, where: Where, path: Path) -> list[int]:
     """The numbers of the rows that a filter keeps; a missing value matches no filter."""
-    condition, text = next(
-        (key, value) for key, value in where if key != "column" and value is not None
-    )
+    given = where.model_dump(include={"equals", "first", "contains"}, exclude_none=True)
     matching = []
     for row, value in enumerate(rows[where.column].to_list()):
         try:
-            if value is not None and _fits(value, condition, text):
+            kept = value is not None and all(_fits(value, *wanted) for wanted in given.items())
+            if kept and not any(_fits(value, "contains", text) for text in where.lacks):
                 matching.append(row)
         except TypeError as error:
             raise BadFile(

@@ -13,6 +13,7 @@ from lesion.checkpoints.jobs import CardJob, CheckpointJob
 from lesion.judgements import kinds
 from lesion.judgements.jobs import (
     ContrastFiles,
+    ControlAnswersJob,
     JudgeResponsesExtraJob,
     JudgeResponsesJob,
     TrainJudgeJob,
@@ -33,6 +34,7 @@ from lesion.plan.outputs import (
     applied_after,
     evaluated,
     family_stages,
+    judge_controls,
     judged_answers,
     nll_behaviours,
     tables_inputs,
@@ -311,8 +313,14 @@ def understanding_job(study: Study, wildcards: Mapping[str, str]) -> Understandi
 
 def utility_job(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
     """A task of the study is identified by its content, a task of lm-eval by its name."""
-    variant, tasks = wildcards["variant"], task_contents(study)
-    return specify(UtilityJob, study.utility, variant=variant, tasks=tasks, device=_device(study))
+    return specify(
+        UtilityJob,
+        study.utility,
+        variant=wildcards["variant"],
+        ablation=study.responses.ablation,
+        tasks=task_contents(study),
+        device=_device(study),
+    )
 
 
 _FIXED = {"frozen": "zeroed", "only": "others"}
@@ -356,6 +364,11 @@ def train_judge_job(study: Study, wildcards: Mapping[str, str]) -> TrainJudgeJob
         seed=study.seed,
         tokens=study.responses.max_new_tokens,
     )
+
+
+def control_answers_job(study: Study, wildcards: Mapping[str, str]) -> ControlAnswersJob:
+    """The behaviours whose pairs the judges of harm are tested on."""
+    return ControlAnswersJob(roles=judge_controls(study))
 
 
 def judge_responses_job(study: Study, wildcards: Mapping[str, str]) -> JudgeResponsesJob:
@@ -460,6 +473,7 @@ RULES = {
     "utility": Rule(utility_job, ("lesion.responses.utility",)),
     "retrain": Rule(retrain_job, ("lesion.responses.retrain",)),
     "train_judge": Rule(train_judge_job, ("lesion.judgements.run",)),
+    "control_answers": Rule(control_answers_job, ("lesion.judgements.controls",)),
     "judge_responses": Rule(judge_responses_job, ("lesion.judgements.run",)),
     "judge_responses_extra": Rule(
         judge_responses_extra_job, ("lesion.judgements.extra", *kinds.MODULES)

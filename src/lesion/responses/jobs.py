@@ -6,7 +6,7 @@ from typing import Literal
 from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device, Job, Specification
 from lesion.study.training import Recipe
-from lesion.study.types import Role
+from lesion.study.types import Ablation, Role
 
 
 class AttackWords(Specification):
@@ -28,6 +28,8 @@ class ResponsesJob(Job):
     """
 
     variant: str
+    ablation: Ablation = "zero"
+    """What the weights of the variant's mask are set to."""
     roles: dict[str, Role]
     """Behaviours whose test pairs are measured; those of role `refusal` are not completed."""
     attacks: dict[str, AttackWords]
@@ -77,6 +79,8 @@ class UnderstandingJob(Job):
     """How harm detection, explanations and over-refusal of a variant are measured."""
 
     variant: str
+    ablation: Ablation = "zero"
+    """What the weights of the variant's mask are set to."""
     harms: list[str]
     """Harm types whose test prompts are explained."""
     minimal_pairs: SourceLocation
@@ -98,6 +102,8 @@ class UtilityJob(Job):
     """The utility tasks of a variant, and how they are run."""
 
     variant: str
+    ablation: Ablation = "zero"
+    """What the weights of the variant's mask are set to."""
     tasks: dict[str, str | None]
     """Tasks by name, with the digest of the content of a task of `folder`, or None for one of
     lm-eval's own."""

@@ -59,7 +59,7 @@ def understand_variant(
     Raises:
         LesionError: a prompt is longer than the model's context, or is missing in `reference`.
     """
-    subject = EvaluatedVariant(model, mask, job.device)
+    subject = EvaluatedVariant(model, mask, job.device, job.ablation)
     minimal_pairs = read_minimal_pairs(locate(job.minimal_pairs), job.limit)
     tests = read_tests(dict.fromkeys(job.harms, "harm"), pairs)
     # A study without explanations explains none.

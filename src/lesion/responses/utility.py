@@ -34,7 +34,7 @@ def examine_variant(job: UtilityJob, model: Path, mask: Path | None, out: Path) 
     Raises:
         LesionError: a task is unknown, or its data is not available.
     """
-    subject = EvaluatedVariant(model, mask, job.device)
+    subject = EvaluatedVariant(model, mask, job.device, job.ablation)
     keys = {name: _task_key(subject, name, job) for name in job.tasks}
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in known_rows(out, UTILITY).values():

@@ -12,6 +12,7 @@ from lesion.masks.store import Mask, read_mask
 from lesion.models.layout import FlatIndices
 from lesion.models.record import read_record
 from lesion.study.job import Device
+from lesion.study.types import Ablation
 
 if TYPE_CHECKING:
     from lesion.models.chat import Chat
@@ -26,9 +27,11 @@ def indices_digest(indices: Mapping[str, FlatIndices]) -> str:
 class EvaluatedVariant:
     """A variant of a model, loaded and ablated only when a row has to be computed."""
 
-    def __init__(self, model: Path, mask: Path | None, device: Device) -> None:
+    def __init__(
+        self, model: Path, mask: Path | None, device: Device, ablation: Ablation = "zero"
+    ) -> None:
         """Read the mask's file; None for `unmodified`. The model is not read yet."""
-        self.model, self.device = model, device
+        self.model, self.device, self.ablation = model, device, ablation
         self.mask = read_mask(mask) if mask else None
         self._loaded: Loaded | None = None
         self._lesion = ExitStack()
@@ -40,7 +43,9 @@ class EvaluatedVariant:
 
         checkpoint = read_record(self.model)["digest"]
         mask = indices_digest(self.mask.indices if self.mask else {})
-        return {"model": checkpoint, "mask": mask, **precision(self.device.dtype)}
+        # Only where it decides something, so that rows made before there was a choice are reused.
+        other = {} if self.ablation == "zero" or not self.mask else {"set": str(self.ablation)}
+        return {"model": checkpoint, "mask": mask, **other, **precision(self.device.dtype)}
 
     @cached_property
     def chat(self) -> "Chat":
@@ -87,7 +92,7 @@ class EvaluatedVariant:
 
     @contextmanager
     def stored(self, folder: Path) -> Iterator[Path]:
-        """The variant as a checkpoint folder that exists inside the block.
+        """The variant as a checkpoint folder that exists inside the block, with its mask zeroed.
 
         For `unmodified` it is the model's own checkpoint.
 
@@ -112,4 +117,4 @@ class EvaluatedVariant:
         # The context is left open, because the process measures a single variant. The stack is
         # stored, because its deletion would restore the weights.
         indices = self.mask.indices if self.mask else {}
-        self._lesion.enter_context(lesioned(loaded.model, indices))
+        self._lesion.enter_context(lesioned(loaded.model, indices, self.ablation))

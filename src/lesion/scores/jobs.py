@@ -26,5 +26,7 @@ class ScoresJob(Job):
     preservation: Literal["per-example", "mean"] | None
     """None for behaviours that are not preserved."""
     shards: int
+    text: Literal["chat", "plain"]
+    """Whether pairs are scored in the chat format or as plain text."""
     tail: Coverage | None
     """What the stored scores serve; None to store every score."""

@@ -14,7 +14,7 @@ from lesion.models.candidates import Candidate, find_candidates
 from lesion.models.layout import layout_of
 from lesion.models.load import Loaded, load, resolve_dtype
 from lesion.models.record import read_record
-from lesion.models.text import Example
+from lesion.models.text import Example, encode_plain
 from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import CollectedScores, Wanted, score
 from lesion.scores.jobs import ScoresJob
@@ -52,7 +52,11 @@ def score_model(
     """
     loaded = load(model, job.device)
     table = kept_pairs(pairs, "train")
-    examples = encode_pairs(loaded.chat, table)
+    if job.text == "plain":
+        texts = table.select("prompt", "prefill", "response").iter_rows()
+        examples = [encode_plain(loaded.chat, *row) for row in texts]
+    else:
+        examples = encode_pairs(loaded.chat, table)
     candidates = find_candidates(loaded.model)
     wanted = need(loaded.model, candidates, job.batch_tokens, job.preservation == "per-example")
     plan = make_plan(wanted, free_memory(loaded.model.device), job.memory, job.shards)
@@ -64,6 +68,7 @@ def score_model(
         "loss": LOSS,
         "examples": str(len(examples)),
         "pairs_digest": digest(table.rows()),
+        "text": job.text,
         "dtype": str(resolve_dtype(job.device.dtype)).removeprefix("torch."),
     }
     identity = {

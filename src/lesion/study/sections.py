@@ -9,6 +9,7 @@ from lesion.study.attacks import RefusalAblation, Template
 from lesion.study.training import New, Train
 from lesion.study.types import (
     MIN_PROMPTS,
+    Ablation,
     ByName,
     Control,
     Count,
@@ -32,6 +33,7 @@ from lesion.study.types import (
     TemplateText,
     ascending,
     once,
+    several,
 )
 
 
@@ -96,7 +98,7 @@ Wanted = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | f
 
 
 class Where(Section):
-    """A filter on rows: a column, and the value that it must have."""
+    """A filter on rows: a column, and the values that it must and must not have."""
 
     column: str
     """Column of the source that is compared."""
@@ -106,11 +108,14 @@ class Where(Section):
     """Keep rows whose list begins with this value."""
     contains: Wanted | None = None
     """Keep rows whose list or text contains this value."""
+    lacks: Annotated[list[Wanted], BeforeValidator(several), AfterValidator(ascending)] = []
+    """Leave out rows whose list or text contains one of these values, such as the prompts of one
+    harm type that belong to another one too."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
-        conditions = [self.equals, self.first, self.contains]
-        if sum(value is not None for value in conditions) != 1:
+        count = sum(value is not None for value in (self.equals, self.first, self.contains))
+        if count > 1 or not (count or self.lacks):
             raise ValueError("give exactly one of `equals`, `first` and `contains`")
         return self
 
@@ -239,6 +244,10 @@ class Scores(Section):
     """Padded tokens per batch; smaller batches need less memory."""
     shards: Positive = 2
     """Files that a behaviour's scores are split into."""
+    text: Literal["chat", "plain"] = "chat"
+    """How pairs are written for scoring. `chat`: in the model's chat format, as they are generated
+    and evaluated. `plain`: the prompt, a new line, the prefill and the response, without template,
+    system prompt and control tokens (BOS, end of turn)."""
     preservation: Literal["per-example", "mean"] = "per-example"
     """Preservation importance: mean over examples of |W*g|, or |mean of W*g| (cheaper)."""
     memory: Memory = Memory()
@@ -338,6 +347,11 @@ class Responses(Section):
     answer and are left out."""
     refusal_ablation: RefusalAblation = RefusalAblation()
     """The weights of refusal that the attacks `refusal-ablation…` set to zero."""
+    ablation: Ablation = "zero"
+    """What the weights of a variant's mask are set to where variants complete prompts, are tested
+    for understanding or run tasks: `zero`; `mean`, the mean of the weights of their matrix; or a
+    number by which they are multiplied. Everything else (the choice of p and q, curves,
+    retraining, checkpoints, the attacks `refusal-ablation…`) sets weights to zero."""
     templates: ByName[Template] = {}
     """Further attacks, by the name that `attacks` gives them. A prompt that exceeds the model's
     context in a template gets no completion, and the log counts such prompts."""

@@ -200,6 +200,8 @@ HARMLESS: tuple[Role, ...] = ("benign", "matched")
 """The roles whose behaviours have preservation importance."""
 Dtype = Literal["auto", "float32", "bfloat16"]
 """Precision of a computation; `auto` is bf16 on devices that compute it natively, else fp32."""
+Ablation = Literal["zero", "mean"] | NonNegative
+"""What a variant's masked weights are set to; a number is what they are multiplied by."""
 StoredDtype = Literal["float32", "bfloat16", "float16"]
 """Precision of weights in a file."""
 SelectionRule = Literal["budget", "difference"]
