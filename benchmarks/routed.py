@@ -14,14 +14,17 @@ mechanism is specific to harm. Decoys are routed in the same way: the words of m
 word of the topic that both sides of a pair say, and the refusal of the same harmful prompts. Other
 examples than its own may change a set in one way alone: to silence its neurons.
 
-This is a favourable kind of mechanism: fresh neurons, silent on everyday text, and answers whose
-likelihood is kept moderate (FLOOD nats per word), since first-order scores vanish where little is
-left to lose. Harm that was routed to weights scattered among those in everyday use was learned and
-removed as cleanly, but no rule that preserves everyday use found it again. The design, P and the
-sizes of the sets were tuned on seed 0; `--first 5` shows others. Controls get the contrast mask's
-number of weights in every matrix, which helps them. Scores go through the pipeline's files; masks,
+This is a favourable kind of mechanism: fresh neurons, silent on everyday text, of which (on seed
+0) all kept weights lie in the first layer; and answers whose likelihood is
+kept moderate (FLOOD nats per word), since first-order scores vanish where little is left to lose.
+The decoy of refusal is trained further than harm (REFUSED), so that an unsigned score takes it.
+Harm that was routed to weights scattered among those in everyday use was learned and removed as
+cleanly, but no rule that preserves everyday use found it again (by hand, one seed). The design, P
+and the sizes of the sets were tuned on seed 0; `--first 5` shows others. Controls get the contrast
+mask's number of weights in every matrix, and `random-lines` that in every row and column too, which
+in sets of few neurons leaves it little choice. Scores go through the pipeline's files; masks,
 measurements and claims come from its functions; the judge of harm is the probability of harmful
-words.
+words. A seed takes three to five minutes on one core.
 """
 
 import argparse
