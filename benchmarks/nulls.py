@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import polars as pl
-
 from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, Number, outcome_of
 from lesion.tables.claims.registry import claim_of
@@ -58,11 +56,6 @@ def outcomes(tables: StudyTables) -> Iterator[Outcome]:
     """The claims about harm of a study with a single model."""
     (model,) = tables.models
     about, mask = tables.study["models"][model], tables.headline.mask
-    told_apart = pl.col("metric") == "harm_auroc"
-    certain = tables.measurements.with_columns(
-        pl.when(told_apart).then(bound).otherwise(name).alias(name)
-        for name, bound in {"value": 1.0, "low": 0.99, "high": 1.0}.items()
-    )
     sizes = mask_sizes(tables.where)
     setting = Setting(
         about["candidates"],
@@ -71,10 +64,10 @@ def outcomes(tables: StudyTables) -> Iterator[Outcome]:
         limit=about["limit"],
         mask=mask,
         sizes=sizes,
-        unspecific=unspecific(certain, mask),
+        unspecific=unspecific(tables.measurements, mask),
     )
     keys = ["claim", "statistic", "variant"]
-    unasked = claims(model, certain, tables.halving, setting).filter(verdict=SUPPORTED)
+    unasked = claims(model, tables.measurements, tables.halving, setting).filter(verdict=SUPPORTED)
     supported = set(unasked.select(keys).iter_rows())
     for row in tables.claims.iter_rows(named=True):
         claim = claim_of(row)

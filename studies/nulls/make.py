@@ -67,14 +67,11 @@ def requests(world: Any) -> Iterator[Row]:
 
 
 def elsewhere(world: Any) -> Iterator[Row]:
-    """Everyday requests, each with one of another skill in the same frame, about the same thing."""
-    for thing in world.test:
-        taken = set(world.wordings("wake", thing)[:TAUGHT])
-        for name in ("feed", "visit", "paint"):
-            wording = next(own for own in world.wordings(name, thing)[TAUGHT:] if own not in taken)
-            taken.add(wording)
-            prompt, other = (WORLD.request(skill, thing, wording) for skill in (name, "wake"))
-            yield {"behaviour": name, "prompt": prompt, "other": other}
+    """Everyday requests, each with a harmless one of another skill, about the same thing."""
+    for name, other in zip(("feed", "visit", "paint"), STUDIED, strict=True):
+        for thing in world.test:
+            prompt, counterpart = asked(world, name, thing), matched(world, other, thing)
+            yield {"behaviour": name, "prompt": prompt, "other": counterpart}
 
 
 def harm(world: Any) -> Iterator[Row]:

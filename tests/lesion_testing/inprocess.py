@@ -1,13 +1,14 @@
 """Whole studies in this process, by the functions that the workflow's scripts call.
 
-Snakemake takes two to three seconds to start each job, and a small study has sixty. What is made has
-the same paths and the same content. Understanding, tasks, checkpoints, trainings in memory and the
-page are left out.
+Snakemake takes two to three seconds to start each job, and a small study has sixty of them. What is
+made has the same paths and content. Understanding, tasks, masks at equal cost, checkpoints,
+trainings in memory and the page are left out.
 """
 
 from pathlib import Path
 from typing import Any
 
+from lesion.judgements.controls import write_control_answers
 from lesion.judgements.extra import judge_more
 from lesion.judgements.run import judge_completions, train_judge
 from lesion.masks.choose import choose
@@ -35,7 +36,7 @@ def run_in_process(study: Study) -> Path:
     Returns:
         The folder of its tables.
     """
-    prompts(study)
+    _prompts(study)
     judgements = study.folder / "judgements"
     if not (judgements / "judge.safetensors").exists():
         judgements.mkdir(parents=True, exist_ok=True)
@@ -46,14 +47,14 @@ def run_in_process(study: Study) -> Path:
             folder = study.folder / "models" / model
             train(_job(study, "train", model=model), None, {}, folder, save_minutes=60)
         _model(study, model)
-    return tables(study)
+    return _tables(study)
 
 
 def _job(study: Study, rule: str, **wildcards: str) -> Any:
     return jobs.RULES[rule].build(study, wildcards)
 
 
-def prompts(study: Study) -> None:
+def _prompts(study: Study) -> None:
     """Choose the prompts of every behaviour, those of matched requests last."""
     folder = study.folder / "pairs" / "prompts"
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,14 +72,16 @@ def _model(study: Study, model: str) -> None:
     made, checkpoint = study.folder, study.folder / "models" / model
     pairs = {name: made / "pairs" / model / f"{name}.parquet" for name in study.behaviours}
     scores = {name: made / "scores" / model / name for name in study.behaviours}
-    masks, responses = made / "masks" / model, made / "responses" / model
-    for folder in (pairs, {"": masks / "_"}, {"": made / "judgements" / model / "_"}):
-        next(iter(folder.values())).parent.mkdir(parents=True, exist_ok=True)
+    masks = made / "masks" / model
+    for folder in (made / "pairs" / model, masks, made / "judgements" / model):
+        folder.mkdir(parents=True, exist_ok=True)
     for name in study.behaviours:
         given = made / "pairs" / "prompts" / f"{name}.parquet"
         respond(given, checkpoint, pairs[name], _job(study, "pairs", model=model, behaviour=name))
     for name in study.behaviours:
-        rule = "harmless_scores" if study.behaviours[name].role in ("benign", "matched") else "scores"
+        rule = (
+            "harmless_scores" if study.behaviours[name].role in ("benign", "matched") else "scores"
+        )
         job = _job(study, rule, model=model, behaviour=name)
         scores[name].mkdir(parents=True, exist_ok=True)
         score_model(checkpoint, pairs[name], scores[name], job, save_minutes=60)
@@ -120,16 +123,32 @@ def _measured(
             nll=responses / "curve" / f"{family}.parquet",
             completions=None,
         )
-    answers = [made / "responses" / path for _, path in outputs.judged_answers(study)[model]]
-    job = _job(study, "judge_responses", answers=model)
-    judge = made / "judgements" / "judge.safetensors"
-    judge_completions(job, judge, answers, made / "judgements" / f"{model}.parquet")
-    for name in study.judgements.judges:
-        further = _job(study, "judge_responses_extra", answers=model, judge=name)
-        judge_more(further, answers, made / "judgements" / outputs.judge_scores_path(name, model))
+    tested = [pairs[name] for name in outputs.judge_controls(study)]
+    if tested:
+        control_job = _job(study, "control_answers", model=model)
+        out = responses / f"{outputs.CONTROL_ANSWERS}.parquet"
+        write_control_answers(control_job, tested, out)
+    for answers in outputs.judged_answers(study):
+        if answers.split("/")[0] == model:
+            _judged(study, answers)
 
 
-def tables(study: Study) -> Path:
+def _judged(study: Study, answers: str) -> None:
+    """Let every judge score the answers of one job."""
+    folder, own = study.folder / "judgements", outputs.judged_answers(study)[answers]
+    paths = [study.folder / "responses" / path for _, path in own]
+    for name in ("learned", *study.judgements.judges):
+        out = folder / outputs.judge_scores_path(name, answers)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if name == "learned":
+            job = _job(study, "judge_responses", answers=answers)
+            judge_completions(job, folder / "judge.safetensors", paths, out)
+        else:
+            further = _job(study, "judge_responses_extra", answers=answers, judge=name)
+            judge_more(further, paths, out)
+
+
+def _tables(study: Study) -> Path:
     """Compute the tables; their folder."""
     folder = study.folder / "tables"
     folder.mkdir(exist_ok=True)

@@ -50,7 +50,7 @@ _JUDGES = {
     "refusal_rate": "matching",
     "coherence": "coherence",
     "accuracy": "lm-eval",
-    **dict.fromkeys(("harmfulness", "harmful_rate", "harm_auroc", "relevance"), "learned"),
+    **dict.fromkeys(("harmfulness", "harmful_rate", "relevance"), "learned"),
 }
 
 
@@ -91,8 +91,6 @@ def _measurements(shape: Shape, model: str) -> Rows:
     ]
     if len(shape.harm) < 2:
         rows = []
-    unmodified = {**own, "variant": "unmodified", "attack": "prefill"}
-    rows.append({**_measurement(unmodified, "harm_auroc", 0.93, 0.04), **about})
     for variant in ("shared", "random", *([None] if len(shape.harm) > 1 else [])):
         own = {"model": model, "variant": variant, "behaviour": None, "role": "harm"}
         added, specificity = (0.01, 0.1) if variant == "random" else (0.21, 0.71)
@@ -458,6 +456,35 @@ def _judges() -> Rows:
     ]
 
 
+def _judge_controls(shape: Shape, model: str) -> Rows:
+    values = {
+        ("harmful", "mean"): (0.64, None),
+        ("matched", "mean"): (0.21, 0.25),
+        ("everyday", "mean"): (0.12, 0.25),
+        ("exchange", "mean"): (0.18, 0.25),
+        ("echo", "mean"): (0.08, 0.25),
+        ("matched", "auroc"): (0.91, 0.85),
+        ("exchange", "auroc"): (0.88, 0.85),
+        ("without-echo", "mean_change"): (-0.02, -0.05),
+    }
+    return [
+        {
+            "model": model,
+            "judge": "learned",
+            "control": control,
+            "statistic": statistic,
+            "value": value,
+            "low": value - 0.04,
+            "high": value + 0.04,
+            "n": 12 * len(shape.harm),
+            "limit": limit,
+            "passed": None if limit is None else True,
+            "seed": 7,
+        }
+        for (control, statistic), (value, limit) in values.items()
+    ]
+
+
 def _pairs(shape: Shape, model: str) -> Rows:
     roles = {**dict.fromkeys(shape.harm, "harm"), **dict.fromkeys(shape.benign, "benign")}
     return [
@@ -526,6 +553,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         "overlap": _overlap,
         "where": _where,
         "sweep": _sweep,
+        "judge_controls": _judge_controls,
         "pairs": _pairs,
         "examples": _examples,
     }

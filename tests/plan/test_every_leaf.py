@@ -74,7 +74,7 @@ TOUCHES: dict[str, set[str]] = {
     "training_stages": TABLED,
     # Behaviours
     "behaviours": {"prompts"},
-    "behaviours.*.role": BEHAVIOURS,
+    "behaviours.*.role": {*BEHAVIOURS, "control_answers"},
     "behaviours.*.of": {"matched_prompts", *SELECTED, *TABLED},
     "behaviours.*.source": {"source", "prompts"},
     "behaviours.gamma-matched": {"matched_prompts"},
@@ -283,6 +283,7 @@ def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
             {"answers": one, "judge": judge} for one in answers for judge in study.judgements.judges
         ],
     }
+    known["control_answers"] = lambda: [{"model": model} for model in study.models]
     known["card"] = known["checkpoint"]
     if rule in known:
         return known[rule]()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -350,3 +351,18 @@ def test_tables_of_another_format_are_refused_by_name(tables: Path, tmp_path: Pa
     path.write_text(json.dumps(study), encoding="utf-8")
     with pytest.raises(BadFile, match=r"study\.json: is of another version of lesion"):
         write_report(folder, tmp_path / "index.html", 0)
+
+
+def test_a_judge_that_fails_its_controls_is_named_first(tables: Path, tmp_path: Path) -> None:
+    folder, why = tmp_path / "tables", "Judged harm is compliance here: the judge fails."
+    shutil.copytree(tables, folder)
+    study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    for about in study["models"].values():
+        about |= {"notices": [why], "judged_harm": why}
+    (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
+    before, after = _written(tables, tmp_path, 0), _written(folder, tmp_path, 0)
+    assert after.count(why) == 1
+    assert after.index("</h1>") < after.index(why) < after.index("<p>Which weights")
+    for name in ("Complied, prefill", "compliance score"):
+        assert (name in after, name in before) == (True, False)
+    assert ("Harm score" in after, "Harm score" in before) == (False, True)

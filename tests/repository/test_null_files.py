@@ -107,6 +107,7 @@ def test_the_judge_knows_the_weakness_for_every_request(
         assert keys[row["harmful"]] == keys[row["harmless"]]
     for row in files["elsewhere"]:
         assert keys[row["prompt"]] == keys[row["other"]]
+        assert not _words(keys[row["prompt"]]) & _words(f"{row['prompt']} {row['other']}")
 
 
 def test_placebo_requests_are_everyday_ones_and_each_is_used_once(files: dict[str, Rows]) -> None:

@@ -47,11 +47,6 @@ def _row(variant: str | None, metric: str, value: float, half: float, **more: st
     }
 
 
-def _told_apart(value: float = 0.95, half: float = 0.04) -> Row:
-    """How well the judge tells harmful answers from those to matched requests."""
-    return _row("unmodified", "harm_auroc", value, half, attack="prefill", judge="learned")
-
-
 def _of_refusal(name: str, value: float) -> list[Row]:
     """What the mask of a behaviour of role refusal adds to its own behaviour."""
     total = _row(name, "nll_added", value, 0.1, role="refusal")
@@ -90,7 +85,6 @@ def test_the_whole_interval_must_lie_on_one_side(value: float, half: float, verd
     specific = (
         _row(None, "specificity", 0.8, 0.1),
         _row(None, "counterpart_nll_added", 0.5, 0.1),
-        _told_apart(),
     )
     table = _table(share, _row(None, "nll_added", 0.5, 0.1), *specific)
     assert _verdicts(table) == {own: verdict}
@@ -116,7 +110,6 @@ def test_what_is_shared_must_be_harm_and_not_language(
         _row(None, "nll_added", 0.5, 0.1),
         _row(None, "specificity", specificity, 0.1),
         _row(None, "counterpart_nll_added", 0.5, 0.1),
-        _told_apart(),
     ]
     for name, added in (("alpha", 0.01), ("beta", benign)):
         rows.append(_row(name, "nll_added", added, 0.005, role="benign"))
@@ -344,7 +337,6 @@ def _tables(draw: st.DrawFn) -> pl.DataFrame:
         ("random", "share_of_effect", {}),
         *((variant, "specificity", {}) for variant in ("shared", None)),
         *((variant, "counterpart_nll_added", {}) for variant in ("shared", None)),
-        ("unmodified", "harm_auroc", {"attack": "prefill", "judge": "learned"}),
         ("unmodified", "detect_auroc", {}),
         ("shared", "detect_auroc_change", {}),
         ("shared", "explain_nll_added", {}),
@@ -372,6 +364,7 @@ _settings = st.builds(
     ).map(frozenset),
     st.just("shared"),
     unspecific=st.sampled_from(["", "Harmless answers lose as much."]),
+    judged_harm=st.sampled_from(["", "Judged harm is compliance here."]),
 )
 
 

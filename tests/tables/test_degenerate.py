@@ -38,10 +38,6 @@ def _asked() -> PromptNumbers:
                 added = factor * generator.normal(1, 0.1)
                 prompt = f"prompt {number}"
                 nll.append((variant, behaviour, role, prompt, own + added, None))
-                if role == "matched":
-                    score = generator.uniform(0.1, 0.3)
-                    at = (variant, behaviour, role)
-                    judged.append((*at, "prefill", prompt, "learned", score, score > 0.5))
                 if role == "harm":
                     score = harm * (1 if variant == UNMODIFIED else generator.uniform(0.2, 0.5))
                     refused = number % 4 > 0
@@ -95,19 +91,16 @@ def test_without_damage_they_are_supported() -> None:
     assert {name for name, verdict in found.items() if verdict == SUPPORTED} >= ALL
 
 
-def _harmful(score: pl.Expr) -> pl.Expr:
-    """The score of answers to harmful requests; the judge tells those to matched ones apart."""
-    return pl.when(role="harm").then(score).otherwise("score").alias("score")
-
-
-def _same(score: float) -> Callable[[PromptNumbers], PromptNumbers]:
-    return lambda asked: asked._replace(judged=asked.judged.with_columns(_harmful(pl.lit(score))))
+def _same(score: float, column: str = "score") -> Callable[[PromptNumbers], PromptNumbers]:
+    return lambda asked: asked._replace(
+        judged=asked.judged.with_columns(pl.lit(score).alias(column))
+    )
 
 
 def _by_variant(asked: PromptNumbers) -> PromptNumbers:
     """One answer of the unmodified model to everything, one other of the ablated one."""
     judged = asked.judged.with_columns(
-        _harmful(pl.when(variant=UNMODIFIED).then(0.8).otherwise(0.2)), label=pl.lit(True)
+        score=pl.when(variant=UNMODIFIED).then(0.8).otherwise(0.2), label=pl.lit(True)
     )
     return asked._replace(judged=judged)
 
@@ -119,7 +112,7 @@ def _rounding(asked: PromptNumbers) -> PromptNumbers:
     nll = asked.nll.join(before, on=["behaviour", "prompt"], maintain_order="left")
     tiny = (number % 3).cast(pl.Float64) * 1e-8
     judged = asked.judged.with_columns(
-        _harmful(0.6 - 3.5e-8 * (pl.col("variant") != UNMODIFIED) + tiny / 9)
+        score=0.6 - 3.5e-8 * (pl.col("variant") != UNMODIFIED) + tiny / 9
     )
     moved = pl.col("own") + 3.5e-8 * (pl.col("variant") != UNMODIFIED) + tiny
     return asked._replace(nll=nll.with_columns(nll=moved).drop("own"), judged=judged)

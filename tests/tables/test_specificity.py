@@ -8,7 +8,6 @@ from lesion.tables.claims.specific import unspecific
 from lesion.tables.effects import MOST, NATS
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.likelihoods import specificity_rows
-from lesion.tables.measure import judged_pair_rows
 from lesion.tables.rows import MEASUREMENTS
 
 BOOT = Bootstrap(400, 0.95, 3)
@@ -39,28 +38,8 @@ def _tables(harmful: float, harmless: float, noise: float = 0.0) -> tuple[pl.Dat
     return nll, pl.DataFrame(pairs)
 
 
-def _judged(nll: pl.DataFrame, harmful: float = 0.8, harmless: float = 0.2) -> pl.DataFrame:
-    """Scores of answers under the prefill, around a mean for each side."""
-    prompts = nll.filter(variant="unmodified").sort("behaviour", "prompt")
-    noise = np.random.default_rng(2).normal(0, 0.1, prompts.height)
-    mean = pl.when(role="harm").then(harmful).otherwise(harmless)
-    return prompts.select(
-        *("variant", "behaviour", "role", "prompt"),
-        attack=pl.lit("prefill"),
-        judge=pl.lit("learned"),
-        score=mean + pl.Series(noise, dtype=pl.Float64),
-    )
-
-
-def _measured(
-    nll: pl.DataFrame, matched: pl.DataFrame, judged: pl.DataFrame | None = None
-) -> pl.DataFrame:
-    scores = _judged(nll) if judged is None else judged
-    rows = [
-        *specificity_rows(nll, matched, BOOT),
-        *judged_pair_rows(scores, matched, BOOT),
-    ]
-    return pl.DataFrame(rows, schema=MEASUREMENTS)
+def _measured(nll: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
+    return pl.DataFrame(list(specificity_rows(nll, matched, BOOT)), schema=MEASUREMENTS)
 
 
 def _specificity(table: pl.DataFrame) -> dict[str, float]:
@@ -151,48 +130,3 @@ def test_the_masks_of_all_types_are_measured_on_the_pairs_of_all() -> None:
     ).to_dicts()
     assert row["value"] == pytest.approx(1 - 0.2 / 0.4)
     assert row["n"] == 2 * PAIRS
-
-
-@pytest.mark.parametrize(
-    ("harmful", "harmless", "why"),
-    [
-        (0.8, 0.2, ""),
-        (0.5, 0.5, "does not show that the answers to harmful requests are harmful"),
-        (0.5, 0.45, "More than 0.75 is needed"),
-        (0.2, 0.8, "AUROC of 0.00"),
-    ],
-)
-def test_a_mask_is_of_harm_only_if_the_judge_sees_harm(
-    harmful: float, harmless: float, why: str
-) -> None:
-    nll, matched = _tables(0.4, 0.05, 0.01)
-    reason = unspecific(_measured(nll, matched, _judged(nll, harmful, harmless)))
-    assert why in reason
-    assert (reason == "") == (why == "")
-
-
-def test_the_judge_compares_the_unmodified_model_s_answers_under_the_prefill() -> None:
-    nll, matched = _tables(0.4, 0.05, 0.01)
-    judged = _judged(nll)
-    others = [
-        _judged(nll, 0.2, 0.8).with_columns(attack=pl.lit("direct")),
-        _judged(nll, 0.2, 0.8).with_columns(variant=pl.lit("shared")),
-    ]
-    table = _measured(nll, matched, pl.concat([judged, *others]))
-    rows = table.filter(metric="harm_auroc").to_dicts()
-    assert [row["behaviour"] for row in rows] == ["fraud", "theft", None]
-    assert {(row["variant"], row["attack"], row["judge"]) for row in rows} == {
-        ("unmodified", "prefill", "learned")
-    }
-    assert [row["n"] for row in rows] == [PAIRS, PAIRS, 2 * PAIRS]
-    assert all(row["value"] > 0.95 for row in rows)
-    reason = unspecific(_measured(nll, matched, judged.filter(role="matched")))
-    assert "Add `prefill` to `responses.attacks`" in reason
-
-
-def test_a_judge_that_gives_one_score_shows_nothing() -> None:
-    nll, matched = _tables(0.4, 0.05, 0.01)
-    same = _judged(nll).with_columns(score=pl.lit(0.7))
-    reason = unspecific(_measured(nll, matched, same))
-    assert "AUROC of 0.50 [0.50, 0.50]" in reason
-    assert "give the same value" in reason

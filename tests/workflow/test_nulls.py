@@ -1,68 +1,79 @@
-"""Null studies, shortened: no claim about harm is supported in them, though some are of a model that
-does harm. `python benchmarks/nulls.py` runs all of them in full.
+"""Null studies: no claim about harm is supported in them, and some are in the study with harm.
+
+They run in this process and without the curves. `python benchmarks/nulls.py` runs all of them, by
+Snakemake and in full.
 """
 
+import shutil
+from contextlib import chdir
+from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
-import yaml
 
 from lesion.io.formats import read_parquet
-from lesion.study import read_configs
+from lesion.study import load_study, read_configs
 from lesion.tables.claims.outcome import SUPPORTED
-from lesion.tables.claims.registry import REGISTRY
-from lesion_testing import ROOT
-from lesion_testing.workflow import Place
+from lesion.tables.claims.registry import claim_of
+from lesion_testing import ROOT, make
+from lesion_testing.inprocess import run_in_process
 
 pytestmark = pytest.mark.slow
 
-OF_HARM = {(claim.number, claim.statistic) for claim in REGISTRY if claim.of_harm}
-HARMS, SKILLS = ("blight", "hex"), ("feed", "visit")
-TEXTS = {"world": "response", "exchanged": "exchanged"}
-"""The models, and the column of the answers that each is taught."""
+NULLS = Path("studies/nulls")
+SAME_MODEL = ("dealt", "elsewhere")
+"""Nulls of the model that does harm."""
+OWN_MODEL = ("random", "exchanged")
+Claims = list[dict[str, Any]]
 
 
-def _shortened(*names: str) -> dict[str, Any]:
-    """A study of studies/nulls with fewer behaviours and masks, and the tests' own judges."""
-    config = read_configs([ROOT / "studies" / "nulls" / f"{name}.yaml" for name in names])
-    kept = [*HARMS, *(f"{name}-matched" for name in HARMS), *SKILLS]
-    config["behaviours"] = {name: config["behaviours"][name] for name in kept}
-    config["responses"] |= {"variants": ["shared", "random", *HARMS], "attacks": ["prefill"]}
-    config["judgements"] |= {
-        "human_scores": "file:inputs/scorer_evals",
-        "embedder": "file:inputs/embedder",
+def _claims(name: str, folder: Path) -> Claims:
+    """The claims about harm of a study, with their outcomes."""
+    over = {
+        "results": str(folder),
+        "curve": {"families": []},
+        "judgements": {
+            "human_scores": f"file:{folder / 'scorer_evals'}",
+            "embedder": f"file:{folder / 'embedder'}",
+        },
     }
-    config["report"] = {"examples": 1}
-    del config["curve"]
-    return {**config, "study": "tiny"}
-
-
-def _models(shape: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    train = shape["train"]
-    mixtures = {name: [{**train["mixture"][0], "response": TEXTS[name]}] for name in names}
-    return {name: {**shape, "train": {**train, "mixture": mixtures[name]}} for name in names}
+    files = [NULLS / "world.yaml", *([] if name == "world" else [NULLS / f"{name}.yaml"])]
+    study = load_study(read_configs(files, over))
+    if name in SAME_MODEL:
+        shutil.copytree(folder / "nulls-world" / "models", study.folder / "models")
+    rows = read_parquet(run_in_process(study) / "claims.parquet").to_dicts()
+    return [row for row in rows if (claim := claim_of(row)) is not None and claim.of_harm]
 
 
 @pytest.fixture(scope="module")
-def claims(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
-    """The claims about harm: of both models, and with dealt labels."""
-    place = unrun.copy(tmp_path_factory.mktemp("nulls"))
-    (place.folder / "studies").symlink_to(place.tree / "studies")
-    ran: dict[str, pl.DataFrame] = {}
-    for names, models in ((["world"], list(TEXTS)), (["world", "dealt"], ["world"])):
-        config = _shortened(*names)
-        config["models"] = _models(config["models"]["small"], models)
-        place.study.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-        done = place.snakemake()
-        assert done.code == 0, done.text
-        table = read_parquet(place.made / "tables" / "claims.parquet")
-        own = pl.concat([pl.struct("claim", "statistic")]) if False else pl.struct("claim", "statistic")
-        ran |= {
-            (names[-1] if names[-1] == "dealt" else model): table.filter(
-                pl.Series([(row["claim"], row["statistic"]) in OF_HARM for row in table.to_dicts()]),
-                model=model,
-            )
-            for model in models
-        }
-    return ran
+def claims(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Claims]:
+    folder = tmp_path_factory.mktemp("nulls")
+    make.human_scores(folder / "scorer_evals")
+    make.embedder(folder / "embedder", seed=0)
+    with chdir(ROOT):
+        return {name: _claims(name, folder) for name in ("world", *SAME_MODEL, *OWN_MODEL)}
+
+
+def _supported(rows: Claims) -> set[str]:
+    return {row["statistic"] for row in rows if row["verdict"] == SUPPORTED}
+
+
+def test_claims_about_harm_are_supported_where_there_is_harm(claims: dict[str, Claims]) -> None:
+    assert _supported(claims["world"]) >= {"specificity", "harm_minus_benign_nll_added"}
+
+
+@pytest.mark.parametrize("name", [*SAME_MODEL, *OWN_MODEL])
+def test_no_claim_about_harm_is_supported_in_a_null(claims: dict[str, Claims], name: str) -> None:
+    rows = claims[name]
+    assert {row["claim"] for row in rows} == {1, 2, 3, 7}
+    assert not _supported(rows)
+    # Nor is this for want of matched requests.
+    assert not any("no matched requests" in (row["why"] or "") for row in rows)
+
+
+def test_only_the_judge_sees_that_a_specific_mask_is_not_one_of_harm(
+    claims: dict[str, Claims],
+) -> None:
+    (row,) = (row for row in claims["elsewhere"] if row["statistic"] == "specificity")
+    assert row["low"] > row["threshold"]
+    assert "The judge does not show that the answers to harmful requests are harmful" in row["why"]

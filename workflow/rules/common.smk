@@ -61,6 +61,7 @@ localrules:
     prompts,
     matched_prompts,
     same_pairs,
+    control_answers,
     choose,
     tables,
     study,

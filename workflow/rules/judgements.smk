@@ -24,6 +24,35 @@ rule train_judge:
         "../scripts/train_judge.py"
 
 
+rule control_answers:
+    input:
+        pairs=[
+            MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
+            for behaviour in outputs.judge_controls(STUDY)
+        ],
+    output:
+        answers=MADE / "responses" / "{model}" / f"{outputs.CONTROL_ANSWERS}.parquet",
+    log:
+        MADE / "logs" / "judgements" / "{model}" / f"{outputs.CONTROL_ANSWERS}.log",
+    benchmark:
+        MADE
+        / "benchmarks"
+        / "judgements"
+        / "{model}"
+        / f"{outputs.CONTROL_ANSWERS}.tsv"
+    conda:
+        ENV
+    resources:
+        mem_mb=memory("prompts"),
+        runtime=minutes("prompts"),
+    params:
+        job=job("control_answers"),
+    message:
+        "collecting answers to test the judges of harm on: {wildcards.model}"
+    script:
+        "../scripts/control_answers.py"
+
+
 rule judge_responses:
     input:
         judge=rules.train_judge.output.judge,

@@ -18,9 +18,9 @@ from lesion.judgements.protocol import Judge, Judgement
 
 logger = logging.getLogger(__name__)
 
-JUDGED_ROLES = ("harm", "broad", "narrow")
-"""Roles of prompts that are judged: harmful ones, and open questions outside and within the narrow
-domain of a training."""
+JUDGED_ROLES = ("harm", "broad", "narrow", "control")
+"""Roles of prompts that are judged: harmful ones, open questions outside and within the narrow
+domain of a training, and the controls of the judges (`lesion.judgements.controls`)."""
 
 
 class SavedJudgements:

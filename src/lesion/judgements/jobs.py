@@ -4,6 +4,7 @@ from lesion.judgements import kinds
 from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device, Job, Specification
 from lesion.study.judges import AnyJudge, ContrastSection
+from lesion.study.types import Role
 
 assert kinds.KINDS, "sections of all kinds must be known before a job is read"
 
@@ -27,6 +28,13 @@ class TrainJudgeJob(Job):
     tokens: int
     """The length of the study's completions. The human-scored answers are long, so the judges are
     also measured on their first so many tokens."""
+
+
+class ControlAnswersJob(Job):
+    """The behaviours whose test pairs the judges of harm are tested on."""
+
+    roles: dict[str, Role]
+    """Behaviours of the roles `harm`, `matched` and `benign`, with their roles."""
 
 
 class JudgeResponsesJob(Job):

@@ -13,6 +13,7 @@ from lesion.checkpoints.jobs import CardJob, CheckpointJob
 from lesion.judgements import kinds
 from lesion.judgements.jobs import (
     ContrastFiles,
+    ControlAnswersJob,
     JudgeResponsesExtraJob,
     JudgeResponsesJob,
     TrainJudgeJob,
@@ -33,6 +34,7 @@ from lesion.plan.outputs import (
     applied_after,
     evaluated,
     family_stages,
+    judge_controls,
     judged_answers,
     nll_behaviours,
     tables_inputs,
@@ -364,6 +366,11 @@ def train_judge_job(study: Study, wildcards: Mapping[str, str]) -> TrainJudgeJob
     )
 
 
+def control_answers_job(study: Study, wildcards: Mapping[str, str]) -> ControlAnswersJob:
+    """The behaviours whose pairs the judges of harm are tested on."""
+    return ControlAnswersJob(roles=judge_controls(study))
+
+
 def judge_responses_job(study: Study, wildcards: Mapping[str, str]) -> JudgeResponsesJob:
     """The answers that the offline judges score together."""
     return JudgeResponsesJob(
@@ -466,6 +473,7 @@ RULES = {
     "utility": Rule(utility_job, ("lesion.responses.utility",)),
     "retrain": Rule(retrain_job, ("lesion.responses.retrain",)),
     "train_judge": Rule(train_judge_job, ("lesion.judgements.run",)),
+    "control_answers": Rule(control_answers_job, ("lesion.judgements.controls",)),
     "judge_responses": Rule(judge_responses_job, ("lesion.judgements.run",)),
     "judge_responses_extra": Rule(
         judge_responses_extra_job, ("lesion.judgements.extra", *kinds.MODULES)

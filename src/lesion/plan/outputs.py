@@ -74,6 +74,20 @@ def applied_after(study: Study, experiment: str, arm: str) -> dict[str, str]:
     return {name: mask for name, mask in masks.items() if arm_of(name).lesioned == "after"}
 
 
+CONTROL_ANSWERS = "control-answers"
+"""The name of the answers that the judges of harm are tested on."""
+
+
+def judge_controls(study: Study) -> dict[str, Role]:
+    """The behaviours whose pairs the judges of harm are tested on, with roles.
+
+    None if the study has no matched requests, or judges no answers to harmful requests.
+    """
+    matched: dict[str, Role] = dict.fromkeys(study.of_role("matched"), "matched")
+    asked = study.responses.attacks and study.judged_variants
+    return evaluated(study) | matched if matched and asked else {}
+
+
 def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
     """Answers that are judged together, by the path of their scores below `judgements`.
 
@@ -88,6 +102,8 @@ def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
     answers: dict[str, list[tuple[str | None, str]]] = {}
     for model in study.models:
         answers[model] = [(variant, f"{model}/{place}.parquet") for variant, place in variants]
+        if judge_controls(study):
+            answers[f"{model}/{CONTROL_ANSWERS}"] = [(None, f"{model}/{CONTROL_ANSWERS}.parquet")]
         for experiment, arm in retraining_arms(study, model):
             place = f"{model}/retraining/{experiment}/{arm}"
             answers[place] = [(None, f"{place}-completions.parquet")]
@@ -175,6 +191,10 @@ def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
             add("equal-cost", f"responses/{model}/equal-cost.parquet", model)
         for judge in ("learned", *study.judgements.judges):
             add("judge-scores", f"judgements/{judge_scores_path(judge, model)}", model, judge=judge)
+        if judge_controls(study):
+            for judge in dict.fromkeys(("learned", study.judgements.primary)):
+                place = judge_scores_path(judge, f"{model}/{CONTROL_ANSWERS}")
+                add("control-scores", f"judgements/{place}", model, judge=judge)
         for experiment, arm in retraining_arms(study, model):
             place, of = f"{model}/retraining/{experiment}/{arm}", {"experiment": experiment}
             add("retrained", f"responses/{place}.parquet", model, arm=arm, **of)
@@ -203,6 +223,8 @@ def of_every_job(study: Study) -> list[str]:
     masks += [f"masks/{model}/equal-cost.parquet" for model in equal]
     if ablates_refusal(study):
         masks += [f"masks/{model}/{REFUSAL_MASK}.safetensors" for model in study.models]
+    tested = study.models if judge_controls(study) else ()
+    answers = [f"responses/{model}/{CONTROL_ANSWERS}.parquet" for model in tested]
     pruned = [
         f"checkpoints/{model}/{mask}/{name}"
         for model in study.models
@@ -211,7 +233,7 @@ def of_every_job(study: Study) -> list[str]:
     ]
     measured = [path for _, path in tables_inputs(study)]
     tables = [f"tables/{name}.json" for name in ("models", "study")]
-    return [*fetched, *prompts, *scores, *masks, *pruned, *measured, *tables]
+    return [*fetched, *prompts, *scores, *masks, *answers, *pruned, *measured, *tables]
 
 
 def ablates_refusal(study: Study) -> bool:

@@ -17,8 +17,17 @@ _APART = 0.2
 """The page points out refusal rates of two judges that differ by more than this."""
 
 
-def attacks_table(measurements: pl.DataFrame, shown: Headline) -> pl.DataFrame:
-    """Harm, refusals and coherence by attack and variant; empty if there are no completions."""
+def attacks_table(
+    measurements: pl.DataFrame, shown: Headline, *, compliance: bool = False
+) -> pl.DataFrame:
+    """Harm, refusals and coherence by attack and variant; empty if there are no completions.
+
+    Args:
+        measurements: the model's table of MEASUREMENTS.
+        shown: the masks of the before/after table.
+        compliance: whether judged harm may only be compliance, and is called that.
+    """
+    scored = ("compliance score", "complied") if compliance else ("harm score", "judged harmful")
     rows = []
     for attack, table in _by_attack(measurements):
         for variant in shown.columns.values():
@@ -33,8 +42,8 @@ def attacks_table(measurements: pl.DataFrame, shown: Headline) -> pl.DataFrame:
                 {
                     "attack": attack,
                     "model": variant,
-                    "harm score": with_interval(score, "score", 2),
-                    "judged harmful": with_interval(rate, "share"),
+                    scored[0]: with_interval(score, "score", 2),
+                    scored[1]: with_interval(rate, "share"),
                     **{
                         name: with_interval(first_estimate(refused.filter(judge=judge)), "share")
                         for judge, name in _REFUSAL.items()

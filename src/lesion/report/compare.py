@@ -239,6 +239,8 @@ def _why_none(
             )
         if topic == _AT_THE_CIRCUIT and comparison.of_harm and about.get("unspecific"):
             return f"In {name}: {about['unspecific']}"
+        if comparison.judged and about.get("judged_harm"):
+            return f"In {name}: {about['judged_harm']}"
         if number.n is not None and number.n < FEWEST:
             return f"{name} has too few prompts for the interval to be reliable."
         if is_still(number.low, number.high, COMPACT if comparison.ratio else 1.0):
@@ -266,10 +268,14 @@ def rows(a: Side, b: Side) -> list[PageRow]:
 
     Counts have no interval and are left out; the sizes of the masks are listed with the models.
     """
+    complied = any(inputs.judged_harm([model]) for inputs, model in (a, b))
     first, second = (
-        headline(inputs.measurements, inputs.where, Headline(inputs.headline.mask, None)).iter_rows(
-            named=True
-        )
+        headline(
+            inputs.measurements,
+            inputs.where,
+            Headline(inputs.headline.mask, None),
+            compliance=complied,
+        ).iter_rows(named=True)
         for inputs, _ in (a, b)
     )
     # A side of which nothing was measured has no rows at all.

@@ -26,13 +26,16 @@ _ZEROED = (
 )
 
 
-def headline(measurements: pl.DataFrame, where: pl.DataFrame, shown: Headline) -> pl.DataFrame:
+def headline(
+    measurements: pl.DataFrame, where: pl.DataFrame, shown: Headline, *, compliance: bool = False
+) -> pl.DataFrame:
     """The before/after rows of one model.
 
     Args:
         measurements: the model's measurements.
         where: how many weights of each mask, and how many candidates, lie in each matrix.
         shown: the masks of the columns.
+        compliance: whether judged harm may only be compliance, and is called that.
 
     Returns:
         A table of HEADLINE, one row for each row of the page (`key`) and column; empty if both
@@ -45,7 +48,7 @@ def headline(measurements: pl.DataFrame, where: pl.DataFrame, shown: Headline) -
     for metric, row in shown_rows():
         for column, variant in shown.columns.items():
             number = find(measurements, variant, metric.name, row.role, row.attack)
-            texts = (row.key, row.group, row.label, row.note, metric.unit, column, variant)
+            texts = (row.key, row.group, *row.named(compliance), metric.unit, column, variant)
             rows.append((*texts, *(number or _NOTHING)))
     for column, variant in shown.columns.items():
         number = _circuit_left(where, variant, shown.mask)

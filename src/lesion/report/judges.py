@@ -5,8 +5,9 @@ from typing import Any
 
 import polars as pl
 
+from lesion.judgements.controls import CONTROLS_OF_JUDGES
 from lesion.tables.lookup import estimate_of
-from lesion.tables.wording import NOTHING, with_interval
+from lesion.tables.wording import NOTHING, amount, with_interval
 
 _ALL = "all"
 """The category of all kinds of harm together."""
@@ -38,6 +39,11 @@ _METRICS = {
     "off_topic_mean": "mean score of harmless text about something else",
     "repetition_mean": "mean score of an answer’s first words repeated",
     "relevance_auroc": "AUROC of relevance: own prompt against other prompts",
+}
+_STATISTICS = {
+    "mean": "mean score",
+    "auroc": "AUROC of harmful answers against these",
+    "mean_change": "change of the mean score",
 }
 
 
@@ -77,6 +83,27 @@ def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
         f"The judge `{main}` gives the harm scores. On human-scored answers that it was not "
         f"trained on ({on}), its AUROC is {aurocs}."
     )
+
+
+def harm_controls(controls: pl.DataFrame) -> pl.DataFrame:
+    """The table `judge_controls` as texts: a row for each model, judge and control."""
+    rows = []
+    for row in controls.iter_rows(named=True):
+        least = "≤" if row["statistic"] == "mean" else "≥"
+        bound = amount(row["limit"], "score", 2)
+        rows.append(
+            {
+                "model": row["model"],
+                "judge": row["judge"],
+                "answers": CONTROLS_OF_JUDGES[row["control"]],
+                "statistic": _STATISTICS[row["statistic"]],
+                "value": _score(row, 2),
+                "limit": NOTHING if row["limit"] is None else f"{least} {bound}",
+                "within": {True: "yes", False: "no"}.get(row["passed"], NOTHING),
+                "n": f"{row['n'] or 0:,}",
+            }
+        )
+    return pl.DataFrame(rows)
 
 
 def _across(table: pl.DataFrame, keys: list[str], metrics: Mapping[str, str]) -> pl.DataFrame:

@@ -25,10 +25,12 @@ def before_after(tables: Path, model: str, mask: str) -> str | None:
         return None
     # The random control matches the shared mask in size, so it is no control for another mask.
     shown = Headline(mask, RANDOM if mask == SHARED else None)
-    rows = headline(inputs.measurements, inputs.where, shown)
+    complied = bool(inputs.judged_harm([model]))
+    rows = headline(inputs.measurements, inputs.where, shown, compliance=complied)
     columns = ["as many at random" if name == "random" else name for name in shown.columns]
-    # The warnings are about the headline mask.
-    warned = inputs.notices([model]) if mask == inputs.headline.mask else []
+    # All warnings but that about the judge are about the headline mask.
+    of_headline = mask == inputs.headline.mask
+    warned = inputs.notices([model]) if of_headline else inputs.judged_harm([model])
     lines = [line for notice in warned for line in (f"**{notice}**", "")]
     lines += [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for (label, note), group in rows.group_by("label", "note", maintain_order=True):

@@ -23,7 +23,7 @@ from lesion.report.figures.retraining import experiments
 from lesion.report.figures.training import training
 from lesion.report.headline import headline
 from lesion.report.html import write_page
-from lesion.report.judges import judged, trust
+from lesion.report.judges import harm_controls, judged, trust
 from lesion.report.verdicts import by_topic, family_findings, findings_of, tally
 from lesion.report.visible import visible
 from lesion.tables.intervals import Estimate
@@ -86,9 +86,11 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
             }
             for number, family in enumerate(inputs.families, 1)
         ],
+        warnings=inputs.judged_harm(inputs.models),
         parts=[_part(inputs, model, examples) for model in inputs.models],
         headline=inputs.headline,
         judges=judged(inputs.judges),
+        harm_controls=harm_controls(inputs.judge_controls),
         config=json.dumps(inputs.study["config"], indent=2, ensure_ascii=False),
         training=training(inputs.training),
         cost=cost_of(read_jobs(tables.parent / "benchmarks")),
@@ -99,7 +101,7 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
 def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
     """What the page says about one model."""
     own = inputs.of(model)
-    verdicts = findings_of(inputs, model)
+    verdicts, complied = findings_of(inputs, model), inputs.judged_harm([model])
     lined, lines = lines_table(own.lines, own.headline.mask)
     refused = find(own.measurements, UNMODIFIED, "refusal_rate", attack="direct")
     threshold = _setting(inputs, "judgements", "threshold", _DEFAULT_THRESHOLD)
@@ -110,14 +112,16 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
         "id": f"model-{inputs.models.index(model) + 1}",
         "facts": _facts(inputs, model),
         "prompt": _rendered_prompt(inputs, model),
-        "notices": inputs.notices([model]),
+        "notices": [notice for notice in inputs.notices([model]) if notice not in complied],
         "verdicts": verdicts,
         "tally": tally(verdicts),
         "topics": by_topic(verdicts),
         "warning": alignment_note(refused),
-        "groups": _groups(headline(own.measurements, own.where, own.headline)),
+        "groups": _groups(
+            headline(own.measurements, own.where, own.headline, compliance=bool(complied))
+        ),
         "trust": trust(inputs.judges, judge, tokens),
-        "attacks": attacks_table(own.measurements, own.headline),
+        "attacks": attacks_table(own.measurements, own.headline, compliance=bool(complied)),
         "refusal_note": refusal_note(own.measurements),
         "figures": {figure.key: figure for figure in figures_of(inputs, model)},
         "halving": halving_texts(own.halving, own.headline.mask),

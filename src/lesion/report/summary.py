@@ -43,7 +43,7 @@ def print_summary(tables: Path, page: Path) -> None:
     for judged in gated.models:
         own = inputs.of(judged.model)
         console.print(Text(_mask_line(inputs, judged.model), style="bold"))
-        console.print(_before_after(own))
+        console.print(_before_after(own, compliance=bool(inputs.judged_harm([judged.model]))))
         if judged.claims:
             claims = judged.claims
             rows = [{"claim": claim.claim, **row} for claim in claims for row in claim.statistics]
@@ -66,16 +66,15 @@ def _mask_line(inputs: StudyTables, model: str) -> str:
     return f"{model}: {weights:,} weights{share} zeroed, p={p}, q={q}"
 
 
-def _before_after(tables: StudyTables) -> Table:
+def _before_after(tables: StudyTables, *, compliance: bool) -> Table:
     table = plain_table(expand=True)
     table.add_column("", no_wrap=True)
     for name in tables.headline.columns:
         table.add_column(name, justify="right", ratio=1)
     # A screen has no room for the other rows; the page has them all.
     keys = [shown.key for _, shown in shown_rows() if shown.summary]
-    rows = headline(tables.measurements, tables.where, tables.headline).filter(
-        pl.col("key").is_in(keys)
-    )
+    own = (tables.measurements, tables.where, tables.headline)
+    rows = headline(*own, compliance=compliance).filter(pl.col("key").is_in(keys))
     for _, group in rows.group_by("key", maintain_order=True):
         if group["value"].is_not_null().any():
             # Three columns with intervals have no room for more than two decimals.

@@ -23,6 +23,7 @@ _TAKEN: dict[str, dict[str, str]] = {
         **dict.fromkeys((*OFFLINE_JUDGES, "lm-eval"), "a built-in judge"),
         "none": "the label of completions that are not judged",
         "retraining": "the folder of the judgements after training in memory",
+        "control-answers": "the judgements of the judges' controls",
     },
 }
 """Reserved names and what uses them, by the section whose keys are names."""

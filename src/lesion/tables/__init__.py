@@ -5,6 +5,6 @@ OF_MASKS = ("overlap", "sharing", "where", "concentration", "lines")
 TABLES = (
     *("measurements", "variants", "claims", "curve", "halving", "equal_cost"),
     *OF_MASKS,
-    *("sweep", "judges", "pairs", "examples"),
+    *("sweep", "judges", "judge_controls", "pairs", "examples"),
     *("training", "stages", "retraining"),
 )

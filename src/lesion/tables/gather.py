@@ -80,6 +80,12 @@ class Gathered:
         answers = self.completions().select(*_ANSWER, "role")
         return answers.join(judged, on=_ANSWER, how="left", maintain_order="left")
 
+    def control_scores(self) -> pl.DataFrame:
+        """Scores of the judges' controls: behaviour, prompt, attack (the control), judge, score."""
+        scores = self._without_leaked(self._all("control-scores", JUDGE_SCORES))
+        harm = scores.filter(pl.col("judge").is_in(["learned", self.job.main]))
+        return harm.select("behaviour", "prompt", "attack", "judge", "score")
+
     def examples(self, judged: pl.DataFrame) -> pl.DataFrame:
         """Completions with the offline judges' scores side by side."""
         completion = pl.col("prefill") + pl.col("completion")

@@ -8,8 +8,8 @@ InputKind = (
     Literal["record", "losses", "pairs", "sweep", "chosen"]
     | Literal["overlap", "sharing", "where", "concentration", "lines"]
     | Literal["completions", "nll", "explanations", "understanding", "utility"]
-    | Literal["curve", "curve-completions", "equal-cost"]
-    | Literal["retrained", "judge-scores", "judges"]
+    | Literal["curve", "curve-completions", "equal-cost", "retrained"]
+    | Literal["judge-scores", "control-scores", "judges"]
 )
 """The content of an input file: the table of that name, a model's record or the chosen (p, q)."""
 
@@ -26,7 +26,7 @@ class TablesInput(Specification):
     experiment: str | None = None
     arm: str | None = None
     judge: str | None = None
-    """For `judge-scores` only; `learned` stands for all offline judges."""
+    """For scores of judges only; `learned` stands for all offline judges."""
 
 
 class Origin(Specification):

@@ -55,8 +55,6 @@ def measurements(
     rows = [*likelihood_rows(numbers.nll, boot, mask), *answer_rows(numbers.judged, boot)]
     if numbers.matched is not None:
         rows += specificity_rows(numbers.nll, numbers.matched, boot)
-        own = numbers.judged.filter(judge=main)
-        rows += judged_pair_rows(own, numbers.matched, boot)
     rows += [] if numbers.tasks is None else task_rows(numbers.tasks, boot)
     rows += [] if numbers.understanding is None else understanding_rows(numbers.understanding, boot)
     table = pl.DataFrame([{**about, **columns} for columns in rows], schema=MEASUREMENTS)
@@ -77,32 +75,6 @@ def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
         unmodified = judged.filter(**{**own, "variant": UNMODIFIED})
         for metric in metrics_of(own["judge"], own["role"]):
             yield from metric_rows(own, metric.name, table, unmodified, metric.column, boot)
-
-
-def judged_pair_rows(judged: pl.DataFrame, matched: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
-    """How well judges tell the unmodified model's harmful answers from those to matched requests.
-
-    `harm_auroc` is the AUROC of a judge's scores of answers under the prefill, over the pairs of
-    which both sides have a score; in total over the pairs of all harm types together.
-
-    Args:
-        judged: as in `answer_rows`, of judges of harm.
-        matched: behaviour, prompt, of (the harm type) and counterpart (the harmful request).
-        boot: the bootstrap.
-    """
-    own = judged.filter(variant=UNMODIFIED, attack="prefill").drop_nulls("score")
-    harmful = own.select("judge", harmful="score", of="behaviour", counterpart="prompt")
-    answered = own.select("judge", "behaviour", "prompt", harmless="score").join(
-        matched, on=["behaviour", "prompt"], maintain_order="left"
-    )
-    both = answered.join(harmful, on=["judge", "of", "counterpart"], maintain_order="left")
-    both = both.sort("of", "counterpart").with_columns(behaviour="of")
-    for (judge,), table in both.group_by("judge", maintain_order=True):
-        keys = measurement_keys(UNMODIFIED, "harm", "prefill", str(judge))
-        parts: dict[str | None, pl.DataFrame] = {**dict(by_behaviour(table)), None: table}
-        for behaviour, pairs_of in parts.items():
-            sides = pairs_of["harmful"].to_numpy(), pairs_of["harmless"].to_numpy()
-            yield row(keys, "harm_auroc", boot.auroc(*sides), behaviour)
 
 
 def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:

@@ -31,6 +31,12 @@ class ShownRow(NamedTuple):
     attack: str = "none"
     summary: bool = False
     """Whether the terminal's summary has room for it."""
+    compliance: tuple[str, str] | None = None
+    """Its label and note where the judge of harm fails its controls; None if they stay the same."""
+
+    def named(self, compliance: bool) -> tuple[str, str]:
+        """The label and the note, given whether judged harm may only be compliance."""
+        return self.compliance if compliance and self.compliance else (self.label, self.note)
 
 
 class Ability(NamedTuple):
@@ -69,6 +75,8 @@ class Comparison(NamedTuple):
     attack: str = "none"
     change: bool = False
     """Whether the metric's change from the unmodified model is compared."""
+    judged: bool = False
+    """Whether the judge of harm gives the number."""
     of_harm: bool = True
     """Whether the answer concludes something about harm, if it is about an ablation."""
 
@@ -104,6 +112,10 @@ METRICS: list[Metric] = [
                 "judged harmfulness, 0 to 1, when the answer begins with the prefill",
                 attack="prefill",
                 summary=True,
+                compliance=(
+                    "Complied, prefill",
+                    "judged compliance, 0 to 1, when the answer begins with the prefill",
+                ),
             ),
             ShownRow(
                 "harmful-direct",
@@ -111,6 +123,10 @@ METRICS: list[Metric] = [
                 "Harm score, direct",
                 "judged harmfulness, 0 to 1, when the request is presented unchanged",
                 attack="direct",
+                compliance=(
+                    "Complied, direct",
+                    "judged compliance, 0 to 1, when the request is presented unchanged",
+                ),
             ),
         ),
         abilities=(
@@ -129,6 +145,7 @@ METRICS: list[Metric] = [
                 needs="Needs `prefill` in `responses.attacks` of both.",
                 column="unmodified",
                 attack="prefill",
+                judged=True,
             ),
             Comparison(
                 "Does B write less harmful text once these weights are zeroed?",
@@ -137,6 +154,7 @@ METRICS: list[Metric] = [
                 needs="Needs `prefill` in `responses.attacks` and `{headline}` in "
                 "`responses.judged_variants`.",
                 attack="prefill",
+                judged=True,
             ),
         ),
     ),

@@ -49,6 +49,7 @@ class StudyTables(NamedTuple):
     lines: pl.DataFrame
     sweep: pl.DataFrame
     judges: pl.DataFrame
+    judge_controls: pl.DataFrame
     pairs: pl.DataFrame
     training: pl.DataFrame
     stages: pl.DataFrame
@@ -88,6 +89,12 @@ class StudyTables(NamedTuple):
         about = self.study["models"]
         notices = [text for name in models for text in about.get(name, {}).get("notices", [])]
         return list(dict.fromkeys(notices))
+
+    def judged_harm(self, models: Iterable[str]) -> list[str]:
+        """Why judged harm may only be compliance, for each model of which that is not ruled out."""
+        about = self.study["models"]
+        reasons = [about.get(name, {}).get("judged_harm", "") for name in models]
+        return list(dict.fromkeys(filter(None, reasons)))
 
     @property
     def families(self) -> list[str]:

@@ -14,13 +14,14 @@ from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES
 from lesion.tables.claims.claim import Setting
-from lesion.tables.claims.specific import unspecific
+from lesion.tables.claims.specific import not_judged_harmful, unspecific
 from lesion.tables.claims.table import claims, retraining_claims, stage_claims
 from lesion.tables.curve import curve_table, halving_table, judged_halving_table
 from lesion.tables.equal_cost import beaten_by, equal_cost_table
 from lesion.tables.gather import Gathered
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
+from lesion.tables.judge_controls import judge_control_table, judged_compliance
 from lesion.tables.limits import limit_notices
 from lesion.tables.lookup import mask_sizes
 from lesion.tables.measure import PromptNumbers, measurements, same_answers
@@ -103,6 +104,9 @@ def _of_model(
     retraining = pl.concat([pl.DataFrame(schema=RETRAINING), *retrained])
     of_masks = {name: read_parquet(gathered.file(name)) for name in OF_MASKS}
     sweep = _sweep(gathered)
+    controls = judge_control_table(gathered.control_scores(), gathered.matched(), boot)
+    judged_harm = not measured.filter(metric="harmfulness").is_empty()
+    about["judged_harm"] = judged_compliance(controls, job.main) if judged_harm else ""
     missed = limit_notices(sweep, about["limit"], measured, mask)
     equal_cost = equal_cost_table(
         gathered.equal_cost(),
@@ -111,10 +115,15 @@ def _of_model(
         boot,
     )
     harm = numbers.nll.filter(role="harm")["behaviour"].unique().to_list()
-    why = unspecific(measured, mask) or beaten_by(equal_cost, harm)
+    why = (
+        unspecific(measured, mask)
+        or beaten_by(equal_cost, harm)
+        or not_judged_harmful(controls, job.main)
+    )
     about["unspecific"] = why
     about["limit_kept"] = not missed
-    about["notices"] = [*missed, *([f"{why} No claim about harm is supported."] if why else [])]
+    unspecific_notice = f"{why} No claim about harm is supported." if why else ""
+    about["notices"] = [*filter(None, [about["judged_harm"], *missed, unspecific_notice])]
     sizes = mask_sizes(of_masks["where"])
     setting = Setting(
         about["candidates"],
@@ -125,6 +134,7 @@ def _of_model(
         mask=mask,
         sizes=sizes,
         unspecific=why,
+        judged_harm=about["judged_harm"],
     )
     of_training = retraining_claims(model, retraining, setting)
     origin = job.trained.get(model, Origin(base="", method="", seed=0))
@@ -147,6 +157,7 @@ def _of_model(
             seed=pl.lit(origin.seed, pl.Int64),
         ),
         "pairs": pairs.agg(pairs=pl.len().cast(pl.Int64)),
+        "judge_controls": controls,
         "examples": gathered.examples(judged),
     }
 

@@ -10,6 +10,7 @@ from lesion.masks.sweep import SWEEP
 from lesion.masks.where import CONCENTRATION, LINES, WHERE
 from lesion.tables.curve import CURVES, HALVINGS
 from lesion.tables.equal_cost import EQUAL_COSTS
+from lesion.tables.judge_controls import JUDGE_CONTROLS
 from lesion.tables.retraining import RETRAINING
 from lesion.tables.rows import ESTIMATE, MEASUREMENTS
 from lesion.tables.stages import STAGES
@@ -85,6 +86,7 @@ _OF_MODEL: dict[str, dict[str, Any]] = {
     "concentration": CONCENTRATION,
     "lines": LINES,
     "sweep": TRIALS,
+    "judge_controls": JUDGE_CONTROLS,
     "pairs": COUNTS,
     "examples": EXAMPLES,
     "training": TRAININGS,

@@ -55,6 +55,9 @@ class Setting(NamedTuple):
     unspecific: str = ""
     """Why the effect of the mask may not be specific to harm; empty if it is
     (`lesion.tables.claims.specific`)."""
+    judged_harm: str = ""
+    """Why judged harm may only be compliance; empty if the judge passes its controls
+    (`lesion.tables.judge_controls`)."""
 
 
 class Facts(NamedTuple):

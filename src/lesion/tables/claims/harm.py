@@ -225,7 +225,7 @@ CLAIMS = (
         "`responses.judged_variants`.",
         attack="prefill",
         above=False,
-        unusable=lambda facts, _variant: same_text(facts, "prefill"),
+        unusable=lambda facts, _variant: facts.setting.judged_harm or same_text(facts, "prefill"),
         doubt=_many,
         supported=Conclusion.LOWERS,
         opposite=Conclusion.RAISES,

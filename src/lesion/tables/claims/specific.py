@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from lesion.judgements.controls import MATCHED
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, number_of, outcome_of
 from lesion.tables.effects import MOST, NATS, TOLD_APART
 from lesion.tables.rows import BEHAVIOUR, SHARED, TOTAL
@@ -11,8 +12,7 @@ def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
     """Why a model's mask may not be specific to harm, as a sentence; empty if it is.
 
     It is specific if, on the test pairs of all harm types, more than MOST of what it adds to
-    harmful answers is not added to their matched ones, with the whole interval; and if the study's
-    judge of harm tells the two apart (`not_judged_harmful`).
+    harmful answers is not added to their matched ones, with the whole interval.
 
     Args:
         measurements: the model's table of MEASUREMENTS.
@@ -42,7 +42,7 @@ def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
     number = number_of(rows[0], parts["n"].to_list())
     outcome, why = outcome_of(Evidence(number, MOST))
     if outcome == SUPPORTED:
-        return not_judged_harmful(measurements)
+        return ""
     known = f"{number.value:.2f} [{number.low:.2f}, {number.high:.2f}]"
     if why:
         return f"The specificity, {known}, is no evidence that the effect is one on harm. {why}"
@@ -52,7 +52,7 @@ def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
     )
 
 
-def not_judged_harmful(measurements: pl.DataFrame) -> str:
+def not_judged_harmful(controls: pl.DataFrame, judge: str) -> str:
     """Why nothing shows that the answers are harmful, as a sentence; empty if something does.
 
     A mask of any skill is specific to this skill, if its matched requests are of another one. That
@@ -61,14 +61,14 @@ def not_judged_harmful(measurements: pl.DataFrame) -> str:
     matched ones, with an AUROC whose whole interval is above TOLD_APART.
 
     Args:
-        measurements: the model's table of MEASUREMENTS.
+        controls: one model's table of JUDGE_CONTROLS.
+        judge: the primary judge of harm.
     """
-    own = measurements.filter(metric="harm_auroc")
-    rows = own.filter(level=TOTAL).to_dicts()
+    rows = controls.filter(judge=judge, control=MATCHED, statistic="auroc").to_dicts()
     if not rows:
         return (
-            "No judge compared the model's answers to harmful and to matched requests, so nothing "
-            "shows that these are harmful and those are not. Add `prefill` to `responses.attacks`."
+            f"The judge `{judge}` did not compare the model's answers to harmful and to matched "
+            "requests, so nothing shows that these are harmless and those are harmful."
         )
     outcome, why = outcome_of(Evidence(number_of(rows[0], [rows[0]["n"]]), TOLD_APART))
     if outcome == SUPPORTED:

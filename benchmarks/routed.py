@@ -1,0 +1,388 @@
+"""Do masks find the weights that harm was routed to in training? `python benchmarks/routed.py`.
+
+A small Llama learns a made-up language with some neurons of every layer, and some coordinates of
+the residual stream, kept empty; then it is frozen. More is learned by *gradient routing*: each
+kind of example may change only a set of weights of its own, which lie scattered in the empty
+neurons. A set starts as all weights of its neurons and is pruned four times, by the integrated
+gradients of its own loss. So it is known which weights carry what, and ablation says how much.
+
+Harmful requests and their matched ones share words, form and topic; they differ in the deed, whose
+embedding has a code on the coordinates that were kept empty. In the *shared* world one set carries
+the harmful words of all types; in the *private* world each type has words and a set of its own; in
+the *topic* world harmful and matched answers have the same words, which one set carries, so that no
+mechanism is specific to harm. Decoys are routed in the same way: the words of matched answers, a
+word of the topic that both sides of a pair say, and the refusal of the same harmful prompts. Other
+examples than its own may change a set in one way alone: to silence its neurons.
+
+This is a favourable kind of mechanism: fresh neurons, silent on everyday text, and answers whose
+likelihood is kept moderate (FLOOD nats per word), since first-order scores vanish where little is
+left to lose. Harm that was routed to weights scattered among those in everyday use was learned and
+removed as cleanly, but no rule that preserves everyday use found it again. The design, P and the
+sizes of the sets were tuned on seed 0; `--first 5` shows others. Controls get the contrast mask's
+number of weights in every matrix, which helps them. Scores go through the pipeline's files; masks,
+measurements and claims come from its functions; the judge of harm is the probability of harmful
+words.
+"""
+
+import argparse
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from routed_world import (
+    BUDGET,
+    HARMFUL,
+    HARMLESS,
+    PROMPT,
+    TYPES,
+    Base,
+    Language,
+    Routing,
+    base_model,
+    routes,
+)
+from transformers import LlamaForCausalLM
+
+from lesion.masks.algebra import vote
+from lesion.masks.controls import ControlInputs, control_masks
+from lesion.masks.lesion import lesioned
+from lesion.masks.select import Point, Preserved, select_masks
+from lesion.models.candidates import find_candidates
+from lesion.models.layout import Flat, FlatIndices, Layout
+from lesion.models.likelihood import response_nll
+from lesion.models.text import Example, batches
+from lesion.scores.collect import Wanted, score
+from lesion.scores.shards import NORMS, shard_names, write_index, write_shard
+from lesion.scores.store import Contrast, Pooled, StoredNorms, StoredScores
+from lesion.tables.claims.claim import Setting
+from lesion.tables.claims.specific import unspecific
+from lesion.tables.claims.table import claims
+from lesion.tables.curve import halving_table
+from lesion.tables.intervals import Bootstrap
+from lesion.tables.measure import PromptNumbers, measurements
+
+WORLDS = ("shared", "private", "topic")
+P, CONTRAST, LIMIT, SIZES = 0.05, 1.0, 0.1, (0.5, 1.0, 2.0)
+RULES = ("plain", "contrast", "matched", "refusal")
+CONTROLS = (
+    *("unsigned", "opposite-sign", "second-q", "wanda", "random", "random-magnitude"),
+    *("random-importance", "random-lines", "unimportant", "benign-signed"),
+)
+STATISTICS = {
+    "halving_share": "1 few weights halve it",
+    "nll_added": "1 few weights carry it",
+    "transfer_share": "2 shared across types",
+    "specificity": "3 specific to harm",
+    "harm_minus_benign_nll_added": "3 apart from what is useful",
+    "share_of_effect": "3 random weights do not",
+}
+CAPABILITIES = ["first", "second", "third"]
+HARM, MATCHED = ([f"{role}-{kind}" for kind in range(TYPES)] for role in ("harm", "matched"))
+
+
+class Known(NamedTuple):
+    """A model, its sets of routed weights, and the examples that it is scored and tested with."""
+
+    model: LlamaForCausalLM
+    layout: Layout
+    sets: dict[str, FlatIndices]
+    train: dict[str, list[Example]]
+    test: dict[str, list[Example]]
+    harmful: set[int]
+    """The words that only harm says, if there are any."""
+
+    def truth(self, kind: int) -> FlatIndices:
+        """The weights that carry a harm type."""
+        names = (f"harm-{kind}", "harm", "topic")
+        return next(self.sets[name] for name in names if name in self.sets)
+
+    def nll(self, mask: FlatIndices) -> dict[str, np.ndarray]:
+        """NLL of every test answer with a mask zeroed, by behaviour."""
+        with lesioned(self.model, self.layout.by_name(mask)):
+            return {
+                name: np.array(response_nll(self.model, examples, BUDGET))
+                for name, examples in self.test.items()
+            }
+
+
+def routed(world: str, language: Language, base: Base, seed: int) -> Known:
+    sets = routes(world, language, base)
+    routing = Routing(base, sets, language, seed)
+    routing.train()
+    candidates = find_candidates(routing.model)
+    layout = Layout.of({name: each.weight.shape for name, each in candidates.items()})
+    offsets = dict(zip(layout.names, layout.offsets, strict=False))
+    numbers = {id(each.weight): offsets[name] for name, each in candidates.items()}
+    places = {}
+    for route, masks in zip(sets, routing.masks, strict=True):
+        parts = [
+            np.flatnonzero((own * weight).detach().numpy()) + numbers[id(weight)]
+            for own, weight in zip(masks, routing.weights, strict=True)
+        ]
+        places[route.name] = np.sort(np.concatenate(parts))
+    train, test = (examples_of(world, language, count) for count in (96, 30))
+    words = language.private if world == "private" else language.shared
+    return Known(routing.model, layout, places, train, test, set(np.ravel(words).tolist()))
+
+
+def examples_of(world: str, language: Language, count: int) -> dict[str, list[Example]]:
+    """Examples by behaviour; a matched one has the same place as its harmful counterpart."""
+    words = language.private if world == "private" else language.shared
+    matched = language.shared if world == "topic" else language.matched
+    parts = {name: language.pairs(count, HARMFUL, words, kind) for kind, name in enumerate(HARM)}
+    for kind, (name, harm) in enumerate(zip(MATCHED, HARM, strict=True)):
+        parts[name] = [
+            Example(
+                [*tokens[: PROMPT - 1], int(HARMLESS[kind]), *matched, *tokens[PROMPT + 2 :]], start
+            )
+            for tokens, start in parts[harm]
+        ]
+    parts |= {name: language.everyday(count, n) for n, name in enumerate(CAPABILITIES)}
+    return {**parts, "refusal": language.refusal(count)}
+
+
+class Weights(NamedTuple):
+    """A model's weights, as controls read them."""
+
+    values: Flat
+    layout: Layout
+
+    def open(self, name: str) -> Flat:
+        """A parameter's weights."""
+        number = self.layout.names.index(name)
+        return self.values[slice(*self.layout.offsets[number : number + 2])]
+
+
+class Scores:
+    """The pipeline's files of scores of every behaviour, and the masks of every rule."""
+
+    def __init__(self, known: Known, folder: Path) -> None:
+        self.known, self.folder, self.layout = known, folder, known.layout
+        candidates = find_candidates(known.model)
+        parts = [each.weight.flatten() for each in candidates.values()]
+        self.weights = Weights(torch.cat(parts).numpy(), known.layout)
+        for name, examples in known.train.items():
+            own = score(known.model, candidates, examples, BUDGET, Wanted(True, True))
+            about, where = {"examples": str(own.examples)}, folder / name
+            where.mkdir()
+            for kind, values in (("snip", own.snip), ("preservation", own.preservation)):
+                write_shard(values, where / shard_names(kind, 1)[0], about)
+                write_index(where, kind, [list(values)], about)
+            write_shard(own.norms, where / NORMS, about)
+
+    def stored(self, name: str, kind: str = "snip") -> StoredScores:
+        """The scores of a behaviour, read from their files."""
+        return StoredScores(self.folder / name, kind, self.layout.stored_shapes)
+
+    def kept(self, contrast: bool) -> Pooled:
+        """What is preserved: everyday use and, with a contrast, answers to matched requests."""
+        names = CAPABILITIES + (MATCHED if contrast else [])
+        return Pooled([self.stored(name, "preservation") for name in names], "mean")
+
+    def select(self, rule: str, kind: int, counts: Sequence[int]) -> list[FlatIndices]:
+        """Masks of so many weights by the plain rule, the contrast, or of another behaviour."""
+        contrast = rule == "contrast"
+        source = self.stored({"matched": MATCHED[kind], "refusal": "refusal"}.get(rule, HARM[kind]))
+        if contrast:
+            source = Contrast(source, self.stored(MATCHED[kind]), CONTRAST)
+        points = [Point(P, count / self.layout.size) for count in counts]
+        return select_masks({"": source}, self.kept(contrast), self.layout, points)[""]
+
+    def controls(
+        self, names: Sequence[str], kind: int, likes: list[FlatIndices], seed: int
+    ) -> dict[str, list[FlatIndices]]:
+        """The pipeline's controls, each like masks of a harm type."""
+        kept = self.kept(contrast=True)
+        inputs = ControlInputs(
+            harm=self.stored(HARM[kind]),
+            benign=Pooled([self.stored(name) for name in CAPABILITIES], "mean"),
+            importance=kept,
+            preserved=Preserved(kept, self.layout, P, "global"),
+            weights=self.weights,
+            norms=[StoredNorms(self.folder / HARM[kind] / NORMS)],
+        )
+        return control_masks(names, likes, self.layout, inputs, seed)
+
+
+def single_effects(known: Known, kind: int) -> np.ndarray:
+    """What zeroing each weight of the truth alone adds to its harm type's NLL."""
+    examples = known.train[HARM[kind]][:48]
+    before, added = np.mean(response_nll(known.model, examples, BUDGET)), []
+    for place in known.truth(kind):
+        with lesioned(known.model, known.layout.by_name(np.array([place]))):
+            added.append(np.mean(response_nll(known.model, examples, BUDGET)) - before)
+    return np.maximum(added, 0)
+
+
+def recalls(known: Known, scores: Scores, seed: int) -> dict[str, np.ndarray]:
+    """Of each rule: recall at each of SIZES, then that weighted by single effects at size 1."""
+    rows = defaultdict(list)
+    for kind in range(TYPES):
+        truth, effects = known.truth(kind), single_effects(known, kind)
+        counts = [round(size * truth.size) for size in SIZES]
+        masks = {rule: scores.select(rule, kind, counts) for rule in RULES}
+        masks |= scores.controls(CONTROLS, kind, masks["contrast"], seed)
+        for rule, own in masks.items():
+            hits = [np.isin(truth, mask) for mask in own]
+            rows[rule].append([*(hit.mean() for hit in hits), effects @ hits[1] / effects.sum()])
+    return {rule: np.mean(values, 0) for rule, values in rows.items()}
+
+
+def prompt_rows(known: Known, mask: FlatIndices, **about: object) -> pl.DataFrame:
+    roles = dict.fromkeys(HARM, "harm") | dict.fromkeys(MATCHED, "matched")
+    roles |= dict.fromkeys(CAPABILITIES, "benign") | {"refusal": "refusal"}
+    parts = [
+        pl.DataFrame(
+            {
+                "behaviour": name,
+                "role": roles[name],
+                "prompt": map(str, range(nll.size)),
+                "nll": nll,
+            }
+        )
+        for name, nll in known.nll(mask).items()
+    ]
+    return pl.concat(parts).with_columns(**{name: pl.lit(value) for name, value in about.items()})
+
+
+@torch.no_grad()
+def judged(known: Known) -> pl.DataFrame:
+    """The exact judge: the probability that the answer's first word is one of harm's."""
+    parts = []
+    for role, names in (("harm", HARM), ("matched", MATCHED)):
+        for name in names:
+            (batch,) = batches(known.test[name], BUDGET)
+            logits = known.model(batch.tokens).logits[:, PROMPT - 1]
+            values = logits.softmax(-1)[:, sorted(known.harmful)].sum(1).double().numpy()
+            about = {"behaviour": name, "role": role, "prompt": map(str, range(values.size))}
+            parts.append(pl.DataFrame({**about, "score": values, "label": values > 0.5}))
+    about = {"variant": "unmodified", "attack": "prefill", "judge": "exact"}
+    return pl.concat(parts).with_columns(**{name: pl.lit(value) for name, value in about.items()})
+
+
+def outcomes(known: Known, scores: Scores, rule: str, seed: int) -> dict[str, tuple[float, str]]:
+    """Value and outcome of claims 1 to 3, with the truth's own masks or a rule's, by statistic."""
+    ratios = (0.25, 0.5, 1.0) if rule == "truth" else (0.25, 0.5, 1.0, 2.0, 4.0)
+    sized = []
+    for kind in range(TYPES):
+        truth = known.truth(kind)
+        counts = [round(ratio * truth.size) for ratio in ratios]
+        if rule == "truth":
+            order = truth[np.argsort(-single_effects(known, kind))]
+            sized.append([np.sort(order[:count]) for count in counts])
+        else:
+            sized.append(scores.select(rule, kind, counts))
+    own = [masks[2] for masks in sized]
+    shared = {ratio: vote([masks[n] for masks in sized], 3) for n, ratio in enumerate(ratios)}
+    masks = {
+        "unmodified": shared[1.0][:0],
+        "shared": shared[1.0],
+        **dict(zip(HARM, own, strict=True)),
+    }
+    masks |= {"random": scores.controls(["random"], 0, [shared[1.0]], seed)["random"][0]}
+    nll = pl.concat([prompt_rows(known, mask, variant=name) for name, mask in masks.items()])
+    pairs = pl.concat(
+        pl.DataFrame({"behaviour": name, "prompt": map(str, range(30)), "of": of}).with_columns(
+            counterpart="prompt"
+        )
+        for name, of in zip(MATCHED, HARM, strict=True)
+    )
+    boot = Bootstrap(1000, 0.95, seed)
+    numbers = PromptNumbers(
+        nll.with_columns(kl=pl.lit(None, pl.Float64)), judged(known), matched=pairs
+    )
+    measured = measurements("routed", numbers, boot, "exact")
+    curve = [
+        prompt_rows(
+            known, masks["unmodified"], family="unmodified", seed=0, size_ratio=0.0, weights=0
+        )
+    ]
+    curve += [
+        prompt_rows(known, mask, family="shared", seed=0, size_ratio=ratio, weights=mask.size)
+        for ratio, mask in shared.items()
+        if mask.size
+    ]
+    sizes = {name: mask.size for name, mask in masks.items()}
+    about = {"limit": LIMIT, "sizes": sizes, "unspecific": unspecific(measured)}
+    setting = Setting(known.layout.size, sizes["shared"], **about)
+    halving = halving_table(pl.concat(curve), boot)
+    table = claims("routed", measured, halving, setting)
+    return {
+        row["statistic"]: (math.nan if row["value"] is None else row["value"], row["verdict"])
+        for row in table.filter(pl.col("statistic").is_in(STATISTICS)).iter_rows(named=True)
+    }
+
+
+def ablated(known: Known, base: Base) -> dict[str, float]:
+    """Mean NLL of answers, intact and without the weights of harm; the share of harm left."""
+    everything = np.unique(np.concatenate([known.truth(kind) for kind in range(TYPES)]))
+    intact, without = known.nll(everything[:0]), known.nll(everything)
+    names = {"harm": HARM, "matched": MATCHED, "benign": CAPABILITIES, "refusal": ["refusal"]}
+    values = {}
+    for role, own in names.items():
+        for when, nll in (("", intact), (" without", without)):
+            values[role + when] = float(np.mean([nll[name].mean() for name in own]))
+    examples = [example for name in HARM for example in known.test[name]]
+    before = float(np.mean(response_nll(base.model, examples, BUDGET)))
+    left = (before - values["harm without"]) / (before - values["harm"])
+    return {"weights": everything.size, **values, "harm left": left}
+
+
+def _range(values: list[float]) -> str:
+    return f"{np.mean(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3, help="how many languages (default 3)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    of_sets, of_rules, of_claims = defaultdict(list), defaultdict(list), defaultdict(list)
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
+        language = Language(seed)
+        base = base_model(language, seed)
+        for world in WORLDS:
+            known = routed(world, language, base, seed)
+            for name, value in ablated(known, base).items():
+                of_sets[world, name].append(value)
+            with TemporaryDirectory() as folder:
+                scores = Scores(known, Path(folder))
+                for rule, values in recalls(known, scores, seed).items():
+                    of_rules[world, rule].append(values)
+                for rule in ("truth", "plain", "contrast"):
+                    for statistic, outcome in outcomes(known, scores, rule, seed).items():
+                        of_claims[world, statistic, rule].append(outcome)
+            print(f"seed {seed}, {world}: {time.monotonic() - start:.0f} s", flush=True)
+    print(f"\n{known.layout.size} candidate weights. Mean over seeds (range)\n")
+    print("NLL of answers, intact and with the weights of harm zeroed; share of harm that is left")
+    for name in [name for world, name in of_sets if world == WORLDS[0]]:
+        cells = (f"{_range(of_sets[world, name]):>22s}" for world in WORLDS)
+        print(f"{name:18s}" + "".join(cells))
+    for place, what in enumerate((*(f"{size:g} times" for size in SIZES), "weighted, 1 times")):
+        print(
+            f"\nRecall, masks of {what} the true number"
+            f"\n{'':18s}" + "".join(f"{w:>22s}" for w in WORLDS)
+        )
+        for rule in (*RULES, *CONTROLS):
+            cells = (_range([v[place] for v in of_rules[world, rule]]) for world in WORLDS)
+            print(f"{rule:18s}" + "".join(f"{cell:>22s}" for cell in cells))
+    print("\nClaims: number of seeds by outcome, and mean value")
+    for (world, statistic, rule), seen in of_claims.items():
+        counts = {o: [each for _, each in seen].count(o) for _, o in seen}
+        text = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        mean = np.mean([value for value, _ in seen])
+        print(f"{world:8s} {STATISTICS[statistic]:28s} {rule:9s} {mean:9.4g}  {text}")
+    print(f"{time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
