@@ -41,7 +41,7 @@ AUTHORS = Point(5e-5, 1e-5)
 """The authors' fractions, for Llama-3.1-8B-Instruct."""
 PREFIX = 10
 """Tokens of an own harmful answer that the authors prefill."""
-_FACTORS = (1, 4, 16, 64)
+_FACTORS = (1 / 16, 1 / 4, 1, 4, 16, 64)
 """Multiples of Q between which a row's q is interpolated."""
 
 

@@ -98,6 +98,9 @@ def _recipe(name: str, scores: Mapping[str, Path], job: MasksJob) -> dict[str, s
     if name in behaviours.names:
         metadata = read_json(scores[name] / index_name("snip"))["metadata"]
         origin = {key: str(metadata[key]) for key in ("pairs_digest", "examples", "loss", "dtype")}
+        # Only where it is not the default, so that masks keep the bytes that they have had.
+        if metadata.get("text") == "plain":
+            origin["text"] = "plain"
         return {"role": behaviours.role(name), **origin}
     if name in CONTROLS:
         return {"role": "control", "made": CONTROLS[name].description, "seed": str(job.seed)}
