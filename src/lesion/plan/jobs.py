@@ -211,7 +211,7 @@ def equal_cost_masks_job(study: Study, wildcards: Mapping[str, str]) -> EqualCos
     return EqualCostMasksJob(
         behaviours=_behaviours(study),
         selection=_selection(study),
-        masks=study.equal_cost.masks,
+        masks=study.equal_cost_masks,
         limits=study.equal_cost.limits,
         largest=study.equal_cost.largest,
         batch_tokens=study.responses.batch_tokens,

@@ -121,7 +121,7 @@ def figures(study: Study) -> list[Named]:
         variants=study.variants,
         families=curve_families(study),
         judged=judged_sizes(study),
-        equal_cost=bool(study.equal_cost.masks),
+        equal_cost=bool(study.equal_cost_masks),
     )
     experiments = {
         name: (study.retrained(name), experiment.questions is not None)
@@ -187,7 +187,7 @@ def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
         for family in answering_families(study):
             path = f"responses/{model}/curve/{family}-completions.parquet"
             add("curve-completions", path, model, family=family)
-        if study.equal_cost.masks:
+        if study.equal_cost_masks:
             add("equal-cost", f"responses/{model}/equal-cost.parquet", model)
         for judge in ("learned", *study.judgements.judges):
             add("judge-scores", f"judgements/{judge_scores_path(judge, model)}", model, judge=judge)
@@ -219,7 +219,7 @@ def of_every_job(study: Study) -> list[str]:
     ]
     curves = study.models if study.curve.families else ()
     masks = [f"masks/{model}/curve.parquet" for model in curves]
-    equal = study.models if study.equal_cost.masks else ()
+    equal = study.models if study.equal_cost_masks else ()
     masks += [f"masks/{model}/equal-cost.parquet" for model in equal]
     if ablates_refusal(study):
         masks += [f"masks/{model}/{REFUSAL_MASK}.safetensors" for model in study.models]
@@ -254,5 +254,5 @@ def with_importance(study: Study) -> list[str]:
 def wants_norms(study: Study) -> bool:
     """Whether scoring writes the norms of the inputs, which some controls need."""
     return bool(
-        needing_norms([*study.masks.controls, *study.curve.families, *study.equal_cost.masks])
+        needing_norms([*study.masks.controls, *study.curve.families, *study.equal_cost_masks])
     )

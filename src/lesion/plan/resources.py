@@ -86,7 +86,7 @@ core. This is an assumption and was not measured."""
 
 GPU_SPEED = 10
 
-_BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS = 17, 40, 36, 3
+_BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS = 18, 40, 36, 3
 """The default study, on which the seconds of `RESOURCE_FORMULAS` were measured: behaviours, prompts
 of each, tokens per answer, and number of (p, q) points."""
 

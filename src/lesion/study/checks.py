@@ -171,11 +171,6 @@ def _check_equal_cost(study: Study) -> None:
     for name in masks:
         known = ["shared", *GROWN_MASKS, *get_args(Control), *study.behaviours]
         check_known("equal_cost.masks", "mask", name, known)
-    if "matched" in masks and not study.of_role("matched"):
-        raise ValueError(
-            "`equal_cost.masks`: `matched` requires behaviours of role `matched`. Add them, or "
-            "remove it"
-        )
     tail = study.scores.tail
     if masks and tail and study.equal_cost.largest > tail.q:
         raise ValueError(

@@ -133,6 +133,12 @@ class Study(Section):
         return self.variants if chosen is None else ["unmodified", *chosen]
 
     @property
+    def equal_cost_masks(self) -> list[str]:
+        """The masks that are compared at equal cost, without `matched` if the study has none."""
+        masks = self.equal_cost.masks
+        return masks if self.of_role("matched") else [name for name in masks if name != "matched"]
+
+    @property
     def utility_variants(self) -> list[str]:
         """Every variant that runs the tasks, `unmodified` first; none, if there are no tasks."""
         chosen = self.utility.variants

@@ -318,8 +318,8 @@ class EqualCost(Section):
 
     masks: Annotated[list[Name], AfterValidator(ascending)] = []
     """Masks to compare: `shared`; `plain`, which is `shared` without the contrast; `matched`, which
-    is selected like `plain` for the answers to matched requests; any control; the mask of any
-    behaviour. None, if not given."""
+    is selected like `plain` for the answers to matched requests, if there are any; any control; the
+    mask of any behaviour. None, if not given."""
     limits: Numbers[PositiveFloat] = [0.05]
     """The NLL that each mask adds to benign responses, on the validation split (nats per token)."""
     largest: Fraction = 0.02
