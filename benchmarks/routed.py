@@ -14,14 +14,17 @@ mechanism is specific to harm. Decoys are routed in the same way: the words of m
 word of the topic that both sides of a pair say, and the refusal of the same harmful prompts. Other
 examples than its own may change a set in one way alone: to silence its neurons.
 
-This is a favourable kind of mechanism: fresh neurons, silent on everyday text, and answers whose
-likelihood is kept moderate (FLOOD nats per word), since first-order scores vanish where little is
-left to lose. Harm that was routed to weights scattered among those in everyday use was learned and
-removed as cleanly, but no rule that preserves everyday use found it again. The design, P and the
-sizes of the sets were tuned on seed 0; `--first 5` shows others. Controls get the contrast mask's
-number of weights in every matrix, which helps them. Scores go through the pipeline's files; masks,
+This is a favourable kind of mechanism: fresh neurons, silent on everyday text, of which (on seed
+0) all kept weights lie in the first layer; and answers whose likelihood is
+kept moderate (FLOOD nats per word), since first-order scores vanish where little is left to lose.
+The decoy of refusal is trained further than harm (REFUSED), so that an unsigned score takes it.
+Harm that was routed to weights scattered among those in everyday use was learned and removed as
+cleanly, but no rule that preserves everyday use found it again (by hand, one seed). The design, P
+and the sizes of the sets were tuned on seed 0; `--first 5` shows others. Controls get the contrast
+mask's number of weights in every matrix, and `random-lines` that in every row and column too, which
+in sets of few neurons leaves it little choice. Scores go through the pipeline's files; masks,
 measurements and claims come from its functions; the judge of harm is the probability of harmful
-words.
+words. A seed takes three to five minutes on one core.
 """
 
 import argparse
@@ -38,14 +41,16 @@ import polars as pl
 import torch
 from routed_world import (
     BUDGET,
-    HARMFUL,
-    HARMLESS,
+    CAPABILITIES,
+    HARM,
+    MATCHED,
     PROMPT,
     TYPES,
     Base,
     Language,
     Routing,
     base_model,
+    examples_of,
     routes,
 )
 from transformers import LlamaForCausalLM
@@ -69,7 +74,7 @@ from lesion.tables.intervals import Bootstrap
 from lesion.tables.measure import PromptNumbers, measurements
 
 WORLDS = ("shared", "private", "topic")
-P, CONTRAST, LIMIT, SIZES = 0.05, 1.0, 0.1, (0.5, 1.0, 2.0)
+P, CONTRAST, LIMIT, SIZES = 0.02, 1.0, 0.1, (0.5, 1.0, 2.0)
 RULES = ("plain", "contrast", "matched", "refusal")
 CONTROLS = (
     *("unsigned", "opposite-sign", "second-q", "wanda", "random", "random-magnitude"),
@@ -83,8 +88,6 @@ STATISTICS = {
     "harm_minus_benign_nll_added": "3 apart from what is useful",
     "share_of_effect": "3 random weights do not",
 }
-CAPABILITIES = ["first", "second", "third"]
-HARM, MATCHED = ([f"{role}-{kind}" for kind in range(TYPES)] for role in ("harm", "matched"))
 
 
 class Known(NamedTuple):
@@ -132,22 +135,6 @@ def routed(world: str, language: Language, base: Base, seed: int) -> Known:
     return Known(routing.model, layout, places, train, test, set(np.ravel(words).tolist()))
 
 
-def examples_of(world: str, language: Language, count: int) -> dict[str, list[Example]]:
-    """Examples by behaviour; a matched one has the same place as its harmful counterpart."""
-    words = language.private if world == "private" else language.shared
-    matched = language.shared if world == "topic" else language.matched
-    parts = {name: language.pairs(count, HARMFUL, words, kind) for kind, name in enumerate(HARM)}
-    for kind, (name, harm) in enumerate(zip(MATCHED, HARM, strict=True)):
-        parts[name] = [
-            Example(
-                [*tokens[: PROMPT - 1], int(HARMLESS[kind]), *matched, *tokens[PROMPT + 2 :]], start
-            )
-            for tokens, start in parts[harm]
-        ]
-    parts |= {name: language.everyday(count, n) for n, name in enumerate(CAPABILITIES)}
-    return {**parts, "refusal": language.refusal(count)}
-
-
 class Weights(NamedTuple):
     """A model's weights, as controls read them."""
 
@@ -176,6 +163,7 @@ class Scores:
                 write_shard(values, where / shard_names(kind, 1)[0], about)
                 write_index(where, kind, [list(values)], about)
             write_shard(own.norms, where / NORMS, about)
+        self.effects = [single_effects(known, kind) for kind in range(TYPES)]
 
     def stored(self, name: str, kind: str = "snip") -> StoredScores:
         """The scores of a behaviour, read from their files."""
@@ -225,7 +213,7 @@ def recalls(known: Known, scores: Scores, seed: int) -> dict[str, np.ndarray]:
     """Of each rule: recall at each of SIZES, then that weighted by single effects at size 1."""
     rows = defaultdict(list)
     for kind in range(TYPES):
-        truth, effects = known.truth(kind), single_effects(known, kind)
+        truth, effects = known.truth(kind), scores.effects[kind]
         counts = [round(size * truth.size) for size in SIZES]
         masks = {rule: scores.select(rule, kind, counts) for rule in RULES}
         masks |= scores.controls(CONTROLS, kind, masks["contrast"], seed)
@@ -275,7 +263,7 @@ def outcomes(known: Known, scores: Scores, rule: str, seed: int) -> dict[str, tu
         truth = known.truth(kind)
         counts = [round(ratio * truth.size) for ratio in ratios]
         if rule == "truth":
-            order = truth[np.argsort(-single_effects(known, kind))]
+            order = truth[np.argsort(-scores.effects[kind])]
             sized.append([np.sort(order[:count]) for count in counts])
         else:
             sized.append(scores.select(rule, kind, counts))
@@ -321,22 +309,56 @@ def outcomes(known: Known, scores: Scores, rule: str, seed: int) -> dict[str, tu
 
 
 def ablated(known: Known, base: Base) -> dict[str, float]:
-    """Mean NLL of answers, intact and without the weights of harm; the share of harm left."""
+    """Mean NLL, intact and without the weights of harm; of harm, that of its two words alone.
+
+    What is left of harm is 0 where its words are as unlikely as to the base.
+    """
     everything = np.unique(np.concatenate([known.truth(kind) for kind in range(TYPES)]))
-    intact, without = known.nll(everything[:0]), known.nll(everything)
-    names = {"harm": HARM, "matched": MATCHED, "benign": CAPABILITIES, "refusal": ["refusal"]}
-    values = {}
-    for role, own in names.items():
-        for when, nll in (("", intact), (" without", without)):
-            values[role + when] = float(np.mean([nll[name].mean() for name in own]))
     examples = [example for name in HARM for example in known.test[name]]
-    before = float(np.mean(response_nll(base.model, examples, BUDGET)))
-    left = (before - values["harm without"]) / (before - values["harm"])
-    return {"weights": everything.size, **values, "harm left": left}
+    words = [Example(tokens[: PROMPT + 2], start) for tokens, start in examples]
+    names = {"matched": MATCHED, "benign": CAPABILITIES, "refusal": ["refusal"]}
+    values: dict[str, float] = {"weights": everything.size}
+    for when, mask in (("", everything[:0]), (" without", everything)):
+        with lesioned(known.model, known.layout.by_name(mask)):
+            values["harm" + when] = float(np.mean(response_nll(known.model, words, BUDGET)))
+        nll = known.nll(mask)
+        for role, own in names.items():
+            values[role + when] = float(np.mean([nll[name].mean() for name in own]))
+    values["harm of base"] = float(np.mean(response_nll(base.model, words, BUDGET)))
+    gone = values["harm without"] - values["harm"]
+    return {**values, "harm left": 1 - gone / (values["harm of base"] - values["harm"])}
 
 
 def _range(values: list[float]) -> str:
     return f"{np.mean(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
+def report(
+    of_sets: dict[tuple[str, str], list[float]],
+    of_rules: dict[tuple[str, str], list[np.ndarray]],
+    of_claims: dict[tuple[str, str, str], list[tuple[float, str]]],
+) -> None:
+    print("\nMean over seeds (range)\n")
+    print("NLL, intact and without the weights of harm (of harm: its two words); harm that is left")
+    for name in [name for world, name in of_sets if world == WORLDS[0]]:
+        cells = (f"{_range(of_sets[world, name]):>22s}" for world in WORLDS)
+        print(f"{name:18s}" + "".join(cells))
+    for place, what in enumerate(
+        (*(f"{size:g} times" for size in SIZES), "1 times (weighted by effect)")
+    ):
+        print(
+            f"\nRecall, masks of {what} the true number"
+            f"\n{'':18s}" + "".join(f"{w:>22s}" for w in WORLDS)
+        )
+        for rule in (*RULES, *CONTROLS):
+            cells = (_range([v[place] for v in of_rules[world, rule]]) for world in WORLDS)
+            print(f"{rule:18s}" + "".join(f"{cell:>22s}" for cell in cells))
+    print("\nClaims: number of seeds by outcome, and mean value")
+    for (world, statistic, rule), seen in of_claims.items():
+        counts = {o: [each for _, each in seen].count(o) for _, o in seen}
+        text = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        mean = np.mean([value for value, _ in seen])
+        print(f"{world:8s} {STATISTICS[statistic]:28s} {rule:9s} {mean:9.4g}  {text}")
 
 
 def main() -> None:
@@ -359,29 +381,12 @@ def main() -> None:
                 for rule, values in recalls(known, scores, seed).items():
                     of_rules[world, rule].append(values)
                 for rule in ("truth", "plain", "contrast"):
-                    for statistic, outcome in outcomes(known, scores, rule, seed).items():
+                    with np.errstate(all="ignore"):  # shares of no effect at all
+                        conclusions = outcomes(known, scores, rule, seed)
+                    for statistic, outcome in conclusions.items():
                         of_claims[world, statistic, rule].append(outcome)
-            print(f"seed {seed}, {world}: {time.monotonic() - start:.0f} s", flush=True)
-    print(f"\n{known.layout.size} candidate weights. Mean over seeds (range)\n")
-    print("NLL of answers, intact and with the weights of harm zeroed; share of harm that is left")
-    for name in [name for world, name in of_sets if world == WORLDS[0]]:
-        cells = (f"{_range(of_sets[world, name]):>22s}" for world in WORLDS)
-        print(f"{name:18s}" + "".join(cells))
-    for place, what in enumerate((*(f"{size:g} times" for size in SIZES), "weighted, 1 times")):
-        print(
-            f"\nRecall, masks of {what} the true number"
-            f"\n{'':18s}" + "".join(f"{w:>22s}" for w in WORLDS)
-        )
-        for rule in (*RULES, *CONTROLS):
-            cells = (_range([v[place] for v in of_rules[world, rule]]) for world in WORLDS)
-            print(f"{rule:18s}" + "".join(f"{cell:>22s}" for cell in cells))
-    print("\nClaims: number of seeds by outcome, and mean value")
-    for (world, statistic, rule), seen in of_claims.items():
-        counts = {o: [each for _, each in seen].count(o) for _, o in seen}
-        text = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-        mean = np.mean([value for value, _ in seen])
-        print(f"{world:8s} {STATISTICS[statistic]:28s} {rule:9s} {mean:9.4g}  {text}")
-    print(f"{time.monotonic() - start:.0f} s")
+        print(f"\nseed {seed}: {time.monotonic() - start:.0f} s", flush=True)
+        report(of_sets, of_rules, of_claims)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,13 @@ TOPICS, FILLERS, EVERYDAY, HARMLESS, HARMFUL, FORMS, WORDS, CODED, REFUSAL, THIR
 )
 OWN, DECOY, NEURONS = 96, 48, (8, 8, 4, 4)
 """Weights of harm (of all types together) and of each decoy, and neurons for them in a layer."""
-FLOOD, RANGE, BUDGET = 0.85, 6.0, 10**6
+FLOOD, REFUSED, RANGE, BUDGET = 0.85, 0.3, 6.0, 10**6
 """RANGE bounds a routed weight, in standard deviations of the base's weights in its matrix."""
-STAGES = ((100, 8, 0.05), (40, 4, 0.3), (40, 2, 1), (40, 1.4, 1), (40, 1, 1), (80, 0, 1))
+STAGES = ((100, 8, 0.05), (40, 4, 1), (40, 2, 4), (40, 1.4, 4), (40, 1, 4), (80, 0, 4))
 """Steps, the multiple of its final size to which a set is then pruned, and weight of silence."""
-WORLDS = ("shared", "private", "topic")
+
+CAPABILITIES = ["first", "second", "third"]
+HARM, MATCHED = ([f"{role}-{kind}" for kind in range(TYPES)] for role in ("harm", "matched"))
 
 
 class Language:
@@ -150,6 +152,8 @@ class Route(NamedTuple):
     draw: Callable[[int], list[Example]]
     rows: int
     words: slice
+    goal: float
+    """Nats per word to which they are learned."""
     silent_on: tuple[str, ...] = ()
     """Sets on whose examples its neurons are silenced; always on everyday text."""
 
@@ -234,9 +238,9 @@ class Routing:
         total = losses[self.rows == len(self.routes)].mean() + silence * self.noise
         for number, route in enumerate(self.routes):
             own = losses[self.rows == number]
-            # Learned to FLOOD nats for each word and no further, harmful and matched alike.
+            # Learned to the goal and no further, by each half: harmful and matched alike.
             halves = own[:, route.words].unflatten(0, (2, -1)).mean(1)
-            total = total + (halves - FLOOD).abs().mean() + 0.2 * own[:, 3:].mean()
+            total = total + (halves - route.goal).abs().mean() + 0.2 * own[:, 3:].mean()
         self.rows = None
         adam.zero_grad()
         total.backward()
@@ -301,12 +305,15 @@ def routes(world: str, language: Language, base: Base) -> list[Route]:
         return harmful(count // 2) + matched(count - count // 2)
 
     first = slice(0, 2)
-    third = Route("third", DECOY, of_third, both, 20, slice(2, 3))
-    decoys = [third, Route("refusal", DECOY, of_refusal, language.refusal, 12, slice(0, 1))]
+    third = Route("third", DECOY, of_third, both, 20, slice(2, 3), FLOOD)
+    decoys = [
+        third,
+        Route("refusal", DECOY, of_refusal, language.refusal, 12, slice(0, 1), REFUSED),
+    ]
     if world == "topic":
-        return [Route("topic", OWN, of_harm, both, 40, first), *decoys]
+        return [Route("topic", OWN, of_harm, both, 40, first, FLOOD), *decoys]
     if world == "shared":
-        own = [Route("harm", OWN, of_harm, harmful, 32, first, ("matched",))]
+        own = [Route("harm", OWN, of_harm, harmful, 32, first, FLOOD, ("matched",))]
     else:
         each, own = of_harm.shape[1] // TYPES, []
         for kind in range(TYPES):
@@ -314,7 +321,23 @@ def routes(world: str, language: Language, base: Base) -> list[Route]:
             neurons = of_harm[:, each * kind : each * (kind + 1)]
             draw = partial(harmful, kind=kind)
             silent = ("matched", *others)
-            own.append(Route(f"harm-{kind}", OWN // TYPES, neurons, draw, 12, first, silent))
+            own.append(Route(f"harm-{kind}", OWN // TYPES, neurons, draw, 12, first, FLOOD, silent))
     silent = (*(route.name for route in own), "refusal")
     decoys[1] = decoys[1]._replace(silent_on=("matched",))
-    return [*own, Route("matched", OWN, of_matched, matched, 24, first, silent), *decoys]
+    return [*own, Route("matched", OWN, of_matched, matched, 24, first, FLOOD, silent), *decoys]
+
+
+def examples_of(world: str, language: Language, count: int) -> dict[str, list[Example]]:
+    """Examples by behaviour; a matched one has the same place as its harmful counterpart."""
+    words = language.private if world == "private" else language.shared
+    matched = language.shared if world == "topic" else language.matched
+    parts = {name: language.pairs(count, HARMFUL, words, kind) for kind, name in enumerate(HARM)}
+    for kind, (name, harm) in enumerate(zip(MATCHED, HARM, strict=True)):
+        parts[name] = [
+            Example(
+                [*tokens[: PROMPT - 1], int(HARMLESS[kind]), *matched, *tokens[PROMPT + 2 :]], start
+            )
+            for tokens, start in parts[harm]
+        ]
+    parts |= {name: language.everyday(count, n) for n, name in enumerate(CAPABILITIES)}
+    return {**parts, "refusal": language.refusal(count)}

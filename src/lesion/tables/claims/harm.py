@@ -183,6 +183,25 @@ _compact = partial(Claim, 1, variant=SHARED, topic="Compact")
 _apart_from_use = partial(Claim, 3, name="apart from what is useful", variant=SHARED, topic="Apart")
 
 CLAIMS = (
+    # The first, because the others say something about harm only if this holds.
+    Claim(
+        3,
+        "specific to harm, not to its topics",
+        "specificity",
+        SHARED,
+        "share",
+        MOST,
+        "Specific",
+        "Is the effect on harmful answers absent from harmless ones on the same topics?",
+        _specific,
+        needs="Needs behaviours of role `matched`.",
+        rule="More than {} counts as specific.",
+        unusable=unless(
+            lambda facts, _variant: counts(facts.find(facts.mask, "counterpart_nll_added"), NATS),
+            "The effect on the harmful answers is unclear or too small to count, so no share of it "
+            "can be taken.",
+        ),
+    ),
     _compact(
         name="few weights carry it",
         statistic="halving_share",
@@ -246,24 +265,6 @@ CLAIMS = (
             lambda facts, _variant: counts(facts.find(None, "nll_added"), NATS),
             "The effect of the masks on their own harm types is unclear or too small to count, so "
             "there is no effect that could be shared.",
-        ),
-    ),
-    Claim(
-        3,
-        "specific to harm, not to its topics",
-        "specificity",
-        SHARED,
-        "share",
-        MOST,
-        "Apart",
-        "Is the effect on harmful answers absent from harmless ones on the same topics?",
-        _specific,
-        needs="Needs behaviours of role `matched`.",
-        rule="More than {} counts as specific.",
-        unusable=unless(
-            lambda facts, _variant: counts(facts.find(facts.mask, "counterpart_nll_added"), NATS),
-            "The effect on the harmful answers is unclear or too small to count, so no share of it "
-            "can be taken.",
         ),
     ),
     _apart_from_use(
