@@ -67,8 +67,9 @@ def table(study: Tiny, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame
 
 
 def test_every_family_at_every_size_and_draw(table: pl.DataFrame) -> None:
-    drawn = [("random", 5), ("random", 6), ("random-magnitude", 5), ("random-magnitude", 6)]
-    others = [(name, 5) for name in JOB.families if not name.startswith("random")]
+    random = [name for name in JOB.families if name.startswith("random")]
+    drawn = [(name, seed) for name in random for seed in (5, 6)]
+    others = [(name, 5) for name in JOB.families if name not in random]
     wanted = [(*one, size_ratio) for one in [*drawn, *others] for size_ratio in SIZES]
     found = _masks(table)
     assert sorted(found) == sorted([("unmodified", 5, 0.0), *wanted])
@@ -194,17 +195,19 @@ def test_what_cannot_be_grown_is_an_error_of_the_config(curve: dict[str, Any], s
 def test_sizes_beyond_the_tails_are_an_error_with_the_q_that_serves_them() -> None:
     masks = {"preservation_pooling": "max", "contrast": 0, "q": 1.5e-4}
     scores = {"tail": {"p": 0.2, "q": 2e-4}}
+    none: dict[str, list[str]] = {"masks": []}
     curve = {"families": ["shared", "random"], "sizes": [0.5, 2]}
     said = r"2 times q=0\.00015 exceeds the truncated scores, .* 0\.0002\. Raise .* to 0\.0003"
     with pytest.raises(StudyError, match=said):
-        _configured(curve, masks=masks, scores=scores)
+        _configured(curve, masks=masks, scores=scores, equal_cost=none)
     scores = {"tail": {"p": 0.2, "q": 3e-4}}
-    assert _configured(curve, masks=masks, scores=scores).curve.sizes == [0.5, 2]
+    assert _configured(curve, masks=masks, scores=scores, equal_cost=none).curve.sizes == [0.5, 2]
     curve["families"] = ["unsigned", "shared"]
     with pytest.raises(StudyError, match="the controls unsigned need every score"):
-        _configured(curve, masks=masks, scores=scores)
+        _configured(curve, masks=masks, scores=scores, equal_cost=none)
     # Without families the sizes ask for nothing.
-    assert not _configured({}, masks=masks, scores={"tail": {"p": 0.2, "q": 2e-4}}).curve.families
+    scores = {"tail": {"p": 0.2, "q": 2e-4}}
+    assert not _configured({}, masks=masks, scores=scores, equal_cost=none).curve.families
 
 
 def test_no_behaviour_may_be_called_as_the_folder_of_curves() -> None:
