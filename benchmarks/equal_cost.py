@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         less = own.filter(metric=_LESS)
         clear = less.filter(pl.col("low") > 0).height
         cells.append(f"{_cell(less)} {clear}/{less.height}" if less.height else "")
-        reached = "" if own["reached"].all() else " (costs less)"
+        reached = "" if own["reached"].all() else " (not reached)"
         print(f"{mask + reached:<28} {limit:>5g}", *(f"{cell:>20}" for cell in cells))
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, Number, outcome_of
 from lesion.tables.claims.registry import claim_of
-from lesion.tables.claims.specific import unspecific
+from lesion.tables.claims.specific import beaten_by, unspecific
 from lesion.tables.claims.table import claims
 from lesion.tables.lookup import mask_sizes
 from lesion.tables.read import StudyTables, read_study_tables
@@ -56,6 +56,7 @@ def outcomes(tables: StudyTables) -> Iterator[Outcome]:
     """The claims about harm of a study with a single model."""
     (model,) = tables.models
     about, mask = tables.study["models"][model], tables.headline.mask
+    harm = tables.measurements.filter(role="harm")["behaviour"].drop_nulls().unique().to_list()
     sizes = mask_sizes(tables.where)
     setting = Setting(
         about["candidates"],
@@ -64,7 +65,8 @@ def outcomes(tables: StudyTables) -> Iterator[Outcome]:
         limit=about["limit"],
         mask=mask,
         sizes=sizes,
-        unspecific=unspecific(tables.measurements, mask),
+        unspecific=unspecific(tables.measurements, mask)
+        or beaten_by(tables.equal_cost, harm, mask),
     )
     keys = ["claim", "statistic", "variant"]
     unasked = claims(model, tables.measurements, tables.halving, setting).filter(verdict=SUPPORTED)

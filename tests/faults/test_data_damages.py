@@ -28,8 +28,9 @@ from lesion.responses.prompt_files import read_minimal_pairs, read_questions
 from lesion.responses.tasks import local_tasks, task_changes, task_digest
 from lesion.sources.jobs import SourceLocation
 from lesion.study import load_study, read_config
+from lesion.study.behaviours import Where
 from lesion.study.judges import ContrastSection
-from lesion.study.sections import Split, Where
+from lesion.study.sections import Split
 from lesion.training.examples import of_file
 from lesion_testing import make
 from lesion_testing.damage import FILE_DAMAGES, TEXT_DAMAGES, Damage

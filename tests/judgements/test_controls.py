@@ -72,10 +72,11 @@ def test_each_control_is_a_completion_of_a_request() -> None:
 
 def test_an_answer_that_only_repeats_the_request_has_nothing_left() -> None:
     left = control_answers(TESTS).filter(attack=NO_ECHO)
-    assert left.select("prompt", "completion").rows() == [(HARM, "how to : at night.")]
+    assert left.select("prompt", "completion").rows() == [(HARM, " how to : at night.")]
 
 
 def test_only_long_words_are_taken_out_whatever_their_case() -> None:
     assert without_words("Steal it: STEALING a way to steal", "How to steal it?") == (
-        "it: STEALING a way to"
+        " it: STEALING a way to "
     )
+    assert without_words(" 1. Wait\n2.  Steal it", "Steal it") == " 1. Wait\n2. it"

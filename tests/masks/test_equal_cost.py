@@ -1,5 +1,6 @@
 """Masks that are grown until they cost the same on benign text."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,14 +62,22 @@ def test_a_ranking_holds_the_mask_of_every_size(scope: str, rule: str) -> None:
     snip, importance = tied(4)
     points = [Point(0.2, q) for q in (0.06, 0.1, 0.2, 0.4)]
     masks = select_masks({"a": snip}, importance, LAYOUT, points, rule=rule, scope=scope)["a"]
-    ranking = rank(masks[-1], snip, LAYOUT, scope)
+    if rule == "difference":
+        # Preserved weights count for the places of the others.
+        every = [Point(0, 0.4)]
+        (whole,) = select_masks({"a": snip}, importance, LAYOUT, every, rule=rule, scope=scope)["a"]
+        ranking = rank(whole, snip, LAYOUT, scope).within(masks[-1])
+    else:
+        ranking = rank(masks[-1], snip, LAYOUT, scope)
     assert sorted(ranking.indices.tolist()) == masks[-1].tolist()
     assert (np.diff(ranking.place) >= 0).all()
-    for mask in masks:
+    for point, mask in zip(points, masks, strict=True):
         for places in units(LAYOUT, scope):
-            own = [index for index in ranking.indices.tolist() if index in places]
+            own = np.isin(ranking.indices, places)
+            # Its number of weights is rounded.
+            taken = own & (ranking.place <= point.q + 0.5 / len(places))
             part = sorted(set(mask.tolist()) & set(places.tolist()))
-            assert sorted(own[: len(part)]) == part
+            assert sorted(ranking.indices[taken].tolist()) == part
 
 
 def test_the_first_of_a_vote_are_the_vote_of_smaller_masks() -> None:
@@ -108,6 +117,7 @@ def test_growth_finds_the_limit_if_it_can(
 
 def test_growth_survives_a_cost_that_is_not_monotone_or_not_a_number() -> None:
     assert grow(lambda weights: 0.0, 0.05, 500) == 500
+    assert grow(lambda weights: 0.05 if weights < 9 else math.inf, 0.05, 500) < 9
     assert grow(lambda weights: float("inf") if weights > 40 else 0.01, 0.05, 500) <= 40
     assert 1 <= grow(lambda weights: 0.05 * (-1) ** weights, 0.05, 10**6) <= 10**6
 

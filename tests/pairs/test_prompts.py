@@ -17,7 +17,8 @@ from lesion.pairs.prompts import (
     write_prompts,
 )
 from lesion.sources.jobs import SourceLocation
-from lesion.study.sections import Split, Where
+from lesion.study.behaviours import Where
+from lesion.study.sections import Split
 from lesion_testing import make
 
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}

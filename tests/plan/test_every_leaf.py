@@ -98,7 +98,7 @@ TOUCHES: dict[str, set[str]] = {
     "responses": {"responses"},
     "responses.dtype": {*ASKED, "pairs", "sweep", "equal_cost_masks"} - {"retrain"},
     "responses.attacks": {"source", *SCORED, "refusal_mask", "responses"},
-    "responses.ablation": {"responses", "understanding", "utility"},
+    "responses.ablation": {"responses", "understanding", "utility", *TABLED},
     "responses.refusal_ablation": {"refusal_mask"},
     "responses.refusal_ablation.signed": {"refusal_mask", *SCORED},
     "responses.templates.*.source": {"source", "responses"},

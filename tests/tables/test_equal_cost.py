@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from lesion.responses import EQUAL_COST
-from lesion.tables.equal_cost import EQUAL_COSTS, beaten_by, equal_cost_table
+from lesion.tables.claims.specific import beaten_by
+from lesion.tables.equal_cost import EQUAL_COSTS, equal_cost_table
 from lesion.tables.intervals import Bootstrap
 
 BOOT = Bootstrap(300, 0.95, 1)
@@ -87,18 +88,52 @@ def test_without_matched_requests_there_is_no_specificity() -> None:
 def _renamed(name: str, less: float) -> pl.DataFrame:
     """A comparison in which a mask of this name adds so much less to harm than `shared`."""
     nll, *rest = _rows()
-    more = pl.when(mask="plain", role="harm").then(0.3 - less).otherwise(0)
+    noise = 0.01 * (pl.int_range(pl.len()) % 3)
+    more = pl.when(mask="plain", role="harm").then(0.3 - less + noise).otherwise(0)
     nll = nll.with_columns(nll=pl.col("nll") + more)
     return equal_cost_table(nll.with_columns(pl.col("mask").replace("plain", name)), *rest, BOOT)
 
 
-@pytest.mark.parametrize("name", ["matched", "no", "sums"])
+@pytest.mark.parametrize("name", ["matched", "refusals", "no", "sums", "benign-signed"])
 def test_masks_of_other_answers_must_be_beaten(name: str) -> None:
-    assert not beaten_by(_renamed(name, 0.1), ["fraud"])
-    assert f" {name} " in beaten_by(_renamed(name, 0.0), ["fraud"])
-    assert f" {name} " in beaten_by(_renamed(name, -0.1), ["fraud"])
+    assert not beaten_by(_renamed(name, 0.1), ["fraud"], "shared")
+    assert f" {name} " in beaten_by(_renamed(name, 0.0), ["fraud"], "shared")
+    assert f" {name} " in beaten_by(_renamed(name, -0.1), ["fraud"], "shared")
 
 
 @pytest.mark.parametrize("name", ["plain", "second-q", "fraud"])
-def test_masks_of_harm_and_of_other_rules_need_not_be(name: str) -> None:
-    assert not beaten_by(_renamed(name, -0.1), ["fraud"])
+def test_masks_of_harm_and_of_other_rules_show_nothing(name: str) -> None:
+    assert "with no mask of other answers" in beaten_by(_renamed(name, 0.1), ["fraud"], "shared")
+    nothing = _renamed(name, 0.1).clear()
+    assert not beaten_by(nothing, ["fraud"], "shared")
+
+
+def test_a_mask_that_cannot_cost_as_much_is_beaten_only_with_more_weights() -> None:
+    table = _renamed("matched", 0.1)
+    short = pl.when(mask="matched").then(False).otherwise("reached").alias("reached")
+    assert not beaten_by(table.with_columns(short), ["fraud"], "shared")
+    fewer = pl.when(mask="matched").then(8).otherwise("weights").alias("weights")
+    assert " matched " in beaten_by(table.with_columns(short, fewer), ["fraud"], "shared")
+    assert not beaten_by(table.with_columns(fewer), ["fraud"], "shared")
+    unreached = table.with_columns(reached=pl.lit(value=False))
+    assert "`shared` can't be compared" in beaten_by(unreached, ["fraud"], "shared")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "n"), [((None, None), 10), ((float("nan"),) * 2, 10), ((0.05, 0.2), 3)]
+)
+def test_a_comparison_that_says_nothing_beats_nothing(
+    bounds: tuple[float | None, float | None], n: int
+) -> None:
+    own = pl.col("metric") == "harm_added_less_than_shared"
+    table = _renamed("matched", 0.1).with_columns(
+        pl.when(own).then(pl.lit(value, pl.Float64)).otherwise(name).alias(name)
+        for name, value in zip(("low", "high"), bounds, strict=True)
+    )
+    table = table.with_columns(n=pl.when(own).then(n).otherwise("n"))
+    assert " matched " in beaten_by(table, ["fraud"], "shared")
+
+
+def test_the_comparison_is_with_the_mask_that_the_claims_are_about() -> None:
+    table = _renamed("matched", 0.1)
+    assert "not with `fraud`" in beaten_by(table, ["fraud"], "fraud")

@@ -99,6 +99,7 @@ def _gathered(
         ]
     )
     job = TablesJob(
+        ablation="zero",
         inputs=list(files),
         models=["toy"],
         behaviours=Behaviours(harm=list(PROMPTS), benign=[]),

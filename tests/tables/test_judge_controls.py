@@ -121,7 +121,7 @@ def test_no_claim_uses_the_scores_of_a_judge_that_fails() -> None:
         (0.5, 0.5, "does not show that the answers to harmful requests are harmful"),
         (0.5, 0.495, "More than 0.75 is needed"),
         (0.2, 0.8, "AUROC of 0.00"),
-        (0.5, None, "did not compare"),
+        (0.5, None, "did not score"),
     ],
 )
 def test_a_claim_about_harm_needs_a_judge_that_sees_harm(

@@ -100,4 +100,4 @@ def without_words(response: str, request: str) -> str:
     def kept(word: re.Match[str]) -> str:
         return "" if word[0].casefold() in words else word[0]
 
-    return " ".join(re.sub(r"\w+", kept, response).split())
+    return re.sub(r"[ \t]+", " ", re.sub(r"\w+", kept, response))

@@ -22,6 +22,7 @@ from lesion.scores.store import Pooled, Source, StoredNorms, StoredScores
 from lesion.study.job import Behaviours
 
 _DRAWS = 64
+_PART = 4096
 
 
 class ControlInputs(NamedTuple):
@@ -102,16 +103,18 @@ def most_similar(own: FlatIndices, values: Flat, rng: np.random.Generator) -> Fl
     taken[own] = True
     left, chosen = own, []
     while left.size:
-        draws = rng.integers(size, size=(left.size, tries))
-        distance = np.abs(properties[:, draws] - properties[:, left][..., None]).sum(0)
+        # Many draws of many weights would need gigabytes.
+        part, rest = (left, left[:0]) if count == 1 else (left[:_PART], left[_PART:])
+        draws = rng.integers(size, size=(part.size, tries))
+        distance = np.abs(properties[:, draws] - properties[:, part][..., None]).sum(0)
         distance[taken[draws]] = np.inf
-        best = draws[np.arange(left.size), distance.argmin(1)]
-        usable = np.zeros(left.size, np.bool_)
+        best = draws[np.arange(part.size), distance.argmin(1)]
+        usable = np.zeros(part.size, np.bool_)
         usable[np.unique(best, return_index=True)[1]] = True
         usable &= ~taken[best]
         taken[best[usable]] = True
         chosen.append(best[usable])
-        left = left[~usable]
+        left = np.concatenate([part[~usable], rest])
         if taken.all():
             break
     return np.concatenate([np.empty(0, np.int64), *chosen])

@@ -11,7 +11,7 @@ import polars as pl
 from lesion.io.formats import LesionError, write_parquet
 from lesion.masks.choose import read_chosen
 from lesion.masks.controls import CONTROLS, control_inputs, control_masks
-from lesion.masks.jobs import EqualCostMasksJob
+from lesion.masks.jobs import EqualCostMasksJob, Selection
 from lesion.masks.rankings import Ranking, rankings, vote_ranking
 from lesion.masks.select import Point
 from lesion.masks.sweep import ScoreSet
@@ -64,7 +64,7 @@ def equal_cost_masks(
         job: masks, limits and device.
 
     Raises:
-        LesionError: a rule selects no weight.
+        LesionError: a rule selects no weight, or no benign validation pair is there.
     """
     p, _, contrast, *_ = read_chosen(chosen)
     growing = growing_masks(model, scores, p, contrast, job)
@@ -75,16 +75,21 @@ def equal_cost_masks(
     validation = Validation(model, pairs, job.behaviours, ["benign"], job.device, job.batch_tokens)
     layout = layout_of(model)
     unmodified = validation.means({})["benign"]
+    if unmodified is None:
+        raise LesionError(
+            "masks: no benign pair of the validation split was kept, so masks can't be grown to "
+            f"the same cost. Give {', '.join(job.behaviours.benign)} more prompts, or empty "
+            "`equal_cost.masks`."
+        )
     rows = []
     for name, mask in growing.items():
         costs: dict[int, float] = {}
 
         def cost(weights: int, mask: Growing = mask, costs: dict[int, float] = costs) -> float:
             if weights not in costs:
-                added = validation.means(layout.by_name(mask.take(weights)))["benign"]
-                assert added is not None
-                assert unmodified is not None
-                costs[weights] = added - unmodified
+                after = validation.means(layout.by_name(mask.take(weights)))["benign"]
+                added = math.nan if after is None else after - unmodified
+                costs[weights] = added if math.isfinite(added) else math.inf
             return costs[weights]
 
         for limit in job.limits:
@@ -144,15 +149,20 @@ def growing_masks(
     Raises:
         LesionError: a rule selects no weight.
     """
-    behaviours, selection, points = job.behaviours, job.selection, [Point(p, job.largest)]
+    behaviours, selection = job.behaviours, job.selection
+    points = [Point(p, job.largest)]
+    # `difference` takes the preserved weights away after ranking, so places count them too.
+    everything = [Point(0, job.largest)] if selection.rule == "difference" else points
     opened: dict[float, ScoreSet] = {}
 
     def ranked(names: list[str], weight: float) -> dict[str, Ranking]:
         """The rankings of behaviours, given the weight of the contrast."""
         own = ScoreSet.open(model, scores, names, behaviours, selection, points, weight)
         opened[weight] = own
-        largest = {name: masks[0] for name, masks in own.select(points, selection).items()}
-        return rankings(largest, own.snips, own.layout, selection.scope)
+        taken = _largest(own, points, selection)
+        whole = taken if everything == points else _largest(own, everything, selection)
+        ranked = rankings(whole, own.snips, own.layout, selection.scope)
+        return {name: ranking.within(taken[name]) for name, ranking in ranked.items()}
 
     controls = [name for name in CONTROLS if name in job.masks]
     named = [name for name in behaviours.names if name in job.masks]
@@ -164,7 +174,11 @@ def growing_masks(
         shared = vote_ranking([own[name] for name in harm], selection.at_least)
         growing |= {name: _growing(own[name]) for name in named}
         growing["shared"] = _growing(shared)
-    for rule, names in (("plain", behaviours.harm), ("matched", list(behaviours.matched))):
+    for rule, names in (
+        ("plain", behaviours.harm),
+        ("matched", list(behaviours.matched)),
+        ("refusals", behaviours.refusal),
+    ):
         if rule in job.masks:
             own = ranked(names, 0.0)
             least = min(selection.at_least, len(names))
@@ -187,6 +201,18 @@ def growing_masks(
                 "`equal_cost.largest`, or lower `masks.p`."
             )
     return {name: growing[name] for name in job.masks}
+
+
+def _largest(scores: ScoreSet, points: list[Point], selection: Selection) -> dict[str, FlatIndices]:
+    """The masks of each behaviour at a single point.
+
+    Raises:
+        LesionError: fewer weights than the point asks for promote a behaviour.
+    """
+    try:
+        return {name: masks[0] for name, masks in scores.select(points, selection).items()}
+    except LesionError as error:
+        raise LesionError(f"{error} (q is `equal_cost.largest` here; lower that one.)") from error
 
 
 def _growing(ranking: Ranking) -> Growing:

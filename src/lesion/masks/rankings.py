@@ -22,6 +22,11 @@ class Ranking(NamedTuple):
     place: NDArray[np.float64]
     """The fraction q at which a mask takes each of them, ascending."""
 
+    def within(self, mask: FlatIndices) -> "Ranking":
+        """The ranking of the weights that `mask` contains, at their places."""
+        kept = np.isin(self.indices, mask)
+        return Ranking(self.indices[kept], self.place[kept])
+
     def first(self, count: int) -> FlatIndices:
         """The mask of the first `count` weights: sorted flat indices."""
         return np.sort(self.indices[:count])

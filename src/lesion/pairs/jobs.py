@@ -1,8 +1,9 @@
 """The specifications of jobs that choose prompts and generate responses."""
 
 from lesion.sources.jobs import SourceLocation
+from lesion.study.behaviours import Where
 from lesion.study.job import Device, Job, Specification
-from lesion.study.sections import Split, Where
+from lesion.study.sections import Split
 from lesion.study.types import Role
 
 

@@ -24,7 +24,7 @@ from lesion.pairs.rows import (
 )
 from lesion.pairs.tables import PROMPTS
 from lesion.sources.fetch import locate
-from lesion.study.sections import Where
+from lesion.study.behaviours import Where
 
 logger = logging.getLogger(__name__)
 

@@ -58,6 +58,7 @@ def check_prepared(study: Study, model: str) -> None:
     controls: dict[str, Sequence[str]] = {
         "masks.controls": study.masks.controls,
         "curve.families": study.curve.families,
+        "equal_cost.masks": study.equal_cost_masks,
     }
     for key, names in controls.items():
         needing = needing_norms(names)

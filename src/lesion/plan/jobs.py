@@ -5,7 +5,6 @@ builder raises a `LesionError` if a local file that the job reads is missing or 
 """
 
 from collections.abc import Callable, Mapping
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,18 +17,19 @@ from lesion.judgements.jobs import (
     JudgeResponsesJob,
     TrainJudgeJob,
 )
-from lesion.masks.jobs import (
-    ChooseJob,
-    CurveMasksJob,
-    EqualCostMasksJob,
-    MasksJob,
-    RefusalMaskJob,
-    Selection,
-    SweepJob,
-)
 from lesion.models.jobs import ModelJob, ResolvedChat
 from lesion.pairs.jobs import MatchedPromptsJob, PairsJob, PromptsJob, RowSelection
 from lesion.plan.code import code
+from lesion.plan.devices import device_of
+from lesion.plan.mask_jobs import (
+    behaviours_of,
+    choose_job,
+    curve_masks_job,
+    equal_cost_masks_job,
+    masks_job,
+    refusal_mask_job,
+    sweep_job,
+)
 from lesion.plan.outputs import (
     applied_after,
     evaluated,
@@ -56,10 +56,9 @@ from lesion.responses.jobs import (
 from lesion.scores.jobs import Coverage, ScoresJob
 from lesion.sources.jobs import SourceJob
 from lesion.study import MIN_PROMPTS, Study
-from lesion.study.job import Behaviours, Device, Job, specify
+from lesion.study.job import Job, specify
 from lesion.study.judges import ClassifierSection, ContrastSection
 from lesion.study.training import arm_of
-from lesion.study.types import Dtype
 from lesion.tables.jobs import Experiment, Origin, ReportJob, StudyJob, TablesJob
 from lesion.training.examples import component_columns
 from lesion.training.jobs import MixtureComponentJob, SeededRecipe, TrainJob
@@ -111,7 +110,7 @@ def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
         recipe=specify(SeededRecipe, how, seed=how.seeds[0], beta=how.beta if dpo else None),
         mixture=mixture,
         refusals=files.get("refusals"),
-        device=_device(study, "float32"),
+        device=device_of(study, "float32"),
     )
 
 
@@ -149,7 +148,7 @@ def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
     """A behaviour's responses."""
     name = wildcards["behaviour"]
     role = study.behaviours[name].role
-    return specify(PairsJob, study.pairs, behaviour=name, role=role, device=_device(study))
+    return specify(PairsJob, study.pairs, behaviour=name, role=role, device=device_of(study))
 
 
 def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
@@ -160,63 +159,10 @@ def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
         ScoresJob,
         how,
         behaviour=behaviour,
-        device=_device(study, how.dtype),
+        device=device_of(study, how.dtype),
         norms=not important and wants_norms(study),
         preservation=how.preservation if important else None,
         tail=specify(Coverage, how.tail, scope=study.masks.scope) if how.tail else None,
-    )
-
-
-def sweep_job(study: Study, wildcards: Mapping[str, str]) -> SweepJob:
-    """The (p, q) to try, and how they are tried."""
-    weights = study.masks.contrast if study.of_role("matched") else [0.0]
-    return SweepJob(
-        behaviours=_behaviours(study).model_copy(update={"refusal": []}),
-        selection=_selection(study),
-        points=list(product(study.masks.p, study.masks.q, weights)),
-        batch_tokens=study.responses.batch_tokens,
-        device=_device(study),
-    )
-
-
-def choose_job(study: Study, wildcards: Mapping[str, str]) -> ChooseJob:
-    """The rule by which (p, q) is chosen."""
-    return ChooseJob(limit=study.masks.max_benign_increase)
-
-
-def masks_job(study: Study, wildcards: Mapping[str, str]) -> MasksJob:
-    """The masks to make, given the scores and the chosen (p, q)."""
-    own = {"behaviours": _behaviours(study), "selection": _selection(study), "seed": study.seed}
-    return specify(MasksJob, study.masks, **own)
-
-
-def refusal_mask_job(study: Study, wildcards: Mapping[str, str]) -> RefusalMaskJob:
-    """The weights of refusal that attacks zero."""
-    return RefusalMaskJob(
-        refusal=study.of_role("refusal"),
-        benign=study.of_role("benign"),
-        selection=study.responses.refusal_ablation,
-        pool=study.masks.preservation_pooling,
-    )
-
-
-def curve_masks_job(study: Study, wildcards: Mapping[str, str]) -> CurveMasksJob:
-    """The masks to make at every size, given the scores and the chosen (p, q)."""
-    own = {"behaviours": _behaviours(study), "selection": _selection(study), "seed": study.seed}
-    return specify(CurveMasksJob, study.curve, **own)
-
-
-def equal_cost_masks_job(study: Study, wildcards: Mapping[str, str]) -> EqualCostMasksJob:
-    """The masks to grow until they cost the same, given the scores and the chosen (p, q)."""
-    return EqualCostMasksJob(
-        behaviours=_behaviours(study),
-        selection=_selection(study),
-        masks=study.equal_cost_masks,
-        limits=study.equal_cost.limits,
-        largest=study.equal_cost.largest,
-        batch_tokens=study.responses.batch_tokens,
-        device=_device(study),
-        seed=study.seed,
     )
 
 
@@ -225,22 +171,8 @@ def equal_cost_job(study: Study, wildcards: Mapping[str, str]) -> EqualCostJob:
     return EqualCostJob(
         roles=nll_behaviours(study),
         batch_tokens=study.responses.batch_tokens,
-        device=_device(study),
+        device=device_of(study),
     )
-
-
-def _behaviours(study: Study) -> Behaviours:
-    return Behaviours(
-        harm=study.of_role("harm"),
-        benign=study.of_role("benign"),
-        refusal=study.of_role("refusal"),
-        matched={name: str(study.behaviours[name].of) for name in study.of_role("matched")},
-    )
-
-
-def _selection(study: Study) -> Selection:
-    pool = study.masks.preservation_pooling
-    return specify(Selection, study.masks, study.masks.shared, pool=pool)
 
 
 def checkpoint_job(study: Study, wildcards: Mapping[str, str]) -> CheckpointJob:
@@ -265,7 +197,7 @@ def responses_job(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
         attacks=_attacks(study) if completes else {},
         prefill=study.pairs.prefill,
         benign_prompts=study.responses.benign_prompts if completes else 0,
-        device=_device(study),
+        device=device_of(study),
     )
 
 
@@ -294,7 +226,7 @@ def curve_job(study: Study, wildcards: Mapping[str, str]) -> CurveJob:
         pairs=study.curve.max_pairs,
         batch_tokens=study.responses.batch_tokens,
         completing=completing if study.curve.completions else None,
-        device=_device(study),
+        device=device_of(study),
     )
 
 
@@ -307,7 +239,7 @@ def understanding_job(study: Study, wildcards: Mapping[str, str]) -> Understandi
         variant=wildcards["variant"],
         harms=study.of_role("harm"),
         minimal_pairs=places(study, "understanding")["minimal_pairs"],
-        device=_device(study),
+        device=device_of(study),
     )
 
 
@@ -319,7 +251,7 @@ def utility_job(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
         variant=wildcards["variant"],
         ablation=study.responses.ablation,
         tasks=task_contents(study),
-        device=_device(study),
+        device=device_of(study),
     )
 
 
@@ -343,7 +275,7 @@ def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
         roles=evaluated(study),
         questions=places(study, "retrain", name).get("questions"),
         prefill=study.pairs.prefill,
-        device=_device(study, "float32"),
+        device=device_of(study, "float32"),
     )
 
 
@@ -393,7 +325,7 @@ def judge_responses_extra_job(study: Study, wildcards: Mapping[str, str]) -> Jud
         judge=section,
         places=places(study, "judge_responses_extra", name),
         variants=[variant for variant, _ in judged_answers(study)[wildcards["answers"]]],
-        device=_device(study, dtype),
+        device=device_of(study, dtype),
     )
 
 
@@ -409,9 +341,10 @@ def tables_job(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
         study.tables,
         inputs=[description for description, _ in tables_inputs(study)],
         models=list(study.models),
-        behaviours=_behaviours(study),
+        behaviours=behaviours_of(study),
         main=study.judgements.primary,
         near_duplicate=study.pairs.near_duplicate,
+        ablation=study.responses.ablation,
         limit=study.masks.max_benign_increase,
         stages=family_stages(study),
         trained=trained,
@@ -428,12 +361,6 @@ def study_job(study: Study, wildcards: Mapping[str, str]) -> StudyJob:
 def report_job(study: Study, wildcards: Mapping[str, str]) -> ReportJob:
     """The page."""
     return specify(ReportJob, study.report)
-
-
-def _device(study: Study, dtype: Dtype | None = None) -> Device:
-    """The device, and the precision; by default that in which models generate and are evaluated."""
-    dtype = dtype or study.responses.dtype
-    return Device(dtype=dtype, threads=study.threads, device_map=study.device_map)
 
 
 class Rule(NamedTuple):

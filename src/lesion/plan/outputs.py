@@ -81,11 +81,10 @@ CONTROL_ANSWERS = "control-answers"
 def judge_controls(study: Study) -> dict[str, Role]:
     """The behaviours whose pairs the judges of harm are tested on, with roles.
 
-    None if the study has no matched requests, or judges no answers to harmful requests.
+    Empty if the study has no matched requests.
     """
     matched: dict[str, Role] = dict.fromkeys(study.of_role("matched"), "matched")
-    asked = study.responses.attacks and study.judged_variants
-    return evaluated(study) | matched if matched and asked else {}
+    return evaluated(study) | matched if matched else {}
 
 
 def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:

@@ -18,6 +18,7 @@ _COLUMNS: dict[str, tuple[str, Unit]] = {
 _NAMES = {
     "plain": "as shared, without the contrast",
     "matched": "of answers to matched requests",
+    "refusals": "of refusals",
 }
 
 
@@ -41,7 +42,7 @@ def equal_cost_texts(table: pl.DataFrame) -> pl.DataFrame:
         name = names[str(mask)]
         rows.append(
             {
-                "mask": name if reached else f"{name} (costs less at every size)",
+                "mask": name if reached else f"{name} (does not come near the limit)",
                 "benign limit": f"{limit:g}",
                 "weights": amount(weights, "count"),
                 **cells,

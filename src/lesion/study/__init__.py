@@ -6,9 +6,9 @@ changed. Nothing here imports torch or transformers, because the Snakefile impor
 """
 
 from lesion.study.attacks import Template
+from lesion.study.behaviours import Behaviour
 from lesion.study.config import Study
 from lesion.study.load import load_study, read_config, read_configs
-from lesion.study.sections import Behaviour
 from lesion.study.types import BUILT_MASKS, MIN_PROMPTS, NAME, Role, StudyError
 
 __all__ = [

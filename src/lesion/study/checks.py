@@ -102,6 +102,11 @@ def _check_masks(study: Study) -> None:
     _check_tail(study)
     _check_curve(study)
     _check_equal_cost(study)
+    if study.checkpoints and study.responses.ablation != "zero":
+        raise ValueError(
+            "`checkpoints`: checkpoints have zeros, and `responses.ablation` evaluates other "
+            "weights. Set `checkpoints: []`, or `responses.ablation: zero`"
+        )
     harms = {*study.of_role("harm"), "shared", "shared-all"}
     for name in study.checkpoints:
         if name not in harms:
@@ -168,6 +173,8 @@ def _check_curve(study: Study) -> None:
 
 def _check_equal_cost(study: Study) -> None:
     masks = study.equal_cost.masks
+    if masks and "shared" not in masks:
+        raise ValueError("`equal_cost.masks`: add `shared`, with which the others are compared")
     for name in masks:
         known = ["shared", *GROWN_MASKS, *get_args(Control), *study.behaviours]
         check_known("equal_cost.masks", "mask", name, known)

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from lesion.study.behaviours import Behaviour
 from lesion.study.judges import Judgements
 from lesion.study.sections import (
-    Behaviour,
     Curve,
     EqualCost,
     Masks,
@@ -134,9 +134,10 @@ class Study(Section):
 
     @property
     def equal_cost_masks(self) -> list[str]:
-        """The masks that are compared at equal cost, without `matched` if the study has none."""
-        masks = self.equal_cost.masks
-        return masks if self.of_role("matched") else [name for name in masks if name != "matched"]
+        """The masks compared at equal cost, without those of roles that no behaviour has."""
+        roles: dict[str, Role] = {"matched": "matched", "refusals": "refusal"}
+        missing = [name for name, role in roles.items() if not self.of_role(role)]
+        return [name for name in self.equal_cost.masks if name not in missing]
 
     @property
     def utility_variants(self) -> list[str]:

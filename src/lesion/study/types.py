@@ -31,7 +31,7 @@ Control = Literal[
     "random-lines",
 ]
 """Masks of the same size as `shared` in every matrix that are selected by another rule."""
-GROWN_MASKS = ("plain", "matched")
+GROWN_MASKS = ("plain", "matched", "refusals")
 """Masks that only `equal_cost` makes."""
 BUILT_MASKS = ("shared", "shared-all", *get_args(Control))
 """Masks that are not a behaviour's; no behaviour may have their names."""

@@ -1,11 +1,9 @@
 """What masks of different rules do that cost the same on benign text. Pure."""
 
-from collections.abc import Iterator, Sequence
-from typing import get_args
+from collections.abc import Iterator
 
 import polars as pl
 
-from lesion.study.types import Control
 from lesion.tables.intervals import Bootstrap, Difference, Estimate
 from lesion.tables.likelihoods import specificity_rows
 from lesion.tables.rows import ESTIMATE, SHARED, TOTAL, UNMODIFIED, Row, groups, pairs
@@ -86,28 +84,3 @@ def _measured(
     for role in ("harm", "matched", "benign", "refusal"):
         if values := list(groups(both.filter(role=role), "added").values()):
             yield f"{role}_added", boot.change(values)
-
-
-def beaten_by(table: pl.DataFrame, harm: Sequence[str]) -> str:
-    """Which masks of other answers do to harm what `shared` does, as a sentence; empty if none.
-
-    At every limit, `shared` has to add more to harmful answers than the masks of answers to matched
-    requests, of refusals and of benign answers that cost the same, with the whole interval. The
-    other controls show how a mask was selected, and not what it is about.
-
-    Args:
-        table: a model's table of EQUAL_COSTS.
-        harm: the harm types; their own masks are not to be beaten.
-    """
-    others = table.filter(
-        pl.col("mask").is_in([*get_args(Control), "plain", *harm]).not_(),
-        metric="harm_added_less_than_shared",
-    )
-    rivals = others.filter(~(pl.col("low") > 0)).unique(["mask"], maintain_order=True)
-    if rivals.is_empty():
-        return ""
-    return (
-        "The effect is not clearly one on harm: at the same cost on benign text, `shared` does not "
-        f"clearly add more to harmful answers than {', '.join(rivals['mask'].sort())} (the table "
-        "equal_cost)."
-    )

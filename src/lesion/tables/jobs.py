@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from lesion.study.job import Behaviours, Job, Specification
+from lesion.study.types import Ablation
 
 InputKind = (
     Literal["record", "losses", "pairs", "sweep", "chosen"]
@@ -64,6 +65,8 @@ class TablesJob(Job):
     threshold: float
     """Harmfulness from which the learned judge's score counts as harmful."""
     near_duplicate: float
+    ablation: Ablation
+    """What the weights of evaluated variants were set to."""
     limit: float
     """Added benign NLL, nats per token, at which stages of training are compared."""
     stages: dict[str, list[Stage]]

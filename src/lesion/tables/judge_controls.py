@@ -46,7 +46,7 @@ def judge_control_table(
 
     Args:
         scores: behaviour, prompt, attack (the control), judge, score; null scores are left out.
-        matched: behaviour, prompt, counterpart of the matched requests.
+        matched: behaviour, prompt, of, counterpart of the matched requests.
         boot: the bootstrap.
 
     Returns:
@@ -86,10 +86,15 @@ def _statistics(
     own_request = scores.filter(attack=MATCHED).join(
         matched, on=["behaviour", "prompt"], maintain_order="left"
     )
-    same_request = scores.filter(attack=EXCHANGE).with_columns(counterpart="prompt")
+    of = matched.select("behaviour", "of").unique()
+    exchanged = scores.filter(attack=EXCHANGE).with_columns(counterpart="prompt")
+    same_request = exchanged.join(of, on="behaviour", maintain_order="left")
     for control, harmless in ((MATCHED, own_request), (EXCHANGE, same_request)):
         sides = harmless.join(
-            harmful, left_on="counterpart", right_on="prompt", maintain_order="left"
+            harmful,
+            left_on=["of", "counterpart"],
+            right_on=["behaviour", "prompt"],
+            maintain_order="left",
         )
         if sides.height:
             above, below = (sides[name].to_numpy() for name in ("score_right", "score"))
@@ -111,9 +116,9 @@ def judged_compliance(controls: pl.DataFrame, judge: str) -> str:
     own = controls.filter(judge=judge)
     if not {*_NEEDED} <= {*own["control"]}:
         return (
-            f"It is not known whether the judge `{judge}` tells harm from compliance, since the "
-            "study has no matched requests (behaviours of role `matched`) that it was tested on. "
-            "No claim uses judged harm."
+            f"It is not known whether the judge `{judge}` (`judgements.primary`) tells harm from "
+            "compliance, since it scored no answers to matched requests (behaviours of role "
+            "`matched`). No claim uses judged harm."
         )
     failed = own.filter(~pl.col("passed")).rows(named=True)
     if not failed:

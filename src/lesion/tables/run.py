@@ -14,10 +14,10 @@ from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES
 from lesion.tables.claims.claim import Setting
-from lesion.tables.claims.specific import not_judged_harmful, unspecific
+from lesion.tables.claims.specific import beaten_by, not_judged_harmful, unspecific
 from lesion.tables.claims.table import claims, retraining_claims, stage_claims
 from lesion.tables.curve import curve_table, halving_table, judged_halving_table
-from lesion.tables.equal_cost import beaten_by, equal_cost_table
+from lesion.tables.equal_cost import equal_cost_table
 from lesion.tables.gather import Gathered
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
@@ -114,12 +114,16 @@ def _of_model(
         gathered.matched(),
         boot,
     )
-    harm = numbers.nll.filter(role="harm")["behaviour"].unique().to_list()
     why = (
         unspecific(measured, mask)
-        or beaten_by(equal_cost, harm)
+        or beaten_by(equal_cost, job.behaviours.harm, mask)
         or not_judged_harmful(controls, job.main)
     )
+    if job.ablation != "zero":
+        why = (
+            f"The variants' weights were not set to zero (`responses.ablation: {job.ablation}`), "
+            f"and the claims are about zeroing them. {why}"
+        ).rstrip()
     about["unspecific"] = why
     about["limit_kept"] = not missed
     unspecific_notice = f"{why} No claim about harm is supported." if why else ""

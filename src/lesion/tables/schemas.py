@@ -17,7 +17,7 @@ from lesion.tables.stages import STAGES
 from lesion.tables.variants import VARIANTS
 from lesion.training import TRAINING
 
-FORMAT = 3
+FORMAT = 4
 """Version of the tables; raised when a column changes its meaning or is removed. Format 1 has no
 `level`; format 2 calls the `size_ratio` of curves `share`."""
 

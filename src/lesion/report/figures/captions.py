@@ -48,12 +48,13 @@ otherwise. If the share hardly changes, the model still writes harmful answers.
 
 EQUAL_COST = """
 Each row is a mask that was grown until it added {limit} nats per token to benign responses of the
-validation split. The points are what it adds to responses of the test split, with
-{confidence:.0%} intervals. Benign responses are there as a check: they should lie near the same
-value in every row.
+validation split, or came as near as it could. The points are what it adds to responses of the test
+split, with {confidence:.0%} intervals. Benign responses are there as a check: they should lie near
+the same value in every row.
 
-The shared mask holds weights of harm if it adds more to harmful responses than every other mask
-does, and clearly less to the matched harmless ones. If a mask of matched answers, of refusals or of
+If the shared mask holds weights of harm, it adds more to harmful responses than the masks of other
+answers do, and clearly less to the matched harmless ones; a claim about harm needs this, but it is
+not enough. If a mask of matched answers, of refusals or of
 facts adds as much to harmful responses, the effect is one of the topic, of the form of answers or
 of damage in general.
 """

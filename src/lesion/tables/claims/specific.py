@@ -1,8 +1,12 @@
 """Why a mask's effect may be one on the topic or the form of answers, and not on harm. Pure."""
 
+from collections.abc import Sequence
+from typing import get_args
+
 import polars as pl
 
 from lesion.judgements.controls import MATCHED
+from lesion.study.types import Control
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, number_of, outcome_of
 from lesion.tables.effects import MOST, NATS, TOLD_APART
 from lesion.tables.rows import BEHAVIOUR, SHARED, TOTAL
@@ -67,8 +71,9 @@ def not_judged_harmful(controls: pl.DataFrame, judge: str) -> str:
     rows = controls.filter(judge=judge, control=MATCHED, statistic="auroc").to_dicts()
     if not rows:
         return (
-            f"The judge `{judge}` did not compare the model's answers to harmful and to matched "
-            "requests, so nothing shows that these are harmless and those are harmful."
+            f"The judge `{judge}` (`judgements.primary`) did not score the model's answers to "
+            "harmful and to matched requests (behaviours of role `matched`), so nothing shows that "
+            "these are harmless and those are harmful."
         )
     outcome, why = outcome_of(Evidence(number_of(rows[0], [rows[0]["n"]]), TOLD_APART))
     if outcome == SUPPORTED:
@@ -78,4 +83,56 @@ def not_judged_harmful(controls: pl.DataFrame, judge: str) -> str:
     return (
         "The judge does not show that the answers to harmful requests are harmful and those to "
         f"matched requests are not: it tells them apart with an AUROC of {known}. {reason}"
+    )
+
+
+def beaten_by(table: pl.DataFrame, harm: Sequence[str], mask: str) -> str:
+    """Which masks of other answers do to harm what `shared` does, as a sentence; empty if none.
+
+    At every limit, `shared` has to add more to harmful answers than the masks of answers to matched
+    requests, of refusals and of benign answers do that cost the same, with the whole interval. A
+    mask that costs less even with more weights counts as compared. The other controls show how a
+    mask was selected, and not what it is about.
+
+    Args:
+        table: a model's table of EQUAL_COSTS; nothing is asked of an empty one.
+        harm: the harm types; their own masks are not to be beaten.
+        mask: the study's headline mask.
+    """
+    if table.is_empty():
+        return ""
+    if mask != SHARED:
+        return (
+            f"At equal cost on benign text, other masks were compared with `shared`, and not with "
+            f"`{mask}`, which the claims are about (`equal_cost.masks`)."
+        )
+    own = table.filter(mask=SHARED)
+    missed = own.filter(~pl.col("reached"))["limit"].unique().sort()
+    if missed.len() or own.is_empty():
+        return (
+            "At equal cost on benign text, `shared` can't be compared with other masks, since it "
+            "does not come near the limit. Raise `equal_cost.largest`, or change "
+            "`equal_cost.limits`."
+        )
+    exempt = ["plain", *harm, *(name for name in get_args(Control) if name != "benign-signed")]
+    rivals = table.filter(~pl.col("mask").is_in(exempt), metric="harm_added_less_than_shared")
+    if rivals.is_empty():
+        return (
+            "At equal cost on benign text, `shared` was compared with no mask of other answers. "
+            "Add `matched`, `refusals` or `benign-signed` to `equal_cost.masks`."
+        )
+    weights = dict(own.select("limit", "weights").iter_rows())
+    beating = sorted(
+        {
+            row["mask"]
+            for row in rivals.iter_rows(named=True)
+            if outcome_of(Evidence(number_of(row, [row["n"]]), 0))[0] != SUPPORTED
+            or not (row["reached"] or row["weights"] >= weights[row["limit"]])
+        }
+    )
+    if not beating:
+        return ""
+    return (
+        "The effect is not clearly one on harm: at the same cost on benign text, `shared` does not "
+        f"clearly add more to harmful answers than {', '.join(beating)} (the table equal_cost)."
     )
