@@ -42,7 +42,7 @@ CUT = Selection(rule="budget", scope="global", pool="max", at_least=2)
 JOB = EqualCostMasksJob(
     behaviours=BEHAVIOURS,
     selection=CUT,
-    masks=["shared", "plain", "matched", "denials", *CONTROLS],
+    masks=["shared", "plain", "matched", "refusals", "denials", *CONTROLS],
     limits=[0.05],
     largest=LARGEST,
     batch_tokens=200,
@@ -122,43 +122,53 @@ def test_growth_survives_a_cost_that_is_not_monotone_or_not_a_number() -> None:
     assert 1 <= grow(lambda weights: 0.05 * (-1) ** weights, 0.05, 10**6) <= 10**6
 
 
-def _expected(study: Tiny, name: str, weights: int) -> FlatIndices | None:
+def _expected(study: Tiny, cut: Selection, name: str, weights: int) -> FlatIndices | None:
     """The mask of a rule by selecting smaller and smaller masks, where sizes can be had exactly."""
     contrast, names = {
         "shared": (1.0, BEHAVIOURS.harm),
         "plain": (0.0, BEHAVIOURS.harm),
         "matched": (0.0, ["letters"]),
+        "refusals": (0.0, ["denials"]),
         "denials": (1.0, ["denials"]),
     }[name]
-    least = min(CUT.at_least, len(names))
+    least = min(cut.at_least, len(names))
     for count in range(1, round(LARGEST * study.layout.size) + 1):
         points = [Point(P, count / study.layout.size)]
         opened = ScoreSet.open(
-            study.model, study.score_folders, names, BEHAVIOURS, CUT, points, contrast
+            study.model, study.score_folders, names, BEHAVIOURS, cut, points, contrast
         )
-        masks = opened.select(points, CUT)
+        masks = opened.select(points, cut)
         mask = vote([masks[behaviour][0] for behaviour in names], least)
         if mask.size >= weights:
             return mask if mask.size == weights else None
     return None
 
 
+@pytest.fixture(scope="module", params=["budget", "difference"])
+def cut(request: pytest.FixtureRequest) -> Selection:
+    return CUT.model_copy(update={"rule": request.param})
+
+
 @pytest.fixture(scope="module")
-def takes(study: Tiny) -> dict[str, tuple[Callable[[int], FlatIndices], int]]:
-    growing = growing_masks(study.model, study.score_folders, P, 1.0, JOB)
+def takes(study: Tiny, cut: Selection) -> dict[str, tuple[Callable[[int], FlatIndices], int]]:
+    job = JOB.model_copy(update={"selection": cut})
+    growing = growing_masks(study.model, study.score_folders, P, 1.0, job)
     return {name: (mask.take, mask.largest) for name, mask in growing.items()}
 
 
-@pytest.mark.parametrize("name", ["shared", "plain", "matched", "denials"])
+@pytest.mark.parametrize("name", ["shared", "plain", "matched", "refusals", "denials"])
 def test_every_rule_takes_the_weights_that_it_selects(
-    study: Tiny, takes: dict[str, tuple[Callable[[int], FlatIndices], int]], name: str
+    study: Tiny,
+    cut: Selection,
+    takes: dict[str, tuple[Callable[[int], FlatIndices], int]],
+    name: str,
 ) -> None:
     take, largest = takes[name]
     sizes = [size for size in (1, 7, 20, 41, 60) if size <= largest]
     compared = 0
     for size in sizes:
         assert take(size).size == size
-        expected = _expected(study, name, size)
+        expected = _expected(study, cut, name, size)
         if expected is not None:
             compared += 1
             assert take(size).tolist() == expected.tolist()

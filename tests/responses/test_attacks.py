@@ -249,6 +249,7 @@ def test_an_attack_on_refusals_says_what_it_lacks() -> None:
     config = read_config(Path("config.yaml"))
     config["responses"]["attacks"] = ["refusal-ablation"]
     config["responses"]["variants"] = ["shared", "random"]
+    config["equal_cost"] = {"masks": []}
     removed = {**config, "behaviours": {**config["behaviours"], "refusal": None}}
     with pytest.raises(StudyError, match=r"`refusal-ablation` zeroes .* no behaviour has the role"):
         checks.check_study(load_study(removed))

@@ -172,7 +172,6 @@ def test_a_stage_of_other_models_is_named_after_all_of_them() -> None:
 def test_null_leaves_out_what_a_file_below_gives() -> None:
     found = config()
     found["behaviours"] |= {"code": None, "facts": None}
-    found["equal_cost"]["masks"].remove("facts")
     found["models"] |= {"new": None}
     found["models"]["refusing"]["train"]["mixture"] = [{"behaviours": "explain"}]
     study = load_study(found)

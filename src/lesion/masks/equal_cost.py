@@ -160,8 +160,8 @@ def growing_masks(
         own = ScoreSet.open(model, scores, names, behaviours, selection, points, weight)
         opened[weight] = own
         taken = _largest(own, points, selection)
-        whole = taken if everything == points else _largest(own, everything, selection)
-        ranked = rankings(whole, own.snips, own.layout, selection.scope)
+        before = taken if everything == points else _largest(own, everything, selection)
+        ranked = rankings(before, own.snips, own.layout, selection.scope)
         return {name: ranking.within(taken[name]) for name, ranking in ranked.items()}
 
     controls = [name for name in CONTROLS if name in job.masks]

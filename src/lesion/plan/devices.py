@@ -5,7 +5,7 @@ from lesion.study.job import Device
 from lesion.study.types import Dtype
 
 
-def device_of(study: Study, dtype: Dtype | None = None) -> Device:
+def study_device(study: Study, dtype: Dtype | None = None) -> Device:
     """The device, and the precision; by default that in which models generate and are evaluated."""
     dtype = dtype or study.responses.dtype
     return Device(dtype=dtype, threads=study.threads, device_map=study.device_map)

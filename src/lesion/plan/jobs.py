@@ -20,7 +20,7 @@ from lesion.judgements.jobs import (
 from lesion.models.jobs import ModelJob, ResolvedChat
 from lesion.pairs.jobs import MatchedPromptsJob, PairsJob, PromptsJob, RowSelection
 from lesion.plan.code import code
-from lesion.plan.devices import device_of
+from lesion.plan.devices import study_device
 from lesion.plan.mask_jobs import (
     behaviours_of,
     choose_job,
@@ -110,7 +110,7 @@ def train_job(study: Study, wildcards: Mapping[str, str]) -> TrainJob:
         recipe=specify(SeededRecipe, how, seed=how.seeds[0], beta=how.beta if dpo else None),
         mixture=mixture,
         refusals=files.get("refusals"),
-        device=device_of(study, "float32"),
+        device=study_device(study, "float32"),
     )
 
 
@@ -148,7 +148,7 @@ def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
     """A behaviour's responses."""
     name = wildcards["behaviour"]
     role = study.behaviours[name].role
-    return specify(PairsJob, study.pairs, behaviour=name, role=role, device=device_of(study))
+    return specify(PairsJob, study.pairs, behaviour=name, role=role, device=study_device(study))
 
 
 def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
@@ -159,7 +159,7 @@ def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
         ScoresJob,
         how,
         behaviour=behaviour,
-        device=device_of(study, how.dtype),
+        device=study_device(study, how.dtype),
         norms=not important and wants_norms(study),
         preservation=how.preservation if important else None,
         tail=specify(Coverage, how.tail, scope=study.masks.scope) if how.tail else None,
@@ -171,7 +171,7 @@ def equal_cost_job(study: Study, wildcards: Mapping[str, str]) -> EqualCostJob:
     return EqualCostJob(
         roles=nll_behaviours(study),
         batch_tokens=study.responses.batch_tokens,
-        device=device_of(study),
+        device=study_device(study),
     )
 
 
@@ -197,7 +197,7 @@ def responses_job(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
         attacks=_attacks(study) if completes else {},
         prefill=study.pairs.prefill,
         benign_prompts=study.responses.benign_prompts if completes else 0,
-        device=device_of(study),
+        device=study_device(study),
     )
 
 
@@ -226,7 +226,7 @@ def curve_job(study: Study, wildcards: Mapping[str, str]) -> CurveJob:
         pairs=study.curve.max_pairs,
         batch_tokens=study.responses.batch_tokens,
         completing=completing if study.curve.completions else None,
-        device=device_of(study),
+        device=study_device(study),
     )
 
 
@@ -239,7 +239,7 @@ def understanding_job(study: Study, wildcards: Mapping[str, str]) -> Understandi
         variant=wildcards["variant"],
         harms=study.of_role("harm"),
         minimal_pairs=places(study, "understanding")["minimal_pairs"],
-        device=device_of(study),
+        device=study_device(study),
     )
 
 
@@ -251,7 +251,7 @@ def utility_job(study: Study, wildcards: Mapping[str, str]) -> UtilityJob:
         variant=wildcards["variant"],
         ablation=study.responses.ablation,
         tasks=task_contents(study),
-        device=device_of(study),
+        device=study_device(study),
     )
 
 
@@ -275,7 +275,7 @@ def retrain_job(study: Study, wildcards: Mapping[str, str]) -> RetrainJob:
         roles=evaluated(study),
         questions=places(study, "retrain", name).get("questions"),
         prefill=study.pairs.prefill,
-        device=device_of(study, "float32"),
+        device=study_device(study, "float32"),
     )
 
 
@@ -325,7 +325,7 @@ def judge_responses_extra_job(study: Study, wildcards: Mapping[str, str]) -> Jud
         judge=section,
         places=places(study, "judge_responses_extra", name),
         variants=[variant for variant, _ in judged_answers(study)[wildcards["answers"]]],
-        device=device_of(study, dtype),
+        device=study_device(study, dtype),
     )
 
 

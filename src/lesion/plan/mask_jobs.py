@@ -12,7 +12,7 @@ from lesion.masks.jobs import (
     Selection,
     SweepJob,
 )
-from lesion.plan.devices import device_of
+from lesion.plan.devices import study_device
 from lesion.study import Study
 from lesion.study.job import Behaviours, specify
 
@@ -25,7 +25,7 @@ def sweep_job(study: Study, wildcards: Mapping[str, str]) -> SweepJob:
         selection=_selection(study),
         points=list(product(study.masks.p, study.masks.q, weights)),
         batch_tokens=study.responses.batch_tokens,
-        device=device_of(study),
+        device=study_device(study),
     )
 
 
@@ -65,7 +65,7 @@ def equal_cost_masks_job(study: Study, wildcards: Mapping[str, str]) -> EqualCos
         limits=study.equal_cost.limits,
         largest=study.equal_cost.largest,
         batch_tokens=study.responses.batch_tokens,
-        device=device_of(study),
+        device=study_device(study),
         seed=study.seed,
     )
 

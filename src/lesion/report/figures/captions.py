@@ -52,7 +52,7 @@ validation split, or came as near as it could. The points are what it adds to re
 split, with {confidence:.0%} intervals. Benign responses are there as a check: they should lie near
 the same value in every row.
 
-If the shared mask holds weights of harm, it adds more to harmful responses than the masks of other
+If `shared` holds weights of harm, it adds more to harmful responses than the masks of other
 answers do, and clearly less to the matched harmless ones; a claim about harm needs this, but it is
 not enough. If a mask of matched answers, of refusals or of
 facts adds as much to harmful responses, the effect is one of the topic, of the form of answers or
