@@ -146,7 +146,7 @@ def test_verdicts_and_rows_are_there(page: Page) -> None:
         "14 questions: 10 yes , 3 can't tell , 1 lowers .",
         "Less than 10% counts as almost none.",
         "Task accuracy",
-        "of answers to matched requests",
+        "of matched answers",
         "the mask random (does not come near the limit)",
         "9,187 [8,089, 10,545]",
         "layer 1, self_attn.o_proj, 108",

@@ -17,7 +17,7 @@ _COLUMNS: dict[str, tuple[str, Unit]] = {
 }
 _NAMES = {
     "plain": "as shared, without the contrast",
-    "matched": "of answers to matched requests",
+    "matched": "of matched answers",
     "refusals": "of refusals",
 }
 

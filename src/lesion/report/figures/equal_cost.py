@@ -11,9 +11,9 @@ from lesion.tables.rows import SHARED
 from lesion.tables.wording import amount
 
 _ROLES = {
-    "harm_added": "harmful responses",
-    "matched_added": "matched harmless responses",
-    "benign_added": "benign responses",
+    "harm_added": "harmful",
+    "matched_added": "matched harmless",
+    "benign_added": "benign",
 }
 
 
@@ -34,13 +34,13 @@ def equal_cost(table: pl.DataFrame, confidence: float) -> Figure | None:
     data = data.with_columns(mask=pl.col("mask").replace(names))
     measured = set(data["role"])
     rows = Axis("mask", None, masks)
-    roles = Axis("role", "NLL added to", [role for role in _ROLES.values() if role in measured])
+    roles = Axis("role", "responses", [role for role in _ROLES.values() if role in measured])
     shown = with_written(data.select("mask", "role", "value", "low", "high", "n"), "nats")
     limit = amount(data["limit"][0], "nats", 2)
     x = {"title": "added NLL (nats per token)", "axis": alt.Axis(format="~g")}
     return Figure(
         "equal-cost",
-        "Which masks harm harmful answers most at the same cost?",
+        "Do other masks do as much to harmful answers at the same cost?",
         f"Points for {len(masks)} masks that each add {limit} to benign responses of the "
         "validation split, with intervals: what they add to harmful and to matched responses.",
         captions.filled(captions.EQUAL_COST, confidence=confidence, limit=limit),
