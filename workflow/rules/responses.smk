@@ -91,7 +91,7 @@ rule equal_cost:
     threads: STUDY.threads
     resources:
         mem_mb=memory("curve"),
-        runtime=minutes("curve"),
+        runtime=minutes("equal_cost_masks"),
         gpu=gpus("curve"),
     params:
         job=job("equal_cost"),

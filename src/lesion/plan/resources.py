@@ -86,9 +86,9 @@ core. This is an assumption and was not measured."""
 
 GPU_SPEED = 10
 
-_BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS = 18, 40, 36, 3
+_BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS, _GROWN = 18, 40, 36, 3, 4
 """The default study, on which the seconds of `RESOURCE_FORMULAS` were measured: behaviours, prompts
-of each, tokens per answer, and number of (p, q) points."""
+of each, tokens per answer, (p, q) points, and masks grown to a limit on benign loss."""
 
 _EXAMPLES = 8
 """Examples per optimiser step in the training runs that were measured."""
@@ -162,6 +162,8 @@ def work(study: Study, rule: str, wildcards: Mapping[str, str]) -> float:
         tokens = max(study.pairs.max_new_tokens, study.responses.max_new_tokens)
         points = len(study.masks.p) * len(study.masks.q) / _POINTS if rule == "sweep" else 1
         return sum(limits.values()) * tokens * points / (_BEHAVIOURS * _PROMPTS * _TOKENS)
+    if rule == "equal_cost_masks":
+        return len(study.equal_cost_masks) * len(study.equal_cost.limits) / _GROWN
     # Masks are made of every behaviour's scores.
     return len(limits) / _BEHAVIOURS if rule == "masks" else 1.0
 
