@@ -129,7 +129,7 @@ def test_all_weights_are_trained_on_the_nll_and_frozen_zeros_stay(
         {},
     )
     with ExitStack() as stack:
-        _zero(model, mask, stack, frozen=True)
+        _zero(model, mask, stack, fixed="zeroed")
         before = weights(model)
         expected = _nll(model, chat_of(tokenizer))
         losses = fine_tune(Loaded(model, chat_of(tokenizer)), ABOUT, recipe(), "test")
