@@ -105,7 +105,9 @@ def _pairs(study: Study, folder: Path) -> pl.DataFrame:
     roles = {name: role for role in ("harm", "matched", "benign") for name in study.of_role(role)}
     return pl.concat(
         read_parquet(folder / f"{name}.parquet", PAIRS).with_columns(
-            behaviour=pl.lit(name), role=pl.lit(role)
+            behaviour=pl.lit(name),
+            role=pl.lit(role),
+            of=pl.lit(study.behaviours[name].of, pl.String),
         )
         for name, role in roles.items()
     )
