@@ -33,11 +33,11 @@ rule control_answers:
     output:
         answers=MADE / "responses" / "{model}" / f"{outputs.CONTROL_ANSWERS}.parquet",
     log:
-        MADE / "logs" / "judgements" / "{model}" / f"{outputs.CONTROL_ANSWERS}.log",
+        MADE / "logs" / "responses" / "{model}" / f"{outputs.CONTROL_ANSWERS}.log",
     benchmark:
         MADE
         / "benchmarks"
-        / "judgements"
+        / "responses"
         / "{model}"
         / f"{outputs.CONTROL_ANSWERS}.tsv"
     conda:
