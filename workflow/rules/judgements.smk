@@ -35,11 +35,7 @@ rule control_answers:
     log:
         MADE / "logs" / "responses" / "{model}" / f"{outputs.CONTROL_ANSWERS}.log",
     benchmark:
-        MADE
-        / "benchmarks"
-        / "responses"
-        / "{model}"
-        / f"{outputs.CONTROL_ANSWERS}.tsv"
+        MADE / "benchmarks" / "responses" / "{model}" / f"{outputs.CONTROL_ANSWERS}.tsv"
     conda:
         ENV
     resources:
