@@ -39,6 +39,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import torch
+from planted import ScoreSource
 from routed_world import (
     BUDGET,
     CAPABILITIES,
@@ -60,7 +61,7 @@ from lesion.masks.controls import ControlInputs, control_masks
 from lesion.masks.lesion import lesioned
 from lesion.masks.select import Point, Preserved, select_masks
 from lesion.models.candidates import find_candidates
-from lesion.models.layout import Flat, FlatIndices, Layout
+from lesion.models.layout import FlatIndices, Layout
 from lesion.models.likelihood import response_nll
 from lesion.models.text import Example, batches
 from lesion.scores.collect import Wanted, score
@@ -135,18 +136,6 @@ def routed(world: str, language: Language, base: Base, seed: int) -> Known:
     return Known(routing.model, layout, places, train, test, set(np.ravel(words).tolist()))
 
 
-class Weights(NamedTuple):
-    """A model's weights, as controls read them."""
-
-    values: Flat
-    layout: Layout
-
-    def open(self, name: str) -> Flat:
-        """A parameter's weights."""
-        number = self.layout.names.index(name)
-        return self.values[slice(*self.layout.offsets[number : number + 2])]
-
-
 class Scores:
     """The pipeline's files of scores of every behaviour, and the masks of every rule."""
 
@@ -154,7 +143,7 @@ class Scores:
         self.known, self.folder, self.layout = known, folder, known.layout
         candidates = find_candidates(known.model)
         parts = [each.weight.flatten() for each in candidates.values()]
-        self.weights = Weights(torch.cat(parts).numpy(), known.layout)
+        self.weights = ScoreSource(torch.cat(parts).numpy(), known.layout)
         for name, examples in known.train.items():
             own = score(known.model, candidates, examples, BUDGET, Wanted(True, True))
             about, where = {"examples": str(own.examples)}, folder / name

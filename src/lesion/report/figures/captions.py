@@ -54,9 +54,8 @@ the same value in every row.
 
 If `shared` holds weights of harm, it adds more to harmful responses than the masks of other
 answers do, and clearly less to the matched harmless ones; a claim about harm needs this, but it is
-not enough. If a mask of matched answers, of refusals or of
-facts adds as much to harmful responses, the effect is one of the topic, of the form of answers or
-of damage in general.
+not enough. If a mask of matched answers, of refusals or of facts adds as much to harmful responses,
+the effect is one of the topic, of the form of answers or of damage in general.
 """
 
 TRANSFER = """
