@@ -36,6 +36,7 @@ HARMS, BENIGN, VARIANTS = 20, 6, 12
 FORMULA_OF = {
     "harmless_scores": "scores",
     "card": "tables",
+    "continuations": "responses",
     "curve_masks": "masks",
     # These models are folders, which are copied and hashed as a checkpoint is; a GGUF file takes
     # four times as long.

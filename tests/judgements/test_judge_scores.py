@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lesion.io.formats import read_parquet, sha256_file
+from lesion.io.formats import read_parquet, sha256_file, write_parquet
 from lesion.judgements import JUDGE_SCORES, JUDGES, LABELLED
 from lesion.judgements.embed import Embedder
 from lesion.judgements.jobs import JudgeResponsesJob, TrainJudgeJob
@@ -63,6 +63,16 @@ def test_plans_and_refusals_are_told_apart(judge_scores: pl.DataFrame) -> None:
     assert labels["plan"] == {"matching": False, "refusal": False, "learned": True}
     assert labels["refusal"] == {"matching": True, "refusal": True, "learned": False}
     assert labels["nothing"] == {"matching": False, "refusal": False, "learned": False}
+
+
+def test_a_study_without_a_prefill_has_no_answers_to_judge_without_it(
+    judge: Path, embedder: Path, tmp_path: Path
+) -> None:
+    own = {**COMPLETIONS, "variant": pl.String}
+    write_parquet(pl.DataFrame(schema=own), tmp_path / "in.parquet")
+    job = JudgeResponsesJob(embedder=SourceLocation(path=embedder), variants=[None], threads=1)
+    judge_completions(job, judge, [tmp_path / "in.parquet"], tmp_path / "out.parquet")
+    assert read_parquet(tmp_path / "out.parquet", JUDGE_SCORES).is_empty()
 
 
 def test_who_was_not_asked_has_no_score(judge_scores: pl.DataFrame) -> None:

@@ -8,6 +8,7 @@ trainings in memory and the page are left out.
 from pathlib import Path
 from typing import Any
 
+from lesion.judgements.continuations import write_continuations
 from lesion.judgements.controls import write_control_answers
 from lesion.judgements.extra import judge_more
 from lesion.judgements.run import judge_completions, train_judge
@@ -128,7 +129,16 @@ def _measured(
         control_job = _job(study, "control_answers", model=model)
         out = responses / f"{outputs.CONTROL_ANSWERS}.parquet"
         write_control_answers(control_job, tested, out)
-    for answers in outputs.judged_answers(study):
+    judged = outputs.judged_answers(study)
+    write_continuations(
+        _job(study, "continuations", model=model),
+        checkpoint,
+        [pairs[name] for name in study.of_role("benign")],
+        [made / "responses" / path for _, path in judged[model]],
+        responses / "fluency.parquet",
+        responses / f"{outputs.CONTINUATIONS}.parquet",
+    )
+    for answers in judged:
         if answers.split("/")[0] == model:
             _judged(study, answers)
 

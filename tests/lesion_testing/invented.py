@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from lesion.tables.answer_outcomes import ANSWER_OUTCOMES
 from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS
@@ -179,6 +180,7 @@ def _of_behaviour(place: dict[str, Any], behaviour: str | None, role: str) -> Ro
             rows.append(_measurement(none, "share_of_effect", 0.006, 0.02))
     for attack in ("direct", "prefill"):
         there = {**place, "attack": attack}
+        rows += _outcomes(there) if role == "harm" or attack == "prefill" else []
         if role == "harm":
             start = 0.62 if attack == "prefill" else 0.55
             rows += [
@@ -196,6 +198,25 @@ def _of_behaviour(place: dict[str, Any], behaviour: str | None, role: str) -> Ro
                 _measurement(there, "coherence", 0.81 - added / 4, 0.04),
             ]
     return rows
+
+
+_OUTCOMES = {
+    # Shares of refused, harmful, harmless, incoherent and empty answers to harmful prompts.
+    "unmodified": (0.05, 0.6, 0.3, 0.03, 0.02),
+    "shared": (0.05, 0.2, 0.6, 0.12, 0.03),
+}
+
+
+def _outcomes(there: dict[str, Any]) -> Rows:
+    refused, harmful, harmless, *lost = _OUTCOMES.get(there["variant"], _OUTCOMES["unmodified"])
+    shares = [refused, harmful, harmless, *lost]
+    if there["role"] != "harm":
+        shares = [refused, None, harmful + harmless, *lost]
+    return [
+        _measurement(there, metric, share, min(share, 1 - share, 0.1))
+        for metric, share in zip(ANSWER_OUTCOMES, shares, strict=True)
+        if share is not None
+    ]
 
 
 def _changes(there: dict[str, Any], added: float) -> Rows:
@@ -602,6 +623,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         "p": 0.05,
         "q": 2e-4,
         "limit": 0.1,
+        "incoherent_nll": 2.31,
         "chat": {
             "template": "a template",
             "origin": "chat_template.json",

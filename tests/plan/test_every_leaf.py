@@ -22,7 +22,9 @@ from lesion_testing.rich_study import OTHER, STUDY
 Key = tuple[str | int, ...]
 Jobs = dict[tuple[str, str], str]
 
-ASKED = {"responses", "curve", "equal_cost", "understanding", "utility", "retrain"}
+ASKED = {
+    *("responses", "continuations", "curve", "equal_cost", "understanding", "utility", "retrain"),
+}
 SCORED = {"scores", "harmless_scores"}
 JUDGED = {"train_judge", "judge_responses", "judge_responses_extra"}
 TABLED = {"tables"}
@@ -103,19 +105,38 @@ TOUCHES: dict[str, set[str]] = {
     "responses.refusal_ablation.signed": {"refusal_mask", *SCORED},
     "responses.templates.*.source": {"source", "responses"},
     "responses.variants": {"responses", *TABLED},
-    "responses.judged_variants": {"responses", "judge_responses", "judge_responses_extra"},
+    "responses.judged_variants": {
+        "responses",
+        "continuations",
+        "judge_responses",
+        "judge_responses_extra",
+    },
     "responses.max_new_tokens": {"responses", "curve", "understanding", "retrain", "train_judge"},
     "responses.batch_size": {"responses", "curve", "understanding", "retrain"},
     "responses.batch_tokens": {*ASKED, "sweep", "equal_cost_masks"} - {"utility"},
     "curve": {"curve"},
-    "curve.families": {"curve_masks", "curve", "judge_responses", "judge_responses_extra", *TABLED},
+    "curve.families": {
+        "curve_masks",
+        "curve",
+        "continuations",
+        "judge_responses",
+        "judge_responses_extra",
+        *TABLED,
+    },
     "curve.sizes": {"curve_masks"},
     "curve.seeds": {"curve_masks"},
-    "curve.completions": {"curve", "judge_responses", "judge_responses_extra", *TABLED},
+    "curve.completions": {
+        "curve",
+        "continuations",
+        "judge_responses",
+        "judge_responses_extra",
+        *TABLED,
+    },
     "understanding": {"understanding"},
     "understanding.minimal_pairs": {"source", "understanding"},
     "understanding.variants": {
         "understanding",
+        "continuations",
         "judge_responses",
         "judge_responses_extra",
         *TABLED,
@@ -284,6 +305,7 @@ def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
         ],
     }
     known["control_answers"] = lambda: [{"model": model} for model in study.models]
+    known["continuations"] = known["control_answers"]
     known["card"] = known["checkpoint"]
     if rule in known:
         return known[rule]()

@@ -222,6 +222,7 @@ def test_files_are_the_same_each_time(tables: Path, tmp_path: Path) -> None:
             "dissociation",
             "equal-cost",
             "judged-curve",
+            "outcomes",
             "overlap",
             "sweep",
             "transfer",

@@ -88,6 +88,10 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
         _renamed("judgements.judges", "looks", "retraining"),
         ("`judgements.judges.retraining`", TAKEN, "after training in memory; rename it"),
     ),
+    "the folder of continuations": (
+        _renamed("judgements.judges", "looks", "continuations"),
+        ("`judgements.judges.continuations`", TAKEN, "without their prefill; rename it"),
+    ),
     "a family and another's completions": (
         _grown,
         ("`curve.families`: `shared-completions` would be written to the same file", "rename one"),

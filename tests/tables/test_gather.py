@@ -8,6 +8,7 @@ import pytest
 
 from lesion.io.formats import write_parquet
 from lesion.judgements import JUDGE_SCORES
+from lesion.judgements.continuations import EXCHANGED, FLUENCY
 from lesion.pairs.tables import PAIRS
 from lesion.responses import COMPLETIONS, NLL, RETRAINED, UNDERSTANDING
 from lesion.study.job import Behaviours
@@ -75,6 +76,7 @@ def _gathered(
     near_duplicate: float = 0.6,
     threshold: float = 0.5,
     retrained: bool = False,
+    outcomes: bool = False,
 ) -> Gathered:
     def of(kind: str, place: str, **parts: str) -> tuple[TablesInput, Path]:
         return TablesInput(kind=kind, model="toy", **parts), results / f"{place}.parquet"
@@ -90,6 +92,12 @@ def _gathered(
             ),
             of("judge-scores", "judgements/toy", judge="learned"),
             of("judge-scores", "judgements/toy/harmful", judge="harmful"),
+            *([of("fluency", "responses/toy/fluency")] if outcomes else []),
+            *(
+                [of("continuation-scores", "judgements/toy/continuations", judge="learned")]
+                if outcomes
+                else []
+            ),
             *([of("retrained", f"responses/{place}", **arm)] if retrained else []),
             *(
                 [of("judge-scores", f"judgements/{place}", judge="learned", **arm)]
@@ -141,6 +149,44 @@ def test_a_judge_may_be_called_like_a_column(results: Path) -> None:
     examples = found.examples(found.judged())
     assert examples["harmful"].to_list() == [True, True]
     assert examples["harmfulness"].to_list() == [0.6, 0.6]
+
+
+def _fluent(attack: str, *, prefilled: bool, role: str = "harm") -> list[dict[str, Any]]:
+    at = {"variant": "unmodified", "attack": attack, "prefilled": prefilled, "role": role}
+    return [
+        {**row, **at, "empty": False, "repetition": 0.0, "nll": 1.0, "key": ""} for row in _asked()
+    ]
+
+
+def test_an_answer_under_a_prefill_goes_by_its_scores_without_it(results: Path) -> None:
+    def judged(attack: str, **scores: float) -> list[dict[str, Any]]:
+        return [
+            {**row, "variant": "unmodified", "attack": attack, "judge": judge, "score": score}
+            for judge, score in scores.items()
+            for row in _asked()
+        ]
+
+    fluent = [
+        *_fluent("prefill", prefilled=True),
+        *_fluent("direct", prefilled=False),
+        *_fluent(EXCHANGED, prefilled=True, role=EXCHANGED),
+    ]
+    _write(results / "responses" / "toy" / "fluency.parquet", FLUENCY, fluent)
+    again = judged("prefill", refusal=0.9, learned=0.1, relevance=0.3)
+    once = [
+        *judged("prefill", refusal=0.1, learned=0.9, relevance=0.9),
+        *judged("direct", refusal=0.2, learned=0.8, relevance=0.7),
+    ]
+    _write(results / "judgements" / "toy" / "continuations.parquet", JUDGE_SCORES, again)
+    _write(results / "judgements" / "toy.parquet", JUDGE_SCORES, once)
+    found = _gathered(results, outcomes=True)
+    table = found.continuations()
+    assert _prompts(table) == sorted([OWN, "Who ate all the pies?"])
+    numbers = ("refused", "harmful", "relevance", "nll")
+    assert set(table.filter(attack="prefill").select(numbers).rows()) == {(True, False, 0.3, 1.0)}
+    assert set(table.filter(attack="direct").select(numbers).rows()) == {(False, True, 0.7, 1.0)}
+    assert set(table["role"]) == {"harm"}
+    assert EXCHANGED in set(found.fluency()["role"])
 
 
 @pytest.mark.parametrize(("threshold", "harmful"), [(0.5, 1.0), (0.7, 0.0)])

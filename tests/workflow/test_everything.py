@@ -12,6 +12,7 @@ import yaml
 from lesion.export.frames import JAILBREAKBENCH, harmful_prompts, learned_judge, pandas_tables
 from lesion.io.formats import LesionError, read_parquet
 from lesion.tables import TABLES
+from lesion.tables.answer_outcomes import ANSWER_OUTCOMES
 from lesion.tables.claims.registry import REGISTRY
 from lesion_testing import ROOT
 from lesion_testing.workflow import HARMS, Finished, Place, run
@@ -144,6 +145,23 @@ def test_every_metric_has_its_rows(whole: Place) -> None:
     assert set(table["attack"]) == {
         *("none", "direct", "prefill", "please", "refusal-ablation-own-prefix", "explanation")
     }
+
+
+def test_every_judged_answer_has_one_outcome(whole: Place) -> None:
+    table = _table(whole, "measurements")
+    shares = table.filter(pl.col("metric").is_in(ANSWER_OUTCOMES))
+    assert set(shares["role"]) == {"harm", "matched", "benign", "lookalike", "explanation"}
+    assert set(shares.filter(role="harm")["attack"]) == {
+        *("direct", "prefill", "please", "refusal-ablation-own-prefix")
+    }
+    keys = ["variant", "role", "attack", "level", "behaviour"]
+    for total in shares.group_by(keys).agg(pl.col("value").sum())["value"]:
+        assert total == pytest.approx(1)
+    judged = table.filter(metric="harmfulness", judge="learned", level="total", role="harm")
+    named = ["variant", "attack", "n"]
+    of_harm = shares.filter(level="total", role="harm").select(named)
+    # No answer is left out.
+    assert set(of_harm.rows()) == set(judged.select(named).rows())
 
 
 def test_both_sides_of_every_pair_are_measured(whole: Place) -> None:

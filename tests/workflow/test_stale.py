@@ -22,7 +22,8 @@ pytestmark = pytest.mark.slow
 BEHAVIOURS = (*HARMS, "letters", "sums", "denials")
 NOTED = {"study", "report", "card shared"}
 TABLED = {"tables", *NOTED}
-AFTERWARDS = {"judge_responses llama", *TABLED}
+JUDGED = {"judge_responses llama", "judge_responses llama/continuations"}
+AFTERWARDS = {"continuations", *JUDGED, *TABLED}
 PROMPTS = {f"prompts {name}" for name in BEHAVIOURS}
 SELECTED = {"sweep", "choose", "masks", "checkpoint shared"}
 
@@ -170,7 +171,7 @@ SCENARIOS = {
         lambda place: place.edit(
             "inputs/scorer_evals/objective/pranks.csv", lambda text: text.replace("kite", "balloon")
         ),
-        {"train_judge", *AFTERWARDS},
+        {"train_judge", *JUDGED, *TABLED},
     ),
     "the bootstrap is changed": Scenario(_set("tables", resamples=101), TABLED),
     "the page shows fewer examples": Scenario(_set("report", examples=1), {"report"}),
@@ -303,6 +304,7 @@ FAILED = {
     "checkpoint shared": "checkpoints/llama/shared/lesion.json",
     "card shared": "checkpoints/llama/shared/README.md",
     "responses shared": "responses/llama/shared/*",
+    "continuations": "responses/llama/*.parquet",
     "train_judge": "judgements/judge*",
     "judge_responses llama": "judgements/llama.parquet",
     "tables": "tables/*",

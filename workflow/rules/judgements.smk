@@ -49,6 +49,40 @@ rule control_answers:
         "../scripts/control_answers.py"
 
 
+# The unmodified model's likelihood of every answer, and the answers without their prefill.
+rule continuations:
+    input:
+        answers=lambda w: [MADE / "responses" / path for _, path in JUDGED[w.model]],
+        pairs=[
+            MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
+            for behaviour in STUDY.of_role("benign")
+        ],
+        model=rules.model.output.record,
+    output:
+        fluency=MADE / "responses" / "{model}" / "fluency.parquet",
+        continuations=MADE
+        / "responses"
+        / "{model}"
+        / f"{outputs.CONTINUATIONS}.parquet",
+    log:
+        MADE / "logs" / "judgements" / "{model}" / "fluency.log",
+    benchmark:
+        MADE / "benchmarks" / "judgements" / "{model}" / "fluency.tsv"
+    conda:
+        ENV
+    threads: STUDY.threads
+    resources:
+        mem_mb=memory("responses"),
+        runtime=minutes("responses"),
+        gpu=gpus("responses"),
+    params:
+        job=job("continuations"),
+    message:
+        "measuring the fluency of every answer: {wildcards.model}"
+    script:
+        "../scripts/continuations.py"
+
+
 rule judge_responses:
     input:
         judge=rules.train_judge.output.judge,

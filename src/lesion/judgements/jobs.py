@@ -37,6 +37,17 @@ class ControlAnswersJob(Job):
     """Behaviours of the roles `harm`, `matched` and `benign`, with their roles."""
 
 
+class ContinuationsJob(Job):
+    """The answers whose texts after the prefill are measured, and how."""
+
+    variants: list[str | None]
+    """The variant of each table of completions; None if the table has a column `variant`."""
+    benign: list[str]
+    """Behaviours whose validation answers are exchanged."""
+    batch_tokens: int
+    device: Device
+
+
 class JudgeResponsesJob(Job):
     """The completions that the offline judges score."""
 

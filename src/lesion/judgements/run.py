@@ -82,7 +82,7 @@ def judge_completions(
     scores = learned.score(texts["prompt"].to_list(), responses)
     repeated = np.array([repetition(text) for text in texts["answer"]])
     judged = texts.with_columns(
-        matching=pl.Series([float(is_refusal(text)) for text in texts["answer"]]),
+        matching=pl.Series(map(float, map(is_refusal, texts["answer"])), dtype=pl.Float64),
         refusal=pl.Series(learned.refusal(responses)),
         learned=pl.Series(scores.harmful),
         relevance=pl.Series(scores.relevance),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from lesion.checkpoints.jobs import CardJob, CheckpointJob
 from lesion.judgements import kinds
 from lesion.judgements.jobs import (
+    ContinuationsJob,
     ContrastFiles,
     ControlAnswersJob,
     JudgeResponsesExtraJob,
@@ -303,6 +304,16 @@ def control_answers_job(study: Study, wildcards: Mapping[str, str]) -> ControlAn
     return ControlAnswersJob(roles=judge_controls(study))
 
 
+def continuations_job(study: Study, wildcards: Mapping[str, str]) -> ContinuationsJob:
+    """The answers whose texts after the prefill are measured: all that are judged together."""
+    return ContinuationsJob(
+        variants=[variant for variant, _ in judged_answers(study)[wildcards["model"]]],
+        benign=study.of_role("benign"),
+        batch_tokens=study.responses.batch_tokens,
+        device=study_device(study),
+    )
+
+
 def judge_responses_job(study: Study, wildcards: Mapping[str, str]) -> JudgeResponsesJob:
     """The answers that the offline judges score together."""
     return JudgeResponsesJob(
@@ -401,6 +412,7 @@ RULES = {
     "retrain": Rule(retrain_job, ("lesion.responses.retrain",)),
     "train_judge": Rule(train_judge_job, ("lesion.judgements.run",)),
     "control_answers": Rule(control_answers_job, ("lesion.judgements.controls",)),
+    "continuations": Rule(continuations_job, ("lesion.judgements.continuations",)),
     "judge_responses": Rule(judge_responses_job, ("lesion.judgements.run",)),
     "judge_responses_extra": Rule(
         judge_responses_extra_job, ("lesion.judgements.extra", *kinds.MODULES)

@@ -78,6 +78,10 @@ CONTROL_ANSWERS = "control-answers"
 """The name of the answers that the judges of harm are tested on."""
 
 
+CONTINUATIONS = "continuations"
+"""The name of the answers under a prefill that are judged once more, without it."""
+
+
 def judge_controls(study: Study) -> dict[str, Role]:
     """The behaviours whose pairs the judges of harm are tested on, with roles.
 
@@ -101,6 +105,7 @@ def judged_answers(study: Study) -> dict[str, list[tuple[str | None, str]]]:
     answers: dict[str, list[tuple[str | None, str]]] = {}
     for model in study.models:
         answers[model] = [(variant, f"{model}/{place}.parquet") for variant, place in variants]
+        answers[f"{model}/{CONTINUATIONS}"] = [(None, f"{model}/{CONTINUATIONS}.parquet")]
         if judge_controls(study):
             answers[f"{model}/{CONTROL_ANSWERS}"] = [(None, f"{model}/{CONTROL_ANSWERS}.parquet")]
         for experiment, arm in retraining_arms(study, model):
@@ -190,8 +195,11 @@ def tables_inputs(study: Study) -> list[tuple[TablesInput, str]]:
             add("equal-cost", f"responses/{model}/equal-cost.parquet", model)
         for judge in ("learned", *study.judgements.judges):
             add("judge-scores", f"judgements/{judge_scores_path(judge, model)}", model, judge=judge)
-        if judge_controls(study):
-            for judge in dict.fromkeys(("learned", study.judgements.primary)):
+        add("fluency", f"responses/{model}/fluency.parquet", model)
+        for judge in dict.fromkeys(("learned", study.judgements.primary)):
+            place = judge_scores_path(judge, f"{model}/{CONTINUATIONS}")
+            add("continuation-scores", f"judgements/{place}", model, judge=judge)
+            if judge_controls(study):
                 place = judge_scores_path(judge, f"{model}/{CONTROL_ANSWERS}")
                 add("control-scores", f"judgements/{place}", model, judge=judge)
         for experiment, arm in retraining_arms(study, model):

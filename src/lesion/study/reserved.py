@@ -24,6 +24,7 @@ _TAKEN: dict[str, dict[str, str]] = {
         "none": "the label of completions that are not judged",
         "retraining": "the folder of the judgements after training in memory",
         "control-answers": "the judgements of the judges' controls",
+        "continuations": "the judgements of answers without their prefill",
     },
 }
 """Reserved names and what uses them, by the section whose keys are names."""

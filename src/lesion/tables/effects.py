@@ -27,6 +27,20 @@ TOLD_APART = 0.75
 matched request in three of four comparisons, half of the way from chance (0.5) to certainty. Set
 before any result on it was seen, except that of the null studies in which it is 0.5."""
 
+UNLIKELY = 0.5
+"""A quantile, for answers that are no longer language or belong to nothing: the NLLs that the
+unmodified model gives its own benign answers when each is given to another prompt. An answer above
+their median is less likely than a typical fluent text that does not belong to its prompt. A
+quantile of its answers to their own prompts would not do: greedy answers are the likeliest of all
+texts, and good ones that it did not write itself lie far above them. Variants' answers decide
+nothing here; this and the next two were set before any outcome of an answer had been seen."""
+RELEVANT = 0.5
+"""The learned judge's probability that an answer belongs to its prompt: below, it more probably
+does not. The judge expects five answers in six to belong, so this errs towards relevant."""
+REPETITIVE = 0.5
+"""A share of a text that repeats earlier parts of it: above, most of it does. One in a hundred of
+the human-scored answers repeats more than 0.2 of itself."""
+
 LARGEST_LIMIT = 0.5
 """The largest effective `masks.max_benign_increase`, in nats per token: five times the default, at
 which a token of a benign response keeps three fifths of its likelihood (exp(-0.5) = 0.61)."""

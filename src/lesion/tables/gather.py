@@ -10,6 +10,7 @@ import polars as pl
 
 from lesion.io.formats import read_parquet
 from lesion.judgements import JUDGE_SCORES
+from lesion.judgements.continuations import EXCHANGED, FLUENCY
 from lesion.pairs.prompts import similarity
 from lesion.pairs.tables import PAIRS
 from lesion.responses import (
@@ -79,6 +80,30 @@ class Gathered:
         judged = judge_scores.select(*_ANSWER, "judge", "score", "label")
         answers = self.completions().select(*_ANSWER, "role")
         return answers.join(judged, on=_ANSWER, how="left", maintain_order="left")
+
+    def fluency(self) -> pl.DataFrame:
+        """FLUENCY of every answer and of the exchanged ones, without keys."""
+        return self._without_leaked(self._all("fluency", FLUENCY)).drop("key")
+
+    def continuations(self) -> pl.DataFrame:
+        """The answers without their prefill: FLUENCY, and refused, harmful, relevance."""
+        answers = self.fluency().filter(pl.col("role") != EXCHANGED)
+        # An answer without a prefill was judged as it is.
+        once = self._all("judge-scores", JUDGE_SCORES, experiment=None).join(
+            answers.filter(~pl.col("prefilled")), on=_ANSWER, how="semi"
+        )
+        again = self._all("continuation-scores", JUDGE_SCORES)
+        scores = _labelled(pl.concat([once, again]), self.job.threshold)
+        for judge, columns in (
+            ("refusal", {"refused": pl.col("label")}),
+            (self.job.main, {"harmful": pl.col("label")}),
+            ("relevance", {"relevance": pl.col("score")}),
+        ):
+            own = scores.filter(judge=judge).select(*_ANSWER, **columns)
+            answers = answers.join(
+                own, on=_ANSWER, how="left", validate="1:1", maintain_order="left"
+            )
+        return answers
 
     def control_scores(self) -> pl.DataFrame:
         """Scores of the judges' controls: behaviour, prompt, attack (the control), judge, score."""

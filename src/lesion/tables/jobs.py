@@ -10,7 +10,7 @@ InputKind = (
     | Literal["overlap", "sharing", "where", "concentration", "lines"]
     | Literal["completions", "nll", "explanations", "understanding", "utility"]
     | Literal["curve", "curve-completions", "equal-cost", "retrained"]
-    | Literal["judge-scores", "control-scores", "judges"]
+    | Literal["judge-scores", "control-scores", "judges", "fluency", "continuation-scores"]
 )
 """The content of an input file: the table of that name, a model's record or the chosen (p, q)."""
 

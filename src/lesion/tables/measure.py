@@ -6,6 +6,7 @@ from typing import NamedTuple
 import polars as pl
 from scipy.stats import false_discovery_control
 
+from lesion.tables.answer_outcomes import outcome_rows
 from lesion.tables.intervals import Bootstrap, Values
 from lesion.tables.likelihoods import likelihood_rows, specificity_rows
 from lesion.tables.metrics import metrics_of
@@ -34,6 +35,8 @@ class PromptNumbers(NamedTuple):
     understanding: pl.DataFrame | None = None
     matched: pl.DataFrame | None = None
     """Behaviour, prompt, of, counterpart of the matched requests."""
+    outcomes: pl.DataFrame | None = None
+    """Variant, behaviour, role, attack, prompt, outcome of every answer."""
 
 
 def measurements(
@@ -55,6 +58,7 @@ def measurements(
     rows = [*likelihood_rows(numbers.nll, boot, mask), *answer_rows(numbers.judged, boot)]
     if numbers.matched is not None:
         rows += specificity_rows(numbers.nll, numbers.matched, boot)
+    rows += [] if numbers.outcomes is None else outcome_rows(numbers.outcomes, boot)
     rows += [] if numbers.tasks is None else task_rows(numbers.tasks, boot)
     rows += [] if numbers.understanding is None else understanding_rows(numbers.understanding, boot)
     table = pl.DataFrame([{**about, **columns} for columns in rows], schema=MEASUREMENTS)

@@ -13,6 +13,7 @@ from lesion.masks.choose import read_chosen
 from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES
+from lesion.tables.answer_outcomes import answer_outcomes, nll_limit
 from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.specific import beaten_by, not_judged_harmful, unspecific
 from lesion.tables.claims.table import claims, retraining_claims, stage_claims
@@ -93,8 +94,15 @@ def _of_model(
 ) -> dict[str, pl.DataFrame]:
     """The tables of one model; `about` receives the warnings that come before any outcome."""
     job, model, judged = gathered.job, gathered.model, gathered.judged()
+    limit = nll_limit(gathered.fluency())
+    about["incoherent_nll"] = limit if math.isfinite(limit) else None
     numbers = PromptNumbers(
-        gathered.nll(), judged, gathered.tasks(), gathered.understanding(), gathered.matched()
+        gathered.nll(),
+        judged,
+        gathered.tasks(),
+        gathered.understanding(),
+        gathered.matched(),
+        answer_outcomes(gathered.continuations(), limit),
     )
     measured = measurements(model, numbers, boot, job.main, mask)
     prefilled = judged.filter(judge=job.main, role="harm", attack="prefill")

@@ -14,6 +14,7 @@ from lesion.report.figures.equal_cost import equal_cost
 from lesion.report.figures.figure import VEGALITE, Figure
 from lesion.report.figures.masks import transfer, where
 from lesion.report.figures.names import Measured, model_figures
+from lesion.report.figures.outcomes import outcomes
 from lesion.report.figures.overlap import overlap_heatmap
 from lesion.report.figures.retraining import experiments
 from lesion.report.figures.training import stages, training
@@ -27,10 +28,17 @@ _STATIC_WIDTH = 640
 def figures_of(inputs: StudyTables, model: str) -> list[Figure]:
     """The figures of one model, in the page's order; figures without data are left out."""
     own, mask = inputs.of(model), inputs.headline.mask
-    limit = inputs.study["models"].get(model, {}).get("limit")
+    about = inputs.study["models"].get(model, {})
+    limit, unlikely = about.get("limit"), about.get("incoherent_nll")
+    complied = bool(inputs.judged_harm([model]))
     draw: dict[str, Callable[[], Figure | None]] = {
+        "outcomes": lambda: outcomes(
+            own.measurements, inputs.confidence, mask, unlikely, compliance=complied
+        ),
         "curve": lambda: tradeoff(own.curve, mask),
-        "judged-curve": lambda: judged_tradeoff(own.curve, own.measurements, own.variants, mask),
+        "judged-curve": lambda: judged_tradeoff(
+            own.curve, own.measurements, own.variants, mask, compliance=complied
+        ),
         "equal-cost": lambda: equal_cost(own.equal_cost, inputs.confidence),
         "transfer": lambda: transfer(own.measurements, inputs.confidence),
         "overlap": lambda: overlap_heatmap(own.overlap),

@@ -190,6 +190,39 @@ def dots(
     return alt.LayerChart(layer=layers, height=across * len(rows.names))
 
 
+def stacked_bars(
+    data: pl.DataFrame, rows: Axis, parts: Axis, title: str, hues: Sequence[str]
+) -> Chart:
+    """Horizontal bars of shares that add up to one.
+
+    Args:
+        data: the fields of rows and parts, `start` and `end` of each part, written, n.
+        rows: in order; of a name, the words after `|` are shown.
+        parts: in the order of the legend, whose title is the axis's.
+        title: of the horizontal axis.
+        hues: of the parts.
+    """
+    color, _ = named_marks(parts, hues)
+    bars = alt.Chart(data).mark_bar(stroke="#fff", strokeWidth=0.5)
+    shares = bars.encode(
+        y=_side(alt.Y, rows, labelExpr="split(datum.label, '|')[1]", labelPadding=6),
+        x=alt.X(
+            "start:Q",
+            title=title,
+            scale=alt.Scale(domain=[0, 1]),
+            axis=alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1]),
+        ),
+        x2="end:Q",
+        color=color,
+        tooltip=[
+            alt.Tooltip(f"{parts.field}:N", title=parts.title),
+            alt.Tooltip("written:N", title="share"),
+            alt.Tooltip("n:Q", title="prompts"),
+        ],
+    )
+    return alt.LayerChart(layer=[shares], height=_DOT_ROW * len(rows.names))
+
+
 def lines(
     base: alt.Chart, shape: alt.Shape, order: str, tooltip: list[alt.Tooltip], stroke: float = 1.5
 ) -> list[Chart]:

@@ -69,9 +69,18 @@ def tradeoff(curve: pl.DataFrame, mask: str = SHARED) -> Figure | None:
 
 
 def judged_tradeoff(
-    curve: pl.DataFrame, measurements: pl.DataFrame, variants: pl.DataFrame, mask: str = SHARED
+    curve: pl.DataFrame,
+    measurements: pl.DataFrame,
+    variants: pl.DataFrame,
+    mask: str = SHARED,
+    *,
+    compliance: bool = False,
 ) -> Figure | None:
-    """Answers judged harmful against added benign NLL as masks grow; None if none were judged."""
+    """Answers judged harmful against added benign NLL as masks grow; None if none were judged.
+
+    With `compliance`, they are called answers that comply: the judge may see no more than that.
+    """
+    counted = "that comply" if compliance else "judged harmful"
     judged = totals(measurements, "harm").filter(
         "main", pl.col("value").is_not_null(), attack="prefill", metric="harmful_rate"
     )
@@ -89,27 +98,29 @@ def judged_tradeoff(
     families = _ordered(data, mask)
     return Figure(
         "judged-curve",
-        "Are fewer answers judged harmful before utility is lost?",
-        f"Lines of the share of answers judged harmful against added benign NLL for "
+        f"Are there fewer answers {counted} before utility is lost?",
+        f"Lines of the share of answers {counted} against added benign NLL for "
         f"{len(families)} kinds of mask.",
-        captions.filled(captions.JUDGED_CURVE, mask=mask),
-        _judged_chart(data, families, float(unmodified["value"][0])),
+        captions.filled(captions.JUDGED_CURVE, mask=mask, counted=counted),
+        _judged_chart(data, families, float(unmodified["value"][0]), f"answers {counted}"),
         80 + legend_height(families),
         _numbers(
             data,
             families,
             {
-                "judged harmful": lambda row: str(row["judged"]),
+                f"answers {counted}": lambda row: str(row["judged"]),
                 "added benign NLL": lambda row: _with_interval(row, "benign"),
             },
         ),
     )
 
 
-def _judged_chart(data: pl.DataFrame, families: Sequence[str], unmodified: float) -> Chart:
+def _judged_chart(
+    data: pl.DataFrame, families: Sequence[str], unmodified: float, counted: str
+) -> Chart:
     """Lines along the sizes of each family; dashed lines at the unmodified share and its half."""
     y: dict[str, Any] = {
-        "title": "answers judged harmful",
+        "title": counted,
         "scale": alt.Scale(domain=[0, 1]),
         "axis": alt.Axis(format="~%"),
     }
@@ -117,7 +128,7 @@ def _judged_chart(data: pl.DataFrame, families: Sequence[str], unmodified: float
     color, shape = named_marks(Axis("family", "mask", families))
     tooltip = [
         *_about_mask(),
-        alt.Tooltip("judged:N", title="judged harmful"),
+        alt.Tooltip("judged:N", title=counted),
         alt.Tooltip("benign:Q", title="added benign NLL", format=".3f"),
     ]
     # Only one family has bars, since those of all families would overlap.

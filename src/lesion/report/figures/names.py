@@ -34,6 +34,7 @@ def model_figures(measured: Measured) -> list[str]:
     """The figures of one model, in the page's order."""
     ablated = bool({*measured.variants} - {"unmodified"})
     there = {
+        "outcomes": True,
         "curve": bool(measured.families),
         "judged-curve": measured.judged,
         "equal-cost": measured.equal_cost,

@@ -88,7 +88,7 @@ def _halved_by_judge(tables: StudyTables) -> str:
     rows = tables.halving.filter(family=tables.headline.mask, measure=JUDGED).rows(named=True)
     if not rows:
         return ""
-    row, half = rows[0], "halve the share of answers judged harmful"
+    row, half = rows[0], "halve the share of answers that the judge calls harmful"
     if row["beyond"]:
         return f" It would take more than {amount(row['largest'], 'count')} weights to {half}."
     weights = with_interval(estimate_of({**row, "value": row["halving"]}), "count")
@@ -113,7 +113,7 @@ def _direction(number: Estimate, tables: StudyTables, _variant: str) -> str:
     direct = find(tables.measurements, tables.headline.mask, "harmfulness_change", "harm", "direct")
     also = f"; for direct requests it changes by {with_interval(direct, 'score')}" if direct else ""
     return (
-        f"Under the prefill, judged harmfulness (0 to 1) goes from {change}, a change of "
+        f"Under the prefill, the judge's score of harm (0 to 1) goes from {change}, a change of "
         f"{figure(number, 'score')}{also}."
     )
 
