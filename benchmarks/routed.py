@@ -75,7 +75,7 @@ from lesion.tables.intervals import Bootstrap
 from lesion.tables.measure import PromptNumbers, measurements
 
 WORLDS = ("shared", "private", "topic")
-P, CONTRAST, LIMIT, SIZES = 0.02, 1.0, 0.1, (0.5, 1.0, 2.0)
+P, CONTRAST, BENIGN, LIMIT, SIZES = 0.02, 1.0, 0.5, 0.1, (0.5, 1.0, 2.0)
 RULES = ("plain", "contrast", "matched", "refusal")
 CONTROLS = (
     *("unsigned", "opposite-sign", "second-q", "wanda", "random", "random-magnitude"),
@@ -168,7 +168,8 @@ class Scores:
         contrast = rule == "contrast"
         source = self.stored({"matched": MATCHED[kind], "refusal": "refusal"}.get(rule, HARM[kind]))
         if contrast:
-            source = Contrast(source, self.stored(MATCHED[kind]), CONTRAST)
+            benign = Pooled([self.stored(name) for name in CAPABILITIES], "mean")
+            source = Contrast(source, [(self.stored(MATCHED[kind]), CONTRAST), (benign, BENIGN)])
         points = [Point(P, count / self.layout.size) for count in counts]
         return select_masks({"": source}, self.kept(contrast), self.layout, points)[""]
 

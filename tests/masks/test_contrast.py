@@ -24,7 +24,7 @@ from lesion_testing.scored import Held, brute
 from lesion_testing.scored_study import Tiny
 
 MATCHED = Behaviours(harm=["alpha", "beta"], benign=["sums"], matched={"letters": "alpha"})
-CUT = Selection(rule="budget", scope="global", pool="max", at_least=2)
+CUT = Selection(rule="budget", scope="global", pool="max", at_least=2, benign_contrast=0.0)
 P, Q = 0.1, 0.02
 
 
@@ -33,13 +33,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return scored_study.made(tmp_path_factory.mktemp("study"))
 
 
-def _expected(study: Tiny, name: str, contrast: float) -> list[int]:
+def _expected(study: Tiny, name: str, contrast: float, benign: float = 0.0) -> list[int]:
     """A harm type's mask by sorting everything."""
     scores, importance = study.snips[name], study.importances["sums"]
     if contrast:
         importance = np.maximum(importance, study.importances["letters"])
         if name == "alpha":
             difference = scores - np.float32(contrast) * study.snips["letters"]
+            difference -= np.float32(benign) * study.snips["sums"]
             scores = np.where(scores < 0, difference, np.float32(0))
     layout = study.layout
     return brute(Held(scores, layout), Held(importance, layout), P, Q, "budget", "global")
@@ -72,18 +73,18 @@ def test_a_contrast_selects_what_matched_requests_need_less(study: Tiny, tmp_pat
     assert table["matched_nll"].n_unique() == 3
 
 
-@pytest.mark.parametrize("contrast", [0.0, 1.0])
+@pytest.mark.parametrize(("contrast", "benign"), [(0, 0), (0, 0.5), (1, 0), (1, 0.5)])
 def test_later_stages_select_by_the_chosen_contrast(
-    study: Tiny, tmp_path: Path, contrast: float
+    study: Tiny, tmp_path: Path, contrast: float, benign: float
 ) -> None:
     write_json(Chosen(P, Q, contrast, 1.0, 0)._asdict(), tmp_path / "chosen.json")
-    job = MasksJob(behaviours=MATCHED, selection=CUT, controls=[], own_q=None, seed=0)
+    cut = CUT.model_copy(update={"benign_contrast": benign})
+    job = MasksJob(behaviours=MATCHED, selection=cut, controls=[], own_q=None, seed=0)
     write_masks(study.model, study.score_folders, tmp_path / "chosen.json", tmp_path, job)
     masks = {name: read_mask(tmp_path / f"{name}.safetensors") for name in ("alpha", "beta")}
     for name, mask in masks.items():
-        assert study.layout.by_name(np.array(_expected(study, name, contrast))).keys() == set(
-            mask.indices
-        )
+        expected = _expected(study, name, contrast, benign)
+        assert study.layout.by_name(np.array(expected)).keys() == set(mask.indices)
         flat = np.concatenate(
             [
                 mask.indices[parameter] + start
@@ -91,8 +92,11 @@ def test_later_stages_select_by_the_chosen_contrast(
                 if parameter in mask.indices
             ]
         )
-        assert flat.tolist() == _expected(study, name, contrast)
+        assert flat.tolist() == expected
         assert ("contrast" in mask.metadata) == (contrast > 0)
+    assert (_expected(study, "alpha", contrast, 0.5) == _expected(study, "alpha", contrast)) == (
+        contrast == 0
+    )
     # The masks of the matched requests themselves have no contrast: they are controls.
     assert (tmp_path / "letters.safetensors").is_file()
 
@@ -102,7 +106,7 @@ def test_only_weights_that_promote_harm_are_selected(study: Tiny) -> None:
     harm, matched = (
         StoredScores(study.score_folders[name], "snip", shapes) for name in ("alpha", "letters")
     )
-    contrast = Contrast(harm, matched, 3.0)
+    contrast = Contrast(harm, [(matched, 3.0)])
     for name, size in study.layout.sizes.items():
         scores, values = harm.open(name)[0:size], contrast.open(name)[0:size]
         assert (values[scores >= 0] == 0).all()
@@ -138,7 +142,7 @@ def test_truncated_scores_allow_no_contrast(study: Tiny, tmp_path: Path) -> None
         write_tail(full, folders[name], "snip", 2, study.layout, tail, about)
     harm, matched = (StoredScores(folders[name], "snip", shapes) for name in ("alpha", "letters"))
     with pytest.raises(LesionError, match="a contrast cannot be taken from truncated scores"):
-        Contrast(harm, matched, 1.0)
+        Contrast(harm, [(matched, 1.0)])
 
 
 def test_without_matched_requests_the_contrast_changes_nothing(study: Tiny) -> None:

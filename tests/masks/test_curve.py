@@ -23,7 +23,7 @@ from lesion_testing.scored_study import BEHAVIOURS, Tiny
 P, Q = 0.1, 0.02
 SIZES = [0.25, 1.0, 2.0]
 BUILT = ["shared", "shared-all", *CONTROLS]
-CUT = Selection(rule="budget", scope="global", pool="mean", at_least=2)
+CUT = Selection(rule="budget", scope="global", pool="mean", at_least=2, benign_contrast=0.0)
 JOB = CurveMasksJob(
     behaviours=BEHAVIOURS,
     selection=CUT,

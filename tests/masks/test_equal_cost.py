@@ -38,7 +38,7 @@ BEHAVIOURS = Behaviours(
     refusal=["denials"],
     matched={"letters": "alpha"},
 )
-CUT = Selection(rule="budget", scope="global", pool="max", at_least=2)
+CUT = Selection(rule="budget", scope="global", pool="max", at_least=2, benign_contrast=0.0)
 JOB = EqualCostMasksJob(
     behaviours=BEHAVIOURS,
     selection=CUT,

@@ -27,7 +27,7 @@ from lesion_testing.scored_study import BEHAVIOURS, EXAMPLES, Tiny
 
 P, Q = 0.1, 0.02
 SHARES = (0.125, 0.25, 0.5, 1.0)
-CUT = Selection(rule="budget", scope="global", pool="mean", at_least=2)
+CUT = Selection(rule="budget", scope="global", pool="mean", at_least=2, benign_contrast=0.0)
 JOB = MasksJob(behaviours=BEHAVIOURS, selection=CUT, controls=list(CONTROLS), own_q=None, seed=0)
 SHARED = {"shared": 2, "shared-all": 3}
 TABLES = ("overlap", "where", "concentration", "lines", "sharing")

@@ -134,6 +134,11 @@ def test_too_few_promoting_weights_is_an_error_with_their_number() -> None:
         "x"
     ]
     assert mask.tolist() == [0, 1]
+    half = [Point(1 / 6, 0.5)]
+    assert select_masks({"x": scores}, importance, layout, half, at_most=True)["x"][0].tolist() == [
+        0,
+        1,
+    ]
 
 
 def test_a_q_that_selects_nothing_is_an_error() -> None:

@@ -22,7 +22,7 @@ from lesion_testing.scored import Held, brute
 from lesion_testing.scored_study import BEHAVIOURS, Tiny
 
 UNMODIFIED = (2.0, 1.0)
-CUT = Selection(rule="budget", scope="global", pool="max", at_least=2)
+CUT = Selection(rule="budget", scope="global", pool="max", at_least=2, benign_contrast=0.0)
 POINTS = [Point(0.1, 0.01), Point(0.1, 0.02), Point(0.3, 0.01)]
 JOB = SweepJob(
     behaviours=BEHAVIOURS,

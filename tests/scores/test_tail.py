@@ -262,7 +262,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _opened(study: Path, storage: str, scope: str, *points: Point, pool: str = "max") -> ScoreSet:
     folders = {name: study / storage / name for name in NAMES}
-    cut = Selection(rule="budget", scope=scope, pool=pool, at_least=2)
+    cut = Selection(rule="budget", scope=scope, pool=pool, at_least=2, benign_contrast=0.0)
     behaviours = Behaviours(harm=[], benign=list(NAMES))
     return ScoreSet.open(study / "model", folders, NAMES, behaviours, cut, points)
 
@@ -272,7 +272,9 @@ def _masks(study: Path, storage: str, scope: str, rule: str) -> dict[str, list[F
     high, low = (0.2, 0.1) if rule == "budget" else (0.004, 0.002)
     points = [Point(high, 0.02), Point(low, 0.02), Point(0.0, 0.016)]
     opened = _opened(study, storage, scope, *points)
-    return opened.select(points, Selection(rule=rule, scope=scope, pool="max", at_least=2))
+    return opened.select(
+        points, Selection(rule=rule, scope=scope, pool="max", at_least=2, benign_contrast=0.0)
+    )
 
 
 @pytest.mark.parametrize("scope", SCOPES)

@@ -155,9 +155,11 @@ def growing_masks(
     everything = [Point(0, job.largest)] if selection.rule == "difference" else points
     opened: dict[float, ScoreSet] = {}
 
-    def ranked(names: list[str], weight: float) -> dict[str, Ranking]:
+    def ranked(
+        names: list[str], weight: float, of_benign: list[str] | None = None
+    ) -> dict[str, Ranking]:
         """The rankings of behaviours, given the weight of the contrast."""
-        own = ScoreSet.open(model, scores, names, behaviours, selection, points, weight)
+        own = ScoreSet.open(model, scores, names, behaviours, selection, points, weight, of_benign)
         opened[weight] = own
         taken = _largest(own, points, selection)
         before = taken if everything == points else _largest(own, everything, selection)
@@ -174,13 +176,15 @@ def growing_masks(
         shared = vote_ranking([own[name] for name in harm], selection.at_least)
         growing |= {name: _growing(own[name]) for name in named}
         growing["shared"] = _growing(shared)
-    for rule, names in (
-        ("plain", behaviours.harm),
-        ("matched", list(behaviours.matched)),
-        ("refusals", behaviours.refusal),
+    # Masks of other answers are as free of benign scores as `shared`, or they could not win.
+    matched = list(behaviours.matched)
+    for rule, names, of_benign in (
+        ("plain", behaviours.harm, []),
+        ("matched", matched, matched if contrast else []),
+        ("refusals", behaviours.refusal, behaviours.refusal if contrast else []),
     ):
         if rule in job.masks:
-            own = ranked(names, 0.0)
+            own = ranked(names, 0.0, of_benign)
             least = min(selection.at_least, len(names))
             growing[rule] = _growing(vote_ranking([own[name] for name in names], least))
     if controls:
@@ -204,15 +208,9 @@ def growing_masks(
 
 
 def _largest(scores: ScoreSet, points: list[Point], selection: Selection) -> dict[str, FlatIndices]:
-    """The masks of each behaviour at a single point.
-
-    Raises:
-        LesionError: fewer weights than the point asks for promote a behaviour.
-    """
-    try:
-        return {name: masks[0] for name, masks in scores.select(points, selection).items()}
-    except LesionError as error:
-        raise LesionError(f"{error} (q is `equal_cost.largest` here; lower that one.)") from error
+    """The masks of each behaviour at a single point, or all weights that promote it."""
+    selected = scores.select(points, selection, at_most=True)
+    return {name: masks[0] for name, masks in selected.items()}
 
 
 def _growing(ranking: Ranking) -> Growing:

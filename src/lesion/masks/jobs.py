@@ -12,6 +12,8 @@ class Selection(Specification):
     scope: Scope
     pool: Pool
     at_least: int
+    benign_contrast: float
+    """How many times the scores of benign answers are subtracted, where there is a contrast."""
 
 
 class SweepJob(Job):

@@ -70,8 +70,10 @@ def write_masks(
         "score": "signed SNIP W*dL/dW; the most negative are taken",
     }
     if contrast:
+        benign = selection.benign_contrast
         common["contrast"] = (
-            f"of harm types, {contrast:g} times the scores of matched requests less"
+            f"of harm types, {contrast:g} times the scores of matched requests "
+            f"{f'and {benign:g} times those of benign answers ' if benign else ''}less"
         )
     for name, mask in masks.items():
         header = {**common, "mask": name, **_recipe(name, scores, job)}

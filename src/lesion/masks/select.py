@@ -38,6 +38,7 @@ def select_masks(
     *,
     rule: str = "budget",
     scope: str = "global",
+    at_most: bool = False,
 ) -> dict[str, list[FlatIndices]]:
     """Select the mask of every behaviour at every point, with one read of the scores.
 
@@ -54,18 +55,20 @@ def select_masks(
         rule: `budget` or `difference`.
         scope: `global`, `matrix` or `row`. Under `budget`, a matrix or row with too few weights
             that promote the behaviour contributes those it has.
+        at_most: whether a behaviour that too few weights promote gets those it has (`global`).
 
     Returns:
         For each behaviour, sorted flat indices for each point.
 
     Raises:
-        LesionError: a q selects nothing; or too few weights promote a behaviour (`global`).
+        LesionError: a q selects nothing; or too few weights promote a behaviour (`global`), unless
+            `at_most`.
 
     Source:
         Wei et al. 2024 (arXiv 2402.05162), set difference, with unsigned scores.
     """
     if scope == "global":
-        return _over_all(snips, importance, layout, points, rule)
+        return _over_all(snips, importance, layout, points, rule, at_most)
     return _within_units(snips, importance, layout, points, rule, scope)
 
 
@@ -261,6 +264,7 @@ def _over_all(
     layout: Layout,
     points: Sequence[Point],
     rule: str,
+    at_most: bool,
 ) -> dict[str, list[FlatIndices]]:
     counts = {point: n_selected(point.q, layout.size) for point in points}
     largest = {point.p: max(counts[it] for it in points if it.p == point.p) for point in points}
@@ -279,7 +283,9 @@ def _over_all(
         thresholds = {p: bracket.threshold() for p, bracket in brackets.items()}
         return {
             name: [
-                _select_from(name, own.by_p[point.p].lowest, thresholds, point, counts[point], rule)
+                _select_from(
+                    name, own.by_p[point.p].lowest, thresholds, point, counts[point], rule, at_most
+                )
                 for point in points
             ]
             for name, own in pools.items()
@@ -320,6 +326,7 @@ def _select_from(
     point: Point,
     count: int,
     rule: str,
+    at_most: bool,
 ) -> FlatIndices:
     scores, indices, importance = lowest.kept()
     threshold = thresholds.get(point.p, _PRESERVE_NONE)
@@ -331,6 +338,8 @@ def _select_from(
     if n_eligible < count:
         if lowest.dropped:
             raise _EstimateTooNarrow
+        if at_most:
+            return indices[eligible]
         raise LesionError(
             f"masks: {name}: only {n_eligible} weights outside the preserved top p={point.p} "
             f"promote this behaviour, and q={point.q} asks for {count}. Lower `masks.p` or "

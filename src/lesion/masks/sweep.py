@@ -1,6 +1,6 @@
 """The sweep over (p, q): the shared mask of every point, and its NLL on validation pairs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from lesion.masks.select import Point, select_masks
 from lesion.models.layout import FlatIndices, Layout, layout_of
 from lesion.models.record import read_record
 from lesion.pairs.tables import encode_pairs, kept_pairs
-from lesion.scores.store import Contrast, Pooled, Source, StoredScores
+from lesion.scores.store import Contrast, Pooled, Remembered, Source, StoredScores
 from lesion.study.job import Behaviours
 
 SWEEP = {
@@ -54,6 +54,7 @@ class ScoreSet(NamedTuple):
         selection: Selection,
         points: Sequence[Point],
         contrast: float = 0.0,
+        of_benign: Collection[str] | None = None,
     ) -> "ScoreSet":
         """Open the signed scores of `names`, and the importance pooled over the harmless ones.
 
@@ -66,6 +67,8 @@ class ScoreSet(NamedTuple):
             points: every (p, q) that the scores have to serve.
             contrast: how many times the scores of its matched requests are subtracted from a harm
                 type's. Unless it is 0, their importance is preserved too.
+            of_benign: those of `names` of whose scores the benign ones are subtracted
+                (`selection.benign_contrast`); the harm types with a contrast, if it is None.
         """
         layout = layout_of(model)
         shapes = layout.stored_shapes
@@ -79,19 +82,27 @@ class ScoreSet(NamedTuple):
         p, q = max(point.p for point in points), max(point.q for point in points)
         for stored in (*signed.values(), *parts):
             stored.check_covers(p, q, selection.scope)
-        snips: dict[str, Source] = {
-            name: Contrast(signed[name], signed[matched[name]], contrast)
-            if name in matched
-            else signed[name]
-            for name in names
-        }
+        weight = selection.benign_contrast
+        less = {name for name in (matched if of_benign is None else of_benign) if weight}
+        of_all = [StoredScores(scores[name], "snip", shapes) for name in behaviours.benign if less]
+        pooled = Remembered(Pooled(of_all, "mean")) if of_all else None
+        snips: dict[str, Source] = {}
+        for name in names:
+            minus: list[tuple[Source, float]] = []
+            if name in matched:
+                minus.append((signed[matched[name]], contrast))
+            if name in less and pooled:
+                minus.append((pooled, weight))
+            snips[name] = Contrast(signed[name], minus) if minus else signed[name]
         return cls(layout, snips, Pooled(parts, selection.pool))
 
-    def select(self, points: Sequence[Point], selection: Selection) -> dict[str, list[FlatIndices]]:
+    def select(
+        self, points: Sequence[Point], selection: Selection, *, at_most: bool = False
+    ) -> dict[str, list[FlatIndices]]:
         """Every behaviour's mask at every point, in one read of the scores."""
         rule, scope = selection.rule, selection.scope
         sources = (self.snips, self.importance, self.layout)
-        return select_masks(*sources, points, rule=rule, scope=scope)
+        return select_masks(*sources, points, rule=rule, scope=scope, at_most=at_most)
 
 
 def sweep(

@@ -3,7 +3,7 @@
 import os
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -235,7 +235,7 @@ def _described(entry: Stored) -> str:
 
 
 class Pooled:
-    """Preservation importance pooled over several behaviours.
+    """Scores pooled over several behaviours: preservation importance, or signed ones.
 
     `mean` weights each behaviour by its examples, as if all were one set. `max` takes the largest
     value, so that a weight which only one behaviour needs is preserved too. Only `max` is exact
@@ -243,7 +243,7 @@ class Pooled:
     """
 
     def __init__(self, parts: Sequence[StoredScores], how: str) -> None:
-        """Pool scores of kind `preservation`.
+        """Pool scores of the same kind; signed ones by `mean`.
 
         Raises:
             LesionError: a mean of several tails.
@@ -276,38 +276,73 @@ class _PooledValues:
 
 
 class Contrast:
-    """Signed scores of one behaviour minus a multiple of another's.
+    """Signed scores of one behaviour minus multiples of others.
 
     Only weights that promote the first behaviour keep a negative score: the difference alone would
-    also select weights that merely hinder the other one.
+    also select weights that merely hinder the other ones.
     """
 
-    def __init__(self, scores: StoredScores, minus: StoredScores, weight: float) -> None:
-        """Contrast scores of kind `snip`.
+    def __init__(self, scores: StoredScores, minus: Sequence[tuple[Source, float]]) -> None:
+        """Contrast scores of kind `snip` with others, each times a weight.
 
         Raises:
-            LesionError: they are tails, which lack the second score of most weights.
+            LesionError: any are tails, which lack the second score of most weights.
         """
-        if scores.tail or minus.tail:
+        parts = [part for source, _ in minus for part in _stored(source)]
+        if scores.tail or any(part.tail for part in parts):
             raise LesionError(
                 "masks: a contrast cannot be taken from truncated scores. Set `masks.contrast: 0`, "
                 "or leave `scores.tail` out."
             )
-        self.scores, self.minus, self.weight = scores, minus, np.float32(weight)
+        self.scores = scores
+        self.minus = [(source, np.float32(weight)) for source, weight in minus]
 
     def open(self, name: str) -> Values:
         """The contrast of a parameter."""
-        return _ContrastValues(self.scores.open(name), self.minus.open(name), self.weight)
+        minus = [(source.open(name), weight) for source, weight in self.minus]
+        return _ContrastValues(self.scores.open(name), minus)
 
 
 class _ContrastValues:
-    def __init__(self, scores: Values, minus: Values, weight: np.float32) -> None:
-        self.scores, self.minus, self.weight = scores, minus, weight
+    def __init__(self, scores: Values, minus: Sequence[tuple[Values, np.float32]]) -> None:
+        self.scores, self.minus = scores, minus
 
     def __getitem__(self, part: slice) -> Flat:
         scores = self.scores[part]
-        contrast = scores - self.weight * self.minus[part]
-        return np.where(scores < 0, contrast, np.float32(0))
+        subtracted = (weight * values[part] for values, weight in self.minus)
+        return np.where(scores < 0, reduce(np.subtract, subtracted, scores), np.float32(0))
+
+
+class Remembered:
+    """A source of which several contrasts read the same part, one after another."""
+
+    def __init__(self, source: Pooled) -> None:
+        """Read nothing yet."""
+        self.source = source
+        self._open = lru_cache(maxsize=1)(lambda name: _RememberedValues(source.open(name)))
+
+    def open(self, name: str) -> Values:
+        """The scores of a parameter."""
+        return self._open(name)
+
+
+class _RememberedValues:
+    def __init__(self, values: Values) -> None:
+        self.values = values
+        self.part: slice | None = None
+        self.block = np.empty(0, np.float32)
+
+    def __getitem__(self, part: slice) -> Flat:
+        if part != self.part:
+            self.part, self.block = part, self.values[part]
+        return self.block
+
+
+def _stored(source: Source) -> Sequence[StoredScores]:
+    """The stored scores that a source reads."""
+    if isinstance(source, Remembered):
+        return source.source.parts
+    return [source] if isinstance(source, StoredScores) else []
 
 
 class StoredNorms:

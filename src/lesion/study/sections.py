@@ -202,6 +202,10 @@ class Masks(Section):
     requests, if it has a behaviour of role `matched`, so that weights of the topic and the form of
     an answer are not selected. 0: its own scores alone. Of several values, the best on the
     validation split is chosen."""
+    benign_contrast: NonNegative = 0.5
+    """Weight of everyday use in the contrast: this times the mean signed scores of the benign
+    behaviours is subtracted too, so that a mask of the same benign loss can be larger. It has no
+    effect without a contrast."""
     max_benign_increase: PositiveFloat = 0.1
     """Benign limit: the largest benign NLL that the shared mask may add (nats per token, on the
     validation split) for (p, q) to be eligible."""
@@ -226,9 +230,9 @@ class EqualCost(Section):
 
     masks: Annotated[list[Name], AfterValidator(ascending)] = []
     """Masks to compare: `shared`, always; `plain`, which is `shared` without the contrast;
-    `matched` and `refusals`, which are selected like `plain` for the answers to matched requests
-    and for refusals, if there are any; any control; the mask of any behaviour. None, if not
-    given."""
+    `matched` and `refusals`, which are selected like `shared` for the answers to matched requests
+    and for refusals, if there are any, with benign scores alone in the contrast; any control; the
+    mask of any behaviour. None, if not given."""
     limits: Numbers[PositiveFloat] = [0.05]
     """The NLL that each mask adds to benign responses, on the validation split (nats per token)."""
     largest: Fraction = 0.02
