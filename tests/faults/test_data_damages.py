@@ -182,6 +182,7 @@ def _read_rows(path: Path, rows: RowSelection, seed: int) -> list[Any]:
         rows=rows,
         responses=None,
         split=Split(train=0.5, validation=0.25, test=0.25),
+        wordings=["{prompt}"],
         near_duplicate=0.99,
         need=12,
         seed=seed,

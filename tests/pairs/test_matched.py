@@ -1,5 +1,6 @@
 import hashlib
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -8,6 +9,7 @@ import pytest
 from lesion.io.formats import LesionError, read_parquet, write_parquet
 from lesion.pairs.jobs import MatchedPromptsJob, RowSelection
 from lesion.pairs.matched import write_matched_prompts
+from lesion.pairs.prompts import worded
 from lesion.pairs.tables import PROMPTS
 from lesion.plan.checks import warnings
 from lesion.sources.jobs import SourceLocation
@@ -20,13 +22,23 @@ HARMFUL = [row["prompt"] for row in make.prompts("alpha", 24)]
 HARMLESS = [row["prompt"] for row in make.prompts("beta", 24)]
 
 
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _rows() -> list[dict[str, str]]:
     pairs = zip(HARMFUL, HARMLESS, strict=True)
     return [{"harmful": left, "harmless": right} for left, right in pairs]
 
 
-def _made(folder: Path, rows: list[dict[str, str]], limit: int | None = None) -> pl.DataFrame:
-    pairs = zip(HARMFUL, SPLITS, strict=True)
+def _made(
+    folder: Path,
+    rows: list[dict[str, str]],
+    limit: int | None = None,
+    wordings: Sequence[str] = ("{prompt}",),
+    harmful: Sequence[str] = HARMFUL,
+) -> pl.DataFrame:
+    pairs = zip(harmful, SPLITS, strict=True)
     harm = [{"prompt": prompt, "split": split} for prompt, split in pairs]
     write_parquet(pl.DataFrame(harm, schema=PROMPTS), folder / "harm.parquet")
     job = MatchedPromptsJob(
@@ -34,6 +46,7 @@ def _made(folder: Path, rows: list[dict[str, str]], limit: int | None = None) ->
         of="alpha",
         source=SourceLocation(path=make.write_rows(folder / "pairs.jsonl", rows)),
         rows=RowSelection(prompt="harmless", harmful="harmful", limit=limit),
+        wordings=list(wordings),
         near_duplicate=0.6,
         need=12,
     )
@@ -49,10 +62,28 @@ def test_both_sides_of_a_pair_are_in_one_split(tmp_path: Path) -> None:
     assert table["response"].null_count() == 24
 
 
+@pytest.mark.parametrize("named", [str, lambda text: f"sha256:{sha256(text)}"])
+def test_both_sides_of_a_pair_have_the_same_wording(
+    tmp_path: Path, named: Callable[[str], str]
+) -> None:
+    wordings = ["{prompt}", "Could you do this? {prompt}", "{prompt} It is urgent.", "A: {prompt}."]
+    harmful = worded(HARMFUL, wordings, 3)
+    rows = [{**row, "harmful": named(row["harmful"])} for row in _rows()]
+    table = _made(tmp_path, rows, wordings=wordings, harmful=harmful)
+    assert table["counterpart"].to_list() == harmful
+    assert table["split"].to_list() == SPLITS
+    drawn = [
+        text.replace(prompt, "{prompt}") for text, prompt in zip(harmful, HARMFUL, strict=True)
+    ]
+    assert set(drawn) == set(wordings)
+    expected = [text.replace("{prompt}", own) for text, own in zip(drawn, HARMLESS, strict=True)]
+    assert table["prompt"].to_list() == expected
+
+
 def test_a_harmful_request_may_be_given_by_its_digest(tmp_path: Path) -> None:
     rows = _rows()
     for row in rows:
-        row["harmful"] = f"sha256:{hashlib.sha256(row['harmful'].encode()).hexdigest()}"
+        row["harmful"] = f"sha256:{sha256(row['harmful'])}"
     assert _made(tmp_path, rows)["counterpart"].to_list() == HARMFUL
 
 

@@ -54,6 +54,7 @@ def _job(**changes: Any) -> PromptsJob:
         "rows": _behaviour(),
         "responses": None,
         "split": Split(**SHARES),
+        "wordings": ["{prompt}"],
         "near_duplicate": NEAR,
         "need": 12,
         "seed": 0,
@@ -255,6 +256,25 @@ def test_the_table_of_prompts_is_written_and_the_log_says_what_is_left_out(
     )
     assert "alpha: 40 prompts: train" in said
     assert pl.read_parquet(tmp_path / "out.parquet")["prompt"].len() == 40
+
+
+def test_a_wording_changes_no_split_and_no_other_prompt(tmp_path: Path) -> None:
+    path = make.write_rows(tmp_path / "p.jsonl", make.prompts("alpha", 60))
+    wordings = ["{prompt}", "Is this possible? {prompt}", "You are a clerk. {prompt} Be brief."]
+    tables = []
+    for used in (["{prompt}"], wordings, [*wordings[:2], "Now: {prompt}"]):
+        write_prompts(
+            tmp_path / "out.parquet", _job(source=SourceLocation(path=path), wordings=used)
+        )
+        tables.append(pl.read_parquet(tmp_path / "out.parquet"))
+    plain, worded, other = tables
+    assert worded["split"].to_list() == plain["split"].to_list()
+    pairs = list(zip(plain["prompt"], worded["prompt"], strict=True))
+    used = [text.replace(prompt, "{prompt}") for prompt, text in pairs]
+    assert set(used) == set(wordings)
+    assert all(12 <= used.count(wording) <= 28 for wording in wordings)
+    same = [a == b for a, b in zip(worded["prompt"], other["prompt"], strict=True)]
+    assert same == [text != wordings[2] for text in used]
 
 
 def test_near_duplicates_that_leave_a_split_empty_are_named() -> None:

@@ -416,6 +416,10 @@ TOGETHER: dict[str, tuple[dict[str, Any], set[str]]] = {
         ("Split.train", "Split.validation", "Split.test"),
         ({"pairs": {"split": {"train": 0.4, "validation": 0.3, "test": 0.3}}}, {"prompts"}),
     ),
+    "Pairs.wordings": (
+        {"pairs": {"wordings": ["Could you do this? {prompt}"]}},
+        {"prompts", "matched_prompts"},
+    ),
     "Masks.contrast": (
         {"masks": {"contrast": [0.5]}, "scores": {"tail": None}},
         {*SCORED, "sweep"},

@@ -26,6 +26,8 @@ class PromptsJob(Job):
     responses: SourceLocation | None
     """File of responses that are assigned to the prompts in turn."""
     split: Split
+    wordings: list[str]
+    """Texts with `{prompt}`, into one of which each prompt is put."""
     near_duplicate: float
     """Prompts at least this similar share a split."""
     need: int
@@ -41,6 +43,7 @@ class MatchedPromptsJob(Job):
     """The harm type."""
     source: SourceLocation
     rows: RowSelection
+    wordings: list[str]
     near_duplicate: float
     need: int
     """The fewest rows that the file can have."""

@@ -47,7 +47,7 @@ def write_matched_prompts(harm: Path, out: Path, job: MatchedPromptsJob) -> None
 
 
 def matched_table(rows: pl.DataFrame, harm: pl.DataFrame, job: MatchedPromptsJob) -> pl.DataFrame:
-    """The matched requests of one harm type, with their splits.
+    """The matched requests of one harm type, with their splits and in the pairs' wordings.
 
     Args:
         rows: what `select_prompts` gave, without a limit.
@@ -61,13 +61,19 @@ def matched_table(rows: pl.DataFrame, harm: pl.DataFrame, job: MatchedPromptsJob
         LesionError: too few pairs are left in a split.
     """
     split_of = dict(harm.select("prompt", "split").iter_rows())
-    digests = {f"sha256:{hashlib.sha256(text.encode()).hexdigest()}": text for text in split_of}
+    worded = {
+        original: (text, wording)
+        for wording in job.wordings
+        for text in split_of
+        if (original := _original(text, wording)) is not None
+    }
+    digests = {f"sha256:{hashlib.sha256(text.encode()).hexdigest()}": text for text in worded}
     named = rows.with_columns(pl.col("counterpart").replace(digests))
-    known = named.filter(pl.col("counterpart").is_in(list(split_of)))
+    known = named.filter(pl.col("counterpart").is_in(list(worded)))
     # Two requests with one counterpart would be no independent pairs.
     paired = known.unique("counterpart", keep="first", maintain_order=True)
     chosen = paired.head(job.rows.limit) if job.rows.limit else paired
-    splits = [split_of[text] for text in chosen["counterpart"]]
+    splits = [split_of[worded[original][0]] for original in chosen["counterpart"]]
     alike = similarity(chosen["prompt"].to_list()) if splits else None
     for row, split in enumerate(splits):
         near = {splits[other] for other in nearby(alike, row, job.near_duplicate)}
@@ -82,7 +88,14 @@ def matched_table(rows: pl.DataFrame, harm: pl.DataFrame, job: MatchedPromptsJob
                 f"`{job.rows.harmful}` must hold prompts of `{job.of}`, letter for letter, or "
                 "`sha256:` and their digests. Add such rows."
             )
-    table = chosen.with_columns(split=pl.Series(splits, dtype=pl.String))
+    wordings = [worded[original] for original in chosen["counterpart"]]
+    both = zip(wordings, chosen["prompt"], strict=True)
+    prompts = [wording.replace("{prompt}", prompt) for (_, wording), prompt in both]
+    table = chosen.with_columns(
+        pl.Series("prompt", prompts, pl.String),
+        pl.Series("counterpart", [text for text, _ in wordings], pl.String),
+        pl.Series("split", splits, pl.String),
+    )
     _say(job)(
         f"{chosen.height} requests: {', '.join(f'{split} {counts[split]}' for split in SPLITS)}; "
         f"{counts[STRADDLES]} left out between two splits, {known.height - paired.height} whose "
@@ -90,6 +103,14 @@ def matched_table(rows: pl.DataFrame, harm: pl.DataFrame, job: MatchedPromptsJob
         f"request is not among the prompts of `{job.of}`"
     )
     return table.filter(pl.col("split") != STRADDLES)
+
+
+def _original(text: str, wording: str) -> str | None:
+    """The prompt that was put into a wording; None if it was put into another one."""
+    before, after = wording.split("{prompt}")
+    if not text.startswith(before) or not text[len(before) :].endswith(after):
+        return None
+    return text[len(before) : len(text) - len(after)]
 
 
 def _say(job: MatchedPromptsJob) -> Callable[[str], None]:

@@ -208,6 +208,13 @@ def nearby(alike: Any, row: int, near_duplicate: float) -> list[int]:
     return near
 
 
+def worded(prompts: Sequence[str], wordings: Sequence[str], seed: int) -> list[str]:
+    """Each prompt in one of the wordings (texts with `{prompt}`), drawn by its own hash."""
+    heads = [hashlib.sha256(f"{seed}\0wording\0{prompt}".encode()).digest() for prompt in prompts]
+    drawn = [wordings[int.from_bytes(head[:8]) % len(wordings)] for head in heads]
+    return [text.replace("{prompt}", prompt) for text, prompt in zip(drawn, prompts, strict=True)]
+
+
 def _draw(prompt: str, shares: Mapping[str, float], seed: int) -> str:
     head = hashlib.sha256(f"{seed}\0{prompt}".encode()).digest()[:8]
     point = int.from_bytes(head) / 2**64
@@ -280,6 +287,10 @@ def write_prompts(out: Path, job: PromptsJob) -> None:
     between = rows.join(table, on="prompt", how="anti")["prompt"]
     example = f", such as {shown(between[0])}" if between.len() else ""
     say(f"{rows.height} prompts: {counts}, {between.len()} left out between two splits{example}")
+    # Prompts are split as the source has them, so that wordings change no split.
+    table = table.with_columns(
+        pl.Series("prompt", worded(table["prompt"].to_list(), job.wordings, job.seed), pl.String)
+    )
     write_parquet(table.select(list(PROMPTS)), out)
 
 

@@ -28,6 +28,7 @@ from lesion.study.types import (
     SourceText,
     StoredDtype,
     TemplateText,
+    Wording,
     ascending,
     once,
 )
@@ -112,6 +113,10 @@ class Pairs(Section):
     """Maximum length of the responses that the model generates, in tokens."""
     batch_size: Positive = 32
     """Prompts per batch of generation."""
+    wordings: Annotated[list[Wording], Field(min_length=1), AfterValidator(once)] = ["{prompt}"]
+    """Texts with `{prompt}` in them, such as `Could you do this for me? {prompt}`: every prompt is
+    put into one of them, drawn by its hash, and a matched request into that of its harmful one. So
+    a study shows whether what it finds depends on how requests are worded."""
     near_duplicate: Fraction = 0.6
     """Prompts at least this similar (cosine of character 3- to 5-grams) share a split."""
     split: Split = Split()

@@ -106,6 +106,12 @@ def _path(text: str) -> str:
     return checked_path(text)
 
 
+def _wording(text: str) -> str:
+    if text.count("{prompt}") != 1:
+        raise ValueError("must contain `{prompt}` once, where the prompt is put")
+    return text
+
+
 def _results(text: str) -> str:
     # Snakemake compares paths as texts, and does not handle `//`, even at the beginning.
     plain = re.sub("^//+", "/", os.path.normpath(_path(text)))
@@ -179,6 +185,8 @@ PathText = Annotated[str, AfterValidator(_path)]
 """A path of a file or folder that is read."""
 ResultsText = Annotated[str, AfterValidator(_results)]
 """The path of a folder that Snakemake creates."""
+Wording = Annotated[str, AfterValidator(_wording)]
+"""A text with `{prompt}` in it, where a prompt is put."""
 Number = BeforeValidator(_no_truth_value)
 Count = Annotated[int, Field(ge=0), Number]
 Positive = Annotated[int, Field(gt=0), Number]
