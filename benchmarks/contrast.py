@@ -225,8 +225,8 @@ def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIn
 
     def rounds() -> FlatIndices:
         order = pooled(usual)
-        first = np.sort(order[: size_at(data, order, FIRST_ROUND * limit)])
-        harm, of = data.mean(data.harm, first), data.mean(matched, first)
+        first = order[: size_at(data, order, FIRST_ROUND * limit)]
+        harm, of = (data.mean(names, np.sort(first)) for names in (data.harm, matched))
         rest = free()
         rest[first] = False
         return np.concatenate([first, ranked(harm, of, rest, usual)])

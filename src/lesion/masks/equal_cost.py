@@ -107,8 +107,8 @@ def equal_cost_masks(
 def grow(cost: Callable[[int], float], limit: float, largest: int) -> int:
     """The number of weights whose cost is nearest to the limit, of those that were tried.
 
-    The cost is taken to grow with the number of weights; the search is by false position in the
-    logarithm of that number.
+    The cost is taken to grow with the number of weights, as a power of it where it is positive: the
+    search is by false position in the logarithms of both.
 
     Args:
         cost: nats per token of so many weights.
@@ -129,7 +129,11 @@ def grow(cost: Callable[[int], float], limit: float, largest: int) -> int:
         elif not low:
             weights = max(high // 4, 1)
         else:
-            part = (limit - tried[low]) / (tried[high] - tried[low])
+            under, over = tried[low], tried[high]
+            if 0 < under and over < math.inf:
+                part = math.log(limit / under) / math.log(over / under)
+            else:
+                part = (limit - under) / (over - under)
             part = min(max(part, 0.1), 0.9)
             weights = round(math.exp(math.log(low) + part * math.log(high / low)))
         if weights in tried:
