@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lesion.masks.equal_cost import grow
 from lesion.masks.lesion import lesioned
@@ -30,7 +31,7 @@ from lesion.models.layout import Flat, FlatIndices, Layout, layout_of
 from lesion.models.likelihood import response_nll
 from lesion.models.text import Example
 from lesion.pairs.tables import encode_pairs, kept_pairs
-from lesion.scores.collect import score
+from lesion.scores.collect import Wanted, score
 from lesion.scores.store import Pooled, StoredScores
 from lesion.study import load_study
 from lesion.study.config import Study
@@ -109,10 +110,6 @@ class Scored:
         parts = [StoredScores(self.scores / name, "snip", shapes) for name in self.benign]
         return self._flat(Pooled(parts, "mean"))
 
-    def importance(self, behaviours: Sequence[str]) -> Flat:
-        """The preservation importance over the pairs of behaviours, float32 [weights]."""
-        return self._flat(self.pooled(behaviours))
-
     def pooled(self, behaviours: Sequence[str]) -> Pooled:
         """The preservation importance over the pairs of behaviours."""
         shapes = self.layout.stored_shapes
@@ -129,13 +126,21 @@ class Scored:
         names = range(len(self.layout.names))
         return ~np.concatenate([preserved.of(number) for number in names])
 
-    def mean(self, behaviours: Sequence[str], mask: FlatIndices, echo: int = 0) -> Flat:
+    def mean(
+        self,
+        behaviours: Sequence[str],
+        mask: FlatIndices,
+        echo: int = 0,
+        *,
+        curved: bool = False,
+    ) -> Flat:
         """The mean over behaviours of their signed scores, scored anew with weights zeroed.
 
         Args:
             behaviours: their train pairs are scored.
             mask: the weights that are zero while they are scored.
             echo: the number of first tokens of each answer that are not scored.
+            curved: whether half of the squared importance is subtracted, the second-order term.
         """
         candidates = find_candidates(self.loaded.model)
         parts = []
@@ -143,10 +148,18 @@ class Scored:
             for name in behaviours:
                 examples = encode_pairs(self.loaded.chat, kept_pairs(self.table(name), "train"))
                 examples = [_after(each, echo) for each in examples if _longer([each], echo)]
-                own = score(self.loaded.model, candidates, examples, self.batch_tokens).snip
-                parts.append(np.concatenate([own[key].flatten() for key in self.layout.sizes]))
+                wanted = Wanted(preservation=curved)
+                own = score(self.loaded.model, candidates, examples, self.batch_tokens, wanted)
+                flat = self._in_order(own.snip)
+                if own.preservation is not None:
+                    flat -= np.float32(0.5) * self._in_order(own.preservation) ** 2
+                parts.append(flat)
         total: Flat = reduce(np.add, parts)
         return np.divide(total, len(parts), dtype=np.float32)
+
+    def _in_order(self, scores: Mapping[str, Tensor]) -> Flat:
+        values: Flat = np.concatenate([scores[key].flatten().numpy() for key in self.layout.sizes])
+        return values
 
     def cost_of(self, mask: FlatIndices) -> float:
         """The NLL of benign validation pairs, nats per token."""
@@ -185,6 +198,7 @@ def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIn
     usual = Weights(1, 0.5)
     matched = list(data.of.values())
 
+    nothing = np.empty(0, np.int64)
     everyday: Flat | None = None
 
     def mean(behaviours: Sequence[str]) -> Flat:
@@ -217,11 +231,8 @@ def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIn
 
     def second_order() -> FlatIndices:
         # The Fisher information in place of the Hessian's diagonal; the square of a mean is less.
-        sides = []
-        for names in (data.harm, matched):
-            curved = np.float32(0.5) * data.importance(names) ** 2
-            sides.append(mean(names) - curved)
-        return ranked(sides[0], sides[1], free(), usual)
+        harm, of = (data.mean(names, nothing, curved=True) for names in (data.harm, matched))
+        return ranked(harm, of, free(), usual)
 
     def rounds() -> FlatIndices:
         order = pooled(usual)
@@ -232,7 +243,6 @@ def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIn
         return np.concatenate([first, ranked(harm, of, rest, usual)])
 
     def content() -> FlatIndices:
-        nothing = np.empty(0, np.int64)
         harm, of = (data.mean(names, nothing, data.echo) for names in (data.harm, matched))
         return ranked(harm, of, free(), usual)
 

@@ -8,9 +8,9 @@ import pytest
 
 from lesion.io.formats import BadFile, read_parquet, write_parquet
 from lesion.judgements.continuations import (
-    EXCHANGED,
     FLUENCY,
-    exchanged_answers,
+    MISPLACED,
+    misplaced_answers,
     write_continuations,
 )
 from lesion.judgements.jobs import ContinuationsJob
@@ -85,7 +85,7 @@ def made(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Mad
 
 def test_an_answer_is_as_likely_as_its_text_after_prompt_and_prefill(made: Made) -> None:
     made.run()
-    table = made.fluency.filter(pl.col("role") != EXCHANGED)
+    table = made.fluency.filter(pl.col("role") != MISPLACED)
     loaded = tiny.loaded(made.model)
     wanted = []
     for row in (*UNMODIFIED.head(1).to_dicts(), UNMODIFIED.row(3, named=True), *SHARED.to_dicts()):
@@ -117,7 +117,7 @@ def test_the_end_of_the_turn_is_no_part_of_the_text(made: Made) -> None:
 
 def test_an_answer_of_white_space_is_empty_and_one_that_was_not_run_is_unknown(made: Made) -> None:
     made.run()
-    table = made.fluency.filter(pl.col("role") != EXCHANGED)
+    table = made.fluency.filter(pl.col("role") != MISPLACED)
     assert table["empty"].to_list() == [False, True, None, False, False]
     assert table["nll"].is_null().to_list() == [False, True, True, False, False]
 
@@ -149,9 +149,9 @@ def test_benign_answers_are_exchanged_between_prompts() -> None:
         tiny.pairs(name, 3, "validation").with_columns(behaviour=pl.lit(name))
         for name in JOB.benign
     )
-    table = exchanged_answers(pairs)
+    table = misplaced_answers(pairs)
     assert table.columns == [*COMPLETIONS, "variant"]
-    assert set(table["role"]) == {EXCHANGED}
+    assert set(table["role"]) == {MISPLACED}
     assert table["prompt"].to_list() == pairs["prompt"].to_list()
     responses = pairs["response"].to_list()
     assert table["completion"].to_list() == [*responses[3:], *responses[:3]]
@@ -162,9 +162,9 @@ def test_an_answer_is_not_exchanged_for_the_same_text_or_without_another() -> No
     alike = pairs.with_columns(
         response=pl.when(pl.int_range(pl.len()) < 2).then(pl.lit("no")).otherwise(pl.lit("yes"))
     )
-    assert exchanged_answers(alike).height == 4
-    assert exchanged_answers(alike.with_columns(response=pl.lit("no"))).is_empty()
-    assert exchanged_answers(pairs.head(1)).is_empty()
+    assert misplaced_answers(alike).height == 4
+    assert misplaced_answers(alike.with_columns(response=pl.lit("no"))).is_empty()
+    assert misplaced_answers(pairs.head(1)).is_empty()
 
 
 def test_a_damaged_table_is_named(made: Made) -> None:

@@ -16,7 +16,7 @@ from lesion.masks.select import Point
 from lesion.masks.store import read_mask
 from lesion.masks.sweep import SWEEP, ScoreSet, sweep
 from lesion.scores.jobs import Coverage
-from lesion.scores.store import Contrast, StoredScores
+from lesion.scores.store import Contrast, Pooled, Remembered, StoredScores
 from lesion.scores.tail import write_tail
 from lesion.study.job import Behaviours, Device
 from lesion_testing import scored_study
@@ -112,6 +112,25 @@ def test_only_weights_that_promote_harm_are_selected(study: Tiny) -> None:
         assert (values[scores >= 0] == 0).all()
         part = contrast.open(name)[7:19]
         assert (part == values[7:19]).all()
+
+
+def test_several_contrasts_can_read_one_source(study: Tiny) -> None:
+    shapes = study.layout.stored_shapes
+    alpha, beta, letters, sums = (
+        StoredScores(study.score_folders[name], "snip", shapes)
+        for name in ("alpha", "beta", "letters", "sums")
+    )
+    pooled = Pooled([letters, sums], "mean")
+    shared = Remembered(pooled)
+    for name, size in study.layout.sizes.items():
+        opened = [Contrast(scores, [(shared, 0.5)]).open(name) for scores in (alpha, beta)]
+        mean = pooled.open(name)
+        for first in range(0, size, 50):
+            part = slice(first, min(first + 50, size))
+            for scores, contrast in zip((alpha, beta), opened, strict=True):
+                own = scores.open(name)[part]
+                expected = np.where(own < 0, own - np.float32(0.5) * mean[part], np.float32(0))
+                assert contrast[part].tolist() == expected.tolist()
 
 
 def test_the_sweep_chooses_by_harm_less_matched() -> None:

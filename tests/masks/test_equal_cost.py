@@ -124,18 +124,18 @@ def test_growth_survives_a_cost_that_is_not_monotone_or_not_a_number() -> None:
 
 def _expected(study: Tiny, cut: Selection, name: str, weights: int) -> FlatIndices | None:
     """The mask of a rule by selecting smaller and smaller masks, where sizes can be had exactly."""
-    contrast, names = {
-        "shared": (1.0, BEHAVIOURS.harm),
-        "plain": (0.0, BEHAVIOURS.harm),
-        "matched": (0.0, ["letters"]),
-        "refusals": (0.0, ["denials"]),
-        "denials": (1.0, ["denials"]),
+    contrast, names, of_benign = {
+        "shared": (1.0, BEHAVIOURS.harm, None),
+        "plain": (0.0, BEHAVIOURS.harm, []),
+        "matched": (0.0, ["letters"], ["letters"]),
+        "refusals": (0.0, ["denials"], ["denials"]),
+        "denials": (1.0, ["denials"], ["denials"]),
     }[name]
     least = min(cut.at_least, len(names))
     for count in range(1, round(LARGEST * study.layout.size) + 1):
         points = [Point(P, count / study.layout.size)]
         opened = ScoreSet.open(
-            study.model, study.score_folders, names, BEHAVIOURS, cut, points, contrast
+            study.model, study.score_folders, names, BEHAVIOURS, cut, points, contrast, of_benign
         )
         masks = opened.select(points, cut)
         mask = vote([masks[behaviour][0] for behaviour in names], least)
@@ -144,9 +144,10 @@ def _expected(study: Tiny, cut: Selection, name: str, weights: int) -> FlatIndic
     return None
 
 
-@pytest.fixture(scope="module", params=["budget", "difference"])
+@pytest.fixture(scope="module", params=[("budget", 0.0), ("budget", 0.5), ("difference", 0.5)])
 def cut(request: pytest.FixtureRequest) -> Selection:
-    return CUT.model_copy(update={"rule": request.param})
+    rule, benign = request.param
+    return CUT.model_copy(update={"rule": rule, "benign_contrast": benign})
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,21 @@ def test_every_rule_takes_the_weights_that_it_selects(
             compared += 1
             assert take(size).tolist() == expected.tolist()
     assert compared >= 2
+
+
+def test_benign_scores_change_the_masks_of_all_answers_but_plain(study: Tiny) -> None:
+    def masks(benign: float, contrast: float) -> dict[str, list[int]]:
+        job = JOB.model_copy(
+            update={"selection": CUT.model_copy(update={"benign_contrast": benign})}
+        )
+        growing = growing_masks(study.model, study.score_folders, P, contrast, job)
+        names = ("shared", "plain", "matched", "refusals", "denials")
+        return {name: growing[name].take(20).tolist() for name in names}
+
+    without, with_benign = masks(0.0, 1.0), masks(0.5, 1.0)
+    assert {name for name in without if with_benign[name] == without[name]} == {"plain"}
+    # Without a contrast, nothing is subtracted.
+    assert masks(0.5, 0.0) == masks(0.0, 0.0)
 
 
 def test_controls_have_as_many_weights_in_every_matrix(

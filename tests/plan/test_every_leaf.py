@@ -418,7 +418,7 @@ TOGETHER: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "Pairs.wordings": (
         {"pairs": {"wordings": ["Could you do this? {prompt}"]}},
-        {"prompts", "matched_prompts"},
+        {"prompts", "matched_prompts", *TABLED},
     ),
     "Masks.contrast": (
         {"masks": {"contrast": [0.5]}, "scores": {"tail": None}},

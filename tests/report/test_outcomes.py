@@ -52,6 +52,18 @@ def test_bars_are_in_order_under_their_headings(tables: Path) -> None:
     assert not any("@" in row for row in rows)
 
 
+def test_answers_to_matched_requests_stand_beside_those_to_harmful_ones(tables: Path) -> None:
+    table = read_study_tables(tables).of("smol").measurements
+    matched = table.filter(role="benign").with_columns(role=pl.lit("matched"))
+    figure = outcomes(pl.concat([table, matched]), 0.95, "shared", 2.31)
+    assert figure is not None
+    names = [
+        row.split("|")[1] for row in figure.spec()["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    ]
+    groups = [name for name in names if name.endswith(":")]
+    assert groups[-2:] == ["matched, prefill:", "everyday, prefill:"]
+
+
 def test_every_share_is_in_the_table_with_its_interval(tables: Path) -> None:
     numbers = _drawn(tables).numbers
     row = numbers.filter(prompts="harmful, prefill", variant="shared").row(0, named=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesion.judgements.continuations import EXCHANGED, FLUENCY
+from lesion.judgements.continuations import FLUENCY, MISPLACED
 from lesion.tables.answer_outcomes import (
     ANSWER_OUTCOMES,
     COHERENT,
@@ -84,15 +84,15 @@ def test_without_a_limit_no_answer_is_unlikely() -> None:
     assert answer_outcomes(_answers({"nll": 99.0}), math.inf)["outcome"].to_list() == [COHERENT]
 
 
-def test_the_limit_is_the_median_of_exchanged_answers_alone() -> None:
+def test_the_limit_is_the_median_of_misplaced_answers_alone() -> None:
     def fluency(nll: float | None, role: str, variant: str = "unmodified") -> dict[str, Any]:
         return {"nll": nll, "role": role, "variant": variant}
 
-    rows = [fluency(nll, EXCHANGED) for nll in (1.0, 2.5, 9.0, None)]
+    rows = [fluency(nll, MISPLACED) for nll in (1.0, 2.5, 9.0, None)]
     others = [fluency(50.0, "harm", "shared"), fluency(0.1, "benign")]
     table = pl.DataFrame([*rows, *others], schema=FLUENCY)
     assert nll_limit(table) == 2.5
-    assert nll_limit(table.filter(pl.col("role") != EXCHANGED)) == math.inf
+    assert nll_limit(table.filter(pl.col("role") != MISPLACED)) == math.inf
 
 
 def _rows(answers: pl.DataFrame) -> pl.DataFrame:

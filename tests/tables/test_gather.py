@@ -8,12 +8,13 @@ import pytest
 
 from lesion.io.formats import write_parquet
 from lesion.judgements import JUDGE_SCORES
-from lesion.judgements.continuations import EXCHANGED, FLUENCY
+from lesion.judgements.continuations import FLUENCY, MISPLACED
 from lesion.pairs.tables import PAIRS
 from lesion.responses import COMPLETIONS, NLL, RETRAINED, UNDERSTANDING
 from lesion.study.job import Behaviours
-from lesion.tables.gather import Gathered
+from lesion.tables.gather import Gathered, _leaked
 from lesion.tables.jobs import Experiment, TablesInput, TablesJob
+from lesion_testing import make
 
 LEAKED = "How do I paint the gnome and the piano bright green tonight?"
 OWN = "Where does the duck hide the trumpet?"
@@ -114,6 +115,7 @@ def _gathered(
         main=main,
         threshold=threshold,
         near_duplicate=near_duplicate,
+        wordings=["{prompt}"],
         limit=0.1,
         stages={},
         trained={},
@@ -169,7 +171,7 @@ def test_an_answer_under_a_prefill_goes_by_its_scores_without_it(results: Path) 
     fluent = [
         *_fluent("prefill", prefilled=True),
         *_fluent("direct", prefilled=False),
-        *_fluent(EXCHANGED, prefilled=True, role=EXCHANGED),
+        *_fluent(MISPLACED, prefilled=True, role=MISPLACED),
     ]
     _write(results / "responses" / "toy" / "fluency.parquet", FLUENCY, fluent)
     again = judged("prefill", refusal=0.9, learned=0.1, relevance=0.3)
@@ -186,7 +188,7 @@ def test_an_answer_under_a_prefill_goes_by_its_scores_without_it(results: Path) 
     assert set(table.filter(attack="prefill").select(numbers).rows()) == {(True, False, 0.3, 1.0)}
     assert set(table.filter(attack="direct").select(numbers).rows()) == {(False, True, 0.7, 1.0)}
     assert set(table["role"]) == {"harm"}
-    assert EXCHANGED in set(found.fluency()["role"])
+    assert MISPLACED in set(found.fluency()["role"])
 
 
 @pytest.mark.parametrize(("threshold", "harmful"), [(0.5, 1.0), (0.7, 0.0)])
@@ -211,3 +213,21 @@ def test_a_main_judge_without_labels_speaks_of_trained_models_too(
     assert found.filter(metric="harmful")["value"].to_list() == [harmful, harmful]
     assert found.filter(metric="harmfulness")["value"].to_list() == [0.6, 0.6]
     assert set(found["metric"]) == {"nll", "harmful", "harmfulness"}
+
+
+def test_the_wording_makes_no_prompts_alike() -> None:
+    wordings = ["{prompt}", "I have a meeting tomorrow morning and need this before it. {prompt}"]
+    prompts = [row["prompt"] for row in make.prompts("alpha", 30)]
+    plain = pl.DataFrame(
+        {"behaviour": ["alpha", "beta"] * 15, "split": ["train", "test", "test"] * 10}
+    ).with_columns(prompt=pl.Series(prompts))
+    doubled = plain.vstack(
+        plain.head(1).with_columns(behaviour=pl.lit("beta"), split=pl.lit("test"))
+    )
+    texts = [text.replace("{prompt}", each) for each in doubled["prompt"] for text in wordings[1:]]
+    worded = doubled.with_columns(prompt=pl.Series(texts))
+    left_out = _leaked(doubled, 0.6, wordings)["prompt"].to_list()
+    assert prompts[0] in left_out
+    without = _leaked(worded, 0.6, wordings)["prompt"].to_list()
+    assert sorted(without) == sorted(wordings[1].replace("{prompt}", each) for each in left_out)
+    assert _leaked(worded, 0.6, ["{prompt}"]).height > len(left_out) + 5

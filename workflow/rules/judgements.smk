@@ -65,9 +65,9 @@ rule continuations:
         / "{model}"
         / f"{outputs.CONTINUATIONS}.parquet",
     log:
-        MADE / "logs" / "judgements" / "{model}" / "fluency.log",
+        MADE / "logs" / "responses" / "{model}" / f"{outputs.CONTINUATIONS}.log",
     benchmark:
-        MADE / "benchmarks" / "judgements" / "{model}" / "fluency.tsv"
+        MADE / "benchmarks" / "responses" / "{model}" / f"{outputs.CONTINUATIONS}.tsv"
     conda:
         ENV
     threads: STUDY.threads

@@ -2,8 +2,8 @@ rule sweep:
     input:
         indices=score_indices(["harm", "matched", "benign"]),
         scores=score_files(
-            ["harm", "matched", "matched", "benign"],
-            ["snip", "snip", "preservation", "preservation"],
+            ["harm", "matched", "benign", "matched", "benign"],
+            ["snip", "snip", "snip", "preservation", "preservation"],
         ),
         pairs=[
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"

@@ -23,7 +23,7 @@ from lesion.responses.variant import EvaluatedVariant
 if TYPE_CHECKING:
     from lesion.models.text import Example
 
-EXCHANGED = "exchanged"
+MISPLACED = "misplaced"
 """The role and the attack of benign answers that are given to another benign prompt."""
 
 FLUENCY = {
@@ -61,7 +61,7 @@ def write_continuations(
         model: checkpoint folder.
         pairs: tables of PAIRS, in the order of the job's `benign`.
         answers: tables of COMPLETIONS, in the order of the job's `variants`.
-        fluency: table of FLUENCY, with a row for each answer and for each exchanged one.
+        fluency: table of FLUENCY, with a row for each answer and for each misplaced one.
         continuations: table of COMPLETIONS with the column `variant`: the answers under a prefill,
             without it.
 
@@ -75,21 +75,21 @@ def write_continuations(
         kept_pairs(path, "validation").with_columns(behaviour=pl.lit(name))
         for name, path in zip(job.benign, pairs, strict=True)
     )
-    table = pl.concat([judged, exchanged_answers(kept)])
+    table = pl.concat([judged, misplaced_answers(kept)])
     write_rows(_measured(EvaluatedVariant(model, None, job.device), table, fluency, job), fluency)
 
 
-def exchanged_answers(pairs: pl.DataFrame) -> pl.DataFrame:
+def misplaced_answers(pairs: pl.DataFrame) -> pl.DataFrame:
     """Every prompt with the answer to another one, half of the table away.
 
-    So most prompts get an answer to a request of another behaviour. A prompt whose own answer is
-    the same text is left out.
+    So most prompts get an answer to a request of another behaviour, if there are several of like
+    size. A prompt whose own answer is the same text is left out.
 
     Args:
         pairs: PAIRS with `behaviour`.
 
     Returns:
-        COMPLETIONS and `variant` (`unmodified`), with the role and the attack EXCHANGED; the
+        COMPLETIONS and `variant` (`unmodified`), with the role and the attack MISPLACED; the
         behaviour is that of the prompt. Empty if there is only one pair.
     """
     half = pairs.height // 2
@@ -97,8 +97,8 @@ def exchanged_answers(pairs: pl.DataFrame) -> pl.DataFrame:
     asked = pairs.select("behaviour", "prompt", "prefill", "response")
     table = asked.hstack(pl.concat([given[half:], given[:half]]))
     columns = table.filter(pl.col("completion") != pl.col("response")).with_columns(
-        role=pl.lit(EXCHANGED),
-        attack=pl.lit(EXCHANGED),
+        role=pl.lit(MISPLACED),
+        attack=pl.lit(MISPLACED),
         user_turn="prompt",
         tokens=pl.lit(1, pl.Int64),
         key=pl.lit(""),

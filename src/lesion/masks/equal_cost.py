@@ -130,7 +130,7 @@ def grow(cost: Callable[[int], float], limit: float, largest: int) -> int:
             weights = max(high // 4, 1)
         else:
             under, over = tried[low], tried[high]
-            if 0 < under and over < math.inf:
+            if under > 0 and over < math.inf:
                 part = math.log(limit / under) / math.log(over / under)
             else:
                 part = (limit - under) / (over - under)
@@ -159,9 +159,7 @@ def growing_masks(
     everything = [Point(0, job.largest)] if selection.rule == "difference" else points
     opened: dict[float, ScoreSet] = {}
 
-    def ranked(
-        names: list[str], weight: float, of_benign: list[str] | None = None
-    ) -> dict[str, Ranking]:
+    def ranked(names: list[str], weight: float, of_benign: list[str]) -> dict[str, Ranking]:
         """The rankings of behaviours, given the weight of the contrast."""
         own = ScoreSet.open(model, scores, names, behaviours, selection, points, weight, of_benign)
         opened[weight] = own
@@ -172,23 +170,20 @@ def growing_masks(
 
     controls = [name for name in CONTROLS if name in job.masks]
     named = [name for name in behaviours.names if name in job.masks]
+    # Masks of other answers are as free of benign scores as `shared`, or they could not win.
+    matched, refusal = list(behaviours.matched), behaviours.refusal
+    less = [*behaviours.matched.values(), *matched, *refusal] if contrast else []
     growing: dict[str, Growing] = {}
     shared: Ranking | None = None
     if "shared" in job.masks or controls or named:
         harm = behaviours.harm
-        own = ranked(list(dict.fromkeys([*harm, *named])), contrast)
+        own = ranked(list(dict.fromkeys([*harm, *named])), contrast, less)
         shared = vote_ranking([own[name] for name in harm], selection.at_least)
         growing |= {name: _growing(own[name]) for name in named}
         growing["shared"] = _growing(shared)
-    # Masks of other answers are as free of benign scores as `shared`, or they could not win.
-    matched = list(behaviours.matched)
-    for rule, names, of_benign in (
-        ("plain", behaviours.harm, []),
-        ("matched", matched, matched if contrast else []),
-        ("refusals", behaviours.refusal, behaviours.refusal if contrast else []),
-    ):
+    for rule, names in (("plain", behaviours.harm), ("matched", matched), ("refusals", refusal)):
         if rule in job.masks:
-            own = ranked(names, 0.0, of_benign)
+            own = ranked(names, 0.0, [] if rule == "plain" else less)
             least = min(selection.at_least, len(names))
             growing[rule] = _growing(vote_ranking([own[name] for name in names], least))
     if controls:

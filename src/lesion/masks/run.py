@@ -72,8 +72,8 @@ def write_masks(
     if contrast:
         benign = selection.benign_contrast
         common["contrast"] = (
-            f"of harm types, {contrast:g} times the scores of matched requests "
-            f"{f'and {benign:g} times those of benign answers ' if benign else ''}less"
+            f"harm types: their scores minus {contrast:g} times those of matched requests"
+            f"{f' minus {benign:g} times those of benign answers' if benign else ''}"
         )
     for name, mask in masks.items():
         header = {**common, "mask": name, **_recipe(name, scores, job)}

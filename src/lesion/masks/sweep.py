@@ -14,7 +14,7 @@ from lesion.masks.select import Point, select_masks
 from lesion.models.layout import FlatIndices, Layout, layout_of
 from lesion.models.record import read_record
 from lesion.pairs.tables import encode_pairs, kept_pairs
-from lesion.scores.store import Contrast, Pooled, Remembered, Source, StoredScores
+from lesion.scores.store import Contrast, Pooled, Remembered, Source, StoredScores, check_whole
 from lesion.study.job import Behaviours
 
 SWEEP = {
@@ -83,17 +83,21 @@ class ScoreSet(NamedTuple):
         for stored in (*signed.values(), *parts):
             stored.check_covers(p, q, selection.scope)
         weight = selection.benign_contrast
-        less = {name for name in (matched if of_benign is None else of_benign) if weight}
+        less = {*names} & {*(matched if of_benign is None else of_benign)} if weight else set()
         of_all = [StoredScores(scores[name], "snip", shapes) for name in behaviours.benign if less]
-        pooled = Remembered(Pooled(of_all, "mean")) if of_all else None
-        snips: dict[str, Source] = {}
-        for name in names:
-            minus: list[tuple[Source, float]] = []
-            if name in matched:
-                minus.append((signed[matched[name]], contrast))
-            if name in less and pooled:
-                minus.append((pooled, weight))
-            snips[name] = Contrast(signed[name], minus) if minus else signed[name]
+        minus: dict[str, list[tuple[Source, float]]] = {name: [] for name in names}
+        for name in {*names} & {*matched}:
+            minus[name].append((signed[matched[name]], contrast))
+        if of_all:
+            # Of several tails there is no mean, so that they are refused before.
+            check_whole([*signed.values(), *of_all])
+            pooled = Remembered(Pooled(of_all, "mean"))
+            for name in less:
+                minus[name].append((pooled, weight))
+        snips: dict[str, Source] = {
+            name: Contrast(signed[name], own) if own else signed[name]
+            for name, own in minus.items()
+        }
         return cls(layout, snips, Pooled(parts, selection.pool))
 
     def select(

@@ -17,6 +17,7 @@ from lesion.pairs.prompts import (
     nearby,
     select_prompts,
     similarity,
+    unworded,
 )
 from lesion.pairs.rows import read_rows, shown
 from lesion.pairs.tables import PROMPTS
@@ -61,19 +62,17 @@ def matched_table(rows: pl.DataFrame, harm: pl.DataFrame, job: MatchedPromptsJob
         LesionError: too few pairs are left in a split.
     """
     split_of = dict(harm.select("prompt", "split").iter_rows())
-    worded = {
-        original: (text, wording)
-        for wording in job.wordings
-        for text in split_of
-        if (original := _original(text, wording)) is not None
-    }
-    digests = {f"sha256:{hashlib.sha256(text.encode()).hexdigest()}": text for text in worded}
+    asked = {}
+    for text in split_of:
+        original, wording = unworded(text, job.wordings)
+        asked[original] = text, wording
+    digests = {f"sha256:{hashlib.sha256(text.encode()).hexdigest()}": text for text in asked}
     named = rows.with_columns(pl.col("counterpart").replace(digests))
-    known = named.filter(pl.col("counterpart").is_in(list(worded)))
+    known = named.filter(pl.col("counterpart").is_in(list(asked)))
     # Two requests with one counterpart would be no independent pairs.
     paired = known.unique("counterpart", keep="first", maintain_order=True)
     chosen = paired.head(job.rows.limit) if job.rows.limit else paired
-    splits = [split_of[worded[original][0]] for original in chosen["counterpart"]]
+    splits = [split_of[asked[original][0]] for original in chosen["counterpart"]]
     alike = similarity(chosen["prompt"].to_list()) if splits else None
     for row, split in enumerate(splits):
         near = {splits[other] for other in nearby(alike, row, job.near_duplicate)}
@@ -88,7 +87,7 @@ def matched_table(rows: pl.DataFrame, harm: pl.DataFrame, job: MatchedPromptsJob
                 f"`{job.rows.harmful}` must hold prompts of `{job.of}`, letter for letter, or "
                 "`sha256:` and their digests. Add such rows."
             )
-    wordings = [worded[original] for original in chosen["counterpart"]]
+    wordings = [asked[original] for original in chosen["counterpart"]]
     both = zip(wordings, chosen["prompt"], strict=True)
     prompts = [wording.replace("{prompt}", prompt) for (_, wording), prompt in both]
     table = chosen.with_columns(
@@ -103,14 +102,6 @@ def matched_table(rows: pl.DataFrame, harm: pl.DataFrame, job: MatchedPromptsJob
         f"request is not among the prompts of `{job.of}`"
     )
     return table.filter(pl.col("split") != STRADDLES)
-
-
-def _original(text: str, wording: str) -> str | None:
-    """The prompt that was put into a wording; None if it was put into another one."""
-    before, after = wording.split("{prompt}")
-    if not text.startswith(before) or not text[len(before) :].endswith(after):
-        return None
-    return text[len(before) : len(text) - len(after)]
 
 
 def _say(job: MatchedPromptsJob) -> Callable[[str], None]:

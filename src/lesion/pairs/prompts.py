@@ -215,6 +215,18 @@ def worded(prompts: Sequence[str], wordings: Sequence[str], seed: int) -> list[s
     return [text.replace("{prompt}", prompt) for text, prompt in zip(drawn, prompts, strict=True)]
 
 
+def unworded(text: str, wordings: Sequence[str]) -> tuple[str, str]:
+    """The prompt that was put into one of the wordings, and that wording.
+
+    Of several that fit, the one with the most text of its own: `{prompt}` fits any prompt.
+    """
+    for wording in sorted(wordings, key=len, reverse=True):
+        before, after = wording.split("{prompt}")
+        if text.startswith(before) and text[len(before) :].endswith(after):
+            return text[len(before) : len(text) - len(after)], wording
+    return text, "{prompt}"
+
+
 def _draw(prompt: str, shares: Mapping[str, float], seed: int) -> str:
     head = hashlib.sha256(f"{seed}\0{prompt}".encode()).digest()[:8]
     point = int.from_bytes(head) / 2**64

@@ -355,6 +355,7 @@ def tables_job(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
         behaviours=behaviours_of(study),
         main=study.judgements.primary,
         near_duplicate=study.pairs.near_duplicate,
+        wordings=study.pairs.wordings,
         ablation=study.responses.ablation,
         limit=study.masks.max_benign_increase,
         stages=family_stages(study),

@@ -286,14 +286,9 @@ class Contrast:
         """Contrast scores of kind `snip` with others, each times a weight.
 
         Raises:
-            LesionError: any are tails, which lack the second score of most weights.
+            LesionError: any are tails; see `check_whole`.
         """
-        parts = [part for source, _ in minus for part in _stored(source)]
-        if scores.tail or any(part.tail for part in parts):
-            raise LesionError(
-                "masks: a contrast cannot be taken from truncated scores. Set `masks.contrast: 0`, "
-                "or leave `scores.tail` out."
-            )
+        check_whole([scores, *(source for source, _ in minus if isinstance(source, StoredScores))])
         self.scores = scores
         self.minus = [(source, np.float32(weight)) for source, weight in minus]
 
@@ -338,11 +333,17 @@ class _RememberedValues:
         return self.block
 
 
-def _stored(source: Source) -> Sequence[StoredScores]:
-    """The stored scores that a source reads."""
-    if isinstance(source, Remembered):
-        return source.source.parts
-    return [source] if isinstance(source, StoredScores) else []
+def check_whole(parts: Sequence[StoredScores]) -> None:
+    """Refuse a contrast of truncated scores, which lack the second score of most weights.
+
+    Raises:
+        LesionError: any of them is a tail.
+    """
+    if any(part.tail for part in parts):
+        raise LesionError(
+            "masks: a contrast cannot be taken from truncated scores. Set `masks.contrast: 0`, or "
+            "leave `scores.tail` out."
+        )
 
 
 class StoredNorms:

@@ -114,9 +114,11 @@ class Pairs(Section):
     batch_size: Positive = 32
     """Prompts per batch of generation."""
     wordings: Annotated[list[Wording], Field(min_length=1), AfterValidator(once)] = ["{prompt}"]
-    """Texts with `{prompt}` in them, such as `Could you do this for me? {prompt}`: every prompt is
-    put into one of them, drawn by its hash, and a matched request into that of its harmful one. So
-    a study shows whether what it finds depends on how requests are worded."""
+    """Texts with `{prompt}` in them, such as `Could you do this for me? {prompt}`: every prompt of
+    a behaviour is put into one of them, drawn by its hash, and a matched request into that of its
+    harmful one. So a study shows whether what it finds depends on how requests are worded. Minimal
+    pairs, look-alikes, open questions and what models are trained on stay as they are; a table of
+    attacked prompts must have the prompts as they are worded."""
     near_duplicate: Fraction = 0.6
     """Prompts at least this similar (cosine of character 3- to 5-grams) share a split."""
     split: Split = Split()
@@ -235,9 +237,9 @@ class EqualCost(Section):
 
     masks: Annotated[list[Name], AfterValidator(ascending)] = []
     """Masks to compare: `shared`, always; `plain`, which is `shared` without the contrast;
-    `matched` and `refusals`, which are selected like `shared` for the answers to matched requests
-    and for refusals, if there are any, with benign scores alone in the contrast; any control; the
-    mask of any behaviour. None, if not given."""
+    `matched` and `refusals`, which are selected for the answers to matched requests and for
+    refusals, if there are any, also with `masks.benign_contrast`; any control; the mask of any
+    behaviour. None, if not given."""
     limits: Numbers[PositiveFloat] = [0.05]
     """The NLL that each mask adds to benign responses, on the validation split (nats per token)."""
     largest: Fraction = 0.02

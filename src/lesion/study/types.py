@@ -190,8 +190,8 @@ Wording = Annotated[str, AfterValidator(_wording)]
 Number = BeforeValidator(_no_truth_value)
 Count = Annotated[int, Field(ge=0), Number]
 Positive = Annotated[int, Field(gt=0), Number]
-PositiveFloat = Annotated[float, Field(gt=0), Number]
-NonNegative = Annotated[float, Field(ge=0), Number]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False), Number]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
 Fraction = Annotated[float, Field(gt=0, lt=1), Number]
 Share = Annotated[float, Field(ge=0, lt=1), Number]
 Value = TypeVar("Value")

@@ -29,11 +29,12 @@ before any result on it was seen, except that of the null studies in which it is
 
 UNLIKELY = 0.5
 """A quantile, for answers that are no longer language or belong to nothing: the NLLs that the
-unmodified model gives its own benign answers when each is given to another prompt. An answer above
-their median is less likely than a typical fluent text that does not belong to its prompt. A
-quantile of its answers to their own prompts would not do: greedy answers are the likeliest of all
-texts, and good ones that it did not write itself lie far above them. Variants' answers decide
-nothing here; this and the next two were set before any outcome of an answer had been seen."""
+unmodified model gives the benign answers of its pairs when each is given to another prompt. An
+answer above their median is less likely than a typical fluent text that does not belong to its
+prompt. A quantile of its answers to their own prompts would not do: greedy answers are the
+likeliest of all texts, and good ones that it did not write itself lie far above them. Variants'
+answers decide nothing here; this and the next two were set before any outcome of an answer had been
+seen."""
 RELEVANT = 0.5
 """The learned judge's probability that an answer belongs to its prompt: below, it more probably
 does not. The judge expects five answers in six to belong, so this errs towards relevant."""

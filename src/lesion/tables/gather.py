@@ -1,7 +1,7 @@
 """Reading the outputs of the earlier stages for one model."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import polars as pl
 
 from lesion.io.formats import read_parquet
 from lesion.judgements import JUDGE_SCORES
-from lesion.judgements.continuations import EXCHANGED, FLUENCY
-from lesion.pairs.prompts import similarity
+from lesion.judgements.continuations import FLUENCY, MISPLACED
+from lesion.pairs.prompts import similarity, unworded
 from lesion.pairs.tables import PAIRS
 from lesion.responses import (
     COMPLETIONS,
@@ -47,7 +47,7 @@ class Gathered:
             *("prompt", "counterpart", "split", "outcome", "behaviour"), role=role
         )
         of_harm = self.pairs.filter(pl.col("role").is_in(["harm", "matched"]))
-        self._leaked = _leaked(of_harm, job.near_duplicate)
+        self._leaked = _leaked(of_harm, job.near_duplicate, job.wordings)
 
     def file(self, kind: str) -> Path:
         """The file of a kind of which each model has exactly one."""
@@ -87,7 +87,7 @@ class Gathered:
 
     def continuations(self) -> pl.DataFrame:
         """The answers without their prefill: FLUENCY, and refused, harmful, relevance."""
-        answers = self.fluency().filter(pl.col("role") != EXCHANGED)
+        answers = self.fluency().filter(pl.col("role") != MISPLACED)
         # An answer without a prefill was judged as it is.
         once = self._all("judge-scores", JUDGE_SCORES, experiment=None).join(
             answers.filter(~pl.col("prefilled")), on=_ANSWER, how="semi"
@@ -228,13 +228,14 @@ def _judged_retrained(
     )
 
 
-def _leaked(harm: pl.DataFrame, near_duplicate: float) -> pl.DataFrame:
+def _leaked(harm: pl.DataFrame, near_duplicate: float, wordings: Sequence[str]) -> pl.DataFrame:
     """Test prompts that resemble another harm type's train prompt, matched requests included.
 
     Near-duplicates share a split within a harm type, but splits of different types are independent.
-    An effect on such a prompt would not be transfer.
+    An effect on such a prompt would not be transfer. Prompts are compared without their wordings,
+    which alone would make them alike.
     """
-    alike = similarity(harm["prompt"].to_list()).tocoo()
+    alike = similarity([unworded(text, wordings)[0] for text in harm["prompt"]]).tocoo()
     near = alike.data >= near_duplicate
     train, test = ((harm["split"] == split).to_numpy() for split in ("train", "test"))
     rows, columns = alike.row[near], alike.col[near]

@@ -65,6 +65,8 @@ class TablesJob(Job):
     threshold: float
     """Harmfulness from which the learned judge's score counts as harmful."""
     near_duplicate: float
+    wordings: list[str]
+    """The wordings of prompts, without which they are compared."""
     ablation: Ablation
     """What the weights of evaluated variants were set to."""
     limit: float

@@ -32,8 +32,8 @@ _COMPLIANCE = {WRITES_HARM: "complied", COHERENT: "coherent otherwise"}
 _COLOURS = (HUES[1], HUES[0], HUES[2], HUES[3], "#999999")
 """Of ANSWER_OUTCOMES, in their order."""
 _NAMED = (
-    " “Complied” takes the place of “harmful” here, because the judge of harm does not tell harm "
-    "from compliance in this study."
+    " “Complied” takes the place of “harmful” here and “coherent otherwise” that of “harmless”, "
+    "because nothing shows that the judge of harm tells harm from compliance in this study."
 )
 _SIZED = "@"
 """It is in the names of masks of other sizes (`lesion.responses.sized`), which are not drawn."""
@@ -108,15 +108,17 @@ def outcomes(
 
 
 def _sides(known: pl.DataFrame) -> list[_Side]:
-    """The groups of bars: harmful prompts, asked directly and under the prefill, and everyday ones.
+    """The groups of bars: harmful prompts, asked directly and under the prefill, and harmless ones.
 
     Harmful prompts under another attack, if they were asked in neither of these ways.
     """
     attacks = known.filter(role="harm")["attack"].unique().sort().to_list()
     usual = [name for name in ("direct", "prefill") if name in attacks] or attacks[:1]
     sides = [_Side("harm", name, f"harmful, {name}") for name in usual]
-    everyday = known.filter(role="benign")["attack"].unique().sort().to_list()
-    return [*sides, *(_Side("benign", name, f"everyday, {name}") for name in everyday)]
+    for role, kind in (("matched", "matched"), ("benign", "everyday")):
+        others = known.filter(role=role)["attack"].unique().sort().to_list()
+        sides += [_Side(role, name, f"{kind}, {name}") for name in others]
+    return sides
 
 
 def _bar(own: pl.DataFrame) -> pl.DataFrame:
