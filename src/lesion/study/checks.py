@@ -8,6 +8,7 @@ from typing import get_args
 
 from lesion.io.addresses import is_address, parse
 from lesion.study.config import Study
+from lesion.study.judges import ContrastSection
 from lesion.study.reserved import check_names
 from lesion.study.sources import uses
 from lesion.study.training_checks import check_retraining, check_stages, check_trained
@@ -82,6 +83,28 @@ def _check_judges(study: Study) -> None:
                     f"`{use.key}`: `{address.version}` is not a commit of {address.name}. Give the "
                     "40 hexadecimal digits of a commit, so that the judge's weights cannot change"
                 )
+
+    _check_primary(study)
+
+
+def _check_primary(study: Study) -> None:
+    """Refuse a judge of harm that learns what the study calls harmful, which it has to test."""
+    primary = study.judgements.judges.get(study.judgements.primary)
+    if not isinstance(primary, ContrastSection):
+        return
+
+    def files(text: str) -> set[str]:
+        return {text} if is_address(text) else {*study.sources[text]}
+
+    learned = files(primary.source)
+    for name, behaviour in study.behaviours.items():
+        if behaviour.role in ("harm", "matched") and learned & files(behaviour.source):
+            raise ValueError(
+                f"`judgements.primary`: the judge `{study.judgements.primary}` is trained on the "
+                f"source of `{name}`, whose labels it has to test: it would tell harmful requests "
+                "from matched ones by having seen them. Train it on other prompts, or take another "
+                "judge"
+            )
 
 
 def _check_masks(study: Study) -> None:

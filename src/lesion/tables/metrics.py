@@ -344,6 +344,10 @@ METRICS: list[Metric] = [
                 "Attack success",
                 "share of answers judged harmful when they begin with the prefill",
                 attack="prefill",
+                compliance=(
+                    "Share that complied",
+                    "share of answers judged to comply when they begin with the prefill",
+                ),
             ),
         ),
     ),
