@@ -181,7 +181,7 @@ def _configured(curve: dict[str, Any], **sections: dict[str, Any]) -> Study:
     [
         ({"families": ["sharde"]}, "no mask is named `sharde`. Did you mean `shared`?"),
         ({"families": ["unmodified"]}, "`curve.families`: no mask is named `unmodified`"),
-        ({"families": ["shared"], "sizes": [1, 1e4]}, "10000 times q=0.008 is more than all"),
+        ({"families": ["shared"], "sizes": [1, 1e4]}, "10000 times q=0.012 is more than all"),
         ({"sizes": [0]}, "`curve.sizes"),
         ({"sizes": []}, "`curve.sizes`"),
         ({"familys": ["shared"]}, "`curve.familys`: unknown key. Did you mean `families`?"),
