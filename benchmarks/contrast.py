@@ -51,7 +51,7 @@ _REST = 8
 """Answers with fewer tokens after the echo are left out where the echo is."""
 
 
-class Weights(NamedTuple):
+class Subtracted(NamedTuple):
     """How many times other scores are subtracted from those of harmful answers."""
 
     matched: float
@@ -195,7 +195,7 @@ class Scored:
 def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIndices]]]:
     """The weights in the order in which each rule's mask takes them, by the rule's name."""
     zero = np.float32(0)
-    usual = Weights(1, 0.5)
+    usual = Subtracted(1, 0.5)
     matched = list(data.of.values())
 
     nothing = np.empty(0, np.int64)
@@ -206,7 +206,7 @@ def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIn
         return total / np.float32(len(behaviours))
 
     def ranked(
-        harm: Flat, of: Flat, free: NDArray[np.bool_], how: Weights, times: int = 1
+        harm: Flat, of: Flat, free: NDArray[np.bool_], how: Subtracted, times: int = 1
     ) -> FlatIndices:
         nonlocal everyday
         less = harm - np.float32(how.matched) * of
@@ -218,7 +218,7 @@ def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIn
     def free(p: float = P) -> NDArray[np.bool_]:
         return data.free([*data.benign, *matched], p)
 
-    def vote(how: Weights) -> FlatIndices:
+    def vote(how: Subtracted) -> FlatIndices:
         kept = free() if how.matched else data.free(data.benign)
         each = []
         for kind in data.harm:
@@ -226,7 +226,7 @@ def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIn
             each.append(Ranking(order, np.arange(order.size) / data.layout.size))
         return vote_ranking(each, AT_LEAST).indices
 
-    def pooled(how: Weights, p: float = P) -> FlatIndices:
+    def pooled(how: Subtracted, p: float = P) -> FlatIndices:
         return ranked(mean(data.harm), mean(matched), free(p), how)
 
     def second_order() -> FlatIndices:
@@ -246,11 +246,11 @@ def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIn
         harm, of = (data.mean(names, nothing, data.echo) for names in (data.harm, matched))
         return ranked(harm, of, free(), usual)
 
-    yield "plain", lambda: vote(Weights(0, 0))
-    yield "contrast 1", lambda: vote(Weights(1, 0))
+    yield "plain", lambda: vote(Subtracted(0, 0))
+    yield "contrast 1", lambda: vote(Subtracted(1, 0))
     yield "contrast 1, benign 0.5", lambda: vote(usual)
-    yield "contrast 1, benign 1", lambda: vote(Weights(1, 1))
-    yield "contrast 2, benign 0.5", lambda: vote(Weights(2, 0.5))
+    yield "contrast 1, benign 1", lambda: vote(Subtracted(1, 1))
+    yield "contrast 2, benign 0.5", lambda: vote(Subtracted(2, 0.5))
     yield "mean of types", lambda: pooled(usual)
     yield f"mean, p = {WIDER}", lambda: pooled(usual, WIDER)
     yield "mean, second order", second_order

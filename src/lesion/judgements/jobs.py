@@ -43,7 +43,7 @@ class ContinuationsJob(Job):
     variants: list[str | None]
     """The variant of each table of completions; None if the table has a column `variant`."""
     benign: list[str]
-    """Behaviours whose validation answers are exchanged."""
+    """Behaviours whose validation answers are given to other prompts."""
     batch_tokens: int
     device: Device
 

@@ -82,7 +82,7 @@ class Gathered:
         return answers.join(judged, on=_ANSWER, how="left", maintain_order="left")
 
     def fluency(self) -> pl.DataFrame:
-        """FLUENCY of every answer and of the exchanged ones, without keys."""
+        """FLUENCY of every answer and of the misplaced ones, without keys."""
         return self._without_leaked(self._all("fluency", FLUENCY)).drop("key")
 
     def continuations(self) -> pl.DataFrame:
