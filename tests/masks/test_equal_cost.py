@@ -21,7 +21,7 @@ from lesion.masks.equal_cost import (
     growing_masks,
 )
 from lesion.masks.jobs import EqualCostMasksJob, Selection
-from lesion.masks.rankings import Ranking, rank, vote_ranking
+from lesion.masks.rankings import Ranking, rankings, vote_ranking
 from lesion.masks.select import Point, select_masks
 from lesion.masks.sweep import ScoreSet
 from lesion.masks.validate import Validation
@@ -66,9 +66,9 @@ def test_a_ranking_holds_the_mask_of_every_size(scope: str, rule: str) -> None:
         # Preserved weights count for the places of the others.
         every = [Point(0, 0.4)]
         (whole,) = select_masks({"a": snip}, importance, LAYOUT, every, rule=rule, scope=scope)["a"]
-        ranking = rank(whole, snip, LAYOUT, scope).within(masks[-1])
+        ranking = rankings({"a": whole}, {"a": snip}, LAYOUT, scope)["a"].within(masks[-1])
     else:
-        ranking = rank(masks[-1], snip, LAYOUT, scope)
+        ranking = rankings({"a": masks[-1]}, {"a": snip}, LAYOUT, scope)["a"]
     assert sorted(ranking.indices.tolist()) == masks[-1].tolist()
     assert (np.diff(ranking.place) >= 0).all()
     for point, mask in zip(points, masks, strict=True):
@@ -117,6 +117,7 @@ def test_growth_finds_the_limit_if_it_can(
 
 def test_growth_survives_a_cost_that_is_not_monotone_or_not_a_number() -> None:
     assert grow(lambda weights: 0.0, 0.05, 500) == 500
+    assert grow(lambda weights: 1e-9 * (1 + 1e-12 * weights), 0.05, 10**9) == 10**9
     assert grow(lambda weights: 0.05 if weights < 9 else math.inf, 0.05, 500) < 9
     assert grow(lambda weights: float("inf") if weights > 40 else 0.01, 0.05, 500) <= 40
     assert 1 <= grow(lambda weights: 0.05 * (-1) ** weights, 0.05, 10**6) <= 10**6

@@ -108,7 +108,7 @@ def grow(cost: Callable[[int], float], limit: float, largest: int) -> int:
     """The number of weights whose cost is nearest to the limit, of those that were tried.
 
     The cost is taken to grow with the number of weights, as a power of it where it is positive: the
-    search is by false position in the logarithms of both.
+    search extrapolates, and then interpolates, in the logarithms of both.
 
     Args:
         cost: nats per token of so many weights.
@@ -125,7 +125,7 @@ def grow(cost: Callable[[int], float], limit: float, largest: int) -> int:
         high = min(above, default=largest)
         low = max((n for n in tried if tried[n] < limit and n < high), default=0)
         if not above:
-            weights = min(4 * weights, largest)
+            weights = min(round(weights * _factor(tried, weights, limit)), largest)
         elif not low:
             weights = max(high // 4, 1)
         else:
@@ -139,6 +139,19 @@ def grow(cost: Callable[[int], float], limit: float, largest: int) -> int:
         if weights in tried:
             break
     return min(tried, key=lambda n: (abs(tried[n] - limit), n))
+
+
+def _factor(tried: Mapping[int, float], weights: int, limit: float) -> float:
+    """How many times more weights are tried next, where all so far cost less than the limit."""
+    before = max((n for n in tried if n < weights), default=0)
+    if tried[weights] <= 0:
+        return 4
+    power = 1.0
+    if 0 < tried.get(before, 0) < tried[weights]:
+        # Where the cost hardly grows, the power of a huge factor would overflow.
+        power = max(math.log(tried[weights] / tried[before]) / math.log(weights / before), 0.25)
+    factor: float = (limit / tried[weights]) ** (1 / power)
+    return min(max(factor, 1.1), 16)
 
 
 def growing_masks(
@@ -164,7 +177,9 @@ def growing_masks(
         own = ScoreSet.open(model, scores, names, behaviours, selection, points, weight, of_benign)
         opened[weight] = own
         taken = _largest(own, points, selection)
-        before = taken if everything == points else _largest(own, everything, selection)
+        if everything == points:
+            return rankings(taken, own.snips, own.layout, selection.scope)
+        before = _largest(own, everything, selection)
         ranked = rankings(before, own.snips, own.layout, selection.scope)
         return {name: ranking.within(taken[name]) for name, ranking in ranked.items()}
 

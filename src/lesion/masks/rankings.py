@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion.models.layout import FlatIndices, Layout
+from lesion.models.layout import Flat, FlatIndices, Layout
 from lesion.scores.store import Source
 
 
@@ -23,8 +23,9 @@ class Ranking(NamedTuple):
     """The fraction q at which a mask takes each of them, ascending."""
 
     def within(self, mask: FlatIndices) -> "Ranking":
-        """The ranking of the weights that `mask` contains, at their places."""
-        kept = np.isin(self.indices, mask)
+        """The ranking of the weights in `mask` (sorted flat indices), at their places."""
+        at = np.searchsorted(mask, self.indices)
+        kept = np.append(mask, -1)[at] == self.indices
         return Ranking(self.indices[kept], self.place[kept])
 
     def first(self, count: int) -> FlatIndices:
@@ -32,31 +33,51 @@ class Ranking(NamedTuple):
         return np.sort(self.indices[:count])
 
 
-def rank(mask: FlatIndices, scores: Source, layout: Layout, scope: str) -> Ranking:
-    """The weights of the largest mask, by their signed scores.
+def rankings(
+    largest: Mapping[str, FlatIndices], scores: Mapping[str, Source], layout: Layout, scope: str
+) -> dict[str, Ranking]:
+    """The weights of every behaviour's largest mask, by its signed scores.
 
     Args:
-        mask: sorted flat indices.
-        scores: the scores that the mask was selected by; the most negative come first.
+        largest: sorted flat indices by behaviour.
+        scores: the scores that each mask was selected by; the most negative come first. They are
+            read one parameter after another, so that what several share is read once.
         layout: the prunable parameters.
         scope: `global`, `matrix` or `row`: the set within which weights are ranked. With several
             sets, a weight's place is its rank divided by the size of its set.
     """
-    values, units, sizes = [np.empty(0, np.float32)], [np.empty(0, np.int64)], [layout.size]
-    for name, own in layout.by_name(mask).items():
-        size = layout.sizes[name]
-        values.append(scores.open(name)[0:size][own])
+    values: dict[str, list[Flat]] = {name: [np.empty(0, np.float32)] for name in largest}
+    units: dict[str, list[NDArray[np.int64]]] = {name: [np.empty(0, np.int64)] for name in largest}
+    sizes = [layout.size]
+    by_parameter = {name: layout.by_name(mask) for name, mask in largest.items()}
+    for parameter in layout.names:
+        size = layout.sizes[parameter]
+        unit_of = np.zeros(size if scope != "global" else 0, np.int64)
         if scope != "global":
-            arrange, _ = layout.units(name, scope)
+            arrange, _ = layout.units(parameter, scope)
             lines = arrange(np.arange(size))
-            unit_of = np.empty(size, np.int64)
-            unit_of[lines.reshape(-1)] = np.repeat(np.arange(lines.shape[0]), lines.shape[1])
-            units.append(unit_of[own] + len(sizes))
+            numbers = np.arange(len(sizes), len(sizes) + lines.shape[0])
+            unit_of[lines.reshape(-1)] = np.repeat(numbers, lines.shape[1])
             sizes += [lines.shape[1]] * lines.shape[0]
-        else:
-            units.append(np.zeros(own.size, np.int64))
-    unit, value = np.concatenate(units), np.concatenate(values)
-    order = np.lexsort((mask, value, unit))
+        for name, own in by_parameter.items():
+            if parameter in own:
+                taken = own[parameter]
+                values[name].append(scores[name].open(parameter)[0:size][taken])
+                units[name].append(unit_of[taken] if scope != "global" else np.zeros_like(taken))
+    return {
+        name: _by_place(mask, np.concatenate(values[name]), np.concatenate(units[name]), sizes)
+        for name, mask in largest.items()
+    }
+
+
+def _by_place(
+    mask: FlatIndices, values: Flat, unit: NDArray[np.int64], sizes: Sequence[int]
+) -> Ranking:
+    """The ranking of a mask, given each weight's score, the number of its set, and the sets' sizes.
+
+    Both sorts are stable, so that of equal scores or places the lower index comes first.
+    """
+    order = np.lexsort((values, unit))
     in_order = unit[order]
     first = np.searchsorted(in_order, in_order, side="left")
     places = np.empty(mask.size)
@@ -78,13 +99,7 @@ def vote_ranking(rankings: Sequence[Ranking], at_least: int) -> Ranking:
     return _sorted(indices[taken], places[taken])
 
 
-def rankings(
-    largest: Mapping[str, FlatIndices], scores: Mapping[str, Source], layout: Layout, scope: str
-) -> dict[str, Ranking]:
-    """The ranking of every behaviour, given its largest mask and its signed scores."""
-    return {name: rank(mask, scores[name], layout, scope) for name, mask in largest.items()}
-
-
 def _sorted(indices: FlatIndices, places: NDArray[np.float64]) -> Ranking:
-    order = np.lexsort((indices, places))
+    """The ranking of ascending indices at these places."""
+    order = np.argsort(places, kind="stable")
     return Ranking(indices[order], places[order])
