@@ -130,7 +130,7 @@ def test_more_prompts_and_tokens_take_longer(tmp_path: Path) -> None:
     for study in (short, long):
         # `b` has twice the prompts of `a`.
         assert _pairs(study, "b") == 2 * _pairs(study, "a")
-    for stage in ("sweep", "responses", "curve"):
+    for stage in ("sweep", "responses", "continuations", "curve"):
         assert resources.work(long, stage, {}) > resources.work(short, stage, {})
     assert resources.runtime("pairs", SMALL, 20.0) > resources.runtime("pairs", SMALL)
     # What is less than the default study's is not asked for with less.
@@ -152,6 +152,12 @@ def test_work_is_counted_in_default_studies() -> None:
         }
     )
     assert resources.work(doubled, "responses", {}) == 2
+    # The unmodified model reads the answers of every judged variant.
+    every = study.model_copy(
+        update={"responses": study.responses.model_copy(update={"judged_variants": None})}
+    )
+    judged = len(every.judged_variants) / len(study.judged_variants)
+    assert resources.work(every, "continuations", {}) == judged > 1
     assert _pairs(doubled, "code") == 2
 
 

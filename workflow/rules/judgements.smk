@@ -72,9 +72,9 @@ rule continuations:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=memory("responses"),
-        runtime=minutes("responses"),
-        gpu=gpus("responses"),
+        mem_mb=memory("continuations"),
+        runtime=minutes("continuations"),
+        gpu=gpus("continuations"),
     params:
         job=job("continuations"),
     message:

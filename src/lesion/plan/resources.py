@@ -56,6 +56,7 @@ RESOURCE_FORMULAS = {
     "choose": ResourceFormula(500),
     "masks": ResourceFormula(1000, candidates=1, seconds=160),
     "responses": ResourceFormula(1500, weights=1.5, seconds=470, gpu=True),
+    "continuations": ResourceFormula(1500, weights=1.5, seconds=740, gpu=True),
     "curve": ResourceFormula(1500, weights=1.5, seconds=2500, gpu=True),
     "equal_cost_masks": ResourceFormula(1500, weights=1.5, candidates=1, seconds=2500, gpu=True),
     "checkpoint": ResourceFormula(1000, seconds=60),
@@ -86,9 +87,10 @@ core. This is an assumption and was not measured."""
 
 GPU_SPEED = 10
 
-_BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS, _GROWN = 18, 40, 36, 3, 4
+_BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS, _GROWN, _JUDGED = 18, 40, 36, 3, 4, 3
 """The default study, on which the seconds of `RESOURCE_FORMULAS` were measured: behaviours, prompts
-of each, tokens per answer, (p, q) points, and masks grown to a limit on benign loss."""
+of each, tokens per answer, (p, q) points, masks grown to a limit on benign loss, and variants whose
+answers are judged."""
 
 _EXAMPLES = 8
 """Examples per optimiser step in the training runs that were measured."""
@@ -158,10 +160,13 @@ def work(study: Study, rule: str, wildcards: Mapping[str, str]) -> float:
     if "behaviour" in wildcards:
         own = limits[wildcards["behaviour"]]
         return own * study.pairs.max_new_tokens / (_PROMPTS * _TOKENS)
-    if rule in ("sweep", "responses", "curve"):
+    if rule in ("sweep", "responses", "continuations", "curve"):
         tokens = max(study.pairs.max_new_tokens, study.responses.max_new_tokens)
-        points = len(study.masks.p) * len(study.masks.q) / _POINTS if rule == "sweep" else 1
-        return sum(limits.values()) * tokens * points / (_BEHAVIOURS * _PROMPTS * _TOKENS)
+        times = {
+            "sweep": len(study.masks.p) * len(study.masks.q) / _POINTS,
+            "continuations": len(study.judged_variants) / _JUDGED,
+        }.get(rule, 1.0)
+        return sum(limits.values()) * tokens * times / (_BEHAVIOURS * _PROMPTS * _TOKENS)
     if rule == "equal_cost_masks":
         return len(study.equal_cost_masks) * len(study.equal_cost.limits) / _GROWN
     # Masks are made of every behaviour's scores.
