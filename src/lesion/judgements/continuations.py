@@ -17,7 +17,7 @@ from lesion.judgements import read_answers
 from lesion.judgements.coherence import repetition
 from lesion.judgements.jobs import ContinuationsJob
 from lesion.pairs.tables import kept_pairs
-from lesion.responses import COMPLETIONS
+from lesion.responses import COMPLETIONS, WAS_RUN
 from lesion.responses.variant import EvaluatedVariant
 
 if TYPE_CHECKING:
@@ -110,13 +110,13 @@ def misplaced_answers(pairs: pl.DataFrame) -> pl.DataFrame:
 def _measured(
     subject: EvaluatedVariant, table: pl.DataFrame, out: Path, job: ContinuationsJob
 ) -> pl.DataFrame:
-    texts = table.rows(named=True)
+    texts = table.with_columns(was_run=WAS_RUN).rows(named=True)
     examples = [_example(subject, row) for row in texts]
     rows = [
         {
             **{name: row[name] for name in ("variant", "behaviour", "role", "attack", "prompt")},
             "prefilled": row["prefill"] != "",
-            "empty": not row["completion"].strip() if _was_run(row) else None,
+            "empty": not row["completion"].strip() if row["was_run"] else None,
             "repetition": repetition(row["completion"]),
             "key": key(example=example, **subject.identity),
         }
@@ -136,10 +136,6 @@ def _measured(
         return [{"nll": nll_of.get(index)} for index in todo]
 
     return fill_rows(rows, out, FLUENCY, make, "fluency: measured {} of {} NLLs")
-
-
-def _was_run(row: Mapping[str, Any]) -> bool:
-    return bool(row["tokens"] or row["finished"])
 
 
 def _example(subject: EvaluatedVariant, row: Mapping[str, Any]) -> "Example | None":

@@ -15,6 +15,7 @@ from lesion.judgements import JUDGE_SCORES, read_answers
 from lesion.judgements.jobs import JudgeResponsesExtraJob
 from lesion.judgements.kinds import build_judge
 from lesion.judgements.protocol import Judge, Judgement
+from lesion.responses import WAS_RUN
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,8 @@ def judge_with(judge: Judge, completions: Iterable[tuple[str | None, Path]], out
         LesionError: the judge failed. Its judgements so far are kept for the next run.
     """
     table = read_answers(completions).filter(pl.col("role").is_in(JUDGED_ROLES))
-    prompts, answers = table["prompt"].to_list(), list(map(_answer, table.iter_rows(named=True)))
+    texts = table.with_columns(was_run=WAS_RUN).iter_rows(named=True)
+    prompts, answers = table["prompt"].to_list(), list(map(_answer, texts))
     keys = [
         key(judge=judge.revision, prompt=prompt, answer=answer)
         for prompt, answer in zip(prompts, answers, strict=True)
@@ -121,6 +123,6 @@ def _answer(row: Mapping[str, Any]) -> str | None:
     """The text to judge: empty if the model added nothing to its prefill, None if it did not run
     the prompt.
     """
-    if not row["tokens"] and not row["finished"]:
+    if not row["was_run"]:
         return None
     return str(row["prefill"] + row["completion"]) if row["completion"].strip() else ""

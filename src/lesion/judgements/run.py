@@ -19,6 +19,7 @@ from lesion.judgements.learned import LearnedJudge, train_learned
 from lesion.judgements.measures import THRESHOLD
 from lesion.models.load import keep_memory
 from lesion.pairs.refusal import is_published_refusal, is_refusal, phrases_digest
+from lesion.responses import WAS_RUN
 from lesion.sources.fetch import locate
 
 logger = logging.getLogger(__name__)
@@ -97,10 +98,8 @@ def judge_completions(
         variable_name="judge",
         value_name="score",
     )
-    # Prompts that exceeded the model's context were not run.
-    was_run = pl.col("finished") | (pl.col("tokens") > 0)
     matching = pl.col("judge") == "matching"
-    judge_scores = long.with_columns(score=pl.when(was_run).then("score")).select(
+    judge_scores = long.with_columns(score=pl.when(WAS_RUN).then("score")).select(
         *keys,
         *("judge", "score"),
         label=pl.when(pl.col("judge").is_in(LABELLED)).then(pl.col("score") >= THRESHOLD),

@@ -28,6 +28,8 @@ COMPLETIONS: dict[str, Any] = {
 """`user_turn` is what the attack makes of the prompt. A row with 0 `tokens` that is not `finished`
 was not generated, because the prompt and a completion exceed the model's context. `token_ids` are
 the generated tokens; null if the text is only a part of their decoded text."""
+WAS_RUN = pl.col("finished") | (pl.col("tokens") > 0)
+"""Whether a row of COMPLETIONS was generated."""
 _PAIR = {"behaviour": pl.String, "role": pl.String, "prompt": pl.String}
 NLL = {**_PAIR, "nll": pl.Float64, "kl": pl.Float64, "key": pl.String}
 """`kl` is KL(unmodified || variant) at the same tokens, for benign pairs only; both are in nats per

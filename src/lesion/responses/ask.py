@@ -13,7 +13,7 @@ from lesion.io.progress import progress
 from lesion.io.reuse import fill_rows, key, write_rows
 from lesion.masks.store import Mask, read_mask
 from lesion.pairs.tables import answer_start, encode_pairs
-from lesion.responses import COMPLETIONS, NLL, completion_columns, read_tests
+from lesion.responses import COMPLETIONS, NLL, WAS_RUN, completion_columns, read_tests
 from lesion.responses.attacks import PLACEHOLDER, Attack, apply_attack, attack_of
 from lesion.responses.jobs import ResponsesJob
 from lesion.responses.variant import EvaluatedVariant, indices_digest
@@ -102,7 +102,7 @@ def _completed(
 
     log = f"{job.variant}: generated {{}} of {{}} completions"
     table = fill_rows(rows, out, COMPLETIONS, make, log)
-    unasked = table.filter((pl.col("tokens") == 0) & ~pl.col("finished"))
+    unasked = table.filter(~WAS_RUN)
     for (attack,), too_long in unasked.group_by("attack", maintain_order=True):
         logger.warning(
             f"{job.variant}: {attack}: {too_long.height} prompts have no completion, because they "
