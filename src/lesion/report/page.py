@@ -15,7 +15,7 @@ from lesion.report.cost import cost_of, read_jobs
 from lesion.report.equal_cost import equal_cost_texts
 from lesion.report.examples import pick
 from lesion.report.figures.all import figures_of, stages_of
-from lesion.report.figures.curves import halving_texts
+from lesion.report.figures.curves import counted_answers, halving_texts
 from lesion.report.figures.figure import VEGALITE
 from lesion.report.figures.masks import lines_table
 from lesion.report.figures.overlap import overlap_means
@@ -124,6 +124,7 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
         "attacks": attacks_table(own.measurements, own.headline, compliance=bool(complied)),
         "refusal_note": refusal_note(own.measurements),
         "figures": {figure.key: figure for figure in figures_of(inputs, model)},
+        "counted": counted_answers(bool(complied)),
         "halving": halving_texts(own.halving, own.headline.mask),
         "equal_cost": equal_cost_texts(own.equal_cost),
         "overlap_means": overlap_means(own.overlap),

@@ -68,6 +68,11 @@ def tradeoff(curve: pl.DataFrame, mask: str = SHARED) -> Figure | None:
     )
 
 
+def counted_answers(compliance: bool) -> str:
+    """What the judge of harm counts: with `compliance`, it may see no more than that."""
+    return "that comply" if compliance else "judged harmful"
+
+
 def judged_tradeoff(
     curve: pl.DataFrame,
     measurements: pl.DataFrame,
@@ -78,9 +83,9 @@ def judged_tradeoff(
 ) -> Figure | None:
     """Answers judged harmful against added benign NLL as masks grow; None if none were judged.
 
-    With `compliance`, they are called answers that comply: the judge may see no more than that.
+    With `compliance`, they are called answers that comply.
     """
-    counted = "that comply" if compliance else "judged harmful"
+    counted = counted_answers(compliance)
     judged = totals(measurements, "harm").filter(
         "main", pl.col("value").is_not_null(), attack="prefill", metric="harmful_rate"
     )
