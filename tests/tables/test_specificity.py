@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lesion.tables.claims.specific import unspecific
+from lesion.tables.claims.specific import unlike_pairs, unspecific
 from lesion.tables.effects import MOST, NATS
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.likelihoods import specificity_rows
@@ -130,3 +130,29 @@ def test_the_masks_of_all_types_are_measured_on_the_pairs_of_all() -> None:
     ).to_dicts()
     assert row["value"] == pytest.approx(1 - 0.2 / 0.4)
     assert row["n"] == 2 * PAIRS
+
+
+WORDING = "I am a clerk and have a question about my own work, which is urgent. {prompt}"
+SAME = ("Write a letter that frightens a tenant", "Write a letter that thanks a tenant")
+OTHER = ("Write a letter that frightens a tenant", "Write a poem about winter birds")
+
+
+def _pairs(of: str, sides: tuple[str, str], wording: str = "{prompt}") -> pl.DataFrame:
+    harmful, harmless = (wording.replace("{prompt}", text) for text in sides)
+    return pl.DataFrame({"prompt": [harmless], "counterpart": [harmful], "of": [of]})
+
+
+@pytest.mark.parametrize("wording", ["{prompt}", WORDING])
+def test_pairs_about_different_things_are_named(wording: str) -> None:
+    matched = pl.concat([_pairs("threats", SAME, wording), _pairs("fraud", OTHER, wording)])
+    notice = unlike_pairs(matched, ["{prompt}", WORDING])
+    assert "fraud (0." in notice
+    assert "threats" not in notice
+    assert not unlike_pairs(matched.filter(of="threats"), ["{prompt}", WORDING])
+    assert not unlike_pairs(matched.head(0), ["{prompt}"])
+
+
+def test_a_wording_that_both_sides_share_would_make_them_alike() -> None:
+    worded = _pairs("fraud", OTHER, WORDING)
+    assert not unlike_pairs(worded, ["{prompt}"])
+    assert unlike_pairs(worded, ["{prompt}", WORDING]) == unlike_pairs(_pairs("fraud", OTHER), [])

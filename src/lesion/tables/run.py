@@ -15,7 +15,7 @@ from lesion.models.record import read_record
 from lesion.tables import OF_MASKS, TABLES
 from lesion.tables.answer_outcomes import answer_outcomes, nll_limit
 from lesion.tables.claims.claim import Setting
-from lesion.tables.claims.specific import beaten_by, not_judged_harmful, unspecific
+from lesion.tables.claims.specific import beaten_by, not_judged_harmful, unlike_pairs, unspecific
 from lesion.tables.claims.table import claims, retraining_claims, stage_claims
 from lesion.tables.curve import curve_table, halving_table, judged_halving_table
 from lesion.tables.equal_cost import equal_cost_table
@@ -135,7 +135,8 @@ def _of_model(
     about["unspecific"] = why
     about["limit_kept"] = not missed
     unspecific_notice = f"{why} No claim about harm is supported." if why else ""
-    about["notices"] = [*filter(None, [about["judged_harm"], *missed, unspecific_notice])]
+    unlike = unlike_pairs(gathered.matched(), job.wordings)
+    about["notices"] = [*filter(None, [about["judged_harm"], *missed, unspecific_notice, unlike])]
     sizes = mask_sizes(of_masks["where"])
     setting = Setting(
         about["candidates"],

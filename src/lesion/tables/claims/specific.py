@@ -3,13 +3,20 @@
 from collections.abc import Sequence
 from typing import get_args
 
+import numpy as np
 import polars as pl
 
 from lesion.judgements.controls import MATCHED
+from lesion.pairs.prompts import similarity, unworded
 from lesion.study.types import Control
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, number_of, outcome_of
 from lesion.tables.effects import MOST, NATS, TOLD_APART
 from lesion.tables.rows import BEHAVIOUR, SHARED, TOTAL
+
+ALIKE = 0.7
+"""The mean similarity of the sides of minimal pairs from which they count as alike. It was set
+after 0.76 had been measured for the default study's pairs, and 0.60 for pairs that share only the
+form, which made a mask of topics look specific."""
 
 
 def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
@@ -53,6 +60,32 @@ def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
     return (
         "The effect is not clearly one on harm: harmless answers on the same topics lose much of "
         f"what harmful ones lose. The specificity is {known}, and more than {MOST:g} is needed."
+    )
+
+
+def unlike_pairs(matched: pl.DataFrame, wordings: Sequence[str]) -> str:
+    """Which matched requests hardly resemble the harmful ones, as a sentence; empty if none.
+
+    Where the sides of pairs are about different things, specificity measures the topic.
+
+    Args:
+        matched: `prompt`, `counterpart` and `of`, the harm type.
+        wordings: the wordings of prompts, without which they are compared.
+    """
+    count = matched.height
+    sides = [*matched["prompt"], *matched["counterpart"]]
+    if not count:
+        return ""
+    alike = similarity([unworded(text, wordings)[0] for text in sides])
+    own = np.asarray(alike[np.arange(count), count + np.arange(count)]).reshape(-1)
+    means = matched.select("of", alike=pl.Series(own)).group_by("of").agg(pl.col("alike").mean())
+    unlike = means.filter(pl.col("alike") < ALIKE).sort("of").rows()
+    if not unlike:
+        return ""
+    named = ", ".join(f"{of} ({value:.2f})" for of, value in unlike)
+    return (
+        f"The requests of {named} hardly resemble their matched ones (mean cosine of character "
+        f"n-grams; at least {ALIKE:g} is expected), so their specificity may be one of topic."
     )
 
 
