@@ -10,7 +10,15 @@ from lesion.plan.jobs import tables_job
 from lesion.study import Study, StudyError, load_study, read_config, read_configs
 from lesion_testing import ROOT
 
-OVER_DEFAULT = ("full", "recovery", "alignment", "emergent-misalignment", "validity", "authors")
+OVER_DEFAULT = (
+    "full",
+    "recovery",
+    "alignment",
+    "emergent-misalignment",
+    "validity",
+    "long",
+    "authors",
+)
 
 
 def config() -> dict[str, Any]:
