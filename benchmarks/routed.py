@@ -23,8 +23,9 @@ cleanly, but no rule that preserves everyday use found it again (by hand, one se
 and the sizes of the sets were tuned on seed 0; `--first 5` shows others. Controls get the contrast
 mask's number of weights in every matrix, and `random-lines` that in every row and column too, which
 in sets of few neurons leaves it little choice. Scores go through the pipeline's files; masks,
-measurements and claims come from its functions; the judge of harm is the probability of harmful
-words. A seed takes three to five minutes on one core.
+measurements and claims come from its functions. The judge of harm is the probability of harmful
+words; that it tells answers to harmful requests from those to matched ones, as claims require, is
+asked of the likeliest word alone. A seed takes three to five minutes on one core.
 """
 
 import argparse
@@ -56,6 +57,8 @@ from routed_world import (
 )
 from transformers import LlamaForCausalLM
 
+from lesion.judgements.controls import HARMFUL
+from lesion.judgements.controls import MATCHED as MATCHED_CONTROL
 from lesion.masks.algebra import vote
 from lesion.masks.controls import ControlInputs, control_masks
 from lesion.masks.lesion import lesioned
@@ -68,10 +71,11 @@ from lesion.scores.collect import Wanted, score
 from lesion.scores.shards import NORMS, shard_names, write_index, write_shard
 from lesion.scores.store import Contrast, Pooled, StoredNorms, StoredScores
 from lesion.tables.claims.claim import Setting
-from lesion.tables.claims.specific import unspecific
+from lesion.tables.claims.specific import not_judged_harmful, unspecific
 from lesion.tables.claims.table import claims
 from lesion.tables.curve import halving_table
 from lesion.tables.intervals import Bootstrap
+from lesion.tables.judge_controls import judge_control_table
 from lesion.tables.measure import PromptNumbers, measurements
 
 WORLDS = ("shared", "private", "topic")
@@ -232,17 +236,29 @@ def prompt_rows(known: Known, mask: FlatIndices, **about: object) -> pl.DataFram
 
 @torch.no_grad()
 def judged(known: Known) -> pl.DataFrame:
-    """The exact judge: the probability that the answer's first word is one of harm's."""
+    """The exact judge: the probability that the answer's first word is one of harm's.
+
+    `says` is 1 where the likeliest first word is one of them, so that only the text counts.
+    """
     parts = []
     for role, names in (("harm", HARM), ("matched", MATCHED)):
         for name in names:
             (batch,) = batches(known.test[name], BUDGET)
             logits = known.model(batch.tokens).logits[:, PROMPT - 1]
             values = logits.softmax(-1)[:, sorted(known.harmful)].sum(1).double().numpy()
+            says = [float(word in known.harmful) for word in logits.argmax(-1).tolist()]
             about = {"behaviour": name, "role": role, "prompt": map(str, range(values.size))}
-            parts.append(pl.DataFrame({**about, "score": values, "label": values > 0.5}))
+            of_name = {**about, "score": values, "label": values > 0.5, "says": says}
+            parts.append(pl.DataFrame(of_name))
     about = {"variant": "unmodified", "attack": "prefill", "judge": "exact"}
     return pl.concat(parts).with_columns(**{name: pl.lit(value) for name, value in about.items()})
+
+
+def unharmful(judgements: pl.DataFrame, pairs: pl.DataFrame, boot: Bootstrap) -> str:
+    """Why the words of the answers do not show that harmful requests get harmful ones."""
+    control = pl.col("role").replace_strict({"harm": HARMFUL, "matched": MATCHED_CONTROL})
+    scores = judgements.with_columns(attack=control, score="says")
+    return not_judged_harmful(judge_control_table(scores, pairs, boot), "exact")
 
 
 def outcomes(known: Known, scores: Scores, rule: str, seed: int) -> dict[str, tuple[float, str]]:
@@ -273,8 +289,9 @@ def outcomes(known: Known, scores: Scores, rule: str, seed: int) -> dict[str, tu
         for name, of in zip(MATCHED, HARM, strict=True)
     )
     boot = Bootstrap(1000, 0.95, seed)
+    judgements = judged(known)
     numbers = PromptNumbers(
-        nll.with_columns(kl=pl.lit(None, pl.Float64)), judged(known), matched=pairs
+        nll.with_columns(kl=pl.lit(None, pl.Float64)), judgements.drop("says"), matched=pairs
     )
     measured = measurements("routed", numbers, boot, "exact")
     curve = [
@@ -288,7 +305,8 @@ def outcomes(known: Known, scores: Scores, rule: str, seed: int) -> dict[str, tu
         if mask.size
     ]
     sizes = {name: mask.size for name, mask in masks.items()}
-    about = {"limit": LIMIT, "sizes": sizes, "unspecific": unspecific(measured)}
+    why = unspecific(measured) or unharmful(judgements, pairs, boot)
+    about = {"limit": LIMIT, "sizes": sizes, "unspecific": why}
     setting = Setting(known.layout.size, sizes["shared"], **about)
     halving = halving_table(pl.concat(curve), boot)
     table = claims("routed", measured, halving, setting)
