@@ -304,12 +304,14 @@ def test_odd_completions_survive_the_table(
     assert variant.read()[0].equals(before)
 
 
+@pytest.mark.parametrize("role", ["benign", "matched"])
 def test_a_variant_that_answers_nothing_has_its_nll_alone(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], role: str
 ) -> None:
     variant = Variant(model, tmp_path, capsys)
     variant.lesion()
-    variant.run(how=changed(attacks={}, benign_prompts=0))
+    roles = {**HOW.roles, "letters": role}
+    variant.run(how=changed(attacks={}, benign_prompts=0, roles=roles))
     completions, nll = variant.read()
     assert completions.is_empty()
     assert nll["nll"].null_count() == 0

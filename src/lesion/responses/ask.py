@@ -114,12 +114,15 @@ def _completed(
 def _questions(
     tests: pl.DataFrame, job: ResponsesJob, subject: EvaluatedVariant
 ) -> list[dict[str, str]]:
-    """The columns of the rows of COMPLETIONS that are known before generation."""
+    """The columns of the rows of COMPLETIONS that are known before generation.
+
+    Without attacks there are none, because the variant's answers are not judged.
+    """
     attacks = {name: attack_of(words) for name, words in job.attacks.items()}
     prefilled = {"prefill": Attack(PLACEHOLDER, job.prefill)}
     questions = []
     for name, role in job.roles.items():
-        if role == "refusal":
+        if role == "refusal" or not attacks:
             continue
         rows = tests.filter(behaviour=name).rows(named=True)
         # Every harmful test prompt is completed, but only `benign_prompts` of each capability.
