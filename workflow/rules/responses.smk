@@ -85,7 +85,8 @@ rule equal_cost:
         MADE / "logs" / "responses" / "{model}" / "equal-cost.log",
     benchmark:
         MADE / "benchmarks" / "responses" / "{model}" / "equal-cost.tsv"
-    priority: 10
+    # Of all jobs on responses the longest, so it starts before the others.
+    priority: 25
     conda:
         ENV
     threads: STUDY.threads
