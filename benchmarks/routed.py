@@ -57,7 +57,7 @@ from routed_world import (
 )
 from transformers import LlamaForCausalLM
 
-from lesion.judgements.controls import HARMFUL
+from lesion.judgements.controls import EXCHANGE, HARMFUL
 from lesion.judgements.controls import MATCHED as MATCHED_CONTROL
 from lesion.masks.algebra import vote
 from lesion.masks.controls import ControlInputs, control_masks
@@ -257,7 +257,10 @@ def judged(known: Known) -> pl.DataFrame:
 def unharmful(judgements: pl.DataFrame, pairs: pl.DataFrame, boot: Bootstrap) -> str:
     """Why the words of the answers do not show that harmful requests get harmful ones."""
     control = pl.col("role").replace_strict({"harm": HARMFUL, "matched": MATCHED_CONTROL})
-    scores = judgements.with_columns(attack=control, score="says")
+    own = judgements.with_columns(attack=control, score="says")
+    # The exact judge reads the words alone, so they count the same under the harmful request.
+    exchanged = own.filter(role="matched").with_columns(attack=pl.lit(EXCHANGE))
+    scores = pl.concat([own, exchanged])
     return not_judged_harmful(judge_control_table(scores, pairs, boot), "exact")
 
 

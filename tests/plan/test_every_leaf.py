@@ -209,7 +209,7 @@ def others(value: Any, annotation: Any) -> Iterator[Any]:
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, (int, float)):
-        yield from (value + 1, value * 2, value * 0.9, value / 2, 0.25)
+        yield from (value + 1, value * 2, value * 0.9, value / 2, 0.25, 0.99)
     elif isinstance(value, str):
         yield from (OTHER, f"{value}x", "2026-02-02", "auto", "plain", "hb", "alpha")
     elif isinstance(value, list):

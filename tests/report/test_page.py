@@ -143,7 +143,7 @@ def test_verdicts_and_rows_are_there(page: Page) -> None:
         "Does harmful generation depend on few weights?",
         "In 20 of 20 cases",
         "(0.33 [0.31, 0.35] against 0.070 [0.050, 0.090], a ratio of 4.1× [2.9×, 5.3×])",
-        "14 questions: 10 yes , 3 can't tell , 1 lowers .",
+        "14 questions: 9 yes , 4 can't tell , 1 lowers .",
         "Less than 10% counts as almost none.",
         "Task accuracy",
         "of matched answers",

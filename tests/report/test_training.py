@@ -169,7 +169,9 @@ def test_random_weights_are_counted_where_they_are_not_as_many(found: StudyTable
     assert as_many(unlike, "savings") == f"{size:,}"
     (claim,) = (one for one in REGISTRY if one.statistic == "misaligned_beyond_random")
     sentence = claim.text(Estimate(-0.1, -0.2, -0.05, 72), unlike, "savings-after")
-    assert f" with {size:,} random weights zeroed before training, a difference of " in sentence
+    assert f" with {size:,} random weights zeroed after training, a difference of " in sentence
+    before = claim.text(Estimate(-0.1, -0.2, -0.05, 72), unlike, "savings")
+    assert f" with {size:,} random weights zeroed before training, a difference of " in before
 
 
 def test_where_nothing_was_misaligned_there_was_nothing_to_prevent(found: StudyTables) -> None:

@@ -105,7 +105,8 @@ def test_unclear_says_that_there_was_nothing_to_lose(found: StudyTables) -> None
 
 
 def test_unclear_of_an_open_interval(found: StudyTables) -> None:
-    one = _of(_held(found, "halving_share", high=None, verdict="can't tell"), "halving_share")
+    open_above = {"high": None, "verdict": "can't tell", "why": None}
+    one = _of(_held(found, "halving_share", **open_above), "halving_share")
     assert one.sentence.endswith("The interval is unbounded on one side.")
 
 

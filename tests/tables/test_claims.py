@@ -457,8 +457,9 @@ def test_a_lifted_limit_supports_nothing_but_what_is_kept() -> None:
 @pytest.mark.parametrize(
     ("sizes", "verdict"),
     [
-        *(((50,), SUPPORTED), ((6,), SUPPORTED), ((2, 48), SUPPORTED), ((12, 12, 12), SUPPORTED)),
-        *(((5,), CANNOT_TELL), ((1, 49), CANNOT_TELL), ((2, 2), CANNOT_TELL)),
+        *(((50,), SUPPORTED), ((6,), SUPPORTED), ((4, 48), SUPPORTED), ((12, 12, 12), SUPPORTED)),
+        *(((5,), CANNOT_TELL), ((1, 49), CANNOT_TELL), ((3, 47), CANNOT_TELL)),
+        *(((2, 2, 2, 2, 2), CANNOT_TELL), ((3, 3, 3, 3), CANNOT_TELL)),
     ],
 )
 def test_few_prompts_are_no_interval(sizes: tuple[int, ...], verdict: str) -> None:
@@ -541,3 +542,37 @@ def test_the_headline_mask_may_have_any_name() -> None:
     assert set(wanted["variant"]) == {"alpha", "random"}
     # A mask that is not the headline mask is not what the claims are about.
     assert claims("toy", table, halving, setting)["variant"].to_list() == ["random"]
+
+
+def test_a_size_beyond_the_mask_was_not_shown_to_be_specific() -> None:
+    table = _table(_row("shared", "nll_added", 0.5, 0.1))
+    for size, verdict in ((499.0, SUPPORTED), (600.0, CANNOT_TELL)):
+        found = claims("toy", table, _halving(size, 300.0, 900.0), SETTING)
+        row = found.filter(statistic="halving_share").row(0, named=True)
+        assert row["verdict"] == verdict
+    assert "more than the mask’s 500 weights" in row["why"]
+
+
+@pytest.mark.parametrize(
+    ("statistic", "before", "about"),
+    [
+        ("accuracy", "solves too few tasks", {"role": "utility"}),
+        (
+            "coherence",
+            "Hardly an explanation",
+            {"role": "explanation", "attack": "explanation", "judge": "coherence"},
+        ),
+        ("refusal_rate", "refuses too few", {"attack": "direct", "judge": "matching"}),
+    ],
+)
+def test_what_was_never_there_is_not_kept(
+    statistic: str, before: str, about: dict[str, str]
+) -> None:
+    kept = _row("shared", f"{statistic}_change", 0.0, 0.02, **about)
+    for low, verdict in ((0.3, SUPPORTED), (0.1, CANNOT_TELL)):
+        # Its value is the same, and its lower bound decides.
+        unmodified = {**_row("unmodified", statistic, 0.4, 0.1, **about), "low": low}
+        found = claims("toy", _table(kept, unmodified), _halving(), SETTING)
+        row = found.filter(statistic=f"{statistic}_change").row(0, named=True)
+        assert row["verdict"] == verdict
+    assert before in row["why"]

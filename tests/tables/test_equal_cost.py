@@ -59,9 +59,24 @@ def test_the_others_are_compared_with_shared_prompt_by_prompt() -> None:
     table = equal_cost_table(*_rows(), BOOT)
     (row,) = table.filter(metric="harm_added_less_than_shared").to_dicts()
     assert row["mask"] == "plain"
-    assert row["value"] == pytest.approx(0.3)
+    # Both cost 0.049, and are compared as if they cost the limit of 0.05.
+    assert row["value"] == pytest.approx(0.3 * 0.05 / 0.049)
     # Noise that both masks share is no noise of the difference.
     assert row["high"] - row["low"] < 1e-9
+
+
+def test_a_mask_that_costs_more_does_not_seem_to_do_more() -> None:
+    nll, *rest = _rows()
+    # Masks of one rule: what they add to harm is ten times what they cost.
+    of_plain = pl.col("mask") == "plain"
+    cost = pl.when(of_plain).then(0.048).otherwise(0.052)
+    added = pl.when(of_plain).then(0.48 - 0.2).otherwise(0.52 - 0.5)
+    harm = pl.when(pl.col("role") == "harm").then(added).otherwise(0.0)
+    table = equal_cost_table(nll.with_columns(cost=cost, nll=pl.col("nll") + harm), *rest, BOOT)
+    (row,) = table.filter(metric="harm_added_less_than_shared").to_dicts()
+    assert row["value"] == pytest.approx(0, abs=1e-3)
+    own = table.filter(metric="harm_added").select("mask", "value").rows()
+    assert dict(own)["shared"] - dict(own)["plain"] == pytest.approx(0.04)
 
 
 def test_masks_are_only_compared_at_the_same_limit() -> None:

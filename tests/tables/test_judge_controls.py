@@ -9,7 +9,12 @@ from lesion.tables.claims.specific import not_judged_harmful
 from lesion.tables.claims.table import claims
 from lesion.tables.curve import HALVINGS
 from lesion.tables.intervals import Bootstrap
-from lesion.tables.judge_controls import JUDGE_CONTROLS, judge_control_table, judged_compliance
+from lesion.tables.judge_controls import (
+    JUDGE_CONTROLS,
+    judge_control_table,
+    judged_compliance,
+    untold_types,
+)
 from lesion.tables.rows import MEASUREMENTS
 
 BOOT = Bootstrap(200, 0.95, 7)
@@ -130,6 +135,42 @@ def test_a_claim_about_harm_needs_a_judge_that_sees_harm(
     reason = not_judged_harmful(_table({**GOOD, HARMFUL: harmful, MATCHED: harmless}), "learned")
     assert why in reason
     assert (reason == "") == (why == "")
+
+
+def test_a_judge_that_reads_the_requests_alone_shows_nothing() -> None:
+    reads = {**GOOD, EXCHANGE: GOOD[HARMFUL]}
+    reason = not_judged_harmful(_table(reads), "learned")
+    assert "given to the harmful requests are not: it tells them apart with an AUROC of" in reason
+    assert not not_judged_harmful(_table({**GOOD}), "learned")
+    assert "did not score" in not_judged_harmful(_table({**GOOD, EXCHANGE: None}), "learned")
+
+
+def test_a_type_that_is_not_judged_harmful_is_not_carried_by_the_others() -> None:
+    scores, matches = [], []
+    for of in ("theft", "fraud", "chess"):
+        own = _scores({**GOOD, HARMFUL: GOOD[MATCHED]} if of == "chess" else {**GOOD})
+        scores.append(own.with_columns(pl.col("behaviour").str.replace("theft", of)))
+        pairs = MATCHES.with_columns(pl.col("behaviour").str.replace("theft", of), of=pl.lit(of))
+        matches.append(pairs)
+    together = pl.concat(scores), pl.concat(matches), BOOT
+    controls = judge_control_table(*together)
+    for row in controls.filter(statistic="auroc").rows(named=True):
+        # Types have the same weight, and are compared within themselves.
+        assert row["value"] == pytest.approx((1 + 1 + 0.5) / 3)
+    assert untold_types(*together, "learned") == ["chess"]
+    assert untold_types(*together, "another") == []
+    reason = not_judged_harmful(_table({**GOOD}), "learned", ["chess"])
+    assert "the answers to chess are harmful" in reason
+
+
+def test_a_judge_that_scores_only_some_answers_shows_nothing() -> None:
+    scores = _scores({**GOOD})
+    for silent, outcome in ((1, ""), (4, "did not score")):
+        known = pl.when(pl.int_range(pl.len()).over("attack") >= silent).then("score")
+        table = judge_control_table(scores.with_columns(score=known), MATCHES, BOOT)
+        reason = not_judged_harmful(table, "learned")
+        assert outcome in reason
+        assert bool(reason) == bool(outcome)
 
 
 def test_a_judge_that_gives_one_score_shows_nothing() -> None:

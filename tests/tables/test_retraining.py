@@ -10,6 +10,7 @@ from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
 from lesion.tables.claims.table import retraining_claims
 from lesion.tables.intervals import Bootstrap, rate, rate_change
 from lesion.tables.retraining import RETRAINING, retraining_table
+from lesion.tables.rows import MEASUREMENTS
 from lesion.tables.schemas import CLAIMS
 
 BOOT = Bootstrap(300, 0.95, 7)
@@ -318,7 +319,13 @@ def test_less_broad_misalignment_after_a_lesion() -> None:
 def test_a_lesion_has_to_do_more_than_a_random_one() -> None:
     beyond = "misaligned_beyond_random"
     as_much = _emergent({**RATES, ("random", 40): 5}, beyond)
-    assert as_much == {"savings": CANNOT_TELL, "savings-after": NOT_SUPPORTED}
+    # Of what is ablated after training, a control that is ablated before shows nothing.
+    assert as_much == {"savings": CANNOT_TELL}
+    after = {**RATES, ("savings-after", 40): 0}
+    for count, outcome in ((0, CANNOT_TELL), (20, SUPPORTED)):
+        found = _emergent({**after, ("random-after", 40): count}, beyond)
+        assert found["savings-after"] == outcome
+        assert set(found) == {"savings", "savings-after"}
     assert _emergent({**RATES, ("random", 40): 30}, beyond)["savings"] == SUPPORTED
     table = _table(_labels({**RATES, ("random", 40): 30}))
     one = _summary(table, beyond, "savings", level="total", role="broad")
@@ -334,7 +341,7 @@ def test_a_random_lesion_of_another_size_is_no_comparison() -> None:
     assert _emergent(rates, beyond, savings=500)["savings"] == SUPPORTED
     sizes = {"savings": 500, "random": 9000}
     unlike = _emergent(rates, beyond, **sizes)
-    assert unlike == {"savings": CANNOT_TELL, "savings-after": CANNOT_TELL}
+    assert unlike == {"savings": CANNOT_TELL}
     (why,) = set(_emergent(rates, beyond, "why", **sizes).values())
     assert why == (
         "The random control zeroes 9,000 weights and the mask savings 500, so their effects cannot "
@@ -355,6 +362,37 @@ def test_what_training_did_not_do_no_lesion_prevents() -> None:
     found = _emergent({**RATES, ("unmodified", 0): 38})
     assert found["unmodified"] == NOT_SUPPORTED
     assert found["savings"] == CANNOT_TELL
+
+
+def test_a_training_that_damages_both_models_is_no_recovery() -> None:
+    rows = _nll({"shared": (2.0, 1.0, 0.4)}, scatter=0.05)
+    step = pl.col("step")
+    worse = rows.with_columns(value=pl.col("value") + 0.1 * step)
+    row = retraining_claims("toy", _table(worse)).row(0, named=True)
+    assert (row["verdict"], row["value"] > 0.5) == (CANNOT_TELL, True)
+    assert "may damage both models alike" in row["why"]
+    # The gap closes because the unmodified model comes to the ablated one.
+    of_unmodified = pl.col("arm") == "unmodified"
+    gap = pl.when(of_unmodified).then(0.001 * step).otherwise(0.0)
+    level = _nll({"shared": (0.06, 0.06, 0.06)}, scatter=0.05).with_columns(
+        value=pl.col("value") + 0.0101 * step + gap
+    )
+    row = retraining_claims("toy", _table(level)).row(0, named=True)
+    assert row["verdict"] == CANNOT_TELL
+    assert "not most of what the ablation added" in row["why"]
+
+
+def test_an_arm_whose_mask_costs_too_much_supports_nothing() -> None:
+    cost = {"variant": "savings", "level": "total", "role": "benign", "metric": "nll_added"}
+    rows = {"main": True, "value": 0.3, "low": 0.2, "high": 0.4, "n": 40}
+    measured = pl.DataFrame([{**cost, **rows}], schema=MEASUREMENTS)
+    setting = Setting(0, 0, limit=0.1)
+    table = _table(_labels(RATES))
+    for given, outcome in ((None, SUPPORTED), (measured, CANNOT_TELL)):
+        found = retraining_claims("toy", table, setting, given)
+        row = found.filter(variant="savings", statistic="misaligned_change").row(0, named=True)
+        assert row["verdict"] == outcome
+    assert "adds 0.3 nats per token to benign responses" in row["why"]
 
 
 def _recovered(*args: Any, **more: Any) -> dict[str, Any]:

@@ -119,17 +119,32 @@ def test_few_pairs_show_nothing() -> None:
     assert "too few prompts" in reason
 
 
-def test_the_masks_of_all_types_are_measured_on_the_pairs_of_all() -> None:
+def test_the_masks_of_all_types_are_measured_on_the_pairs_of_the_others() -> None:
     nll, matched = _tables(0.4, 0.1)
     other = _tables(0.4, 0.3)[0].filter(variant="shared")
-    own = nll.filter(variant="shared").with_columns(variant=pl.lit("fraud"))
-    masks = [own, other.with_columns(variant=pl.lit("theft"))]
+    # A mask does to the pairs of its own type what claims about transfer must not count.
+    of_theft = pl.col("behaviour").str.starts_with("theft")
+    own = pl.concat([nll.filter(of_theft, variant="shared"), other.filter(~of_theft)]).with_columns(
+        variant=pl.lit("theft")
+    )
+    masks = [nll.filter(variant="shared").with_columns(variant=pl.lit("fraud")), own]
     table = _measured(pl.concat([nll, *masks]), matched)
     (row,) = table.filter(
         pl.col("variant").is_null(), metric="specificity", level="total"
     ).to_dicts()
+    # The mask of fraud adds 0.1 to matched requests of theft, and that of theft 0.3 to fraud's.
     assert row["value"] == pytest.approx(1 - 0.2 / 0.4)
     assert row["n"] == 2 * PAIRS
+
+
+def test_a_type_that_is_clearly_not_harm_is_not_carried_by_the_others() -> None:
+    good, matched = _tables(0.4, 0.0, 0.01)
+    bad = _tables(0.4, 0.3, 0.01)[0]
+    of_theft = pl.col("behaviour").str.starts_with("theft")
+    table = _measured(pl.concat([good.filter(~of_theft), bad.filter(of_theft)]), matched)
+    (total,) = table.filter(variant="shared", metric="specificity", level="total").to_dicts()
+    assert total["low"] > MOST
+    assert unspecific(table).startswith("The effect on theft is not one on harm")
 
 
 WORDING = "I am a clerk and have a question about my own work, which is urgent. {prompt}"

@@ -240,6 +240,16 @@ def test_alignment_compresses_if_separability_grew(
     assert "no measured size" in (row["why"] or "no measured size")
 
 
+def test_a_limit_that_resamples_may_never_reach_leaves_a_bound_open() -> None:
+    barely = _model(benign=(0.02, 0.05, 0.09), scatter=0.5)
+    grown = _model((0.2, 0.8, 2.4), scatter=0.5)
+    table = _found(barely, grown, grown)
+    first, change = _one(table, 0, "separability"), _one(table, 1, "separability_change")
+    assert not first["beyond"]
+    assert [first["low"], first["high"], change["low"], change["high"]] == [None] * 4
+    assert _claim(table)["verdict"] == CANNOT_TELL
+
+
 def _claim(table: pl.DataFrame, limit: float = LIMIT) -> dict[str, str]:
     return stage_claims(table, limit).row(0, named=True)
 

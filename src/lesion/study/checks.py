@@ -4,6 +4,7 @@ A check raises a ValueError whose message names the key and the fix.
 """
 
 import re
+from pathlib import Path
 from typing import get_args
 
 from lesion.io.addresses import is_address, parse
@@ -55,6 +56,14 @@ def _check_roles(study: Study) -> None:
                 "already. Put all of them into one file"
             )
         matched[of] = name
+        harm = study.behaviours[str(of)]
+        if harm.response is not None or harm.responses is not None:
+            key = "response" if harm.response is not None else "responses"
+            raise ValueError(
+                f"`behaviours.{of}.{key}`: the answers to `{of}` are given and those to its "
+                f"matched requests, `{name}`, are the model's own, so that they differ in who "
+                f"wrote them, and not in harm alone. Remove `{key}`, or `{name}`"
+            )
     harms = len(study.of_role("harm"))
     if study.masks.shared.at_least > harms:
         raise ValueError(
@@ -93,12 +102,20 @@ def _check_primary(study: Study) -> None:
     if not isinstance(primary, ContrastSection):
         return
 
-    def files(text: str) -> set[str]:
-        return {text} if is_address(text) else {*study.sources[text]}
+    def files(text: str | None) -> set[str]:
+        """The addresses of a source; of local files their paths, whatever their spelling."""
+        if text is None:
+            return set()
+        texts = [text] if is_address(text) else study.sources[text]
+        return {
+            str(Path(name).resolve()) if kind == "file" else f"{kind}:{name}@{version}/{member}"
+            for kind, name, version, member, *_ in map(parse, texts)
+        }
 
     learned = files(primary.source)
     for name, behaviour in study.behaviours.items():
-        if behaviour.role in ("harm", "matched") and learned & files(behaviour.source):
+        own = files(behaviour.source) | files(behaviour.responses)
+        if behaviour.role in ("harm", "matched") and learned & own:
             raise ValueError(
                 f"`judgements.primary`: the judge `{study.judgements.primary}` is trained on the "
                 f"source of `{name}`, whose labels it has to test: it would tell harmful requests "

@@ -359,8 +359,8 @@ class Tables(Section):
 
     resamples: Annotated[int, Field(ge=100), Number] = 2000
     """Number of bootstrap resamples for the intervals of means and differences."""
-    confidence: Fraction = 0.95
-    """Level of every interval."""
+    confidence: Annotated[float, Field(ge=0.9, lt=1), Number] = 0.95
+    """Level of every interval, at least 0.9: claims go by whole intervals."""
 
 
 class Report(Section):

@@ -233,12 +233,18 @@ def crossing(logs: Values, drawn: Values, level: float) -> Values:
 
 
 def bounds(drawn: Values, confidence: float) -> tuple[float | None, float | None]:
-    """The interval of resamples; an infinite bound is null."""
+    """The interval of resamples; an infinite bound is null.
+
+    An unknown resample (NaN) counts as -inf for the lower bound and as +inf for the upper one.
+    """
     tail = (1 - confidence) / 2
+    ends = ((tail, -np.inf), (1 - tail, np.inf))
     # Quantiles are resamples themselves, since a number and infinity cannot be interpolated.
-    quantiles = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
-    low, high = (float(quantile) if np.isfinite(quantile) else None for quantile in quantiles)
-    return low, high
+    low, high = (
+        float(np.quantile(np.where(np.isnan(drawn), unknown, drawn), at, method="inverted_cdf"))
+        for at, unknown in ends
+    )
+    return low if np.isfinite(low) else None, high if np.isfinite(high) else None
 
 
 def with_bounds(drawn: Values, confidence: float) -> tuple[float, float | None, float | None]:

@@ -23,7 +23,8 @@ behaviour with the same weight. `limit` and `cost` are the NLL that the mask sho
 benign responses of the validation split (nats per token); `reached` is false if no size of the mask
 comes near the limit. The metrics are what it adds to harmful, matched, benign and refusing
 responses (`harm_added` and so on), what `shared` adds to harmful ones beyond that
-(`harm_added_less_than_shared`, paired by prompt), and its specificity."""
+(`harm_added_less_than_shared`, paired by prompt, each side in proportion to its cost, so that a
+mask which costs a little more does not seem to do more), and its specificity."""
 
 _METRICS = {"specificity": "specificity", "counterpart_nll_added": "counterpart_added"}
 
@@ -67,20 +68,35 @@ def equal_cost_table(
         ]
         shared = of_shared.get(place["limit"])
         if shared is not None and place["mask"] != SHARED:
-            less = pairs(shared.filter(role="harm"), own.filter(role="harm"), "nll").values()
+            most, least = (_at_limit(side, unmodified) for side in (shared, own))
+            less = pairs(most, least, "added").values()
             estimate = boot.change([paired.change for paired in less])
             name = "harm_added_less_than_shared"
             rows.append({**place, "metric": name, **estimate._asdict()})
     return pl.DataFrame(rows, schema=EQUAL_COSTS)
 
 
+def _at_limit(own: pl.DataFrame, unmodified: pl.DataFrame) -> pl.DataFrame:
+    """What a mask would add to harmful responses at exactly the limit, in proportion to its cost.
+
+    A mask that does not come near the limit is taken as it is.
+    """
+    added = _added(own, unmodified).filter(role="harm")
+    factor = pl.when("reached").then(pl.col("limit") / pl.col("cost")).otherwise(1.0)
+    return added.with_columns(added=pl.col("added") * factor)
+
+
+def _added(own: pl.DataFrame, unmodified: pl.DataFrame) -> pl.DataFrame:
+    before = unmodified.select("behaviour", "prompt", before="nll")
+    both = own.join(before, on=["behaviour", "prompt"], maintain_order="left")
+    return both.with_columns(added=pl.col("nll") - pl.col("before")).sort("behaviour", "prompt")
+
+
 def _measured(
     own: pl.DataFrame, unmodified: pl.DataFrame, boot: Bootstrap
 ) -> Iterator[tuple[str, Estimate | Difference]]:
     """What a mask adds to the responses of each role."""
-    before = unmodified.select("behaviour", "prompt", before="nll")
-    both = own.join(before, on=["behaviour", "prompt"], maintain_order="left")
-    both = both.with_columns(added=pl.col("nll") - pl.col("before")).sort("behaviour", "prompt")
+    both = _added(own, unmodified)
     for role in ("harm", "matched", "benign", "refusal"):
         if values := list(groups(both.filter(role=role), "added").values()):
             yield f"{role}_added", boot.change(values)

@@ -204,10 +204,16 @@ class Bootstrap(NamedTuple):
         Pairs are resampled: both sides are float64 [pairs]. If the share is 0 or 1, all resamples
         are equal, and the interval is Wilson's for a rate.
         """
-        drawn = self._aurocs(above, below)
+        return self.mean_auroc([(above, below)])
+
+    def mean_auroc(self, groups: Sequence[tuple[Values, Values]]) -> Estimate:
+        """The unweighted mean of the groups' AUROCs, each of pairs as in `auroc`."""
+        generator = np.random.default_rng(self.seed)
+        drawn = np.mean([self._aurocs(*sides, generator) for sides in groups], axis=0)
+        sizes = [len(above) for above, _ in groups]
         if drawn[0] in (0.0, 1.0):
-            return rate([np.full(len(above), drawn[0])], self.confidence)
-        return self.estimate(drawn, len(above))
+            return rate([np.full(size, drawn[0]) for size in sizes], self.confidence)
+        return self.estimate(drawn, sum(sizes))
 
     def auroc_change(
         self, before: tuple[Values, Values], after: tuple[Values, Values]
@@ -219,12 +225,14 @@ class Bootstrap(NamedTuple):
             return rate_change(shares[0], shares[1], self.confidence)
         return self._difference(second - first, len(before[0]))
 
-    def _aurocs(self, above: Values, below: Values) -> Values:
+    def _aurocs(
+        self, above: Values, below: Values, generator: np.random.Generator | None = None
+    ) -> Values:
         wins = (above[:, None] > below) + 0.5 * (above[:, None] == below)
         # NaN compares as False, but nothing is known about such a pair.
         wins[np.isnan(above)[:, None] | np.isnan(below)] = np.nan
         pairs = len(above)
-        generator = np.random.default_rng(self.seed)
+        generator = generator or np.random.default_rng(self.seed)
         counts = generator.multinomial(pairs, [1 / pairs] * pairs, self.resamples).astype(float)
         drawn = np.einsum("ri,ij,rj->r", counts, wins, counts, optimize=True)
         return np.append(wins.mean(), drawn / pairs**2)

@@ -62,7 +62,8 @@ def specificity_rows(nll: pl.DataFrame, matched: pl.DataFrame, boot: Bootstrap) 
     both = answered.join(harmful, on=on, maintain_order="left").sort("of", "counterpart")
     both = both.with_columns(behaviour="of")
     types = both.filter(pl.col("variant").is_in(both["of"].unique().implode()))
-    # The masks of all harm types on the pairs of all, as claims about transfer need it.
+    # The masks of all harm types on the pairs of the other types: what transfers is to be specific.
+    types = types.filter(pl.col("variant") != pl.col("of"))
     of_types = types.group_by("behaviour", "counterpart", maintain_order=True).agg(
         pl.mean("added"), pl.mean("harmful")
     )

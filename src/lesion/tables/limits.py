@@ -1,7 +1,5 @@
 """Sentences on whether a study kept its limit on benign loss. Pure."""
 
-import math
-
 import polars as pl
 
 from lesion.tables.effects import LARGEST_LIMIT
@@ -42,7 +40,7 @@ def limit_notices(
     added = first_estimate(
         measurements.filter(variant=mask, metric="nll_added", level=TOTAL, role="benign")
     )
-    if added is not None and not (math.isfinite(added.value) and added.low <= limit):
+    if added is not None and not added.value <= limit:
         notices.append(
             f"The limit on benign loss was missed: the {mask} mask adds {added.value:.3g} "
             f"[{added.low:.3g}, {added.high:.3g}] nats per token to benign responses of the test "

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from lesion.study.training import AFTER
 from lesion.tables.curve import bounds, crossing, with_bounds
 from lesion.tables.intervals import Bootstrap, Values
 from lesion.tables.rows import (
@@ -43,7 +44,8 @@ arm `unmodified` at the same step:
 - `half_steps`, `half_examples`: where the gap first falls to half its initial value, interpolated
   between measured steps. Null if it never does; a bound is null if its resamples never do.
 - `misaligned_change`: rate of misaligned answers minus that of `unmodified`, both at the last step.
-- `misaligned_beyond_random`: that rate minus that of `random`, an ablation of as many weights.
+- `misaligned_beyond_random`: that rate minus that of `random`, an ablation of as many weights; of
+  an arm that is ablated after training, minus that of `random-after`.
 - `misaligned_change_by_training`: the rate of `unmodified` at the last step minus that before."""
 
 HALF = 0.5
@@ -139,9 +141,7 @@ def _recovery(
         ("half_examples", crossing(gaps.examples, recovered, HALF)),
     ):
         value = float(numbers[0]) if opened[0] and np.isfinite(numbers[0]) else None
-        # An unknown resample counts as -inf for the lower bound and as +inf for the upper one.
-        low, _ = bounds(np.where(opened, numbers, -np.inf)[1:], boot.confidence)
-        _, high = bounds(np.where(opened, numbers, np.inf)[1:], boot.confidence)
+        low, high = bounds(np.where(opened, numbers, np.nan)[1:], boot.confidence)
         yield {**keys, "metric": metric, "value": value, "low": low, "high": high}
 
 
@@ -153,11 +153,21 @@ def _misalignment(mean: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
         last = of_role.join(after, on="step", how="semi").filter(pl.col("arm") != UNMODIFIED)
         for _, table in last.group_by("arm", maintain_order=True):
             yield from _changes("misaligned_change", table, after, boot)
-        random, others = last.filter(arm=RANDOM), last.filter(pl.col("arm") != RANDOM)
-        for _, table in others.group_by("arm", maintain_order=True):
-            yield from _changes("misaligned_beyond_random", table, random, boot)
+        for (arm,), table in last.group_by("arm", maintain_order=True):
+            control = random_arm(str(arm))
+            if arm != control:
+                random = last.filter(arm=control)
+                yield from _changes("misaligned_beyond_random", table, random, boot)
         if not after.equals(before):
             yield from _changes("misaligned_change_by_training", after, before, boot)
+
+
+def random_arm(arm: str) -> str:
+    """The arm of the random control that an arm is compared with: ablated when that is.
+
+    An ablation after training also undoes what an earlier one cannot, so it has its own control.
+    """
+    return f"{RANDOM}{AFTER}" if arm.endswith(AFTER) else RANDOM
 
 
 def _changes(

@@ -22,7 +22,7 @@ from lesion.tables.equal_cost import equal_cost_table
 from lesion.tables.gather import Gathered
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
-from lesion.tables.judge_controls import judge_control_table, judged_compliance
+from lesion.tables.judge_controls import judge_control_table, judged_compliance, untold_types
 from lesion.tables.limits import limit_notices
 from lesion.tables.lookup import mask_sizes
 from lesion.tables.measure import PromptNumbers, measurements, same_answers
@@ -60,15 +60,22 @@ def write_tables(
     for family, of_family in job.stages.items():
         parts["stages"].append(stage_table(family, of_family, curves, boot, job.limit))
     stages = pl.concat([pl.DataFrame(schema=STAGES), *parts["stages"]])
-    of_last = {
+    of_ends = {
         family: " ".join(
             dict.fromkeys(
-                filter(None, (about[model]["unspecific"] for model in of_family[-1].models))
+                filter(
+                    None,
+                    (
+                        about[model]["unspecific"]
+                        for stage in (of_family[0], of_family[-1])
+                        for model in stage.models
+                    ),
+                )
             )
         )
         for family, of_family in job.stages.items()
     }
-    parts["claims"].append(stage_claims(stages, job.limit, headline.mask, of_last))
+    parts["claims"].append(stage_claims(stages, job.limit, headline.mask, of_ends))
     parts["judges"].append(read_parquet(given[TablesInput(kind="judges", model=None)]))
     for name, tables in parts.items():
         empty = pl.DataFrame(schema=SCHEMAS[name])
@@ -112,7 +119,8 @@ def _of_model(
     retraining = pl.concat([pl.DataFrame(schema=RETRAINING), *retrained])
     of_masks = {name: read_parquet(gathered.file(name)) for name in OF_MASKS}
     sweep = _sweep(gathered)
-    controls = judge_control_table(gathered.control_scores(), gathered.matched(), boot)
+    of_judges = gathered.control_scores(), gathered.matched(), boot
+    controls = judge_control_table(*of_judges)
     judged_harm = not measured.filter(metric="harmfulness").is_empty()
     about["judged_harm"] = judged_compliance(controls, job.main) if judged_harm else ""
     missed = limit_notices(sweep, about["limit"], measured, mask)
@@ -125,7 +133,8 @@ def _of_model(
     why = (
         unspecific(measured, mask)
         or beaten_by(equal_cost, job.behaviours.harm, mask)
-        or not_judged_harmful(controls, job.main)
+        or not_judged_harmful(controls, job.main, untold_types(*of_judges, job.main))
+        or unlike_pairs(gathered.matched(), job.wordings)
     )
     if job.ablation != "zero":
         why = (
@@ -135,8 +144,7 @@ def _of_model(
     about["unspecific"] = why
     about["limit_kept"] = not missed
     unspecific_notice = f"{why} No claim about harm is supported." if why else ""
-    unlike = unlike_pairs(gathered.matched(), job.wordings)
-    about["notices"] = [*filter(None, [about["judged_harm"], *missed, unspecific_notice, unlike])]
+    about["notices"] = [*filter(None, [about["judged_harm"], *missed, unspecific_notice])]
     sizes = mask_sizes(of_masks["where"])
     setting = Setting(
         about["candidates"],
@@ -149,7 +157,7 @@ def _of_model(
         unspecific=why,
         judged_harm=about["judged_harm"],
     )
-    of_training = retraining_claims(model, retraining, setting)
+    of_training = retraining_claims(model, retraining, setting, measured)
     origin = job.trained.get(model, Origin(base="", method="", seed=0))
     pairs = gathered.pairs.group_by("behaviour", "role", "split", "outcome", maintain_order=True)
     return {

@@ -116,9 +116,12 @@ def _separability(harm: Values, benign: Values, limit: float) -> tuple[Values, b
     # numbering of the sizes gives the same point. The log of size zero does not exist.
     numbers = np.arange(harm.shape[1], dtype=float)
     reached = crossing(numbers, benign, limit)
+    known = np.isfinite(reached)
     at = np.minimum(reached, numbers[-1])
     values = [np.interp(size, numbers, line) for size, line in zip(at, harm, strict=True)]
-    return np.array(values), not np.isfinite(reached[0])
+    # Of a resample that never reaches the limit nothing is known. The estimate itself is `beyond`.
+    known[0] = True
+    return np.where(known, values, np.nan), not np.isfinite(reached[0])
 
 
 def _mean_gap(gaps: Values, logs: Values) -> Values:

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from lesion.study.training import arm_of
 from lesion.tables.claims.outcome import Evidence, Number, gap_of, number_of
 from lesion.tables.claims.specific import unspecific
 from lesion.tables.intervals import Estimate
@@ -106,14 +107,14 @@ class Facts(NamedTuple):
         """Why a mask may damage language in general; empty if it keeps the benign limit.
 
         Args:
-            variant: the mask; None stands for the masks of all harm types.
+            variant: the mask, or an arm; None stands for the masks of all harm types.
         """
         if self.measured.is_empty():
             return ""
         own = self.measured.filter("main", metric="nll_added", level=TOTAL, role="benign")
         types = self.measured.filter(level=BEHAVIOUR, role="harm")["behaviour"]
-        names = types.unique().to_list() if variant is None else [variant]
-        costly = own.filter(pl.col("variant").is_in(names), pl.col("low") > self.setting.limit)
+        names = types.unique().to_list() if variant is None else [arm_of(variant).mask or variant]
+        costly = own.filter(pl.col("variant").is_in(names), pl.col("value") > self.setting.limit)
         if costly.is_empty():
             return ""
         worst = costly.sort("value", descending=True).row(0, named=True)

@@ -56,8 +56,15 @@ def _explains(number: Estimate, tables: StudyTables, _variant: str) -> str:
 def _refuses_little(facts: Facts, _variant: str | None) -> str:
     why = "The unmodified model refuses too few requests for a kept rate to show anything."
     refuses = facts.find(UNMODIFIED, "refusal_rate", attack="direct")
-    enough = refuses and refuses.value >= SOMETHING_TO_LOSE
+    enough = refuses and refuses.low >= SOMETHING_TO_LOSE
     return same_text(facts, "direct") or ("" if enough else why)
+
+
+def _explains_little(facts: Facts, _variant: str | None) -> str:
+    explains = facts.find(UNMODIFIED, "coherence", "explanation", "explanation")
+    why = "Hardly an explanation of the unmodified model is coherent, so there is little to keep."
+    enough = explains is None or explains.low >= SOMETHING_TO_LOSE
+    return same_text(facts, "explanation") or ("" if enough else why)
 
 
 _MORE = "The NLL that zeroing these weights adds to {} minus what it adds to {} is {{figure}}."
@@ -107,7 +114,7 @@ CLAIMS = (
         needs=f"{_UNDERSTANDING} Also needs `understanding.explain` above 0.",
         role="explanation",
         attack="explanation",
-        unusable=lambda facts, _variant: same_text(facts, "explanation"),
+        unusable=_explains_little,
     ),
     _kept(
         6,

@@ -21,12 +21,12 @@ from lesion.tables.claims.claim import (
 )
 from lesion.tables.claims.outcome import Number
 from lesion.tables.curve import JUDGED, LIKELIHOOD
-from lesion.tables.effects import COMPACT, MARGIN, MOST, NATS, NOTHING
+from lesion.tables.effects import COMPACT, MARGIN, MOST, NATS, NOTHING, SOMETHING_TO_LOSE
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of, find, mask_size
 from lesion.tables.metrics import Comparison
 from lesion.tables.read import StudyTables
-from lesion.tables.rows import BEHAVIOUR, SHARED
+from lesion.tables.rows import BEHAVIOUR, SHARED, UNMODIFIED
 from lesion.tables.wording import amount, figure, mask_words, percent, with_interval
 
 
@@ -42,14 +42,20 @@ def _halving_share(_claim: Claim, facts: Facts) -> VariantNumbers:
         yield facts.mask, Number(*shares, row["n"], row["n"])
 
 
-def _halves_language(facts: Facts, _variant: str | None) -> str:
-    """Why the size that halves harm may damage language in general; empty if it does not."""
+def _halves_more(facts: Facts, _variant: str | None) -> str:
+    """Why the size that halves harm may not be one of harm's weights; empty if it is."""
+    zeroed = facts.setting.zeroed
     for row in facts.halving.filter(family=facts.mask, measure=LIKELIHOOD).iter_rows(named=True):
-        if row["benign_low"] is not None and row["benign_low"] > facts.setting.limit:
+        if row["benign"] is not None and row["benign"] > facts.setting.limit:
             return (
                 f"Zeroing that many weights adds {row['benign']:.2g} nats per token to benign "
                 f"responses, more than the limit of {facts.setting.limit:g}, so it may damage "
                 "language in general."
+            )
+        if row["halving"] is not None and 0 < zeroed < row["halving"]:
+            return (
+                f"That is more than the mask’s {zeroed:,} weights, and nothing shows that a larger "
+                "mask is specific to harm."
             )
     return ""
 
@@ -179,6 +185,12 @@ def _no_comparison(facts: Facts, _variant: str | None) -> str:
     )
 
 
+def _solves_little(facts: Facts, _variant: str | None) -> str:
+    accuracy = facts.find(UNMODIFIED, "accuracy", "utility")
+    why = "The unmodified model solves too few tasks for a kept accuracy to show anything."
+    return "" if accuracy is None or accuracy.low >= SOMETHING_TO_LOSE else why
+
+
 _compact = partial(Claim, 1, variant=SHARED, topic="Compact")
 _apart_from_use = partial(Claim, 3, name="apart from what is useful", variant=SHARED, topic="Apart")
 
@@ -213,7 +225,7 @@ CLAIMS = (
         rule="Up to {} counts as few.",
         above=False,
         numbers=_halving_share,
-        doubt=_halves_language,
+        doubt=_halves_more,
         scale=COMPACT,
         compared=Comparison(
             "Does B’s harmful generation depend on fewer weights?",
@@ -293,6 +305,7 @@ CLAIMS = (
         rule=KEPT,
         role="utility",
         of_harm=False,
+        unusable=_solves_little,
     ),
     Claim(
         3,

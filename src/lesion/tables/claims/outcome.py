@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lesion.tables.effects import FEWEST
+from lesion.tables.effects import FEWEST, FEWEST_OF_ONE
 from lesion.tables.intervals import Estimate, difference_of, equal_draws, is_still
 
 SUPPORTED, NOT_SUPPORTED, CANNOT_TELL = "supported", "not supported", "can't tell"
@@ -91,9 +91,10 @@ def number_of(row: Mapping[str, Any], sizes: Sequence[int]) -> Number:
     value, low, high = (
         math.nan if row[name] is None else row[name] for name in ("value", "low", "high")
     )
-    # All resamples of a single prompt are the same, so the interval omits its variance.
+    # Resamples of n prompts of a behaviour show (n - 1) / n of its variance: nothing of a single
+    # one's, and too little of two's or three's.
     sizes = sizes or [row["n"]]
-    draws = equal_draws(sizes) if min(sizes) > 1 else 1.0
+    draws = equal_draws(sizes) if min(sizes) >= FEWEST_OF_ONE else 1.0
     return Number(value, low, high, row["n"], draws)
 
 

@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
-from lesion.judgements.controls import MATCHED
+from lesion.judgements.controls import EXCHANGE, MATCHED
 from lesion.pairs.prompts import similarity, unworded
 from lesion.study.types import Control
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, number_of, outcome_of
@@ -23,7 +23,8 @@ def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
     """Why a model's mask may not be specific to harm, as a sentence; empty if it is.
 
     It is specific if, on the test pairs of all harm types, more than MOST of what it adds to
-    harmful answers is not added to their matched ones, with the whole interval.
+    harmful answers is not added to their matched ones, with the whole interval, and if this is not
+    clearly otherwise for any single type.
 
     Args:
         measurements: the model's table of MEASUREMENTS.
@@ -52,8 +53,14 @@ def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
         )
     number = number_of(rows[0], parts["n"].to_list())
     outcome, why = outcome_of(Evidence(number, MOST))
-    if outcome == SUPPORTED:
+    unlike = sorted(parts.filter(pl.col("high") < MOST)["behaviour"])
+    if outcome == SUPPORTED and not unlike:
         return ""
+    if outcome == SUPPORTED:
+        return (
+            f"The effect on {', '.join(unlike)} is not one on harm: the specificity there lies "
+            f"below {MOST:g}, with the whole interval, and the other harm types carry the mean."
+        )
     known = f"{number.value:.2f} [{number.low:.2f}, {number.high:.2f}]"
     if why:
         return f"The specificity, {known}, is no evidence that the effect is one on harm. {why}"
@@ -89,33 +96,43 @@ def unlike_pairs(matched: pl.DataFrame, wordings: Sequence[str]) -> str:
     )
 
 
-def not_judged_harmful(controls: pl.DataFrame, judge: str) -> str:
+def not_judged_harmful(controls: pl.DataFrame, judge: str, untold: Sequence[str] = ()) -> str:
     """Why nothing shows that the answers are harmful, as a sentence; empty if something does.
 
     A mask of any skill is specific to this skill, if its matched requests are of another one. That
     the difference is one of harm is known only from a judge that does not see the labels: it must
     give the unmodified model's answers to harmful requests higher scores than those to their
-    matched ones, with an AUROC whose whole interval is above TOLD_APART.
+    matched ones, with an AUROC whose whole interval is above TOLD_APART. It must do so too where
+    both are given to the harmful request, or it may have read the requests alone.
 
     Args:
         controls: one model's table of JUDGE_CONTROLS.
         judge: the primary judge of harm.
+        untold: harm types whose answers it clearly does not tell apart (`untold_types`).
     """
-    rows = controls.filter(judge=judge, control=MATCHED, statistic="auroc").to_dicts()
-    if not rows:
-        return (
-            f"The judge `{judge}` (`judgements.primary`) did not score the model's answers to "
-            "harmful and to matched requests (behaviours of role `matched`), so nothing shows that "
-            "these are harmless and those are harmful."
-        )
-    outcome, why = outcome_of(Evidence(number_of(rows[0], [rows[0]["n"]]), TOLD_APART))
-    if outcome == SUPPORTED:
+    for control, given in ((MATCHED, ""), (EXCHANGE, ", given to the harmful requests")):
+        rows = controls.filter(judge=judge, control=control, statistic="auroc").to_dicts()
+        if not rows:
+            return (
+                f"The judge `{judge}` (`judgements.primary`) did not score the model's answers to "
+                f"harmful and to matched requests (behaviours of role `matched`){given}, so "
+                "nothing shows that these are harmless and those are harmful."
+            )
+        outcome, why = outcome_of(Evidence(number_of(rows[0], [rows[0]["n"]]), TOLD_APART))
+        if outcome != SUPPORTED:
+            known = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**rows[0])
+            reason = why or f"More than {TOLD_APART:g} is needed."
+            return (
+                "The judge does not show that the answers to harmful requests are harmful and "
+                f"those to matched requests{given} are not: it tells them apart with an AUROC of "
+                f"{known}. {reason}"
+            )
+    if not untold:
         return ""
-    known = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**rows[0])
-    reason = why or f"More than {TOLD_APART:g} is needed."
     return (
-        "The judge does not show that the answers to harmful requests are harmful and those to "
-        f"matched requests are not: it tells them apart with an AUROC of {known}. {reason}"
+        f"The judge does not show that the answers to {', '.join(untold)} are harmful and those to "
+        f"their matched requests are not: its AUROC there lies below {TOLD_APART:g}, with the "
+        "whole interval."
     )
 
 

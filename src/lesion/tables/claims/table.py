@@ -63,7 +63,10 @@ def stage_claims(
 
 
 def retraining_claims(
-    model: str, retraining: pl.DataFrame, setting: Setting = _UNKNOWN
+    model: str,
+    retraining: pl.DataFrame,
+    setting: Setting = _UNKNOWN,
+    measurements: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The claims about trainings in memory: misalignment that an ablation prevents, and recovery.
 
@@ -71,6 +74,7 @@ def retraining_claims(
         model: its name.
         retraining: a table of RETRAINING, of any number of experiments.
         setting: facts about its masks.
+        measurements: its table of MEASUREMENTS, for what the arms' masks cost.
 
     Returns:
         A table of CLAIMS, ordered by experiment and arm; `variant` is the arm.
@@ -78,7 +82,8 @@ def retraining_claims(
     rows: list[dict[str, Any]] = []
     for (experiment,), own in retraining.group_by("experiment", maintain_order=True):
         keys = {"model": model, "scope": "experiment", "experiment": experiment}
-        of_arms = _rows(keys, Facts(setting, rows=own))
+        measured = pl.DataFrame() if measurements is None else measurements
+        of_arms = _rows(keys, Facts(setting, measured, rows=own))
         rows += sorted(of_arms, key=lambda row: (row["variant"] != UNMODIFIED, row["variant"]))
     return pl.DataFrame(rows, schema=CLAIMS)
 

@@ -24,6 +24,7 @@ from lesion.tables.effects import MARGIN, MOST, NATS
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import first_estimate, totals
 from lesion.tables.read import StudyTables
+from lesion.tables.retraining import random_arm
 from lesion.tables.rows import BEHAVIOUR, RANDOM, TOTAL, UNMODIFIED
 from lesion.tables.wording import NOTHING, amount, figure, with_interval
 
@@ -124,9 +125,10 @@ def _preventing(number: Estimate, tables: StudyTables, arm: str) -> str:
 
 
 def _beyond_random(number: Estimate, tables: StudyTables, arm: str) -> str:
-    many = as_many(tables, arm_of(arm).mask or "")
-    other = f"with {many} random weights zeroed before training"
-    return _less(number, tables.retraining, arm, RANDOM, other)
+    many, control = as_many(tables, arm_of(arm).mask or ""), random_arm(arm)
+    when = "after" if arm_of(control).lesioned == "after" else "before"
+    other = f"with {many} random weights zeroed {when} training"
+    return _less(number, tables.retraining, arm, control, other)
 
 
 def _less(number: Estimate, rows: pl.DataFrame, arm: str, than: str, other: str) -> str:
@@ -154,6 +156,35 @@ def _recovered(claim: Claim, facts: Facts) -> VariantNumbers:
             # An arm that is ablated after training has nothing to recover from.
             if mask == facts.mask and lesioned != "after":
                 yield arm, _summary(facts, arm, claim.statistic, claim.role)
+
+
+def _recovers_nothing(facts: Facts, arm: str | None) -> str:
+    """Why a closed gap may be no recovery; empty if the answers' own NLL shows one.
+
+    The gap between two arms closes too where training damages both alike.
+    """
+    start, end = (_nll_at(facts, UNMODIFIED, place) for place in (0, -1))
+    before, after = (_nll_at(facts, arm or "", place) for place in (0, -1))
+    if start is None or end is None or before is None or after is None:
+        return ""
+    if not end <= start + NATS:
+        return (
+            f"Harmful responses of the unmodified model become less likely in the same training "
+            f"({start:.2f} to {end:.2f} nats per token), so it may damage both models alike."
+        )
+    if not before - after > MOST * (before - start):
+        return (
+            f"The NLL of the ablated model's harmful responses goes from {before:.2f} to "
+            f"{after:.2f} nats per token, which is not most of what the ablation added."
+        )
+    return ""
+
+
+def _nll_at(facts: Facts, arm: str, place: int) -> float | None:
+    """An arm's NLL of harmful responses at its first (0) or last (-1) step, over all behaviours."""
+    own = facts.rows.filter(arm=arm, metric="nll", role="harm", level=TOTAL)
+    values = own.drop_nulls("step").sort("step")["value"]
+    return None if values.is_empty() else float(values[place])
 
 
 def _recovering(number: Estimate, tables: StudyTables, arm: str) -> str:
@@ -280,6 +311,7 @@ CLAIMS = (
             "The NLL that the ablation added is unclear or too small to count, so there is nothing "
             "to recover.",
         ),
+        doubt=_recovers_nothing,
         scope="experiment",
         words=_arm_words,
     ),
