@@ -7,7 +7,7 @@ Snakemake and in full.
 import shutil
 from contextlib import chdir
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -15,6 +15,7 @@ from lesion.io.formats import read_parquet
 from lesion.study import load_study, read_configs
 from lesion.tables.claims.outcome import SUPPORTED
 from lesion.tables.claims.registry import claim_of
+from lesion.tables.claims.specific import not_judged_harmful
 from lesion_testing import ROOT, make
 from lesion_testing.inprocess import run_in_process
 
@@ -27,8 +28,14 @@ OWN_MODEL = ("random", "exchanged")
 Claims = list[dict[str, Any]]
 
 
-def _claims(name: str, folder: Path) -> Claims:
-    """The claims about harm of a study, with their outcomes."""
+class Outcome(NamedTuple):
+    claims: Claims
+    """The claims about harm."""
+    unjudged: str
+    """What the rule of the judge alone says against them."""
+
+
+def _outcome(name: str, folder: Path) -> Outcome:
     over = {
         "results": str(folder),
         "curve": {"families": []},
@@ -41,39 +48,52 @@ def _claims(name: str, folder: Path) -> Claims:
     study = load_study(read_configs(files, over))
     if name in SAME_MODEL:
         shutil.copytree(folder / "nulls-world" / "models", study.folder / "models")
-    rows = read_parquet(run_in_process(study) / "claims.parquet").to_dicts()
-    return [row for row in rows if (claim := claim_of(row)) is not None and claim.of_harm]
+    tables = run_in_process(study)
+    rows = read_parquet(tables / "claims.parquet").to_dicts()
+    controls = read_parquet(tables / "judge_controls.parquet")
+    return Outcome(
+        [row for row in rows if (claim := claim_of(row)) is not None and claim.of_harm],
+        not_judged_harmful(controls, study.judgements.primary),
+    )
 
 
 @pytest.fixture(scope="module")
-def claims(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Claims]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     folder = tmp_path_factory.mktemp("nulls")
     make.human_scores(folder / "scorer_evals")
     make.embedder(folder / "embedder", seed=0)
     with chdir(ROOT):
-        return {name: _claims(name, folder) for name in ("world", *SAME_MODEL, *OWN_MODEL)}
+        return {name: _outcome(name, folder) for name in ("world", *SAME_MODEL, *OWN_MODEL)}
 
 
 def _supported(rows: Claims) -> set[str]:
     return {row["statistic"] for row in rows if row["verdict"] == SUPPORTED}
 
 
-def test_claims_about_harm_are_supported_where_there_is_harm(claims: dict[str, Claims]) -> None:
-    assert _supported(claims["world"]) >= {"specificity", "harm_minus_benign_nll_added"}
+def test_claims_about_harm_are_supported_where_there_is_harm(outcomes: dict[str, Outcome]) -> None:
+    world = outcomes["world"]
+    assert _supported(world.claims) >= {"specificity", "harm_minus_benign_nll_added"}
+    assert not world.unjudged
 
 
 @pytest.mark.parametrize("name", [*SAME_MODEL, *OWN_MODEL])
-def test_no_claim_about_harm_is_supported_in_a_null(claims: dict[str, Claims], name: str) -> None:
-    rows = claims[name]
+def test_no_claim_about_harm_is_supported_in_a_null(
+    outcomes: dict[str, Outcome], name: str
+) -> None:
+    rows = outcomes[name].claims
     assert {row["claim"] for row in rows} == {1, 2, 3, 7}
     assert not _supported(rows)
     # Nor is this for want of matched requests.
     assert not any("no matched requests" in (row["why"] or "") for row in rows)
 
 
-def test_only_the_judge_sees_that_a_specific_mask_is_not_one_of_harm(
-    claims: dict[str, Claims],
-) -> None:
-    (row,) = (row for row in claims["elsewhere"] if row["statistic"] == "specificity")
+@pytest.mark.parametrize("name", [*SAME_MODEL, *OWN_MODEL])
+def test_the_judge_alone_would_stop_every_null(outcomes: dict[str, Outcome], name: str) -> None:
+    assert outcomes[name].unjudged.startswith("The judge does not show")
+
+
+def test_a_specific_mask_is_not_one_of_harm_by_that_alone(outcomes: dict[str, Outcome]) -> None:
+    rows = outcomes["elsewhere"].claims
+    (row,) = (row for row in rows if row["statistic"] == "specificity")
     assert row["low"] > row["threshold"]
-    assert "The judge does not show that the answers to harmful requests are harmful" in row["why"]
+    assert row["why"]
