@@ -2,15 +2,18 @@
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 import pytest
 
+from lesion.report.equal_cost import mask_names
 from lesion.report.figures.all import figures_of, write_figures
 from lesion.report.figures.curves import halving_texts, judged_tradeoff, tradeoff
 from lesion.report.figures.dissociation import dissociation
 from lesion.report.figures.masks import lines_table, transfer, where
 from lesion.report.figures.overlap import compared, overlap_heatmap, overlap_means
+from lesion.study.types import GROWN_MASKS, Control
 from lesion.tables.claims.claim import Conclusion
 from lesion.tables.lookup import find
 from lesion.tables.read import Headline, read_study_tables
@@ -239,3 +242,10 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path: Path) -> None:
     tables = write_study(tmp_path / "tables", Shape(overlaps=False))
     write_figures(tables, tmp_path / "figures")
     assert not (tmp_path / "figures" / "smol-overlap.svg").exists()
+
+
+def test_every_mask_of_equal_cost_has_a_name_that_fits_beside_its_chart() -> None:
+    names = mask_names(["shared", *GROWN_MASKS, *get_args(Control)])
+    assert len(set(names.values())) == len(names)
+    # A longer line is cut off, and several controls would look the same.
+    assert max(len(line) for name in names.values() for line in name.split(", ")) <= 21

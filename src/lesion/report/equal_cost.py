@@ -19,7 +19,19 @@ _NAMES = {
     "plain": "as shared, without the contrast",
     "matched": "of matched answers",
     "refusals": "of refusals",
+    "benign-signed": "of benign answers",
+    "opposite-sign": "opposite sign",
+    "second-q": "second q",
+    "unsigned": "unsigned scores",
+    "unimportant": "least importance",
+    "wanda": "Wanda",
+    "random": "random",
+    "random-magnitude": "random, matched on |W|",
+    "random-importance": "random, matched on importance",
+    "random-magnitude-importance": "random, matched on both",
+    "random-lines": "random, matched on lines",
 }
+"""What a figure has room for; `, ` breaks a label in two lines."""
 
 
 def equal_cost_texts(table: pl.DataFrame) -> pl.DataFrame:
