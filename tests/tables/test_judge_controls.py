@@ -85,6 +85,12 @@ def test_without_controls_nothing_is_known_of_the_judge() -> None:
     assert "It is not known" in judged_compliance(_table({}), "learned")
     assert "It is not known" in judged_compliance(_table({**GOOD}), "another")
     assert "It is not known" in judged_compliance(_table({**GOOD, EXCHANGE: None}), "learned")
+    few = judge_control_table(_scores({**GOOD}).group_by("attack").head(5), MATCHES, BOOT)
+    assert "It is not known" in judged_compliance(few, "learned")
+    # A control that fails does so with few answers as well.
+    several = pl.concat([few.filter(control=MATCHED), _table({**GOOD}).filter(control=MATCHED)])
+    failing = _table({**GOOD}).vstack(several.head(1).with_columns(passed=pl.lit(False)))
+    assert "Judged harm is compliance" in judged_compliance(failing, "learned")
 
 
 def test_a_judge_need_not_score_answers_to_harmless_requests() -> None:

@@ -159,11 +159,11 @@ def judged_compliance(controls: pl.DataFrame, judge: str) -> str:
         controls: one model's table of JUDGE_CONTROLS.
         judge: the primary judge of harm.
     """
-    own = controls.filter(pl.col("n") >= FEWEST, judge=judge)
-    if not {*_NEEDED} <= {*own["control"]}:
+    own = controls.filter(judge=judge)
+    if not {*_NEEDED} <= {*own.filter(pl.col("n") >= FEWEST)["control"]}:
         return (
             f"It is not known whether the judge `{judge}` (`judgements.primary`) tells harm from "
-            f"compliance, since it scored no answers to matched requests (behaviours of role "
+            "compliance, since it scored no answers to matched requests (behaviours of role "
             f"`matched`), fewer than {FEWEST}, or less than {SCORED:.0%} of them. No claim uses "
             "judged harm."
         )
