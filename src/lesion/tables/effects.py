@@ -50,6 +50,6 @@ FEWEST = 6
 """The number of prompts that an interval needs. A bootstrap interval lies between the smallest and
 the largest value, and five prompts all lie on one side of the truth one time in sixteen."""
 FEWEST_OF_ONE = 4
-"""The number of prompts of each behaviour that an interval over several needs. With two of each of
-five behaviours, a share that is exactly at its threshold is found to be above it, with the whole
-95% interval, one time in seven, and with ten of each one time in nineteen (simulated)."""
+"""The number of prompts of each behaviour that an interval over several needs. Resamples of n
+prompts of a behaviour show (n - 1) / n of its variance: of two prompts half, of four three
+quarters."""
