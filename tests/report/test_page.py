@@ -147,7 +147,7 @@ def test_verdicts_and_rows_are_there(page: Page) -> None:
         "Less than 10% counts as almost none.",
         "Task accuracy",
         "of matched answers",
-        "the mask random (does not come near the limit)",
+        "random (does not come near the limit)",
         "9,187 [8,089, 10,545]",
         "layer 1, self_attn.o_proj, 108",
         "people",
