@@ -71,7 +71,7 @@ def _jobs(log: str) -> tuple[set[str], set[str]]:
 
 
 def content(results: Path) -> dict[str, str]:
-    """SHA-256 of every result; not of logs and timings, which the page shows, nor of what only a
+    """SHA-256 of every result; not of logs, which the page shows, nor of what only a
     next run reads.
     """
     paths = (path for path in sorted(results.rglob("*")) if path.is_file())
@@ -79,7 +79,7 @@ def content(results: Path) -> dict[str, str]:
     return {
         str(name): sha256_file(path)
         for path, name in names.items()
-        if name.parts[0] not in ("logs", "benchmarks")
+        if name.parts[0] != "logs"
         and name.name != "index.html"
         and not any(part.startswith(".") for part in name.parts)
     }

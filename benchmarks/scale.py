@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from lesion.io.logs import USAGE
 from lesion.plan.resources import RESOURCE_FORMULAS, work
 from lesion.study import Study, load_study
 
@@ -203,15 +204,15 @@ def submissions(jobs: Mapping[int, Job]) -> int:
 def measured(study: Path) -> None:
     """Print seconds and memory of a finished study's jobs beside the laws."""
     measurements: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for path in sorted((study / "benchmarks").rglob("*.tsv")):
+    for path in sorted((study / "logs").rglob(f"*{USAGE}")):
         with path.open(encoding="utf-8") as file:
             row = next(csv.DictReader(file, delimiter="\t"))
-        stage = path.relative_to(study / "benchmarks").parts[0].removesuffix(".tsv")
+        stage = path.relative_to(study / "logs").parts[0].removesuffix(USAGE)
         name = path.stem if stage in ("masks", "judgements") else stage
-        measurements[name].append((float(row["s"]), float(row["max_rss"])))
-    print(f"\n{study}: longest seconds and most MB of a stage's jobs")
+        measurements[name].append((float(row["seconds"]), float(row["memory"])))
+    print(f"\n{study}: longest seconds and most MiB of a stage's jobs")
     for stage, rows in measurements.items():
-        print(f"{stage:24} {max(s for s, _ in rows):8.1f} s {max(m for _, m in rows):8.0f} MB")
+        print(f"{stage:24} {max(s for s, _ in rows):8.1f} s {max(m for _, m in rows):8.0f} MiB")
 
 
 def main() -> None:
@@ -261,7 +262,7 @@ def main() -> None:
         print(f"{gpus:4} {hours:7.2f} {total / 3600 / hours / gpus:11.0%}")
     enough = math.ceil(total / longest)
     print(f"beyond about {enough} GPUs (GPU hours / longest chain) more of them change nothing")
-    if (arguments.study / "benchmarks").is_dir():
+    if (arguments.study / "logs").is_dir():
         measured(arguments.study)
 
 

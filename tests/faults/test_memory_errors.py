@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from lesion.io.logs import logged
 from lesion.study import Study
-from lesion_testing.rules import files_below
+from lesion_testing.rules import logs
 
 CUDA = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB"
 CPU = (
@@ -55,7 +55,7 @@ def test_the_stage_and_its_need_are_told(
     assert "Traceback" in log.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", sorted(files_below("logs")))
+@pytest.mark.parametrize("name", sorted(logs()))
 def test_every_rule_has_advice_of_its_own(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:

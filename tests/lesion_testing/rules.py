@@ -14,14 +14,10 @@ def rule_files() -> Mapping[str, str]:
     }
 
 
-def files_below(folder: str) -> set[str]:
-    """What rules name first below a folder of a study's results, such as `scores` or `report.log`.
-
-    Args:
-        folder: `logs` or `benchmarks`.
-    """
-    names = re.findall(rf'"{folder}"\s*/\s*"([^"]+)"', "".join(rule_files().values()))
-    assert len(names) > 10, f"rules no longer name files below {folder} as this looks for them"
+def logs() -> set[str]:
+    """What rules name first below a study's folder of logs, such as `scores` or `report.log`."""
+    names = re.findall(r'"logs"\s*/\s*"([^"]+)"', "".join(rule_files().values()))
+    assert len(names) > 10, "rules no longer name their logs as this looks for them"
     return set(names)
 
 

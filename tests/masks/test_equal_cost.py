@@ -31,7 +31,7 @@ from lesion_testing import scored_study
 from lesion_testing.scored import LAYOUT, tied, units
 from lesion_testing.scored_study import Tiny
 
-P, LARGEST = 0.1, 0.2
+P, Q, LARGEST = 0.1, 0.05, 0.2
 BEHAVIOURS = Behaviours(
     harm=["alpha", "beta", "gamma"],
     benign=["sums"],
@@ -154,7 +154,7 @@ def cut(request: pytest.FixtureRequest) -> Selection:
 @pytest.fixture(scope="module")
 def takes(study: Tiny, cut: Selection) -> dict[str, tuple[Callable[[int], FlatIndices], int]]:
     job = JOB.model_copy(update={"selection": cut})
-    growing = growing_masks(study.model, study.score_folders, P, 1.0, job)
+    growing = growing_masks(study.model, study.score_folders, Chosen(P, Q, 1.0, 0.1, 0), job)
     return {name: (mask.take, mask.largest) for name, mask in growing.items()}
 
 
@@ -182,7 +182,9 @@ def test_benign_scores_change_the_masks_of_all_answers_but_plain(study: Tiny) ->
         job = JOB.model_copy(
             update={"selection": CUT.model_copy(update={"benign_contrast": benign})}
         )
-        growing = growing_masks(study.model, study.score_folders, P, contrast, job)
+        growing = growing_masks(
+            study.model, study.score_folders, Chosen(P, Q, contrast, 0.1, 0), job
+        )
         names = ("shared", "plain", "matched", "refusals", "denials")
         return {name: growing[name].take(20).tolist() for name in names}
 

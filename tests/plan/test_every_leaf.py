@@ -162,6 +162,7 @@ UNTOUCHED = {
     "study": "names the folder of the results, in which there is nothing yet",
     "results": "is that folder's place, in which there is nothing yet",
     "scores.save_minutes": "only says how often unfinished sums are saved",
+    "preload": "only says how jobs are started",
     "models.*.train.save_minutes": "only says how often an unfinished training is saved",
     "models.*.pairs": "decides which model's pairs a rule without a specification copies",
     "pairs.reference_model": "decides which model's pairs a rule without a specification copies",

@@ -6,8 +6,6 @@ rule checkpoint:
         record=MADE / "checkpoints" / "{model}" / "{mask}" / "lesion.json",
     log:
         MADE / "logs" / "checkpoints" / "{model}" / "{mask}.log",
-    benchmark:
-        MADE / "benchmarks" / "checkpoints" / "{model}" / "{mask}.tsv"
     # Runs before the measurements with the mask: a checkpoint that cannot be written then stops
     # the study before expensive jobs have run.
     priority: 35
@@ -35,8 +33,6 @@ rule card:
         card=MADE / "checkpoints" / "{model}" / "{mask}" / "README.md",
     log:
         MADE / "logs" / "checkpoints" / "{model}" / "{mask}.card.log",
-    benchmark:
-        MADE / "benchmarks" / "checkpoints" / "{model}" / "{mask}.card.tsv"
     conda:
         ENV
     resources:

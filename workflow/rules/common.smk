@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.shell import shell
 
 # The package is used from this checkout, installed or not; jobs inherit the path.
 SRC = str(Path(workflow.basedir) / "src")
@@ -15,6 +16,7 @@ os.environ.update(
 from lesion.masks.refusal import REFUSAL_MASK
 from lesion.plan import checks, jobs, outputs, places, resources
 from lesion.io.formats import LesionError
+from lesion.preload import preload
 from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES
@@ -186,3 +188,27 @@ JUDGED = outputs.judged_answers(STUDY)
 
 def judged_answers(w):
     return [MADE / "responses" / path for _, path in JUDGED[w.answers]]
+
+
+def preload_imports():
+    """Let the jobs of this machine begin with their imports done, if that is worth it."""
+    due = [job for job in workflow.dag.needrun_jobs() if "gpu" in job.rule.resources]
+    if STUDY.preload and workflow.local_exec and len(due) > 1:
+        shell.prefix(preload(PRELOADED, max(job.threads for job in due)))
+
+
+# What most jobs import; the others' imports take little.
+PRELOADED = [
+    "snakemake.script",
+    "lesion.io.logs",
+    "lesion.models.load",
+    "lesion.models.generate",
+    "lesion.responses.variant",
+    "lesion.scores.run",
+    "lesion.masks.run",
+    "lesion.judgements.run",
+]
+
+
+onstart:
+    preload_imports()

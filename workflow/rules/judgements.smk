@@ -6,8 +6,6 @@ rule train_judge:
         table=MADE / "judgements" / "judges.parquet",
     log:
         MADE / "logs" / "judgements" / "judge.log",
-    benchmark:
-        MADE / "benchmarks" / "judgements" / "judge.tsv"
     # Its output is needed late and by one rule only, so it runs when a core would be idle.
     priority: 5
     conda:
@@ -34,8 +32,6 @@ rule control_answers:
         answers=MADE / "responses" / "{model}" / f"{outputs.CONTROL_ANSWERS}.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / f"{outputs.CONTROL_ANSWERS}.log",
-    benchmark:
-        MADE / "benchmarks" / "responses" / "{model}" / f"{outputs.CONTROL_ANSWERS}.tsv"
     conda:
         ENV
     resources:
@@ -66,8 +62,6 @@ rule continuations:
         / f"{outputs.CONTINUATIONS}.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / f"{outputs.CONTINUATIONS}.log",
-    benchmark:
-        MADE / "benchmarks" / "responses" / "{model}" / f"{outputs.CONTINUATIONS}.tsv"
     conda:
         ENV
     threads: STUDY.threads
@@ -94,8 +88,6 @@ rule judge_responses:
         / outputs.judge_scores_path("learned", "{answers}"),
     log:
         MADE / "logs" / "judgements" / "{answers}.log",
-    benchmark:
-        MADE / "benchmarks" / "judgements" / "{answers}.tsv"
     wildcard_constraints:
         answers="|".join(JUDGED),
     conda:
@@ -122,8 +114,6 @@ rule judge_responses_extra:
         / outputs.judge_scores_path("{judge}", "{answers}"),
     log:
         MADE / "logs" / "judgements" / "{answers}" / "{judge}.log",
-    benchmark:
-        MADE / "benchmarks" / "judgements" / "{answers}" / "{judge}.tsv"
     wildcard_constraints:
         answers="|".join(JUDGED),
         # `(?!)` matches nothing, for a study without further judges.

@@ -15,8 +15,6 @@ rule sweep:
         sweep=MADE / "masks" / "{model}" / "sweep.parquet",
     log:
         MADE / "logs" / "masks" / "{model}" / "sweep.log",
-    benchmark:
-        MADE / "benchmarks" / "masks" / "{model}" / "sweep.tsv"
     priority: 30
     conda:
         ENV
@@ -41,8 +39,6 @@ rule choose:
         chosen=MADE / "masks" / "{model}" / "chosen.json",
     log:
         MADE / "logs" / "masks" / "{model}" / "choose.log",
-    benchmark:
-        MADE / "benchmarks" / "masks" / "{model}" / "choose.tsv"
     priority: 30
     conda:
         ENV
@@ -79,8 +75,6 @@ rule masks:
         tables=[MADE / "masks" / "{model}" / f"{table}.parquet" for table in OF_MASKS],
     log:
         MADE / "logs" / "masks" / "{model}" / "masks.log",
-    benchmark:
-        MADE / "benchmarks" / "masks" / "{model}" / "masks.tsv"
     priority: 30
     conda:
         ENV
@@ -111,8 +105,6 @@ rule refusal_mask:
         mask=MADE / "masks" / "{model}" / f"{REFUSAL_MASK}.safetensors",
     log:
         MADE / "logs" / "masks" / "{model}" / f"{REFUSAL_MASK}.log",
-    benchmark:
-        MADE / "benchmarks" / "masks" / "{model}" / f"{REFUSAL_MASK}.tsv"
     priority: 30
     conda:
         ENV
@@ -145,8 +137,6 @@ rule curve_masks:
         masks=MADE / "masks" / "{model}" / "curve.parquet",
     log:
         MADE / "logs" / "masks" / "{model}" / "curve.log",
-    benchmark:
-        MADE / "benchmarks" / "masks" / "{model}" / "curve.tsv"
     priority: 20
     conda:
         ENV
@@ -183,8 +173,6 @@ rule equal_cost_masks:
         masks=MADE / "masks" / "{model}" / "equal-cost.parquet",
     log:
         MADE / "logs" / "masks" / "{model}" / "equal-cost.log",
-    benchmark:
-        MADE / "benchmarks" / "masks" / "{model}" / "equal-cost.tsv"
     priority: 20
     conda:
         ENV

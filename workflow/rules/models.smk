@@ -5,8 +5,6 @@ rule model:
         record=MADE / "models" / "{model}" / "lesion.json",
     log:
         MADE / "logs" / "models" / "{model}.log",
-    benchmark:
-        MADE / "benchmarks" / "models" / "{model}.tsv"
     wildcard_constraints:
         model="|".join(m for m in STUDY.models if m not in STUDY.trained) or "(?!)",
     priority: 90
@@ -36,8 +34,6 @@ rule train:
         losses=MADE / "models" / "{model}" / "training.parquet",
     log:
         MADE / "logs" / "models" / "{model}.log",
-    benchmark:
-        MADE / "benchmarks" / "models" / "{model}.tsv"
     wildcard_constraints:
         model="|".join(STUDY.trained) or "(?!)",
     # Every later stage depends on the model.

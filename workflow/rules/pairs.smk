@@ -5,8 +5,6 @@ rule prompts:
         prompts=MADE / "pairs" / "prompts" / "{behaviour}.parquet",
     log:
         MADE / "logs" / "pairs" / "prompts" / "{behaviour}.log",
-    benchmark:
-        MADE / "benchmarks" / "pairs" / "prompts" / "{behaviour}.tsv"
     wildcard_constraints:
         behaviour="|".join(b for b in STUDY.behaviours if b not in MATCHED),
     priority: 100
@@ -31,8 +29,6 @@ rule matched_prompts:
         prompts=MADE / "pairs" / "prompts" / "{behaviour}.parquet",
     log:
         MADE / "logs" / "pairs" / "prompts" / "{behaviour}.log",
-    benchmark:
-        MADE / "benchmarks" / "pairs" / "prompts" / "{behaviour}.tsv"
     wildcard_constraints:
         behaviour="|".join(MATCHED) or "(?!)",
     priority: 100
@@ -57,8 +53,6 @@ rule pairs:
         pairs=MADE / "pairs" / "{model}" / "{behaviour}.parquet",
     log:
         MADE / "logs" / "pairs" / "{model}" / "{behaviour}.log",
-    benchmark:
-        MADE / "benchmarks" / "pairs" / "{model}" / "{behaviour}.tsv"
     wildcard_constraints:
         model="|".join(m for m in STUDY.models if m not in BORROWING) or "(?!)",
     priority: 50
@@ -85,8 +79,6 @@ rule same_pairs:
         MADE / "pairs" / "{model}" / "{behaviour}.parquet",
     log:
         MADE / "logs" / "pairs" / "{model}" / "{behaviour}.log",
-    benchmark:
-        MADE / "benchmarks" / "pairs" / "{model}" / "{behaviour}.tsv"
     wildcard_constraints:
         model="|".join(BORROWING) or "(?!)",
     conda:

@@ -27,8 +27,6 @@ rule report:
         ],
     log:
         MADE / "logs" / "report.log",
-    benchmark:
-        MADE / "benchmarks" / "report.tsv"
     conda:
         ENV
     resources:

@@ -13,8 +13,6 @@ rule responses:
         nll=MADE / "responses" / "{model}" / "{variant}" / "nll.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / "{variant}.log",
-    benchmark:
-        MADE / "benchmarks" / "responses" / "{model}" / "{variant}.tsv"
     # `unmodified` needs no mask, so it runs while masks are being selected.
     priority: lambda w: 20 if w.variant == "unmodified" else 10
     conda:
@@ -49,8 +47,6 @@ rule curve:
         ),
     log:
         MADE / "logs" / "responses" / "{model}" / "curve" / "{family}.log",
-    benchmark:
-        MADE / "benchmarks" / "responses" / "{model}" / "curve" / "{family}.tsv"
     wildcard_constraints:
         # `(?!)` matches nothing, for a study without curves. Naming the families keeps this
         # wildcard from matching `<family>-completions`.
@@ -83,8 +79,6 @@ rule equal_cost:
         nll=MADE / "responses" / "{model}" / "equal-cost.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / "equal-cost.log",
-    benchmark:
-        MADE / "benchmarks" / "responses" / "{model}" / "equal-cost.tsv"
     # Of all jobs on responses the longest, so it starts before the others.
     priority: 25
     conda:
@@ -125,13 +119,6 @@ rule understanding:
         / "explanations.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / "{variant}" / "understanding.log",
-    benchmark:
-        MADE
-        / "benchmarks"
-        / "responses"
-        / "{model}"
-        / "{variant}"
-        / "understanding.tsv"
     # All other variants depend on the explanations of `unmodified`.
     priority: lambda w: 19 if w.variant == "unmodified" else 9
     conda:
@@ -157,8 +144,6 @@ rule utility:
         utility=MADE / "responses" / "{model}" / "{variant}" / "utility.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / "{variant}" / "utility.log",
-    benchmark:
-        MADE / "benchmarks" / "responses" / "{model}" / "{variant}" / "utility.tsv"
     priority: lambda w: 20 if w.variant == "unmodified" else 10
     conda:
         ENV
@@ -212,14 +197,6 @@ rule retrain:
         / "retraining"
         / "{experiment}"
         / "{arm}.log",
-    benchmark:
-        MADE
-        / "benchmarks"
-        / "responses"
-        / "{model}"
-        / "retraining"
-        / "{experiment}"
-        / "{arm}.tsv"
     wildcard_constraints:
         **RETRAINED,
     priority: 12

@@ -11,8 +11,6 @@ rule scores:
         norms=[SCORES / "{behaviour}" / NORMS] if outputs.wants_norms(STUDY) else [],
     log:
         MADE / "logs" / "scores" / "{model}" / "{behaviour}.log",
-    benchmark:
-        MADE / "benchmarks" / "scores" / "{model}" / "{behaviour}.tsv"
     wildcard_constraints:
         behaviour="|".join(name for name in STUDY.behaviours if name not in IMPORTANT),
     # The sweep does not read the scores of refusal behaviours, so they run at a lower priority.

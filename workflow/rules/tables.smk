@@ -14,8 +14,6 @@ rule tables:
         models=MADE / "tables" / "models.json",
     log:
         MADE / "logs" / "tables.log",
-    benchmark:
-        MADE / "benchmarks" / "tables.tsv"
     conda:
         ENV
     resources:
@@ -37,8 +35,6 @@ rule study:
         study=MADE / "tables" / "study.json",
     log:
         MADE / "logs" / "tables" / "study.log",
-    benchmark:
-        MADE / "benchmarks" / "tables" / "study.tsv"
     conda:
         ENV
     resources:

@@ -5,14 +5,18 @@ and for the command line.
 import errno
 import gc
 import logging
+import resource
 import sys
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
+
+import psutil
 
 from lesion.io.formats import LesionError
 
@@ -22,6 +26,14 @@ gc.set_threshold(200_000, 50, 100)
 
 
 _JOB = "%(asctime)s %(levelname)s %(message)s"
+_OF_ALL = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+USAGE = ".tsv"
+"""The suffix, in place of the log's, of the table of what a job took. The operating system counts
+that. Snakemake's `benchmark` only looks at a job from time to time, and sees none of a process that
+it did not start."""
+USAGE_COLUMNS = ("seconds", "processor", "memory")
+"""Seconds since the process started, seconds of processor time with all children's, and the largest
+resident set in MiB, of the process or of any child."""
 _messages = logging.getLogger("lesion")
 """Every module's own logger is below this one, so they all write where this one does."""
 
@@ -54,7 +66,7 @@ def logged(log: str) -> Iterator[None]:
     """Write what the block logs or prints to `log`; the terminal gets only the reason of an error.
 
     A `LesionError` is for the user to fix, so the terminal shows its message without a traceback;
-    the log has both.
+    the log has both. What a job took that succeeded is written beside the log (see `USAGE`).
     """
     path = Path(log)
     failure: BaseException | None = None
@@ -78,6 +90,21 @@ def logged(log: str) -> Iterator[None]:
     if failure is not None:
         print(_report(failure, path), file=sys.__stderr__, flush=True)
         raise SystemExit(1)
+    with suppress(OSError):
+        _write_usage(path.with_suffix(USAGE))
+
+
+def _write_usage(path: Path) -> None:
+    """Write what this process has taken so far, the imports before the block included."""
+    process = psutil.Process()
+    own, others = (resource.getrusage(who) for who in _OF_ALL)
+    largest = max(own.ru_maxrss, others.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+    values = (
+        f"{time.time() - process.create_time():.2f}",
+        f"{own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime:.2f}",
+        f"{largest / 2**20:.0f}",
+    )
+    path.write_text("\t".join(USAGE_COLUMNS) + "\n" + "\t".join(values) + "\n", encoding="utf-8")
 
 
 def _report(error: BaseException, log: Path) -> str:

@@ -3,13 +3,15 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from lesion.io.formats import LesionError, write_parquet
-from lesion.masks.choose import read_chosen
+from lesion.masks.choose import Chosen, read_chosen
 from lesion.masks.controls import CONTROLS, control_inputs, control_masks
 from lesion.masks.jobs import EqualCostMasksJob, Selection
 from lesion.masks.rankings import Ranking, rankings, vote_ranking
@@ -43,6 +45,8 @@ class Growing(NamedTuple):
     take: Callable[[int], FlatIndices]
     """The mask of so many weights: sorted flat indices."""
     largest: int
+    start: int = _START
+    """The size that is tried first."""
 
 
 def equal_cost_masks(
@@ -66,8 +70,7 @@ def equal_cost_masks(
     Raises:
         LesionError: a rule selects no weight, or no benign validation pair is there.
     """
-    p, _, contrast, *_ = read_chosen(chosen)
-    growing = growing_masks(model, scores, p, contrast, job)
+    growing = growing_masks(model, scores, read_chosen(chosen), job)
     # The model is loaded only now, after the memory of the scores has been freed.
     from lesion.masks.validate import Validation
     from lesion.models.layout import layout_of
@@ -93,7 +96,7 @@ def equal_cost_masks(
             return costs[weights]
 
         for limit in job.limits:
-            weights = grow(cost, limit, mask.largest)
+            weights = grow(cost, limit, mask.largest, mask.start, costs)
             reached = abs(cost(weights) - limit) <= NEAR * limit
             logger.info(
                 f"equal cost: {name}: {weights} weights add {cost(weights):.4f} nats to benign "
@@ -104,7 +107,13 @@ def equal_cost_masks(
     write_parquet(pl.DataFrame(rows, schema=EQUAL_COST_MASKS), out)
 
 
-def grow(cost: Callable[[int], float], limit: float, largest: int) -> int:
+def grow(
+    cost: Callable[[int], float],
+    limit: float,
+    largest: int,
+    start: int = _START,
+    known: Mapping[int, float] | None = None,
+) -> int:
     """The number of weights whose cost is nearest to the limit, of those that were tried.
 
     The cost is taken to grow with the number of weights, as a power of it where it is positive: the
@@ -114,31 +123,41 @@ def grow(cost: Callable[[int], float], limit: float, largest: int) -> int:
         cost: nats per token of so many weights.
         limit: the cost that is wanted.
         largest: the most weights that can be tried.
+        start: the number that is tried first, if no cost is known.
+        known: costs that were measured before.
     """
-    tried: dict[int, float] = {}
-    weights = min(_START, largest)
+    tried = dict(known or {})
     for _ in range(_TRIES):
-        tried[weights] = cost(weights)
-        if abs(tried[weights] - limit) <= TOLERANCE * limit:
-            break
-        above = [n for n, value in tried.items() if not value < limit]
-        high = min(above, default=largest)
-        low = max((n for n in tried if tried[n] < limit and n < high), default=0)
-        if not above:
-            weights = min(round(weights * _factor(tried, weights, limit)), largest)
-        elif not low:
-            weights = max(high // 4, 1)
-        else:
-            under, over = tried[low], tried[high]
-            if under > 0 and over < math.inf:
-                part = math.log(limit / under) / math.log(over / under)
-            else:
-                part = (limit - under) / (over - under)
-            part = min(max(part, 0.1), 0.9)
-            weights = round(math.exp(math.log(low) + part * math.log(high / low)))
+        weights = _next(tried, limit, largest) if tried else min(start, largest)
         if weights in tried:
             break
+        tried[weights] = cost(weights)
+    return _nearest(tried, limit)
+
+
+def _nearest(tried: Mapping[int, float], limit: float) -> int:
     return min(tried, key=lambda n: (abs(tried[n] - limit), n))
+
+
+def _next(tried: Mapping[int, float], limit: float, largest: int) -> int:
+    """The number to try next; the nearest one again, if it is near enough."""
+    nearest = _nearest(tried, limit)
+    if abs(tried[nearest] - limit) <= TOLERANCE * limit:
+        return nearest
+    above = [n for n, value in tried.items() if not value < limit]
+    if not above:
+        return min(round(max(tried) * _factor(tried, max(tried), limit)), largest)
+    high = min(above)
+    low = max((n for n in tried if tried[n] < limit and n < high), default=0)
+    if not low:
+        return max(high // 4, 1)
+    under, over = tried[low], tried[high]
+    if under > 0 and over < math.inf:
+        part = math.log(limit / under) / math.log(over / under)
+    else:
+        part = (limit - under) / (over - under)
+    part = min(max(part, 0.1), 0.9)
+    return round(math.exp(math.log(low) + part * math.log(high / low)))
 
 
 def _factor(tried: Mapping[int, float], weights: int, limit: float) -> float:
@@ -157,16 +176,15 @@ def _factor(tried: Mapping[int, float], weights: int, limit: float) -> float:
 def growing_masks(
     model: Path,
     scores: Mapping[str, Path],
-    p: float,
-    contrast: float,
+    chosen: Chosen,
     job: EqualCostMasksJob,
 ) -> dict[str, Growing]:
-    """A growing mask of each rule, from one read of the scores for each contrast.
+    """A growing mask of each rule, from one read of the scores with a contrast and one without.
 
     Raises:
         LesionError: a rule selects no weight.
     """
-    behaviours, selection = job.behaviours, job.selection
+    behaviours, selection, p, contrast = job.behaviours, job.selection, chosen.p, chosen.contrast
     points = [Point(p, job.largest)]
     # `difference` takes the preserved weights away after ranking, so places count them too.
     everything = [Point(0, job.largest)] if selection.rule == "difference" else points
@@ -195,10 +213,15 @@ def growing_masks(
         own = ranked(list(dict.fromkeys([*harm, *named])), contrast, less)
         shared = vote_ranking([own[name] for name in harm], selection.at_least)
         growing |= {name: _growing(own[name]) for name in named}
-        growing["shared"] = _growing(shared)
-    for rule, names in (("plain", behaviours.harm), ("matched", matched), ("refusals", refusal)):
-        if rule in job.masks:
-            own = ranked(names, 0.0, [] if rule == "plain" else less)
+        # The study's own mask is as large as the benign limit allows, so its cost is near.
+        size = int(np.searchsorted(shared.place, chosen.q, side="right"))
+        growing["shared"] = _growing(shared)._replace(start=max(size, 1))
+    rules = {"plain": behaviours.harm, "matched": matched, "refusals": refusal}
+    rules = {rule: names for rule, names in rules.items() if rule in job.masks}
+    if rules:
+        names = list(chain(*rules.values()))
+        own = ranked(names, 0.0, [name for name in less if name not in behaviours.harm])
+        for rule, names in rules.items():
             least = min(selection.at_least, len(names))
             growing[rule] = _growing(vote_ranking([own[name] for name in names], least))
     if controls:

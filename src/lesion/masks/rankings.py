@@ -75,8 +75,12 @@ def _by_place(
 ) -> Ranking:
     """The ranking of a mask, given each weight's score, the number of its set, and the sets' sizes.
 
-    Both sorts are stable, so that of equal scores or places the lower index comes first.
+    All sorts are stable, so that of equal scores or places the lower index comes first.
     """
+    if len(sizes) == 1:
+        # Within a single set, places come in the order of the scores.
+        order = np.argsort(values, kind="stable")
+        return Ranking(mask[order], np.arange(1, mask.size + 1) / sizes[0])
     order = np.lexsort((values, unit))
     in_order = unit[order]
     first = np.searchsorted(in_order, in_order, side="left")

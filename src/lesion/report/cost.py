@@ -1,4 +1,4 @@
-"""What a study cost: the times that Snakemake recorded for every job, summed by stage."""
+"""What a study cost: the time and memory of every job, summed by stage."""
 
 import math
 from contextlib import suppress
@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import polars as pl
 
+from lesion.io.logs import USAGE, USAGE_COLUMNS
 from lesion.tables.wording import NOTHING, amount, percent
 
 _STAGES = (
-    *("models", "pairs", "scores", "masks", "checkpoints"),
+    *("sources", "models", "pairs", "scores", "masks", "checkpoints"),
     *("responses", "judgements", "tables"),
 )
-"""Folders of the benchmarks, in the order of the stages. Folders of earlier versions are ignored;
+"""Folders of the logs, in the order of the stages. Folders of earlier versions are ignored;
 so is `report`, whose time is not known while the page is written."""
 _EVALUATION = ("responses", "judgements")
 _JOBS = {"stage": pl.String, "seconds": pl.Float64, "processor": pl.Float64, "memory": pl.Float64}
@@ -26,26 +27,24 @@ class Cost(NamedTuple):
     sentence: str
 
 
-def read_jobs(benchmarks: Path) -> pl.DataFrame:
-    """Read Snakemake's benchmark files.
+def read_jobs(logs: Path) -> pl.DataFrame:
+    """Read what jobs wrote beside their logs.
 
     They are not outputs and cannot be recreated, so missing or truncated files are left out.
 
     Args:
-        benchmarks: the study's folder of `<stage>/….tsv` and `<stage>.tsv`.
+        logs: the study's folder of `<stage>/….tsv` and `<stage>.tsv`.
 
     Returns:
-        One row for each run of a job: stage, seconds (wall), processor (seconds; null for a job
-        too short to be sampled), memory (largest resident set, MiB).
+        One row for each run of a job: stage, seconds (wall), processor (seconds), memory
+        (largest resident set, MiB).
     """
     tables = [pl.DataFrame(schema=_JOBS)]
-    for path in sorted(benchmarks.rglob("*.tsv")):
-        stage = path.relative_to(benchmarks).parts[0].removesuffix(".tsv")
+    for path in sorted(logs.rglob(f"*{USAGE}")):
+        stage = path.relative_to(logs).parts[0].removesuffix(USAGE)
         with suppress(OSError, pl.exceptions.PolarsError):
             table = pl.read_csv(path, separator="\t", infer_schema=False)
-            jobs = table.select(seconds="s", processor="cpu_time", memory="max_rss").cast(
-                pl.Float64, strict=False
-            )
+            jobs = table.select(USAGE_COLUMNS).cast(pl.Float64, strict=False)
             tables.append(jobs.select(pl.lit(stage).alias("stage"), pl.all()))
     jobs = pl.concat(tables)
     return jobs.filter(pl.col("seconds").is_finite(), pl.col("stage").is_in(_STAGES))

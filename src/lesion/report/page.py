@@ -59,7 +59,7 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
     """Write the page of a study.
 
     The same tables give the same bytes, for the same versions of Altair and vl-convert. The times
-    of the stages are read from `benchmarks` beside the tables, if that folder exists.
+    of the stages are read from `logs` beside the tables, if that folder exists.
 
     Args:
         tables: the study's tables folder.
@@ -93,7 +93,7 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
         harm_controls=harm_controls(inputs.judge_controls),
         config=json.dumps(inputs.study["config"], indent=2, ensure_ascii=False),
         training=training(inputs.training),
-        cost=cost_of(read_jobs(tables.parent / "benchmarks")),
+        cost=cost_of(read_jobs(tables.parent / "logs")),
         charts=f"Altair {alt.__version__}, Vega-Lite {VEGALITE}",
     )
 

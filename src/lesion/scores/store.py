@@ -304,8 +304,12 @@ class _ContrastValues:
 
     def __getitem__(self, part: slice) -> Flat:
         scores = self.scores[part]
-        subtracted = (weight * values[part] for values, weight in self.minus)
-        return np.where(scores < 0, reduce(np.subtract, subtracted, scores), np.float32(0))
+        contrast = scores.copy()
+        for values, weight in self.minus:
+            contrast -= weight * values[part]
+        # Four times as fast as to choose between the contrast and 0.
+        contrast *= scores < 0
+        return contrast
 
 
 class Remembered:

@@ -55,6 +55,10 @@ class Study(Section):
     threads: Positive = 1
     """CPU threads of each model job. On a CPU it is fastest to run as many jobs as there are cores,
     with one thread each; the number of threads changes results in their last bits."""
+    preload: bool = True
+    """Fork the jobs of this machine from one process that has already imported torch and
+    transformers, which takes seconds. Not used on a machine with a GPU, nor by the jobs of a
+    cluster; results are the same."""
     device_map: Literal["auto"] | None = None
     """`auto` spreads a model over all GPUs of a job (as accelerate does). If not given, a job uses
     one device."""
