@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from snakemake.shell import shell
 
 from lesion_testing import ROOT
 
@@ -18,8 +20,10 @@ THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NU
 ENVIRONMENT = {**os.environ, **THREADS, "PYTHONPATH": str(ROOT / "src"), "OWN": "kept"}
 STARTER = """
 import signal, sys
+import tempfile
 from lesion.preload import preload
-prefix = preload(["colorsys"], 1)
+tempfile.gettempdir()
+prefix = preload([*sys.argv[1:], "colorsys"], 1)
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Snakemake waits for its jobs
 print(prefix, flush=True)
 sys.stdin.read()
@@ -36,6 +40,13 @@ if what == "exit":
     raise SystemExit(7)
 if what == "abort":
     os.kill(os.getpid(), signal.SIGUSR1)
+if what == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+if what == "hang up":
+    os.kill(os.getpid(), signal.SIGHUP)
+if what == "remembers":
+    import tempfile
+    print(tempfile.gettempdir())
 if what == "sleep":
     try:
         print(os.getpid())
@@ -57,10 +68,10 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Starter:
     """A process that has started the server, as the workflow's does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *modules: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", STARTER],
-            env=ENVIRONMENT,
+            [sys.executable, "-c", STARTER, *modules],
+            env=ENVIRONMENT | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -68,21 +79,23 @@ class Starter:
         )
         assert self.process.stdout is not None
         self.prefix = self.process.stdout.readline().rstrip("\n")
-        self.folder = Path(shlex.split(self.prefix)[-1]).parent
-        (self.server,) = psutil.Process(self.process.pid).children()
+        self.folder = Path(shlex.split(self.prefix)[-1]).parent if self.prefix else Path()
+        self.server, *_ = [*psutil.Process(self.process.pid).children(), None]
 
-    def command(self, script: Path, what: str) -> list[str]:
-        return [
-            "bash",
-            "-c",
-            f"exec {self.prefix}{shlex.join([sys.executable, str(script), what])}",
-        ]
+    def command(self, script: Path, what: str, before: str = "") -> list[str]:
+        setting, client = self.prefix.split("; ")
+        own = shlex.join([sys.executable, str(script), what])
+        return ["bash", "-c", f"{before}{setting}; exec {client}{own}"]
 
     def run(
-        self, script: Path, what: str, environment: dict[str, str] = ENVIRONMENT
+        self,
+        script: Path,
+        what: str,
+        environment: dict[str, str] = ENVIRONMENT,
+        before: str = "",
     ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            self.command(script, what),
+            self.command(script, what, before),
             cwd=script.parent,
             env=environment,
             capture_output=True,
@@ -106,7 +119,7 @@ class Starter:
         return client, psutil.Process(int(client.stdout.readline()))
 
     def stop(self) -> None:
-        self.process.kill()
+        """End it as a workflow ends."""
         self.process.communicate()
 
 
@@ -133,11 +146,27 @@ def test_a_fork_ends_as_a_process_of_its_own_does(starter: Starter, script: Path
     first = f"{way} __main__ {script.parent} kept\n"
     for what, code in (("nothing", 0), ("raise", 1), ("exit", 7)):
         ended = starter.run(script, what, environment)
-        assert (ended.returncode, ended.stdout) == (code, f"{first}at exit\n")
+        assert (ended.returncode, ended.stdout) == (code, f"{first}at exit\n"), ended.stderr
         assert ended.stderr.endswith("ValueError: as it should\n" if what == "raise" else "")
         assert bool(ended.stderr) == (what == "raise")
-    ended = starter.run(script, "abort", environment)
-    assert (ended.returncode, ended.stdout) == (-signal.SIGUSR1, first)
+    for what, number in (("abort", signal.SIGUSR1), ("kill", signal.SIGKILL)):
+        ended = starter.run(script, what, environment)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (-number, first, "")
+
+
+@pytest.mark.parametrize("way", ["preloaded", "new"])
+def test_below_nohup_a_job_survives_a_hang_up(starter: Starter, script: Path, way: str) -> None:
+    environment = ENVIRONMENT | ({} if way == "preloaded" else {"OMP_NUM_THREADS": "3"})
+    assert starter.run(script, "hang up", environment).returncode == -signal.SIGHUP
+    ended = starter.run(script, "hang up", environment, before="trap '' HUP; ")
+    assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "at exit")
+
+
+def test_a_job_has_its_own_folder_for_temporary_files(
+    starter: Starter, script: Path, tmp_path: Path
+) -> None:
+    ended = starter.run(script, "remembers", ENVIRONMENT | {"TMPDIR": str(tmp_path)})
+    assert ended.stdout.splitlines()[1] == str(tmp_path)
 
 
 def test_other_commands_are_run_as_they_are(starter: Starter) -> None:
@@ -175,7 +204,7 @@ def test_an_interrupt_from_the_terminal_reaches_the_job_once(script: Path) -> No
 def test_nothing_outlives_the_process_that_started_the_server(script: Path) -> None:
     starter = Starter()
     client, job = starter.sleeping(script)
-    starter.stop()
+    starter.process.kill()
     assert client.wait(20) == 1
     assert _gone(job)
     assert _gone(starter.server)
@@ -192,3 +221,50 @@ def test_a_server_that_is_killed_takes_its_jobs_with_an_error(script: Path) -> N
     assert client.wait(20) == 1
     assert _gone(job)
     starter.stop()
+
+
+def test_an_interrupt_during_the_imports_ends_the_jobs_that_wait(
+    script: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(3)\n")
+    path = f"{ENVIRONMENT['PYTHONPATH']}{os.pathsep}{tmp_path}"
+    starter = Starter("slow_to_import", PYTHONPATH=path)
+    client = subprocess.Popen(
+        starter.command(script, "nothing"),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        process_group=starter.process.pid,
+    )
+    time.sleep(1)
+    os.killpg(starter.process.pid, signal.SIGINT)
+    assert client.wait(20) == -signal.SIGINT
+    assert client.communicate()[0] == b""
+    starter.stop()
+
+
+def test_a_silent_client_holds_nobody_up_for_long(starter: Starter, script: Path) -> None:
+    address = shlex.split(starter.prefix)[-1]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        silent.connect(address)
+        assert starter.run(script, "nothing").stdout.startswith("preloaded")
+
+
+def test_where_no_socket_can_be_jobs_run_by_themselves(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    starter = Starter(TMPDIR=str(long))
+    assert starter.prefix == ""
+    assert list(long.iterdir()) == []
+    starter.stop()
+
+
+def test_braces_in_a_path_survive_the_prefix_of_snakemake(tmp_path: Path) -> None:
+    odd = tmp_path / "a {b} 'c'"
+    odd.mkdir()
+    starter = Starter(TMPDIR=str(odd))
+    shell.prefix(starter.prefix + " ")
+    try:
+        assert list(shell("echo done", iterable=True)) == ["done"]
+    finally:
+        shell.prefix("set -euo pipefail; ")
+        starter.stop()

@@ -190,14 +190,7 @@ def judged_answers(w):
     return [MADE / "responses" / path for _, path in JUDGED[w.answers]]
 
 
-def preload_imports():
-    """Let the jobs of this machine begin with their imports done, if that is worth it."""
-    due = [job for job in workflow.dag.needrun_jobs() if "gpu" in job.rule.resources]
-    if STUDY.preload and workflow.local_exec and len(due) > 1:
-        shell.prefix(preload(PRELOADED, max(job.threads for job in due)))
-
-
-# What most jobs import; the others' imports take little.
+# What most jobs import; the imports of the others take little.
 PRELOADED = [
     "snakemake.script",
     "lesion.io.logs",
@@ -208,6 +201,20 @@ PRELOADED = [
     "lesion.masks.run",
     "lesion.judgements.run",
 ]
+
+
+def preload_imports():
+    """Let the jobs of this machine begin with their imports done, if that is worth it.
+
+    The command of a shell rule must then be a simple one.
+    """
+    due = [job for job in workflow.dag.needrun_jobs() if "gpu" in job.rule.resources]
+    # In environments of their own, jobs have another Python.
+    here = not (workflow.touch or workflow.deployment_settings.deployment_method)
+    if STUDY.preload and workflow.local_exec and here and len(due) > 1:
+        prefix = preload(PRELOADED, max(job.threads for job in due))
+        if prefix:
+            shell.prefix(prefix)
 
 
 onstart:

@@ -62,6 +62,8 @@ rule continuations:
         / f"{outputs.CONTINUATIONS}.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / f"{outputs.CONTINUATIONS}.log",
+    # With what follows, the longest chain of jobs that is left when all answers are there.
+    priority: 18
     conda:
         ENV
     threads: STUDY.threads

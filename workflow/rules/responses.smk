@@ -13,8 +13,14 @@ rule responses:
         nll=MADE / "responses" / "{model}" / "{variant}" / "nll.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / "{variant}.log",
-    # `unmodified` needs no mask, so it runs while masks are being selected.
-    priority: lambda w: 20 if w.variant == "unmodified" else 10
+    # `unmodified` needs no mask, so it runs while masks are being selected. Then come variants
+    # whose answers are judged, because the judges wait for all of them.
+    priority:
+        lambda w: (
+            20
+            if w.variant == "unmodified"
+            else 18 if w.variant in STUDY.judged_variants else 10
+        )
     conda:
         ENV
     threads: STUDY.threads
@@ -119,8 +125,8 @@ rule understanding:
         / "explanations.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / "{variant}" / "understanding.log",
-    # All other variants depend on the explanations of `unmodified`.
-    priority: lambda w: 19 if w.variant == "unmodified" else 9
+    # All other variants depend on the explanations of `unmodified`, and the judges on all.
+    priority: lambda w: 19 if w.variant == "unmodified" else 17
     conda:
         ENV
     threads: STUDY.threads
@@ -144,7 +150,7 @@ rule utility:
         utility=MADE / "responses" / "{model}" / "{variant}" / "utility.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / "{variant}" / "utility.log",
-    priority: lambda w: 20 if w.variant == "unmodified" else 10
+    priority: lambda w: 20 if w.variant == "unmodified" else 9
     conda:
         ENV
     threads: STUDY.threads

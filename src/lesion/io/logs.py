@@ -5,6 +5,7 @@ and for the command line.
 import errno
 import gc
 import logging
+import re
 import resource
 import sys
 import time
@@ -32,8 +33,10 @@ USAGE = ".tsv"
 that. Snakemake's `benchmark` only looks at a job from time to time, and sees none of a process that
 it did not start."""
 USAGE_COLUMNS = ("seconds", "processor", "memory")
-"""Seconds since the process started, seconds of processor time with all children's, and the largest
-resident set in MiB, of the process or of any child."""
+"""Seconds since the process was started or forked, seconds of processor time with its children's,
+and the largest resident set in MiB, of the process or of any child."""
+_UNIT = 1 if sys.platform == "darwin" else 1024
+_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _messages = logging.getLogger("lesion")
 """Every module's own logger is below this one, so they all write where this one does."""
 
@@ -72,6 +75,7 @@ def logged(log: str) -> Iterator[None]:
     failure: BaseException | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(USAGE).unlink(missing_ok=True)
         opened = path.open("w", encoding="utf-8", buffering=1)
         with (
             opened as file,
@@ -90,21 +94,29 @@ def logged(log: str) -> Iterator[None]:
     if failure is not None:
         print(_report(failure, path), file=sys.__stderr__, flush=True)
         raise SystemExit(1)
-    with suppress(OSError):
+    with suppress(OSError, psutil.Error):
         _write_usage(path.with_suffix(USAGE))
 
 
 def _write_usage(path: Path) -> None:
-    """Write what this process has taken so far, the imports before the block included."""
-    process = psutil.Process()
+    """Write what this process has taken so far."""
     own, others = (resource.getrusage(who) for who in _OF_ALL)
-    largest = max(own.ru_maxrss, others.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
     values = (
-        f"{time.time() - process.create_time():.2f}",
+        f"{time.time() - psutil.Process().create_time():.2f}",
         f"{own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime:.2f}",
-        f"{largest / 2**20:.0f}",
+        f"{max(_peak(own.ru_maxrss), others.ru_maxrss * _UNIT) / 2**20:.0f}",
     )
     path.write_text("\t".join(USAGE_COLUMNS) + "\n" + "\t".join(values) + "\n", encoding="utf-8")
+
+
+def _peak(reported: int) -> int:
+    """The largest resident set of this process in bytes, given that of `getrusage`.
+
+    On Linux, that also counts what the process was before it became this program.
+    """
+    status = Path("/proc/self/status")
+    peak = _PEAK.search(status.read_text(encoding="utf-8")) if status.exists() else None
+    return int(peak[1]) * 1024 if peak else reported * _UNIT
 
 
 def _report(error: BaseException, log: Path) -> str:

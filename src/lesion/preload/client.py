@@ -11,8 +11,9 @@ import signal
 import socket
 import sys
 
-FORWARDED = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that are passed on. A terminal sends an interrupt to the job as well."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a job, unless they are ignored, as below `nohup`. They are passed on to the job,
+but for an interrupt, which a terminal sends to the job as well."""
 ACCEPTED = b"+"
 """The server's first answer, if it runs the job; its second is the exit status."""
 
@@ -20,23 +21,32 @@ ACCEPTED = b"+"
 def run(address: str, command: list[str]) -> int | None:
     """The exit status of a script that the server ran, or less a signal that ended it.
 
-    None if the server did not run it.
+    None if the server did not run it. A signal ends this process as long as no job runs, and the
+    server then ends a job that it was about to run.
     """
+    ignored = [number for number in SIGNALS if signal.getsignal(number) == signal.SIG_IGN]
+    answer = b""
     received, sender = socket.socketpair()
     sender.setblocking(False)
-    signal.set_wakeup_fd(sender.fileno())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in FORWARDED:
-        signal.signal(number, lambda *_: None)
-    answer = b""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         try:
             server.connect(address)
-            folder = os.getcwd()  # noqa: PTH109  importing pathlib takes as long as all of this
-            request = {"command": command, "folder": folder, "environment": dict(os.environ)}
+            request = {
+                "command": command,
+                "folder": os.getcwd(),  # noqa: PTH109  pathlib takes longer than all of this
+                "environment": dict(os.environ),
+                "ignored": ignored,
+            }
             text = json.dumps(request).encode()
             socket.send_fds(server, [len(text).to_bytes(8, "big")], [0, 1, 2])
             server.sendall(text)
+            answer = server.recv(1)
+            if answer != ACCEPTED:
+                return None
+            signal.set_wakeup_fd(sender.fileno())
+            for number in {*SIGNALS} - {*ignored}:
+                passed_on = number != signal.SIGINT
+                signal.signal(number, (lambda *_: None) if passed_on else signal.SIG_IGN)
             while True:
                 ready, _, _ = select.select([server, received], [], [])
                 if received in ready:
@@ -49,8 +59,6 @@ def run(address: str, command: list[str]) -> int | None:
         except OSError:
             if not answer:
                 return None
-    if not answer.startswith(ACCEPTED):
-        return None
     try:
         return int(answer.removeprefix(ACCEPTED))
     except ValueError:
@@ -58,20 +66,29 @@ def run(address: str, command: list[str]) -> int | None:
         return 1
 
 
-def main() -> None:
+def end_by(number: int) -> None:
+    """End by a signal, so that the caller hears of it as if the job had been its own child."""
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def hand_over() -> None:
     """Run the command of the arguments, and exit as it does."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     address, *command = sys.argv[1:]
-    status = run(address, command) if command[0] == sys.executable else None
+    python_script = command[0] == sys.executable and not command[1:2][0].startswith("-")
+    status = run(address, command) if python_script else None
     if status is None:
-        for number in (signal.SIGINT, *FORWARDED):
+        # What Python ignores by itself.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         os.execvp(command[0], command)  # noqa: S606
     if status < 0:
-        # So that the caller hears of the signal as if the job had been its own child.
-        signal.signal(-status, signal.SIG_DFL)
-        os.kill(os.getpid(), -status)
+        end_by(-status)
     sys.exit(status)
 
 
 if __name__ == "__main__":
-    main()
+    hand_over()

@@ -3,16 +3,23 @@
 import atexit
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 SERVER = "lesion.preload.server"
 _CLIENT = Path(__file__).with_name("client.py")
 _GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+_COUNTS = ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB", "NUMEXPR")
+_PATIENCE = 30.0
+"""Seconds that the server has to end."""
+_SHELL = "set -euo pipefail; "
+"""What Snakemake puts before a command that has no prefix of its own."""
 
 
 def preload(modules: Sequence[str], threads: int) -> str:
@@ -23,35 +30,45 @@ def preload(modules: Sequence[str], threads: int) -> str:
         threads: CPU threads of the jobs; a job with another number is not run by the server.
 
     Returns:
-        The words that a job's command has to begin with; empty if nothing is preloaded, because
-        this machine has a GPU or its kernel lacks what the server needs.
+        The prefix of every job's command, for `snakemake.shell.shell.prefix`; it fits commands that
+        are no compound ones. Empty if nothing is preloaded, because this machine has a GPU or lacks
+        what the server needs.
     """
-    if any(map(os.path.exists, _GPUS)) or not hasattr(os, "pidfd_open"):
+    if any(map(os.path.exists, _GPUS)):
         return ""
-    # Only this user may open the folder, and so the socket.
-    folder = tempfile.mkdtemp(prefix="lesion-")
-    address = str(Path(folder, "jobs"))
-    counts = ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB", "NUMEXPR")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        listening.bind(address)
-        # A job that comes before the imports are done waits for them.
-        listening.listen(512)
-        server = subprocess.Popen(
-            [sys.executable, "-P", "-m", SERVER, str(listening.fileno()), *modules],
-            stdin=subprocess.PIPE,
-            pass_fds=[listening.fileno()],
-            env={
-                **os.environ,
-                **{f"{name}_NUM_THREADS": str(threads) for name in counts},
-            },
-        )
+    folder = ""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+        # Only this user may open the folder, and so the socket.
+        folder = tempfile.mkdtemp(prefix="lesion-")
+        address = str(Path(folder, "jobs"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+            listening.bind(address)
+            # A job that comes before the imports are done waits for them.
+            listening.listen(512)
+            server = subprocess.Popen(
+                [sys.executable, "-P", "-m", SERVER, str(listening.fileno()), *modules],
+                stdin=subprocess.PIPE,
+                pass_fds=[listening.fileno()],
+                env=os.environ | {f"{name}_NUM_THREADS": str(threads) for name in _COUNTS},
+            )
+    except (AttributeError, OSError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return ""
     # The pipe is kept open, and closed by the end of this process, however it ends.
-    atexit.register(_wait, server)
+    atexit.register(_end, server, folder)
     client = [sys.executable, "-I", "-S", str(_CLIENT), address]
-    return shlex.join(client) + " "
+    # Snakemake fills in what stands in braces.
+    return _SHELL + shlex.join(client).replace("{", "{{").replace("}", "}}") + " "
 
 
-def _wait(server: "subprocess.Popen[bytes]") -> None:
+def _end(server: "subprocess.Popen[bytes]", folder: str) -> None:
     assert server.stdin is not None
-    server.stdin.close()
-    server.wait()
+    with suppress(OSError):
+        server.stdin.close()
+    try:
+        server.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    shutil.rmtree(folder, ignore_errors=True)
