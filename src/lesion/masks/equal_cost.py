@@ -179,7 +179,7 @@ def growing_masks(
     chosen: Chosen,
     job: EqualCostMasksJob,
 ) -> dict[str, Growing]:
-    """A growing mask of each rule, from one read of the scores with a contrast and one without.
+    """A growing mask of each rule, from at most three reads of the scores.
 
     Raises:
         LesionError: a rule selects no weight.
@@ -216,12 +216,12 @@ def growing_masks(
         # The study's own mask is as large as the benign limit allows, so its cost is near.
         size = int(np.searchsorted(shared.place, chosen.q, side="right"))
         growing["shared"] = _growing(shared)._replace(start=max(size, 1))
-    rules = {"plain": behaviours.harm, "matched": matched, "refusals": refusal}
-    rules = {rule: names for rule, names in rules.items() if rule in job.masks}
-    if rules:
-        names = list(chain(*rules.values()))
-        own = ranked(names, 0.0, [name for name in less if name not in behaviours.harm])
-        for rule, names in rules.items():
+    # Not all in one read, since the memory grows with the number of behaviours that are selected.
+    for group in ({"plain": behaviours.harm}, {"matched": matched, "refusals": refusal}):
+        wanted = {rule: names for rule, names in group.items() if rule in job.masks}
+        if wanted:
+            own = ranked([*chain(*wanted.values())], 0.0, [] if "plain" in wanted else less)
+        for rule, names in wanted.items():
             least = min(selection.at_least, len(names))
             growing[rule] = _growing(vote_ranking([own[name] for name in names], least))
     if controls:

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from lesion.io.formats import digest
 
@@ -27,22 +28,41 @@ def code(script: Path, *modules: str) -> str:
         is_study = module.startswith("lesion.study") and module not in _DECIDING
         if path is None or module in dumps or module == "lesion" or is_study:
             continue
-        text = path.read_text(encoding="utf-8")
-        # Templates and scripts next to the modules that name them count as code.
-        near = (file for file in path.parent.iterdir() if file.suffix in (".j2", ".js"))
-        beside |= {file for file in near if file.name in text}
-        tree = ast.parse(text)
-        todo += _imports(tree)
-        dumps[module] = ast.dump(_without_docstrings(tree))
+        read = _read(path)
+        beside |= read.beside
+        todo += read.imports
+        dumps[module] = read.dump
     data = [file.read_text(encoding="utf-8") for file in sorted(beside)]
-    own = ast.dump(_without_docstrings(ast.parse(script.read_text(encoding="utf-8"))))
-    return digest([own, sorted(dumps.items()), data])[:16]
+    return digest([_read(script).dump, sorted(dumps.items()), data])[:16]
 
 
 _DECIDING = ("lesion.study.job", "lesion.study.training")
 """Modules of `lesion.study` whose functions jobs call, as for roles or an arm's mask."""
 
 
+class _Module(NamedTuple):
+    """What a module's file says."""
+
+    dump: str
+    """Its code, without docstrings."""
+    imports: list[str]
+    """Modules of `lesion`, and what may be one."""
+    beside: set[Path]
+    """Templates and scripts next to it that it names, which count as code."""
+
+
+@cache
+def _read(path: Path) -> _Module:
+    """Most modules are those of several rules, and each takes a hundredth of a second."""
+    text = path.read_text(encoding="utf-8")
+    near = (file for file in path.parent.iterdir() if file.suffix in (".j2", ".js"))
+    beside = {file for file in near if file.name in text}
+    tree = ast.parse(text)
+    imports = [*_imports(tree)]
+    return _Module(ast.dump(_without_docstrings(tree)), imports, beside)
+
+
+@cache
 def _file(module: str) -> Path | None:
     base = _PACKAGE.joinpath(*module.split(".")[1:])
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
