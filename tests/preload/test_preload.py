@@ -44,6 +44,9 @@ if what == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
 if what == "hang up":
     os.kill(os.getpid(), signal.SIGHUP)
+if what == "thread":
+    import threading
+    threading.Thread(target=lambda: time.sleep(0.3) or print("thread")).start()
 if what == "remembers":
     import tempfile
     print(tempfile.gettempdir())
@@ -152,6 +155,10 @@ def test_a_fork_ends_as_a_process_of_its_own_does(starter: Starter, script: Path
     for what, number in (("abort", signal.SIGUSR1), ("kill", signal.SIGKILL)):
         ended = starter.run(script, what, environment)
         assert (ended.returncode, ended.stdout, ended.stderr) == (-number, first, "")
+
+
+def test_a_job_ends_when_its_threads_have_ended(starter: Starter, script: Path) -> None:
+    assert starter.run(script, "thread").stdout.splitlines()[1:] == ["thread", "at exit"]
 
 
 @pytest.mark.parametrize("way", ["preloaded", "new"])

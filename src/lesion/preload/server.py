@@ -5,6 +5,7 @@ FD is a listening socket. The server ends, and ends its forks, when its standard
 is a pipe from the process that started it.
 """
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -18,6 +19,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -259,6 +261,13 @@ def import_and_serve() -> None:
         request = Server(listening).serve()
     become(request)
     runpy.run_path(sys.argv[0], run_name="__main__")
+    # As multiprocessing ends its forks, since to take all modules apart takes longer than many
+    # jobs. A script that raises, if only SystemExit, ends in the usual way.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,8 @@ from lesion.judgements.controls import EXCHANGE, MATCHED
 from lesion.pairs.prompts import similarity, unworded
 from lesion.study.types import Control
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, number_of, outcome_of
-from lesion.tables.effects import MOST, NATS, TOLD_APART
+from lesion.tables.effects import ALIKE, MOST, NATS, TOLD_APART
 from lesion.tables.rows import BEHAVIOUR, SHARED, TOTAL
-
-ALIKE = 0.7
-"""The mean similarity of the sides of minimal pairs from which they count as alike. It was set
-after 0.76 had been measured for the default study's pairs, and 0.60 for pairs that share only the
-form, which made a mask of topics look specific."""
 
 
 def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
