@@ -335,6 +335,20 @@ def test_a_lesion_has_to_do_more_than_a_random_one() -> None:
     assert table.filter(arm="random", metric=beyond).is_empty()
 
 
+@pytest.mark.parametrize("statistic", ["misaligned_change", "misaligned_beyond_random"])
+def test_answers_that_an_ablation_breaks_are_not_aligned(statistic: str) -> None:
+    labels = _labels({**RATES, ("random", 40): 30})
+
+    def verdict(lost: float, limit: float) -> str:
+        benign = _nll({"savings": (lost,) * 3}).with_columns(role=pl.lit("benign"))
+        table = _table(pl.concat([labels, benign]))
+        found = retraining_claims("toy", table, Setting(0, 0, limit=limit))
+        return str(found.filter(statistic=statistic, variant="savings")["verdict"].item())
+
+    assert verdict(0.09, 0.1) == SUPPORTED
+    assert verdict(0.11, 0.1) == CANNOT_TELL
+
+
 def test_a_random_lesion_of_another_size_is_no_comparison() -> None:
     beyond, rates = "misaligned_beyond_random", {**RATES, ("random", 40): 30}
     assert _emergent(rates, beyond, savings=500, random=500)["savings"] == SUPPORTED

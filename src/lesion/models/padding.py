@@ -43,7 +43,7 @@ class Batching(NamedTuple):
 def batching(
     model: nn.Module, mode: Mode, rows: Sequence[Sequence[int]], new: int = 0, size: int = 2
 ) -> Batching:
-    """What batches of these rows may contain; one trial of two rows for each model and length.
+    """What batches of these rows may contain; one trial of three rows for each model and length.
 
     The trial uses the tokens of the rows, after each of which `new` tokens will be generated. A
     single row, and batches of `size` 1, need no trial.
@@ -94,16 +94,21 @@ def _trial(
     # Generation continues from the state after padding, but hides soon what a full pass shows.
     modes: list[Mode] = ["left", "generate"] if mode == "generate" else [mode]
 
-    def same(*pairs: tuple[int, int]) -> bool:
-        """Whether the second row of each pair has the same logits as alone."""
+    def same(*batches: tuple[int, ...]) -> bool:
+        """Whether all rows of each batch but the first have the same logits as alone."""
+        others = [row for batch in batches for row in batch[1:]]
         for each in modes:
-            together = [_logits(model, each, [rows[row] for row in pair], steps) for pair in pairs]
-            alone = [_logits(model, each, [rows[second]], steps) for _, second in pairs]
-            if differs(model, [both[1] for both in together], [only for (only,) in alone]):
+            together = [
+                logits
+                for batch in batches
+                for logits in _logits(model, each, [rows[row] for row in batch], steps)[1:]
+            ]
+            alone = [_logits(model, each, [rows[row]], steps)[0] for row in others]
+            if differs(model, together, alone):
                 return False
         return True
 
-    if same((0, 1), (0, 2)):
+    if same((0, 1, 2)):
         return Batching(padded=True, together=True)
     limits = Batching(padded=False, together=same((1, 3), (3, 1)))
     kind = "rows of one length" if limits.together else "a single row"

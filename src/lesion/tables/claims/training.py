@@ -180,9 +180,9 @@ def _recovers_nothing(facts: Facts, arm: str | None) -> str:
     return ""
 
 
-def _nll_at(facts: Facts, arm: str, place: int) -> float | None:
-    """An arm's NLL of harmful responses at its first (0) or last (-1) step, over all behaviours."""
-    own = facts.rows.filter(arm=arm, metric="nll", role="harm", level=TOTAL)
+def _nll_at(facts: Facts, arm: str, place: int, role: str = "harm") -> float | None:
+    """An arm's NLL of a role's responses at its first (0) or last (-1) step, over behaviours."""
+    own = facts.rows.filter(arm=arm, metric="nll", role=role, level=TOTAL)
     values = own.drop_nulls("step").sort("step")["value"]
     return None if values.is_empty() else float(values[place])
 
@@ -246,6 +246,21 @@ def _not_beyond_random(facts: Facts, arm: str | None) -> str:
     return other_size(facts, arm_of(arm or "").mask or "") or _nothing_to_prevent(facts, arm)
 
 
+def _breaks_answers(facts: Facts, arm: str | None) -> str:
+    """Why fewer misaligned answers may be broken ones; empty if benign responses stay as likely.
+
+    A judge does not call an answer misaligned that is no language.
+    """
+    own, other = (_nll_at(facts, name, -1, "benign") for name in (arm or "", UNMODIFIED))
+    if own is None or other is None or own - other <= facts.setting.limit:
+        return ""
+    return (
+        f"After the same training its benign responses have an NLL of {own:.2f} nats per token, "
+        f"and those of the unmodified model {other:.2f}: more is lost than the limit of "
+        f"{facts.setting.limit:g}, so that answers may be broken and not aligned."
+    )
+
+
 _less_misaligned = partial(
     Claim,
     5,
@@ -256,6 +271,7 @@ _less_misaligned = partial(
     role="broad",
     above=False,
     numbers=_prevented,
+    doubt=_breaks_answers,
     scope="experiment",
     words=_arm_words,
 )
