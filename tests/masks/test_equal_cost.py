@@ -99,20 +99,29 @@ def test_the_first_of_a_vote_are_the_vote_of_smaller_masks() -> None:
     st.floats(0.4, 2.5),
     st.floats(0.01, 0.3),
     st.integers(1, 2_000_000),
+    st.integers(1, 2_000_000),
 )
 def test_growth_finds_the_limit_if_it_can(
-    scale: float, power: float, limit: float, largest: int
+    scale: float, power: float, limit: float, largest: int, start: int
 ) -> None:
     def cost(weights: int) -> float:
         return scale * weights**power
 
-    found = grow(cost, limit, largest)
+    found = grow(cost, limit, largest, start)
     assert 1 <= found <= largest
     exact = (limit / scale) ** (1 / power)
     if exact >= largest:
         assert found == largest or abs(cost(found) - limit) <= NEAR * limit
     elif exact > 60:
         assert abs(cost(found) - limit) <= NEAR * limit
+
+
+@pytest.mark.parametrize("start", [1, 2, 3])
+def test_growth_leaves_a_size_of_few_weights(start: int) -> None:
+    def cost(weights: int) -> float:
+        return 0.04 * math.sqrt(weights / start)
+
+    assert abs(cost(grow(cost, 0.05, 5000, start)) - 0.05) < abs(cost(start) - 0.05)
 
 
 def test_growth_survives_a_cost_that_is_not_monotone_or_not_a_number() -> None:

@@ -20,9 +20,7 @@ THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NU
 ENVIRONMENT = {**os.environ, **THREADS, "PYTHONPATH": str(ROOT / "src"), "OWN": "kept"}
 STARTER = """
 import signal, sys
-import tempfile
 from lesion.preload import preload
-tempfile.gettempdir()
 prefix = preload([*sys.argv[1:], "colorsys"], 1)
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Snakemake waits for its jobs
 print(prefix, flush=True)
@@ -50,6 +48,8 @@ if what == "thread":
 if what == "remembers":
     import tempfile
     print(tempfile.gettempdir())
+    import numpy
+    print(numpy.random.random())
 if what == "sleep":
     try:
         print(os.getpid())
@@ -169,11 +169,17 @@ def test_below_nohup_a_job_survives_a_hang_up(starter: Starter, script: Path, wa
     assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "at exit")
 
 
-def test_a_job_has_its_own_folder_for_temporary_files(
-    starter: Starter, script: Path, tmp_path: Path
+def test_a_job_has_its_own_temporary_folder_and_random_numbers(
+    script: Path, tmp_path: Path
 ) -> None:
-    ended = starter.run(script, "remembers", ENVIRONMENT | {"TMPDIR": str(tmp_path)})
-    assert ended.stdout.splitlines()[1] == str(tmp_path)
+    (tmp_path / "remembering.py").write_text("import tempfile\ntempfile.gettempdir()\n")
+    path = f"{ENVIRONMENT['PYTHONPATH']}{os.pathsep}{tmp_path}"
+    starter = Starter("remembering", "numpy", PYTHONPATH=path)
+    own = ENVIRONMENT | {"TMPDIR": str(tmp_path)}
+    both = [starter.run(script, "remembers", own).stdout.splitlines()[1:3] for _ in range(2)]
+    starter.stop()
+    assert [folder for folder, _ in both] == [str(tmp_path)] * 2
+    assert both[0] != both[1]
 
 
 def test_other_commands_are_run_as_they_are(starter: Starter) -> None:

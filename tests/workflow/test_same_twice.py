@@ -116,3 +116,7 @@ def test_two_runs_give_the_same_bytes(
     assert len(first) >= least
     # The configuration is told there, which differs in `preload`.
     assert {name for name, _ in first.items() ^ second.items()} <= {"study.json"}
+    if "study.json" in first:
+        both = [read_json(run.place.made / stage / "study.json") for run in (finished, resumed)]
+        assert [study["config"].pop("preload") for study in both] == [True, False]
+        assert both[0] == both[1]

@@ -96,7 +96,7 @@ def equal_cost_masks(
             return costs[weights]
 
         for limit in job.limits:
-            weights = grow(cost, limit, mask.largest, mask.start, costs)
+            weights = grow(cost, limit, mask.largest, mask.start)
             reached = abs(cost(weights) - limit) <= NEAR * limit
             logger.info(
                 f"equal cost: {name}: {weights} weights add {cost(weights):.4f} nats to benign "
@@ -112,7 +112,6 @@ def grow(
     limit: float,
     largest: int,
     start: int = _START,
-    known: Mapping[int, float] | None = None,
 ) -> int:
     """The number of weights whose cost is nearest to the limit, of those that were tried.
 
@@ -123,10 +122,9 @@ def grow(
         cost: nats per token of so many weights.
         limit: the cost that is wanted.
         largest: the most weights that can be tried.
-        start: the number that is tried first, if no cost is known.
-        known: costs that were measured before.
+        start: the number that is tried first.
     """
-    tried = dict(known or {})
+    tried: dict[int, float] = {}
     for _ in range(_TRIES):
         weights = _next(tried, limit, largest) if tried else min(start, largest)
         if weights in tried:
@@ -146,7 +144,8 @@ def _next(tried: Mapping[int, float], limit: float, largest: int) -> int:
         return nearest
     above = [n for n, value in tried.items() if not value < limit]
     if not above:
-        return min(round(max(tried) * _factor(tried, max(tried), limit)), largest)
+        most = max(tried)
+        return min(max(round(most * _factor(tried, most, limit)), most + 1), largest)
     high = min(above)
     low = max((n for n in tried if tried[n] < limit and n < high), default=0)
     if not low:
@@ -179,7 +178,7 @@ def growing_masks(
     chosen: Chosen,
     job: EqualCostMasksJob,
 ) -> dict[str, Growing]:
-    """A growing mask of each rule, from at most three reads of the scores.
+    """A growing mask of each rule, from at most three selections.
 
     Raises:
         LesionError: a rule selects no weight.

@@ -58,8 +58,8 @@ RESOURCE_FORMULAS = {
     "responses": ResourceFormula(1500, weights=1.5, seconds=470, gpu=True),
     "continuations": ResourceFormula(1500, weights=1.5, seconds=740, gpu=True),
     "curve": ResourceFormula(1500, weights=1.5, seconds=2500, gpu=True),
-    # 11 bytes a candidate with `largest` 0.02 and five harm types, before the model is loaded.
-    "equal_cost_masks": ResourceFormula(1500, weights=1.5, candidates=10, seconds=2500, gpu=True),
+    # Measured with `largest` 0.02 and five harm types, before the model is loaded.
+    "equal_cost_masks": ResourceFormula(1500, weights=1.5, candidates=11, seconds=2500, gpu=True),
     "checkpoint": ResourceFormula(1000, seconds=60),
     # 24: weights, gradients and AdamW's two sums, in fp32, of embeddings as well; or of adapters.
     "train": ResourceFormula(4000, candidates=24, seconds=100, gpu=True),

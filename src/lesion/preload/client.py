@@ -14,6 +14,9 @@ import sys
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a job, unless they are ignored, as below `nohup`. They are passed on to the job,
 but for an interrupt, which a terminal sends to the job as well."""
+COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Variables that libraries read once, when they are imported; the server refuses a job with
+others than its own."""
 ACCEPTED = b"+"
 """The server's first answer, if it runs the job; its second is the exit status."""
 

@@ -24,10 +24,8 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from lesion.preload.client import ACCEPTED, SIGNALS
+from lesion.preload.client import ACCEPTED, COUNTS, SIGNALS
 
-COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Variables that libraries read once, when they are imported; a job with others is refused."""
 PATIENCE = 5.0
 """Seconds that a client has for its request, during which no other is heard."""
 PR_SET_PDEATHSIG = 1

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from lesion.preload.client import COUNTS
+
 SERVER = "lesion.preload.server"
 _CLIENT = Path(__file__).with_name("client.py")
 _GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
-_COUNTS = ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB", "NUMEXPR")
 _PATIENCE = 30.0
 """Seconds that the server has to end."""
 _SHELL = "set -euo pipefail; "
@@ -50,7 +51,7 @@ def preload(modules: Sequence[str], threads: int) -> str:
                 [sys.executable, "-P", "-m", SERVER, str(listening.fileno()), *modules],
                 stdin=subprocess.PIPE,
                 pass_fds=[listening.fileno()],
-                env=os.environ | {f"{name}_NUM_THREADS": str(threads) for name in _COUNTS},
+                env=os.environ | dict.fromkeys(COUNTS, str(threads)),
             )
     except (AttributeError, OSError):
         shutil.rmtree(folder, ignore_errors=True)

@@ -256,7 +256,7 @@ def _breaks_answers(facts: Facts, arm: str | None) -> str:
         return ""
     return (
         f"After the same training its benign responses have an NLL of {own:.2f} nats per token, "
-        f"and those of the unmodified model {other:.2f}: more is lost than the limit of "
+        f"and those of the unmodified model {other:.2f}. That is not within the limit of "
         f"{facts.setting.limit:g}, so that answers may be broken and not aligned."
     )
 
