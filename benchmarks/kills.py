@@ -71,8 +71,8 @@ def _jobs(log: str) -> tuple[set[str], set[str]]:
 
 
 def content(results: Path) -> dict[str, str]:
-    """SHA-256 of every result; not of logs, nor of the page, which shows their times, nor of what only a
-    next run reads.
+    """SHA-256 of every result; not of logs, nor of the page, which shows their times, nor of what
+    only a next run reads.
     """
     paths = (path for path in sorted(results.rglob("*")) if path.is_file())
     names = {path: path.relative_to(results) for path in paths}
