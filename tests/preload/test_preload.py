@@ -1,6 +1,7 @@
 """Jobs that are forked from a process with its imports done end as if they had been started."""
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -142,6 +143,11 @@ def _gone(process: psutil.Process) -> bool:
     return False
 
 
+def _ignores_interrupts(process: int) -> bool:
+    (line,) = re.findall(r"^SigIgn:\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.M)
+    return bool(int(line, 16) & 1 << signal.SIGINT - 1)
+
+
 @pytest.mark.parametrize("way", ["preloaded", "new"])
 def test_a_fork_ends_as_a_process_of_its_own_does(starter: Starter, script: Path, way: str) -> None:
     # A job with another number of threads is not given to a fork.
@@ -207,6 +213,8 @@ def test_a_job_does_not_outlive_its_client(starter: Starter, script: Path) -> No
 def test_an_interrupt_from_the_terminal_reaches_the_job_once(script: Path) -> None:
     starter = Starter()
     client, _ = starter.sleeping(script)
+    while not _ignores_interrupts(client.pid):  # which it does once it knows that the job runs
+        time.sleep(0.01)
     os.killpg(starter.process.pid, signal.SIGINT)
     assert client.stdout is not None
     assert client.stdout.read() == "interrupted\nat exit\n"
