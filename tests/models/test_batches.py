@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from lesion.models.continuations import continuation_likelihoods
 from lesion.models.generate import complete
 from lesion.models.likelihood import response_kl, response_nll
 from lesion.models.padding import Batching, alike, batching
-from lesion.models.prefix import structure_allows
+from lesion.models.prefix import can_share, structure_allows
 from lesion.models.text import Example, batches
+from lesion.models.trial import share_results
+from lesion.preload import RUN_FOLDER
 from lesion.responses.detect import Answers, log_odds
 from lesion.scores.collect import Wanted, score
 from lesion_testing import families
@@ -230,6 +233,49 @@ def test_a_trial_is_made_once_for_a_length_and_not_for_a_single_row() -> None:
     batching(model, "right", [_words(1, 40), *PROMPTS])
     hook.remove()
     assert fed
+
+
+def test_the_jobs_of_a_run_share_the_trials_of_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed: list[int] = []
+
+    def trials(checkpoint: str, longest: int = 30, half: bool = False) -> int:
+        """The passes that a job with a model of its own makes."""
+        model = deepcopy(_model("llama"))
+        model.register_forward_hook(lambda *_: fed.append(1))
+        share_results(model.bfloat16() if half else model, checkpoint)
+        rows = [_words(1, longest), *PROMPTS]
+        fed.clear()
+        limits = batching(model, "right", rows)
+        assert limits == Batching(padded=True, together=True)
+        assert can_share(model, rows)
+        return len(fed)
+
+    assert trials("one") == trials("one") > 0  # outside of a run
+    monkeypatch.setenv(RUN_FOLDER, str(tmp_path))
+    assert trials("one")
+    assert not trials("one")
+    assert not trials("one", 29)
+    assert trials("one", 31)
+    assert not trials("one", 31)
+    assert trials("two")
+    assert trials("one", half=True)
+    # At the end of a run its folder goes.
+    monkeypatch.setenv(RUN_FOLDER, str(tmp_path / "gone"))
+    assert trials("one")
+    assert not (tmp_path / "gone").exists()
+
+
+def test_every_job_says_that_padding_changes_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(RUN_FOLDER, str(tmp_path))
+    for _ in range(2):
+        model = _Walking()
+        share_results(model, "one")
+        assert batching(model, "left", PROMPTS) == EQUAL
+        assert capsys.readouterr().err.count("padding changes its answers") == 1
 
 
 def test_that_padding_changes_answers_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:

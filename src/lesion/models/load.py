@@ -15,6 +15,7 @@ from lesion.models.chat import Chat, from_record
 from lesion.models.loading import open_model, stored_dtype
 from lesion.models.record import check_weights, read_record
 from lesion.models.text import context_of
+from lesion.models.trial import share_results
 from lesion.study.job import Device
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -62,6 +63,7 @@ def load(folder: Path, where: Device, chat: Chat | None = None) -> Loaded:
         model = open_model(folder, dtype=stored_dtype(folder) or dtype)
         torch.nn.Module.to(model, pick_device(), dtype)
     model.eval().requires_grad_(False)
+    share_results(model, read_record(folder)["digest"])
     return Loaded(model, chat)
 
 

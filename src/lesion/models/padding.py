@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ does generation, which continues from a cache."""
 
 SHORT, STEPS, EDGE = 5, 3, 8
 """Tokens of the shortest row, generated tokens, and positions compared at either end of a row."""
+
+
+_WARNED: WeakSet[nn.Module] = WeakSet()
 
 
 class Batching(NamedTuple):
@@ -53,9 +57,18 @@ def batching(
         return Batching(padded=True, together=True)
     longest = max(map(len, rows)) + new
     steps = min(STEPS, new)
-    return cached_result(
-        model, mode, longest, lambda: _trial(model, mode, rows, longest - steps, steps)
+    limits = Batching(
+        *cached_result(
+            model, mode, longest, lambda: _trial(model, mode, rows, longest - steps, steps)
+        )
     )
+    if not limits.padded and model not in _WARNED:
+        _WARNED.add(model)
+        kind = "rows of one length" if limits.together else "a single row"
+        logger.warning(
+            f"{type(model).__name__}: padding changes its answers, so each batch holds {kind}"
+        )
+    return limits
 
 
 def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
@@ -110,11 +123,7 @@ def _trial(
 
     if same((0, 1, 2)):
         return Batching(padded=True, together=True)
-    limits = Batching(padded=False, together=same((1, 3), (3, 1)))
-    kind = "rows of one length" if limits.together else "a single row"
-    message = f"{type(model).__name__}: padding changes its answers, so each batch holds {kind}"
-    cached_result(model, "warned", 1, lambda: logger.warning(message))
-    return limits
+    return Batching(padded=False, together=same((1, 3), (3, 1)))
 
 
 def _logits(model: nn.Module, mode: Mode, rows: list[list[int]], steps: int) -> list[Tensor]:

@@ -135,7 +135,8 @@ def can_share(model: nn.Module, rows: Sequence[list[int]]) -> bool:
     row = max(rows, key=len, default=[])
     if os.environ.get(SWITCH) == "0" or not row or not structure_allows(model):
         return False
-    return cached_result(model, "prefix cache", len(row), lambda: _same_logits(model, row))
+    (same,) = cached_result(model, "prefix cache", len(row), lambda: [_same_logits(model, row)])
+    return same
 
 
 @torch.no_grad()

@@ -15,6 +15,9 @@ from pathlib import Path
 from lesion.preload.client import COUNTS
 
 SERVER = "lesion.preload.server"
+RUN_FOLDER = "LESION_RUN_FOLDER"
+"""The environment variable that names, for every job of a run, a folder of this user alone. What
+jobs leave there for each other is deleted at the end of the run."""
 _CLIENT = Path(__file__).with_name("client.py")
 _GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 _PATIENCE = 30.0
@@ -56,6 +59,7 @@ def preload(modules: Sequence[str], threads: int) -> str:
     except (AttributeError, OSError):
         shutil.rmtree(folder, ignore_errors=True)
         return ""
+    os.environ[RUN_FOLDER] = folder
     # The pipe is kept open, and closed by the end of this process, however it ends.
     atexit.register(_end, server, folder)
     client = [sys.executable, "-I", "-S", str(_CLIENT), address]
