@@ -22,7 +22,7 @@ from lesion.models.padding import Batching, alike, batching
 from lesion.models.prefix import can_share, structure_allows
 from lesion.models.text import Example, batches
 from lesion.models.trial import share_results
-from lesion.preload import RUN_FOLDER
+from lesion.preload.names import RUN_FOLDER
 from lesion.responses.detect import Answers, log_odds
 from lesion.scores.collect import Wanted, score
 from lesion_testing import families

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lesion.io.formats import BadFile, digest, read_json, write_json
-from lesion.preload import RUN_FOLDER
+from lesion.preload.names import RUN_FOLDER
 
 FINE = 1e-3
 """The largest difference that counts as rounding in fp32, relative to the logits' standard

@@ -9,6 +9,6 @@ A model job has its own process and its own memory either way. CUDA does not sur
 has been used, so nothing is preloaded on a machine with a GPU.
 """
 
-from lesion.preload.start import RUN_FOLDER, preload
+from lesion.preload.start import preload
 
-__all__ = ["RUN_FOLDER", "preload"]
+__all__ = ["preload"]

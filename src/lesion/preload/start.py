@@ -13,11 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from lesion.preload.client import COUNTS
+from lesion.preload.names import RUN_FOLDER
 
 SERVER = "lesion.preload.server"
-RUN_FOLDER = "LESION_RUN_FOLDER"
-"""The environment variable that names, for every job of a run, a folder of this user alone. What
-jobs leave there for each other is deleted at the end of the run."""
 _CLIENT = Path(__file__).with_name("client.py")
 _GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 _PATIENCE = 30.0
