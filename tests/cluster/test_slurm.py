@@ -120,8 +120,7 @@ def test_a_run_survives_what_happens_to_the_cluster(
         slurm.kill("slurmctld")
         time.sleep(5)
         slurm.start_controller()
-        _until_running(slurm)
-        cancelled = slurm.jobs("RUNNING")[0]
+        cancelled, *_ = _until_running(slurm)
         slurm.call("scancel", cancelled)
         _until_done(slurm, 2)
         _until_running(slurm)
@@ -141,8 +140,21 @@ def _finished(text: str) -> list[str]:
     return re.findall(r"Finished jobid: (\d+)", text)
 
 
-def _until_running(slurm: Slurm) -> None:
-    slurm.wait(lambda: slurm.jobs("RUNNING"), "a job to run", 120)
+def _until_running(slurm: Slurm) -> list[str]:
+    """Wait until jobs run, and give their ids.
+
+    SLURM says RUNNING before the node has the job. A node's daemon that dies in between has
+    lost it, and it comes back after minutes only.
+    """
+    jobs: list[str] = []
+
+    def look() -> bool:
+        on_node = slurm.on_node()
+        jobs[:] = [one for one in slurm.jobs("RUNNING") if one in on_node]
+        return bool(jobs)
+
+    slurm.wait(look, "a job to run", 120)
+    return jobs
 
 
 def _until_done(slurm: Slurm, more: int) -> None:
@@ -152,4 +164,4 @@ def _until_done(slurm: Slurm, more: int) -> None:
         return sum(state == "COMPLETED" for state in slurm.history().values())
 
     start = count()
-    slurm.wait(lambda: count() >= start + more, f"{more} jobs to end", 240)
+    slurm.wait(lambda: count() >= start + more, f"{more} jobs to end", 600)

@@ -49,7 +49,7 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 SlurmdTimeout=20
-MinJobAge=600
+MinJobAge=20000
 KillWait=5
 InactiveLimit=0
 Waittime=0
@@ -144,6 +144,14 @@ class Slurm:
     def jobs(self, state: str) -> list[str]:
         """Ids of the jobs in a state, such as `RUNNING`."""
         return self.call("squeue", "-h", "-t", state, "-o", "%i").split()
+
+    def on_node(self) -> set[str]:
+        """Ids of the jobs that have processes on the node."""
+        ids = set()
+        for process in self._ours():
+            with contextlib.suppress(psutil.Error):
+                ids.add(process.environ().get("SLURM_JOB_ID", ""))
+        return ids - {""}
 
     def history(self) -> dict[str, str]:
         """The last state of every job there has been."""
