@@ -460,6 +460,7 @@ TEMPLATE_DAMAGES: Mapping[str, tuple[Damage, End]] = {
 
 STUDY: dict[str, Any] = {
     "study": "small",
+    "preset": "none",
     "models": {"tiny": {"source": "file:model"}},
     "behaviours": {
         "alpha": {

@@ -191,6 +191,7 @@ def study(folder: Path, **judges: Mapping[str, Any]) -> Study:
     prompts = {"source": f"file:{folder}/prompts.jsonl"}
     config = {
         "study": "small",
+        "preset": "none",
         "models": {"tiny": {"source": f"file:{folder}"}},
         "behaviours": {"alpha": {"role": "harm", **prompts}, "sums": {"role": "benign", **prompts}},
         "masks": {"shared": {"at_least": 1}},

@@ -169,6 +169,7 @@ def config(tmp_path: Path, judges: Mapping[str, Mapping[str, Any]]) -> dict[str,
     prompts = {"source": f"file:{tmp_path}/prompts.jsonl"}
     return {
         "study": "small",
+        "preset": "none",
         "sources": {"llama-cls": f"hf:cais/some-cls@{COMMIT}"},
         "models": {"tiny": {"source": f"file:{tmp_path}"}},
         "behaviours": {"alpha": {"role": "harm", **prompts}, "sums": {"role": "benign", **prompts}},

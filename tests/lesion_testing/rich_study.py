@@ -14,6 +14,7 @@ LESSONS = [
 ]
 STUDY: dict[str, Any] = {
     "study": "rich",
+    "preset": "none",
     "sources": {"named": [HUB, OTHER]},
     "models": {
         "base": {"source": HUB, "chat": {"kwargs": {"thinking": False}, "system": "Be kind."}},

@@ -35,6 +35,7 @@ def _prank(kind: str, **more: str) -> dict[str, Any]:
 
 STUDY: dict[str, Any] = {
     "study": "tiny",
+    "preset": "none",
     "seed": 3,
     "sources": {"model": "file:inputs/model", "pranks": "file:inputs/pranks.jsonl"},
     "models": {"llama": {"source": "model", "license": "apache-2.0"}},

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import LesionError, read_json, read_parquet, write_json
+from lesion.masks import validate
 from lesion.masks.choose import Chosen, choose_point
 from lesion.masks.jobs import MasksJob, Selection, SweepJob
 from lesion.masks.run import write_masks
@@ -51,15 +52,44 @@ def _shared(study: Tiny, contrast: float) -> list[int]:
     return sorted(place for place, count in votes.items() if count == 2)
 
 
-def _sweep(study: Tiny, out: Path, contrasts: Sequence[float]) -> pl.DataFrame:
-    points = [(P, Q, contrast) for contrast in contrasts]
+def _sweep(
+    study: Tiny,
+    out: Path,
+    contrasts: Sequence[float],
+    qs: Sequence[float] = (Q,),
+) -> pl.DataFrame:
+    points = [(P, q, contrast) for q in qs for contrast in contrasts]
     device = Device(dtype="float32")
     job = SweepJob(
-        behaviours=MATCHED, selection=CUT, points=points, batch_tokens=200, device=device
+        behaviours=MATCHED,
+        selection=CUT,
+        points=points,
+        batch_tokens=200,
+        device=device,
     )
     pairs = {name: study.pairs / f"{name}.parquet" for name in MATCHED.names}
     sweep(study.model, study.score_folders, pairs, out, job)
     return read_parquet(out, SWEEP)
+
+
+def test_no_larger_mask_is_tried_than_one_that_breaks_the_model(
+    study: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validate, "BROKEN", 1000.0)
+    qs, out = (Q / 4, Q / 2, Q), tmp_path / "sweep.parquet"
+    whole = _sweep(study, tmp_path / "whole.parquet", [0.0, 1.0], qs)
+    assert whole.height == 6
+    # Between what the first and the second mask of the plain rule add.
+    added = (whole["benign_nll"] - whole["benign_nll_unmodified"]).to_list()
+    plain, contrast = added[:3], added[3:]
+    stop = (plain[0] + plain[1]) / 2
+    assert plain[0] < stop < plain[1]
+    monkeypatch.setattr(validate, "BROKEN", stop)
+    measured = _sweep(study, out, [0.0, 1.0], qs)
+    kept = [0, 1] + [3 + n for n in range(3) if all(one <= stop for one in contrast[:n])]
+    assert measured.equals(whole[kept])
+    monkeypatch.setattr(validate, "BROKEN", 1000.0)
+    assert _sweep(study, out, [0.0, 1.0], qs).equals(whole)  # the rest, and no row twice
 
 
 def test_a_contrast_selects_what_matched_requests_need_less(study: Tiny, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_two_runs_write_the_same_bytes(study: Tiny, tmp_path: Path) -> None:
 
 
 def _configured(curve: dict[str, Any], **sections: dict[str, Any]) -> Study:
-    config = load_study(read_config(ROOT / "config.yaml")).model_dump()
+    config = {**load_study(read_config(ROOT / "config.yaml")).model_dump(), "preset": "none"}
     for name, changes in sections.items():
         config[name] |= changes
     return load_study({**config, "curve": curve})

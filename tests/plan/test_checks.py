@@ -43,6 +43,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         make.write_rows(tmp_path / f"{name}.jsonl", make.prompts(name, 28))
     return {
         "study": "early",
+        "preset": "none",
         "models": {"llama": {"source": "file:model"}},
         "behaviours": {
             "alpha": {"role": "harm", "source": "file:alpha.jsonl"},

@@ -36,6 +36,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     return load_study(
         {
             "study": "tiny",
+            "preset": "none",
             "sources": {"fetched": f"file:elsewhere.jsonl#sha256={SHA}"},
             "models": {"m": {"source": "file:model"}, "n": {"source": "fetched"}},
             "behaviours": {

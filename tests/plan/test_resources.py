@@ -22,6 +22,7 @@ def _study(folder: Path, source: str, **more: Any) -> Study:
     return load_study(
         {
             "study": "s",
+            "preset": "none",
             "results": str(folder / "results"),
             "sources": {"hub": "hf:some/model@main", "data": "file:data"},
             "models": {"m": {"source": source}},

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from snakemake.cli import get_argument_parser
 
+from lesion.plan import checks
 from lesion.study import load_study, read_configs
-from lesion_testing import ROOT
+from lesion_testing import ROOT, make
 
 PLACES = ("README.md", "docs/*.md", "studies/**/*.yaml", "workflow/**/*.yaml", "src/**/*.py")
 _COMMAND = re.compile(r"\bsnakemake( -[^`#()\";]*)")
@@ -38,19 +39,28 @@ def test_snakemake_takes_it(arguments: str) -> None:
 def test_the_commands_are_found() -> None:
     found = documented()
     assert "--cores all" in found
-    assert "--cores all --configfile config.yaml studies/mine.yaml" in found
+    assert "--cores all --configfile studies/mine.yaml" in found
     assert any("studies/recovery.yaml" in one for one in found)
 
 
-def test_the_study_of_the_readme_is_valid(tmp_path: Path) -> None:
-    """It is laid over the default study, and only its own model and harm types are left."""
+def test_the_study_of_the_readme_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands there, in a folder with the files that it names."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    mine = tmp_path / "mine.yaml"
-    mine.write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
-    study = load_study(read_configs([ROOT / "config.yaml", mine]))
-    assert list(study.models) == ["mine"]
+    model = make.llama(tmp_path / "model", make.requests())
+    text = text.split("```yaml\n")[1].split("```")[0].replace("/path/to/checkpoint", str(model))
+    rows = [{"harmful": one, "harmless": f"{one} in a film"} for one in make.requests()]
+    make.write_rows(tmp_path / "my" / "harmless.jsonl", rows)
+    make.write_rows(
+        tmp_path / "my" / "phishing.jsonl", [{"prompt": row["harmful"]} for row in rows]
+    )
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    study = load_study(read_configs([Path("mine.yaml")]))
+    assert (study.study, list(study.models)) == ("mine", ["mine"])
     assert study.of_role("harm") == ["fraud", "phishing"]
     assert {"fraud", "phishing", "shared", "random"} < set(study.variants)
+    checks.check_study(study)
+    checks.check_splits(study)
 
 
 def test_the_judge_of_the_docs_is_one_module(tmp_path: Path) -> None:

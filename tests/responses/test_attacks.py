@@ -20,7 +20,7 @@ from lesion.responses.attacks import (
 )
 from lesion.responses.jobs import AttackWords
 from lesion.sources.jobs import SourceLocation
-from lesion.study import Study, StudyError, load_study, read_config
+from lesion.study import Study, StudyError, load_study, read_config, with_preset
 
 PROMPT = "hide {{ the }} {% cookies %} {{ prompt }} \\1 {0}"
 """A prompt that every template engine would stumble over."""
@@ -134,7 +134,7 @@ def test_a_folder_and_binary_data_are_no_templates(tmp_path: Path) -> None:
 
 @pytest.fixture
 def study() -> Callable[..., Study]:
-    config = read_config(Path("config.yaml"))
+    config = with_preset(read_config(Path("config.yaml")))
 
     def changed(**responses: Any) -> Study:
         return load_study({**config, "responses": {**config["responses"], **responses}})
@@ -246,7 +246,7 @@ def test_only_an_attack_on_refusals_has_their_importance_computed(
 
 
 def test_an_attack_on_refusals_says_what_it_lacks() -> None:
-    config = read_config(Path("config.yaml"))
+    config = with_preset(read_config(Path("config.yaml")))
     config["responses"]["attacks"] = ["refusal-ablation"]
     config["responses"]["variants"] = ["shared", "random"]
     config["equal_cost"] = {"masks": []}

@@ -21,7 +21,7 @@ from lesion.responses.jobs import UnderstandingJob
 from lesion.responses.prompt_files import read_minimal_pairs
 from lesion.responses.understanding import DETECT, EXPLAIN, understand_variant
 from lesion.sources.jobs import SourceLocation
-from lesion.study import Study, StudyError, load_study, read_config
+from lesion.study import Study, StudyError, load_study, read_config, with_preset
 from lesion.study.job import Device
 from lesion_testing import ROOT, make, tiny
 
@@ -305,7 +305,8 @@ def test_the_shipped_twins_match() -> None:
 
 def _study(**understanding: object) -> Study:
     config = read_config(ROOT / "config.yaml")
-    return load_study(config | {"understanding": understanding})
+    whole = with_preset(config)
+    return load_study({**whole, "preset": "none", "understanding": understanding})
 
 
 def test_the_job_follows_the_rows_that_are_used(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ def _study(source: str, role: str = "harm", primary: str = "learns") -> dict[str
     prompts = {"source": "file:prompts.jsonl"}
     return {
         "study": "judged",
+        "preset": "none",
         "sources": {"pranks": PRANKS},
         "models": {"m": {"source": "file:model"}},
         "behaviours": {

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from lesion import cli
 from lesion.io.addresses import AddressError, expanded
-from lesion.study import Study, StudyError, load_study, read_config
+from lesion.study import Study, StudyError, load_study, read_config, with_preset
 from lesion.study.judges import JUDGE_KINDS, JudgeSection
 from lesion.study.types import AddressText, PathText, ResultsText, SourceText, TemplateText
 from lesion_testing import ROOT
@@ -111,7 +111,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("TILDE", "~/in")
     monkeypatch.setenv("EMPTY", "")
     monkeypatch.delenv("NOPE", raising=False)
-    found = read_config(ROOT / "config.yaml")
+    found = with_preset(read_config(ROOT / "config.yaml"))
     found["sources"]["advbench"] = [found["sources"]["advbench"]]
     train = {"steps": 1, "mixture": [{"source": "file:x", "text": "t"}], "refusals": "file:x"}
     found["models"]["tuned"] = {"base": "smollm2-135m-instruct", "train": train}

@@ -18,6 +18,7 @@ def config() -> dict[str, Any]:
     train = {"steps": 1, "mixture": [{"behaviours": "kind"}]}
     return {
         "study": "names",
+        "preset": "none",
         "models": {"m": {"source": "file:model"}, "n": {"base": "m", "train": train}},
         "training_stages": {"family": ["m", "n"]},
         "behaviours": {"harm": {"role": "harm", **prompts}, "kind": {"role": "benign", **prompts}},

@@ -19,6 +19,7 @@ def config() -> Config:
     trained = {"base": "m", "train": {"steps": 1, "mixture": [{"behaviours": "kind"}]}}
     return {
         "study": "names",
+        "preset": "none",
         "models": {"m": {"source": "file:model"}, "n": trained},
         "training_stages": {"family": ["m", "n"]},
         "behaviours": {"harm": {"role": "harm", **prompts}, "kind": {"role": "benign", **prompts}},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lesion.plan.jobs import tables_job
-from lesion.study import Study, StudyError, load_study, read_config, read_configs
+from lesion.study import Study, StudyError, load_study, read_config, read_configs, with_preset
 from lesion_testing import ROOT
 
 OVER_DEFAULT = (
@@ -22,7 +22,7 @@ OVER_DEFAULT = (
 
 
 def config() -> dict[str, Any]:
-    found = read_config(ROOT / "config.yaml")
+    found = {**with_preset(read_config(ROOT / "config.yaml")), "preset": "none"}
     found["models"] |= {
         "refusing": {"base": "smollm2-135m-instruct", "train": train()},
         "new": {"new": {}, "train": train(mixture=[{"source": "advbench", "text": "value"}])},

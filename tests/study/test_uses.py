@@ -15,6 +15,7 @@ COMMIT = "0" * 40
 BEHAVIOUR = {"prompt": "text", "limit": 12}
 CONFIG: dict[str, Any] = {
     "study": "sources",
+    "preset": "none",
     "models": {
         "given": {"source": "file:given"},
         "trained": {

@@ -23,6 +23,7 @@ def _study(folder: Path, lesson: dict[str, Any]) -> Study:
     return load_study(
         {
             "study": "small",
+            "preset": "none",
             "models": {
                 "tiny": {"source": f"file:{folder}"},
                 "taught": {"base": "tiny", "train": train},

@@ -6,12 +6,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.shell import shell
 
-# The package is used from this checkout, installed or not; jobs inherit the path.
+# The package is used from this checkout, installed or not; jobs inherit the path. In a wheel, this
+# workflow is inside of the installed package.
 SRC = str(Path(workflow.basedir) / "src")
-sys.path.insert(0, SRC)
-os.environ.update(
-    PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")]))
-)
+if os.path.isdir(SRC):
+    sys.path.insert(0, SRC)
+    os.environ.update(
+        PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")]))
+    )
 
 from lesion.masks.refusal import REFUSAL_MASK
 from lesion.plan import checks, jobs, outputs, places, resources

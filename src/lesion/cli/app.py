@@ -12,9 +12,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Which weights does a behaviour depend on, and what is left when they are zeroed?",
-    epilog="Snakemake runs a study: `snakemake --cores all` runs config.yaml, and `snakemake "
-    "--cores all --configfile config.yaml studies/mine.yaml` runs a study laid over it. "
-    "`snakemake -n` shows which jobs are stale.",
+    epilog="A study of your own: `lesion init mine --harm prompts.jsonl`, `lesion check mine`, "
+    "`lesion run mine`, `lesion open mine`. Snakemake runs it; `lesion run mine -- -n` shows which "
+    "jobs are stale. Results are in `results/mine`.",
 )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from lesion.cli.app import app, path_of
-from lesion.cli.studies import ConfigFiles, read_study
+from lesion.cli.studies import ConfigFiles, check_finished, read_study
 from lesion.io.formats import LesionError
 
 Side = Annotated[
@@ -67,7 +67,9 @@ def verdicts(
     parts = [part.strip() for part in require.split(",") if part.strip()]
     if not all(part.isdecimal() for part in parts):
         raise LesionError(f"--require: {require!r} must be numbers of claims, such as 3,6.")
-    outcome = gate(read_study(config).folder / "tables", [*map(int, parts)], model or None)
+    study = read_study(config)
+    check_finished(study, config)
+    outcome = gate(study.folder / "tables", [*map(int, parts)], model or None)
     if form == "json":
         typer.echo(json.dumps(outcome.model_dump(), indent=1, ensure_ascii=False))
         raise typer.Exit(outcome.exit_code)

@@ -1,31 +1,73 @@
 """Commands about a study: before it runs, and after."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from lesion.cli.app import app, path_of
+from lesion.io.formats import LesionError
 
 if TYPE_CHECKING:
     from lesion.study import Study
 
+
+def config_of(text: str | Path) -> Path:
+    """A study's file; its name without `.yaml` will do."""
+    path = path_of(text)
+    named = path.with_name(f"{path.name}.yaml")
+    return named if named.is_file() and not path.exists() else path
+
+
 ConfigFiles = Annotated[
     list[Path] | None,
     typer.Argument(
-        parser=path_of,
+        parser=config_of,
         help="The study's YAML file; of several files, each is laid over the one before.",
         show_default="config.yaml",
     ),
 ]
 
 
-def read_study(files: list[Path] | None) -> "Study":
-    """The study of the files, read like the files of Snakemake's `--configfile`."""
+def read_study(files: Sequence[Path] | None, *, quick: bool = False) -> "Study":
+    """The study of the files, read like the files of Snakemake's `--configfile`.
+
+    Args:
+        files: config.yaml, if there are none.
+        quick: as `lesion run --quick` has it: with the preset `quick`, and a name of its own.
+    """
     from lesion.study import load_study, read_configs
 
     paths = files or [Path("config.yaml")]
-    return load_study(read_configs(paths), ", ".join(map(str, paths)))
+    if not files and not paths[0].exists():
+        raise LesionError(
+            "there is no config.yaml in this folder. Give the study's file, or write one: "
+            "lesion init NAME --harm prompts.jsonl"
+        )
+    given = read_configs(paths)
+    if quick:
+        given |= {"preset": "quick", "study": f"{given['study']}-quick"}
+    return load_study(given, ", ".join(map(str, paths)))
+
+
+def check_finished(study: "Study", files: Sequence[Path] | None) -> None:
+    """Check that a study has results.
+
+    Raises:
+        LesionError: it has none; the message has the command that makes them.
+    """
+    if not (study.folder / "tables").is_dir():
+        raise LesionError(
+            f"the study `{study.study}` has no results yet in {study.folder}. Run it first: "
+            f"lesion run {typed(files or [])}".rstrip()
+        )
+
+
+def typed(files: Sequence[Path]) -> str:
+    """Files as they are typed in a command."""
+    return shlex.join(map(str, files))
 
 
 @app.command()
@@ -41,6 +83,7 @@ def check(config: ConfigFiles = None) -> None:
 
     study = read_study(config)
     checks.check_study(study)
+    checks.check_splits(study)
     tasks = checks.check_tasks(study)
     for problem in (*checks.check_data(tasks), *checks.warnings(study)):
         typer.echo(f"warning: {problem}", err=True)
@@ -49,6 +92,7 @@ def check(config: ConfigFiles = None) -> None:
     typer.echo(f"models   {', '.join(study.models)}")
     typer.echo(f"variants {', '.join(study.variants)}")
     typer.echo(f"the study `{study.study}` can run")
+    typer.echo(f"next: lesion run {typed(config or [])}".rstrip())
 
 
 @app.command()
@@ -56,8 +100,9 @@ def summary(config: ConfigFiles = None) -> None:
     """Print the results of a finished study in one screen, and the path of its page."""
     from lesion.report.summary import print_summary
 
-    folder = read_study(config).folder
-    print_summary(folder / "tables", folder / "report" / "index.html")
+    study = read_study(config)
+    check_finished(study, config)
+    print_summary(study.folder / "tables", study.folder / "report" / "index.html")
 
 
 @app.command()
@@ -75,7 +120,9 @@ def export(
     """
     from lesion.export.frames import write_csv
 
-    for path in write_csv(read_study(config).folder, out):
+    study = read_study(config)
+    check_finished(study, config)
+    for path in write_csv(study.folder, out):
         typer.echo(f"wrote {path}")
 
 

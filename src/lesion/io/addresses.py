@@ -1,4 +1,6 @@
-"""Addresses of sources, `pypi:`, `hf:` and `file:`, and the paths that people write in them."""
+"""Addresses of sources, `pypi:`, `hf:`, `file:` and `lesion:`, and the paths that people write in
+them.
+"""
 
 import os
 import re
@@ -6,6 +8,7 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
+from lesion.io.bundle import bundle, bundled
 from lesion.io.formats import LesionError, digest
 
 _SHA = re.compile(r"[0-9a-f]{64}")
@@ -21,6 +24,8 @@ _DIGEST = re.compile(r"#(?=(sha|md)[0-9-]*=|[0-9a-f]{32,}$)", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:(?P<bare>[A-Za-z0-9_]+)|\{(?P<braced>[^{}]*)\})")
 _SPECIAL = frozenset("{}<>")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+BUNDLED = "lesion:"
+"""The beginning of an address, or of a path, of a file that comes with lesion."""
 FORMS = "`pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]` or `file:path`"
 
 
@@ -143,9 +148,10 @@ def checked_path(text: str) -> str:
     """A path of a config, expanded, that has no special meaning for Snakemake.
 
     Raises:
-        AddressError: see `expanded`; or it has characters with a meaning for Snakemake.
+        AddressError: see `expanded`; or it has characters with a meaning for Snakemake; or no such
+            file comes with lesion.
     """
-    path = expanded(text)
+    path = _bundled(text) if text.startswith(BUNDLED) else expanded(text)
     if special(path):
         shown = "" if path == text else f" ({path})"
         raise AddressError(
@@ -153,6 +159,15 @@ def checked_path(text: str) -> str:
             "Rename the file or folder, or reach it by a link"
         )
     return path
+
+
+def _bundled(text: str) -> str:
+    path = PurePosixPath(text.removeprefix(BUNDLED))
+    if path.is_absolute() or ".." in path.parts or not (bundle() / path).exists():
+        raise AddressError(
+            f"`{text}`: no such file comes with lesion; a file of your own is written `file:path`"
+        )
+    return bundled(str(path))
 
 
 def special(path: str) -> bool:
@@ -163,9 +178,13 @@ def special(path: str) -> bool:
 def expanded_address(text: str) -> str:
     """An address with its local path expanded; other addresses have no local path.
 
+    `lesion:path`, a file that comes with lesion, becomes the `file:` that it is here.
+
     Raises:
         AddressError: see `parse` and `checked_path`.
     """
+    if text.startswith(BUNDLED):
+        return f"file:{checked_path(text)}"
     if parse(text).kind != "file":
         return text
     path, fragment = _apart(text.removeprefix("file:"))

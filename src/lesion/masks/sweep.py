@@ -114,7 +114,8 @@ def sweep(
 ) -> None:
     """Measure the shared mask's validation NLL at every point; the scores are read once.
 
-    Rows of masks that have not changed are reused from an earlier version of `out`.
+    Points with a larger q than one that breaks the model are left out. Rows of masks that have not
+    changed are reused from an earlier version of `out`.
 
     Args:
         model: checkpoint folder.
@@ -143,10 +144,13 @@ def sweep(
         from lesion.masks.validate import validation_nll
 
         masks = [layout.by_name(shared[number]) for number in numbers]
-        return validation_nll(model, pairs, job, masks)
+        # At one p and one contrast, masks grow with q.
+        chains = [(rows[number]["p"], rows[number]["contrast"]) for number in numbers]
+        return validation_nll(model, pairs, job, masks, chains)
 
     log = "sweep: measured {} of {} points"
-    write_rows(fill_rows(rows, out, SWEEP, measure, log), out)
+    table = fill_rows(rows, out, SWEEP, measure, log)
+    write_rows(table.filter(pl.col("harm_nll").is_not_null()), out)
 
 
 def _validation_digest(model: Path, pairs: Mapping[str, Path], job: SweepJob) -> str:

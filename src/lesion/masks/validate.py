@@ -13,6 +13,9 @@ from lesion.models.text import Example
 from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.study.job import Behaviours, Device
 
+BROKEN = 1.0
+"""A mask that adds more nats per token to benign pairs has broken the model."""
+
 
 class Validation:
     """A loaded model and the validation pairs of behaviours.
@@ -65,18 +68,23 @@ def validation_nll(
     pairs: Mapping[str, Path],
     job: SweepJob,
     masks: Sequence[Mapping[str, FlatIndices]],
+    chains: Sequence[object],
 ) -> list[dict[str, float | None]]:
     """The mean NLL over the behaviours of each role with each mask zeroed, and without.
+
+    Of masks that only grow, those after one that breaks the model are not measured: it adds more
+    than BROKEN to the NLL of benign pairs.
 
     Args:
         model: checkpoint folder.
         pairs: tables of PAIRS by behaviour; those of the validation split are used.
         job: how the NLL is measured.
         masks: flat indices by parameter.
+        chains: equal for masks each of which contains the one before.
 
     Returns:
         For each mask, the columns of SWEEP that are measured; null for matched requests, if the
-        study has none.
+        study has none, and all null for a mask that is not measured.
     """
     roles = ("harm", "benign", "matched")
     validation = Validation(model, pairs, job.behaviours, roles, job.device, job.batch_tokens)
@@ -84,10 +92,17 @@ def validation_nll(
     with progress("sweep", (1 + len(masks)) * len(validation.examples), "pair") as advance:
         before = validation.means({}, advance)
         rest = {**{f"{role}_nll_unmodified": nll for role, nll in before.items()}, **sizes}
-        return [
-            {
-                **{f"{role}_nll": nll for role, nll in validation.means(mask, advance).items()},
-                **rest,
-            }
-            for mask in masks
-        ]
+        assert before["benign"] is not None
+        highest = before["benign"] + BROKEN
+        broken, rows = set[object](), []
+        for mask, chain in zip(masks, chains, strict=True):
+            if chain in broken:
+                rows.append(dict.fromkeys([f"{role}_nll" for role in roles]))
+                advance(len(validation.examples))
+                continue
+            nlls = validation.means(mask, advance)
+            rows.append({**{f"{role}_nll": nll for role, nll in nlls.items()}, **rest})
+            # A NLL that is no number is that of a broken model, too.
+            if not (nlls["benign"] or 0.0) <= highest:
+                broken.add(chain)
+        return rows

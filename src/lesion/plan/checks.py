@@ -9,10 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lesion.io.addresses import parse
+from lesion.io.bundle import bundle
 from lesion.io.formats import BadFile, LesionError
 from lesion.masks.controls import needing_norms
 from lesion.masks.select import n_selected
 from lesion.models.record import candidate_shapes, has_template
+from lesion.pairs.prompts import prompts_table, select_prompts
+from lesion.pairs.rows import read_rows
+from lesion.plan.jobs import prompts_job
 from lesion.plan.outputs import figures
 from lesion.plan.places import (
     addresses,
@@ -164,6 +168,22 @@ def check_tasks(study: Study) -> list[KnownTask]:
     return tasks
 
 
+def check_splits(study: Study) -> None:
+    """Check that the prompts of local files fill every split.
+
+    Prompts are compared with each other, which takes seconds, so not every process does it. Those
+    of sources that are fetched are checked by their jobs, and so are matched requests.
+
+    Raises:
+        LesionError: a behaviour gets too few prompts; only the first problem is raised.
+    """
+    for name, behaviour in study.behaviours.items():
+        if behaviour.of is None and is_local(study, behaviour.source):
+            path = local_path(study, behaviour.source, f"behaviours.{name}.source")
+            job = prompts_job(study, {"behaviour": name})
+            prompts_table(select_prompts(read_rows(path), path, job.rows, job.need), job)
+
+
 def check_data(tasks: Iterable[KnownTask]) -> list[str]:
     """Check that the data of tasks is in the cache or on the hub.
 
@@ -249,9 +269,8 @@ def _check_results(study: Study) -> None:
     for folder in (place, *place.parents):
         if folder.exists() and not folder.is_dir():
             raise StudyError(f"`results`: {study.results}: {folder} is a file. Give a folder.")
-    checkout = Path(__file__).parents[3]
-    code = [checkout / name for name in _CODE] if (checkout / "Snakefile").is_file() else []
-    if any(map(place.is_relative_to, code)) or checkout.is_relative_to(place):
+    code = [bundle() / name for name in _CODE]
+    if any(map(place.is_relative_to, code)) or bundle().is_relative_to(place):
         raise StudyError(f"`results`: {made} is a folder of lesion's own code. Give another one.")
     reads = [
         (use.key, Path(address.name))

@@ -82,4 +82,4 @@ def behaviours_of(study: Study) -> Behaviours:
 
 def _selection(study: Study) -> Selection:
     pool = study.masks.preservation_pooling
-    return specify(Selection, study.masks, study.masks.shared, pool=pool)
+    return specify(Selection, study.masks, at_least=study.at_least, pool=pool)

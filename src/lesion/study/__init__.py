@@ -9,6 +9,7 @@ from lesion.study.attacks import Template
 from lesion.study.behaviours import Behaviour
 from lesion.study.config import Study
 from lesion.study.load import load_study, read_config, read_configs
+from lesion.study.presets import with_preset
 from lesion.study.types import BUILT_MASKS, MIN_PROMPTS, NAME, Role, StudyError
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "load_study",
     "read_config",
     "read_configs",
+    "with_preset",
 ]

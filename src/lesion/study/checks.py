@@ -65,9 +65,9 @@ def _check_roles(study: Study) -> None:
                 f"wrote them, and not in harm alone. Remove `{key}`, or `{name}`"
             )
     harms = len(study.of_role("harm"))
-    if study.masks.shared.at_least > harms:
+    if study.at_least > harms:
         raise ValueError(
-            f"`masks.shared.at_least`: {study.masks.shared.at_least} exceeds the number of harm "
+            f"`masks.shared.at_least`: {study.at_least} exceeds the number of harm "
             f"types, {harms}. Lower it, or add behaviours of role `harm`"
         )
 

@@ -1,9 +1,9 @@
 """All sections and keys of a config."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lesion.study.behaviours import Behaviour
 from lesion.study.judges import Judgements
@@ -45,6 +45,12 @@ class Study(Section):
 
     study: Name
     """Name of the study; its results go to `<results>/<study>/`."""
+    preset: Literal["standard", "quick", "full", "paper", "none"] = "standard"
+    """What the study has beside its own models and harm types, and how much is measured; every key
+    of the study overrides it. `standard`: everyday capabilities, refusal, tasks and curves, with 40
+    prompts of each behaviour. `quick`: a first look, with 24 prompts and without curves and tasks.
+    `full`: all prompts, attacks and controls. `paper`: the recipe of the paper's authors, for 8B
+    and more. `none`: nothing."""
     results: ResultsText = "results"
     """Folder of all results."""
     seed: Count = 0
@@ -108,6 +114,20 @@ class Study(Section):
     report: Report = Report()
     """The report page."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _limits(cls, given: Any) -> Any:
+        """Give every behaviour without a `limit` that of `pairs`."""
+        if not isinstance(given, dict) or not isinstance(given.get("behaviours"), dict):
+            return given
+        pairs = given.get("pairs")
+        limit = pairs.get("limit") if isinstance(pairs, dict) else None
+        limited = {
+            name: {"limit": limit, **behaviour} if isinstance(behaviour, dict) else behaviour
+            for name, behaviour in given["behaviours"].items()
+        }
+        return {**given, "behaviours": limited}
+
     @property
     def folder(self) -> Path:
         """The folder of the study's results."""
@@ -116,6 +136,11 @@ class Study(Section):
     def of_role(self, role: Role) -> list[str]:
         """Names of the behaviours of a role, in alphabetical order."""
         return sorted(name for name, b in self.behaviours.items() if b.role == role)
+
+    @property
+    def at_least(self) -> int:
+        """The number of harm types whose masks a shared weight is in."""
+        return self.masks.shared.at_least or len(self.of_role("harm")) // 2 + 1
 
     @property
     def mask_names(self) -> list[str]:
@@ -127,7 +152,8 @@ class Study(Section):
         """Every variant that is evaluated, `unmodified` first."""
         chosen = self.responses.variants
         if chosen is None:
-            chosen = ["shared", *self.masks.controls, *self.of_role("harm")]
+            located = (*self.of_role("harm"), *self.of_role("refusal"))
+            chosen = ["shared", *self.masks.controls, *located]
         return ["unmodified", *chosen]
 
     @property

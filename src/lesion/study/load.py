@@ -1,6 +1,7 @@
 """Loading of YAML configs: the result is a `Study`, or one error that names every wrong key."""
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
@@ -12,6 +13,7 @@ from lesion.io.formats import BadFile
 from lesion.io.texts import read_yaml
 from lesion.study.checks import check_consistent
 from lesion.study.config import Study
+from lesion.study.presets import laid_over, with_preset
 from lesion.study.renamed import with_new_names
 from lesion.study.training import of_seed
 from lesion.study.types import Section, StudyError, nearest, section_of
@@ -40,7 +42,7 @@ def read_configs(paths: Sequence[Path], over: Mapping[str, Any] | None = None) -
     """Read and merge YAML configs, as Snakemake merges several `--configfile`s.
 
     Later files override earlier ones. Sections are merged key by key; lists and values are
-    replaced.
+    replaced. A study without a name has that of its last file.
 
     `over` overrides all files, as `--config` does.
 
@@ -49,27 +51,24 @@ def read_configs(paths: Sequence[Path], over: Mapping[str, Any] | None = None) -
     """
     merged: dict[str, Any] = {}
     for path in paths:
-        merged = _over(merged, read_config(path))
-    return _over(merged, with_new_names(over or {}))
+        merged = laid_over(merged, read_config(path))
+    named = {"study": _name(paths[-1])} if paths else {}
+    return {**named, **laid_over(merged, with_new_names(over or {}))}
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    both = {
-        key: _over(below[key], value)
-        for key, value in above.items()
-        if isinstance(value, dict) and isinstance(below.get(key), dict)
-    }
-    return {**below, **above, **both}
+def _name(file: Path) -> str:
+    """A file's name as that of a study."""
+    return re.sub(r"[^a-z0-9_]+", "-", file.stem.lower()).strip("-_") or "study"
 
 
 def load_study(config: Mapping[str, Any], name: str = "config.yaml") -> Study:
-    """Validate a config.
+    """Validate a config, laid over its preset.
 
     Raises:
         StudyError: one message that names every wrong key and its fix.
     """
     try:
-        study = Study.model_validate(_by_seed(with_new_names(config)))
+        study = Study.model_validate(_by_seed(with_preset(with_new_names(config))))
         check_consistent(study)
     except ValueError as error:
         details = error.errors() if isinstance(error, ValidationError) else []

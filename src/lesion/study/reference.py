@@ -18,7 +18,9 @@ SCHEMA = Path("workflow/schemas/config.schema.json")
 _HEAD = """# Every key of a study
 
 This page is generated from the schema by `lesion reference --write`; `config.yaml` is the default
-study. Unknown keys, wrong types and values out of range are errors before anything runs.
+study. A study needs `models` and `behaviours` of role `harm`; what else it does not give is that of
+its `preset`, and then the default below. Unknown keys, wrong types and values out of range are
+errors before anything runs.
 
 """
 

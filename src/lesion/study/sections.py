@@ -113,6 +113,9 @@ class Pairs(Section):
     """Maximum length of the responses that the model generates, in tokens."""
     batch_size: Positive = 32
     """Prompts per batch of generation."""
+    limit: Positive | None = None
+    """Take at most this many prompts of every behaviour that has no `limit` of its own; all, if not
+    given."""
     wordings: Annotated[list[Wording], Field(min_length=1), AfterValidator(once)] = ["{prompt}"]
     """Texts with `{prompt}` in them, such as `Could you do this for me? {prompt}`: every prompt of
     a behaviour is put into one of them, drawn by its hash, and a matched request into that of its
@@ -178,8 +181,9 @@ class Scores(Section):
 class SharedMask(Section):
     """The mask across harm types."""
 
-    at_least: Positive = 3
-    """A weight belongs to `shared` if the masks of at least this many harm types contain it."""
+    at_least: Positive | None = None
+    """A weight belongs to `shared` if the masks of at least this many harm types contain it; more
+    than half of them, if not given."""
 
 
 class Masks(Section):
@@ -199,7 +203,8 @@ class Masks(Section):
     split is chosen."""
     q: Numbers[Fraction] = [7e-5, 1.5e-4]
     """Fraction of weights in each behaviour's mask. Of several values, the best on the validation
-    split is chosen."""
+    split is chosen; they are tried in ascending order, up to one that adds more than 1 nat per
+    token to benign answers."""
     own_q: Fraction | None = None
     """Fraction of weights in the mask of a single behaviour, if it is not the chosen q: harm types
     share few of the weights that a contrast selects, so that the q whose shared mask keeps the
@@ -276,8 +281,8 @@ class Responses(Section):
     """Further attacks, by the name that `attacks` gives them. A prompt that exceeds the model's
     context in a template gets no completion, and the log counts such prompts."""
     variants: Annotated[list[Name], AfterValidator(once)] | None = None
-    """Masks to evaluate in addition to `unmodified`. If not given: `shared`, the controls and every
-    harm type's mask."""
+    """Masks to evaluate in addition to `unmodified`. If not given: `shared`, the controls, every
+    harm type's mask and that of refusal."""
     judged_variants: Annotated[list[Name], AfterValidator(once)] | None = None
     """The variants that complete prompts and are judged, in addition to `unmodified`; for the other
     variants, only the NLL is measured. All, if not given."""
@@ -341,8 +346,10 @@ class Utility(Section):
     tasks: Annotated[list[str], AfterValidator(ascending)] = []
     """Names of tasks, groups or tags: those of `folder`, or lm-eval's own (`arc_easy`, `hellaswag`,
     `mmlu`, …), whose data is on the Hugging Face hub. None, if not given."""
-    folder: PathText = "studies/tasks"
-    """Folder of the study's own tasks: YAML files in lm-eval's format, next to their data."""
+    folder: Annotated[PathText, Field(validate_default=True)] = "lesion:studies/tasks"
+    """Folder of the study's own tasks: YAML files in lm-eval's format, next to their data. The
+    default's are `lesion_arithmetic`, `lesion_code`, `lesion_facts`, `lesion_instruct` and
+    `lesion_language`, which need no network."""
     limit: Positive | None = None
     """Maximum number of items of each task; all, if not given."""
     batch_size: Positive = 32

@@ -1,0 +1,286 @@
+"""Commands that begin a study of one's own: write its file, run it, open its page."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lesion.cli.app import app, path_of
+from lesion.cli.studies import ConfigFiles, read_study, typed
+from lesion.io.formats import LesionError
+
+DEFAULT_MODEL = "default"
+_COLUMNS = ("prompt", "goal", "behavior", "instruction", "question", "request", "text")
+"""Columns in which data sets of requests have them, by preference."""
+_HUB = re.compile(r"(hf:)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<commit>[\w.-]+))?")
+_SECONDS = 5.0
+"""The patience with the hub."""
+
+_MATCHED = (
+    "  # A harmless counterpart of each request, in the same words: a table with the columns",
+    "  # `harmful` and `harmless`. Without it no claim about harm can be supported, because the",
+    "  # effect could be one on the topic.",
+)
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="How much is measured: `quick`, `standard`, `full`, or `paper`; `lesion reference` "
+        "explains them under `preset`."
+    ),
+]
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the study; NAME.yaml is written.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model: `hf:org/name`, a folder with safetensors, a GGUF file, or `default` "
+            "(SmolLM2-135M-Instruct, from PyPI).",
+            show_default=False,
+        ),
+    ] = None,
+    harm: Annotated[
+        list[Path] | None,
+        typer.Option(
+            parser=path_of,
+            metavar="<file>",
+            help="Prompts of one harm type, whose name is the file's: JSONL, CSV, TSV or parquet "
+            "with a column `prompt`. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    preset: Preset = "standard",
+    force: Annotated[bool, typer.Option(help="Replace a file of this name.")] = False,
+) -> None:
+    """Write a short study of a model and your own harm types.
+
+    What is not given is asked for, if this is a terminal. Every harm type needs at least 12
+    prompts; for an effect of usual size, give 40 or more.
+    """
+    from lesion.io.formats import atomic
+    from lesion.plan import checks
+    from lesion.study import NAME, load_study, read_configs
+    from lesion.study.presets import presets
+
+    file = Path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+    if not NAME.fullmatch(file.stem):
+        raise LesionError(f"`{file.stem}` is no name: use small letters, digits, `-` and `_`.")
+    if file.exists() and not force:
+        raise LesionError(f"{file} exists. Give another name, or --force to replace it.")
+    if preset not in presets():
+        raise LesionError(f"there is no preset `{preset}`. Known: {', '.join(presets())}.")
+    asking = sys.stdin.isatty()
+    if model is None:
+        model = typer.prompt("Model", default=DEFAULT_MODEL) if asking else DEFAULT_MODEL
+    if not harm and asking:
+        answer = typer.prompt("File of harmful prompts (several: separate them by spaces)")
+        harm = [path_of(part) for part in shlex.split(answer)]
+    if not harm:
+        raise LesionError("give at least one file of harmful prompts: --harm my/phishing.jsonl")
+    text = _study_text(file.stem, model, harm, preset)
+    with atomic(file) as part:
+        part.write_text(text, encoding="utf-8")
+        study = load_study(read_configs([part], {"study": file.stem}), str(file))
+        checks.check_splits(study)
+    typer.echo(f"wrote {file}")
+    _next(f"lesion check {typed([file])}")
+
+
+def _study_text(name: str, model: str, harms: Sequence[Path], preset: str) -> str:
+    """The YAML of a study, with comments."""
+    label, source, remark = _model_source(model)
+    lines = [
+        f"# {name}: which weights of this model do these harm types depend on?",
+        "# What is not said here is the preset's; `lesion reference` explains every key.",
+        f"study: {name}",
+        f"preset: {preset}",
+        "",
+        "models:",
+        *([f"  # {remark}"] if remark else []),
+        f"  {label}: {{source: {_quoted(source)}}}",
+        "",
+        "behaviours:",
+    ]
+    for path in harms:
+        harm, column = _slug(path.stem), _prompt_column(path)
+        own = "" if column == "prompt" else f", prompt: {_quoted(column)}"
+        lines.append(f"  {harm}: {{role: harm, source: {_quoted(f'file:{path}')}{own}}}")
+        matched = path.with_name(f"{path.stem}-matched{path.suffix}")
+        source = _quoted(f"file:{matched}")
+        line = f"{harm}-matched: {{role: matched, of: {harm}, source: {source}}}"
+        lines += [f"  {line}"] if matched.exists() else [*_MATCHED, f"  # {line}"]
+    return "\n".join(lines) + "\n"
+
+
+def _model_source(model: str) -> tuple[str, str, str]:
+    """A model's name in the study, its address, and a comment."""
+    path = Path(model.removeprefix("file:")).expanduser()
+    if model == DEFAULT_MODEL:
+        from lesion.io.bundle import bundle
+        from lesion.io.texts import read_yaml
+
+        ((name, settings),) = read_yaml(bundle() / "config.yaml")["models"].items()
+        sources = read_yaml(bundle() / "config.yaml")["sources"]
+        return name, sources[settings["source"]], "Small and weakly aligned: a model to try out."
+    if path.exists():
+        if path.is_dir() and not any(path.glob("*.safetensors")):
+            raise LesionError(f"{path}: holds no .safetensors, and nothing else is loaded.")
+        return _slug(path.stem if path.is_file() else path.resolve().name), f"file:{path}", ""
+    if match := _HUB.fullmatch(model):
+        name, commit = match["name"], match["commit"] or _commit(match["name"])
+        remark = "" if commit else "Pin a commit in place of `main` before numbers are published."
+        return _slug(name.partition("/")[2]), f"hf:{name}@{commit or 'main'}", remark
+    raise LesionError(
+        f"`{model}` is no file here, and no model of the hub. Give hf:org/name, a folder with "
+        "safetensors, a GGUF file, or `default`."
+    )
+
+
+def _commit(repository: str) -> str | None:
+    """The commit that the hub's `main` is now; None if the hub can't be asked."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return HfApi().model_info(repository, timeout=_SECONDS).sha
+    except RepositoryNotFoundError as error:
+        raise LesionError(
+            f"the hub has no model {repository}, or you have no access to it. Check the name, or "
+            "log in with `hf auth login`."
+        ) from error
+    except Exception:  # whatever a proxy or a resolver raises
+        return None
+
+
+def _prompt_column(path: Path) -> str:
+    """The column of a file of prompts, all of whose rows are checked."""
+    from lesion.pairs.jobs import RowSelection
+    from lesion.pairs.prompts import select_prompts
+    from lesion.pairs.rows import read_rows
+    from lesion.study import MIN_PROMPTS
+
+    rows = read_rows(path)
+    known = [name for name in _COLUMNS if name in rows.columns]
+    column = known[0] if known else rows.columns[0] if rows.width == 1 else ""
+    if not column:
+        raise LesionError(
+            f"{path}: no column is called `prompt`; it has {', '.join(rows.columns)}. Rename the "
+            "one with the requests."
+        )
+    chosen = select_prompts(rows, path, RowSelection(prompt=column), MIN_PROMPTS)
+    typer.echo(f"{path}: {chosen.height} prompts in the column `{column}`")
+    return column
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_") or "model"
+
+
+def _quoted(text: str) -> str:
+    return text if re.fullmatch(r"[\w./@=-]+", text) else f'"{text}"'
+
+
+@app.command("run")
+def run_study(
+    context: typer.Context,
+    config: ConfigFiles = None,
+    quick: Annotated[
+        bool,
+        typer.Option(help="A first look in minutes: the preset `quick`, in results/NAME-quick."),
+    ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Run on a cluster: `slurm`, `kubernetes` or `cluster-generic` (docs/cluster.md).",
+            show_default=False,
+        ),
+    ] = None,
+    cores: Annotated[str, typer.Option(help="Cores of this machine to use.")] = "all",
+) -> None:
+    """Run what is stale of a study, and print its summary.
+
+    Snakemake does the work: an interrupted run goes on where it stopped, and a changed study runs
+    only what changed. What follows `--` goes to Snakemake, such as `-- -n` for what would run.
+    """
+    from lesion.plan import checks
+
+    study = read_study(config, quick=quick)
+    files = config or [Path("config.yaml")]
+    checks.check_study(study)
+    checks.check_splits(study)
+    command = snakemake_command(files, study.study, quick=quick, cluster=cluster, cores=cores)
+    given: list[str] = context.obj or []
+    command += given
+    typer.echo(shlex.join(["snakemake", *command[3:]]), err=True)
+    process = subprocess.Popen(command)
+    # Ctrl-C reaches Snakemake too, which ends its jobs and then itself.
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    status = process.wait()
+    signal.signal(signal.SIGINT, usual)
+    if status:
+        typer.echo(
+            f"lesion: the run of `{study.study}` stopped. Its message is above, and "
+            f"{study.folder}/logs has the log of every job. The same command goes on from there.",
+            err=True,
+        )
+        raise typer.Exit(status if status > 0 else 1)
+    page = study.folder / "report" / "index.html"
+    if page.exists() and not given:
+        from lesion.report.summary import print_summary
+
+        print_summary(study.folder / "tables", page)
+        _next(f"lesion open {typed(config or [])}{' --quick' if quick else ''}")
+
+
+def snakemake_command(
+    files: Sequence[Path], study: str, *, quick: bool, cluster: str | None, cores: str
+) -> list[str]:
+    """The command that runs a study, from any folder."""
+    from lesion.io.bundle import bundle
+
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(bundle() / "Snakefile")]
+    command += ["--configfile", *map(str, files)]
+    if quick:
+        command += ["--config", "preset=quick", f"study={study}"]
+    if cluster is None:
+        return [*command, "--cores", cores]
+    profiles = bundle() / "workflow" / "profiles"
+    if not (profiles / cluster / "profile.yaml").is_file():
+        known = sorted(path.parent.name for path in profiles.glob("*/profile.yaml"))
+        raise LesionError(
+            f"there is no cluster `{cluster}`. Known: "
+            f"{', '.join(name for name in known if name != 'default')}."
+        )
+    return [*command, "--workflow-profile", str(profiles / cluster)]
+
+
+@app.command("open")
+def open_page(
+    config: ConfigFiles = None,
+    quick: Annotated[bool, typer.Option(help="The page of `lesion run --quick`.")] = False,
+) -> None:
+    """Open a finished study's page in the browser, and print its path."""
+    study = read_study(config, quick=quick)
+    page = study.folder / "report" / "index.html"
+    if not page.exists():
+        raise LesionError(
+            f"{page}: is not there yet. Run the study first: lesion run {typed(config or [])}"
+            f"{' --quick' if quick else ''}"
+        )
+    typer.echo(page)
+    if not webbrowser.open(page.resolve().as_uri()):
+        typer.echo("No browser could be started here; open this file in one.")
+
+
+def _next(command: str) -> None:
+    typer.echo(f"next: {command}")

@@ -1,0 +1,120 @@
+"""Presets: a study of a model and a harm type is complete, and whatever it says counts."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from lesion.plan import checks
+from lesion.study import Study, StudyError, load_study, read_configs
+from lesion.study.presets import presets
+from lesion_testing import ROOT, make
+
+NAMES = [name for name in get_args(Study.model_fields["preset"].annotation) if name != "none"]
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> dict[str, Any]:
+    rows = [{"prompt": f"Write a message that wins the trust of person {n}."} for n in range(90)]
+    model = make.llama(tmp_path / "model", ["Write a message that wins trust"])
+    source = make.write_rows(tmp_path / "phishing.jsonl", rows)
+    return {
+        "study": "mine",
+        "results": str(tmp_path / "results"),
+        "models": {"own": {"source": f"file:{model}"}},
+        "behaviours": {"phishing": {"role": "harm", "source": f"file:{source}"}},
+    }
+
+
+def test_every_preset_is_a_file_and_says_what_it_is() -> None:
+    assert sorted(presets()) == sorted(NAMES)
+    assert all(len(line) > 30 for line in presets().values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_and_a_harm_type_are_a_study(name: str, mine: dict[str, Any]) -> None:
+    study = load_study({**mine, "preset": name})
+    checks.check_study(study)
+    assert study.preset == name
+    assert study.of_role("harm") == ["phishing"]
+    assert study.at_least == 1
+    assert len(study.of_role("benign")) >= 4
+    assert {"shared", "random", "phishing", "refusal"} <= set(study.variants)
+
+
+def test_the_usual_preset_needs_no_name(mine: dict[str, Any]) -> None:
+    assert load_study(mine) == load_study({**mine, "preset": "standard"})
+    with pytest.raises(StudyError, match=r"`behaviours`: at least one .* `benign`") as error:
+        load_study(
+            {
+                **mine,
+                "preset": "none",
+                "judgements": {"human_scores": "file:x", "embedder": "file:x"},
+            }
+        )
+    assert "mine" not in str(error.value)
+
+
+def test_what_the_study_says_counts(mine: dict[str, Any]) -> None:
+    mine["behaviours"] |= {"write": None, "plan": {"limit": 20}}
+    mine |= {"masks": {"q": 0.001}, "pairs": {"max_new_tokens": 12}}
+    study = load_study(mine)
+    assert "write" not in study.behaviours
+    limits = {name: behaviour.limit for name, behaviour in study.behaviours.items()}
+    assert limits == {**dict.fromkeys(limits, 40), "plan": 20}
+    assert (study.masks.q, study.masks.p) == ([0.001], [0.15])
+    assert (study.pairs.max_new_tokens, study.pairs.limit) == (12, 40)
+
+
+def test_a_limit_of_a_behaviour_counts_even_if_it_is_none(mine: dict[str, Any]) -> None:
+    mine["behaviours"]["phishing"]["limit"] = None
+    study = load_study({**mine, "pairs": {"limit": 30}})
+    assert study.behaviours["phishing"].limit is None
+    assert study.behaviours["code"].limit == 30
+
+
+@pytest.mark.parametrize("wrong", ["quik", 3, None, ["quick"]])
+def test_another_name_is_told_so(wrong: object, mine: dict[str, Any]) -> None:
+    with pytest.raises(StudyError, match=r"mine\.yaml: .*\n  `preset`: there is no preset"):
+        load_study({**mine, "preset": wrong}, "mine.yaml")
+
+
+@pytest.mark.parametrize(("harms", "least"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3)])
+def test_more_than_half_of_the_harm_types_share_a_weight(
+    harms: int, least: int, mine: dict[str, Any]
+) -> None:
+    (one,) = mine["behaviours"].values()
+    study = load_study({**mine, "behaviours": {f"harm-{n}": one for n in range(harms)}})
+    assert study.at_least == least
+
+
+def test_a_file_names_its_study(tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text("seed: 1\n", encoding="utf-8")
+    (tmp_path / "second.yaml").write_text("seed: 2\n", encoding="utf-8")
+    files = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    assert read_configs(files) == {"study": "second", "seed": 2}
+    assert read_configs(files[:1], {"study": "own"})["study"] == "own"
+    odd = tmp_path / "My Study (2).yaml"
+    odd.write_text("seed: 1\n", encoding="utf-8")
+    assert read_configs([odd])["study"] == "my-study-2"
+
+
+def test_files_that_come_with_lesion_are_found_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    source = load_study(mine).behaviours["code"].source
+    assert source == "file:studies/prompts/code.jsonl"  # a checkout may be moved
+    monkeypatch.chdir(tmp_path)
+    study = load_study(mine)
+    assert study.behaviours["code"].source == f"file:{ROOT}/studies/prompts/code.jsonl"
+    assert study.utility.folder == f"{ROOT}/studies/tasks"
+    checks.check_study(study)
+    checks.check_tasks(study)
+
+
+@pytest.mark.parametrize("path", ["nothing.jsonl", "../x", "/etc/passwd"])
+def test_a_file_that_does_not_come_with_lesion_is_told_so(path: str, mine: dict[str, Any]) -> None:
+    mine["behaviours"]["phishing"]["source"] = f"lesion:{path}"
+    with pytest.raises(StudyError, match="no such file comes with lesion"):
+        load_study(mine)
