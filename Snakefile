@@ -23,3 +23,5 @@ rule all:
     input:
         rules.report.output,
         [MADE / path for path in outputs.of_every_job(STUDY)],
+    message:
+        f"the study `{STUDY.study}` is complete: {MADE / 'report' / 'index.html'}"
