@@ -1,6 +1,7 @@
 """The path of a new user: init, check, run, open; and what is said where it goes wrong."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,12 @@ def test_a_study_is_written_checked_and_planned(lesion, folder: Path) -> None:  
     said = lesion("check", "mine")  # without its ending
     assert said.code == 0, said.text
     assert "have no matched requests" in said.text
-    assert said.text.splitlines()[-2] == "next: lesion run mine.yaml"
+    assert said.text.splitlines()[-2] == "next: lesion plan mine.yaml"
+    said = lesion("plan", "mine")
+    assert said.code == 0, said.text
+    assert re.search(r"^smollm2-135m-instruct: \d+ jobs, about [\d.]+ core hours", said.text, re.M)
+    assert "`smollm2-135m-instruct` is not here yet; a billion weights assumed" in said.text
+    assert "next: lesion run mine.yaml" in said.text
 
 
 def test_matched_requests_beside_a_file_are_taken(lesion, folder: Path) -> None:  # type: ignore[no-untyped-def]
@@ -187,6 +193,7 @@ def test_a_wheel_runs_in_any_folder(folder: Path) -> None:
     for arguments in (
         ["init", "mine", "--harm", "my/phishing.jsonl"],
         ["check", "mine"],
+        ["plan", "mine", "--quick"],
         ["run", "mine", "--quick", "--", "-n"],
     ):
         said = lesion(*arguments)

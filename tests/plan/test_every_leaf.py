@@ -5,7 +5,7 @@ and after; what differs is what Snakemake would make anew.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from lesion.plan import outputs, places
+from lesion.plan.estimate import every_job
 from lesion.plan.jobs import RULES
 from lesion.study import Study, StudyError, load_study
 from lesion_testing import ROOT
@@ -41,7 +41,7 @@ BEHAVIOURS = {
 TOUCHES: dict[str, set[str]] = {
     # Numbers and places that many stages go by.
     "equal_cost": {"equal_cost_masks"},
-    "equal_cost.masks": {"equal_cost_masks", "scores", *TABLED},
+    "equal_cost.masks": {"equal_cost_masks", "equal_cost", "scores", *TABLED},
     "seed": {"prompts", "masks", "curve_masks", "equal_cost_masks", "train_judge", *TABLED},
     "date": {"model"},
     "threads": {
@@ -272,67 +272,12 @@ def _put(config: Any, key: Key, value: Any) -> Any:
     return {**config, first: _put(config[first], tuple(rest), value)}
 
 
-def wildcards(study: Study, rule: str) -> list[dict[str, str]]:
-    """The wildcards of every job of a rule."""
-    models = [name for name in study.models if name not in study.trained]
-    harms = [name for name in study.behaviours if name not in outputs.with_importance(study)]
-    answers = list(outputs.judged_answers(study))
-    matched = study.of_role("matched")
-    known: dict[str, Callable[[], list[dict[str, str]]]] = {
-        "source": lambda: [{"name": name} for name in places.sources(study)],
-        "model": lambda: [{"model": name} for name in models],
-        "train": lambda: [{"model": name} for name in study.trained],
-        "prompts": lambda: [
-            {"behaviour": name} for name in study.behaviours if name not in matched
-        ],
-        "matched_prompts": lambda: [{"behaviour": name} for name in matched],
-        "pairs": lambda: [{"behaviour": name} for name in study.behaviours],
-        "scores": lambda: [{"behaviour": name} for name in harms],
-        "harmless_scores": lambda: [{"behaviour": name} for name in outputs.with_importance(study)],
-        "checkpoint": lambda: [
-            {"model": model, "mask": mask} for model in study.models for mask in study.checkpoints
-        ],
-        "refusal_mask": lambda: [{}] if outputs.ablates_refusal(study) else [],
-        "responses": lambda: [{"variant": name} for name in study.variants],
-        "curve": lambda: [{"family": name} for name in outputs.curve_families(study)],
-        "understanding": lambda: [{"variant": name} for name in outputs.understood(study)],
-        "utility": lambda: [{"variant": name} for name in study.utility_variants],
-        "retrain": lambda: [
-            {"model": model, "experiment": name, "arm": arm}
-            for model in study.models
-            for name, arm in outputs.retraining_arms(study, model)
-        ],
-        "judge_responses": lambda: [{"answers": one} for one in answers],
-        "judge_responses_extra": lambda: [
-            {"answers": one, "judge": judge} for one in answers for judge in study.judgements.judges
-        ],
-    }
-    known["control_answers"] = lambda: [{"model": model} for model in study.models]
-    known["continuations"] = known["control_answers"]
-    known["card"] = known["checkpoint"]
-    if rule in known:
-        return known[rule]()
-    assert rule in {
-        "sweep",
-        "choose",
-        "masks",
-        "curve_masks",
-        "equal_cost_masks",
-        "equal_cost",
-        "train_judge",
-        "tables",
-        "report",
-        "study",
-    }, f"say here which wildcards the jobs of `{rule}` have"
-    return [{}]
-
-
 def jobs(study: Study) -> Jobs:
     """The specification of every job of a study."""
+    named = [("pairs" if rule == "same_pairs" else rule, names) for rule, names in every_job(study)]
     return {
-        (rule, str(sorted(names.items()))): made.build(study, names).model_dump_json()
-        for rule, made in RULES.items()
-        for names in wildcards(study, rule)
+        (rule, str(sorted(names.items()))): RULES[rule].build(study, names).model_dump_json()
+        for rule, names in named
     }
 
 

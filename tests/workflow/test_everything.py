@@ -1,6 +1,7 @@
 """A whole study that measures all there is to measure, and its tables as other tools read them."""
 
 import json
+from collections import Counter
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import yaml
 
 from lesion.export.frames import JAILBREAKBENCH, harmful_prompts, learned_judge, pandas_tables
 from lesion.io.formats import LesionError, read_parquet
+from lesion.plan.estimate import every_job
+from lesion.study import load_study, read_config
 from lesion.tables import TABLES
 from lesion.tables.answer_outcomes import ANSWER_OUTCOMES
 from lesion.tables.claims.registry import REGISTRY
@@ -123,6 +126,16 @@ def whole(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Place
     assert "refusal_mask" in ran
     assert {f"matched_prompts {name}" for name in matched} <= set(ran)
     return place
+
+
+def test_the_jobs_of_an_estimate_are_those_of_snakemake(whole: Place) -> None:
+    with chdir(whole.folder):
+        study = load_study(read_config(whole.study))
+        jobs = [*every_job(study)]
+    planned = [job.split()[0] for job in whole.jobs("-n", "-F")]
+    assert Counter(rule.removeprefix("harmless_") for rule, _ in jobs) == Counter(
+        rule.removeprefix("harmless_") for rule in planned
+    )
 
 
 def _table(place: Place, name: str) -> pl.DataFrame:

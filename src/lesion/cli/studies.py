@@ -92,7 +92,7 @@ def check(config: ConfigFiles = None) -> None:
     typer.echo(f"models   {', '.join(study.models)}")
     typer.echo(f"variants {', '.join(study.variants)}")
     typer.echo(f"the study `{study.study}` can run")
-    typer.echo(f"next: lesion run {typed(config or [])}".rstrip())
+    typer.echo(f"next: lesion plan {typed(config or [])}".rstrip())
 
 
 @app.command()

@@ -185,11 +185,15 @@ def mem_mb(rule: str, size: Size, attempt: int = 1) -> int:
 
 def runtime(rule: str, size: Size, much: float = 1.0, attempt: int = 1) -> int:
     """Minutes for a job with an amount of work (see `work`), proportional to the attempt."""
+    minutes = RESOURCE_FORMULAS[rule].minutes
+    return attempt * math.ceil(minutes + SLACK * seconds(rule, size, max(much, 1.0)) / 60)
+
+
+def seconds(rule: str, size: Size, much: float = 1.0) -> float:
+    """Seconds that a job with an amount of work takes as it was measured, without any slack."""
     formula = RESOURCE_FORMULAS[rule]
-    seconds = formula.seconds * max(much, 1.0) * size.candidates / 10**9
-    if formula.gpu and size.candidates > LARGE:
-        seconds /= GPU_SPEED
-    return attempt * math.ceil(formula.minutes + SLACK * seconds / 60)
+    speed = GPU_SPEED if formula.gpu and size.candidates > LARGE else 1
+    return formula.seconds * much * size.candidates / 10**9 / speed
 
 
 def gpus(rule: str, size: Size, spread: bool) -> int:

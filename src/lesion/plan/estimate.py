@@ -1,0 +1,150 @@
+"""What a study takes: jobs, processor time, memory and disk, before anything runs.
+
+The times are those of `lesion.plan.resources`, which were measured on one machine: another one may
+take half or twice as long.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lesion.plan import outputs, places
+from lesion.plan.resources import (
+    LARGE,
+    UNKNOWN,
+    judge_formula,
+    mem_mb,
+    model_size,
+    seconds,
+    work,
+)
+from lesion.study import Study
+
+_FORMULAS = {
+    "matched_prompts": "prompts",
+    "same_pairs": "prompts",
+    "control_answers": "prompts",
+    "harmless_scores": "scores",
+    "refusal_mask": "masks",
+    "curve_masks": "masks",
+    "equal_cost": "curve",
+    "understanding": "responses",
+    "utility": "responses",
+    "retrain": "train",
+    "card": "tables",
+    "study": "tables",
+    "report": "tables",
+}
+"""The formulas of rules that have that of another one; the rules' files say the same."""
+
+_BYTES = 4
+"""Of a score, which is stored in fp32."""
+
+
+class JobNames(NamedTuple):
+    """A job: its rule and its wildcards."""
+
+    rule: str
+    wildcards: dict[str, str]
+
+
+class Estimate(NamedTuple):
+    """What the jobs of one stage take together."""
+
+    rule: str
+    jobs: int
+    seconds: float
+    """Processor seconds, or those of a GPU if the model is large."""
+    memory: int
+    """MB of the largest job."""
+
+
+def every_job(study: Study) -> Iterator[JobNames]:
+    """The jobs of a study, done or not."""
+    for name in places.sources(study):
+        yield JobNames("source", {"name": name})
+    for name in study.behaviours:
+        matched = name in study.of_role("matched")
+        yield JobNames("matched_prompts" if matched else "prompts", {"behaviour": name})
+    yield JobNames("train_judge", {})
+    for model in study.models:
+        for rule, wildcards in _of_model(study, model):
+            yield JobNames(rule, {"model": model, **wildcards})
+    answers = outputs.judged_answers(study)
+    for one in answers:
+        yield JobNames("judge_responses", {"answers": one})
+        for judge in study.judgements.judges:
+            yield JobNames("judge_responses_extra", {"answers": one, "judge": judge})
+    for rule in ("tables", "study", "report"):
+        yield JobNames(rule, {})
+
+
+def _of_model(study: Study, model: str) -> Iterator[tuple[str, dict[str, str]]]:
+    yield ("train" if model in study.trained else "model"), {}
+    own = study.measured_on(model) == model
+    important = outputs.with_importance(study)
+    for name in study.behaviours:
+        yield ("pairs" if own else "same_pairs"), {"behaviour": name}
+        yield ("harmless_scores" if name in important else "scores"), {"behaviour": name}
+    yield from ((rule, {}) for rule in ("sweep", "choose", "masks", "continuations"))
+    if outputs.ablates_refusal(study):
+        yield "refusal_mask", {}
+    if outputs.judge_controls(study):
+        yield "control_answers", {}
+    if study.equal_cost_masks:
+        yield "equal_cost_masks", {}
+        yield "equal_cost", {}
+    families = outputs.curve_families(study)
+    if families:
+        yield "curve_masks", {}
+    yield from (("curve", {"family": name}) for name in families)
+    yield from (("responses", {"variant": name}) for name in study.variants)
+    yield from (("understanding", {"variant": name}) for name in outputs.understood(study))
+    yield from (("utility", {"variant": name}) for name in study.utility_variants)
+    for name, arm in outputs.retraining_arms(study, model):
+        yield "retrain", {"experiment": name, "arm": arm}
+    for mask in study.checkpoints:
+        yield "checkpoint", {"mask": mask}
+        yield "card", {"mask": mask}
+
+
+def estimates(study: Study) -> list[Estimate]:
+    """What each rule's jobs take, in the order in which they run."""
+    made: dict[str, Estimate] = {}
+    for rule, wildcards in every_job(study):
+        name = _FORMULAS.get(rule, rule)
+        if rule == "judge_responses_extra":
+            name = judge_formula(study, wildcards["judge"])
+        size = model_size(study, wildcards.get("model"))
+        took = seconds(name, size, work(study, name, wildcards))
+        before = made.get(rule, Estimate(rule, 0, 0.0, 0))
+        made[rule] = Estimate(
+            rule,
+            before.jobs + 1,
+            before.seconds + took,
+            max(before.memory, mem_mb(name, size)),
+        )
+    return list(made.values())
+
+
+def on_gpu(study: Study) -> bool:
+    """Whether the times are those of a GPU, because a model is large."""
+    return any(model_size(study, model).candidates > LARGE for model in study.models)
+
+
+def unknown_sizes(study: Study) -> list[str]:
+    """Models of unknown size, because they have not been fetched yet."""
+    return [model for model in study.models if model_size(study, model) is UNKNOWN]
+
+
+def disk_bytes(study: Study) -> int:
+    """The bytes that the results take at most: scores, prepared models and checkpoints."""
+    important = outputs.with_importance(study)
+    kinds = sum(2 if name in important else 1 for name in study.behaviours)
+    total = 0.0
+    for model in study.models:
+        size, tail = model_size(study, model), study.scores.tail
+        # Each score of a tail has its place beside it, 8 bytes more.
+        share = 1.0 if tail is None else min(1.0, 3 * (tail.p + tail.q))
+        total += kinds * _BYTES * size.candidates * share
+        total += size.weights * (1 + len(study.checkpoints))
+    return int(total)
