@@ -12,7 +12,7 @@ from lesion_testing import ROOT
 
 PAGES = sorted(
     page
-    for pattern in ("README.md", "docs/*.md", "studies/*/README.md")
+    for pattern in ("[!C]*.md", "CO*.md", "docs/*.md", "studies/*/README.md")
     for page in ROOT.glob(pattern)
 )
 CODE = (

@@ -47,7 +47,7 @@ class JobNames(NamedTuple):
     wildcards: dict[str, str]
 
 
-class Estimate(NamedTuple):
+class StageCost(NamedTuple):
     """What the jobs of one stage take together."""
 
     rule: str
@@ -69,11 +69,10 @@ def every_job(study: Study) -> Iterator[JobNames]:
     for model in study.models:
         for rule, wildcards in _of_model(study, model):
             yield JobNames(rule, {"model": model, **wildcards})
-    answers = outputs.judged_answers(study)
-    for one in answers:
-        yield JobNames("judge_responses", {"answers": one})
+    for answers in outputs.judged_answers(study):
+        yield JobNames("judge_responses", {"answers": answers})
         for judge in study.judgements.judges:
-            yield JobNames("judge_responses_extra", {"answers": one, "judge": judge})
+            yield JobNames("judge_responses_extra", {"answers": answers, "judge": judge})
     for rule in ("tables", "study", "report"):
         yield JobNames(rule, {})
 
@@ -107,17 +106,17 @@ def _of_model(study: Study, model: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield "card", {"mask": mask}
 
 
-def estimates(study: Study) -> list[Estimate]:
+def estimates(study: Study) -> list[StageCost]:
     """What each rule's jobs take, in the order in which they run."""
-    made: dict[str, Estimate] = {}
+    made: dict[str, StageCost] = {}
     for rule, wildcards in every_job(study):
         name = _FORMULAS.get(rule, rule)
         if rule == "judge_responses_extra":
             name = judge_formula(study, wildcards["judge"])
         size = model_size(study, wildcards.get("model"))
         took = seconds(name, size, work(study, name, wildcards))
-        before = made.get(rule, Estimate(rule, 0, 0.0, 0))
-        made[rule] = Estimate(
+        before = made.get(rule, StageCost(rule, 0, 0.0, 0))
+        made[rule] = StageCost(
             rule,
             before.jobs + 1,
             before.seconds + took,
