@@ -10,11 +10,9 @@ import pytest
 
 from lesion_testing import ROOT
 
-PAGES = sorted(
-    page
-    for pattern in ("[!C]*.md", "CO*.md", "docs/*.md", "studies/*/README.md")
-    for page in ROOT.glob(pattern)
-)
+PATTERNS = ("[!C]*.md", "CO*.md", "docs/*.md", "studies/*/README.md")
+"""The changelog names keys that there were."""
+PAGES = sorted(page for pattern in PATTERNS for page in ROOT.glob(pattern))
 CODE = (
     "config.yaml",
     "Makefile",
