@@ -58,13 +58,19 @@ def zero(model: nn.Module, indices: Mapping[str, FlatIndices]) -> list[Zeroed]:
     """Zero `indices` (flat, by parameter): all of them or, if they do not fit, none.
 
     Raises:
-        LesionError: the mask names a parameter that the model lacks, or indices outside it.
+        LesionError: the mask names a parameter that the model lacks or that is not in memory, or
+            indices outside it.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, own in indices.items():
         if name not in parameters or (own.size and own[-1] >= parameters[name].numel()):
             raise LesionError(
                 f"the mask's `{name}` does not fit this model; it was made for another"
+            )
+        if parameters[name].device.type == "meta":
+            raise LesionError(
+                f"`{name}` is not in memory, so it can't be zeroed. Load the model without "
+                "offloading to disk or CPU"
             )
     zeroed = []
     for name, own in indices.items():
