@@ -142,11 +142,13 @@ def score_pairs(
     try:
         with progress("scores", len(examples), "pair") as advance:
             wanted = Wanted(preservation=importance)
-            found = collect(model, candidates, examples, batch_tokens, wanted, advance=advance)
+            collected = collect(model, candidates, examples, batch_tokens, wanted, advance=advance)
     finally:
         model.train(training)
     turned = tuple(name for name, candidate in candidates.items() if candidate.transposed)
-    return PairScores(found.snip, found.preservation, turned, found.loss, found.examples)
+    return PairScores(
+        collected.snip, collected.preservation, turned, collected.loss, collected.examples
+    )
 
 
 def select_mask(
@@ -192,7 +194,7 @@ def select_mask(
     layout = Layout.of(shapes, several[0].transposed)
     own = select_masks(
         {
-            str(number): _InMemory(scores.signed, [(one.signed, by) for one, by in minus])
+            str(number): _InMemory(scores.signed, [(other.signed, by) for other, by in minus])
             for number, scores in enumerate(several)
         },
         _InMemory(preserve.importance),

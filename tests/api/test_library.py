@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import lesion
+from lesion.api import PairScores
 from lesion.io.formats import BadFile, LesionError
 from lesion.masks.select import Point, select_masks
 from lesion.masks.store import read_mask
@@ -21,7 +22,7 @@ from lesion.models.load import Loaded
 from lesion.pairs.tables import encode_pairs
 from lesion.scores.collect import Wanted
 from lesion.scores.collect import score as collect
-from lesion_testing import make, tiny
+from lesion_testing import ROOT, make, tiny
 
 P, Q = 0.1, 0.02
 
@@ -42,7 +43,7 @@ def _pairs(name: str, count: int = 12) -> list[dict[str, str]]:
     ]
 
 
-def _scores(loaded: Loaded, name: str, **how: Any) -> lesion.Scores:
+def _scores(loaded: Loaded, name: str, **how: Any) -> PairScores:
     return lesion.score(loaded.model, loaded.tokenizer, _pairs(name), prefill=tiny.PREFILL, **how)
 
 
@@ -212,7 +213,7 @@ def test_importing_lesion_is_fast_until_the_library_is_used() -> None:
 
 
 def test_the_example_of_the_docs_runs(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    page = Path(__file__).parents[1] / "docs" / "library.md"
+    page = ROOT / "docs" / "library.md"
     code = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "path" / "to").mkdir(parents=True)
