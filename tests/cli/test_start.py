@@ -100,6 +100,24 @@ def test_another_column_and_an_odd_name(lesion, folder: Path) -> None:  # type: 
     assert study.behaviours["my-scams"].source == "file:My Scams.csv"
 
 
+@pytest.mark.parametrize("name", ["2024", "no", "1e5", "null"])
+def test_names_that_yaml_takes_for_something_else(name: str, lesion, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    (folder / "phishing.jsonl").rename(folder / f"{name}.jsonl")
+    said = lesion("init", name, "--harm", f"{name}.jsonl")
+    assert said.code == 0, said.text
+    assert lesion("check", name).code == 0
+    study = load_study(read_configs([folder / f"{name}.yaml"]))
+    assert (study.study, study.of_role("harm")) == (name, [name])
+
+
+def test_a_harm_type_is_none_of_the_presets_capabilities(lesion, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    (folder / "phishing.jsonl").rename(folder / "advice.jsonl")
+    assert lesion("init", "mine", "--harm", "advice.jsonl").code == 0
+    study = load_study(read_configs([folder / "mine.yaml"]))
+    assert study.of_role("harm") == ["advice-harm"]
+    assert "advice" in study.of_role("benign")
+
+
 WRONG = {
     "no harm types": (["init", "mine"], "--harm my/phishing.jsonl"),
     "no such file": (["init", "mine", "--harm", "none.jsonl"], "none.jsonl"),
@@ -123,6 +141,8 @@ WRONG = {
     "not run quickly": (["open", "good", "--quick"], "lesion run good.yaml --quick"),
     "no page of tables": (["summary", "good"], "run"),
     "no such cluster": (["run", "good", "--cluster", "slrum"], "slurm"),
+    "keys for Snakemake": (["run", "good", "--", "--config", "seed=1"], "into a second file"),
+    "quick without a preset": (["run", "alone", "--quick"], "no quick form"),
     "no such command": (["start"], "No such command"),
     "no such option": (["run", "good", "--fast"], "No such option"),
 }
@@ -143,6 +163,7 @@ def test_a_wrong_command_is_told_what_to_do(kind: str, lesion, folder: Path) -> 
         "behaviours: {phishing: {role: harm, source: 'file:phishing.jsonl'}}\n"
     )
     (folder / "good.yaml").write_text(good, encoding="utf-8")
+    (folder / "alone.yaml").write_text(f"preset: none\n{good}", encoding="utf-8")
     misspelt = good.replace("behaviours", "behaviors")
     (folder / "misspelt.yaml").write_text(misspelt, encoding="utf-8")
     arguments, said = WRONG[kind]

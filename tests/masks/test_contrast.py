@@ -9,13 +9,12 @@ import polars as pl
 import pytest
 
 from lesion.io.formats import LesionError, read_json, read_parquet, write_json
-from lesion.masks import validate
 from lesion.masks.choose import Chosen, choose_point
 from lesion.masks.jobs import MasksJob, Selection, SweepJob
 from lesion.masks.run import write_masks
 from lesion.masks.select import Point
 from lesion.masks.store import read_mask
-from lesion.masks.sweep import SWEEP, ScoreSet, sweep
+from lesion.masks.sweep import SWEEP, ScoreSet, _broken_below, sweep
 from lesion.scores.jobs import Coverage
 from lesion.scores.store import Contrast, Pooled, Remembered, StoredScores
 from lesion.scores.tail import write_tail
@@ -57,6 +56,7 @@ def _sweep(
     out: Path,
     contrasts: Sequence[float],
     qs: Sequence[float] = (Q,),
+    stop: float = 1000.0,
 ) -> pl.DataFrame:
     points = [(P, q, contrast) for q in qs for contrast in contrasts]
     device = Device(dtype="float32")
@@ -64,6 +64,7 @@ def _sweep(
         behaviours=MATCHED,
         selection=CUT,
         points=points,
+        stop=stop,
         batch_tokens=200,
         device=device,
     )
@@ -73,23 +74,38 @@ def _sweep(
 
 
 def test_no_larger_mask_is_tried_than_one_that_breaks_the_model(
-    study: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Tiny, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(validate, "BROKEN", 1000.0)
     qs, out = (Q / 4, Q / 2, Q), tmp_path / "sweep.parquet"
-    whole = _sweep(study, tmp_path / "whole.parquet", [0.0, 1.0], qs)
-    assert whole.height == 6
+    every = _sweep(study, tmp_path / "every.parquet", [0.0, 1.0], qs)
+    assert every.height == 6
     # Between what the first and the second mask of the plain rule add.
-    added = (whole["benign_nll"] - whole["benign_nll_unmodified"]).to_list()
+    added = (every["benign_nll"] - every["benign_nll_unmodified"]).to_list()
     plain, contrast = added[:3], added[3:]
     stop = (plain[0] + plain[1]) / 2
     assert plain[0] < stop < plain[1]
-    monkeypatch.setattr(validate, "BROKEN", stop)
-    measured = _sweep(study, out, [0.0, 1.0], qs)
-    kept = [0, 1] + [3 + n for n in range(3) if all(one <= stop for one in contrast[:n])]
-    assert measured.equals(whole[kept])
-    monkeypatch.setattr(validate, "BROKEN", 1000.0)
-    assert _sweep(study, out, [0.0, 1.0], qs).equals(whole)  # the rest, and no row twice
+    kept = [0, 1] + [3 + n for n in range(3) if all(nll <= stop for nll in contrast[:n])]
+    measured = _sweep(study, out, [0.0, 1.0], qs, stop)
+    assert measured.equals(every[kept])
+    # Whatever was measured before, the table is the same.
+    assert _sweep(study, out, [0.0, 1.0], qs).equals(every)
+    assert _sweep(study, out, [0.0, 1.0], qs, stop).equals(measured)
+    assert _sweep(study, tmp_path / "few.parquet", [0.0], qs[:2], stop).height == 2
+    assert _sweep(study, tmp_path / "few.parquet", [0.0, 1.0], qs, stop).equals(measured)
+
+
+def test_only_smaller_masks_of_the_same_p_and_contrast_stop_a_point() -> None:
+    rows = [
+        {"p": p, "q": q, "contrast": 0.0, "key": key}
+        for p, q, key in ((0.1, 0.1, "a"), (0.1, 0.2, "b"), (0.2, 0.1, "c"), (0.2, 0.2, "b"))
+    ]
+    nlls = {"a": 9.0, "b": 9.0, "c": 1.0}
+    known = {key: {"benign_nll": nll, "benign_nll_unmodified": 1.0} for key, nll in nlls.items()}
+    broken = [_broken_below(row, rows, known, 1.0) for row in rows]
+    assert broken == [False, True, False, False]
+    known["a"]["benign_nll"] = float("nan")
+    assert _broken_below(rows[1], rows, known, 1.0)
+    assert not _broken_below(rows[1], rows, {}, 1.0)
 
 
 def test_a_contrast_selects_what_matched_requests_need_less(study: Tiny, tmp_path: Path) -> None:

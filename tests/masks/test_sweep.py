@@ -25,6 +25,7 @@ UNMODIFIED = (2.0, 1.0)
 CUT = Selection(rule="budget", scope="global", pool="max", at_least=2, benign_contrast=0.0)
 POINTS = [Point(0.1, 0.01), Point(0.1, 0.02), Point(0.3, 0.01)]
 JOB = SweepJob(
+    stop=1000.0,
     behaviours=BEHAVIOURS,
     selection=CUT,
     points=[(*point, 0.0) for point in POINTS],

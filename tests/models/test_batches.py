@@ -1,5 +1,6 @@
 """A batch changes no answer: every family, in batches and one by one."""
 
+import errno
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,12 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
+from lesion.masks.lesion import lesioned
 from lesion.models.candidates import auto_class, find_candidates
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.generate import complete
@@ -265,6 +268,54 @@ def test_the_jobs_of_a_run_share_the_trials_of_a_checkpoint(
     monkeypatch.setenv(RUN_FOLDER, str(tmp_path / "gone"))
     assert trials("one")
     assert not (tmp_path / "gone").exists()
+
+
+def test_what_a_mask_hides_is_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUN_FOLDER, str(tmp_path))
+
+    def job(masked: bool) -> Batching:
+        """What a job finds; without this weight, no token depends on what came before."""
+        model = _Walking()
+        share_results(model, "one")
+        indices = {"walk.weight_hh_l0": np.arange(16 * 16)} if masked else {}
+        with lesioned(model, indices):
+            limits = batching(model, "left", PROMPTS)
+        assert batching(model, "left", PROMPTS) == EQUAL
+        return limits
+
+    assert job(masked=True) == Batching(padded=True, together=True)
+    assert job(masked=False) == EQUAL
+    # Nor does it depend on which job was first.
+    assert job(masked=True) == Batching(padded=True, together=True)
+
+
+def test_a_masked_model_takes_from_its_checkpoint_that_all_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUN_FOLDER, str(tmp_path))
+    fed: list[int] = []
+    for masked in (False, True):
+        model = deepcopy(_model("llama"))
+        model.register_forward_hook(lambda *_: fed.append(1))
+        share_results(model, "one")
+        name, weight = next(iter(model.named_parameters()))
+        with lesioned(model, {name: np.arange(weight.numel())} if masked else {}):
+            fed.clear()
+            assert batching(model, "left", PROMPTS).padded
+            assert bool(fed) != masked
+
+
+def test_a_full_disk_ends_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUN_FOLDER, str(tmp_path))
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    model = deepcopy(_model("llama"))
+    share_results(model, "one")
+    assert batching(model, "left", PROMPTS).padded
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_job_says_that_padding_changes_answers(

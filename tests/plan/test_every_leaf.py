@@ -93,7 +93,7 @@ TOUCHES: dict[str, set[str]] = {
     "masks.scope": {*SCORED, *SELECTED},
     "masks.p": {"sweep"},
     "masks.q": {"sweep"},
-    "masks.max_benign_increase": {"choose", *TABLED},
+    "masks.max_benign_increase": {"sweep", "choose", *TABLED},
     "masks.controls": {"scores", "masks"},
     "checkpoints": {"checkpoint", "card"},
     # What is asked

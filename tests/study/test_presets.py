@@ -73,6 +73,23 @@ def test_a_limit_of_a_behaviour_counts_even_if_it_is_none(mine: dict[str, Any]) 
     assert study.behaviours["code"].limit == 30
 
 
+def test_a_study_keeps_what_a_preset_leaves_out_if_it_speaks_of_it(mine: dict[str, Any]) -> None:
+    mine["behaviours"]["plan"] = {"limit": 20}
+    study = load_study({**mine, "preset": "quick"})
+    assert study.behaviours["plan"].role == "benign"
+    assert study.behaviours["plan"].limit == 20
+    assert "code" not in study.behaviours
+
+
+def test_a_behaviour_of_the_study_takes_nothing_of_another_one_of_its_name(
+    mine: dict[str, Any],
+) -> None:
+    mine["behaviours"]["refusal"] = mine["behaviours"].pop("phishing")
+    study = load_study(mine)
+    assert study.behaviours["refusal"].role == "harm"
+    assert study.behaviours["refusal"].responses is None
+
+
 @pytest.mark.parametrize("wrong", ["quik", 3, None, ["quick"]])
 def test_another_name_is_told_so(wrong: object, mine: dict[str, Any]) -> None:
     with pytest.raises(StudyError, match=r"mine\.yaml: .*\n  `preset`: there is no preset"):

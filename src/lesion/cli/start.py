@@ -1,5 +1,6 @@
 """Commands that begin a study of one's own: write its file, run it, open its page."""
 
+import json
 import re
 import shlex
 import shutil
@@ -16,6 +17,8 @@ import typer
 from lesion.cli.app import app, path_of
 from lesion.cli.studies import ConfigFiles, read_study, typed
 from lesion.io.formats import LesionError
+from lesion.io.texts import parse_yaml
+from lesion.study.presets import with_preset
 
 if TYPE_CHECKING:
     from lesion.study import Study
@@ -27,6 +30,8 @@ _HUB = re.compile(r"(hf:)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<commit>[\w.-]+))?")
 _SECONDS = 5.0
 """The patience with the hub."""
 
+_OF_STUDIES = ("--config", "-C", "--configfile", "--configfiles", "--snakefile", "-s")
+"""Options of Snakemake that say which study is run."""
 _MATCHED = (
     "  # A harmless counterpart of each request, in the same words: a table with the columns",
     "  # `harmful` and `harmless`. Without it no claim about harm can be supported, because the",
@@ -94,7 +99,7 @@ def init(
     text = _study_text(file.stem, model, harm, preset)
     with atomic(file) as part:
         part.write_text(text, encoding="utf-8")
-        study = load_study(read_configs([part], {"study": file.stem}), str(file))
+        study = load_study(read_configs([part]), str(file))
         checks.check_splits(study)
     typer.echo(f"wrote {file}")
     _next(f"lesion check {typed([file])}")
@@ -106,22 +111,22 @@ def _study_text(name: str, model: str, harms: Sequence[Path], preset: str) -> st
     lines = [
         f"# {name}: which weights of this model do these harm types depend on?",
         "# What is not said here is the preset's; `lesion reference` explains every key.",
-        f"study: {name}",
+        f"study: {_quoted(name)}",
         f"preset: {preset}",
         "",
         "models:",
         *([f"  # {remark}"] if remark else []),
-        f"  {label}: {{source: {_quoted(source)}}}",
+        f"  {_quoted(label)}: {{source: {_quoted(source)}}}",
         "",
         "behaviours:",
     ]
     for path in harms:
-        harm, column = _slug(path.stem), _prompt_column(path)
+        harm, column = _harm_name(path), _prompt_column(path)
         own = "" if column == "prompt" else f", prompt: {_quoted(column)}"
-        lines.append(f"  {harm}: {{role: harm, source: {_quoted(f'file:{path}')}{own}}}")
+        lines.append(f"  {_quoted(harm)}: {{role: harm, source: {_quoted(f'file:{path}')}{own}}}")
         matched = path.with_name(f"{path.stem}-matched{path.suffix}")
         source = _quoted(f"file:{matched}")
-        line = f"{harm}-matched: {{role: matched, of: {harm}, source: {source}}}"
+        line = f"{harm}-matched: {{role: matched, of: {_quoted(harm)}, source: {source}}}"
         lines += [f"  {line}"] if matched.exists() else [*_MATCHED, f"  # {line}"]
     return "\n".join(lines) + "\n"
 
@@ -190,8 +195,17 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_") or "model"
 
 
+def _harm_name(path: Path) -> str:
+    """The name of a harm type, after its file."""
+    name = _slug(path.stem)
+    taken = with_preset({"preset": "standard"})["behaviours"]
+    return f"{name}-harm" if name in taken else name
+
+
 def _quoted(text: str) -> str:
-    return text if re.fullmatch(r"[\w./@=-]+", text) else f'"{text}"'
+    """A text as YAML reads it as a text."""
+    plain = re.fullmatch(r"[\w./@-]+", text) and parse_yaml(text, Path()) == text
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 @app.command("run")
@@ -224,6 +238,12 @@ def run_study(
     checks.check_splits(study)
     command = snakemake_command(files, study.study, quick=quick, cluster=cluster, cores=cores)
     given: list[str] = context.obj or []
+    for option in _OF_STUDIES:
+        if any(word == option or word.startswith(f"{option}=") for word in given):
+            raise LesionError(
+                f"{option} can't follow `--`, because lesion reads the study's files itself. Write "
+                "the keys into a second file, which is laid over the first: lesion run A B"
+            )
     command += given
     typer.echo(shlex.join(["snakemake", *command[3:]]), err=True)
     process = subprocess.Popen(command)

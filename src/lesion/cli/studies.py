@@ -39,6 +39,7 @@ def read_study(files: Sequence[Path] | None, *, quick: bool = False) -> "Study":
         quick: as `lesion run --quick` has it: with the preset `quick`, and a name of its own.
     """
     from lesion.study import load_study, read_configs
+    from lesion.study.presets import NONE
 
     paths = files or [Path("config.yaml")]
     if not files and not paths[0].exists():
@@ -47,6 +48,10 @@ def read_study(files: Sequence[Path] | None, *, quick: bool = False) -> "Study":
             "lesion init NAME --harm prompts.jsonl"
         )
     given = read_configs(paths)
+    if quick and given.get("preset") == NONE:
+        raise LesionError(
+            "the study says everything itself (`preset: none`), so there is no quick form of it"
+        )
     if quick:
         given |= {"preset": "quick", "study": f"{given['study']}-quick"}
     return load_study(given, ", ".join(map(str, paths)))

@@ -23,6 +23,9 @@ class SweepJob(Job):
     selection: Selection
     points: list[tuple[float, float, float]]
     """p, q, and the weight of the contrast."""
+    stop: float
+    """The benign NLL (nats per token) of a mask that breaks the model: beyond it, no larger q is
+    tried."""
     batch_tokens: int
     device: Device
 

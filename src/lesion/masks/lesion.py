@@ -4,7 +4,7 @@ To set them to another value is the exception (`responses.ablation`).
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lesion.io.formats import LesionError
 from lesion.models.layout import FlatIndices
+from lesion.models.trial import with_changed_weights
 from lesion.study.types import Ablation
 
 
@@ -46,7 +47,8 @@ def lesioned(
             else:
                 flat[index] = values * ablation
     try:
-        yield
+        with with_changed_weights(model) if zeroed else nullcontext():
+            yield
     finally:
         with torch.no_grad():
             # In reverse order: under two names of one tensor, the first save has the true value.

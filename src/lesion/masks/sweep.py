@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from lesion.io.formats import digest
-from lesion.io.reuse import fill_rows, key, write_rows
+from lesion.io.reuse import fill_rows, key, known_rows, write_rows
 from lesion.masks.algebra import vote
 from lesion.masks.jobs import Selection, SweepJob
 from lesion.masks.select import Point, select_masks
@@ -139,18 +139,50 @@ def sweep(
             rows.append({**point._asdict(), "contrast": contrast, "weights": mask.size, **identity})
             shared.append(mask)
 
+    known = known_rows(out, {name: SWEEP[name] for name in (*_NLLS, "key")})
+
     def measure(numbers: list[int]) -> list[dict[str, float | None]]:
         # The model is loaded only now, after the memory of the scores has been freed.
         from lesion.masks.validate import validation_nll
 
-        masks = [layout.by_name(shared[number]) for number in numbers]
-        # At one p and one contrast, masks grow with q.
-        chains = [(rows[number]["p"], rows[number]["contrast"]) for number in numbers]
-        return validation_nll(model, pairs, job, masks, chains)
+        made: dict[int, dict[str, float | None]] = {}
+        with validation_nll(model, pairs, job, len(numbers)) as nll:
+            # In this order, all that decides whether a mask is of use has been measured before it.
+            for number in sorted(numbers, key=lambda number: rows[number]["q"]):
+                alike = [row for row in rows if row["key"] == rows[number]["key"]]
+                needed = not all(_broken_below(row, rows, known, job.stop) for row in alike)
+                made[number] = nll(layout.by_name(shared[number]) if needed else None)
+                known[rows[number]["key"]] = made[number]
+        return [made[number] for number in numbers]
 
     log = "sweep: measured {} of {} points"
     table = fill_rows(rows, out, SWEEP, measure, log)
-    write_rows(table.filter(pl.col("harm_nll").is_not_null()), out)
+    filled = {row["key"]: row for row in table.iter_rows(named=True)}
+    tried = [not _broken_below(row, rows, filled, job.stop) for row in rows]
+    write_rows(table.filter(pl.Series(tried, dtype=pl.Boolean)), out)
+
+
+_NLLS = ("benign_nll", "benign_nll_unmodified")
+
+
+def _broken_below(
+    row: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    known: Mapping[str, Mapping[str, Any]],
+    stop: float,
+) -> bool:
+    """Whether a smaller mask of the same p and contrast breaks the model.
+
+    Masks of one p and one contrast grow with q.
+    """
+    for other in rows:
+        same = (other["p"], other["contrast"]) == (row["p"], row["contrast"])
+        if same and other["q"] < row["q"]:
+            nll, before = (known.get(other["key"], {}).get(name) for name in _NLLS)
+            # What is no number is no better than what is large.
+            if nll is not None and before is not None and not nll <= before + stop:
+                return True
+    return False
 
 
 def _validation_digest(model: Path, pairs: Mapping[str, Path], job: SweepJob) -> str:

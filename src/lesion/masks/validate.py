@@ -1,6 +1,7 @@
 """The NLL of validation pairs with weights zeroed, by which masks are chosen and grown."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from lesion.io.progress import progress
@@ -12,9 +13,6 @@ from lesion.models.load import load
 from lesion.models.text import Example
 from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.study.job import Behaviours, Device
-
-BROKEN = 1.0
-"""A mask that adds more nats per token to benign pairs has broken the model."""
 
 
 class Validation:
@@ -63,46 +61,34 @@ class Validation:
         return means
 
 
+@contextmanager
 def validation_nll(
-    model: Path,
-    pairs: Mapping[str, Path],
-    job: SweepJob,
-    masks: Sequence[Mapping[str, FlatIndices]],
-    chains: Sequence[object],
-) -> list[dict[str, float | None]]:
-    """The mean NLL over the behaviours of each role with each mask zeroed, and without.
-
-    Of masks that only grow, those after one that breaks the model are not measured: it adds more
-    than BROKEN to the NLL of benign pairs.
+    model: Path, pairs: Mapping[str, Path], job: SweepJob, count: int
+) -> Iterator[Callable[[Mapping[str, FlatIndices] | None], dict[str, float | None]]]:
+    """Gives a function that measures the mean NLL of each role with a mask zeroed, and without.
 
     Args:
         model: checkpoint folder.
         pairs: tables of PAIRS by behaviour; those of the validation split are used.
         job: how the NLL is measured.
-        masks: flat indices by parameter.
-        chains: equal for masks each of which contains the one before.
+        count: how often the function will be called.
 
-    Returns:
-        For each mask, the columns of SWEEP that are measured; null for matched requests, if the
-        study has none, and all null for a mask that is not measured.
+    The function takes flat indices by parameter, and returns the columns of SWEEP that are
+    measured, null for matched requests if the study has none. Given None, it measures nothing, and
+    all are null.
     """
     roles = ("harm", "benign", "matched")
     validation = Validation(model, pairs, job.behaviours, roles, job.device, job.batch_tokens)
     sizes = {f"{role}_pairs": sum(map(len, own.values())) for role, own in validation.sides.items()}
-    with progress("sweep", (1 + len(masks)) * len(validation.examples), "pair") as advance:
+    with progress("sweep", (1 + count) * len(validation.examples), "pair") as advance:
         before = validation.means({}, advance)
         rest = {**{f"{role}_nll_unmodified": nll for role, nll in before.items()}, **sizes}
-        assert before["benign"] is not None
-        highest = before["benign"] + BROKEN
-        broken, rows = set[object](), []
-        for mask, chain in zip(masks, chains, strict=True):
-            if chain in broken:
-                rows.append(dict.fromkeys([f"{role}_nll" for role in roles]))
+
+        def measure(mask: Mapping[str, FlatIndices] | None) -> dict[str, float | None]:
+            if mask is None:
                 advance(len(validation.examples))
-                continue
+                return dict.fromkeys([*(f"{role}_nll" for role in roles), *rest])
             nlls = validation.means(mask, advance)
-            rows.append({**{f"{role}_nll": nll for role, nll in nlls.items()}, **rest})
-            # A NLL that is no number is that of a broken model, too.
-            if not (nlls["benign"] or 0.0) <= highest:
-                broken.add(chain)
-        return rows
+            return {**{f"{role}_nll": nll for role, nll in nlls.items()}, **rest}
+
+        yield measure

@@ -4,16 +4,17 @@ Their results are kept for the model object, and, where jobs are forked from one
 other jobs of the run that load the same checkpoint: a trial takes as long as several batches.
 """
 
+import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from lesion.io.formats import BadFile, digest, read_json, write_json
+from lesion.io.formats import BadFile, digest, read_json
 from lesion.preload.names import RUN_FOLDER
 
 FINE = 1e-3
@@ -27,16 +28,18 @@ matters shows in all rows (0.1 and more) or as a large difference (0.4 for a rot
 rows)."""
 
 
-_Results = dict[str, tuple[int, list[bool]]]
+_Results = dict[tuple[str, bool], tuple[int, list[bool]]]
 _RESULTS: WeakKeyDictionary[nn.Module, _Results] = WeakKeyDictionary()
 _CHECKPOINTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+_CHANGED: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""Models whose weights are not those of their checkpoint, and how many changes they have."""
 
 
 def share_results(model: nn.Module, checkpoint: str) -> None:
     """Share the trials of a model with the other jobs of the run that load this checkpoint.
 
-    A mask changes none of them: they ask what a model's structure makes of padding and caches, and
-    a weight that is zero can only hide that.
+    What is found with weights zeroed is not shared, since they may hide what the checkpoint's make
+    of padding (`with_changed_weights`).
 
     Args:
         model: on the device and in the dtype that it is used with.
@@ -44,6 +47,20 @@ def share_results(model: nn.Module, checkpoint: str) -> None:
     """
     weight = next(model.parameters())
     _CHECKPOINTS[model] = digest([checkpoint, str(weight.dtype), weight.device.type])
+
+
+@contextmanager
+def with_changed_weights(model: nn.Module) -> Iterator[None]:
+    """Inside the block, the model's weights are not those of its checkpoint.
+
+    Zeros can only hide the effects of padding and caches: that there are none is taken from trials
+    of the checkpoint, and that there are some is tried again.
+    """
+    _CHANGED[model] = _CHANGED.get(model, 0) + 1
+    try:
+        yield
+    finally:
+        _CHANGED[model] -= 1
 
 
 def cached_result(
@@ -54,19 +71,18 @@ def cached_result(
     Windows, blocks and rotations show only in rows as long as the longest, so a result is valid up
     to that length, but not for rows of less than half of it. A job asks for few lengths.
     """
-    results = _RESULTS.setdefault(model, {})
+    results, changed = _RESULTS.setdefault(model, {}), bool(_CHANGED.get(model))
     key = f"{trial}, {(length - 1).bit_length()} bits"
-    if key not in results or results[key][0] < length:
+    own = (key, changed)
+    if own not in results or results[own][0] < length:
         shared = _shared_file(model, key)
         known = _read(shared) if shared else None
-        if known is None or known[0] < length:
+        if known is None or known[0] < length or (changed and not all(known[1])):
             known = length, list(find())
-            if shared:
-                # The folder goes with the run, and a job that outlives it needs no file.
-                with suppress(OSError):
-                    write_json(known, shared)
-        results[key] = known
-    return results[key][1]
+            if shared and not changed:
+                _write(known, shared)
+        results[own] = known
+    return results[own][1]
 
 
 def _shared_file(model: nn.Module, key: str) -> Path | None:
@@ -82,6 +98,14 @@ def _read(file: Path) -> tuple[int, list[bool]] | None:
     except (OSError, BadFile):
         return None
     return length, result
+
+
+def _write(known: tuple[int, list[bool]], file: Path) -> None:
+    # The folder goes with the run, and nobody waits for the file: a job can always try itself.
+    part = file.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):
+        part.write_text(json.dumps(known), encoding="utf-8")
+        part.replace(file)
 
 
 def stretched(row: Sequence[int], length: int) -> list[int]:

@@ -16,6 +16,9 @@ from lesion.plan.devices import study_device
 from lesion.study import Study
 from lesion.study.job import Behaviours, specify
 
+_BROKEN = 1.0
+"""A mask that adds as many nats per token to benign answers has broken a model."""
+
 
 def sweep_job(study: Study, wildcards: Mapping[str, str]) -> SweepJob:
     """The (p, q) to try, and how they are tried."""
@@ -24,6 +27,7 @@ def sweep_job(study: Study, wildcards: Mapping[str, str]) -> SweepJob:
         behaviours=behaviours_of(study).model_copy(update={"refusal": []}),
         selection=_selection(study),
         points=list(product(study.masks.p, study.masks.q, weights)),
+        stop=max(_BROKEN, study.masks.max_benign_increase),
         batch_tokens=study.responses.batch_tokens,
         device=study_device(study),
     )

@@ -33,7 +33,17 @@ def with_preset(config: Mapping[str, Any]) -> dict[str, Any]:
         known = [*presets(), NONE]
         raise ValueError(f"`preset`: there is no preset `{name}`{nearest(str(name), known)}")
     below = read_yaml(_FOLDER / f"{name}.yaml")
-    return laid_over(with_preset({"preset": NONE, **below}), {**config, "preset": name})
+    given = config.get("behaviours")
+    own = given if isinstance(given, dict) else {}
+    if "behaviours" in below:
+        # What the preset leaves out, a study that speaks of it keeps.
+        left = {key: value for key, value in below["behaviours"].items() if key not in own or value}
+        below = {**below, "behaviours": left}
+    lowest = with_preset({"preset": NONE, **below})
+    # A behaviour with a role is the study's own, whatever the preset's is that has its name.
+    theirs = {key for key, value in own.items() if isinstance(value, dict) and "role" in value}
+    kept = {key: value for key, value in lowest["behaviours"].items() if key not in theirs}
+    return laid_over({**lowest, "behaviours": kept}, {**config, "preset": name})
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -204,7 +204,7 @@ class Masks(Section):
     q: Numbers[Fraction] = [7e-5, 1.5e-4]
     """Fraction of weights in each behaviour's mask. Of several values, the best on the validation
     split is chosen; they are tried in ascending order, up to one that adds more than 1 nat per
-    token to benign answers."""
+    token to benign answers (more than `max_benign_increase`, if that is larger)."""
     own_q: Fraction | None = None
     """Fraction of weights in the mask of a single behaviour, if it is not the chosen q: harm types
     share few of the weights that a contrast selects, so that the q whose shared mask keeps the
