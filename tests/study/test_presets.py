@@ -5,7 +5,11 @@ from typing import Any, get_args
 
 import pytest
 
+from lesion.io.bundle import bundle
+from lesion.pairs.jobs import PromptsJob
 from lesion.plan import checks
+from lesion.plan.estimate import every_job
+from lesion.plan.jobs import RULES
 from lesion.study import Study, StudyError, load_study, read_configs
 from lesion.study.presets import presets
 from lesion_testing import ROOT, make
@@ -119,15 +123,43 @@ def test_a_file_names_its_study(tmp_path: Path) -> None:
 def test_files_that_come_with_lesion_are_found_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: dict[str, Any]
 ) -> None:
-    monkeypatch.chdir(ROOT)
-    source = load_study(mine).behaviours["code"].source
-    assert source == "file:studies/prompts/code.jsonl"  # a checkout may be moved
     monkeypatch.chdir(tmp_path)
     study = load_study(mine)
     assert study.behaviours["code"].source == f"file:{ROOT}/studies/prompts/code.jsonl"
     assert study.utility.folder == f"{ROOT}/studies/tasks"
     checks.check_study(study)
     checks.check_tasks(study)
+
+
+def test_a_job_is_the_same_wherever_lesion_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: dict[str, Any]
+) -> None:
+    def specifications(study: Study) -> dict[str, str]:
+        return {
+            f"{rule} {wildcards}": RULES[rule].build(study, wildcards).model_dump_json()
+            for rule, wildcards in every_job(study)
+        }
+
+    monkeypatch.chdir(tmp_path)
+    before = specifications(load_study(mine))
+    assert not [job for job, text in before.items() if str(ROOT) in text]
+    assert "lesion:studies/prompts/code.jsonl" in before["prompts {'behaviour': 'code'}"]
+    elsewhere = tmp_path / "site-packages" / "bundle"
+    elsewhere.mkdir(parents=True)
+    for name in ("Snakefile", "workflow", "studies"):
+        (elsewhere / name).symlink_to(ROOT / name)
+    monkeypatch.setattr("lesion.io.bundle._WHEEL", elsewhere)
+    bundle.cache_clear()
+    try:
+        assert bundle() == elsewhere
+        study = load_study(mine)
+        assert study.behaviours["code"].source.startswith(f"file:{elsewhere}/")
+        assert specifications(study) == before
+        job = PromptsJob.model_validate_json(before["prompts {'behaviour': 'code'}"])
+        assert job.source.path == elsewhere / "studies/prompts/code.jsonl"
+    finally:
+        monkeypatch.undo()
+        bundle.cache_clear()
 
 
 @pytest.mark.parametrize("path", ["nothing.jsonl", "../x", "/etc/passwd"])

@@ -18,7 +18,6 @@ from lesion.cli.app import app, path_of
 from lesion.cli.studies import ConfigFiles, read_study, typed
 from lesion.io.formats import LesionError
 from lesion.io.texts import parse_yaml
-from lesion.study.presets import with_preset
 
 if TYPE_CHECKING:
     from lesion.study import Study
@@ -197,6 +196,8 @@ def _slug(text: str) -> str:
 
 def _harm_name(path: Path) -> str:
     """The name of a harm type, after its file."""
+    from lesion.study.presets import with_preset
+
     name = _slug(path.stem)
     taken = with_preset({"preset": "standard"})["behaviours"]
     return f"{name}-harm" if name in taken else name

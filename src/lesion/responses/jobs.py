@@ -1,8 +1,8 @@
 """The specifications of jobs that measure variants; needs no torch."""
 
-from pathlib import Path
 from typing import Literal
 
+from lesion.io.bundle import PortablePath
 from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device, Job, Specification
 from lesion.study.training import Recipe
@@ -107,7 +107,7 @@ class UtilityJob(Job):
     tasks: dict[str, str | None]
     """Tasks by name, with the digest of the content of a task of `folder`, or None for one of
     lm-eval's own."""
-    folder: Path
+    folder: PortablePath
     limit: int | None
     """Maximum number of items of a task; all if None."""
     batch_size: int

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lesion.io.bundle import PortablePath
 from lesion.study.job import Job, Specification
 
 
@@ -15,7 +16,7 @@ class SourceJob(Job):
 class SourceLocation(Specification):
     """Where a job finds a source; `lesion.sources.fetch.locate` gives its file or folder."""
 
-    path: Path
+    path: PortablePath
     """A local file or folder, or the folder that a source was fetched into."""
     record: Path | None = None
     """The record of a fetched source, which its files are checked against."""
