@@ -126,6 +126,18 @@ WRONG = {
     "alike": (["init", "mine", "--harm", "alike.jsonl"], "Take prompts that differ more"),
     "no model": (["init", "x", "--model", "nowhere", "--harm", "phishing.jsonl"], "hf:org/name"),
     "no weights": (["init", "x", "--model", "empty", "--harm", "phishing.jsonl"], ".safetensors"),
+    "no folder": (["init", "x", "--model", "./own", "--harm", "phishing.jsonl"], "no such file"),
+    "no header": (["init", "x", "--harm", "bare.csv"], "Call the column with the requests"),
+    "semicolons": (["init", "x", "--harm", "semicolons.csv"], "Use commas"),
+    "the same name": (
+        ["init", "x", "--harm", "phishing.jsonl", "--harm", "empty/phishing.jsonl"],
+        "two files would be the harm type `phishing`",
+    ),
+    "a model without weights": (["check", "unweighted"], "holds no .safetensors"),
+    "a path without its form": (["check", "unformed"], "A path is written `file:phishing.jsonl`"),
+    "a model of the hub": (["check", "hub"], "`hf:org/name@main`"),
+    "no revision": (["check", "unpinned"], "add the revision"),
+    "matched with nothing": (["check", "unmatched"], "letter for letter"),
     "a bad name": (["init", "My Study", "--harm", "phishing.jsonl"], "use small letters"),
     "a file that is there": (["init", "there", "--harm", "phishing.jsonl"], "--force"),
     "no such preset": (["init", "x", "--preset", "fast", "--harm", "phishing.jsonl"], "quick"),
@@ -163,6 +175,24 @@ def test_a_wrong_command_is_told_what_to_do(kind: str, lesion, folder: Path) -> 
         "behaviours: {phishing: {role: harm, source: 'file:phishing.jsonl'}}\n"
     )
     (folder / "good.yaml").write_text(good, encoding="utf-8")
+    prompts = "\n".join(make.requests())
+    (folder / "bare.csv").write_text(prompts, encoding="utf-8")
+    numbered = "\n".join(f"{number};{one}" for number, one in enumerate(make.requests()))
+    (folder / "semicolons.csv").write_text(f"id;prompt\n{numbered}", encoding="utf-8")
+    rows = [{"harmful": f"{one}?", "harmless": f"{one} in a film"} for one in make.requests()]
+    make.write_rows(folder / "others.jsonl", rows)
+    variants = {
+        "unweighted": ("hf:org/a@main", "file:empty"),
+        "hub": ("hf:org/a@main", "org/name"),
+        "unpinned": ("hf:org/a@main", "hf:org/a"),
+        "unformed": ("file:phishing.jsonl", "phishing.jsonl"),
+        "unmatched": (
+            "'file:phishing.jsonl'}",
+            "'file:phishing.jsonl'}, o: {role: matched, of: phishing, source: 'file:others.jsonl'}",
+        ),
+    }
+    for name, (old, new) in variants.items():
+        (folder / f"{name}.yaml").write_text(good.replace(old, new), encoding="utf-8")
     (folder / "alone.yaml").write_text(f"preset: none\n{good}", encoding="utf-8")
     misspelt = good.replace("behaviours", "behaviors")
     (folder / "misspelt.yaml").write_text(misspelt, encoding="utf-8")

@@ -113,14 +113,16 @@ def test_harmbench_reads_the_beginning_of_a_long_response(folder: Path) -> None:
 
 def test_a_batch_gives_what_single_answers_give(folder: Path) -> None:
     single = scores(StrongReject("sr", weights(folder, batch_size=1)))
-    assert scores(StrongReject("sr", weights(folder, batch_size=4))) == pytest.approx(single)
+    batched = scores(StrongReject("sr", weights(folder, batch_size=4)))
+    assert batched == pytest.approx(single, abs=1e-5)  # processors round batches differently
     assert len({round(one or 0, 6) for one in single}) == len(PROMPTS)
 
 
 def test_a_batch_changes_no_score_of_a_recurrent_judge(tmp_path: Path) -> None:
     folder = classifier(tmp_path / "judge", recurrent=True)
     single = scores(StrongReject("sr", weights(folder, batch_size=1)))
-    assert scores(StrongReject("sr", weights(folder, batch_size=4))) == pytest.approx(single)
+    batched = scores(StrongReject("sr", weights(folder, batch_size=4)))
+    assert batched == pytest.approx(single, abs=1e-5)  # processors round batches differently
 
 
 def test_strongreject_scores_by_the_mean_grade(folder: Path) -> None:

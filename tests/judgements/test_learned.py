@@ -120,10 +120,11 @@ def test_round_trip_gives_the_same_scores(
     prompts, responses = answers["prompt"].to_list(), answers["response"].to_list()
     again = LearnedJudge.load(saved, Embedder(embedder))
     assert again.facts == judge.facts
-    np.testing.assert_array_equal(judge.refusal(responses), again.refusal(responses))
+    # Some processors' kernels round by where a tensor lies in memory.
+    np.testing.assert_allclose(judge.refusal(responses), again.refusal(responses), rtol=1e-5)
     pairs = zip(judge.score(prompts, responses), again.score(prompts, responses), strict=True)
     for before, after in pairs:
-        np.testing.assert_array_equal(before, after)
+        np.testing.assert_allclose(before, after, rtol=1e-5)
     again.save(saved.with_name("again.safetensors"))
     assert saved.with_name("again.safetensors").read_bytes() == saved.read_bytes()
 

@@ -273,7 +273,8 @@ def test_a_pass_over_an_expert_that_nothing_is_sent_to_scores_zero() -> None:
     found = score(model, unused, families.examples(), 100, Wanted(preservation=True))
     plain = score(model, find_candidates(model), families.examples(), 100)
     assert not found.snip["idle.weight"].any()
-    assert found.loss == plain.loss
+    # Whether gradients are wanted decides which kernels run, and with them the last bits.
+    assert found.loss == pytest.approx(plain.loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from lesion.cli.app import app, path_of
-from lesion.cli.studies import ConfigFiles, check_finished, read_study
+from lesion.cli.studies import ConfigFiles, Quick, check_finished, read_study
 from lesion.io.formats import LesionError
 
 Side = Annotated[
@@ -51,6 +51,7 @@ def verdicts(
         ),
     ] = "",
     model: Annotated[str, typer.Option(help="The only model that counts.")] = "",
+    quick: Quick = False,
 ) -> None:
     """Report whether a finished study supports the paper's claims, also by the exit code.
 
@@ -67,7 +68,7 @@ def verdicts(
     parts = [part.strip() for part in require.split(",") if part.strip()]
     if not all(part.isdecimal() for part in parts):
         raise LesionError(f"--require: {require!r} must be numbers of claims, such as 3,6.")
-    study = read_study(config)
+    study = read_study(config, quick=quick)
     check_finished(study, config)
     outcome = gate(study.folder / "tables", [*map(int, parts)], model or None)
     if form == "json":

@@ -16,7 +16,7 @@ import typer
 
 from lesion.cli.app import app, path_of
 from lesion.cli.studies import ConfigFiles, read_study, typed
-from lesion.io.formats import LesionError
+from lesion.io.formats import BadFile, LesionError
 from lesion.io.texts import parse_yaml
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "default"
 _COLUMNS = ("prompt", "goal", "behavior", "instruction", "question", "request", "text")
 """Columns in which data sets of requests have them, by preference."""
-_HUB = re.compile(r"(hf:)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<commit>[\w.-]+))?")
+_HUB = re.compile(r"(hf:|https?://[^/]+/)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<commit>[\w.-]+))?")
 _SECONDS = 5.0
 """The patience with the hub."""
 
@@ -109,8 +109,8 @@ def _study_text(name: str, model: str, harms: Sequence[Path], preset: str) -> st
     label, source, remark = _model_source(model)
     lines = [
         f"# {name}: which weights of this model do these harm types depend on?",
+        f"# Results go to results/{name}, after this file's name.",
         "# What is not said here is the preset's; `lesion reference` explains every key.",
-        f"study: {_quoted(name)}",
         f"preset: {preset}",
         "",
         "models:",
@@ -119,8 +119,11 @@ def _study_text(name: str, model: str, harms: Sequence[Path], preset: str) -> st
         "",
         "behaviours:",
     ]
-    for path in harms:
-        harm, column = _harm_name(path), _prompt_column(path)
+    names = [_harm_name(path) for path in harms]
+    for harm, path in zip(names, harms, strict=True):
+        if names.count(harm) > 1:
+            raise LesionError(f"{path}: two files would be the harm type `{harm}`; rename one.")
+        column = _prompt_column(path)
         own = "" if column == "prompt" else f", prompt: {_quoted(column)}"
         lines.append(f"  {_quoted(harm)}: {{role: harm, source: {_quoted(f'file:{path}')}{own}}}")
         matched = path.with_name(f"{path.stem}-matched{path.suffix}")
@@ -143,11 +146,14 @@ def _model_source(model: str) -> tuple[str, str, str]:
     if path.exists():
         if path.is_dir() and not any(path.glob("*.safetensors")):
             raise LesionError(f"{path}: holds no .safetensors, and nothing else is loaded.")
-        return _slug(path.stem if path.is_file() else path.resolve().name), f"file:{path}", ""
+        name = _slug(path.stem if path.is_file() else path.resolve().name)
+        return name or "model", f"file:{path}", ""
+    if model.startswith((".", "/", "~", "file:")):
+        raise LesionError(f"{path}: there is no such file or folder.")
     if match := _HUB.fullmatch(model):
         name, commit = match["name"], match["commit"] or _commit(match["name"])
         remark = "" if commit else "Pin a commit in place of `main` before numbers are published."
-        return _slug(name.partition("/")[2]), f"hf:{name}@{commit or 'main'}", remark
+        return _slug(name.partition("/")[2]) or "model", f"hf:{name}@{commit or 'main'}", remark
     raise LesionError(
         f"`{model}` is no file here, and no model of the hub. Give hf:org/name, a folder with "
         "safetensors, a GGUF file, or `default`."
@@ -174,31 +180,31 @@ def _prompt_column(path: Path) -> str:
     """The column of a file of prompts, all of whose rows are checked."""
     from lesion.pairs.jobs import RowSelection
     from lesion.pairs.prompts import select_prompts
-    from lesion.pairs.rows import read_rows
+    from lesion.pairs.rows import check_columns, read_rows
     from lesion.study import MIN_PROMPTS
 
     rows = read_rows(path)
     known = [name for name in _COLUMNS if name in rows.columns]
-    column = known[0] if known else rows.columns[0] if rows.width == 1 else ""
-    if not column:
-        raise LesionError(
-            f"{path}: no column is called `prompt`; it has {', '.join(rows.columns)}. Rename the "
-            "one with the requests."
-        )
+    if not known:
+        try:
+            check_columns(rows, ["prompt"], path)
+        except BadFile as error:
+            raise LesionError(f"{error}. Call the column with the requests `prompt`") from None
+    column = known[0]
     chosen = select_prompts(rows, path, RowSelection(prompt=column), MIN_PROMPTS)
     typer.echo(f"{path}: {chosen.height} prompts in the column `{column}`")
     return column
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_") or "model"
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_")
 
 
 def _harm_name(path: Path) -> str:
     """The name of a harm type, after its file."""
     from lesion.study.presets import with_preset
 
-    name = _slug(path.stem)
+    name = _slug(path.stem) or "harm"
     taken = with_preset({"preset": "standard"})["behaviours"]
     return f"{name}-harm" if name in taken else name
 
@@ -254,8 +260,8 @@ def run_study(
     signal.signal(signal.SIGINT, usual)
     if status:
         typer.echo(
-            f"lesion: the run of `{study.study}` stopped. Its message is above, and "
-            f"{study.folder}/logs has the log of every job. The same command goes on from there.",
+            f"lesion: the run of `{study.study}` stopped; its message is above. The logs of its "
+            f"jobs are in {study.folder}/logs. After a job's failure, the same command goes on.",
             err=True,
         )
         raise typer.Exit(status if status > 0 else 1)
@@ -347,10 +353,16 @@ def plan(
         f"{memory / 1000:.1f} GB of memory for the largest job, {disk / 10**9:.1f} GB of disk in "
         f"{study.folder}"
     )
-    for problem in _too_large(study, disk, memory, psutil.virtual_memory().total):
-        typer.echo(f"warning: {problem}", err=True)
-    for model in estimate.unknown_sizes(study):
-        typer.echo(f"warning: `{model}` is not here yet; a billion weights assumed", err=True)
+    unknown = estimate.unknown_sizes(study)
+    if not unknown:
+        for problem in _too_large(study, disk, memory, psutil.virtual_memory().total):
+            typer.echo(f"warning: {problem}", err=True)
+    for model in unknown:
+        typer.echo(
+            f"warning: `{model}` is not here yet; a billion weights assumed. All numbers are in "
+            "proportion to them.",
+            err=True,
+        )
     _next(f"lesion run {typed(config or [])}{' --quick' if quick else ''}")
 
 

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 def config_of(text: str | Path) -> Path:
     """A study's file; its name without `.yaml` will do."""
     path = path_of(text)
-    named = path.with_name(f"{path.name}.yaml")
-    return named if named.is_file() and not path.exists() else path
+    named = [path.with_name(f"{path.name}{ending}") for ending in (".yaml", ".yml")]
+    there = [file for file in named if file.is_file() and not path.exists()]
+    return there[0] if there else path
 
 
+Quick = Annotated[bool, typer.Option(help="The results of `lesion run --quick`.")]
 ConfigFiles = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -67,7 +69,12 @@ def check_finished(study: "Study", files: Sequence[Path] | None) -> None:
         raise LesionError(
             f"the study `{study.study}` has no results yet in {study.folder}. Run it first: "
             f"lesion run {typed(files or [])}".rstrip()
+            + (". For those of --quick, add it" if _quick_of(study).is_dir() else "")
         )
+
+
+def _quick_of(study: "Study") -> Path:
+    return study.folder.with_name(f"{study.study}-quick") / "tables"
 
 
 def typed(files: Sequence[Path]) -> str:
@@ -101,11 +108,11 @@ def check(config: ConfigFiles = None) -> None:
 
 
 @app.command()
-def summary(config: ConfigFiles = None) -> None:
+def summary(config: ConfigFiles = None, quick: Quick = False) -> None:
     """Print the results of a finished study in one screen, and the path of its page."""
     from lesion.report.summary import print_summary
 
-    study = read_study(config)
+    study = read_study(config, quick=quick)
     check_finished(study, config)
     print_summary(study.folder / "tables", study.folder / "report" / "index.html")
 
@@ -116,6 +123,7 @@ def export(
     out: Annotated[
         Path, typer.Option(parser=path_of, metavar="<path>", help="Folder for the CSV files.")
     ] = Path("export"),
+    quick: Quick = False,
 ) -> None:
     """Write a finished study's tables as CSV files.
 
@@ -125,7 +133,7 @@ def export(
     """
     from lesion.export.frames import write_csv
 
-    study = read_study(config)
+    study = read_study(config, quick=quick)
     check_finished(study, config)
     for path in write_csv(study.folder, out):
         typer.echo(f"wrote {path}")

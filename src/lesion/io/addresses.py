@@ -75,6 +75,8 @@ def parse(text: str) -> Address:
         return Address("file", path, "", "", sha, text)
     form = {"pypi": _PYPI, "hf": _HF}.get(kind)
     match = form.fullmatch(body) if form else None
+    if match is None and kind == "hf" and _HF.fullmatch(f"{body}@main"):
+        raise AddressError(f"`{text}`: add the revision, a commit or a branch: `{text}@main`")
     if match is None:
         raise AddressError(f"`{text}` is not an address of the form {FORMS}")
     member = match["member"] or ""

@@ -299,11 +299,13 @@ def write_prompts(out: Path, job: PromptsJob) -> None:
     between = rows.join(table, on="prompt", how="anti")["prompt"]
     example = f", such as {shown(between[0])}" if between.len() else ""
     say(f"{rows.height} prompts: {counts}, {between.len()} left out between two splits{example}")
-    # Prompts are split as the source has them, so that wordings change no split.
-    table = table.with_columns(
-        pl.Series("prompt", worded(table["prompt"].to_list(), job.wordings, job.seed), pl.String)
-    )
-    write_parquet(table.select(list(PROMPTS)), out)
+    write_parquet(worded_table(table, job), out)
+
+
+def worded_table(table: pl.DataFrame, job: PromptsJob) -> pl.DataFrame:
+    """The table of PROMPTS: prompts are put into wordings after they have been split."""
+    texts = worded(table["prompt"].to_list(), job.wordings, job.seed)
+    return table.with_columns(pl.Series("prompt", texts, pl.String)).select(list(PROMPTS))
 
 
 def given_responses(path: Path) -> list[str]:

@@ -8,15 +8,18 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import polars as pl
+
 from lesion.io.addresses import parse
 from lesion.io.bundle import bundle
 from lesion.io.formats import BadFile, LesionError
 from lesion.masks.controls import needing_norms
 from lesion.masks.select import n_selected
 from lesion.models.record import candidate_shapes, has_template
-from lesion.pairs.prompts import prompts_table, select_prompts
+from lesion.pairs.matched import matched_table
+from lesion.pairs.prompts import prompts_table, select_prompts, worded_table
 from lesion.pairs.rows import read_rows
-from lesion.plan.jobs import prompts_job
+from lesion.plan.jobs import matched_prompts_job, prompts_job
 from lesion.plan.outputs import figures
 from lesion.plan.places import (
     addresses,
@@ -37,7 +40,7 @@ from lesion.responses.tasks import (
     no_template,
     offline,
 )
-from lesion.study import Study, StudyError
+from lesion.study import Study, StudyError, with_preset
 from lesion.study.judges import RubricSection
 from lesion.study.sources import uses
 from lesion.study.types import VLLM_PYTHON, nearest
@@ -100,6 +103,11 @@ def check_study(study: Study) -> None:
             source = local_path(study, model.source, f"models.{name}.source")
             # For a GGUF file, or a source not yet fetched, the job that prepares it fails.
             if source.is_dir():
+                if not any(source.glob("*.safetensors")):
+                    raise StudyError(
+                        f"`models.{name}.source`: {source} holds no .safetensors, and nothing else "
+                        "is loaded. Give the model's folder, or save it anew with `save_pretrained`"
+                    )
                 with suppress(BadFile):
                     given = model.chat.template
                     own = has_template(source) if given == "auto" else given != "plain"
@@ -172,16 +180,29 @@ def check_splits(study: Study) -> None:
     """Check that the prompts of local files fill every split.
 
     Prompts are compared with each other, which takes seconds, so not every process does it. Those
-    of sources that are fetched are checked by their jobs, and so are matched requests.
+    of sources that are fetched are checked by their jobs.
 
     Raises:
-        LesionError: a behaviour gets too few prompts; only the first problem is raised.
+        LesionError: a behaviour gets too few prompts, or matched requests match none; only the
+            first problem is raised.
     """
-    for name, behaviour in study.behaviours.items():
-        if behaviour.of is None and is_local(study, behaviour.source):
-            path = local_path(study, behaviour.source, f"behaviours.{name}.source")
-            job = prompts_job(study, {"behaviour": name})
-            prompts_table(select_prompts(read_rows(path), path, job.rows, job.need), job)
+    local = [name for name, own in study.behaviours.items() if is_local(study, own.source)]
+    files = {
+        name: local_path(study, study.behaviours[name].source, f"behaviours.{name}.source")
+        for name in local
+    }
+    matched, prompts = study.of_role("matched"), dict[str, pl.DataFrame]()
+    for name in (name for name in local if name not in matched):
+        job, path = prompts_job(study, {"behaviour": name}), files[name]
+        rows = select_prompts(read_rows(path), path, job.rows, job.need)
+        prompts[name] = worded_table(prompts_table(rows, job), job)
+    for name in (name for name in local if name in matched):
+        harm = study.behaviours[name].of
+        if harm in prompts:
+            pairs, path = matched_prompts_job(study, {"behaviour": name}), files[name]
+            unlimited = pairs.rows.model_copy(update={"limit": None})
+            rows = select_prompts(read_rows(path), path, unlimited, pairs.need)
+            matched_table(rows, prompts[harm], pairs)
 
 
 def check_data(tasks: Iterable[KnownTask]) -> list[str]:
@@ -236,6 +257,14 @@ def warnings(study: Study) -> list[str]:
             )
         elif named is not None and shutil.which(named) is None:
             lacking.append(f"`responses.engine: vllm`: {VLLM_PYTHON}={named} is no program here")
+    lowest = with_preset({"preset": study.preset}).get("behaviours", {})
+    for name, settings in study.behaviours.items():
+        usual = lowest.get(name)
+        if usual and usual["role"] != settings.role:
+            lacking.append(
+                f"`behaviours.{name}`: takes the place of the preset's, of role `{usual['role']}`. "
+                "Give it another name to have both"
+            )
     matched = {study.behaviours[name].of for name in study.of_role("matched")}
     if without := [name for name in study.of_role("harm") if name not in matched]:
         lacking.append(

@@ -23,6 +23,7 @@ from lesion.study.types import (
 )
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 _PATH = re.compile(r"[/\\~$]")
 """Characters that occur in paths, but not in names of sources."""
 
@@ -75,8 +76,11 @@ def _check_roles(study: Study) -> None:
 def _check_sources(study: Study) -> None:
     for use in uses(study):
         if not is_address(use.text) and use.text not in study.sources:
-            path = f". A path is written `file:{use.text}`" if _PATH.search(use.text) else ""
-            near = path or nearest(use.text, study.sources)
+            path = _PATH.search(use.text) or Path(use.text).exists()
+            near = f". A path is written `file:{use.text}`" if path else ""
+            if use.reader == "model" and _HUB.fullmatch(use.text) and not Path(use.text).exists():
+                near += f", and a model of the hub `hf:{use.text}@main`"
+            near = near or nearest(use.text, study.sources)
             raise ValueError(f"`{use.key}`: no source is named `{use.text}`{near}")
 
 

@@ -7,6 +7,7 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel
 
+from lesion.io.bundle import portable
 from lesion.io.formats import atomic
 from lesion.study import Study
 from lesion.study.judges import JudgeSection, all_kinds
@@ -27,7 +28,7 @@ errors before anything runs.
 
 def schema_json() -> str:
     """The JSON schema of a study."""
-    return json.dumps(Study.model_json_schema(), indent=1, sort_keys=True) + "\n"
+    return json.dumps(portable(Study.model_json_schema()), indent=1, sort_keys=True) + "\n"
 
 
 def page() -> str:
