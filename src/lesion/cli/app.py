@@ -1,12 +1,25 @@
 """The main command; the other modules add their subcommands to it."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from lesion.io.addresses import expanded
 
+_PATH = ("init", "check", "plan", "run", "open", "summary", "verdicts", "compare", "export")
+"""The commands in the order in which a study needs them; the others follow."""
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: _PATH.index(name) if name in _PATH else len(_PATH))
+
+
 app = typer.Typer(
+    cls=_InOrder,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
