@@ -300,7 +300,7 @@ def test_an_unknown_architecture(small: Place) -> None:
 def test_a_model_without_safetensors(small: Place) -> None:
     weights = small.inputs / "model" / "model.safetensors"
     weights.rename(weights.with_name("pytorch_model.bin"))
-    _refused_in_a_job(small, "inputs/model: holds no safetensors", "Convert it")
+    _refused(small.snakemake(), "inputs/model: holds no safetensors", "Convert it")
 
 
 # During a run

@@ -144,8 +144,10 @@ def _model_source(model: str) -> tuple[str, str, str]:
         sources = read_yaml(bundle() / "config.yaml")["sources"]
         return name, sources[settings["source"]], "Small and weakly aligned: a model to try out."
     if path.exists():
-        if path.is_dir() and not any(path.glob("*.safetensors")):
-            raise LesionError(f"{path}: holds no .safetensors, and nothing else is loaded.")
+        if path.is_dir():
+            from lesion.models.files import check_holds_weights
+
+            check_holds_weights(path)
         name = _slug(path.stem if path.is_file() else path.resolve().name)
         return name or "model", f"file:{path}", ""
     if model.startswith((".", "/", "~", "file:")):

@@ -223,11 +223,21 @@ def _check_text(path: Path) -> None:
         raise BadFile(f"{path}: {kind}, so it is damaged. {_AGAIN}")
 
 
+def check_holds_weights(folder: Path) -> None:
+    """Check that a model's folder has files of weights; they are not read.
+
+    Raises:
+        UnsupportedModel: it has none that are loaded; the message says what it has instead.
+    """
+    names = {path.name for path in _named_like_kept(folder)}
+    if not _loaded(folder, names):
+        raise UnsupportedModel(f"{folder}: {_why_no_weights(folder, names)}")
+
+
 def _check_weights(folder: Path) -> None:
+    check_holds_weights(folder)
     names = {path.name for path in _named_like_kept(folder)}
     loaded = _loaded(folder, names)
-    if not loaded:
-        raise UnsupportedModel(f"{folder}: {_why_no_weights(folder, names)}")
     if ADAPTER in names:
         raise UnsupportedModel(
             f"{folder / ADAPTER}: an adapter lies beside the weights of a model, and transformers "

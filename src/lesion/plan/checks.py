@@ -15,6 +15,7 @@ from lesion.io.bundle import bundle
 from lesion.io.formats import BadFile, LesionError
 from lesion.masks.controls import needing_norms
 from lesion.masks.select import n_selected
+from lesion.models.files import check_holds_weights
 from lesion.models.record import candidate_shapes, has_template
 from lesion.pairs.matched import matched_table
 from lesion.pairs.prompts import prompts_table, select_prompts, worded_table
@@ -103,11 +104,7 @@ def check_study(study: Study) -> None:
             source = local_path(study, model.source, f"models.{name}.source")
             # For a GGUF file, or a source not yet fetched, the job that prepares it fails.
             if source.is_dir():
-                if not any(source.glob("*.safetensors")):
-                    raise StudyError(
-                        f"`models.{name}.source`: {source} holds no .safetensors, and nothing else "
-                        "is loaded. Give the model's folder, or save it anew with `save_pretrained`"
-                    )
+                check_holds_weights(source)
                 with suppress(BadFile):
                     given = model.chat.template
                     own = has_template(source) if given == "auto" else given != "plain"
