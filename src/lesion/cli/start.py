@@ -18,6 +18,7 @@ from lesion.cli.app import app, path_of
 from lesion.cli.studies import ConfigFiles, read_study, typed
 from lesion.io.formats import BadFile, LesionError
 from lesion.io.texts import parse_yaml
+from lesion.study.types import as_name
 
 if TYPE_CHECKING:
     from lesion.study import Study
@@ -148,14 +149,14 @@ def _model_source(model: str) -> tuple[str, str, str]:
             from lesion.models.files import check_holds_weights
 
             check_holds_weights(path)
-        name = _slug(path.stem if path.is_file() else path.resolve().name)
+        name = as_name(path.stem if path.is_file() else path.resolve().name)
         return name or "model", f"file:{path}", ""
     if model.startswith((".", "/", "~", "file:")):
         raise LesionError(f"{path}: there is no such file or folder.")
     if match := _HUB.fullmatch(model):
         name, commit = match["name"], match["commit"] or _commit(match["name"])
         remark = "" if commit else "Pin a commit in place of `main` before numbers are published."
-        return _slug(name.partition("/")[2]) or "model", f"hf:{name}@{commit or 'main'}", remark
+        return as_name(name.partition("/")[2]) or "model", f"hf:{name}@{commit or 'main'}", remark
     raise LesionError(
         f"`{model}` is no file here, and no model of the hub. Give hf:org/name, a folder with "
         "safetensors, a GGUF file, or `default`."
@@ -198,15 +199,11 @@ def _prompt_column(path: Path) -> str:
     return column
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_")
-
-
 def _harm_name(path: Path) -> str:
     """The name of a harm type, after its file."""
     from lesion.study.presets import with_preset
 
-    name = _slug(path.stem) or "harm"
+    name = as_name(path.stem) or "harm"
     taken = with_preset({"preset": "standard"})["behaviours"]
     return f"{name}-harm" if name in taken else name
 
@@ -327,7 +324,7 @@ def plan(
     """Say what a study takes before it runs: jobs, time, memory and disk.
 
     The times were measured on one machine; yours may take half or twice as long, and a processor
-    without bf16 three times. Nothing is fetched: a model that is not here yet counts as one of a
+    without bf16 longer. Nothing is fetched: a model that is not here yet counts as one of a
     billion weights.
     """
     import psutil

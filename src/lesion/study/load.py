@@ -1,7 +1,6 @@
 """Loading of YAML configs: the result is a `Study`, or one error that names every wrong key."""
 
 import datetime
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
@@ -16,7 +15,7 @@ from lesion.study.config import Study
 from lesion.study.presets import laid_over, with_preset
 from lesion.study.renamed import with_new_names
 from lesion.study.training import of_seed
-from lesion.study.types import Section, StudyError, nearest, section_of
+from lesion.study.types import Section, StudyError, as_name, nearest, section_of
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -52,13 +51,8 @@ def read_configs(paths: Sequence[Path], over: Mapping[str, Any] | None = None) -
     merged: dict[str, Any] = {}
     for path in paths:
         merged = laid_over(merged, read_config(path))
-    named = {"study": _name(paths[-1])} if paths else {}
+    named = {"study": as_name(paths[-1].stem) or "study"} if paths else {}
     return {**named, **laid_over(merged, with_new_names(over or {}))}
-
-
-def _name(file: Path) -> str:
-    """A file's name as that of a study."""
-    return re.sub(r"[^a-z0-9_]+", "-", file.stem.lower()).strip("-_") or "study"
 
 
 def load_study(config: Mapping[str, Any], name: str = "config.yaml") -> Study:

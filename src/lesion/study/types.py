@@ -82,6 +82,11 @@ def _name(text: str) -> str:
     return text
 
 
+def as_name(text: str) -> str:
+    """The safe name that is nearest to a text, such as a file's; empty if nothing of it is safe."""
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_")
+
+
 def _source(text: str) -> str:
     return expanded_address(text) if is_address(text) else text
 
