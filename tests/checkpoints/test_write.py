@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lesion.checkpoints import copies, write_card, write_checkpoint
 from lesion.checkpoints.shards import Zeros
+from lesion.io.bundle import bundle
 from lesion.io.formats import BadFile, LesionError
 from lesion.masks.store import read_mask, write_mask
 from lesion.models.prepare import prepare
@@ -364,7 +365,9 @@ def test_reproduce_holds_the_study(tmp_path: Path) -> None:
     write_checkpoint(
         base, mask, out, base="toy", license_="mit", study=study.model_dump(), card=False
     )
-    kept = yaml.safe_load((out / "reproduce" / "study.yaml").read_text())
+    text = (out / "reproduce" / "study.yaml").read_text()
+    assert str(bundle()) not in text, "the same bytes, wherever lesion is"
+    kept = yaml.safe_load(text)
     assert load_study(kept, "study.yaml") == study
     versions = json.loads((out / "reproduce" / "lesion.json").read_text())["versions"]
     assert {"lesion", "python", "numpy", "safetensors"} <= set(versions)

@@ -43,7 +43,6 @@ def test_addresses_without_one(text: str, wanted: tuple[str, str, str, str]) -> 
         "pypi:toy/data.csv",
         "pypi:toy==1.0",
         "pypi:-r==1/x",
-        "hf:org/repo",
         "hf:a/b/c@main",
         "hf:--flag@main",
         "hf:org/repo@-x",

@@ -53,7 +53,7 @@ class Invented:
         self.tables.mkdir()
         # The commands take a study's config; what they read of it is where its results are.
         study = type("Study", (), {"folder": folder})
-        monkeypatch.setattr("lesion.cli.report.read_study", lambda _: study)
+        monkeypatch.setattr("lesion.cli.report.read_study", lambda *_, **__: study)
 
     def write(
         self,

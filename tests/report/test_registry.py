@@ -133,7 +133,7 @@ def test_the_gate_knows_what_numbers_there_are(
     claim: Claim, tables: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = type("Study", (), {"folder": tables.parent})
-    monkeypatch.setattr("lesion.cli.report.read_study", lambda _: study)
+    monkeypatch.setattr("lesion.cli.report.read_study", lambda *_, **__: study)
     done = CliRunner().invoke(cli.app, ["verdicts", "--require", "9", "--format", "json"])
     # It was not measured when these tables were made, so that nobody can tell.
     assert (done.exit_code, json.loads(done.stdout)["required"]) == (3, [claim.number])

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lesion import __version__
+from lesion.io.bundle import portable
 from lesion.io.formats import atomic, read_json, write_json
 from lesion.masks.store import Mask
 
@@ -55,8 +56,8 @@ def write_reproduce(
     write_json({**facts, "mask": header, "versions": versions}, folder / FACTS)
     shutil.copyfile(mask, folder / "mask.safetensors")
     if study is not None:
-        # The location of the results on this machine does not belong to the study.
-        config = {key: value for key, value in study.items() if key != "results"}
+        # Where the results and lesion itself are on this machine does not belong to the study.
+        config = portable({key: value for key, value in study.items() if key != "results"})
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         (folder / "study.yaml").write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(
