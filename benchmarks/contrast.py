@@ -21,6 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lesion.io.texts import read_yaml
 from lesion.masks.equal_cost import grow
 from lesion.masks.lesion import lesioned
 from lesion.masks.rankings import Ranking, vote_ranking
@@ -30,6 +31,7 @@ from lesion.models.candidates import find_candidates
 from lesion.models.layout import Flat, FlatIndices, Layout, layout_of
 from lesion.models.likelihood import response_nll
 from lesion.models.text import Example
+from lesion.pairs.prompts import unworded
 from lesion.pairs.tables import encode_pairs, kept_pairs
 from lesion.scores.collect import Wanted, score
 from lesion.scores.store import Pooled, StoredScores
@@ -130,9 +132,11 @@ class Scored:
         self,
         behaviours: Sequence[str],
         mask: FlatIndices,
-        echo: int = 0,
         *,
+        echo: int = 0,
+        first: int | None = None,
         curved: bool = False,
+        wordings: Sequence[str | None] = (None,),
     ) -> Flat:
         """The mean over behaviours of their signed scores, scored anew with weights zeroed.
 
@@ -140,14 +144,22 @@ class Scored:
             behaviours: their train pairs are scored.
             mask: the weights that are zero while they are scored.
             echo: the number of first tokens of each answer that are not scored.
+            first: the number of first tokens of each answer that are scored; all, if None.
             curved: whether half of the squared importance is subtracted, the second-order term.
+            wordings: every pair is scored once with its prompt in each of them; None: as it is.
         """
         candidates = find_candidates(self.loaded.model)
         parts = []
         with lesioned(self.loaded.model, self.layout.by_name(mask)):
             for name in behaviours:
-                examples = encode_pairs(self.loaded.chat, kept_pairs(self.table(name), "train"))
+                rows = kept_pairs(self.table(name), "train")
+                examples = [
+                    example
+                    for wording in wordings
+                    for example in encode_pairs(self.loaded.chat, self._worded(rows, wording))
+                ]
                 examples = [_after(each, echo) for each in examples if _longer([each], echo)]
+                examples = [_until(each, first) for each in examples]
                 wanted = Wanted(preservation=curved)
                 own = score(self.loaded.model, candidates, examples, self.batch_tokens, wanted)
                 flat = self._in_order(own.snip)
@@ -156,6 +168,15 @@ class Scored:
                 parts.append(flat)
         total: Flat = reduce(np.add, parts)
         return np.divide(total, len(parts), dtype=np.float32)
+
+    def _worded(self, rows: pl.DataFrame, wording: str | None) -> pl.DataFrame:
+        """Pairs with their prompts in another wording, and the same answers."""
+        if wording is None:
+            return rows
+        own = self.study.pairs.wordings
+        plain = [unworded(text, own)[0] for text in rows["prompt"]]
+        texts = [wording.replace("{prompt}", text) for text in plain]
+        return rows.with_columns(prompt=pl.Series(texts, dtype=pl.String))
 
     def _in_order(self, scores: Mapping[str, Tensor]) -> Flat:
         values: Flat = np.concatenate([scores[key].flatten().numpy() for key in self.layout.sizes])
@@ -192,7 +213,9 @@ class Scored:
             )
 
 
-def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIndices]]]:
+def rules(
+    data: Scored, limit: float, tokens: int, wordings: Sequence[str]
+) -> Iterator[tuple[str, Callable[[], FlatIndices]]]:
     """The weights in the order in which each rule's mask takes them, by the rule's name."""
     zero = np.float32(0)
     usual = Subtracted(1, 0.5)
@@ -243,7 +266,14 @@ def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIn
         return np.concatenate([first, ranked(harm, of, rest, usual)])
 
     def content() -> FlatIndices:
-        harm, of = (data.mean(names, nothing, data.echo) for names in (data.harm, matched))
+        harm, of = (data.mean(names, nothing, echo=data.echo) for names in (data.harm, matched))
+        return ranked(harm, of, free(), usual)
+
+    def beginning(*texts: str | None) -> FlatIndices:
+        harm, of = (
+            data.mean(names, nothing, first=tokens, wordings=texts)
+            for names in (data.harm, matched)
+        )
         return ranked(harm, of, free(), usual)
 
     yield "plain", lambda: vote(Subtracted(0, 0))
@@ -256,6 +286,8 @@ def rules(data: Scored, limit: float) -> Iterator[tuple[str, Callable[[], FlatIn
     yield "mean, second order", second_order
     yield "mean, two rounds", rounds
     yield "mean, content alone", content
+    yield f"mean, first {tokens} tokens", lambda: beginning(None)
+    yield f"mean, first {tokens}, all wordings", lambda: beginning(*wordings)
 
 
 def ordered(values: Flat, free: NDArray[np.bool_], times: int = 1) -> FlatIndices:
@@ -298,6 +330,11 @@ def _after(example: Example, tokens: int) -> Example:
     return example._replace(start=example.start + tokens)
 
 
+def _until(example: Example, tokens: int | None) -> Example:
+    end = len(example.tokens) if tokens is None else example.start + tokens
+    return example._replace(tokens=example.tokens[:end])
+
+
 def _longer(examples: Sequence[Example], echo: int) -> bool:
     return not echo or all(len(each.tokens) >= each.start + echo + _REST for each in examples)
 
@@ -311,6 +348,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("configs", type=Path, nargs="*", default=usual, help="configs, in order")
     parser.add_argument("--limit", type=float, default=0.05, help="nats per token (0.05)")
     parser.add_argument("--echo", type=int, default=12, help="tokens of the echo (12)")
+    parser.add_argument("--first", type=int, default=36, help="tokens of the last two rules (36)")
+    parser.add_argument(
+        "--wordings",
+        type=Path,
+        default=Path("studies/validity.yaml"),
+        help="a study whose `pairs.wordings` are those of the last rule (studies/validity.yaml)",
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads (2)")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="rules with one of these words")
     given = parser.parse_args(arguments)
@@ -327,7 +371,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     heads = [f"{name} (n = {pairs.kinds.size})" for name, pairs in sides.items()]
     print(f"{'rule':30} {'weights':>8} {'benign':>7}", *(f"{head:>28}" for head in heads))
     print(f"{'':46} ", *(f"{'harm, specificity':>28}" for _ in heads), flush=True)
-    for name, make in rules(data, given.limit):
+    wordings = read_yaml(given.wordings)["pairs"]["wordings"]
+    for name, make in rules(data, given.limit, given.first, wordings):
         if given.only and not any(word in name for word in given.only):
             continue
         order = make()
