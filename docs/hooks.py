@@ -9,7 +9,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHERS = ("*.md", "studies/*/README.md")
-"""Pages outside docs/; the README's place is taken by docs/README.md."""
+"""Pages outside docs/; the README is not among them, for docs/README.md begins the site."""
 _PLACE = "repository/"
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
@@ -36,9 +36,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         if ":" in target:
             return match[0]
         path = os.path.normpath(PurePosixPath(here, name).parent / target)
-        uri = "README.md" if path == "README.md" else path.removeprefix("docs/")
-        if not path.startswith("docs/") and path != "README.md":
-            uri = _PLACE + path
+        uri = path.removeprefix("docs/") if path.startswith("docs/") else _PLACE + path
         if files.get_file_from_path(uri) is None and (ROOT / path).exists():
             return text
         return f"[{text}]({os.path.relpath(uri, PurePosixPath(source).parent)}{anchor})"
