@@ -32,7 +32,10 @@ def commands_page() -> str:
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="lesion", title=_TITLE)
     head, _, rest = text.partition("\n\n")
-    return f"{head}\n\n{_NOTE}\n\n{rest}".rstrip() + "\n"
+    # Its list of commands cuts their sentences off; the sections have them whole.
+    before, _, after = rest.partition("**Commands**:")
+    sections = after.partition("## ")[2]
+    return f"{head}\n\n{_NOTE}\n\n{before}## {sections}".rstrip() + "\n"
 
 
 _TITLE = "Every command"
