@@ -7,7 +7,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 # Two processes: the tests of one file run in one, so that what they share is made once.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: audit test check test-cluster lint lint-style lint-types format reference picture clean help
+.PHONY: audit test check docs test-cluster lint lint-style lint-types format reference picture clean help
 
 help:
 	@echo "make audit       run the default study (config.yaml) and print its headline"
@@ -17,7 +17,8 @@ help:
 	@echo "make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint"
 	@echo "make format      format the code"
 	@echo "make picture     run the default study and put its report's picture into docs/ for the README"
-	@echo "make reference   write docs/config.md, the config's JSON schema and the lists of claims"
+	@echo "make reference   write the reference pages, the config's JSON schema and the lists of claims"
+	@echo "make docs        build the documentation as a site, in site/"
 
 audit: .venv/ready
 	$(SNAKEMAKE)
@@ -39,19 +40,23 @@ lint-types: .venv/ready
 	$(BIN)/mypy
 
 lint-style: .venv/ready
-	$(BIN)/ruff format --check src tests workflow benchmarks
-	$(BIN)/ruff check src tests workflow benchmarks
+	$(BIN)/ruff format --check src tests workflow benchmarks docs
+	$(BIN)/ruff check src tests workflow benchmarks docs
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
 format: .venv/ready
-	$(BIN)/ruff format src tests workflow benchmarks
-	$(BIN)/ruff check --fix src tests workflow benchmarks
+	$(BIN)/ruff format src tests workflow benchmarks docs
+	$(BIN)/ruff check --fix src tests workflow benchmarks docs
 	$(BIN)/snakefmt Snakefile workflow
 
 reference: .venv/ready
 	$(BIN)/lesion reference --write
+
+# Strict: a link or an anchor that leads nowhere is an error.
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 picture: audit
 	$(BIN)/python benchmarks/picture.py results/default/report/index.html docs/report.png
@@ -64,4 +69,4 @@ picture: audit
 	@touch $@
 
 clean:
-	rm -rf results .snakemake
+	rm -rf results site .snakemake

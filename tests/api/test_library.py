@@ -213,7 +213,7 @@ def test_importing_lesion_is_fast_until_the_library_is_used() -> None:
 
 
 def test_the_example_of_the_docs_runs(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    page = ROOT / "docs" / "library.md"
+    page = ROOT / "docs" / "reference" / "library.md"
     code = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "path" / "to").mkdir(parents=True)

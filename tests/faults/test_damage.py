@@ -1,6 +1,6 @@
 """Files that were cut, changed or swapped are named and refused, never read as if they were whole.
 
-What each reader notices is in docs/faults.md.
+What each reader notices is in docs/reference/faults.md.
 """
 
 import shutil

@@ -420,7 +420,7 @@ def test_the_study_has_every_section() -> None:
 
 
 def test_the_docs_say_the_same() -> None:
-    page = (ROOT / "docs" / "reruns.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "reruns.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([\w.*]+)` \| (`[a-z_]+`(?:, `[a-z_]+`)*) \|$", page, re.M))
     assert len(rows) > 20
     for key, rules in rows.items():

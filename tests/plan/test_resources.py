@@ -60,7 +60,7 @@ def test_a_larger_model_gets_more(stage: str) -> None:
     assert resources.runtime(stage, LARGE) > resources.runtime(stage, SMALL)
 
 
-# Most MB of a job of the default study on two cores (docs/cluster.md), its process alone.
+# Most MB of a job of the default study on two cores (docs/how-to/cluster.md), its process alone.
 MEASURED = {
     "model": 592,
     "pairs": 1192,

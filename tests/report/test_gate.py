@@ -282,7 +282,7 @@ def test_a_number_that_is_something_is_not_shown_as_nothing(
 
 def test_the_docs_show_every_key(study: Invented) -> None:
     study.write([_row(6, CANNOT_TELL)], notices=["The limit was lifted."])
-    text = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "gate.md").read_text(encoding="utf-8")
     shown = json.loads(text.split("```json\n")[1].split("```")[0])
     assert _keys(shown) == _keys(json.loads(study.run("--format", "json").stdout))
 

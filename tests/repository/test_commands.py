@@ -1,4 +1,4 @@
-"""Commands, the study and the judge that the docs show are valid."""
+"""Commands of Snakemake that are named anywhere, and the judge that the docs show, are valid."""
 
 import re
 import subprocess
@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 from snakemake.cli import get_argument_parser
 
-from lesion.plan import checks
-from lesion.study import load_study, read_configs
-from lesion_testing import ROOT, make
+from lesion_testing import ROOT
 
-PLACES = ("README.md", "docs/*.md", "studies/**/*.yaml", "workflow/**/*.yaml", "src/**/*.py")
+PLACES = ("README.md", "docs/**/*.md", "studies/**/*.yaml", "workflow/**/*.yaml", "src/**/*.py")
 _COMMAND = re.compile(r"\bsnakemake( -[^`#()\";]*)")
 """Up to what ends one in prose, in a comment and in a string."""
 
@@ -43,29 +41,9 @@ def test_the_commands_are_found() -> None:
     assert any("studies/recovery.yaml" in one for one in found)
 
 
-def test_the_study_of_the_readme_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it stands there, in a folder with the files that it names."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    model = make.llama(tmp_path / "model", make.requests())
-    text = text.split("```yaml\n")[1].split("```")[0].replace("/path/to/checkpoint", str(model))
-    rows = [{"harmful": one, "harmless": f"{one} in a film"} for one in make.requests()]
-    make.write_rows(tmp_path / "my" / "harmless.jsonl", rows)
-    make.write_rows(
-        tmp_path / "my" / "phishing.jsonl", [{"prompt": row["harmful"]} for row in rows]
-    )
-    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    study = load_study(read_configs([Path("mine.yaml")]))
-    assert (study.study, list(study.models)) == ("mine", ["mine"])
-    assert study.of_role("harm") == ["fraud", "phishing"]
-    assert {"fraud", "phishing", "shared", "random"} < set(study.variants)
-    checks.check_study(study)
-    checks.check_splits(study)
-
-
 def test_the_judge_of_the_docs_is_one_module(tmp_path: Path) -> None:
     """A process that has not imported the kinds of judges finds it, and it judges."""
-    text = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "adding.md").read_text(encoding="utf-8")
     folder = tmp_path / "kinds"
     folder.mkdir()
     (folder / "length.py").write_text(

@@ -10,7 +10,7 @@ import pytest
 
 from lesion_testing import ROOT
 
-PATTERNS = ("[!C]*.md", "CO*.md", "docs/*.md", "studies/*/README.md")
+PATTERNS = ("[!C]*.md", "CO*.md", "docs/**/*.md", "studies/*/README.md")
 """The changelog names keys that there were."""
 PAGES = sorted(page for pattern in PATTERNS for page in ROOT.glob(pattern))
 CODE = (
@@ -24,7 +24,7 @@ CODE = (
 PLACEHOLDERS = {"studies/mine.yaml", "studies/release.yaml", "studies/x.yaml"}
 """Files that a reader is asked to write."""
 
-_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`]*`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
@@ -45,7 +45,7 @@ def slug(heading: str) -> str:
 def anchors(text: str) -> set[str]:
     """All anchors of a page; a heading that occurs again gets a number."""
     seen: dict[str, int] = {}
-    for heading in _HEADING.findall(_FENCE.sub("", text)):
+    for heading in _HEADING.findall(FENCE.sub("", text)):
         name = slug(heading)
         seen[name] = seen.get(name, -1) + 1
         if seen[name]:
@@ -54,7 +54,7 @@ def anchors(text: str) -> set[str]:
 
 
 def broken_links(page: Path) -> Iterator[str]:
-    prose = _CODE.sub("", _FENCE.sub("", page.read_text(encoding="utf-8")))
+    prose = _CODE.sub("", FENCE.sub("", page.read_text(encoding="utf-8")))
     for target in _LINK.findall(prose):
         if "://" in target:
             continue
@@ -132,8 +132,8 @@ def test_files_that_code_names_exist(pattern: str) -> None:
 def test_every_page_is_in_the_index() -> None:
     index = ROOT / "docs" / "README.md"
     linked = set(_LINK.findall(index.read_text(encoding="utf-8")))
-    pages = {page.name for page in index.parent.glob("*.md")} - {index.name}
-    assert pages <= linked
+    pages = {str(page.relative_to(index.parent)) for page in index.parent.rglob("*.md")}
+    assert pages - {index.name} <= linked
     assert "docs/README.md" in _LINK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""The SLURM profile and docs/cluster.md name the rules as the rule files do."""
+"""The SLURM profile and docs/how-to/cluster.md name the rules as the rule files do."""
 
 import re
 
@@ -32,13 +32,13 @@ def test_a_site_without_gpus_overrides_every_request_for_one() -> None:
 
 
 def test_the_local_rules_are_documented() -> None:
-    text = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/how-to/cluster.md").read_text(encoding="utf-8")
     listed = text.split("**Small rules** (")[1].split(")")[0]
     assert set(re.findall(r"`(\w+)`", listed)) == _local_rules()
 
 
 def test_every_rule_is_in_the_table_of_resources() -> None:
-    text = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/how-to/cluster.md").read_text(encoding="utf-8")
     table = text.split("## What a job asks for")[1].split("\n\n## ")[0]
     listed = {
         name

@@ -23,7 +23,7 @@ from lesion_testing.workflow import HARMS, Finished, Place, run
 pytestmark = pytest.mark.slow
 
 CLAIMS = {1, 2, 3, 6, 7}
-"""Claims about a single model; the others compare models (docs/gate.md)."""
+"""Claims about a single model; the others compare models (docs/how-to/gate.md)."""
 
 
 def _everything(config: dict[str, Any]) -> None:

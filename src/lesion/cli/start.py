@@ -225,7 +225,8 @@ def run_study(
     cluster: Annotated[
         str | None,
         typer.Option(
-            help="Run on a cluster: `slurm`, `kubernetes` or `cluster-generic` (docs/cluster.md).",
+            help="Run on a cluster: `slurm`, `kubernetes` or `cluster-generic` "
+            "(docs/how-to/cluster.md).",
             show_default=False,
         ),
     ] = None,
@@ -379,7 +380,7 @@ def _too_large(study: "Study", disk: int, memory: int, total: int) -> list[str]:
             ""
             if study.scores.tail
             else " Most of it are scores: `scores.tail` stores the needed "
-            "ones alone (docs/scoring.md)."
+            "ones alone (docs/explanation/scoring.md)."
         )
         problems.append(
             f"{study.folder} has {free / 10**9:.0f} GB of free disk. Set `results` to a larger "
@@ -388,6 +389,6 @@ def _too_large(study: "Study", disk: int, memory: int, total: int) -> list[str]:
     if memory * 10**6 > total:
         problems.append(
             f"this machine has {total / 10**9:.0f} GB of memory. Run on a larger one, or on a "
-            "cluster (docs/cluster.md)."
+            "cluster (docs/how-to/cluster.md)."
         )
     return problems

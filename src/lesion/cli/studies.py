@@ -137,27 +137,3 @@ def export(
     check_finished(study, config)
     for path in write_csv(study.folder, out):
         typer.echo(f"wrote {path}")
-
-
-@app.command()
-def reference(
-    write: Annotated[
-        bool,
-        typer.Option(
-            help="Write docs/config.md, the JSON schema and the documents' lists of claims."
-        ),
-    ] = False,
-) -> None:
-    """Explain every key of a study."""
-    from lesion.study import reference as config_reference
-
-    if write:
-        from lesion.tables.claims.registry import with_claims_list
-
-        pages = [Path("README.md"), Path("docs/gate.md")]
-        for path in pages:
-            path.write_text(with_claims_list(path.read_text(encoding="utf-8")), encoding="utf-8")
-        for path in (*config_reference.write(Path()), *pages):
-            typer.echo(f"wrote {path}")
-    else:
-        typer.echo(config_reference.page())

@@ -6,7 +6,7 @@ r"""A study's harmful test prompts as a task for Inspect (inspect.aisi.org.uk), 
 
 Inspect runs the pruned checkpoint like any other model. The prompts are those of the test split, on
 which nothing was chosen; the two scorers are the study's refusal matching and learned judge. See
-docs/inspect.md.
+docs/how-to/inspect.md.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The candidates (prunable parameters): the weight matrices of the transformer blocks.
 
-They are found by structure, so no table of model families is needed; docs/architectures.md lists
-the result for each family.
+They are found by structure, so no table of model families is needed;
+docs/reference/architectures.md lists the result for each family.
 """
 
 from collections.abc import Iterator, Mapping

@@ -13,7 +13,7 @@ from transformers.utils import chat_template_utils
 from lesion.io.formats import LesionError
 
 PLAIN = "User: {prompt}\n\nAssistant:"
-"""The format of a base model without a chat template (docs/architectures.md).
+"""The format of a base model without a chat template (docs/reference/architectures.md).
 
 A prefill follows after one space, the response after that, and the tokenizer's own special tokens
 (a BOS) come before. EOS ends a turn, and so does the text that begins the user's next turn.

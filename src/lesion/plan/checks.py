@@ -145,7 +145,8 @@ def _check_attacks(study: Study) -> None:
     if ablating and not study.of_role("refusal"):
         raise StudyError(
             f"`responses.attacks`: `{ablating[0]}` zeroes the weights of refusal, and no behaviour "
-            "has the role `refusal`. Add one (docs/evaluation.md), or take the attack out"
+            "has the role `refusal`. Add one (docs/explanation/evaluation.md), or take the attack "
+            "out"
         )
     tail, needed = study.scores.tail, study.responses.refusal_ablation
     if not ablating or tail is None:
@@ -266,7 +267,8 @@ def warnings(study: Study) -> list[str]:
     if without := [name for name in study.of_role("harm") if name not in matched]:
         lacking.append(
             f"`behaviours`: {', '.join(without)} have no matched requests (a behaviour of role "
-            "`matched`), and without them no claim about harm can be supported (docs/evaluation.md)"
+            "`matched`), and without them no claim about harm can be supported "
+            "(docs/explanation/evaluation.md)"
         )
     return lacking
 

@@ -2,7 +2,7 @@
 
 A job that gets too little is stopped and retried with more (`attempt`), so an estimate may be wrong
 now and then. On a local machine these numbers have no effect unless `--resources` is given.
-`docs/cluster.md` says how the constants were measured.
+`docs/how-to/cluster.md` says how the constants were measured.
 """
 
 import math

@@ -52,7 +52,7 @@ class ModelOutcome(BaseModel):
 
 
 class Gate(BaseModel):
-    """What a release gate needs to know about a study; docs/gate.md explains every key."""
+    """What a release gate needs to know about a study; docs/how-to/gate.md explains every key."""
 
     format: int = FORMAT
     study: str

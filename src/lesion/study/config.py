@@ -41,7 +41,7 @@ from lesion.study.types import (
 
 
 class Study(Section):
-    """A study; docs/config.md explains every key."""
+    """A study; docs/reference/config.md explains every key."""
 
     study: Name
     """Name of the study; its results go to `<results>/<study>/`."""

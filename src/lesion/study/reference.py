@@ -1,20 +1,15 @@
-"""The config reference, generated from its schema: a Markdown page and a JSON schema."""
+"""The reference of a study's keys, made of their schema: a Markdown page and a JSON schema."""
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, get_origin
 
 from pydantic import BaseModel
 
 from lesion.io.bundle import portable
-from lesion.io.formats import atomic
 from lesion.study import Study
 from lesion.study.judges import JudgeSection, all_kinds
 from lesion.study.types import section_of
-
-PAGE = Path("docs/config.md")
-SCHEMA = Path("workflow/schemas/config.schema.json")
 
 _HEAD = """# Every key of a study
 
@@ -22,6 +17,9 @@ This page is generated from the schema by `lesion reference --write`; `config.ya
 study. A study needs `models` and `behaviours` of role `harm`; what else it does not give is that of
 its `preset`, and then the default below. Unknown keys, wrong types and values out of range are
 errors before anything runs.
+
+A section is a mapping of keys, explained in the table of its name; `<name>` stands for a name that
+you choose, and `[]` for each section of a list. "One of" lists all values that are allowed.
 
 """
 
@@ -31,13 +29,13 @@ def schema_json() -> str:
     return json.dumps(portable(Study.model_json_schema()), indent=1, sort_keys=True) + "\n"
 
 
-def page() -> str:
+def config_page() -> str:
     """The reference as Markdown, with one table for each section."""
-    return _HEAD + "\n".join(_section("the study", Study))
+    return _HEAD + "\n".join(_section("", Study))
 
 
 def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
-    yield f"## {title}\n"
+    yield f"## `{title}`\n" if title else "## The study\n"
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
     schema = kind.model_json_schema()["properties"]
@@ -54,43 +52,50 @@ def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
     yield ""
     for name, field in kind.model_fields.items():
         section = section_of(field.annotation)
-        inner = f"{title}.{name}"
-        if get_origin(field.annotation) is dict:
-            inner += ".<name>"
+        inner = f"{title}.{name}".lstrip(".") + _PARTS.get(get_origin(field.annotation), "")
         if section is JudgeSection:
             for name_of_kind, judge in sorted(all_kinds().items()):
-                yield from _section(f"{inner} of kind `{name_of_kind}`", judge)
+                yield from _section(f"{inner}` of kind `{name_of_kind}", judge)
         elif section is not None:
             yield from _section(inner, section)
+
+
+_PARTS: dict[Any, str] = {dict: ".<name>", list: "[]"}
+"""How one of several sections is named."""
 
 
 def _type(schema: dict[str, Any], section: type[BaseModel] | None) -> str:
     if section is not None:
         kinds = {"object": "named sections", "array": "list of sections"}
         return kinds.get(schema.get("type", ""), "section")
-    options = schema.get("anyOf", [schema])
-    return " or ".join(_plain(option) for option in options)
+    return _plain(schema)
 
 
 def _plain(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        options = [_plain(option) for option in schema["anyOf"]]
+        return " or ".join(dict.fromkeys(options))
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
-    if schema.get("type") == "array":
-        return f"list of {_plain(schema.get('items', {}))}"
+        return f"one of {', '.join(f'`{value}`' for value in schema['enum'])}"
+    kind = str(schema.get("type", "any value"))
+    if kind == "array":
+        items = schema.get("items", {})
+        return f"list, each {_plain(items)}" if "enum" in items else f"list of {_plain(items)}"
+    if kind == "object":
+        values = schema.get("additionalProperties")
+        return (
+            f"named values, each {_plain(values)}" if isinstance(values, dict) else "named values"
+        )
     limits = [
         f"{sign} {schema[key]:g}"
-        for key, sign in (("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<"))
+        for key, sign in (
+            ("exclusiveMinimum", ">"),
+            ("minimum", "≥"),
+            ("exclusiveMaximum", "<"),
+            ("maximum", "≤"),
+        )
         if key in schema
     ]
-    kind = str(schema.get("type", "any"))
     return f"{kind} ({', '.join(limits)})" if limits else kind
-
-
-def write(root: Path) -> list[Path]:
-    """Write the page and the schema below `root`; return their paths."""
-    for path, text in ((PAGE, page()), (SCHEMA, schema_json())):
-        with atomic(root / path) as part:
-            part.write_text(text, encoding="utf-8")
-    return [root / PAGE, root / SCHEMA]

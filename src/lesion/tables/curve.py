@@ -22,9 +22,7 @@ CURVES = {
     "high": pl.Float64,
     "n": pl.Int64,
 }
-"""One row for each family, size and behaviour: the NLL (nats per token) that its mask adds, mean
-over prompts. `size_ratio` is the size as a multiple of the chosen q, `weights` the number of
-weights zeroed. Several draws (`seeds`) of a family are averaged prompt by prompt."""
+"""The NLL that masks of several sizes add; `lesion.tables.columns` explains the columns."""
 
 HALVINGS = {
     "family": pl.String,
@@ -46,18 +44,7 @@ HALVINGS = {
     "n": pl.Int64,
     "benign_n": pl.Int64,
 }
-"""One row for each family and `measure`. `halving` is the half-effect size: the fewest weights that
-halve harm. With `likelihood`, the mean added NLL of harmful responses first reaches ln 2 there, so
-that the likelihood per token is halved. With `judged`, half as many answers under the prefill are
-judged harmful there as for the unmodified model.
-
-It is interpolated linearly over log K between two measured sizes. With `beyond` the largest size
-does not reach it, and it is null. With `below` the smallest size reaches it already, and `halving`
-is that size, an upper bound. A bound of its interval is null where the resamples never reach it.
-`benign` is the added NLL of benign responses at that K; its interval covers only benign prompts.
-`area` lies between the two curves, harm - benign, over ln K from `smallest` to `largest`, in nats
-per token times e-folds; divide by ln(largest / smallest) for the mean gap. Only `likelihood` has
-it."""
+"""Half-effect sizes; `lesion.tables.columns` explains the columns."""
 LIKELIHOOD, JUDGED = "likelihood", "judged"
 """The measures of HALVINGS."""
 

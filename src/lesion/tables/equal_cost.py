@@ -18,13 +18,7 @@ EQUAL_COSTS = {
     **ESTIMATE,
     "p_value": pl.Float64,
 }
-"""One row for each mask, limit and metric, over the test prompts of all behaviours of a role, each
-behaviour with the same weight. `limit` and `cost` are the NLL that the mask should add and adds to
-benign responses of the validation split (nats per token); `reached` is false if no size of the mask
-comes near the limit. The metrics are what it adds to harmful, matched, benign and refusing
-responses (`harm_added` and so on), what `shared` adds to harmful ones beyond that
-(`harm_added_less_than_shared`, paired by prompt, each side in proportion to its cost, so that a
-mask which costs a little more does not seem to do more), and its specificity."""
+"""Masks that cost the same; `lesion.tables.columns` explains the columns."""
 
 _METRICS = {"specificity": "specificity", "counterpart_nll_added": "counterpart_added"}
 

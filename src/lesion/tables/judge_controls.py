@@ -25,9 +25,7 @@ JUDGE_CONTROLS = {
     "passed": pl.Boolean,
     "seed": pl.Int64,
 }
-"""`statistic` is the `mean` score, the `auroc` against the answers to harmful requests, or the
-`mean_change` from them; `limit` is what `value` is compared with: a mean may not exceed it, and the
-other statistics may not fall below it. `passed` is null where there is no limit."""
+"""Controls of the judges; `lesion.tables.columns` explains the columns."""
 
 _NAMES = {
     MATCHED: "answers to matched harmless requests",

@@ -33,20 +33,7 @@ RETRAINING = {
     "metric": pl.String,
     **ESTIMATE,
 }
-"""One row for each arm, step, behaviour and metric. Seeds are averaged prompt by prompt, so
-intervals cover prompts and not seeds.
-
-Rows without a step summarise an arm. The gap is its mean NLL of harmful responses minus that of the
-arm `unmodified` at the same step:
-- `nll_added`: the gap before training, which the ablation caused.
-- `recovered_share`: 1 - gap at the last step / gap before training. Null if the ablation added
-  nothing, so that there is nothing to recover.
-- `half_steps`, `half_examples`: where the gap first falls to half its initial value, interpolated
-  between measured steps. Null if it never does; a bound is null if its resamples never do.
-- `misaligned_change`: rate of misaligned answers minus that of `unmodified`, both at the last step.
-- `misaligned_beyond_random`: that rate minus that of `random`, an ablation of as many weights; of
-  an arm that is ablated after training, minus that of `random-after`.
-- `misaligned_change_by_training`: the rate of `unmodified` at the last step minus that before."""
+"""Trainings in memory; `lesion.tables.columns` explains the columns."""
 
 HALF = 0.5
 

@@ -31,10 +31,7 @@ MEASUREMENTS = {
     "detectable": pl.Float64,
     "seed": pl.Int64,
 }
-"""`variant` is null where each harm type's own mask was zeroed. `main` is true for the primary
-judge of a metric, and for metrics without a judge. Only differences have a p-value and a minimum
-detectable effect (see `Difference`); `p_adjusted` is corrected (Benjamini and Hochberg) over all
-rows of the same metric, judge and attack of a model."""
+"""All numbers; `lesion.tables.columns` explains the columns."""
 
 BEHAVIOUR, TOTAL = "behaviour", "total"
 """The values of `level`."""

@@ -34,12 +34,7 @@ CLAIMS = {
     "verdict": pl.String,
     "why": pl.String,
 }
-"""`scope` is what the claim is about: `model`, `experiment` (a training in memory of the model,
-named in the column `experiment`, which is null otherwise) or `family`: then `model` is the name of
-the family and `variant` the last stage. `claim` is the number in the list of the paper's claims
-(README); `threshold` is the smallest effect that counts, which the interval is compared with. `why`
-is a sentence if the outcome is "can't tell" for a reason other than an interval that includes the
-threshold, and null otherwise."""
+"""Outcomes of claims; `lesion.tables.columns` explains the columns."""
 
 EXAMPLES = {
     "variant": pl.String,
@@ -54,7 +49,7 @@ EXAMPLES = {
     "relevance": pl.Float64,
     "coherence": pl.Float64,
 }
-"""Completions with the scores of the offline judges and of the primary judge of harm."""
+"""Completions, with scores."""
 
 COUNTS = {
     "behaviour": pl.String,
@@ -63,17 +58,17 @@ COUNTS = {
     "outcome": pl.String,
     "pairs": pl.Int64,
 }
-"""The number of pairs of each outcome."""
+"""Numbers of pairs."""
 
 TRIALS = {
     **{name: dtype for name, dtype in SWEEP.items() if name != "key"},
     "chosen": pl.Boolean,
     "pareto": pl.Boolean,
 }
-"""Every (p, q) that was tried, whether it was chosen, and whether it is Pareto-optimal."""
+"""Every (p, q) that was tried."""
 
 TRAININGS = {"base": pl.String, "method": pl.String, "seed": pl.Int64, **TRAINING}
-"""The training losses of a model, with its base model and training method."""
+"""Training losses of a model, with its base model and training method."""
 
 _OF_MODEL: dict[str, dict[str, Any]] = {
     "variants": VARIANTS,

@@ -26,19 +26,7 @@ STAGES = {
     "fewest": pl.Int64,
     "beyond": pl.Boolean,
 }
-"""One row for each stage, mask family (`variant`) and metric: the mean of the stage's seeds.
-
-`separability` is the NLL (nats per token) added to harmful responses at the size where the NLL
-added to benign ones first reaches the limit. It is interpolated linearly over log K between two
-sizes, and from the origin below the smallest size. With `beyond`, benign NLL does not reach the
-limit at any size in at least one seed, and the value is that of the largest size. `area` is the
-mean gap, harm - benign, over ln K from the smallest size to the largest, in nats per token. The
-`_change` of either is against stage 0, and is `beyond` if either side is.
-
-Intervals cover prompts, and also seeds if a stage has several. Resampling k seeds shows only
-(k - 1) / k of their variance, so the interval is slightly too narrow with two or three seeds and
-covers no seed variance with one. `n` counts harmful and benign prompts, `fewest` those of the
-smaller side."""
+"""Stages of a training; `lesion.tables.columns` explains the columns."""
 
 
 class _Measured(NamedTuple):

@@ -17,12 +17,7 @@ VARIANTS = {
     "size_ratio": pl.Float64,
     "lesioned": pl.String,
 }
-"""One row for each name that other tables have as `variant` or `arm`; the key is `variant` with
-`kind`, since an arm may have the name of its mask. `kind` is MASK, SIZE or ARM. `mask` is null for
-the unmodified model; `size` is the number of weights that it zeroes, and `size_ratio` its size as a
-multiple of the chosen q. `lesioned` says of an arm when its mask was zeroed: `before` training,
-`after` training, or before training and kept at zero (`frozen`) or trained alone (`only`). Steps
-and seeds are in the tables of numbers, since every arm has several."""
+"""Names of variants and arms; `lesion.tables.columns` explains the columns."""
 
 MASK, SIZE, ARM = "mask", "size", "arm"
 """A mask as the study chose it (or none), a mask of another size, a model trained in memory."""

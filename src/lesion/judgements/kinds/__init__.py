@@ -2,7 +2,7 @@
 
 A module defines the config section of a kind (a subclass of `lesion.study.judges.JudgeSection`), or
 imports it from there, and registers with `builds` a function that builds such a judge
-(docs/adding.md).
+(docs/how-to/adding.md).
 
 No module here imports torch at its top level; the functions that build a judge may import it.
 """
