@@ -1,6 +1,5 @@
 from contextlib import nullcontext
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from lesion.masks.select import Preserved
 from lesion.models.layout import Flat, FlatIndices
 from lesion.models.weights import StoredWeights
 from lesion.scores.store import StoredNorms
-from lesion.study.types import NEEDS_ALL_SCORES, Control
+from lesion.study.controls import BUILT_CONTROLS, NEEDS_ALL_SCORES
 from lesion_testing import scored
 from lesion_testing.scored import LAYOUT, SHAPES, Held
 
@@ -60,7 +59,7 @@ def test_every_control_has_the_masks_size_in_every_matrix(material: ControlInput
 
 
 def test_the_table_has_the_controls_of_a_study() -> None:
-    assert tuple(CONTROLS) == get_args(Control)
+    assert tuple(CONTROLS) == BUILT_CONTROLS
 
 
 class _Missing:
@@ -79,7 +78,7 @@ def test_a_study_knows_which_controls_need_all_scores(material: ControlInputs, n
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_scoring_knows_which_controls_need_norms(material: ControlInputs, name: str) -> None:
-    needing = needing_norms(["shared", name]) == [name]
+    needing = needing_norms(["shared", "fraud", name], ["fraud"]) == [name]
     error = pytest.raises(LesionError, match="needs the inputs' norms")
     with error if needing else nullcontext():
         _made(material._replace(norms=[]), name)

@@ -2,26 +2,33 @@
 
 import ast
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import NamedTuple
 
-from lesion.io.formats import digest
+from lesion.io.formats import digest, sha256_file
+from lesion.study.plugins import package_of
 
 _PACKAGE = Path(__file__).parents[1]
 
 
 @cache
-def code(script: Path, *modules: str) -> str:
-    """Digest of the code of a script, of modules, and of all that these import from `lesion`.
+def code(script: Path, *modules: str, plugins: tuple[EntryPoint, ...] = ()) -> str:
+    """Digest of the code of a script, of modules, of plug-ins, and of all that these import from
+    `lesion`.
 
     Comments, docstrings and layout are ignored. `lesion.study` is ignored too, since its effect on
     a job is in the job's specification. So are the script's own imports other than the given
-    modules, since they affect logs and no results.
+    modules, since they affect logs and no results. Of a plug-in, the name and the version of its
+    package count as well, and all files that are installed beside its module.
     """
     dumps: dict[str, str] = {}
     beside: set[Path] = set()
-    todo = list(modules)
+    foreign = [_read_plugin(entry) for entry in plugins]
+    todo = [*modules, *(name for plugin in foreign for name in plugin.imports)]
     while todo:
         module = todo.pop()
         path = _file(module)
@@ -33,7 +40,9 @@ def code(script: Path, *modules: str) -> str:
         todo += read.imports
         dumps[module] = read.dump
     data = [file.read_text(encoding="utf-8") for file in sorted(beside)]
-    return digest([_read(script).dump, sorted(dumps.items()), data])[:16]
+    own = [_read(script).dump, sorted(dumps.items()), data]
+    # Without plug-ins, the digest is that of a lesion that knows none.
+    return digest([*own, [plugin.files for plugin in foreign]] if foreign else own)[:16]
 
 
 _DECIDING = ("lesion.study.job", "lesion.study.training")
@@ -60,6 +69,35 @@ def _read(path: Path) -> _Module:
     tree = ast.parse(text)
     imports = [*_imports(tree)]
     return _Module(ast.dump(_without_docstrings(tree)), imports, beside)
+
+
+class _Plugin(NamedTuple):
+    """The files of a plug-in's package."""
+
+    files: list[list[str]]
+    """Name and version of its package; then each file's path within it, and its code or digest."""
+    imports: list[str]
+    """As in `_Module`."""
+
+
+def _read_plugin(entry: EntryPoint) -> _Plugin:
+    parts = entry.module.split(".")
+    names = (".".join(parts[: n + 1]) for n in range(len(parts)))
+    # A namespace package has no file, and folders that belong to other packages too.
+    top = next(file for name in names if (file := import_module(name).__file__) is not None)
+    root = Path(top).parent
+    paths = root.rglob("*") if Path(top).stem == "__init__" else [Path(top)]
+    files, imports = [[package_of(entry), entry.value]], list[str]()
+    for path in sorted(paths):
+        if not path.is_file() or path.suffix == ".pyc":
+            continue
+        said = sha256_file(path)
+        with suppress(SyntaxError):
+            if path.suffix == ".py":
+                module = _read(path)
+                said, imports = module.dump, [*imports, *module.imports]
+        files.append([path.relative_to(root).as_posix(), said])
+    return _Plugin(files, imports)
 
 
 @cache

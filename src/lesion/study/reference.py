@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from lesion.io.bundle import portable
 from lesion.io.formats import atomic
 from lesion.study import Study
-from lesion.study.judges import JudgeSection, all_kinds
+from lesion.study.judges import JudgeSection, our_kinds
 from lesion.study.types import section_of
 
 PAGE = Path("docs/config.md")
@@ -58,7 +58,7 @@ def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
         if get_origin(field.annotation) is dict:
             inner += ".<name>"
         if section is JudgeSection:
-            for name_of_kind, judge in sorted(all_kinds().items()):
+            for name_of_kind, judge in sorted(our_kinds().items()):
                 yield from _section(f"{inner} of kind `{name_of_kind}`", judge)
         elif section is not None:
             yield from _section(inner, section)
@@ -68,13 +68,14 @@ def _type(schema: dict[str, Any], section: type[BaseModel] | None) -> str:
     if section is not None:
         kinds = {"object": "named sections", "array": "list of sections"}
         return kinds.get(schema.get("type", ""), "section")
-    options = schema.get("anyOf", [schema])
-    return " or ".join(_plain(option) for option in options)
+    return _plain(schema)
 
 
 def _plain(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
+    if "anyOf" in schema:
+        return " or ".join(map(_plain, schema["anyOf"]))
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":
