@@ -20,6 +20,7 @@ from lesion.models.weights import StoredWeights
 from lesion.scores.store import StoredNorms
 from lesion.study.controls import BUILT_CONTROLS, NEEDS_ALL_SCORES
 from lesion_testing import scored
+from lesion_testing.plugin import lay_down, on_path
 from lesion_testing.scored import LAYOUT, SHAPES, Held
 
 LIKE = np.array([0, 5, 40, 50, 60, 95, *range(100, 112), LAYOUT.size - 1], np.int64)
@@ -171,3 +172,25 @@ def test_lines_that_allow_nothing_else_stay() -> None:
     own = np.arange(12)
     found = same_lines(own, np.zeros((4, 3), np.float32), np.random.default_rng(0))
     assert sorted(found) == own.tolist()
+
+
+DRAWN = """
+from lesion.masks.controls import CONTROLS
+RULE = CONTROLS["random"]
+"""
+
+
+def test_the_draws_of_a_plugin_do_not_depend_on_others(
+    material: ControlInputs, tmp_path: Path
+) -> None:
+    entries = {"lesion.controls": {"own": "drawn:RULE", "other": "drawn:RULE"}}
+    both = lay_down(tmp_path / "both", entries, {"drawn.py": DRAWN})
+    with on_path(both):
+        made = _made(material, "own", "other", "random")
+        again = _made(material, "own", seed=1)["own"]
+    single = {"lesion.controls": {"own": "drawn:RULE"}}
+    alone = lay_down(tmp_path / "alone", single, {"drawn.py": DRAWN})
+    with on_path(alone):
+        assert _made(material, "own")["own"].tolist() == made["own"].tolist()
+    drawn = [made["own"], made["other"], made["random"], again]
+    assert len({mask.tobytes() for mask in drawn}) == len(drawn)

@@ -148,7 +148,7 @@ def reference(
         ),
     ] = False,
 ) -> None:
-    """Explain every key of a study."""
+    """Explain every key of a study, and list the installed plug-ins."""
     from lesion.study import reference as config_reference
 
     if write:
@@ -160,4 +160,7 @@ def reference(
         for path in (*config_reference.write(Path()), *pages):
             typer.echo(f"wrote {path}")
     else:
+        from lesion.plan.plugins import plugins_page
+
         typer.echo(config_reference.page())
+        typer.echo(plugins_page(), nl=False)

@@ -10,7 +10,8 @@ from lesion.responses.attacks import ATTACK_PLUGINS
 from lesion.study.controls import CONTROL_PLUGINS, controls_among
 from lesion.study.job import Job
 from lesion.study.judges import JUDGE_PLUGINS
-from lesion.study.plugins import Plugins
+from lesion.study.plugins import PluginError, Plugins, package_of
+from lesion.study.reference import section_tables
 
 PLUGINS: tuple[Plugins[Any], ...] = (JUDGE_PLUGINS, ATTACK_PLUGINS, CONTROL_PLUGINS)
 """The plug-ins of every group."""
@@ -35,6 +36,24 @@ def plugins_of(job: Job) -> tuple[EntryPoint, ...]:
         case _:
             entries = []
     return tuple(entry for entry in entries if entry is not None)
+
+
+def plugins_page() -> str:
+    """The installed plug-ins as Markdown, with the keys of their judges; empty without any."""
+    rows, tables = list[str](), list[str]()
+    for plugins in PLUGINS:
+        for name in plugins.names:
+            try:
+                entry, value = plugins.entry(name), plugins.get(name)
+                package = package_of(entry) if entry else ""
+            except PluginError as error:
+                package, value = f"can't be used: {error}", None
+            rows.append(f"| {plugins.what} | `{name}` | {package} |")
+            if isinstance(value, type):
+                title = f"the study.judgements.judges.<name> of kind `{name}`"
+                tables += section_tables(title, value)
+    head = ["## plug-ins that are installed here\n", "| what | name | package |", "|---|---|---|"]
+    return "\n".join([*head, *rows, "", *tables]) if rows else ""
 
 
 def plugin_problems() -> Iterator[str]:

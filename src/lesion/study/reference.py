@@ -33,10 +33,11 @@ def schema_json() -> str:
 
 def page() -> str:
     """The reference as Markdown, with one table for each section."""
-    return _HEAD + "\n".join(_section("the study", Study))
+    return _HEAD + "\n".join(section_tables("the study", Study))
 
 
-def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
+def section_tables(title: str, kind: type[BaseModel]) -> Iterator[str]:
+    """Lines of Markdown: a table of the keys of a section, and of each section within."""
     yield f"## {title}\n"
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
@@ -59,9 +60,9 @@ def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
             inner += ".<name>"
         if section is JudgeSection:
             for name_of_kind, judge in sorted(our_kinds().items()):
-                yield from _section(f"{inner} of kind `{name_of_kind}`", judge)
+                yield from section_tables(f"{inner} of kind `{name_of_kind}`", judge)
         elif section is not None:
-            yield from _section(inner, section)
+            yield from section_tables(inner, section)
 
 
 def _type(schema: dict[str, Any], section: type[BaseModel] | None) -> str:
