@@ -291,6 +291,7 @@ def dice() -> Iterator[type[JudgeSection]]:
     """A further kind of judge, as a module of `lesion.judgements.kinds` adds it."""
 
     class DiceSection(JudgeSection):
+        __module__ = "lesion.judgements.kinds.dice"
         files: ClassVar[Mapping[str, Reader]] = {"numbers": "keys"}
         kind: Literal["dice"]
         sides: int = 6

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,8 +117,12 @@ class Place:
         """Run Snakemake in this folder."""
         return run(self.command(*arguments), self.folder, **environment)
 
-    def jobs(self, *arguments: str) -> dict[str, str]:
+    def jobs(self, *arguments: str, path: Sequence[Path] = ()) -> dict[str, str]:
         """What Snakemake plans or runs, read from its own events.
+
+        Args:
+            arguments: of Snakemake.
+            path: further folders that Python imports from.
 
         Returns:
             Each job with Snakemake's reason; a job is its rule and its wildcards but for the
@@ -126,8 +130,9 @@ class Place:
         """
         events = self.folder / "jobs.jsonl"
         events.unlink(missing_ok=True)
+        folders = os.pathsep.join(map(str, (PLUGINS, *path)))
         done = self.snakemake(
-            *arguments, "--logger", "jobs", LESION_JOBS=str(events), PYTHONPATH=str(PLUGINS)
+            *arguments, "--logger", "jobs", LESION_JOBS=str(events), PYTHONPATH=folders
         )
         assert done.code == 0, done.text
         lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []

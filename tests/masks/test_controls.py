@@ -1,6 +1,5 @@
 from contextlib import nullcontext
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,8 +18,9 @@ from lesion.masks.select import Preserved
 from lesion.models.layout import Flat, FlatIndices
 from lesion.models.weights import StoredWeights
 from lesion.scores.store import StoredNorms
-from lesion.study.types import NEEDS_ALL_SCORES, Control
+from lesion.study.controls import BUILT_CONTROLS, NEEDS_ALL_SCORES
 from lesion_testing import scored
+from lesion_testing.plugin import lay_down, on_path
 from lesion_testing.scored import LAYOUT, SHAPES, Held
 
 LIKE = np.array([0, 5, 40, 50, 60, 95, *range(100, 112), LAYOUT.size - 1], np.int64)
@@ -60,7 +60,7 @@ def test_every_control_has_the_masks_size_in_every_matrix(material: ControlInput
 
 
 def test_the_table_has_the_controls_of_a_study() -> None:
-    assert tuple(CONTROLS) == get_args(Control)
+    assert tuple(CONTROLS) == BUILT_CONTROLS
 
 
 class _Missing:
@@ -79,7 +79,7 @@ def test_a_study_knows_which_controls_need_all_scores(material: ControlInputs, n
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_scoring_knows_which_controls_need_norms(material: ControlInputs, name: str) -> None:
-    needing = needing_norms(["shared", name]) == [name]
+    needing = needing_norms(["shared", "fraud", name], ["fraud"]) == [name]
     error = pytest.raises(LesionError, match="needs the inputs' norms")
     with error if needing else nullcontext():
         _made(material._replace(norms=[]), name)
@@ -172,3 +172,25 @@ def test_lines_that_allow_nothing_else_stay() -> None:
     own = np.arange(12)
     found = same_lines(own, np.zeros((4, 3), np.float32), np.random.default_rng(0))
     assert sorted(found) == own.tolist()
+
+
+DRAWN = """
+from lesion.masks.controls import CONTROLS
+RULE = CONTROLS["random"]
+"""
+
+
+def test_the_draws_of_a_plugin_do_not_depend_on_others(
+    material: ControlInputs, tmp_path: Path
+) -> None:
+    entries = {"lesion.controls": {"own": "drawn:RULE", "other": "drawn:RULE"}}
+    both = lay_down(tmp_path / "both", entries, {"drawn.py": DRAWN})
+    with on_path(both):
+        made = _made(material, "own", "other", "random")
+        again = _made(material, "own", seed=1)["own"]
+    single = {"lesion.controls": {"own": "drawn:RULE"}}
+    alone = lay_down(tmp_path / "alone", single, {"drawn.py": DRAWN})
+    with on_path(alone):
+        assert _made(material, "own")["own"].tolist() == made["own"].tolist()
+    drawn = [made["own"], made["other"], made["random"], again]
+    assert len({mask.tobytes() for mask in drawn}) == len(drawn)

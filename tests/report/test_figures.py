@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import get_args
 
 import polars as pl
 import pytest
@@ -13,7 +12,7 @@ from lesion.report.figures.curves import halving_texts, judged_tradeoff, tradeof
 from lesion.report.figures.dissociation import dissociation
 from lesion.report.figures.masks import lines_table, transfer, where
 from lesion.report.figures.overlap import compared, overlap_heatmap, overlap_means
-from lesion.study.types import GROWN_MASKS, Control
+from lesion.study.controls import BUILT_CONTROLS, GROWN_MASKS
 from lesion.tables.claims.claim import Conclusion
 from lesion.tables.lookup import find
 from lesion.tables.read import Headline, read_study_tables
@@ -245,7 +244,7 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path: Path) -> None:
 
 
 def test_every_mask_of_equal_cost_has_a_name_that_fits_beside_its_chart() -> None:
-    names = mask_names(["shared", *GROWN_MASKS, *get_args(Control)])
+    names = mask_names(["shared", *GROWN_MASKS, *BUILT_CONTROLS])
     assert len(set(names.values())) == len(names)
     # A longer line is cut off, and several controls would look the same.
     assert max(len(line) for name in names.values() for line in name.split(", ")) <= 21

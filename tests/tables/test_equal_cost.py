@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from lesion.responses import EQUAL_COST
+from lesion.study.job import Behaviours
 from lesion.tables.claims.specific import beaten_by
 from lesion.tables.equal_cost import EQUAL_COSTS, equal_cost_table
 from lesion.tables.intervals import Bootstrap
@@ -16,6 +17,9 @@ ADDED = {
     "plain": {"harm": 0.2, "matched": 0.15, "benign": 0.05, "refusal": 0.1},
 }
 BEHAVIOURS = {"fraud": "harm", "fraud-matched": "matched", "sums": "benign", "no": "refusal"}
+OF_STUDY = Behaviours(
+    harm=["fraud"], matched={"fraud-matched": "fraud"}, benign=["sums"], refusal=["no"]
+)
 
 
 def _rows(limit: float = 0.05) -> tuple[pl.DataFrame, ...]:
@@ -111,27 +115,27 @@ def _renamed(name: str, less: float) -> pl.DataFrame:
 
 @pytest.mark.parametrize("name", ["matched", "refusals", "no", "sums", "benign-signed"])
 def test_masks_of_other_answers_must_be_beaten(name: str) -> None:
-    assert not beaten_by(_renamed(name, 0.1), ["fraud"], "shared")
-    assert f" {name} " in beaten_by(_renamed(name, 0.0), ["fraud"], "shared")
-    assert f" {name} " in beaten_by(_renamed(name, -0.1), ["fraud"], "shared")
+    assert not beaten_by(_renamed(name, 0.1), OF_STUDY, "shared")
+    assert f" {name} " in beaten_by(_renamed(name, 0.0), OF_STUDY, "shared")
+    assert f" {name} " in beaten_by(_renamed(name, -0.1), OF_STUDY, "shared")
 
 
 @pytest.mark.parametrize("name", ["plain", "second-q", "fraud"])
 def test_masks_of_harm_and_of_other_rules_show_nothing(name: str) -> None:
-    assert "with no mask of other answers" in beaten_by(_renamed(name, 0.1), ["fraud"], "shared")
+    assert "with no mask of other answers" in beaten_by(_renamed(name, 0.1), OF_STUDY, "shared")
     nothing = _renamed(name, 0.1).clear()
-    assert not beaten_by(nothing, ["fraud"], "shared")
+    assert not beaten_by(nothing, OF_STUDY, "shared")
 
 
 def test_a_mask_that_cannot_cost_as_much_is_beaten_only_with_more_weights() -> None:
     table = _renamed("matched", 0.1)
     short = pl.when(mask="matched").then(False).otherwise("reached").alias("reached")
-    assert not beaten_by(table.with_columns(short), ["fraud"], "shared")
+    assert not beaten_by(table.with_columns(short), OF_STUDY, "shared")
     fewer = pl.when(mask="matched").then(8).otherwise("weights").alias("weights")
-    assert " matched " in beaten_by(table.with_columns(short, fewer), ["fraud"], "shared")
-    assert not beaten_by(table.with_columns(fewer), ["fraud"], "shared")
+    assert " matched " in beaten_by(table.with_columns(short, fewer), OF_STUDY, "shared")
+    assert not beaten_by(table.with_columns(fewer), OF_STUDY, "shared")
     unreached = table.with_columns(reached=pl.lit(value=False))
-    assert "`shared` can't be compared" in beaten_by(unreached, ["fraud"], "shared")
+    assert "`shared` can't be compared" in beaten_by(unreached, OF_STUDY, "shared")
 
 
 @pytest.mark.parametrize(
@@ -146,9 +150,9 @@ def test_a_comparison_that_says_nothing_beats_nothing(
         for name, value in zip(("low", "high"), bounds, strict=True)
     )
     table = table.with_columns(n=pl.when(own).then(n).otherwise("n"))
-    assert " matched " in beaten_by(table, ["fraud"], "shared")
+    assert " matched " in beaten_by(table, OF_STUDY, "shared")
 
 
 def test_the_comparison_is_with_the_mask_that_the_claims_are_about() -> None:
     table = _renamed("matched", 0.1)
-    assert "not with `fraud`" in beaten_by(table, ["fraud"], "fraud")
+    assert "not with `fraud`" in beaten_by(table, OF_STUDY, "fraud")

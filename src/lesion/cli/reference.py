@@ -52,12 +52,14 @@ def reference(
         ),
     ] = False,
 ) -> None:
-    """Explain every key of a study."""
+    """Explain every key of a study, and list the installed plug-ins."""
     from lesion.io.formats import atomic
+    from lesion.plan.plugins import plugins_page
     from lesion.study.reference import config_page
 
     if not write:
         typer.echo(config_page())
+        typer.echo(plugins_page(), nl=False)
         return
     for path, made in documents().items():
         text = made(path.read_text(encoding="utf-8") if path.exists() else "")

@@ -4,14 +4,14 @@ If a control has the same effect as the mask, the mask's selection rule explains
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion.io.formats import LesionError
+from lesion.io.formats import LesionError, digest
 from lesion.masks.select import Preserved
 from lesion.masks.sweep import ScoreSet
 from lesion.models.layout import Flat, FlatIndices, Layout
@@ -19,6 +19,7 @@ from lesion.models.weights import StoredWeights
 from lesion.scores.lowest import first_lowest
 from lesion.scores.shards import NORMS
 from lesion.scores.store import Pooled, Source, StoredNorms, StoredScores
+from lesion.study.controls import CONTROL_PLUGINS, controls_among
 from lesion.study.job import Behaviours
 
 _DRAWS = 64
@@ -36,8 +37,10 @@ class ControlInputs(NamedTuple):
     norms: Sequence[StoredNorms]
 
 
-class _Matrix(NamedTuple):
-    """A matrix of the model, and what controls select its weights by."""
+class ControlMatrix(NamedTuple):
+    """A matrix of the model, and what controls select its weights by; values are flat, one for each
+    weight.
+    """
 
     name: str
     shape: tuple[int, int]
@@ -48,16 +51,20 @@ class _Matrix(NamedTuple):
 
     @property
     def size(self) -> int:
+        """The number of its weights."""
         return math.prod(self.shape)
 
     def scores(self) -> Flat:
+        """The scores that the control names, pooled over behaviours."""
         assert self.source is not None
         return self.source.open(self.name)[0 : self.size]
 
     def magnitude(self) -> Flat:
+        """|W|."""
         return np.abs(self.inputs.weights.open(self.name))
 
     def log_scores(self) -> Flat:
+        """Logarithms of positive scores."""
         return _log(self.scores())
 
 
@@ -66,14 +73,14 @@ class ControlRule(NamedTuple):
 
     description: str
     """Mask headers have this text, so changing it changes the bytes of masks."""
-    values: Callable[[_Matrix], Flat]
+    values: Callable[[ControlMatrix], Flat]
     """Values of a matrix's weights, of which the lowest are selected, or from which `draw` does."""
     draw: Callable[[FlatIndices, Flat, np.random.Generator], FlatIndices] | None = None
     """Draws weights at random, given the shared mask's and the values; curves average several
     draws."""
     scores: Literal["harm", "benign", "importance"] | None = None
     """The field of `ControlInputs` that it ranks all weights by, for which truncated scores do not
-    serve: such a control is also one of `NEEDS_ALL_SCORES`, by which a study is checked."""
+    serve: one of lesion's own is also one of `NEEDS_ALL_SCORES`, by which a study is checked."""
     outside: bool = False
     """Whether it selects outside the preserved weights."""
     apart: bool = False
@@ -145,7 +152,7 @@ def _log(values: Flat) -> Flat:
     return np.log(np.maximum(values, np.finfo(np.float32).tiny))
 
 
-def _wanda(matrix: _Matrix) -> Flat:
+def _wanda(matrix: ControlMatrix) -> Flat:
     if not matrix.inputs.norms:
         raise LesionError("masks: the control `wanda` needs the inputs' norms from scoring")
     squares = np.sum([norms.open(matrix.name) for norms in matrix.inputs.norms], axis=0)
@@ -162,7 +169,7 @@ CONTROLS = {
     ),
     "random-magnitude": ControlRule(
         "as many random weights in every matrix, of the same size |W|",
-        _Matrix.magnitude,
+        ControlMatrix.magnitude,
         draw=most_similar,
     ),
     "unsigned": ControlRule(
@@ -178,11 +185,11 @@ CONTROLS = {
         norms=True,
     ),
     "unimportant": ControlRule(
-        "the lowest preservation importance", _Matrix.scores, scores="importance"
+        "the lowest preservation importance", ControlMatrix.scores, scores="importance"
     ),
     "benign-signed": ControlRule(
         "the most negative signed SNIP of benign pairs outside the preserved",
-        _Matrix.scores,
+        ControlMatrix.scores,
         scores="benign",
         outside=True,
     ),
@@ -194,14 +201,14 @@ CONTROLS = {
     ),
     "second-q": ControlRule(
         "the most negative signed SNIP of harm pairs outside the preserved and `shared`",
-        _Matrix.scores,
+        ControlMatrix.scores,
         scores="harm",
         outside=True,
         apart=True,
     ),
     "random-importance": ControlRule(
         "as many random weights in every matrix, of the same preservation importance",
-        _Matrix.log_scores,
+        ControlMatrix.log_scores,
         draw=most_similar,
         scores="importance",
     ),
@@ -217,13 +224,28 @@ CONTROLS = {
         draw=same_lines,
     ),
 }
-"""Every control, by its name in a study. The place of a control seeds its draws, so new ones are
-added at the end."""
+"""lesion's own controls, by their names in a study. The place of a control seeds its draws, so new
+ones are added at the end."""
 
 
-def needing_norms(masks: Iterable[str]) -> list[str]:
-    """Those of the given masks that are controls which need the norms of inputs."""
-    return [name for name in masks if name in CONTROLS and CONTROLS[name].norms]
+def control_rule(name: str) -> ControlRule:
+    """The rule of a control of lesion or of a plug-in.
+
+    Raises:
+        PluginError: the plug-in is unusable.
+    """
+    rule: ControlRule | None = CONTROL_PLUGINS.get(name)
+    return CONTROLS[name] if rule is None else rule
+
+
+def _number(name: str) -> int:
+    """What seeds a control's draws, beside the seed: its place, or else the digest of its name."""
+    return list(CONTROLS).index(name) if name in CONTROLS else int(digest(name)[:16], 16)
+
+
+def needing_norms(masks: Iterable[str], behaviours: Collection[str]) -> list[str]:
+    """Those of a study's masks that are controls which need the norms of inputs."""
+    return [name for name in controls_among(masks, behaviours) if control_rule(name).norms]
 
 
 def control_inputs(
@@ -237,7 +259,7 @@ def control_inputs(
 ) -> ControlInputs:
     """The inputs of the named controls, which are compared with masks of the scores `opened`."""
     shapes = opened.layout.stored_shapes
-    needed = {CONTROLS[name].scores for name in controls}
+    needed = {control_rule(name).scores for name in controls}
 
     def pooled(names: Sequence[str]) -> Source:
         return Pooled([StoredScores(scores[name], "snip", shapes) for name in names], "mean")
@@ -264,7 +286,7 @@ def control_masks(
     """Select the named controls, one matrix at a time, which is read once for all sizes.
 
     Args:
-        names: keys of CONTROLS.
+        names: controls of lesion and of plug-ins.
         likes: the masks whose sizes in every matrix they copy.
         layout: the prunable parameters.
         inputs: scores, importance, weights.
@@ -276,14 +298,11 @@ def control_masks(
     Raises:
         LesionError: an input of a control is missing; the message says how to get it.
     """
-    order = list(CONTROLS)
-    rng = {
-        name: [np.random.default_rng([seed, order.index(name)]) for _ in likes] for name in names
-    }
+    rng = {name: [np.random.default_rng([seed, _number(name)]) for _ in likes] for name in names}
     parts = {name: [[np.empty(0, np.int64)] for _ in likes] for name in names}
     for number, matrices in enumerate(zip(*map(layout.split, likes), strict=True)):
         for name in names if any(own.size for own in matrices) else ():
-            control = CONTROLS[name]
+            control = control_rule(name)
             values = _values(control, number, layout, inputs)
             for own, made, generator in zip(matrices, parts[name], rng[name], strict=True):
                 if own.size:
@@ -307,7 +326,7 @@ def _values(control: ControlRule, number: int, layout: Layout, inputs: ControlIn
     name = layout.names[number]
     sources = {"harm": inputs.harm, "benign": inputs.benign, "importance": inputs.importance}
     source = sources[control.scores] if control.scores else None
-    matrix = _Matrix(name, layout.shapes[number], name in layout.transposed, inputs, source)
+    matrix = ControlMatrix(name, layout.shapes[number], name in layout.transposed, inputs, source)
     values = control.values(matrix)
     if control.outside:
         return np.where(inputs.preserved.of(number), np.float32(np.inf), values)

@@ -11,11 +11,12 @@ import polars as pl
 from lesion.io.formats import LesionError, write_parquet
 from lesion.masks.algebra import intersection, vote
 from lesion.masks.choose import read_chosen
-from lesion.masks.controls import CONTROLS, control_inputs, control_masks
+from lesion.masks.controls import control_inputs, control_masks, control_rule
 from lesion.masks.jobs import CurveMasksJob
 from lesion.masks.select import Point
 from lesion.masks.sweep import ScoreSet
 from lesion.models.layout import FlatIndices, layout_of
+from lesion.study.controls import controls_among
 
 logger = logging.getLogger(__name__)
 
@@ -70,15 +71,15 @@ def curve_masks(
     sized["shared"] = [vote(each, selection.at_least) for each in harm]
     sized["shared-all"] = [intersection(each) for each in harm]
     rows: list[_Row] = [("unmodified", job.seed, 0.0, np.empty(0, np.int64))]
+    controls = controls_among(job.families, behaviours.names)
     for family in job.families:
-        if family not in CONTROLS:
+        if family not in controls:
             own_masks = zip(size_ratios, sized[family], strict=True)
             rows += [(family, job.seed, size_ratio, mask) for size_ratio, mask in own_masks]
-    controls = [name for name in CONTROLS if name in job.families]
     if controls:
         inputs = control_inputs(model, scores, opened, behaviours, controls, p, selection.scope)
-        drawn = [name for name in controls if CONTROLS[name].draw is not None]
-        scored = [name for name in controls if CONTROLS[name].draw is None]
+        drawn = [name for name in controls if control_rule(name).draw is not None]
+        scored = [name for name in controls if name not in drawn]
         # The random controls of the study's own seed are equal to those of `masks.run`.
         for seed in range(job.seed, job.seed + job.seeds):
             selected = control_masks(drawn, sized["shared"], opened.layout, inputs, seed)

@@ -12,12 +12,13 @@ import polars as pl
 
 from lesion.io.formats import LesionError, write_parquet
 from lesion.masks.choose import Chosen, read_chosen
-from lesion.masks.controls import CONTROLS, control_inputs, control_masks
+from lesion.masks.controls import control_inputs, control_masks
 from lesion.masks.jobs import EqualCostMasksJob, Selection
 from lesion.masks.rankings import Ranking, rankings, vote_ranking
 from lesion.masks.select import Point
 from lesion.masks.sweep import ScoreSet
 from lesion.models.layout import FlatIndices
+from lesion.study.controls import controls_among
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ def growing_masks(
         ranked = rankings(before, own.snips, own.layout, selection.scope)
         return {name: ranking.within(taken[name]) for name, ranking in ranked.items()}
 
-    controls = [name for name in CONTROLS if name in job.masks]
+    controls = controls_among(job.masks, behaviours.names)
     named = [name for name in behaviours.names if name in job.masks]
     # Masks of other answers are as free of benign scores as `shared`, or they could not win.
     matched, refusal = list(behaviours.matched), behaviours.refusal

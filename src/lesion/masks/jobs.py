@@ -1,8 +1,9 @@
 """The specifications of jobs that select masks."""
 
 from lesion.study.attacks import RefusalAblation
+from lesion.study.controls import Control
 from lesion.study.job import Behaviours, Device, Job, Specification
-from lesion.study.types import Control, Pool, Scope, SelectionRule
+from lesion.study.types import Pool, Scope, SelectionRule
 
 
 class Selection(Specification):

@@ -11,7 +11,7 @@ from lesion import __version__
 from lesion.io.formats import read_json, write_parquet
 from lesion.masks.algebra import expected_vote, intersection, vote
 from lesion.masks.choose import read_chosen
-from lesion.masks.controls import CONTROLS, control_inputs, control_masks
+from lesion.masks.controls import control_inputs, control_masks, control_rule
 from lesion.masks.jobs import MasksJob
 from lesion.masks.overlap import OVERLAP, SHARING, overlaps
 from lesion.masks.select import Point
@@ -21,7 +21,9 @@ from lesion.masks.where import concentration_table, top_lines, where_table
 from lesion.models.layout import FlatIndices, Layout, layout_of
 from lesion.models.record import read_record
 from lesion.scores.shards import index_name
+from lesion.study.controls import CONTROL_PLUGINS
 from lesion.study.job import Behaviours
+from lesion.study.plugins import package_of
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +106,11 @@ def _recipe(name: str, scores: Mapping[str, Path], job: MasksJob) -> dict[str, s
         if metadata.get("text") == "plain":
             origin["text"] = "plain"
         return {"role": behaviours.role(name), **origin}
-    if name in CONTROLS:
-        return {"role": "control", "made": CONTROLS[name].description, "seed": str(job.seed)}
+    if name in job.controls:
+        entry = CONTROL_PLUGINS.entry(name)
+        origin = {} if entry is None else {"plugin": package_of(entry)}
+        made = {"made": control_rule(name).description, "seed": str(job.seed)}
+        return {"role": "control", **made, **origin}
     least = job.selection.at_least if name == "shared" else len(behaviours.harm)
     return {"role": "harm", "made": f"in at least {least} of {', '.join(behaviours.harm)}"}
 

@@ -21,7 +21,7 @@ from lesion.pairs.matched import matched_table
 from lesion.pairs.prompts import prompts_table, select_prompts, worded_table
 from lesion.pairs.rows import read_rows
 from lesion.plan.jobs import matched_prompts_job, prompts_job
-from lesion.plan.outputs import figures
+from lesion.plan.outputs import built_attacks, figures
 from lesion.plan.places import (
     addresses,
     chat_template,
@@ -31,7 +31,9 @@ from lesion.plan.places import (
     local_path,
     task_contents,
 )
-from lesion.responses.attacks import BUILT
+from lesion.plan.plugins import plugin_problems
+from lesion.plan.resources import judge_formula
+from lesion.responses.attacks import ATTACK_PLUGINS, BUILT, RESERVED_ATTACKS
 from lesion.responses.tasks import (
     KnownTask,
     check_task,
@@ -43,8 +45,9 @@ from lesion.responses.tasks import (
 )
 from lesion.study import Study, StudyError, with_preset
 from lesion.study.judges import RubricSection
+from lesion.study.plugins import PluginError
 from lesion.study.sources import uses
-from lesion.study.types import VLLM_PYTHON, nearest
+from lesion.study.types import VLLM_PYTHON
 
 _HUB_SECONDS = 3.0
 
@@ -69,7 +72,7 @@ def check_prepared(study: Study, model: str) -> None:
         "equal_cost.masks": study.equal_cost_masks,
     }
     for key, names in controls.items():
-        needing = needing_norms(names)
+        needing = needing_norms(names, study.behaviours)
         if needing and stacked:
             raise StudyError(
                 f"`{key}`: `{needing[0]}` needs the norm of each matrix's inputs, which stacked "
@@ -90,6 +93,8 @@ def check_study(study: Study) -> None:
         LesionError: a local file is missing or unusable; only the first problem is raised.
     """
     _check_attacks(study)
+    for name in study.judgements.judges:
+        judge_formula(study, name)
     for use in uses(study):
         if use.rule is not None and is_local(study, use.text):
             _ = content(study, use) or local_inputs(study, use)
@@ -131,17 +136,17 @@ def _check_attacks(study: Study) -> None:
     """Check that every attack is either built in or has a template."""
     templates = study.responses.templates
     for name in templates:
-        if name in (*BUILT, "none", "explanation"):
+        if name in (*BUILT, *RESERVED_ATTACKS):
             raise StudyError(
                 f"`responses.templates.{name}`: this name is taken by a built-in attack; rename it"
             )
-    known = [*BUILT, *templates]
     for name in study.responses.attacks:
-        if name not in known:
-            raise StudyError(
-                f"`responses.attacks`: no attack is named `{name}`{nearest(name, known)}"
-            )
-    ablating = [name for name in study.responses.attacks if name in BUILT and BUILT[name].ablated]
+        try:
+            if name not in templates:
+                ATTACK_PLUGINS.check(name, besides=templates)
+        except PluginError as error:
+            raise StudyError(f"`responses.attacks`: {error}") from error
+    ablating = [name for name, attack in built_attacks(study).items() if attack.ablated]
     if ablating and not study.of_role("refusal"):
         raise StudyError(
             f"`responses.attacks`: `{ablating[0]}` zeroes the weights of refusal, and no behaviour "
@@ -239,7 +244,9 @@ def check_data(tasks: Iterable[KnownTask]) -> list[str]:
 
 
 def warnings(study: Study) -> list[str]:
-    """Warnings about what this environment lacks (jobs may run in another) and the study lacks."""
+    """Warnings about what this environment lacks (jobs may run in another) and the study lacks, and
+    about installed plug-ins that it does not use and could not.
+    """
     lacking = [
         f"`judgements.judges.{name}.api_key_env`: {judge.api_key_env} is not set here"
         for name, judge in study.judgements.judges.items()
@@ -270,7 +277,7 @@ def warnings(study: Study) -> list[str]:
             "`matched`), and without them no claim about harm can be supported "
             "(docs/explanation/evaluation.md)"
         )
-    return lacking
+    return [*lacking, *plugin_problems()]
 
 
 def _check_weights(study: Study) -> None:

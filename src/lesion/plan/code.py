@@ -3,37 +3,51 @@
 import ast
 from collections.abc import Iterable
 from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lesion.io.formats import digest
+from lesion.io.formats import digest, sha256_file
+from lesion.study.plugins import package_of
 
 _PACKAGE = Path(__file__).parents[1]
 
 
 @cache
-def code(script: Path, *modules: str) -> str:
-    """Digest of the code of a script, of modules, and of all that these import from `lesion`.
+def code(script: Path, *modules: str, plugins: tuple[EntryPoint, ...] = ()) -> str:
+    """Digest of the code of a script, of modules, of plug-ins, and of all that these import from
+    `lesion`.
 
     Comments, docstrings and layout are ignored. `lesion.study` is ignored too, since its effect on
     a job is in the job's specification. So are the script's own imports other than the given
-    modules, since they affect logs and no results.
+    modules, since they affect logs and no results. Of a plug-in, what its module imports from its
+    own package counts, the package's name and version, and all its files that are no code.
     """
     dumps: dict[str, str] = {}
     beside: set[Path] = set()
-    todo = list(modules)
+    roots = {"lesion": _PACKAGE, **dict(map(_root, plugins))}
+    todo = [*modules, *(entry.module for entry in plugins)]
     while todo:
         module = todo.pop()
-        path = _file(module)
+        root = next((name for name in roots if f"{module}.".startswith(f"{name}.")), None)
         is_study = module.startswith("lesion.study") and module not in _DECIDING
-        if path is None or module in dumps or module == "lesion" or is_study:
+        if root is None or module in dumps or module == "lesion" or is_study:
             continue
-        read = _read(path)
+        path = _file(module, root, roots[root])
+        if path is None:
+            continue
+        read = _read(path, module)
         beside |= read.beside
         todo += read.imports
+        if root != "lesion":
+            # Python runs a package before its modules.
+            todo.append(module.rpartition(".")[0])
         dumps[module] = read.dump
     data = [file.read_text(encoding="utf-8") for file in sorted(beside)]
-    return digest([_read(script).dump, sorted(dumps.items()), data])[:16]
+    own = [_read(script).dump, sorted(dumps.items()), data]
+    # Without plug-ins, the digest is that of a lesion that knows none.
+    return digest([*own, [*map(_package, plugins)]] if plugins else own)[:16]
 
 
 _DECIDING = ("lesion.study.job", "lesion.study.training")
@@ -46,36 +60,62 @@ class _Module(NamedTuple):
     dump: str
     """Its code, without docstrings."""
     imports: list[str]
-    """Modules of `lesion`, and what may be one."""
+    """Modules, and what may be one."""
     beside: set[Path]
     """Templates and scripts next to it that it names, which count as code."""
 
 
 @cache
-def _read(path: Path) -> _Module:
+def _read(path: Path, module: str = "") -> _Module:
     """Most modules are those of several rules, and each takes a hundredth of a second."""
     text = path.read_text(encoding="utf-8")
     near = (file for file in path.parent.iterdir() if file.suffix in (".j2", ".js"))
     beside = {file for file in near if file.name in text}
     tree = ast.parse(text)
-    imports = [*_imports(tree)]
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    imports = [*_imports(tree, package)]
     return _Module(ast.dump(_without_docstrings(tree)), imports, beside)
 
 
+def _root(entry: EntryPoint) -> tuple[str, Path]:
+    """The name and the path without `.py` of the package or module that holds a plug-in.
+
+    A namespace package has no file, and its folder belongs to other packages too.
+    """
+    parts = entry.module.split(".")
+    names = [".".join(parts[: n + 1]) for n in range(len(parts))]
+    files = {name: file for name in names if (file := import_module(name).__file__) is not None}
+    name, path = next((name, Path(file)) for name, file in files.items())
+    return name, path.parent if path.stem == "__init__" else path.with_suffix("")
+
+
+def _package(entry: EntryPoint) -> list[Any]:
+    """What counts of a plug-in's package beside its code."""
+    _, root = _root(entry)
+    files = (path for path in sorted(root.rglob("*")) if path.is_file())
+    data = [path for path in files if path.suffix not in (".py", ".pyc")]
+    digests = [(path.relative_to(root).as_posix(), sha256_file(path)) for path in data]
+    return [package_of(entry), entry.value, digests]
+
+
 @cache
-def _file(module: str) -> Path | None:
-    base = _PACKAGE.joinpath(*module.split(".")[1:])
+def _file(module: str, root: str, folder: Path) -> Path | None:
+    base = folder.joinpath(*module.removeprefix(root).split(".")[1:])
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
 
 
-def _imports(tree: ast.AST) -> Iterable[str]:
+def _imports(tree: ast.AST, package: str) -> Iterable[str]:
+    """What code in a package imports: modules, and what may be one."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lesion"):
-            yield str(node.module)
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")
+            relative = above[: len(above) - node.level + 1] if node.level else []
+            module = ".".join(filter(None, [*relative, node.module]))
+            yield module
             # `from lesion.masks import select` names a module too.
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+            yield from (f"{module}.{name.name}" for name in node.names)
         elif isinstance(node, ast.Import):
-            yield from (n.name for n in node.names if n.name.startswith("lesion"))
+            yield from (name.name for name in node.names)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

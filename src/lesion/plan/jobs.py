@@ -34,6 +34,7 @@ from lesion.plan.mask_jobs import (
 )
 from lesion.plan.outputs import (
     applied_after,
+    built_attacks,
     evaluated,
     family_stages,
     judge_controls,
@@ -44,7 +45,7 @@ from lesion.plan.outputs import (
     with_importance,
 )
 from lesion.plan.places import chat_template, places, sources, task_contents
-from lesion.responses.attacks import BUILT
+from lesion.plan.plugins import plugins_of
 from lesion.responses.jobs import (
     AttackWords,
     Completing,
@@ -69,8 +70,10 @@ from lesion.training.jobs import MixtureComponentJob, SeededRecipe, TrainJob
 def job(study: Study, rule: str, wildcards: Mapping[str, str], scripts: Path) -> Job:
     """The specification of one job of a rule in RULES; the code of its script counts as well."""
     made = RULES[rule]
-    digest = code(scripts / f"{made.script or rule}.py", *made.modules)
-    return made.build(study, wildcards).model_copy(update={"code": digest})
+    specification = made.build(study, wildcards)
+    script = scripts / f"{made.script or rule}.py"
+    digest = code(script, *made.modules, plugins=plugins_of(specification))
+    return specification.model_copy(update={"code": digest})
 
 
 def source_job(study: Study, wildcards: Mapping[str, str]) -> SourceJob:
@@ -205,14 +208,15 @@ def responses_job(study: Study, wildcards: Mapping[str, str]) -> ResponsesJob:
 
 def _attacks(study: Study) -> dict[str, AttackWords]:
     """How the attacks of the study present prompts."""
-    words = {}
-    for name, attack in BUILT.items():
-        words[name] = AttackWords(
+    words = {
+        name: AttackWords(
             wording=attack.wording,
             prefill=study.pairs.prefill if attack.prefilled else "",
             own_prefix=study.responses.own_prefix if attack.own_prefix else 0,
             ablated=attack.ablated,
         )
+        for name, attack in built_attacks(study).items()
+    }
     for name, place in places(study, "responses").items():
         prefill = study.responses.templates[name].prefill
         words[name] = AttackWords(wording=place, prefill=prefill)

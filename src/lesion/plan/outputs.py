@@ -6,7 +6,7 @@ from lesion.masks.controls import needing_norms
 from lesion.masks.refusal import REFUSAL_MASK
 from lesion.plan.places import sources
 from lesion.report.figures.names import Measured, Named, study_figures
-from lesion.responses.attacks import BUILT
+from lesion.responses.attacks import BuiltAttack, built_attack
 from lesion.scores.shards import index_name
 from lesion.study import Role, Study
 from lesion.study.training import arm_of, of_seed
@@ -243,9 +243,15 @@ def of_every_job(study: Study) -> list[str]:
     return [*fetched, *prompts, *scores, *masks, *answers, *pruned, *measured, *tables]
 
 
+def built_attacks(study: Study) -> dict[str, BuiltAttack]:
+    """The attacks of the study that need no template, by their names."""
+    names = (name for name in study.responses.attacks if name not in study.responses.templates)
+    return {name: built_attack(name) for name in names}
+
+
 def ablates_refusal(study: Study) -> bool:
     """Whether an attack zeroes the weights of refusal."""
-    return any(name in BUILT and BUILT[name].ablated for name in study.responses.attacks)
+    return any(attack.ablated for attack in built_attacks(study).values())
 
 
 def with_importance(study: Study) -> list[str]:
@@ -260,6 +266,5 @@ def with_importance(study: Study) -> list[str]:
 
 def wants_norms(study: Study) -> bool:
     """Whether scoring writes the norms of the inputs, which some controls need."""
-    return bool(
-        needing_norms([*study.masks.controls, *study.curve.families, *study.equal_cost_masks])
-    )
+    masks = [*study.masks.controls, *study.curve.families, *study.equal_cost_masks]
+    return bool(needing_norms(masks, study.behaviours))

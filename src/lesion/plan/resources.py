@@ -17,7 +17,8 @@ from lesion.io.formats import LesionError, read_json
 from lesion.judgements.kinds import KINDS
 from lesion.models.record import RECORD
 from lesion.plan.places import is_local, local_path, source_name
-from lesion.study import Study
+from lesion.study import Study, StudyError
+from lesion.study.types import nearest
 
 
 class Size(NamedTuple):
@@ -141,8 +142,19 @@ def _recorded(record: Path, changed: int) -> Size:
 
 
 def judge_formula(study: Study, judge: str) -> str:
-    """The key of RESOURCE_FORMULAS for an additional judge."""
-    return KINDS[type(study.judgements.judges[judge])].formula
+    """The key of RESOURCE_FORMULAS for an additional judge.
+
+    Raises:
+        StudyError: the plug-in of its kind names no such key.
+    """
+    section = study.judgements.judges[judge]
+    formula = KINDS[type(section)].formula
+    if formula not in RESOURCE_FORMULAS:
+        raise StudyError(
+            f"`judgements.judges.{judge}`: the plug-in of the kind `{section.kind}` asks for the "
+            f"resources `{formula}`{nearest(formula, RESOURCE_FORMULAS)}"
+        )
+    return formula
 
 
 def work(study: Study, rule: str, wildcards: Mapping[str, str]) -> float:

@@ -7,13 +7,14 @@ braces, in the template or in a prompt, is left unchanged. Needs no torch.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lesion.io.formats import BadFile, LesionError
 from lesion.io.texts import read_text, read_yaml
 from lesion.pairs.rows import TABLES, location_of, read_rows, required_texts
 from lesion.responses.jobs import AttackWords
 from lesion.sources.fetch import locate
+from lesion.study.plugins import Plugins
 
 PLACEHOLDER = "{{ prompt }}"
 """The text that a template has in place of the prompt; it is itself the template of `direct`."""
@@ -65,6 +66,29 @@ BUILT = {
 }
 """The built-in attacks by the names of `responses.attacks`, which no template may have. A further
 attack needs only an entry here."""
+RESERVED_ATTACKS = ("none", "explanation")
+"""Names of no attack that tables have in its place."""
+
+
+def _accepted(name: str, loaded: Any) -> BuiltAttack:
+    if not isinstance(loaded, BuiltAttack):
+        raise TypeError("must name a `BuiltAttack` (lesion.responses.attacks)")
+    if not isinstance(loaded.wording, str) or PLACEHOLDER not in loaded.wording:
+        raise TypeError(f"has a wording without `{PLACEHOLDER}`, where the prompt is to go")
+    return loaded
+
+
+ATTACK_PLUGINS = Plugins("lesion.attacks", "attack", lambda: BUILT, _accepted, RESERVED_ATTACKS)
+"""The attacks of plug-ins."""
+
+
+def built_attack(name: str) -> BuiltAttack:
+    """An attack of lesion or of a plug-in.
+
+    Raises:
+        PluginError: the plug-in is unusable.
+    """
+    return ATTACK_PLUGINS.get(name) or BUILT[name]
 
 
 def attack_of(words: AttackWords) -> Attack:

@@ -10,10 +10,9 @@ from lesion.study.behaviours import Behaviour
 from lesion.study.config import Study
 from lesion.study.load import load_study, read_config, read_configs
 from lesion.study.presets import with_preset
-from lesion.study.types import BUILT_MASKS, MIN_PROMPTS, NAME, Role, StudyError
+from lesion.study.types import MIN_PROMPTS, NAME, Role, StudyError
 
 __all__ = [
-    "BUILT_MASKS",
     "MIN_PROMPTS",
     "NAME",
     "Behaviour",

@@ -4,23 +4,23 @@ A check raises a ValueError whose message names the key and the fix.
 """
 
 import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import get_args
 
 from lesion.io.addresses import is_address, parse
 from lesion.study.config import Study
+from lesion.study.controls import (
+    CONTROL_PLUGINS,
+    GROWN_MASKS,
+    SHARED_MASKS,
+    needing_all_scores,
+)
 from lesion.study.judges import ContrastSection
+from lesion.study.plugins import PluginError
 from lesion.study.reserved import check_names
 from lesion.study.sources import uses
 from lesion.study.training_checks import check_retraining, check_stages, check_trained
-from lesion.study.types import (
-    BUILT_MASKS,
-    GROWN_MASKS,
-    NEEDS_ALL_SCORES,
-    Control,
-    check_known,
-    nearest,
-)
+from lesion.study.types import check_known, nearest
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
@@ -181,7 +181,7 @@ def _check_tail(study: Study) -> None:
             "`scores.tail`: a contrast with matched requests can't be computed from truncated "
             "scores, which lack most of theirs. Set `masks.contrast: 0`, or remove `scores.tail`"
         )
-    needing = sorted(NEEDS_ALL_SCORES & set(masks.controls))
+    needing = needing_all_scores(masks.controls, study.behaviours)
     if needing:
         raise ValueError(
             f"`scores.tail`: the controls {', '.join(needing)} need every score. Remove them from "
@@ -189,10 +189,19 @@ def _check_tail(study: Study) -> None:
         )
 
 
+def _check_mask_or_control(key: str, names: Iterable[str], masks: Collection[str]) -> None:
+    """Check that each name is one of the masks, or a control's."""
+    for name in names:
+        try:
+            if name not in masks:
+                CONTROL_PLUGINS.check(name, "mask", masks)
+        except PluginError as error:
+            raise ValueError(f"`{key}`: {error}") from error
+
+
 def _check_curve(study: Study) -> None:
     curve, tail = study.curve, study.scores.tail
-    for name in curve.families:
-        check_known("curve.families", "mask", name, [*BUILT_MASKS, *study.behaviours])
+    _check_mask_or_control("curve.families", curve.families, [*SHARED_MASKS, *study.behaviours])
     if not curve.families:
         return
     largest = max(study.masks.q) * max(curve.sizes)
@@ -207,7 +216,7 @@ def _check_curve(study: Study) -> None:
             f"truncated scores, which serve q up to {tail.q:g}. Raise `scores.tail.q` to "
             f"{largest:.3g}, or give smaller sizes"
         )
-    needing = sorted(NEEDS_ALL_SCORES & set(curve.families))
+    needing = needing_all_scores(curve.families, study.behaviours)
     if tail and needing:
         raise ValueError(
             f"`curve.families`: the controls {', '.join(needing)} need every score. Remove them, "
@@ -219,16 +228,14 @@ def _check_equal_cost(study: Study) -> None:
     masks = study.equal_cost.masks
     if masks and "shared" not in masks:
         raise ValueError("`equal_cost.masks`: add `shared`, with which the others are compared")
-    for name in masks:
-        known = ["shared", *GROWN_MASKS, *get_args(Control), *study.behaviours]
-        check_known("equal_cost.masks", "mask", name, known)
+    _check_mask_or_control("equal_cost.masks", masks, ["shared", *GROWN_MASKS, *study.behaviours])
     tail = study.scores.tail
     if masks and tail and study.equal_cost.largest > tail.q:
         raise ValueError(
             f"`equal_cost.largest`: {study.equal_cost.largest:g} exceeds the truncated scores, "
             f"which serve q up to {tail.q:g}. Lower it, or raise `scores.tail.q`"
         )
-    needing = sorted(NEEDS_ALL_SCORES & set(masks))
+    needing = needing_all_scores(masks, study.behaviours)
     if tail and needing:
         raise ValueError(
             f"`equal_cost.masks`: the controls {', '.join(needing)} need every score. Remove them, "

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from lesion.study.plugins import PluginError, Plugins
 from lesion.study.types import (
     ByName,
     Count,
@@ -36,7 +38,7 @@ from lesion.study.types import (
 )
 
 JUDGE_KINDS: dict[str, type["JudgeSection"]] = {}
-"""The section of every kind of judge, by the kind's name."""
+"""The section of every kind of judge that was imported, by the kind's name."""
 
 
 class JudgeSection(Section):
@@ -56,6 +58,9 @@ class JudgeSection(Section):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         for kind in get_args(cls.model_fields["kind"].annotation):
+            other = JUDGE_KINDS.get(kind, cls)
+            if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise TypeError(f"the kind of judge `{kind}` is that of {other.__module__} already")
             JUDGE_KINDS[kind] = cls
 
     @classmethod
@@ -64,8 +69,14 @@ class JudgeSection(Section):
     ) -> dict[str, Any]:
         if cls is not JudgeSection:
             return handler(core_schema)
-        sections = (section for _, section in sorted(all_kinds().items()))
-        return {"oneOf": [handler(section.__pydantic_core_schema__) for section in sections]}
+        ours = dict(sorted(our_kinds().items()))
+        of_plugin = {"type": "string", "not": {"enum": list(ours)}}
+        return {
+            "oneOf": [
+                *(handler(section.__pydantic_core_schema__) for section in ours.values()),
+                {"type": "object", "properties": {"kind": of_plugin}, "required": ["kind"]},
+            ]
+        }
 
     @model_validator(mode="before")
     @classmethod
@@ -194,11 +205,42 @@ class ReferenceSection(JudgeSection):
     """The column of the words that a right answer contains, separated by spaces."""
 
 
-def all_kinds() -> dict[str, type[JudgeSection]]:
-    """JUDGE_KINDS with the kinds that only a module of `lesion.judgements.kinds` defines."""
+def our_kinds() -> dict[str, type[JudgeSection]]:
+    """The kinds of this package: JUDGE_KINDS with those that only a module of
+    `lesion.judgements.kinds` defines, and without those of plug-ins.
+    """
     # Imported by name, because `judgements` is a higher layer of the package.
     import_module("lesion.judgements.kinds")
-    return JUDGE_KINDS
+    return {kind: own for kind, own in JUDGE_KINDS.items() if own.__module__.startswith("lesion.")}
+
+
+def _accepted(kind: str, loaded: Any) -> type[JudgeSection]:
+    section = JUDGE_KINDS.get(kind)
+    is_section = isinstance(loaded, type) and issubclass(loaded, JudgeSection)
+    if not is_section and not isinstance(loaded, ModuleType):
+        raise TypeError("must name a module, or a `JudgeSection` (lesion.study.judges)")
+    if section is None or (is_section and loaded is not section):
+        raise TypeError(f'has no section with `kind: Literal["{kind}"]`')
+    if section not in import_module("lesion.judgements.kinds").KINDS:
+        raise TypeError(f"has no function that `builds({section.__name__})`")
+    return section
+
+
+JUDGE_PLUGINS = Plugins("lesion.judges", "kind of judge", our_kinds, _accepted)
+"""The sections of kinds of judges that plug-ins add."""
+
+
+def _kind_section(kind: str) -> type[JudgeSection]:
+    """The section of a kind of judge.
+
+    Raises:
+        PluginError: there is no such kind, or its plug-in is unusable.
+    """
+    if (section := JUDGE_PLUGINS.get(kind)) is not None:
+        return section
+    if kind not in JUDGE_KINDS and kind not in our_kinds():
+        raise JUDGE_PLUGINS.unknown(kind)
+    return JUDGE_KINDS[kind]
 
 
 def _of_its_kind(values: Any) -> Any:
@@ -206,22 +248,21 @@ def _of_its_kind(values: Any) -> Any:
     if not isinstance(values, dict):
         return values
     kind = values.get("kind")
-    known = JUDGE_KINDS if kind in JUDGE_KINDS else all_kinds()
-    if kind not in known:
-        problem = (
-            f"no kind of judge is named `{kind}`{nearest(kind, known)}"
-            if isinstance(kind, str)
-            else f"is missing; set it to one of {', '.join(known)}"
-        )
-        error = PydanticCustomError("judge_kind", "{problem}", {"problem": problem})
+    try:
+        if not isinstance(kind, str):
+            known = [*our_kinds(), *JUDGE_PLUGINS.names]
+            raise PluginError(f"is missing; set it to one of {', '.join(known)}")
+        section = _kind_section(kind)
+    except PluginError as problem:
+        error = PydanticCustomError("judge_kind", "{problem}", {"problem": str(problem)})
         raise ValidationError.from_exception_data(
             "judge", [{"type": error, "loc": ("kind",), "input": kind}]
-        )
-    return known[kind].model_validate(values)
+        ) from problem
+    return section.model_validate(values)
 
 
 AnyJudge = Annotated[SerializeAsAny[JudgeSection], BeforeValidator(_of_its_kind)]
-"""A section of any kind in JUDGE_KINDS."""
+"""A section of any kind: lesion's own, or a plug-in's."""
 
 _OURS = {"model", "messages", "stream", "n"}
 """Parameters of a request that the pipeline sets, and a study may not."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from lesion.io.bundle import portable
 from lesion.study import Study
-from lesion.study.judges import JudgeSection, all_kinds
+from lesion.study.judges import JudgeSection, our_kinds
 from lesion.study.types import section_of
 
 _HEAD = """# Every key of a study
@@ -31,10 +31,11 @@ def schema_json() -> str:
 
 def config_page() -> str:
     """The reference as Markdown, with one table for each section."""
-    return _HEAD + "\n".join(_section("", Study))
+    return _HEAD + "\n".join(section_tables("", Study))
 
 
-def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
+def section_tables(title: str, kind: type[BaseModel]) -> Iterator[str]:
+    """Lines of Markdown: a table of the keys of a section, and of each section within."""
     yield f"## `{title}`\n" if title else "## The study\n"
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
@@ -54,10 +55,10 @@ def _section(title: str, kind: type[BaseModel]) -> Iterator[str]:
         section = section_of(field.annotation)
         inner = f"{title}.{name}".lstrip(".") + _PARTS.get(get_origin(field.annotation), "")
         if section is JudgeSection:
-            for name_of_kind, judge in sorted(all_kinds().items()):
-                yield from _section(f"{inner}` of kind `{name_of_kind}", judge)
+            for name_of_kind, judge in sorted(our_kinds().items()):
+                yield from section_tables(f"{inner}` of kind `{name_of_kind}", judge)
         elif section is not None:
-            yield from _section(inner, section)
+            yield from section_tables(inner, section)
 
 
 _PARTS: dict[Any, str] = {dict: ".<name>", list: "[]"}
@@ -82,7 +83,7 @@ def _plain(schema: dict[str, Any]) -> str:
     kind = str(schema.get("type", "any value"))
     if kind == "array":
         items = schema.get("items", {})
-        return f"list, each {_plain(items)}" if "enum" in items else f"list of {_plain(items)}"
+        return f"list{', each' if 'enum' in str(items) else ' of'} {_plain(items)}"
     if kind == "object":
         values = schema.get("additionalProperties")
         return (

@@ -3,18 +3,12 @@
 from collections.abc import Iterable, Iterator
 
 from lesion.study.config import Study
+from lesion.study.controls import TAKEN_MASKS
 from lesion.study.judges import OFFLINE_JUDGES
 from lesion.study.training import ARM_ENDINGS
-from lesion.study.types import BUILT_MASKS, GROWN_MASKS
 
 _TAKEN: dict[str, dict[str, str]] = {
-    "behaviours": {
-        **dict.fromkeys((*BUILT_MASKS, *GROWN_MASKS), "a built-in mask"),
-        **dict.fromkeys(("unmodified", "intact"), "the model without a mask"),
-        **dict.fromkeys(("curve", "retraining"), "a folder of the responses"),
-        "refusal-ablation": "the mask of the attacks of this name",
-        "lookalikes": "the harmless halves of the minimal pairs",
-    },
+    "behaviours": TAKEN_MASKS,
     "models": {
         "prompts": "the folder of the prompts",
         **dict.fromkeys(("judge", "judges"), "files of the offline judges"),
@@ -45,10 +39,16 @@ def check_names(study: Study) -> None:
         for name in names:
             if (by := _TAKEN[section].get(name)) is not None:
                 raise ValueError(f"`{section}.{name}`: this name is taken by {by}; rename it")
-    for name in study.behaviours:
+    masks = {
+        **{name: f"`masks.controls`, `{name}`" for name in study.masks.controls},
+        **{name: f"`behaviours.{name}`" for name in study.behaviours},
+    }
+    for name, key in masks.items():
+        if name in study.behaviours and name in study.masks.controls:
+            raise ValueError(f"{key}: this name is taken by one of `masks.controls`; rename it")
         for ending in filter(name.endswith, ARM_ENDINGS):
             raise ValueError(
-                f"`behaviours.{name}`: names that end with `{ending}` are reserved for arms of "
+                f"{key}: names that end with `{ending}` are reserved for arms of "
                 "`retraining`; rename it"
             )
     for name in study.training_stages:

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from lesion.study.attacks import RefusalAblation, Template
+from lesion.study.controls import Control
 from lesion.study.training import New, Train
 from lesion.study.types import (
     Ablation,
     ByName,
-    Control,
     Count,
     Dtype,
     Fraction,
@@ -231,8 +231,9 @@ class Masks(Section):
     positive signed SNIP scores on harmful pairs; `second-q`, the most negative ones outside
     `shared`; `random-importance`, drawn at random with matched preservation importance;
     `random-magnitude-importance`, with both matched; `random-lines`, drawn at random with as many
-    weights in every row and every column. They are evaluated if `responses.variants` names them or
-    is not given."""
+    weights in every row and every column; or one of an installed plug-in
+    (docs/how-to/adding.md). They are evaluated if `responses.variants` names them or is not
+    given."""
 
 
 class EqualCost(Section):
@@ -265,7 +266,7 @@ class Responses(Section):
     `pairs.prefill` as the beginning of the answer; `own-prefix`, with the beginning of the model's
     own harmful answer; `refusal-ablation`, alone, to a model without its weights of refusal, and
     `refusal-ablation-prefill` and `refusal-ablation-own-prefix`, both together; or by one of
-    `templates`."""
+    `templates`, or of an installed plug-in (docs/how-to/adding.md)."""
     own_prefix: Positive = 10
     """For the attacks `own-prefix`: the number of tokens of the model's own answer that follow
     `pairs.prefill`. Prompts whose pair is not kept, because the model has refused, have no such

@@ -17,24 +17,6 @@ DATE = "2026-01-01"
 """The default of the date that chat templates are given (ISO 8601)."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-Control = Literal[
-    "random",
-    "random-magnitude",
-    "unsigned",
-    "wanda",
-    "unimportant",
-    "benign-signed",
-    "opposite-sign",
-    "second-q",
-    "random-importance",
-    "random-magnitude-importance",
-    "random-lines",
-]
-"""Masks of the same size as `shared` in every matrix that are selected by another rule."""
-GROWN_MASKS = ("plain", "matched", "refusals")
-"""Masks that only `equal_cost` makes."""
-BUILT_MASKS = ("shared", "shared-all", *get_args(Control))
-"""Masks that are not a behaviour's; no behaviour may have their names."""
 
 
 def headline_mask(variants: Iterable[str]) -> str:
@@ -46,20 +28,6 @@ def headline_mask(variants: Iterable[str]) -> str:
     masks = [name for name in variants if name not in ("unmodified", "random")]
     return "shared" if "shared" in masks or not masks else masks[0]
 
-
-NEEDS_ALL_SCORES = frozenset(
-    {
-        "unsigned",
-        "unimportant",
-        "benign-signed",
-        "opposite-sign",
-        "second-q",
-        "random-importance",
-        "random-magnitude-importance",
-    }
-)
-"""Controls that truncated scores cannot make: the rank of a weight depends on scores that are not
-stored (`scores` in `lesion.masks.controls`)."""
 
 VLLM_PYTHON = "LESION_VLLM_PYTHON"
 """The environment variable that names the Python that has vLLM. It is not a config key, because a

@@ -12,6 +12,7 @@ from lesion.io.formats import read_json, read_parquet, write_json, write_parquet
 from lesion.masks.choose import read_chosen
 from lesion.masks.sweep import SWEEP
 from lesion.models.record import read_record
+from lesion.study.controls import BUILT_CONTROLS, controls_among
 from lesion.tables import OF_MASKS, TABLES
 from lesion.tables.answer_outcomes import answer_outcomes, nll_limit
 from lesion.tables.claims.claim import Setting
@@ -132,7 +133,7 @@ def _of_model(
     )
     why = (
         unspecific(measured, mask)
-        or beaten_by(equal_cost, job.behaviours.harm, mask)
+        or beaten_by(equal_cost, job.behaviours, mask)
         or not_judged_harmful(controls, job.main, untold_types(*of_judges, job.main))
         or unlike_pairs(gathered.matched(), job.wordings)
     )
@@ -154,6 +155,7 @@ def _of_model(
         same=same_answers(gathered.completions()),
         mask=mask,
         sizes=sizes,
+        controls=frozenset({*BUILT_CONTROLS, *controls_among(sizes, job.behaviours.names)}),
         unspecific=why,
         judged_harm=about["judged_harm"],
     )

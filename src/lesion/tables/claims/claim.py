@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from lesion.study.controls import BUILT_CONTROLS
 from lesion.study.training import arm_of
 from lesion.tables.claims.outcome import Evidence, Number, gap_of, number_of
 from lesion.tables.claims.specific import unspecific
@@ -51,6 +52,8 @@ class Setting(NamedTuple):
     """The study's headline mask (`lesion.tables.read.headline_of`)."""
     sizes: Mapping[str, int] = {}
     """Weights that each mask zeroes, by the mask's name; unknown ones are left out."""
+    controls: frozenset[str] = frozenset(BUILT_CONTROLS)
+    """The names of control masks."""
     limit: float = math.inf
     """The NLL that a mask may add to benign responses (nats per token)."""
     unspecific: str = ""

@@ -1,14 +1,13 @@
 """Why a mask's effect may be one on the topic or the form of answers, and not on harm. Pure."""
 
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
 import polars as pl
 
 from lesion.judgements.controls import EXCHANGE, MATCHED
 from lesion.pairs.prompts import similarity, unworded
-from lesion.study.types import Control
+from lesion.study.job import Behaviours
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, number_of, outcome_of
 from lesion.tables.effects import ALIKE, MOST, NATS, TOLD_APART
 from lesion.tables.rows import BEHAVIOUR, SHARED, TOTAL
@@ -131,7 +130,7 @@ def not_judged_harmful(controls: pl.DataFrame, judge: str, untold: Sequence[str]
     )
 
 
-def beaten_by(table: pl.DataFrame, harm: Sequence[str], mask: str) -> str:
+def beaten_by(table: pl.DataFrame, behaviours: Behaviours, mask: str) -> str:
     """Which masks of other answers do to harm what `shared` does, as a sentence; empty if none.
 
     At every limit, `shared` has to add more to harmful answers than the masks of answers to matched
@@ -141,7 +140,7 @@ def beaten_by(table: pl.DataFrame, harm: Sequence[str], mask: str) -> str:
 
     Args:
         table: a model's table of EQUAL_COSTS; nothing is asked of an empty one.
-        harm: the harm types; their own masks are not to be beaten.
+        behaviours: of the study; the masks of harm types are not to be beaten.
         mask: the study's headline mask.
     """
     if table.is_empty():
@@ -159,8 +158,11 @@ def beaten_by(table: pl.DataFrame, harm: Sequence[str], mask: str) -> str:
             "does not come near the limit. Raise `equal_cost.largest`, or change "
             "`equal_cost.limits`."
         )
-    exempt = ["plain", *harm, *(name for name in get_args(Control) if name != "benign-signed")]
-    rivals = table.filter(~pl.col("mask").is_in(exempt), metric="harm_added_less_than_shared")
+    others = {*behaviours.names} - {*behaviours.harm}
+    rivals = table.filter(
+        pl.col("mask").is_in(["matched", "refusals", "benign-signed", *others]),
+        metric="harm_added_less_than_shared",
+    )
     if rivals.is_empty():
         return (
             "At equal cost on benign text, `shared` was compared with no mask of other answers. "

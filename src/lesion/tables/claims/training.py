@@ -8,7 +8,6 @@ from functools import partial
 
 import polars as pl
 
-from lesion.masks.controls import CONTROLS
 from lesion.study.training import arm_of
 from lesion.tables.claims.claim import (
     Claim,
@@ -101,7 +100,7 @@ def _prevented(claim: Claim, facts: Facts) -> VariantNumbers:
         return
     arms = facts.rows.filter(metric="misaligned_change")["arm"].unique().sort()
     # Controls are for comparison: nothing is claimed about them.
-    for arm in (arm for arm in arms if arm_of(arm).mask not in CONTROLS):
+    for arm in (arm for arm in arms if arm_of(arm).mask not in facts.setting.controls):
         yield arm, _summary(facts, arm, claim.statistic, claim.role)
 
 
