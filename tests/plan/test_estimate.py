@@ -26,14 +26,16 @@ def test_a_study_takes_what_its_jobs_take(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(estimate, "model_size", lambda *_: BILLION)
     study = load_study(read_config(ROOT / "config.yaml"))
     rows = {row.rule: row for row in estimate.estimates(study)}
-    assert rows["pairs"].jobs == len(study.behaviours) == 18
-    assert rows["pairs"].seconds == pytest.approx(18 * RESOURCE_FORMULAS["pairs"].seconds)
-    assert rows["scores"].memory == 1500 + (1.5 * 2 + 8) * 1000
+    assert rows["generate_pairs"].jobs == len(study.behaviours) == 18
+    assert rows["generate_pairs"].seconds == pytest.approx(
+        18 * RESOURCE_FORMULAS["generate_pairs"].seconds
+    )
+    assert rows["signed_scores"].memory == 1500 + (1.5 * 2 + 8) * 1000
     # Signed scores of all, preservation of the harmless; the model and one checkpoint.
     assert estimate.disk_bytes(study) == (18 + 12) * 4 * 10**9 + 2 * 2 * 10**9
     half = load_study({**read_config(ROOT / "config.yaml"), "pairs": {"limit": 20}})
     halves = {row.rule: row for row in estimate.estimates(half)}
-    assert halves["pairs"].seconds == pytest.approx(rows["pairs"].seconds / 2)
+    assert halves["generate_pairs"].seconds == pytest.approx(rows["generate_pairs"].seconds / 2)
 
 
 def test_truncated_scores_need_less_disk(monkeypatch: pytest.MonkeyPatch) -> None:

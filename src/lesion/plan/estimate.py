@@ -23,16 +23,16 @@ _FORMULAS = {
     "matched_prompts": "prompts",
     "same_pairs": "prompts",
     "control_answers": "prompts",
-    "harmless_scores": "scores",
-    "refusal_mask": "masks",
-    "curve_masks": "masks",
+    "harmless_scores": "signed_scores",
+    "refusal_mask": "select_masks",
+    "curve_masks": "select_masks",
     "equal_cost": "curve",
-    "understanding": "responses",
-    "utility": "responses",
+    "understanding": "variant_responses",
+    "utility": "variant_responses",
     "retrain": "train",
-    "card": "tables",
-    "study": "tables",
-    "report": "tables",
+    "card": "compute_tables",
+    "study": "compute_tables",
+    "report": "compute_tables",
 }
 """The formulas of rules that have that of another one; the rules' files say the same."""
 
@@ -73,7 +73,7 @@ def every_job(study: Study) -> Iterator[JobNames]:
         yield JobNames("judge_responses", {"answers": answers})
         for judge in study.judgements.judges:
             yield JobNames("judge_responses_extra", {"answers": answers, "judge": judge})
-    for rule in ("tables", "study", "report"):
+    for rule in ("compute_tables", "study", "report"):
         yield JobNames(rule, {})
 
 
@@ -82,9 +82,9 @@ def _of_model(study: Study, model: str) -> Iterator[tuple[str, dict[str, str]]]:
     own = study.measured_on(model) == model
     important = outputs.with_importance(study)
     for name in study.behaviours:
-        yield ("pairs" if own else "same_pairs"), {"behaviour": name}
-        yield ("harmless_scores" if name in important else "scores"), {"behaviour": name}
-    yield from ((rule, {}) for rule in ("sweep", "choose", "masks", "continuations"))
+        yield ("generate_pairs" if own else "same_pairs"), {"behaviour": name}
+        yield ("harmless_scores" if name in important else "signed_scores"), {"behaviour": name}
+    yield from ((rule, {}) for rule in ("sweep", "choose", "select_masks", "continuations"))
     if outputs.ablates_refusal(study):
         yield "refusal_mask", {}
     if outputs.judge_controls(study):
@@ -96,7 +96,7 @@ def _of_model(study: Study, model: str) -> Iterator[tuple[str, dict[str, str]]]:
     if families:
         yield "curve_masks", {}
     yield from (("curve", {"family": name}) for name in families)
-    yield from (("responses", {"variant": name}) for name in study.variants)
+    yield from (("variant_responses", {"variant": name}) for name in study.variants)
     yield from (("understanding", {"variant": name}) for name in outputs.understood(study))
     yield from (("utility", {"variant": name}) for name in study.utility_variants)
     for name, arm in outputs.retraining_arms(study, model):
