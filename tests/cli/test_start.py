@@ -60,7 +60,7 @@ def test_a_study_is_written_checked_and_planned(lesion, folder: Path) -> None:  
     said = lesion("plan", "mine")
     assert said.code == 0, said.text
     assert re.search(r"^smollm2-135m-instruct: \d+ jobs, about [\d.]+ core hours", said.text, re.M)
-    assert "`smollm2-135m-instruct` is not here yet; a billion weights assumed" in said.text
+    assert "`smollm2-135m-instruct` is not here yet, and the hub did not say its size" in said.text
     assert "next: lesion run mine.yaml" in said.text
 
 

@@ -354,8 +354,8 @@ def plan(
     """Say what a study takes before it runs: jobs, time, memory and disk.
 
     The times were measured on one machine; yours may take half or twice as long, and a processor
-    without bf16 longer. Nothing is fetched: a model that is not here yet counts as one of a
-    billion weights.
+    without bf16 longer. Nothing is fetched: the Hugging Face hub is asked for the size of a model
+    that is not here yet, and where that is impossible it counts as one of a billion weights.
     """
     import psutil
     from rich.console import Console
@@ -388,8 +388,8 @@ def plan(
             typer.echo(f"warning: {problem}", err=True)
     for model in unknown:
         typer.echo(
-            f"warning: `{model}` is not here yet; a billion weights assumed. All numbers are in "
-            "proportion to them.",
+            f"warning: `{model}` is not here yet, and the hub did not say its size; a billion "
+            "weights assumed. All numbers are in proportion to them.",
             err=True,
         )
     _next(f"lesion run {typed(config or [])}{' --quick' if quick else ''}")
