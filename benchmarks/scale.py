@@ -35,18 +35,18 @@ CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "stud
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 HARMS, BENIGN, VARIANTS = 20, 6, 12
 FORMULA_OF = {
-    "harmless_scores": "scores",
-    "card": "tables",
-    "continuations": "responses",
-    "curve_masks": "masks",
+    "harmless_scores": "signed_scores",
+    "card": "compute_tables",
+    "continuations": "variant_responses",
+    "curve_masks": "select_masks",
     # These models are folders, which are copied and hashed as a checkpoint is; a GGUF file takes
     # four times as long.
     "model": "checkpoint",
-    "report": "tables",
-    "understanding": "responses",
-    "utility": "responses",
+    "report": "compute_tables",
+    "understanding": "variant_responses",
+    "utility": "variant_responses",
 }
-LOCAL = {"all", "source", "prompts", "tables", "card", "report"}
+LOCAL = {"all", "source", "prompts", "compute_tables", "card", "report"}
 PROCESSORS = 64
 """Cores for the jobs without a GPU."""
 
@@ -118,7 +118,7 @@ def seconds(rule: str, study: Study, candidates: float, speed: float) -> float:
     formula = RESOURCE_FORMULAS[stage]
     if not formula.seconds:
         return 60.0  # of one core, whatever the model
-    of_behaviour = stage in ("pairs", "scores")
+    of_behaviour = stage in ("generate_pairs", "signed_scores")
     amount = work(study, stage, study.of_role("harm")[0] if of_behaviour else None)
     return amount * formula.seconds * candidates / 1e9 / (speed if formula.gpu else 1)
 

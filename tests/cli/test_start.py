@@ -1,5 +1,6 @@
 """The path of a new user: init, check, run, open; and what is said where it goes wrong."""
 
+import io
 import os
 import re
 import subprocess
@@ -59,7 +60,7 @@ def test_a_study_is_written_checked_and_planned(lesion, folder: Path) -> None:  
     said = lesion("plan", "mine")
     assert said.code == 0, said.text
     assert re.search(r"^smollm2-135m-instruct: \d+ jobs, about [\d.]+ core hours", said.text, re.M)
-    assert "`smollm2-135m-instruct` is not here yet; a billion weights assumed" in said.text
+    assert "`smollm2-135m-instruct` is not here yet, and the hub did not say its size" in said.text
     assert "next: lesion run mine.yaml" in said.text
 
 
@@ -265,3 +266,25 @@ def test_a_wheel_runs_in_any_folder(folder: Path) -> None:
 
 def test_the_files_that_come_with_lesion_are_those_of_the_checkout() -> None:
     assert bundle() == ROOT
+
+
+class Typed(io.StringIO):
+    """What a user types at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_wrong_answer_is_asked_again(  # type: ignore[no-untyped-def]
+    lesion, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "few.jsonl").write_text('{"prompt": "one"}\n', encoding="utf-8")
+    answers = ["./own", "org/model@abc", "none.jsonl", "'open", "few.jsonl", "phishing.jsonl"]
+    monkeypatch.setattr(sys, "stdin", Typed("\n".join(answers) + "\n"))
+    said = lesion("init", "mine")
+    assert said.code == 0, said.text
+    for reason in ("no such file or folder", "none.jsonl", "No closing quotation", "at least 12"):
+        assert reason in said.text
+    study = load_study(read_configs([folder / "mine.yaml"]))
+    assert [model.source for model in study.models.values()] == ["hf:org/model@abc"]
+    assert study.of_role("harm") == ["phishing"]

@@ -33,7 +33,7 @@ def test_a_cluster_gives_the_same_bytes(
     assert most == 2, "the node has two processors"
     # A behaviour's responses and scores are one job; what is small is none.
     jobs = [job.split()[0] for job in local.jobs]
-    grouped = sum(job == "scores" for job in jobs)
+    grouped = sum(job == "signed_scores" for job in jobs)
     given = [job for job in jobs if job not in local_rules()]
     assert len(_submitted(done.text)) == len(given) - grouped
     assert not place.plan(), "a run without the cluster finds nothing to do"

@@ -78,10 +78,17 @@ def _model(study: Study, model: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for name in study.behaviours:
         given = made / "pairs" / "prompts" / f"{name}.parquet"
-        respond(given, checkpoint, pairs[name], _job(study, "pairs", model=model, behaviour=name))
+        respond(
+            given,
+            checkpoint,
+            pairs[name],
+            _job(study, "generate_pairs", model=model, behaviour=name),
+        )
     for name in study.behaviours:
         rule = (
-            "harmless_scores" if study.behaviours[name].role in ("benign", "matched") else "scores"
+            "harmless_scores"
+            if study.behaviours[name].role in ("benign", "matched")
+            else "signed_scores"
         )
         job = _job(study, rule, model=model, behaviour=name)
         scores[name].mkdir(parents=True, exist_ok=True)
@@ -90,7 +97,7 @@ def _model(study: Study, model: str) -> None:
     points = _job(study, "sweep", model=model)
     sweep(checkpoint, scores, pairs, masks / "sweep.parquet", points)
     choose(masks / "sweep.parquet", chosen, _job(study, "choose", model=model))
-    write_masks(checkpoint, scores, chosen, masks, _job(study, "masks", model=model))
+    write_masks(checkpoint, scores, chosen, masks, _job(study, "select_masks", model=model))
     _measured(study, model, pairs, chosen, scores)
 
 
@@ -103,7 +110,7 @@ def _measured(
     for variant in study.variants:
         (responses / variant).mkdir(parents=True, exist_ok=True)
         respond_variant(
-            _job(study, "responses", model=model, variant=variant),
+            _job(study, "variant_responses", model=model, variant=variant),
             checkpoint,
             None if variant == "unmodified" else masks / f"{variant}.safetensors",
             asked,
@@ -164,6 +171,6 @@ def _tables(study: Study) -> Path:
     folder.mkdir(exist_ok=True)
     files = [study.folder / path for _, path in outputs.tables_inputs(study)]
     out = {name: folder / f"{name}.parquet" for name in TABLES}
-    write_tables(_job(study, "tables"), files, out, folder / "models.json")
+    write_tables(_job(study, "compute_tables"), files, out, folder / "models.json")
     write_study(_job(study, "study"), folder / "models.json", folder / "study.json")
     return folder

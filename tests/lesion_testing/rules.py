@@ -22,6 +22,7 @@ def logs() -> set[str]:
 
 
 def local_rules() -> set[str]:
-    """Rules whose jobs a cluster is not given, `all` among them."""
-    (block,) = re.findall(r"^localrules:\n((?: +\w+,\n)+)", rule_files()["common.smk"], re.M)
-    return set(re.findall(r"\w+", block))
+    """Rules whose jobs a cluster is not given, beside those that only name others' files."""
+    blocks = re.split(r"^rule (\w+):$", "".join(rule_files().values()), flags=re.M)
+    named = zip(blocks[1::2], blocks[2::2], strict=True)
+    return {name for name, body in named if re.search(r"^    localrule: True$", body, re.M)}

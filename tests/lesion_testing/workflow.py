@@ -203,7 +203,7 @@ def run(command: list[str], folder: Path, **environment: str) -> Done:
 
 def _job(rule: str, wildcards: dict[str, str]) -> str:
     # Preservation is scored in the same job as a capability's own scores.
-    short = rule.removeprefix("harmless_")
+    short = "signed_scores" if rule == "harmless_scores" else rule
     return " ".join([short, *(v for name, v in wildcards.items() if name != "model")])
 
 

@@ -1,8 +1,13 @@
 """What a study takes: the jobs that Snakemake has, and numbers that follow from their formulas."""
 
+import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from lesion.plan import estimate
 from lesion.plan.resources import RESOURCE_FORMULAS, Size
@@ -26,14 +31,16 @@ def test_a_study_takes_what_its_jobs_take(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(estimate, "model_size", lambda *_: BILLION)
     study = load_study(read_config(ROOT / "config.yaml"))
     rows = {row.rule: row for row in estimate.estimates(study)}
-    assert rows["pairs"].jobs == len(study.behaviours) == 18
-    assert rows["pairs"].seconds == pytest.approx(18 * RESOURCE_FORMULAS["pairs"].seconds)
-    assert rows["scores"].memory == 1500 + (1.5 * 2 + 8) * 1000
+    assert rows["generate_pairs"].jobs == len(study.behaviours) == 18
+    assert rows["generate_pairs"].seconds == pytest.approx(
+        18 * RESOURCE_FORMULAS["generate_pairs"].seconds
+    )
+    assert rows["signed_scores"].memory == 1500 + (1.5 * 2 + 8) * 1000
     # Signed scores of all, preservation of the harmless; the model and one checkpoint.
     assert estimate.disk_bytes(study) == (18 + 12) * 4 * 10**9 + 2 * 2 * 10**9
     half = load_study({**read_config(ROOT / "config.yaml"), "pairs": {"limit": 20}})
     halves = {row.rule: row for row in estimate.estimates(half)}
-    assert halves["pairs"].seconds == pytest.approx(rows["pairs"].seconds / 2)
+    assert halves["generate_pairs"].seconds == pytest.approx(rows["generate_pairs"].seconds / 2)
 
 
 def test_truncated_scores_need_less_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +59,42 @@ def test_a_gpu_is_named_for_large_models(monkeypatch: pytest.MonkeyPatch) -> Non
     assert estimate.on_gpu(study)
     monkeypatch.setattr(estimate, "model_size", lambda *_: BILLION)
     assert not estimate.on_gpu(study)
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """A hub that knows one model, of 3 parameters in bf16 and 2 in fp32 of a billion each."""
+
+    def do_GET(self) -> None:
+        known = self.path.startswith("/api/models/org/known/revision/abc?")
+        counts = {"parameters": {"BF16": 3 * 10**9, "F32": 2 * 10**9}, "total": 5 * 10**9}
+        answer = {"id": "org/known", "safetensors": counts} if known else {"error": "no such model"}
+        self.send_response(200 if known else 404)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_the_hub_is_asked_for_a_size_that_is_not_known_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    models = {
+        name: {"source": f"hf:org/{name}@abc", "license": "mit"} for name in ("known", "unknown")
+    }
+    places = {"models": models, "results": str(tmp_path)}
+    study = load_study({**read_config(ROOT / "config.yaml"), **places})
+    estimate.hub_size.cache_clear()
+    with HTTPServer(("127.0.0.1", 0), _Hub) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        try:
+            assert estimate.hub_size("hf:org/known@abc") == Size(14 * 10**9, 5 * 10**9)
+            assert estimate.unknown_sizes(study) == ["unknown"]
+        finally:
+            hub.shutdown()
+    # It was asked once; without a hub, nothing is known of another model.
+    assert estimate.hub_size("hf:org/known@abc") == Size(14 * 10**9, 5 * 10**9)
+    assert estimate.hub_size("hf:org/other@abc") is None

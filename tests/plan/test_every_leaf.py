@@ -23,14 +23,22 @@ Key = tuple[str | int, ...]
 Jobs = dict[tuple[str, str], str]
 
 ASKED = {
-    *("responses", "continuations", "curve", "equal_cost", "understanding", "utility", "retrain"),
+    *(
+        "variant_responses",
+        "continuations",
+        "curve",
+        "equal_cost",
+        "understanding",
+        "utility",
+        "retrain",
+    ),
 }
-SCORED = {"scores", "harmless_scores"}
+SCORED = {"signed_scores", "harmless_scores"}
 JUDGED = {"train_judge", "judge_responses", "judge_responses_extra"}
-TABLED = {"tables"}
-SELECTED = {"sweep", "masks", "curve_masks", "equal_cost_masks"}
+TABLED = {"compute_tables"}
+SELECTED = {"sweep", "select_masks", "curve_masks", "equal_cost_masks"}
 BEHAVIOURS = {
-    *("prompts", "matched_prompts", "pairs", "refusal_mask"),
+    *("prompts", "matched_prompts", "generate_pairs", "refusal_mask"),
     *SCORED,
     *SELECTED,
     *ASKED,
@@ -41,12 +49,12 @@ BEHAVIOURS = {
 TOUCHES: dict[str, set[str]] = {
     # Numbers and places that many stages go by.
     "equal_cost": {"equal_cost_masks"},
-    "equal_cost.masks": {"equal_cost_masks", "equal_cost", "scores", *TABLED},
-    "seed": {"prompts", "masks", "curve_masks", "equal_cost_masks", "train_judge", *TABLED},
+    "equal_cost.masks": {"equal_cost_masks", "equal_cost", "signed_scores", *TABLED},
+    "seed": {"prompts", "select_masks", "curve_masks", "equal_cost_masks", "train_judge", *TABLED},
     "date": {"model"},
     "threads": {
         "train",
-        "pairs",
+        "generate_pairs",
         *SCORED,
         "sweep",
         "equal_cost_masks",
@@ -56,7 +64,7 @@ TOUCHES: dict[str, set[str]] = {
     },
     "device_map": {
         "train",
-        "pairs",
+        "generate_pairs",
         *SCORED,
         "sweep",
         "equal_cost_masks",
@@ -84,9 +92,9 @@ TOUCHES: dict[str, set[str]] = {
     "behaviours.*.responses": {"source", "prompts"},
     "pairs": {"prompts"},
     "pairs.near_duplicate": {"prompts", "matched_prompts", *TABLED},
-    "pairs.prefill": {"pairs", "responses", "curve", "retrain"},
-    "pairs.max_new_tokens": {"pairs"},
-    "pairs.batch_size": {"pairs"},
+    "pairs.prefill": {"generate_pairs", "variant_responses", "curve", "retrain"},
+    "pairs.max_new_tokens": {"generate_pairs"},
+    "pairs.batch_size": {"generate_pairs"},
     # Scores and masks
     "scores": SCORED,
     "masks": SELECTED,
@@ -94,25 +102,31 @@ TOUCHES: dict[str, set[str]] = {
     "masks.p": {"sweep"},
     "masks.q": {"sweep"},
     "masks.max_benign_increase": {"sweep", "choose", *TABLED},
-    "masks.controls": {"scores", "masks"},
+    "masks.controls": {"signed_scores", "select_masks"},
     "checkpoints": {"checkpoint", "card"},
     # What is asked
-    "responses": {"responses"},
-    "responses.dtype": {*ASKED, "pairs", "sweep", "equal_cost_masks"} - {"retrain"},
-    "responses.attacks": {"source", *SCORED, "refusal_mask", "responses"},
-    "responses.ablation": {"responses", "understanding", "utility", *TABLED},
+    "responses": {"variant_responses"},
+    "responses.dtype": {*ASKED, "generate_pairs", "sweep", "equal_cost_masks"} - {"retrain"},
+    "responses.attacks": {"source", *SCORED, "refusal_mask", "variant_responses"},
+    "responses.ablation": {"variant_responses", "understanding", "utility", *TABLED},
     "responses.refusal_ablation": {"refusal_mask"},
     "responses.refusal_ablation.signed": {"refusal_mask", *SCORED},
-    "responses.templates.*.source": {"source", "responses"},
-    "responses.variants": {"responses", *TABLED},
+    "responses.templates.*.source": {"source", "variant_responses"},
+    "responses.variants": {"variant_responses", *TABLED},
     "responses.judged_variants": {
-        "responses",
+        "variant_responses",
         "continuations",
         "judge_responses",
         "judge_responses_extra",
     },
-    "responses.max_new_tokens": {"responses", "curve", "understanding", "retrain", "train_judge"},
-    "responses.batch_size": {"responses", "curve", "understanding", "retrain"},
+    "responses.max_new_tokens": {
+        "variant_responses",
+        "curve",
+        "understanding",
+        "retrain",
+        "train_judge",
+    },
+    "responses.batch_size": {"variant_responses", "curve", "understanding", "retrain"},
     "responses.batch_tokens": {*ASKED, "sweep", "equal_cost_masks"} - {"utility"},
     "curve": {"curve"},
     "curve.families": {
@@ -274,7 +288,10 @@ def _put(config: Any, key: Key, value: Any) -> Any:
 
 def jobs(study: Study) -> Jobs:
     """The specification of every job of a study."""
-    named = [("pairs" if rule == "same_pairs" else rule, names) for rule, names in every_job(study)]
+    named = [
+        ("generate_pairs" if rule == "same_pairs" else rule, names)
+        for rule, names in every_job(study)
+    ]
     return {
         (rule, str(sorted(names.items()))): RULES[rule].build(study, names).model_dump_json()
         for rule, names in named

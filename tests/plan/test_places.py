@@ -84,7 +84,7 @@ def test_where_a_job_finds_its_sources(study: Study) -> None:
 
 def test_only_what_is_taken_of_a_file_counts(study: Study) -> None:
     def now() -> list[dict[str, str]]:
-        jobs = [("prompts", "harm"), ("prompts", "kind"), ("responses", None)]
+        jobs = [("prompts", "harm"), ("prompts", "kind"), ("variant_responses", None)]
         return [contents(study, rule, owner) for rule, owner in jobs]
 
     harm, kind, attack = before = now()

@@ -63,14 +63,14 @@ def test_a_larger_model_gets_more(stage: str) -> None:
 # Most MB of a job of the default study on two cores (docs/how-to/cluster.md), its process alone.
 MEASURED = {
     "model": 592,
-    "pairs": 1192,
-    "scores": 2301,
-    "masks": 213,
-    "responses": 1285,
+    "generate_pairs": 1192,
+    "signed_scores": 2301,
+    "select_masks": 213,
+    "variant_responses": 1285,
     "checkpoint": 102,
     "train_judge": 1052,
     "judge_responses": 785,
-    "tables": 308,
+    "compute_tables": 308,
 }
 SNAKEMAKES = 2 * 165
 """MB of the two Snakemake processes that every job on a cluster has beside it."""
@@ -107,7 +107,7 @@ def test_a_job_without_a_model_has_no_size(tmp_path: Path) -> None:
 
 
 def _pairs(study: Study, behaviour: str) -> float:
-    return resources.work(study, "pairs", {"model": "m", "behaviour": behaviour})
+    return resources.work(study, "generate_pairs", {"model": "m", "behaviour": behaviour})
 
 
 def test_a_training_is_as_long_as_its_steps_of_all_seeds(tmp_path: Path) -> None:
@@ -131,11 +131,15 @@ def test_more_prompts_and_tokens_take_longer(tmp_path: Path) -> None:
     for study in (short, long):
         # `b` has twice the prompts of `a`.
         assert _pairs(study, "b") == 2 * _pairs(study, "a")
-    for stage in ("sweep", "responses", "continuations", "curve"):
+    for stage in ("sweep", "variant_responses", "continuations", "curve"):
         assert resources.work(long, stage, {}) > resources.work(short, stage, {})
-    assert resources.runtime("pairs", SMALL, 20.0) > resources.runtime("pairs", SMALL)
+    assert resources.runtime("generate_pairs", SMALL, 20.0) > resources.runtime(
+        "generate_pairs", SMALL
+    )
     # What is less than the default study's is not asked for with less.
-    assert resources.runtime("pairs", SMALL, 0.1) == resources.runtime("pairs", SMALL)
+    assert resources.runtime("generate_pairs", SMALL, 0.1) == resources.runtime(
+        "generate_pairs", SMALL
+    )
 
 
 def test_work_is_counted_in_default_studies() -> None:
@@ -152,7 +156,7 @@ def test_work_is_counted_in_default_studies() -> None:
             }
         }
     )
-    assert resources.work(doubled, "responses", {}) == 2
+    assert resources.work(doubled, "variant_responses", {}) == 2
     # The unmodified model reads the answers of every judged variant.
     every = study.model_copy(
         update={"responses": study.responses.model_copy(update={"judged_variants": None})}
@@ -165,18 +169,18 @@ def test_work_is_counted_in_default_studies() -> None:
 def test_a_large_model_is_taken_to_have_a_gpu() -> None:
     above = Size(0, resources.LARGE + 1)
     below = Size(0, resources.LARGE)
-    assert resources.runtime("scores", above) < resources.runtime("scores", below)
-    assert resources.runtime("masks", above) >= resources.runtime("masks", below)
+    assert resources.runtime("signed_scores", above) < resources.runtime("signed_scores", below)
+    assert resources.runtime("select_masks", above) >= resources.runtime("select_masks", below)
 
 
 @pytest.mark.parametrize(
     ("stage", "size", "spread", "wanted"),
     [
-        ("masks", LARGE, True, 0),
-        ("scores", LARGE, False, 1),
-        ("responses", LARGE, True, 1),
-        ("scores", LARGE, True, 2),  # 16 GB of weights and 56 of sums
-        ("responses", Size(141_000_000_000, 68_000_000_000), True, 3),
+        ("select_masks", LARGE, True, 0),
+        ("signed_scores", LARGE, False, 1),
+        ("variant_responses", LARGE, True, 1),
+        ("signed_scores", LARGE, True, 2),  # 16 GB of weights and 56 of sums
+        ("variant_responses", Size(141_000_000_000, 68_000_000_000), True, 3),
     ],
 )
 def test_gpus_hold_the_weights(stage: str, size: Size, spread: bool, wanted: int) -> None:

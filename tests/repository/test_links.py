@@ -10,7 +10,7 @@ import pytest
 
 from lesion_testing import ROOT
 
-PATTERNS = ("[!C]*.md", "CO*.md", "docs/**/*.md", "studies/*/README.md")
+PATTERNS = ("[!C]*.md", "CO*.md", "docs/**/*.md", "config/README.md", "studies/*/README.md")
 """The changelog names keys that there were."""
 PAGES = sorted(page for pattern in PATTERNS for page in ROOT.glob(pattern))
 CODE = (

@@ -3,7 +3,7 @@
 import re
 
 from lesion_testing import ROOT
-from lesion_testing.rules import rule_files
+from lesion_testing.rules import local_rules, rule_files
 
 _RULE = re.compile(
     r"^(?:use rule (?P<base>\w+) as (?P<copy>\w+) with|rule (?P<name>\w+)):\n"
@@ -17,13 +17,8 @@ def _rules_with_gpus() -> set[str]:
     for rule in _RULE.finditer("".join(rule_files().values())):
         if "        gpu=" in rule["body"] or rule["base"] in asking:
             asking.add(rule["name"] or rule["copy"])
-    assert "scores" in asking
+    assert "signed_scores" in asking
     return asking
-
-
-def _local_rules() -> set[str]:
-    block = rule_files()["common.smk"].split("\nlocalrules:\n")[1].split("\n\n")[0]
-    return set(re.findall(r"\w+", block)) - {"all"}
 
 
 def test_a_site_without_gpus_overrides_every_request_for_one() -> None:
@@ -34,7 +29,7 @@ def test_a_site_without_gpus_overrides_every_request_for_one() -> None:
 def test_the_local_rules_are_documented() -> None:
     text = (ROOT / "docs/how-to/cluster.md").read_text(encoding="utf-8")
     listed = text.split("**Small rules** (")[1].split(")")[0]
-    assert set(re.findall(r"`(\w+)`", listed)) == _local_rules()
+    assert set(re.findall(r"`(\w+)`", listed)) == local_rules()
 
 
 def test_every_rule_is_in_the_table_of_resources() -> None:

@@ -59,3 +59,19 @@ def test_the_citation_is_of_this_version() -> None:
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## {lesion.__version__}" in changes
+
+
+def test_the_workflow_catalogue_is_told_what_is_true() -> None:
+    usage = _yaml(ROOT / ".snakemake-workflow-catalog.yml")["usage"]
+    assert usage.keys() == {"mandatory-flags", "software-stack-deployment", "report"}
+    profile = _yaml(ROOT / "workflow" / "profiles" / "default" / "profile.yaml")
+    flags = ["--rerun-triggers", *profile["rerun-triggers"]]
+    assert usage["mandatory-flags"]["flags"].split() == flags
+    # What the catalogue asks of a repository beside that file.
+    assert 'include: "rules/' in (ROOT / "workflow" / "Snakefile").read_text(encoding="utf-8")
+    assert (ROOT / "config" / "README.md").is_file()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").lower()
+    assert "snakemake" in readme
+    assert "workflow" in readme
+    captions = (ROOT / "workflow" / "rules" / "report.smk").read_text(encoding="utf-8")
+    assert usage["report"] == ("report(" in captions)

@@ -313,7 +313,7 @@ def test_a_truncated_shard_is_named_not_read(done: Place) -> None:
     said = (str(shard.relative_to(done.folder)), "cut short", "Delete it and run `snakemake`")
     _refused(done.snakemake(), *said)
     shard.unlink()
-    assert "scores alpha" in done.plan()
+    assert "signed_scores alpha" in done.plan()
 
 
 def test_a_truncated_table_is_named_not_read(done: Place) -> None:
@@ -324,7 +324,7 @@ def test_a_truncated_table_is_named_not_read(done: Place) -> None:
     said = (str(table.relative_to(done.folder)), "not a complete parquet file", "Delete it and run")
     _refused(done.snakemake(scores), *said)
     table.unlink()
-    assert set(done.jobs("-n", scores)) == {"pairs beta", "scores beta"}
+    assert set(done.jobs("-n", scores)) == {"generate_pairs beta", "signed_scores beta"}
 
 
 @pytest.fixture

@@ -115,14 +115,20 @@ def whole(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Place
     place.configure(_everything)
     ran = place.run()
     # What was there before is used again.
-    new = {job for job in ran if job.startswith(("pairs", "scores", "prompts", "train_judge"))}
+    new = {
+        job
+        for job in ran
+        if job.startswith(("generate_pairs", "signed_scores", "prompts", "train_judge"))
+    }
     matched = [f"{name}-matched" for name in HARMS]
-    scored = {f"{rule} {name}" for rule in ("pairs", "scores") for name in matched}
+    scored = {f"{rule} {name}" for rule in ("generate_pairs", "signed_scores") for name in matched}
     # The answers to these two were given before.
     answered = {
-        f"{rule} {name}" for rule in ("prompts", "pairs", "scores") for name in ("alpha", "gamma")
+        f"{rule} {name}"
+        for rule in ("prompts", "generate_pairs", "signed_scores")
+        for name in ("alpha", "gamma")
     }
-    assert new == {*scored, *answered, "scores denials"}
+    assert new == {*scored, *answered, "signed_scores denials"}
     assert "refusal_mask" in ran
     assert {f"matched_prompts {name}" for name in matched} <= set(ran)
     return place

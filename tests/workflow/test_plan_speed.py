@@ -35,7 +35,7 @@ def test_a_plan_of_the_default_study_imports_no_framework(code: Path, tmp_path: 
     done = run(snakemake, checkout, PYTHONPATH=str(tmp_path / "site"), LESION_MODULES=str(modules))
     assert done.code == 0, done.text
     # The sources are not here yet: everything is planned without them.
-    assert "pairs" in done.text
+    assert "generate_pairs" in done.text
     processes = [set(json.loads(line)) for line in modules.read_text("utf-8").splitlines()]
     assert any({"snakemake", "lesion", "polars"} <= one for one in processes)
     assert not [found for one in processes if (found := one & HEAVY)]
@@ -45,8 +45,8 @@ def test_a_plan_of_the_default_study_imports_no_framework(code: Path, tmp_path: 
 def test_a_model_is_loaded_once_a_variant(finished: Finished) -> None:
     count = Counter(job.split()[0] for job in finished.jobs)
     # One job a variant, for all behaviours, attacks and measures; one a behaviour before that.
-    assert count["responses"] == 1 + len(MASKS)
-    assert count["pairs"] == count["scores"] == 6
+    assert count["variant_responses"] == 1 + len(MASKS)
+    assert count["generate_pairs"] == count["signed_scores"] == 6
     logs = finished.place.made / "logs" / "responses" / "llama"
     for variant in ("unmodified", *MASKS):
         text = (logs / f"{variant}.log").read_text(encoding="utf-8")

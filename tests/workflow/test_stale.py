@@ -21,21 +21,25 @@ pytestmark = pytest.mark.slow
 
 BEHAVIOURS = (*HARMS, "letters", "sums", "denials")
 NOTED = {"study", "report", "card shared"}
-TABLED = {"tables", *NOTED}
+TABLED = {"compute_tables", *NOTED}
 JUDGED = {"judge_responses llama", "judge_responses llama/continuations"}
 AFTERWARDS = {"continuations", *JUDGED, *TABLED}
 PROMPTS = {f"prompts {name}" for name in BEHAVIOURS}
-SELECTED = {"sweep", "choose", "masks", "checkpoint shared"}
+SELECTED = {"sweep", "choose", "select_masks", "checkpoint shared"}
 
 
 def chain(*behaviours: str) -> set[str]:
     """All that is made of a behaviour alone."""
-    return {f"{rule} {name}" for rule in ("prompts", "pairs", "scores") for name in behaviours}
+    return {
+        f"{rule} {name}"
+        for rule in ("prompts", "generate_pairs", "signed_scores")
+        for name in behaviours
+    }
 
 
 def asked(*variants: str) -> set[str]:
     """Variants that are asked anew, and what follows from their answers."""
-    return {f"responses {name}" for name in variants} | AFTERWARDS
+    return {f"variant_responses {name}" for name in variants} | AFTERWARDS
 
 
 class Scenario(NamedTuple):
@@ -75,7 +79,7 @@ def _without_layout(place: Place) -> None:
 
     for name in ("scores/collect.py", "models/load.py", "pairs/prompts.py", "tables/run.py"):
         place.edit(f"{LESION}/{name}", rewritten)
-    place.edit("tree/workflow/scripts/scores.py", lambda text: text + "\n# A comment.\n")
+    place.edit("tree/workflow/scripts/signed_scores.py", lambda text: text + "\n# A comment.\n")
 
 
 def _touch_everything(place: Place) -> None:
@@ -152,7 +156,13 @@ SCENARIOS = {
     # The importance for refusals is computed with their signed scores, which masks read.
     "an attack is added that zeroes the weights of refusal": Scenario(
         _set("responses", attacks=["direct", "prefill", "refusal-ablation"]),
-        {"scores denials", "refusal_mask", "masks", "checkpoint shared", *ALL_VARIANTS},
+        {
+            "signed_scores denials",
+            "refusal_mask",
+            "select_masks",
+            "checkpoint shared",
+            *ALL_VARIANTS,
+        },
     ),
     # Selection
     "q is changed": Scenario(_set("masks", q=0.06), SELECTED | ALL_MASKS),
@@ -185,7 +195,7 @@ SCENARIOS = {
     # Code
     "the scoring code is edited": Scenario(
         _append(f"{LESION}/scores/collect.py", STATEMENT),
-        {f"scores {name}" for name in BEHAVIOURS} | SELECTED | ALL_MASKS,
+        {f"signed_scores {name}" for name in BEHAVIOURS} | SELECTED | ALL_MASKS,
     ),
     "the report code is edited": Scenario(
         _append(f"{LESION}/report/page.py", STATEMENT), {"report"}
@@ -194,7 +204,7 @@ SCENARIOS = {
         _append(f"{LESION}/report/page.html.j2", "\n"), {"report"}
     ),
     "a rule's script is edited": Scenario(
-        _append("tree/workflow/scripts/tables.py", STATEMENT), TABLED
+        _append("tree/workflow/scripts/compute_tables.py", STATEMENT), TABLED
     ),
     # What must make nothing stale
     "every input and source file is touched": Scenario(_touch_everything, set()),
@@ -295,19 +305,19 @@ def test_a_real_run_generates_only_the_rows_that_are_due(done: Place) -> None:
 FAILED = {
     "model": "models/llama/lesion.json",
     "prompts alpha": "pairs/prompts/alpha.parquet",
-    "pairs sums": "pairs/llama/sums.parquet",
-    "scores alpha": "scores/llama/alpha/*",
-    "scores sums": "scores/llama/sums/*",
+    "generate_pairs sums": "pairs/llama/sums.parquet",
+    "signed_scores alpha": "scores/llama/alpha/*",
+    "signed_scores sums": "scores/llama/sums/*",
     "sweep": "masks/llama/sweep.parquet",
     "choose": "masks/llama/chosen.json",
-    "masks": "masks/llama/[a-z]*",
+    "select_masks": "masks/llama/[a-z]*",
     "checkpoint shared": "checkpoints/llama/shared/lesion.json",
     "card shared": "checkpoints/llama/shared/README.md",
-    "responses shared": "responses/llama/shared/*",
+    "variant_responses shared": "responses/llama/shared/*",
     "continuations": "responses/llama/*.parquet",
     "train_judge": "judgements/judge*",
     "judge_responses llama": "judgements/llama.parquet",
-    "tables": "tables/*",
+    "compute_tables": "tables/*",
     "study": "tables/study.json",
     "report": "report/index.html",
 }

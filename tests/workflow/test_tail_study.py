@@ -30,18 +30,18 @@ TARGET = "results/tiny/masks/llama/shared.safetensors"
 
 
 # The stages after the masks are the same for any scope, so that one study goes on to its end.
-@pytest.mark.parametrize(("scope", "end"), [("matrix", "report"), ("row", "masks")])
+@pytest.mark.parametrize(("scope", "end"), [("matrix", "report"), ("row", "select_masks")])
 def test_a_study_of_tails_takes_the_same_weights(done: Place, scope: str, end: str) -> None:
     def choose(config: dict[str, Any]) -> None:
         config["masks"] |= {"preservation_pooling": "max", "scope": scope}
 
     done.configure(choose)
-    assert set(done.jobs(TARGET)) == {"sweep", "choose", "masks"}
+    assert set(done.jobs(TARGET)) == {"sweep", "choose", "select_masks"}
     whole, size = _masks(done), _bytes_of_scores(done)
 
     done.configure(lambda config: config["scores"].update(tail=TAIL))
     targets = [] if end == "report" else [TARGET]
-    assert {"scores alpha", "scores letters", end} <= set(done.jobs(*targets))
+    assert {"signed_scores alpha", "signed_scores letters", end} <= set(done.jobs(*targets))
     assert _masks(done) == whole
     assert _bytes_of_scores(done) < 0.7 * size  # p takes a fifth of all weights here
     assert not done.jobs("-n", *targets)

@@ -30,14 +30,15 @@ rule card:
         tables=[MADE / "tables" / f"{name}.parquet" for name in TABLES],
         study=MADE / "tables" / "study.json",
     output:
-        card=MADE / "checkpoints" / "{model}" / "{mask}" / "README.md",
+        card=MADE / "checkpoints" / "{model}" / "{mask}" / outputs.CARD,
     log:
         MADE / "logs" / "checkpoints" / "{model}" / "{mask}.card.log",
+    localrule: True
     conda:
         ENV
     resources:
-        mem_mb=memory("tables"),
-        runtime=minutes("tables"),
+        mem_mb=memory("compute_tables"),
+        runtime=minutes("compute_tables"),
     params:
         job=job("card"),
     message:

@@ -7,39 +7,54 @@ from snakemake.exceptions import WorkflowError
 from snakemake.shell import shell
 
 # The package is used from this checkout, installed or not; jobs inherit the path. In a wheel, this
-# workflow is inside of the installed package.
-SRC = str(Path(workflow.basedir) / "src")
+# workflow is inside of the installed package. (`workflow.basedir` is the folder of a workflow that
+# uses this one as a module.)
+SRC = str(
+    Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1] / "src"
+)
 if os.path.isdir(SRC):
     sys.path.insert(0, SRC)
     os.environ.update(
         PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")]))
     )
 
+from lesion.io.bundle import bundle
 from lesion.masks.refusal import REFUSAL_MASK
 from lesion.plan import checks, jobs, outputs, places, resources
 from lesion.io.formats import LesionError
 from lesion.preload import preload
+from lesion.report.cost import STAGES
 from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES
 
 
-def load_checked():
-    """The study of the given --configfile, or of config.yaml, after all checks that are possible
-    before sources are fetched.
+def given_config():
+    """The study's config and the name that messages give it: of the module statement, or else of
+    the --configfile, or else of config.yaml.
     """
-    files = [Path(path) for path in workflow.overwrite_configfiles] or [
-        Path(workflow.basedir) / "config.yaml"
-    ]
+    default = bundle() / "config.yaml"
+    if not workflow.modifier.is_main_snakefile():
+        return (
+            (config, "the module's `config`")
+            if config
+            else (read_configs([default]), str(default))
+        )
+    files = [Path(path) for path in workflow.overwrite_configfiles] or [default]
+    # Snakemake merges the files as well, but does not know the old names of renamed keys.
+    own = workflow.config_settings
+    merged = dict(config) == dict(own.overwrite_config)
+    over = dict(own.config if merged else config)
+    return read_configs(files, over=over), ", ".join(map(str, files))
+
+
+def load_checked():
+    """The study, after all checks that are possible before sources are fetched."""
     if not workflow.is_main_process:
         # Every job reads this file too; only the main process logs the config's warnings.
         logging.getLogger("lesion.study").setLevel(logging.ERROR)
     try:
-        # Snakemake merges the files as well, but does not know the old names of renamed keys.
-        own = workflow.config_settings
-        merged = dict(config) == dict(own.overwrite_config)
-        given = read_configs(files, over=dict(own.config if merged else config))
-        study = load_study(given, ", ".join(map(str, files)))
+        study = load_study(*given_config())
         checks.check_study(study)
         # This check takes seconds, and every job reads this file.
         if workflow.is_main_process:
@@ -53,24 +68,14 @@ STUDY = load_checked()
 # The validated config with its defaults; missing and wrong keys have been reported above.
 config = STUDY.model_dump()
 MADE = STUDY.folder
+if workflow.modifier.path_modifier.replace_prefix(str(MADE)) != str(MADE):
+    # It would move prompts and models as well, and not the paths in specifications.
+    raise WorkflowError(
+        "lesion's rules can't have a `prefix:`. Give the module's config `results: folder` to say "
+        "where its results go (docs/how-to/module.md)"
+    )
 SCORES = MADE / "scores" / "{model}"
 ENV = "../../envs/lesion.yaml"
-
-
-# These jobs take seconds of one core, which is not worth queueing for; and `source` needs a
-# network, which often only the login node has.
-localrules:
-    all,
-    source,
-    prompts,
-    matched_prompts,
-    same_pairs,
-    control_answers,
-    choose,
-    tables,
-    study,
-    card,
-    report,
 
 
 wildcard_constraints:
@@ -87,7 +92,7 @@ def source_files(rule, owner=None):
     return lambda w: places.inputs(STUDY, rule, w[owner] if owner else None)
 
 
-SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+SCRIPTS = bundle() / "workflow" / "scripts"
 
 
 def job(rule):

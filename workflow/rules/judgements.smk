@@ -32,6 +32,7 @@ rule control_answers:
         answers=MADE / "responses" / "{model}" / f"{outputs.CONTROL_ANSWERS}.parquet",
     log:
         MADE / "logs" / "responses" / "{model}" / f"{outputs.CONTROL_ANSWERS}.log",
+    localrule: True
     conda:
         ENV
     resources:

@@ -40,6 +40,7 @@ rule choose:
     log:
         MADE / "logs" / "masks" / "{model}" / "choose.log",
     priority: 30
+    localrule: True
     conda:
         ENV
     resources:
@@ -53,7 +54,7 @@ rule choose:
         "../scripts/choose.py"
 
 
-rule masks:
+rule select_masks:
     input:
         chosen=rules.choose.output.chosen,
         indices=score_indices(["harm", "matched", "benign", "refusal"]),
@@ -79,14 +80,14 @@ rule masks:
     conda:
         ENV
     resources:
-        mem_mb=memory("masks"),
-        runtime=minutes("masks"),
+        mem_mb=memory("select_masks"),
+        runtime=minutes("select_masks"),
     params:
-        job=job("masks"),
+        job=job("select_masks"),
     message:
         "selecting masks: {wildcards.model}"
     script:
-        "../scripts/masks.py"
+        "../scripts/select_masks.py"
 
 
 # It reads no chosen (p, q), so it is made once, whatever masks are tried.
@@ -109,8 +110,8 @@ rule refusal_mask:
     conda:
         ENV
     resources:
-        mem_mb=memory("masks"),
-        runtime=minutes("masks"),
+        mem_mb=memory("select_masks"),
+        runtime=minutes("select_masks"),
     params:
         job=job("refusal_mask"),
     message:
@@ -141,8 +142,8 @@ rule curve_masks:
     conda:
         ENV
     resources:
-        mem_mb=memory("masks"),
-        runtime=minutes("masks"),
+        mem_mb=memory("select_masks"),
+        runtime=minutes("select_masks"),
     params:
         job=job("curve_masks"),
     message:

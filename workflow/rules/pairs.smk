@@ -8,6 +8,7 @@ rule prompts:
     wildcard_constraints:
         behaviour="|".join(b for b in STUDY.behaviours if b not in MATCHED),
     priority: 100
+    localrule: True
     conda:
         ENV
     resources:
@@ -32,6 +33,7 @@ rule matched_prompts:
     wildcard_constraints:
         behaviour="|".join(MATCHED) or "(?!)",
     priority: 100
+    localrule: True
     conda:
         ENV
     resources:
@@ -45,7 +47,7 @@ rule matched_prompts:
         "../scripts/matched_prompts.py"
 
 
-rule pairs:
+rule generate_pairs:
     input:
         prompts=rules.prompts.output.prompts,
         model=rules.model.output.record,
@@ -60,15 +62,15 @@ rule pairs:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=memory("pairs"),
-        runtime=minutes("pairs"),
-        gpu=gpus("pairs"),
+        mem_mb=memory("generate_pairs"),
+        runtime=minutes("generate_pairs"),
+        gpu=gpus("generate_pairs"),
     params:
-        job=job("pairs"),
+        job=job("generate_pairs"),
     message:
         "generating responses: {wildcards.model}, {wildcards.behaviour}"
     script:
-        "../scripts/pairs.py"
+        "../scripts/generate_pairs.py"
 
 
 # A model that is compared with another one is measured on the other's pairs, which are copied.
@@ -81,6 +83,7 @@ rule same_pairs:
         MADE / "logs" / "pairs" / "{model}" / "{behaviour}.log",
     wildcard_constraints:
         model="|".join(BORROWING) or "(?!)",
+    localrule: True
     conda:
         ENV
     resources:

@@ -3,7 +3,7 @@ FIGURES = outputs.figures(STUDY)
 
 rule report:
     input:
-        tables=rules.tables.output.tables,
+        tables=rules.compute_tables.output.tables,
         study=rules.study.output.study,
     output:
         page=report(
@@ -27,11 +27,12 @@ rule report:
         ],
     log:
         MADE / "logs" / "report.log",
+    localrule: True
     conda:
         ENV
     resources:
-        mem_mb=memory("tables"),
-        runtime=minutes("tables"),
+        mem_mb=memory("compute_tables"),
+        runtime=minutes("compute_tables"),
     params:
         job=job("report"),
     message:

@@ -1,4 +1,4 @@
-rule responses:
+rule variant_responses:
     input:
         mask=variant_mask,
         ablation=refusal_mask,
@@ -6,7 +6,7 @@ rule responses:
             MADE / "pairs" / "{model}" / f"{behaviour}.parquet"
             for behaviour in outputs.nll_behaviours(STUDY)
         ],
-        templates=source_files("responses"),
+        templates=source_files("variant_responses"),
         model=rules.model.output.record,
     output:
         completions=MADE / "responses" / "{model}" / "{variant}" / "completions.parquet",
@@ -25,15 +25,15 @@ rule responses:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=memory("responses"),
-        runtime=minutes("responses"),
-        gpu=gpus("responses"),
+        mem_mb=memory("variant_responses"),
+        runtime=minutes("variant_responses"),
+        gpu=gpus("variant_responses"),
     params:
-        job=job("responses"),
+        job=job("variant_responses"),
     message:
         "generating completions and measuring NLL: {wildcards.model}, {wildcards.variant}"
     script:
-        "../scripts/responses.py"
+        "../scripts/variant_responses.py"
 
 
 rule curve:
@@ -131,9 +131,9 @@ rule understanding:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=memory("responses"),
-        runtime=minutes("responses"),
-        gpu=gpus("responses"),
+        mem_mb=memory("variant_responses"),
+        runtime=minutes("variant_responses"),
+        gpu=gpus("variant_responses"),
     params:
         job=job("understanding"),
     message:
@@ -155,9 +155,9 @@ rule utility:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=memory("responses"),
-        runtime=minutes("responses"),
-        gpu=gpus("responses"),
+        mem_mb=memory("variant_responses"),
+        runtime=minutes("variant_responses"),
+        gpu=gpus("variant_responses"),
     params:
         job=job("utility"),
     message:

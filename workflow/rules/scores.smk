@@ -1,6 +1,6 @@
-rule scores:
+rule signed_scores:
     input:
-        pairs=rules.pairs.output.pairs,
+        pairs=rules.generate_pairs.output.pairs,
         model=rules.model.output.record,
     output:
         shards=[
@@ -19,18 +19,18 @@ rule scores:
         ENV
     threads: STUDY.threads
     resources:
-        mem_mb=memory("scores"),
-        runtime=minutes("scores"),
-        gpu=gpus("scores"),
+        mem_mb=memory("signed_scores"),
+        runtime=minutes("signed_scores"),
+        gpu=gpus("signed_scores"),
     params:
-        job=job("scores"),
+        job=job("signed_scores"),
     message:
         "scoring weights: {wildcards.model}, {wildcards.behaviour}"
     script:
-        "../scripts/scores.py"
+        "../scripts/signed_scores.py"
 
 
-use rule scores as harmless_scores with:
+use rule signed_scores as harmless_scores with:
     output:
         shards=[
             SCORES / "{behaviour}" / n

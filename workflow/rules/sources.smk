@@ -4,6 +4,7 @@ rule source:
     log:
         MADE / "logs" / "sources" / "{name}.log",
     priority: 100
+    localrule: True
     conda:
         ENV
     resources:

@@ -1,4 +1,4 @@
-rule tables:
+rule compute_tables:
     input:
         measured=[MADE / path for _, path in outputs.tables_inputs(STUDY)],
     output:
@@ -14,32 +14,34 @@ rule tables:
         models=MADE / "tables" / "models.json",
     log:
         MADE / "logs" / "tables.log",
+    localrule: True
     conda:
         ENV
     resources:
-        mem_mb=memory("tables"),
-        runtime=minutes("tables"),
+        mem_mb=memory("compute_tables"),
+        runtime=minutes("compute_tables"),
     params:
-        job=job("tables"),
+        job=job("compute_tables"),
     message:
         "computing the tables"
     script:
-        "../scripts/tables.py"
+        "../scripts/compute_tables.py"
 
 
 # A rule of its own: a config key that affects no number makes only this output stale.
 rule study:
     input:
-        models=rules.tables.output.models,
+        models=rules.compute_tables.output.models,
     output:
         study=MADE / "tables" / "study.json",
     log:
         MADE / "logs" / "tables" / "study.log",
+    localrule: True
     conda:
         ENV
     resources:
-        mem_mb=memory("tables"),
-        runtime=minutes("tables"),
+        mem_mb=memory("compute_tables"),
+        runtime=minutes("compute_tables"),
     params:
         job=job("study"),
     message:

@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -22,6 +22,8 @@ from lesion.study.types import as_name
 
 if TYPE_CHECKING:
     from lesion.study import Study
+
+_Read = TypeVar("_Read")
 
 DEFAULT_MODEL = "default"
 _COLUMNS = ("prompt", "goal", "behavior", "instruction", "question", "request", "text")
@@ -73,8 +75,8 @@ def init(
 ) -> None:
     """Write a short study of a model and your own harm types.
 
-    What is not given is asked for, if this is a terminal. Every harm type needs at least 12
-    prompts; for an effect of usual size, give 40 or more.
+    What is not given is asked for, if this is a terminal, and again after a wrong answer. Every
+    harm type needs at least 12 prompts; for an effect of usual size, give 40 or more.
     """
     from lesion.io.formats import atomic
     from lesion.plan import checks
@@ -89,25 +91,53 @@ def init(
     if preset not in presets():
         raise LesionError(f"there is no preset `{preset}`. Known: {', '.join(presets())}.")
     asking = sys.stdin.isatty()
-    if model is None:
-        model = typer.prompt("Model", default=DEFAULT_MODEL) if asking else DEFAULT_MODEL
-    if not harm and asking:
-        answer = typer.prompt("File of harmful prompts (several: separate them by spaces)")
-        harm = [path_of(part) for part in shlex.split(answer)]
-    if not harm:
+    if model is None and asking:
+        source = typer.prompt("Model", default=DEFAULT_MODEL, value_proc=_asked(_model_source))
+    else:
+        source = _model_source(model or DEFAULT_MODEL)
+
+    def write(harms: Sequence[Path]) -> None:
+        text = _study_text(file.stem, source, harms, preset)
+        with atomic(file) as part:
+            part.write_text(text, encoding="utf-8")
+            study = load_study(read_configs([part]), str(file))
+            checks.check_splits(study)
+
+    if harm:
+        write(harm)
+    elif asking:
+        typer.prompt(
+            "File of harmful prompts (several: separate them by spaces)",
+            value_proc=_asked(lambda answer: write([path_of(part) for part in _words(answer)])),
+        )
+    else:
         raise LesionError("give at least one file of harmful prompts: --harm my/phishing.jsonl")
-    text = _study_text(file.stem, model, harm, preset)
-    with atomic(file) as part:
-        part.write_text(text, encoding="utf-8")
-        study = load_study(read_configs([part]), str(file))
-        checks.check_splits(study)
     typer.echo(f"wrote {file}")
     _next(f"lesion check {typed([file])}")
 
 
-def _study_text(name: str, model: str, harms: Sequence[Path], preset: str) -> str:
-    """The YAML of a study, with comments."""
-    label, source, remark = _model_source(model)
+def _asked(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
+    """Reads an answer; what is wrong with it is printed, and the question is put again."""
+
+    def read_or_ask_again(answer: str) -> _Read:
+        try:
+            return read(answer)
+        except LesionError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return read_or_ask_again
+
+
+def _words(answer: str) -> list[str]:
+    try:
+        return shlex.split(answer)
+    except ValueError as error:  # a quote without its end
+        raise LesionError(f"{answer}: {error}") from error
+
+
+def _study_text(name: str, model: tuple[str, str, str], harms: Sequence[Path], preset: str) -> str:
+    """The YAML of a study, with comments; the model is what `_model_source` returns."""
+    label, source, remark = model
     lines = [
         f"# {name}: which weights of this model do these harm types depend on?",
         f"# Results go to results/{name}, after this file's name.",
@@ -325,8 +355,8 @@ def plan(
     """Say what a study takes before it runs: jobs, time, memory and disk.
 
     The times were measured on one machine; yours may take half or twice as long, and a processor
-    without bf16 longer. Nothing is fetched: a model that is not here yet counts as one of a
-    billion weights.
+    without bf16 longer. Nothing is fetched: the Hugging Face hub is asked for the size of a model
+    that is not here yet, and where that is impossible it counts as one of a billion weights.
     """
     import psutil
     from rich.console import Console
@@ -359,8 +389,8 @@ def plan(
             typer.echo(f"warning: {problem}", err=True)
     for model in unknown:
         typer.echo(
-            f"warning: `{model}` is not here yet; a billion weights assumed. All numbers are in "
-            "proportion to them.",
+            f"warning: `{model}` is not here yet, and the hub did not say its size; a billion "
+            "weights assumed. All numbers are in proportion to them.",
             err=True,
         )
     _next(f"lesion run {typed(config or [])}{' --quick' if quick else ''}")

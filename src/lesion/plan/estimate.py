@@ -4,13 +4,17 @@ The times are those of `lesion.plan.resources`, which were measured on one machi
 take half or twice as long.
 """
 
+import re
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
+from lesion.io.addresses import parse
 from lesion.plan import outputs, places
 from lesion.plan.resources import (
     LARGE,
     UNKNOWN,
+    Size,
     judge_formula,
     mem_mb,
     model_size,
@@ -23,16 +27,16 @@ _FORMULAS = {
     "matched_prompts": "prompts",
     "same_pairs": "prompts",
     "control_answers": "prompts",
-    "harmless_scores": "scores",
-    "refusal_mask": "masks",
-    "curve_masks": "masks",
+    "harmless_scores": "signed_scores",
+    "refusal_mask": "select_masks",
+    "curve_masks": "select_masks",
     "equal_cost": "curve",
-    "understanding": "responses",
-    "utility": "responses",
+    "understanding": "variant_responses",
+    "utility": "variant_responses",
     "retrain": "train",
-    "card": "tables",
-    "study": "tables",
-    "report": "tables",
+    "card": "compute_tables",
+    "study": "compute_tables",
+    "report": "compute_tables",
 }
 """The formulas of rules that have that of another one; the rules' files say the same."""
 
@@ -73,7 +77,7 @@ def every_job(study: Study) -> Iterator[JobNames]:
         yield JobNames("judge_responses", {"answers": answers})
         for judge in study.judgements.judges:
             yield JobNames("judge_responses_extra", {"answers": answers, "judge": judge})
-    for rule in ("tables", "study", "report"):
+    for rule in ("compute_tables", "study", "report"):
         yield JobNames(rule, {})
 
 
@@ -82,9 +86,9 @@ def _of_model(study: Study, model: str) -> Iterator[tuple[str, dict[str, str]]]:
     own = study.measured_on(model) == model
     important = outputs.with_importance(study)
     for name in study.behaviours:
-        yield ("pairs" if own else "same_pairs"), {"behaviour": name}
-        yield ("harmless_scores" if name in important else "scores"), {"behaviour": name}
-    yield from ((rule, {}) for rule in ("sweep", "choose", "masks", "continuations"))
+        yield ("generate_pairs" if own else "same_pairs"), {"behaviour": name}
+        yield ("harmless_scores" if name in important else "signed_scores"), {"behaviour": name}
+    yield from ((rule, {}) for rule in ("sweep", "choose", "select_masks", "continuations"))
     if outputs.ablates_refusal(study):
         yield "refusal_mask", {}
     if outputs.judge_controls(study):
@@ -96,7 +100,7 @@ def _of_model(study: Study, model: str) -> Iterator[tuple[str, dict[str, str]]]:
     if families:
         yield "curve_masks", {}
     yield from (("curve", {"family": name}) for name in families)
-    yield from (("responses", {"variant": name}) for name in study.variants)
+    yield from (("variant_responses", {"variant": name}) for name in study.variants)
     yield from (("understanding", {"variant": name}) for name in outputs.understood(study))
     yield from (("utility", {"variant": name}) for name in study.utility_variants)
     for name, arm in outputs.retraining_arms(study, model):
@@ -113,7 +117,7 @@ def estimates(study: Study) -> list[StageCost]:
         name = _FORMULAS.get(rule, rule)
         if rule == "judge_responses_extra":
             name = judge_formula(study, wildcards["judge"])
-        size = model_size(study, wildcards.get("model"))
+        size = _size(study, wildcards.get("model"))
         took = seconds(name, size, work(study, name, wildcards))
         before = made.get(rule, StageCost(rule, 0, 0.0, 0))
         made[rule] = StageCost(
@@ -125,14 +129,54 @@ def estimates(study: Study) -> list[StageCost]:
     return list(made.values())
 
 
+_SECONDS = 5.0
+"""The patience with the hub."""
+
+
+@cache
+def hub_size(address: str) -> Size | None:
+    """The size of a model of the Hugging Face hub, by its count of the parameters of each dtype.
+
+    All parameters count as candidates, as for the files of a model that is here. None if the hub
+    can't be asked, or knows no safetensors of the model.
+    """
+    from huggingface_hub import HfApi
+
+    place = parse(address)
+    if place.kind != "hf":
+        return None
+    try:
+        info = HfApi().model_info(
+            place.name, revision=place.version, timeout=_SECONDS, expand=["safetensors"]
+        )
+    except Exception:  # whatever a proxy or a resolver raises
+        return None
+    counts: dict[str, int] = info.safetensors.parameters if info.safetensors else {}
+    bits = {dtype: int(width[0]) if (width := re.search(r"\d+", dtype)) else 8 for dtype in counts}
+    stored = sum(count * bits[dtype] // 8 for dtype, count in counts.items())
+    return Size(stored, sum(counts.values())) if stored else None
+
+
+def _size(study: Study, model: str | None) -> Size:
+    """A model's size, asking the hub for that of a model that is not here yet."""
+    size = model_size(study, model)
+    if model is None or size is not UNKNOWN:
+        return size
+    while (settings := study.models[model]).base is not None:
+        model = settings.base
+    assert settings.source is not None
+    asked = map(hub_size, places.addresses(study, settings.source))
+    return next((size for size in asked if size is not None), UNKNOWN)
+
+
 def on_gpu(study: Study) -> bool:
     """Whether the times are those of a GPU, because a model is large."""
-    return any(model_size(study, model).candidates > LARGE for model in study.models)
+    return any(_size(study, model).candidates > LARGE for model in study.models)
 
 
 def unknown_sizes(study: Study) -> list[str]:
     """Models of unknown size, because they have not been fetched yet."""
-    return [model for model in study.models if model_size(study, model) is UNKNOWN]
+    return [model for model in study.models if _size(study, model) is UNKNOWN]
 
 
 def disk_bytes(study: Study) -> int:
@@ -141,7 +185,7 @@ def disk_bytes(study: Study) -> int:
     kinds = sum(2 if name in important else 1 for name in study.behaviours)
     total = 0.0
     for model in study.models:
-        size, tail = model_size(study, model), study.scores.tail
+        size, tail = _size(study, model), study.scores.tail
         # Each score of a tail has its place beside it, 8 bytes more.
         share = 1.0 if tail is None else min(1.0, 3 * (tail.p + tail.q))
         total += kinds * _BYTES * size.candidates * share

@@ -217,7 +217,7 @@ def _attacks(study: Study) -> dict[str, AttackWords]:
         )
         for name, attack in built_attacks(study).items()
     }
-    for name, place in places(study, "responses").items():
+    for name, place in places(study, "variant_responses").items():
         prefill = study.responses.templates[name].prefill
         words[name] = AttackWords(wording=place, prefill=prefill)
     return {name: words[name] for name in study.responses.attacks}
@@ -397,12 +397,12 @@ RULES = {
     "train": Rule(train_job, ("lesion.training.run",)),
     "prompts": Rule(prompts_job, ("lesion.pairs.prompts",)),
     "matched_prompts": Rule(matched_prompts_job, ("lesion.pairs.matched",)),
-    "pairs": Rule(pairs_job, ("lesion.pairs.respond",)),
-    "scores": Rule(scores_job, ("lesion.scores.run",)),
-    "harmless_scores": Rule(scores_job, ("lesion.scores.run",), script="scores"),
+    "generate_pairs": Rule(pairs_job, ("lesion.pairs.respond",)),
+    "signed_scores": Rule(scores_job, ("lesion.scores.run",)),
+    "harmless_scores": Rule(scores_job, ("lesion.scores.run",), script="signed_scores"),
     "sweep": Rule(sweep_job, ("lesion.masks.sweep", "lesion.masks.validate")),
     "choose": Rule(choose_job, ("lesion.masks.choose",)),
-    "masks": Rule(masks_job, ("lesion.masks.run",)),
+    "select_masks": Rule(masks_job, ("lesion.masks.run",)),
     "refusal_mask": Rule(refusal_mask_job, ("lesion.masks.refusal",)),
     "curve_masks": Rule(curve_masks_job, ("lesion.masks.curve",)),
     "equal_cost_masks": Rule(
@@ -411,7 +411,7 @@ RULES = {
     "equal_cost": Rule(equal_cost_job, ("lesion.responses.equal_cost",)),
     "checkpoint": Rule(checkpoint_job, ("lesion.checkpoints",)),
     "card": Rule(card_job, ("lesion.checkpoints.card", "lesion.report.markdown")),
-    "responses": Rule(responses_job, ("lesion.responses.ask",)),
+    "variant_responses": Rule(responses_job, ("lesion.responses.ask",)),
     "curve": Rule(curve_job, ("lesion.responses.curve",)),
     "understanding": Rule(understanding_job, ("lesion.responses.understanding",)),
     "utility": Rule(utility_job, ("lesion.responses.utility",)),
@@ -423,7 +423,7 @@ RULES = {
     "judge_responses_extra": Rule(
         judge_responses_extra_job, ("lesion.judgements.extra", *kinds.MODULES)
     ),
-    "tables": Rule(tables_job, ("lesion.tables.run",)),
+    "compute_tables": Rule(tables_job, ("lesion.tables.run",)),
     "study": Rule(study_job, ("lesion.tables.run",)),
     "report": Rule(report_job, ("lesion.report.page",)),
 }

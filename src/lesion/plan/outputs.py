@@ -1,5 +1,6 @@
 """A study's outputs: the variants, mask families and trainings to measure, and their judges."""
 
+from pathlib import Path
 from typing import get_args
 
 from lesion.masks.controls import needing_norms
@@ -80,6 +81,10 @@ CONTROL_ANSWERS = "control-answers"
 
 CONTINUATIONS = "continuations"
 """The name of the answers under a prefill that are judged once more, without it."""
+
+
+CARD = "README.md"
+"""The file name of a checkpoint's model card."""
 
 
 def judge_controls(study: Study) -> dict[str, Role]:
@@ -236,7 +241,7 @@ def of_every_job(study: Study) -> list[str]:
         f"checkpoints/{model}/{mask}/{name}"
         for model in study.models
         for mask in study.checkpoints
-        for name in ("lesion.json", "README.md")
+        for name in ("lesion.json", CARD)
     ]
     measured = [path for _, path in tables_inputs(study)]
     tables = [f"tables/{name}.json" for name in ("models", "study")]
@@ -247,6 +252,15 @@ def built_attacks(study: Study) -> dict[str, BuiltAttack]:
     """The attacks of the study that need no template, by their names."""
     names = (name for name in study.responses.attacks if name not in study.responses.templates)
     return {name: built_attack(name) for name in names}
+
+
+def of_stage(study: Study, stage: str) -> list[str]:
+    """A file of every job of a stage (a folder of the results) by its place in the results.
+
+    Model cards are left out: they report the tables, and checkpoints do not wait for these.
+    """
+    of_jobs = of_every_job(study)
+    return [path for path in of_jobs if path.startswith(f"{stage}/") and Path(path).name != CARD]
 
 
 def ablates_refusal(study: Study) -> bool:

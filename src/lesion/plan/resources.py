@@ -50,13 +50,13 @@ RESOURCE_FORMULAS = {
     # A GGUF file is written as fp32 from a second copy; a folder is only copied.
     "model": ResourceFormula(1000, weights=2, minutes=30, seconds=250),
     # 1.5: weights are briefly held in the file's dtype and in the run's.
-    "pairs": ResourceFormula(1500, weights=1.5, seconds=290, gpu=True),
+    "generate_pairs": ResourceFormula(1500, weights=1.5, seconds=290, gpu=True),
     # 8: sums of signed scores and of importances, in fp32.
-    "scores": ResourceFormula(1500, weights=1.5, candidates=8, seconds=270, gpu=True),
+    "signed_scores": ResourceFormula(1500, weights=1.5, candidates=8, seconds=270, gpu=True),
     "sweep": ResourceFormula(1500, weights=1.5, candidates=1, seconds=250, gpu=True),
     "choose": ResourceFormula(500),
-    "masks": ResourceFormula(1000, candidates=1, seconds=160),
-    "responses": ResourceFormula(1500, weights=1.5, seconds=470, gpu=True),
+    "select_masks": ResourceFormula(1000, candidates=1, seconds=160),
+    "variant_responses": ResourceFormula(1500, weights=1.5, seconds=470, gpu=True),
     "continuations": ResourceFormula(1500, weights=1.5, seconds=740, gpu=True),
     "curve": ResourceFormula(1500, weights=1.5, seconds=2500, gpu=True),
     # Measured with `largest` 0.02 and five harm types, before the model is loaded.
@@ -69,10 +69,10 @@ RESOURCE_FORMULAS = {
     # A classifier is loaded once, at most 26 GB; other judges are small or run elsewhere.
     "classifier": ResourceFormula(32000, minutes=240, gpu=True),
     "judge_responses_extra": ResourceFormula(2000, minutes=240),
-    "tables": ResourceFormula(1500, minutes=30),
+    "compute_tables": ResourceFormula(1500, minutes=30),
 }
-"""The formula of each rule; rules that do the same work share one, and `tables` is for all rules
-that only collect rows."""
+"""The formula of each rule; rules that do the same work share one, and `compute_tables` is for
+all rules that only collect rows."""
 
 SLACK = 4
 """How many times longer than measured a job may take before the cluster stops it."""
@@ -173,7 +173,7 @@ def work(study: Study, rule: str, wildcards: Mapping[str, str]) -> float:
     if "behaviour" in wildcards:
         own = limits[wildcards["behaviour"]]
         return own * study.pairs.max_new_tokens / (_PROMPTS * _TOKENS)
-    if rule in ("sweep", "responses", "continuations", "curve"):
+    if rule in ("sweep", "variant_responses", "continuations", "curve"):
         tokens = max(study.pairs.max_new_tokens, study.responses.max_new_tokens)
         times = {
             "sweep": len(study.masks.p) * len(study.masks.q) / _POINTS,
@@ -183,7 +183,7 @@ def work(study: Study, rule: str, wildcards: Mapping[str, str]) -> float:
     if rule == "equal_cost_masks":
         return len(study.equal_cost_masks) * len(study.equal_cost.limits) / _GROWN
     # Masks are made of every behaviour's scores.
-    return len(limits) / _BEHAVIOURS if rule == "masks" else 1.0
+    return len(limits) / _BEHAVIOURS if rule == "select_masks" else 1.0
 
 
 def mem_mb(rule: str, size: Size, attempt: int = 1) -> int:
@@ -213,5 +213,5 @@ def gpus(rule: str, size: Size, spread: bool) -> int:
     formula = RESOURCE_FORMULAS[rule]
     if not formula.gpu or not spread:
         return int(formula.gpu)
-    needed = size.weights + (8 * size.candidates if rule == "scores" else 0)
+    needed = size.weights + (8 * size.candidates if rule == "signed_scores" else 0)
     return max(1, math.ceil(needed / GPU_BYTES))

@@ -10,7 +10,7 @@ import polars as pl
 from lesion.io.logs import USAGE, USAGE_COLUMNS
 from lesion.tables.wording import NOTHING, amount, percent
 
-_STAGES = (
+STAGES = (
     *("sources", "models", "pairs", "scores", "masks", "checkpoints"),
     *("responses", "judgements", "tables"),
 )
@@ -47,7 +47,7 @@ def read_jobs(logs: Path) -> pl.DataFrame:
             jobs = table.select(USAGE_COLUMNS).cast(pl.Float64, strict=False)
             tables.append(jobs.select(pl.lit(stage).alias("stage"), pl.all()))
     jobs = pl.concat(tables)
-    return jobs.filter(pl.col("seconds").is_finite(), pl.col("stage").is_in(_STAGES))
+    return jobs.filter(pl.col("seconds").is_finite(), pl.col("stage").is_in(STAGES))
 
 
 def cost_of(jobs: pl.DataFrame) -> Cost:
@@ -55,7 +55,7 @@ def cost_of(jobs: pl.DataFrame) -> Cost:
     if jobs.is_empty():
         return Cost(pl.DataFrame(), "")
     rows = []
-    for name in (*_STAGES, "all"):
+    for name in (*STAGES, "all"):
         own = jobs if name == "all" else jobs.filter(stage=name)
         if own.is_empty():
             continue

@@ -56,7 +56,7 @@ def _uses(study: Study) -> Iterator[Use]:
             key = f"retraining.{name}.questions"
             yield Use(key, text, "retrain", name, "questions", "questions")
     for name, template in study.responses.templates.items():
-        rule = "responses" if name in study.responses.attacks else None
+        rule = "variant_responses" if name in study.responses.attacks else None
         key = f"responses.templates.{name}.source"
         yield Use(key, template.source, rule, None, name, "template")
     if (text := study.understanding.minimal_pairs) is not None:

@@ -1,0 +1,98 @@
+"""The study as a module of another workflow, which has a config and rules of its own."""
+
+import shutil
+
+import pytest
+import yaml
+
+from lesion_testing.workflow import BIN, STUDY, Done, Finished, Place, run
+
+# A shell rule of several commands: what `preload` puts before commands would break it.
+OUTER = """
+configfile: "outer.yaml"
+
+
+module lesion:
+    snakefile:
+        "tree/Snakefile"
+    config:
+        config["audit"]
+{more}
+
+use rule * from lesion as lesion_*
+
+
+rule count:
+    default_target: True
+    input:
+        "results/tiny/tables/measurements.parquet",
+    output:
+        "{{name}}.txt",
+    shell:
+        "(for path in {{input}}; do wc -c < $path; done) > {{output}}"
+
+
+rule scores:
+    input:
+        "size.txt",
+"""
+
+
+@pytest.fixture
+def outer(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A folder with another workflow, to which the tiny study is one section of its config."""
+    place = unrun.copy(tmp_path_factory.mktemp("outer"))
+    place.study.unlink()
+    return place
+
+
+def _snakemake(outer: Place, *arguments: str, more: str = "") -> Done:
+    text = OUTER.format(more=more).replace("{name}.txt", "size.txt")
+    (outer.folder / "Snakefile").write_text(text, encoding="utf-8")
+    config = {"audit": STUDY, "study": "no key of lesion's", "unknown": {"to": "lesion"}}
+    (outer.folder / "outer.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    # What a workflow of one's own has to say; see docs/how-to/module.md.
+    triggers = ("--rerun-triggers", "mtime", "params", "input", "software-env")
+    return run([str(BIN / "snakemake"), "--cores", "2", *arguments, *triggers], outer.folder)
+
+
+def test_the_rules_of_a_module_are_planned(outer: Place) -> None:
+    done = _snakemake(outer, "-n", "lesion_scores")
+    assert done.code == 0, done.text
+    assert "lesion_generate_pairs" in done.text
+    assert "lesion_harmless_scores" in done.text
+    assert "lesion_sweep" not in done.text
+    assert "localrules" not in done.text, "a warning of names that the module changed"
+
+
+@pytest.mark.parametrize(
+    "more", ["    prefix:\n        'here'", "    replace_prefix: {'res': 'x'}"]
+)
+def test_a_prefix_is_refused_with_the_key_to_use(outer: Place, more: str) -> None:
+    done = _snakemake(outer, "-n", "lesion_scores", more=more)
+    assert done.code != 0
+    assert "Give the module's config `results: folder`" in done.text
+
+
+def test_a_wrong_key_is_named_as_the_modules(outer: Place) -> None:
+    done = _snakemake(outer, "-n", "--config", "audit={masks: {rule: budgets}}")
+    assert done.code != 0
+    assert "the module's `config`: the study can't run:\n  `masks.rule`" in done.text
+
+
+@pytest.mark.slow
+def test_a_module_makes_what_the_study_makes(outer: Place, finished: Finished) -> None:
+    done = _snakemake(outer)
+    assert done.code == 0, done.text
+    assert int((outer.folder / "size.txt").read_text("utf-8"))
+    assert not (outer.made / "report").exists(), "nothing that the outer workflow did not ask for"
+    for kind in ("masks/llama/*.safetensors", "tables/*.parquet", "judgements/*.parquet"):
+        paths = sorted(path.relative_to(outer.made) for path in outer.made.glob(kind))
+        assert paths
+        for path in paths:
+            alone = finished.place.made / path
+            assert (outer.made / path).read_bytes() == alone.read_bytes(), path
+    assert "Nothing to be done" in _snakemake(outer, "-n").text
+    # The study alone goes on with what the module has made.
+    shutil.copy(finished.place.study, outer.study)
+    assert set(outer.plan()) == {"checkpoint shared", "card shared", "study", "report"}
