@@ -313,8 +313,8 @@ This page is generated from the tables' schemas by `lesion reference --write`.
 A finished study has these tables in `<results>/<study>/tables/`, as parquet files. `lesion export`
 writes them as CSV; `lesion.export.frames.pandas_tables` returns them as data frames. What the
 metrics are, and how intervals are computed, is explained in
-[what is measured](../explanation/evaluation.md). Beside them, `tables/study.json` has the configuration,
-and `tables/models.json` describes the models.
+[what is measured](../explanation/evaluation.md). Beside them, `tables/study.json` has the
+configuration, and `tables/models.json` describes the models.
 
 """
 
