@@ -1,12 +1,12 @@
 """What each setting of the authors' recipe does by itself: `python benchmarks/authors.py`.
 
 After the default study: scores its harm types and capabilities by the plain rule (`masks.contrast:
-0`), changes one setting at a time to that of the paper's authors (docs/explanation/authors.md), and then all of
-them. Every row's mask has as many weights as the first row's, as nearly as a search over q allows,
-so that only the choice of the weights differs; the rows at the end have the authors' own p and q,
-and the first row's mask in a model without its weights of refusal. Prints how far each mask agrees
-with the first row's, and the NLL that it adds to harmful and benign test responses in the chat
-format, with 95% intervals over prompts.
+0`), changes one setting at a time to that of the paper's authors (docs/explanation/authors.md),
+and then all of them. Every row's mask has as many weights as the first row's, as nearly as a search
+over q allows, so that only the choice of the weights differs; the
+rows at the end have the authors' own p and q, and the first row's mask in a model without its
+weights of refusal. Prints how far each mask agrees with the first row's, and the NLL that
+it adds to harmful and benign test responses in the chat format, with 95% intervals over prompts.
 """
 
 import argparse
