@@ -86,7 +86,7 @@ def missing_modules(text: str) -> Iterator[str]:
             file = place / f"{parts.pop(0)}.py"
         # A package may only import what it exports.
         words = re.findall(r"\w+", file.read_text(encoding="utf-8"))
-        # `lesion.json` is a file of every prepared model, and groups of entry points are no modules.
+        # `lesion.json` is a file of every prepared model; entry points have groups.
         if dotted not in (".json", *GROUPS) and not set(parts) <= set(words):
             yield f"lesion{dotted}"
 
