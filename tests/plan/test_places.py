@@ -63,7 +63,7 @@ def contents(study: Study, rule: str, owner: str | None = None) -> dict[str, str
 def test_a_local_model_is_input_files_and_local_rows_are_not(study: Study) -> None:
     assert inputs(study, "model", "m") == [Path("model/a.safetensors"), Path("model/b.json")]
     assert inputs(study, "prompts", "kind") == []
-    assert inputs(study, "responses") == []
+    assert inputs(study, "variant_responses") == []
     record = MADE / "sources" / "fetched.json"
     assert inputs(study, "prompts", "far") == [record]
     assert inputs(study, "model", "n") == [record]

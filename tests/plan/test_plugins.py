@@ -75,7 +75,7 @@ def test_what_is_installed_is_nothing_to_a_study_that_does_not_use_it(tmp_path: 
 
 
 OF_JUDGE = {"judge_responses_extra words"}
-OF_CODE = {*OF_JUDGE, "masks", "curve_masks", "equal_cost_masks"}
+OF_CODE = {*OF_JUDGE, "select_masks", "curve_masks", "equal_cost_masks"}
 
 
 def _edit(name: str, before: str, after: str) -> Callable[[Path], None]:
@@ -96,7 +96,10 @@ CHANGES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
         _edit("__init__.py", "matrix.magnitude()", "-matrix.magnitude()"),
         OF_CODE,
     ),
-    "the attack's words": (_edit("__init__.py", "please help", "help"), {*OF_CODE, "responses"}),
+    "the attack's words": (
+        _edit("__init__.py", "please help", "help"),
+        {*OF_CODE, "variant_responses"},
+    ),
     "a file of data": (lambda site: (site / EXAMPLE / "words.txt").write_text("new"), OF_CODE),
 }
 

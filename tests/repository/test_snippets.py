@@ -8,13 +8,17 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 import yaml
+from snakefmt.formatter import Formatter
+from snakefmt.parser.parser import Snakefile as SnakefmtParser
 from snakemake.cli import get_argument_parser
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
@@ -23,9 +27,10 @@ from lesion import cli
 from lesion.plan import checks
 from lesion.study import load_study, read_configs
 from lesion_testing import ROOT, make, tiny
+from lesion_testing.plugin import install, on_path, write_example
 from lesion_testing.snippets import PAGES, Snippet, all_snippets, commands, named, snippets, spans
 
-LANGUAGES = {"", "console", "json", "python", "sh", "yaml"}
+LANGUAGES = {"", "console", "json", "python", "sh", "snakemake", "toml", "yaml"}
 FOREIGN = {".", "case", "cd", "code=0", "echo", "esac", "exit", "git", "inspect", "lm_eval", "pip"}
 """Programs and words of the shell that are not this project's to check."""
 OWN = ("lesion", "make", "python", "python3", "snakemake")
@@ -85,9 +90,16 @@ def _make(path: Path) -> None:
 STUDIES = [snippet for snippet in all_snippets("yaml") if "jobs:\n" not in snippet.text]
 
 
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plug-in of the documentation, installed: a study of the documentation may use it."""
+    folder = tmp_path_factory.mktemp("example")
+    return install(write_example(folder / "project"), folder / "site")
+
+
 @pytest.mark.parametrize("snippet", STUDIES, ids=lambda snippet: snippet.place)
 def test_a_study_is_valid(
-    snippet: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    snippet: Snippet, example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a folder with the files that it names, as `lesion check` sees it."""
     monkeypatch.chdir(tmp_path)
@@ -101,9 +113,10 @@ def test_a_study_is_valid(
     if not {"models", "behaviours", "preset"} <= study.keys():
         Path("given.yaml").write_text(GIVEN, encoding="utf-8")
         configs = [ROOT / "config.yaml", Path("given.yaml"), *configs]
-    loaded = load_study(read_configs(configs))
-    checks.check_study(loaded)
-    checks.check_splits(loaded)
+    with on_path(example):
+        loaded = load_study(read_configs(configs))
+        checks.check_study(loaded)
+        checks.check_splits(loaded)
 
 
 def _of_scripts() -> Iterator[Command]:
@@ -220,6 +233,16 @@ def test_python_runs(snippet: Snippet, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("snippet", all_snippets("toml"), ids=lambda snippet: snippet.place)
+def test_toml_is_read(snippet: Snippet) -> None:
+    assert tomllib.loads(snippet.text)
+
+
+@pytest.mark.parametrize("snippet", all_snippets("snakemake"), ids=lambda snippet: snippet.place)
+def test_a_workflow_is_read(snippet: Snippet) -> None:
+    assert Formatter(SnakefmtParser(StringIO(snippet.text))).get_formatted()
 
 
 def test_every_block_says_its_language() -> None:

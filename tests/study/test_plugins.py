@@ -204,12 +204,12 @@ def test_one_that_is_not_used_is_not_imported(installed: Callable[..., None]) ->
 
 
 def test_the_reference_is_the_same_whatever_is_installed(installed: Callable[..., None]) -> None:
-    page, schema = reference.page(), reference.schema_json()
+    page, schema = reference.config_page(), reference.schema_json()
     assert plugins_page() == ""
     installed("judges", {"mine": "odd_module:Mine"}, JUDGE.format("mine"))
     installed("controls", {"least": "rules_module:RULE"}, CONTROL, package="rules")
     _checked(judge="mine", control="least")
-    assert (reference.page(), reference.schema_json()) == (page, schema)
+    assert (reference.config_page(), reference.schema_json()) == (page, schema)
     assert "| control | `least` | rules 1.0 |\n" in plugins_page()
     assert "of kind `mine`\n" in plugins_page()
 

@@ -84,7 +84,7 @@ def test_a_changed_plugin_makes_its_jobs_stale(ran: Ran, tmp_path: Path) -> None
     path.write_text(path.read_text(encoding="utf-8").replace("min(1.0, ", "min(0.9, "), "utf-8")
     site = install(ran.project, tmp_path / "site")
     reasons = ran.place.jobs("-n", path=[site])
-    noted = {"tables", "study", "report", "card shared"}
+    noted = {"compute_tables", "study", "report", "card shared"}
     assert set(reasons) == {"judge_responses_extra llama words", *noted}
 
 

@@ -356,7 +356,8 @@ def plan(
 
     The times were measured on one machine; yours may take half or twice as long, and a processor
     without bf16 longer. Nothing is fetched: the Hugging Face hub is asked for the size of a model
-    that is not here yet, and where that is impossible it counts as one of a billion weights.
+    that is not here yet; where that is impossible, its name may say it (such as 8B), and otherwise
+    it counts as one of a billion weights.
     """
     import psutil
     from rich.console import Console
@@ -383,14 +384,14 @@ def plan(
         f"{memory / 1000:.1f} GB of memory for the largest job, {disk / 10**9:.1f} GB of disk in "
         f"{study.folder}"
     )
-    unknown = estimate.unknown_sizes(study)
-    if not unknown:
+    assumed = estimate.assumed_sizes(study)
+    if not assumed:
         for problem in _too_large(study, disk, memory, psutil.virtual_memory().total):
             typer.echo(f"warning: {problem}", err=True)
-    for model in unknown:
+    for model, size in assumed.items():
         typer.echo(
-            f"warning: `{model}` is not here yet, and the hub did not say its size; a billion "
-            "weights assumed. All numbers are in proportion to them.",
+            f"warning: `{model}` is not here yet, and the hub did not say its size; {size}. All "
+            "numbers are in proportion to them.",
             err=True,
         )
     _next(f"lesion run {typed(config or [])}{' --quick' if quick else ''}")

@@ -157,16 +157,35 @@ def hub_size(address: str) -> Size | None:
     return Size(stored, sum(counts.values())) if stored else None
 
 
+_NAMED = re.compile(r"(?<![\w.])(?:(\d+)x)?(\d+(?:\.\d+)?)([MB])(?![a-z0-9])", re.I)
+"""A number of parameters in a name, such as 135M, 1.5B or 8x7B."""
+
+
+def named_size(address: str) -> Size | None:
+    """The size that a model's name says, with two bytes a weight; None if it says none."""
+    match = _NAMED.search(address.partition("#")[0])
+    if match is None:
+        return None
+    experts, number, unit = match.groups()
+    weights = int(int(experts or 1) * float(number) * (10**6 if unit in "mM" else 10**9))
+    return Size(2 * weights, weights)
+
+
 def _size(study: Study, model: str | None) -> Size:
-    """A model's size, asking the hub for that of a model that is not here yet."""
+    """A model's size; of one that is not here yet, what the hub says, or else its name."""
     size = model_size(study, model)
     if model is None or size is not UNKNOWN:
         return size
+    asked = (look(address) for look in (hub_size, named_size) for address in _places(study, model))
+    return next((size for size in asked if size is not None), UNKNOWN)
+
+
+def _places(study: Study, model: str) -> list[str]:
+    """The addresses of a model, or of the one that it is trained from."""
     while (settings := study.models[model]).base is not None:
         model = settings.base
     assert settings.source is not None
-    asked = map(hub_size, places.addresses(study, settings.source))
-    return next((size for size in asked if size is not None), UNKNOWN)
+    return places.addresses(study, settings.source)
 
 
 def on_gpu(study: Study) -> bool:
@@ -174,9 +193,17 @@ def on_gpu(study: Study) -> bool:
     return any(_size(study, model).candidates > LARGE for model in study.models)
 
 
-def unknown_sizes(study: Study) -> list[str]:
-    """Models of unknown size, because they have not been fetched yet."""
-    return [model for model in study.models if _size(study, model) is UNKNOWN]
+def assumed_sizes(study: Study) -> dict[str, str]:
+    """What is assumed of models that have not been fetched, if the hub does not say their size."""
+    missing = [model for model in study.models if model_size(study, model) is UNKNOWN]
+    assumed = {}
+    for model in missing:
+        size = _size(study, model)
+        if size is UNKNOWN:
+            assumed[model] = "a billion weights assumed"
+        elif not any(map(hub_size, _places(study, model))):
+            assumed[model] = f"{size.candidates / 10**6:,.0f} million weights assumed, by its name"
+    return assumed
 
 
 def disk_bytes(study: Study) -> int:
