@@ -144,7 +144,7 @@ def reference(
     write: Annotated[
         bool,
         typer.Option(
-            help="Write docs/config.md, the JSON schema and the documents' lists of claims."
+            help="Write docs/config.md, docs/glossary.md, the JSON schema and the lists of claims."
         ),
     ] = False,
 ) -> None:
@@ -152,12 +152,14 @@ def reference(
     from lesion.study import reference as config_reference
 
     if write:
+        from lesion.report import glossary
         from lesion.tables.claims.registry import with_claims_list
 
         pages = [Path("README.md"), Path("docs/gate.md")]
         for path in pages:
             path.write_text(with_claims_list(path.read_text(encoding="utf-8")), encoding="utf-8")
-        for path in (*config_reference.write(Path()), *pages):
+        glossary.PAGE.write_text(glossary.glossary_page(), encoding="utf-8")
+        for path in (*config_reference.write(Path()), glossary.PAGE, *pages):
             typer.echo(f"wrote {path}")
     else:
         typer.echo(config_reference.page())
