@@ -19,6 +19,7 @@ from lesion.masks.refusal import REFUSAL_MASK
 from lesion.plan import checks, jobs, outputs, places, resources
 from lesion.io.formats import LesionError
 from lesion.preload import preload
+from lesion.report.run_captions import RunCaptions
 from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES
@@ -53,6 +54,9 @@ STUDY = load_checked()
 # The validated config with its defaults; missing and wrong keys have been reported above.
 config = STUDY.model_dump()
 MADE = STUDY.folder
+# The captions of Snakemake's report read the run's numbers from here and not from parameters, which
+# would make jobs stale.
+config["captions"] = RunCaptions(MADE / "tables")
 SCORES = MADE / "scores" / "{model}"
 ENV = "../../envs/lesion.yaml"
 
