@@ -17,7 +17,7 @@ help:
 	@echo "make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint"
 	@echo "make format      format the code"
 	@echo "make picture     run the default study and put its report's picture into docs/ for the README"
-	@echo "make reference   write docs/config.md, the config's JSON schema and the lists of claims"
+	@echo "make reference   write docs/config.md, docs/glossary.md, the JSON schema and the lists of claims"
 
 audit: .venv/ready
 	$(SNAKEMAKE)

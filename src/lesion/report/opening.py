@@ -74,22 +74,22 @@ class Opening(NamedTuple):
         return f"{'; '.join(filter(None, parts))}."
 
 
-def opening_of(tables: StudyTables, model: str, section: str, said: Sequence[str]) -> Opening:
+def opening_of(tables: StudyTables, model: str, section: str, given: Sequence[str]) -> Opening:
     """The opening of a model.
 
     Args:
         tables: of the whole study.
         model: its name.
         section: the id of its section of the page.
-        said: warnings that the page states before, for all models.
+        given: warnings that the page states before, for all models.
     """
-    own, warnings = tables.of(model), _numbered(tables, [model], said)
+    own, warnings = tables.of(model), _numbered(tables, [model], given)
     measured = {*own.claims["claim"], *tables.claims.filter(scope="family")["claim"]}
     fails = bool(tables.judged_harm([model]))
     return Opening(
         model,
         section,
-        {number: text for number, text in warnings.items() if number > len(said)},
+        {number: text for number, text in warnings.items() if number > len(given)},
         claim_sentences(own, warnings),
         {number: _sentence(says) for number, says in PAPER.items() if number not in measured},
         power_sentence(own, compliance=fails),
@@ -97,11 +97,11 @@ def opening_of(tables: StudyTables, model: str, section: str, said: Sequence[str
     )
 
 
-def family_opening(tables: StudyTables, family: str, section: str, said: Sequence[str]) -> Opening:
+def family_opening(tables: StudyTables, family: str, section: str, given: Sequence[str]) -> Opening:
     """The opening of the stages of a family of models; the arguments are as in `opening_of`."""
-    warnings = _numbered(tables, tables.models_of(family), said)
+    warnings = _numbered(tables, tables.models_of(family), given)
     claims = claim_sentences(tables.of_family(family), warnings)
-    unsaid = {number: text for number, text in warnings.items() if number > len(said)}
+    unsaid = {number: text for number, text in warnings.items() if number > len(given)}
     return Opening(f"Stages of {family}", section, unsaid, claims, {}, "", "")
 
 
@@ -188,9 +188,9 @@ def _warnings(tables: StudyTables, models: Sequence[str]) -> list[str]:
     return [_CODE.sub("", notice) for notice in tables.notices(models)]
 
 
-def _numbered(tables: StudyTables, models: Sequence[str], said: Sequence[str]) -> dict[int, str]:
-    """All warnings about models by their numbers, of which the first are those said before."""
-    return dict(enumerate(dict.fromkeys([*said, *_warnings(tables, models)]), 1))
+def _numbered(tables: StudyTables, models: Sequence[str], given: Sequence[str]) -> dict[int, str]:
+    """All warnings about models by their numbers, of which the first are those given before."""
+    return dict(enumerate(dict.fromkeys([*given, *_warnings(tables, models)]), 1))
 
 
 def _reason(claim: Claim, row: Mapping[str, Any], mask: str, warnings: Mapping[int, str]) -> str:

@@ -72,7 +72,7 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
         LesionError: a table is missing or damaged, or `out` cannot be written.
     """
     inputs = read_study_tables(tables)
-    said = notices_of_all(inputs)
+    given = notices_of_all(inputs)
     families = {family: f"family-{number}" for number, family in enumerate(inputs.families, 1)}
     write_page(
         out,
@@ -89,11 +89,11 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
             }
             for family, identity in families.items()
         ],
-        warnings=said,
+        warnings=given,
         models=models_table(inputs),
         openings=[
-            *(family_opening(inputs, name, section, said) for name, section in families.items()),
-            *(opening_of(inputs, name, _id(inputs, name), said) for name in inputs.models),
+            *(family_opening(inputs, name, section, given) for name, section in families.items()),
+            *(opening_of(inputs, name, _id(inputs, name), given) for name in inputs.models),
         ],
         parts=[_part(inputs, model, examples) for model in inputs.models],
         headline=inputs.headline,
