@@ -1,4 +1,4 @@
-"""The README's picture: a report's verdicts beside its before/after table, as a browser shows them.
+"""The README's picture: a report's opening beside its before/after table, as a browser shows them.
 
     python benchmarks/picture.py results/default/report/index.html docs/report.png
 
@@ -19,11 +19,12 @@ LARGEST = 350_000
 
 BESIDE = """
 body { zoom: 1.15; }
+body { display: block; }
 .page { max-width: none; padding: .5rem 1.5rem 1rem; }
-header p, nav, main > section ~ section, .warning:not([role=note]), ol.verdicts p + p + p,
-.headline .note, .headline .n, .headline ~ *, [id$=-before] ~ section { display: none; }
-main > section { display: grid; grid-template-columns: 1fr 1fr; gap: 0 3rem; }
-main > section > h2 { grid-column: 1 / -1; margin: 0; }
+nav, main > section:not(#short, #model-1), #model-1 > :not([id$=-before]),
+#short > :is(h2, p:not(.tally, .warning)), #short li:has(.unmeasured),
+.headline .note, .headline .n, .headline ~ * { display: none; }
+main { display: grid; grid-template-columns: 1fr 1fr; gap: 0 3rem; }
 h1 { margin: .5rem 0; }
 h3 { margin-top: .75rem; }
 ol.verdicts li { padding: .4rem 0; }

@@ -80,6 +80,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of an invented study of seven models."""
+    models = [f"model-number-{number}-instruct" for number in range(1, 8)]
+    shape = Shape(harm=["financial", "physical"], benign=["plan"], models=models)
+    return written(write_study(tmp_path_factory.mktemp("seven") / "tables", shape))
+
+
+@pytest.fixture(scope="module")
 def shaped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Shape], Path]:
     """The page of an invented study of another shape."""
     return lambda shape: written(write_study(tmp_path_factory.mktemp("shaped") / "tables", shape))

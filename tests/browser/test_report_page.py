@@ -6,14 +6,22 @@ from typing import Any
 
 import polars as pl
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
-from lesion_testing.browser import LONG, Opener, assert_accessible, assert_whole, unfold, written
+from lesion_testing.browser import (
+    LONG,
+    WIDER,
+    Opener,
+    assert_accessible,
+    assert_whole,
+    unfold,
+    written,
+)
 from lesion_testing.invented import Shape, write_study
 
 pytestmark = pytest.mark.slow
 
-WIDTHS = (375, 768, 1280)
+WIDTHS = (390, 820, 1400)
 SCHEMES = ("light", "dark")
 
 LEGIBLE = """one => {
@@ -32,9 +40,29 @@ def test_opens_whole(opened: Opener, report: Path, width: int, scheme: str) -> N
     assert found.page.locator("figure").count() >= 4
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(375, "dark"), (1280, "light")])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_keeps_anyone_out(opened: Opener, report: Path, width: int, scheme: str) -> None:
     assert_accessible(opened(report, width, scheme))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_seven_models(opened: Opener, seven: Path, width: int, scheme: str) -> None:
+    found = opened(seven, width, scheme)
+    assert_whole(found, seven)
+    table = found.page.locator("table.models")
+    assert table.locator("tbody tr").count() == 7
+    # The table comes before any model, and scrolls inside of its own frame.
+    top = table.evaluate("table => table.getBoundingClientRect().top")
+    assert 0 < top < found.page.locator("#model-1").evaluate("e => e.getBoundingClientRect().top")
+    assert table.evaluate("t => t.parentElement.scrollWidth > t.parentElement.clientWidth")
+    ids = found.page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    own = [name for name in ids if not name.startswith(("gradient", "clip", "vg-"))]
+    assert len(own) == len(set(own))
+    # Each model's own section is like that of the page of one model, which Axe sees whole.
+    found.page.evaluate("document.querySelectorAll('main > [id^=model-]').forEach(e => e.remove())")
+    assert_accessible(found)
 
 
 def test_hostile_text_is_shown_and_does_nothing(opened: Opener, report: Path) -> None:
@@ -53,6 +81,86 @@ def test_hostile_text_is_shown_and_does_nothing(opened: Opener, report: Path) ->
     assert max(map(len, texts)) < 1000 < len(LONG)
     assert not any("\u202e" in text for text in texts)
     assert report.stat().st_size < 5 * 2**20
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_term_is_explained_on_hover_and_on_focus(
+    opened: Opener, report: Path, width: int
+) -> None:
+    page = opened(report, width).page
+    unfold(page)
+    terms = page.locator(".term:visible")
+    assert terms.count() > 30
+    for term in terms.all():
+        tooltip = term.locator("[role=tooltip]")
+        assert not tooltip.is_visible()
+        term.locator("dfn").focus()
+        assert tooltip.is_visible()
+        box = tooltip.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert page.evaluate(WIDER) == []
+    page.keyboard.press("Escape")
+    assert not tooltip.is_visible()
+    page.mouse.move(0, 0)
+    first = terms.first
+    first.locator("dfn").hover()
+    assert first.locator("[role=tooltip]").is_visible()
+    page.keyboard.press("Escape")
+    assert not first.locator("[role=tooltip]").is_visible()
+
+
+def test_terms_and_contents_need_no_script(browser: Browser, report: Path) -> None:
+    context = browser.new_context(
+        java_script_enabled=False, has_touch=True, viewport={"width": 390, "height": 800}
+    )
+    page = context.new_page()
+    page.goto(report.as_uri())
+    term = page.locator("#short .term").first
+    term.locator("dfn").tap()
+    assert term.locator("[role=tooltip]").is_visible()
+    link = page.locator(".toc a[href='#glossary']")
+    assert not link.is_visible()
+    page.locator(".contents > summary").tap()
+    link.tap()
+    assert page.url.endswith("#glossary")
+    assert page.locator("#glossary dt").count() > 20
+    context.close()
+
+
+def test_the_contents_stay_beside_the_text_and_lead_everywhere(opened: Opener, seven: Path) -> None:
+    page = opened(seven, 1400).page
+    contents = page.locator(".toc")
+    assert contents.locator("summary").first.is_hidden()
+    unfold(page)
+    targets = [link.get_attribute("href") or "" for link in contents.locator("a").all()]
+    assert len(targets) == len(set(targets))
+    sections = page.locator("section[id]").all()
+    assert {f"#{section.get_attribute('id')}" for section in sections} == set(targets)
+    page.evaluate("window.scrollTo({top: 20_000, behavior: 'instant'})")
+    assert page.evaluate("window.scrollY") > 10_000
+    box = contents.bounding_box()
+    assert box is not None
+    assert box["y"] == 0
+    assert box["height"] <= 800
+
+
+@pytest.mark.parametrize(("kind", "start"), [("svg", b"<svg"), ("png", b"\x89PNG")])
+def test_a_chart_can_be_saved(
+    opened: Opener, report: Path, tmp_path: Path, kind: str, start: bytes
+) -> None:
+    page = opened(report, 820, "dark").page
+    figures = page.locator("figure").count()
+    buttons = page.locator(f"button[data-save={kind}]")
+    assert buttons.count() == figures
+    with page.expect_download() as saved:
+        buttons.first.focus()
+        page.keyboard.press("Enter")
+    assert saved.value.suggested_filename == f"smol-outcomes.{kind}"
+    saved.value.save_as(tmp_path / "chart")
+    assert (tmp_path / "chart").read_bytes().startswith(start)
+    assert page.locator(".chart svg").first.is_visible()
 
 
 def _legible(page: Page) -> list[bool]:

@@ -644,6 +644,7 @@ def write_study(folder: Path, shape: Shape = DEFAULT) -> Path:
         "confidence": 0.95,
         "format": FORMAT,
         "headline": {"control": "random", "mask": "shared"},
+        "model_order": [*shape.models],
         "models": dict.fromkeys(shape.models, about),
         "config": {
             "study": "invented",

@@ -225,5 +225,5 @@ def test_a_lifted_limit_is_no_comparison_at_the_circuit(
     assert _answers(str(tmp_path / "a"), other)[LEFT] is Conclusion.UNCLEAR
     write_comparison(side(str(tmp_path / "a")), side(other), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    said = text.index('role="note">A: The limit on benign loss was lifted')
+    said = text.index('role="note"><strong>A:</strong> The ')
     assert said < text.index('<p class="tally">')

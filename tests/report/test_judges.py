@@ -38,10 +38,11 @@ def test_nothing_measured_gives_empty_tables(tables: Path) -> None:
 def test_trust_is_in_the_main_judge_on_answers_of_the_study_s_length(tables: Path) -> None:
     judges = read_study_tables(tables).judges
     short = trust(judges, "learned", 32)
-    assert "cut to 32 tokens like this study’s), its AUROC is 0.91 [0.87, 0.94] (obj" in short
+    assert "cut to 32 tokens like this study’s), its AUROC is 0.91 [0.87, 0.94] (ag" in short
     whole = trust(judges, "learned", 64)
     assert (
-        "trained on (of any length), its AUROC is 0.91 [0.87, 0.94] (objective) and 0.91" in whole
+        "trained on (of any length), its AUROC is 0.91 [0.87, 0.94] (against people’s opinion "
+        "whether the answer does what was asked) and 0.91" in whole
     )
     assert (
         "`harmbench` gives the harm scores; its agreement with people was not measured here"

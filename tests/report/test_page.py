@@ -15,6 +15,10 @@ from lesion.report.page import write_report
 from lesion_testing.invented import HOSTILE, NOTICE, Shape, lifted, write_study
 
 LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href"}
+EXPLAINED = re.compile(
+    r'<span class="term"><dfn [^>]*>([^<]*)</dfn><span role="tooltip"[^>]*>[^<]*</span></span>'
+)
+"""A term with its explanation; a reader of the text sees the term."""
 VOID = {"meta", "link", "br", "img", "input"}
 
 
@@ -27,7 +31,7 @@ class Page(HTMLParser):
         self.scripts: list[str] = []
         self.words: list[str] = []
         self.open: list[str] = []
-        self.feed(text)
+        self.feed(EXPLAINED.sub(r"\1", text))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
@@ -285,8 +289,7 @@ def test_what_has_to_be_said_stands_above_the_verdicts(tables: Path, tmp_path: P
     page = Page(text)
     said = " ".join(plain)
     assert page.text.count(said) == 1
-    assert page.text.index(said) < page.text.index("14 questions:")
-    assert text.index('<p class="warning" role="note">The limit') < text.index('<p class="tally">')
+    assert page.text.index(said) < page.text.index("Claim 1: ") < page.text.index("14 questions:")
 
 
 def test_what_has_to_be_said_stands_above_a_family(tmp_path: Path) -> None:
@@ -294,9 +297,8 @@ def test_what_has_to_be_said_stands_above_a_family(tmp_path: Path) -> None:
     study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     study["config"]["training_stages"] = {"alignment": [["smol"], ["smol"]]}
     (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
-    text = _written(folder, tmp_path, 0)
-    family = text[text.index('id="family-1"') : text.index('id="model-1"')]
-    assert 0 < family.index('role="note">The limit') < family.index('class="verdicts"')
+    text = Page(_written(folder, tmp_path, 0)).text
+    assert 0 < text.index("Warning 1: The limit") < text.index("Claim 4: ")
 
 
 def test_a_study_whose_mask_has_another_name_has_a_full_page(tables: Path, tmp_path: Path) -> None:
@@ -333,9 +335,9 @@ def test_every_part_of_the_page_is_about_the_mask_whatever_its_name(tmp_path: Pa
         assert len(page.of(tag)) == len(usual.of(tag))
     assert "not measured" not in page.text
     # The control is as large as the shared mask of this study, and the sweep is of that mask.
-    text = page.text.replace("as many weights as the shared mask", "").replace(
-        "weights from every matrix as the shared mask", ""
-    )
+    text = page.text.split("The terms on this page")[0]
+    for words in ("as many weights", "weights from every matrix"):
+        text = text.replace(f"{words} as the shared mask", "")
     assert text.count("the shared mask") == text.count("Every point is the shared mask")
     # The chosen size is marked, and the mask comes first, as `shared` does elsewhere.
     own, others = "".join(page.scripts), "".join(usual.scripts)
@@ -360,9 +362,9 @@ def test_a_judge_that_fails_its_controls_is_named_first(tables: Path, tmp_path: 
     for about in study["models"].values():
         about |= {"notices": [why], "judged_harm": why}
     (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
-    before, after = _written(tables, tmp_path, 0), _written(folder, tmp_path, 0)
+    before, after = (Page(_written(own, tmp_path, 0)).text for own in (tables, folder))
     assert after.count(why) == 1
-    assert after.index("</h1>") < after.index(why) < after.index("<p>Which weights")
+    assert after.index("In short 3 of") < after.index(f"Warning 1: {why}") < after.index("Claim 1:")
     for name in ("Complied, prefill", "compliance score"):
         assert (name in after, name in before) == (True, False)
     assert ("Harm score" in after, "Harm score" in before) == (False, True)

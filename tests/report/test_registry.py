@@ -48,8 +48,10 @@ METRIC = Metric(
 @pytest.fixture
 def claim() -> Iterator[Claim]:
     REGISTRY.append(CLAIM)
+    PAPER[CLAIM.number] = "what was invented happens"
     yield CLAIM
     REGISTRY.remove(CLAIM)
+    del PAPER[CLAIM.number]
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_unclear_says_that_there_was_nothing_to_lose(found: StudyTables) -> None
     one = _of(found, "refusal_rate_change")
     assert one.answer is Conclusion.UNCLEAR
     assert one.sentence.endswith(
-        "The unmodified model refuses too few requests for a kept rate to show anything."
+        "The unmodified model refuses too few requests to show that refusal is kept."
     )
 
 

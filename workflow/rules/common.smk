@@ -24,6 +24,7 @@ from lesion.plan import checks, jobs, outputs, places, resources
 from lesion.io.formats import LesionError
 from lesion.preload import preload
 from lesion.report.cost import STAGES
+from lesion.report.run_captions import RunCaptions
 from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES
@@ -74,6 +75,9 @@ if workflow.modifier.path_modifier.replace_prefix(str(MADE)) != str(MADE):
         "lesion's rules can't have a `prefix:`. Give the module's config `results: folder` to say "
         "where its results go (docs/how-to/module.md)"
     )
+# The captions of Snakemake's report read the run's numbers from here and not from parameters, which
+# would make jobs stale.
+config["captions"] = RunCaptions(MADE / "tables")
 SCORES = MADE / "scores" / "{model}"
 ENV = "../../envs/lesion.yaml"
 

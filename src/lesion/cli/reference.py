@@ -11,6 +11,7 @@ from lesion.cli.app import app
 
 def documents() -> dict[Path, Callable[[str], str]]:
     """The generated files, and what makes each of its present text (empty, if there is none)."""
+    from lesion.report.glossary import glossary_page
     from lesion.study.reference import config_page, schema_json
     from lesion.tables.claims.registry import with_claims_list
     from lesion.tables.columns import tables_page
@@ -20,6 +21,7 @@ def documents() -> dict[Path, Callable[[str], str]]:
         Path("docs/reference/cli.md"): lambda _: commands_page(),
         Path("docs/reference/tables.md"): lambda _: tables_page(),
         Path("workflow/schemas/config.schema.json"): lambda _: schema_json(),
+        Path("docs/explanation/glossary.md"): lambda _: glossary_page(),
         Path("docs/explanation/claims.md"): with_claims_list,
         Path("docs/how-to/gate.md"): with_claims_list,
     }

@@ -62,14 +62,14 @@ class _Module(NamedTuple):
     imports: list[str]
     """Modules, and what may be one."""
     beside: set[Path]
-    """Templates and scripts next to it that it names, which count as code."""
+    """Templates, scripts and texts next to it that it names, which count as code."""
 
 
 @cache
 def _read(path: Path, module: str = "") -> _Module:
     """Most modules are those of several rules, and each takes a hundredth of a second."""
     text = path.read_text(encoding="utf-8")
-    near = (file for file in path.parent.iterdir() if file.suffix in (".j2", ".js"))
+    near = (file for file in path.parent.iterdir() if file.suffix in (".j2", ".js", ".toml"))
     beside = {file for file in near if file.name in text}
     tree = ast.parse(text)
     package = module if path.stem == "__init__" else module.rpartition(".")[0]

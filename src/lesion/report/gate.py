@@ -17,7 +17,7 @@ from lesion.io.formats import LesionError, read_parquet
 from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
 from lesion.tables.claims.registry import numbers, unit_of
 from lesion.tables.lookup import estimate_of
-from lesion.tables.read import read_study_record
+from lesion.tables.read import models_in_order, read_study_record
 from lesion.tables.schemas import CLAIMS
 from lesion.tables.wording import amount, interval, shared_digits
 
@@ -82,7 +82,7 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
         LesionError: there is no such claim or model.
     """
     about = read_study_record(tables)
-    models = sorted(about["models"])
+    models = models_in_order(about)
     if model is not None:
         if model not in models:
             raise LesionError(

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lesion.io.formats import atomic
 from lesion.report.figures.figure import VEGALITE
+from lesion.report.glossary import Explained
 
 _HERE = Path(__file__).parent
 
@@ -23,7 +24,8 @@ def write_page(out: Path, template: str, **values: object) -> None:
     """Write a page from a template that extends `base.html.j2` and may use `macros.html.j2`.
 
     Templates count as code of the modules that name them (`lesion.plan.code`), these two here.
-    `values` are the names in the template, but for the script and the policy.
+    `values` are the names in the template, but for the script, the policy and `explained`, by which
+    the macros explain the glossary's terms.
 
     Raises:
         LesionError: `out` cannot be written.
@@ -35,6 +37,7 @@ def write_page(out: Path, template: str, **values: object) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["explained"] = Explained()
     script = _script()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # This script by its hash, inline styles, nothing else.

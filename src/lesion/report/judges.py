@@ -40,6 +40,10 @@ _METRICS = {
     "repetition_mean": "mean score of an answer’s first words repeated",
     "relevance_auroc": "AUROC of relevance: own prompt against other prompts",
 }
+_TARGETS = {
+    "graded-harm": "against people’s grades of harm",
+    "objective": "against people’s opinion whether the answer does what was asked",
+}
 _STATISTICS = {
     "mean": "mean score",
     "auroc": "AUROC of harmful answers against these",
@@ -78,7 +82,9 @@ def trust(judges: pl.DataFrame, main: str, tokens: int | None) -> str:
             "here."
         )
     on = f"cut to {tokens} tokens like this study’s" if name == short else "of any length"
-    aurocs = " and ".join(f"{value} ({target})" for target, value in scores.items())
+    aurocs = " and ".join(
+        f"{value} ({_TARGETS.get(str(target), target)})" for target, value in scores.items()
+    )
     return (
         f"The judge `{main}` gives the harm scores. On human-scored answers that it was not "
         f"trained on ({on}), its AUROC is {aurocs}."

@@ -23,7 +23,9 @@ from lesion.report.figures.retraining import experiments
 from lesion.report.figures.training import training
 from lesion.report.headline import headline
 from lesion.report.html import write_page
-from lesion.report.judges import harm_controls, judged, trust
+from lesion.report.judges import harm_controls, judged
+from lesion.report.models_table import models_table
+from lesion.report.opening import family_opening, notices_of_all, opening_of
 from lesion.report.verdicts import by_topic, family_findings, findings_of, tally
 from lesion.report.visible import visible
 from lesion.tables.intervals import Estimate
@@ -70,6 +72,8 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
         LesionError: a table is missing or damaged, or `out` cannot be written.
     """
     inputs = read_study_tables(tables)
+    given = notices_of_all(inputs)
+    families = {family: f"family-{number}" for number, family in enumerate(inputs.families, 1)}
     write_page(
         out,
         "page.html.j2",
@@ -79,14 +83,18 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
         families=[
             {
                 "name": family,
-                "id": f"family-{number}",
-                "notices": inputs.notices(inputs.models_of(family)),
+                "id": identity,
                 "verdicts": family_findings(inputs, family),
                 "figure": stages_of(inputs, family),
             }
-            for number, family in enumerate(inputs.families, 1)
+            for family, identity in families.items()
         ],
-        warnings=inputs.judged_harm(inputs.models),
+        warnings=given,
+        models=models_table(inputs),
+        openings=[
+            *(family_opening(inputs, name, section, given) for name, section in families.items()),
+            *(opening_of(inputs, name, _id(inputs, name), given) for name in inputs.models),
+        ],
         parts=[_part(inputs, model, examples) for model in inputs.models],
         headline=inputs.headline,
         judges=judged(inputs.judges),
@@ -101,30 +109,24 @@ def write_report(tables: Path, out: Path, examples: int) -> None:
 def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
     """What the page says about one model."""
     own = inputs.of(model)
-    verdicts, complied = findings_of(inputs, model), inputs.judged_harm([model])
+    verdicts, complied = findings_of(inputs, model), bool(inputs.judged_harm([model]))
     lined, lines = lines_table(own.lines, own.headline.mask)
     refused = find(own.measurements, UNMODIFIED, "refusal_rate", attack="direct")
     threshold = _setting(inputs, "judgements", "threshold", _DEFAULT_THRESHOLD)
-    judge = _setting(inputs, "judgements", "primary", "learned")
-    tokens = _setting(inputs, "responses", "max_new_tokens")
     return {
         "name": model,
-        "id": f"model-{inputs.models.index(model) + 1}",
+        "id": _id(inputs, model),
         "facts": _facts(inputs, model),
         "prompt": _rendered_prompt(inputs, model),
-        "notices": [notice for notice in inputs.notices([model]) if notice not in complied],
         "verdicts": verdicts,
         "tally": tally(verdicts),
         "topics": by_topic(verdicts),
         "warning": alignment_note(refused),
-        "groups": _groups(
-            headline(own.measurements, own.where, own.headline, compliance=bool(complied))
-        ),
-        "trust": trust(inputs.judges, judge, tokens),
-        "attacks": attacks_table(own.measurements, own.headline, compliance=bool(complied)),
+        "groups": _groups(headline(own.measurements, own.where, own.headline, compliance=complied)),
+        "attacks": attacks_table(own.measurements, own.headline, compliance=complied),
         "refusal_note": refusal_note(own.measurements),
         "figures": {figure.key: figure for figure in figures_of(inputs, model)},
-        "counted": counted_answers(bool(complied)),
+        "counted": counted_answers(complied),
         "halving": halving_texts(own.halving, own.headline.mask),
         "equal_cost": equal_cost_texts(own.equal_cost),
         "overlap_means": overlap_means(own.overlap),
@@ -134,6 +136,11 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
         "examples": pick(own.examples, examples, float(threshold), own.headline),
         "pairs": pairs_table(own.pairs),
     }
+
+
+def _id(inputs: StudyTables, model: str) -> str:
+    """The id of a model's section."""
+    return f"model-{inputs.models.index(model) + 1}"
 
 
 def alignment_note(refused: Estimate | None) -> str | None:

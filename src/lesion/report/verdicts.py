@@ -4,7 +4,7 @@ Thresholds and reasons are read from that table, so that the page and the table 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -79,6 +79,15 @@ def detectable(row: dict[str, Any], measurements: pl.DataFrame) -> float | None:
     return None if measured is None or measured["value"] is None else measured["detectable"]
 
 
+def answer_of(claim: Claim, row: Mapping[str, Any]) -> Conclusion:
+    """The answer to a claim's question that a row of CLAIMS gives."""
+    outcomes = {SUPPORTED: claim.supported, NOT_SUPPORTED: Conclusion.NO}
+    answer = outcomes.get(row["verdict"], Conclusion.UNCLEAR)
+    if answer is Conclusion.NO and estimate_of(row).low > abs(row["threshold"]):
+        return claim.opposite
+    return answer
+
+
 def _answered(own: StudyTables, scope: str) -> list[Finding]:
     known = [(claim_of(row), row) for row in own.claims.filter(scope=scope).rows(named=True)]
     return [_finding(claim, row, own) for claim, row in known if claim]
@@ -90,10 +99,6 @@ def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
         own = own._replace(retraining=own.retraining.filter(experiment=row["experiment"]))
         topic = f"{topic}: {row['experiment']}"
     estimate = estimate_of(row)
-    outcomes = {SUPPORTED: claim.supported, NOT_SUPPORTED: Conclusion.NO}
-    answer = outcomes.get(row["verdict"], Conclusion.UNCLEAR)
-    if answer is Conclusion.NO and estimate.low > abs(row["threshold"]):
-        answer = claim.opposite
     bound = with_unit(abs(row["threshold"]), claim.unit)
     text = claim.text(estimate, own, row["variant"])
     sentence = f"{text} {claim.rule.format(bound)}".rstrip()
@@ -101,7 +106,7 @@ def _finding(claim: Claim, row: dict[str, Any], own: StudyTables) -> Finding:
         sentence = f"{sentence} {_why_unclear(claim, row, own)}"
     question = claim.question_about(row["variant"], own.headline.mask)
     key = (topic, claim.number, claim.statistic, row["variant"])
-    return Finding(question, answer, sentence, *key, estimate)
+    return Finding(question, answer_of(claim, row), sentence, *key, estimate)
 
 
 def _why_unclear(claim: Claim, row: dict[str, Any], own: StudyTables) -> str:

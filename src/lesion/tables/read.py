@@ -82,7 +82,7 @@ class StudyTables(NamedTuple):
     @property
     def models(self) -> list[str]:
         """Names of the study's models, in the order of the page."""
-        return sorted(self.study["models"])
+        return models_in_order(self.study)
 
     def notices(self, models: Iterable[str]) -> list[str]:
         """The warnings about models that come before any outcome, each sentence once."""
@@ -129,6 +129,13 @@ def read_study_record(tables: Path) -> dict[str, Any]:
         if key not in study:
             raise BadFile(f"{path}: lacks `{key}`. Delete it and run `snakemake` again.")
     return study
+
+
+def models_in_order(study: Mapping[str, Any]) -> list[str]:
+    """The models of a study's record in the order in which its config names them, if known."""
+    order = study.get("model_order", [])
+    places = {name: place for place, name in enumerate(order)}
+    return sorted(study["models"], key=lambda name: (places.get(name, len(order)), name))
 
 
 def read_study_tables(tables: Path) -> StudyTables:

@@ -94,7 +94,10 @@ def write_study(job: StudyJob, models: Path, out: Path) -> None:
     It is a separate job, so that a key that affects no number makes only this record stale.
     `write_tables` wrote `models`; the page and every command on the tables read `out`.
     """
-    write_json({"study": job.config["study"], **read_json(models), "config": job.config}, out)
+    # JSON files have sorted keys, so the order in which the config names its models is recorded.
+    order = {"model_order": [*job.config["models"]]}
+    study = {"study": job.config["study"], "config": job.config}
+    write_json({**read_json(models), **study, **order}, out)
 
 
 def _of_model(

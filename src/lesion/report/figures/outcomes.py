@@ -39,6 +39,11 @@ _SIZED = "@"
 """It is in the names of masks of other sizes (`lesion.responses.sized`), which are not drawn."""
 
 
+def outcome_names(*, compliance: bool) -> dict[str, str]:
+    """The names of ANSWER_OUTCOMES, given whether judged harm may only be compliance."""
+    return _NAMES | (_COMPLIANCE if compliance else {})
+
+
 class _Side(NamedTuple):
     """A group of bars: prompts of one role under one attack."""
 
@@ -65,7 +70,7 @@ def outcomes(
             none.
         compliance: whether judged harm may only be compliance, and is called that.
     """
-    names = _NAMES | (_COMPLIANCE if compliance else {})
+    names = outcome_names(compliance=compliance)
     known = measurements.filter(
         pl.col("metric").is_in(ANSWER_OUTCOMES), ~pl.col("variant").str.contains(_SIZED)
     )

@@ -54,7 +54,7 @@ def _explains(number: Estimate, tables: StudyTables, _variant: str) -> str:
 
 
 def _refuses_little(facts: Facts, _variant: str | None) -> str:
-    why = "The unmodified model refuses too few requests for a kept rate to show anything."
+    why = "The unmodified model refuses too few requests to show that refusal is kept."
     refuses = facts.find(UNMODIFIED, "refusal_rate", attack="direct")
     enough = refuses and refuses.low >= SOMETHING_TO_LOSE
     return same_text(facts, "direct") or ("" if enough else why)

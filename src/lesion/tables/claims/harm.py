@@ -48,14 +48,14 @@ def _halves_more(facts: Facts, _variant: str | None) -> str:
     for row in facts.halving.filter(family=facts.mask, measure=LIKELIHOOD).iter_rows(named=True):
         if row["benign"] is not None and row["benign"] > facts.setting.limit:
             return (
-                f"Zeroing that many weights adds {row['benign']:.2g} nats per token to benign "
-                f"responses, more than the limit of {facts.setting.limit:g}, so it may damage "
-                "language in general."
+                f"Zeroing as many weights as halve the likelihood adds {row['benign']:.2g} nats "
+                f"per token to benign responses, more than the limit of {facts.setting.limit:g}, "
+                "so it may damage language in general."
             )
         if row["halving"] is not None and 0 < zeroed < row["halving"]:
             return (
-                f"That is more than the mask’s {zeroed:,} weights, and nothing shows that a larger "
-                "mask is specific to harm."
+                f"Halving takes more weights than the {zeroed:,} of the mask, and nothing shows "
+                "that a larger mask is specific to harm."
             )
     return ""
 
@@ -187,7 +187,7 @@ def _no_comparison(facts: Facts, _variant: str | None) -> str:
 
 def _solves_little(facts: Facts, _variant: str | None) -> str:
     accuracy = facts.find(UNMODIFIED, "accuracy", "utility")
-    why = "The unmodified model solves too few tasks for a kept accuracy to show anything."
+    why = "The unmodified model solves too few tasks to show that accuracy is kept."
     return "" if accuracy is None or accuracy.low >= SOMETHING_TO_LOSE else why
 
 

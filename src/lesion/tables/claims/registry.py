@@ -9,13 +9,14 @@ from lesion.tables.wording import Unit
 
 PAPER = {
     1: "harmful generation depends on few weights, and zeroing them lowers harmful output",
-    2: "harm types share these weights",
-    3: "they are separate from what is useful, and random weights have almost no effect",
+    2: "harm types share the weights of harm",
+    3: "the weights of harm are separate from those of what is useful, and zeroing as many random "
+    "weights has almost no effect",
     4: "alignment concentrates harm in weights of its own (measured over the stages of a family of "
     "models; counts for its last stage)",
-    5: "training on a narrow domain causes broad misalignment; zeroing these weights reduces it, "
-    "and by more than zeroing equally many random weights",
-    6: "without these weights the model still detects, explains and refuses harm",
+    5: "training on a narrow domain causes broad misalignment; zeroing the weights of that "
+    "domain reduces it, and by more than zeroing equally many random weights",
+    6: "without the weights of harm the model still detects, explains and refuses harm",
     7: "the weights of harm and those of refusal are different",
     8: "training on harmful pairs reverses most of the ablation’s effect",
 }
