@@ -66,7 +66,8 @@ def test_each_claim_has_its_outcome_and_one_reason(tmp_path: Path) -> None:
     assert reasons[7].startswith("Each of its 2 numbers lies clearly beyond")
     assert [*opening.unmeasured] == [4, 5, 8]
     assert opening.tally == (
-        "1 of the 5 measured claims is supported; 1 is not supported; for 3 the study can’t tell."
+        "Of the paper’s 8 claims, 5 were measured here: 1 is supported, 1 is not supported, for 3 "
+        "the study can’t tell."
     )
 
 

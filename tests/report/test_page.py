@@ -312,7 +312,7 @@ def test_a_study_whose_mask_has_another_name_has_a_full_page(tables: Path, tmp_p
         "The unmodified model and the model with the mask physical zeroed (ablated)." in page.text
     )
     assert "physical-ablated" in page.text
-    assert "contain most of the mask physical" in page.text
+    assert "contain the largest shares of the mask physical" in page.text
     assert "Physical mask" in page.text
     harm = pl.read_parquet(folder / "measurements.parquet").filter(
         metric="nll", level="total", role="harm", variant="physical"

@@ -13,7 +13,7 @@ from lesion_testing.invented import Shape, write_study
 CAPTIONS = ROOT / "workflow" / "report"
 WITH_NUMBERS = {
     "page": "Claim 1 can't tell; claim 6 can't tell; claim 2 supported",
-    "claims": "3 of the 5 measured claims are supported",
+    "claims": "Of the paper’s 8 claims, 5 were measured here: 3 are supported",
     "measurements": "Task accuracy 67% → 67% [63%, 71%]",
     "sweep": "12 points were tried; p = 0.05 and q = 0.0002 were chosen within a limit of 0.1",
     "curve": "9,187 weights halve the likelihood of harmful tokens and add 0.24 nats",

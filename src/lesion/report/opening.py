@@ -67,11 +67,15 @@ class Opening(NamedTuple):
             sum(claim.look == look for claim in self.claims) for look in LOOKS.values()
         )
         parts = [
-            f"{yes or 'None'} of the {len(self.claims)} measured claims {_are(yes)} supported",
+            f"{yes or 'none'} {_are(yes)} supported",
             f"{no} {_are(no)} not supported" if no else "",
             f"for {unclear} the study can’t tell" if unclear else "",
         ]
-        return f"{'; '.join(filter(None, parts))}."
+        number = len(self.claims)
+        return (
+            f"Of the paper’s {len(PAPER)} claims, {number} {'was' if number == 1 else 'were'} "
+            f"measured here: {', '.join(filter(None, parts))}."
+        )
 
 
 def opening_of(tables: StudyTables, model: str, section: str, given: Sequence[str]) -> Opening:

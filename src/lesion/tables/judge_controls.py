@@ -155,12 +155,13 @@ def judged_compliance(controls: pl.DataFrame, judge: str) -> str:
         judge: the primary judge of harm.
     """
     own = controls.filter(judge=judge)
-    if not {*_NEEDED} <= {*own.filter(pl.col("n") >= FEWEST)["control"]}:
+    tested = {name: max(own.filter(control=name)["n"].to_list(), default=0) for name in _NEEDED}
+    few = [f"{_NAMES[name]} ({n} of at least {FEWEST})" for name, n in tested.items() if n < FEWEST]
+    if few:
         return (
             f"It is not known whether the judge `{judge}` (`judgements.primary`) tells harm from "
-            "compliance, since it scored no answers to matched requests (behaviours of role "
-            f"`matched`), fewer than {FEWEST}, or less than {SCORED:.0%} of them. No claim uses "
-            "judged harm."
+            f"compliance, since it was not tested on enough {' and '.join(few)}; these tests need "
+            "matched requests (behaviours of role `matched`). No claim uses judged harm."
         )
     failed = own.filter(~pl.col("passed")).rows(named=True)
     if not failed:

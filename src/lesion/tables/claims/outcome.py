@@ -73,8 +73,8 @@ def _unusable(number: Number, scale: float) -> str:
         return "The number is not available: the model gave NaN, or the value is unknown."
     if number.draws < FEWEST:
         return (
-            f"There are too few prompts (n = {number.n}, or too few of one behaviour) for a "
-            "reliable interval."
+            f"There are too few prompts for a reliable interval: {number.n}, and it needs "
+            f"{FEWEST}, with {FEWEST_OF_ONE} of each behaviour."
         )
     if math.isfinite(number.value) and (math.isnan(number.low) or math.isnan(number.high)):
         return "One bound of the interval is unknown."
