@@ -1,5 +1,6 @@
 """The site shows the repository's other pages too, and no link leads out of it to a file."""
 
+import json
 import os
 import re
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,10 @@ _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that are not in docs/."""
+    """Add the pages that are not in docs/, and those of notebooks."""
+    for path in (ROOT / "docs").rglob("*.ipynb"):
+        name = path.relative_to(ROOT / "docs").with_suffix(".md").as_posix()
+        files.append(File.generated(config, name, content=_notebook(path)))
     for pattern in OTHERS:
         for path in ROOT.glob(pattern):
             name = path.relative_to(ROOT).as_posix()
@@ -23,6 +27,21 @@ def on_files(files: Files, config: Any) -> Files:
                 text = path.read_text(encoding="utf-8")
                 files.append(File.generated(config, _PLACE + name, content=text))
     return files
+
+
+def _notebook(path: Path) -> str:
+    """A notebook as a page: its texts, its code, and what that printed and drew."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source)
+        for output in cell.get("outputs", []):
+            if (image := output.get("data", {}).get("image/png")) is not None:
+                parts.append(f"![The chart that this cell draws](data:image/png;base64,{image})")
+            else:
+                printed = output.get("text") or output["data"]["text/plain"]
+                parts.append(f"```\n{''.join(printed).rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
@@ -36,6 +55,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         if ":" in target:
             return match[0]
         path = os.path.normpath(PurePosixPath(here, name).parent / target)
+        path = re.sub(r"\.ipynb$", ".md", path)
         uri = path.removeprefix("docs/") if path.startswith("docs/") else _PLACE + path
         if files.get_file_from_path(uri) is None and (ROOT / path).exists():
             return text
