@@ -5,4 +5,4 @@ include: "workflow/Snakefile"
 
 
 # An include leaves the default target as it was.
-workflow.default_target = workflow.modifier.modify_rulename("all")
+workflow.default_target = default_target()

@@ -14,6 +14,7 @@ import csv
 import heapq
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from lesion.io.logs import USAGE
+from lesion.plan.estimate import FORMULAS
 from lesion.plan.resources import RESOURCE_FORMULAS, work
 from lesion.study import Study, load_study
 
@@ -34,19 +36,9 @@ ROOT = Path(__file__).parents[1]
 CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "studies")
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 HARMS, BENIGN, VARIANTS = 20, 6, 12
-FORMULA_OF = {
-    "harmless_scores": "signed_scores",
-    "card": "compute_tables",
-    "continuations": "variant_responses",
-    "curve_masks": "select_masks",
-    # These models are folders, which are copied and hashed as a checkpoint is; a GGUF file takes
-    # four times as long.
-    "model": "checkpoint",
-    "report": "compute_tables",
-    "understanding": "variant_responses",
-    "utility": "variant_responses",
-}
-LOCAL = {"all", "source", "prompts", "compute_tables", "card", "report"}
+# These models are folders, which are copied and hashed as a checkpoint is; a GGUF file takes four
+# times as long.
+FORMULA_OF = {**FORMULAS, "model": "checkpoint"}
 PROCESSORS = 64
 """Cores for the jobs without a GPU."""
 
@@ -86,6 +78,7 @@ def inputs(folder: Path, weights: int) -> None:
     with (folder / "model" / "model.safetensors").open("wb") as file:
         file.truncate(weights)
     (folder / "folder" / "file.txt").write_text("nothing")
+    (folder / "folder" / "model.safetensors").touch()
     rows = [json.dumps({"prompt": f"prompt {number}"}) for number in range(40)]
     (folder / "prompts.jsonl").write_text("\n".join(rows) + "\n")
 
@@ -119,7 +112,7 @@ def seconds(rule: str, study: Study, candidates: float, speed: float) -> float:
     if not formula.seconds:
         return 60.0  # of one core, whatever the model
     of_behaviour = stage in ("generate_pairs", "signed_scores")
-    amount = work(study, stage, study.of_role("harm")[0] if of_behaviour else None)
+    amount = work(study, stage, {"behaviour": study.of_role("harm")[0]} if of_behaviour else {})
     return amount * formula.seconds * candidates / 1e9 / (speed if formula.gpu else 1)
 
 
@@ -198,7 +191,9 @@ def ordered(jobs: Mapping[int, Job]) -> list[int]:
 def submissions(jobs: Mapping[int, Job]) -> int:
     """What is left for the cluster when small rules are local and scores follow their pairs."""
     count = Counter(job.rule for job in jobs.values())
-    return sum(n for rule, n in count.items() if rule not in LOCAL) - count["pairs"]
+    text = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    local = re.findall(r"^rule (\w+):(?:\n(?!rule ).*)*?\n    localrule: True", text, re.M)
+    return sum(n for rule, n in count.items() if rule not in local) - count["generate_pairs"]
 
 
 def measured(study: Path) -> None:

@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 from lesion_testing import ROOT
 
-PATTERNS = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "studies/*/README.md")
+PATTERNS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "config/README.md",
+    "docs/**/*.md",
+    "studies/*/README.md",
+)
 PAGES = sorted(page for pattern in PATTERNS for page in ROOT.glob(pattern))
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^ *```$", re.M | re.S)

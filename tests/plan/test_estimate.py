@@ -24,7 +24,7 @@ def test_formulas_are_those_of_the_rules() -> None:
     # Their memory is that of a formula of its own, by the kind of the judge.
     of_rules.pop("judge_responses_extra", None)
     for rule, formula in of_rules.items():
-        assert estimate._FORMULAS.get(rule, rule) == formula, rule
+        assert estimate.FORMULAS.get(rule, rule) == formula, rule
 
 
 def test_a_study_takes_what_its_jobs_take(monkeypatch: pytest.MonkeyPatch) -> None:

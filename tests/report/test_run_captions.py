@@ -4,9 +4,11 @@ import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from jinja2 import Environment, StrictUndefined
 
-from lesion.report.run_captions import RunCaptions
+from lesion.report.run_captions import CaptionedConfig
+from lesion.study import load_study, read_config
 from lesion_testing import ROOT
 from lesion_testing.invented import Shape, write_study
 
@@ -26,7 +28,7 @@ WITH_NUMBERS = {
 
 def _filled(tables: Path) -> dict[str, str]:
     """Every caption as Snakemake fills it in."""
-    snakemake = SimpleNamespace(config={"captions": RunCaptions(tables)})
+    snakemake = SimpleNamespace(config=CaptionedConfig({}, tables))
     environment = Environment(undefined=StrictUndefined)
     return {
         path.stem: environment.from_string(path.read_text(encoding="utf-8")).render(
@@ -50,7 +52,20 @@ def test_each_model_has_its_numbers(tmp_path: Path) -> None:
     assert filled["curve"].endswith("Nothing was measured.")
 
 
-def test_jobs_get_no_captions(tmp_path: Path) -> None:
+def test_a_study_that_is_not_finished_has_no_numbers(tmp_path: Path) -> None:
+    filled = _filled(write_study(tmp_path / "tables"))
+    (tmp_path / "tables" / "study.json").unlink()
+    without = _filled(tmp_path / "tables")
+    assert without.keys() == filled.keys()
+    for name in WITH_NUMBERS:
+        assert without[name].endswith("Nothing was measured.")
+
+
+def test_jobs_get_the_study_alone(tmp_path: Path) -> None:
     # The folder has no tables: nothing is read before a caption asks.
-    config = {"captions": RunCaptions(tmp_path)}
-    assert pickle.loads(pickle.dumps(config)) == {"captions": {}}
+    config = CaptionedConfig(load_study(read_config(ROOT / "config.yaml")).model_dump(), tmp_path)
+    given = pickle.loads(pickle.dumps(config))
+    assert type(given) is dict
+    assert load_study(given) == load_study(read_config(ROOT / "config.yaml"))
+    with pytest.raises(KeyError):
+        config["caption"]

@@ -24,7 +24,7 @@ from lesion.plan import checks, jobs, outputs, places, resources
 from lesion.io.formats import LesionError
 from lesion.preload import preload
 from lesion.report.cost import STAGES
-from lesion.report.run_captions import RunCaptions
+from lesion.report.run_captions import CaptionedConfig
 from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES
@@ -65,9 +65,19 @@ def load_checked():
     return study
 
 
+EARLIER_TARGET = workflow.default_target
+
+
+def default_target():
+    """The rule that runs if none is named: of a workflow that uses this one as a module, its own."""
+    return EARLIER_TARGET or workflow.modifier.modify_rulename("all")
+
+
 STUDY = load_checked()
-# The validated config with its defaults; missing and wrong keys have been reported above.
-config = STUDY.model_dump()
+# The validated config with its defaults; missing and wrong keys have been reported above. The
+# captions of Snakemake's report read the run's numbers from it and not from parameters, which would
+# make jobs stale.
+config = CaptionedConfig(STUDY.model_dump(), STUDY.folder / "tables")
 MADE = STUDY.folder
 if workflow.modifier.path_modifier.replace_prefix(str(MADE)) != str(MADE):
     # It would move prompts and models as well, and not the paths in specifications.
@@ -75,9 +85,6 @@ if workflow.modifier.path_modifier.replace_prefix(str(MADE)) != str(MADE):
         "lesion's rules can't have a `prefix:`. Give the module's config `results: folder` to say "
         "where its results go (docs/how-to/module.md)"
     )
-# The captions of Snakemake's report read the run's numbers from here and not from parameters, which
-# would make jobs stale.
-config["captions"] = RunCaptions(MADE / "tables")
 SCORES = MADE / "scores" / "{model}"
 ENV = "../../envs/lesion.yaml"
 

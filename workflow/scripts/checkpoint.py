@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 from lesion.checkpoints import write_checkpoint
 from lesion.checkpoints.jobs import CheckpointJob
 from lesion.io.logs import logged
-from lesion.study import Study
 
 if TYPE_CHECKING:
     from snakemake_types import snakemake
@@ -19,7 +18,7 @@ with logged(snakemake.log[0]):
         license_=job.license,
         command="snakemake --cores all --configfile study.yaml",
         # Not of the job: for whoever wants to make the checkpoint again.
-        study={name: snakemake.config[name] for name in Study.model_fields},
+        study=snakemake.config,
         # The rule `card` writes it, when there are measurements to show.
         card=False,
     )

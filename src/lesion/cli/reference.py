@@ -55,7 +55,7 @@ def reference(
     ] = False,
 ) -> None:
     """Explain every key of a study, and list the installed plug-ins."""
-    from lesion.io.formats import atomic
+    from lesion.io.formats import LesionError, atomic
     from lesion.plan.plugins import plugins_page
     from lesion.study.reference import config_page
 
@@ -63,6 +63,8 @@ def reference(
         typer.echo(config_page())
         typer.echo(plugins_page(), nl=False)
         return
+    if not (Path("pyproject.toml").is_file() and Path("docs").is_dir()):
+        raise LesionError("--write: run it in a checkout of lesion, whose documents it writes.")
     for path, made in documents().items():
         text = made(path.read_text(encoding="utf-8") if path.exists() else "")
         with atomic(path) as part:

@@ -50,7 +50,7 @@ def code(script: Path, *modules: str, plugins: tuple[EntryPoint, ...] = ()) -> s
     return digest([*own, [*map(_package, plugins)]] if plugins else own)[:16]
 
 
-_DECIDING = ("lesion.study.job", "lesion.study.training")
+_DECIDING = ("lesion.study.controls", "lesion.study.job", "lesion.study.training")
 """Modules of `lesion.study` whose functions jobs call, as for roles or an arm's mask."""
 
 

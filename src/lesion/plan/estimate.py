@@ -23,7 +23,7 @@ from lesion.plan.resources import (
 )
 from lesion.study import Study
 
-_FORMULAS = {
+FORMULAS = {
     "matched_prompts": "prompts",
     "same_pairs": "prompts",
     "control_answers": "prompts",
@@ -114,7 +114,7 @@ def estimates(study: Study) -> list[StageCost]:
     """What each rule's jobs take, in the order in which they run."""
     made: dict[str, StageCost] = {}
     for rule, wildcards in every_job(study):
-        name = _FORMULAS.get(rule, rule)
+        name = FORMULAS.get(rule, rule)
         if rule == "judge_responses_extra":
             name = judge_formula(study, wildcards["judge"])
         size = _size(study, wildcards.get("model"))

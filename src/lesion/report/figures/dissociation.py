@@ -43,7 +43,7 @@ def dissociation(measurements: pl.DataFrame, confidence: float, shown: Headline)
     return Figure(
         "dissociation",
         "What can the ablated model still do?",
-        f"Points for {len(rows.names)} abilities of {len(models.names)} models, with intervals: "
+        f"Dots for {len(rows.names)} abilities of {len(models.names)} models, with intervals: "
         "writing, detecting, explaining and refusing harm, each from 0 to 1.",
         captions.filled(captions.DISSOCIATION, confidence=confidence, absent=_absent(data)),
         dots(data, rows, models, x, {"unit": "is"}, (PLAIN, *HUES), chance=_DETECTS),

@@ -41,7 +41,7 @@ def equal_cost(table: pl.DataFrame, confidence: float) -> Figure | None:
     return Figure(
         "equal-cost",
         "Do other masks do as much to harmful answers at the same cost?",
-        f"Points for {len(masks)} masks that were grown until they add {limit} to benign responses "
+        f"Dots for {len(masks)} masks that were grown until they add {limit} to benign responses "
         "of the validation split, or come as near as they can, with intervals: what they add to "
         "harmful and to matched responses.",
         captions.filled(captions.EQUAL_COST, confidence=confidence, limit=limit),

@@ -133,8 +133,7 @@ def misaligned(rows: pl.DataFrame, confidence: float, mask: str = SHARED) -> Fig
     return Figure(
         f"misaligned-{experiment}",
         f"Does narrow training misalign broadly? ({experiment})",
-        f"Points for {len(arms.names)} arms, with intervals: the share of answers judged "
-        "misaligned.",
+        f"Dots for {len(arms.names)} arms, with intervals: the share of answers judged misaligned.",
         captions.filled(captions.MISALIGNED, confidence=confidence),
         dots(data, arms, roles, x, {"seeds": "trainings"}),
         96 + legend_height(roles.names),

@@ -133,7 +133,7 @@ def stages(table: pl.DataFrame, limit: str, confidence: float, mask: str = SHARE
     return Figure(
         "stages",
         "Does alignment concentrate harm in weights of its own?",
-        f"Points for {len(names)} stages of training and {len(variants)} kinds of mask, with "
+        f"Dots for {len(names)} stages of training and {len(variants)} kinds of mask, with "
         "intervals: the NLL added to harmful responses at a fixed benign loss.",
         captions.filled(captions.STAGES, mask=mask, limit=limit, confidence=confidence),
         dots(data, rows_axis, groups, x, {"seeds": "trainings"}),

@@ -43,8 +43,14 @@ def unit_of(statistic: str) -> Unit:
 
 
 def with_claims_list(page: str) -> str:
-    """A page in Markdown with the table of the paper's claims between its two markers."""
+    """A page in Markdown with the table of the paper's claims between its two markers.
+
+    Raises:
+        ValueError: the page lacks a marker.
+    """
     lines = [f"| {number} | {sentence} |" for number, sentence in PAPER.items()]
     table = "\n".join(["| claim | what it says |", "|---|---|", *lines])
     begin, end = "<!-- claims -->\n", "\n<!-- end of claims -->"
+    if begin not in page or end not in page:
+        raise ValueError(f"the page has no place for the claims: {begin.strip()} and {end.strip()}")
     return f"{page.partition(begin)[0]}{begin}{table}{end}{page.partition(end)[2]}"
