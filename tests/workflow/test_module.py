@@ -65,6 +65,18 @@ def test_the_rules_of_a_module_are_planned(outer: Place) -> None:
     assert "localrules" not in done.text, "a warning of names that the module changed"
 
 
+def test_a_module_leaves_the_default_target_alone(outer: Place) -> None:
+    _snakemake(outer, "-n", "lesion_scores")
+    file = outer.folder / "Snakefile"
+    text = file.read_text(encoding="utf-8")
+    begin, rest = text.index("rule count:"), text.index("rule scores:")
+    file.write_text(f"{text[begin:rest]}{text[:begin]}{text[rest:]}", encoding="utf-8")
+    done = run([str(BIN / "snakemake"), "--cores", "2", "-n"], outer.folder)
+    assert done.code == 0, done.text
+    assert "lesion_compute_tables" in done.text
+    assert "lesion_report" not in done.text
+
+
 @pytest.mark.parametrize(
     "more", ["    prefix:\n        'here'", "    replace_prefix: {'res': 'x'}"]
 )
