@@ -131,7 +131,7 @@ def test_what_a_job_reads(study: Study) -> None:
         "mixture.1": "file:lesson.jsonl",
         "refusals": "file:refusals.jsonl",
     }
-    assert _uses(study, "responses") == {"asked": "file:asked"}
+    assert _uses(study, "variant_responses") == {"asked": "file:asked"}
     assert _uses(study, None) == {"idle": "file:idle"}
 
 
