@@ -220,7 +220,7 @@ def test_truncated_scores_serve_no_control_that_ranks_by_scores(
     entries = {"least": "odd_module:RULE", "most": "odd_module:BY_SCORES"}
     installed("controls", entries, CONTROL)
     _checked(control="least")
-    with pytest.raises(StudyError, match=r"`scores\.tail`: the controls most need every score"):
+    with pytest.raises(StudyError, match=r"`masks\.controls`: the controls most need every score"):
         _checked(control="most")
     with pytest.raises(StudyError, match=r"`curve\.families`: the controls most need every score"):
         _checked(curve={"families": ["shared", "most"]})

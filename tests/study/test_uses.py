@@ -91,7 +91,7 @@ def _of(annotation: Any, metadata: Any, value: Any, key: str) -> Iterator[tuple[
         annotation = JUDGE_KINDS[value["kind"]]
     inner = [one for one in get_args(annotation) if one is not type(None)]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield from _addresses(annotation, value, key) if value is not None else ()
+        yield from _addresses(annotation, value, key) if isinstance(value, Mapping) else ()
     elif SOURCE in [*metadata, *getattr(annotation, "__metadata__", ())]:
         yield key, value
     elif isinstance(value, Mapping) and len(inner) == 2:

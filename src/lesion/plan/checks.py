@@ -46,6 +46,7 @@ from lesion.responses.tasks import (
 from lesion.study import Study, StudyError, with_preset
 from lesion.study.judges import RubricSection
 from lesion.study.plugins import PluginError
+from lesion.study.sections import Tail
 from lesion.study.sources import uses
 from lesion.study.types import VLLM_PYTHON
 
@@ -154,7 +155,7 @@ def _check_attacks(study: Study) -> None:
             "out"
         )
     tail, needed = study.scores.tail, study.responses.refusal_ablation
-    if not ablating or tail is None:
+    if not ablating or not isinstance(tail, Tail):
         return
     q = tail.q if needed.signed else tail.p
     if needed.scope != study.masks.scope or needed.p > tail.p or needed.q > q:

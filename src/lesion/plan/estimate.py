@@ -212,7 +212,7 @@ def disk_bytes(study: Study) -> int:
     kinds = sum(2 if name in important else 1 for name in study.behaviours)
     total = 0.0
     for model in study.models:
-        size, tail = _size(study, model), study.scores.tail
+        size, tail = _size(study, model), outputs.score_tail(study)
         # Each score of a tail has its place beside it, 8 bytes more.
         share = 1.0 if tail is None else min(1.0, 3 * (tail.p + tail.q))
         total += kinds * _BYTES * size.candidates * share

@@ -40,6 +40,7 @@ from lesion.plan.outputs import (
     judge_controls,
     judged_answers,
     nll_behaviours,
+    score_tail,
     tables_inputs,
     wants_norms,
     with_importance,
@@ -158,7 +159,7 @@ def pairs_job(study: Study, wildcards: Mapping[str, str]) -> PairsJob:
 
 def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
     """How a behaviour is scored; importance is computed for those that masks use it of."""
-    behaviour, how = wildcards["behaviour"], study.scores
+    behaviour, how, tail = wildcards["behaviour"], study.scores, score_tail(study)
     important = behaviour in with_importance(study)
     return specify(
         ScoresJob,
@@ -167,7 +168,7 @@ def scores_job(study: Study, wildcards: Mapping[str, str]) -> ScoresJob:
         device=study_device(study, how.dtype),
         norms=not important and wants_norms(study),
         preservation=how.preservation if important else None,
-        tail=specify(Coverage, how.tail, scope=study.masks.scope) if how.tail else None,
+        tail=specify(Coverage, tail, scope=study.masks.scope) if tail else None,
     )
 
 

@@ -10,6 +10,8 @@ from lesion.report.figures.names import Measured, Named, study_figures
 from lesion.responses.attacks import BuiltAttack, built_attack
 from lesion.scores.shards import index_name
 from lesion.study import Role, Study
+from lesion.study.checks import needed_tail, tail_problems
+from lesion.study.sections import Tail
 from lesion.study.training import arm_of, of_seed
 from lesion.study.types import HARMLESS
 from lesion.tables import OF_MASKS
@@ -266,6 +268,26 @@ def of_stage(study: Study, stage: str) -> list[str]:
 def ablates_refusal(study: Study) -> bool:
     """Whether an attack zeroes the weights of refusal."""
     return any(attack.ablated for attack in built_attacks(study).values())
+
+
+def score_tail(study: Study) -> Tail | None:
+    """The truncated scores that a study stores; None if it stores all.
+
+    `scores.tail: auto` is what its own masks need, if that is exact, and smaller than all.
+    """
+    tail = study.scores.tail
+    if tail != "auto":
+        return tail
+    needed = needed_tail(study)
+    if ablates_refusal(study):
+        own = study.responses.refusal_ablation
+        if own.scope != study.masks.scope:
+            return None
+        signed, unsigned = (own.q, 0.0) if own.signed else (0.0, own.q)
+        needed = Tail(p=max(needed.p, own.p, unsigned), q=max(needed.q, signed))
+    # A stored score has its place beside it, and takes twice the bytes.
+    smaller = 2 * (needed.p + needed.q) < 1
+    return None if not smaller or any(tail_problems(study, needed)) else needed
 
 
 def with_importance(study: Study) -> list[str]:

@@ -4,7 +4,7 @@ A check raises a ValueError whose message names the key and the fix.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from lesion.io.addresses import is_address, parse
@@ -18,6 +18,7 @@ from lesion.study.controls import (
 from lesion.study.judges import ContrastSection
 from lesion.study.plugins import PluginError
 from lesion.study.reserved import check_names
+from lesion.study.sections import Tail
 from lesion.study.sources import uses
 from lesion.study.training_checks import check_retraining, check_stages, check_trained
 from lesion.study.types import check_known, nearest
@@ -143,9 +144,9 @@ def _check_masks(study: Study) -> None:
                 f"`responses.judged_variants`: `{name}` is not evaluated"
                 f"{nearest(name, study.variants)} Add it to `responses.variants`"
             )
-    _check_tail(study)
     _check_curve(study)
     _check_equal_cost(study)
+    _check_tail(study)
     if study.checkpoints and study.responses.ablation != "zero":
         raise ValueError(
             "`checkpoints`: checkpoints have zeros, and `responses.ablation` evaluates other "
@@ -162,31 +163,64 @@ def _check_masks(study: Study) -> None:
 
 
 def _check_tail(study: Study) -> None:
-    tail, masks = study.scores.tail, study.masks
-    if tail is None:
-        return
+    tail = study.scores.tail
+    if isinstance(tail, Tail):
+        for problem in tail_problems(study, tail):
+            raise ValueError(problem)
+
+
+def needed_tail(study: Study) -> Tail:
+    """The largest p and q of the study's masks."""
+    masks, curve = study.masks, study.curve
+    fractions = [*masks.q, masks.own_q or 0.0]
+    if curve.families:
+        fractions.append(max(masks.q) * max(curve.sizes))
+    if study.equal_cost.masks:
+        fractions.append(study.equal_cost.largest)
+    return Tail(p=max(masks.p), q=max(fractions))
+
+
+def tail_problems(study: Study, tail: Tail) -> Iterator[str]:
+    """Why truncated scores can't serve a study, with the fix; nothing if its masks are exact."""
+    masks, curve, equal = study.masks, study.curve, study.equal_cost
     if max(masks.p) > tail.p or max(*masks.q, masks.own_q or 0) > tail.q:
-        raise ValueError(
+        yield (
             f"`scores.tail`: serves p up to {tail.p} and q up to {tail.q}, but `masks` needs "
             f"{max(masks.p)} and {max(*masks.q, masks.own_q or 0)}. Raise `scores.tail`"
         )
     if masks.preservation_pooling == "mean" and len(study.of_role("benign")) > 1:
-        raise ValueError(
+        yield (
             "`scores.tail`: the mean over several capabilities can't be computed from truncated "
             "scores, because it depends on scores that are not stored. Set "
             "`masks.preservation_pooling: max`"
         )
     if study.of_role("matched") and max(masks.contrast) > 0:
-        raise ValueError(
+        yield (
             "`scores.tail`: a contrast with matched requests can't be computed from truncated "
             "scores, which lack most of theirs. Set `masks.contrast: 0`, or remove `scores.tail`"
         )
-    needing = needing_all_scores(masks.controls, study.behaviours)
-    if needing:
-        raise ValueError(
-            f"`scores.tail`: the controls {', '.join(needing)} need every score. Remove them from "
-            "`masks.controls`, or remove `scores.tail`"
+    if curve.families and (largest := max(masks.q) * max(curve.sizes)) > tail.q:
+        yield (
+            f"`curve.sizes`: {max(curve.sizes):g} times q={max(masks.q):g} exceeds the "
+            f"truncated scores, which serve q up to {tail.q:g}. Raise `scores.tail.q` to "
+            f"{largest:.3g}, or give smaller sizes"
         )
+    if equal.masks and equal.largest > tail.q:
+        yield (
+            f"`equal_cost.largest`: {equal.largest:g} exceeds the truncated scores, "
+            f"which serve q up to {tail.q:g}. Lower it, or raise `scores.tail.q`"
+        )
+    named = {
+        "masks.controls": masks.controls,
+        "curve.families": curve.families,
+        "equal_cost.masks": equal.masks,
+    }
+    for key, names in named.items():
+        if needing := needing_all_scores(names, study.behaviours):
+            yield (
+                f"`{key}`: the controls {', '.join(needing)} need every score. Remove them, or "
+                "remove `scores.tail`"
+            )
 
 
 def _check_mask_or_control(key: str, names: Iterable[str], masks: Collection[str]) -> None:
@@ -200,27 +234,12 @@ def _check_mask_or_control(key: str, names: Iterable[str], masks: Collection[str
 
 
 def _check_curve(study: Study) -> None:
-    curve, tail = study.curve, study.scores.tail
+    curve = study.curve
     _check_mask_or_control("curve.families", curve.families, [*SHARED_MASKS, *study.behaviours])
-    if not curve.families:
-        return
-    largest = max(study.masks.q) * max(curve.sizes)
-    if largest >= 1:
+    if curve.families and max(study.masks.q) * max(curve.sizes) >= 1:
         raise ValueError(
             f"`curve.sizes`: {max(curve.sizes):g} times q={max(study.masks.q):g} is more than all "
             "weights. Give smaller sizes"
-        )
-    if tail and largest > tail.q:
-        raise ValueError(
-            f"`curve.sizes`: {max(curve.sizes):g} times q={max(study.masks.q):g} exceeds the "
-            f"truncated scores, which serve q up to {tail.q:g}. Raise `scores.tail.q` to "
-            f"{largest:.3g}, or give smaller sizes"
-        )
-    needing = needing_all_scores(curve.families, study.behaviours)
-    if tail and needing:
-        raise ValueError(
-            f"`curve.families`: the controls {', '.join(needing)} need every score. Remove them, "
-            "or remove `scores.tail`"
         )
 
 
@@ -229,15 +248,3 @@ def _check_equal_cost(study: Study) -> None:
     if masks and "shared" not in masks:
         raise ValueError("`equal_cost.masks`: add `shared`, with which the others are compared")
     _check_mask_or_control("equal_cost.masks", masks, ["shared", *GROWN_MASKS, *study.behaviours])
-    tail = study.scores.tail
-    if masks and tail and study.equal_cost.largest > tail.q:
-        raise ValueError(
-            f"`equal_cost.largest`: {study.equal_cost.largest:g} exceeds the truncated scores, "
-            f"which serve q up to {tail.q:g}. Lower it, or raise `scores.tail.q`"
-        )
-    needing = needing_all_scores(masks, study.behaviours)
-    if tail and needing:
-        raise ValueError(
-            f"`equal_cost.masks`: the controls {', '.join(needing)} need every score. Remove them, "
-            "or remove `scores.tail`"
-        )

@@ -170,10 +170,12 @@ class Scores(Section):
     """Preservation importance: mean over examples of |W*g|, or |mean of W*g| (cheaper)."""
     memory: Memory = Memory()
     """How scoring uses memory."""
-    tail: Tail | None = None
+    tail: Tail | Literal["auto"] | None = "auto"
     """Truncated scores: store only the scores that selections up to this (p, q) can use. Masks up
-    to it are exact, larger ones are an error, and the files are much smaller. All scores are
-    stored, if not given."""
+    to it are exact, larger ones are an error, and the files are much smaller. `auto` stores those
+    that the study's own p and q need where this is exact and smaller (no contrast, no mean over
+    several capabilities, no controls that need every score), and otherwise all; a larger q then
+    means scoring again. `null` stores all."""
     save_minutes: PositiveFloat = 10
     """Minutes between saved states of the sums, from which a killed job resumes."""
 
