@@ -44,7 +44,7 @@ def ran(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]
 
 def test_the_tables_have_what_the_plugin_adds(ran: Ran) -> None:
     made = ran.place.made
-    assert {"judge_responses_extra llama words", "responses smallest"} <= ran.jobs
+    assert {"judge_responses_extra llama words", "variant_responses smallest"} <= ran.jobs
     scores = pl.read_parquet(made / "judgements" / "llama" / "words.parquet")
     answers = pl.read_parquet(made / "responses" / "llama" / "smallest" / "completions.parquet")
     polite = answers.filter(attack="polite")
