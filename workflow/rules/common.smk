@@ -22,8 +22,8 @@ from lesion.io.bundle import bundle
 from lesion.masks.refusal import REFUSAL_MASK
 from lesion.plan import checks, jobs, outputs, places, resources
 from lesion.io.formats import LesionError
+from lesion.io.logs import STAGE_FOLDERS
 from lesion.preload import preload
-from lesion.report.cost import STAGES
 from lesion.report.run_captions import CaptionedConfig
 from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs

@@ -35,6 +35,12 @@ it did not start."""
 USAGE_COLUMNS = ("seconds", "processor", "memory")
 """Seconds since the process was started or forked, seconds of processor time with its children's,
 and the largest resident set in MiB, of the process or of any child."""
+STAGE_FOLDERS = (
+    *("sources", "models", "pairs", "scores", "masks", "checkpoints"),
+    *("responses", "judgements", "tables"),
+)
+"""Folders of the results and of the logs, in the order of the stages. Folders of earlier versions
+are ignored; so is `report`, whose time is not known while the page is written."""
 _UNIT = 1 if sys.platform == "darwin" else 1024
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _messages = logging.getLogger("lesion")

@@ -7,15 +7,9 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lesion.io.logs import USAGE, USAGE_COLUMNS
+from lesion.io.logs import STAGE_FOLDERS, USAGE, USAGE_COLUMNS
 from lesion.tables.wording import NOTHING, amount, percent
 
-STAGES = (
-    *("sources", "models", "pairs", "scores", "masks", "checkpoints"),
-    *("responses", "judgements", "tables"),
-)
-"""Folders of the logs, in the order of the stages. Folders of earlier versions are ignored;
-so is `report`, whose time is not known while the page is written."""
 _EVALUATION = ("responses", "judgements")
 _JOBS = {"stage": pl.String, "seconds": pl.Float64, "processor": pl.Float64, "memory": pl.Float64}
 
@@ -47,7 +41,7 @@ def read_jobs(logs: Path) -> pl.DataFrame:
             jobs = table.select(USAGE_COLUMNS).cast(pl.Float64, strict=False)
             tables.append(jobs.select(pl.lit(stage).alias("stage"), pl.all()))
     jobs = pl.concat(tables)
-    return jobs.filter(pl.col("seconds").is_finite(), pl.col("stage").is_in(STAGES))
+    return jobs.filter(pl.col("seconds").is_finite(), pl.col("stage").is_in(STAGE_FOLDERS))
 
 
 def cost_of(jobs: pl.DataFrame) -> Cost:
@@ -55,7 +49,7 @@ def cost_of(jobs: pl.DataFrame) -> Cost:
     if jobs.is_empty():
         return Cost(pl.DataFrame(), "")
     rows = []
-    for name in (*STAGES, "all"):
+    for name in (*STAGE_FOLDERS, "all"):
         own = jobs if name == "all" else jobs.filter(stage=name)
         if own.is_empty():
             continue
