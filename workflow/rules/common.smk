@@ -69,7 +69,7 @@ EARLIER_TARGET = workflow.default_target
 
 
 def default_target():
-    """The rule that runs if none is named: of a workflow that uses this one as a module, its own."""
+    """What runs if no target is given; a workflow that uses this one as a module keeps its own."""
     return EARLIER_TARGET or workflow.modifier.modify_rulename("all")
 
 
