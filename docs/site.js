@@ -7,3 +7,9 @@ document$.subscribe(() =>
     }
   }),
 );
+
+// The theme puts the copy button of each code block into a landmark of its own, which is none.
+new MutationObserver(() => {
+  for (const buttons of document.querySelectorAll("nav.md-code__nav:not([role])"))
+    buttons.setAttribute("role", "none");
+}).observe(document.documentElement, { childList: true, subtree: true });

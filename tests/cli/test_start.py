@@ -11,8 +11,10 @@ from typing import NamedTuple
 import pytest
 
 from lesion import cli
+from lesion.cli import start
 from lesion.io.bundle import bundle
-from lesion.study import load_study, read_configs
+from lesion.study import load_study, read_config, read_configs
+from lesion.study.sections import Tail
 from lesion_testing import ROOT, make
 
 
@@ -288,3 +290,14 @@ def test_a_wrong_answer_is_asked_again(  # type: ignore[no-untyped-def]
     study = load_study(read_configs([folder / "mine.yaml"]))
     assert [model.source for model in study.models.values()] == ["hf:org/model@abc"]
     assert study.of_role("harm") == ["phishing"]
+
+
+def test_too_little_disk_for_whole_scores_names_the_key_that_cuts_them() -> None:
+    study = load_study(read_config(ROOT / "config.yaml"))
+    (problem,) = start._too_large(study, 10**18, 0, 0)
+    assert "`scores.tail`" in problem
+    cut = study.model_copy(
+        update={"scores": study.scores.model_copy(update={"tail": Tail(p=0.1, q=0.01)})}
+    )
+    (problem,) = start._too_large(cut, 10**18, 0, 0)
+    assert "`scores.tail`" not in problem

@@ -403,13 +403,15 @@ def _hours(seconds: float) -> str:
 
 def _too_large(study: "Study", disk: int, memory: int, total: int) -> list[str]:
     """What this machine does not have."""
+    from lesion.plan.outputs import score_tail
+
     problems = []
     place = next(path for path in (study.folder, *study.folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
     if disk > free:
         advice = (
             ""
-            if study.scores.tail
+            if score_tail(study)
             else " Most of it are scores: `scores.tail` stores the needed "
             "ones alone (docs/explanation/scoring.md)."
         )
