@@ -1,20 +1,24 @@
 """How far to trust the judges: `python benchmarks/judges.py`.
 
-Trains and measures them as the default study does, from the sources it fetched, with the judge that
-learns from studies/advice, and prints the main rows of the table with the seconds of processor time
-it took.
+Trains and measures them on the sources that the default study fetched, with the judge that learns
+from studies/advice, and prints the main rows of the table with the seconds of processor time it
+took. `--write` puts the learned judges' agreement into the package, where studies read it.
 """
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
 import polars as pl
 import torch
 
-from lesion.judgements.jobs import ContrastFiles, TrainJudgeJob
-from lesion.judgements.run import train_judge
+from lesion.io.formats import write_parquet
+from lesion.judgements.agreement import MATCHERS, measure, measured_file
+from lesion.judgements.embed import Embedder
+from lesion.judgements.jobs import ContrastFiles
+from lesion.judgements.learned import SEED, train_learned
+from lesion.judgements.run import measure_files
+from lesion.sources.fetch import locate
 from lesion.sources.jobs import SourceLocation
 from lesion.study import load_study, read_config
 from lesion.study.judges import ContrastSection
@@ -38,27 +42,29 @@ def main() -> None:
     """Print agreement, calibration and controls, of all and by category."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("config.yaml"))
-    config = parser.parse_args().config
+    parser.add_argument("--write", action="store_true", help="put the table into the package")
+    arguments = parser.parse_args()
+    config = arguments.config
     study = load_study(read_config(config), str(config))
     sources = Path(study.results) / study.study / "sources"
-    human, embedder = (
-        SourceLocation(path=sources / name, record=sources / f"{name}.json")
+    human_scores, folder = (
+        locate(SourceLocation(path=sources / name, record=sources / f"{name}.json"))
         for name in (study.judgements.human_scores, study.judgements.embedder)
     )
-    job = TrainJudgeJob(
-        human_scores=human,
-        embedder=embedder,
-        contrasts=_CONTRASTS,
-        seed=study.seed,
-        tokens=study.responses.max_new_tokens,
-    )
+    tokens = study.responses.max_new_tokens
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        judge, table = Path(scratch, "judge.safetensors"), Path(scratch, "judges.parquet")
-        started = time.process_time()
-        train_judge(job, judge, table)
-        seconds = time.process_time() - started
-        agreement = pl.read_parquet(table)
+    started = time.process_time()
+    embedder = Embedder(folder)
+    measured = measure(human_scores, embedder, SEED, matchers=MATCHERS, tokens=tokens)
+    agreement = pl.concat([measured, *measure_files(_CONTRASTS, embedder, study.seed, tokens)])
+    train_learned(human_scores, embedder, SEED)
+    seconds = time.process_time() - started
+    if arguments.write:
+        file = measured_file(human_scores, embedder, tokens)
+        file.parent.mkdir(exist_ok=True)
+        for old in file.parent.glob("*.parquet"):
+            old.unlink()
+        write_parquet(measured, file)
     for target in agreement["target"].unique(maintain_order=True):
         for name, metrics in (
             ("all", _METRICS),

@@ -364,7 +364,11 @@ def test_a_judge_that_fails_its_controls_is_named_first(tables: Path, tmp_path: 
     (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
     before, after = (Page(_written(own, tmp_path, 0)).text for own in (tables, folder))
     assert after.count(why) == 1
-    assert after.index("In short Of the paper") < after.index(f"Warning 1: {why}") < after.index("Claim 1:")
+    assert (
+        after.index("In short Of the paper")
+        < after.index(f"Warning 1: {why}")
+        < after.index("Claim 1:")
+    )
     for name in ("Complied, prefill", "compliance score"):
         assert (name in after, name in before) == (True, False)
     assert ("Harm score" in after, "Harm score" in before) == (False, True)

@@ -1,5 +1,13 @@
-"""How good are the judges? Against people, on answers they were not trained on."""
+"""How good are the judges? Against people, on answers they were not trained on.
 
+Measuring takes minutes, nearly all of it for embedding texts that no study needs otherwise, and the
+result depends on nothing in a study but the human scores, the embedder and the length of the
+completions. So the table for the sources of the presets and the default length comes with lesion,
+in the folder `measured`; for anything else it is measured. `python benchmarks/judges.py --write`
+makes the file, and `tests/judgements/test_bars.py` measures it anew.
+"""
+
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -10,9 +18,24 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lesion.io.formats import digest, read_parquet
 from lesion.judgements.embed import Embedder
-from lesion.judgements.human import HARMFUL, REFUSAL, grouped, read_human_scores, read_panels
-from lesion.judgements.learned import Refusals, Stages, fit_refusals, fit_stages, one_per_group
+from lesion.judgements.human import (
+    HARMFUL,
+    REFUSAL,
+    grouped,
+    read_human_scores,
+    read_panels,
+    read_ratings,
+)
+from lesion.judgements.learned import (
+    SEED,
+    Refusals,
+    Stages,
+    fit_refusals,
+    fit_stages,
+    one_per_group,
+)
 from lesion.judgements.measures import (
     ALL,
     OFF_TOPIC,
@@ -32,11 +55,39 @@ from lesion.judgements.measures import (
     measurement_rows,
     number_columns,
 )
+from lesion.pairs.refusal import is_published_refusal, is_refusal
+
+logger = logging.getLogger(__name__)
 
 _RELEVANCE, _SHUFFLED = "relevance", "shuffled"
 Judges = Callable[[Sequence[str], Sequence[str]], Mapping[str, Values]]
 """Prompts and responses → each judge's scores."""
 Matchers = Mapping[str, Callable[[str], bool]]
+MATCHERS: Matchers = {
+    "refusal-matching": is_refusal,
+    "refusal-matching-advbench": is_published_refusal,
+}
+"""Ways of matching refusals that are measured beside the judges."""
+_MEASURED = Path(__file__).parent / "measured"
+
+
+def agreement_table(human_scores: Path, embedder: Embedder, tokens: int) -> pl.DataFrame:
+    """The agreement of the learned judges and of MATCHERS with people (see `measure`).
+
+    It is read from the package if it has been measured for these human scores, this embedder and
+    this length of completions.
+    """
+    known = measured_file(human_scores, embedder, tokens)
+    if known.exists():
+        logger.info(f"the agreement with people is that of {known.name}, which comes with lesion")
+        return read_parquet(known, SCHEMA)
+    return measure(human_scores, embedder, SEED, matchers=MATCHERS, tokens=tokens)
+
+
+def measured_file(human_scores: Path, embedder: Embedder, tokens: int) -> Path:
+    """The file of the package that has the agreement, named by what it was measured on."""
+    ratings = read_ratings(human_scores).rows()
+    return _MEASURED / f"{digest([ratings, embedder.digest, tokens, SEED])[:16]}.parquet"
 
 
 def measure(

@@ -24,7 +24,7 @@ class TrainJudgeJob(Job):
     embedder: SourceLocation
     contrasts: dict[str, ContrastFiles]
     seed: int
-    """The seed of folds, training and resampling."""
+    """The seed of the contrast judges' folds, training and resampling."""
     tokens: int
     """The length of the study's completions. The human-scored answers are long, so the judges are
     also measured on their first so many tokens."""

@@ -10,15 +10,15 @@ import torch
 
 from lesion.io.formats import sha256_file, write_parquet
 from lesion.judgements import JUDGES, LABELLED, read_answers
-from lesion.judgements.agreement import measure
+from lesion.judgements.agreement import agreement_table
 from lesion.judgements.coherence import coherence, repetition
 from lesion.judgements.embed import Embedder
 from lesion.judgements.jobs import ContrastFiles, JudgeResponsesJob, TrainJudgeJob
 from lesion.judgements.kinds.contrast import measure_contrast, read_contrast
-from lesion.judgements.learned import LearnedJudge, train_learned
+from lesion.judgements.learned import SEED, LearnedJudge, train_learned
 from lesion.judgements.measures import THRESHOLD
 from lesion.models.load import keep_memory
-from lesion.pairs.refusal import is_published_refusal, is_refusal, phrases_digest
+from lesion.pairs.refusal import is_refusal, phrases_digest
 from lesion.responses import WAS_RUN
 from lesion.sources.fetch import locate
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_judge(job: TrainJudgeJob, judge: Path, table: Path) -> None:
-    """Train the learned judges on all human scores, and cross-validate them.
+    """Train the learned judges on all human scores, and say how far they agree with people.
 
     Args:
         job: the training data. Judges that are trained on the study's own files are measured too;
@@ -36,11 +36,10 @@ def train_judge(job: TrainJudgeJob, judge: Path, table: Path) -> None:
     """
     keep_memory()
     human_scores, embedder = locate(job.human_scores), Embedder(locate(job.embedder))
-    matchers = {"refusal-matching": is_refusal, "refusal-matching-advbench": is_published_refusal}
-    measured = measure(human_scores, embedder, job.seed, matchers=matchers, tokens=job.tokens)
+    measured = agreement_table(human_scores, embedder, job.tokens)
     further = measure_files(job.contrasts, embedder, job.seed, job.tokens)
     write_parquet(pl.concat([measured, *further]), table)
-    train_learned(human_scores, embedder, job.seed).save(judge)
+    train_learned(human_scores, embedder, SEED).save(judge)
 
 
 def measure_files(
