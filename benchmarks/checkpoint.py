@@ -1,8 +1,9 @@
 """Time and memory of writing a pruned checkpoint: `python benchmarks/checkpoint.py --dir /scratch`.
 
 Makes a bf16 checkpoint of random bytes, then by turns writes and verifies it pruned, and copies the
-same files with `cp` and reads the copies once. Prints the best of each and their ratio, which
-should be at most 1.2, and the most memory the writing process had, itself and beyond Python alone.
+same files with `cp` and reads the copies once. Prints the median of the paired ratios (see
+`ratios`), which should be at most 1.2, and the most memory the writing process had, itself and
+beyond Python alone.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from ratios import alternate, ratio, spread
 
 from lesion.io.formats import write_json
 from lesion.masks.store import write_mask
@@ -142,7 +144,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=4)
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--weights", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
     size = int(chosen.gigabytes * 10**9)
     with tempfile.TemporaryDirectory(dir=chosen.dir) as scratch:
@@ -150,19 +152,19 @@ def main() -> None:
             sys.exit(f"{scratch}: {2.1 * size / 1e9:.1f} GB have to be free; see --dir")
         base, out = Path(scratch) / "base", Path(scratch) / "out"
         mask = make(base, size, chosen.shards, chosen.weights)
-        written, copied = [], []
-        copy(base, out)
-        for number in range(chosen.rounds):
-            # Either side comes first in turn: what ran before leaves the memory in another state.
-            if number % 2:
-                copied.append(copy(base, out))
+        written: list[list[float]] = []
+
+        def writing() -> float:
             written.append(write(base, mask, out))
-            if not number % 2:
-                copied.append(copy(base, out))
-            print(f"written {written[-1][0]:.2f} s, cp and read {copied[-1]:.2f} s", flush=True)
-    best, plain = min(run[0] for run in written), min(copied)
+            return written[-1][0]
+
+        copy(base, out)
+        sides = {"written": writing, "cp and read": lambda: copy(base, out)}
+        times = alternate(sides, chosen.rounds)
+    for side, spent in times.items():
+        print(f"{side:12} {spread(spent)} s")
+    print(f"written / cp and read = {ratio(times['written'], times['cp and read'])}")
     start, imported, peak = (max(run[n] for run in written) / 1024 for n in (1, 2, 3))
-    print(f"best: {best:.2f} s / {plain:.2f} s = {best / plain:.2f}")
     print(
         f"peak memory {peak:.0f} MiB: {peak - start:.0f} beyond Python alone, "
         f"{peak - imported:.0f} beyond its imports"

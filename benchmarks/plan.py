@@ -4,12 +4,14 @@ python benchmarks/plan.py [rounds]
 """
 
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+
+from ratios import alternate, ratio, spread
 
 ROOT = Path(__file__).parents[1]
 CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "studies")
@@ -31,11 +33,12 @@ def main(rounds: int = 5) -> None:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
             copy(ROOT / name, Path(scratch) / name)
         seconds(Path(scratch), "-n")  # the first run compiles
-        bare = statistics.median(seconds(Path(scratch), "--version") for _ in range(rounds))
-        plan = statistics.median(seconds(Path(scratch), "-n") for _ in range(rounds))
-    print(f"snakemake --version  {bare:5.2f} s")
-    print(f"snakemake -n         {plan:5.2f} s")
-    print(f"the plan itself      {plan - bare:5.2f} s   ({plan / bare:.1f} times --version)")
+        flags = ("--version", "-n")
+        sides = {flag: partial(seconds, Path(scratch), flag) for flag in flags}
+        times = alternate(sides, rounds)
+    for flag in flags:
+        print(f"snakemake {flag:10} {spread(times[flag])} s")
+    print(f"-n / --version       {ratio(times['-n'], times['--version'])}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ runs) and prints the seconds that takes, the jobs, and the submissions that the 
 groups leave of them. Then schedules those jobs, in Snakemake's order of priority, on 8, 64 and 512
 GPUs: seconds of a job are the measured ones of `lesion.plan.resources.RESOURCE_FORMULAS`, a billion
 candidates each, times the model's candidates; a GPU is taken to be as fast as `--speed` of the
-measured cores, which is an assumption. Last, what was measured on a finished default study beside
+measured cores, and a job that reads scores with several threads as fast as these together, which
+are assumptions. Last, what was measured on a finished default study beside
 those formulas.
 """
 
@@ -29,7 +30,7 @@ import yaml
 
 from lesion.io.logs import USAGE
 from lesion.plan.estimate import FORMULAS
-from lesion.plan.resources import RESOURCE_FORMULAS, work
+from lesion.plan.resources import RESOURCE_FORMULAS, Size, readers, work
 from lesion.study import Study, load_study
 
 ROOT = Path(__file__).parents[1]
@@ -113,7 +114,8 @@ def seconds(rule: str, study: Study, candidates: float, speed: float) -> float:
         return 60.0  # of one core, whatever the model
     of_behaviour = stage in ("generate_pairs", "signed_scores")
     amount = work(study, stage, {"behaviour": study.of_role("harm")[0]} if of_behaviour else {})
-    return amount * formula.seconds * candidates / 1e9 / (speed if formula.gpu else 1)
+    threads = readers(Size(0, int(candidates))) if stage == "select_masks" else 1
+    return amount * formula.seconds * candidates / 1e9 / (speed if formula.gpu else threads)
 
 
 def needs_gpu(rule: str) -> bool:

@@ -1,7 +1,7 @@
 """Scoring against the bare passes it consists of: `python benchmarks/scoring.py`.
 
 On the default model and pairs (after the default study), or on a random model (`--random 8b`; on
-a GPU if there is one). Prints, from one run that alternates the sides:
+a GPU if there is one). Prints medians of paired, alternating ratios (see `ratios`):
 
 - signed scores, and signed with preservation, over a bare forward and backward of the same batches
   with a gradient for every candidate;
@@ -12,12 +12,15 @@ a GPU if there is one). Prints, from one run that alternates the sides:
 """
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import synthetic
 import torch
+from ratios import alternate, ratio, spread
 from torch import nn
 
 from lesion.models.candidates import Candidate, find_candidates
@@ -106,7 +109,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256, help="tokens of a random example")
     parser.add_argument("--batch-tokens", type=int, default=512)
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--predecessor", action="store_true")
     arguments = parser.parse_args()
@@ -132,28 +135,26 @@ def main() -> None:
     weights = [candidate.weight for candidate in candidates.values()]
     numel, tokens = sum(w.numel() for w in weights), sum(len(example.tokens) for example in todo)
     print(f"{numel / 1e6:.0f} M candidates in {weights[0].dtype} on {weights[0].device}")
-    print(f"{len(todo)} examples, {tokens} tokens, best of {arguments.rounds}")
+    print(f"{len(todo)} examples, {tokens} tokens; medians of {arguments.rounds} rounds")
     budget = arguments.batch_tokens
     sides: dict[str, Callable[[], object]] = {
         "bare": lambda: bare(model, weights, todo, budget),
         "signed": lambda: score(model, candidates, todo, budget),
         "both": lambda: score(model, candidates, todo, budget, Wanted(preservation=True)),
     }
-    if arguments.predecessor:
-        sides["predecessor"] = lambda: predecessor(model, candidates, todo)
-    best = dict.fromkeys(sides, float("inf"))
-    for number in range(arguments.rounds):
-        for side, work in sides.items():
-            if side != "predecessor" or number == 0:  # minutes, and slower is all that matters
-                best[side] = min(best[side], seconds(work))
-    for side, spent in best.items():
-        print(f"{side:12} {spent:8.2f} s {tokens / spent:10.0f} tokens/s")
-    print(f"signed / bare                = {best['signed'] / best['bare']:.2f}")
-    print(f"signed + preservation / bare = {best['both'] / best['bare']:.2f}")
+    times = alternate(
+        {side: partial(seconds, work) for side, work in sides.items()}, arguments.rounds
+    )
+    for side, spent in times.items():
+        print(f"{side:12} {spread(spent)} s, {tokens / statistics.median(spent):.0f} tokens/s")
+    print(f"signed / bare                = {ratio(times['signed'], times['bare'])}")
+    print(f"signed + preservation / bare = {ratio(times['both'], times['bare'])}")
     if torch.cuda.is_available():
         print_memory(model, candidates, todo, budget)
     if arguments.predecessor:
-        print(f"predecessor / ours (signed)  = {best['predecessor'] / best['signed']:.1f}")
+        # Once: it takes minutes, and slower is all that matters.
+        spent = seconds(lambda: predecessor(model, candidates, todo))
+        print(f"predecessor / ours (signed)  = {spent / statistics.median(times['signed']):.1f}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/training.py [--model FOLDER] [--random 8b] [--steps 4] [--batch 8] [--lora 16]
 
-Both train the same model on the same examples in one process, in turn, and the ratio is of the
-medians of their steps. Without `--model` the default study's model is taken, which `make audit`
-puts there.
+Both train the same model on the same examples in one process, in turn, and the ratio is the median
+of paired rounds (see `ratios`), each of which has the median of a side's steps. Without `--model`
+the default study's model is taken, which `make audit` puts there.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any
 
 import synthetic
 import torch
+from ratios import alternate, ratio, spread
 from transformers import TrainerCallback
 
 from lesion.models.load import Loaded, load, pick_device, resolve_dtype
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL, help="its checkpoint folder")
     parser.add_argument("--random", choices=synthetic.SHAPES, help="a random model of this size")
     parser.add_argument("--steps", type=int, default=5, help="of each; the first is not counted")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8, help="examples of a step")
     parser.add_argument("--words", type=int, default=36, help="of a response")
     parser.add_argument("--lora", type=int, default=0, help="rank of adapters; 0: all weights")
@@ -96,22 +98,30 @@ def main() -> None:
     lora = Lora(rank=arguments.lora, alpha=2 * arguments.lora) if arguments.lora else None
     recipe = SeededRecipe(steps=arguments.steps, batch_size=arguments.batch, lora=lora, seed=0)
 
-    loaded = _fresh(arguments)
+    peaks: list[float] = []
+
+    def bare() -> float:
+        spent = statistics.median(_bare(_fresh(arguments), examples, recipe)[1:])
+        peaks.append(_peak())
+        return spent
+
+    def ours() -> float:
+        loaded, clock = _fresh(arguments), _Clock()
+        fine_tune(loaded, examples, recipe, "training", [clock])
+        return statistics.median(clock.seconds[1:])
+
+    sides = {"trl": ours} if lora else {"bare loop": bare, "trl": ours}
+    times = alternate(sides, arguments.rounds)
     weights = sum(
-        parameter.numel() * parameter.element_size() for parameter in loaded.model.parameters()
+        parameter.numel() * parameter.element_size()
+        for parameter in _fresh(arguments).model.parameters()
     )
-    bare = [] if lora else _bare(loaded, examples, recipe)
-    bare_peak = _peak()
-    del loaded
-    loaded, clock = _fresh(arguments), _Clock()
-    fine_tune(loaded, examples, recipe, "training", [clock])
-    ours = statistics.median(clock.seconds[1:])
     print(f"weights (fp32): {weights / 2**30:.2f} GiB; {arguments.batch} examples a step")
-    print(f"trl: {ours:.2f} s a step, {arguments.batch / ours:.2f} examples per second")
-    if bare:
-        floor = statistics.median(bare[1:])
-        print(f"bare loop: {floor:.2f} s a step; trl / bare loop: {ours / floor:.2f}")
-        print(f"peak memory of the bare loop: {bare_peak:.2f} GiB")
+    for side, spent in times.items():
+        print(f"{side}: {spread(spent)} s a step")
+    if not lora:
+        print(f"trl / bare loop: {ratio(times['trl'], times['bare loop'])}")
+        print(f"peak memory of the bare loop: {peaks[0]:.2f} GiB")
     print(f"peak memory of both: {_peak():.2f} GiB")
 
 

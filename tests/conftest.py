@@ -16,6 +16,8 @@ from lesion_testing.workflow import Place, copy_code, lay_out, write_inputs
 
 # A tiny tensor gains nothing from a second thread, and two workers' threads wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hundreds of commands would each compile all of lesion again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 LONGEST = ("workflow", "faults", "models")
 """Folders whose files are begun first, so that all workers end at about the same time."""
 

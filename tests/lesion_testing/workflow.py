@@ -4,6 +4,7 @@ Everything runs in folders of pytest's own, on a copy of the code: a test may ed
 study that is under way in the checkout is left alone.
 """
 
+import compileall
 import json
 import os
 import shutil
@@ -19,8 +20,11 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from lesion.plan.code import PARSED, code
+from lesion.plan.jobs import RULES
 from lesion.study import load_study
 from lesion_testing import ROOT, make
+from lesion_testing.warm import warm
 
 CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "studies")
 BIN = Path(sys.executable).parent
@@ -182,7 +186,7 @@ def run(command: list[str], folder: Path, **environment: str) -> Done:
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         # Into a file: a pipe would be waited for as long as anything the command left holds it.
         process = subprocess.Popen(
-            command,
+            warm(command),
             cwd=folder,
             env={**os.environ, "PYTHONFAULTHANDLER": "1", **environment},
             stdout=output,
@@ -215,6 +219,12 @@ def copy_code(folder: Path) -> Path:
             shutil.copytree(ROOT / name, folder / name, ignore=skip)
         else:
             shutil.copy2(ROOT / name, folder / name)
+    # Compiled and parsed once, and not by the first command of every copy.
+    compileall.compile_dir(folder / "src", quiet=1)
+    for rule in RULES.values():
+        code(Path(__file__), *rule.modules)
+    if PARSED.exists():
+        shutil.copy2(PARSED, folder / PARSED.relative_to(ROOT))
     return folder
 
 

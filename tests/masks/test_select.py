@@ -29,9 +29,9 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @few
-@given(st.integers(0, 10_000), fractions, rules, scopes)
+@given(st.integers(0, 10_000), fractions, rules, scopes, st.integers(1, 4))
 def test_every_mask_is_what_sorting_gives(
-    seed: int, pairs: list[tuple[float, float]], rule: str, scope: str
+    seed: int, pairs: list[tuple[float, float]], rule: str, scope: str, threads: int
 ) -> None:
     scores, importance = scored.tied(seed)
     other, _ = scored.tied(seed + 1)
@@ -52,31 +52,36 @@ def test_every_mask_is_what_sorting_gives(
         with pytest.raises(LesionError, match="masks:"):
             select_masks(both, importance, LAYOUT, points, rule=rule, scope=scope)
         return
-    found = select_masks(both, importance, LAYOUT, points, rule=rule, scope=scope)
+    found = select_masks(both, importance, LAYOUT, points, rule=rule, scope=scope, threads=threads)
     assert {name: [mask.tolist() for mask in masks] for name, masks in found.items()} == wanted
 
 
 def _large(seed: int, size: int = 200_000) -> tuple[Layout, Held, Held]:
-    layout = Layout.of({"w": (size // 100, 100)})
+    layout = Layout.of(dict.fromkeys("abcd", (size // 400, 100)))
     dice = np.random.default_rng(seed)
     scores = Held(dice.normal(size=size).round(3), layout)
     return layout, scores, Held(np.abs(dice.normal(size=size)).round(3), layout)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("p", [0.0, 0.001, 0.2, 0.9])
 @pytest.mark.parametrize("rule", ["budget", "difference"])
 def test_guessed_thresholds_give_the_exact_mask(
-    p: float, rule: str, monkeypatch: pytest.MonkeyPatch
+    p: float, rule: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lesion.masks.select._SAMPLE_SIZE", 2_000)
     monkeypatch.setattr("lesion.masks.select.BLOCK", 5_000)
     layout, scores, importance = _large(0)
-    found = select_masks({"one": scores}, importance, layout, [Point(p, 0.002)], rule=rule)
+    point = Point(p, 0.002)
+    found = select_masks({"one": scores}, importance, layout, [point], rule=rule, threads=threads)
     assert found["one"][0].tolist() == scored.brute(scores, importance, p, 0.002, rule, "global")
 
 
+@pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_sample_that_misleads_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_that_misleads_is_noticed(
+    seed: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lesion.masks.select._SAMPLE_SIZE", 2_000)
     monkeypatch.setattr("lesion.masks.select.BLOCK", 5_000)
     layout, scores, importance = _large(seed)
@@ -84,7 +89,8 @@ def test_a_sample_that_misleads_is_noticed(seed: int, monkeypatch: pytest.Monkey
     every = layout.size // 2_000 * 256
     for first in range(0, layout.size, every):  # only these are sampled
         importance.values[first : first + 256] = seed - 1
-    found = select_masks({"one": scores}, importance, layout, [Point(0.2, 0.002)])
+    points = [Point(0.2, 0.002)]
+    found = select_masks({"one": scores}, importance, layout, points, threads=threads)
     wanted = scored.brute(scores, importance, 0.2, 0.002, "budget", "global")
     assert found["one"][0].tolist() == wanted
 

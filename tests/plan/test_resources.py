@@ -173,6 +173,11 @@ def test_a_large_model_is_taken_to_have_a_gpu() -> None:
     assert resources.runtime("select_masks", above) >= resources.runtime("select_masks", below)
 
 
+@pytest.mark.parametrize(("billions", "threads"), [(0, 1), (0.1, 1), (1.4, 1), (7, 7), (68, 16)])
+def test_large_models_scores_are_read_by_several_threads(billions: float, threads: int) -> None:
+    assert resources.readers(Size(0, int(billions * 1e9))) == threads
+
+
 @pytest.mark.parametrize(
     ("stage", "size", "spread", "wanted"),
     [

@@ -130,6 +130,11 @@ def minutes(formula):
     )
 
 
+def readers(wildcards):
+    """The `threads` of a rule that reads all scores of a model and runs none."""
+    return resources.readers(resources.model_size(STUDY, wildcards.model))
+
+
 def gpus(formula):
     """The `gpu` of a rule: several if a model may be spread over them, otherwise one."""
     return lambda w: resources.gpus(

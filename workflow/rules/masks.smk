@@ -79,6 +79,7 @@ rule select_masks:
     priority: 30
     conda:
         ENV
+    threads: readers
     resources:
         mem_mb=memory("select_masks"),
         runtime=minutes("select_masks"),
@@ -109,6 +110,7 @@ rule refusal_mask:
     priority: 30
     conda:
         ENV
+    threads: readers
     resources:
         mem_mb=memory("select_masks"),
         runtime=minutes("select_masks"),
@@ -141,6 +143,7 @@ rule curve_masks:
     priority: 20
     conda:
         ENV
+    threads: readers
     resources:
         mem_mb=memory("select_masks"),
         runtime=minutes("select_masks"),

@@ -17,4 +17,5 @@ with logged(snakemake.log[0]):
         Path(snakemake.input.chosen),
         Path(snakemake.output.masks),
         job,
+        snakemake.threads,
     )

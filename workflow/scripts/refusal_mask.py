@@ -16,4 +16,5 @@ with logged(snakemake.log[0]):
         {name: index.parent for name, index in zip(names, indices, strict=True)},
         Path(snakemake.output.mask),
         job,
+        snakemake.threads,
     )

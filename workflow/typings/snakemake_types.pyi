@@ -20,6 +20,7 @@ class Snakemake:
     output: Named
     wildcards: Named
     params: Params
+    threads: int
     log: list[str]
     config: Mapping[str, Any]
     """For `load_study`: settings that decide no result, and so are not of the job."""

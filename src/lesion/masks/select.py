@@ -2,11 +2,14 @@
 
 Scores and importances are read in blocks, one parameter at a time, as flat float32 vectors. A mask
 is a sorted int64 array of flat indices. Memory holds one block and the weights that may still be
-selected, regardless of the model's size.
+selected, regardless of the model's size. Several threads take contiguous parts of the parameters,
+and what each has found is merged: the masks are the same for any number of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from lesion.io.formats import LesionError
 from lesion.models.layout import Flat, FlatIndices, Layout
 from lesion.scores.lowest import BLOCK, Lowest, first_lowest, lowest_of_each
+from lesion.scores.shards import shard_groups
 from lesion.scores.store import Source
 
 _SAMPLE_SIZE = 2**20
@@ -39,6 +43,7 @@ def select_masks(
     rule: str = "budget",
     scope: str = "global",
     at_most: bool = False,
+    threads: int = 1,
 ) -> dict[str, list[FlatIndices]]:
     """Select the mask of every behaviour at every point, with one read of the scores.
 
@@ -56,6 +61,7 @@ def select_masks(
         scope: `global`, `matrix` or `row`. Under `budget`, a matrix or row with too few weights
             that promote the behaviour contributes those it has.
         at_most: whether a behaviour that too few weights promote gets those it has (`global`).
+        threads: how many parts are read at a time.
 
     Returns:
         For each behaviour, sorted flat indices for each point.
@@ -68,8 +74,8 @@ def select_masks(
         Wei et al. 2024 (arXiv 2402.05162), set difference, with unsigned scores.
     """
     if scope == "global":
-        return _over_all(snips, importance, layout, points, rule, at_most)
-    return _within_units(snips, importance, layout, points, rule, scope)
+        return _over_all(snips, importance, layout, points, rule, at_most, threads)
+    return _within_units(snips, importance, layout, points, rule, scope, threads)
 
 
 def n_selected(q: float, candidates: int) -> int:
@@ -127,6 +133,16 @@ class _Bracket:
         self.indices.append(indices[inside])
         return values, indices
 
+    def again(self) -> "_Bracket":
+        """An empty one with the same bounds."""
+        return _Bracket(self.count, self.low, self.high)
+
+    def merge(self, later: "_Bracket") -> None:
+        """Add what another bracket has of importances with higher indices."""
+        self.n_above += later.n_above
+        self.values += later.values
+        self.indices += later.indices
+
     def threshold(self) -> _Threshold:
         """The exact threshold.
 
@@ -153,7 +169,8 @@ class Preserved:
     @cached_property
     def _threshold(self) -> _Threshold:
         def read(brackets: _Brackets, _slack: float) -> _Threshold:
-            _read({}, self.importance, self.layout, brackets, {})
+            everything = range(len(self.layout.names))
+            _read({}, self.importance, self.layout, everything, brackets, {})
             return brackets[self.p].threshold() if brackets else _PRESERVE_NONE
 
         return _until_exact(read, self.importance, self.layout, [self.p])
@@ -248,6 +265,11 @@ class _Pools:
         if self.n_buffered > BLOCK // 2:
             self.flush()
 
+    def merge(self, later: "_Pools") -> None:
+        """Add what others have of scores with higher indices."""
+        for p, pool in self.by_p.items():
+            pool.lowest.merge(later.by_p[p].lowest)
+
     def flush(self) -> None:
         if self.parts:
             scores, importance, indices = map(np.concatenate, zip(*self.parts, strict=True))
@@ -265,6 +287,7 @@ def _over_all(
     points: Sequence[Point],
     rule: str,
     at_most: bool,
+    threads: int,
 ) -> dict[str, list[FlatIndices]]:
     counts = {point: n_selected(point.q, layout.size) for point in points}
     largest = {point.p: max(counts[it] for it in points if it.p == point.p) for point in points}
@@ -275,11 +298,24 @@ def _over_all(
         # Weights that are certainly preserved never enter; some of those that enter may be, too.
         return _Pool(Lowest(int(slack * (1.25 * largest[p] + 1024)), 0, 1), bracket.high)
 
-    def read(brackets: _Brackets, slack: float) -> dict[str, list[FlatIndices]]:
+    def part(
+        numbers: Sequence[int], brackets: _Brackets, slack: float
+    ) -> tuple[_Brackets, dict[str, _Pools]]:
+        brackets = {p: bracket.again() for p, bracket in brackets.items()}
         pools = {
             name: _Pools({p: pool(p, brackets.get(p), slack) for p in largest}) for name in snips
         }
-        _read(snips, importance, layout, brackets, pools)
+        _read(snips, importance, layout, numbers, brackets, pools)
+        return brackets, pools
+
+    def read(brackets: _Brackets, slack: float) -> dict[str, list[FlatIndices]]:
+        parts = _of_each_part(layout, threads, lambda numbers: part(numbers, brackets, slack))
+        brackets, pools = parts[0]
+        for more_brackets, more_pools in parts[1:]:
+            for p, bracket in brackets.items():
+                bracket.merge(more_brackets[p])
+            for name, own in pools.items():
+                own.merge(more_pools[name])
         thresholds = {p: bracket.threshold() for p, bracket in brackets.items()}
         return {
             name: [
@@ -294,16 +330,36 @@ def _over_all(
     return _until_exact(read, importance, layout, largest)
 
 
+def _of_each_part(
+    layout: Layout, threads: int, work: Callable[[Sequence[int]], _Result]
+) -> list[_Result]:
+    """What `work` returns for the numbers of each part's parameters, in the parameters' order.
+
+    Python's lock is free while numpy reads, compares and copies a block, which takes the time.
+    """
+    parts = [group for group in shard_groups(dict(enumerate(_sizes(layout))), threads) if group]
+    if len(parts) == 1:
+        return [work(parts[0])]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, parts))
+
+
+def _sizes(layout: Layout) -> list[int]:
+    return [rows * columns for rows, columns in layout.shapes]
+
+
 def _read(
     snips: Mapping[str, Source],
     importance: Source,
     layout: Layout,
+    numbers: Iterable[int],
     brackets: _Brackets,
     pools: Mapping[str, _Pools],
 ) -> None:
-    for name, (rows, columns), start in zip(
-        layout.names, layout.shapes, layout.offsets, strict=False
-    ):
+    """Add the parameters with these numbers, in this order."""
+    for number in numbers:
+        name, (rows, columns) = layout.names[number], layout.shapes[number]
+        start = layout.offsets[number]
         importances = importance.open(name)
         opened = {behaviour: source.open(name) for behaviour, source in snips.items()}
         for first in range(0, rows * columns, BLOCK):
@@ -358,6 +414,7 @@ def _within_units(
     points: Sequence[Point],
     rule: str,
     scope: str,
+    threads: int,
 ) -> dict[str, list[FlatIndices]]:
     for point in points:
         if not round(point.q * layout.unit(scope)):
@@ -366,9 +423,10 @@ def _within_units(
                 f"one is about {0.5 / layout.unit(scope):.2g}. Raise `masks.q`, or set "
                 "`masks.scope: global`."
             )
-    masks: dict[str, list[list[FlatIndices]]] = {name: [[] for _ in points] for name in snips}
-    for name, shape, start in zip(layout.names, layout.shapes, layout.offsets, strict=False):
-        size = shape[0] * shape[1]
+
+    def select(number: int) -> Iterator[tuple[str, int, FlatIndices]]:
+        name, start = layout.names[number], layout.offsets[number]
+        size = _sizes(layout)[number]
         arrange, _ = layout.units(name, scope)
         importances = arrange(importance.open(name)[0:size])
         indices = arrange(np.arange(start, start + size))
@@ -378,10 +436,15 @@ def _within_units(
         }
         for behaviour, source in snips.items():
             scores = arrange(source.open(name)[0:size])
-            for number, point in enumerate(points):
+            for place, point in enumerate(points):
                 chosen = _selected_of_each(scores, preserved[point.p], point.q, rule)
-                masks[behaviour][number].append(np.sort(indices[chosen]))
-    return {name: [np.concatenate(parts) for parts in each] for name, each in masks.items()}
+                yield behaviour, place, np.sort(indices[chosen])
+
+    masks: dict[str, list[list[FlatIndices]]] = {name: [[] for _ in points] for name in snips}
+    parts = _of_each_part(layout, threads, lambda numbers: list(chain(*map(select, numbers))))
+    for behaviour, place, indices in chain(*parts):
+        masks[behaviour][place].append(indices)
+    return {name: [np.concatenate(found) for found in each] for name, each in masks.items()}
 
 
 def _selected_of_each(

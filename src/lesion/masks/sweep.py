@@ -101,12 +101,19 @@ class ScoreSet(NamedTuple):
         return cls(layout, snips, Pooled(parts, selection.pool))
 
     def select(
-        self, points: Sequence[Point], selection: Selection, *, at_most: bool = False
+        self,
+        points: Sequence[Point],
+        selection: Selection,
+        *,
+        at_most: bool = False,
+        threads: int = 1,
     ) -> dict[str, list[FlatIndices]]:
         """Every behaviour's mask at every point, in one read of the scores."""
         rule, scope = selection.rule, selection.scope
         sources = (self.snips, self.importance, self.layout)
-        return select_masks(*sources, points, rule=rule, scope=scope, at_most=at_most)
+        return select_masks(
+            *sources, points, rule=rule, scope=scope, at_most=at_most, threads=threads
+        )
 
 
 def sweep(
@@ -132,7 +139,7 @@ def sweep(
         points = [Point(*point[:2]) for point in job.points if point[2] == contrast]
         harm = behaviours.harm
         opened = ScoreSet.open(model, scores, harm, behaviours, selection, points, contrast)
-        own = opened.select(points, selection)
+        own = opened.select(points, selection, threads=job.device.threads)
         for number, point in enumerate(points):
             mask = vote([own[name][number] for name in harm], selection.at_least)
             identity = {"key": key(mask=digest(mask.tolist()), of=validation)}

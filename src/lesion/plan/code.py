@@ -1,14 +1,17 @@
 """The digest of the code that a job runs."""
 
 import ast
+import json
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lesion.io.formats import digest, sha256_file
+from lesion.io.formats import LesionError, atomic, digest, sha256_file
 from lesion.study.plugins import package_of
 
 _PACKAGE = Path(__file__).parents[1]
@@ -24,6 +27,7 @@ def code(script: Path, *modules: str, plugins: tuple[EntryPoint, ...] = ()) -> s
     modules, since they affect logs and no results. Of a plug-in, what its module imports from its
     own package counts, the package's name and version, and all its files that are no code.
     """
+    before = len(_parsed())
     dumps: dict[str, str] = {}
     beside: set[Path] = set()
     roots = {"lesion": _PACKAGE, **dict(map(_root, plugins))}
@@ -46,6 +50,7 @@ def code(script: Path, *modules: str, plugins: tuple[EntryPoint, ...] = ()) -> s
         dumps[module] = read.dump
     data = [file.read_text(encoding="utf-8") for file in sorted(beside)]
     own = [_read(script).dump, sorted(dumps.items()), data]
+    _keep_parsed(before)
     # Without plug-ins, the digest is that of a lesion that knows none.
     return digest([*own, [*map(_package, plugins)]] if plugins else own)[:16]
 
@@ -58,7 +63,7 @@ class _Module(NamedTuple):
     """What a module's file says."""
 
     dump: str
-    """Its code, without docstrings."""
+    """The digest of its code, without docstrings."""
     imports: list[str]
     """Modules, and what may be one."""
     beside: set[Path]
@@ -71,10 +76,40 @@ def _read(path: Path, module: str = "") -> _Module:
     text = path.read_text(encoding="utf-8")
     near = (file for file in path.parent.iterdir() if file.suffix in (".j2", ".js", ".toml"))
     beside = {file for file in near if file.name in text}
-    tree = ast.parse(text)
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
-    imports = [*_imports(tree, package)]
-    return _Module(ast.dump(_without_docstrings(tree)), imports, beside)
+    known, key = _parsed(), digest([package, text])
+    if key not in known:
+        tree = ast.parse(text)
+        imports = [*_imports(tree, package)]
+        known[key] = (digest(ast.dump(_without_docstrings(tree))), imports)
+    return _Module(*known[key], beside)
+
+
+PARSED = _PACKAGE / "__pycache__" / f"code-{sys.implementation.cache_tag}.json"
+"""What parsing has said of each text of a module, by the text's digest: parsing all modules takes
+over a second, in every `snakemake` command."""
+_MOST = 2000
+"""Texts that are kept; edited modules leave old ones behind."""
+
+
+@cache
+def _parsed() -> dict[str, tuple[str, list[str]]]:
+    """Digest and imports by text."""
+    try:
+        found = json.loads(PARSED.read_text(encoding="utf-8"))
+        return {key: (str(dump), [*map(str, imports)]) for key, (dump, imports) in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _keep_parsed(before: int) -> None:
+    """Keep what was parsed since there were `before` texts; nothing, where that is not allowed."""
+    known = _parsed()
+    if len(known) == before or sys.dont_write_bytecode:
+        return
+    kept = dict([*known.items()][-_MOST:])
+    with suppress(OSError, LesionError), atomic(PARSED) as part:
+        part.write_text(json.dumps(kept), encoding="utf-8")
 
 
 def _root(entry: EntryPoint) -> tuple[str, Path]:

@@ -94,6 +94,12 @@ _BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS, _GROWN, _JUDGED = 18, 40, 36, 3, 4, 3
 of each, tokens per answer, (p, q) points, masks grown to a limit on benign loss, and variants whose
 answers are judged."""
 
+_READ_BY_ONE = 10**9
+"""Candidates whose scores one thread reads."""
+
+_READERS = 16
+"""The most threads that read scores: more than a file system gives the bytes for."""
+
 _EXAMPLES = 8
 """Examples per optimiser step in the training runs that were measured."""
 
@@ -184,6 +190,11 @@ def work(study: Study, rule: str, wildcards: Mapping[str, str]) -> float:
         return len(study.equal_cost_masks) * len(study.equal_cost.limits) / _GROWN
     # Masks are made of every behaviour's scores.
     return len(limits) / _BEHAVIOURS if rule == "select_masks" else 1.0
+
+
+def readers(size: Size) -> int:
+    """Threads of a job that only reads scores; their number changes no mask."""
+    return min(max(round(size.candidates / _READ_BY_ONE), 1), _READERS)
 
 
 def mem_mb(rule: str, size: Size, attempt: int = 1) -> int:

@@ -65,6 +65,11 @@ class Lowest:
         if self._n_buffered > 2 * self.capacity + BLOCK:
             self._trim()
 
+    def merge(self, later: "Lowest") -> None:
+        """Add what another one has kept of values with higher indices."""
+        self.add(*later.kept())
+        self.dropped |= later.dropped
+
     def kept(self) -> tuple[NDArray[Any], ...]:
         """The lowest values, their indices and the further columns, in the order of indices."""
         self._trim()

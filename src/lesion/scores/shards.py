@@ -8,7 +8,7 @@ import importlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from lesion.scores.jobs import Coverage
 
 NORMS = "norms.safetensors"
 """File name of the norms of a behaviour's inputs."""
+_Name = TypeVar("_Name")
 CHECKSUMS = "xxh3_64"
 """Key of a shard's metadata: the checksum of every tensor, as JSON."""
 
@@ -32,10 +33,10 @@ def index_name(kind: str) -> str:
     return f"{kind}.safetensors.index.json"
 
 
-def shard_groups(sizes: Mapping[str, int], shards: int) -> list[list[str]]:
+def shard_groups(sizes: Mapping[_Name, int], shards: int) -> list[list[_Name]]:
     """Divide the names, in order, into `shards` groups of about the same number of elements."""
     target = sum(sizes.values()) / shards
-    groups: list[list[str]] = [[] for _ in range(shards)]
+    groups: list[list[_Name]] = [[] for _ in range(shards)]
     before = 0
     for name, size in sizes.items():
         groups[min(int((before + size / 2) / target), shards - 1)].append(name)

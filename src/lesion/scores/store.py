@@ -313,12 +313,15 @@ class _ContrastValues:
 
 
 class Remembered:
-    """A source of which several contrasts read the same part, one after another."""
+    """A source of which several contrasts read the same part, one after another.
+
+    Several threads may do so, each with a parameter of its own.
+    """
 
     def __init__(self, source: Pooled) -> None:
         """Read nothing yet."""
         self.source = source
-        self._open = lru_cache(maxsize=1)(lambda name: _RememberedValues(source.open(name)))
+        self._open = lru_cache(maxsize=64)(lambda name: _RememberedValues(source.open(name)))
 
     def open(self, name: str) -> Values:
         """The scores of a parameter."""
