@@ -61,10 +61,8 @@ def main() -> None:
     seconds = time.process_time() - started
     if arguments.write:
         file = measured_file(human_scores, embedder, tokens)
-        file.parent.mkdir(exist_ok=True)
-        for old in file.parent.glob("*.parquet"):
-            old.unlink()
         write_parquet(measured, file)
+        print(f"written: {file.name}")
     for target in agreement["target"].unique(maintain_order=True):
         for name, metrics in (
             ("all", _METRICS),

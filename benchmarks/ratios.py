@@ -1,6 +1,6 @@
 """Ratios of times that a busy machine does not decide: paired, alternating, and their median.
 
-The sides of a round run one after the other, so that they share the machine's mood, and every other
+The sides of a round run one after the other, so that other work slows them alike, and every other
 round runs them in the opposite order. A ratio is taken within each round; what is said is the
 median of these, with the least and the largest.
 """

@@ -114,7 +114,7 @@ def seconds(rule: str, study: Study, candidates: float, speed: float) -> float:
         return 60.0  # of one core, whatever the model
     of_behaviour = stage in ("generate_pairs", "signed_scores")
     amount = work(study, stage, {"behaviour": study.of_role("harm")[0]} if of_behaviour else {})
-    threads = readers(Size(0, int(candidates))) if stage == "select_masks" else 1
+    threads = readers(study, Size(0, int(candidates))) if stage == "select_masks" else 1
     return amount * formula.seconds * candidates / 1e9 / (speed if formula.gpu else threads)
 
 

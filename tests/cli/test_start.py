@@ -232,6 +232,8 @@ def test_a_wheel_runs_in_any_folder(folder: Path) -> None:
     target = folder / "installed"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*install, "--target", str(target), str(wheel)], check=True)
+    measured = Path("judgements", "measured")
+    assert [*(target / "lesion" / measured).glob("*.parquet")], "the judge's agreement with people"
     place = folder / "place"
     (place / "my").mkdir(parents=True)
     (folder / "phishing.jsonl").rename(place / "my" / "phishing.jsonl")

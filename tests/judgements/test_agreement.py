@@ -8,7 +8,15 @@ import polars as pl
 import pytest
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, roc_auc_score
 
-from lesion.judgements.agreement import _folds, _other_groups, measure
+from lesion.io.formats import write_parquet
+from lesion.judgements import agreement
+from lesion.judgements.agreement import (
+    _folds,
+    _other_groups,
+    agreement_table,
+    measure,
+    measured_file,
+)
 from lesion.judgements.embed import Embedder
 from lesion.judgements.measures import auroc, brier, calibration_error, kappa
 
@@ -23,6 +31,28 @@ def table(human_scores: Path, embedder: Path) -> pl.DataFrame:
 def _value(table: pl.DataFrame, judge: str, metric: str, target: str = "objective") -> float:
     found = table.filter(judge=judge, metric=metric, target=target, category="all")
     return float(found["value"].item())
+
+
+def test_what_has_been_measured_is_read(
+    table: pl.DataFrame,
+    human_scores: Path,
+    embedder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = Embedder(embedder)
+    assert not measured_file(human_scores, own, 8).exists(), "of invented scores"
+    monkeypatch.setattr(agreement, "MEASURED", tmp_path)
+    write_parquet(table, measured_file(human_scores, own, 8))
+    monkeypatch.setattr(agreement, "measure", lambda *_, **__: table.clear())
+    assert agreement_table(human_scores, own, 8).equals(table)
+    # Of another length, or of other human scores, it is measured.
+    assert agreement_table(human_scores, own, 9).is_empty()
+    other = tmp_path / "scorer_evals"
+    shutil.copytree(human_scores, other)
+    path = next(other.glob("objective/*.csv"))
+    path.write_text(path.read_text().replace("true", "false", 1))
+    assert agreement_table(other, own, 8).is_empty()
 
 
 def test_rows_are_tidy(table: pl.DataFrame) -> None:

@@ -102,6 +102,7 @@ def test_training_writes_the_judge_and_its_measures(
         contrasts={},
         seed=0,
         tokens=8,
+        measured="",
     )
     train_judge(job, made, table)
     assert made.read_bytes() == judge.read_bytes()

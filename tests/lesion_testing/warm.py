@@ -2,7 +2,8 @@
 
 Importing Snakemake takes three seconds, more than planning the tiny study, and tests give hundreds
 of commands. The server is that of the workflow's own jobs (`lesion.preload`). Only commands that
-are waited for go through it: signals reach the client and not what it stands for.
+are waited for go through it: a signal that ends the client kills the fork at once, and what Python
+prints on SIGABRT is the client's.
 """
 
 import atexit

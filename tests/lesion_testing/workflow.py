@@ -119,7 +119,7 @@ class Place:
 
     def snakemake(self, *arguments: str, **environment: str) -> Done:
         """Run Snakemake in this folder."""
-        return run(self.command(*arguments), self.folder, **environment)
+        return run(warm(self.command(*arguments)), self.folder, **environment)
 
     def jobs(self, *arguments: str, path: Sequence[Path] = ()) -> dict[str, str]:
         """What Snakemake plans or runs, read from its own events.
@@ -186,7 +186,7 @@ def run(command: list[str], folder: Path, **environment: str) -> Done:
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         # Into a file: a pipe would be waited for as long as anything the command left holds it.
         process = subprocess.Popen(
-            warm(command),
+            command,
             cwd=folder,
             env={**os.environ, "PYTHONFAULTHANDLER": "1", **environment},
             stdout=output,

@@ -15,6 +15,7 @@ from lesion_testing.rules import rule_files
 
 SMALL = Size(538_000_000, 106_000_000)
 LARGE = Size(16_000_000_000, 7_000_000_000)
+DEFAULT = load_study(read_config(ROOT / "config.yaml"))
 
 
 def _study(folder: Path, source: str, **more: Any) -> Study:
@@ -45,7 +46,7 @@ def _file(path: Path, size: int) -> None:
 
 @pytest.mark.parametrize("stage", RESOURCE_FORMULAS)
 def test_every_attempt_gets_more(stage: str) -> None:
-    memory = [resources.mem_mb(stage, SMALL, attempt) for attempt in (1, 2, 3)]
+    memory = [resources.mem_mb(DEFAULT, stage, SMALL, attempt) for attempt in (1, 2, 3)]
     minutes = [resources.runtime(stage, SMALL, attempt=attempt) for attempt in (1, 2, 3)]
     assert memory == [memory[0], 2 * memory[0], 3 * memory[0]]
     assert minutes == [minutes[0], 2 * minutes[0], 3 * minutes[0]]
@@ -55,8 +56,10 @@ def test_every_attempt_gets_more(stage: str) -> None:
     "stage", [name for name, formula in RESOURCE_FORMULAS.items() if formula.weights]
 )
 def test_a_larger_model_gets_more(stage: str) -> None:
-    assert resources.mem_mb(stage, LARGE) > 10 * resources.mem_mb(stage, SMALL) / 2
-    assert resources.mem_mb(stage, LARGE) * 10**6 > LARGE.weights
+    assert (
+        resources.mem_mb(DEFAULT, stage, LARGE) > 10 * resources.mem_mb(DEFAULT, stage, SMALL) / 2
+    )
+    assert resources.mem_mb(DEFAULT, stage, LARGE) * 10**6 > LARGE.weights
     assert resources.runtime(stage, LARGE) > resources.runtime(stage, SMALL)
 
 
@@ -78,7 +81,7 @@ SNAKEMAKES = 2 * 165
 
 @pytest.mark.parametrize("stage", MEASURED)
 def test_the_first_attempt_holds_what_was_measured(stage: str) -> None:
-    assert resources.mem_mb(stage, SMALL) > MEASURED[stage] + SNAKEMAKES
+    assert resources.mem_mb(DEFAULT, stage, SMALL) > MEASURED[stage] + SNAKEMAKES
 
 
 def test_a_size_is_that_of_the_record(tmp_path: Path) -> None:
@@ -103,7 +106,10 @@ def test_before_the_record_it_is_that_of_the_source(tmp_path: Path) -> None:
 
 def test_a_job_without_a_model_has_no_size(tmp_path: Path) -> None:
     assert resources.model_size(_study(tmp_path, "hub"), None) == Size(0, 0)
-    assert resources.mem_mb("train_judge", Size(0, 0)) == RESOURCE_FORMULAS["train_judge"].base
+    assert (
+        resources.mem_mb(DEFAULT, "train_judge", Size(0, 0))
+        == RESOURCE_FORMULAS["train_judge"].base
+    )
 
 
 def _pairs(study: Study, behaviour: str) -> float:
@@ -173,9 +179,26 @@ def test_a_large_model_is_taken_to_have_a_gpu() -> None:
     assert resources.runtime("select_masks", above) >= resources.runtime("select_masks", below)
 
 
-@pytest.mark.parametrize(("billions", "threads"), [(0, 1), (0.1, 1), (1.4, 1), (7, 7), (68, 16)])
-def test_large_models_scores_are_read_by_several_threads(billions: float, threads: int) -> None:
-    assert resources.readers(Size(0, int(billions * 1e9))) == threads
+@pytest.mark.parametrize(
+    ("masks", "billions", "threads"),
+    [
+        ({"q": [1e-5]}, 0, 1),
+        ({"q": [1e-5]}, 0.1, 1),
+        ({"q": [1e-5]}, 7, 7),
+        ({"q": [1e-5]}, 68, 16),
+        ({"q": [1e-2]}, 68, 1),
+        ({"q": [1e-2], "scope": "matrix"}, 68, 16),
+    ],
+)
+def test_large_models_scores_are_read_by_several_threads_within_a_memory(
+    tmp_path: Path, masks: dict[str, Any], billions: float, threads: int
+) -> None:
+    study = _study(tmp_path, "hub", masks={"shared": {"at_least": 1}, **masks})
+    size = Size(0, int(billions * 1e9))
+    assert resources.readers(study, size) == threads
+    asked = resources.mem_mb(study, "select_masks", size)
+    scored = resources.mem_mb(study, "signed_scores", size)
+    assert asked <= scored or threads == 1
 
 
 @pytest.mark.parametrize(

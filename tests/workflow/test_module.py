@@ -5,6 +5,7 @@ import shutil
 import pytest
 import yaml
 
+from lesion_testing.warm import warm
 from lesion_testing.workflow import BIN, MASKS, STUDY, Done, Finished, Place, run
 
 # A shell rule of several commands: what `preload` puts before commands would break it.
@@ -53,7 +54,11 @@ def _snakemake(outer: Place, *arguments: str, more: str = "") -> Done:
     (outer.folder / "outer.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     # What a workflow of one's own has to say; see docs/how-to/module.md.
     triggers = ("--rerun-triggers", "mtime", "params", "input", "software-env")
-    return run([str(BIN / "snakemake"), "--cores", "2", *arguments, *triggers], outer.folder)
+    return _run(outer, *arguments, *triggers)
+
+
+def _run(outer: Place, *arguments: str) -> Done:
+    return run(warm([str(BIN / "snakemake"), "--cores", "2", *arguments]), outer.folder)
 
 
 def test_the_rules_of_a_module_are_planned(outer: Place) -> None:
@@ -71,7 +76,7 @@ def test_a_module_leaves_the_default_target_alone(outer: Place) -> None:
     text = file.read_text(encoding="utf-8")
     begin, rest = text.index("rule count:"), text.index("rule scores:")
     file.write_text(f"{text[begin:rest]}{text[:begin]}{text[rest:]}", encoding="utf-8")
-    done = run([str(BIN / "snakemake"), "--cores", "2", "-n"], outer.folder)
+    done = _run(outer, "-n")
     assert done.code == 0, done.text
     assert "lesion_select_masks" in done.text
     assert "lesion_report" not in done.text

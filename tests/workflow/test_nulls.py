@@ -46,8 +46,13 @@ def _outcome(name: str, folder: Path) -> Outcome:
     }
     files = [NULLS / "world.yaml", *([] if name == "world" else [NULLS / f"{name}.yaml"])]
     study = load_study(read_configs(files, over))
+    world = folder / "nulls-world"
     if name in SAME_MODEL:
-        shutil.copytree(folder / "nulls-world" / "models", study.folder / "models")
+        shutil.copytree(world / "models", study.folder / "models")
+    if name != "world":  # the judge is of the same human scores
+        study.folder.joinpath("judgements").mkdir(parents=True)
+        for file in ("judge.safetensors", "judges.parquet"):
+            shutil.copy(world / "judgements" / file, study.folder / "judgements" / file)
     tables = run_in_process(study)
     rows = read_parquet(tables / "claims.parquet").to_dicts()
     controls = read_parquet(tables / "judge_controls.parquet")

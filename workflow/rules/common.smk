@@ -116,7 +116,7 @@ def memory(formula):
     increased with every attempt.
     """
     return lambda w, attempt: resources.mem_mb(
-        formula, resources.model_size(STUDY, w.get("model")), attempt
+        STUDY, formula, resources.model_size(STUDY, w.get("model")), attempt
     )
 
 
@@ -131,8 +131,8 @@ def minutes(formula):
 
 
 def readers(wildcards):
-    """The `threads` of a rule that reads all scores of a model and runs none."""
-    return resources.readers(resources.model_size(STUDY, wildcards.model))
+    """The `threads` of a rule that reads all scores of a model, and loads no model."""
+    return resources.readers(STUDY, resources.model_size(STUDY, wildcards.model))
 
 
 def gpus(formula):

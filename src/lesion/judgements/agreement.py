@@ -2,9 +2,9 @@
 
 Measuring takes minutes, nearly all of it for embedding texts that no study needs otherwise, and the
 result depends on nothing in a study but the human scores, the embedder and the length of the
-completions. So the table for the sources of the presets and the default length comes with lesion,
-in the folder `measured`; for anything else it is measured. `python benchmarks/judges.py --write`
-makes the file, and `tests/judgements/test_bars.py` measures it anew.
+completions. So the table for the presets' sources and the default `responses.max_new_tokens` comes
+with lesion, in the folder `measured`; for anything else it is measured. `python
+benchmarks/judges.py --write` makes the file, and `tests/judgements/test_bars.py` measures it anew.
 """
 
 import logging
@@ -28,6 +28,7 @@ from lesion.judgements.human import (
     read_panels,
     read_ratings,
 )
+from lesion.judgements.jobs import MEASURED
 from lesion.judgements.learned import (
     SEED,
     Refusals,
@@ -55,7 +56,7 @@ from lesion.judgements.measures import (
     measurement_rows,
     number_columns,
 )
-from lesion.pairs.refusal import is_published_refusal, is_refusal
+from lesion.pairs.refusal import is_published_refusal, is_refusal, phrases_digest
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,6 @@ MATCHERS: Matchers = {
     "refusal-matching-advbench": is_published_refusal,
 }
 """Ways of matching refusals that are measured beside the judges."""
-_MEASURED = Path(__file__).parent / "measured"
 
 
 def agreement_table(human_scores: Path, embedder: Embedder, tokens: int) -> pl.DataFrame:
@@ -87,7 +87,8 @@ def agreement_table(human_scores: Path, embedder: Embedder, tokens: int) -> pl.D
 def measured_file(human_scores: Path, embedder: Embedder, tokens: int) -> Path:
     """The file of the package that has the agreement, named by what it was measured on."""
     ratings = read_ratings(human_scores).rows()
-    return _MEASURED / f"{digest([ratings, embedder.digest, tokens, SEED])[:16]}.parquet"
+    of = [ratings, embedder.digest, phrases_digest(), tokens, SEED]
+    return MEASURED / f"{digest(of)[:16]}.parquet"
 
 
 def measure(

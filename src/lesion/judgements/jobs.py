@@ -1,10 +1,15 @@
 """The specifications of jobs that judge; needs no torch."""
 
+from pathlib import Path
+
 from lesion.judgements import kinds
 from lesion.sources.jobs import SourceLocation
 from lesion.study.job import Device, Job, Specification
 from lesion.study.judges import AnyJudge, ContrastSection
 from lesion.study.types import Role
+
+MEASURED = Path(__file__).parent / "measured"
+"""The tables of agreement that come with lesion; see `lesion.judgements.agreement`."""
 
 assert kinds.KINDS, "sections of all kinds must be known before a job is read"
 
@@ -28,6 +33,8 @@ class TrainJudgeJob(Job):
     tokens: int
     """The length of the study's completions. The human-scored answers are long, so the judges are
     also measured on their first so many tokens."""
+    measured: str
+    """The digest of the tables in `MEASURED`."""
 
 
 class ControlAnswersJob(Job):

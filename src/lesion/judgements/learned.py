@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 FORMAT = "lesion-judge/2"
 SEED = 0
-"""Of the learned judges' training, folds and resampling. It is not the study's seed: all studies
-have the same judge of the same human scores, whose agreement is measured once."""
+"""The seed of the learned judges' training, folds and resampling. It is not the study's: all
+studies have the same judge of the same human scores, whose agreement is measured once."""
 _LINEARS = ("harm", "relevance", "refusal")
 _TENSORS = (
     *("idf", "refusal.idf"),

@@ -194,10 +194,10 @@ def growing_masks(
         """The rankings of behaviours, given the weight of the contrast."""
         own = ScoreSet.open(model, scores, names, behaviours, selection, points, weight, of_benign)
         opened[weight] = own
-        taken = _largest(own, points, selection, job.device.threads)
+        taken = _largest(own, points, selection)
         if everything == points:
             return rankings(taken, own.snips, own.layout, selection.scope)
-        before = _largest(own, everything, selection, job.device.threads)
+        before = _largest(own, everything, selection)
         ranked = rankings(before, own.snips, own.layout, selection.scope)
         return {name: ranking.within(taken[name]) for name, ranking in ranked.items()}
 
@@ -244,11 +244,9 @@ def growing_masks(
     return {name: growing[name] for name in job.masks}
 
 
-def _largest(
-    scores: ScoreSet, points: list[Point], selection: Selection, threads: int
-) -> dict[str, FlatIndices]:
+def _largest(scores: ScoreSet, points: list[Point], selection: Selection) -> dict[str, FlatIndices]:
     """The masks of each behaviour at a single point, or all weights that promote it."""
-    selected = scores.select(points, selection, at_most=True, threads=threads)
+    selected = scores.select(points, selection, at_most=True)
     return {name: masks[0] for name, masks in selected.items()}
 
 

@@ -2,8 +2,9 @@
 
 Scores and importances are read in blocks, one parameter at a time, as flat float32 vectors. A mask
 is a sorted int64 array of flat indices. Memory holds one block and the weights that may still be
-selected, regardless of the model's size. Several threads take contiguous parts of the parameters,
-and what each has found is merged: the masks are the same for any number of them.
+selected, regardless of the model's size; within matrices or rows, it holds one matrix. Several
+threads take contiguous parts of the parameters, each with such memory of its own, and what they
+have found is merged: the masks are the same for any number of threads.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -335,7 +336,7 @@ def _of_each_part(
 ) -> list[_Result]:
     """What `work` returns for the numbers of each part's parameters, in the parameters' order.
 
-    Python's lock is free while numpy reads, compares and copies a block, which takes the time.
+    Python's lock is free while a block is read, compared and copied, which takes the time.
     """
     parts = [group for group in shard_groups(dict(enumerate(_sizes(layout))), threads) if group]
     if len(parts) == 1:

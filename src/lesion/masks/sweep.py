@@ -139,7 +139,7 @@ def sweep(
         points = [Point(*point[:2]) for point in job.points if point[2] == contrast]
         harm = behaviours.harm
         opened = ScoreSet.open(model, scores, harm, behaviours, selection, points, contrast)
-        own = opened.select(points, selection, threads=job.device.threads)
+        own = opened.select(points, selection)
         for number, point in enumerate(points):
             mask = vote([own[name][number] for name in harm], selection.at_least)
             identity = {"key": key(mask=digest(mask.tolist()), of=validation)}

@@ -77,7 +77,7 @@ def _read(path: Path, module: str = "") -> _Module:
     near = (file for file in path.parent.iterdir() if file.suffix in (".j2", ".js", ".toml"))
     beside = {file for file in near if file.name in text}
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
-    known, key = _parsed(), digest([package, text])
+    known, key = _parsed(), digest([_own_text(), package, text])
     if key not in known:
         tree = ast.parse(text)
         imports = [*_imports(tree, package)]
@@ -93,6 +93,12 @@ _MOST = 2000
 
 
 @cache
+def _own_text() -> str:
+    """What another version of this module has found is not used."""
+    return Path(__file__).read_text(encoding="utf-8")
+
+
+@cache
 def _parsed() -> dict[str, tuple[str, list[str]]]:
     """Digest and imports by text."""
     try:
@@ -103,7 +109,7 @@ def _parsed() -> dict[str, tuple[str, list[str]]]:
 
 
 def _keep_parsed(before: int) -> None:
-    """Keep what was parsed since there were `before` texts; nothing, where that is not allowed."""
+    """Write what was parsed since there were `before` texts, unless Python may write no caches."""
     known = _parsed()
     if len(known) == before or sys.dont_write_bytecode:
         return

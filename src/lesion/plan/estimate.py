@@ -124,7 +124,7 @@ def estimates(study: Study) -> list[StageCost]:
             rule,
             before.jobs + 1,
             before.seconds + took,
-            max(before.memory, mem_mb(name, size)),
+            max(before.memory, mem_mb(study, name, size)),
         )
     return list(made.values())
 

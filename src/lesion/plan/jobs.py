@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from lesion.checkpoints.jobs import CardJob, CheckpointJob
 from lesion.io.bundle import portable
+from lesion.io.formats import digest, sha256_file
 from lesion.judgements import kinds
 from lesion.judgements.jobs import (
+    MEASURED,
     ContinuationsJob,
     ContrastFiles,
     ControlAnswersJob,
@@ -300,8 +302,9 @@ def train_judge_job(study: Study, wildcards: Mapping[str, str]) -> TrainJudgeJob
         human_scores=files["human_scores"],
         embedder=files["embedder"],
         contrasts=contrasts,
-        seed=study.seed,
+        seed=study.seed if contrasts else 0,
         tokens=study.responses.max_new_tokens,
+        measured=digest({path.name: sha256_file(path) for path in MEASURED.glob("*.parquet")}),
     )
 
 

@@ -98,7 +98,18 @@ _READ_BY_ONE = 10**9
 """Candidates whose scores one thread reads."""
 
 _READERS = 16
-"""The most threads that read scores: more than a file system gives the bytes for."""
+"""The most threads that read scores. More than these were not tried."""
+
+_KEPT = 80
+"""Bytes that a thread keeps of each weight that a behaviour's largest mask may select, as measured
+with q = 0.01."""
+
+_OF_MATRIX = 40 / 120
+"""Bytes that a thread holds per candidate where masks are selected within matrices or rows: 40 of
+each weight of a matrix, of which the largest has about a 120th of the candidates."""
+
+_MOST_KEPT = 8
+"""Bytes per candidate that the threads of a job may keep together, as many as scoring asks for."""
 
 _EXAMPLES = 8
 """Examples per optimiser step in the training runs that were measured."""
@@ -192,17 +203,28 @@ def work(study: Study, rule: str, wildcards: Mapping[str, str]) -> float:
     return len(limits) / _BEHAVIOURS if rule == "select_masks" else 1.0
 
 
-def readers(size: Size) -> int:
+def readers(study: Study, size: Size) -> int:
     """Threads of a job that only reads scores; their number changes no mask."""
-    return min(max(round(size.candidates / _READ_BY_ONE), 1), _READERS)
+    most = min(_READERS, int(_MOST_KEPT / _kept_by_one(study)))
+    return max(min(round(size.candidates / _READ_BY_ONE), most), 1)
 
 
-def mem_mb(rule: str, size: Size, attempt: int = 1) -> int:
+def _kept_by_one(study: Study) -> float:
+    """Bytes per candidate that one thread keeps while it reads scores."""
+    if study.masks.scope != "global":
+        return _OF_MATRIX
+    largest = max(*study.masks.q, study.masks.own_q or 0.0) * max(1.0, *study.curve.sizes)
+    return _KEPT * largest * len(study.behaviours)
+
+
+def mem_mb(study: Study, rule: str, size: Size, attempt: int = 1) -> int:
     """Memory for a job, in MB, proportional to the attempt."""
     formula = RESOURCE_FORMULAS[rule]
+    candidates = formula.candidates
+    if rule == "select_masks":
+        candidates = max(candidates, _kept_by_one(study) * readers(study, size))
     return attempt * math.ceil(
-        formula.base
-        + (formula.weights * size.weights + formula.candidates * size.candidates) / 10**6
+        formula.base + (formula.weights * size.weights + candidates * size.candidates) / 10**6
     )
 
 

@@ -3,8 +3,9 @@
 import os
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, reduce
+from functools import reduce
 from pathlib import Path
+from threading import local
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
@@ -321,11 +322,14 @@ class Remembered:
     def __init__(self, source: Pooled) -> None:
         """Read nothing yet."""
         self.source = source
-        self._open = lru_cache(maxsize=64)(lambda name: _RememberedValues(source.open(name)))
+        self._opened = local()
 
     def open(self, name: str) -> Values:
-        """The scores of a parameter."""
-        return self._open(name)
+        """The scores of a parameter, of which each thread remembers the last one."""
+        last: tuple[str, Values] | None = getattr(self._opened, "last", None)
+        if last is None or last[0] != name:
+            last = self._opened.last = (name, _RememberedValues(self.source.open(name)))
+        return last[1]
 
 
 class _RememberedValues:
