@@ -25,7 +25,7 @@ audit: .venv/ready
 	@$(BIN)/lesion summary
 
 test: .venv/ready
-	$(PYTEST)
+	$(PYTEST) --durations=30
 
 check: lint
 	$(PYTEST) -m "not slow"
