@@ -5,7 +5,7 @@ runs) and prints the seconds that takes, the jobs, and the submissions that the 
 groups leave of them. Then schedules those jobs, in Snakemake's order of priority, on 8, 64 and 512
 GPUs: seconds of a job are the measured ones of `lesion.plan.resources.RESOURCE_FORMULAS`, a billion
 candidates each, times the model's candidates; a GPU is taken to be as fast as `--speed` of the
-measured cores, and a job that reads scores with several threads as fast as these together, which
+measured cores, and a job that reads scores in several processes as fast as these together, which
 are assumptions. Last, what was measured on a finished default study beside
 those formulas.
 """
@@ -114,8 +114,8 @@ def seconds(rule: str, study: Study, candidates: float, speed: float) -> float:
         return 60.0  # of one core, whatever the model
     of_behaviour = stage in ("generate_pairs", "signed_scores")
     amount = work(study, stage, {"behaviour": study.of_role("harm")[0]} if of_behaviour else {})
-    threads = readers(study, Size(0, int(candidates))) if stage == "select_masks" else 1
-    return amount * formula.seconds * candidates / 1e9 / (speed if formula.gpu else threads)
+    processes = readers(study, Size(0, int(candidates))) if stage == "select_masks" else 1
+    return amount * formula.seconds * candidates / 1e9 / (speed if formula.gpu else processes)
 
 
 def needs_gpu(rule: str) -> bool:

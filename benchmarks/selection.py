@@ -5,8 +5,8 @@ model as have room (`--dir` says where), of 6 harm types and 6 capabilities.
 
 Prints medians of paired, alternating ratios (see `ratios`), all with the files in the page cache,
 if they have room there: the selection of one mask over reading its shards once; with all harm types
-and capabilities as a study does it, their masks over reading all shards once, by one thread and by
-several; and a sweep of 20 (p, q) over one point. Then the bytes per parameter of full and tail
+and capabilities as a study does it, their masks over reading all shards once, by one process and
+by several; and a sweep of 20 (p, q) over one point. Then the bytes per parameter of full and tail
 storage.
 """
 
@@ -95,19 +95,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2, help="of the side that has several")
+    parser.add_argument("--processes", type=int, default=2, help="of the side that has several")
     parser.add_argument("--synthetic", type=float, metavar="GIGABYTES", help="of random scores")
     parser.add_argument("--dir", type=Path, help="where to write them")
     arguments = parser.parse_args()
     if arguments.synthetic is None:
-        measure(of_study(), arguments.rounds, arguments.threads)
+        measure(of_study(), arguments.rounds, arguments.processes)
         return
     with TemporaryDirectory(dir=arguments.dir) as folder:
         scores = synthetic(Path(folder), arguments.synthetic)
-        measure(scores, arguments.rounds, arguments.threads)
+        measure(scores, arguments.rounds, arguments.processes)
 
 
-def measure(scores: Scores, rounds: int, threads: int) -> None:
+def measure(scores: Scores, rounds: int, processes: int) -> None:
     """Print the ratios of these scores."""
     layout, harm, benign = scores.layout, scores.harm[0], scores.benign[0]
     files, all_files = scores.files(harm, benign), scores.files(*scores.harm, *scores.benign)
@@ -116,27 +116,24 @@ def measure(scores: Scores, rounds: int, threads: int) -> None:
         return StoredScores(folder, kind, layout.stored_shapes)
 
     def selecting(
-        harms: list[Path], benigns: list[Path], points: list[Point], threads: int = 1
+        harms: list[Path], benigns: list[Path], points: list[Point], processes: int = 1
     ) -> None:
         importance = Pooled([opened(benign, "preservation") for benign in benigns], "mean")
         snips = {harm.name: opened(harm, "snip") for harm in harms}
-        select_masks(snips, importance, layout, points, threads=threads)
+        select_masks(snips, importance, layout, points, processes=processes)
 
     def reading(paths: list[Path]) -> None:
-        buffer = np.empty(2**24, np.uint8)
         for path in paths:
-            with path.open("rb", buffering=0) as file:
-                while file.readinto(buffer):
-                    pass
+            np.fromfile(path, np.uint8)
 
     every = scores.harm, scores.benign
-    several = f"all, {threads} threads"
+    several = f"all, {processes} processes"
     sides = {
         "read": lambda: reading(files),
         "one": lambda: selecting([harm], [benign], [ONE]),
         "read all": lambda: reading(all_files),
         "all, one": lambda: selecting(*every, [ONE]),
-        several: lambda: selecting(*every, [ONE], threads),
+        several: lambda: selecting(*every, [ONE], processes),
         "all, twenty": lambda: selecting(*every, MANY),
     }
     reading(all_files)  # so that they are in the page cache, if they have room there

@@ -119,15 +119,17 @@ def test_a_contrast_selects_what_matched_requests_need_less(study: Tiny, tmp_pat
     assert table["matched_nll"].n_unique() == 3
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("processes", [1, 3])
 @pytest.mark.parametrize(("contrast", "benign"), [(0, 0), (0, 0.5), (1, 0), (1, 0.5)])
 def test_later_stages_select_by_the_chosen_contrast(
-    study: Tiny, tmp_path: Path, contrast: float, benign: float, threads: int
+    study: Tiny, tmp_path: Path, contrast: float, benign: float, processes: int
 ) -> None:
     write_json(Chosen(P, Q, contrast, 1.0, 0)._asdict(), tmp_path / "chosen.json")
     cut = CUT.model_copy(update={"benign_contrast": benign})
     job = MasksJob(behaviours=MATCHED, selection=cut, controls=[], own_q=None, seed=0)
-    write_masks(study.model, study.score_folders, tmp_path / "chosen.json", tmp_path, job, threads)
+    write_masks(
+        study.model, study.score_folders, tmp_path / "chosen.json", tmp_path, job, processes
+    )
     masks = {name: read_mask(tmp_path / f"{name}.safetensors") for name in ("alpha", "beta")}
     for name, mask in masks.items():
         expected = _expected(study, name, contrast, benign)

@@ -29,9 +29,9 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @few
-@given(st.integers(0, 10_000), fractions, rules, scopes, st.integers(1, 4))
+@given(st.integers(0, 10_000), fractions, rules, scopes, st.sampled_from([1, 1, 1, 2, 4]))
 def test_every_mask_is_what_sorting_gives(
-    seed: int, pairs: list[tuple[float, float]], rule: str, scope: str, threads: int
+    seed: int, pairs: list[tuple[float, float]], rule: str, scope: str, processes: int
 ) -> None:
     scores, importance = scored.tied(seed)
     other, _ = scored.tied(seed + 1)
@@ -52,7 +52,9 @@ def test_every_mask_is_what_sorting_gives(
         with pytest.raises(LesionError, match="masks:"):
             select_masks(both, importance, LAYOUT, points, rule=rule, scope=scope)
         return
-    found = select_masks(both, importance, LAYOUT, points, rule=rule, scope=scope, threads=threads)
+    found = select_masks(
+        both, importance, LAYOUT, points, rule=rule, scope=scope, processes=processes
+    )
     assert {name: [mask.tolist() for mask in masks] for name, masks in found.items()} == wanted
 
 
@@ -63,24 +65,26 @@ def _large(seed: int, size: int = 200_000) -> tuple[Layout, Held, Held]:
     return layout, scores, Held(np.abs(dice.normal(size=size)).round(3), layout)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("processes", [1, 3])
 @pytest.mark.parametrize("p", [0.0, 0.001, 0.2, 0.9])
 @pytest.mark.parametrize("rule", ["budget", "difference"])
 def test_guessed_thresholds_give_the_exact_mask(
-    p: float, rule: str, threads: int, monkeypatch: pytest.MonkeyPatch
+    p: float, rule: str, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lesion.masks.select._SAMPLE_SIZE", 2_000)
     monkeypatch.setattr("lesion.masks.select.BLOCK", 5_000)
     layout, scores, importance = _large(0)
     point = Point(p, 0.002)
-    found = select_masks({"one": scores}, importance, layout, [point], rule=rule, threads=threads)
+    found = select_masks(
+        {"one": scores}, importance, layout, [point], rule=rule, processes=processes
+    )
     assert found["one"][0].tolist() == scored.brute(scores, importance, p, 0.002, rule, "global")
 
 
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("processes", [1, 4])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_sample_that_misleads_is_noticed(
-    seed: int, threads: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lesion.masks.select._SAMPLE_SIZE", 2_000)
     monkeypatch.setattr("lesion.masks.select.BLOCK", 5_000)
@@ -90,7 +94,7 @@ def test_a_sample_that_misleads_is_noticed(
     for first in range(0, layout.size, every):  # only these are sampled
         importance.values[first : first + 256] = seed - 1
     points = [Point(0.2, 0.002)]
-    found = select_masks({"one": scores}, importance, layout, points, threads=threads)
+    found = select_masks({"one": scores}, importance, layout, points, processes=processes)
     wanted = scored.brute(scores, importance, 0.2, 0.002, "budget", "global")
     assert found["one"][0].tolist() == wanted
 

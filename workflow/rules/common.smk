@@ -131,7 +131,7 @@ def minutes(formula):
 
 
 def readers(wildcards):
-    """The `threads` of a rule that reads all scores of a model, and loads no model."""
+    """The `threads` of a rule that reads all scores of a model, and loads no model: its processes."""
     return resources.readers(STUDY, resources.model_size(STUDY, wildcards.model))
 
 

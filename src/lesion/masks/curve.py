@@ -38,7 +38,7 @@ def curve_masks(
     chosen: Path,
     out: Path,
     job: CurveMasksJob,
-    threads: int = 1,
+    processes: int = 1,
 ) -> None:
     """Write the masks of every family and size.
 
@@ -52,7 +52,7 @@ def curve_masks(
         chosen: the chosen (p, q).
         out: table of CURVE_MASKS.
         job: families, sizes and seeds.
-        threads: how many parts of the scores are read at a time.
+        processes: how many parts of the scores are read at a time.
 
     Raises:
         LesionError: no size selects a weight, or truncated scores do not serve the largest size.
@@ -72,7 +72,7 @@ def curve_masks(
     built = set(job.families) - set(own)
     names = list(dict.fromkeys([*(behaviours.harm if built else ()), *own]))
     opened = ScoreSet.open(model, scores, names, behaviours, selection, points, contrast)
-    sized = opened.select(points, selection, threads=threads)
+    sized = opened.select(points, selection, processes=processes)
     harm = [[sized[name][n] for name in behaviours.harm] for n in range(len(points)) if built]
     sized["shared"] = [vote(each, selection.at_least) for each in harm]
     sized["shared-all"] = [intersection(each) for each in harm]

@@ -37,7 +37,7 @@ class _NegatedValues:
 
 
 def write_refusal_mask(
-    model: Path, scores: Mapping[str, Path], out: Path, job: RefusalMaskJob, threads: int = 1
+    model: Path, scores: Mapping[str, Path], out: Path, job: RefusalMaskJob, processes: int = 1
 ) -> None:
     """Select the weights of refusal: the top q on refusals without the top p on benign pairs.
 
@@ -46,7 +46,7 @@ def write_refusal_mask(
         scores: folders of scores by behaviour.
         out: the mask file, of role `refusal`, of which no checkpoint can be written.
         job: p, q, scope, and whether signed scores are used.
-        threads: how many parts of the scores are read at a time.
+        processes: how many parts of the scores are read at a time.
 
     Raises:
         LesionError: q selects no weight, or truncated scores do not serve p, q or the scope.
@@ -76,7 +76,7 @@ def write_refusal_mask(
         [point],
         rule="difference",
         scope=selection.scope,
-        threads=threads,
+        processes=processes,
     )
     (mask,) = masks[REFUSAL_MASK]
     header = {

@@ -37,7 +37,7 @@ def write_masks(
     chosen: Path,
     out: Path,
     job: MasksJob,
-    threads: int = 1,
+    processes: int = 1,
 ) -> None:
     """Select every mask at the chosen (p, q) in one read of the scores, and write the tables.
 
@@ -48,7 +48,7 @@ def write_masks(
         out: folder for `<mask>.safetensors` and the tables `overlap`, `where`, `concentration`,
             `lines` and `sharing`.
         job: which masks.
-        threads: how many parts of the scores are read at a time.
+        processes: how many parts of the scores are read at a time.
     """
     p, q, contrast, *_ = read_chosen(chosen)
     behaviours, selection = job.behaviours, job.selection
@@ -60,7 +60,7 @@ def write_masks(
         points.append(Point(p, job.own_q))
     names = behaviours.names
     opened = ScoreSet.open(model, scores, names, behaviours, selection, points, contrast)
-    sized = opened.select(points, selection, threads=threads)
+    sized = opened.select(points, selection, processes=processes)
     masks = {name: sized[name][-1] for name in names}
     harm = [sized[name][sizes - 1] for name in behaviours.harm]
     masks["shared"] = vote(harm, selection.at_least)

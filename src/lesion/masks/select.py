@@ -3,15 +3,16 @@
 Scores and importances are read in blocks, one parameter at a time, as flat float32 vectors. A mask
 is a sorted int64 array of flat indices. Memory holds one block and the weights that may still be
 selected, regardless of the model's size; within matrices or rows, it holds one matrix. Several
-threads take contiguous parts of the parameters, each with such memory of its own, and what they
-have found is merged: the masks are the same for any number of threads.
+processes take contiguous parts of the parameters, each with such memory of its own, and what they
+have found is merged: the masks are the same for any number of processes.
 """
 
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property
 from itertools import chain
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def select_masks(
     rule: str = "budget",
     scope: str = "global",
     at_most: bool = False,
-    threads: int = 1,
+    processes: int = 1,
 ) -> dict[str, list[FlatIndices]]:
     """Select the mask of every behaviour at every point, with one read of the scores.
 
@@ -62,7 +63,7 @@ def select_masks(
         scope: `global`, `matrix` or `row`. Under `budget`, a matrix or row with too few weights
             that promote the behaviour contributes those it has.
         at_most: whether a behaviour that too few weights promote gets those it has (`global`).
-        threads: how many parts are read at a time.
+        processes: how many parts are read at a time.
 
     Returns:
         For each behaviour, sorted flat indices for each point.
@@ -75,8 +76,8 @@ def select_masks(
         Wei et al. 2024 (arXiv 2402.05162), set difference, with unsigned scores.
     """
     if scope == "global":
-        return _over_all(snips, importance, layout, points, rule, at_most, threads)
-    return _within_units(snips, importance, layout, points, rule, scope, threads)
+        return _over_all(snips, importance, layout, points, rule, at_most, processes)
+    return _within_units(snips, importance, layout, points, rule, scope, processes)
 
 
 def n_selected(q: float, candidates: int) -> int:
@@ -266,6 +267,11 @@ class _Pools:
         if self.n_buffered > BLOCK // 2:
             self.flush()
 
+    def trim(self) -> None:
+        """Keep no more than can be selected, before this is sent to another process."""
+        for pool in self.by_p.values():
+            pool.lowest.kept()
+
     def merge(self, later: "_Pools") -> None:
         """Add what others have of scores with higher indices."""
         for p, pool in self.by_p.items():
@@ -288,7 +294,7 @@ def _over_all(
     points: Sequence[Point],
     rule: str,
     at_most: bool,
-    threads: int,
+    processes: int,
 ) -> dict[str, list[FlatIndices]]:
     counts = {point: n_selected(point.q, layout.size) for point in points}
     largest = {point.p: max(counts[it] for it in points if it.p == point.p) for point in points}
@@ -307,10 +313,12 @@ def _over_all(
             name: _Pools({p: pool(p, brackets.get(p), slack) for p in largest}) for name in snips
         }
         _read(snips, importance, layout, numbers, brackets, pools)
+        for own in pools.values():
+            own.trim()
         return brackets, pools
 
     def read(brackets: _Brackets, slack: float) -> dict[str, list[FlatIndices]]:
-        parts = _of_each_part(layout, threads, lambda numbers: part(numbers, brackets, slack))
+        parts = _of_each_part(layout, processes, lambda numbers: part(numbers, brackets, slack))
         brackets, pools = parts[0]
         for more_brackets, more_pools in parts[1:]:
             for p, bracket in brackets.items():
@@ -332,17 +340,30 @@ def _over_all(
 
 
 def _of_each_part(
-    layout: Layout, threads: int, work: Callable[[Sequence[int]], _Result]
+    layout: Layout, processes: int, work: Callable[[Sequence[int]], _Result]
 ) -> list[_Result]:
     """What `work` returns for the numbers of each part's parameters, in the parameters' order.
 
-    Python's lock is free while a block is read, compared and copied, which takes the time.
+    Forked processes, which have the sources. Threads were no faster than one, since blocks are so
+    small that Python's lock decides.
     """
-    parts = [group for group in shard_groups(dict(enumerate(_sizes(layout))), threads) if group]
+    parts = [group for group in shard_groups(dict(enumerate(_sizes(layout))), processes) if group]
     if len(parts) == 1:
         return [work(parts[0])]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, parts))
+    _WORK.append(work)
+    try:
+        with ProcessPoolExecutor(len(parts), multiprocessing.get_context("fork")) as pool:
+            return list(pool.map(_work, parts))
+    finally:
+        _WORK.pop()
+
+
+_WORK: list[Callable[[Sequence[int]], Any]] = []
+"""What the forks run."""
+
+
+def _work(numbers: Sequence[int]) -> Any:
+    return _WORK[-1](numbers)
 
 
 def _sizes(layout: Layout) -> list[int]:
@@ -415,7 +436,7 @@ def _within_units(
     points: Sequence[Point],
     rule: str,
     scope: str,
-    threads: int,
+    processes: int,
 ) -> dict[str, list[FlatIndices]]:
     for point in points:
         if not round(point.q * layout.unit(scope)):
@@ -442,7 +463,7 @@ def _within_units(
                 yield behaviour, place, np.sort(indices[chosen])
 
     masks: dict[str, list[list[FlatIndices]]] = {name: [[] for _ in points] for name in snips}
-    parts = _of_each_part(layout, threads, lambda numbers: list(chain(*map(select, numbers))))
+    parts = _of_each_part(layout, processes, lambda numbers: list(chain(*map(select, numbers))))
     for behaviour, place, indices in chain(*parts):
         masks[behaviour][place].append(indices)
     return {name: [np.concatenate(found) for found in each] for name, each in masks.items()}

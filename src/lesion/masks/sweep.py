@@ -106,13 +106,13 @@ class ScoreSet(NamedTuple):
         selection: Selection,
         *,
         at_most: bool = False,
-        threads: int = 1,
+        processes: int = 1,
     ) -> dict[str, list[FlatIndices]]:
         """Every behaviour's mask at every point, in one read of the scores."""
         rule, scope = selection.rule, selection.scope
         sources = (self.snips, self.importance, self.layout)
         return select_masks(
-            *sources, points, rule=rule, scope=scope, at_most=at_most, threads=threads
+            *sources, points, rule=rule, scope=scope, at_most=at_most, processes=processes
         )
 
 

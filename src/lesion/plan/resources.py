@@ -95,21 +95,22 @@ of each, tokens per answer, (p, q) points, masks grown to a limit on benign loss
 answers are judged."""
 
 _READ_BY_ONE = 10**9
-"""Candidates whose scores one thread reads."""
+"""Candidates whose scores one process reads."""
 
 _READERS = 16
-"""The most threads that read scores. More than these were not tried."""
+"""The most processes that read scores of a model."""
 
 _KEPT = 80
-"""Bytes that a thread keeps of each weight that a behaviour's largest mask may select, as measured
+"""Bytes that a process keeps of each weight that a behaviour's largest mask may select, as measured
 with q = 0.01."""
 
 _OF_MATRIX = 40 / 120
-"""Bytes that a thread holds per candidate where masks are selected within matrices or rows: 40 of
+"""Bytes that a process holds per candidate where masks are selected within matrices or rows: 40 of
 each weight of a matrix, of which the largest has about a 120th of the candidates."""
 
 _MOST_KEPT = 8
-"""Bytes per candidate that the threads of a job may keep together, as many as scoring asks for."""
+"""Bytes per candidate that the processes of a job may keep together, as many as scoring asks
+for."""
 
 _EXAMPLES = 8
 """Examples per optimiser step in the training runs that were measured."""
@@ -204,13 +205,13 @@ def work(study: Study, rule: str, wildcards: Mapping[str, str]) -> float:
 
 
 def readers(study: Study, size: Size) -> int:
-    """Threads of a job that only reads scores; their number changes no mask."""
+    """Processes of a job that only reads scores; their number changes no mask."""
     most = min(_READERS, int(_MOST_KEPT / _kept_by_one(study)))
     return max(min(round(size.candidates / _READ_BY_ONE), most), 1)
 
 
 def _kept_by_one(study: Study) -> float:
-    """Bytes per candidate that one thread keeps while it reads scores."""
+    """Bytes per candidate that one process keeps while it reads scores."""
     if study.masks.scope != "global":
         return _OF_MATRIX
     largest = max(*study.masks.q, study.masks.own_q or 0.0) * max(1.0, *study.curve.sizes)

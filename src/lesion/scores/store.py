@@ -3,9 +3,8 @@
 import os
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
-from threading import local
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
@@ -314,22 +313,16 @@ class _ContrastValues:
 
 
 class Remembered:
-    """A source of which several contrasts read the same part, one after another.
-
-    Several threads may do so, each with a parameter of its own.
-    """
+    """A source of which several contrasts read the same part, one after another."""
 
     def __init__(self, source: Pooled) -> None:
         """Read nothing yet."""
         self.source = source
-        self._opened = local()
+        self._open = lru_cache(maxsize=1)(lambda name: _RememberedValues(source.open(name)))
 
     def open(self, name: str) -> Values:
-        """The scores of a parameter, of which each thread remembers the last one."""
-        last: tuple[str, Values] | None = getattr(self._opened, "last", None)
-        if last is None or last[0] != name:
-            last = self._opened.last = (name, _RememberedValues(self.source.open(name)))
-        return last[1]
+        """The scores of a parameter."""
+        return self._open(name)
 
 
 class _RememberedValues:
