@@ -131,7 +131,7 @@ def minutes(formula):
 
 
 def readers(wildcards):
-    """The `threads` of a rule that reads all scores of a model, and loads no model: its processes."""
+    """The `threads` of what reads all scores of a model and loads no model, one for each process."""
     return resources.readers(STUDY, resources.model_size(STUDY, wildcards.model))
 
 
