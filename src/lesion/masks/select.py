@@ -466,7 +466,7 @@ def _within_units(
     parts = _of_each_part(layout, processes, lambda numbers: list(chain(*map(select, numbers))))
     for behaviour, place, indices in chain(*parts):
         masks[behaviour][place].append(indices)
-    return {name: [np.concatenate(found) for found in each] for name, each in masks.items()}
+    return {name: [np.concatenate(matrices) for matrices in each] for name, each in masks.items()}
 
 
 def _selected_of_each(

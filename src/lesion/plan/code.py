@@ -102,8 +102,8 @@ def _own_text() -> str:
 def _parsed() -> dict[str, tuple[str, list[str]]]:
     """Digest and imports by text."""
     try:
-        found = json.loads(PARSED.read_text(encoding="utf-8"))
-        return {key: (str(dump), [*map(str, imports)]) for key, (dump, imports) in found.items()}
+        kept = json.loads(PARSED.read_text(encoding="utf-8"))
+        return {key: (str(dump), [*map(str, imports)]) for key, (dump, imports) in kept.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 

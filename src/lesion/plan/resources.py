@@ -214,7 +214,8 @@ def _kept_by_one(study: Study) -> float:
     """Bytes per candidate that one process keeps while it reads scores."""
     if study.masks.scope != "global":
         return _OF_MATRIX
-    largest = max(*study.masks.q, study.masks.own_q or 0.0) * max(1.0, *study.curve.sizes)
+    sizes = study.curve.sizes if study.curve.families else []
+    largest = max(*study.masks.q, study.masks.own_q or 0.0) * max([1.0, *sizes])
     return _KEPT * largest * len(study.behaviours)
 
 
