@@ -52,11 +52,14 @@ def make(folder: Path, size: int, shards: int, weights: int) -> Path:
     """Write a base checkpoint with its record, and a mask of it; return the mask."""
     folder.mkdir()
     rows = size // shards // 2 // COLUMNS // 4
-    shapes = {}
+    shapes, where = {}, {}
     for shard in range(shards):
         names = [f"model.layers.{shard}.mlp.{n}_proj.weight" for n in ("down", "gate", "k", "up")]
         shapes |= dict.fromkeys(names, (rows, COLUMNS))
-        write_shard(folder / f"model-{shard + 1:05}-of-{shards:05}.safetensors", names, rows)
+        file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
+        where |= dict.fromkeys(names, file)
+        write_shard(folder / file, names, rows)
+    write_json({"metadata": {}, "weight_map": where}, folder / "model.safetensors.index.json")
     write_json({"tie_word_embeddings": False}, folder / "config.json")
     record = {
         "format": FORMAT,

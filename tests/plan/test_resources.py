@@ -180,7 +180,7 @@ def test_a_large_model_is_taken_to_have_a_gpu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("masks", "billions", "threads"),
+    ("masks", "billions", "processes"),
     [
         ({"q": [1e-5]}, 0, 1),
         ({"q": [1e-5]}, 0.1, 1),
@@ -191,15 +191,15 @@ def test_a_large_model_is_taken_to_have_a_gpu() -> None:
         ({"q": [1e-2], "scope": "matrix"}, 68, 16),
     ],
 )
-def test_large_models_scores_are_read_by_several_threads_within_a_memory(
-    tmp_path: Path, masks: dict[str, Any], billions: float, threads: int
+def test_large_models_scores_are_read_by_several_processes_within_a_memory(
+    tmp_path: Path, masks: dict[str, Any], billions: float, processes: int
 ) -> None:
     study = _study(tmp_path, "hub", masks={"shared": {"at_least": 1}, **masks})
     size = Size(0, int(billions * 1e9))
-    assert resources.readers(study, size) == threads
+    assert resources.readers(study, size) == processes
     asked = resources.mem_mb(study, "select_masks", size)
     scored = resources.mem_mb(study, "signed_scores", size)
-    assert asked <= scored or threads == 1
+    assert asked <= scored or processes == 1
 
 
 @pytest.mark.parametrize(
