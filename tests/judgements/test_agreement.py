@@ -50,8 +50,10 @@ def test_what_has_been_measured_is_read(
     assert agreement_table(human_scores, own, 9).is_empty()
     other = tmp_path / "scorer_evals"
     shutil.copytree(human_scores, other)
-    path = next(other.glob("objective/*.csv"))
-    path.write_text(path.read_text().replace("true", "false", 1))
+    path = other / "objective" / "pranks.csv"
+    scores = path.read_text()
+    assert ",True," in scores
+    path.write_text(scores.replace(",True,", ",False,", 1))
     assert agreement_table(other, own, 8).is_empty()
 
 
