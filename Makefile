@@ -7,6 +7,10 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 # Two processes: the tests of one file run in one, so that what they share is made once.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
+# Packages are installed without compiling them, which takes a minute: most of their modules are
+# never imported. Those that are have to be kept once they are compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: audit test check docs test-cluster lint lint-style lint-types format reference picture clean help
 
 help:
@@ -64,7 +68,7 @@ picture: audit
 .venv/ready: envs/requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("lesion needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r envs/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -100,7 +100,7 @@ def test_a_run_survives_what_happens_to_the_cluster(
     small: Place, local: Finished, slurm: Slurm, tmp_path: Path
 ) -> None:
     place = small.copy(tmp_path / "place")
-    with running(place, slurm, *HASTE) as first:
+    with running(place, slurm, *HASTE, "masks") as first:
         _until_running(slurm)
         # A node's daemon that dies leaves its jobs alone.
         slurm.kill("slurmd")
@@ -114,7 +114,7 @@ def test_a_run_survives_what_happens_to_the_cluster(
     kept = _finished(interrupted.text)
     assert kept, interrupted.text
 
-    with running(place, slurm, *HASTE) as second:
+    with running(place, slurm, *HASTE, "masks") as second:
         _until_running(slurm)
         time.sleep(SAVED_SECONDS)
         slurm.kill("slurmctld")
@@ -132,8 +132,8 @@ def test_a_run_survives_what_happens_to_the_cluster(
     assert slurm.history()[cancelled] == "CANCELLED"
     # The one that was cancelled; what a node loses, SLURM itself may start again.
     assert "Trying to restart job" in done.text
-    assert results(place) == results(local.place)
-    assert not place.plan()
+    assert results(place, "masks") == results(local.place, "masks")
+    assert not place.jobs("-n", "masks")
 
 
 def _finished(text: str) -> list[str]:

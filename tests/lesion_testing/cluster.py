@@ -23,14 +23,14 @@ HASTE = (
 )
 
 
-def results(place: Place) -> dict[str, str]:
-    """The digest of every mask, table, checkpoint and figure.
+def results(place: Place, *stages: str) -> dict[str, str]:
+    """The digest of every mask, table, checkpoint and figure, or of the given stages' files.
 
     Not of the page itself: it says how long this run's stages took.
     """
     return {
         str(path.relative_to(place.made)): sha256_file(path)
-        for stage in ("masks", "tables", "checkpoints", "report")
+        for stage in stages or ("masks", "tables", "checkpoints", "report")
         for path in sorted((place.made / stage).rglob("*"))
         if path.is_file() and path.name != "index.html"
     }

@@ -22,6 +22,7 @@ import yaml
 
 from lesion.plan.code import PARSED, code
 from lesion.plan.jobs import RULES
+from lesion.report.html import SCRIPT, page_script
 from lesion.study import load_study
 from lesion_testing import ROOT, make
 from lesion_testing.warm import warm
@@ -219,12 +220,14 @@ def copy_code(folder: Path) -> Path:
             shutil.copytree(ROOT / name, folder / name, ignore=skip)
         else:
             shutil.copy2(ROOT / name, folder / name)
-    # Compiled and parsed once, and not by the first command of every copy.
+    # Compiled, parsed and bundled once, and not by the first command of every copy.
     compileall.compile_dir(folder / "src", quiet=1)
     for rule in RULES.values():
         code(Path(__file__), *rule.modules)
-    if PARSED.exists():
-        shutil.copy2(PARSED, folder / PARSED.relative_to(ROOT))
+    page_script()
+    for kept in (PARSED, SCRIPT):
+        if kept.exists():
+            shutil.copy2(kept, folder / kept.relative_to(ROOT))
     return folder
 
 

@@ -3,14 +3,16 @@
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import gguf
 import torch
 from accelerate import init_empty_weights
-from gguf import GGUFReader
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from lesion.io.checksums import file_checksum
@@ -96,7 +98,11 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
 
     tokens = _check_gguf(source)
     # Alone in a folder, because a config, template or adapter beside it is another checkpoint's.
-    with TemporaryDirectory() as scratch, forwarded_warnings(Path(scratch), source.parent):
+    with (
+        TemporaryDirectory() as scratch,
+        forwarded_warnings(Path(scratch), source.parent),
+        _parsed_once(),
+    ):
         alone = Path(scratch) / source.name
         alone.symlink_to(source.resolve())
         try:
@@ -109,6 +115,7 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
                 ignore_mismatched_sizes=True,  # they are refused below, by name
             )
             tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file=source.name)
+            stored = gguf.GGUFReader(str(alone)).tensors
         except MemoryError:
             raise
         except Exception as error:
@@ -117,7 +124,7 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
     check_loaded(model, info, source)
     # transformers silently ignores some tensors. Their numbers of weights are compared, because
     # names and shapes change when they are read.
-    tensors = {tensor.name: int(tensor.n_elements) for tensor in GGUFReader(source).tensors}
+    tensors = {tensor.name: int(tensor.n_elements) for tensor in stored}
     used = {tensor.data_ptr(): tensor.numel() for tensor in model.state_dict().values()}
     if sum(tensors.values()) > sum(used.values()):
         what = "tensors, of other kinds or layers"
@@ -147,6 +154,23 @@ def _from_gguf(source: Path, out: Path, dtype: str) -> int:
     plain.tie_weights()
     _save(plain, tokenizer, out)
     return tokens
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Let transformers parse a GGUF file, and build its table of names, once each.
+
+    Otherwise it parses the file for the config, the weights and the tokenizer, and builds the
+    table for every module of the model, which takes most of the time.
+    """
+    replaced = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    try:
+        for name, function in replaced.items():
+            setattr(gguf, name, cache(function))
+        yield
+    finally:
+        for name, function in replaced.items():
+            setattr(gguf, name, function)
 
 
 def _save(model: PreTrainedModel, tokenizer: Any, out: Path) -> None:

@@ -1,17 +1,15 @@
 """The digest of the code that a job runs."""
 
 import ast
-import json
-import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lesion.io.formats import LesionError, atomic, digest, sha256_file
+from lesion.io.formats import digest, sha256_file
+from lesion.io.kept import keep, kept_file, read_kept
 from lesion.study.plugins import package_of
 
 _PACKAGE = Path(__file__).parents[1]
@@ -85,7 +83,7 @@ def _read(path: Path, module: str = "") -> _Module:
     return _Module(*known[key], beside)
 
 
-PARSED = _PACKAGE / "__pycache__" / f"code-{sys.implementation.cache_tag}.json"
+PARSED = kept_file("code")
 """What parsing has said of each text of a module, by the text's digest: parsing all modules takes
 over a second, in every `snakemake` command."""
 _MOST = 2000
@@ -101,21 +99,18 @@ def _own_text() -> str:
 @cache
 def _parsed() -> dict[str, tuple[str, list[str]]]:
     """Digest and imports by text."""
+    kept = read_kept(PARSED)
     try:
-        kept = json.loads(PARSED.read_text(encoding="utf-8"))
         return {key: (str(dump), [*map(str, imports)]) for key, (dump, imports) in kept.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError):
         return {}
 
 
 def _keep_parsed(before: int) -> None:
-    """Write what was parsed since there were `before` texts, unless Python may write no caches."""
+    """Keep what was parsed since there were `before` texts."""
     known = _parsed()
-    if len(known) == before or sys.dont_write_bytecode:
-        return
-    kept = dict([*known.items()][-_MOST:])
-    with suppress(OSError, LesionError), atomic(PARSED) as part:
-        part.write_text(json.dumps(kept), encoding="utf-8")
+    if len(known) != before:
+        keep(PARSED, dict([*known.items()][-_MOST:]))
 
 
 def _root(entry: EntryPoint) -> tuple[str, Path]:

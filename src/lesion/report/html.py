@@ -13,7 +13,8 @@ from pathlib import Path
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lesion.io.formats import atomic
+from lesion.io.formats import atomic, digest
+from lesion.io.kept import keep, kept_file, read_kept
 from lesion.report.figures.figure import VEGALITE
 from lesion.report.glossary import Explained
 
@@ -38,7 +39,7 @@ def write_page(out: Path, template: str, **values: object) -> None:
         lstrip_blocks=True,
     )
     environment.globals["explained"] = Explained()
-    script = _script()
+    script = page_script()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # This script by its hash, inline styles, nothing else.
     policy = (
@@ -50,15 +51,24 @@ def write_page(out: Path, template: str, **values: object) -> None:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
+SCRIPT = kept_file("page")
+"""The script, what it was made of, and its digest: making it takes three seconds."""
+
+
 @cache
-def _script() -> str:
+def page_script() -> str:
     """The page's script with Vega inside; it must stay inside its element, which has no escape.
 
     Raises:
         ValueError: it would end the element early; only another version of Vega could do that.
     """
     snippet = (_HERE / "page.js").read_text(encoding="utf-8")
+    of = digest([vl_convert.__version__, VEGALITE, snippet])
+    kept = read_kept(SCRIPT)
+    if isinstance(kept, list) and len(kept) == 3 and kept[1:] == [of, digest(kept[0])]:
+        return str(kept[0])
     code = vl_convert.javascript_bundle(snippet, VEGALITE)
     if any(mark in code.lower() for mark in ("</script", "<script", "<!--")):
         raise ValueError("the report's script holds `</script`, `<script` or `<!--`")
+    keep(SCRIPT, [code, of, digest(code)])
     return code
