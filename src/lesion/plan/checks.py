@@ -276,7 +276,7 @@ def warnings(study: Study) -> list[str]:
         lacking.append(
             f"`behaviours`: {', '.join(without)} have no matched requests (a behaviour of role "
             "`matched`), and without them no claim about harm can be supported "
-            "(docs/explanation/evaluation.md)"
+            "(docs/explanation/statistics.md)"
         )
     return [*lacking, *plugin_problems()]
 

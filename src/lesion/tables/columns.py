@@ -245,7 +245,7 @@ _OWN: dict[str, dict[str, str]] = {
         "pareto": "True if no other one takes more from harm and less from benign responses.",
     },
     "judge_controls": {
-        "control": "What is judged ([the controls](../explanation/evaluation.md"
+        "control": "What is judged ([the controls](../explanation/answers.md"
         "#is-it-harm-or-compliance)).",
         "statistic": "`mean` score, `auroc` against the answers to harmful requests, or "
         "`mean_change` from them.",
@@ -311,10 +311,10 @@ _HEAD = """# Every table, column by column
 This page is generated from the tables' schemas by `lesion reference --write`.
 
 A finished study has these tables in `<results>/<study>/tables/`, as parquet files. `lesion export`
-writes them as CSV; `lesion.export.frames.pandas_tables` returns them as data frames. What the
-metrics are, and how intervals are computed, is explained in
-[what is measured](../explanation/evaluation.md). Beside them, `tables/study.json` has the
-configuration, and `tables/models.json` describes the models.
+writes them as CSV; `lesion.export.frames.pandas_tables` returns them as data frames.
+[What is measured](../explanation/evaluation.md) defines the metrics, and
+[statistics](../explanation/statistics.md) explains how intervals are computed. Beside them,
+`tables/study.json` has the configuration, and `tables/models.json` describes the models.
 
 """
 
