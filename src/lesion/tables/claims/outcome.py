@@ -31,6 +31,8 @@ class Number(NamedTuple):
     high: float
     n: int
     draws: float
+    smallest: int | None = None
+    """Prompts of the behaviour that has the fewest, if that is known."""
 
 
 class Evidence(NamedTuple):
@@ -72,10 +74,7 @@ def _unusable(number: Number, scale: float) -> str:
     if math.isnan(number.value):
         return "The number is not available: the model gave NaN, or the value is unknown."
     if number.draws < FEWEST:
-        return (
-            f"There are too few prompts for a reliable interval: {number.n}, and it needs "
-            f"{FEWEST}, with {FEWEST_OF_ONE} of each behaviour."
-        )
+        return _too_few(number)
     if math.isfinite(number.value) and (math.isnan(number.low) or math.isnan(number.high)):
         return "One bound of the interval is unknown."
     if is_still(number.low, number.high, scale):
@@ -84,6 +83,16 @@ def _unusable(number: Number, scale: float) -> str:
             "width is no certainty: the variance of the number is unknown."
         )
     return ""
+
+
+def _too_few(number: Number) -> str:
+    few = "There are too few prompts for a reliable interval"
+    if number.n >= FEWEST and number.smallest is not None and number.smallest < FEWEST_OF_ONE:
+        return (
+            f"{few}: one behaviour has {number.smallest} of the {number.n}, and each needs "
+            f"{FEWEST_OF_ONE}."
+        )
+    return f"{few}: {number.n}, and it needs {FEWEST}, with {FEWEST_OF_ONE} of each behaviour."
 
 
 def number_of(row: Mapping[str, Any], sizes: Sequence[int]) -> Number:
@@ -95,7 +104,7 @@ def number_of(row: Mapping[str, Any], sizes: Sequence[int]) -> Number:
     # one's, and too little of two's or three's.
     sizes = sizes or [row["n"]]
     draws = equal_draws(sizes) if min(sizes) >= FEWEST_OF_ONE else 1.0
-    return Number(value, low, high, row["n"], draws)
+    return Number(value, low, high, row["n"], draws, min(sizes))
 
 
 def gap_of(first: Number | None, second: Number | None) -> Number | None:
@@ -106,4 +115,6 @@ def gap_of(first: Number | None, second: Number | None) -> Number | None:
     if is_still(first.low, first.high) or is_still(second.low, second.high):
         # The variance of one side is unknown, and so is that of the difference.
         gap = gap._replace(low=gap.value, high=gap.value)
-    return Number(*gap[:3], first.n + second.n, min(first.draws, second.draws))
+    draws, known = min(first.draws, second.draws), (first.smallest, second.smallest)
+    smallest = min((size for size in known if size is not None), default=None)
+    return Number(*gap[:3], first.n + second.n, draws, smallest)
