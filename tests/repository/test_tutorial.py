@@ -2,22 +2,24 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from lesion_testing import ROOT, make
+from lesion_testing import ROOT
 from lesion_testing.snippets import snippets
 
 PAGE = ROOT / "docs" / "tutorial" / "first-study.md"
-PROMPTS = 30
-"""As many as the tutorial's file has."""
+REQUESTS = PAGE.with_name("phishing.jsonl")
 
 
 def test_the_commands_print_and_write_what_is_shown(tmp_path: Path) -> None:
-    rows = make.prompts("letters", PROMPTS)
-    make.write_rows(tmp_path / "my" / "phishing.jsonl", [{"prompt": row["prompt"]} for row in rows])
+    (tmp_path / "my").mkdir()
+    shutil.copy(REQUESTS, tmp_path / "my")
     blocks = list(snippets(PAGE.read_text(encoding="utf-8"), PAGE.name))
+    (lines,) = [block.text for block in blocks if block.language == "json"]
+    assert REQUESTS.read_text(encoding="utf-8").startswith(lines), "the file's first requests"
     commands = []
     for block in blocks:
         if block.language == "console":

@@ -40,6 +40,12 @@ _MATCHED = (
     "  # effect could be one on the topic.",
 )
 
+_SEED = "seed: 0\n"
+_SEED_REMARK = (
+    "# Prompts are drawn into train, validation and test by this seed. It was chosen for the",
+    "# sizes of the splits: with most seeds one of them is too small for an interval.",
+)
+
 Preset = Annotated[
     str,
     typer.Option(
@@ -76,10 +82,12 @@ def init(
     """Write a short study of a model and your own harm types.
 
     What is not given is asked for, if this is a terminal, and again after a wrong answer. Every
-    harm type needs at least 12 prompts; for an effect of usual size, give 40 or more.
+    harm type needs at least 12 prompts; for an effect of usual size, give 40 or more. The study's
+    seed is chosen so that no split of the prompts is too small for an interval.
     """
     from lesion.io.formats import atomic
     from lesion.plan import checks
+    from lesion.plan.seeds import fullest_seed
     from lesion.study import NAME, load_study, read_configs
     from lesion.study.presets import presets
 
@@ -100,6 +108,13 @@ def init(
         text = _study_text(file.stem, source, harms, preset)
         with atomic(file) as part:
             part.write_text(text, encoding="utf-8")
+            sizes = {preset, "quick"} if preset in ("standard", "full") else {preset}
+            studies = [
+                load_study(read_configs([part], {"preset": size}), str(file))
+                for size in sorted(sizes)
+            ]
+            seed = fullest_seed(studies)
+            part.write_text(text.replace(_SEED, f"seed: {seed}\n"), encoding="utf-8")
             study = load_study(read_configs([part]), str(file))
             checks.check_splits(study)
 
@@ -143,6 +158,8 @@ def _study_text(name: str, model: tuple[str, str, str], harms: Sequence[Path], p
         f"# Results go to results/{name}, after this file's name.",
         "# What is not said here is the preset's; `lesion reference` explains every key.",
         f"preset: {preset}",
+        *_SEED_REMARK,
+        _SEED.rstrip(),
         "",
         "models:",
         *([f"  # {remark}"] if remark else []),

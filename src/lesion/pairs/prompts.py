@@ -28,6 +28,8 @@ from lesion.study.behaviours import Where
 
 logger = logging.getLogger(__name__)
 
+Shares = Mapping[str, float]
+"""The share of each split."""
 SPLITS = ("train", "validation", "test")
 MIN_PER_SPLIT = {"train": 4, "validation": 2, "test": 2}
 STRADDLES = "straddles"
@@ -180,9 +182,7 @@ def similarity(prompts: Sequence[str]) -> Any:
     return (vectors @ vectors.T).tocsr()
 
 
-def assign(
-    prompts: Sequence[str], shares: Mapping[str, float], near_duplicate: float, seed: int
-) -> list[str]:
+def assign(prompts: Sequence[str], shares: Shares, near_duplicate: float, seed: int) -> list[str]:
     """Assign each prompt a split so that near-duplicates are always in the same split.
 
     In the file's order, a prompt joins the split of the earlier prompts that it resembles, or gets
@@ -190,15 +190,27 @@ def assign(
     appending prompts changes no earlier prompt's split, and inserting or removing a prompt affects
     only those that resemble it.
     """
-    alike = similarity(prompts)
+    return draw_splits(prompts, shares, near_duplicates(prompts, near_duplicate), seed)
+
+
+def draw_splits(
+    prompts: Sequence[str], shares: Shares, near: Sequence[Sequence[int]], seed: int
+) -> list[str]:
+    """The same as `assign`, given the earlier prompts that each prompt resembles."""
     assigned: list[str] = []
     for row, prompt in enumerate(prompts):
-        splits = {assigned[other] for other in nearby(alike, row, near_duplicate)} - {STRADDLES}
+        splits = {assigned[other] for other in near[row]} - {STRADDLES}
         if len(splits) > 1:
             assigned.append(STRADDLES)
         else:
             assigned.append(splits.pop() if splits else _draw(prompt, shares, seed))
     return assigned
+
+
+def near_duplicates(prompts: Sequence[str], near_duplicate: float) -> list[list[int]]:
+    """The earlier prompts that each prompt resembles."""
+    alike = similarity(prompts)
+    return [nearby(alike, row, near_duplicate) for row in range(len(prompts))]
 
 
 def nearby(alike: Any, row: int, near_duplicate: float) -> list[int]:
@@ -227,7 +239,7 @@ def unworded(text: str, wordings: Sequence[str]) -> tuple[str, str]:
     return text, "{prompt}"
 
 
-def _draw(prompt: str, shares: Mapping[str, float], seed: int) -> str:
+def _draw(prompt: str, shares: Shares, seed: int) -> str:
     head = hashlib.sha256(f"{seed}\0{prompt}".encode()).digest()[:8]
     point = int.from_bytes(head) / 2**64
     for split in SPLITS[:-1]:

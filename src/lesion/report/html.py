@@ -8,6 +8,7 @@ lock, not the only one.
 import base64
 import hashlib
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import vl_convert
@@ -63,7 +64,7 @@ def page_script() -> str:
         ValueError: it would end the element early; only another version of Vega could do that.
     """
     snippet = (_HERE / "page.js").read_text(encoding="utf-8")
-    of = digest([vl_convert.__version__, VEGALITE, snippet])
+    of = digest([version("vl-convert-python"), VEGALITE, snippet])
     kept = read_kept(SCRIPT)
     if isinstance(kept, list) and len(kept) == 3 and kept[1:] == [of, digest(kept[0])]:
         return str(kept[0])
