@@ -76,7 +76,7 @@ class _Popen(subprocess.Popen):  # type: ignore[type-arg]
     """Starts the study's server as a fork, and everything else as ever."""
 
     def __new__(cls, command: Any, *_: Any, **options: Any) -> Any:
-        own = {name: options.get("env", {}).get(name) for name in COUNTS} == _ONE_THREAD
+        own = {name: (options.get("env") or {}).get(name) for name in COUNTS} == _ONE_THREAD
         if isinstance(command, list) and SERVER in command and own:
             return _Forked(command, **options)
         return super().__new__(cls)

@@ -1,4 +1,4 @@
-"""The seed of a new study: no split of it is short of prompts."""
+"""The seed of a new study: no split of it is short of prompts, if that can be."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,47 +6,70 @@ from typing import Any
 
 import pytest
 
+from lesion.io.addresses import parse
 from lesion.io.formats import BadFile
-from lesion.pairs.prompts import assign
-from lesion.plan.seeds import WANTED, fullest_seed
+from lesion.pairs.prompts import assign, select_prompts
+from lesion.pairs.rows import read_rows
+from lesion.plan.jobs import prompts_job
+from lesion.plan.seeds import SEEDS, WANTED, fullest_seed
+from lesion.sources.fetch import fetch, locate
 from lesion.study import Study, load_study
 from lesion_testing import make
 
 
-def _study(folder: Path, **more: Any) -> Study:
+def _study(folder: Path, preset: str = "quick", **more: Any) -> Study:
     harm = {"role": "harm", "source": f"file:{folder / 'phishing.jsonl'}"}
-    behaviours = {"plan": None, "code": None, "advice": None, "phishing": harm, **more}
     model = {"source": f"file:{folder}"}
     return load_study(
-        {"study": "mine", "preset": "quick", "models": {"toy": model}, "behaviours": behaviours}
+        {
+            "study": "mine",
+            "preset": preset,
+            "results": str(folder / "results"),
+            "models": {"toy": model},
+            "behaviours": {"plan": None, "code": None, "advice": None, "phishing": harm, **more},
+        }
     )
 
 
-@pytest.fixture
-def requests(tmp_path: Path) -> list[str]:
-    found = [row["prompt"] for row in make.prompts("letters", 24)]
-    make.write_rows(tmp_path / "phishing.jsonl", [{"prompt": prompt} for prompt in found])
-    return found
+def _requests(folder: Path, number: int) -> list[str]:
+    prompts = [row["prompt"] for row in make.prompts("letters", number)]
+    make.write_rows(folder / "phishing.jsonl", [{"prompt": prompt} for prompt in prompts])
+    return prompts
 
 
-def _least(prompts: list[str], study: Study, seed: int) -> float:
+def _fullness(prompts: list[str], study: Study, seed: int) -> float:
     pairs = study.pairs
     sizes = Counter(assign(prompts, pairs.split.model_dump(), pairs.near_duplicate, seed))
     return min(sizes[split] / wanted for split, wanted in WANTED.items())
 
 
-def test_no_split_is_short_of_prompts(tmp_path: Path, requests: list[str]) -> None:
+def test_splits_are_as_full_as_a_seed_can_make_them(tmp_path: Path) -> None:
+    prompts = _requests(tmp_path, 24)
     study = _study(tmp_path)
-    seed = fullest_seed([study])
-    assert _least(requests, study, seed) > 0.9
-    # With most seeds some split is, or there would be nothing to choose.
-    assert sum(_least(requests, study, other) > 0.9 for other in range(40)) < 20
+    fullness = _fullness(prompts, study, fullest_seed([study]))
+    assert fullness > 0.7
+    # With other seeds some split is less full, or there would be nothing to choose.
+    assert sum(_fullness(prompts, study, other) >= fullness for other in range(40)) < 30
 
 
-def test_matched_requests_and_fetched_sources_are_left_out(
-    tmp_path: Path, requests: list[str]
-) -> None:
-    rows = [{"harmful": one, "harmless": f"{one} in a film"} for one in requests[:2]]
+def test_the_first_seed_that_is_good_enough_is_taken(tmp_path: Path) -> None:
+    _requests(tmp_path, 600)
+    benign = {"role": "benign", "source": f"file:{tmp_path / 'phishing.jsonl'}"}
+    gone = dict.fromkeys(("explain", "write", "facts", "compute"))
+    # Without a limit on the prompts.
+    study = _study(tmp_path, preset="full", letters=benign, **gone)
+    assert fullest_seed([study]) == SEEDS[0]
+
+
+def test_too_few_prompts_for_any_seed(tmp_path: Path) -> None:
+    prompts = _requests(tmp_path, 12)
+    study = _study(tmp_path)
+    assert _fullness(prompts, study, fullest_seed([study])) >= 0.3
+
+
+def test_matched_requests_and_fetched_sources_are_left_out(tmp_path: Path) -> None:
+    prompts = _requests(tmp_path, 24)
+    rows = [{"harmful": one, "harmless": f"{one} in a film"} for one in prompts[:2]]
     make.write_rows(tmp_path / "matched.jsonl", rows)
     source = f"file:{tmp_path / 'matched.jsonl'}"
     matched = {"role": "matched", "of": "phishing", "source": source}
@@ -54,8 +77,24 @@ def test_matched_requests_and_fetched_sources_are_left_out(
     assert fullest_seed([more]) == fullest_seed([_study(tmp_path, refusal=None)])
 
 
-def test_a_missing_file_is_named(tmp_path: Path, requests: list[str]) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    _requests(tmp_path, 24)
     study = _study(tmp_path)
     (tmp_path / "phishing.jsonl").write_text("")
     with pytest.raises(BadFile, match="phishing"):
         fullest_seed([study])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["quick", "standard"])
+def test_every_seed_fills_the_splits_of_the_presets_refusals(tmp_path: Path, preset: str) -> None:
+    _requests(tmp_path, 24)
+    study = _study(tmp_path, preset)
+    job = prompts_job(study, {"behaviour": "refusal"})
+    addresses = [parse(one) for one in study.sources[study.behaviours["refusal"].source]]
+    assert job.source.record is not None
+    fetch(addresses, Path(job.source.path), job.source.record)
+    path = locate(job.source)
+    rows = select_prompts(read_rows(path), path, job.rows, job.need)
+    prompts = rows["prompt"].to_list()
+    assert min(_fullness(prompts, study, seed) for seed in SEEDS) > 0.83

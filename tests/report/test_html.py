@@ -33,7 +33,7 @@ def test_another_version_makes_it_anew(kept: Path, monkeypatch: pytest.MonkeyPat
     assert html.page_script() == "2;"
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{}", '["1;"]', "[1, 2, 3]"])
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '["1;"]', "[1, 2, 3]", "[" * 200_000])
 def test_a_damaged_file_makes_it_anew(kept: Path, damage: str) -> None:
     kept.write_text(damage, encoding="utf-8")
     assert html.page_script() == "2;"
@@ -42,6 +42,12 @@ def test_a_damaged_file_makes_it_anew(kept: Path, damage: str) -> None:
 def test_a_changed_script_is_not_taken(kept: Path) -> None:
     script, *rest = json.loads(kept.read_text(encoding="utf-8"))
     kept.write_text(json.dumps([f"{script} steal();", *rest]), encoding="utf-8")
+    assert html.page_script() == "2;"
+
+
+def test_a_script_that_is_no_text_is_not_taken(kept: Path) -> None:
+    _, *rest = json.loads(kept.read_text(encoding="utf-8"))
+    kept.write_text(json.dumps(["\ud800", *rest]), encoding="utf-8")
     assert html.page_script() == "2;"
 
 

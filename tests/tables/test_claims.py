@@ -529,11 +529,11 @@ def test_an_interval_with_an_unknown_end_is_no_verdict(low: float, high: float) 
     [
         (28, 2, "one behaviour has 2 of the 28, and each needs 4."),
         (4, 2, "4, and it needs 6, with 4 of each behaviour."),
-        (28, None, "28, and it needs 6, with 4 of each behaviour."),
+        (25, 5, "the 25 tell no more than 5.0 of one behaviour would, and it needs 6."),
     ],
 )
-def test_the_reason_says_of_what_there_are_too_few(n: int, smallest: int | None, said: str) -> None:
-    number = Number(0.5, 0.4, 0.6, n, 1.0, smallest)
+def test_the_reason_says_of_what_there_are_too_few(n: int, smallest: int, said: str) -> None:
+    number = Number(0.5, 0.4, 0.6, n, 5.0, smallest)
     verdict, why = outcome_of(Evidence(number, 0.1))
     assert verdict == CANNOT_TELL
     assert why.endswith(said)

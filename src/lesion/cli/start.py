@@ -42,8 +42,8 @@ _MATCHED = (
 
 _SEED = "seed: 0\n"
 _SEED_REMARK = (
-    "# Prompts are drawn into train, validation and test by this seed. It was chosen for the",
-    "# sizes of the splits: with most seeds one of them is too small for an interval.",
+    "# Prompts are drawn into train, validation and test by this seed, which was chosen so that",
+    "# no split has too few of them, or as few splits as possible.",
 )
 
 Preset = Annotated[
@@ -83,7 +83,7 @@ def init(
 
     What is not given is asked for, if this is a terminal, and again after a wrong answer. Every
     harm type needs at least 12 prompts; for an effect of usual size, give 40 or more. The study's
-    seed is chosen so that no split of the prompts is too small for an interval.
+    seed is chosen by the sizes of the splits, so that none has too few prompts if that can be.
     """
     from lesion.io.formats import atomic
     from lesion.plan import checks
@@ -108,10 +108,9 @@ def init(
         text = _study_text(file.stem, source, harms, preset)
         with atomic(file) as part:
             part.write_text(text, encoding="utf-8")
-            sizes = {preset, "quick"} if preset in ("standard", "full") else {preset}
             studies = [
                 load_study(read_configs([part], {"preset": size}), str(file))
-                for size in sorted(sizes)
+                for size in dict.fromkeys((preset, "quick"))
             ]
             seed = fullest_seed(studies)
             part.write_text(text.replace(_SEED, f"seed: {seed}\n"), encoding="utf-8")

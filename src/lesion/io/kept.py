@@ -23,7 +23,7 @@ def read_kept(path: Path) -> Any:
     """The JSON value that was kept; None if there is none. It may be of any shape."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -92,6 +92,11 @@ def _too_few(number: Number) -> str:
             f"{few}: one behaviour has {number.smallest} of the {number.n}, and each needs "
             f"{FEWEST_OF_ONE}."
         )
+    if number.n >= FEWEST:
+        return (
+            f"{few}: the {number.n} tell no more than {number.draws:.1f} of one behaviour would, "
+            f"and it needs {FEWEST}."
+        )
     return f"{few}: {number.n}, and it needs {FEWEST}, with {FEWEST_OF_ONE} of each behaviour."
 
 
