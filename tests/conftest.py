@@ -18,7 +18,7 @@ from lesion_testing.workflow import Place, copy_code, lay_out, write_inputs
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Hundreds of commands would each compile all of lesion again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-LONGEST = ("workflow", "faults", "models")
+LONGEST = ("workflow", "faults", "training", "judgements", "browser", "masks", "models")
 """Folders whose files are begun first, so that all workers end at about the same time."""
 
 
