@@ -15,10 +15,11 @@ from lesion.pairs.rows import read_rows
 from lesion.plan.jobs import prompts_job
 from lesion.plan.places import is_local, local_path
 from lesion.study import Study
-from lesion.tables.effects import FEWEST
+from lesion.tables.effects import FEWEST, FEWEST_OF_ONE
 
-WANTED = {"train": 12, "validation": 4, "test": FEWEST}
-"""Prompts that a split should have."""
+WANTED = {"train": 10, "validation": 4, "test": FEWEST}
+"""Prompts that a split of a harm type should have; other behaviours are measured together, and
+`FEWEST_OF_ONE` test prompts of each will do."""
 # fmt: off
 SEEDS = (
     1, 5, 6, 9, 17, 18, 20, 21, 22, 27, 28, 31, 32, 33, 34, 38, 39, 41, 47, 49, 50, 51, 55, 57, 58,
@@ -38,6 +39,7 @@ class _Drawn(NamedTuple):
     prompts: list[str]
     near: list[list[int]]
     shares: Shares
+    wanted: dict[str, int]
 
 
 def fullest_seed(studies: Sequence[Study]) -> int:
@@ -69,11 +71,12 @@ def _behaviours(study: Study) -> list[_Drawn]:
             rows = select_prompts(read_rows(path), path, job.rows, job.need)
             prompts = rows["prompt"].to_list()
             near = near_duplicates(prompts, job.near_duplicate)
-            drawn.append(_Drawn(prompts, near, job.split.model_dump()))
+            wanted = WANTED if behaviour.role == "harm" else {**WANTED, "test": FEWEST_OF_ONE}
+            drawn.append(_Drawn(prompts, near, job.split.model_dump(), wanted))
     return drawn
 
 
 def _fullness(drawn: _Drawn, seed: int) -> float:
-    """The least share of `WANTED` that any split has; it may be above 1."""
+    """The least share of what is wanted that any split has; it may be above 1."""
     sizes = Counter(draw_splits(drawn.prompts, drawn.shares, drawn.near, seed))
-    return min(sizes[split] / wanted for split, wanted in WANTED.items())
+    return min(sizes[split] / wanted for split, wanted in drawn.wanted.items())
