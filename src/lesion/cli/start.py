@@ -43,7 +43,7 @@ _MATCHED = (
 _SEED = "seed: 0\n"
 _SEED_REMARK = (
     "# Prompts are drawn into train, validation and test by this seed, which was chosen so that",
-    "# no split has too few of them, or as few splits as possible.",
+    "# no split has too few of them, if that can be.",
 )
 
 Preset = Annotated[
