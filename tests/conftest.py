@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 
 from lesion.io.logs import Terminal, messages_to
-from lesion_testing.workflow import Place, copy_code, lay_out, write_inputs
+
+# A failed assertion of these modules shows its values too, as those of the tests do.
+pytest.register_assert_rewrite("lesion_testing")
+
+from lesion_testing.workflow import Place, copy_code, lay_out, write_inputs  # noqa: E402
 
 # A tiny tensor gains nothing from a second thread, and two workers' threads wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -43,13 +43,16 @@ def _fullness(prompts: list[str], study: Study, seed: int) -> float:
     return min(sizes[split] / wanted for split, wanted in WANTED.items())
 
 
-def test_splits_are_as_full_as_a_seed_can_make_them(tmp_path: Path) -> None:
-    prompts = _requests(tmp_path, 24)
-    study = _study(tmp_path)
-    fullness = _fullness(prompts, study, fullest_seed([study]))
-    assert fullness > 0.7
-    # With other seeds some split is less full, or there would be nothing to choose.
-    assert sum(_fullness(prompts, study, other) >= fullness for other in range(40)) < 30
+@pytest.mark.parametrize("number", [12, 24, 40])
+def test_no_other_seed_makes_the_splits_fuller(tmp_path: Path, number: int) -> None:
+    prompts = _requests(tmp_path, number)
+    # Of the same prompts, so that what a harm type needs decides.
+    benign = {"role": "benign", "source": f"file:{tmp_path / 'phishing.jsonl'}"}
+    gone = dict.fromkeys(("explain", "write", "facts", "compute"))
+    study = _study(tmp_path, preset="full", letters=benign, **gone)
+    # The first of those that are equally good; more than enough is no better.
+    best = max(SEEDS, key=lambda seed: min(1.0, _fullness(prompts, study, seed)))
+    assert fullest_seed([study]) == best
 
 
 def test_the_first_seed_that_is_good_enough_is_taken(tmp_path: Path) -> None:
@@ -59,12 +62,6 @@ def test_the_first_seed_that_is_good_enough_is_taken(tmp_path: Path) -> None:
     # Without a limit on the prompts.
     study = _study(tmp_path, preset="full", letters=benign, **gone)
     assert fullest_seed([study]) == SEEDS[0]
-
-
-def test_too_few_prompts_for_any_seed(tmp_path: Path) -> None:
-    prompts = _requests(tmp_path, 12)
-    study = _study(tmp_path)
-    assert _fullness(prompts, study, fullest_seed([study])) >= 0.3
 
 
 def test_matched_requests_and_fetched_sources_are_left_out(tmp_path: Path) -> None:
