@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from lesion import cli
-from lesion.cli import start
+from lesion.cli.plan import _too_large
 from lesion.io.bundle import bundle
 from lesion.study import load_study, read_config, read_configs
 from lesion.study.sections import Tail
@@ -212,7 +212,7 @@ def test_a_wrong_command_is_told_what_to_do(kind: str, lesion, folder: Path) -> 
 
 
 def test_the_command_of_a_run(folder: Path) -> None:
-    from lesion.cli.start import snakemake_command
+    from lesion.cli.run import snakemake_command
 
     files = [folder / "a.yaml", folder / "b.yaml"]
     command = snakemake_command(files, "a-quick", quick=True, cluster=None, cores="4")
@@ -296,10 +296,10 @@ def test_a_wrong_answer_is_asked_again(  # type: ignore[no-untyped-def]
 
 def test_too_little_disk_for_whole_scores_names_the_key_that_cuts_them() -> None:
     study = load_study(read_config(ROOT / "config.yaml"))
-    (problem,) = start._too_large(study, 10**18, 0, 0)
+    (problem,) = _too_large(study, 10**18, 0, 0)
     assert "`scores.tail`" in problem
     cut = study.model_copy(
         update={"scores": study.scores.model_copy(update={"tail": Tail(p=0.1, q=0.01)})}
     )
-    (problem,) = start._too_large(cut, 10**18, 0, 0)
+    (problem,) = _too_large(cut, 10**18, 0, 0)
     assert "`scores.tail`" not in problem

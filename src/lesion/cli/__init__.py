@@ -4,12 +4,12 @@ import sys
 
 import typer
 
-from lesion.cli import masks, reference, report, start, studies
+from lesion.cli import init, masks, plan, reference, report, run, studies
 from lesion.cli.app import app
 from lesion.io.formats import LesionError
 from lesion.io.logs import Terminal, messages_to
 
-__all__ = ["app", "main", "masks", "reference", "report", "start", "studies"]
+__all__ = ["app", "init", "main", "masks", "plan", "reference", "report", "run", "studies"]
 
 
 def main() -> None:

@@ -82,6 +82,11 @@ def typed(files: Sequence[Path]) -> str:
     return shlex.join(map(str, files))
 
 
+def say_next(command: str) -> None:
+    """Print the command to give next."""
+    typer.echo(f"next: {command}".rstrip())
+
+
 @app.command()
 def check(config: ConfigFiles = None) -> None:
     """Check a study, its local files and its tasks without running anything.
@@ -104,7 +109,7 @@ def check(config: ConfigFiles = None) -> None:
     typer.echo(f"models   {', '.join(study.models)}")
     typer.echo(f"variants {', '.join(study.variants)}")
     typer.echo(f"the study `{study.study}` can run")
-    typer.echo(f"next: lesion plan {typed(config or [])}".rstrip())
+    say_next(f"lesion plan {typed(config or [])}")
 
 
 @app.command()

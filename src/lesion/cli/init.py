@@ -1,27 +1,20 @@
-"""Commands that begin a study of one's own: write its file, run it, open its page."""
+"""The command that writes a study of one's own."""
 
 import json
 import re
 import shlex
-import shutil
-import signal
-import subprocess
 import sys
-import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
 from lesion.cli.app import app, path_of
-from lesion.cli.studies import ConfigFiles, read_study, typed
+from lesion.cli.studies import say_next, typed
 from lesion.io.formats import BadFile, LesionError
 from lesion.io.texts import parse_yaml
 from lesion.study.types import as_name
-
-if TYPE_CHECKING:
-    from lesion.study import Study
 
 _Read = TypeVar("_Read")
 
@@ -32,8 +25,6 @@ _HUB = re.compile(r"(hf:|https?://[^/]+/)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<commit>
 _SECONDS = 5.0
 """The patience with the hub."""
 
-_OF_STUDIES = ("--config", "-C", "--configfile", "--configfiles", "--snakefile", "-s")
-"""Options of Snakemake that say which study is run."""
 _MATCHED = (
     "  # A harmless counterpart of each request, in the same words: a table with the columns",
     "  # `harmful` and `harmless`. Without it no claim about harm can be supported, because the",
@@ -127,7 +118,7 @@ def init(
     else:
         raise LesionError("give at least one file of harmful prompts: --harm my/phishing.jsonl")
     typer.echo(f"wrote {file}")
-    _next(f"lesion check {typed([file])}")
+    say_next(f"lesion check {typed([file])}")
 
 
 def _asked(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
@@ -258,186 +249,3 @@ def _quoted(text: str) -> str:
     """A text as YAML reads it as a text."""
     plain = re.fullmatch(r"[\w./@-]+", text) and parse_yaml(text, Path()) == text
     return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-@app.command("run")
-def run_study(
-    context: typer.Context,
-    config: ConfigFiles = None,
-    quick: Annotated[
-        bool,
-        typer.Option(help="A first look in minutes: the preset `quick`, in results/NAME-quick."),
-    ] = False,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            help="Run on a cluster: `slurm`, `kubernetes` or `cluster-generic` "
-            "(docs/how-to/cluster.md).",
-            show_default=False,
-        ),
-    ] = None,
-    cores: Annotated[str, typer.Option(help="Cores of this machine to use.")] = "all",
-) -> None:
-    """Run what is stale of a study, and print its summary.
-
-    Snakemake does the work: an interrupted run goes on where it stopped, and a changed study runs
-    only what changed. What follows `--` goes to Snakemake, such as `-- -n` for what would run.
-    """
-    from lesion.plan import checks
-
-    study = read_study(config, quick=quick)
-    files = config or [Path("config.yaml")]
-    checks.check_study(study)
-    checks.check_splits(study)
-    command = snakemake_command(files, study.study, quick=quick, cluster=cluster, cores=cores)
-    given: list[str] = context.obj or []
-    for option in _OF_STUDIES:
-        if any(word == option or word.startswith(f"{option}=") for word in given):
-            raise LesionError(
-                f"{option} can't follow `--`, because lesion reads the study's files itself. Write "
-                "the keys into a second file, which is laid over the first: lesion run A B"
-            )
-    command += given
-    typer.echo(shlex.join(["snakemake", *command[3:]]), err=True)
-    process = subprocess.Popen(command)
-    # Ctrl-C reaches Snakemake too, which ends its jobs and then itself.
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    status = process.wait()
-    signal.signal(signal.SIGINT, usual)
-    if status:
-        typer.echo(
-            f"lesion: the run of `{study.study}` stopped; its message is above. The logs of its "
-            f"jobs are in {study.folder}/logs. After a job's failure, the same command goes on.",
-            err=True,
-        )
-        raise typer.Exit(status if status > 0 else 1)
-    page = study.folder / "report" / "index.html"
-    if page.exists() and not given:
-        from lesion.report.summary import print_summary
-
-        print_summary(study.folder / "tables", page)
-        _next(f"lesion open {typed(config or [])}{' --quick' if quick else ''}")
-
-
-def snakemake_command(
-    files: Sequence[Path], study: str, *, quick: bool, cluster: str | None, cores: str
-) -> list[str]:
-    """The command that runs a study, from any folder."""
-    from lesion.io.bundle import bundle
-
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(bundle() / "Snakefile")]
-    command += ["--configfile", *map(str, files)]
-    if quick:
-        command += ["--config", "preset=quick", f"study={study}"]
-    if cluster is None:
-        return [*command, "--cores", cores]
-    profiles = bundle() / "workflow" / "profiles"
-    if not (profiles / cluster / "profile.yaml").is_file():
-        known = sorted(path.parent.name for path in profiles.glob("*/profile.yaml"))
-        raise LesionError(
-            f"there is no cluster `{cluster}`. Known: "
-            f"{', '.join(name for name in known if name != 'default')}."
-        )
-    return [*command, "--workflow-profile", str(profiles / cluster)]
-
-
-@app.command("open")
-def open_page(
-    config: ConfigFiles = None,
-    quick: Annotated[bool, typer.Option(help="The page of `lesion run --quick`.")] = False,
-) -> None:
-    """Open a finished study's page in the browser, and print its path."""
-    study = read_study(config, quick=quick)
-    page = study.folder / "report" / "index.html"
-    if not page.exists():
-        raise LesionError(
-            f"{page}: is not there yet. Run the study first: lesion run {typed(config or [])}"
-            f"{' --quick' if quick else ''}"
-        )
-    typer.echo(page)
-    if not webbrowser.open(page.resolve().as_uri()):
-        typer.echo("No browser could be started here; open this file in one.")
-
-
-def _next(command: str) -> None:
-    typer.echo(f"next: {command}")
-
-
-@app.command()
-def plan(
-    config: ConfigFiles = None,
-    quick: Annotated[bool, typer.Option(help="The plan of `lesion run --quick`.")] = False,
-) -> None:
-    """Say what a study takes before it runs: jobs, time, memory and disk.
-
-    The times were measured on one machine; yours may take half or twice as long, and a processor
-    without bf16 longer. Nothing is fetched: the Hugging Face hub is asked for the size of a model
-    that is not here yet; where that is impossible, its name may say it (such as 8B), and otherwise
-    it counts as one of a billion weights.
-    """
-    import psutil
-    from rich.console import Console
-    from rich.table import Table
-
-    from lesion.plan import checks, estimate
-
-    study = read_study(config, quick=quick)
-    checks.check_study(study)
-    rows = estimate.estimates(study)
-    table = Table("stage", "jobs", "hours", "memory (GB)", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(row.rule, str(row.jobs), _hours(row.seconds), f"{row.memory / 1000:.1f}")
-    hours, memory = sum(row.seconds for row in rows), max(row.memory for row in rows)
-    what = "GPU" if estimate.on_gpu(study) else "core"
-    jobs = sum(row.jobs for row in rows)
-    table.add_row("all", str(jobs), _hours(hours), f"{memory / 1000:.1f}")
-    Console(file=sys.stdout, width=80, highlight=False).print(table)
-    disk = estimate.disk_bytes(study)
-    typer.echo(
-        f"{', '.join(study.models)}: {jobs} jobs, about {_hours(hours)} {what} hours, "
-        f"{memory / 1000:.1f} GB of memory for the largest job, {disk / 10**9:.1f} GB of disk in "
-        f"{study.folder}"
-    )
-    assumed = estimate.assumed_sizes(study)
-    if not assumed:
-        for problem in _too_large(study, disk, memory, psutil.virtual_memory().total):
-            typer.echo(f"warning: {problem}", err=True)
-    for model, size in assumed.items():
-        typer.echo(
-            f"warning: `{model}` is not here yet, and the hub did not say its size; {size}. All "
-            "numbers are in proportion to them.",
-            err=True,
-        )
-    _next(f"lesion run {typed(config or [])}{' --quick' if quick else ''}")
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.2f}" if seconds < 36000 else f"{seconds / 3600:.0f}"
-
-
-def _too_large(study: "Study", disk: int, memory: int, total: int) -> list[str]:
-    """What this machine does not have."""
-    from lesion.plan.outputs import score_tail
-
-    problems = []
-    place = next(path for path in (study.folder, *study.folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if disk > free:
-        advice = (
-            ""
-            if score_tail(study)
-            else " Most of it are scores: `scores.tail` stores the needed "
-            "ones alone (docs/explanation/scoring.md)."
-        )
-        problems.append(
-            f"{study.folder} has {free / 10**9:.0f} GB of free disk. Set `results` to a larger "
-            f"disk.{advice}"
-        )
-    if memory * 10**6 > total:
-        problems.append(
-            f"this machine has {total / 10**9:.0f} GB of memory. Run on a larger one, or on a "
-            "cluster (docs/how-to/cluster.md)."
-        )
-    return problems
