@@ -1,8 +1,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from sklearn.feature_extraction.text import CountVectorizer
 
 from lesion.io.formats import BadFile, LesionError
 from lesion.pairs.jobs import PromptsJob, RowSelection
@@ -64,6 +66,18 @@ def _job(**changes: Any) -> PromptsJob:
 
 def _rows(**columns: list[Any]) -> pl.DataFrame:
     return pl.DataFrame(columns)
+
+
+def test_similarity_is_the_cosine_of_sets_of_ngrams() -> None:
+    prompts = ["Ab cab", "cab  AB", "ab", "Erkläre das Schloß", "erkläre das Schloss", "", "x"]
+    vectors = CountVectorizer(analyzer="char_wb", ngram_range=(3, 5), binary=True)
+    counts = vectors.fit_transform(prompts).toarray()
+    lengths = np.sqrt(np.maximum(counts.sum(axis=1), 1))
+    expected = counts @ counts.T / np.outer(lengths, lengths)
+    assert similarity(prompts).toarray() == pytest.approx(expected)
+    # " ab ", " ab", "ab " are all of `ab`; of `cab`: " cab ", and its parts.
+    assert expected[0, 2] == pytest.approx(3 / np.sqrt(3 * 8))
+    assert similarity([]).shape == (0, 0)
 
 
 def test_near_duplicates_never_straddle() -> None:

@@ -1,17 +1,19 @@
-"""A plan is quick: it imports no framework; and a run loads a model once a variant."""
+"""Checks and plans are quick: they import no framework; and a run loads a model once a variant."""
 
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lesion_testing.workflow import BIN, MASKS, Finished, run
+from lesion_testing.workflow import BIN, MASKS, Finished, Place, run
 
 pytestmark = pytest.mark.slow
 
-HEAVY = {"torch", "transformers", "sklearn", "scipy", "accelerate", "altair"}
+Listing = Callable[[list[str], Path], list[set[str]]]
+HEAVY = {"torch", "transformers", "sklearn", "accelerate", "altair"}
 
 # Python imports a module of this name by itself as it starts.
 LISTS_MODULES = """
@@ -25,21 +27,38 @@ atexit.register(write)
 """
 
 
-def test_a_plan_of_the_default_study_imports_no_framework(code: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def listing(tmp_path: Path) -> Listing:
+    """Runs a command, and gives the modules that each of its Python processes imported."""
+    site, modules = tmp_path / "site", tmp_path / "modules.jsonl"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(LISTS_MODULES, encoding="utf-8")
+
+    def listed(command: list[str], folder: Path) -> list[set[str]]:
+        done = run(command, folder, PYTHONPATH=str(site), LESION_MODULES=str(modules))
+        assert done.code == 0, done.text
+        return [set(json.loads(line)) for line in modules.read_text("utf-8").splitlines()]
+
+    return listed
+
+
+def test_a_plan_of_the_default_study_imports_no_framework(
+    code: Path, tmp_path: Path, listing: Listing
+) -> None:
     checkout = tmp_path / "checkout"
     shutil.copytree(code, checkout)
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(LISTS_MODULES, encoding="utf-8")
-    modules = tmp_path / "modules.jsonl"
-    snakemake = [str(BIN / "snakemake"), "-n", "--cores", "2"]
-    done = run(snakemake, checkout, PYTHONPATH=str(tmp_path / "site"), LESION_MODULES=str(modules))
-    assert done.code == 0, done.text
     # The sources are not here yet: everything is planned without them.
-    assert "generate_pairs" in done.text
-    processes = [set(json.loads(line)) for line in modules.read_text("utf-8").splitlines()]
+    processes = listing([str(BIN / "snakemake"), "-n", "--cores", "2"], checkout)
     assert any({"snakemake", "lesion", "polars"} <= one for one in processes)
-    assert not [found for one in processes if (found := one & HEAVY)]
+    assert not [found for one in processes if (found := one & {*HEAVY, "scipy"})]
     assert not (checkout / "results").exists()
+
+
+def test_a_check_imports_no_framework(unrun: Place, listing: Listing) -> None:
+    (modules,) = listing([str(BIN / "lesion"), "check", "study.yaml"], unrun.folder)
+    # The splits are checked too, by the similarity of the prompts.
+    assert {"lesion", "polars", "scipy"} <= modules
+    assert not modules & {*HEAVY, "pandas"}
 
 
 def test_a_model_is_loaded_once_a_variant(finished: Finished) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -166,20 +167,42 @@ def _same(value: Any, text: str) -> bool:
     return str(value) == text
 
 
+_GRAMS = (3, 4, 5)
+"""Lengths of the character n-grams by which prompts are compared."""
+
+
 def similarity(prompts: Sequence[str]) -> Any:
     """Cosine similarity of the prompts' sets of character 3- to 5-grams, as a sparse matrix.
 
-    Hashed and unweighted, so that the similarity of two prompts does not depend on others.
+    The n-grams are those of single words with a space at either end, in lower case. They are not
+    weighted, so that the similarity of two prompts does not depend on others.
 
     Returns:
-        scipy CSR [prompt, prompt], float64.
+        scipy CSR array [prompt, prompt], float64.
     """
-    from sklearn.feature_extraction.text import HashingVectorizer
+    # scikit-learn's vectorizers have these n-grams too, but take two seconds to import, which
+    # every command that checks a study would wait for.
+    import numpy as np
+    from scipy.sparse import csr_array
 
-    vectors = HashingVectorizer(
-        analyzer="char_wb", ngram_range=(3, 5), binary=True, alternate_sign=False, n_features=2**18
-    ).transform(prompts)
-    return (vectors @ vectors.T).tocsr()
+    columns: dict[str, int] = {}
+    rows = [[columns.setdefault(gram, len(columns)) for gram in _grams(text)] for text in prompts]
+    sizes = np.array([len(row) for row in rows], dtype=np.int64)
+    places = np.fromiter(chain(*rows), np.int64)
+    shares = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    sets = csr_array((shares, places, starts), shape=(len(prompts), max(1, len(columns))))
+    return (sets @ sets.T).tocsr()
+
+
+def _grams(text: str) -> set[str]:
+    words = [f" {word} " for word in text.lower().split()]
+    return {
+        word[start : start + length]
+        for word in words
+        for length in _GRAMS
+        for start in range(max(1, len(word) - length + 1))
+    }
 
 
 def assign(prompts: Sequence[str], shares: Shares, near_duplicate: float, seed: int) -> list[str]:
@@ -215,8 +238,9 @@ def near_duplicates(prompts: Sequence[str], near_duplicate: float) -> list[list[
 
 def nearby(alike: Any, row: int, near_duplicate: float) -> list[int]:
     """The earlier prompts that a prompt resembles."""
-    line = alike.getrow(row)
-    near: list[int] = line.indices[(line.data >= near_duplicate) & (line.indices < row)].tolist()
+    line = slice(alike.indptr[row], alike.indptr[row + 1])
+    others, values = alike.indices[line], alike.data[line]
+    near: list[int] = others[(values >= near_duplicate) & (others < row)].tolist()
     return near
 
 

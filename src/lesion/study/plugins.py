@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeVar
 from lesion.study.types import StudyError, nearest
 
 Value = TypeVar("Value")
+_OURS = "lesion."
+"""How the groups of entry points for lesion begin."""
 
 
 class PluginError(StudyError, ValueError):
@@ -19,13 +21,14 @@ class PluginError(StudyError, ValueError):
 
 
 @cache
-def installed() -> Any:
-    """The entry points of all installed packages, which take some hundredths of a second to find;
-    `installed.cache_clear()` lets the next call look again.
+def installed() -> dict[str, EntryPoints]:
+    """The entry points of all installed packages for lesion, by group.
 
-    Their type is another one since Python 3.12, but both have the method `select`.
+    Finding them takes some hundredths of a second; `installed.cache_clear()` lets the next call
+    look again.
     """
-    return entry_points()
+    points = entry_points()
+    return {group: points.select(group=group) for group in points.groups if group.startswith(_OURS)}
 
 
 def package_of(entry: EntryPoint) -> str:
@@ -43,7 +46,7 @@ class Plugins(Generic[Value]):
     """The plug-ins of one group of entry points.
 
     Args:
-        group: the group's name.
+        group: the group's name, which begins with `lesion.`.
         what: what the group adds, for messages.
         ours: gives lesion's own names.
         accepted: checks a loaded object, given its name, and gives what the plug-in adds; a
@@ -62,9 +65,8 @@ class Plugins(Generic[Value]):
         self.group, self.what, self.ours = group, what, ours
         self._accepted, self._reserved = accepted, reserved
 
-    def _entries(self, **only: str) -> EntryPoints:
-        selected: EntryPoints = installed().select(group=self.group, **only)
-        return selected
+    def _entries(self) -> EntryPoints:
+        return installed().get(self.group, EntryPoints())
 
     @property
     def names(self) -> list[str]:
@@ -77,7 +79,7 @@ class Plugins(Generic[Value]):
         Raises:
             PluginError: it is the name of several plug-ins, or also one of lesion's own.
         """
-        entries = sorted(self._entries(name=name), key=package_of)
+        entries = sorted(self._entries().select(name=name), key=package_of)
         if not entries:
             return None
         first, *others = entries
@@ -140,7 +142,7 @@ class Plugins(Generic[Value]):
         return PluginError(f"no {what or self.what} is named `{name}`{guess} Known: {listed}")
 
     def _labelled(self, name: str) -> str:
-        entries = self._entries(name=name)
+        entries = self._entries().select(name=name)
         return f"{name} ({' and '.join(sorted(map(package_of, entries)))})"
 
     def problems(self) -> Iterator[str]:
