@@ -2,6 +2,7 @@
 which several workers take them.
 """
 
+import gc
 import os
 import re
 from collections.abc import Iterator
@@ -63,6 +64,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return not shares_the_finished_study(item.path), (*LONGEST, folder).index(folder)
 
     items.sort(key=rank)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: a full garbage collection need not look at it.
+
+    It takes 0.7 s to do so, and accelerate collects before each training.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,11 @@
-"""Snakemake and the jobs of a study with their imports done, forked from processes that have them.
+"""`snakemake`, `lesion` and the jobs of a study, forked from processes that have their imports.
 
 Importing Snakemake takes three seconds, more than planning the tiny study, and what the jobs import
 (torch, transformers) takes six; tests give hundreds of commands. Two servers, those of the
 workflow's own jobs (`lesion.preload`), have imported all but lesion itself:
 
-- one forks Snakemake. Only commands that are waited for go through it: a signal that ends the
-  client kills the fork at once, and what Python prints on SIGABRT is the client's;
+- one forks Snakemake, and `lesion` too. Only commands that are waited for go through it: a signal
+  that ends the client kills the fork at once, and what Python prints on SIGABRT is the client's;
 - the other one forks, for such a Snakemake, the study's own server, in place of a new process. That
   is why it ends with the connection of the Snakemake that asked for it.
 """
@@ -28,8 +28,12 @@ from lesion.preload.start import SERVER
 
 _FORKED = Path(__file__)
 """This file is also what a fork runs."""
-_SNAKEMAKE = ("snakemake.cli", "smart_open", "numpy", "polars", "psutil", "pydantic", "yaml")
-"""What every command imports, but for lesion."""
+_COMMANDS = (
+    *("snakemake.cli", "smart_open", "numpy", "polars", "psutil", "pydantic", "yaml"),
+    *("typer", "typer.core", "scipy.sparse"),
+)
+"""What the two commands import, but for lesion."""
+_NAMES = ("snakemake", "lesion")
 _JOBS = (
     *("snakemake.script", "torch", "transformers", "transformers.models.auto.modeling_auto"),
     *("transformers.modeling_utils", "transformers.generation.utils", "transformers.cache_utils"),
@@ -44,12 +48,13 @@ _ONE_THREAD = dict.fromkeys(COUNTS, "1")
 
 
 def warm(command: list[str]) -> list[str]:
-    """The command that has a `snakemake` command run in a fork; any other one as it is."""
-    if Path(command[0]).name != "snakemake":
+    """The command that has one of `snakemake` or `lesion` run in a fork; any other one as it is."""
+    name = Path(command[0]).name
+    if name not in _NAMES:
         return command
     os.environ[_ADDRESS] = _server(*_JOBS, **_ONE_THREAD)
-    through = [sys.executable, "-I", "-S", client.__file__, _server(*_SNAKEMAKE)]
-    return [*through, sys.executable, str(_FORKED), *command[1:]]
+    through = [sys.executable, "-I", "-S", client.__file__, _server(*_COMMANDS)]
+    return [*through, sys.executable, str(_FORKED), name, *command[1:]]
 
 
 @cache
@@ -110,8 +115,8 @@ class _Forked:
 
 
 def _run() -> None:
-    """Run Snakemake or a study's server as a new process would: with the paths of its own
-    environment, and with the `lesion` that the study's folder has.
+    """Run a command or a study's server as a new process would: with the paths of its own
+    environment, and with the `lesion` that these lead to.
     """
     for name in [*sys.modules]:
         if name.partition(".")[0] == "lesion":
@@ -124,10 +129,12 @@ def _run() -> None:
         os.dup2(reading, 0)
         runpy.run_module(SERVER, run_name="__main__", alter_sys=True)
         return
-    subprocess.Popen = _Popen  # type: ignore[misc]
-    from snakemake.cli import main
-
-    sys.argv[0] = "snakemake"
+    sys.argv[:] = sys.argv[1:]
+    if sys.argv[0] == "lesion":
+        from lesion.cli import main
+    else:
+        subprocess.Popen = _Popen  # type: ignore[misc]
+        from snakemake.cli import main
     sys.exit(main())
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lesion.io.formats import sha256_file
 from lesion.study import StudyError, load_study
 from lesion_testing import ROOT
+from lesion_testing.warm import warm
 from lesion_testing.workflow import BIN, STUDY, Done, Place, cases, run
 
 pytestmark = pytest.mark.slow
@@ -214,7 +215,7 @@ def test_snakemake_refuses_before_anything_runs(fresh: Place, name: str) -> None
 
 
 def _check(place: Place) -> Done:
-    return run([str(BIN / "lesion"), "check", "study.yaml"], place.folder)
+    return run(warm([str(BIN / "lesion"), "check", "study.yaml"]), place.folder)
 
 
 def test_a_good_study_passes_the_check(unrun: Place) -> None:
@@ -382,6 +383,6 @@ def test_any_wrong_value_is_named_by_its_key(path: tuple[str, str], value: objec
 def test_the_default_study_is_a_good_one(tmp_path: Path) -> None:
     for name in ("config.yaml", "studies"):
         (tmp_path / name).symlink_to(ROOT / name)
-    done = run([str(BIN / "lesion"), "check"], tmp_path)
+    done = run(warm([str(BIN / "lesion"), "check"]), tmp_path)
     assert done.code == 0, done.text
     assert "the study `default` can run" in done.text

@@ -1,5 +1,5 @@
-"""Same inputs, same outputs, though the second run is killed twice on its way, and makes its masks
-without preloading.
+"""Same inputs, same outputs, though the second run is killed twice on its way, and two behaviours
+are scored without preloading.
 
 A killed job must leave nothing that a later one could take for whole.
 """
@@ -18,11 +18,14 @@ from safetensors import safe_open
 
 from lesion.io.formats import read_json, read_parquet, sha256_file
 from lesion.preload.start import SERVER
+from lesion.scores.shards import index_name
 from lesion_testing.workflow import Finished, Place
 
 pytestmark = pytest.mark.slow
 
 WAIT_SECONDS = 240.0
+UNFORKED = ("sums", "denials")
+"""The behaviours that are scored without preloading."""
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +41,13 @@ def resumed(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         assert not list(place.made.glob("tables/*")), "the kill came too late to tell anything"
         assert place.snakemake("--unlock").code == 0
     place.configure(lambda study: study.update(preload=False))
-    masks = place.jobs("masks")
-    del masks["masks"]  # the stage
+    scored = [f"results/tiny/scores/llama/{name}/{index_name('snip')}" for name in UNFORKED]
+    cold = place.jobs(*scored)
     place.configure(lambda study: study.update(preload=True))
     rest = place.run()
-    assert masks
-    assert not masks.keys() & rest.keys()
-    return Finished(place, {*masks, *rest})
+    assert {f"signed_scores {name}" for name in UNFORKED} <= cold.keys()
+    assert not cold.keys() & rest.keys()
+    return Finished(place, {*cold, *rest})
 
 
 def _kill_when_there_is(place: Place, pattern: str) -> None:
