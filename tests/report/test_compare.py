@@ -216,7 +216,7 @@ def test_what_does_not_vary_is_no_answer(tmp_path: Path) -> None:
     assert row.cells[-1].below == "can’t tell"
 
 
-def test_a_lifted_limit_is_no_comparison_at_the_circuit(
+def test_a_lifted_limit_is_no_comparison_of_ablated_models(
     study: str, tables: Path, tmp_path: Path
 ) -> None:
     other = _shifted(tmp_path / "b", "shared", "harmfulness", -0.3)

@@ -37,19 +37,19 @@ def test_values_are_those_of_the_tables(tables: Path) -> None:
     )
 
 
-def test_circuit_and_sizes_are_counted(tables: Path) -> None:
+def test_weights_left_and_sizes_are_counted(tables: Path) -> None:
     found = read_study_tables(tables)
     table = headline(found.measurements, found.where, found.headline)
     size, candidates = mask_size(found.where, "shared")
     assert 0 < size < candidates
-    assert _value(table, "circuit", "unmodified")["value"] == 1
-    assert _value(table, "circuit", "shared")["value"] == 0
+    assert _value(table, "left", "unmodified")["value"] == 1
+    assert _value(table, "left", "shared")["value"] == 0
     # 684 of 14.6 million weights: a random mask of that size meets next to none of them.
-    assert 0.999 < float(str(_value(table, "circuit", "random")["value"])) < 1
+    assert 0.999 < float(str(_value(table, "left", "random")["value"])) < 1
     assert _value(table, "zeroed", "random")["value"] == size
 
 
-def test_random_circuit_left_by_hand() -> None:
+def test_weights_left_of_a_random_mask_by_hand() -> None:
     where = pl.DataFrame(
         {
             "model": ["m"] * 4,
@@ -61,9 +61,7 @@ def test_random_circuit_left_by_hand() -> None:
         }
     )
     nothing = pl.DataFrame(schema=MEASUREMENTS)
-    left = _value(headline(nothing, where, Headline("shared", "random")), "circuit", "random")[
-        "value"
-    ]
+    left = _value(headline(nothing, where, Headline("shared", "random")), "left", "random")["value"]
     assert left == pytest.approx(1 - (10 * 10 / 100 + 30 * 30 / 100) / 40)
 
 
@@ -75,7 +73,7 @@ def test_what_was_not_measured_is_null(tables: Path) -> None:
         found.headline,
     )
     assert _value(table, "harm-nll", "random")["value"] is None
-    assert _value(table, "circuit", "unmodified")["value"] is None
+    assert _value(table, "left", "unmodified")["value"] is None
     assert _value(table, "harm-nll", "unmodified")["value"] is not None
 
 
@@ -117,4 +115,4 @@ def test_any_mask_may_be_the_one_of_the_table(tables: Path) -> None:
     row = _value(table, "harm-nll", "physical")
     source = found.measurements.filter(metric="nll", level="total", role="harm", variant="physical")
     assert row["value"] == source["value"].item()
-    assert _value(table, "circuit", "physical")["value"] == 0
+    assert _value(table, "left", "physical")["value"] == 0

@@ -27,7 +27,8 @@ def compare(
 ) -> None:
     """Write a page that compares two studies, or two models.
 
-    Is B safer than A at the circuit? Every difference is B − A, with its interval.
+    Is B safer than A once the mask's weights are zeroed? Every difference is B − A, with its
+    interval.
 
     Example: lesion compare results/release-1 results/release-2 --out compare.html
     """

@@ -1,4 +1,4 @@
-"""Two studies, or two models, side by side: is B safer than A at the circuit?
+"""Two studies, or two models, side by side: is B safer than A once the mask's weights are zeroed?
 
 Every difference is B − A. Its interval is computed from the intervals of the two sides as if they
 were independent. Where both were given the same prompts, the sides are positively correlated and
@@ -141,7 +141,7 @@ def _table(first: str, rows: Sequence[tuple[str, ...]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict.fromkeys((first, *NAMES), pl.String), orient="row")
 
 
-_AS_IT_IS, _AT_THE_CIRCUIT = "As it is", "At the circuit"
+_AS_IT_IS, _ABLATED = "As it is", "With the mask's weights zeroed"
 
 
 def compared_findings(a: Side, b: Side) -> list[Finding]:
@@ -162,14 +162,14 @@ def _comparisons(side: Side) -> list[tuple[str, Comparison, Unit, Estimate | Non
             variant = claim.variant_of(inputs.headline.mask)
             key = {"claim": claim.number, "statistic": claim.statistic, "variant": variant}
             number = first_estimate(inputs.claims.filter(**key))
-            numbers.append((_AT_THE_CIRCUIT, claim.compared, claim.unit, number))
+            numbers.append((_ABLATED, claim.compared, claim.unit, number))
     for metric in METRICS:
         for comparison in metric.compared:
             name = f"{metric.name}_change" if comparison.change else metric.name
             unit = _difference_unit(metric.unit) if comparison.change else metric.unit
             variant = inputs.headline.columns[comparison.column]
             number = find(inputs.measurements, variant, name, comparison.role, comparison.attack)
-            topic = _AS_IT_IS if comparison.column == "unmodified" else _AT_THE_CIRCUIT
+            topic = _AS_IT_IS if comparison.column == "unmodified" else _ABLATED
             numbers.append((topic, comparison, unit, number))
     return sorted(numbers, key=lambda row: row[0] != _AS_IT_IS)
 
@@ -232,12 +232,12 @@ def _why_none(
     """Why no answer can be given, wherever the difference lies; empty if one can."""
     for name, side, number in zip(NAMES, sides, numbers, strict=True):
         about = side.inputs.study["models"][side.model]
-        if topic == _AT_THE_CIRCUIT and not about.get("limit_kept", True):
+        if topic == _ABLATED and not about.get("limit_kept", True):
             return (
                 f"The limit on benign loss was lifted or missed in {name}, "
                 "and this comparison assumes that it holds."
             )
-        if topic == _AT_THE_CIRCUIT and comparison.of_harm and about.get("unspecific"):
+        if topic == _ABLATED and comparison.of_harm and about.get("unspecific"):
             return f"In {name}: {about['unspecific']}"
         if comparison.judged and about.get("judged_harm"):
             return f"In {name}: {about['judged_harm']}"

@@ -15,13 +15,13 @@ HEADLINE = {
 }
 
 _NOTHING = (None, None, None, None)
-_CIRCUIT = (
-    *("circuit", "Circuit integrity", "Circuit left"),
+_LEFT = (
+    *("left", "Ablation", "Weights of the mask left"),
     "share of the mask's weights not zeroed; expected value for the random control",
     "share",
 )
 _ZEROED = (
-    *("zeroed", "Circuit integrity", "Weights zeroed"),
+    *("zeroed", "Ablation", "Weights zeroed"),
     *("number of weights set to zero", "count"),
 )
 
@@ -51,8 +51,8 @@ def headline(
             texts = (row.key, row.group, *row.named(compliance), metric.unit, column, variant)
             rows.append((*texts, *(number or _NOTHING)))
     for column, variant in shown.columns.items():
-        number = _circuit_left(where, variant, shown.mask)
-        rows.append((*_CIRCUIT, column, variant, *(number or _NOTHING)))
+        number = _weights_left(where, variant, shown.mask)
+        rows.append((*_LEFT, column, variant, *(number or _NOTHING)))
     for column, variant in shown.columns.items():
         rows.append((*_ZEROED, column, variant, *(_zeroed(where, variant) or _NOTHING)))
     return pl.DataFrame(rows, schema=HEADLINE, orient="row").with_columns(
@@ -67,7 +67,7 @@ def _zeroed(where: pl.DataFrame, variant: str) -> Estimate | None:
     return Estimate(weights) if candidates else None
 
 
-def _circuit_left(where: pl.DataFrame, variant: str, mask: str) -> Estimate | None:
+def _weights_left(where: pl.DataFrame, variant: str, mask: str) -> Estimate | None:
     """Share of the mask's weights that a variant still has.
 
     A control of `k` random weights in a matrix of `N` shares `k·l/N` with a mask of `l` weights on
