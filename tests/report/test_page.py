@@ -251,6 +251,24 @@ def test_missing_numbers_are_dashes(tables: Path, tmp_path: Path) -> None:
     assert "nan" not in page.text.lower().split()
 
 
+def test_what_was_not_measured_is_named_and_has_no_row(tables: Path, tmp_path: Path) -> None:
+    folder = _copied(tables, tmp_path / "tables")
+    table = pl.read_parquet(folder / "measurements.parquet")
+    assert table.filter(metric="accuracy").height
+    table.filter(pl.col("metric") != "accuracy").write_parquet(folder / "measurements.parquet")
+    text = Page(_written(folder, tmp_path, 0)).text
+    assert "mean over the study’s tasks" not in text
+    assert "Not measured in this study: Task accuracy." in text
+    assert "Not measured in this study" not in Page(_written(tables, tmp_path, 0)).text
+
+
+def test_the_only_harm_type_is_named(tables: Path, tmp_path: Path) -> None:
+    shape = Shape(harm=["physical"], benign=["plan"])
+    words = "the shared mask (that of physical, the only harm type) zeroed"
+    assert words in Page(_written(write_study(tmp_path / "tables", shape), tmp_path, 0)).text
+    assert "the only harm type" not in Page(_written(tables, tmp_path, 0)).text
+
+
 def test_what_the_claims_could_not_compute_is_unclear(tables: Path, tmp_path: Path) -> None:
     folder = _copied(tables, tmp_path / "tables")
     table = pl.read_parquet(folder / "claims.parquet")

@@ -113,6 +113,9 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
     lined, lines = lines_table(own.lines, own.headline.mask)
     refused = find(own.measurements, UNMODIFIED, "refusal_rate", attack="direct")
     threshold = _setting(inputs, "judgements", "threshold", _DEFAULT_THRESHOLD)
+    before_after = headline(own.measurements, own.where, own.headline, compliance=complied)
+    measured = pl.col("value").is_not_null().any().over("key")
+    harm_types = own.pairs.filter(role="harm")["behaviour"].unique().to_list()
     return {
         "name": model,
         "id": _id(inputs, model),
@@ -122,7 +125,9 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
         "tally": tally(verdicts),
         "topics": by_topic(verdicts),
         "warning": alignment_note(refused),
-        "groups": _groups(headline(own.measurements, own.where, own.headline, compliance=complied)),
+        "groups": _groups(before_after.filter(measured)),
+        "unmeasured": before_after.filter(~measured)["label"].unique(maintain_order=True).to_list(),
+        "only_type": harm_types[0] if len(harm_types) == 1 else None,
         "attacks": attacks_table(own.measurements, own.headline, compliance=complied),
         "refusal_note": refusal_note(own.measurements),
         "figures": {figure.key: figure for figure in figures_of(inputs, model)},

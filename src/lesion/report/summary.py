@@ -54,7 +54,9 @@ def print_summary(tables: Path, page: Path) -> None:
             stages = own.stages.sort("stage")["name"].unique(maintain_order=True)
             console.print(Text(f"{family}: {' > '.join(stages)}", style="bold"))
             console.print(_verdicts(own.claims.rows(named=True), own))
-    console.print(Text("MDE: minimum detectable effect (80% power). NLL: higher is less likely text"))
+    console.print(
+        Text("MDE: minimum detectable effect (80% power). NLL: higher is less likely text")
+    )
     console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
