@@ -258,13 +258,13 @@ def test_what_was_not_measured_is_named_and_has_no_row(tables: Path, tmp_path: P
     table.filter(pl.col("metric") != "accuracy").write_parquet(folder / "measurements.parquet")
     text = Page(_written(folder, tmp_path, 0)).text
     assert "mean over the study’s tasks" not in text
-    assert "Not measured in this study: Task accuracy." in text
-    assert "Not measured in this study" not in Page(_written(tables, tmp_path, 0)).text
+    assert "No numbers for this model: Task accuracy." in text
+    assert "No numbers for this model" not in Page(_written(tables, tmp_path, 0)).text
 
 
 def test_the_only_harm_type_is_named(tables: Path, tmp_path: Path) -> None:
     shape = Shape(harm=["physical"], benign=["plan"])
-    words = "the shared mask (that of physical, the only harm type) zeroed"
+    words = "the shared mask (selected for physical, the only harm type) zeroed"
     assert words in Page(_written(write_study(tmp_path / "tables", shape), tmp_path, 0)).text
     assert "the only harm type" not in Page(_written(tables, tmp_path, 0)).text
 

@@ -42,7 +42,7 @@ def test_a_model_and_a_harm_type_are_a_study(name: str, mine: dict[str, Any]) ->
     assert study.preset == name
     assert study.of_role("harm") == ["phishing"]
     assert study.at_least == 1
-    assert len(study.of_role("benign")) >= 3
+    assert len(study.of_role("benign")) == (3 if name == "quick" else 7)
     assert {"shared", "random", "phishing", "refusal"} <= set(study.variants)
 
 

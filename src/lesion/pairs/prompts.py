@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from lesion.io.formats import BadFile, LesionError, write_parquet
@@ -182,15 +183,15 @@ def similarity(prompts: Sequence[str]) -> Any:
     """
     # scikit-learn's vectorizers have these n-grams too, but take two seconds to import, which
     # every command that checks a study would wait for.
-    import numpy as np
     from scipy.sparse import csr_array
 
     columns: dict[str, int] = {}
     rows = [[columns.setdefault(gram, len(columns)) for gram in _grams(text)] for text in prompts]
     sizes = np.array([len(row) for row in rows], dtype=np.int64)
-    places = np.fromiter(chain(*rows), np.int64)
+    # Of 32 bits, as scipy then also makes the indices of the product, if it has room for them.
+    places = np.fromiter(chain(*rows), np.int32)
     shares = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes)
-    starts = np.concatenate([[0], np.cumsum(sizes)])
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
     sets = csr_array((shares, places, starts), shape=(len(prompts), max(1, len(columns))))
     return (sets @ sets.T).tocsr()
 
@@ -237,10 +238,10 @@ def near_duplicates(prompts: Sequence[str], near_duplicate: float) -> list[list[
 
 
 def nearby(alike: Any, row: int, near_duplicate: float) -> list[int]:
-    """The earlier prompts that a prompt resembles."""
+    """The earlier prompts that a prompt resembles, in order."""
     line = slice(alike.indptr[row], alike.indptr[row + 1])
     others, values = alike.indices[line], alike.data[line]
-    near: list[int] = others[(values >= near_duplicate) & (others < row)].tolist()
+    near: list[int] = np.sort(others[(values >= near_duplicate) & (others < row)]).tolist()
     return near
 
 

@@ -275,11 +275,10 @@ def rows(a: Side, b: Side) -> list[PageRow]:
             inputs.where,
             Headline(inputs.headline.mask, None),
             compliance=complied,
-        ).iter_rows(named=True)
+        ).rows_by_key(("key", "column"), named=True, include_key=True, unique=True)
         for inputs, _ in (a, b)
     )
-    # A side of which nothing was measured has no rows at all.
-    pairs = zip(first, second, strict=False)
+    pairs = [(row, second[place]) for place, row in first.items() if place in second]
     return [_row(*pair) for pair in pairs if None not in (pair[0]["low"], pair[1]["low"])]
 
 

@@ -1,4 +1,4 @@
-"""The before/after table: the rows that the page and the terminal both show. Polars in and out."""
+"""The before/after table of the page, the terminal and the model card. Polars in and out."""
 
 import polars as pl
 
@@ -38,9 +38,10 @@ def headline(
         compliance: whether judged harm may only be compliance, and is called that.
 
     Returns:
-        A table of HEADLINE, one row for each row of the page (`key`) and column; empty if both
-        tables are. `value` is null where nothing was measured; `low` and `high` also where a number
-        is a count; `n` counts prompts, or weights where the row counts weights.
+        A table of HEADLINE, one row for each row of the page (`key`) and column. Rows of the page
+        without any number are left out (`unmeasured`). `value` is null where a column has none;
+        `low` and `high` also where a number is a count; `n` counts prompts, or weights where the
+        row counts weights.
     """
     if measurements.is_empty() and where.is_empty():
         return pl.DataFrame(schema=HEADLINE)
@@ -55,9 +56,17 @@ def headline(
         rows.append((*_LEFT, column, variant, *(number or _NOTHING)))
     for column, variant in shown.columns.items():
         rows.append((*_ZEROED, column, variant, *(_zeroed(where, variant) or _NOTHING)))
-    return pl.DataFrame(rows, schema=HEADLINE, orient="row").with_columns(
+    table = pl.DataFrame(rows, schema=HEADLINE, orient="row").with_columns(
         pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64))
     )
+    return table.filter(pl.col("value").is_not_null().any().over("key"))
+
+
+def unmeasured(table: pl.DataFrame, *, compliance: bool = False) -> list[str]:
+    """The labels of the measurements that a table of `headline` has no row of."""
+    return [
+        row.named(compliance)[0] for _, row in shown_rows() if row.key not in table["key"].to_list()
+    ]
 
 
 def _zeroed(where: pl.DataFrame, variant: str) -> Estimate | None:

@@ -21,7 +21,7 @@ from lesion.report.figures.masks import lines_table
 from lesion.report.figures.overlap import overlap_means
 from lesion.report.figures.retraining import experiments
 from lesion.report.figures.training import training
-from lesion.report.headline import headline
+from lesion.report.headline import headline, unmeasured
 from lesion.report.html import write_page
 from lesion.report.judges import harm_controls, judged
 from lesion.report.models_table import models_table
@@ -114,7 +114,6 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
     refused = find(own.measurements, UNMODIFIED, "refusal_rate", attack="direct")
     threshold = _setting(inputs, "judgements", "threshold", _DEFAULT_THRESHOLD)
     before_after = headline(own.measurements, own.where, own.headline, compliance=complied)
-    measured = pl.col("value").is_not_null().any().over("key")
     harm_types = own.pairs.filter(role="harm")["behaviour"].unique().to_list()
     return {
         "name": model,
@@ -125,8 +124,8 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
         "tally": tally(verdicts),
         "topics": by_topic(verdicts),
         "warning": alignment_note(refused),
-        "groups": _groups(before_after.filter(measured)),
-        "unmeasured": before_after.filter(~measured)["label"].unique(maintain_order=True).to_list(),
+        "groups": _groups(before_after),
+        "unmeasured": unmeasured(before_after, compliance=complied),
         "only_type": harm_types[0] if len(harm_types) == 1 else None,
         "attacks": attacks_table(own.measurements, own.headline, compliance=complied),
         "refusal_note": refusal_note(own.measurements),

@@ -78,13 +78,12 @@ def _before_after(tables: StudyTables, *, compliance: bool) -> Table:
     own = (tables.measurements, tables.where, tables.headline)
     rows = headline(*own, compliance=compliance).filter(pl.col("key").is_in(keys))
     for _, group in rows.group_by("key", maintain_order=True):
-        if group["value"].is_not_null().any():
-            # Three columns with intervals have no room for more than two decimals.
-            cells = [
-                plain(with_interval(estimate_of(row), row["unit"], digits=2))
-                for row in group.iter_rows(named=True)
-            ]
-            table.add_row(group["label"][0], *map(Text, cells))
+        # Three columns with intervals have no room for more than two decimals.
+        cells = [
+            plain(with_interval(estimate_of(row), row["unit"], digits=2))
+            for row in group.iter_rows(named=True)
+        ]
+        table.add_row(group["label"][0], *map(Text, cells))
     return table
 
 
