@@ -2,10 +2,12 @@
 
 import re
 import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from lesion_testing import ROOT
 
@@ -40,6 +42,17 @@ def test_what_the_package_needs_is_pinned() -> None:
     extras = [one for group in groups.values() for one in group]
     named = [re.split(r"[<>=!~ \[]", one)[0] for one in [*project["dependencies"], *extras]]
     assert {_plain(one) for one in named} <= _pins().keys()
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
+def test_every_pin_installs_on_the_pythons_that_the_readme_promises(python: str) -> None:
+    """A patch release counts: Debian 12 has Python 3.11.2, and a pin asked for 3.11.5."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert python in SpecifierSet(project["requires-python"])
+    needs = {name: metadata(name)["Requires-Python"] for name in _pins()}
+    assert not {
+        name: need for name, need in needs.items() if need and python not in SpecifierSet(need)
+    }
 
 
 def test_the_conda_file_has_these_pins_and_no_other_package() -> None:
