@@ -14,6 +14,7 @@ from lesion_testing.browser import (
     assert_accessible,
     assert_whole,
     unfold,
+    violations,
     written,
 )
 from lesion_testing.invented import Shape, write_study
@@ -51,6 +52,13 @@ def test_opens_whole_and_keeps_nobody_out(
     assert_whole(found, report)
     assert found.page.locator("figure").count() >= 4
     assert_accessible(found)
+
+
+def test_what_keeps_someone_out_is_found(browser: Browser) -> None:
+    page = browser.new_page()
+    page.set_content("<main><img src='a.png'><p style='color: #bbb'>pale</p></main>")
+    assert {"image-alt", "color-contrast"} <= {rule for rule, *_ in violations(page)}
+    page.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (820, "light"), (1400, "dark")])
