@@ -22,8 +22,9 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 
 def _keys(kind: type[BaseModel]) -> Iterator[tuple[str, str]]:
     """Every key of the schema, with its description."""
+    schema = kind.model_json_schema()["properties"]
     for key, field in kind.model_fields.items():
-        yield f"{kind.__name__}.{key}", field.description or ""
+        yield f"{kind.__name__}.{key}", schema[key].get("description", "")
         for section in _sections(field.annotation):
             yield from _keys(section)
 

@@ -15,7 +15,7 @@ from lesion.study.types import Dtype, Role
 class Specification(BaseModel):
     """A part of a specification that several stages use."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -68,12 +68,15 @@ class JudgeSection(Section):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         if cls is not JudgeSection:
-            return handler(core_schema)
+            return super().__get_pydantic_json_schema__(core_schema, handler)
         ours = dict(sorted(our_kinds().items()))
         of_plugin = {"type": "string", "not": {"enum": list(ours)}}
         return {
             "oneOf": [
-                *(handler(section.__pydantic_core_schema__) for section in ours.values()),
+                *(
+                    section.__get_pydantic_json_schema__(section.__pydantic_core_schema__, handler)
+                    for section in ours.values()
+                ),
                 {"type": "object", "properties": {"kind": of_plugin}, "required": ["kind"]},
             ]
         }

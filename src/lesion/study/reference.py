@@ -41,7 +41,7 @@ def section_tables(title: str, kind: type[BaseModel]) -> Iterator[str]:
     yield "|---|---|---|---|"
     schema = kind.model_json_schema()["properties"]
     for name, field in kind.model_fields.items():
-        meaning = " ".join((field.description or "").split()).replace("|", r"\|")
+        meaning = " ".join(schema[name].get("description", "").split()).replace("|", r"\|")
         if field.is_required():
             default = "required"
         elif isinstance(field.default, BaseModel):
