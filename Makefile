@@ -7,8 +7,8 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 # Two processes: the tests of one file run in one, so that what they share is made once.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-# Several pips at once take half the time of one. Where a package needs what is no pin, such as
-# CUDA's libraries, or one of the pips failed, a single one does the rest.
+# Several pips at once, each with a part of the list, take half the time of one. Where a package
+# needs what is no pin, such as CUDA's libraries, or a part failed, one pip does the rest.
 # Packages are installed without compiling them, which takes a minute: most of their modules are
 # never imported. Those that are have to be kept once they are compiled.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -71,9 +71,9 @@ picture: audit
 .venv/ready: envs/requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("lesion needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	grep -v '^#' envs/requirements.txt | xargs -P $(CORES) -n 26 $(PIP) --no-compile --no-deps \
+	grep -v '^#' envs/requirements.txt | xargs -P 4 -n 20 $(PIP) --no-compile --no-deps \
 		&& $(BIN)/python -m pip check >/dev/null \
-		|| $(PIP) --no-compile -r envs/requirements.txt
+		|| { echo "one pip installs the rest"; $(PIP) --no-compile -r envs/requirements.txt; }
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -1,13 +1,14 @@
 """The reference and the schema are what the code says, and the default config is explained."""
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from lesion.study import Study, load_study, read_config, reference
 from lesion.study.judges import JUDGE_KINDS, JudgeSection
+from lesion.study.types import Section
 from lesion_testing import ROOT
 
 
@@ -36,6 +37,30 @@ def test_every_key_is_explained() -> None:
     for key, description in keys.items():
         assert description, f"{key} has no docstring"
         assert " ".join(description.split()) in page, key
+
+
+def _meanings(kind: type[BaseModel]) -> dict[str, str | None]:
+    properties = kind.model_json_schema()["properties"]
+    return {key: schema.get("description") for key, schema in properties.items()}
+
+
+def test_a_docstring_is_that_of_its_own_key() -> None:
+    class First(Section):
+        kind: str
+        """The kind."""
+        size: int = 1
+        """The size,
+        in tokens."""
+
+    class Second(First):
+        kind: Literal["second"]
+        other: int = Field(2, alias="another")
+        """Found by neither name."""
+
+    assert _meanings(First) == {"kind": "The kind.", "size": "The size,\nin tokens."}
+    assert _meanings(Second) == {"kind": None, "size": "The size,\nin tokens.", "another": None}
+    without_source = type("Third", (First,), {"__module__": "nowhere", "__annotations__": {}})
+    assert _meanings(without_source) == _meanings(First)
 
 
 def _defaults(given: Any, made: BaseModel, way: str = "") -> Iterator[str]:

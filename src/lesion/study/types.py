@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 from collections.abc import Collection, Iterable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
@@ -233,26 +234,32 @@ class Section(BaseModel):
         process that imports this package, a fifth of the time of a plan.
         """
         schema = handler(core_schema)
-        properties = handler.resolve_ref_schema(schema)["properties"]
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
         for key, text in _docstrings(cls).items():
-            properties[key]["description"] = text
+            if key in properties:
+                properties[key]["description"] = text
         return schema
 
 
+@cache
 def _docstrings(section: type[BaseModel]) -> dict[str, str]:
-    """The docstring of each key of a section, by the key."""
+    """The docstring of each key of a section, by the key; none where there is no source."""
     texts: dict[str, str] = {}
     for kind in reversed(section.__mro__):
-        if issubclass(kind, Section) and kind is not Section:
+        if not issubclass(kind, BaseModel) or kind is BaseModel:
+            continue
+        # A key that a subclass declares anew needs a text of its own.
+        for key in inspect.get_annotations(kind):
+            texts.pop(key, None)
+        try:
             (definition,) = ast.parse(dedent(inspect.getsource(kind))).body
-            assert isinstance(definition, ast.ClassDef)
-            for key, text in pairwise(definition.body):
-                match key, text:
-                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
-                        ast.Constant(str(words))
-                    ):
-                        texts[name] = inspect.cleandoc(words)
-    return {name: texts[name] for name in section.model_fields if name in texts}
+        except (OSError, TypeError, SyntaxError):
+            continue
+        for field, text in pairwise(getattr(definition, "body", [])):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(ast.Constant(str(words))):
+                    texts[key] = inspect.cleandoc(words)
+    return texts
 
 
 def nearest(wrong: str, known: Collection[str]) -> str:
