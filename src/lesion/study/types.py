@@ -231,7 +231,7 @@ class Section(BaseModel):
         """The JSON schema, with the docstrings of the keys.
 
         pydantic's `use_attribute_docstrings` would read the source of every section in every
-        process that imports this package, a fifth of the time of a plan.
+        process that imports this package: each command and each job.
         """
         schema = handler(core_schema)
         properties = handler.resolve_ref_schema(schema).get("properties", {})
