@@ -114,7 +114,8 @@ def script(place: Place, name: str, lines: Sequence[str]) -> None:
     place.edit(
         f"tree/workflow/scripts/{name}.py",
         lambda text: text.replace(
-            "with logged(snakemake.log[0]):\n",
-            "with logged(snakemake.log[0]):\n" + "".join(f"    {line}\n" for line in lines),
+            "with logged(snakemake.log[0]), staged(snakemake):\n",
+            "with logged(snakemake.log[0]), staged(snakemake):\n"
+            + "".join(f"    {line}\n" for line in lines),
         ),
     )

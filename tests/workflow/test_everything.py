@@ -1,10 +1,12 @@
 """A whole study that measures all there is to measure, and its tables as other tools read them."""
 
 import json
+import shutil
 from collections import Counter
 from contextlib import chdir
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
@@ -12,7 +14,9 @@ import yaml
 
 from lesion.export.frames import JAILBREAKBENCH, harmful_prompts, learned_judge, pandas_tables
 from lesion.io.formats import LesionError, read_parquet
+from lesion.io.staging import ARCHIVE, unpack
 from lesion.plan.estimate import every_job
+from lesion.plan.places import source_name
 from lesion.study import load_study, read_config
 from lesion.tables import TABLES
 from lesion.tables.answer_outcomes import ANSWER_OUTCOMES
@@ -286,3 +290,75 @@ def test_the_tables_are_exported(whole: Place, tmp_path: Path) -> None:
     frames = pandas_tables(whole.made)
     assert len(frames["jailbreaks"]) == found.height
     assert list(frames["measurements"].columns) == _table(whole, "measurements").columns
+
+
+class Stored(NamedTuple):
+    """A study of which only what rules declare was copied between its jobs."""
+
+    place: Place
+    store: Path
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return ("--default-storage-provider", "fs", "--default-storage-prefix", str(self.store))
+
+
+@pytest.fixture(scope="module")
+def stored(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    if shutil.which("rsync") is None:
+        pytest.skip("Snakemake's storage plugin `fs` needs rsync")
+    place = unrun.copy(tmp_path_factory.mktemp("stored"))
+    _inputs(place)
+    place.configure(_everything)
+    study = Stored(place, tmp_path_factory.mktemp("store"))
+    done = place.snakemake(*study.flags)
+    assert done.code == 0, done.text
+    return study
+
+
+SELECTED = ("models", "pairs", "scores", "masks", "checkpoints")
+"""The stages whose files are those of `whole`. That run had answers of an earlier one, so that its
+batches for likelihoods were others, and with them last bits."""
+
+
+def test_the_storage_has_the_bytes_of_a_local_run(whole: Place, stored: Stored) -> None:
+    made, store = whole.made, stored.store / "results" / "tiny"
+    copied = _files(store) | {
+        f"{archive.removesuffix(ARCHIVE)}/{name}": content
+        for archive in _files(store)
+        if archive.endswith(ARCHIVE)
+        for name, content in _archived(store / archive).items()
+    }
+    # What an earlier run left for the next one to reuse is no result.
+    local = {name: content for name, content in _files(made).items() if "/." not in f"/{name}"}
+    assert local.keys() <= copied.keys()
+    same = [name for name in local if name.startswith(SELECTED)]
+    assert len(same) > 80
+    assert [name for name in same if copied[name] != local[name]] == []
+    assert not (stored.place.folder / "results").exists()
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "logs" not in path.relative_to(folder).parts
+    }
+
+
+def _archived(path: Path) -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        unpack(path, Path(folder))
+        return _files(Path(folder))
+
+
+def test_a_stored_study_is_made_again_where_a_local_file_changed(stored: Stored) -> None:
+    assert stored.place.jobs("-n", *stored.flags) == {}
+    stored.place.edit_rows("letters.jsonl", lambda rows: rows.pop())
+    stale = set(stored.place.jobs("-n", *stored.flags))
+    assert {job for job in stale if job.startswith(("source", "prompts"))} == {
+        f"source {source_name('file:inputs/letters.jsonl')}",
+        "prompts letters",
+    }
+    assert {"signed_scores letters", "select_masks", "report"} <= stale
+    assert not {"signed_scores alpha", "signed_scores sums"} & stale

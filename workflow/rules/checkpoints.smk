@@ -2,8 +2,11 @@ rule checkpoint:
     input:
         mask=MADE / "masks" / "{model}" / "{mask}.safetensors",
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         record=MADE / "checkpoints" / "{model}" / "{mask}" / "lesion.json",
+        origin=MADE / "checkpoints" / "{model}" / "{mask}" / "reproduce" / "lesion.json",
+        archive=archive(MADE / "checkpoints" / "{model}" / "{mask}"),
     log:
         MADE / "logs" / "checkpoints" / "{model}" / "{mask}.log",
     # Runs before the measurements with the mask: a checkpoint that cannot be written then stops
@@ -27,6 +30,7 @@ rule checkpoint:
 rule card:
     input:
         record=rules.checkpoint.output.record,
+        origin=rules.checkpoint.output.origin,
         tables=[MADE / "tables" / f"{name}.parquet" for name in TABLES],
         study=MADE / "tables" / "study.json",
     output:

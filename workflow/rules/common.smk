@@ -23,11 +23,15 @@ from lesion.masks.refusal import REFUSAL_MASK
 from lesion.plan import checks, jobs, outputs, places, resources
 from lesion.io.formats import LesionError
 from lesion.io.logs import STAGE_FOLDERS
+from lesion.io.staging import ARCHIVE, STAGED
 from lesion.preload import preload
 from lesion.report.run_captions import CaptionedConfig
 from lesion.scores.shards import NORMS, index_name, shard_names
 from lesion.study import load_study, read_configs
 from lesion.tables import OF_MASKS, TABLES
+
+# Whether jobs see only what rules declare, because Snakemake copies it to and from a storage.
+COPIED = bool(workflow.storage_settings.default_storage_provider)
 
 
 def given_config():
@@ -56,13 +60,17 @@ def load_checked():
         logging.getLogger("lesion.study").setLevel(logging.ERROR)
     try:
         study = load_study(*given_config())
-        checks.check_study(study)
+        # Where files are copied, a job may run on a machine without the study's own files.
+        if workflow.is_main_process or not COPIED:
+            checks.check_study(study)
         # This check takes seconds, and every job reads this file.
         if workflow.is_main_process:
             checks.check_tasks(study)
+            if COPIED:
+                checks.check_copied(study)
     except LesionError as error:
         raise WorkflowError(str(error)) from None
-    return study
+    return study.copying_sources() if COPIED else study
 
 
 EARLIER_TARGET = workflow.default_target
@@ -79,6 +87,8 @@ STUDY = load_checked()
 # make jobs stale.
 config = CaptionedConfig(STUDY.model_dump(), STUDY.folder / "tables")
 MADE = STUDY.folder
+if COPIED:
+    os.environ[STAGED] = str(MADE)
 if workflow.modifier.path_modifier.replace_prefix(str(MADE)) != str(MADE):
     # It would move prompts and models as well, and not the paths in specifications.
     raise WorkflowError(
@@ -98,9 +108,23 @@ wildcard_constraints:
     variant="(?!curve/)[a-z0-9][a-z0-9_-]*",
 
 
+def archive(folder):
+    """The archive of a folder whose files no rule can list, if files are copied."""
+    return [f"{folder}{ARCHIVE}"] if COPIED else []
+
+
 def source_files(rule, owner=None):
     """The source files that a rule's jobs depend on; `owner` is a wildcard (see `Use`)."""
-    return lambda w: places.inputs(STUDY, rule, w[owner] if owner else None)
+
+    def files(wildcards):
+        needed = places.inputs(STUDY, rule, wildcards[owner] if owner else None)
+        # Where files are copied, every source is fetched, and these are their records.
+        return [
+            *needed,
+            *(path for file in needed for path in archive(file.with_suffix(""))),
+        ]
+
+    return files
 
 
 SCRIPTS = bundle() / "workflow" / "scripts"
@@ -162,6 +186,11 @@ RETRAINED = {
 def base_record(w):
     base = STUDY.models[w.model].base
     return MADE / "models" / base / "lesion.json" if base else []
+
+
+def base_archive(w):
+    base = STUDY.models[w.model].base
+    return archive(MADE / "models" / base) if base else []
 
 
 def score_files(roles, kinds):

@@ -55,6 +55,7 @@ rule continuations:
             for behaviour in STUDY.of_role("benign")
         ],
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         fluency=MADE / "responses" / "{model}" / "fluency.parquet",
         continuations=MADE

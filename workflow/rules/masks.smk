@@ -11,6 +11,7 @@ rule sweep:
             for behaviour in STUDY.of_role(role)
         ],
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         sweep=MADE / "masks" / "{model}" / "sweep.parquet",
     log:
@@ -68,6 +69,7 @@ rule select_masks:
             if outputs.wants_norms(STUDY)
         ],
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         masks=[
             MADE / "masks" / "{model}" / f"{mask}.safetensors"
@@ -103,6 +105,7 @@ rule refusal_mask:
             ],
         ),
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         mask=MADE / "masks" / "{model}" / f"{REFUSAL_MASK}.safetensors",
     log:
@@ -136,6 +139,7 @@ rule curve_masks:
             if outputs.wants_norms(STUDY)
         ],
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         masks=MADE / "masks" / "{model}" / "curve.parquet",
     log:
@@ -173,6 +177,7 @@ rule equal_cost_masks:
             for behaviour in STUDY.of_role("benign")
         ],
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         masks=MADE / "masks" / "{model}" / "equal-cost.parquet",
     log:

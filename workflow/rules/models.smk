@@ -3,6 +3,7 @@ rule model:
         source_files("model", "model"),
     output:
         record=MADE / "models" / "{model}" / "lesion.json",
+        archive=archive(MADE / "models" / "{model}"),
     log:
         MADE / "logs" / "models" / "{model}.log",
     wildcard_constraints:
@@ -24,6 +25,7 @@ rule model:
 rule train:
     input:
         base=base_record,
+        base_archive=base_archive,
         pairs=lambda w: [
             MADE / "pairs" / STUDY.models[w.model].base / f"{behaviour}.parquet"
             for behaviour in jobs.train_job(STUDY, dict(w)).behaviours
@@ -31,6 +33,7 @@ rule train:
         files=source_files("train", "model"),
     output:
         record=MADE / "models" / "{model}" / "lesion.json",
+        archive=archive(MADE / "models" / "{model}"),
         losses=MADE / "models" / "{model}" / "training.parquet",
     log:
         MADE / "logs" / "models" / "{model}.log",

@@ -51,6 +51,7 @@ rule generate_pairs:
     input:
         prompts=rules.prompts.output.prompts,
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         pairs=MADE / "pairs" / "{model}" / "{behaviour}.parquet",
     log:

@@ -8,6 +8,7 @@ rule variant_responses:
         ],
         templates=source_files("variant_responses"),
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         completions=MADE / "responses" / "{model}" / "{variant}" / "completions.parquet",
         nll=MADE / "responses" / "{model}" / "{variant}" / "nll.parquet",
@@ -44,6 +45,7 @@ rule curve:
             for behaviour in outputs.evaluated(STUDY)
         ],
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         nll=MADE / "responses" / "{model}" / "curve" / "{family}.parquet",
         completions=(
@@ -81,6 +83,7 @@ rule equal_cost:
             for behaviour in outputs.nll_behaviours(STUDY)
         ],
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         nll=MADE / "responses" / "{model}" / "equal-cost.parquet",
     log:
@@ -112,6 +115,7 @@ rule understanding:
             for behaviour in STUDY.of_role("harm")
         ],
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         understanding=MADE
         / "responses"
@@ -146,6 +150,7 @@ rule utility:
     input:
         mask=variant_mask,
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         utility=MADE / "responses" / "{model}" / "{variant}" / "utility.parquet",
     log:
@@ -178,6 +183,7 @@ rule retrain:
         ],
         questions=source_files("retrain", "experiment"),
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         nll=MADE
         / "responses"

@@ -2,6 +2,7 @@ rule signed_scores:
     input:
         pairs=rules.generate_pairs.output.pairs,
         model=rules.model.output.record,
+        archive=rules.model.output.archive,
     output:
         shards=[
             SCORES / "{behaviour}" / n

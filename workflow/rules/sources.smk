@@ -1,6 +1,10 @@
 rule source:
+    input:
+        # Local files, where they have to be copied.
+        lambda w: [local(path) for path in places.copied_inputs(STUDY, w.name)],
     output:
         record=MADE / "sources" / "{name}.json",
+        archive=archive(MADE / "sources" / "{name}"),
     log:
         MADE / "logs" / "sources" / "{name}.log",
     priority: 100

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING
 from lesion.checkpoints import write_checkpoint
 from lesion.checkpoints.jobs import CheckpointJob
 from lesion.io.logs import logged
+from lesion.io.staging import staged
 
 if TYPE_CHECKING:
     from snakemake_types import snakemake
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), staged(snakemake):
     job = CheckpointJob.model_validate_json(snakemake.params.job)
     write_checkpoint(
         Path(snakemake.input.model).parent,

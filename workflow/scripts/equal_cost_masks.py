@@ -2,13 +2,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
+from lesion.io.staging import staged
 from lesion.masks.equal_cost import equal_cost_masks
 from lesion.masks.jobs import EqualCostMasksJob
 
 if TYPE_CHECKING:
     from snakemake_types import snakemake
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), staged(snakemake):
     job = EqualCostMasksJob.model_validate_json(snakemake.params.job)
     names, indices = job.behaviours.names, map(Path, snakemake.input.indices)
     equal_cost_masks(

@@ -2,12 +2,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
+from lesion.io.staging import staged
 from lesion.pairs.jobs import PairsJob
 
 if TYPE_CHECKING:
     from snakemake_types import snakemake
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), staged(snakemake):
     from lesion.pairs.respond import respond
 
     respond(

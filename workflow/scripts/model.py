@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
+from lesion.io.staging import staged
 from lesion.models.jobs import ModelJob
 from lesion.plan.checks import check_prepared
 from lesion.sources.fetch import locate
@@ -10,7 +11,7 @@ from lesion.study import load_study
 if TYPE_CHECKING:
     from snakemake_types import snakemake
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), staged(snakemake):
     from lesion.models.prepare import prepare
 
     job = ModelJob.model_validate_json(snakemake.params.job)

@@ -2,12 +2,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
+from lesion.io.staging import staged
 from lesion.responses.jobs import RetrainJob
 
 if TYPE_CHECKING:
     from snakemake_types import snakemake
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), staged(snakemake):
     # Importing torch may fail too, and the log should say why.
     from lesion.responses.retrain import retrain
 

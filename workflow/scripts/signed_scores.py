@@ -2,13 +2,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
+from lesion.io.staging import staged
 from lesion.scores.jobs import ScoresJob
 from lesion.study import load_study
 
 if TYPE_CHECKING:
     from snakemake_types import snakemake
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), staged(snakemake):
     from lesion.scores.run import score_model
 
     score_model(

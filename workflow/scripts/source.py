@@ -3,13 +3,14 @@ from typing import TYPE_CHECKING
 
 from lesion.io.addresses import parse
 from lesion.io.logs import logged
+from lesion.io.staging import staged
 from lesion.sources.fetch import fetch
 from lesion.sources.jobs import SourceJob
 
 if TYPE_CHECKING:
     from snakemake_types import snakemake
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), staged(snakemake):
     job = SourceJob.model_validate_json(snakemake.params.job)
     record = Path(snakemake.output.record)
     fetch([parse(text) for text in job.addresses], record.with_suffix(""), record)

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion.io.logs import logged
+from lesion.io.staging import staged
 from lesion.plan.checks import check_prepared
 from lesion.study import load_study
 from lesion.training.jobs import TrainJob
@@ -9,7 +10,7 @@ from lesion.training.jobs import TrainJob
 if TYPE_CHECKING:
     from snakemake_types import snakemake
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), staged(snakemake):
     from lesion.training.run import train
 
     job = TrainJob.model_validate_json(snakemake.params.job)

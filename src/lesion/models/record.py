@@ -21,15 +21,25 @@ def content_digest(folder: Path) -> str:
         return digest({path.name: sha256 for path, sha256 in zip(files, sums, strict=True)})
 
 
+def parse_record(path: Path) -> dict[str, Any]:
+    """The content of a record, for those who do not read the checkpoint.
+
+    Raises:
+        BadFile: the record is of another version.
+    """
+    record: dict[str, Any] = read_json(path)
+    if record.get("format") != FORMAT:
+        raise BadFile(f"{path}: is of another version. Delete it and run again.")
+    return record
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """Digest, sizes of files, candidates, architecture, chat format and licence of a checkpoint.
 
     Raises:
         BadFile: the record is of another version, or a file does not have the recorded size.
     """
-    record: dict[str, Any] = read_json(folder / RECORD)
-    if record.get("format") != FORMAT:
-        raise BadFile(f"{folder / RECORD}: is of another version. Delete it and run again.")
+    record = parse_record(folder / RECORD)
     for name, size in record["files"].items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import polars as pl
 
@@ -118,6 +118,20 @@ def check_study(study: Study) -> None:
         # A record that is damaged or of an earlier version is stale and will be made again.
         with suppress(BadFile):
             check_prepared(study, name)
+
+
+def check_copied(study: Study) -> None:
+    """Check what a study needs where Snakemake copies files (see `lesion.io.staging`).
+
+    Raises:
+        StudyError: the folder of its results is not below the current one.
+    """
+    results = PurePath(study.results)
+    if results.is_absolute() or ".." in results.parts or not results.parts:
+        raise StudyError(
+            f"`results`: {results} is not below the current folder. With a storage provider it is "
+            "a path within the storage, such as `results`"
+        )
 
 
 def _check_figures(study: Study) -> None:

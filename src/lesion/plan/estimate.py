@@ -18,6 +18,7 @@ from lesion.plan.resources import (
     judge_formula,
     mem_mb,
     model_size,
+    named_size,
     seconds,
     work,
 )
@@ -155,20 +156,6 @@ def hub_size(address: str) -> Size | None:
     bits = {dtype: int(width[0]) if (width := re.search(r"\d+", dtype)) else 8 for dtype in counts}
     stored = sum(count * bits[dtype] // 8 for dtype, count in counts.items())
     return Size(stored, sum(counts.values())) if stored else None
-
-
-_NAMED = re.compile(r"(?<![\w.])(?:(\d+)x)?(\d+(?:\.\d+)?)([MB])(?![a-z0-9])", re.I)
-"""A number of parameters in a name, such as 135M, 1.5B or 8x7B."""
-
-
-def named_size(address: str) -> Size | None:
-    """The size that a model's name says, with two bytes a weight; None if it says none."""
-    match = _NAMED.search(address.partition("#")[0])
-    if match is None:
-        return None
-    experts, number, unit = match.groups()
-    weights = int(int(experts or 1) * float(number) * (10**6 if unit in "mM" else 10**9))
-    return Size(2 * weights, weights)
 
 
 def _size(study: Study, model: str | None) -> Size:

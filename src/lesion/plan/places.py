@@ -11,6 +11,7 @@ Snakemake would misread its name; the message names the config key.
 from pathlib import Path
 
 from lesion.io.addresses import is_address, local_files, parse, slug, special
+from lesion.io.bundle import portable
 from lesion.io.formats import digest, sha256_file
 from lesion.io.texts import read_text
 from lesion.judgements.kinds.contrast import read_contrast
@@ -121,7 +122,8 @@ def sources(study: Study) -> dict[str, list[str]]:
 
 def source_name(text: str) -> str:
     """The results folder of a source: its name, or a name derived from its address."""
-    return slug(text) if is_address(text) else text
+    # The files that come with lesion have other paths on other machines.
+    return slug(portable(text)) if is_address(text) else text
 
 
 def addresses(study: Study, text: str) -> list[str]:
@@ -130,6 +132,18 @@ def addresses(study: Study, text: str) -> list[str]:
 
 
 def is_local(study: Study, text: str) -> bool:
+    """Whether a source is read where it lies, and not fetched."""
+    return not study.copies_sources and is_file(study, text)
+
+
+def copied_inputs(study: Study, name: str) -> list[Path]:
+    """The local files of a source that is fetched though it lies here (see `copies_sources`)."""
+    named = (use for use in uses(study) if use.rule and source_name(use.text) == name)
+    use = next(named)
+    return local_inputs(study, use) if study.copies_sources and is_file(study, use.text) else []
+
+
+def is_file(study: Study, text: str) -> bool:
     """Whether a source is a single `file:` address without a digest to check."""
     parsed = [parse(address) for address in addresses(study, text)]
     return len(parsed) == 1 and parsed[0].kind == "file" and parsed[0].sha256 is None

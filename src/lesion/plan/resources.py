@@ -6,17 +6,18 @@ now and then. On a local machine these numbers have no effect unless `--resource
 """
 
 import math
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from lesion.io.addresses import local_files
+from lesion.io.addresses import local_files, parse
 from lesion.io.formats import LesionError, read_json
 from lesion.judgements.kinds import KINDS
 from lesion.models.record import RECORD
-from lesion.plan.places import is_local, local_path, source_name
+from lesion.plan.places import addresses, is_file, source_name
 from lesion.study import Study, StudyError
 from lesion.study.types import nearest
 
@@ -136,8 +137,9 @@ def model_size(study: Study, model: str | None) -> Size:
         block = 4 * settings.new.width**2 + 3 * settings.new.width * settings.new.inner
         return Size(4 * settings.new.layers * block, settings.new.layers * block)
     assert settings.source is not None
-    if is_local(study, settings.source):
-        place = local_path(study, settings.source, "models")
+    given = addresses(study, settings.source)
+    if is_file(study, settings.source):
+        place = Path(parse(given[0]).name)
     else:
         place = study.folder / "sources" / source_name(settings.source)
     files = local_files(place) if place.exists() else []
@@ -145,7 +147,25 @@ def model_size(study: Study, model: str | None) -> Size:
     packed = sum(file.stat().st_size for file in files if file.suffix.lower() == ".gguf")
     if packed:
         return Size(_GGUF * packed, _GGUF * packed // 4)
-    return Size(stored, stored // 2) if stored else UNKNOWN
+    if stored:
+        return Size(stored, stored // 2)
+    # Where files are copied, neither the record nor a fetched source is ever here.
+    named = map(named_size, given if study.copies_sources else [])
+    return next(filter(None, named), UNKNOWN)
+
+
+_NAMED = re.compile(r"(?<![\w.])(?:(\d+)x)?(\d+(?:\.\d+)?)([MB])(?![a-z0-9])", re.I)
+"""A number of parameters in a name, such as 135M, 1.5B or 8x7B."""
+
+
+def named_size(address: str) -> Size | None:
+    """The size that a model's name says, with two bytes a weight; None if it says none."""
+    match = _NAMED.search(address.partition("#")[0])
+    if match is None:
+        return None
+    experts, number, unit = match.groups()
+    weights = int(int(experts or 1) * float(number) * (10**6 if unit in "mM" else 10**9))
+    return Size(2 * weights, weights)
 
 
 @lru_cache(maxsize=64)

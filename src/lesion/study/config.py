@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from lesion.study.behaviours import Behaviour
 from lesion.study.judges import Judgements
@@ -113,6 +113,7 @@ class Study(Section):
     """Statistics of the tables."""
     report: Report = Report()
     """The report page."""
+    _copies_sources: bool = PrivateAttr(default=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -127,6 +128,19 @@ class Study(Section):
             for name, behaviour in given["behaviours"].items()
         }
         return {**given, "behaviours": limited}
+
+    @property
+    def copies_sources(self) -> bool:
+        """Whether local sources are copied into the results like fetched ones, for jobs that do not
+        see the files of this machine.
+        """
+        return self._copies_sources
+
+    def copying_sources(self) -> "Study":
+        """The same study with `copies_sources`, which is no key of the config."""
+        study = self.model_copy()
+        study._copies_sources = True
+        return study
 
     @property
     def folder(self) -> Path:

@@ -11,7 +11,7 @@ from lesion import __version__
 from lesion.io.formats import read_json, read_parquet, write_json, write_parquet
 from lesion.masks.choose import read_chosen
 from lesion.masks.sweep import SWEEP
-from lesion.models.record import read_record
+from lesion.models.record import parse_record
 from lesion.study.controls import BUILT_CONTROLS, controls_among
 from lesion.tables import OF_MASKS, TABLES
 from lesion.tables.answer_outcomes import answer_outcomes, nll_limit
@@ -201,7 +201,7 @@ def _sweep(gathered: Gathered) -> pl.DataFrame:
 
 
 def _about(gathered: Gathered) -> dict[str, Any]:
-    record = read_record(gathered.file("record").parent)
+    record = parse_record(gathered.file("record"))
     chosen = read_chosen(gathered.file("chosen"))
     kept = ("architecture", "license", "chat", "digest")
     about: dict[str, Any] = {name: record[name] for name in kept}

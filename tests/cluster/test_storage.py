@@ -1,0 +1,53 @@
+"""Jobs on machines that share nothing with this one but a storage provider."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lesion.io.formats import sha256_file
+from lesion_testing.workflow import Finished
+
+SUBMIT = """#!/bin/sh
+# Runs a job's script in an empty folder and prints the folder, by which its state is asked for.
+folder=$(mktemp -d {machines}/XXXXXX)
+cp "$1" "$folder/job.sh"
+cd "$folder"
+setsid sh -c 'sh job.sh >log 2>&1 && echo success >state || echo failed >state' \\
+  </dev/null >/dev/null 2>&1 &
+echo "$folder"
+"""
+STATUS = """#!/bin/sh
+cat "$1/state" 2>/dev/null || echo running
+"""
+TARGETS = [
+    "results/tiny/scores/llama/beta/snip.safetensors.index.json",
+    "results/tiny/judgements/judge.safetensors",
+]
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="the plugin `fs` needs rsync")
+def test_nothing_but_the_storage_is_shared(local: Finished, tmp_path: Path) -> None:
+    place = local.place.copy(tmp_path / "place")
+    shutil.rmtree(place.folder / "results")
+    store, machines = tmp_path / "store", tmp_path / "machines"
+    machines.mkdir()
+    for name, text in (("submit", SUBMIT), ("status", STATUS)):
+        script = tmp_path / name
+        script.write_text(text.format(machines=machines), encoding="utf-8")
+        script.chmod(0o755)
+    done = place.snakemake(
+        *("--executor", "cluster-generic", "--seconds-between-status-checks", "1"),
+        *("--cluster-generic-submit-cmd", str(tmp_path / "submit")),
+        *("--cluster-generic-status-cmd", str(tmp_path / "status")),
+        *("--default-storage-provider", "fs", "--default-storage-prefix", str(store)),
+        *("--shared-fs-usage", "none", "--job-deploy-sources", "--jobs", "2"),
+        *TARGETS,
+    )
+    logs = [log.read_text(encoding="utf-8") for log in machines.glob("*/log")]
+    assert done.code == 0, "\n".join([done.text, *logs])
+    # The model, the answers and scores of `beta`, and the judge; sources are fetched here.
+    assert len(logs) == 4
+    assert not (place.folder / "results").exists()
+    for target in TARGETS:
+        assert sha256_file(store / target) == sha256_file(local.place.folder / target)
