@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from lesion.report.equal_cost import mask_names
-from lesion.report.figures.all import figures_of, write_figures
+from lesion.report.figures.all import all_figures, figures_of, write_figures
+from lesion.report.figures.charts import CONFIG
 from lesion.report.figures.curves import halving_texts, judged_tradeoff, tradeoff
 from lesion.report.figures.dissociation import dissociation
 from lesion.report.figures.masks import lines_table, transfer, where
@@ -235,6 +236,16 @@ def test_files_are_the_same_each_time(tables: Path, tmp_path: Path) -> None:
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert "aria-label" in (tmp_path / "one" / "smol-transfer.svg").read_text()
+
+
+def test_every_figure_is_valid_vega_lite(tmp_path: Path) -> None:
+    tables = write_study(tmp_path / "tables", Shape(trained=True))
+    figures = [figure for _, figure in all_figures(read_study_tables(tables))]
+    assert {figure.key for figure in figures} >= {"curve", "training", "stages"}
+    for figure in figures:
+        # Altair compares the chart with the schema, which the page and the files leave out.
+        valid = figure.chart.properties(width="container", description=figure.summary)
+        assert valid.configure(**CONFIG).to_dict() == figure.spec()
 
 
 def test_what_cannot_be_drawn_is_left_out(tmp_path: Path) -> None:

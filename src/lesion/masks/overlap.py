@@ -19,9 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import scipy  # its parts, which take a second, when they are first used
 from numpy.typing import NDArray
-from scipy.special import expit, gammainc
-from scipy.stats import hypergeom
 
 from lesion.models.layout import FlatIndices, Layout
 
@@ -161,7 +160,7 @@ def _compared(a: FittedMask, b: FittedMask, layout: Layout, times: Vector) -> Ov
         overlap_coefficient=shared / max(1, min(size_a, size_b)),
         expected_uniform=uniform,
         enrichment_uniform=_enrichment(shared, uniform),
-        p_uniform=float(hypergeom.sf(shared - 1, layout.size, size_a, size_b)),
+        p_uniform=float(scipy.stats.hypergeom.sf(shared - 1, layout.size, size_a, size_b)),
         expected_matrix=matrix,
         enrichment_matrix=_enrichment(shared, matrix),
         p_matrix=at_least(shared, matrix, float(variances.sum())),
@@ -186,7 +185,7 @@ def at_least(count: int, mean: float, variance: float) -> float:
     # The sum of thousands of terms has a rounding error, and a certain event must get 1.
     if count <= shift + 1e-6:
         return 1.0
-    return float(gammainc(count - shift, max(variance, 0.0)))
+    return float(scipy.special.gammainc(count - shift, max(variance, 0.0)))
 
 
 def _enrichment(shared: int, expected: float) -> float:
@@ -235,7 +234,7 @@ def chances(rows: Lines, columns: Lines) -> Vector:
     logs = np.log(weights / np.sqrt(total))
     split = rows.weights.size
     for _ in range(_STEPS):
-        chance = expit(logs[:split, None] + logs[None, split:])
+        chance = scipy.special.expit(logs[:split, None] + logs[None, split:])
         expected = np.concatenate([chance @ columns.many, rows.many @ chance])
         if np.abs(expected / weights - 1).max() < _EXACT:
             break

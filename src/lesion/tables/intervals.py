@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts, which take a second, when they are first used
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
 
 Values = NDArray[np.float64]
 
@@ -66,6 +66,11 @@ class Paired(NamedTuple):
         return self.after - self.before
 
 
+def normal_quantile(probability: float) -> float:
+    """The quantile of the standard normal distribution."""
+    return float(scipy.special.ndtri(probability))
+
+
 def rate(groups: Sequence[Values], confidence: float) -> Estimate:
     """The unweighted mean of the groups' proportions, with Wilson's interval.
 
@@ -74,7 +79,7 @@ def rate(groups: Sequence[Values], confidence: float) -> Estimate:
     """
     value = float(np.mean([values.mean() for values in groups]))
     draws = equal_draws([values.size for values in groups])
-    z = float(norm.ppf((1 + confidence) / 2))
+    z = normal_quantile((1 + confidence) / 2)
     middle = value + z**2 / (2 * draws)
     reach = z * math.sqrt(value * (1 - value) / draws + z**2 / (4 * draws**2))
     low, high = ((middle + side * reach) / (1 + z**2 / draws) for side in (-1, 1))
@@ -124,21 +129,21 @@ def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: f
     below = reach(second.value - second.low, first.high - first.value)
     above = reach(second.high - second.value, first.value - first.low)
     lost, gained = int(table[1, 0]), int(table[0, 1])
-    p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    p_value = float(scipy.stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     low, high = value - below, value + above
-    error = (below + above) / (2 * float(norm.ppf((1 + confidence) / 2)))
+    error = (below + above) / (2 * normal_quantile((1 + confidence) / 2))
     detectable = minimum_detectable_effect(error, confidence)
     return Difference(value, low, high, sum(map(len, before)), p_value, detectable)
 
 
 def minimum_detectable_effect(error: float, confidence: float) -> float:
     """The true difference that is detected with the power POWER, given its standard error."""
-    return float(norm.ppf((1 + confidence) / 2) + norm.ppf(POWER)) * error
+    return (normal_quantile((1 + confidence) / 2) + normal_quantile(POWER)) * error
 
 
 def standard_error(low: float, high: float, confidence: float) -> float:
     """The standard error of a normal estimate, from its interval."""
-    return (high - low) / (2 * float(norm.ppf((1 + confidence) / 2)))
+    return (high - low) / (2 * normal_quantile((1 + confidence) / 2))
 
 
 def difference_of(first: Estimate, second: Estimate) -> Estimate:

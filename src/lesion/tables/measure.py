@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import polars as pl
-from scipy.stats import false_discovery_control
+import scipy  # its parts, which take a second, when they are first used
 
 from lesion.tables.answer_outcomes import outcome_rows
 from lesion.tables.intervals import Bootstrap, Values
@@ -160,7 +160,9 @@ def _adjusted(table: pl.DataFrame) -> pl.DataFrame:
     numbered = table.drop("p_adjusted").with_row_index("place")
     tested = numbered.drop_nulls("p_value")
     parts = [
-        group.select("place", p_adjusted=pl.Series(false_discovery_control(group["p_value"])))
+        group.select(
+            "place", p_adjusted=pl.Series(scipy.stats.false_discovery_control(group["p_value"]))
+        )
         for _, group in tested.group_by("metric", "judge", "attack", maintain_order=True)
     ]
     if not parts:

@@ -81,10 +81,8 @@ def write_figures(tables: Path, folder: Path) -> None:
         spec["config"]["background"] = "white"
         spec["title"] = {"text": f"{of}: {figure.title}" if of else figure.title, "anchor": "start"}
         text = json.dumps(spec, sort_keys=True)
-        files = {
-            "svg": _numbered(vl_convert.vegalite_to_svg(text, vl_version=VEGALITE)).encode(),
-            "png": vl_convert.vegalite_to_png(text, vl_version=VEGALITE, scale=2),
-        }
+        svg = vl_convert.vegalite_to_svg(text, vl_version=VEGALITE)
+        files = {"svg": _numbered(svg).encode(), "png": vl_convert.svg_to_png(svg, scale=2)}
         for suffix, data in files.items():
             name = f"{of}-{figure.key}" if of else figure.key
             with atomic(folder / f"{name}.{suffix}") as part:

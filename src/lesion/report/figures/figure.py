@@ -43,7 +43,8 @@ class Figure(NamedTuple):
     def spec(self, width: int | str = "container") -> dict[str, Any]:
         """The Vega-Lite specification, drawn at a width in pixels or at its container's."""
         chart = self.chart.properties(width=width, description=self.summary)
-        spec: dict[str, Any] = chart.configure(**CONFIG).to_dict()
+        # Validation takes longer than all else that draws; tests validate every figure.
+        spec: dict[str, Any] = chart.configure(**CONFIG).to_dict(validate=False)
         return spec
 
 
