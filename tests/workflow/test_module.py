@@ -1,6 +1,8 @@
 """The study as a module of another workflow, which has a config and rules of its own."""
 
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -62,8 +64,9 @@ def _snakemake(outer: Place, *arguments: str, more: str = "") -> Done:
     return _run(outer, *arguments, *triggers)
 
 
-def _run(outer: Place, *arguments: str) -> Done:
-    return run(warm([str(BIN / "snakemake"), "--cores", "2", *arguments]), outer.folder)
+def _run(outer: Place, *arguments: str, **environment: str) -> Done:
+    command = warm([str(BIN / "snakemake"), "--cores", "2", *arguments])
+    return run(command, outer.folder, **environment)
 
 
 def test_the_rules_of_a_module_are_planned(outer: Place) -> None:
@@ -100,6 +103,34 @@ def test_a_wrong_key_is_named_as_the_modules(outer: Place) -> None:
     done = _snakemake(outer, "-n", "--config", "audit={masks: {rule: budgets}}")
     assert done.code != 0
     assert "the module's `config`: the study can't run:\n  `masks.rule`" in done.text
+
+
+@pytest.mark.slow
+def test_a_module_may_be_fetched_from_github(outer: Place, tmp_path: Path) -> None:
+    hub, prompts = tmp_path / "hub" / "lab" / "lesion.git", "pairs/prompts/beta.parquet"
+    person = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for command in (["init", "-q"], ["add", "-A"], [*person, "commit", "-qm", "a"], ["tag", "v1"]):
+        subprocess.run(["git", *command], cwd=outer.tree, check=True)
+    subprocess.run(["git", "clone", "-q", "--bare", outer.tree, hub], check=True)
+    # git fetches from a folder what is asked of github.com; all else is as with the network.
+    settings = f'[url "file://{hub.parents[1]}/"]\n  insteadOf = https://github.com/\n'
+    (tmp_path / "gitconfig").write_text(settings, encoding="utf-8")
+    shutil.rmtree(outer.tree)
+    snakefile = (
+        OUTER.format(more="", scores=SCORES)
+        .replace("{name}.txt", "size.txt")
+        .replace('"tree/Snakefile"', 'github("lab/lesion", path="workflow/Snakefile", tag="v1")')
+    )
+    (outer.folder / "Snakefile").write_text(snakefile, encoding="utf-8")
+    (outer.folder / "outer.yaml").write_text(yaml.safe_dump({"audit": STUDY}), encoding="utf-8")
+    done = _run(
+        outer,
+        f"results/tiny/{prompts}",
+        GIT_CONFIG_GLOBAL=str(tmp_path / "gitconfig"),
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+    )
+    assert done.code == 0, done.text
+    assert (outer.made / prompts).is_file()
 
 
 @pytest.mark.slow
