@@ -2,28 +2,22 @@
 
 import io
 import os
+import subprocess
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
+from snakemake.iocontainers import InputFiles, OutputFiles
 
 from lesion.io.formats import BadFile
 from lesion.io.staging import STAGED, pack, staged, unpack
-
-
-class Files(list[str]):
-    """Made as Snakemake makes its lists of inputs and outputs."""
-
-    def __init__(self, *, toclone: list[str], custom_map: Any = str) -> None:
-        super().__init__(map(custom_map, toclone))
 
 
 class Job:
     """The inputs and outputs of a script's `snakemake`."""
 
     def __init__(self, given: list[str], made: list[str]) -> None:
-        self.input, self.output = Files(toclone=given), Files(toclone=made)
+        self.input, self.output = InputFiles(toclone=given), OutputFiles(toclone=made)
 
 
 def _folder(path: Path) -> Path:
@@ -103,7 +97,6 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which Snakemake has put the local copies of a job's inputs."""
     monkeypatch.setenv(STAGED, "results/tiny")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tasks").mkdir()
     (tmp_path / "results" / "tiny" / "models").mkdir(parents=True)
     (tmp_path / "results" / "tiny" / "models" / "undeclared").touch()
     models = tmp_path / COPY / "models"
@@ -122,8 +115,34 @@ def test_a_job_sees_what_its_rule_declares_under_the_usual_paths(machine: Path) 
             "models/small/config.json",
             "models/small/deep/weights.safetensors",
         }
-        assert Path("tasks").is_dir()
     assert Path.cwd() == machine
+    assert not list((machine / ".snakemake").glob("job-*"))
+
+
+@pytest.mark.parametrize("folder", ["inputs", "../inputs", "results/inputs"])
+def test_the_study_s_own_files_stay_where_they_are(machine: Path, folder: str) -> None:
+    own = machine / "place" / "study" / folder / "extra.tar"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"no archive of ours")
+    os.chdir(machine / "place" / "study")
+    Path(".snakemake").mkdir()
+    before = {path for path in machine.rglob("*") if ".snakemake" not in path.parts}
+    job = Job([f"{folder}/extra.tar"], [])
+    with staged(job) as here:
+        assert (here / job.input[0]).read_bytes() == b"no archive of ours"
+        assert {path for path in machine.rglob("*") if ".snakemake" not in path.parts} == before
+
+
+def test_what_a_killed_job_left_is_removed(machine: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with staged(Job([], [])):
+        stage = Path.cwd()
+    left = stage.with_name(stage.name.replace(str(os.getpid()), str(ended.pid)))
+    left.mkdir()
+    (left / "weights").touch()
+    with staged(Job([], [])):
+        assert not left.exists()
     assert not list((machine / ".snakemake").glob("job-*"))
 
 

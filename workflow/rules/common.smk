@@ -67,7 +67,9 @@ def load_checked():
         if workflow.is_main_process:
             checks.check_tasks(study)
             if COPIED:
-                checks.check_copied(study)
+                checks.check_copied(
+                    study, workflow.storage_settings.default_storage_prefix
+                )
     except LesionError as error:
         raise WorkflowError(str(error)) from None
     return study.copying_sources() if COPIED else study
@@ -85,7 +87,9 @@ STUDY = load_checked()
 # The validated config with its defaults; missing and wrong keys have been reported above. The
 # captions of Snakemake's report read the run's numbers from it and not from parameters, which would
 # make jobs stale.
-config = CaptionedConfig(STUDY.model_dump(), STUDY.folder / "tables")
+config = CaptionedConfig(
+    STUDY.model_dump(), None if COPIED else STUDY.folder / "tables"
+)
 MADE = STUDY.folder
 if COPIED:
     os.environ[STAGED] = str(MADE)

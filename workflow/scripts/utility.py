@@ -9,10 +9,11 @@ from lesion.responses.utility import examine_variant
 if TYPE_CHECKING:
     from snakemake_types import snakemake
 
-with logged(snakemake.log[0]), staged(snakemake):
+with logged(snakemake.log[0]), staged(snakemake) as here:
+    job = UtilityJob.model_validate_json(snakemake.params.job)
     mask = snakemake.input.get("mask")
     examine_variant(
-        UtilityJob.model_validate_json(snakemake.params.job),
+        job.model_copy(update={"folder": here / job.folder}),
         model=Path(snakemake.input.model).parent,
         mask=Path(mask) if mask else None,
         out=Path(snakemake.output.utility),

@@ -14,6 +14,7 @@ import typer
 from lesion.cli.app import app
 from lesion.cli.studies import ConfigFiles, read_study, say_next, typed
 from lesion.io.formats import LesionError
+from lesion.io.texts import read_yaml
 
 _OF_STUDIES = ("--config", "-C", "--configfile", "--configfiles", "--snakefile", "-s")
 """Options of Snakemake that say which study is run."""
@@ -57,6 +58,7 @@ def run_study(
                 "the keys into a second file, which is laid over the first: lesion run A B"
             )
     command += given
+    copied = _has_storage(cluster, given)
     typer.echo(shlex.join(["snakemake", *command[3:]]), err=True)
     process = subprocess.Popen(command)
     # Ctrl-C reaches Snakemake too, which ends its jobs and then itself.
@@ -66,16 +68,24 @@ def run_study(
     if status:
         typer.echo(
             f"lesion: the run of `{study.study}` stopped; its message is above. The logs of its "
-            f"jobs are in {study.folder}/logs. After a job's failure, the same command goes on.",
+            f"jobs are in {study.folder}/logs{' of the storage' if copied else ''}. After a job's "
+            "failure, the same command goes on.",
             err=True,
         )
         raise typer.Exit(status if status > 0 else 1)
     page = study.folder / "report" / "index.html"
-    if page.exists() and not given:
+    if page.exists() and not given and not copied:
         from lesion.report.summary import print_summary
 
         print_summary(study.folder / "tables", page)
         say_next(f"lesion open {typed(config or [])}{' --quick' if quick else ''}")
+
+
+def _has_storage(cluster: str | None, given: Sequence[str]) -> bool:
+    """Whether the results go to a storage provider, and not to a folder of this machine."""
+    option = "default-storage-provider"
+    profile = read_yaml(_profile(cluster)) if cluster else {}
+    return option in profile or any(word.startswith(f"--{option}") for word in given)
 
 
 def snakemake_command(
@@ -90,6 +100,12 @@ def snakemake_command(
         command += ["--config", "preset=quick", f"study={study}"]
     if cluster is None:
         return [*command, "--cores", cores]
+    return [*command, "--workflow-profile", str(_profile(cluster).parent)]
+
+
+def _profile(cluster: str) -> Path:
+    from lesion.io.bundle import bundle
+
     profiles = bundle() / "workflow" / "profiles"
     if not (profiles / cluster / "profile.yaml").is_file():
         known = sorted(path.parent.name for path in profiles.glob("*/profile.yaml"))
@@ -97,7 +113,7 @@ def snakemake_command(
             f"there is no cluster `{cluster}`. Known: "
             f"{', '.join(name for name in known if name != 'default')}."
         )
-    return [*command, "--workflow-profile", str(profiles / cluster)]
+    return profiles / cluster / "profile.yaml"
 
 
 @app.command("open")

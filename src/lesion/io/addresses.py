@@ -93,6 +93,11 @@ def parse(text: str) -> Address:
     )
 
 
+def seen_from(folder: Path, address: Address) -> Address:
+    """The address with its local path, if it has one, beginning at a folder."""
+    return address._replace(name=str(folder / address.name)) if address.kind == "file" else address
+
+
 def _apart(rest: str) -> tuple[str, str]:
     """A local file's path, and what follows the `#` that begins a digest."""
     mark = _DIGEST.search(rest)

@@ -35,6 +35,35 @@ _HOST = re.sub(r"[^A-Za-z0-9]", "_", platform.node())
 
 
 @contextmanager
+def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
+    """An empty folder in `parent` that exists inside the block; its absolute path.
+
+    What killed processes left there under this name is removed.
+    """
+    folder = _own_part(parent.absolute() / name)
+    _clear_others(parent / name)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _own_part(path: Path) -> Path:
+    """A path beside `path` that only this process uses."""
+    return path.with_name(f"{path.name}-{_HOST}-{os.getpid()}")
+
+
+def _clear_others(path: Path) -> None:
+    """Remove such files of killed processes of this machine; others may still be in use."""
+    start = f"{path.name}-{_HOST}-"
+    for left in path.parent.glob(f"{glob.escape(start)}*"):
+        number = left.name.removeprefix(start)
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            _remove(left)
+
+
+@contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it there if the block succeeds, else remove it.
 
@@ -45,15 +74,11 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         LesionError: the disk is full or the folder cannot be written.
     """
-    start = f".{path.name}.part-{_HOST}-"
-    part = path.with_name(f"{start}{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.part")
+    part = _own_part(temporary)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Files of this machine's killed processes; those of others may still be in use.
-        for left in path.parent.glob(f"{glob.escape(start)}*"):
-            number = left.name.removeprefix(start)
-            if number.isdecimal() and not psutil.pid_exists(int(number)):
-                _remove(left)
+        _clear_others(temporary)
         yield part
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -3,21 +3,20 @@ provider (`--default-storage-provider`), as on Kubernetes.
 
 Rules declare a fixed list of files, but which files a model's folder has is known only once it is
 made. Where files are copied, such a folder is therefore also stored as one archive beside it. A job
-runs in a folder of its own, in which every path is the same as without a storage provider, and
-which has no file of the results that the rule does not declare.
+runs in a folder of its own, in which all results have the paths that they have without a storage
+provider, and which has none that the rule does not declare.
 """
 
 import os
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lesion.io.addresses import local_files
-from lesion.io.formats import BadFile, atomic
+from lesion.io.formats import BadFile, atomic, temporary_folder
 
 STAGED = "LESION_STAGED"
 """The environment variable with the folder of the study's results, where files are copied."""
@@ -26,35 +25,32 @@ _OWN = ".snakemake"
 
 
 @contextmanager
-def staged(job: Any) -> Iterator[None]:
+def staged(job: Any) -> Iterator[Path]:
     """Run a script's block on the files that Snakemake has copied for its job.
 
-    Without a storage provider it does nothing.
+    Gives the folder in which the relative paths of the study's own files begin; they are no copies.
+    Without a storage provider that is the current one, and nothing changes.
 
     Args:
-        job: the object `snakemake` of a script. Inside the block, its inputs and outputs are paths
-            below the current folder, and archives are folders.
+        job: the object `snakemake` of a script. Inside the block, the inputs and outputs that were
+            copied are paths below the current folder, and archives are folders.
 
     Raises:
         BadFile: an archive is damaged.
     """
     results = os.environ.get(STAGED)
     if results is None:
-        yield
+        yield Path()
         return
     folder = Path.cwd()
     given, made = job.input, job.output
-    with tempfile.TemporaryDirectory(prefix="job-", dir=_OWN) as place:
-        stage = Path(place).resolve()
-        # A study's own files, such as its tasks, have relative paths too.
-        for path in folder.iterdir():
-            if path.name not in (_OWN, Path(results).parts[0]):
-                (stage / path.name).symlink_to(path)
-        names = [(Path(path), stage / _name(path, results)) for path in map(str, given)]
-        for path, name in names:
+    with temporary_folder(Path(_OWN), "job") as stage:
+        copies = {Path(path): stage / _name(path, results) for path in map(str, given)}
+        copies = {path: name for path, name in copies.items() if name != stage / path}
+        for path, name in copies.items():
             if path.suffix == ARCHIVE:
                 unpack(path, name.with_suffix(""))
-        for path, name in names:
+        for path, name in copies.items():
             # The record of a model is in its archive as well.
             if path.suffix != ARCHIVE and not name.exists():
                 name.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +63,7 @@ def staged(job: Any) -> Iterator[None]:
         )
         os.chdir(stage)
         try:
-            yield
+            yield folder
         finally:
             os.chdir(folder)
             job.input, job.output = given, made
@@ -82,7 +78,10 @@ def staged(job: Any) -> Iterator[None]:
 
 
 def _name(path: str | Path, results: str) -> str:
-    """The path that a file has without a storage provider, from the path of its local copy."""
+    """The path that a file has without a storage provider, from the path of its local copy.
+
+    The study's own files, which are not copied, have the path that they are given by.
+    """
     _, marker, rest = f"/{path}".partition(f"/{results}/")
     return f"{results}/{rest}" if marker else str(path)
 

@@ -120,17 +120,26 @@ def check_study(study: Study) -> None:
             check_prepared(study, name)
 
 
-def check_copied(study: Study) -> None:
+def check_copied(study: Study, prefix: str | None) -> None:
     """Check what a study needs where Snakemake copies files (see `lesion.io.staging`).
 
+    Args:
+        study: the study.
+        prefix: of the paths within the storage.
+
     Raises:
-        StudyError: the folder of its results is not below the current one.
+        StudyError: the folder of its results is not below the current one, or the prefix has it.
     """
     results = PurePath(study.results)
     if results.is_absolute() or ".." in results.parts or not results.parts:
         raise StudyError(
             f"`results`: {results} is not below the current folder. With a storage provider it is "
             "a path within the storage, such as `results`"
+        )
+    if f"/{study.folder}/" in f"/{prefix}/":
+        raise StudyError(
+            f"--default-storage-prefix: {prefix} has {study.folder} in it, which lesion adds. Give "
+            "the part before that"
         )
 
 

@@ -47,7 +47,7 @@ from lesion.plan.outputs import (
     wants_norms,
     with_importance,
 )
-from lesion.plan.places import chat_template, places, sources, task_contents
+from lesion.plan.places import chat_template, copied_content, places, sources, task_contents
 from lesion.plan.plugins import plugins_of
 from lesion.responses.jobs import (
     AttackWords,
@@ -81,7 +81,8 @@ def job(study: Study, rule: str, wildcards: Mapping[str, str], scripts: Path) ->
 
 def source_job(study: Study, wildcards: Mapping[str, str]) -> SourceJob:
     """A source to fetch."""
-    return SourceJob(addresses=sources(study)[wildcards["name"]])
+    name = wildcards["name"]
+    return SourceJob(addresses=sources(study)[name], content=copied_content(study, name))
 
 
 def model_job(study: Study, wildcards: Mapping[str, str]) -> ModelJob:

@@ -2,7 +2,8 @@
 
 A job's specification contains the digest of the rows or the text that it reads from a local file,
 so touching or reformatting the file makes nothing stale. Only fetched sources, local models and
-local folders are input files.
+local folders are input files. Where Snakemake copies files (`lesion.io.staging`), every local
+source counts as fetched.
 
 Every function raises a `LesionError` if a local file that it needs is missing or unusable, or if
 Snakemake would misread its name; the message names the config key.
@@ -138,9 +139,19 @@ def is_local(study: Study, text: str) -> bool:
 
 def copied_inputs(study: Study, name: str) -> list[Path]:
     """The local files of a source that is fetched though it lies here (see `copies_sources`)."""
-    named = (use for use in uses(study) if use.rule and source_name(use.text) == name)
-    use = next(named)
-    return local_inputs(study, use) if study.copies_sources and is_file(study, use.text) else []
+    named = [use for use in uses(study) if use.rule and source_name(use.text) == name]
+    if not study.copies_sources or not named or not is_file(study, named[0].text):
+        return []
+    return local_inputs(study, named[0])
+
+
+def copied_content(study: Study, name: str) -> str | None:
+    """Digest of these files, whose dates may be older than what was copied; None if there are none,
+    or if they are of a model or a data set's folder, which have a date but are large.
+    """
+    readers = {use.reader for use in uses(study) if source_name(use.text) == name}
+    files = copied_inputs(study, name) if readers.isdisjoint(_TRACKED) else []
+    return digest([sha256_file(path) for path in files]) if files else None
 
 
 def is_file(study: Study, text: str) -> bool:

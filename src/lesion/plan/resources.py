@@ -79,7 +79,8 @@ SLACK = 4
 """How many times longer than measured a job may take before the cluster stops it."""
 
 UNKNOWN = Size(2 * 10**9, 10**9)
-"""The size assumed before a model has been downloaded; until then only its download job runs."""
+"""The size assumed before a model has been downloaded. Until then only its download job runs, but
+where files are copied and the model's name says no size, it is that of all jobs."""
 
 GPU_BYTES = 64 * 10**9
 """The memory of one GPU (of 80 GB) that weights and sums may use with `device_map: auto`."""
@@ -124,7 +125,10 @@ _GGUF = 7
 
 
 def model_size(study: Study, model: str | None) -> Size:
-    """A model's size, from its record, or else from its source's files, or else `UNKNOWN`."""
+    """A model's size, from its record, or else from its source's files, or else `UNKNOWN`.
+
+    Where files are copied, none of these may be here, and the name of the model decides.
+    """
     if model is None:
         return Size(0, 0)
     record = study.folder / "models" / model / RECORD
@@ -159,13 +163,16 @@ _NAMED = re.compile(r"(?<![\w.])(?:(\d+)x)?(\d+(?:\.\d+)?)([MB])(?![a-z0-9])", r
 
 
 def named_size(address: str) -> Size | None:
-    """The size that a model's name says, with two bytes a weight; None if it says none."""
+    """The size that a model's name says, with two bytes a weight, or four of a GGUF file; None if
+    it says none.
+    """
     match = _NAMED.search(address.partition("#")[0])
     if match is None:
         return None
     experts, number, unit = match.groups()
     weights = int(int(experts or 1) * float(number) * (10**6 if unit in "mM" else 10**9))
-    return Size(2 * weights, weights)
+    # A GGUF file is written out in fp32.
+    return Size((4 if ".gguf" in address.lower() else 2) * weights, weights)
 
 
 @lru_cache(maxsize=64)

@@ -22,7 +22,11 @@ class CaptionedConfig(dict[str, Any]):
     jobs, which get a copy, do not have it.
     """
 
-    def __init__(self, config: Mapping[str, Any], tables: Path) -> None:
+    def __init__(self, config: Mapping[str, Any], tables: Path | None) -> None:
+        """Args:
+        config: the study's config.
+        tables: the folder of its tables; None if they are not on this machine.
+        """
         super().__init__(config)
         self._tables = tables
 
@@ -36,6 +40,8 @@ class CaptionedConfig(dict[str, Any]):
 
     @cached_property
     def _sentences(self) -> "_Sentences":
+        if self._tables is None:
+            return _Sentences(otherwise="Its numbers are in the tables, which are in the storage.")
         from lesion.report.run_sentences import run_sentences
 
         try:
@@ -46,7 +52,11 @@ class CaptionedConfig(dict[str, Any]):
 
 
 class _Sentences(dict[str, str]):
-    """Sentences by the names of captions, empty where nothing was measured."""
+    """Sentences by the names of captions, by default empty where nothing was measured."""
+
+    def __init__(self, sentences: Mapping[str, str] = {}, otherwise: str = "") -> None:
+        super().__init__(sentences)
+        self._otherwise = otherwise
 
     def __missing__(self, key: str) -> str:
-        return ""
+        return self._otherwise

@@ -11,6 +11,8 @@ class SourceJob(Job):
 
     addresses: list[str]
     """Alternative addresses, in order of preference."""
+    content: str | None = None
+    """The digest of a local file that is copied."""
 
 
 class SourceLocation(Specification):
