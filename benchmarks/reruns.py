@@ -1,10 +1,10 @@
 """What a rerun costs: `python benchmarks/reruns.py [STUDY.yaml ...] [--quick]`.
 
 Runs a study (config.yaml by default) in a folder of its own, once its sources are fetched, and
-again after each of these changes: none; one setting of the report is another; one harm type has
-lost the last quarter of its prompts. Prints, for each run, its seconds, the processor time of
-`lesion run` and all its processes, and both as shares of the first run. Needs processors without an
-accelerator, whose work is not counted.
+again after each of these changes: none; one setting of the report, or of the tables, is another;
+one harm type has lost the last quarter of its prompts. Prints, for each run, its seconds, the
+processor time of `lesion run` and all its processes, and both as shares of the first run. Needs
+processors without an accelerator, whose work is not counted.
 """
 
 import argparse
@@ -61,6 +61,7 @@ def changes(study: Study) -> dict[str, dict[str, Any]]:
     return {
         "nothing": {},
         "report.examples": {"report": {"examples": study.report.examples + 1}},
+        "tables.resamples": {"tables": {"resamples": study.tables.resamples + 100}},
         f"{harm}, {prompts} prompts, limit {limit}": {"behaviours": {harm: {"limit": limit}}},
     }
 

@@ -111,7 +111,7 @@ class Pairs(Section):
     """Beginning of the model's answer for harmful and benign prompts alike; it is never scored."""
     max_new_tokens: Positive = 36
     """Maximum length of the responses that the model generates, in tokens."""
-    batch_size: Positive = 32
+    batch_size: Positive = 64
     """Prompts per batch of generation."""
     limit: Positive | None = None
     """Take at most this many prompts of every behaviour that has no `limit` of its own; all, if not
