@@ -24,8 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from lesion.pairs.prompts import similarity
 from lesion.pairs.rows import read_rows
+from lesion.pairs.similarity import near_pairs
 from lesion.sources.fetch import locate
 from lesion.sources.jobs import SourceLocation
 from lesion.study import load_study, read_config
@@ -83,12 +83,8 @@ def balance(harmful: Sequence[str], harmless: Sequence[str]) -> Balance:
             np.mean([a.lower().split()[:count] == b.lower().split()[:count] for a, b in pairs])
         )
 
-    alike = similarity(harmless).tocoo()
-    near = {
-        b
-        for a, b, how in zip(alike.row, alike.col, alike.data, strict=True)
-        if a < b and how >= NEAR
-    }
+    pairs = near_pairs(harmless, NEAR)
+    near = {b for a, b in zip(pairs.rows, pairs.others, strict=True) if a < b}
     surface = DictVectorizer().fit_transform([_surface(text) for text in (*harmful, *harmless)])
     words = TfidfVectorizer(ngram_range=(1, 2)).fit_transform([*harmful, *harmless])
     return Balance(

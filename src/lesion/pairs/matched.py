@@ -14,12 +14,11 @@ from lesion.pairs.prompts import (
     MIN_PER_SPLIT,
     SPLITS,
     STRADDLES,
-    nearby,
     select_prompts,
-    similarity,
     unworded,
 )
 from lesion.pairs.rows import read_rows, shown
+from lesion.pairs.similarity import near_duplicates
 from lesion.pairs.tables import PROMPTS
 from lesion.sources.fetch import locate
 
@@ -73,9 +72,9 @@ def matched_table(rows: pl.DataFrame, harm: pl.DataFrame, job: MatchedPromptsJob
     paired = known.unique("counterpart", keep="first", maintain_order=True)
     chosen = paired.head(job.rows.limit) if job.rows.limit else paired
     splits = [split_of[asked[original][0]] for original in chosen["counterpart"]]
-    alike = similarity(chosen["prompt"].to_list()) if splits else None
+    earlier = near_duplicates(chosen["prompt"].to_list(), job.near_duplicate)
     for row, split in enumerate(splits):
-        near = {splits[other] for other in nearby(alike, row, job.near_duplicate)}
+        near = {splits[other] for other in earlier[row]}
         splits[row] = STRADDLES if near - {split, STRADDLES} else split
     counts = Counter(splits)
     for split, least in MIN_PER_SPLIT.items():

@@ -5,11 +5,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from lesion.io.formats import BadFile, LesionError, write_parquet
@@ -24,6 +22,7 @@ from lesion.pairs.rows import (
     shown,
     texts,
 )
+from lesion.pairs.similarity import near_duplicates, near_pairs
 from lesion.pairs.tables import PROMPTS
 from lesion.sources.fetch import locate
 from lesion.study.behaviours import Where
@@ -168,44 +167,6 @@ def _same(value: Any, text: str) -> bool:
     return str(value) == text
 
 
-_GRAMS = (3, 4, 5)
-"""Lengths of the character n-grams by which prompts are compared."""
-
-
-def similarity(prompts: Sequence[str]) -> Any:
-    """Cosine similarity of the prompts' sets of character 3- to 5-grams, as a sparse matrix.
-
-    The n-grams are those of single words with a space at either end, in lower case. They are not
-    weighted, so that the similarity of two prompts does not depend on others.
-
-    Returns:
-        scipy CSR array [prompt, prompt], float64.
-    """
-    # scikit-learn's vectorizers have these n-grams too, but take two seconds to import, which
-    # every command that checks a study would wait for.
-    from scipy.sparse import csr_array
-
-    columns: dict[str, int] = {}
-    rows = [[columns.setdefault(gram, len(columns)) for gram in _grams(text)] for text in prompts]
-    sizes = np.array([len(row) for row in rows], dtype=np.int64)
-    # Of 32 bits, as scipy then also makes the indices of the product, if it has room for them.
-    places = np.fromiter(chain(*rows), np.int32)
-    shares = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes)
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-    sets = csr_array((shares, places, starts), shape=(len(prompts), max(1, len(columns))))
-    return (sets @ sets.T).tocsr()
-
-
-def _grams(text: str) -> set[str]:
-    words = [f" {word} " for word in text.lower().split()]
-    return {
-        word[start : start + length]
-        for word in words
-        for length in _GRAMS
-        for start in range(max(1, len(word) - length + 1))
-    }
-
-
 def assign(prompts: Sequence[str], shares: Shares, near_duplicate: float, seed: int) -> list[str]:
     """Assign each prompt a split so that near-duplicates are always in the same split.
 
@@ -229,20 +190,6 @@ def draw_splits(
         else:
             assigned.append(splits.pop() if splits else _draw(prompt, shares, seed))
     return assigned
-
-
-def near_duplicates(prompts: Sequence[str], near_duplicate: float) -> list[list[int]]:
-    """The earlier prompts that each prompt resembles."""
-    alike = similarity(prompts)
-    return [nearby(alike, row, near_duplicate) for row in range(len(prompts))]
-
-
-def nearby(alike: Any, row: int, near_duplicate: float) -> list[int]:
-    """The earlier prompts that a prompt resembles, in order."""
-    line = slice(alike.indptr[row], alike.indptr[row + 1])
-    others, values = alike.indices[line], alike.data[line]
-    near: list[int] = np.sort(others[(values >= near_duplicate) & (others < row)]).tolist()
-    return near
 
 
 def worded(prompts: Sequence[str], wordings: Sequence[str], seed: int) -> list[str]:
@@ -306,13 +253,16 @@ def prompts_table(
 
 
 def _of_near_duplicates(prompts: Sequence[str], near_duplicate: float) -> str:
-    alike = similarity(prompts)
-    near = [(row, nearby(alike, row, near_duplicate)) for row in range(len(prompts))]
-    pairs = [(row, others[0]) for row, others in near if others]
-    row, other = pairs[0]
+    earlier = [
+        (row, other, alike)
+        for row, other, alike in zip(*near_pairs(prompts, near_duplicate), strict=True)
+        if other < row
+    ]
+    row, other, alike = earlier[0]
+    count = len({row for row, _, _ in earlier})
     return (
-        f"{len(pairs)} of them resemble an earlier one so much that they share its split, such as "
-        f"{shown(prompts[other])} and {shown(prompts[row])} (similarity {alike[row, other]:.2f}, "
+        f"{count} of them resemble an earlier one so much that they share its split, such as "
+        f"{shown(prompts[other])} and {shown(prompts[row])} (similarity {alike:.2f}, "
         f"where `pairs.near_duplicate` is {near_duplicate:g}). Take prompts that differ more, or "
         "raise `pairs.near_duplicate`."
     )

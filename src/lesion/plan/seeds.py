@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lesion.pairs.prompts import Shares, draw_splits, near_duplicates, select_prompts
+from lesion.pairs.prompts import Shares, draw_splits, select_prompts
 from lesion.pairs.rows import read_rows
+from lesion.pairs.similarity import near_duplicates
 from lesion.plan.jobs import prompts_job
 from lesion.plan.places import is_local, local_path
 from lesion.study import Study

@@ -11,7 +11,8 @@ import polars as pl
 from lesion.io.formats import read_parquet
 from lesion.judgements import JUDGE_SCORES
 from lesion.judgements.continuations import FLUENCY, MISPLACED
-from lesion.pairs.prompts import similarity, unworded
+from lesion.pairs.prompts import unworded
+from lesion.pairs.similarity import near_pairs
 from lesion.pairs.tables import PAIRS
 from lesion.responses import (
     COMPLETIONS,
@@ -235,13 +236,14 @@ def _leaked(harm: pl.DataFrame, near_duplicate: float, wordings: Sequence[str]) 
     An effect on such a prompt would not be transfer. Prompts are compared without their wordings,
     which alone would make them alike.
     """
-    alike = similarity([unworded(text, wordings)[0] for text in harm["prompt"]]).tocoo()
-    near = alike.data >= near_duplicate
-    train, test = ((harm["split"] == split).to_numpy() for split in ("train", "test"))
-    rows, columns = alike.row[near], alike.col[near]
-    leaked = harm[np.unique(rows[test[rows] & train[columns]])].select("behaviour", "prompt")
+    texts = [unworded(text, wordings)[0] for text in harm["prompt"]]
+    test, train = (
+        np.flatnonzero((harm["split"] == split).to_numpy()) for split in ("test", "train")
+    )
+    near = near_pairs(texts, near_duplicate, test, train)
+    leaked = harm[np.unique(near.rows)].select("behaviour", "prompt")
     logger.info(
-        f"tables: {leaked.height} of {int(test.sum())} test prompts of harm types and of matched "
+        f"tables: {leaked.height} of {test.size} test prompts of harm types and of matched "
         "requests resemble another one's train prompt and are left out"
     )
     return leaked

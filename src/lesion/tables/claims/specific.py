@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 
 from lesion.judgements.controls import EXCHANGE, MATCHED
-from lesion.pairs.prompts import similarity, unworded
+from lesion.pairs.prompts import unworded
+from lesion.pairs.similarity import similarity_of_each
 from lesion.study.job import Behaviours
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, number_of, outcome_of
 from lesion.tables.effects import ALIKE, MOST, NATS, TOLD_APART
@@ -64,6 +64,9 @@ def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
     )
 
 
+_SIDES = ("prompt", "counterpart")
+
+
 def unlike_pairs(matched: pl.DataFrame, wordings: Sequence[str]) -> str:
     """Which matched requests hardly resemble the harmful ones, as a sentence; empty if none.
 
@@ -73,12 +76,8 @@ def unlike_pairs(matched: pl.DataFrame, wordings: Sequence[str]) -> str:
         matched: `prompt`, `counterpart` and `of`, the harm type.
         wordings: the wordings of prompts, without which they are compared.
     """
-    count = matched.height
-    sides = [*matched["prompt"], *matched["counterpart"]]
-    if not count:
-        return ""
-    alike = similarity([unworded(text, wordings)[0] for text in sides])
-    own = np.asarray(alike[np.arange(count), count + np.arange(count)]).reshape(-1)
+    sides = ([unworded(text, wordings)[0] for text in matched[name]] for name in _SIDES)
+    own = similarity_of_each(*sides)
     means = matched.select("of", alike=pl.Series(own)).group_by("of").agg(pl.col("alike").mean())
     unlike = means.filter(pl.col("alike") < ALIKE).sort("of").rows()
     if not unlike:
