@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 _GRAMS = (3, 4, 5)
 """Lengths of the character n-grams by which prompts are compared."""
 
-
 _BLOCK = 4_000_000
 """Pairs of prompts that are compared at once; each takes some 20 bytes."""
 
@@ -50,16 +49,16 @@ def near_pairs(
     )
     second = sets[others].T.tocsr()
     step = max(1, _BLOCK // max(1, others.size))
-    found = [NearPairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    pairs = [NearPairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     for start in range(0, rows.size, step):
         first = rows[start : start + step]
         alike = (sets[first] @ second).tocoo()
         near = np.flatnonzero(alike.data >= least)
         order = near[np.lexsort((alike.col[near], alike.row[near]))]
-        found.append(
+        pairs.append(
             NearPairs(first[alike.row[order]], others[alike.col[order]], alike.data[order])
         )
-    return NearPairs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    return NearPairs(*(np.concatenate(parts) for parts in zip(*pairs, strict=True)))
 
 
 def similarity_of_each(first: Sequence[str], second: Sequence[str]) -> NDArray[np.float64]:

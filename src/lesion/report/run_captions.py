@@ -23,10 +23,7 @@ class CaptionedConfig(dict[str, Any]):
     """
 
     def __init__(self, config: Mapping[str, Any], tables: Path | None) -> None:
-        """Args:
-        config: the study's config.
-        tables: the folder of its tables; None if they are not on this machine.
-        """
+        """Take a config, and the folder of its tables; None if they are not on this machine."""
         super().__init__(config)
         self._tables = tables
 
