@@ -211,6 +211,15 @@ def test_a_wrong_command_is_told_what_to_do(kind: str, lesion, folder: Path) -> 
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
+@pytest.mark.parametrize("storage", [[], ["--default-storage-provider", "fs"]])
+def test_a_run_that_fails_says_where_its_logs_are(storage: list[str], lesion, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    lesion("init", "mine", "--harm", "phishing.jsonl")
+    done = lesion("run", "mine", "--", "--no-such-option", *storage)
+    assert done.code != 0
+    assert (" of the storage" in done.text) == bool(storage)
+    assert "results/mine/logs" in done.text
+
+
 def test_the_command_of_a_run(folder: Path) -> None:
     from lesion.cli.run import snakemake_command
 

@@ -3,10 +3,8 @@
 import shutil
 from pathlib import Path
 
-import pytest
-
 from lesion.io.formats import sha256_file
-from lesion_testing.workflow import BIN, Finished
+from lesion_testing.workflow import BIN, Finished, with_rsync
 
 SUBMIT = """#!/bin/sh
 # Runs a job's script in an empty folder and prints the folder, by which its state is asked for.
@@ -25,7 +23,7 @@ cat "$1/state" 2>/dev/null || echo running
 TARGET = "results/tiny/scores/llama/beta/snip.safetensors.index.json"
 
 
-@pytest.mark.skipif(shutil.which("rsync") is None, reason="the plugin `fs` needs rsync")
+@with_rsync
 def test_nothing_but_the_storage_is_shared(local: Finished, tmp_path: Path) -> None:
     place = local.place.copy(tmp_path / "place")
     shutil.rmtree(place.folder / "results")

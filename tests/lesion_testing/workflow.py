@@ -31,6 +31,10 @@ CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "stud
 BIN = Path(sys.executable).parent
 PATIENCE = 900.0
 PLUGINS = Path(__file__).parent / "plugins"
+with_rsync = pytest.mark.skipif(
+    shutil.which("rsync") is None, reason="Snakemake's storage plugin `fs` needs rsync"
+)
+"""For tests that run with a storage provider; `.ci/packages` installs rsync."""
 
 
 def _prank(kind: str, **more: str) -> dict[str, Any]:

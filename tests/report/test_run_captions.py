@@ -26,7 +26,7 @@ WITH_NUMBERS = {
 }
 
 
-def _filled(tables: Path) -> dict[str, str]:
+def _filled(tables: Path | None) -> dict[str, str]:
     """Every caption as Snakemake fills it in."""
     snakemake = SimpleNamespace(config=CaptionedConfig({}, tables))
     environment = Environment(undefined=StrictUndefined)
@@ -69,3 +69,9 @@ def test_jobs_get_the_study_alone(tmp_path: Path) -> None:
     assert load_study(given) == load_study(read_config(ROOT / "config.yaml"))
     with pytest.raises(KeyError):
         config["caption"]
+
+
+def test_numbers_in_a_storage_are_not_called_missing() -> None:
+    texts = _filled(None).values()
+    assert not [text for text in texts if "Nothing was measured" in text]
+    assert [text for text in texts if "in the tables, which are in the storage" in text]

@@ -1,7 +1,6 @@
 """A whole study that measures all there is to measure, and its tables as other tools read them."""
 
 import json
-import shutil
 from collections import Counter
 from contextlib import chdir
 from pathlib import Path
@@ -22,7 +21,7 @@ from lesion.tables import TABLES
 from lesion.tables.answer_outcomes import ANSWER_OUTCOMES
 from lesion.tables.claims.registry import REGISTRY
 from lesion_testing import ROOT
-from lesion_testing.workflow import HARMS, Finished, Place, run
+from lesion_testing.workflow import HARMS, Finished, Place, run, with_rsync
 
 pytestmark = pytest.mark.slow
 
@@ -305,8 +304,6 @@ class Stored(NamedTuple):
 
 @pytest.fixture(scope="module")
 def stored(unrun: Place, tmp_path_factory: pytest.TempPathFactory) -> Stored:
-    if shutil.which("rsync") is None:
-        pytest.skip("Snakemake's storage plugin `fs` needs rsync")
     place = unrun.copy(tmp_path_factory.mktemp("stored"))
     _inputs(place)
     place.configure(_everything)
@@ -321,6 +318,7 @@ SELECTED = ("models", "pairs", "scores", "masks", "checkpoints")
 batches for likelihoods were others, and with them last bits."""
 
 
+@with_rsync
 def test_the_storage_has_the_bytes_of_a_local_run(whole: Place, stored: Stored) -> None:
     made, store = whole.made, stored.store / "results" / "tiny"
     copied = _files(store) | {
@@ -352,6 +350,7 @@ def _archived(path: Path) -> dict[str, bytes]:
         return _files(Path(folder))
 
 
+@with_rsync
 def test_a_stored_study_is_made_again_where_a_local_file_changed(stored: Stored) -> None:
     assert stored.place.jobs("-n", *stored.flags) == {}
     stored.place.edit_rows("letters.jsonl", lambda rows: rows.pop())

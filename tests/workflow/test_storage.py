@@ -12,7 +12,7 @@ import pytest
 
 from lesion.io.formats import read_json, sha256_file
 from lesion_testing import ROOT
-from lesion_testing.workflow import Place
+from lesion_testing.workflow import Place, with_rsync
 
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 FLAGS = ("-n", "--default-storage-provider", "fs", "--default-storage-prefix", "store")
@@ -43,11 +43,10 @@ def test_a_prefix_does_not_name_the_results(fresh: Place) -> None:
     assert "--default-storage-prefix: store/results/tiny has results/tiny in it" in done.text
 
 
+@with_rsync
 @pytest.mark.slow
 def test_local_files_are_read_wherever_they_lie(fresh: Place, tmp_path: Path) -> None:
     """Beside the study's folder, by a path with a digest, in a list, and beside the results."""
-    if shutil.which("rsync") is None:
-        pytest.skip("Snakemake's storage plugin `fs` needs rsync")
     beside = tmp_path / "beside"
     beside.mkdir()
     for name in ("letters", "sums", "denials"):
