@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lesion.plan.mask_jobs import behaviours_of
+from lesion.study import load_study
 from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.outcome import SUPPORTED, Evidence, Number, outcome_of
 from lesion.tables.claims.registry import claim_of
@@ -56,7 +58,7 @@ def outcomes(tables: StudyTables) -> Iterator[Outcome]:
     """The claims about harm of a study with a single model."""
     (model,) = tables.models
     about, mask = tables.study["models"][model], tables.headline.mask
-    harm = tables.measurements.filter(role="harm")["behaviour"].drop_nulls().unique().to_list()
+    behaviours = behaviours_of(load_study(tables.study["config"]))
     sizes = mask_sizes(tables.where)
     setting = Setting(
         about["candidates"],
@@ -65,8 +67,9 @@ def outcomes(tables: StudyTables) -> Iterator[Outcome]:
         limit=about["limit"],
         mask=mask,
         sizes=sizes,
-        unspecific=unspecific(tables.measurements, mask)
-        or beaten_by(tables.equal_cost, harm, mask),
+        types=frozenset(behaviours.harm),
+        unspecific=unspecific(tables.measurements, behaviours.harm, mask)
+        or beaten_by(tables.equal_cost, behaviours, mask),
     )
     keys = ["claim", "statistic", "variant"]
     unasked = claims(model, tables.measurements, tables.halving, setting).filter(verdict=SUPPORTED)

@@ -308,8 +308,8 @@ def outcomes(known: Known, scores: Scores, rule: str, seed: int) -> dict[str, tu
         if mask.size
     ]
     sizes = {name: mask.size for name, mask in masks.items()}
-    why = unspecific(measured) or unharmful(judgements, pairs, boot)
-    about = {"limit": LIMIT, "sizes": sizes, "unspecific": why}
+    why = unspecific(measured, HARM) or unharmful(judgements, pairs, boot)
+    about = {"limit": LIMIT, "sizes": sizes, "unspecific": why, "types": frozenset(HARM)}
     setting = Setting(known.layout.size, sizes["shared"], **about)
     halving = halving_table(pl.concat(curve), boot)
     table = claims("routed", measured, halving, setting)

@@ -2,12 +2,11 @@
 
 Plans a study of 5 models, 20 harm types and 12 variants (sources are tiny or sparse files; nothing
 runs) and prints the seconds that takes, the jobs, and the submissions that the SLURM profile's
-groups leave of them. Then schedules those jobs, in Snakemake's order of priority, on 8, 64 and 512
-GPUs: seconds of a job are the measured ones of `lesion.plan.resources.RESOURCE_FORMULAS`, a billion
+groups leave of them. Then schedules those jobs, the one with the longest way to go first, on 1, 8,
+64 and 512 GPUs: seconds of a job are those of `lesion.plan.resources.RESOURCE_FORMULAS`, a billion
 candidates each, times the model's candidates; a GPU is taken to be as fast as `--speed` of the
 measured cores, and a job that reads scores in several processes as fast as these together, which
-are assumptions. Last, what was measured on a finished default study beside
-those formulas.
+are assumptions. Last, the longest seconds and the most memory of each stage of a finished study.
 """
 
 import argparse
@@ -37,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 CODE = ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml", "studies")
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 HARMS, BENIGN, VARIANTS = 20, 6, 12
-# These models are folders, which are copied and hashed as a checkpoint is; a GGUF file takes four
+# These models are folders, which are copied and hashed as a checkpoint is; a GGUF file takes ten
 # times as long.
 FORMULA_OF = {**FORMULAS, "model": "checkpoint"}
 PROCESSORS = 64

@@ -128,6 +128,21 @@ def test_help_has_an_example(command: str) -> None:
     assert f"Example: lesion {command}" in " ".join(done.stdout.split())
 
 
+@pytest.mark.parametrize("command", ["show", "overlap", "apply"])
+def test_weights_that_are_no_mask_are_not_to_be_deleted(
+    command: str, base: Path, tmp_path: Path
+) -> None:
+    weights = base / "model.safetensors"
+    rest = {
+        "show": [weights],
+        "overlap": [weights, base / "config.json"],
+        "apply": [base, weights, tmp_path / "out"],
+    }
+    with pytest.raises(LesionError, match=r"is no mask that lesion wrote\. Give a") as caught:
+        run(command, *rest[command])
+    assert "Delete" not in str(caught.value)
+
+
 def test_an_error_is_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

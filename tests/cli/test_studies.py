@@ -144,6 +144,15 @@ WRONG = {
     "a model of the hub": (["check", "hub"], "`hf:org/name@main`"),
     "no revision": (["check", "unpinned"], "add the revision"),
     "matched with nothing": (["check", "unmatched"], "letter for letter"),
+    "another column": (
+        ["check", "column"],
+        "`behaviours.phishing`: phishing.jsonl: has no column `goal`; it has prompt. Set the beh",
+    ),
+    "too few to check": (["check", "few"], "`behaviours.phishing`: few.jsonl: gives 5 prompts"),
+    "a study to lay over another": (
+        ["check", "over.yaml"],
+        "give that one first: `lesion check config.yaml over.yaml`",
+    ),
     "a bad name": (["init", "My Study", "--harm", "phishing.jsonl"], "use small letters"),
     "a file that is there": (["init", "there", "--harm", "phishing.jsonl"], "--force"),
     "no such preset": (["init", "x", "--preset", "fast", "--harm", "phishing.jsonl"], "quick"),
@@ -191,6 +200,8 @@ def test_a_wrong_command_is_told_what_to_do(kind: str, lesion, folder: Path) -> 
         "unweighted": ("hf:org/a@main", "file:empty"),
         "hub": ("hf:org/a@main", "org/name"),
         "unpinned": ("hf:org/a@main", "hf:org/a"),
+        "column": ("role: harm", "role: harm, prompt: goal"),
+        "few": ("file:phishing.jsonl", "file:few.jsonl"),
         "unformed": ("file:phishing.jsonl", "phishing.jsonl"),
         "unmatched": (
             "'file:phishing.jsonl'}",
@@ -200,6 +211,7 @@ def test_a_wrong_command_is_told_what_to_do(kind: str, lesion, folder: Path) -> 
     for name, (old, new) in variants.items():
         (folder / f"{name}.yaml").write_text(good.replace(old, new), encoding="utf-8")
     (folder / "alone.yaml").write_text(f"preset: none\n{good}", encoding="utf-8")
+    (folder / "over.yaml").write_text("curve: {families: []}\n", encoding="utf-8")
     misspelt = good.replace("behaviours", "behaviors")
     (folder / "misspelt.yaml").write_text(misspelt, encoding="utf-8")
     arguments, said = WRONG[kind]

@@ -1,4 +1,4 @@
-"""Bad configs, two hundred and more of them, and what a hostile source might bring along."""
+"""Hundreds of bad configs, and what a hostile source might bring along."""
 
 import copy
 import json

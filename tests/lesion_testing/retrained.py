@@ -87,7 +87,8 @@ def stages() -> Rows:
                 zip(("base", "light", "strong"), (1, 2, 2), found, strict=True)
             ):
                 at = {"family": "alignment", "stage": stage, "name": name, "seeds": seeds}
-                at |= {"variant": variant, "beyond": variant == "random", "fewest": 30}
+                at |= {"variant": variant, "beyond": variant == "random"}
+                at |= {"fewest": 10, "smaller_side": 30}
                 rows.append({**at, "metric": metric, **_around(value, 0.05, 60)})
                 if stage:
                     change = _around(value - found[0], 0.06, 60)

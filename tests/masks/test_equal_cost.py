@@ -1,6 +1,7 @@
 """Masks that are grown until they cost the same on benign text."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,16 +143,20 @@ def _expected(study: Tiny, cut: Selection, name: str, weights: int) -> FlatIndic
         "denials": (1.0, ["denials"], ["denials"]),
     }[name]
     least = min(cut.at_least, len(names))
-    for count in range(1, round(LARGEST * study.layout.size) + 1):
+
+    def voted(count: int) -> FlatIndices:
         points = [Point(P, count / study.layout.size)]
         opened = ScoreSet.open(
             study.model, study.score_folders, names, BEHAVIOURS, cut, points, contrast, of_benign
         )
         masks = opened.select(points, cut)
-        mask = vote([masks[behaviour][0] for behaviour in names], least)
-        if mask.size >= weights:
-            return mask if mask.size == weights else None
-    return None
+        return vote([masks[behaviour][0] for behaviour in names], least)
+
+    # The masks of more weights contain those of fewer.
+    counts = range(1, round(LARGEST * study.layout.size) + 1)
+    place = bisect_left(counts, weights, key=lambda count: voted(count).size)
+    mask = voted(counts[place]) if place < len(counts) else None
+    return mask if mask is not None and mask.size == weights else None
 
 
 @pytest.fixture(scope="module", params=[("budget", 0.0), ("budget", 0.5), ("difference", 0.5)])

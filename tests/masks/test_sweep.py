@@ -55,6 +55,17 @@ def _sweep(*points: tuple[float, float, int, float, float]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SWEEP)
 
 
+def test_a_mask_of_which_nothing_is_known_does_not_win() -> None:
+    """Sorted, NaN comes before every number."""
+    nan = float("nan")
+    table = _sweep((0.2, 0.01, 5, 2.0, 0.2), (0.2, 0.02, 9, nan, 0.1), (0.2, 0.03, 9, 9.0, nan))
+    assert choose_point(table, 0.3).row == 0
+    matched = pl.Series([0.5, nan, 0.5])
+    table = _sweep((0.2, 0.01, 5, 2.0, 0.2), (0.2, 0.02, 9, 3.0, 0.1), (0.2, 0.03, 9, 9.0, 0.9))
+    of_matched = table.with_columns(matched_nll=matched, matched_nll_unmodified=pl.lit(0.5))
+    assert choose_point(of_matched, 0.3).row == 0
+
+
 def test_the_most_harm_within_the_limit_wins() -> None:
     table = _sweep((0.1, 0.01, 5, 1.0, 0.1), (0.2, 0.01, 5, 2.0, 0.2), (0.2, 0.02, 9, 9.0, 0.5))
     assert choose_point(table, 0.3) == (0.2, 0.01, 0.0, 0.3, 1)

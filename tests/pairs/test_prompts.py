@@ -302,12 +302,28 @@ def test_empty_and_repeated_prompts_are_dropped_before_the_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"prompt": "absent"}, {"response": "absent"}, {"where": _where(equals="x")}]
+    ("key", "changes"),
+    [
+        ("prompt", {"prompt": "absent"}),
+        ("response", {"response": "absent"}),
+        ("harmful", {"harmful": "absent"}),
+        ("where.column", {"where": _where(column="absent", equals="x")}),
+    ],
 )
-def test_a_missing_column_is_named_with_those_there_are(changes: dict[str, Any]) -> None:
-    named = "kind" if "where" in changes else "absent"
-    with pytest.raises(BadFile, match=rf"prompts\.jsonl: has no column `{named}`; it has prompt"):
-        select_prompts(_rows(prompt=["a"]), PATH, _behaviour(**changes), 0)
+def test_a_missing_column_is_named_with_its_key_and_those_there_are(
+    key: str, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(BadFile) as caught:
+        select_prompts(_rows(prompt=["a"], id=["1"]), PATH, _behaviour(**changes), 0)
+    assert str(caught.value) == (
+        "prompts.jsonl: has no column `absent`; it has prompt, id. Set the behaviour's "
+        f"`{key}` to one of them"
+    )
+
+
+def test_other_separators_are_named_instead_of_a_key() -> None:
+    with pytest.raises(BadFile, match=r"separated by ';'\? Use commas$"):
+        select_prompts(_rows(**{"prompt;id": ["a;1"]}), PATH, _behaviour(), 0)
 
 
 def test_too_few_prompts_are_an_error_with_the_filter() -> None:

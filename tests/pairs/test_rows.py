@@ -303,6 +303,14 @@ def test_a_folder_that_is_no_one_table_is_named(
         assert all(name in complaint for name in names)
 
 
+def test_only_what_can_be_read_is_said_to_be(tmp_path: Path) -> None:
+    said = _complaint(_folder(tmp_path / "d", "a.txt"))
+    suffixes = said.partition("(")[2].partition(")")[0].split(", ")
+    assert ".jsonl" in suffixes
+    for suffix in suffixes:
+        assert "tables are read from" not in _complaint(_written(tmp_path / f"a{suffix}", "{"))
+
+
 def test_parts_with_other_columns_are_named(tmp_path: Path) -> None:
     folder = _folder(tmp_path, "part-0.csv")
     _written(folder / "part-1.csv", "text\nb\n")

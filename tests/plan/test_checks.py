@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -304,3 +304,56 @@ def test_a_template_of_no_attack_need_not_be_there(config: dict[str, Any], tmp_p
     config["responses"]["attacks"] = ["aim"]
     with pytest.raises(LesionError, match=r"`responses\.templates\.aim\.source`.*aim\.txt"):
         check(config, tmp_path)
+
+
+@pytest.mark.parametrize("look", [checks.check_study, checks.check_splits])
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("alpha", {"prompt": "goal"}, "alpha.jsonl: has no column `goal`"),
+        ("alpha", {"source": "file:few.jsonl"}, "few.jsonl: gives 5 prompts"),
+        ("alpha", {"source": "file:bad.jsonl"}, "bad.jsonl, line 1: could not be read"),
+        ("alpha", {"source": "file:none.jsonl"}, None),
+        (
+            "alpha-matched",
+            {"role": "matched", "of": "alpha", "source": "file:sums.jsonl"},
+            "sums.jsonl: has no column `harmless`",
+        ),
+    ],
+)
+def test_a_bad_file_of_prompts_is_named_with_its_behaviour(
+    config: dict[str, Any],
+    tmp_path: Path,
+    name: str,
+    changes: dict[str, Any],
+    said: str | None,
+    look: Callable[[Study], None],
+) -> None:
+    make.write_rows(tmp_path / "few.jsonl", make.prompts("alpha", 5))
+    (tmp_path / "bad.jsonl").write_text("{", encoding="utf-8")
+    behaviours = config["behaviours"]
+    behaviours[name] = {**behaviours.get(name, {}), **changes}
+    with pytest.raises(LesionError) as caught:
+        look(load_study(config))
+    start = f"`behaviours.{name}`: {said}" if said else f"`behaviours.{name}.source`: none.jsonl: "
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).count("behaviours.") == 1
+
+
+def test_an_error_that_names_its_behaviour_is_left_as_it_is(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    alike = [{"prompt": f"Write an e-mail that gets a password from person {n}"} for n in range(30)]
+    make.write_rows(tmp_path / "alpha.jsonl", alike)
+    with pytest.raises(LesionError, match=r"^behaviour `alpha`: only \d+ of its 30 prompts"):
+        checks.check_splits(load_study(config))
+
+
+def test_a_bad_file_of_another_section_is_named_with_its_key(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    make.write_rows(tmp_path / "answers.jsonl", [{"text": "no"}])
+    config["behaviours"]["alpha"]["responses"] = "file:answers.jsonl"
+    said = r"^`behaviours\.alpha\.responses`: answers\.jsonl: has no column `response`"
+    with pytest.raises(LesionError, match=said):
+        checks.check_study(load_study(config))

@@ -1,10 +1,9 @@
 """The digest of a rule's code, and what is kept of parsing it."""
 
-import importlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -24,17 +23,19 @@ def package(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ROOT / "src" / "lesion", tmp_path / "lesion", ignore=skip))
 
 
-@pytest.fixture
-def fresh(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module that digests the copy's code, as a new process has it."""
-    module = _again()
+@pytest.fixture(autouse=True)
+def _kept_by_tests_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    yield module
-    importlib.reload(real)
 
 
 def _again() -> ModuleType:
-    return importlib.reload(real)
+    """The module that digests code, as a new process has it; other tests keep theirs."""
+    spec = spec_from_file_location(real.__name__, real.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _digest(package: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -45,9 +46,7 @@ def _digest(package: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(module.code(SCRIPT, MODULE))
 
 
-def test_what_was_parsed_is_used_again(
-    fresh: ModuleType, package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_parsed_is_used_again(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _digest(package, monkeypatch)
     assert json.loads((package / "__pycache__" / "code.json").read_text())
     monkeypatch.setattr("ast.parse", lambda text: pytest.fail("it was parsed again"))
@@ -56,7 +55,7 @@ def test_what_was_parsed_is_used_again(
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"a": 1}', '{"a": [1]}'])
 def test_a_damaged_file_is_made_anew(
-    fresh: ModuleType, package: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    package: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     first = _digest(package, monkeypatch)
     kept = package / "__pycache__" / "code.json"
@@ -65,9 +64,7 @@ def test_a_damaged_file_is_made_anew(
     assert len(json.loads(kept.read_text())) > 3
 
 
-def test_an_edited_module_is_parsed(
-    fresh: ModuleType, package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_edited_module_is_parsed(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _digest(package, monkeypatch)
     path = package / "masks" / "algebra.py"
     text = path.read_text()
@@ -78,7 +75,7 @@ def test_an_edited_module_is_parsed(
 
 
 def test_another_version_of_the_digest_parses_again(
-    fresh: ModuleType, package: Path, monkeypatch: pytest.MonkeyPatch
+    package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _digest(package, monkeypatch)
     before = json.loads((package / "__pycache__" / "code.json").read_text())
@@ -91,7 +88,7 @@ def test_another_version_of_the_digest_parses_again(
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(
-    fresh: ModuleType, package: Path, monkeypatch: pytest.MonkeyPatch
+    package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = _digest(package, monkeypatch)
     shutil.rmtree(package / "__pycache__")

@@ -165,6 +165,7 @@ TOUCHES: dict[str, set[str]] = {
     "judgements": TABLED,
     "judgements.human_scores": {"source", "train_judge"},
     "judgements.embedder": {"source", *JUDGED},
+    "judgements.primary": {*TABLED, "judge_responses", "judge_responses_extra"},
     "judgements.judges.*": {"source", "judge_responses_extra"},
     "judgements.judges.own": {"source", "train_judge", "judge_responses_extra"},
     "tables": TABLED,

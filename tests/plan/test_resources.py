@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lesion.io.formats import write_json
-from lesion.plan import resources
+from lesion.plan import estimate, resources
 from lesion.plan.resources import RESOURCE_FORMULAS, UNKNOWN, Size
 from lesion.study import Study, load_study, read_config
 from lesion_testing import ROOT
@@ -172,6 +172,21 @@ def test_work_is_counted_in_default_studies() -> None:
     assert _pairs(doubled, "code") == 2
 
 
+def test_a_curve_takes_longer_with_more_sizes_draws_and_completions() -> None:
+    def much(family: str, **keys: Any) -> float:
+        curve = {"families": ["shared", "random"], "sizes": [0.25, 0.5, 1, 2], **keys}
+        study = load_study({**read_config(ROOT / "config.yaml"), "curve": curve})
+        return resources.work(study, "curve", {"family": family})
+
+    assert much("shared") == much("random") == 1
+    assert much("unmodified", seeds=3, completions=True) == 1 / 4
+    assert much("shared", sizes=[1, 2], seeds=3) == 1 / 2
+    # Only a control that is drawn has several masks of a size, and one of them completes prompts.
+    assert much("random", seeds=3) == 3
+    assert much("shared", completions=True) == 3
+    assert much("random", seeds=3, completions=True) == 5
+
+
 def test_a_large_model_is_taken_to_have_a_gpu() -> None:
     above = Size(0, resources.LARGE + 1)
     below = Size(0, resources.LARGE)
@@ -225,6 +240,50 @@ def test_every_rule_asks_by_a_law() -> None:
             assert not re.search(r"\d", line), f"{name}: {line}"
     assert asked
     assert set(asked) <= set(RESOURCE_FORMULAS)
+
+
+def _table_of_resources() -> dict[str, tuple[str, str]]:
+    """The memory and the minutes of each rule, as docs/how-to/cluster.md gives them."""
+    text = (ROOT / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?`) \| (.+?) \| (.+?) \|$", text, re.M)
+    return {rule: (mb, time) for rules, mb, time in rows for rule in re.findall(r"\w+", rules)}
+
+
+def _memory_text(formula: resources.ResourceFormula) -> str:
+    factors = {"W": formula.weights, "C": formula.candidates}
+    parts = [name if n == 1 else f"{n:g} {name}" for name, n in factors.items() if n]
+    return " + ".join([str(formula.base), *parts])
+
+
+def _time_text(formula: resources.ResourceFormula) -> str:
+    seconds = f" + {resources.SLACK} × {formula.seconds:g} s C" if formula.seconds else ""
+    return f"{formula.minutes}{seconds}"
+
+
+def test_the_documented_resources_are_those_that_are_asked_for() -> None:
+    table = _table_of_resources()
+    mb, minutes = table.pop("judge_responses_extra")
+    one, other = (RESOURCE_FORMULAS[name] for name in ("judge_responses_extra", "classifier"))
+    assert mb == f"{_memory_text(one)}, or {_memory_text(other)} for a classifier"
+    assert minutes == _time_text(one) == _time_text(other)
+    assert len(table) > 20
+    for rule, (mb, minutes) in table.items():
+        of_time = estimate.FORMULAS.get(rule, rule)
+        of_time = {"harmless_scores": "signed_scores"}.get(of_time, of_time)
+        of_memory = RESOURCE_FORMULAS[estimate.MEMORY.get(rule, of_time)]
+        # What follows is said in words: what the time is multiplied by, and what may need more.
+        assert re.sub(r", or more .*", "", mb) == _memory_text(of_memory), rule
+        seconds, *factors = minutes.split(" C × ")
+        assert seconds + " C" * bool(factors) == _time_text(RESOURCE_FORMULAS[of_time]), rule
+
+
+def test_the_documented_multiples_are_the_default_studys() -> None:
+    text = " ".join((ROOT / "docs" / "how-to" / "cluster.md").read_text("utf-8").split())
+    judged, masks = len(DEFAULT.judged_variants), len(DEFAULT.equal_cost_masks)
+    assert (
+        f"its {len(DEFAULT.behaviours)} behaviours, {len(DEFAULT.masks.q)} points (p, q), "
+        f"{judged} judged variants, {len(DEFAULT.curve.sizes)} sizes of a curve, and {masks} masks"
+    ) in text
 
 
 def test_a_site_without_gpus_takes_back_what_every_rule_asks_for() -> None:

@@ -104,7 +104,7 @@ def test_what_one_side_lacks_is_not_measured(
     study: str, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     tables = write_study(tmp_path / "tables")
-    for name in ("measurements", "claims", "curve", *more):
+    for name in ("measurements", "claims", "curve", "halving", *more):
         path = tables / f"{name}.parquet"
         pl.read_parquet(path).clear().write_parquet(path)
     without = str(tmp_path)

@@ -12,8 +12,9 @@ from typer.testing import CliRunner, Result
 
 from lesion import cli
 from lesion.io.formats import BadFile, LesionError
-from lesion.report.gate import gate, number_text, together
-from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
+from lesion.report.gate import gate, number_text
+from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED, together
+from lesion.tables.claims.registry import REGISTRY
 from lesion.tables.schemas import CLAIMS, FORMAT
 from lesion_testing import ROOT
 
@@ -38,6 +39,16 @@ def _row(claim: int, verdict: str, model: str = "smol", **changes: Any) -> dict[
         "why": None,
     }
     return {**row, **changes}
+
+
+def _whole(claim: int, verdict: str, model: str = "smol", **changes: Any) -> list[dict[str, Any]]:
+    """A row of every number of a claim, of which the first has the verdict, the others support."""
+    numbers = [one for one in REGISTRY if one.number == claim]
+    verdicts = [verdict, *[SUPPORTED] * (len(numbers) - 1)]
+    return [
+        _row(claim, own, model, name=one.name, statistic=one.statistic, **changes)
+        for one, own in zip(numbers, verdicts, strict=True)
+    ]
 
 
 @pytest.fixture
@@ -108,7 +119,7 @@ def test_several_verdicts_come_to_the_worst(found: list[str], expected: str) -> 
 def test_exit_codes(
     study: Invented, rows: list[tuple[int, str]], require: str, code: int, form: str
 ) -> None:
-    study.write([_row(claim, verdict) for claim, verdict in rows])
+    study.write([row for claim, verdict in rows for row in _whole(claim, verdict)])
     done = study.run("--require", require, "--format", form)
     assert done.exit_code == code
     if form == "json":
@@ -161,8 +172,12 @@ def test_tables_of_another_version_are_refused(study: Invented) -> None:
 
 
 def test_every_model_has_to_stand_the_claim(study: Invented) -> None:
-    rows = [_row(3, SUPPORTED, "one"), _row(3, NOT_SUPPORTED, "two"), _row(6, SUPPORTED, "one")]
-    tables = study.write(rows, models=["one", "two"])
+    rows = [
+        _whole(3, SUPPORTED, "one"),
+        _whole(3, NOT_SUPPORTED, "two"),
+        _whole(6, SUPPORTED, "one"),
+    ]
+    tables = study.write([row for own in rows for row in own], models=["one", "two"])
     assert gate(tables).exit_code == 1
     assert gate(tables, model="one").exit_code == 0
     # Measured of one model alone: for the other nobody can tell.
@@ -172,12 +187,12 @@ def test_every_model_has_to_stand_the_claim(study: Invented) -> None:
 
 def test_a_family_s_claim_counts_for_its_last_stage(study: Invented) -> None:
     models = ["base", "tuned-0", "tuned-1"]
-    family = _row(4, NOT_SUPPORTED, "family", scope="family")
+    (family,) = _whole(4, NOT_SUPPORTED, "family", scope="family")
     gated = gate(study.write([family], models=models), [4])
     verdicts = {model.model: model.verdict for model in gated.models}
     assert verdicts == {"base": CANNOT_TELL, "tuned-0": NOT_SUPPORTED, "tuned-1": NOT_SUPPORTED}
     # A model of this name has its own claims: the scope tells the two apart.
-    own = _row(4, SUPPORTED, "family")
+    (own,) = _whole(4, SUPPORTED, "family")
     gated = gate(study.write([family, own], models=[*models, "family"]), [4], "family")
     assert [model.verdict for model in gated.models] == [SUPPORTED]
 
@@ -185,7 +200,7 @@ def test_a_family_s_claim_counts_for_its_last_stage(study: Invented) -> None:
 def test_the_json(study: Invented) -> None:
     number, name, statistic = SIX
     worse = _row(number, CANNOT_TELL, name=name, statistic=statistic, low=-math.inf, high=math.nan)
-    study.write([_row(3, SUPPORTED), worse])
+    study.write([*_whole(3, SUPPORTED), worse])
     text = study.run("--format", "json", "--require", "3").stdout
     found = json.loads(text)
     assert "NaN" not in text
@@ -205,6 +220,12 @@ def test_the_json(study: Invented) -> None:
     three, six = model["claims"]
     assert (three["claim"], three["required"], three["verdict"]) == (3, True, "supported")
     assert (six["claim"], six["required"], six["verdict"]) == (6, False, "can't tell")
+    assert three["unmeasured"] == []
+    assert six["unmeasured"] == [
+        "still tells harmful requests",
+        "still explains why",
+        "still refuses",
+    ]
     assert six["statistics"] == [
         {
             "experiment": None,
@@ -291,6 +312,53 @@ def _keys(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _keys(one) for name, one in value.items()}
     return [_keys(one) for one in value if isinstance(one, dict)] if isinstance(value, list) else ()
+
+
+@pytest.mark.parametrize("number", [3, 6, 7])
+def test_what_was_not_measured_supports_nothing(study: Invented, number: int) -> None:
+    whole = _whole(number, SUPPORTED)
+    assert gate(study.write(whole), [number]).verdict == SUPPORTED
+    for left_out in whole:
+        rest = [row for row in whole if row is not left_out]
+        found = gate(study.write(rest), [number])
+        assert found.verdict == CANNOT_TELL
+        assert found.models[0].claims[0].unmeasured == [left_out["name"]]
+    assert "not measured by this study:" in study.run("--require", str(number)).stdout
+    # What is not supported is so without the rest.
+    refuted = gate(study.write(_whole(number, NOT_SUPPORTED)[:1]), [number])
+    assert refuted.verdict == NOT_SUPPORTED
+
+
+def test_small_masks_need_no_curve(study: Invented) -> None:
+    rows = [row for row in _whole(1, SUPPORTED) if row["statistic"] != "halving_share"]
+    assert gate(study.write(rows), [1]).verdict == SUPPORTED
+    assert gate(study.write(rows[:1]), [1]).verdict == CANNOT_TELL
+
+
+def test_every_experiment_and_arm_is_compared_with_random_weights(study: Invented) -> None:
+    """Claim 5 says that an ablation prevents more than a random one does."""
+    by_training, less, more = (one for one in REGISTRY if one.number == 5)
+
+    def rows(experiment: str, *arms: str) -> list[dict[str, Any]]:
+        of_arms = [(by_training, "unmodified"), *((less, arm) for arm in arms)]
+        about = {"scope": "experiment", "experiment": experiment}
+        return [
+            _row(5, SUPPORTED, statistic=one.statistic, variant=arm, **about)
+            for one, arm in of_arms
+        ]
+
+    def beyond(experiment: str, arm: str) -> dict[str, Any]:
+        about = {"scope": "experiment", "experiment": experiment}
+        return _row(5, SUPPORTED, statistic=more.statistic, variant=arm, **about)
+
+    one = [*rows("one", "shared"), beyond("one", "shared")]
+    assert gate(study.write(one), [5]).verdict == SUPPORTED
+    assert gate(study.write(rows("one")), [5]).verdict == CANNOT_TELL
+    for missing in ([*one, *rows("two", "shared")], [*one, *rows("one", "shared-after")[1:]]):
+        found = gate(study.write(missing), [5])
+        assert found.verdict == CANNOT_TELL
+        (name,) = found.models[0].claims[0].unmeasured
+        assert "more than at random" in name
 
 
 @pytest.mark.parametrize("command", ["verdicts", "compare"])

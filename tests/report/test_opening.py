@@ -63,7 +63,7 @@ def test_each_claim_has_its_outcome_and_one_reason(tmp_path: Path) -> None:
     assert reasons[2] == "Warning 1 gives the reason."
     assert opening.warnings[1].startswith("The study has no matched requests, so the effect")
     assert "the interval [−0.090, 0.030] includes −0.046, the smallest effect" in reasons[6]
-    assert reasons[7].startswith("Each of its 2 numbers lies clearly beyond")
+    assert reasons[7].startswith("Each of its 2 numbers lies wholly on the side that supports")
     assert [*opening.unmeasured] == [4, 5, 8]
     assert opening.tally == (
         "Of the paper’s 8 claims, 5 were measured here: 1 is supported, 1 is not supported, for 3 "

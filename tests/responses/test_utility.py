@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from lesion.io.formats import LesionError, read_parquet
+from lesion.io.reuse import write_rows
 from lesion.masks.store import read_mask, write_mask
 from lesion.models.continuations import continuation_likelihoods
 from lesion.models.load import Loaded
@@ -223,6 +224,38 @@ def test_only_tasks_that_changed_are_run_again(variant: Variant) -> None:
     counts = dict(variant.read().group_by("task").len().rows())
     assert counts == {"toy_choice": 10, "toy_words": 9}
     assert "ran 2 of 2 tasks" in variant.run("toy_choice", "toy_words", chat=True)
+
+
+def test_the_chance_of_an_item_is_that_of_a_guess_among_its_choices(variant: Variant) -> None:
+    rows: list[dict[str, object]] = [
+        {"question": "Sure", "choices": make.WORDS[:count], "answer": 0, "right": [0, 1]}
+        for count in (2, 4, 5)
+    ]
+    how = {"output_type": "multiple_choice", "doc_to_choice": "choices"}
+    metrics = [{"metric": name} for name in ("acc", "acc_norm", "exact_match")]
+    write_task(variant.folder, "sizes", rows, **how, metric_list=metrics)
+    write_task(variant.folder, "several", rows, **{**how, "doc_to_target": "right"})
+    variant.run("sizes", "several", "toy_words")
+    chances = {
+        place: own["chance"].to_list()
+        for place, own in variant.read().group_by("task", "metric", maintain_order=True)
+    }
+    assert chances == {
+        ("sizes", "acc"): [1 / 2, 1 / 4, 1 / 5],
+        ("sizes", "acc_norm"): [1 / 2, 1 / 4, 1 / 5],
+        ("sizes", "exact_match"): [0.0] * 3,
+        ("several", "acc"): [1.0, 2 / 4, 2 / 5],
+        ("several", "acc_norm"): [1.0, 2 / 4, 2 / 5],
+        ("toy_words", "exact_match"): [0.0] * 9,
+    }
+
+
+def test_rows_without_a_chance_are_made_again(variant: Variant) -> None:
+    variant.run("toy_choice")
+    made = variant.read()
+    write_rows(made.drop("chance"), variant.out)
+    assert "ran 1 of 1 tasks" in variant.run("toy_choice")
+    assert variant.read().equals(made)
 
 
 def test_a_limit_takes_the_first_items(variant: Variant) -> None:

@@ -167,3 +167,102 @@ def test_a_file_that_does_not_come_with_lesion_is_told_so(path: str, mine: dict[
     mine["behaviours"]["phishing"]["source"] = f"lesion:{path}"
     with pytest.raises(StudyError, match="no such file comes with lesion"):
         load_study(mine)
+
+
+A_MODEL = '{source: "hf:org/name@main"}'
+A_BEHAVIOUR = '{role: harm, source: "file:my/prompts.jsonl"}'
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "example"),
+    [
+        ("models", ["a"], f"models: {{name: {A_MODEL}}}"),
+        ("models.own", "hf:org/name@main", f"own: {A_MODEL}"),
+        ("models.own.chat", "plain", "chat: {key: value}"),
+        ("behaviours", "phishing", f"behaviours: {{name: {A_BEHAVIOUR}}}"),
+        ("behaviours.phishing", "file:x", f"phishing: {A_BEHAVIOUR}"),
+        ("masks", ["p", "q"], "masks: {key: value}"),
+        ("scores.tail", 3, "tail: {key: value}"),
+        ("sources", ["a"], "sources: {key: value}"),
+        ("judgements.judges.mine", "strongreject", "mine: {key: value}"),
+    ],
+)
+def test_something_else_where_a_section_belongs_is_told_what_one_is(
+    key: str, value: object, example: str, mine: dict[str, Any]
+) -> None:
+    said = _said_of(key, value, mine)
+    wanted = f"must be a section of keys (a dictionary), such as `{example}` (found {value!r})"
+    assert f"\n  `{key}`: {wanted}" in said
+    assert "instance of" not in said
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("models", f"give it keys, such as `models: {{name: {A_MODEL}}}`"),
+        ("behaviours", f"give it keys, such as `behaviours: {{name: {A_BEHAVIOUR}}}`"),
+        ("masks", "remove it, or give it keys, such as `masks: {key: value}`"),
+        ("models.own.chat", "remove it, or give it keys, such as `chat: {key: value}`"),
+    ],
+)
+def test_an_empty_section_is_said_to_be_empty(key: str, advice: str, mine: dict[str, Any]) -> None:
+    said = _said_of(key, None, mine)
+    assert f"\n  `{key}`: is empty; {advice}" in said
+    assert "None" not in said
+
+
+def _said_of(key: str, value: object, config: dict[str, Any]) -> str:
+    """What is said of a study with another value of one key."""
+    *outer, last = key.split(".")
+    section = config
+    for name in outer:
+        section = section.setdefault(name, {})
+    section[last] = value
+    with pytest.raises(StudyError) as caught:
+        load_study(config, "mine.yaml")
+    return str(caught.value)
+
+
+OVER = "If it is laid over another study, give that one first: `lesion check config.yaml {}`."
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"curve": {"families": []}},
+        {"models": {"own": {"source": "file:model"}}, "behaviours": {"phishing": {"limit": 20}}},
+    ],
+    ids=["no models", "no role"],
+)
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("mine/over.yaml", "mine/over.yaml"),
+        ("my over.yml", "'my over.yml'"),
+        ("config.yaml", None),
+        ("one.yaml, two.yaml", None),
+        ("the module's `config`", None),
+    ],
+)
+def test_a_study_that_lies_over_none_is_told_to_give_one(
+    name: str, file: str | None, config: dict[str, Any]
+) -> None:
+    with pytest.raises(StudyError, match="is missing; add it") as caught:
+        load_study(config, name)
+    said = str(caught.value)
+    assert said.count("laid over") == (file is not None)
+    assert file is None or said.endswith(f"\n  {OVER.format(file)}")
+
+
+def test_a_study_that_lacks_something_else_is_not(mine: dict[str, Any]) -> None:
+    del mine["behaviours"]["phishing"]["source"]
+    with pytest.raises(StudyError, match=r"`behaviours\.phishing\.source`: is missing") as caught:
+        load_study(mine, "mine.yaml")
+    assert "laid over" not in str(caught.value)
+
+
+def test_an_item_of_a_list_that_is_no_section_is_named_by_its_number(mine: dict[str, Any]) -> None:
+    train = {"steps": 1, "mixture": ["phishing"]}
+    said = _said_of("models.next", {"base": "own", "train": train}, mine)
+    wanted = "must be a section of keys (a dictionary), such as `{key: value}` (found 'phishing')"
+    assert f"`models.next.train.mixture.0`: {wanted}" in said

@@ -113,6 +113,12 @@ def _renamed(name: str, less: float) -> pl.DataFrame:
     return equal_cost_table(nll.with_columns(pl.col("mask").replace("plain", name)), *rest, BOOT)
 
 
+def test_few_prompts_of_one_harm_type_beat_nothing() -> None:
+    table = _renamed("matched", 0.1)
+    assert " matched " in beaten_by(table.with_columns(fewest=pl.lit(3)), OF_STUDY, "shared")
+    assert not beaten_by(table.with_columns(fewest=pl.lit(4)), OF_STUDY, "shared")
+
+
 @pytest.mark.parametrize("name", ["matched", "refusals", "no", "sums", "benign-signed"])
 def test_masks_of_other_answers_must_be_beaten(name: str) -> None:
     assert not beaten_by(_renamed(name, 0.1), OF_STUDY, "shared")

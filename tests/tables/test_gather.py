@@ -9,6 +9,7 @@ import pytest
 from lesion.io.formats import write_parquet
 from lesion.judgements import JUDGE_SCORES
 from lesion.judgements.continuations import FLUENCY, MISPLACED
+from lesion.judgements.controls import EXCHANGE
 from lesion.pairs.tables import PAIRS
 from lesion.responses import COMPLETIONS, NLL, RETRAINED, UNDERSTANDING
 from lesion.study.job import Behaviours
@@ -144,6 +145,19 @@ def test_prompts_that_resemble_what_chose_weights_are_left_out_everywhere(result
     ):
         assert _prompts(table) == kept
     assert LEAKED in _prompts(_gathered(results, near_duplicate=0.99).understanding())
+
+
+def test_an_exchange_about_a_prompt_that_is_left_out_is_left_out(results: Path) -> None:
+    """There, the prompt is the harmful request, and the behaviour that of the answer."""
+    at = {"variant": "unmodified", "attack": EXCHANGE, "judge": "learned", "score": 0.1}
+    rows = [{**at, "behaviour": "alpha-matched", "prompt": prompt} for prompt in (LEAKED, OWN)]
+    path = results / "judgements" / "controls.parquet"
+    _write(path, JUDGE_SCORES, rows)
+    found = _gathered(results)
+    found._files[TablesInput(kind="control-scores", model="toy", judge="learned")] = path
+    behaviours = found.job.behaviours.model_copy(update={"matched": {"alpha-matched": "alpha"}})
+    found.job = found.job.model_copy(update={"behaviours": behaviours})
+    assert _prompts(found.control_scores()) == [OWN]
 
 
 def test_a_judge_may_be_called_like_a_column(results: Path) -> None:

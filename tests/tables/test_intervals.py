@@ -109,6 +109,32 @@ def test_agreement_makes_a_change_surer_and_none_leaves_a_width() -> None:
     assert close.high == pytest.approx(1.96 * np.sqrt(10) / 300, rel=0.1)
 
 
+def test_a_small_group_that_changes_is_not_surer_for_a_large_one_that_does_not() -> None:
+    """Each group's distances count in the mean; pooled, the large one's agreement is everyone's."""
+    large, small = _sides(60, 0, 0, 40), _sides(6, 0, 3, 1)
+    parts = [rate_change([before], [after], 0.95) for before, after in (large, small)]
+    both = rate_change(*zip(large, small, strict=True), 0.95)
+    assert both.value == pytest.approx(np.mean([part.value for part in parts]))
+    below = [part.value - part.low for part in parts]
+    assert both.value - both.low == pytest.approx(np.hypot(*below) / 2)
+    lone = rate_change([small[0]], [small[1]], 0.95)
+    assert rate_change([small[0]] * 4, [small[1]] * 4, 0.95).low == pytest.approx(
+        lone.value - (lone.value - lone.low) / 2
+    )
+
+
+def test_an_interval_of_uneven_groups_contains_the_change_as_often_as_it_says() -> None:
+    dice, kept = np.random.default_rng(5), 0
+    for _ in range(400):
+        # Of the small group, one prompt in five changes; of the large one, none.
+        large, small = dice.random(100) < 0.8, np.ones(10)
+        after = small - (dice.random(10) < 0.2)
+        sides = [[large.astype(float), small], [large.astype(float), after]]
+        found = rate_change(*sides, 0.95)
+        kept += found.low <= -0.1 <= found.high
+    assert kept / 400 > 0.92
+
+
 def test_the_bootstraps_p_is_small_where_its_interval_leaves_zero_out() -> None:
     there, none = BOOT.change([_draws(30) - 2]), BOOT.change([_draws(30) - _draws(30).mean()])
     assert there.low > 0

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lesion.tables.intervals import Bootstrap
-from lesion.tables.measure import PromptNumbers, measurements
+from lesion.tables.measure import PromptNumbers, measurements, unscored
 from lesion.tables.rows import MEASUREMENTS
 
 BOOT = Bootstrap(500, 0.95, 7)
@@ -89,13 +89,14 @@ def _understanding() -> pl.DataFrame:
 
 def _tasks() -> pl.DataFrame:
     rows = [
-        (variant, task, str(item), metric, float(item % modulus > 0))
+        (variant, task, str(item), metric, float(item % modulus > 0), chance)
         for variant, modulus in (("unmodified", 4), ("shared", 2))
-        for task, count in (("sums", 40), ("facts", 80))
+        for task, count, (least, most) in (("sums", 40, (0.0, 0.0)), ("facts", 80, (0.25, 0.5)))
         for item in range(count)
-        for metric in ("acc", "acc_norm")
+        for metric, chance in (("acc", most if item < 20 else least), ("acc_norm", 1.0))
     ]
-    return pl.DataFrame(rows, schema=["variant", "task", "item", "metric", "value"], orient="row")
+    names = ["variant", "task", "item", "metric", "value", "chance"]
+    return pl.DataFrame(rows, schema=names, orient="row")
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +172,21 @@ def test_rates_count_their_prompts(table: pl.DataFrame) -> None:
 def test_what_a_judge_could_not_say_is_left_out_and_seen_in_n(table: pl.DataFrame) -> None:
     one = _one(table, "alpha", "harmfulness", judge="other")
     assert (one["value"], one["n"]) == (0.5, 5)
+
+
+def test_a_judge_that_scored_too_few_answers_is_named_by_attack() -> None:
+    place = {"behaviour": "alpha", "role": "harm", "judge": "learned"}
+    rows = [
+        {**place, "attack": attack, "variant": variant, "score": score}
+        for attack, silent in (("direct", 1), ("prefill", 4))
+        for variant in ("unmodified", "shared")
+        for number in range(20)
+        for score in [None if variant == "shared" and number < silent else 0.5]
+    ]
+    judged = pl.DataFrame(rows, schema_overrides={"score": pl.Float64})
+    assert unscored(judged, "learned") == {"prefill": 0.8}
+    assert unscored(judged.with_columns(role=pl.lit("benign")), "learned") == {}
+    assert unscored(judged, "another") == {}
 
 
 def test_harm_is_not_judged_in_benign_answers(table: pl.DataFrame) -> None:
@@ -262,8 +278,18 @@ def test_tasks_have_an_accuracy_from_their_first_metric(table: pl.DataFrame) -> 
     assert _value(table, "sums", "accuracy_change", "shared") == -0.25
     assert set(table.filter(judge="lm-eval", variant="unmodified")["metric"]) == {
         "accuracy",
+        "accuracy_chance",
         "acc_norm",
     }
+
+
+def test_the_chance_of_tasks_is_that_of_the_first_metric(table: pl.DataFrame) -> None:
+    assert set(table.filter(metric="accuracy_chance")["variant"]) == {"unmodified"}
+    values = {name: _value(table, name, "accuracy_chance") for name in ("sums", "facts")}
+    # A quarter of the facts has two choices, the rest has four; the tasks have equal weights.
+    assert values == {"sums": 0.0, "facts": 0.3125}
+    total = _one(table, _all("utility"), "accuracy_chance")
+    assert (total["value"], total["n"], total["main"]) == (0.15625, 120, True)
 
 
 def test_detection_is_the_area_over_harmful_and_harmless(table: pl.DataFrame) -> None:

@@ -11,6 +11,7 @@ from lesion.tables.likelihoods import specificity_rows
 from lesion.tables.rows import MEASUREMENTS
 
 BOOT = Bootstrap(400, 0.95, 3)
+TYPES = ("fraud", "theft")
 PAIRS = 12
 
 
@@ -18,7 +19,7 @@ def _tables(harmful: float, harmless: float, noise: float = 0.0) -> tuple[pl.Dat
     """NLLs before and after a mask that adds `harmful` and `harmless` nats, and the pairs."""
     dice = np.random.default_rng(1)
     rows, pairs = [], []
-    for of in ("fraud", "theft"):
+    for of in TYPES:
         for number in range(PAIRS):
             sides = {of: (f"{of} {number}", harmful), f"{of}-matched": (f"good {number}", harmless)}
             for (behaviour, (prompt, added)), role in zip(
@@ -76,7 +77,7 @@ def test_pairs_of_which_one_side_was_not_measured_do_not_count() -> None:
 def test_without_matched_requests_there_is_none() -> None:
     nll, matched = _tables(0.4, 0.1)
     assert not _measured(nll, matched.clear()).height
-    assert "has no matched requests" in unspecific(_measured(nll, matched.clear()))
+    assert "has no matched requests" in unspecific(_measured(nll, matched.clear()), TYPES)
 
 
 @pytest.mark.parametrize(
@@ -93,29 +94,26 @@ def test_without_matched_requests_there_is_none() -> None:
 def test_a_mask_is_specific_if_most_of_its_effect_is(
     harmful: float, harmless: float, why: str
 ) -> None:
-    reason = unspecific(_measured(*_tables(harmful, harmless, 0.01)))
+    reason = unspecific(_measured(*_tables(harmful, harmless, 0.01)), TYPES)
     assert (reason == "") == (why == "")
     assert pl.Series([reason]).str.contains(why).all()
 
 
 def test_an_uncertain_mask_is_not_specific() -> None:
-    reason = unspecific(_measured(*_tables(0.4, 0.19, 0.5)))
+    reason = unspecific(_measured(*_tables(0.4, 0.19, 0.5)), TYPES)
     assert "is not clearly one on harm" in reason
 
 
 def test_every_harm_type_needs_matched_requests() -> None:
     nll, matched = _tables(0.4, 0.05, 0.01)
     table = _measured(nll, matched.filter(of="fraud"))
-    harm = {"variant": "shared", "level": "behaviour", "role": "harm", "metric": "nll_added"}
-    rows = [{**harm, "behaviour": name, "value": 0.4} for name in ("fraud", "theft")]
-    both = pl.concat([table, pl.DataFrame(rows, schema=MEASUREMENTS)])
-    assert unspecific(both).startswith("Of theft there are no matched requests")
-    assert unspecific(table) == ""
+    assert unspecific(table, TYPES).startswith("Of theft there are no matched requests")
+    assert unspecific(table, ["fraud"]) == ""
 
 
 def test_few_pairs_show_nothing() -> None:
     nll, matched = _tables(0.4, 0.05, 0.01)
-    reason = unspecific(_measured(nll, matched.head(2)))
+    reason = unspecific(_measured(nll, matched.head(2)), ["fraud"])
     assert "too few prompts" in reason
 
 
@@ -144,7 +142,7 @@ def test_a_type_that_is_clearly_not_harm_is_not_carried_by_the_others() -> None:
     table = _measured(pl.concat([good.filter(~of_theft), bad.filter(of_theft)]), matched)
     (total,) = table.filter(variant="shared", metric="specificity", level="total").to_dicts()
     assert total["low"] > MOST
-    assert unspecific(table).startswith("The effect on theft is not one on harm")
+    assert unspecific(table, TYPES).startswith("The effect on theft is not one on harm")
 
 
 WORDING = "I am a clerk and have a question about my own work, which is urgent. {prompt}"

@@ -10,6 +10,7 @@ from lesion.tables.claims.table import stage_claims
 from lesion.tables.effects import NATS
 from lesion.tables.intervals import Bootstrap
 from lesion.tables.jobs import Stage
+from lesion.tables.run import reasons_of_ends
 from lesion.tables.schemas import CLAIMS
 from lesion.tables.stages import STAGES, stage_table
 
@@ -226,7 +227,7 @@ def test_alignment_compresses_if_separability_grew(
     ]
     nll = {"base": _model(), "chat": _model(), "best-1": last, "best-2": last}
     table = stage_table("toy", stages, nll, BOOT, LIMIT)
-    assert set(table["fewest"]) == {9}
+    assert set(table["smaller_side"]) == {9}
     found = stage_claims(table, LIMIT)
     assert dict(found.schema) == CLAIMS
     row = found.row(0, named=True)
@@ -276,6 +277,34 @@ def test_stages_at_a_lifted_limit_support_nothing() -> None:
     )
     row = _claim(table, limit=3.0)
     assert (row["verdict"], "lifted or missed" in row["why"]) == (CANNOT_TELL, True)
+
+
+def test_a_claim_about_stages_heeds_what_is_wrong_at_either_end() -> None:
+    good = {"unspecific": "", "limit_kept": True}
+    models = {"base": good, "chat-1": good, "chat-2": good}
+    assert reasons_of_ends(FAMILY, models) == ""
+    for model in models:
+        lost = {**models, model: {**good, "limit_kept": False}}
+        assert "lifted or missed" in reasons_of_ends(FAMILY, lost)
+        topic = {**models, model: {**good, "unspecific": "It is one of topic."}}
+        assert reasons_of_ends(FAMILY, topic) == "It is one of topic."
+    middle = [FAMILY[0], Stage(name="light", models=["light"]), FAMILY[1]]
+    assert reasons_of_ends(middle, {**models, "light": {**good, "limit_kept": False}}) == ""
+
+
+def test_few_prompts_of_one_behaviour_are_few() -> None:
+    def few(table: pl.DataFrame) -> pl.DataFrame:
+        """Three of the prompts are of another harm type."""
+        another = pl.col("prompt").is_in([f"prompt {number}" for number in range(3)])
+        of = pl.when((pl.col("role") == "harm") & another).then(pl.lit("arson"))
+        return table.with_columns(behaviour=of.otherwise("behaviour"))
+
+    models = [few(_model(scatter=0.1)), *[few(_model((0.2, 0.8, 2.4), scatter=0.1))] * 2]
+    table = _found(*models)
+    assert set(table["fewest"]) == {3}
+    row = _claim(table)
+    assert row["verdict"] == CANNOT_TELL
+    assert "one behaviour has 3" in row["why"]
 
 
 def test_few_prompts_of_one_side_are_few() -> None:

@@ -14,10 +14,10 @@ from lesion import __version__
 from lesion.io.bundle import portable
 from lesion.io.formats import atomic, read_json, write_json
 from lesion.masks.store import Mask
+from lesion.models.files import RECORD
 
 CARD = "README.md"
 FOLDER = "reproduce"
-FACTS = "lesion.json"
 _AGAIN = """
 Select the mask again, in a checkout of lesion:
 
@@ -29,7 +29,7 @@ With lesion {__version__}, from the base checkpoint and the mask alone:
 
     lesion apply BASE mask.safetensors OUT
 {{again}}
-`lesion show mask.safetensors` describes the mask. `{FACTS}` has the digests to compare with
+`lesion show mask.safetensors` describes the mask. `{RECORD}` has the digests to compare with
 (`base_digest` is the base's), the versions, and the command that was given.
 """
 _PACKAGES = ("numpy", "safetensors", "snakemake", "torch", "transformers")
@@ -53,7 +53,7 @@ def write_reproduce(
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
-    write_json({**facts, "mask": header, "versions": versions}, folder / FACTS)
+    write_json({**facts, "mask": header, "versions": versions}, folder / RECORD)
     shutil.copyfile(mask, folder / "mask.safetensors")
     if study is not None:
         # Where the results and lesion itself are on this machine does not belong to the study.
@@ -76,7 +76,7 @@ def write_card(checkpoint: Path, table: str | None = None) -> None:
         checkpoint: a folder that `write_checkpoint` wrote.
         table: the study's measurements before and after, in Markdown; None if there are none.
     """
-    record = read_json(checkpoint / FOLDER / FACTS)
+    record = read_json(checkpoint / FOLDER / RECORD)
     base, meta = record["base"], record["mask"]
     weights, candidates = int(meta["weights"]), int(meta["candidates"])
     percent = 100 * weights / max(1, candidates)

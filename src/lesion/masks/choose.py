@@ -60,7 +60,9 @@ def choose_point(table: pl.DataFrame, limit: float) -> Chosen:
         - (pl.col("matched_nll") - pl.col("matched_nll_unmodified")).fill_null(0),
         benign=pl.col("benign_nll") - pl.col("benign_nll_unmodified"),
     )
-    within = added.filter((pl.col("benign") <= limit) & (pl.col("weights") > 0))
+    # Sorted, NaN would come first: of such a mask nothing is known.
+    known = ~pl.col("harm").is_nan().fill_null(value=False)
+    within = added.filter(known, pl.col("benign") <= limit, pl.col("weights") > 0)
     if within.is_empty():
         least = min(added["benign"])
         raise LesionError(

@@ -13,6 +13,8 @@ from lesion.io.formats import SEAL, BadFile, atomic, check_seal, seal, stable_he
 from lesion.models.layout import FlatIndices, Layout
 
 FORMAT = "1"
+_KEY, _START = b'"lesion_format"', 2**20
+"""What the header of every mask contains, and within how many bytes from the file's beginning."""
 
 
 class Mask(NamedTuple):
@@ -69,9 +71,10 @@ def read_mask(path: Path) -> Mask:
     """Read a mask and check it.
 
     Raises:
-        BadFile: it is missing, damaged, of another version, or its indices are not sorted
+        BadFile: it is missing, no mask, damaged, of another version, or its indices are not sorted
             or lie outside their parameters.
     """
+    _check_written_by_lesion(path)
     try:
         check_seal(path)
         with safe_open(path, "np") as file:
@@ -83,11 +86,29 @@ def read_mask(path: Path) -> Mask:
             raise BadFile(f"{path}: is not a mask of format {FORMAT}. Delete it and run again.")
         shapes = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise BadFile(
-            f"{path}: is missing or not a whole mask ({error}). Delete it and run again."
-        ) from error
+        raise BadFile(f"{path}: is not a whole mask ({error}). Delete it and run again.") from error
     for name, indices in stored.items():
         inside = name in shapes and indices.size and indices[-1] < np.prod(shapes[name])
         if not (inside and indices[0] >= 0 and (np.diff(indices) > 0).all()):
-            raise BadFile(f"{path}: the indices of `{name}` are not sorted flat indices inside it")
+            raise BadFile(
+                f"{path}: the indices of `{name}` are not sorted flat indices inside it. "
+                "Delete it and run again."
+            )
     return Mask({name: stored[name] for name in shapes if name in stored}, shapes, metadata)
+
+
+def _check_written_by_lesion(path: Path) -> None:
+    """Refuse a file that users may have given by mistake, which they must not be told to delete."""
+    give = "Give a mask: results/STUDY/masks/MODEL/NAME.safetensors"
+    try:
+        with path.open("rb") as file:
+            start = file.read(_START)
+    except FileNotFoundError as error:
+        raise BadFile(f"{path}: is missing: there is no such file. {give}.") from error
+    except OSError as error:
+        raise BadFile(f"{path}: could not be read: {error.strerror or error}. {give}.") from error
+    if _KEY not in start:
+        raise BadFile(
+            f"{path}: is no mask that lesion wrote. {give}. If it lies there, it is damaged: "
+            "remove it and run the study again."
+        )

@@ -40,7 +40,7 @@ class _Named(NamedTuple):
     path: Path
 
 
-def table_files(folder: Path, kinds: Collection[str]) -> list[Path]:
+def table_files(folder: Path, kinds: Collection[str], unread: Collection[str]) -> list[Path]:
     """The files of a folder's table, in order: those of its `train` split, or of its only split.
 
     If the README has `configs`, the only or the default one decides. Otherwise there must be a
@@ -48,22 +48,24 @@ def table_files(folder: Path, kinds: Collection[str]) -> list[Path]:
 
     Args:
         folder: the data set.
-        kinds: the suffixes of files with tables.
+        kinds: the suffixes of files with tables that can be read.
+        unread: those of files that hold tables too, and that their reader refuses.
 
     Raises:
         BadFile: there is no table, there are several, none of several splits is `train`, or a part
             is missing.
     """
+    tables = {*kinds, *unread}
     visible = [path for path in sorted(folder.rglob("*")) if not _is_hidden(path, folder)]
     for path in visible:
         # Otherwise another split, or only some of the parts, would be read as the table.
-        if path.is_symlink() and not path.exists() and path.suffix.lower() in kinds:
+        if path.is_symlink() and not path.exists() and path.suffix.lower() in tables:
             raise BadFile(
                 f"{path}: is a link to {path.readlink()}, which does not exist. Copy the file "
                 "itself (`cp -rL`), or fetch it again."
             )
     visible = [path for path in visible if path.is_file()]
-    files = [path for path in visible if path.suffix.lower() in kinds and path.name not in _ABOUT]
+    files = [path for path in visible if path.suffix.lower() in tables and path.name not in _ABOUT]
     if not files:
         raise BadFile(
             f"{folder}: holds no table that can be read ({', '.join(sorted(kinds))}); it holds "

@@ -63,9 +63,14 @@ def select_prompts(
     """
     # Of matched requests, the second column is that of the harmful requests.
     where, response_column = wanted.where, wanted.harmful or wanted.response
-    check_columns(
-        rows, filter(None, [wanted.prompt, response_column, where.column if where else None]), path
-    )
+    columns = {
+        "prompt": wanted.prompt,
+        "harmful": wanted.harmful,
+        "response": wanted.response,
+        "where.column": where.column if where else None,
+    }
+    for key, column in columns.items():
+        check_columns(rows, filter(None, [column]), path, key)
     kept = _matching(rows, where, path) if where else list(range(rows.height))
     prompts = [text and text.strip() for text in texts(rows, wanted.prompt, path, kept)]
     responses = texts(rows, response_column, path, kept) if response_column else [None] * len(kept)

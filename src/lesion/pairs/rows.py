@@ -42,15 +42,23 @@ def read_rows(path: Path, columns: Iterable[str] = ()) -> pl.DataFrame:
     Raises:
         BadFile: it is missing, of another kind, or incomplete, has no row, or lacks a column.
     """
-    table = _joined(table_files(path, _IN_FOLDERS)) if path.is_dir() else _read_file(path)
+    table = _joined(table_files(path, _IN_FOLDERS, _UNREAD)) if path.is_dir() else _read_file(path)
     if table.is_empty():
         raise BadFile(f"{path}: holds no rows")
     check_columns(table, columns, path)
     return table
 
 
-def check_columns(table: pl.DataFrame, columns: Iterable[str], path: Path) -> None:
+def check_columns(
+    table: pl.DataFrame, columns: Iterable[str], path: Path, key: str | None = None
+) -> None:
     """Check that a table has columns.
+
+    Args:
+        table: the rows.
+        columns: those that it must have.
+        path: named in errors.
+        key: the key of a behaviour that names the column, for the message.
 
     Raises:
         BadFile: it lacks one; the message names those that it has.
@@ -59,7 +67,9 @@ def check_columns(table: pl.DataFrame, columns: Iterable[str], path: Path) -> No
         if column not in table.columns:
             only = table.columns[0] if table.width == 1 else ""
             marks = [mark for mark in (";", "\t", "|") if mark in only]
-            hint = f". Are its fields separated by {marks[0]!r}? Use commas" if marks else ""
+            hint = f". Set the behaviour's `{key}` to one of them" if key else ""
+            if marks:
+                hint = f". Are its fields separated by {marks[0]!r}? Use commas"
             raise BadFile(
                 f"{path}: has no column `{column}`; it has {', '.join(table.columns)}{hint}"
             )
@@ -68,7 +78,7 @@ def check_columns(table: pl.DataFrame, columns: Iterable[str], path: Path) -> No
 def location_of(path: Path, row: int) -> str:
     """A file and the position of a row in it (counted from 0), for messages: `a.jsonl, line 3`."""
     try:
-        parts = table_files(path, _IN_FOLDERS) if path.is_dir() else [path]
+        parts = table_files(path, _IN_FOLDERS, _UNREAD) if path.is_dir() else [path]
         for part in parts:
             if part.suffix.lower() == ".parquet":
                 positions = [f"row {number + 1}" for number in range(_read_parquet(part).height)]
@@ -385,4 +395,4 @@ _UNREAD = {
     **dict.fromkeys((".pkl", ".pickle", ".npy", ".npz", ".pt"), _EXPORT),
 }
 """Suffixes of data files that are not supported, and what to do about them."""
-_IN_FOLDERS = [*TABLES, ".prompt", *_UNREAD]
+_IN_FOLDERS = [*TABLES, ".prompt"]

@@ -3,8 +3,8 @@
 import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path, PurePath
 
@@ -98,7 +98,8 @@ def check_study(study: Study) -> None:
         judge_formula(study, name)
     for use in uses(study):
         if use.rule is not None and is_local(study, use.text):
-            _ = content(study, use) or local_inputs(study, use)
+            with _naming(use.key.removesuffix(".source")):
+                _ = content(study, use) or local_inputs(study, use)
     for name in study.models:
         chat_template(study, name)
     task_contents(study)
@@ -220,16 +221,30 @@ def check_splits(study: Study) -> None:
     }
     matched, prompts = study.of_role("matched"), dict[str, pl.DataFrame]()
     for name in (name for name in local if name not in matched):
-        job, path = prompts_job(study, {"behaviour": name}), files[name]
-        rows = select_prompts(read_rows(path), path, job.rows, job.need)
-        prompts[name] = worded_table(prompts_table(rows, job), job)
+        with _naming(f"behaviours.{name}"):
+            job, path = prompts_job(study, {"behaviour": name}), files[name]
+            rows = select_prompts(read_rows(path), path, job.rows, job.need)
+            prompts[name] = worded_table(prompts_table(rows, job), job)
     for name in (name for name in local if name in matched):
         harm = study.behaviours[name].of
         if harm in prompts:
-            pairs, path = matched_prompts_job(study, {"behaviour": name}), files[name]
-            unlimited = pairs.rows.model_copy(update={"limit": None})
-            rows = select_prompts(read_rows(path), path, unlimited, pairs.need)
-            matched_table(rows, prompts[harm], pairs)
+            with _naming(f"behaviours.{name}"):
+                pairs, path = matched_prompts_job(study, {"behaviour": name}), files[name]
+                unlimited = pairs.rows.model_copy(update={"limit": None})
+                rows = select_prompts(read_rows(path), path, unlimited, pairs.need)
+                matched_table(rows, prompts[harm], pairs)
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Put the key of a section before an error of its file that names neither key nor behaviour."""
+    try:
+        yield
+    except LesionError as error:
+        text, (_, _, name) = str(error), key.partition(".")
+        if f"`{key}" in text or f"behaviour `{name}`" in text:
+            raise
+        raise type(error)(f"`{key}`: {text}") from error
 
 
 def check_data(tasks: Iterable[KnownTask]) -> list[str]:

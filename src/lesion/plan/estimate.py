@@ -31,7 +31,7 @@ FORMULAS = {
     "harmless_scores": "signed_scores",
     "refusal_mask": "select_masks",
     "curve_masks": "select_masks",
-    "equal_cost": "curve",
+    "equal_cost": "equal_cost_masks",
     "understanding": "variant_responses",
     "utility": "variant_responses",
     "retrain": "train",
@@ -41,8 +41,12 @@ FORMULAS = {
 }
 """The formulas of rules that have that of another one; the rules' files say the same."""
 
+MEMORY = {"equal_cost": "curve"}
+"""The formulas of the memory of rules whose time has that of another one: measuring masks takes as
+long as growing them, and reads no scores."""
+
 _BYTES = 4
-"""Of a score, which is stored in fp32."""
+"""Of a score, which is stored in fp32, and of its place, which a tail stores beside it."""
 
 
 class JobNames(NamedTuple):
@@ -74,12 +78,22 @@ def every_job(study: Study) -> Iterator[JobNames]:
     for model in study.models:
         for rule, wildcards in _of_model(study, model):
             yield JobNames(rule, {"model": model, **wildcards})
-    for answers in outputs.judged_answers(study):
-        yield JobNames("judge_responses", {"answers": answers})
-        for judge in study.judgements.judges:
-            yield JobNames("judge_responses_extra", {"answers": answers, "judge": judge})
+    yield from _judgings(study)
     for rule in ("compute_tables", "study", "report"):
         yield JobNames(rule, {})
+
+
+def _judgings(study: Study) -> Iterator[JobNames]:
+    """The answers that each judge scores: those whose scores the tables read."""
+    read = {path for _, path in outputs.tables_inputs(study)}
+    for answers in outputs.judged_answers(study):
+        for judge in ("learned", *study.judgements.judges):
+            if f"judgements/{outputs.judge_scores_path(judge, answers)}" not in read:
+                continue
+            if judge == "learned":
+                yield JobNames("judge_responses", {"answers": answers})
+            else:
+                yield JobNames("judge_responses_extra", {"answers": answers, "judge": judge})
 
 
 def _of_model(study: Study, model: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -125,7 +139,7 @@ def estimates(study: Study) -> list[StageCost]:
             rule,
             before.jobs + 1,
             before.seconds + took,
-            max(before.memory, mem_mb(study, name, size)),
+            max(before.memory, mem_mb(study, MEMORY.get(rule, name), size)),
         )
     return list(made.values())
 
@@ -195,13 +209,15 @@ def assumed_sizes(study: Study) -> dict[str, str]:
 
 def disk_bytes(study: Study) -> int:
     """The bytes that the results take at most: scores, prepared models and checkpoints."""
-    important = outputs.with_importance(study)
-    kinds = sum(2 if name in important else 1 for name in study.behaviours)
+    tail = outputs.score_tail(study)
+    # A tail of importance has the p that are preserved, and one of signed scores q more; each score
+    # of a tail has its place beside it.
+    kept = (0.5, 0.5) if tail is None else (min(tail.p + tail.q, 1.0), min(tail.p, 1.0))
+    signed, importance = (2 * _BYTES * share for share in kept)
+    scores = len(study.behaviours) * signed + len(outputs.with_importance(study)) * importance
     total = 0.0
     for model in study.models:
-        size, tail = _size(study, model), outputs.score_tail(study)
-        # Each score of a tail has its place beside it, 8 bytes more.
-        share = 1.0 if tail is None else min(1.0, 3 * (tail.p + tail.q))
-        total += kinds * _BYTES * size.candidates * share
+        size = _size(study, model)
+        total += scores * size.candidates
         total += size.weights * (1 + len(study.checkpoints))
     return int(total)

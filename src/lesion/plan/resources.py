@@ -16,9 +16,11 @@ from typing import NamedTuple
 from lesion.io.addresses import local_files, parse
 from lesion.io.formats import LesionError, read_json
 from lesion.judgements.kinds import KINDS
+from lesion.masks.controls import control_rule
 from lesion.models.record import RECORD
 from lesion.plan.places import addresses, is_file, source_name
 from lesion.study import Study, StudyError
+from lesion.study.controls import controls_among
 from lesion.study.types import nearest
 
 
@@ -34,7 +36,8 @@ class ResourceFormula(NamedTuple):
 
     Memory in MB is `base` + `weights` times the stored weights + `candidates` bytes per candidate.
     Minutes are `minutes` + `SLACK` times `seconds` per billion candidates, for the prompts and
-    tokens of the default study.
+    tokens of the default study. The seconds are those of one core, for an average job of the rules
+    that share a formula.
     """
 
     base: int
@@ -49,20 +52,21 @@ RESOURCE_FORMULAS = {
     "source": ResourceFormula(500, minutes=60),
     "prompts": ResourceFormula(500),
     # A GGUF file is written as fp32 from a second copy; a folder is only copied.
-    "model": ResourceFormula(1000, weights=2, minutes=30, seconds=250),
+    "model": ResourceFormula(1000, weights=2, minutes=30, seconds=100),
     # 1.5: weights are briefly held in the file's dtype and in the run's.
-    "generate_pairs": ResourceFormula(1500, weights=1.5, seconds=290, gpu=True),
+    "generate_pairs": ResourceFormula(1500, weights=1.5, seconds=150, gpu=True),
     # 8: sums of signed scores and of importances, in fp32.
     "signed_scores": ResourceFormula(1500, weights=1.5, candidates=8, seconds=270, gpu=True),
-    "sweep": ResourceFormula(1500, weights=1.5, candidates=1, seconds=250, gpu=True),
+    "sweep": ResourceFormula(1500, weights=1.5, candidates=1, seconds=1300, gpu=True),
     "choose": ResourceFormula(500),
     "select_masks": ResourceFormula(1000, candidates=1, seconds=160),
+    # The judged variants take twice as long, understanding and tasks half as long.
     "variant_responses": ResourceFormula(1500, weights=1.5, seconds=470, gpu=True),
     "continuations": ResourceFormula(1500, weights=1.5, seconds=740, gpu=True),
-    "curve": ResourceFormula(1500, weights=1.5, seconds=2500, gpu=True),
+    "curve": ResourceFormula(1500, weights=1.5, seconds=240, gpu=True),
     # Measured with `largest` 0.02 and five harm types, before the model is loaded.
     "equal_cost_masks": ResourceFormula(1500, weights=1.5, candidates=11, seconds=2500, gpu=True),
-    "checkpoint": ResourceFormula(1000, seconds=60),
+    "checkpoint": ResourceFormula(1000, seconds=10),
     # 24: weights, gradients and AdamW's two sums, in fp32, of embeddings as well; or of adapters.
     "train": ResourceFormula(4000, candidates=24, seconds=100, gpu=True),
     "train_judge": ResourceFormula(2000, minutes=60),
@@ -91,10 +95,18 @@ core. This is an assumption and was not measured."""
 
 GPU_SPEED = 10
 
-_BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS, _GROWN, _JUDGED = 18, 40, 36, 3, 4, 3
-"""The default study, on which the seconds of `RESOURCE_FORMULAS` were measured: behaviours, prompts
-of each, tokens per answer, (p, q) points, masks grown to a limit on benign loss, and variants whose
-answers are judged."""
+_BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS, _GROWN, _JUDGED, _SIZES = 18, 40, 36, 3, 4, 3, 4
+"""The default study: behaviours, prompts of each, tokens per answer, (p, q) points, masks grown to
+a limit on benign loss, variants whose answers are judged, and sizes of a curve.
+
+The seconds of `RESOURCE_FORMULAS` are within a factor of two of the processor seconds of its jobs,
+which ran with SmolLM2-135M in fp32 on two cores that did other work too. `checkpoint`, which waits
+for the disk, is compared by its seconds. `train` is of an earlier study and was not compared.
+"""
+
+_COMPLETED = 2
+"""How much longer completing prompts at a size of a curve takes than measuring its pairs. This is
+an estimate."""
 
 _READ_BY_ONE = 10**9
 """Candidates whose scores one process reads."""
@@ -223,12 +235,23 @@ def work(study: Study, rule: str, wildcards: Mapping[str, str]) -> float:
         times = {
             "sweep": len(study.masks.p) * len(study.masks.q) / _POINTS,
             "continuations": len(study.judged_variants) / _JUDGED,
+            "curve": _curve(study, wildcards.get("family")) / _SIZES,
         }.get(rule, 1.0)
         return sum(limits.values()) * tokens * times / (_BEHAVIOURS * _PROMPTS * _TOKENS)
     if rule == "equal_cost_masks":
         return len(study.equal_cost_masks) * len(study.equal_cost.limits) / _GROWN
     # Masks are made of every behaviour's scores.
     return len(limits) / _BEHAVIOURS if rule == "select_masks" else 1.0
+
+
+def _curve(study: Study, family: str | None) -> int:
+    """Masks of a family whose pairs a job measures, and what completing prompts adds to them."""
+    if family == "unmodified":
+        return 1
+    controls = controls_among([family] if family else [], study.behaviours)
+    drawn = any(control_rule(name).draw is not None for name in controls)
+    draws = study.curve.seeds if drawn else 1
+    return len(study.curve.sizes) * (draws + _COMPLETED * study.curve.completions)
 
 
 def readers(study: Study, size: Size) -> int:

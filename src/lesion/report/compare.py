@@ -22,7 +22,8 @@ from lesion.report.html import write_page
 from lesion.report.page import DIGITS, PageRow, cell
 from lesion.report.verdicts import Finding, by_topic, findings_of, tally
 from lesion.report.visible import visible
-from lesion.tables.claims.claim import Conclusion
+from lesion.tables.claims.claim import Conclusion, Facts, Setting
+from lesion.tables.claims.outcome import Number
 from lesion.tables.claims.registry import REGISTRY
 from lesion.tables.effects import COMPACT, FEWEST, MARGIN, NATS
 from lesion.tables.intervals import (
@@ -32,7 +33,7 @@ from lesion.tables.intervals import (
     minimum_detectable_effect,
     standard_error,
 )
-from lesion.tables.lookup import estimate_of, find, first_estimate, mask_size
+from lesion.tables.lookup import estimate_of, mask_size
 from lesion.tables.metrics import METRICS, Comparison
 from lesion.tables.read import Headline, StudyTables, read_study_tables
 from lesion.tables.rows import RANDOM
@@ -154,38 +155,57 @@ def compared_findings(a: Side, b: Side) -> list[Finding]:
     ]
 
 
-def _comparisons(side: Side) -> list[tuple[str, Comparison, Unit, Estimate | None]]:
+class _Compared(NamedTuple):
+    """A number of one study."""
+
+    estimate: Estimate
+    draws: float
+    """The effective number of prompts (`lesion.tables.claims.outcome.Number`)."""
+
+
+def _comparisons(side: Side) -> list[tuple[str, Comparison, Unit, _Compared | None]]:
     """Every comparison with its topic, and with its number in a study: claims, then metrics."""
-    inputs, numbers = side.inputs, []
+    inputs, numbers = side.inputs, list[tuple[str, Comparison, Unit, _Compared | None]]()
+    candidates = inputs.study["models"][side.model]["candidates"]
+    setting = Setting(candidates, 0, mask=inputs.headline.mask)
+    facts = Facts(setting, inputs.measurements, inputs.halving)
     for claim in REGISTRY:
         if claim.compared:
-            variant = claim.variant_of(inputs.headline.mask)
-            key = {"claim": claim.number, "statistic": claim.statistic, "variant": variant}
-            number = first_estimate(inputs.claims.filter(**key))
-            numbers.append((_ABLATED, claim.compared, claim.unit, number))
+            known = (number for _, number in claim.numbers(claim, facts))
+            number = next(known, None)
+            numbers.append((_ABLATED, claim.compared, claim.unit, number and _compared(number)))
     for metric in METRICS:
         for comparison in metric.compared:
             name = f"{metric.name}_change" if comparison.change else metric.name
             unit = _difference_unit(metric.unit) if comparison.change else metric.unit
             variant = inputs.headline.columns[comparison.column]
-            number = find(inputs.measurements, variant, name, comparison.role, comparison.attack)
+            number = facts.find(variant, name, comparison.role, comparison.attack)
+            known_number = None if number is None or math.isnan(number.value) else number
             topic = _AS_IT_IS if comparison.column == "unmodified" else _ABLATED
-            numbers.append((topic, comparison, unit, number))
+            own = known_number and _compared(known_number)
+            numbers.append((topic, comparison, unit, own))
     return sorted(numbers, key=lambda row: row[0] != _AS_IT_IS)
+
+
+def _compared(number: Number) -> _Compared:
+    """The number with unknown in place of unbounded parts."""
+    value, low, high = (part if math.isfinite(part) else math.nan for part in number[:3])
+    return _Compared(Estimate(value, low, high, number.n), number.draws)
 
 
 def _answered(
     topic: str,
     comparison: Comparison,
     own_unit: Unit,
-    numbers: tuple[Estimate | None, Estimate | None],
+    numbers: tuple[_Compared | None, _Compared | None],
     sides: tuple[Side, Side],
 ) -> Finding:
-    first, second = numbers
-    if first is None or second is None:
+    a, b = numbers
+    if a is None or b is None:
         return Finding(
             comparison.question, Conclusion.UNMEASURED, _needed(comparison, sides), topic
         )
+    first, second = a.estimate, b.estimate
     unit: Unit = "ratio" if comparison.ratio else _difference_unit(own_unit)
     # The smallest difference that counts, also as the distance of a ratio from one.
     smallest = NATS if unit == "nats" else MARGIN
@@ -205,7 +225,7 @@ def _answered(
         f"{comparison.what}: {with_interval(first, own_unit)} in A, "
         f"{with_interval(second, own_unit)} in B; {what} {figure(gap, unit, after)}."
     )
-    why = _why_none(topic, comparison, (first, second), sides)
+    why = _why_none(topic, comparison, (a, b), sides)
     if why:
         answer, sentence = Conclusion.UNCLEAR, f"{sentence} {why}"
     elif answer is Conclusion.UNCLEAR and not comparison.ratio:
@@ -227,10 +247,10 @@ def _difference_unit(unit: Unit) -> Unit:
 
 
 def _why_none(
-    topic: str, comparison: Comparison, numbers: Sequence[Estimate], sides: Sequence[Side]
+    topic: str, comparison: Comparison, numbers: Sequence[_Compared], sides: Sequence[Side]
 ) -> str:
     """Why no answer can be given, wherever the difference lies; empty if one can."""
-    for name, side, number in zip(NAMES, sides, numbers, strict=True):
+    for name, side, (number, draws) in zip(NAMES, sides, numbers, strict=True):
         about = side.inputs.study["models"][side.model]
         if topic == _ABLATED and not about.get("limit_kept", True):
             return (
@@ -241,7 +261,7 @@ def _why_none(
             return f"In {name}: {about['unspecific']}"
         if comparison.judged and about.get("judged_harm"):
             return f"In {name}: {about['judged_harm']}"
-        if number.n is not None and number.n < FEWEST:
+        if draws < FEWEST:
             return f"{name} has too few prompts for the interval to be reliable."
         if is_still(number.low, number.high, COMPACT if comparison.ratio else 1.0):
             return f"In {name} all prompts give the same value, so its variance is unknown."

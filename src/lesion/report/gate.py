@@ -1,10 +1,11 @@
 """A release gate: the outcomes of a finished study's claims as one outcome, exit code and JSON.
 
 A claim is supported if all its numbers are, not supported if one of them is not, and "can't tell"
-otherwise. The study's outcome follows from the required claims of its models in the same way.
+otherwise, as where the study did not measure one that it needs. The study's outcome follows from
+the required claims of its models in the same way.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lesion.io.formats import LesionError, read_parquet
-from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
-from lesion.tables.claims.registry import numbers, unit_of
+from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED, together
+from lesion.tables.claims.registry import numbers, outcome_together, unit_of
 from lesion.tables.lookup import estimate_of
 from lesion.tables.read import models_in_order, read_study_record
 from lesion.tables.schemas import CLAIMS
@@ -38,6 +39,9 @@ class ClaimOutcome(BaseModel):
     claim: int
     required: bool
     verdict: str
+    unmeasured: list[str]
+    """The names of the numbers without which it cannot be supported; empty if all were measured, or
+    none."""
     statistics: list[dict[str, Any]]
     """Rows of CLAIMS, without the model, the scope and the claim; NaN and infinity are None."""
 
@@ -113,13 +117,15 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
     for name in models:
         own, claims = rows.filter(model=name), []
         for number in sorted({*required, *own["claim"]}):
-            statistics = own.filter(claim=number).drop("model", "scope", "claim")
+            statistics = own.filter(claim=number)
+            verdict, missing = outcome_together(number, statistics.rows(named=True))
             claims.append(
                 ClaimOutcome(
                     claim=number,
                     required=number in required,
-                    verdict=together(statistics["verdict"]),
-                    statistics=statistics.rows(named=True),
+                    verdict=verdict,
+                    unmeasured=missing,
+                    statistics=statistics.drop("model", "scope", "claim").rows(named=True),
                 )
             )
         outcomes.append(
@@ -147,14 +153,6 @@ def gate(tables: Path, require: Sequence[int] = (), model: str | None = None) ->
     )
 
 
-def together(verdicts: Iterable[str]) -> str:
-    """The joint outcome of several claims; "can't tell" if there are none."""
-    distinct = set(verdicts)
-    if NOT_SUPPORTED in distinct:
-        return NOT_SUPPORTED
-    return SUPPORTED if distinct == {SUPPORTED} else CANNOT_TELL
-
-
 def verdict_table(judged: ModelOutcome, confidence: float) -> Table:
     """One model's claims for a terminal of 80 columns, with two lines for each number."""
     table = plain_table()
@@ -178,6 +176,9 @@ def verdict_table(judged: ModelOutcome, confidence: float) -> Table:
                 Text.assemble(number_text(row), "\n", (about, "dim")),
                 verdict_text(row["verdict"]),
             )
+        if claim.unmeasured:
+            missing = f"not measured by this study: {', '.join(claim.unmeasured)}"
+            table.add_row(mark, missing, "", verdict_text(claim.verdict))
     return table
 
 

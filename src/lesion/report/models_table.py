@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.report.gate import together
 from lesion.report.headline import headline
 from lesion.report.opening import LOOKS
 from lesion.tables.claims.claim import Claim
-from lesion.tables.claims.registry import PAPER, REGISTRY
+from lesion.tables.claims.registry import PAPER, REGISTRY, outcome_together
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import estimate_of
 from lesion.tables.metrics import shown_rows
@@ -107,7 +106,7 @@ def _of_claim(claim: Claim, rows: list[dict[str, Any]]) -> ModelCell:
     own = [row for row in rows if row["claim"] == claim.number]
     if not own:
         return ModelCell("not measured", "unmeasured", "")
-    outcome = together(row["verdict"] for row in own)
+    outcome, _ = outcome_together(claim.number, own)
     number = next((estimate_of(row) for row in own if claim.matches(row)), Estimate(math.nan))
     texts = amount(number.value, claim.unit, shared_digits(number)), interval(number, claim.unit)
     return ModelCell(outcome, LOOKS[outcome], *texts)

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lesion.report.gate import together
 from lesion.report.judges import trust
 from lesion.report.verdicts import answer_of, detectable
 from lesion.tables.claims.claim import Claim
 from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
-from lesion.tables.claims.registry import PAPER, claim_of
+from lesion.tables.claims.registry import PAPER, claim_of, outcome_together
 from lesion.tables.lookup import estimate_of
 from lesion.tables.metrics import shown_rows
 from lesion.tables.read import StudyTables
@@ -126,15 +125,17 @@ def claim_sentences(own: StudyTables, warnings: Mapping[int, str]) -> list[Claim
     sentences = []
     for number in sorted({claim.number for claim, _ in rows}):
         of_claim = [(claim, row) for claim, row in rows if claim.number == number]
-        outcome = together(row["verdict"] for _, row in of_claim)
-        claim, row = next(known for known in of_claim if known[1]["verdict"] == outcome)
-        if outcome == SUPPORTED and len(of_claim) > 1:
+        outcome, missing = outcome_together(number, [row for _, row in of_claim])
+        alike = [known for known in of_claim if known[1]["verdict"] == outcome]
+        if not alike:
+            reason = f"This study did not measure all that it needs: {', '.join(missing)}."
+        elif outcome == SUPPORTED and len(of_claim) > 1:
             reason = (
-                f"Each of its {len(of_claim)} numbers lies clearly beyond the smallest effect "
-                "that counts."
+                f"Each of its {len(of_claim)} numbers lies wholly on the side that supports the "
+                "claim."
             )
         else:
-            reason = _reason(claim, row, own.headline.mask, warnings)
+            reason = _reason(*alike[0], own.headline.mask, warnings)
         sentences.append(ClaimSentence(number, outcome, reason))
     return sorted(sentences, key=lambda sentence: [*LOOKS].index(sentence.outcome))
 
@@ -199,12 +200,12 @@ def _numbered(tables: StudyTables, models: Sequence[str], given: Sequence[str]) 
 
 def _reason(claim: Claim, row: Mapping[str, Any], mask: str, warnings: Mapping[int, str]) -> str:
     """The one reason for an outcome, as a sentence."""
-    estimate, bound = estimate_of(row), with_unit(abs(row["threshold"]), claim.unit)
+    estimate = estimate_of(row)
     number = f"{with_interval(estimate, claim.unit)}{unit_word(claim.unit)}"
     if row["verdict"] == SUPPORTED:
-        return (
-            f"Its number, {number}, lies clearly beyond {bound}, the smallest effect that counts."
-        )
+        side = "above" if claim.above else "below"
+        limit = with_unit(row["threshold"], claim.unit)
+        return f"Its number, {number}, lies wholly {side} {limit}, on the side that supports it."
     if row["verdict"] == NOT_SUPPORTED:
         answer = answer_of(claim, row)
         return f"{claim.question_about(row['variant'], mask)} {answer.capitalize()}: {number}."

@@ -34,7 +34,6 @@ from lesion.tables.read import StudyTables, read_study_tables
 from lesion.tables.rows import UNMODIFIED
 from lesion.tables.wording import NOTHING, Unit, amount, figure, interval
 
-_DEFAULT_THRESHOLD = 0.5
 _WEAKLY_ALIGNED = 0.5
 """A model that refuses a smaller share of direct harmful requests has little refusal to lose."""
 DIGITS = 2
@@ -112,7 +111,7 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
     verdicts, complied = findings_of(inputs, model), bool(inputs.judged_harm([model]))
     lined, lines = lines_table(own.lines, own.headline.mask)
     refused = find(own.measurements, UNMODIFIED, "refusal_rate", attack="direct")
-    threshold = _setting(inputs, "judgements", "threshold", _DEFAULT_THRESHOLD)
+    threshold = _setting(inputs, "judgements", "threshold")
     before_after = headline(own.measurements, own.where, own.headline, compliance=complied)
     harm_types = own.pairs.filter(role="harm")["behaviour"].unique().to_list()
     return {
@@ -137,7 +136,7 @@ def _part(inputs: StudyTables, model: str, examples: int) -> dict[str, object]:
         "lined": lined,
         "lines": lines,
         "experiments": experiments(own.retraining, inputs.confidence, own.headline.mask),
-        "examples": pick(own.examples, examples, float(threshold), own.headline),
+        "examples": pick(own.examples, examples, threshold, own.headline),
         "pairs": pairs_table(own.pairs),
     }
 
@@ -194,7 +193,7 @@ def _rendered_prompt(inputs: StudyTables, model: str) -> str:
     chat = inputs.study["models"][model].get("chat")
     if chat is None:
         return ""
-    prefill = _setting(inputs, "pairs", "prefill", "")
+    prefill = _setting(inputs, "pairs", "prefill")
     return visible(f"{chat['sample']}{chat['gap']}{prefill}" if prefill else chat["sample"])
 
 

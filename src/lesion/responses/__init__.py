@@ -102,8 +102,11 @@ UTILITY = {
     "item": pl.String,
     "metric": pl.String,
     "value": pl.Float64,
+    "chance": pl.Float64,
     "key": pl.String,
 }
+"""`chance` is the accuracy of guessing: the share of the item's choices that are right. It is 0 for
+items without choices, and for metrics other than accuracy."""
 
 
 def completion_columns(completion: "Completion") -> dict[str, Any]:

@@ -39,6 +39,8 @@ class Score(NamedTuple):
     item: str
     metric: str
     value: float
+    chance: float
+    """The accuracy of guessing; 0 for items without choices, and for other metrics."""
 
 
 class InMemory(HFLM):  # type: ignore[misc]
@@ -229,5 +231,15 @@ def _scores(name: str, task: Task, samples: Sequence[Mapping[str, Any]]) -> list
     for filtered, _, metric, sample in entries:
         # The harness names metrics in this way; the first filter is left out of the name.
         shown = f"{metric},{sample['filter']}" if filtered else metric
-        scores.append(Score(name, str(sample["doc_id"]), shown, float(sample[metric])))
+        chance = _chance(task, metric, sample)
+        scores.append(Score(name, str(sample["doc_id"]), shown, float(sample[metric]), chance))
     return scores
+
+
+def _chance(task: Task, metric: str, sample: Mapping[str, Any]) -> float:
+    """The share of an item's choices that are right; 0 unless the metric is accuracy of choices."""
+    # `exact_match` of choices asks what greedy decoding would write, which is no guess among them.
+    if task.OUTPUT_TYPE != "multiple_choice" or not metric.startswith("acc"):
+        return 0.0
+    right = len({*sample["target"]}) if isinstance(sample["target"], list) else 1
+    return right / len(task.doc_to_choice(sample["doc"]))

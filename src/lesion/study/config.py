@@ -49,8 +49,8 @@ class Study(Section):
     """What the study has beside its own models and harm types, and how much is measured; every key
     of the study overrides it. `standard`: everyday capabilities, refusal, tasks and curves, with 40
     prompts of each behaviour. `quick`: a first look, with 24 prompts and without curves and tasks.
-    `full`: all prompts, attacks and controls. `paper`: the recipe of the paper's authors, for 8B
-    and more. `none`: nothing."""
+    `full`: all prompts, most attacks and controls. `paper`: the recipe of the paper's authors, for
+    8B and more. `none`: nothing."""
     results: ResultsText = "results"
     """Folder of all results."""
     seed: Count = 0

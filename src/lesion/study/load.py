@@ -1,6 +1,7 @@
 """Loading of YAML configs: the result is a `Study`, or one error that names every wrong key."""
 
 import datetime
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
@@ -67,6 +68,7 @@ def load_study(config: Mapping[str, Any], name: str = "config.yaml") -> Study:
     except ValueError as error:
         details = error.errors() if isinstance(error, ValidationError) else []
         lines = [_message(detail) for detail in details] or [f"  {error}"]
+        lines += _of_another_study(details, name)
         text = "\n".join([f"{name}: the study can't run:", *lines])
         raise StudyError(_printable(text)) from error
     return study
@@ -134,11 +136,54 @@ def _message(detail: ErrorDetails) -> str:
         return f"  `{key}`: unknown key{nearest(str(detail['loc'][-1]), _fields(detail['loc']))}"
     if detail["type"] == "missing":
         return f"  `{key}`: is missing; add it."
+    if detail["type"] in _NO_SECTION:
+        return _no_section(detail)
     text = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "string_type" and isinstance(detail["input"], _NO_TEXTS):
         text = "YAML does not read this value as text; put it in quotes"
     shown = "" if isinstance(detail["input"], (dict, Section)) else f" (found {detail['input']!r})"
     return f"  `{key}`: {text}{shown}" if key else f"  {text}"
+
+
+_NO_SECTION = ("model_type", "model_attributes_type", "dict_type")
+"""pydantic's types of errors about something else where a section belongs."""
+_EXAMPLES = {
+    "models": '{source: "hf:org/name@main"}',
+    "behaviours": '{role: harm, source: "file:my/prompts.jsonl"}',
+}
+
+
+def _no_section(detail: ErrorDetails) -> str:
+    """The message about a key that has no value, or one where a section of keys belongs."""
+    # Where a section is one of several kinds of values, pydantic adds its class.
+    tag = detail.get("ctx", {}).get("class_name")
+    keys = [part for part in detail["loc"] if part != tag and not str(part).endswith("]")]
+    known = _EXAMPLES.get(str(keys[0])) if len(keys) <= 2 else None
+    example = known or "{key: value}"
+    if known and len(keys) == 1:
+        example = f"{{name: {known}}}"
+    if isinstance(keys[-1], str):
+        example = f"{keys[-1]}: {example}"
+    start, given = f"  `{'.'.join(map(str, keys))}`:", detail["input"]
+    if given is None:
+        remedy = "give it keys" if known else "remove it, or give it keys"
+        return f"{start} is empty; {remedy}, such as `{example}`"
+    return (
+        f"{start} must be a section of keys (a dictionary), such as `{example}` (found {given!r})"
+    )
+
+
+def _of_another_study(details: Sequence[ErrorDetails], name: str) -> list[str]:
+    """A line about a study that lacks what a study below it may have, if `name` is one file."""
+    lacking = [detail["loc"] for detail in details if detail["type"] == "missing"]
+    typical = any(
+        at == ("models",) or (at[0] == "behaviours" and at[-1] == "role") for at in lacking
+    )
+    file = Path(name)
+    if not typical or ", " in name or file.suffix not in (".yaml", ".yml") or file.stem == "config":
+        return []
+    command = f"lesion check config.yaml {shlex.quote(name)}"
+    return [f"  If it is laid over another study, give that one first: `{command}`."]
 
 
 def _fields(location: Sequence[int | str]) -> list[str]:

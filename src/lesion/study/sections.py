@@ -315,7 +315,7 @@ class Curve(Section):
     at each size."""
     seeds: Positive = 1
     """Draws of each random control; the report shows their mean."""
-    max_pairs: Positive | None = 2
+    max_pairs: Positive | None = 6
     """Test pairs of each behaviour whose NLL is measured at each size; null means all."""
     prompts: Positive = 6
     """Test prompts of each harm type that are completed at each size."""

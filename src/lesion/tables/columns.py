@@ -56,6 +56,7 @@ _EVERYWHERE = {
     "low": "Lower bound of the interval at `tables.confidence`; null if it has none.",
     "high": "Upper bound of the interval; null if it has none.",
     "n": "Number of prompts (or pairs) behind the value.",
+    "fewest": "Number of them of the behaviour that has the fewest; below 4 there is no outcome.",
     "p_value": "Two-sided p-value against no difference; null for what is no difference.",
     "seed": "Seed of the resamples.",
     "seeds": "Number of seeds, or of draws of a random mask, that were averaged.",
@@ -126,7 +127,7 @@ _OWN: dict[str, dict[str, str]] = {
         "low": "Lower bound of the interval, over prompts, and over seeds if a stage has several "
         "(k seeds show (k − 1) / k of their variance, so it is too narrow for few).",
         "n": "Number of harmful and benign prompts.",
-        "fewest": "Number of prompts of the smaller side.",
+        "smaller_side": "Number of harmful or of benign prompts, whichever are fewer.",
         "beyond": "True if benign NLL does not reach the limit at any size in at least one seed; "
         "the value is then that of the largest size. Of a `_change`, true if it is of either side.",
     },
@@ -165,6 +166,8 @@ _OWN: dict[str, dict[str, str]] = {
         "area_low": "Lower bound of `area`.",
         "area_high": "Upper bound of `area`.",
         "n": "Number of harmful prompts.",
+        "fewest": "Number of harmful prompts of the harm type that has the fewest; below 4 there "
+        "is no outcome.",
         "benign_n": "Number of benign prompts.",
     },
     "equal_cost": {

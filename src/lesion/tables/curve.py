@@ -1,7 +1,7 @@
 """Harm and utility against the number of weights zeroed. Polars in, polars out; no I/O."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,7 @@ HALVINGS = {
     "area_low": pl.Float64,
     "area_high": pl.Float64,
     "n": pl.Int64,
+    "fewest": pl.Int64,
     "benign_n": pl.Int64,
 }
 """Half-effect sizes; `lesion.tables.columns` explains the columns."""
@@ -54,6 +55,8 @@ class _Curve(NamedTuple):
 
     drawn: Values
     n: int
+    fewest: int
+    """Prompts of the behaviour that has the fewest."""
 
 
 def curve_table(nll: pl.DataFrame, boot: Bootstrap) -> pl.DataFrame:
@@ -123,7 +126,7 @@ def judged_halving_table(judged: pl.DataFrame, nll: pl.DataFrame, boot: Bootstra
         if rates is not None and rates.drawn[0, 0] > 0:
             before, after = rates.drawn[:, :1], rates.drawn[:, 1:]
             # In a resample without harmful answers, no size is known to halve them.
-            fallen = _Curve(np.where(before > 0, before / 2 - after, -1), rates.n)
+            fallen = rates._replace(drawn=np.where(before > 0, before / 2 - after, -1))
             benign = role_curve(tables.values(), nll, "benign", boot.independent())
             row = _halving(list(tables), fallen, benign, boot)
             rows.append({**row, "family": family, "measure": JUDGED})
@@ -139,7 +142,7 @@ def _rates(judged: pl.DataFrame, variants: Sequence[str], boot: Bootstrap) -> _C
         return None
     labels = [groups(alike.filter(variant=variant), "label") for variant in variants]
     drawn = np.stack([boot.drawn(list(parts.values())) for parts in labels], 1)
-    return _Curve(drawn, alike.height // len(variants))
+    return _curve(drawn, labels[-1])
 
 
 def _sized(nll: pl.DataFrame) -> dict[str, dict[int, pl.DataFrame]]:
@@ -179,7 +182,7 @@ def _halving(weights: Sequence[int], fallen: _Curve, benign: _Curve, boot: Boots
     row: Row = {"sizes": len(weights), "smallest": weights[0], "largest": weights[-1]}
     row |= {"halving": None if beyond else math.exp(at), "low": low, "high": high}
     row |= {"beyond": beyond, "below": bool(fallen.drawn[0, 0] >= 0)}
-    row |= {"n": fallen.n, "benign_n": benign.n}
+    row |= {"n": fallen.n, "fewest": fallen.fewest, "benign_n": benign.n}
     if not beyond:
         there = np.array([np.interp(at, logs, line) for line in benign.drawn])
         lost = with_bounds(there, boot.confidence)
@@ -191,9 +194,15 @@ def role_curve(
     tables: Iterable[pl.DataFrame], nll: pl.DataFrame, role: str, boot: Bootstrap
 ) -> _Curve:
     """A role's added NLL at every size, with resamples; `tables` are those of `nll` by size."""
-    parts = [list(_added(table, nll, role).values()) for table in tables]
+    parts = [_added(table, nll, role) for table in tables]
     # The seed is the same, so that a resample uses the same prompts at every size.
-    return _Curve(np.stack([boot.drawn(part) for part in parts], 1), sum(map(len, parts[-1])))
+    return _curve(np.stack([boot.drawn(list(part.values())) for part in parts], 1), parts[-1])
+
+
+def _curve(drawn: Values, parts: Mapping[str, Values]) -> _Curve:
+    """A curve over the prompts of several behaviours."""
+    sizes = [values.size for values in parts.values()]
+    return _Curve(drawn, sum(sizes), min(sizes, default=0))
 
 
 def crossing(logs: Values, drawn: Values, level: float) -> Values:

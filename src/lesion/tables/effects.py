@@ -1,9 +1,9 @@
 """The smallest effects that count, and the data that a number needs for an outcome.
 
-They were set after the first results had been seen, by the conventions named at each, and not to
-keep any outcome. Compared with the former thresholds of zero, they only make "supported" harder to
-reach. A number that lies entirely below the smallest effect is now "not supported", where it was
-"supported" or "can't tell".
+Unless one says otherwise, they were set after the first results had been seen, by the conventions
+named at each, and not to keep any outcome. Compared with the former thresholds of zero, they only
+make "supported" harder to reach. A number that lies entirely below the smallest effect is now "not
+supported", where it was "supported" or "can't tell".
 """
 
 MARGIN = 0.05
@@ -36,6 +36,8 @@ and given to the harmful ones, which cannot be reached by reading the request al
 SCORED = 0.9
 """The least share of a control's answers that a judge must score; it may be silent on the hard
 ones."""
+SCORED_OF_ONE = 0.5
+"""The least share of each behaviour's answers that it must score of them."""
 ALIKE = 0.7
 """The mean similarity of the sides of minimal pairs from which they count as alike. It was set
 after 0.76 had been measured for the default study's pairs, and 0.60 for pairs that share only the

@@ -1,12 +1,12 @@
 """What masks of different rules do that cost the same on benign text. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from lesion.tables.intervals import Bootstrap, Difference, Estimate
+from lesion.tables.intervals import Bootstrap, Values
 from lesion.tables.likelihoods import specificity_rows
-from lesion.tables.rows import ESTIMATE, SHARED, TOTAL, UNMODIFIED, Row, groups, pairs
+from lesion.tables.rows import BEHAVIOUR, ESTIMATE, SHARED, TOTAL, UNMODIFIED, Row, groups, pairs
 
 EQUAL_COSTS = {
     "mask": pl.String,
@@ -16,6 +16,7 @@ EQUAL_COSTS = {
     "weights": pl.Int64,
     "metric": pl.String,
     **ESTIMATE,
+    "fewest": pl.Int64,
     "p_value": pl.Float64,
 }
 """Masks that cost the same; `lesion.tables.columns` explains the columns."""
@@ -44,10 +45,10 @@ def equal_cost_table(
         limit: own for (limit, mask), own in nll.group_by("limit", "mask") if mask == SHARED
     }
     rows: list[Row] = []
-    for values, own in nll.sort("limit", maintain_order=True).group_by(keys, maintain_order=True):
-        place = dict(zip(keys, values, strict=True))
-        for metric, estimate in _measured(own, unmodified, boot):
-            rows.append({**place, "metric": metric, **estimate._asdict()})
+    for of_mask, own in nll.sort("limit", maintain_order=True).group_by(keys, maintain_order=True):
+        place = dict(zip(keys, of_mask, strict=True))
+        for metric, values in _measured(own, unmodified):
+            rows.append({**place, "metric": metric, **_change(values, boot)})
         # As if it were the only variant.
         both = pl.concat(
             [
@@ -55,18 +56,24 @@ def equal_cost_table(
                 unmodified.select("behaviour", "role", "prompt", "nll", variant=pl.lit(UNMODIFIED)),
             ]
         ).with_columns(kl=pl.lit(None, pl.Float64))
+        of_pairs = [row for row in specificity_rows(both, matched, boot) if row["role"] == "harm"]
+        fewest = min((row["n"] for row in of_pairs if row["level"] == BEHAVIOUR), default=None)
         rows += [
-            {**place, **{name: row[name] for name in ESTIMATE}, "metric": _METRICS[row["metric"]]}
-            for row in specificity_rows(both, matched, boot)
-            if row["level"] == TOTAL and row["role"] == "harm"
+            {
+                **place,
+                **{name: row[name] for name in ESTIMATE},
+                "metric": _METRICS[row["metric"]],
+                "fewest": fewest,
+            }
+            for row in of_pairs
+            if row["level"] == TOTAL
         ]
         shared = of_shared.get(place["limit"])
         if shared is not None and place["mask"] != SHARED:
             most, least = (_at_limit(side, unmodified) for side in (shared, own))
-            less = pairs(most, least, "added").values()
-            estimate = boot.change([paired.change for paired in less])
+            less = [paired.change for paired in pairs(most, least, "added").values()]
             name = "harm_added_less_than_shared"
-            rows.append({**place, "metric": name, **estimate._asdict()})
+            rows.append({**place, "metric": name, **_change(less, boot)})
     return pl.DataFrame(rows, schema=EQUAL_COSTS)
 
 
@@ -86,11 +93,14 @@ def _added(own: pl.DataFrame, unmodified: pl.DataFrame) -> pl.DataFrame:
     return both.with_columns(added=pl.col("nll") - pl.col("before")).sort("behaviour", "prompt")
 
 
-def _measured(
-    own: pl.DataFrame, unmodified: pl.DataFrame, boot: Bootstrap
-) -> Iterator[tuple[str, Estimate | Difference]]:
-    """What a mask adds to the responses of each role."""
+def _change(values: Sequence[Values], boot: Bootstrap) -> Row:
+    """The mean over behaviours, and the prompts of the one that has the fewest."""
+    return {**boot.change(values)._asdict(), "fewest": min(map(len, values))}
+
+
+def _measured(own: pl.DataFrame, unmodified: pl.DataFrame) -> Iterator[tuple[str, list[Values]]]:
+    """What a mask adds to the responses of each role, by behaviour."""
     both = _added(own, unmodified)
     for role in ("harm", "matched", "benign", "refusal"):
         if values := list(groups(both.filter(role=role), "added").values()):
-            yield f"{role}_added", boot.change(values)
+            yield f"{role}_added", values

@@ -109,6 +109,12 @@ class Gathered:
     def control_scores(self) -> pl.DataFrame:
         """Scores of the judges' controls: behaviour, prompt, attack (the control), judge, score."""
         scores = self._without_leaked(self._all("control-scores", JUDGE_SCORES))
+        # In the exchange, an answer to a matched request stands beside the harmful request.
+        of = pl.col("behaviour").replace(self.job.behaviours.matched)
+        place = [of, pl.col("prompt")]
+        scores = scores.join(
+            self._leaked, left_on=place, right_on=["behaviour", "prompt"], how="anti"
+        )
         harm = scores.filter(pl.col("judge").is_in(["learned", self.job.main]))
         return harm.select("behaviour", "prompt", "attack", "judge", "score")
 
@@ -131,7 +137,7 @@ class Gathered:
         return examples
 
     def tasks(self) -> pl.DataFrame:
-        """Variant, task, item, metric, value."""
+        """Variant, task, item, metric, value, chance."""
         return self._all("utility", UTILITY, "variant")
 
     def understanding(self) -> pl.DataFrame:

@@ -105,18 +105,43 @@ def is_still(low: float, high: float, scale: float = 1.0) -> bool:
 
 
 def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: float) -> Difference:
-    """The difference of two rates of the same prompts, by groups.
+    """The difference of two rates of the same prompts: the unweighted mean over groups.
 
-    The interval is Newcombe's for paired rates (1998, method 10): the distances of both sides to
-    their Wilson bounds are added in squares and reduced by the correlation of the prompts. Unlike a
-    bootstrap interval, it has a width even if no prompt changed. The p-value is McNemar's, exact.
+    Each group has Newcombe's interval for paired rates (1998, method 10): the distances of both
+    sides to their Wilson bounds are added in squares and reduced by the correlation of the prompts.
+    The groups' distances are then added in squares too, each with its weight in the mean. Pooled
+    over groups, the correlation would be that of the largest one. Unlike a bootstrap interval, it
+    has a width even if no prompt changed. The p-value is McNemar's, exact, over all prompts.
     Both sides have zeros and ones of the same prompts in the same order, one array for each group.
     """
-    first, second = rate(before, confidence), rate(after, confidence)
-    value = second.value - first.value
-    sides = np.concatenate(before), np.concatenate(after)
+    parts = [_paired_rates(*sides, confidence) for sides in zip(before, after, strict=True)]
+    value = float(np.mean([part.value for part in parts]))
+    below, above = (
+        math.hypot(*distances) / len(parts)
+        for distances in zip(*((part.below, part.above) for part in parts), strict=True)
+    )
+    lost, gained = (sum(getattr(part, name) for part in parts) for name in ("lost", "gained"))
+    p_value = float(scipy.stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    low, high = value - below, value + above
+    error = (below + above) / (2 * normal_quantile((1 + confidence) / 2))
+    detectable = minimum_detectable_effect(error, confidence)
+    return Difference(value, low, high, sum(map(len, before)), p_value, detectable)
+
+
+class _PairedRates(NamedTuple):
+    """The change of one group's rate, the distances to its bounds, and the prompts that changed."""
+
+    value: float
+    below: float
+    above: float
+    lost: int
+    gained: int
+
+
+def _paired_rates(before: Values, after: Values, confidence: float) -> _PairedRates:
+    first, second = rate([before], confidence), rate([after], confidence)
     # Counts of prompts by their value before (rows) and after (columns).
-    table, _, _ = np.histogram2d(*sides, bins=2, range=((0, 1), (0, 1)))
+    table, _, _ = np.histogram2d(before, after, bins=2, range=((0, 1), (0, 1)))
     # Newcombe's correlation of the two sides, with a continuity correction if it is positive.
     product = table[0, 0] * table[1, 1] - table[0, 1] * table[1, 0]
     product = max(product - table.sum() / 2, 0) if product > 0 else product
@@ -126,14 +151,13 @@ def rate_change(before: Sequence[Values], after: Sequence[Values], confidence: f
     def reach(own: float, other: float) -> float:
         return math.sqrt(own**2 + other**2 - 2 * agreement * own * other)
 
-    below = reach(second.value - second.low, first.high - first.value)
-    above = reach(second.high - second.value, first.value - first.low)
-    lost, gained = int(table[1, 0]), int(table[0, 1])
-    p_value = float(scipy.stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    low, high = value - below, value + above
-    error = (below + above) / (2 * normal_quantile((1 + confidence) / 2))
-    detectable = minimum_detectable_effect(error, confidence)
-    return Difference(value, low, high, sum(map(len, before)), p_value, detectable)
+    return _PairedRates(
+        second.value - first.value,
+        reach(second.value - second.low, first.high - first.value),
+        reach(second.high - second.value, first.value - first.low),
+        int(table[1, 0]),
+        int(table[0, 1]),
+    )
 
 
 def minimum_detectable_effect(error: float, confidence: float) -> float:

@@ -7,6 +7,7 @@ import polars as pl
 import scipy  # its parts, which take a second, when they are first used
 
 from lesion.tables.answer_outcomes import outcome_rows
+from lesion.tables.effects import SCORED
 from lesion.tables.intervals import Bootstrap, Values
 from lesion.tables.likelihoods import likelihood_rows, specificity_rows
 from lesion.tables.metrics import metrics_of
@@ -84,8 +85,11 @@ def answer_rows(judged: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
 def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
     """Each task's main metric, as `accuracy`, and its other metrics by their names.
 
+    What guessing would score in the main metric, `accuracy_chance`, is that of the unmodified
+    model's items alone, since all variants have the same ones.
+
     Args:
-        items: variant, task, item, metric, value; a task's main metric comes first.
+        items: variant, task, item, metric, value, chance; a task's main metric comes first.
         boot: the bootstrap.
     """
     table = items.rename({"task": "behaviour", "item": "prompt"})
@@ -99,6 +103,9 @@ def task_rows(items: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
         for (variant,), mine in rows.group_by("variant", maintain_order=True):
             keys = measurement_keys(str(variant), "utility", judge="lm-eval")
             yield from metric_rows(keys, metric, mine, unmodified, "value", boot)
+            if (variant, metric) == (UNMODIFIED, "accuracy"):
+                chance = groups(mine, "chance")
+                yield from rows_by_behaviour(keys, "accuracy_chance", chance, boot.mean)
 
 
 def understanding_rows(answers: pl.DataFrame, boot: Bootstrap) -> Iterator[Row]:
@@ -153,6 +160,25 @@ def same_answers(completions: pl.DataFrame) -> frozenset[tuple[str, str]]:
         pl.col("completion").str.strip_chars().n_unique()
     )
     return frozenset(texts.filter(completion=1).select("variant", "attack").iter_rows())
+
+
+def unscored(judged: pl.DataFrame, judge: str) -> dict[str, float]:
+    """The share of answers to harmful requests that a judge scored, where it is below SCORED.
+
+    A judge that is silent on some answers of one variant, as where a filter refuses them, would
+    compare the others with the whole of the other variant's.
+
+    Args:
+        judged: as in `answer_rows`, of the variants that are compared.
+        judge: the primary judge of harm.
+
+    Returns:
+        By attack, the least share of a variant.
+    """
+    harm = judged.filter(judge=judge, role="harm")
+    shares = harm.group_by("attack", "variant").agg(share=pl.col("score").is_not_null().mean())
+    least = shares.group_by("attack").agg(pl.min("share")).filter(pl.col("share") < SCORED)
+    return dict(least.sort("attack").iter_rows())
 
 
 def _adjusted(table: pl.DataFrame) -> pl.DataFrame:

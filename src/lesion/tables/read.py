@@ -1,6 +1,5 @@
 """Reading the tables of a finished study; they are checked here and nowhere else."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,12 +7,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from lesion.io.formats import BadFile, read_json, read_parquet
-from lesion.study.types import headline_mask
+from lesion.study.types import NAME, headline_mask
 from lesion.tables.rows import RANDOM, UNMODIFIED
 from lesion.tables.schemas import FORMAT, SCHEMAS
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-"""The names that are safe as file names."""
 
 
 class Headline(NamedTuple):
@@ -155,7 +151,7 @@ def read_study_tables(tables: Path) -> StudyTables:
 
 
 def _check_names(path: Path, what: str, names: Iterable[str]) -> None:
-    unsafe = [name for name in names if not _NAME.fullmatch(name)]
+    unsafe = [name for name in names if not NAME.fullmatch(name)]
     if unsafe:
         raise BadFile(f"{path}: {unsafe[0]!r} is not {what} name. Run `snakemake` again.")
 

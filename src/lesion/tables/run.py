@@ -15,18 +15,18 @@ from lesion.models.record import parse_record
 from lesion.study.controls import BUILT_CONTROLS, controls_among
 from lesion.tables import OF_MASKS, TABLES
 from lesion.tables.answer_outcomes import answer_outcomes, nll_limit
-from lesion.tables.claims.claim import Setting
+from lesion.tables.claims.claim import LIMIT_LOST, Setting
 from lesion.tables.claims.specific import beaten_by, not_judged_harmful, unlike_pairs, unspecific
 from lesion.tables.claims.table import claims, retraining_claims, stage_claims
 from lesion.tables.curve import curve_table, halving_table, judged_halving_table
 from lesion.tables.equal_cost import equal_cost_table
 from lesion.tables.gather import Gathered
 from lesion.tables.intervals import Bootstrap
-from lesion.tables.jobs import Origin, StudyJob, TablesInput, TablesJob
+from lesion.tables.jobs import Origin, Stage, StudyJob, TablesInput, TablesJob
 from lesion.tables.judge_controls import judge_control_table, judged_compliance, untold_types
 from lesion.tables.limits import limit_notices
 from lesion.tables.lookup import mask_sizes
-from lesion.tables.measure import PromptNumbers, measurements, same_answers
+from lesion.tables.measure import PromptNumbers, measurements, same_answers, unscored
 from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
 from lesion.tables.rows import UNMODIFIED
@@ -60,23 +60,9 @@ def write_tables(
             parts[name].append(table.with_columns(model=pl.lit(model)))
     for family, of_family in job.stages.items():
         parts["stages"].append(stage_table(family, of_family, curves, boot, job.limit))
-    stages = pl.concat([pl.DataFrame(schema=STAGES), *parts["stages"]])
-    of_ends = {
-        family: " ".join(
-            dict.fromkeys(
-                filter(
-                    None,
-                    (
-                        about[model]["unspecific"]
-                        for stage in (of_family[0], of_family[-1])
-                        for model in stage.models
-                    ),
-                )
-            )
-        )
-        for family, of_family in job.stages.items()
-    }
-    parts["claims"].append(stage_claims(stages, job.limit, headline.mask, of_ends))
+    of_stages = pl.concat([pl.DataFrame(schema=STAGES), *parts["stages"]])
+    of_ends = {family: reasons_of_ends(stages, about) for family, stages in job.stages.items()}
+    parts["claims"].append(stage_claims(of_stages, job.limit, headline.mask, of_ends))
     parts["judges"].append(read_parquet(given[TablesInput(kind="judges", model=None)]))
     for name, tables in parts.items():
         empty = pl.DataFrame(schema=SCHEMAS[name])
@@ -86,6 +72,18 @@ def write_tables(
     settings = {"seed": job.seed, "confidence": job.confidence, "headline": headline._asdict()}
     version = {"format": FORMAT, "version": __version__}
     write_json({**version, **settings, "models": about}, models)
+
+
+def reasons_of_ends(stages: Sequence[Stage], about: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why nothing about harm can be claimed of a family's first and last stage; empty if it can.
+
+    Args:
+        stages: of the family, in order.
+        about: the record of each model.
+    """
+    models = [about[model] for stage in (stages[0], stages[-1]) for model in stage.models]
+    lost = ["" if own["limit_kept"] else LIMIT_LOST for own in models]
+    return " ".join(dict.fromkeys(filter(None, [own["unspecific"] for own in models] + lost)))
 
 
 def write_study(job: StudyJob, models: Path, out: Path) -> None:
@@ -135,7 +133,7 @@ def _of_model(
         boot,
     )
     why = (
-        unspecific(measured, mask)
+        unspecific(measured, job.behaviours.harm, mask)
         or beaten_by(equal_cost, job.behaviours, mask)
         or not_judged_harmful(controls, job.main, untold_types(*of_judges, job.main))
         or unlike_pairs(gathered.matched(), job.wordings)
@@ -159,6 +157,8 @@ def _of_model(
         mask=mask,
         sizes=sizes,
         controls=frozenset({*BUILT_CONTROLS, *controls_among(sizes, job.behaviours.names)}),
+        types=frozenset(job.behaviours.harm),
+        unscored=unscored(judged.filter(pl.col("variant").is_in([UNMODIFIED, mask])), job.main),
         unspecific=why,
         judged_harm=about["judged_harm"],
     )

@@ -17,9 +17,10 @@ from lesion.tables.stages import STAGES
 from lesion.tables.variants import VARIANTS
 from lesion.training import TRAINING
 
-FORMAT = 4
+FORMAT = 5
 """Version of the tables; raised when a column changes its meaning or is removed. Format 1 has no
-`level`; format 2 calls the `size_ratio` of curves `share`."""
+`level`; format 2 calls the `size_ratio` of curves `share`; in format 4, `fewest` of stages counts
+the prompts of the smaller side."""
 
 CLAIMS = {
     "model": pl.String,

@@ -24,6 +24,7 @@ STAGES = {
     "metric": pl.String,
     **ESTIMATE,
     "fewest": pl.Int64,
+    "smaller_side": pl.Int64,
     "beyond": pl.Boolean,
 }
 """Stages of a training; `lesion.tables.columns` explains the columns."""
@@ -37,6 +38,9 @@ class _Measured(NamedTuple):
     beyond: bool
     n: int
     fewest: int
+    """Prompts of the behaviour that has the fewest."""
+    smaller_side: int
+    """Harmful or benign prompts, whichever are fewer."""
 
 
 def stage_table(
@@ -93,7 +97,8 @@ def _model(nll: pl.DataFrame, variant: str, boot: Bootstrap, limit: float) -> _M
     logs = np.log([float(table["weights"][0]) for table in sizes])
     separability, beyond = _separability(harm.drawn, benign.drawn, limit)
     drawn = {"separability": separability, "area": _mean_gap(harm.drawn - benign.drawn, logs)}
-    return _Measured(drawn, beyond, harm.n + benign.n, min(harm.n, benign.n))
+    fewest, smaller_side = min(harm.fewest, benign.fewest), min(harm.n, benign.n)
+    return _Measured(drawn, beyond, harm.n + benign.n, fewest, smaller_side)
 
 
 def _separability(harm: Values, benign: Values, limit: float) -> tuple[Values, bool]:
@@ -132,7 +137,7 @@ def _mean(models: Sequence[_Measured], boot: Bootstrap) -> _Measured:
         for metric in models[0].drawn
     }
     beyond = any(model.beyond for model in models)
-    return _Measured(drawn, beyond, models[0].n, models[0].fewest)
+    return models[0]._replace(drawn=drawn, beyond=beyond)
 
 
 def _rows(own: _Measured, first: _Measured | None, boot: Bootstrap) -> Iterator[Row]:
@@ -145,5 +150,5 @@ def _rows(own: _Measured, first: _Measured | None, boot: Bootstrap) -> Iterator[
         for name, (values, beyond) in numbers.items():
             value, low, high = with_bounds(values, boot.confidence)
             row = {"metric": name, "value": value, "low": low, "high": high}
-            row |= {"n": own.n, "fewest": own.fewest}
+            row |= {"n": own.n, "fewest": own.fewest, "smaller_side": own.smaller_side}
             yield row | {"beyond": beyond if metric == "separability" else None}

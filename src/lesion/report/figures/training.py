@@ -108,7 +108,7 @@ def stages(table: pl.DataFrame, limit: str, confidence: float, mask: str = SHARE
     if not measured.height:
         return None
     variants = ordered(measured["variant"], mask)
-    data = measured.drop("fewest", "beyond").with_columns(
+    data = measured.drop("fewest", "smaller_side", "beyond").with_columns(
         stage=pl.format("{}. {}", pl.col("stage") + 1, "name")
     )
     names = data["stage"].unique(maintain_order=True).to_list()

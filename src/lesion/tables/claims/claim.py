@@ -54,6 +54,11 @@ class Setting(NamedTuple):
     """Weights that each mask zeroes, by the mask's name; unknown ones are left out."""
     controls: frozenset[str] = frozenset(BUILT_CONTROLS)
     """The names of control masks."""
+    types: frozenset[str] = frozenset()
+    """The study's harm types."""
+    unscored: Mapping[str, float] = {}
+    """By attack, the share of a variant's answers to harmful requests that the primary judge gave a
+    score, where that is too little (`lesion.tables.measure.unscored`)."""
     limit: float = math.inf
     """The NLL that a mask may add to benign responses (nats per token)."""
     unspecific: str = ""
@@ -103,7 +108,7 @@ class Facts(NamedTuple):
             variant: None stands for the masks of all harm types, which have to be specific too.
         """
         if variant is None and not self.setting.unspecific and not self.measured.is_empty():
-            return unspecific(self.measured, None)
+            return unspecific(self.measured, self.setting.types, None)
         return self.setting.unspecific
 
     def too_costly(self, variant: str | None) -> str:
@@ -207,6 +212,8 @@ class Claim(NamedTuple):
     """The answer if the effect has the opposite sign and counts."""
     compared: Comparison | None = None
     """The question that `compare` answers by the claim's number of two models."""
+    needed_for_outcome: bool = True
+    """Whether the paper's claim cannot be supported where this number was not measured."""
     words: Callable[[str | None], Mapping[str, str]] = lambda _variant: {}
 
     def evidence(self, facts: Facts) -> Iterator[tuple[str | None, Evidence]]:

@@ -9,13 +9,21 @@ loss.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lesion.tables.effects import FEWEST, FEWEST_OF_ONE
 from lesion.tables.intervals import Estimate, difference_of, equal_draws, is_still
 
 SUPPORTED, NOT_SUPPORTED, CANNOT_TELL = "supported", "not supported", "can't tell"
+
+
+def together(outcomes: Iterable[str]) -> str:
+    """The joint outcome of several numbers or claims; "can't tell" if there are none."""
+    distinct = set(outcomes)
+    if NOT_SUPPORTED in distinct:
+        return NOT_SUPPORTED
+    return SUPPORTED if distinct == {SUPPORTED} else CANNOT_TELL
 
 
 class Number(NamedTuple):
@@ -110,6 +118,18 @@ def number_of(row: Mapping[str, Any], sizes: Sequence[int]) -> Number:
     sizes = sizes or [row["n"]]
     draws = equal_draws(sizes) if min(sizes) >= FEWEST_OF_ONE else 1.0
     return Number(value, low, high, row["n"], draws, min(sizes))
+
+
+def number_over(row: Mapping[str, Any], draws: int | None = None) -> Number:
+    """The number of a row that has `fewest`, the prompts of the behaviour with the fewest.
+
+    Args:
+        row: of a table with the columns of an estimate and `fewest`.
+        draws: the effective number of prompts, if it is not `n`.
+    """
+    own = number_of(row, [row["n"] if draws is None else draws])
+    enough = row["fewest"] >= FEWEST_OF_ONE
+    return own._replace(draws=own.draws if enough else 1.0, smallest=row["fewest"])
 
 
 def gap_of(first: Number | None, second: Number | None) -> Number | None:

@@ -1,10 +1,11 @@
 """All claims, in the order of the table and of the page; every list of claims is made of these."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lesion.tables.claims import dissociated, harm, training
 from lesion.tables.claims.claim import Claim
+from lesion.tables.claims.outcome import CANNOT_TELL, SUPPORTED, together
 from lesion.tables.wording import Unit
 
 PAPER = {
@@ -34,6 +35,43 @@ def numbers() -> list[int]:
 def claim_of(row: Mapping[str, Any]) -> Claim | None:
     """The claim that a row of CLAIMS belongs to; None for a row of another package version."""
     return next((claim for claim in REGISTRY if claim.matches(row)), None)
+
+
+def missing_numbers(number: int, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of numbers without which the paper's claim of a number cannot be supported.
+
+    A number that is about several variants is needed of each, and every number of an experiment in
+    each experiment: what one of them shows is not known of the others.
+
+    Args:
+        number: of the paper's claim.
+        rows: all rows of CLAIMS of this claim, of one model or family.
+    """
+    names = []
+    needed = [claim for claim in REGISTRY if claim.number == number and claim.needed_for_outcome]
+    for experiment in dict.fromkeys(row["experiment"] for row in rows):
+        own = [row for row in rows if row["experiment"] == experiment]
+        of_variants = [claim for claim in needed if not claim.variant and claim.variant is not None]
+        variants = {row["variant"] for row in own for claim in of_variants if claim.matches(row)}
+        for claim in needed:
+            of = sorted(variants) if claim in of_variants and variants else [None]
+            known = {row["variant"] for row in own if claim.matches(row)}
+            names += [
+                claim.name.format(**claim.words(variant))
+                for variant in of
+                if (variant not in known if variant is not None else not known)
+            ]
+    return [*dict.fromkeys(names)]
+
+
+def outcome_together(number: int, rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]:
+    """The outcome of the paper's claim, and what is missing for "supported".
+
+    It is not supported if one of its numbers is not, and "can't tell" if a number that it needs was
+    not measured; the arguments are as in `missing_numbers`.
+    """
+    outcome, missing = together(row["verdict"] for row in rows), missing_numbers(number, rows)
+    return (CANNOT_TELL if outcome == SUPPORTED and missing else outcome), missing
 
 
 def unit_of(statistic: str) -> Unit:

@@ -1,6 +1,6 @@
 """Why a mask's effect may be one on the topic or the form of answers, and not on harm. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -8,12 +8,18 @@ from lesion.judgements.controls import EXCHANGE, MATCHED
 from lesion.pairs.prompts import unworded
 from lesion.pairs.similarity import similarity_of_each
 from lesion.study.job import Behaviours
-from lesion.tables.claims.outcome import SUPPORTED, Evidence, number_of, outcome_of
+from lesion.tables.claims.outcome import (
+    SUPPORTED,
+    Evidence,
+    number_of,
+    number_over,
+    outcome_of,
+)
 from lesion.tables.effects import ALIKE, MOST, NATS, TOLD_APART
 from lesion.tables.rows import BEHAVIOUR, SHARED, TOTAL
 
 
-def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
+def unspecific(measurements: pl.DataFrame, types: Iterable[str], mask: str | None = SHARED) -> str:
     """Why a model's mask may not be specific to harm, as a sentence; empty if it is.
 
     It is specific if, on the test pairs of all harm types, more than MOST of what it adds to
@@ -22,6 +28,7 @@ def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
 
     Args:
         measurements: the model's table of MEASUREMENTS.
+        types: the study's harm types.
         mask: the study's headline mask; None stands for the masks of all harm types.
     """
     own = measurements.filter(pl.col("variant").eq_missing(mask))
@@ -32,12 +39,12 @@ def unspecific(measurements: pl.DataFrame, mask: str | None = SHARED) -> str:
             "be one on the topics or the form of the answers."
         )
     parts = own.filter(level=BEHAVIOUR, metric="specificity")
-    harm = measurements.filter(level=BEHAVIOUR, metric="nll_added", role="harm")
-    without = sorted({*harm["behaviour"]} - {*parts["behaviour"]})
+    without = sorted({*types} - {*parts["behaviour"]})
     if without:
         return (
             f"Of {', '.join(without)} there are no matched requests (behaviours of role "
-            "`matched`), so the effect there may be one on the topics or the form of the answers."
+            "`matched`) with test pairs, so the effect there may be one on the topics or the form "
+            "of the answers."
         )
     added = own.filter(level=TOTAL, metric="counterpart_nll_added", role="harm")["low"].to_list()
     if not added or added[0] is None or not added[0] > NATS:
@@ -111,7 +118,7 @@ def not_judged_harmful(controls: pl.DataFrame, judge: str, untold: Sequence[str]
                 f"harmful and to matched requests (behaviours of role `matched`){given}, so "
                 "nothing shows that these are harmless and those are harmful."
             )
-        outcome, why = outcome_of(Evidence(number_of(rows[0], [rows[0]["n"]]), TOLD_APART))
+        outcome, why = outcome_of(Evidence(number_over(rows[0]), TOLD_APART))
         if outcome != SUPPORTED:
             known = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**rows[0])
             reason = why or f"More than {TOLD_APART:g} is needed."
@@ -172,7 +179,7 @@ def beaten_by(table: pl.DataFrame, behaviours: Behaviours, mask: str) -> str:
         {
             row["mask"]
             for row in rivals.iter_rows(named=True)
-            if outcome_of(Evidence(number_of(row, [row["n"]]), 0))[0] != SUPPORTED
+            if outcome_of(Evidence(number_over(row), 0))[0] != SUPPORTED
             or not (row["reached"] or row["weights"] >= weights[row["limit"]])
         }
     )

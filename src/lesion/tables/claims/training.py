@@ -18,7 +18,7 @@ from lesion.tables.claims.claim import (
     other_size,
     unless,
 )
-from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, outcome_of
+from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, number_over, outcome_of
 from lesion.tables.effects import MARGIN, MOST, NATS
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import first_estimate, totals
@@ -58,7 +58,7 @@ def _last_change(facts: Facts) -> pl.DataFrame:
 
 def _separability(_claim: Claim, facts: Facts) -> VariantNumbers:
     for row in _last_change(facts).rows(named=True):
-        yield row["name"], number_of(row, [row["fewest"]])
+        yield row["name"], number_over(row, row["smaller_side"])
 
 
 def _aligned(number: Estimate, tables: StudyTables, _variant: str) -> str:
