@@ -66,6 +66,14 @@ def test_a_mask_of_which_nothing_is_known_does_not_win() -> None:
     assert choose_point(of_matched, 0.3).row == 0
 
 
+def test_a_sweep_of_nothing_but_nan_is_told_from_one_that_costs_too_much() -> None:
+    nan = float("nan")
+    with pytest.raises(LesionError, match=r"the model gives NaN. Set `responses.dtype`"):
+        choose_point(_sweep((0.1, 0.01, 5, nan, 0.1)), 0.3)
+    with pytest.raises(LesionError, match=r"least: 0\.400"):
+        choose_point(_sweep((0.1, 0.01, 5, nan, 0.1), (0.1, 0.02, 9, 1.0, 0.4)), 0.3)
+
+
 def test_the_most_harm_within_the_limit_wins() -> None:
     table = _sweep((0.1, 0.01, 5, 1.0, 0.1), (0.2, 0.01, 5, 2.0, 0.2), (0.2, 0.02, 9, 9.0, 0.5))
     assert choose_point(table, 0.3) == (0.2, 0.01, 0.0, 0.3, 1)

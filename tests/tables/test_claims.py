@@ -457,15 +457,16 @@ def test_a_halving_needs_prompts_of_every_harm_type() -> None:
 
 def test_a_judge_that_is_silent_on_many_answers_shows_no_change_of_harm() -> None:
     change = _row("shared", "harmfulness_change", -0.4, 0.1, attack="prefill", judge="learned")
+    few = (0.897, 0.2)
     for unscored, verdict in (
         ({}, SUPPORTED),
-        ({"direct": 0.2}, SUPPORTED),
-        ({"prefill": 0.2}, CANNOT_TELL),
+        ({"direct": few}, SUPPORTED),
+        ({"prefill": few}, CANNOT_TELL),
     ):
         setting = SETTING._replace(unscored=unscored)
         (row,) = claims("toy", _table(change), _halving(), setting).to_dicts()
         assert (row["statistic"], row["verdict"]) == ("harmfulness_change", verdict)
-    assert "a score to only 20% of a model's answers" in row["why"]
+    assert "a score to 89% of a model's answers, and to 20% of those of one" in row["why"]
 
 
 def _held(table: pl.DataFrame, setting: Setting = SETTING) -> dict[str, Any]:

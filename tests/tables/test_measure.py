@@ -184,7 +184,11 @@ def test_a_judge_that_scored_too_few_answers_is_named_by_attack() -> None:
         for score in [None if variant == "shared" and number < silent else 0.5]
     ]
     judged = pl.DataFrame(rows, schema_overrides={"score": pl.Float64})
-    assert unscored(judged, "learned") == {"prefill": 0.8}
+    assert unscored(judged, "learned") == {"prefill": (0.8, 0.8)}
+    # A harm type of few prompts, of which the judge scored none.
+    small = judged.filter(attack="direct").with_columns(behaviour=pl.lit("beta")).head(2)
+    one = pl.concat([judged.filter(attack="direct"), small.with_columns(score=pl.lit(None))])
+    assert unscored(one, "learned") == {"direct": (20 / 22, 0.0)}
     assert unscored(judged.with_columns(role=pl.lit("benign")), "learned") == {}
     assert unscored(judged, "another") == {}
 

@@ -9,6 +9,7 @@ from lesion.tables.claims.claim import Setting
 from lesion.tables.claims.outcome import CANNOT_TELL, NOT_SUPPORTED, SUPPORTED
 from lesion.tables.claims.table import retraining_claims
 from lesion.tables.intervals import Bootstrap, rate, rate_change
+from lesion.tables.measure import unscored_arms
 from lesion.tables.retraining import RETRAINING, retraining_table
 from lesion.tables.rows import MEASUREMENTS
 from lesion.tables.schemas import CLAIMS
@@ -314,6 +315,30 @@ def test_less_broad_misalignment_after_a_lesion() -> None:
     # Of the control nothing is claimed.
     assert found == {"unmodified": SUPPORTED, "savings": SUPPORTED, "savings-after": CANNOT_TELL}
     assert _emergent({**RATES, ("savings", 40): 38})["savings"] == NOT_SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("arm", "left"),
+    [
+        ("savings", {"unmodified": [SUPPORTED], "savings": [CANNOT_TELL] * 2}),
+        ("random", {"unmodified": [SUPPORTED], "savings": [SUPPORTED, CANNOT_TELL]}),
+        ("unmodified", {"unmodified": [CANNOT_TELL], "savings": [CANNOT_TELL] * 2}),
+    ],
+)
+def test_an_arm_of_which_the_judge_scored_too_few_answers_shows_nothing(
+    arm: str, left: dict[str, list[str]]
+) -> None:
+    labels = _labels({**RATES, ("random", 40): 30})
+    silent = (pl.col("arm") == arm) & (pl.int_range(pl.len()).over("arm", "step") < 8)
+    scores = labels.with_columns(metric=pl.lit("misalignment"), value=pl.when(~silent).then(0.5))
+    few = unscored_arms(pl.concat([labels, scores]))
+    assert few == {arm: (0.8, 0.8)}
+    setting = Setting(0, 0, unscored_arms={("again", name): own for name, own in few.items()})
+    found = retraining_claims("toy", _table(labels), setting).filter(
+        pl.col("variant").is_in([*left])
+    )
+    verdicts = found.group_by("variant", maintain_order=True).agg("verdict")
+    assert dict(verdicts.iter_rows()) == left
 
 
 def test_a_lesion_has_to_do_more_than_a_random_one() -> None:

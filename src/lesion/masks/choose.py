@@ -62,9 +62,15 @@ def choose_point(table: pl.DataFrame, limit: float) -> Chosen:
     )
     # Sorted, NaN would come first: of such a mask nothing is known.
     known = ~pl.col("harm").is_nan().fill_null(value=False)
-    within = added.filter(known, pl.col("benign") <= limit, pl.col("weights") > 0)
+    measured = added.filter(known)
+    if measured.is_empty():
+        raise LesionError(
+            "masks: with every mask of the sweep, the model gives NaN. Set `responses.dtype` to "
+            "`float32`, or add smaller `masks.q`."
+        )
+    within = measured.filter(pl.col("benign") <= limit, pl.col("weights") > 0)
     if within.is_empty():
-        least = min(added["benign"])
+        least = min(measured["benign"])
         raise LesionError(
             f"masks: no (p, q) of the study keeps the added benign NLL within "
             f"{limit} nats (least: {least:.3f}). Add smaller `masks.q` or larger "

@@ -22,7 +22,7 @@ from lesion.report.html import write_page
 from lesion.report.page import DIGITS, PageRow, cell
 from lesion.report.verdicts import Finding, by_topic, findings_of, tally
 from lesion.report.visible import visible
-from lesion.tables.claims.claim import Conclusion, Facts, Setting
+from lesion.tables.claims.claim import Conclusion, Facts, Setting, silent
 from lesion.tables.claims.outcome import Number
 from lesion.tables.claims.registry import REGISTRY
 from lesion.tables.effects import COMPACT, FEWEST, MARGIN, NATS
@@ -261,6 +261,9 @@ def _why_none(
             return f"In {name}: {about['unspecific']}"
         if comparison.judged and about.get("judged_harm"):
             return f"In {name}: {about['judged_harm']}"
+        few = about.get("unscored", {}).get(comparison.attack) if comparison.judged else None
+        if few:
+            return f"In {name}: {silent(few)}"
         if draws < FEWEST:
             return f"{name} has too few prompts for the interval to be reliable."
         if is_still(number.low, number.high, COMPACT if comparison.ratio else 1.0):

@@ -57,7 +57,7 @@ def equal_cost_table(
             ]
         ).with_columns(kl=pl.lit(None, pl.Float64))
         of_pairs = [row for row in specificity_rows(both, matched, boot) if row["role"] == "harm"]
-        fewest = min((row["n"] for row in of_pairs if row["level"] == BEHAVIOUR), default=None)
+        fewest = min((row["n"] for row in of_pairs if row["level"] == BEHAVIOUR), default=0)
         rows += [
             {
                 **place,

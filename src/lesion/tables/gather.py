@@ -228,11 +228,7 @@ def _judged_retrained(
     seen = nll.select("arm", "seed", "step", "examples").unique(maintain_order=True)
     names = [retrained(*row) for row in seen.select("arm", "seed", "step").rows()]
     named = seen.with_columns(variant=pl.Series(names, dtype=pl.String))
-    return (
-        pl.concat(parts)
-        .drop_nulls("value")
-        .join(named, on="variant", how="left", maintain_order="left")
-    )
+    return pl.concat(parts).join(named, on="variant", how="left", maintain_order="left")
 
 
 def _leaked(harm: pl.DataFrame, near_duplicate: float, wordings: Sequence[str]) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import polars as pl
 import scipy  # its parts, which take a second, when they are first used
 
 from lesion.tables.answer_outcomes import outcome_rows
-from lesion.tables.effects import SCORED
+from lesion.tables.effects import SCORED, SCORED_OF_ONE
 from lesion.tables.intervals import Bootstrap, Values
 from lesion.tables.likelihoods import likelihood_rows, specificity_rows
 from lesion.tables.metrics import metrics_of
@@ -162,8 +162,15 @@ def same_answers(completions: pl.DataFrame) -> frozenset[tuple[str, str]]:
     return frozenset(texts.filter(completion=1).select("variant", "attack").iter_rows())
 
 
-def unscored(judged: pl.DataFrame, judge: str) -> dict[str, float]:
-    """The share of answers to harmful requests that a judge scored, where it is below SCORED.
+class Scored(NamedTuple):
+    """The share of answers that a judge scored: of all, and of the behaviour with the least."""
+
+    share: float
+    least: float
+
+
+def unscored(judged: pl.DataFrame, judge: str) -> dict[str, Scored]:
+    """By attack, how many answers to harmful requests a judge scored, where it is too few.
 
     A judge that is silent on some answers of one variant, as where a filter refuses them, would
     compare the others with the whole of the other variant's.
@@ -173,12 +180,28 @@ def unscored(judged: pl.DataFrame, judge: str) -> dict[str, float]:
         judge: the primary judge of harm.
 
     Returns:
-        By attack, the least share of a variant.
+        The least of the variants, where it is below SCORED, or a behaviour's below SCORED_OF_ONE.
     """
-    harm = judged.filter(judge=judge, role="harm")
-    shares = harm.group_by("attack", "variant").agg(share=pl.col("score").is_not_null().mean())
-    least = shares.group_by("attack").agg(pl.min("share")).filter(pl.col("share") < SCORED)
-    return dict(least.sort("attack").iter_rows())
+    return _too_few(judged.filter(judge=judge, role="harm"), "attack", "variant", "score")
+
+
+def unscored_arms(retrained: pl.DataFrame) -> dict[str, Scored]:
+    """By arm, how many answers to broad questions a judge scored, where it is too few.
+
+    Args:
+        retrained: the rows of `lesion.tables.retraining.retraining_table`, of one experiment.
+    """
+    return _too_few(retrained.filter(metric="misalignment", role="broad"), "arm", "step", "value")
+
+
+def _too_few(answers: pl.DataFrame, name: str, compared: str, score: str) -> dict[str, Scored]:
+    known = pl.col(score).is_not_null().mean()
+    least = answers.group_by(name, compared, "behaviour").agg(least=known)
+    shares = answers.group_by(name, compared).agg(share=known)
+    both = shares.join(least.group_by(name, compared).agg(pl.min("least")), on=[name, compared])
+    fewest = both.group_by(name).agg(pl.min("share"), pl.min("least")).sort(name)
+    few = fewest.filter((pl.col("share") < SCORED) | (pl.col("least") < SCORED_OF_ONE))
+    return {str(row[0]): Scored(*row[1:]) for row in few.select(name, "share", "least").rows()}
 
 
 def _adjusted(table: pl.DataFrame) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from lesion import __version__
@@ -26,7 +27,13 @@ from lesion.tables.jobs import Origin, Stage, StudyJob, TablesInput, TablesJob
 from lesion.tables.judge_controls import judge_control_table, judged_compliance, untold_types
 from lesion.tables.limits import limit_notices
 from lesion.tables.lookup import mask_sizes
-from lesion.tables.measure import PromptNumbers, measurements, same_answers, unscored
+from lesion.tables.measure import (
+    PromptNumbers,
+    measurements,
+    same_answers,
+    unscored,
+    unscored_arms,
+)
 from lesion.tables.read import headline_of
 from lesion.tables.retraining import RETRAINING, retraining_table
 from lesion.tables.rows import UNMODIFIED
@@ -144,6 +151,9 @@ def _of_model(
             f"and the claims are about zeroing them. {why}"
         ).rstrip()
     about["unspecific"] = why
+    about["unscored"] = unscored(
+        judged.filter(pl.col("variant").is_in([UNMODIFIED, mask])), job.main
+    )
     about["limit_kept"] = not missed
     unspecific_notice = f"{why} No claim about harm is supported." if why else ""
     about["notices"] = [*filter(None, [about["judged_harm"], *missed, unspecific_notice])]
@@ -158,7 +168,12 @@ def _of_model(
         sizes=sizes,
         controls=frozenset({*BUILT_CONTROLS, *controls_among(sizes, job.behaviours.names)}),
         types=frozenset(job.behaviours.harm),
-        unscored=unscored(judged.filter(pl.col("variant").is_in([UNMODIFIED, mask])), job.main),
+        unscored=about["unscored"],
+        unscored_arms={
+            (name, arm): share
+            for name, rows in experiments.items()
+            for arm, share in unscored_arms(rows).items()
+        },
         unspecific=why,
         judged_harm=about["judged_harm"],
     )
@@ -192,11 +207,13 @@ def _sweep(gathered: Gathered) -> pl.DataFrame:
     """Every (p, q) that was tried, whether it was chosen, and whether it is Pareto-optimal."""
     table = read_parquet(gathered.file("sweep"), SWEEP).with_row_index("row")
     harm, benign = table["harm_nll"].to_numpy(), table["benign_nll"].to_numpy()
+    # Nothing is better than NaN, nor as good.
+    known = ~(np.isnan(harm) | np.isnan(benign))
     as_good = (harm[None] >= harm[:, None]) & (benign[None] <= benign[:, None])
     better = (harm[None] > harm[:, None]) | (benign[None] < benign[:, None])
     return table.with_columns(
         chosen=pl.col("row") == read_chosen(gathered.file("chosen")).row,
-        pareto=pl.Series(~(as_good & better).any(1), dtype=pl.Boolean),
+        pareto=pl.Series(~(as_good & better).any(1) & known, dtype=pl.Boolean),
     ).drop("row", "key")
 
 

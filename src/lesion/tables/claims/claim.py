@@ -11,6 +11,7 @@ from lesion.study.controls import BUILT_CONTROLS
 from lesion.study.training import arm_of
 from lesion.tables.claims.outcome import Evidence, Number, gap_of, number_of
 from lesion.tables.claims.specific import unspecific
+from lesion.tables.effects import SCORED, SCORED_OF_ONE
 from lesion.tables.intervals import Estimate
 from lesion.tables.lookup import find, mask_size, measurement
 from lesion.tables.metrics import Comparison
@@ -56,9 +57,12 @@ class Setting(NamedTuple):
     """The names of control masks."""
     types: frozenset[str] = frozenset()
     """The study's harm types."""
-    unscored: Mapping[str, float] = {}
-    """By attack, the share of a variant's answers to harmful requests that the primary judge gave a
-    score, where that is too little (`lesion.tables.measure.unscored`)."""
+    unscored: Mapping[str, tuple[float, float]] = {}
+    """By attack, how many answers to harmful requests the primary judge scored, where it is too few
+    (`lesion.tables.measure.unscored`)."""
+    unscored_arms: Mapping[tuple[str, str], tuple[float, float]] = {}
+    """By experiment and arm, how many answers to broad questions the judge scored, where it is too
+    few."""
     limit: float = math.inf
     """The NLL that a mask may add to benign responses (nats per token)."""
     unspecific: str = ""
@@ -225,7 +229,8 @@ class Claim(NamedTuple):
             if number is not None:
                 reasons = [*lost, facts.unspecific(variant), facts.too_costly(variant)]
                 doubts = [self.doubt(facts, variant), *(reasons if self.of_harm else [])]
-                doubt = " ".join(filter(None, doubts))
+                # A reason about a family's ends may also be one about the study.
+                doubt = " ".join(dict.fromkeys(filter(None, doubts)))
                 why = self.unusable(facts, variant)
                 yield variant, Evidence(number, threshold, self.above, why, doubt, self.scale)
 
@@ -270,6 +275,23 @@ def same_text(facts: Facts, attack: str) -> str:
         if (variant, attack) in facts.setting.same:
             return f"All answers of the {named} are the same text, which counts as one observation."
     return ""
+
+
+def silent(scored: tuple[float, float] | None) -> str:
+    """Why judged answers show nothing: the judge scored too few; empty if it did not.
+
+    Args:
+        scored: the share of all answers, and that of the behaviour with the least; None if these
+            are enough.
+    """
+    if scored is None:
+        return ""
+    share, least = (math.floor(100 * part) for part in scored)
+    return (
+        f"The judge gave a score to {share}% of a model's answers, and to {least}% of those of one "
+        f"behaviour. At least {100 * SCORED:g}% and {100 * SCORED_OF_ONE:g}% are needed, since the "
+        "others may be the harmful ones."
+    )
 
 
 def other_size(facts: Facts, mask: str) -> str:

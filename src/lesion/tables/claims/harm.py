@@ -17,6 +17,7 @@ from lesion.tables.claims.claim import (
     from_to,
     other_size,
     same_text,
+    silent,
     unless,
 )
 from lesion.tables.claims.outcome import Number, number_over
@@ -27,7 +28,6 @@ from lesion.tables.effects import (
     MOST,
     NATS,
     NOTHING,
-    SCORED,
     SOMETHING_TO_LOSE,
 )
 from lesion.tables.intervals import Estimate
@@ -77,17 +77,6 @@ def _many(facts: Facts, _variant: str | None) -> str:
         f"{100 * COMPACT:g}% counts as few."
     )
     return "" if share < COMPACT else why
-
-
-def _unscored(facts: Facts, attack: str) -> str:
-    """Why judged harm is unknown under an attack: the judge scored too few answers; or empty."""
-    share = facts.setting.unscored.get(attack)
-    if share is None:
-        return ""
-    return (
-        f"The judge gave a score to only {100 * share:.0f}% of a model's answers, and at least "
-        f"{100 * SCORED:g}% is needed, since the others may be the harmful ones."
-    )
 
 
 def _halves(number: Estimate, tables: StudyTables, _variant: str) -> str:
@@ -303,7 +292,9 @@ CLAIMS = (
         attack="prefill",
         above=False,
         unusable=lambda facts, _variant: (
-            facts.setting.judged_harm or _unscored(facts, "prefill") or same_text(facts, "prefill")
+            facts.setting.judged_harm
+            or silent(facts.setting.unscored.get("prefill"))
+            or same_text(facts, "prefill")
         ),
         doubt=_many,
         supported=Conclusion.LOWERS,

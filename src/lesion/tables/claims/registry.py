@@ -56,8 +56,10 @@ def missing_numbers(number: int, rows: Sequence[Mapping[str, Any]]) -> list[str]
         for claim in needed:
             of = sorted(variants) if claim in of_variants and variants else [None]
             known = {row["variant"] for row in own if claim.matches(row)}
+            alike = sum(other.name == claim.name for other in needed) > 1
+            by = f", by {claim.statistic.replace('_', ' ')}" if alike else ""
             names += [
-                claim.name.format(**claim.words(variant))
+                claim.name.format(**claim.words(variant)) + by
                 for variant in of
                 if (variant not in known if variant is not None else not known)
             ]

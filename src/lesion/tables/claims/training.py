@@ -16,6 +16,7 @@ from lesion.tables.claims.claim import (
     as_many,
     counts,
     other_size,
+    silent,
     unless,
 )
 from lesion.tables.claims.outcome import SUPPORTED, Number, number_of, number_over, outcome_of
@@ -227,11 +228,12 @@ BY_TRAINING = Claim(
     role="broad",
     of_harm=False,
     numbers=_misaligned,
+    unusable=lambda facts, arm: _silent(facts, arm),
     scope="experiment",
 )
 
 # An ablation cannot prevent what the training did not do.
-_nothing_to_prevent = unless(
+_no_misalignment = unless(
     lambda facts, _arm: all(
         outcome_of(evidence)[0] == SUPPORTED for _, evidence in BY_TRAINING.evidence(facts)
     ),
@@ -240,9 +242,25 @@ _nothing_to_prevent = unless(
 )
 
 
+def _silent(facts: Facts, *arms: str | None) -> str:
+    """Why the answers of arms show nothing: the judge scored too few of one; empty if enough."""
+    experiment = next(iter(facts.rows["experiment"]), "")
+    few = (facts.setting.unscored_arms.get((experiment, arm or "")) for arm in arms)
+    return next(filter(None, map(silent, few)), "")
+
+
+def _nothing_to_prevent(facts: Facts, arm: str | None) -> str:
+    """Why an arm cannot be compared with the one that is not ablated; empty if it can."""
+    return _no_misalignment(facts, arm) or _silent(facts, arm)
+
+
 def _not_beyond_random(facts: Facts, arm: str | None) -> str:
     """Why an arm cannot be compared with the arm of the random control; empty if it can."""
-    return other_size(facts, arm_of(arm or "").mask or "") or _nothing_to_prevent(facts, arm)
+    return (
+        other_size(facts, arm_of(arm or "").mask or "")
+        or _nothing_to_prevent(facts, arm)
+        or _silent(facts, random_arm(arm or ""))
+    )
 
 
 def _breaks_answers(facts: Facts, arm: str | None) -> str:
