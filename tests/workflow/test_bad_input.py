@@ -272,7 +272,10 @@ def test_a_q_that_selects_no_weight(small: Place, done: Place) -> None:
 def test_a_digest_that_does_not_match(small: Place) -> None:
     small.configure(_section("sources", pranks=f"file:inputs/pranks.jsonl#sha256={ZEROS}"))
     said = ("inputs/pranks.jsonl", "its sha256 is ", f"not {ZEROS}", "the study's `sources`")
-    _refused_in_a_job(small, *said)
+    # What needs no such file may be under way by then.
+    _failed_in_a_job(small, *said)
+    assert not (small.made / "pairs" / "prompts" / "beta.parquet").exists()
+    assert not (small.made / "logs" / "pairs" / "prompts" / "beta.log").exists()
 
 
 def test_no_network(small: Place) -> None:
