@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make audit       run the default study (config.yaml) and print its headline"
 	@echo "make test        run all tests"
-	@echo "make check       lint, and the quick tests: three minutes on two cores"
+	@echo "make check       lint, and the quick tests: some minutes on two cores"
 	@echo "make test-cluster  run a small study on a real SLURM of this machine (installs it, as root)"
 	@echo "make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint"
 	@echo "make format      format the code"
