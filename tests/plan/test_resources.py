@@ -185,6 +185,9 @@ def test_a_curve_takes_longer_with_more_sizes_draws_and_completions() -> None:
     assert much("random", seeds=3) == 3
     assert much("shared", completions=True) == 3
     assert much("random", seeds=3, completions=True) == 5
+    # Of 40 prompts, at most 12 are test prompts.
+    assert much("shared", max_pairs=3) == 1 / 2
+    assert much("shared", max_pairs=None) == pytest.approx(2)
 
 
 def test_a_large_model_is_taken_to_have_a_gpu() -> None:

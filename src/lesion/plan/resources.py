@@ -63,7 +63,7 @@ RESOURCE_FORMULAS = {
     # The judged variants take twice as long, understanding and tasks half as long.
     "variant_responses": ResourceFormula(1500, weights=1.5, seconds=470, gpu=True),
     "continuations": ResourceFormula(1500, weights=1.5, seconds=740, gpu=True),
-    "curve": ResourceFormula(1500, weights=1.5, seconds=240, gpu=True),
+    "curve": ResourceFormula(1500, weights=1.5, seconds=640, gpu=True),
     # Measured with `largest` 0.02 and five harm types, before the model is loaded.
     "equal_cost_masks": ResourceFormula(1500, weights=1.5, candidates=11, seconds=2500, gpu=True),
     "checkpoint": ResourceFormula(1000, seconds=10),
@@ -95,9 +95,10 @@ core. This is an assumption and was not measured."""
 
 GPU_SPEED = 10
 
-_BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS, _GROWN, _JUDGED, _SIZES = 18, 40, 36, 3, 4, 3, 4
+_BEHAVIOURS, _PROMPTS, _TOKENS, _POINTS, _GROWN, _JUDGED, _SIZES, _PAIRS = 18, 40, 36, 3, 4, 3, 4, 6
 """The default study: behaviours, prompts of each, tokens per answer, (p, q) points, masks grown to
-a limit on benign loss, variants whose answers are judged, and sizes of a curve.
+a limit on benign loss, variants whose answers are judged, sizes of a curve, and pairs of each
+behaviour that are measured at each size.
 
 The seconds of `RESOURCE_FORMULAS` are within a factor of two of the processor seconds of its jobs,
 which ran with SmolLM2-135M in fp32 on two cores that did other work too. `checkpoint`, which waits
@@ -230,12 +231,16 @@ def work(study: Study, rule: str, wildcards: Mapping[str, str]) -> float:
     if "behaviour" in wildcards:
         own = limits[wildcards["behaviour"]]
         return own * study.pairs.max_new_tokens / (_PROMPTS * _TOKENS)
-    if rule in ("sweep", "variant_responses", "continuations", "curve"):
-        tokens = max(study.pairs.max_new_tokens, study.responses.max_new_tokens)
+    tokens = max(study.pairs.max_new_tokens, study.responses.max_new_tokens)
+    if rule == "curve":
+        most, test = study.curve.max_pairs or math.inf, study.pairs.split.test
+        pairs = sum(min(most, limit * test) for limit in limits.values())
+        masks = _curve(study, wildcards.get("family"))
+        return masks * pairs * tokens / (_SIZES * _BEHAVIOURS * _PAIRS * _TOKENS)
+    if rule in ("sweep", "variant_responses", "continuations"):
         times = {
             "sweep": len(study.masks.p) * len(study.masks.q) / _POINTS,
             "continuations": len(study.judged_variants) / _JUDGED,
-            "curve": _curve(study, wildcards.get("family")) / _SIZES,
         }.get(rule, 1.0)
         return sum(limits.values()) * tokens * times / (_BEHAVIOURS * _PROMPTS * _TOKENS)
     if rule == "equal_cost_masks":
